@@ -1,0 +1,116 @@
+//! The yardstick: `KvService` that answers at once, served the way a node serves it.
+//!
+//! It does all that a node must do to speak gRPC and nothing that makes it a store: a process of
+//! its own, one current-thread runtime, the same service and messages, the same settings of the
+//! listener. What a node takes beyond it is the price of replication.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use seshat::config::{Limits, MESSAGE_OVERHEAD_BYTES};
+use seshat::proto::kv::kv_service_server::{KvService, KvServiceServer};
+use seshat::proto::kv::{
+    DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest, SetResponse,
+};
+use tokio::sync::oneshot;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use crate::load::VALUE;
+use crate::process::Process;
+
+/// A log index as long as those that a loaded cluster answers with.
+const APPLIED_INDEX: u64 = 1_000_000;
+/// How often a connection is pinged, and how long a ping may stay unanswered.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// A running echo.
+#[derive(Debug)]
+pub(crate) struct Echo {
+    pub(crate) process: Process,
+    /// Where it listens: `host:port`.
+    pub(crate) addr: String,
+}
+
+impl Echo {
+    /// Starts an echo: this very program, as a child.
+    pub(crate) fn start() -> Result<Self> {
+        let child = Command::new(std::env::current_exe()?)
+            .arg("--echo")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the echo")?;
+        let mut process = Process::new(child);
+        let stdout = process.child().stdout.take().context("no stdout")?;
+        let mut addr = String::new();
+        BufReader::new(stdout).read_line(&mut addr)?;
+        let addr = addr.trim_end().to_owned();
+        anyhow::ensure!(!addr.is_empty(), "the echo has ended at once");
+        Ok(Self { process, addr })
+    }
+}
+
+/// Says on standard output where it listens, and serves until standard input ends: when its parent
+/// does, however that happens.
+pub(crate) async fn serve() -> Result<()> {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let incoming = TcpIncoming::bind(loopback)?.with_nodelay(Some(true));
+    println!("{}", incoming.local_addr()?);
+
+    let (ended, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let server = as_a_node(Server::builder())
+        .add_service(KvServiceServer::new(Answers))
+        .serve_with_incoming(incoming);
+    tokio::select! {
+        served = server => Ok(served?),
+        _ = end => Ok(()),
+    }
+}
+
+/// The settings of a node's listener for clients, as its default configuration makes them.
+fn as_a_node(server: Server) -> Server {
+    let limits = Limits::default();
+    let largest_request = limits.max_key_bytes + limits.max_value_bytes + MESSAGE_OVERHEAD_BYTES;
+    let window = u32::try_from(largest_request).ok();
+    server
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window.map(|window| window.saturating_mul(4)))
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+}
+
+#[derive(Debug)]
+struct Answers;
+
+#[tonic::async_trait]
+impl KvService for Answers {
+    async fn set(&self, _: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
+        let applied_index = APPLIED_INDEX;
+        Ok(Response::new(SetResponse { applied_index }))
+    }
+
+    async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        Ok(Response::new(GetResponse {
+            value: Some(Bytes::from_static(VALUE)),
+            applied_index: APPLIED_INDEX,
+        }))
+    }
+
+    async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        Ok(Response::new(DeleteResponse {
+            existed: true,
+            applied_index: APPLIED_INDEX,
+        }))
+    }
+}

@@ -1,0 +1,62 @@
+//! A child process that ends when its owner does, and what the kernel says of it.
+
+use std::fs;
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// Length of the unit in which Linux states processor time: `USER_HZ` is 100 on every platform
+/// that Seshat is built for.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
+
+/// A running child. Dropping it is `kill -9`, so that nothing outlives a bench that fails.
+#[derive(Debug)]
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(child)
+    }
+
+    /// Processor time that the process has used: `utime + stime`.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.0.id());
+        let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        // The name of the program comes second, in parentheses, and may hold spaces. The fields
+        // after it count from the third on; utime is the 14th, stime the 15th.
+        let (_, after_name) = stat.rsplit_once(')').context("a stat without a name")?;
+        let ticks = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(str::parse::<u32>)
+            .sum::<Result<u32, _>>()?;
+        Ok(CLOCK_TICK * ticks)
+    }
+
+    /// Memory of the process that is in use and not swapped out, in KiB: `VmRSS`.
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.0.id());
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let size = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|size| size.split_whitespace().next())
+            .with_context(|| format!("{path} states no VmRSS"))?;
+        Ok(size.parse()?)
+    }
+
+    /// The process as the kernel knows it, to take its standard streams.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Neither can fail in a way that leaves something to do: the process may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,349 @@
+#!/usr/bin/env python3
+"""Makes the golden vectors: what Python's protobuf makes of Seshat's messages.
+
+    python3 -m pip install --require-hashes --requirement requirements.txt
+    python3 make.py           writes one file for each message type, beside this script
+    python3 make.py --check   fails if that would change anything
+
+The schema comes from the pinned buf (tools/proto), the bytes and the canonical
+JSON from the pinned protobuf, so neither saw a line of what they are to judge.
+
+A file holds vectors: a name, the message as hexadecimal bytes, and the same
+message as JSON. Vectors that are marked as real are messages as nodes and
+clients send them, written by hand below; the others try each field's corners.
+"""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from google.protobuf.descriptor import FieldDescriptor as Field
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def schema():
+    """Every message type of ours, by its full name."""
+    built = subprocess.run(
+        [ROOT / "tools/proto", "buf", "build", "--as-file-descriptor-set", "-o", "-#format=binpb"],
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    pool = descriptor_pool.DescriptorPool()
+    types = {}
+    for file in descriptor_pb2.FileDescriptorSet.FromString(built).file:
+        pool.Add(file)
+        if file.package.startswith("seshat."):
+            for message in file.message_type:
+                name = f"{file.package}.{message.name}"
+                types[name] = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    return types
+
+
+def usual(field):
+    """A value of `field` that no other field has."""
+    n = field.number
+    return {
+        Field.TYPE_BOOL: True,
+        Field.TYPE_BYTES: bytes([n, 0, 255]),
+        Field.TYPE_FIXED64: n << 48 | 0xABC,
+        Field.TYPE_INT32: -n,
+        Field.TYPE_INT64: -n,
+        Field.TYPE_STRING: f"field {n}: ü €",
+        Field.TYPE_UINT32: 1000 + n,
+        Field.TYPE_UINT64: 1000 + n,
+    }[field.type]
+
+
+def largest(field):
+    """The value of `field` that takes the most bytes, or many."""
+    return {
+        Field.TYPE_BOOL: True,
+        Field.TYPE_BYTES: bytes(range(256)),
+        Field.TYPE_FIXED64: 2**64 - 1,
+        Field.TYPE_INT32: -(2**31),
+        Field.TYPE_INT64: -(2**63),
+        Field.TYPE_STRING: "\u0001\"\\/ü\U0010ffff" * 20,
+        Field.TYPE_UINT32: 2**32 - 1,
+        Field.TYPE_UINT64: 2**64 - 1,
+    }[field.type]
+
+
+# Of these types JSON says more than their fields do.
+WELL_KNOWN = {
+    "google.protobuf.Duration": {"usual": "3.5s", "largest": "-315576000000.999999999s"},
+    "google.protobuf.Timestamp": {
+        "usual": "2026-01-02T03:04:05.006Z",
+        "largest": "9999-12-31T23:59:59.999999999Z",
+    },
+}
+
+
+def fill(message, how):
+    """Sets every field of `message`; of a oneof, its first branch."""
+    known = WELL_KNOWN.get(message.DESCRIPTOR.full_name)
+    if known:
+        json_format.Parse(json.dumps(known[how.__name__]), message)
+        return
+    for field in message.DESCRIPTOR.fields:
+        oneof = field.containing_oneof
+        if oneof is None or oneof.fields[0] is field or len(oneof.fields) == 1:
+            set_field(message, field, how)
+
+
+def set_field(message, field, how):
+    count = 3 if field.is_repeated else 1
+    for at in range(count):
+        if field.type == Field.TYPE_MESSAGE:
+            one = getattr(message, field.name)
+            if field.is_repeated:
+                one = one.add()
+            one.SetInParent()
+            fill(one, how)
+            continue
+        if field.type == Field.TYPE_ENUM:
+            value = field.enum_type.values[-1 if how is largest else 1].number
+        else:
+            value = how(field)
+        if field.is_repeated:
+            getattr(message, field.name).append(value - at)
+        else:
+            setattr(message, field.name, value)
+
+
+def corners(new):
+    """The messages of one type that try the corners of its fields."""
+    yield "nothing", new()
+    fields = new.DESCRIPTOR.fields
+    if not fields:
+        return
+    for how in usual, largest:
+        message = new()
+        fill(message, how)
+        yield f"every field, {how.__name__}", message
+    for field in fields:
+        if field.has_presence:
+            message = new()
+            if field.type == Field.TYPE_MESSAGE:
+                getattr(message, field.name).SetInParent()
+            else:
+                setattr(message, field.name, field.default_value)
+            yield f"{field.name}, there but empty", message
+        oneof = field.containing_oneof
+        if oneof is not None and oneof.fields[0] is not field:
+            message = new()
+            set_field(message, field, usual)
+            yield f"{field.name}, usual", message
+
+
+def vectors(new, real):
+    for name, message in corners(new):
+        yield vector(name, message)
+    for name, fields in real.items():
+        yield vector(name, json_format.ParseDict(fields, new())) | {"real": True}
+
+
+def vector(name, message):
+    return {
+        "name": name,
+        "hex": message.SerializeToString(deterministic=True).hex(),
+        "json": json_format.MessageToDict(message),
+    }
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+# Three lives of three nodes, and a cluster.
+ONE, TWO, THREE = (str(node << 48 | 0xA1B2C3D4E5F0 + node) for node in (1, 2, 3))
+CLUSTER = str(0xFEED_FACE_CAFE_BEEF)
+SET = b"\x0a\x0c\x0a\x03key\x12\x05value"
+DELETE = b"\x12\x05\x0a\x03key"
+SNAPSHOT = b"\x06\x0a\x04\x08\x01\x10\x01" + b"\x0e\x12\x0c\x0a\x03key\x12\x05value"
+
+
+def to(receiver, **fields):
+    return fields | {"clusterId": CLUSTER, "to": receiver}
+
+
+REAL = {
+    "seshat.raft.v1.RequestVoteRequest": {
+        "a candidate asks for a vote": to(
+            TWO, term="8", candidateId=ONE, lastLogIndex="1042", lastLogTerm="7",
+            commitIndex="1040", commitTerm="7", campaign="CAMPAIGN_KIND_ELECTION",
+        ),
+        "a node asks how a vote would go": to(
+            THREE, term="8", candidateId=ONE, lastLogIndex="1042", lastLogTerm="7", preVote=True,
+            commitIndex="1040", commitTerm="7", campaign="CAMPAIGN_KIND_ELECTION",
+        ),
+        "the leader has asked the candidate to take over": to(
+            TWO, term="2", candidateId=THREE, lastLogIndex="1", lastLogTerm="1",
+            commitIndex="1", commitTerm="1", campaign="CAMPAIGN_KIND_TRANSFER", priority="-3",
+        ),
+    },
+    "seshat.raft.v1.RequestVoteResponse": {
+        "a vote": to(ONE, term="8", voterId=TWO, voteGranted=True),
+        "a pre-vote": to(ONE, term="8", voterId=TWO, voteGranted=True, preVote=True),
+        "no vote": to(ONE, term="9", voterId=THREE, commitIndex="1041", commitTerm="9"),
+        "no pre-vote for a candidate of an earlier term": to(
+            ONE, term="9", voterId=THREE, preVote=True
+        ),
+    },
+    "seshat.raft.v1.AppendEntriesRequest": {
+        "a leader begins": to(
+            TWO, term="8", leaderId=ONE, prevLogIndex="1042", prevLogTerm="7",
+            entries=[{"term": "8", "index": "1043"}], leaderCommit="1042",
+        ),
+        "two writes": to(
+            TWO, term="8", leaderId=ONE, prevLogIndex="1043", prevLogTerm="8",
+            entries=[
+                {"term": "8", "index": "1044", "command": b64(SET)},
+                {"term": "8", "index": "1045", "command": b64(DELETE)},
+            ],
+            leaderCommit="1043",
+        ),
+        "a change of one member": to(
+            TWO, term="8", leaderId=ONE, prevLogIndex="1045", prevLogTerm="8",
+            entries=[{
+                "term": "8", "index": "1046", "context": b64(b"why"),
+                "confChange": {
+                    "changeType": "CONF_CHANGE_TYPE_ADD_LEARNER_NODE", "raftId": THREE,
+                },
+            }],
+            leaderCommit="1045",
+        ),
+        "a change of two members and the end of it": to(
+            TWO, term="8", leaderId=ONE, prevLogIndex="1046", prevLogTerm="8",
+            entries=[
+                {
+                    "term": "8", "index": "1047",
+                    "confChangeV2": {
+                        "transition": "CONF_CHANGE_TRANSITION_IMPLICIT",
+                        "changes": [
+                            {"changeType": "CONF_CHANGE_TYPE_ADD_NODE", "raftId": THREE},
+                            {"changeType": "CONF_CHANGE_TYPE_REMOVE_NODE", "raftId": TWO},
+                        ],
+                    },
+                },
+                {
+                    "term": "8", "index": "1048",
+                    "confChangeV2": {"transition": "CONF_CHANGE_TRANSITION_AUTO"},
+                },
+            ],
+            leaderCommit="1047",
+        ),
+        "a probe of an empty log": to(TWO, term="8", leaderId=ONE, leaderCommit="1048"),
+    },
+    "seshat.raft.v1.AppendEntriesResponse": {
+        "the entries are there": to(
+            ONE, term="8", success=True, followerId=TWO, index="1045", commitIndex="1043"
+        ),
+        "the logs differ": to(
+            ONE, term="8", followerId=TWO, index="1043", rejectHintIndex="1040",
+            rejectHintTerm="6", commitIndex="1030",
+        ),
+        "a snapshot is wanted": to(
+            ONE, term="8", followerId=TWO, index="1043", rejectHintIndex="1045",
+            rejectHintTerm="8", requestSnapshot="1045",
+        ),
+        "the leader is stale": to(ONE, term="9", success=True, followerId=TWO),
+    },
+    "seshat.raft.v1.HeartbeatRequest": {
+        "the leader is there": to(TWO, term="8", leaderId=ONE, leaderCommit="1045"),
+        "reads wait": to(
+            TWO, term="8", leaderId=ONE, leaderCommit="1045", readContext=b64(b"\x00\x01\x02")
+        ),
+    },
+    "seshat.raft.v1.HeartbeatResponse": {
+        "the follower is there": to(ONE, term="8", followerId=TWO, commitIndex="1045"),
+        "reads may go on": to(
+            ONE, term="8", followerId=TWO, commitIndex="1045", readContext=b64(b"\x00\x01\x02")
+        ),
+    },
+    "seshat.raft.v1.InstallSnapshotRequest": {
+        "a small state in one chunk": to(
+            THREE, term="8", leaderId=ONE, lastIncludedIndex="1045", lastIncludedTerm="8",
+            data=b64(SNAPSHOT), done=True, totalSize=str(len(SNAPSHOT)),
+            confState={"voters": [ONE, TWO], "learners": [THREE]},
+        ),
+        "within a joint configuration": to(
+            THREE, term="8", leaderId=ONE, lastIncludedIndex="1045", lastIncludedTerm="8",
+            data=b64(SNAPSHOT), done=True, totalSize=str(len(SNAPSHOT)),
+            confState={
+                "voters": [ONE, TWO], "votersOutgoing": [TWO, THREE], "learnersNext": [THREE],
+                "autoLeave": True,
+            },
+        ),
+    },
+    "seshat.raft.v1.TimeoutNowRequest": {
+        "take over": to(TWO, term="8", leaderId=ONE),
+    },
+    "seshat.raft.v1.InstallSnapshotResponse": {
+        "the state is there": {
+            "term": "8",
+            "log": to(ONE, term="8", success=True, followerId=THREE, index="1045"),
+        },
+    },
+    "seshat.raft.v1.IdentifyResponse": {
+        "a fresh process": {"raftId": ONE, "state": "FORMATION_STATE_FRESH"},
+        "a bound process": {
+            "raftId": ONE, "state": "FORMATION_STATE_BOUND", "clusterId": CLUSTER,
+        },
+        "a leader": {
+            "raftId": ONE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
+            "role": "ROLE_LEADER", "leaderId": ONE, "commitIndex": "1045", "appliedIndex": "1045",
+            "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z",
+        },
+    },
+    "seshat.raft.v1.OfferRequest": {
+        "three members": to(TWO, coordinatorId=ONE, members=[ONE, TWO, THREE]),
+    },
+    "seshat.raft.v1.NotMe": {
+        "another life": {"raftId": TWO, "clusterId": CLUSTER},
+        "no cluster yet": {"raftId": TWO},
+    },
+    "seshat.kv.v1.Command": {
+        "binds": {"set": {"key": b64(b"key"), "value": b64(b"value")}},
+        "binds to nothing": {"set": {"key": b64(b"key")}},
+        "removes": {"delete": {"key": b64(b"key")}},
+    },
+    "seshat.kv.v1.ErrorDetail": {
+        "ask the leader": {
+            "applied": "APPLIED_NO",
+            "notLeader": {"leaderId": 2, "leaderAddr": "node-2.example:6379"},
+        },
+        "it may have happened": {"applied": "APPLIED_UNKNOWN", "noQuorum": {}},
+    },
+    "seshat.kv.v1.GetResponse": {
+        "missing": {"appliedIndex": "1045"},
+        "present and empty": {"value": "", "appliedIndex": "1045"},
+    },
+}
+
+
+def main():
+    types = schema()
+    assert REAL.keys() <= types.keys(), REAL.keys() - types.keys()
+    files = {}
+    for name, new in types.items():
+        found = {"message": name, "vectors": list(vectors(new, REAL.get(name, {})))}
+        files[HERE / f"{name}.json"] = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    there = {path: path.read_text() for path in HERE.glob("*.json")}
+    if sys.argv[1:] == ["--check"]:
+        changed = {path.name for path, _ in files.items() ^ there.items()}
+        sys.exit(f"not as make.py makes them: {sorted(changed)}" if changed else 0)
+    if sys.argv[1:]:
+        sys.exit(__doc__)
+    for path in there.keys() - files.keys():
+        path.unlink()
+    for path, content in files.items():
+        path.write_text(content)
+
+
+if __name__ == "__main__":
+    main()

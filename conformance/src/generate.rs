@@ -1,0 +1,414 @@
+//! Messages as a raft-rs node could emit them, by kind.
+//!
+//! One generator for all of them would be of no use: nearly everything that it makes is a message
+//! that no node sends. So there is one for each [`Kind`], which fills in exactly what raft-rs fills
+//! in, within the bounds that hold in every Raft group: terms never fall along a log, and no log is
+//! ahead of its server's term.
+
+use bytes::Bytes;
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+use protobuf::Message as _;
+use raft::CAMPAIGN_TRANSFER;
+use raft::eraftpb::{
+    ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState,
+    Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
+};
+use seshat::kv::Command;
+use seshat::types::ClusterId;
+use seshat::wire::{MAX_INDEX, MAX_TERM, encode_command};
+
+use crate::Kind;
+
+/// Most entries of a generated append.
+const MAX_ENTRIES: usize = 6;
+
+/// A message of any kind; each kind is as likely as every other.
+pub fn message() -> impl Strategy<Value = Message> {
+    proptest::sample::select(Kind::ALL.to_vec()).prop_flat_map(message_of)
+}
+
+/// A message of `kind`.
+pub fn message_of(kind: Kind) -> BoxedStrategy<Message> {
+    match kind {
+        Kind::PreVote => vote(MessageType::MsgRequestPreVote, b"").boxed(),
+        Kind::Vote => vote(MessageType::MsgRequestVote, b"").boxed(),
+        Kind::VoteOfTransfer => vote(MessageType::MsgRequestVote, CAMPAIGN_TRANSFER).boxed(),
+        Kind::PreVoteGranted => letter(MessageType::MsgRequestPreVoteResponse).boxed(),
+        Kind::VoteGranted => letter(MessageType::MsgRequestVoteResponse).boxed(),
+        Kind::PreVoteRefused => refused(MessageType::MsgRequestPreVoteResponse).boxed(),
+        Kind::VoteRefused => refused(MessageType::MsgRequestVoteResponse).boxed(),
+        Kind::PreVoteOfStaleTermRefused => letter(MessageType::MsgRequestPreVoteResponse)
+            .prop_map(|letter| Message {
+                reject: true,
+                ..letter
+            })
+            .boxed(),
+        Kind::Probe => append(None).boxed(),
+        Kind::AppendOfFirstEntry => append(Some(payload(first_entry()))).boxed(),
+        Kind::AppendOfCommands => append(Some(payload(command()))).boxed(),
+        Kind::AppendOfConfChange => append(Some(payload(conf_change()))).boxed(),
+        Kind::AppendOfConfChangeV2 => append(Some(payload(conf_change_v2()))).boxed(),
+        Kind::AppendOfLeaveJoint => append(Some(payload(leave_joint()))).boxed(),
+        Kind::Appended => appended().boxed(),
+        Kind::AppendRefused => append_refused().boxed(),
+        Kind::SnapshotWanted => snapshot_wanted().boxed(),
+        Kind::StaleLeader => letter(MessageType::MsgAppendResponse).boxed(),
+        Kind::Heartbeat => heartbeat(MessageType::MsgHeartbeat, 0..1).boxed(),
+        Kind::HeartbeatForReads => heartbeat(MessageType::MsgHeartbeat, 1..40).boxed(),
+        Kind::HeartbeatAnswered => heartbeat(MessageType::MsgHeartbeatResponse, 0..1).boxed(),
+        Kind::HeartbeatForReadsAnswered => {
+            heartbeat(MessageType::MsgHeartbeatResponse, 1..40).boxed()
+        }
+        Kind::Snapshot => snapshot(members(0..1, false)).boxed(),
+        Kind::SnapshotWithLearners => snapshot(members(1..4, false)).boxed(),
+        Kind::SnapshotOfJoint => snapshot(members(0..4, true)).boxed(),
+        Kind::TimeoutNow => letter(MessageType::MsgTimeoutNow).boxed(),
+    }
+}
+
+/// The id of a cluster.
+pub fn cluster_id() -> impl Strategy<Value = ClusterId> {
+    any::<u64>().prop_map(ClusterId)
+}
+
+/// A valid raft id.
+pub fn raft_id() -> impl Strategy<Value = u64> {
+    let node = prop_oneof![1..8u64, 1..=65_535u64];
+    let incarnation = prop_oneof![Just(0), Just((1 << 48) - 1), 0..1u64 << 48];
+    (node, incarnation).prop_map(|(node, incarnation)| node << 48 | incarnation)
+}
+
+/// A number from 1 to `max`, often one of the ends.
+fn number(max: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![
+        2 => 1..=max.min(9),
+        2 => 1..=max,
+        1 => Just(max),
+    ]
+}
+
+/// A place in a log: an index and its term, or the place before the log.
+fn place(max_index: u64, max_term: u64) -> BoxedStrategy<(u64, u64)> {
+    if max_index == 0 || max_term == 0 {
+        return Just((0, 0)).boxed();
+    }
+    prop_oneof![
+        1 => Just((0, 0)),
+        6 => (number(max_index), number(max_term)),
+    ]
+    .boxed()
+}
+
+/// A message that says no more than who writes to whom, and in which term.
+fn letter(msg_type: MessageType) -> impl Strategy<Value = Message> {
+    let ids =
+        (raft_id(), raft_id()).prop_filter("nobody writes to itself", |(from, to)| from != to);
+    (ids, number(MAX_TERM)).prop_map(move |((from, to), term)| Message {
+        msg_type,
+        from,
+        to,
+        term,
+        ..Message::default()
+    })
+}
+
+/// `Raft::campaign`.
+fn vote(msg_type: MessageType, context: &'static [u8]) -> impl Strategy<Value = Message> {
+    let priority = prop_oneof![Just(0), any::<i64>()];
+    (letter(msg_type), priority)
+        .prop_flat_map(|(letter, priority)| {
+            (place(MAX_INDEX, letter.term), Just((letter, priority)))
+        })
+        .prop_flat_map(|((index, log_term), letter)| {
+            (place(index, log_term), Just((letter, index, log_term)))
+        })
+        .prop_map(
+            move |((commit, commit_term), ((letter, priority), index, log_term))| Message {
+                index,
+                log_term,
+                commit,
+                commit_term,
+                context: Bytes::from_static(context),
+                priority,
+                deprecated_priority: priority.max(0).try_into().unwrap(),
+                ..letter
+            },
+        )
+}
+
+/// `Raft::step`, where it refuses a vote.
+fn refused(msg_type: MessageType) -> impl Strategy<Value = Message> {
+    letter(msg_type)
+        .prop_flat_map(|letter| (number(MAX_INDEX), number(letter.term), Just(letter)))
+        .prop_map(|(commit, commit_term, letter)| Message {
+            commit,
+            commit_term,
+            reject: true,
+            ..letter
+        })
+}
+
+/// `RaftCore::prepare_send_entries`: some entries up to the kind of `last`, then one of that kind.
+fn append(last: Option<BoxedStrategy<Entry>>) -> impl Strategy<Value = Message> {
+    let entries = match last {
+        None => Just(Vec::new()).boxed(),
+        Some(last) => {
+            let before = vec(
+                prop_oneof![payload(first_entry()), payload(command())],
+                0..MAX_ENTRIES,
+            );
+            (before, last)
+                .prop_map(|(mut entries, last)| {
+                    if Kind::of_append(&last) == Kind::AppendOfFirstEntry {
+                        entries.retain(|entry| entry.data.is_empty());
+                    }
+                    entries.push(last);
+                    entries
+                })
+                .boxed()
+        }
+    };
+    let steps = vec(
+        prop_oneof![4 => Just(0u64), 1 => 1..4u64, 1 => any::<u64>()],
+        MAX_ENTRIES,
+    );
+    (letter(MessageType::MsgAppend), entries, steps)
+        .prop_flat_map(|(letter, entries, steps)| {
+            let prev = place(MAX_INDEX - MAX_ENTRIES as u64, letter.term);
+            let commit = prop_oneof![Just(0), number(MAX_INDEX)];
+            (prev, commit, Just((letter, entries, steps)))
+        })
+        .prop_map(
+            |((index, log_term), commit, (letter, mut entries, steps))| {
+                let (mut at, mut term) = (index, log_term.max(1));
+                for (entry, step) in entries.iter_mut().zip(steps) {
+                    at += 1;
+                    term = term.saturating_add(step).min(letter.term);
+                    (entry.index, entry.term) = (at, term);
+                }
+                Message {
+                    index,
+                    log_term,
+                    entries: entries.into(),
+                    commit,
+                    ..letter
+                }
+            },
+        )
+}
+
+/// An entry of that data, sometimes with a context.
+fn payload(content: impl Strategy<Value = (EntryType, Bytes)> + 'static) -> BoxedStrategy<Entry> {
+    let context = prop_oneof![3 => Just(Bytes::new()), 1 => bytes(1..20)];
+    (content, context)
+        .prop_map(|((entry_type, data), context)| Entry {
+            entry_type,
+            data,
+            context,
+            ..Entry::default()
+        })
+        .boxed()
+}
+
+fn first_entry() -> impl Strategy<Value = (EntryType, Bytes)> {
+    Just((EntryType::EntryNormal, Bytes::new()))
+}
+
+fn command() -> impl Strategy<Value = (EntryType, Bytes)> {
+    prop_oneof![
+        (bytes(1..40), bytes(0..300)).prop_map(|(key, value)| Command::Set { key, value }),
+        bytes(1..40).prop_map(|key| Command::Delete { key }),
+    ]
+    .prop_map(|command| (EntryType::EntryNormal, encode_command(&command)))
+}
+
+fn change_type() -> impl Strategy<Value = ConfChangeType> {
+    prop_oneof![
+        Just(ConfChangeType::AddNode),
+        Just(ConfChangeType::RemoveNode),
+        Just(ConfChangeType::AddLearnerNode),
+    ]
+}
+
+/// `RawNode::propose_conf_change` of a `ConfChange`.
+fn conf_change() -> impl Strategy<Value = (EntryType, Bytes)> {
+    (any::<u64>(), change_type(), raft_id(), bytes(0..20)).prop_map(
+        |(id, change_type, node_id, context)| {
+            let change = ConfChange {
+                id,
+                change_type,
+                node_id,
+                context,
+                ..ConfChange::default()
+            };
+            let data = change.write_to_bytes().unwrap();
+            (EntryType::EntryConfChange, data.into())
+        },
+    )
+}
+
+/// `RawNode::propose_conf_change` of a `ConfChangeV2`.
+fn conf_change_v2() -> impl Strategy<Value = (EntryType, Bytes)> {
+    let transition = prop_oneof![
+        Just(ConfChangeTransition::Auto),
+        Just(ConfChangeTransition::Implicit),
+        Just(ConfChangeTransition::Explicit),
+    ];
+    let single = (change_type(), raft_id()).prop_map(|(change_type, node_id)| ConfChangeSingle {
+        change_type,
+        node_id,
+        ..ConfChangeSingle::default()
+    });
+    (transition, vec(single, 1..5), bytes(0..20)).prop_map(|(transition, changes, context)| {
+        let change = ConfChangeV2 {
+            transition,
+            changes: changes.into(),
+            context,
+            ..ConfChangeV2::default()
+        };
+        let data = change.write_to_bytes().unwrap();
+        (EntryType::EntryConfChangeV2, data.into())
+    })
+}
+
+/// `Raft::commit_apply`.
+fn leave_joint() -> impl Strategy<Value = (EntryType, Bytes)> {
+    Just((EntryType::EntryConfChangeV2, Bytes::new()))
+}
+
+/// `Raft::handle_append_entries` and `handle_snapshot`, where they succeed.
+fn appended() -> impl Strategy<Value = Message> {
+    (letter(MessageType::MsgAppendResponse), number(MAX_INDEX))
+        .prop_flat_map(|(letter, index)| (0..=index, Just((letter, index))))
+        .prop_map(|(commit, (letter, index))| Message {
+            index,
+            commit,
+            ..letter
+        })
+}
+
+/// `Raft::handle_append_entries`, where it refuses.
+fn append_refused() -> impl Strategy<Value = Message> {
+    (letter(MessageType::MsgAppendResponse), number(MAX_INDEX))
+        .prop_flat_map(|(letter, index)| {
+            (place(index, letter.term), 0..=index, Just((letter, index)))
+        })
+        .prop_map(
+            |((reject_hint, log_term), commit, (letter, index))| Message {
+                index,
+                reject: true,
+                reject_hint,
+                log_term,
+                commit,
+                ..letter
+            },
+        )
+}
+
+/// `Raft::send_request_snapshot`.
+fn snapshot_wanted() -> impl Strategy<Value = Message> {
+    (letter(MessageType::MsgAppendResponse), number(MAX_INDEX))
+        .prop_flat_map(|(letter, last)| {
+            (
+                0..=last,
+                number(last),
+                number(letter.term),
+                Just((letter, last)),
+            )
+        })
+        .prop_map(
+            |(index, request_snapshot, log_term, (letter, last))| Message {
+                index,
+                reject: true,
+                reject_hint: last,
+                log_term,
+                request_snapshot,
+                ..letter
+            },
+        )
+}
+
+/// `RaftCore::send_heartbeat` and `Raft::handle_heartbeat`.
+fn heartbeat(
+    msg_type: MessageType,
+    context: std::ops::Range<usize>,
+) -> impl Strategy<Value = Message> {
+    (letter(msg_type), 0..=MAX_INDEX, bytes(context)).prop_map(|(letter, commit, context)| {
+        Message {
+            commit,
+            context,
+            ..letter
+        }
+    })
+}
+
+/// `RaftCore::prepare_send_snapshot`.
+fn snapshot(conf_state: impl Strategy<Value = ConfState>) -> impl Strategy<Value = Message> {
+    (letter(MessageType::MsgSnapshot), conf_state, bytes(0..300))
+        .prop_flat_map(|(letter, conf_state, data)| {
+            let place = (number(MAX_INDEX), number(letter.term));
+            (place, Just((letter, conf_state, data)))
+        })
+        .prop_map(|((index, term), (letter, conf_state, data))| {
+            let metadata = SnapshotMetadata {
+                conf_state: Some(conf_state).into(),
+                index,
+                term,
+                ..SnapshotMetadata::default()
+            };
+            let snapshot = Snapshot {
+                data,
+                metadata: Some(metadata).into(),
+                ..Snapshot::default()
+            };
+            Message {
+                snapshot: Some(snapshot).into(),
+                ..letter
+            }
+        })
+}
+
+/// `Configuration::to_conf_state`, in any order: raft-rs lists members as its hash sets do.
+fn members(learners: std::ops::Range<usize>, joint: bool) -> impl Strategy<Value = ConfState> {
+    let ids = btree_set(raft_id(), 10)
+        .prop_map(Vec::from_iter)
+        .prop_shuffle();
+    (
+        ids,
+        1..4usize,
+        learners,
+        1..4usize,
+        any::<u32>(),
+        any::<bool>(),
+    )
+        .prop_map(
+            move |(mut ids, voters, learners, leaving, picks, auto_leave)| {
+                let mut take = |count: usize| ids.split_off(ids.len() - count);
+                let (voters, learners) = (take(voters), take(learners));
+                let mut state = ConfState {
+                    voters,
+                    learners,
+                    ..ConfState::default()
+                };
+                if joint {
+                    // Who leaves, and who of the incoming voters was one before.
+                    let leaving = take(leaving);
+                    let pick = |bit: usize| picks >> bit & 1 == 1;
+                    let staying = state.voters.iter().enumerate();
+                    let staying = staying.filter(|(at, _)| pick(*at)).map(|(_, id)| *id);
+                    state.voters_outgoing = leaving.iter().copied().chain(staying).collect();
+                    let demoted = leaving.iter().enumerate();
+                    let demoted = demoted.filter(|(at, _)| pick(8 + *at)).map(|(_, id)| *id);
+                    state.learners_next = demoted.collect();
+                    state.auto_leave = auto_leave;
+                }
+                state
+            },
+        )
+}
+
+/// That many arbitrary bytes.
+pub fn bytes(size: std::ops::Range<usize>) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), size).prop_map(Bytes::from)
+}

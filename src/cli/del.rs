@@ -1,0 +1,66 @@
+//! `seshat del`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use serde_json::json;
+use seshat::proto::kv::DeleteRequest;
+
+use super::failure::Failure;
+use super::options::{ClientOptions, key};
+use super::print;
+
+const HELP: &str = "\
+Prints \"deleted\", or \"no such key\", which is no error: afterwards the key is
+missing either way. With --json:
+  {\"existed\":true,\"applied_index\":43}
+
+A removal whose outcome is unknown is not tried again: see seshat set --help.
+
+Examples:
+  seshat del greeting
+  seshat del --json greeting | jq .existed
+
+Exit codes:
+  0  the key is missing now
+  2  the command line is faulty
+  3  the cluster cannot be reached, refused the removal, or its outcome is unknown";
+
+/// Remove a key.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP, next_line_help = true)]
+pub(crate) struct Args {
+    /// The key: any bytes, at least one
+    #[arg(value_parser = key())]
+    key: OsString,
+
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let request = DeleteRequest {
+            key: Bytes::copy_from_slice(self.key.as_encoded_bytes()),
+        };
+        let deleted = self.client.run(async |client| {
+            client
+                .write(async |node| node.kv().delete(node.request(request.clone())).await)
+                .await
+        })?;
+        if self.client.json {
+            print(json!({
+                "existed": deleted.existed,
+                "applied_index": deleted.applied_index,
+            }))?;
+        } else {
+            print(if deleted.existed {
+                "deleted"
+            } else {
+                "no such key"
+            })?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,215 @@
+//! `seshat dev`.
+
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use seshat::config::Config;
+use seshat::proto::admin::StatusResponse;
+use seshat::server::{Server, entropy};
+use seshat::types::NodeId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::{NoSubscriber, set_default};
+
+use super::client::Client;
+use super::failure::Failure;
+use super::logging::LogOptions;
+use super::options::{DEV_CLUSTER, runtime};
+use super::serve::run_node;
+use super::{print, signals, status};
+
+const HELP: &str = "\
+Prints who leads and what to type next, and runs until Ctrl-C. A second Ctrl-C
+ends it at once. Node N listens for clients on port 6378 + N and for the other
+nodes on port 7378 + N, on 127.0.0.1 only. Everything is kept in memory: when the
+command ends, the data is gone.
+
+Examples:
+  seshat dev
+  seshat dev --nodes 5
+  seshat dev --base-port 16379 --internal-base-port 17379
+  seshat dev -v                       # with the log of the nodes
+
+Exit codes:
+  0    stopped as it was told
+  1    a node failed, or could not listen
+  2    the command line is faulty
+  130  ended at once by a second Ctrl-C; 143 by a second SIGTERM";
+
+/// How long a cluster on one machine may take to elect a leader, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Run a whole cluster on this machine, to try things out.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP, next_line_help = true)]
+pub(crate) struct Args {
+    /// Number of nodes: odd, at least 3
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    nodes: u16,
+
+    /// Client port of node 1; each further node listens one port up
+    #[arg(long, value_name = "PORT", default_value_t = 6379)]
+    base_port: u16,
+
+    /// Internal port of node 1; each further node listens one port up
+    #[arg(long, value_name = "PORT", default_value_t = 7379)]
+    internal_base_port: u16,
+
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let configs = self.configs()?;
+        self.log.init(LevelFilter::WARN)?;
+        let stop = signals::listen()
+            .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
+        let endpoints = configs.iter().map(|config| config.node.client_addr.clone());
+        let endpoints: Vec<_> = endpoints.collect();
+        let nodes = configs.into_iter().map(Node::bind);
+        let nodes = nodes.collect::<Result<_, _>>()?;
+        runtime()
+            .map_err(|error| Failure::node(format!("cannot start a runtime: {error}")))?
+            .block_on(run(nodes, &endpoints, stop, self.log.is_default()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn configs(&self) -> Result<Vec<Config>, Failure> {
+        let one = |id| Config::for_dev(id, self.nodes, self.base_port, self.internal_base_port);
+        // With no nodes at all, the configuration of node 1 says what is wrong.
+        let ids = (1..=self.nodes.max(1)).filter_map(NodeId::new);
+        Ok(ids.map(one).collect::<Result<_, _>>()?)
+    }
+}
+
+/// Runs the nodes until `stop`, or until one of them fails.
+async fn run(
+    nodes: Vec<Node>,
+    endpoints: &[String],
+    stop: impl Future<Output = ()>,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let (stopping, _) = watch::channel(false);
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    let turns: Vec<_> = nodes
+        .into_iter()
+        .map(|node| node.start(quiet, stopping.subscribe(), ended.clone()))
+        .collect::<Result<_, _>>()?;
+
+    tokio::select! {
+        Some(end) = ends.recv() => {
+            return end.and(Err(Failure::node("a node stopped by itself")));
+        }
+        failed = announce_and_wait(endpoints) => return failed,
+        () = stop => {}
+    }
+    stopping.send_replace(true);
+    // One after another, so that a leader finds somebody to hand over to, and writes in flight find
+    // their majority. Without a majority the others can do nothing more: they end with the process.
+    let majority = turns.len() / 2 + 1;
+    for turn in turns.into_iter().take(majority) {
+        let _ = turn.send(());
+        if let Some(end) = ends.recv().await {
+            end?;
+        }
+    }
+    Ok(())
+}
+
+/// A node that is about to start.
+struct Node {
+    config: Config,
+    client: TcpListener,
+    internal: TcpListener,
+}
+
+impl Node {
+    /// Takes the ports of a node. All nodes do this before one of them starts, so that none finds
+    /// another one missing.
+    fn bind(config: Config) -> Result<Self, Failure> {
+        let bind = |addr: &str| {
+            TcpListener::bind(addr).map_err(|error| {
+                let id = config.node.id;
+                Failure::node(format!("node {id}: cannot listen on {addr}: {error}"))
+            })
+        };
+        Ok(Self {
+            client: bind(&config.node.client_addr)?,
+            internal: bind(&config.node.internal_addr)?,
+            config,
+        })
+    }
+
+    /// Runs the node on a thread of its own. It stops when it is its turn, and says how it ended.
+    fn start(
+        self,
+        quiet: bool,
+        mut stopping: watch::Receiver<bool>,
+        ended: mpsc::UnboundedSender<Result<(), Failure>>,
+    ) -> Result<oneshot::Sender<()>, Failure> {
+        let Self {
+            config,
+            client,
+            internal,
+        } = self;
+        let id = config.node.id;
+        let (turn, my_turn) = oneshot::channel();
+        let stop = async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            if quiet {
+                // That the others go away is no news now. The node has this thread to itself.
+                std::mem::forget(set_default(NoSubscriber::new()));
+            }
+            let _ = my_turn.await;
+        };
+        let run = move || {
+            let bound = Server::from_listeners(config, client, internal, entropy);
+            run_node(id, bound, stop)
+        };
+        thread::Builder::new()
+            .name(format!("node-{id}"))
+            .spawn(move || {
+                let panicked = |_| Err(Failure::node(format!("node {id} panicked")));
+                let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked);
+                // The other end is gone only when the process ends.
+                let _ = ended.send(outcome);
+            })
+            .map_err(|error| Failure::node(format!("node {id}: cannot start: {error}")))?;
+        Ok(turn)
+    }
+}
+
+/// Says who leads once somebody does, and then waits for ever. Ends only with an error.
+async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
+    let client = Client::new(endpoints.iter().cloned(), PATIENCE);
+    client.find_leader().await?;
+    let status = status::fetch(&client).await?;
+    print(welcome(&status, endpoints))?;
+    std::future::pending().await
+}
+
+fn welcome(status: &StatusResponse, endpoints: &[String]) -> String {
+    let mut text = String::from("Seshat runs on this machine:\n\n");
+    for member in &status.members {
+        let leads = if status.leader_id == Some(member.id) {
+            "  leads"
+        } else {
+            ""
+        };
+        text += &format!("  node {}  {}{leads}\n", member.id, member.client_addr);
+    }
+    text += "\nIn another terminal:\n\n";
+    let endpoints = endpoints.join(",");
+    if endpoints != DEV_CLUSTER {
+        text += &format!("  export SESHAT_ENDPOINTS={endpoints}\n");
+    }
+    text += "  seshat set greeting hello\n";
+    text += "  seshat get greeting\n";
+    text += "  seshat status\n";
+    text += "\nCtrl-C stops the cluster and forgets the data.";
+    text
+}

@@ -1,0 +1,94 @@
+//! `seshat get`.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use seshat::proto::kv::{GetRequest, GetResponse};
+
+use super::failure::Failure;
+use super::options::{ClientOptions, key};
+use super::print;
+
+const HELP: &str = "\
+Writes the bytes of the value and nothing else; on a terminal a newline follows.
+With --json:
+  {\"key\":\"greeting\",\"value\":\"hello\",\"applied_index\":42}
+A key or a value that is not UTF-8 comes as \"key_base64\" or \"value_base64\"
+instead. A missing key prints nothing, with --json too.
+
+The read is linearizable: it sees every write that was acknowledged before.
+
+Examples:
+  seshat get greeting
+  seshat get photo > photo.jpg
+  seshat get lock || echo free        # a missing key exits 1
+  seshat get --json photo | jq -r .value_base64 | base64 -d
+
+Exit codes:
+  0  found
+  1  no such key
+  2  the command line is faulty
+  3  the cluster cannot be reached, or refused the read";
+
+const NO_SUCH_KEY: u8 = 1;
+
+/// Read the value of a key.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP, next_line_help = true)]
+pub(crate) struct Args {
+    /// The key: any bytes, at least one
+    #[arg(value_parser = key())]
+    key: OsString,
+
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let key = Bytes::copy_from_slice(self.key.as_encoded_bytes());
+        let request = GetRequest { key: key.clone() };
+        let GetResponse {
+            value,
+            applied_index,
+        } = self.client.run(async |client| {
+            client
+                .read(async |node| node.kv().get(node.request(request.clone())).await)
+                .await
+        })?;
+        let Some(value) = value else {
+            return Ok(ExitCode::from(NO_SUCH_KEY));
+        };
+        if self.client.json {
+            let mut object = serde_json::Map::new();
+            insert(&mut object, "key", &key);
+            insert(&mut object, "value", &value);
+            object.insert("applied_index".to_owned(), applied_index.into());
+            print(serde_json::Value::Object(object))?;
+        } else {
+            write(&value).map_err(Failure::stdout)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Adds bytes to `object`: as they are if they are text.
+fn insert(object: &mut serde_json::Map<String, serde_json::Value>, name: &str, bytes: &[u8]) {
+    match str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
+    };
+}
+
+fn write(value: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(value)?;
+    if stdout.is_terminal() {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()
+}

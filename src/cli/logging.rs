@@ -1,0 +1,47 @@
+//! The flags that say what is logged.
+
+use clap::ArgAction;
+use seshat::log::{self, LogFormat};
+use tracing::level_filters::LevelFilter;
+
+use super::failure::Failure;
+
+/// What log lines look like, and how many there are.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Log options")]
+pub(crate) struct LogOptions {
+    /// Form of the log lines on standard error: human or json
+    #[arg(long, value_name = "FORMAT", default_value_t, value_parser = format)]
+    log_format: LogFormat,
+
+    /// Log more; -vv even more. In detail: SESHAT_LOG=info,raft=debug
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+impl LogOptions {
+    /// Whether nobody asked for more or other lines than usual.
+    pub(crate) fn is_default(&self) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        self.verbose == 0 && !log::FILTER_VARIABLES.into_iter().any(set)
+    }
+
+    /// Begins to log from level `quietest` on, or from where the flags say.
+    pub(crate) fn init(&self, quietest: LevelFilter) -> Result<(), Failure> {
+        let levels = [
+            LevelFilter::WARN,
+            LevelFilter::INFO,
+            LevelFilter::DEBUG,
+            LevelFilter::TRACE,
+        ];
+        let mut louder = levels.into_iter().skip_while(|level| *level < quietest);
+        let level = louder
+            .nth(self.verbose.into())
+            .unwrap_or(LevelFilter::TRACE);
+        log::init(self.log_format, level).map_err(|error| Failure::usage(error.to_string()))
+    }
+}
+
+fn format(name: &str) -> Result<LogFormat, log::LogError> {
+    name.parse()
+}

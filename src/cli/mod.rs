@@ -1,0 +1,131 @@
+//! The command line: one file a subcommand.
+//!
+//! | file | subcommand |
+//! |---|---|
+//! | `dev.rs`, `serve.rs`, `config.rs` | run nodes, or check what they would run with |
+//! | `set.rs`, `get.rs`, `del.rs` | read and write |
+//! | `status.rs`, `transfer_leader.rs` | look at the cluster and steer it |
+//!
+//! The last two rows are clients: `client.rs` finds the leader for them, `failure.rs` turns what
+//! went wrong into words, and `options.rs` holds the flags that they share. What belongs on
+//! standard output is the answer alone; everything else goes to standard error, so that the output
+//! of every command can be piped.
+
+mod client;
+mod config;
+mod del;
+mod dev;
+mod failure;
+mod get;
+mod logging;
+mod options;
+mod serve;
+mod set;
+mod signals;
+mod status;
+mod transfer_leader;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use failure::Failure;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  get: no such key; serve, dev: a node failed
+  2  the command line or the configuration is faulty
+  3  the cluster cannot be reached, or refused the request
+
+Start here:
+  seshat dev                    # a cluster of three on this machine
+  seshat set greeting hello     # in another terminal
+  seshat get greeting";
+
+/// A replicated in-memory key-value store.
+///
+/// Three or more nodes hold the same map of keys to values and agree on every write
+/// by Raft. While more than half of them live, nothing that was acknowledged is
+/// lost. Nothing is written to disk.
+#[derive(Parser)]
+#[command(name = "seshat", version, after_help = EXIT_CODES, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Dev(dev::Args),
+    Serve(serve::Args),
+    Set(set::Args),
+    Get(get::Args),
+    Del(del::Args),
+    Status(status::Args),
+    TransferLeader(transfer_leader::Args),
+    Config(config::Args),
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return not_a_command(&error),
+    };
+    let json = command.json();
+    match command.run() {
+        Ok(code) => code,
+        Err(failure) => failure.report(json),
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Dev(args) => args.run(),
+            Self::Serve(args) => args.run(),
+            Self::Set(args) => args.run(),
+            Self::Get(args) => args.run(),
+            Self::Del(args) => args.run(),
+            Self::Status(args) => args.run(),
+            Self::TransferLeader(args) => args.run(),
+            Self::Config(args) => args.run(),
+        }
+    }
+
+    /// Whether the caller reads JSON, errors included.
+    fn json(&self) -> bool {
+        match self {
+            Self::Dev(_) | Self::Serve(_) => false,
+            Self::Set(args) => args.client.json,
+            Self::Get(args) => args.client.json,
+            Self::Del(args) => args.client.json,
+            Self::Status(args) => args.client.json,
+            Self::TransferLeader(args) => args.client.json,
+            Self::Config(args) => args.json(),
+        }
+    }
+}
+
+/// Answers arguments that are no command: a request for help, or a mistake.
+fn not_a_command(error: &clap::Error) -> ExitCode {
+    let asked_for_json = std::env::args_os().any(|arg| arg == "--json");
+    if error.use_stderr() && asked_for_json {
+        let text = error.render().to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text);
+        return Failure::usage(message.trim_end()).report(true);
+    }
+    // Whether help could be shown changes nothing about how the command ends.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Writes `text` and a newline to standard output.
+fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(Failure::stdout)
+}

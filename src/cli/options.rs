@@ -1,0 +1,151 @@
+//! The flags that all client commands share, and the types of their values.
+
+use std::ffi::OsString;
+use std::io;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use tokio::runtime::Runtime;
+use tonic::transport::Uri;
+
+use super::client::Client;
+use super::failure::Failure;
+
+/// Where `seshat dev` listens, unless told otherwise.
+pub(crate) const DEV_CLUSTER: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How to reach the cluster, and how to answer.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Client options")]
+pub(crate) struct ClientOptions {
+    /// Client addresses of nodes, as host:port; one that lives is enough
+    /// [env: SESHAT_ENDPOINTS]
+    /// [default: 127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381]
+    #[arg(
+        long,
+        verbatim_doc_comment,
+        env = "SESHAT_ENDPOINTS",
+        hide_env = true,
+        hide_default_value = true,
+        value_name = "A,B,C",
+        value_delimiter = ',',
+        default_value = DEV_CLUSTER,
+        value_parser = endpoint,
+    )]
+    pub(crate) endpoints: Vec<String>,
+
+    /// Longest time that the command may take, such as 300ms, 5s or 2m
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+
+    /// Answer in JSON, one object on one line. Errors too, on standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ClientOptions {
+    /// Runs `command` with a client. The time limit begins now.
+    pub(crate) fn run<T>(
+        &self,
+        command: impl AsyncFnOnce(Client) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let runtime = runtime()
+            .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
+        runtime.block_on(async {
+            let client = Client::new(self.endpoints.iter().cloned(), self.timeout);
+            command(client).await
+        })
+    }
+}
+
+/// A runtime on the calling thread.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+/// A `host:port`, with or without `http://` before it.
+pub(crate) fn endpoint(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let address = text.strip_prefix("http://").unwrap_or(text);
+    let address = address.strip_suffix('/').unwrap_or(address);
+    if address.contains("://") {
+        return Err("only http is spoken here: write host:port".to_owned());
+    }
+    // The authority alone: no path, no user.
+    let port = address
+        .parse::<Uri>()
+        .ok()
+        .filter(|uri| uri.scheme().is_none() && uri.path().is_empty() && !address.contains('@'))
+        .filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+        .and_then(|uri| uri.port_u16());
+    match port {
+        Some(1..) => Ok(address.to_owned()),
+        _ => Err("not of the form host:port, e.g. 127.0.0.1:6379".to_owned()),
+    }
+}
+
+/// Takes a key from the command line.
+pub(crate) fn key() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|key| match key.is_empty() {
+        true => Err("a key has at least one byte"),
+        false => Ok(key),
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write e.g. 300ms, 5s or 2m"))?;
+    if duration < Duration::from_millis(1) || duration > LONGEST_TIMEOUT {
+        return Err("not between 1ms and 24h".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_host_and_port() {
+        for (text, address) in [
+            ("127.0.0.1:6379", "127.0.0.1:6379"),
+            (" kvstore-1:6379", "kvstore-1:6379"),
+            ("http://[::1]:6379/", "[::1]:6379"),
+        ] {
+            assert_eq!(endpoint(text).as_deref(), Ok(address));
+        }
+        for text in [
+            "",
+            "6379",
+            "kvstore-1",
+            ":6379",
+            "kvstore-1:",
+            "kvstore-1:0",
+            "kvstore-1:65536",
+            "kvstore-1:6379/path",
+            "me@kvstore-1:6379",
+            "https://kvstore-1:6379",
+            "kv store:6379",
+        ] {
+            assert!(endpoint(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, millis) in [
+            ("300ms", 300),
+            ("5s", 5_000),
+            ("2m", 120_000),
+            ("1m 30s", 90_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
+        }
+        for text in ["", "5", "0s", "-1s", "1us", "25h", "soon"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `seshat status`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusRequest, StatusResponse};
+use seshat::types::{ClusterId, RaftId};
+use tokio::time::timeout;
+
+use super::client::Client;
+use super::failure::{Failure, printable};
+use super::options::ClientOptions;
+use super::print;
+
+const HELP: &str = "\
+The first line says in words how the cluster is. A node that the answering node
+cannot reach has - where its own word is missing. With --json (unknown: null):
+  {\"cluster_id\":\"5f0c…\",\"leader_id\":1,\"term\":2,\"state\":\"healthy\",\"members\":[
+   {\"id\":1,\"raft_id\":\"1.3fa94c01b2d7\",\"role\":\"leader\",\"term\":2,
+    \"commit_index\":7,\"applied_index\":7,\"keys\":1,\"addr\":\"127.0.0.1:7379\",
+    \"client_addr\":\"127.0.0.1:6379\",\"reachable\":true},…]}
+
+  state  forming, healthy, degraded (a leader, but not every member takes part),
+         no_quorum (no leader: reads and writes wait)
+  role   leader, follower, candidate, learner, forming (waits for the cluster to
+         form), outside (restarted without its memory; neither votes nor serves)
+
+The leader's view is shown where it can be had, otherwise that of the endpoint
+that knows most. A raft id is new each time that a node starts.
+
+Examples:
+  seshat status
+  seshat status --json | jq -r .state
+  seshat status --endpoints 127.0.0.1:6380    # how node 2 sees it
+
+Exit codes:
+  0  somebody answered, whatever the state of the cluster
+  2  the command line is faulty
+  3  no endpoint answers";
+
+/// Once one node has answered, how long to wait for one that knows more. A node needs up to a
+/// second: it asks the others.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// Show the nodes of the cluster and how they are.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP, next_line_help = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let status = self.client.run(async |client| fetch(&client).await)?;
+        if self.client.json {
+            print(to_json(&status))?;
+        } else {
+            print(to_text(&status))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The best view of the cluster that can be had.
+pub(crate) async fn fetch(client: &Client) -> Result<StatusResponse, Failure> {
+    let ask = async |node: super::client::Node| {
+        node.admin()
+            .status(node.request(StatusRequest::default()))
+            .await
+    };
+    let mut search = client.search(&ask);
+    let (_, mut best) = search.next().await?;
+    let more = async {
+        while !is_leaders_view(&best) {
+            let Ok((_, view)) = search.next().await else {
+                break;
+            };
+            if knowledge(&view) > knowledge(&best) {
+                best = view;
+            }
+        }
+    };
+    // Out of patience, what has come so far is the answer.
+    let _ = timeout(PATIENCE, more).await;
+    Ok(best)
+}
+
+fn is_leaders_view(view: &StatusResponse) -> bool {
+    view.leader_id == Some(view.answered_by)
+        && matches!(view.state(), ClusterState::Healthy | ClusterState::Degraded)
+}
+
+/// Orders views: one that knows a leader before one that does not, then the newer term, then the
+/// leader's own.
+fn knowledge(view: &StatusResponse) -> impl Ord + use<> {
+    let own = view.leader_id == Some(view.answered_by);
+    (
+        view.leader_id.is_some(),
+        view.term,
+        own,
+        view.cluster_id.is_some(),
+    )
+}
+
+fn to_json(status: &StatusResponse) -> Value {
+    json!({
+        "cluster_id": status.cluster_id.map(|id| ClusterId(id).to_string()),
+        "leader_id": status.leader_id,
+        "term": status.term,
+        "state": state(status.state()),
+        "members": status.members.iter().map(member_to_json).collect::<Value>(),
+    })
+}
+
+fn member_to_json(member: &MemberStatus) -> Value {
+    json!({
+        "id": member.id,
+        "raft_id": raft_id(member),
+        "role": role(member.role()),
+        "term": told(member, member.term),
+        "commit_index": told(member, member.commit_index),
+        "applied_index": told(member, member.applied_index),
+        "keys": told(member, member.keys),
+        "addr": member.addr,
+        "client_addr": member.client_addr,
+        "reachable": member.reachable,
+    })
+}
+
+fn to_text(status: &StatusResponse) -> String {
+    let header = [
+        "NODE",
+        "RAFT ID",
+        "ROLE",
+        "TERM",
+        "COMMIT",
+        "APPLIED",
+        "KEYS",
+        "ADDRESS",
+        "REACHABLE",
+    ];
+    let number = |member: &MemberStatus, number: u64| {
+        told(member, number).map_or("-".to_owned(), |number| number.to_string())
+    };
+    let rows = status.members.iter().map(|member| {
+        [
+            member.id.to_string(),
+            raft_id(member).unwrap_or("-".to_owned()),
+            role(member.role()).unwrap_or("-").to_owned(),
+            number(member, member.term),
+            number(member, member.commit_index),
+            number(member, member.applied_index),
+            number(member, member.keys),
+            printable(&member.client_addr),
+            if member.reachable { "yes" } else { "no" }.to_owned(),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(header.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    format!("{}\n\n{}", summary(status), table(&rows))
+}
+
+/// How the cluster is, in words: the node's own, which knows why.
+fn summary(status: &StatusResponse) -> String {
+    match status.summary.as_str() {
+        "" => state(status.state()).unwrap_or("unknown state").to_owned(),
+        summary => printable(summary),
+    }
+}
+
+/// Lines with the columns below one another. A column that holds only numbers below its header is
+/// aligned to the right.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let mut widths = [0; COLUMNS];
+    let mut numeric = [true; COLUMNS];
+    for (index, row) in rows.iter().enumerate() {
+        for ((cell, width), numeric) in row.iter().zip(&mut widths).zip(&mut numeric) {
+            *width = cell.chars().count().max(*width);
+            let is_number = cell == "-" || cell.bytes().all(|byte| byte.is_ascii_digit());
+            *numeric &= index == 0 || is_number;
+        }
+    }
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths).zip(numeric);
+        let cells = cells.map(|((cell, width), numeric)| match numeric {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What a member says of itself, unless it says nothing.
+fn told(member: &MemberStatus, number: u64) -> Option<u64> {
+    member.reachable.then_some(number)
+}
+
+fn raft_id(member: &MemberStatus) -> Option<String> {
+    let id = RaftId::try_from(member.raft_id).ok()?;
+    Some(id.to_string())
+}
+
+fn role(role: MemberRole) -> Option<&'static str> {
+    match role {
+        MemberRole::Unspecified => None,
+        MemberRole::Forming => Some("forming"),
+        MemberRole::Outside => Some("outside"),
+        MemberRole::Learner => Some("learner"),
+        MemberRole::Follower => Some("follower"),
+        MemberRole::Candidate => Some("candidate"),
+        MemberRole::Leader => Some("leader"),
+    }
+}
+
+fn state(state: ClusterState) -> Option<&'static str> {
+    match state {
+        ClusterState::Unspecified => None,
+        ClusterState::Forming => Some("forming"),
+        ClusterState::Healthy => Some("healthy"),
+        ClusterState::Degraded => Some("degraded"),
+        ClusterState::NoQuorum => Some("no_quorum"),
+    }
+}

@@ -1,0 +1,68 @@
+//! `seshat transfer-leader`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use seshat::proto::admin::TransferLeadershipRequest;
+
+use super::failure::Failure;
+use super::options::ClientOptions;
+use super::print;
+
+const HELP: &str = "\
+Returns once the new leader leads. Reads and writes wait for some milliseconds
+meanwhile. With --json:
+  {\"leader_id\":2,\"term\":3}
+
+Examples:
+  seshat transfer-leader              # before the leader's machine is rebooted
+  seshat transfer-leader --to 2
+
+Exit codes:
+  0  handed over
+  2  the command line is faulty
+  3  the cluster cannot be reached, refused the hand-over, or its outcome is
+     unknown: look at seshat status";
+
+/// Hand leadership to another node.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP, next_line_help = true)]
+pub(crate) struct Args {
+    /// Node id of the node that shall lead [default: the best caught-up one]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
+    to: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let to = self.to.map(u32::from);
+        let leader = self.client.run(async |client| {
+            client
+                .write(async |node| {
+                    // A little less than what is left, so that a hand-over which did not take
+                    // place is reported by the node, which knows why.
+                    let timeout = node.time_left() * 4 / 5;
+                    let request = TransferLeadershipRequest {
+                        to,
+                        timeout: timeout.try_into().ok(),
+                    };
+                    node.admin()
+                        .transfer_leadership(node.request(request))
+                        .await
+                })
+                .await
+        })?;
+        if self.client.json {
+            print(json!({ "leader_id": leader.leader_id, "term": leader.term }))?;
+        } else {
+            print(format_args!(
+                "node {} leads in term {}",
+                leader.leader_id, leader.term
+            ))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,191 @@
+//! What is wrong with a configuration, where it was written, and what would be right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use super::read;
+
+/// Every fault of a configuration, in the order of its fields. Displayed one a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", report(faults))]
+pub struct ConfigError {
+    /// The faults: at least one.
+    pub faults: Vec<Fault>,
+}
+
+fn report(faults: &[Fault]) -> String {
+    let plural = if faults.len() == 1 { "" } else { "s" };
+    let mut text = format!("{} fault{plural} in the configuration:", faults.len());
+    for fault in faults {
+        text.push_str(&format!("\n  {fault}"));
+    }
+    text
+}
+
+/// One fault of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The field at fault, for example `cluster.initial_members[1].addr`; `file` for one that
+    /// cannot be read, `syntax` for one that is no TOML.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What would be right.
+    pub expected: String,
+    /// Where the value was written; `None` where nothing was.
+    pub origin: Option<Origin>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            problem,
+            expected,
+            origin,
+        } = self;
+        write!(f, "{field}: {problem}; expected {expected}")?;
+        match origin {
+            Some(origin) => write!(f, " [{origin}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In the file. Displayed as `path:line:column`.
+    File {
+        /// Path of the file, as it was given.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+    },
+    /// In the environment variable of this name.
+    Env(String),
+    /// In this flag, for example `--id`.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::Env(name) | Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The faults found so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    list: Vec<Fault>,
+    /// Fields that hold nothing a rule could look at.
+    unusable: BTreeSet<String>,
+    /// Where each field was written.
+    origins: BTreeMap<String, Origin>,
+}
+
+impl Faults {
+    /// Remembers where `field` was written.
+    pub(super) fn found_at(&mut self, field: &str, origin: Origin) {
+        self.origins.insert(field.to_owned(), origin);
+    }
+
+    /// Notes a fault of `field`, whose value remains something to judge by.
+    pub(super) fn add(
+        &mut self,
+        field: &str,
+        problem: impl Into<String>,
+        expected: impl Into<String>,
+    ) {
+        self.list.push(Fault {
+            field: field.to_owned(),
+            problem: problem.into(),
+            expected: expected.into(),
+            origin: self.origin(field).cloned(),
+        });
+    }
+
+    /// Notes a fault that leaves `field` without a value: no rule that looks at it is judged.
+    pub(super) fn unusable(
+        &mut self,
+        field: &str,
+        problem: impl Into<String>,
+        expected: impl Into<String>,
+    ) {
+        self.add(field, problem, expected);
+        self.unusable.insert(field.to_owned());
+    }
+
+    /// Notes a fault of something that is no field.
+    pub(super) fn unknown(&mut self, field: String, origin: Origin, expected: String) {
+        self.list.push(Fault {
+            field,
+            problem: "unknown".to_owned(),
+            expected,
+            origin: Some(origin),
+        });
+    }
+
+    /// Notes that `value` is not within `range`.
+    pub(super) fn out_of_range<T: fmt::Display>(
+        &mut self,
+        field: &str,
+        value: impl fmt::Display,
+        range: &RangeInclusive<T>,
+    ) {
+        self.unusable(
+            field,
+            format!("{value} is out of range"),
+            whole_number(range),
+        );
+    }
+
+    /// Whether all these fields hold something that a rule can look at.
+    pub(super) fn usable(&self, fields: &[&str]) -> bool {
+        let mut parts = fields.iter().flat_map(|field| self_and_parents(field));
+        parts.all(|part| !self.unusable.contains(part))
+    }
+
+    /// `Ok` unless a fault was found.
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, ConfigError> {
+        let mut faults = self.list;
+        if faults.is_empty() {
+            return Ok(value);
+        }
+        faults.sort_by_key(|fault| position(&fault.field));
+        Err(ConfigError { faults })
+    }
+
+    /// Whether anything was written for `field`.
+    pub(super) fn is_written(&self, field: &str) -> bool {
+        self.origins.contains_key(field)
+    }
+
+    /// Where `field` was written, or else what it is part of.
+    fn origin(&self, field: &str) -> Option<&Origin> {
+        self_and_parents(field).find_map(|part| self.origins.get(part))
+    }
+}
+
+/// `a.b[0].c`, `a.b[0]`, `a.b`, `a`.
+fn self_and_parents(field: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(field), |part| part.get(..part.rfind(['.', '['])?))
+}
+
+/// "a whole number from … to …".
+pub(super) fn whole_number<T: fmt::Display>(range: &RangeInclusive<T>) -> String {
+    format!("a whole number from {} to {}", range.start(), range.end())
+}
+
+/// Where `field` stands among all fields. What is no field comes last.
+fn position(field: &str) -> usize {
+    let known = read::fields().position(|known| self_and_parents(field).any(|part| part == known));
+    known.unwrap_or(usize::MAX)
+}

@@ -1,0 +1,254 @@
+//! Text and TOML values become the fields of a [`Config`].
+//!
+//! A value that cannot be read is noted as a fault and a stand-in takes its place, so that reading
+//! goes on. Nobody sees the stand-in: a rule that looks at such a field is not judged, and a
+//! configuration with a fault is not returned.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use super::fault::{Faults, whole_number};
+use super::numbers::{Limits, RaftConfig};
+use super::sources::{Setting, Settings, Value, did_you_mean};
+use super::{ClusterConfig, Config, Member, NodeConfig};
+use crate::types::NodeId;
+
+pub(super) const MEMBERS: &str = "cluster.initial_members";
+pub(super) const CLIENT_LISTENER: &str = "0.0.0.0:6379";
+pub(super) const INTERNAL_LISTENER: &str = "0.0.0.0:7379";
+pub(super) const MEMBER_ADDR: &str = "kvstore-1:7379";
+pub(super) const MEMBER_CLIENT_ADDR: &str = "kvstore-1:6379";
+const MEMBER: &str = r#"{ id = 1, addr = "kvstore-1:7379", client_addr = "kvstore-1:6379" }"#;
+const MEMBER_IN_A_LINE: &str = "ID=ADDR/CLIENT_ADDR, e.g. 1=kvstore-1:7379/kvstore-1:6379";
+const NODE_IDS: RangeInclusive<u16> = 1..=u16::MAX;
+const STAND_IN: NodeId = NodeId::new(1).expect("1 is a node id");
+
+/// Every field, in the order of the documentation.
+pub(super) fn fields() -> impl Iterator<Item = &'static str> {
+    let node_and_cluster = [
+        "node.id",
+        "node.client_addr",
+        "node.internal_addr",
+        "node.data_dir",
+        "cluster.bootstrap",
+        MEMBERS,
+        "cluster.replication_factor",
+    ];
+    let numbers = RaftConfig::FIELDS.iter().chain(Limits::FIELDS);
+    node_and_cluster.into_iter().chain(numbers.copied())
+}
+
+/// Reads every field.
+pub(super) fn config(settings: Settings, faults: &mut Faults) -> Config {
+    let mut reader = Reader { settings, faults };
+    let node = NodeConfig {
+        id: reader.node_id(
+            "node.id",
+            "the id of this machine, one of cluster.initial_members",
+        ),
+        client_addr: reader.address("node.client_addr", CLIENT_LISTENER),
+        internal_addr: reader.address("node.internal_addr", INTERNAL_LISTENER),
+        data_dir: reader.data_dir(),
+    };
+    let bootstrap = reader.boolean("cluster.bootstrap", true);
+    let initial_members = reader.members();
+    let replication_factor = reader.number(
+        "cluster.replication_factor",
+        initial_members.len(),
+        &(1..=usize::from(u16::MAX)),
+    );
+    Config {
+        node,
+        cluster: ClusterConfig {
+            bootstrap,
+            initial_members,
+            replication_factor,
+        },
+        raft: RaftConfig::read(&mut reader),
+        limits: Limits::read(&mut reader),
+    }
+}
+
+/// Reads settings, field by field.
+pub(super) struct Reader<'a> {
+    settings: Settings,
+    faults: &'a mut Faults,
+}
+
+impl Reader<'_> {
+    /// What was written for `field`, if anything was.
+    fn take(&mut self, field: &str) -> Option<Setting> {
+        let setting = self.settings.take(field)?;
+        self.faults.found_at(field, setting.origin.clone());
+        Some(setting)
+    }
+
+    /// Notes that `value` is not what `field` wants.
+    fn misfit(&mut self, field: &str, value: &Value, expected: impl Into<String>) {
+        let problem = match value {
+            Value::Untyped(text) => format!("{text:?} does not fit"),
+            Value::String(text) => format!("{text:?} is a string"),
+            Value::Integer(number) => format!("{number} is a number"),
+            Value::Boolean(value) => format!("{value} is a boolean"),
+            Value::Array(_) => "this is an array".to_owned(),
+            Value::Table(_) => "this is a table".to_owned(),
+            Value::Other(text) => format!("{text} does not fit"),
+        };
+        self.faults.unusable(field, problem, expected);
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn number<T>(&mut self, field: &str, default: T, range: &RangeInclusive<T>) -> T
+    where
+        T: Copy + PartialOrd + Display + TryFrom<i128>,
+    {
+        let Some(Setting { value, .. }) = self.take(field) else {
+            return default;
+        };
+        let number = match &value {
+            Value::Integer(number) => Some(*number),
+            // As in TOML, digits may be grouped: 1_000.
+            Value::Untyped(text) => text.trim().replace('_', "").parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else {
+            self.misfit(field, &value, whole_number(range));
+            return default;
+        };
+        match T::try_from(number) {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                self.faults.out_of_range(field, number, range);
+                default
+            }
+        }
+    }
+
+    fn boolean(&mut self, field: &str, default: bool) -> bool {
+        match self.take(field).map(|setting| setting.value) {
+            None => default,
+            Some(Value::Boolean(value)) => value,
+            Some(Value::Untyped(text)) if text == "true" => true,
+            Some(Value::Untyped(text)) if text == "false" => false,
+            Some(value) => {
+                self.misfit(field, &value, "true or false");
+                default
+            }
+        }
+    }
+
+    /// The text of an address, or `default`, which also shows what one looks like.
+    fn address(&mut self, field: &str, default: &str) -> String {
+        match self.take(field).map(|setting| setting.value) {
+            None => default.to_owned(),
+            Some(Value::String(text) | Value::Untyped(text)) => text,
+            Some(value) => {
+                self.misfit(field, &value, host_and_port(default));
+                default.to_owned()
+            }
+        }
+    }
+
+    fn data_dir(&mut self) -> Option<PathBuf> {
+        match self.take("node.data_dir")?.value {
+            Value::String(path) | Value::Untyped(path) => Some(path.into()),
+            value => {
+                self.misfit("node.data_dir", &value, "a path");
+                None
+            }
+        }
+    }
+
+    /// A node id that has to be given.
+    fn node_id(&mut self, field: &str, expected: &str) -> NodeId {
+        self.require(field, expected);
+        let id = self.number(field, STAND_IN.get(), &NODE_IDS);
+        NodeId::new(id).unwrap_or(STAND_IN)
+    }
+
+    fn members(&mut self) -> Vec<Member> {
+        let expected = format!("an array of {MEMBER}");
+        self.require(MEMBERS, &expected);
+        let Some(Setting { value, origin }) = self.take(MEMBERS) else {
+            return Vec::new();
+        };
+        let members = match value {
+            Value::Array(members) => members,
+            Value::Untyped(line) => line
+                .split(',')
+                .map(|member| Setting {
+                    value: Value::Untyped(member.trim().to_owned()),
+                    origin: origin.clone(),
+                })
+                .collect(),
+            value => {
+                self.misfit(MEMBERS, &value, expected);
+                return Vec::new();
+            }
+        };
+        let members = members.into_iter().enumerate();
+        members
+            .map(|(index, member)| self.member(&format!("{MEMBERS}[{index}]"), member))
+            .collect()
+    }
+
+    fn member(&mut self, field: &str, Setting { value, origin }: Setting) -> Member {
+        self.faults.found_at(field, origin.clone());
+        let [id, addr, client_addr] =
+            ["id", "addr", "client_addr"].map(|key| format!("{field}.{key}"));
+        match value {
+            Value::Table(entries) => {
+                for (key, setting) in entries {
+                    let name = format!("{field}.{key}");
+                    if [&id, &addr, &client_addr].contains(&&name) {
+                        self.settings.insert(name, setting);
+                    } else {
+                        let expected = did_you_mean(&key, ["id", "addr", "client_addr"])
+                            .unwrap_or_else(|| "id, addr or client_addr".to_owned());
+                        self.faults.unknown(name, setting.origin, expected);
+                    }
+                }
+            }
+            Value::Untyped(text) => match in_a_line(&text) {
+                Some(parts) => {
+                    for (name, part) in [&id, &addr, &client_addr].into_iter().zip(parts) {
+                        let value = Value::Untyped(part.trim().to_owned());
+                        let origin = origin.clone();
+                        self.settings
+                            .insert(name.clone(), Setting { value, origin });
+                    }
+                }
+                None => self.misfit(field, &Value::Untyped(text), MEMBER_IN_A_LINE),
+            },
+            value => self.misfit(field, &value, MEMBER),
+        }
+        self.require(&addr, &host_and_port(MEMBER_ADDR));
+        self.require(&client_addr, &host_and_port(MEMBER_CLIENT_ADDR));
+        Member {
+            id: self.node_id(&id, &whole_number(&NODE_IDS)),
+            addr: self.address(&addr, MEMBER_ADDR),
+            client_addr: self.address(&client_addr, MEMBER_CLIENT_ADDR),
+        }
+    }
+
+    /// Notes a fault if nothing was written for `field`, unless it is part of something that was
+    /// found faulty as a whole.
+    fn require(&mut self, field: &str, expected: &str) {
+        if !self.settings.contains(field) && self.faults.usable(&[field]) {
+            self.faults.unusable(field, "missing", expected);
+        }
+    }
+}
+
+/// "host:port, e.g. …".
+pub(super) fn host_and_port(example: &str) -> String {
+    format!("host:port, e.g. {example}")
+}
+
+/// The parts of `ID=ADDR/CLIENT_ADDR`.
+fn in_a_line(member: &str) -> Option<[&str; 3]> {
+    let (id, addrs) = member.split_once('=')?;
+    let (addr, client_addr) = addrs.split_once('/')?;
+    Some([id, addr, client_addr])
+}

@@ -1,0 +1,167 @@
+//! What can go wrong, by kind.
+//!
+//! Three kinds that never mix. An *outcome* is a value: a missing key is `None`, not an error. A
+//! *refusal* goes to the caller: [`Refusal`] says why, and whether the write was surely not applied
+//! or its outcome is unknown. A *broken invariant* stops the node with a message:
+//! [`NodeError`](crate::node::NodeError). Beside them stand the errors of the edges: a
+//! configuration that is refused ([`ConfigError`](crate::config::ConfigError)), bytes that are no
+//! message of ours ([`WireError`](crate::wire::WireError)), and a call to another node that failed
+//! ([`RpcError`]).
+
+use crate::types::{ClusterId, NodeId, RaftId};
+
+/// Why a node did not do what it was asked, and what became of the request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} ({applied})")]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// Whether the refused write may have been applied.
+    pub applied: Applied,
+}
+
+impl Refusal {
+    /// A refusal of something that was surely not applied: asking again is safe.
+    pub const fn not_applied(reason: Reason) -> Self {
+        Self {
+            reason,
+            applied: Applied::No,
+        }
+    }
+
+    /// A refusal of a write that may have been applied, or may yet be.
+    pub const fn unknown(reason: Reason) -> Self {
+        Self {
+            reason,
+            applied: Applied::Unknown,
+        }
+    }
+}
+
+/// What became of a refused write. A refused read is always [`Applied::No`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Surely not applied, now or later.
+    No,
+    /// It may have been applied, or may yet be.
+    Unknown,
+}
+
+impl std::fmt::Display for Applied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::No => "not applied",
+            Self::Unknown => "outcome unknown",
+        })
+    }
+}
+
+/// Why a node refuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Only the leader serves, and this node does not lead.
+    #[error("{}", match leader_id {
+        Some(id) => format!("this node does not lead: node {id} does"),
+        None => "this node does not lead".to_owned(),
+    })]
+    NotLeader {
+        /// Who leads.
+        leader_id: Option<NodeId>,
+    },
+    /// There is no leader, or it reaches no majority.
+    #[error("no leader with a majority: more than half of the nodes must be up and connected")]
+    NoQuorum,
+    /// A queue of the node is full.
+    #[error("overloaded: {what} is full ({limit})")]
+    Overloaded {
+        /// Which bound was met.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+    },
+    /// A part of the request is too large.
+    #[error("{what} is too large: at most {limit} bytes")]
+    TooLarge {
+        /// Which part.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The node takes no part in a running cluster.
+    #[error("not part of a running cluster: {waiting_for}")]
+    Forming {
+        /// What it waits for.
+        waiting_for: String,
+    },
+    /// The request breaks a rule of the protocol.
+    #[error("{field}: {rule}")]
+    InvalidRequest {
+        /// The field at fault.
+        field: &'static str,
+        /// What would be right.
+        rule: String,
+    },
+    /// The node is shutting down.
+    #[error("this node is shutting down")]
+    ShuttingDown,
+}
+
+/// A message that reached a process or a cluster for which it was not meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not for me: I am {raft_id}{}", match cluster_id {
+    Some(id) => format!(" of cluster {id}"),
+    None => " and belong to no cluster".to_owned(),
+})]
+pub struct NotMe {
+    /// The process that refuses.
+    pub raft_id: RaftId,
+    /// The cluster that it belongs to.
+    pub cluster_id: Option<ClusterId>,
+}
+
+/// A call to another node that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RpcError {
+    /// No connection, or it broke.
+    #[error("node {node} ({addr}) cannot be reached: {reason}")]
+    Unreachable {
+        /// The called node.
+        node: NodeId,
+        /// Its address.
+        addr: String,
+        /// What the transport says.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("node {node} ({addr}) did not answer {rpc} within {millis} ms")]
+    Timeout {
+        /// The called node.
+        node: NodeId,
+        /// Its address.
+        addr: String,
+        /// The name of the call.
+        rpc: &'static str,
+        /// How long the caller waited.
+        millis: u64,
+    },
+    /// Another process than the one meant answers there, or it belongs to another cluster.
+    #[error("node {node}: {not_me}")]
+    NotMe {
+        /// The called node.
+        node: NodeId,
+        /// Who answers.
+        not_me: NotMe,
+    },
+    /// The node refused the call or answered nonsense.
+    #[error("node {node} ({addr}) refused {rpc}: {reason}")]
+    Refused {
+        /// The called node.
+        node: NodeId,
+        /// Its address.
+        addr: String,
+        /// The name of the call.
+        rpc: &'static str,
+        /// What it said.
+        reason: String,
+    },
+}

@@ -1,0 +1,188 @@
+//! The map itself.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::Command;
+use crate::types::{Key, Value};
+
+/// What a command did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A key was bound to a value.
+    Set,
+    /// A key was removed, if it was there.
+    Deleted {
+        /// Whether the key was bound before.
+        existed: bool,
+    },
+}
+
+/// A map of bytes to bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateMachine {
+    map: HashMap<Key, Value, RandomState>,
+}
+
+impl StateMachine {
+    /// Applies one command.
+    pub fn apply(&mut self, command: Command) -> Effect {
+        match command {
+            Command::Set { key, value } => {
+                self.map.insert(key, value);
+                Effect::Set
+            }
+            Command::Delete { key } => Effect::Deleted {
+                existed: self.map.remove(&key).is_some(),
+            },
+        }
+    }
+
+    /// The value that `key` is bound to.
+    pub fn get(&self, key: &[u8]) -> Option<&Value> {
+        self.map.get(key)
+    }
+
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Every pair in ascending order of its key: equal maps give equal sequences.
+    ///
+    /// Sorts, so it costs O(n log n) and a vector of n references.
+    pub fn sorted_pairs(&self) -> Vec<(&Key, &Value)> {
+        let mut pairs: Vec<_> = self.map.iter().collect();
+        pairs.sort_unstable_by_key(|&(key, _)| key);
+        pairs
+    }
+}
+
+/// Builds the map of a snapshot. Of a key that occurs twice the last value stays.
+impl FromIterator<(Key, Value)> for StateMachine {
+    fn from_iter<I: IntoIterator<Item = (Key, Value)>>(pairs: I) -> Self {
+        Self {
+            map: pairs.into_iter().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(key: &'static str, value: &'static str) -> Command {
+        Command::Set {
+            key: Bytes::from_static(key.as_bytes()),
+            value: Bytes::from_static(value.as_bytes()),
+        }
+    }
+
+    fn delete(key: &'static str) -> Command {
+        Command::Delete {
+            key: Bytes::from_static(key.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn set_binds_and_binds_again() {
+        let mut kv = StateMachine::default();
+        assert!(kv.is_empty());
+        assert_eq!(kv.apply(set("k", "1")), Effect::Set);
+        assert_eq!(kv.apply(set("k", "2")), Effect::Set);
+        assert_eq!(kv.get(b"k"), Some(&Bytes::from_static(b"2")));
+        assert_eq!(kv.len(), 1);
+        assert!(!kv.is_empty());
+    }
+
+    #[test]
+    fn an_empty_value_is_not_a_missing_one() {
+        let mut kv = StateMachine::default();
+        kv.apply(set("k", ""));
+        assert_eq!(kv.get(b"k"), Some(&Bytes::new()));
+        assert_eq!(kv.get(b"other"), None);
+    }
+
+    #[test]
+    fn delete_says_whether_the_key_existed() {
+        let mut kv = StateMachine::default();
+        kv.apply(set("k", "1"));
+        assert_eq!(kv.apply(delete("k")), Effect::Deleted { existed: true });
+        assert_eq!(kv.apply(delete("k")), Effect::Deleted { existed: false });
+        assert_eq!(kv.get(b"k"), None);
+    }
+
+    #[test]
+    fn keys_and_values_are_bytes_not_text() {
+        let mut kv = StateMachine::default();
+        let key = Bytes::from_static(&[0, 0xff, 0]);
+        let value = Bytes::from_static(&[0xfe, 0]);
+        kv.apply(Command::Set {
+            key: key.clone(),
+            value: value.clone(),
+        });
+        assert_eq!(kv.get(&key), Some(&value));
+        assert_eq!(kv.get(&[0, 0xff]), None);
+    }
+
+    #[test]
+    fn pairs_come_in_the_order_of_their_keys() {
+        let kv: StateMachine = ["b", "", "a", "aa"]
+            .map(|key| (Bytes::from_static(key.as_bytes()), Bytes::new()))
+            .into_iter()
+            .collect();
+        let keys: Vec<_> = kv
+            .sorted_pairs()
+            .into_iter()
+            .map(|(key, _)| key.as_ref())
+            .collect();
+        assert_eq!(keys, [&b""[..], b"a", b"aa", b"b"]);
+    }
+
+    fn commands() -> impl Strategy<Value = Vec<Command>> {
+        let key = "[a-e]{1,2}".prop_map(Bytes::from);
+        let value = "[x-z]{0,3}".prop_map(Bytes::from);
+        let command = prop_oneof![
+            (key.clone(), value).prop_map(|(key, value)| Command::Set { key, value }),
+            key.prop_map(|key| Command::Delete { key }),
+        ];
+        prop::collection::vec(command, 0..200)
+    }
+
+    proptest! {
+        /// The map agrees with the simplest one there is, and two maps with different hash seeds
+        /// that apply the same commands answer alike and hold the same pairs.
+        #[test]
+        fn equal_commands_give_equal_maps(commands in commands()) {
+            let mut model = std::collections::BTreeMap::new();
+            let (mut one, mut other) = (StateMachine::default(), StateMachine::default());
+            for command in commands {
+                let effect = one.apply(command.clone());
+                prop_assert_eq!(effect, other.apply(command.clone()));
+                let expected = match command {
+                    Command::Set { key, value } => {
+                        model.insert(key, value);
+                        Effect::Set
+                    }
+                    Command::Delete { key } => Effect::Deleted {
+                        existed: model.remove(&key).is_some(),
+                    },
+                };
+                prop_assert_eq!(effect, expected);
+            }
+            prop_assert_eq!(one.sorted_pairs(), model.iter().collect::<Vec<_>>());
+            prop_assert_eq!(&one, &other);
+            let restored: StateMachine = model.into_iter().collect();
+            prop_assert_eq!(restored, one);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Where log lines go, and how raft-rs's lines get there.
+//!
+//! Seshat logs with `tracing`, raft-rs with `slog`. [`raft_logger`] is the bridge: it keeps the
+//! keys and values of every record, which the crate `tracing-slog` drops. Keys that say where in
+//! the life of a Raft group a record belongs become fields of their own, under the names that
+//! Seshat's own records use; the rest goes into one field `kv`.
+//!
+//! raft-rs's `info` becomes `debug` here, and so on down: whatever matters to an operator (terms,
+//! roles, leaders, members, snapshots) is an event of the core, which the driver logs once, in
+//! Seshat's words. raft-rs's own view is for whoever debugs: `SESHAT_LOG=info,raft=debug`.
+
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal as _;
+use std::str::FromStr;
+
+use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer};
+use tracing::field::DisplayValue;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+/// The variables that choose what is logged, in `tracing-subscriber`'s syntax; the first that is
+/// set and not empty counts.
+pub const FILTER_VARIABLES: [&str; 2] = ["SESHAT_LOG", "RUST_LOG"];
+
+/// What log lines look like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line for people, in colour on a terminal.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Human, Self::Json];
+
+    /// The name of the format, as `--log-format` takes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = LogError;
+
+    fn from_str(name: &str) -> Result<Self, LogError> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.as_str() == name)
+            .ok_or_else(|| LogError::Format(name.to_owned()))
+    }
+}
+
+/// Why logging could not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// No such format.
+    #[error("{0:?} is no log format: it is human or json")]
+    Format(String),
+    /// A filter that cannot be read.
+    #[error("{variable}: {reason}")]
+    Filter {
+        /// The variable that holds it.
+        variable: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The process logs already.
+    #[error("logging has been set up before")]
+    Again,
+}
+
+/// Sends the process's log lines to standard error, from `level` on unless one of
+/// [`FILTER_VARIABLES`] says otherwise.
+///
+/// # Errors
+///
+/// [`LogError`]: the filter cannot be read, or this is not the first call.
+pub fn init(format: LogFormat, level: LevelFilter) -> Result<(), LogError> {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(level, |variable| std::env::var(variable).ok())?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Human => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    }
+    .map_err(|_| LogError::Again)
+}
+
+fn filter(
+    level: LevelFilter,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<EnvFilter, LogError> {
+    let set = FILTER_VARIABLES
+        .into_iter()
+        .find_map(|name| Some((name, variable(name).filter(|text| !text.is_empty())?)));
+    let builder = EnvFilter::builder().with_default_directive(level.into());
+    match set {
+        None => Ok(builder.parse_lossy("")),
+        Some((variable, text)) => builder.parse(text).map_err(|error| LogError::Filter {
+            variable,
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// The logger to give raft-rs. `show_id` says how a raft id reads.
+pub fn raft_logger(show_id: fn(u64) -> String) -> Logger {
+    Logger::root(Bridge { show_id }, slog::o!())
+}
+
+/// Hands slog records to `tracing`, under the target `raft`.
+struct Bridge {
+    show_id: fn(u64) -> String,
+}
+
+/// Emits one event at a level that is known only now: `tracing` wants a constant one.
+macro_rules! emit {
+    ($level:ident, $record:ident, $fields:ident) => {
+        tracing::event!(
+            target: "raft",
+            tracing::Level::$level,
+            raft_id = shown(&$fields.raft_id),
+            term = $fields.term,
+            index = $fields.index,
+            from = shown(&$fields.from),
+            to = shown(&$fields.to),
+            kv = shown(&$fields.rest),
+            "{}",
+            $record.msg(),
+        )
+    };
+}
+
+macro_rules! enabled {
+    ($level:ident) => {
+        tracing::enabled!(target: "raft", tracing::Level::$level)
+    };
+}
+
+impl Drain for Bridge {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+        let level = record.level();
+        // Before anything is collected or formatted: a record that nobody wants is free.
+        if !self.is_enabled(level) {
+            return Ok(());
+        }
+        let mut fields = Fields::new(self.show_id);
+        // A value that cannot be shown is left out; the record itself is not.
+        let _ = values.serialize(record, &mut fields);
+        let _ = record.kv().serialize(record, &mut fields);
+        match level {
+            Level::Critical | Level::Error => emit!(ERROR, record, fields),
+            Level::Warning => emit!(WARN, record, fields),
+            Level::Info => emit!(DEBUG, record, fields),
+            Level::Debug | Level::Trace => emit!(TRACE, record, fields),
+        }
+        Ok(())
+    }
+
+    fn is_enabled(&self, level: Level) -> bool {
+        match level {
+            Level::Critical | Level::Error => enabled!(ERROR),
+            Level::Warning => enabled!(WARN),
+            Level::Info => enabled!(DEBUG),
+            Level::Debug | Level::Trace => enabled!(TRACE),
+        }
+    }
+}
+
+/// What one record says beside its message.
+struct Fields {
+    show_id: fn(u64) -> String,
+    raft_id: Option<String>,
+    term: Option<u64>,
+    index: Option<u64>,
+    from: Option<String>,
+    to: Option<String>,
+    rest: Option<String>,
+}
+
+impl Fields {
+    fn new(show_id: fn(u64) -> String) -> Self {
+        Self {
+            show_id,
+            raft_id: None,
+            term: None,
+            index: None,
+            from: None,
+            to: None,
+            rest: None,
+        }
+    }
+}
+
+/// A field that is left out where there is nothing to show, and stands without quotes.
+fn shown(text: &Option<String>) -> Option<DisplayValue<&String>> {
+    text.as_ref().map(tracing::field::display)
+}
+
+impl Serializer for Fields {
+    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
+        let name = key.replace(' ', "_");
+        match &mut self.rest {
+            Some(rest) => write!(rest, " {name}={value}")?,
+            None => self.rest = Some(format!("{name}={value}")),
+        }
+        Ok(())
+    }
+
+    fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
+        match key {
+            "raft_id" => self.raft_id = Some((self.show_id)(value)),
+            "from" => self.from = Some((self.show_id)(value)),
+            "to" => self.to = Some((self.show_id)(value)),
+            "vote" | "leader_id" => {
+                return self.emit_arguments(key, &format_args!("{}", (self.show_id)(value)));
+            }
+            "term" => self.term = Some(value),
+            "index" => self.index = Some(value),
+            _ => return self.emit_arguments(key, &format_args!("{value}")),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn logged(filter: &str, log: impl FnOnce(&Logger)) -> String {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(filter))
+            .with_writer(lines.clone())
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        tracing::subscriber::with_default(subscriber, || log(&raft_logger(|id| format!("<{id}>"))));
+        lines.text()
+    }
+
+    #[test]
+    fn keys_and_values_survive() {
+        let text = logged("debug", |logger| {
+            let logger = logger.new(slog::o!("raft_id" => 7u64));
+            slog::info!(logger, "became {}", "leader"; "term" => 3u64, "from" => 2u64,
+                "log term" => 4u64, "votes" => ?[1, 2], "vote" => 9u64);
+        });
+        for part in [
+            "DEBUG raft: became leader",
+            "raft_id=<7>",
+            "term=3",
+            "from=<2>",
+            "log_term=4",
+            "votes=[1, 2]",
+            "vote=<9>",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        assert!(!text.contains("index="), "{text}");
+    }
+
+    #[test]
+    fn raft_levels_are_one_quieter_except_for_warnings_and_errors() {
+        let log = |logger: &Logger| {
+            slog::error!(logger, "e");
+            slog::warn!(logger, "w");
+            slog::info!(logger, "i");
+            slog::debug!(logger, "d");
+        };
+        let levels = |text: String| -> Vec<String> {
+            let words = text
+                .lines()
+                .filter_map(|line| line.split_whitespace().next());
+            words.map(str::to_owned).collect()
+        };
+        assert_eq!(levels(logged("info", log)), ["ERROR", "WARN"]);
+        assert_eq!(
+            levels(logged("trace", log)),
+            ["ERROR", "WARN", "DEBUG", "TRACE"]
+        );
+    }
+
+    #[test]
+    fn a_record_that_nobody_wants_is_not_formatted() {
+        struct Counts<'a>(&'a Cell<u32>);
+        impl fmt::Display for Counts<'_> {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.set(self.0.get() + 1);
+                Ok(())
+            }
+        }
+        let count = Cell::new(0);
+        let log = |logger: &Logger| slog::info!(logger, "{}", Counts(&count));
+        logged("info", log);
+        assert_eq!(count.get(), 0);
+        logged("debug", log);
+        assert_eq!(count.get(), 1);
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_named() {
+        let seshat = |name: &str| (name == "SESHAT_LOG").then(|| "seshat=loud".to_owned());
+        let info = LevelFilter::INFO;
+        let error = filter(info, seshat).unwrap_err();
+        assert!(error.to_string().starts_with("SESHAT_LOG: "), "{error}");
+        let empty = |name: &str| (name == "SESHAT_LOG").then(String::new);
+        assert_eq!(filter(info, empty).unwrap().to_string(), "info");
+        let both = |name: &str| Some(if name == "RUST_LOG" { "warn" } else { "debug" }.to_owned());
+        assert_eq!(filter(info, both).unwrap().to_string(), "debug");
+    }
+
+    #[test]
+    fn formats_have_names() {
+        assert_eq!("json".parse(), Ok(LogFormat::Json));
+        assert_eq!("human".parse(), Ok(LogFormat::Human));
+        assert!("yaml".parse::<LogFormat>().is_err());
+    }
+}

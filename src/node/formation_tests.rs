@@ -1,0 +1,347 @@
+use super::*;
+
+fn node(id: u16) -> NodeId {
+    NodeId::new(id).expect("a node id")
+}
+
+fn life(id: u16, incarnation: u64) -> RaftId {
+    RaftId::new(node(id), incarnation)
+}
+
+fn members() -> [NodeId; 3] {
+    [node(1), node(2), node(3)]
+}
+
+fn fresh(id: u16, incarnation: u64) -> Formation {
+    Formation::new(life(id, incarnation), &members(), true, 42)
+}
+
+fn status(process: &Formation) -> NodeStatus {
+    NodeStatus {
+        raft_id: process.raft_id,
+        state: process.state(),
+        cluster_id: process.cluster_id(),
+        role: None,
+        term: 0,
+        leader: None,
+        commit_index: 0,
+        applied_index: 0,
+        keys: 0,
+        joined_at: None,
+    }
+}
+
+/// Three processes and the calls between them. A call reaches whoever lives at a node then.
+struct World {
+    processes: BTreeMap<NodeId, Formation>,
+    /// Nodes that answer nothing.
+    down: BTreeSet<NodeId>,
+}
+
+impl World {
+    fn new() -> Self {
+        let processes = [fresh(1, 0xa), fresh(2, 0xa), fresh(3, 0xa)];
+        Self {
+            processes: processes
+                .into_iter()
+                .map(|process| (process.raft_id.node_id(), process))
+                .collect(),
+            down: BTreeSet::new(),
+        }
+    }
+
+    fn at(&mut self, id: u16) -> &mut Formation {
+        self.processes.get_mut(&node(id)).expect("a member")
+    }
+
+    fn restart(&mut self, id: u16, incarnation: u64) {
+        self.processes.insert(node(id), fresh(id, incarnation));
+    }
+
+    fn states(&self) -> Vec<NodeState> {
+        self.processes.values().map(Formation::state).collect()
+    }
+
+    /// What the node `to` replies to a call, as the transport would carry it.
+    fn serve(&mut self, to: NodeId, call: Call) -> Reply {
+        if self.down.contains(&to) {
+            return Reply::Failed;
+        }
+        let process = self.processes.get_mut(&to).expect("a member");
+        match call {
+            Call::Identify => Reply::Identified(status(process)),
+            Call::Offer(offer) | Call::Start(offer)
+                if !offer.members.contains(&process.raft_id) =>
+            {
+                Reply::Failed
+            }
+            Call::Offer(offer) => Reply::Offered {
+                cluster_id: offer.cluster_id,
+                accepted: process.offered(offer),
+            },
+            Call::Start(offer) => {
+                process.start(offer.cluster_id, offer.coordinator);
+                Reply::Started
+            }
+        }
+    }
+
+    /// One tick of everybody, and the calls that follow until nobody makes one.
+    fn tick(&mut self) {
+        self.tick_until(|_, _| false);
+    }
+
+    /// As `tick`, until `stop` says so of a call that is about to be made.
+    fn tick_until(&mut self, mut stop: impl FnMut(NodeId, &Call) -> bool) {
+        for process in self.processes.values_mut() {
+            process.tick();
+        }
+        loop {
+            let mut calls = Vec::new();
+            for (&from, process) in &mut self.processes {
+                let down = self.down.contains(&from);
+                let made = process.take_calls().into_iter().filter(|_| !down);
+                calls.extend(made.map(|(to, call)| (from, to, call)));
+            }
+            if calls.is_empty() {
+                return;
+            }
+            for (from, to, call) in calls {
+                if stop(to, &call) {
+                    return;
+                }
+                let reply = self.serve(to, call);
+                if let Some(process) = self.processes.get_mut(&from) {
+                    process.replied(to, reply);
+                }
+            }
+        }
+    }
+
+    fn tick_many(&mut self) {
+        for _ in 0..3 * WAIT_TICKS {
+            self.tick();
+        }
+    }
+}
+
+fn cluster_of(world: &mut World, id: u16) -> ClusterId {
+    world.at(id).cluster_id().expect("a cluster")
+}
+
+use NodeState::{Bound, Fresh, Outside, Started};
+
+#[test]
+fn three_fresh_processes_start_one_cluster() {
+    let mut world = World::new();
+    world.tick();
+    assert_eq!(world.states(), [Started; 3]);
+    let cluster_id = cluster_of(&mut world, 1);
+    for id in 1..=3 {
+        let offer = world.at(id).started().expect("started").clone();
+        assert_eq!(offer.cluster_id, cluster_id);
+        assert_eq!(offer.members, [life(1, 0xa), life(2, 0xa), life(3, 0xa)]);
+    }
+}
+
+#[test]
+fn nothing_starts_until_every_initial_member_is_there() {
+    let mut world = World::new();
+    world.down.insert(node(3));
+    world.tick_many();
+    assert_eq!(world.states(), [Fresh; 3]);
+    assert_eq!(world.at(1).waiting_for(), "node 3 has not been found yet");
+    world.down.insert(node(2));
+    world.tick_many();
+    assert_eq!(
+        world.at(1).waiting_for(),
+        "nodes 2 and 3 have not been found yet"
+    );
+    world.down.clear();
+    world.tick_many();
+    assert_eq!(world.states(), [Started; 3]);
+}
+
+#[test]
+fn a_process_started_again_waits_outside_and_disturbs_nobody() {
+    for id in 1..=3 {
+        let mut world = World::new();
+        world.tick();
+        let cluster_id = cluster_of(&mut world, 1);
+        world.restart(id, 0xb);
+        world.tick_many();
+        assert_eq!(world.at(id).state(), Outside);
+        assert_eq!(world.at(id).cluster_id(), Some(cluster_id));
+        assert!(world.at(id).waiting_for().contains("outside cluster"));
+        let started = world.states().into_iter().filter(|&state| state == Started);
+        assert_eq!(started.count(), 2);
+    }
+}
+
+#[test]
+fn two_that_lost_their_memory_form_no_second_cluster() {
+    let mut world = World::new();
+    world.tick();
+    world.restart(1, 0xb);
+    world.restart(2, 0xb);
+    world.tick_many();
+    assert_eq!(world.states(), [Outside, Outside, Started]);
+}
+
+#[test]
+fn three_that_lost_their_memory_form_a_new_cluster() {
+    let mut world = World::new();
+    world.tick();
+    let old = cluster_of(&mut world, 1);
+    world.restart(3, 0xb);
+    world.tick_many();
+    assert_eq!(world.at(3).state(), Outside, "it has seen the old cluster");
+    world.restart(1, 0xb);
+    world.restart(2, 0xb);
+    world.tick_many();
+    assert_eq!(world.states(), [Started; 3]);
+    assert_ne!(cluster_of(&mut world, 1), old);
+}
+
+#[test]
+fn a_member_that_restarts_between_question_and_offer_is_not_taken_for_its_former_life() {
+    let mut world = World::new();
+    world.tick_until(|_, call| matches!(call, Call::Offer(_)));
+    world.restart(3, 0xb);
+    for _ in 0..=CALL_TICKS {
+        world.tick();
+    }
+    world.tick_many();
+    assert_eq!(world.states(), [Started; 3]);
+    let offer = world.at(1).started().expect("started").clone();
+    assert!(offer.members.contains(&life(3, 0xb)));
+}
+
+#[test]
+fn the_next_life_of_a_dead_coordinator_overrides_its_offer() {
+    let mut world = World::new();
+    world.tick_until(|_, call| matches!(call, Call::Start(_)));
+    assert_eq!(world.states(), [Started, Bound, Bound]);
+    let old = cluster_of(&mut world, 2);
+    world.restart(1, 0xb);
+    world.tick_many();
+    assert_eq!(world.states(), [Started; 3]);
+    assert_ne!(cluster_of(&mut world, 1), old);
+    assert_eq!(cluster_of(&mut world, 2), cluster_of(&mut world, 3));
+}
+
+#[test]
+fn a_bound_process_starts_on_traffic_of_its_cluster() {
+    let mut world = World::new();
+    world.tick_until(|_, call| matches!(call, Call::Start(_)));
+    let cluster_id = cluster_of(&mut world, 2);
+    world.at(2).hear_traffic(ClusterId(99), life(1, 0xa));
+    assert_eq!(world.at(2).state(), Bound, "not its cluster");
+    world.at(2).hear_traffic(cluster_id, life(1, 0xb));
+    assert_eq!(world.at(2).state(), Bound, "not a member of the offer");
+    world.at(2).hear_traffic(cluster_id, life(1, 0xa));
+    assert_eq!(world.at(2).state(), Started);
+}
+
+#[test]
+fn a_bound_process_starts_when_it_finds_a_member_that_has() {
+    let mut world = World::new();
+    world.tick_until(|to, call| matches!(call, Call::Start(_)) && to == node(3));
+    assert_eq!(world.states(), [Started, Started, Bound]);
+    world.tick_many();
+    assert_eq!(world.states(), [Started; 3]);
+}
+
+#[test]
+fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs() {
+    let mut world = World::new();
+    world.tick_until(|_, call| matches!(call, Call::Start(_)));
+    let old = cluster_of(&mut world, 3);
+    // The new life of the coordinator reaches node 3 before anybody has reached node 2 …
+    let newer = Offer {
+        cluster_id: ClusterId(7),
+        coordinator: life(1, 0xb),
+        members: vec![life(1, 0xb), life(2, 0xa), life(3, 0xa)],
+    };
+    assert!(world.at(3).offered(newer.clone()));
+    // … and the old coordinator's traffic reaches node 2 first.
+    world.at(2).hear_traffic(old, life(1, 0xa));
+    assert!(!world.at(2).offered(newer));
+    // Late traffic of the old coordinator proves nothing: the newer cluster could still start.
+    world.at(3).hear_traffic(old, life(1, 0xa));
+    assert_eq!(cluster_of(&mut world, 3), ClusterId(7));
+    // Traffic of node 2 does: it refuses the newer offer for ever.
+    world.at(3).hear_traffic(old, life(2, 0xa));
+    assert_eq!(world.at(3).state(), Started);
+    assert_eq!(cluster_of(&mut world, 3), old);
+}
+
+#[test]
+fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() {
+    let offer = |coordinator, members: &[RaftId]| Offer {
+        cluster_id: ClusterId(7),
+        coordinator,
+        members: members.to_vec(),
+    };
+    let (one, two, three) = (life(1, 0xa), life(2, 0xa), life(3, 0xa));
+    let refused = [
+        offer(one, &[one, life(2, 0xb), three]),
+        offer(three, &[one, two, three]),
+        offer(one, &[one, two]),
+        offer(one, &[one, two, life(4, 0xa)]),
+        offer(one, &[one, two, three, life(3, 0xb)]),
+    ];
+    for offer in refused {
+        assert!(!fresh(2, 0xa).offered(offer.clone()), "{offer:?}");
+    }
+    assert!(fresh(2, 0xa).offered(offer(one, &[one, two, three])));
+    let mut waits = Formation::new(two, &members(), false, 42);
+    assert!(!waits.offered(offer(one, &[one, two, three])));
+}
+
+#[test]
+fn an_answer_to_an_offer_that_was_given_up_counts_for_nothing() {
+    let mut coordinator = fresh(1, 0xa);
+    coordinator.tick();
+    let fresh_peer = |id| Reply::Identified(status(&fresh(id, 0xa)));
+    let offer_of = |process: &mut Formation| {
+        let calls = process.take_calls();
+        calls.into_iter().find_map(|(_, call)| match call {
+            Call::Offer(offer) => Some(offer.cluster_id),
+            _ => None,
+        })
+    };
+    coordinator.replied(node(2), fresh_peer(2));
+    coordinator.replied(node(3), fresh_peer(3));
+    let first = offer_of(&mut coordinator).expect("an offer");
+    coordinator.replied(node(2), Reply::Failed);
+    let accepted = |cluster_id| Reply::Offered {
+        cluster_id,
+        accepted: true,
+    };
+    for _ in 0..=PROBE_TICKS {
+        coordinator.tick();
+    }
+    coordinator.replied(node(2), fresh_peer(2));
+    coordinator.replied(node(3), fresh_peer(3));
+    let second = offer_of(&mut coordinator).expect("another offer");
+    assert_ne!(first, second);
+    coordinator.replied(node(3), accepted(second));
+    coordinator.replied(node(2), accepted(first));
+    assert_eq!(coordinator.state(), Fresh);
+    coordinator.replied(node(2), accepted(second));
+    assert_eq!(coordinator.state(), Started);
+}
+
+#[test]
+fn a_call_that_is_never_answered_is_made_again() {
+    let mut process = fresh(1, 0xa);
+    process.tick();
+    assert_eq!(process.take_calls().len(), 2);
+    let mut again = 0;
+    for _ in 0..=CALL_TICKS + PROBE_TICKS {
+        process.tick();
+        again += process.take_calls().len();
+    }
+    assert_eq!(again, 2);
+}

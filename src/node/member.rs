@@ -1,0 +1,267 @@
+//! A process's whole life: first it looks for its cluster, then it takes part in it.
+//!
+//! The shell sees one object from the first tick to the last. Before the cluster runs, requests are
+//! refused with what the process waits for, and messages with who it is.
+
+use super::{
+    Event, Formation, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions, Reply,
+    StepError,
+};
+use crate::error::{NotMe, Reason, Refusal};
+use crate::types::{ClusterId, Key, NodeId, NodeState, NodeStatus, Offer, RaftId};
+
+/// Who a process is and how it behaves.
+#[derive(Debug, Clone)]
+pub struct MemberOptions {
+    /// This life of the process.
+    pub raft_id: RaftId,
+    /// The initial members of the cluster, this one among them.
+    pub members: Vec<NodeId>,
+    /// Whether the process takes part in forming a new cluster, or only waits to be let into one.
+    pub bootstrap: bool,
+    /// Timing and bounds of the Raft server.
+    pub raft: RaftOptions,
+    /// Where random choices come from: election timeouts and the id of a new cluster.
+    pub seed: u64,
+    /// Where raft-rs logs.
+    pub logger: slog::Logger,
+}
+
+/// One process, from its start to its end.
+pub struct Member<W> {
+    options: MemberOptions,
+    formation: Formation,
+    raft: Option<RaftNode<W>>,
+    shown: NodeState,
+    output: Output<W>,
+    broken: Option<NodeError>,
+}
+
+impl<W> Member<W> {
+    /// A process that has just begun.
+    pub fn new(options: MemberOptions) -> Self {
+        let formation = Formation::new(
+            options.raft_id,
+            &options.members,
+            options.bootstrap,
+            options.seed,
+        );
+        Self {
+            options,
+            shown: formation.state(),
+            formation,
+            raft: None,
+            output: Output::default(),
+            broken: None,
+        }
+    }
+
+    /// This life of the process.
+    pub fn raft_id(&self) -> RaftId {
+        self.options.raft_id
+    }
+
+    /// The Raft server, once the process takes part in a cluster.
+    pub fn raft(&self) -> Option<&RaftNode<W>> {
+        self.raft.as_ref()
+    }
+
+    /// One tick has passed.
+    pub fn tick(&mut self) {
+        match &mut self.raft {
+            Some(raft) => raft.tick(),
+            None => {
+                self.formation.tick();
+                self.follow_formation();
+            }
+        }
+    }
+
+    /// Takes a message of a peer.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]: the message is dropped, and nothing has changed.
+    pub fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
+        if self.raft.is_none() {
+            let envelope = message.envelope()?;
+            if envelope.to == self.options.raft_id {
+                self.formation
+                    .hear_traffic(envelope.cluster_id, envelope.from);
+                self.follow_formation();
+            }
+        }
+        match &mut self.raft {
+            Some(raft) => raft.step(message),
+            None => Err(StepError::NotMe(NotMe {
+                raft_id: self.options.raft_id,
+                cluster_id: self.formation.cluster_id(),
+            })),
+        }
+    }
+
+    /// Puts commands into the log; see [`RaftNode::propose`].
+    pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
+        match &mut self.raft {
+            Some(raft) => raft.propose(proposals),
+            None => {
+                for proposal in proposals {
+                    self.refuse(proposal.waiter);
+                }
+            }
+        }
+    }
+
+    /// Reads a key; see [`RaftNode::read`].
+    pub fn read(&mut self, key: Key, waiter: W) {
+        match &mut self.raft {
+            Some(raft) => raft.read(key, waiter),
+            None => self.refuse(waiter),
+        }
+    }
+
+    fn refuse(&mut self, waiter: W) {
+        let refusal = Refusal::not_applied(self.forming());
+        self.output.answers.push((waiter, Err(refusal)));
+    }
+
+    fn forming(&self) -> Reason {
+        Reason::Forming {
+            waiting_for: self.formation.waiting_for(),
+        }
+    }
+
+    /// Begins to hand leadership over; see [`RaftNode::transfer_leader`].
+    ///
+    /// # Errors
+    ///
+    /// Why this node cannot hand over.
+    pub fn transfer_leader(&mut self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
+        match &mut self.raft {
+            Some(raft) => raft.transfer_leader(to),
+            None => Err(Refusal::not_applied(self.forming())),
+        }
+    }
+
+    /// Messages to `peer` do not arrive.
+    pub fn report_unreachable(&mut self, peer: RaftId) {
+        if let Some(raft) = &mut self.raft {
+            raft.report_unreachable(peer);
+        }
+    }
+
+    /// The sending of a snapshot to `peer` has ended.
+    pub fn report_snapshot(&mut self, peer: RaftId, delivered: bool) {
+        if let Some(raft) = &mut self.raft {
+            raft.report_snapshot(peer, delivered);
+        }
+    }
+
+    /// `node` replied to a formation call.
+    pub fn replied(&mut self, node: NodeId, reply: Reply) {
+        self.formation.replied(node, reply);
+        self.follow_formation();
+    }
+
+    /// Takes the offer of a new cluster; whether it is accepted.
+    pub fn offered(&mut self, offer: Offer) -> bool {
+        let accepted = self.formation.offered(offer);
+        self.follow_formation();
+        accepted
+    }
+
+    /// The coordinator says that a cluster starts; whether this process takes part in it now.
+    pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
+        let started = self.formation.start(cluster_id, coordinator);
+        self.follow_formation();
+        started
+    }
+
+    /// Makes the Raft server as soon as the cluster starts, and says what has changed.
+    fn follow_formation(&mut self) {
+        if self.raft.is_none()
+            && self.broken.is_none()
+            && let Some(offer) = self.formation.started()
+        {
+            let started = RaftNode::start(
+                self.options.raft_id,
+                offer.cluster_id,
+                &offer.members,
+                self.options.raft,
+                self.options.seed,
+                &self.options.logger,
+            );
+            match started {
+                Ok(mut raft) => {
+                    // Everybody else waits for its timeout, so the first election is quick.
+                    if offer.coordinator == self.options.raft_id {
+                        raft.campaign();
+                    }
+                    self.raft = Some(raft);
+                }
+                Err(error) => self.broken = Some(error),
+            }
+        }
+        let state = self.formation.state();
+        if std::mem::replace(&mut self.shown, state) == state {
+            return;
+        }
+        if let Some(cluster_id) = self.formation.cluster_id() {
+            match state {
+                NodeState::Fresh => {}
+                NodeState::Bound => self.output.events.push(Event::Bound { cluster_id }),
+                NodeState::Started => self.output.events.push(Event::Started { cluster_id }),
+                NodeState::Outside => self.output.events.push(Event::Outside { cluster_id }),
+            }
+        }
+    }
+
+    /// How the process stands. `joined_at` is for the shell to fill in.
+    pub fn status(&self) -> NodeStatus {
+        let raft = self.raft.as_ref();
+        let storage = raft.map(RaftNode::storage);
+        let keys = storage.map_or(0, |storage| storage.state_machine().len());
+        NodeStatus {
+            raft_id: self.options.raft_id,
+            state: self.formation.state(),
+            cluster_id: self.formation.cluster_id(),
+            role: raft.map(RaftNode::role),
+            term: raft.map_or(0, RaftNode::term),
+            leader: raft.and_then(RaftNode::leader),
+            commit_index: raft.map_or(0, RaftNode::commit_index),
+            applied_index: storage.map_or(0, |storage| storage.applied()),
+            keys: u64::try_from(keys).unwrap_or(u64::MAX),
+            joined_at: None,
+        }
+    }
+
+    /// What the process waits for before it takes part in a cluster, in words.
+    pub fn waiting_for(&self) -> String {
+        self.formation.waiting_for()
+    }
+
+    /// Everything that there is to do since the last call.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]: an invariant is broken, and the process must stop.
+    pub fn output(&mut self) -> Result<Output<W>, NodeError> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let mut output = std::mem::take(&mut self.output);
+        output.calls = self.formation.take_calls();
+        if let Some(raft) = &mut self.raft {
+            let Output {
+                answers,
+                events,
+                messages,
+                calls: _,
+            } = raft.output()?;
+            output.answers.extend(answers);
+            output.events.extend(events);
+            output.messages.extend(messages);
+        }
+        Ok(output)
+    }
+}

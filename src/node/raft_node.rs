@@ -1,0 +1,609 @@
+//! One Raft server: raft-rs's `RawNode`, and everybody who waits for it.
+//!
+//! raft-rs decides; this module keeps its contract, which is easy to break. Between `ready` and
+//! `advance` nothing else may be called. A proposal without a leader must not be made, because
+//! raft-rs would forward it. A read that raft-rs cannot serve is dropped without a word, and so are
+//! pending reads when leadership ends. The election timeout is drawn from a global random source
+//! unless somebody else draws it. And a good part of what a peer may send makes raft-rs panic: what
+//! can be judged from a message alone has been judged by [`wire`](crate::wire); what depends on the
+//! log is judged by [`judge`](super::judge).
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use protobuf::Message as _;
+use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType, Snapshot};
+use raft::{RawNode, SnapshotStatus, StateRole};
+
+use super::judge::judge;
+use super::options::RaftOptions;
+use super::seed::mix;
+use super::waiters::Waiters;
+use super::{Answer, Event, MemoryStorage, NodeError, Outcome, Output, Proposal, StepError};
+use crate::error::{NotMe, Reason, Refusal};
+use crate::kv::{Effect, StateMachine};
+use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Role, Term};
+use crate::wire::{self, PeerMessage};
+
+/// One Raft server of one cluster.
+///
+/// Call what has happened ([`tick`](Self::tick), [`step`](Self::step), …), then
+/// [`output`](Self::output). After an error of `output` the node must not be used again.
+pub struct RaftNode<W> {
+    raft_id: RaftId,
+    cluster_id: ClusterId,
+    options: RaftOptions,
+    seed: u64,
+    raw: RawNode<MemoryStorage>,
+    waiters: Waiters<W>,
+    /// The term in which this node leads and in which its waiters came. When it changes, they are
+    /// told that leadership has ended.
+    leads_in: Option<Term>,
+    read_rounds: u64,
+    /// The map of a snapshot that raft-rs has been given and has not handed back yet.
+    incoming: Option<(LogIndex, Term, StateMachine)>,
+    /// What the last output said of term, role and leader.
+    shown: (Term, Role, Option<RaftId>),
+    output: Output<W>,
+}
+
+impl<W> RaftNode<W> {
+    /// The server `raft_id` of a cluster that starts now with `voters`, this one among them.
+    /// Election timeouts are drawn from `seed`, the raft id and the term.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Raft`] if raft-rs refuses the options or the voters.
+    pub fn start(
+        raft_id: RaftId,
+        cluster_id: ClusterId,
+        voters: &[RaftId],
+        options: RaftOptions,
+        seed: u64,
+        logger: &slog::Logger,
+    ) -> Result<Self, NodeError> {
+        let storage = MemoryStorage::bootstrap(voters);
+        let config = options.raft_config(raft_id, storage.applied());
+        let mut raw = RawNode::new(&config, storage, logger)?;
+        // A follower that learns of a commit with the next append or heartbeat learns of it soon
+        // enough: clients are answered by the leader.
+        raw.skip_bcast_commit(true);
+        let mut node = Self {
+            raft_id,
+            cluster_id,
+            options,
+            seed,
+            shown: (raw.raft.term, Role::Follower, None),
+            raw,
+            waiters: Waiters::default(),
+            leads_in: None,
+            read_rounds: 0,
+            incoming: None,
+            output: Output::default(),
+        };
+        node.settle();
+        Ok(node)
+    }
+
+    /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
+    pub fn tick(&mut self) {
+        self.raw.tick();
+        self.settle();
+    }
+
+    /// Stands for election now instead of after a timeout.
+    pub fn campaign(&mut self) {
+        // raft-rs refuses a campaign only where it would be pointless.
+        let _ = self.raw.campaign();
+        self.settle();
+    }
+
+    /// Takes a message of a peer.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]: the message is dropped, and nothing has changed.
+    pub fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
+        let envelope = message.envelope()?;
+        if (envelope.to, envelope.cluster_id) != (self.raft_id, self.cluster_id) {
+            return Err(StepError::NotMe(NotMe {
+                raft_id: self.raft_id,
+                cluster_id: Some(self.cluster_id),
+            }));
+        }
+        let name = message.name();
+        let out_of_place = |reason: String| StepError::OutOfPlace {
+            message: name,
+            from: envelope.from,
+            reason,
+        };
+        let mut message = message.into_raft()?;
+        judge(&self.raw.raft, &message).map_err(out_of_place)?;
+        if message.get_msg_type() == MessageType::MsgSnapshot && message.term >= self.term() {
+            self.unpack(message.mut_snapshot())?;
+        }
+        let stepped = self.raw.step(message);
+        self.settle();
+        stepped.map_err(|error| match error {
+            raft::Error::StepPeerNotFound => StepError::NotMember {
+                message: name,
+                from: envelope.from,
+            },
+            error => out_of_place(error.to_string()),
+        })
+    }
+
+    /// Takes the map out of a snapshot before raft-rs sees it, so that a damaged one is refused
+    /// while refusing is still possible. One that would be ignored is not unpacked.
+    fn unpack(&mut self, snapshot: &mut Snapshot) -> Result<(), StepError> {
+        let data = snapshot.take_data();
+        let metadata = snapshot.get_metadata();
+        if metadata.index > self.raw.raft.raft_log.committed {
+            let state_machine = wire::decode_snapshot(data)?;
+            self.incoming = Some((metadata.index, metadata.term, state_machine));
+        }
+        Ok(())
+    }
+
+    /// Puts commands into the log, all in one message to each follower. Every waiter gets exactly
+    /// one outcome, now or in a later output.
+    pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
+        if let Err(reason) = self.serves() {
+            for proposal in proposals {
+                self.refuse(proposal.waiter, Refusal::not_applied(reason.clone()));
+            }
+            return;
+        }
+        let (entries, waiters) = self.admit(proposals);
+        if entries.is_empty() {
+            return;
+        }
+        let first = self.raw.raft.raft_log.last_index() + 1;
+        let term = self.raw.raft.term;
+        let mut message = Message {
+            from: self.raft_id.get(),
+            entries: entries.into(),
+            ..Message::default()
+        };
+        message.set_msg_type(MessageType::MsgPropose);
+        match self.raw.step(message) {
+            Ok(()) => {
+                for (index, waiter) in (first..).zip(waiters) {
+                    self.waiters.push_write(index, term, waiter);
+                }
+            }
+            // While leadership is being handed over nobody leads: who asks again later is right.
+            Err(_) => {
+                for waiter in waiters {
+                    self.refuse(waiter, Refusal::not_applied(Reason::NoQuorum));
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Those proposals that the bounds allow; the others are refused.
+    fn admit(&mut self, proposals: Vec<Proposal<W>>) -> (Vec<Entry>, Vec<W>) {
+        let mut uncommitted = self.raw.raft.uncommitted_size();
+        let (mut entries, mut waiters) = (Vec::new(), Vec::new());
+        for Proposal { command, waiter } in proposals {
+            uncommitted = uncommitted.saturating_add(command.len());
+            let overloaded = if uncommitted > self.options.max_uncommitted_bytes {
+                Some(("max_uncommitted_bytes", self.options.max_uncommitted_bytes))
+            } else if self.waiters.len() + waiters.len() >= self.options.max_pending_requests {
+                Some(("max_pending_requests", self.options.max_pending_requests))
+            } else {
+                None
+            };
+            if let Some((what, limit)) = overloaded {
+                uncommitted -= command.len();
+                self.refuse(waiter, Refusal::not_applied(overload(what, limit)));
+                continue;
+            }
+            entries.push(Entry {
+                data: command,
+                ..Entry::default()
+            });
+            waiters.push(waiter);
+        }
+        (entries, waiters)
+    }
+
+    /// Reads `key`, linearizably: the answer holds every write acknowledged before this call.
+    pub fn read(&mut self, key: Key, waiter: W) {
+        if let Err(reason) = self.serves() {
+            self.refuse(waiter, Refusal::not_applied(reason));
+        } else if self.waiters.len() >= self.options.max_pending_requests {
+            let limit = self.options.max_pending_requests;
+            let reason = overload("max_pending_requests", limit);
+            self.refuse(waiter, Refusal::not_applied(reason));
+        } else {
+            self.waiters.push_read(key, waiter);
+        }
+    }
+
+    /// Begins to hand leadership to `to`, or to the voter whose log reaches furthest among those
+    /// that were heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
+    /// gives up without a word after an election timeout.
+    ///
+    /// # Errors
+    ///
+    /// Why this node cannot hand over: it does not lead, or `to` is no voter.
+    pub fn transfer_leader(&mut self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
+        self.serves().map_err(Refusal::not_applied)?;
+        let invalid =
+            |rule: String| Refusal::not_applied(Reason::InvalidRequest { field: "to", rule });
+        let heir = match to {
+            Some(to) if to == self.raft_id.node_id() => return Ok(to),
+            Some(to) => self
+                .voters()
+                .into_iter()
+                .find(|voter| voter.node_id() == to)
+                .ok_or_else(|| invalid(format!("node {to} is no voting member"))),
+            None => self
+                .best_heir()
+                .ok_or_else(|| Refusal::not_applied(Reason::NoQuorum)),
+        }?;
+        self.raw.transfer_leader(heir.get());
+        self.settle();
+        Ok(heir.node_id())
+    }
+
+    fn best_heir(&self) -> Option<RaftId> {
+        let tracker = self.raw.raft.prs();
+        self.voters()
+            .into_iter()
+            .filter(|&voter| voter != self.raft_id)
+            .filter_map(|voter| Some((tracker.get(voter.get())?, voter)))
+            .filter(|(progress, _)| progress.recent_active)
+            .max_by_key(|(progress, _)| progress.matched)
+            .map(|(_, voter)| voter)
+    }
+
+    /// Messages to `peer` do not arrive.
+    pub fn report_unreachable(&mut self, peer: RaftId) {
+        self.raw.report_unreachable(peer.get());
+    }
+
+    /// The sending of a snapshot to `peer` has ended. Without this report the peer would never be
+    /// sent to again.
+    pub fn report_snapshot(&mut self, peer: RaftId, delivered: bool) {
+        let status = if delivered {
+            SnapshotStatus::Finish
+        } else {
+            SnapshotStatus::Failure
+        };
+        self.raw.report_snapshot(peer.get(), status);
+    }
+
+    /// Everything that there is to do since the last call.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]: an invariant is broken, and the node must stop.
+    pub fn output(&mut self) -> Result<Output<W>, NodeError> {
+        // First, so that what this call applies stays to be looked at until the next.
+        self.compact()?;
+        self.begin_read_round();
+        while self.raw.has_ready() {
+            self.handle_ready()?;
+            self.answer_reads();
+            self.begin_read_round();
+        }
+        self.show_changes();
+        Ok(std::mem::take(&mut self.output))
+    }
+
+    /// One `Ready`, in the order that raft-rs prescribes: the leader's messages may go first; then
+    /// snapshot, entries and hard state are kept; then the other messages may go. Committed entries
+    /// are applied after `advance_append`, when raft-rs may be called again.
+    fn handle_ready(&mut self) -> Result<(), NodeError> {
+        let mut ready = self.raw.ready();
+        self.send(ready.take_messages())?;
+        if !ready.snapshot().is_empty() {
+            self.install(ready.snapshot())?;
+        }
+        let storage = self.raw.mut_store();
+        storage.append(ready.take_entries())?;
+        if let Some(hard_state) = ready.hs() {
+            storage.set_hard_state(hard_state);
+        }
+        self.send(ready.take_persisted_messages())?;
+        for state in ready.take_read_states() {
+            self.waiters.confirm_round(&state.request_ctx, state.index);
+        }
+        let committed = ready.take_committed_entries();
+
+        let mut light = self.raw.advance_append(ready);
+        if let Some(commit) = light.commit_index() {
+            self.raw.mut_store().set_commit(commit);
+        }
+        self.send(light.take_messages())?;
+        self.apply(committed)?;
+        self.apply(light.take_committed_entries())?;
+        self.raw.advance_apply();
+        self.settle();
+        Ok(())
+    }
+
+    fn send(&mut self, messages: Vec<Message>) -> Result<(), NodeError> {
+        for message in messages {
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                let snapshot = message.get_snapshot();
+                if let Ok(to) = RaftId::try_from(message.to) {
+                    self.output.events.push(Event::SnapshotSent {
+                        to,
+                        index: snapshot.get_metadata().index,
+                        bytes: snapshot.data.len(),
+                    });
+                }
+            }
+            let message =
+                PeerMessage::from_raft(message, self.cluster_id).map_err(NodeError::Emitted)?;
+            self.output.messages.push(message);
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, snapshot: &Snapshot) -> Result<(), NodeError> {
+        let metadata = snapshot.get_metadata();
+        let (index, term) = (metadata.index, metadata.term);
+        let state_machine = self
+            .incoming
+            .take_if(|incoming| (incoming.0, incoming.1) == (index, term))
+            .map(|(_, _, state_machine)| state_machine)
+            .ok_or_else(|| NodeError::Apply {
+                index,
+                reason: "raft restored a snapshot that it was not given".to_owned(),
+            })?;
+        self.output.events.push(Event::SnapshotInstalled {
+            index,
+            term,
+            keys: state_machine.len(),
+        });
+        self.raw.mut_store().install(snapshot, state_machine);
+        Ok(())
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), NodeError> {
+        for entry in entries {
+            let (index, term) = (entry.index, entry.term);
+            match entry.get_entry_type() {
+                EntryType::EntryNormal if entry.data.is_empty() => {
+                    self.raw.mut_store().apply(index, term, None)?;
+                }
+                EntryType::EntryNormal => self.apply_command(index, term, entry.data)?,
+                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                    self.apply_conf_change(&entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_command(&mut self, index: LogIndex, term: Term, data: Bytes) -> Result<(), NodeError> {
+        let command = wire::decode_command(data).map_err(|error| NodeError::Apply {
+            index,
+            reason: error.to_string(),
+        })?;
+        let effect = self.raw.mut_store().apply(index, term, Some(command))?;
+        if let (Some(effect), Some(waiter)) = (effect, self.waiters.take_write(index, term)) {
+            let answer = match effect {
+                Effect::Set => Answer::Set {
+                    applied_index: index,
+                },
+                Effect::Deleted { existed } => Answer::Deleted {
+                    existed,
+                    applied_index: index,
+                },
+            };
+            self.output.answers.push((waiter, Ok(answer)));
+        }
+        Ok(())
+    }
+
+    fn apply_conf_change(&mut self, entry: &Entry) -> Result<(), NodeError> {
+        let damaged = |error: protobuf::ProtobufError| NodeError::Apply {
+            index: entry.index,
+            reason: error.to_string(),
+        };
+        let conf_state = if entry.get_entry_type() == EntryType::EntryConfChange {
+            let mut change = ConfChange::default();
+            change.merge_from_bytes(&entry.data).map_err(damaged)?;
+            self.raw.apply_conf_change(&change)?
+        } else {
+            let mut change = ConfChangeV2::default();
+            change.merge_from_bytes(&entry.data).map_err(damaged)?;
+            self.raw.apply_conf_change(&change)?
+        };
+        let storage = self.raw.mut_store();
+        storage.set_conf_state(conf_state);
+        storage.apply(entry.index, entry.term, None)?;
+        let members = storage.snapshot_metadata();
+        self.output.events.push(Event::ConfChanged {
+            voters: members.voters,
+            learners: members.learners,
+            index: entry.index,
+        });
+        Ok(())
+    }
+
+    /// raft-rs drops a read silently before the leader has committed in its term; until then they
+    /// wait here.
+    fn begin_read_round(&mut self) {
+        if self.waiters.wants_round()
+            && self.leads_in.is_some()
+            && self.raw.raft.commit_to_current_term()
+        {
+            self.read_rounds += 1;
+            // raft-rs swallows a context that it has seen: this one is unique in the cluster.
+            let context = [
+                self.raft_id.get().to_be_bytes(),
+                self.read_rounds.to_be_bytes(),
+            ]
+            .concat();
+            self.waiters
+                .begin_round(context.clone(), self.options.max_read_batch);
+            self.raw.read_index(context);
+        }
+    }
+
+    fn answer_reads(&mut self) {
+        let storage = self.raw.store();
+        let applied_index = storage.applied();
+        while let Some(reads) = self.waiters.take_reads(applied_index) {
+            for read in reads {
+                let answer = Answer::Got {
+                    value: storage.state_machine().get(&read.key).cloned(),
+                    applied_index,
+                };
+                self.output.answers.push((read.waiter, Ok(answer)));
+            }
+        }
+    }
+
+    /// What must hold after each call into raft-rs: the election timeout is ours, and nobody waits
+    /// for a leadership that has ended.
+    fn settle(&mut self) {
+        let raft = &mut self.raw.raft;
+        let ticks = self
+            .options
+            .election_timeout(mix(&[self.seed, raft.id, raft.term]));
+        if raft.randomized_election_timeout() != ticks {
+            raft.set_randomized_election_timeout(ticks);
+        }
+        let leads_in = (raft.state == StateRole::Leader).then_some(raft.term);
+        if leads_in == self.leads_in {
+            return;
+        }
+        self.leads_in = leads_in;
+        let (writes, reads) = self.waiters.take_all();
+        let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
+        for waiter in writes {
+            self.refuse(waiter, Refusal::unknown(reason.clone()));
+        }
+        for waiter in reads {
+            self.refuse(waiter, Refusal::not_applied(reason.clone()));
+        }
+    }
+
+    fn show_changes(&mut self) {
+        let (term, role, leader) = (self.term(), self.role(), self.leader());
+        let shown = std::mem::replace(&mut self.shown, (term, role, leader));
+        let events = &mut self.output.events;
+        if shown.0 != term {
+            events.push(Event::TermChanged { term });
+        }
+        if shown.1 != role {
+            events.push(Event::RoleChanged {
+                role,
+                term,
+                last_index: self.raw.raft.raft_log.last_index(),
+            });
+        }
+        if shown.2 != leader {
+            events.push(Event::LeaderChanged { leader, term });
+        }
+    }
+
+    /// Cuts the log when it has grown past a bound. A tail stays, so that a follower that is only
+    /// a little behind needs no snapshot.
+    fn compact(&mut self) -> Result<(), NodeError> {
+        let options = &self.options;
+        let storage = self.raw.mut_store();
+        if storage.log_entries() <= options.compact_after_entries
+            && storage.log_bytes() <= options.compact_after_bytes
+        {
+            return Ok(());
+        }
+        let keep_bytes = options.compact_after_bytes / 2;
+        let Some(index) = storage.excess(options.compact_keep_entries, keep_bytes) else {
+            return Ok(());
+        };
+        storage.compact(index)?;
+        self.output.events.push(Event::LogCompacted {
+            first_index: index + 1,
+        });
+        Ok(())
+    }
+
+    fn refuse(&mut self, waiter: W, refusal: Refusal) {
+        self.output.answers.push((waiter, Outcome::Err(refusal)));
+    }
+
+    /// Whether this node leads, or why it does not serve.
+    fn serves(&self) -> Result<(), Reason> {
+        if self.raw.raft.state == StateRole::Leader {
+            return Ok(());
+        }
+        Err(match self.leader() {
+            Some(leader) => Reason::NotLeader {
+                leader_id: Some(leader.node_id()),
+            },
+            None => Reason::NoQuorum,
+        })
+    }
+
+    /// This server.
+    pub fn raft_id(&self) -> RaftId {
+        self.raft_id
+    }
+
+    /// Its cluster.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.cluster_id
+    }
+
+    /// Its term.
+    pub fn term(&self) -> Term {
+        self.raw.raft.term
+    }
+
+    /// Its role.
+    pub fn role(&self) -> Role {
+        match self.raw.raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Candidate => Role::Candidate,
+            StateRole::PreCandidate => Role::PreCandidate,
+            StateRole::Follower if self.raw.raft.promotable() => Role::Follower,
+            StateRole::Follower => Role::Learner,
+        }
+    }
+
+    /// The leader that it follows, or itself.
+    pub fn leader(&self) -> Option<RaftId> {
+        RaftId::try_from(self.raw.raft.leader_id).ok()
+    }
+
+    /// Highest index that it knows to be committed.
+    pub fn commit_index(&self) -> LogIndex {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// Raft ids of the voters, in ascending order.
+    pub fn voters(&self) -> Vec<RaftId> {
+        let ids = self.raw.raft.prs().conf().voters().ids();
+        let voters: BTreeSet<_> = ids
+            .iter()
+            .filter_map(|id| RaftId::try_from(id).ok())
+            .collect();
+        voters.into_iter().collect()
+    }
+
+    /// Its log and its map.
+    pub fn storage(&self) -> &MemoryStorage {
+        self.raw.store()
+    }
+
+    /// How many callers it owes an answer.
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+}
+
+fn overload(what: &'static str, limit: usize) -> Reason {
+    Reason::Overloaded {
+        what,
+        limit: u64::try_from(limit).unwrap_or(u64::MAX),
+    }
+}

@@ -1,0 +1,357 @@
+//! The log, the state machine and what raft-rs reads of them.
+//!
+//! Everything is in memory by rule: "stable storage" is this struct, and a process that ends takes
+//! it along. That is also why no snapshot is ever kept: the state machine at the applied index *is*
+//! the snapshot, encoded at the moment when a follower needs one, and the log may be cut anywhere up
+//! to the applied index without making one first.
+//!
+//! raft-rs's own `MemStorage` is for its tests: its snapshots carry no data, it takes a lock at each
+//! call, and it panics where this returns an error.
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage};
+
+use super::StorageError;
+use crate::kv::{Command, Effect, StateMachine};
+use crate::types::{
+    EntryPayload, FORMAT_VERSION, LogIndex, RaftHardState, RaftId, SnapshotMetadata, Term,
+    VersionedLogEntry,
+};
+use crate::wire;
+
+/// What an entry takes beside its data and context, at most: index, term, type and framing.
+const ENTRY_OVERHEAD: usize = 32;
+
+/// raft-rs's view of one node: its log behind the last compaction, its hard state, its members, and
+/// the state machine that the applied part of the log has made.
+#[derive(Debug, Default)]
+pub struct MemoryStorage {
+    hard_state: RaftHardState,
+    conf_state: ConfState,
+    /// Index and term of the entry just before the first that the log holds.
+    compacted: (LogIndex, Term),
+    entries: VecDeque<Entry>,
+    /// What the entries take, by [`entry_size`].
+    log_bytes: usize,
+    applied: (LogIndex, Term),
+    state_machine: StateMachine,
+}
+
+fn entry_size(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + ENTRY_OVERHEAD
+}
+
+impl MemoryStorage {
+    /// The storage of a member that starts with its cluster: as if every member had installed one
+    /// empty snapshot at index 1 and term 1. So a later joiner always begins from a snapshot, and
+    /// no term is ever 0, on which raft-rs panics.
+    pub fn bootstrap(voters: &[RaftId]) -> Self {
+        let conf_state = ConfState {
+            voters: voters.iter().map(|id| id.get()).collect(),
+            ..ConfState::default()
+        };
+        Self {
+            hard_state: RaftHardState {
+                term: 1,
+                commit: 1,
+                ..RaftHardState::default()
+            },
+            conf_state,
+            compacted: (1, 1),
+            applied: (1, 1),
+            ..Self::default()
+        }
+    }
+
+    /// Index of the first entry that the log holds, or would hold.
+    fn first(&self) -> LogIndex {
+        self.compacted.0 + 1
+    }
+
+    /// Index of the last entry.
+    fn last(&self) -> LogIndex {
+        self.compacted.0 + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Position of `index` in `entries`; of the first for what has been compacted.
+    fn position(&self, index: LogIndex) -> usize {
+        usize::try_from(index.saturating_sub(self.first())).unwrap_or(usize::MAX)
+    }
+
+    /// Appends entries, replacing those from the first new index on (paper, figure 2,
+    /// AppendEntries, steps 3 and 4).
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Gap`] if they would leave a gap or replace what was compacted.
+    pub fn append(&mut self, entries: Vec<Entry>) -> Result<(), StorageError> {
+        let Some(index) = entries.first().map(|entry| entry.index) else {
+            return Ok(());
+        };
+        if index < self.first() || index > self.last() + 1 {
+            return Err(StorageError::Gap {
+                index,
+                first_index: self.first(),
+                last_index: self.last(),
+            });
+        }
+        let replaced = self.entries.drain(self.position(index)..);
+        self.log_bytes -= replaced.map(|entry| entry_size(&entry)).sum::<usize>();
+        self.log_bytes += entries.iter().map(entry_size).sum::<usize>();
+        self.entries.extend(entries);
+        Ok(())
+    }
+
+    /// Applies the entry at `index`; an entry without a command only moves the applied index.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::ApplyOutOfOrder`] unless it follows the last applied one.
+    pub fn apply(
+        &mut self,
+        index: LogIndex,
+        term: Term,
+        command: Option<Command>,
+    ) -> Result<Option<Effect>, StorageError> {
+        if index != self.applied.0 + 1 {
+            return Err(StorageError::ApplyOutOfOrder {
+                index,
+                applied: self.applied.0,
+            });
+        }
+        self.applied = (index, term);
+        Ok(command.map(|command| self.state_machine.apply(command)))
+    }
+
+    /// Cuts the log up through and including `index`; nothing happens if it is cut already.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::CompactUnapplied`] past the applied index.
+    pub fn compact(&mut self, index: LogIndex) -> Result<(), StorageError> {
+        if index > self.applied.0 {
+            return Err(StorageError::CompactUnapplied {
+                index,
+                applied: self.applied.0,
+            });
+        }
+        if index < self.first() {
+            return Ok(());
+        }
+        let cut = self.entries.drain(..=self.position(index));
+        let mut term = self.compacted.1;
+        for entry in cut {
+            self.log_bytes -= entry_size(&entry);
+            term = entry.term;
+        }
+        self.compacted = (index, term);
+        Ok(())
+    }
+
+    /// Up to where the log would have to be cut to hold at most `keep_entries` entries and
+    /// `keep_bytes` bytes, or as few as have not been applied; `None` if there is nothing to cut.
+    pub fn excess(&self, keep_entries: usize, keep_bytes: usize) -> Option<LogIndex> {
+        let (mut entries, mut bytes) = (self.entries.len(), self.log_bytes);
+        self.entries
+            .iter()
+            .take_while(|entry| {
+                let excess = entries > keep_entries || bytes > keep_bytes;
+                entries -= 1;
+                bytes -= entry_size(entry);
+                excess && entry.index <= self.applied.0
+            })
+            .last()
+            .map(|entry| entry.index)
+    }
+
+    /// Replaces everything by a snapshot of the leader (paper, figure 13, steps 7 and 8).
+    pub fn install(&mut self, snapshot: &Snapshot, state_machine: StateMachine) {
+        let metadata = snapshot.get_metadata();
+        let at = (metadata.index, metadata.term);
+        self.compacted = at;
+        self.applied = at;
+        self.entries.clear();
+        self.log_bytes = 0;
+        self.hard_state.commit = self.hard_state.commit.max(metadata.index);
+        self.conf_state = metadata.get_conf_state().clone();
+        self.state_machine = state_machine;
+    }
+
+    /// Keeps the hard state that raft-rs hands out.
+    pub fn set_hard_state(&mut self, hard_state: &HardState) {
+        self.hard_state = RaftHardState {
+            version: FORMAT_VERSION,
+            term: hard_state.term,
+            vote: RaftId::try_from(hard_state.vote).ok(),
+            commit: hard_state.commit,
+        };
+    }
+
+    /// Keeps the commit index.
+    pub fn set_commit(&mut self, commit: LogIndex) {
+        self.hard_state.commit = commit;
+    }
+
+    /// Keeps the members that a committed conf change has made.
+    pub fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
+    }
+
+    /// The hard state.
+    pub fn hard_state(&self) -> RaftHardState {
+        self.hard_state
+    }
+
+    /// The state machine, at the applied index.
+    pub fn state_machine(&self) -> &StateMachine {
+        &self.state_machine
+    }
+
+    /// Index of the last applied entry.
+    pub fn applied(&self) -> LogIndex {
+        self.applied.0
+    }
+
+    /// Number of entries that the log holds.
+    pub fn log_entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What the entries of the log take in bytes, a little more rather than less.
+    pub fn log_bytes(&self) -> usize {
+        self.log_bytes
+    }
+
+    /// What a snapshot made now would stand for.
+    pub fn snapshot_metadata(&self) -> SnapshotMetadata {
+        let ids = |ids: &[u64]| {
+            ids.iter()
+                .filter_map(|&id| RaftId::try_from(id).ok())
+                .collect()
+        };
+        SnapshotMetadata {
+            last_included_index: self.applied.0,
+            last_included_term: self.applied.1,
+            voters: ids(&self.conf_state.voters),
+            learners: ids(&self.conf_state.learners),
+        }
+    }
+
+    /// The entry at `index`, if the log holds it.
+    pub fn entry(&self, index: LogIndex) -> Option<VersionedLogEntry> {
+        if index < self.first() {
+            return None;
+        }
+        let entry = self.entries.get(self.position(index))?;
+        Some(VersionedLogEntry {
+            version: FORMAT_VERSION,
+            index: entry.index,
+            term: entry.term,
+            payload: match entry.get_entry_type() {
+                EntryType::EntryNormal if entry.data.is_empty() => EntryPayload::Empty,
+                EntryType::EntryNormal => EntryPayload::Command(entry.data.clone()),
+                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                    EntryPayload::ConfChange(entry.data.clone())
+                }
+            },
+        })
+    }
+
+    fn is_member(&self, raft_id: u64) -> bool {
+        self.conf_state.voters.contains(&raft_id) || self.conf_state.learners.contains(&raft_id)
+    }
+}
+
+/// The contract is `raft::Storage`'s: `Compacted` sends raft-rs to a snapshot, `Unavailable` must
+/// never reach it.
+impl Storage for MemoryStorage {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let RaftHardState {
+            version: _,
+            term,
+            vote,
+            commit,
+        } = self.hard_state;
+        let hard_state = HardState {
+            term,
+            vote: vote.map_or(raft::INVALID_ID, RaftId::get),
+            commit,
+            ..HardState::default()
+        };
+        Ok(RaftState::new(hard_state, self.conf_state.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low < self.first() {
+            return Err(raft::Error::Store(raft::StorageError::Compacted));
+        }
+        if high > self.last() + 1 || low > high {
+            return Err(raft::Error::Store(raft::StorageError::Unavailable));
+        }
+        let max_size = max_size.into().unwrap_or(u64::MAX);
+        let mut size = 0u64;
+        let mut entries = Vec::new();
+        for entry in self.entries.range(self.position(low)..self.position(high)) {
+            size = size.saturating_add(u64::try_from(entry_size(entry)).unwrap_or(u64::MAX));
+            if size > max_size && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        let (compacted_index, compacted_term) = self.compacted;
+        if index == compacted_index {
+            return Ok(compacted_term);
+        }
+        if index < compacted_index {
+            return Err(raft::Error::Store(raft::StorageError::Compacted));
+        }
+        self.entries
+            .get(self.position(index))
+            .map(|entry| entry.term)
+            .ok_or(raft::Error::Store(raft::StorageError::Unavailable))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    /// The state machine at the applied index. Temporarily unavailable while that is before
+    /// `request_index`, or while `to` is no member at it: raft-rs's receiver ignores, yet
+    /// acknowledges, a snapshot that does not name it as a member.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        if self.applied.0 < request_index || !self.is_member(to) {
+            return Err(raft::Error::Store(
+                raft::StorageError::SnapshotTemporarilyUnavailable,
+            ));
+        }
+        let mut snapshot = Snapshot {
+            data: wire::encode_snapshot(&self.state_machine),
+            ..Snapshot::default()
+        };
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.applied.0;
+        metadata.term = self.applied.1;
+        metadata.set_conf_state(self.conf_state.clone());
+        Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+#[path = "storage_tests.rs"]
+mod tests;

@@ -1,0 +1,132 @@
+//! Whom the core owes an answer.
+//!
+//! A waiter enters here with its request and leaves with its outcome. There are three ways out: its
+//! entry is applied, its read is confirmed and applied, or leadership ends and everybody is told so
+//! at once. Nothing else removes one, and the queues are bounded.
+//!
+//! Reads go through stages (dissertation, section 6.4): *waiting* until no round is under way, in
+//! the *round* whose heartbeats confirm that this node still leads, then *confirmed* at the commit
+//! index of the round's beginning, until that index is applied. One round is under way at a time
+//! and takes all who wait: raft-rs itself would send a round of heartbeats for every read.
+
+use std::collections::VecDeque;
+
+use crate::types::{Key, LogIndex, Term};
+
+/// A write whose entry is in the log.
+struct PendingWrite<W> {
+    index: LogIndex,
+    term: Term,
+    waiter: W,
+}
+
+/// A read and whom it is for.
+pub(super) struct Read<W> {
+    pub(super) key: Key,
+    pub(super) waiter: W,
+}
+
+/// The reads whose leadership check is under way.
+struct Round<W> {
+    context: Vec<u8>,
+    reads: Vec<Read<W>>,
+}
+
+/// Everybody who waits.
+pub(super) struct Waiters<W> {
+    writes: VecDeque<PendingWrite<W>>,
+    waiting_reads: VecDeque<Read<W>>,
+    round: Option<Round<W>>,
+    confirmed_reads: VecDeque<(LogIndex, Vec<Read<W>>)>,
+    /// All reads, in whichever stage.
+    reads: usize,
+}
+
+impl<W> Default for Waiters<W> {
+    fn default() -> Self {
+        Self {
+            writes: VecDeque::new(),
+            waiting_reads: VecDeque::new(),
+            round: None,
+            confirmed_reads: VecDeque::new(),
+            reads: 0,
+        }
+    }
+}
+
+impl<W> Waiters<W> {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.writes.len() + self.reads
+    }
+
+    /// A write entered the log. Indices must ascend.
+    pub(super) fn push_write(&mut self, index: LogIndex, term: Term, waiter: W) {
+        self.writes.push_back(PendingWrite {
+            index,
+            term,
+            waiter,
+        });
+    }
+
+    /// The waiter of the entry at `index` and `term`, if somebody waits for it.
+    pub(super) fn take_write(&mut self, index: LogIndex, term: Term) -> Option<W> {
+        let write = self
+            .writes
+            .pop_front_if(|write| (write.index, write.term) == (index, term))?;
+        Some(write.waiter)
+    }
+
+    /// A read arrived.
+    pub(super) fn push_read(&mut self, key: Key, waiter: W) {
+        self.reads += 1;
+        self.waiting_reads.push_back(Read { key, waiter });
+    }
+
+    /// Whether a round could begin: some read waits, and no round is under way.
+    pub(super) fn wants_round(&self) -> bool {
+        self.round.is_none() && !self.waiting_reads.is_empty()
+    }
+
+    /// Begins a round with at most `max` of the reads that wait.
+    pub(super) fn begin_round(&mut self, context: Vec<u8>, max: usize) {
+        let take = self.waiting_reads.len().min(max);
+        self.round = Some(Round {
+            context,
+            reads: self.waiting_reads.drain(..take).collect(),
+        });
+    }
+
+    /// Leadership was confirmed for the round `context`; its reads may be answered from `index` on.
+    /// A context of another round says nothing.
+    pub(super) fn confirm_round(&mut self, context: &[u8], index: LogIndex) {
+        if let Some(round) = self.round.take_if(|round| round.context == context) {
+            self.confirmed_reads.push_back((index, round.reads));
+        }
+    }
+
+    /// The reads that may be answered when `applied` is applied.
+    pub(super) fn take_reads(&mut self, applied: LogIndex) -> Option<Vec<Read<W>>> {
+        let (_, reads) = self
+            .confirmed_reads
+            .pop_front_if(|(index, _)| *index <= applied)?;
+        self.reads -= reads.len();
+        Some(reads)
+    }
+
+    /// Everybody: the writes first, whose outcome is unknown, then the reads.
+    pub(super) fn take_all(&mut self) -> (Vec<W>, Vec<W>) {
+        let Self {
+            writes,
+            waiting_reads,
+            round,
+            confirmed_reads,
+            reads: _,
+        } = std::mem::take(self);
+        let writes = writes.into_iter().map(|write| write.waiter).collect();
+        let confirmed = confirmed_reads.into_iter().flat_map(|(_, reads)| reads);
+        let in_round = round.into_iter().flat_map(|round| round.reads);
+        let reads = confirmed.chain(in_round).chain(waiting_reads);
+        (writes, reads.map(|read| read.waiter).collect())
+    }
+}

@@ -1,0 +1,446 @@
+//! One running node: everything bound, wired and started, and ended in order.
+//!
+//! A server is a handful of tasks on the caller's runtime, which should be single-threaded: the
+//! core is, and a wake-up on the same thread is the cheapest there is. The tasks are vital. If one
+//! of them ends or panics, the node cannot keep its promises any more, and [`Server::run`] ends with
+//! an error instead of limping on.
+//!
+//! A shutdown loses nothing and surprises nobody, as far as its time allows:
+//!
+//! 1. the gate closes: new requests are refused as not applied, health says NOT_SERVING;
+//! 2. what has been submitted gets a moment to finish, because a change of leadership would leave
+//!    its callers in the dark;
+//! 3. a leader hands leadership over and sees that it was taken, so nobody has to wait for an
+//!    election timeout;
+//! 4. the requests in flight are drained;
+//! 5. the listener for clients lets its connections finish;
+//! 6. what is left is cut.
+
+mod greeting;
+mod listen;
+mod options;
+mod reflection;
+
+use std::any::Any;
+use std::future::Future;
+use std::io;
+use std::iter::once;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tonic::codegen::Service as _;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+
+use crate::config::{Config, ConfigError};
+use crate::driver::{Driver, DriverHandle};
+use crate::log;
+use crate::node::{Member, NodeError};
+use crate::proto::admin::admin_service_server::AdminServiceServer;
+use crate::proto::kv::kv_service_server::KvServiceServer;
+use crate::proto::raft::raft_service_server::RaftServiceServer;
+use crate::service::{AdminService, Front, Gate, Health, Host, KvService, hand_over};
+use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
+use crate::types::{NodeId, NodeStatus, RaftId, Role};
+
+use reflection::with_reflection;
+
+pub use listen::Listener;
+
+/// The longest wait for clients' connections to end by themselves once every request is answered.
+/// What still keeps one open then is a watch, which never ends.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Why a server did not start, or why it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration is faulty.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener cannot be had.
+    #[error("node.{field}: cannot listen on {addr}: {source}")]
+    Bind {
+        /// The field of the configuration.
+        field: &'static str,
+        /// The address.
+        addr: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A member has an address that no connection can be made to.
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
+    /// The descriptors of the protocol cannot be served.
+    #[error("server reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// An invariant of the node is broken.
+    #[error("the node had to stop: {0}")]
+    Node(#[from] NodeError),
+    /// A part of the server panicked or ended although nobody asked it to.
+    #[error("a part of the server failed: {0}")]
+    Failed(String),
+}
+
+/// Incarnations and seeds from the system's entropy: what [`Server::bind`] wants unless a test
+/// fixes them.
+pub fn entropy() -> u64 {
+    rand::random()
+}
+
+type Task = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
+
+/// A node that is bound and wired, and does nothing before it is [`run`](Self::run).
+#[must_use = "a server does nothing unless it is run"]
+pub struct Server {
+    raft_id: RaftId,
+    client_addr: SocketAddr,
+    internal_addr: SocketAddr,
+    handle: DriverHandle,
+    gate: Gate,
+    members: Vec<NodeId>,
+    shutdown_timeout: Duration,
+    handover_patience: Duration,
+    /// Driver, listeners and health.
+    vital: Vec<Task>,
+    stop_clients: watch::Sender<bool>,
+    stop_nodes: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("raft_id", &self.raft_id)
+            .field("client_addr", &self.client_addr)
+            .field("internal_addr", &self.internal_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Binds both listeners of `config` and wires a node to them. `random` gives it its incarnation
+    /// and its seeds; a process passes [`entropy`].
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]: the configuration is faulty, or an address is taken.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn bind(config: Config, random: impl FnMut() -> u64) -> Result<Self, ServerError> {
+        config.check()?;
+        let client = bind("client_addr", &config.node.client_addr).await?;
+        let internal = bind("internal_addr", &config.node.internal_addr).await?;
+        Self::new(config, client, internal, &Connector::tcp(), random).await
+    }
+
+    /// [`bind`](Self::bind) with listeners that are bound already; the addresses that `config`
+    /// gives this node are not used.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]: the configuration is faulty, or a listener is not usable.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn from_listeners(
+        config: Config,
+        client: std::net::TcpListener,
+        internal: std::net::TcpListener,
+        random: impl FnMut() -> u64,
+    ) -> Result<Self, ServerError> {
+        config.check()?;
+        let client = adopt("client_addr", &config.node.client_addr, client)?;
+        let internal = adopt("internal_addr", &config.node.internal_addr, internal)?;
+        Self::new(config, client, internal, &Connector::tcp(), random).await
+    }
+
+    /// Wires a node to whatever network `client`, `internal` and `connector` belong to. Has to be
+    /// called on a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`].
+    pub async fn new<L: Listener>(
+        config: Config,
+        client: L,
+        internal: L,
+        connector: &Connector,
+        mut random: impl FnMut() -> u64,
+    ) -> Result<Self, ServerError> {
+        let raft_id = RaftId::new(config.node.id, random());
+        let logger = log::raft_logger(|id| {
+            RaftId::try_from(id).map_or_else(|_| id.to_string(), |id| id.to_string())
+        });
+        let member = Member::new(options::member(&config, raft_id, random(), logger));
+        let (driver, handle) = Driver::new(member, options::driver(&config));
+        let transport_options = options::transport(&config, random());
+        let internal_options = options::internal_listener(&config, &transport_options);
+        let Transport {
+            network,
+            service: raft,
+            prober,
+        } = Transport::new(transport_options, handle.clone(), connector)?;
+
+        let service_options = options::service(&config);
+        let limits = &config.limits;
+        let gate = Gate::new(limits.max_pending_requests, limits.max_pending_bytes);
+        let host = Host::new(
+            handle.clone(),
+            config.membership(),
+            gate.clone(),
+            service_options,
+        );
+        let health = Health::new(handle.clone(), gate.clone()).await;
+        let admin = AdminServiceServer::new(AdminService::new(host.clone(), Arc::new(prober)));
+        let routes = Routes::default()
+            .add_service(health.service())
+            .add_service(admin);
+        let front = Front::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
+        let routes = Routes::default().add_service(raft);
+        let nodes = with_reflection(routes, &NODE_SERVICES)?.prepare();
+
+        let addr = |field, addr: &str, listener: &L| {
+            listener.local_addr().map_err(|source| ServerError::Bind {
+                field,
+                addr: addr.to_owned(),
+                source,
+            })
+        };
+        let client_addr = addr("client_addr", &config.node.client_addr, &client)?;
+        let internal_addr = addr("internal_addr", &config.node.internal_addr, &internal)?;
+        let (stop_clients, clients_stopped) = watch::channel(false);
+        let (stop_nodes, nodes_stopped) = watch::channel(false);
+        let clients = listen::serve(
+            client,
+            service_fn(move |request| front.call(request)),
+            options::client_listener(&config),
+            clients_stopped,
+        );
+        let nodes = listen::serve(
+            internal,
+            service_fn(move |request| nodes.clone().call(request)),
+            internal_options,
+            nodes_stopped,
+        );
+        let vital: Vec<Task> = vec![
+            Box::pin(async {
+                driver.run(network).await?;
+                Err(ServerError::Failed("the driver has ended".to_owned()))
+            }),
+            Box::pin(async {
+                clients.await;
+                Ok(())
+            }),
+            Box::pin(async {
+                nodes.await;
+                Ok(())
+            }),
+            Box::pin(async {
+                health.follow().await;
+                Ok(())
+            }),
+        ];
+        Ok(Self {
+            raft_id,
+            client_addr,
+            internal_addr,
+            handle,
+            gate,
+            members: config
+                .cluster
+                .initial_members
+                .iter()
+                .map(|member| member.id)
+                .collect(),
+            shutdown_timeout: limits.shutdown_timeout(),
+            handover_patience: service_options.handover_patience,
+            vital,
+            stop_clients,
+            stop_nodes,
+        })
+    }
+
+    /// This life of the node.
+    pub fn raft_id(&self) -> RaftId {
+        self.raft_id
+    }
+
+    /// Where the node listens for clients.
+    pub fn client_addr(&self) -> SocketAddr {
+        self.client_addr
+    }
+
+    /// Where the node listens for other nodes.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal_addr
+    }
+
+    /// The way to the node for whoever lives in the same process.
+    pub fn handle(&self) -> DriverHandle {
+        self.handle.clone()
+    }
+
+    /// How the node stands.
+    pub fn status(&self) -> NodeStatus {
+        self.handle.status()
+    }
+
+    /// Serves until `shutdown` completes, then ends in order, at the latest after the shutdown
+    /// timeout. Dropping the future ends the node at once, as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]: the node could not go on.
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.raft_id))]
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let mut vital = JoinSet::new();
+        for task in std::mem::take(&mut self.vital) {
+            vital.spawn(task);
+        }
+        let Self {
+            raft_id,
+            client_addr,
+            internal_addr,
+            ..
+        } = &self;
+        tracing::info!(node = %raft_id.node_id(), %raft_id, %client_addr, %internal_addr, "listening");
+        tokio::select! {
+            biased;
+            failure = failure(&mut vital) => {
+                tracing::error!(%raft_id, error = %failure, "ended");
+                return Err(failure);
+            }
+            () = async { shutdown.await; self.shut_down().await } => {}
+        }
+        // Cuts what is left: connections belong to their listener, and everybody else is told by
+        // the driver's end.
+        vital.shutdown().await;
+        tracing::info!(%raft_id, "ended");
+        Ok(())
+    }
+
+    async fn shut_down(&self) {
+        let node = self.raft_id.node_id();
+        let deadline = Instant::now() + self.shutdown_timeout;
+        tracing::info!(%node, timeout = ?self.shutdown_timeout, "shutting down");
+        self.gate.close();
+        let moment = Instant::now() + self.handover_patience;
+        let _ = timeout_at(moment.min(deadline), self.gate.drained()).await;
+        if self.handle.status().role == Some(Role::Leader) {
+            self.hand_over(deadline).await;
+        }
+        let linger = LINGER.min(self.shutdown_timeout / 2);
+        let drained = timeout_at(deadline - linger, self.gate.drained()).await;
+        if drained.is_err() {
+            tracing::warn!(%node, "requests in flight are cut off");
+        }
+        self.stop_clients.send_replace(true);
+        let _ = timeout_at(Instant::now() + linger, self.stop_clients.closed()).await;
+        self.stop_nodes.send_replace(true);
+    }
+
+    /// Offers leadership to the best voter first, then to each of the others, for half of the time
+    /// that is left: the requests that wait for a new leader need time as well.
+    async fn hand_over(&self, deadline: Instant) {
+        let node = self.raft_id.node_id();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let others: Vec<_> = self
+            .members
+            .iter()
+            .copied()
+            .filter(|id| *id != node)
+            .collect();
+        let heirs = once(None).chain(others.into_iter().map(Some)).cycle();
+        let until = Instant::now() + left / 2;
+        match hand_over(&self.handle, heirs, self.handover_patience, until).await {
+            Ok(taken) => {
+                tracing::info!(%node, leader = %taken.leader, term = taken.term, "handed leadership over");
+            }
+            Err(refusal) => tracing::warn!(%node, %refusal, "could not hand leadership over"),
+        }
+    }
+}
+
+/// What the listener for clients serves.
+const CLIENT_SERVICES: [&str; 3] = [
+    <KvServiceServer<KvService> as NamedService>::NAME,
+    <AdminServiceServer<AdminService> as NamedService>::NAME,
+    "grpc.health.v1.Health",
+];
+
+/// What the listener for nodes serves.
+const NODE_SERVICES: [&str; 1] = [<RaftServiceServer<Inbound> as NamedService>::NAME];
+
+async fn bind(field: &'static str, addr: &str) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|source| ServerError::Bind {
+            field,
+            addr: addr.to_owned(),
+            source,
+        })
+}
+
+fn adopt(
+    field: &'static str,
+    addr: &str,
+    listener: std::net::TcpListener,
+) -> Result<TcpListener, ServerError> {
+    let adopted = listener
+        .set_nonblocking(true)
+        .and_then(|()| TcpListener::from_std(listener));
+    adopted.map_err(|source| ServerError::Bind {
+        field,
+        addr: addr.to_owned(),
+        source,
+    })
+}
+
+/// Waits until a vital task fails. Those that end without an error were asked to.
+async fn failure(vital: &mut JoinSet<Result<(), ServerError>>) -> ServerError {
+    loop {
+        match vital.join_next().await {
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => return error,
+            Some(Err(error)) => {
+                return ServerError::Failed(match error.try_into_panic() {
+                    Ok(panic) => panic_message(panic.as_ref()),
+                    Err(error) => error.to_string(),
+                });
+            }
+            None => return std::future::pending().await,
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_vital_task_that_panics_or_fails_ends_the_server() {
+        let mut vital = JoinSet::new();
+        vital.spawn(async { Ok(()) });
+        vital.spawn(async { panic!("out of {}", "luck") });
+        let error = failure(&mut vital).await;
+        assert_eq!(
+            error.to_string(),
+            "a part of the server failed: out of luck"
+        );
+
+        vital.spawn(async { Err(ServerError::Failed("gone".to_owned())) });
+        assert_eq!(
+            failure(&mut vital).await.to_string(),
+            "a part of the server failed: gone"
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! One configuration, and what each part of the house is told of it.
+
+use std::time::Duration;
+
+use super::listen::ListenOptions;
+use crate::config::{Config, MESSAGE_OVERHEAD_BYTES};
+use crate::driver::DriverOptions;
+use crate::node::{MemberOptions, RaftOptions};
+use crate::service::ServiceOptions;
+use crate::transport::{PeerAddress, TransportOptions};
+use crate::types::RaftId;
+
+/// A client's connection is pinged this often.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A client's connection that does not answer a ping for so long is closed.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many of the largest requests one client's connection may have on the way at once.
+const REQUESTS_IN_WINDOW: u32 = 4;
+
+/// The largest window that HTTP/2 knows.
+const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
+
+pub(super) fn member(
+    config: &Config,
+    raft_id: RaftId,
+    seed: u64,
+    logger: slog::Logger,
+) -> MemberOptions {
+    let members = config.cluster.initial_members.iter();
+    MemberOptions {
+        raft_id,
+        members: members.map(|member| member.id).collect(),
+        bootstrap: config.cluster.bootstrap,
+        raft: raft(config),
+        seed,
+        logger,
+    }
+}
+
+fn raft(config: &Config) -> RaftOptions {
+    let limits = &config.limits;
+    let (election_min_ticks, election_max_ticks) = config.raft.election_ticks();
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    RaftOptions {
+        heartbeat_ticks: 1,
+        election_min_ticks,
+        // The configuration excludes its bound, the core includes it.
+        election_max_ticks: election_max_ticks.saturating_sub(1).max(election_min_ticks),
+        max_append_bytes: limits.max_append_bytes,
+        max_inflight_appends: limits.max_inflight_appends,
+        max_uncommitted_bytes: bytes(limits.max_uncommitted_bytes),
+        max_pending_requests: limits.max_pending_requests,
+        max_read_batch: limits.max_read_batch,
+        compact_after_entries: bytes(limits.compact_after_entries),
+        compact_after_bytes: bytes(limits.compact_after_bytes),
+        compact_keep_entries: bytes(limits.compact_keep_entries),
+    }
+}
+
+pub(super) fn driver(config: &Config) -> DriverOptions {
+    DriverOptions {
+        tick: config.raft.heartbeat_interval(),
+        max_pending_requests: config.limits.max_pending_requests,
+        peer_inbox_messages: config.limits.peer_inbox_messages,
+        max_batch_requests: config.limits.max_batch_requests,
+        max_batch_bytes: config.limits.max_batch_bytes,
+    }
+}
+
+pub(super) fn transport(config: &Config, seed: u64) -> TransportOptions {
+    let limits = &config.limits;
+    let members = config.cluster.initial_members.iter();
+    TransportOptions {
+        peers: members
+            .filter(|member| member.id != config.node.id)
+            .map(|member| PeerAddress {
+                id: member.id,
+                addr: member.addr.clone(),
+            })
+            .collect(),
+        seed,
+        peer_queue_bytes: limits.peer_queue_bytes,
+        max_message_bytes: limits.max_grpc_message_bytes,
+        snapshot_chunk_bytes: limits.snapshot_chunk_bytes,
+        max_snapshot_bytes: limits.max_snapshot_bytes,
+        window_bytes: window(limits.max_grpc_message_bytes),
+        rpc_timeout: config.raft.rpc_timeout(),
+        vote_patience: config.raft.election_timeout_min(),
+        ..TransportOptions::default()
+    }
+}
+
+pub(super) fn service(config: &Config) -> ServiceOptions {
+    ServiceOptions {
+        max_key_bytes: config.limits.max_key_bytes,
+        max_value_bytes: config.limits.max_value_bytes,
+        max_grpc_message_bytes: config.limits.max_grpc_message_bytes,
+        request_timeout: config.limits.request_timeout(),
+        handover_patience: config.raft.election_timeout_max(),
+    }
+}
+
+/// The listener for clients. A connection may hold a few of the largest requests that are allowed.
+pub(super) fn client_listener(config: &Config) -> ListenOptions {
+    let limits = &config.limits;
+    let largest = limits
+        .max_key_bytes
+        .saturating_add(limits.max_value_bytes)
+        .saturating_add(MESSAGE_OVERHEAD_BYTES);
+    let stream_window_bytes = window(largest);
+    ListenOptions {
+        name: "client_addr",
+        max_connections: limits.max_connections,
+        max_concurrent_streams: limits.max_concurrent_streams,
+        stream_window_bytes,
+        connection_window_bytes: stream_window_bytes
+            .saturating_mul(REQUESTS_IN_WINDOW)
+            .min(MAX_WINDOW_BYTES),
+        keepalive_interval: KEEPALIVE_INTERVAL,
+        keepalive_timeout: KEEPALIVE_TIMEOUT,
+    }
+}
+
+/// The listener for nodes: the other side of what the transport connects with.
+pub(super) fn internal_listener(config: &Config, transport: &TransportOptions) -> ListenOptions {
+    ListenOptions {
+        name: "internal_addr",
+        max_connections: config.limits.max_connections,
+        max_concurrent_streams: transport.max_streams,
+        stream_window_bytes: transport.window_bytes,
+        connection_window_bytes: transport.window_bytes,
+        keepalive_interval: transport.keepalive_interval,
+        keepalive_timeout: transport.keepalive_timeout,
+    }
+}
+
+fn window(bytes: usize) -> u32 {
+    u32::try_from(bytes).map_or(MAX_WINDOW_BYTES, |bytes| bytes.min(MAX_WINDOW_BYTES))
+}

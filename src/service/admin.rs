@@ -1,0 +1,159 @@
+//! `AdminService`: looks at the cluster and steers it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::Host;
+use super::deadline::deadline;
+use super::leadership::hand_over;
+use super::status::with_message;
+use super::summary::describe;
+use crate::driver::Probe;
+use crate::error::{Reason, Refusal};
+use crate::proto::admin;
+use crate::proto::admin::admin_service_server::AdminService as Service;
+use crate::types::{NodeId, NodeStatus};
+
+/// Longest wait for another member's view.
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest wait for a new leader.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `AdminService` of one node.
+#[derive(Clone)]
+pub struct AdminService {
+    host: Host,
+    probe: Arc<dyn Probe>,
+}
+
+impl std::fmt::Debug for AdminService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminService")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AdminService {
+    /// Serves for `host`, and asks the other members through `probe`.
+    pub fn new(host: Host, probe: Arc<dyn Probe>) -> Self {
+        Self { host, probe }
+    }
+
+    /// What every other member that answers in time says of itself.
+    async fn others(&self, own: NodeId, timeout: Duration) -> BTreeMap<NodeId, NodeStatus> {
+        let others = self.host.membership.iter().filter(|info| info.id != own);
+        let views = join_all(others.map(|info| async move {
+            let view = self.probe.identify(info.id, timeout).await.ok()?;
+            // A wrong address in the configuration can lead to another member.
+            (view.raft_id.node_id() == info.id).then_some((info.id, view))
+        }));
+        views.await.into_iter().flatten().collect()
+    }
+
+    async fn transfer(
+        &self,
+        request: admin::TransferLeadershipRequest,
+        caller_gives_up: Instant,
+    ) -> Result<admin::TransferLeadershipResponse, Status> {
+        let refuse = |refusal: Refusal| self.host.refuse(&refusal);
+        let to = request
+            .to
+            .map(NodeId::try_from)
+            .transpose()
+            .map_err(|error| refuse(invalid("to", error.to_string())))?;
+        let timeout = duration("timeout", request.timeout, TRANSFER_TIMEOUT).map_err(refuse)?;
+        let deadline = caller_gives_up.min(Instant::now() + timeout);
+        let patience = self.host.options.handover_patience;
+        let taken = hand_over(&self.host.driver, std::iter::repeat(to), patience, deadline).await;
+        match taken {
+            Ok(taken) if to.is_none_or(|to| to == taken.leader) => {
+                Ok(admin::TransferLeadershipResponse {
+                    leader_id: taken.leader.into(),
+                    term: taken.term,
+                })
+            }
+            Ok(taken) => Err(refuse(Refusal::not_applied(Reason::NotLeader {
+                leader_id: Some(taken.leader),
+            }))),
+            Err(refusal) if refusal.reason == Reason::NoQuorum => {
+                let message = format!("{} ({})", not_taken(to), refusal.applied);
+                Err(with_message(&refusal, None, message))
+            }
+            Err(refusal) => Err(refuse(refusal)),
+        }
+    }
+}
+
+fn not_taken(to: Option<NodeId>) -> String {
+    match to {
+        Some(to) => format!(
+            "node {to} has not taken over leadership in time: it must be up, connected and caught up"
+        ),
+        None => {
+            "no other node has taken over leadership in time: more than half of the nodes must \
+                 be up and connected"
+                .to_owned()
+        }
+    }
+}
+
+fn invalid(field: &'static str, rule: String) -> Refusal {
+    Refusal::not_applied(Reason::InvalidRequest { field, rule })
+}
+
+/// The asked time, or `longest` where none is asked, and never more than that.
+fn duration(
+    field: &'static str,
+    asked: Option<prost_types::Duration>,
+    longest: Duration,
+) -> Result<Duration, Refusal> {
+    let Some(asked) = asked else {
+        return Ok(longest);
+    };
+    Duration::try_from(asked)
+        .map(|asked| asked.min(longest))
+        .map_err(|error| invalid(field, error.to_string()))
+}
+
+#[tonic::async_trait]
+impl Service for AdminService {
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn status(
+        &self,
+        request: Request<admin::StatusRequest>,
+    ) -> Result<Response<admin::StatusResponse>, Status> {
+        let timeout = duration(
+            "member_timeout",
+            request.into_inner().member_timeout,
+            MEMBER_TIMEOUT,
+        )
+        .map_err(|refusal| self.host.refuse(&refusal))?;
+        let own = self.host.driver.status().raft_id.node_id();
+        let others = self.others(own, timeout).await;
+        // Looks at itself last: what the others say may be about a leader that this node has
+        // followed meanwhile.
+        let view = self.host.driver.status();
+        Ok(Response::new(describe(
+            &view,
+            &self.host.membership,
+            others,
+        )))
+    }
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn transfer_leadership(
+        &self,
+        request: Request<admin::TransferLeadershipRequest>,
+    ) -> Result<Response<admin::TransferLeadershipResponse>, Status> {
+        let caller_gives_up = deadline(request.metadata(), TRANSFER_TIMEOUT);
+        let response = self.transfer(request.into_inner(), caller_gives_up).await?;
+        Ok(Response::new(response))
+    }
+}

@@ -1,0 +1,211 @@
+//! `KvService`: reads and writes.
+//!
+//! A request has one of three fates. It gets its answer. Or somebody else has to be asked, or it
+//! can never succeed: then it is refused at once. Or there is nobody to decide right now (the
+//! cluster forms, elects, or hands leadership over): then it waits here, not applied and safe to
+//! submit again, until that changes or its caller's deadline comes. So the first write of a new
+//! user simply succeeds as soon as the cluster has formed, and a write that meets an election
+//! takes a little longer.
+//!
+//! Once a write was submitted and nothing was heard of it, nobody can say what became of it, and
+//! it is never submitted again here.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::Host;
+use super::deadline::deadline;
+use crate::error::{Applied, Reason, Refusal};
+use crate::kv::Command;
+use crate::node::Answer;
+use crate::proto::kv;
+use crate::proto::kv::kv_service_server::KvService as Service;
+use crate::types::{Key, NodeState};
+use crate::wire;
+
+/// How often a waiting request is tried again although nothing seems to have changed: raft-rs gives
+/// up a hand-over of leadership without a word.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// `KvService` of one node.
+#[derive(Debug, Clone)]
+pub struct KvService {
+    host: Host,
+}
+
+/// What a request asks for.
+enum Operation {
+    Write(Command),
+    Read(Key),
+}
+
+impl Operation {
+    /// Bytes of the key and of the value.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Write(Command::Set { key, value }) => key.len().saturating_add(value.len()),
+            Self::Write(Command::Delete { key }) | Self::Read(key) => key.len(),
+        }
+    }
+}
+
+impl KvService {
+    /// Serves for `host`.
+    pub fn new(host: Host) -> Self {
+        Self { host }
+    }
+
+    async fn serve(&self, metadata: &MetadataMap, operation: Operation) -> Result<Answer, Status> {
+        let outcome = match self.admissible(&operation) {
+            Ok(()) => {
+                let deadline = deadline(metadata, self.host.options.request_timeout);
+                self.execute(&operation, deadline).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        outcome.map_err(|refusal| self.host.refuse(&refusal))
+    }
+
+    fn admissible(&self, operation: &Operation) -> Result<(), Refusal> {
+        let options = &self.host.options;
+        let (key, value): (&Bytes, &[u8]) = match operation {
+            Operation::Write(Command::Set { key, value }) => (key, value),
+            Operation::Write(Command::Delete { key }) | Operation::Read(key) => (key, &[]),
+        };
+        if key.is_empty() {
+            return Err(Refusal::not_applied(Reason::InvalidRequest {
+                field: "key",
+                rule: "a key has at least 1 byte".to_owned(),
+            }));
+        }
+        within("key", key.len(), options.max_key_bytes)?;
+        within("value", value.len(), options.max_value_bytes)
+    }
+
+    /// Tries until there is an outcome that waiting would not change, or until the deadline.
+    async fn execute(&self, operation: &Operation, deadline: Instant) -> Result<Answer, Refusal> {
+        let _pass = self.host.gate.enter(operation.bytes())?;
+        let mut status = None;
+        let mut refusal = Refusal::not_applied(Reason::NoQuorum);
+        // What is submitted after the deadline could only end as unknown.
+        while Instant::now() < deadline {
+            refusal = match self.attempt(operation, deadline).await {
+                Err(refusal) if self.passes(&refusal) => refusal,
+                outcome => return outcome,
+            };
+            if self.host.gate.is_closed() {
+                return Err(Refusal::not_applied(Reason::ShuttingDown));
+            }
+            let Some(status) = &mut status else {
+                // What has changed since the attempt would not wake us: try again before waiting.
+                let mut watch = self.host.driver.watch();
+                watch.mark_unchanged();
+                status = Some(watch);
+                continue;
+            };
+            let until = deadline.min(Instant::now() + RETRY_INTERVAL);
+            let _ = timeout_at(until, status.changed()).await;
+        }
+        Err(refusal)
+    }
+
+    /// Whether what stands in the way may pass by itself.
+    fn passes(&self, refusal: &Refusal) -> bool {
+        match (refusal.applied, &refusal.reason) {
+            (Applied::No, Reason::NoQuorum | Reason::NotLeader { leader_id: None }) => true,
+            (Applied::No, Reason::Forming { .. }) => {
+                self.host.driver.status().state != NodeState::Outside
+            }
+            _ => false,
+        }
+    }
+
+    async fn attempt(&self, operation: &Operation, deadline: Instant) -> Result<Answer, Refusal> {
+        let driver = &self.host.driver;
+        let (outcome, applied) = match operation {
+            Operation::Write(command) => (
+                driver.write(wire::encode_command(command))?,
+                Applied::Unknown,
+            ),
+            Operation::Read(key) => (driver.read(key.clone())?, Applied::No),
+        };
+        let reason = match timeout_at(deadline, outcome).await {
+            Ok(Ok(outcome)) => return outcome,
+            Ok(Err(_)) => Reason::ShuttingDown,
+            Err(_) => Reason::NoQuorum,
+        };
+        Err(Refusal { reason, applied })
+    }
+}
+
+fn within(what: &'static str, bytes: usize, limit: usize) -> Result<(), Refusal> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Refusal::not_applied(Reason::TooLarge {
+        what,
+        limit: u64::try_from(limit).unwrap_or(u64::MAX),
+    }))
+}
+
+/// The core answers what it was asked; that it does is not in the types.
+fn astray() -> Status {
+    Status::internal("the node answered another question than the one it was asked")
+}
+
+#[tonic::async_trait]
+impl Service for KvService {
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn set(
+        &self,
+        request: Request<kv::SetRequest>,
+    ) -> Result<Response<kv::SetResponse>, Status> {
+        let (metadata, _, kv::SetRequest { key, value }) = request.into_parts();
+        let operation = Operation::Write(Command::Set { key, value });
+        match self.serve(&metadata, operation).await? {
+            Answer::Set { applied_index } => Ok(Response::new(kv::SetResponse { applied_index })),
+            Answer::Deleted { .. } | Answer::Got { .. } => Err(astray()),
+        }
+    }
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn get(
+        &self,
+        request: Request<kv::GetRequest>,
+    ) -> Result<Response<kv::GetResponse>, Status> {
+        let (metadata, _, kv::GetRequest { key }) = request.into_parts();
+        match self.serve(&metadata, Operation::Read(key)).await? {
+            Answer::Got {
+                value,
+                applied_index,
+            } => Ok(Response::new(kv::GetResponse {
+                value,
+                applied_index,
+            })),
+            Answer::Set { .. } | Answer::Deleted { .. } => Err(astray()),
+        }
+    }
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn delete(
+        &self,
+        request: Request<kv::DeleteRequest>,
+    ) -> Result<Response<kv::DeleteResponse>, Status> {
+        let (metadata, _, kv::DeleteRequest { key }) = request.into_parts();
+        let operation = Operation::Write(Command::Delete { key });
+        match self.serve(&metadata, operation).await? {
+            Answer::Deleted {
+                existed,
+                applied_index,
+            } => Ok(Response::new(kv::DeleteResponse {
+                existed,
+                applied_index,
+            })),
+            Answer::Set { .. } | Answer::Got { .. } => Err(astray()),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What clients and operators call.
+//!
+//! A request comes in as a generated message, is judged against the limits, goes to the
+//! [`driver`](crate::driver) as a domain value, and its outcome goes out as a generated message or
+//! as a refusal. Nothing here decides anything about data: the core does.
+//!
+//! Every refusal says whether the write was surely not applied or its outcome is unknown, and that
+//! is a promise which a client builds its retries on. So there is exactly one place where a refusal
+//! becomes a gRPC status ([`to_status`]), and even what tonic refuses by itself, before a handler
+//! sees it, passes through there ([`Front`]).
+//!
+//! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
+//! * [`AdminService`] describes the cluster and hands leadership over ([`hand_over`]).
+//! * [`Health`] is what load balancers ask.
+//! * [`Gate`] counts the requests in flight, bounds them, and closes when the node shuts down.
+
+mod admin;
+mod deadline;
+mod front;
+mod gate;
+mod health;
+mod kv;
+mod leadership;
+mod status;
+mod summary;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Status;
+
+use crate::driver::DriverHandle;
+use crate::error::{Reason, Refusal};
+use crate::types::ClusterMembership;
+
+pub use admin::AdminService;
+pub use front::Front;
+pub use gate::{Gate, Pass};
+pub use health::Health;
+pub use kv::KvService;
+pub use leadership::{Handover, hand_over};
+pub use status::to_status;
+
+/// Bounds of the services, from [`Limits`](crate::config::Limits).
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceOptions {
+    /// Longest key in bytes.
+    pub max_key_bytes: usize,
+    /// Longest value in bytes.
+    pub max_value_bytes: usize,
+    /// Largest gRPC message in bytes.
+    pub max_grpc_message_bytes: usize,
+    /// Longest that a request waits.
+    pub request_timeout: Duration,
+    /// How long an attempt to hand over leadership may take before it is made again: the longest
+    /// election timeout.
+    pub handover_patience: Duration,
+}
+
+/// The node that the services speak for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Host {
+    driver: DriverHandle,
+    membership: Arc<ClusterMembership>,
+    gate: Gate,
+    options: ServiceOptions,
+}
+
+impl Host {
+    /// The node behind `driver`, a member of `membership`, whose requests pass through `gate`.
+    pub fn new(
+        driver: DriverHandle,
+        membership: ClusterMembership,
+        gate: Gate,
+        options: ServiceOptions,
+    ) -> Self {
+        Self {
+            driver,
+            membership: Arc::new(membership),
+            gate,
+            options,
+        }
+    }
+
+    /// What the client hears of a refusal: with the leader's address, where the leader is known.
+    fn refuse(&self, refusal: &Refusal) -> Status {
+        let leader = match refusal.reason {
+            Reason::NotLeader { leader_id } => leader_id,
+            _ => None,
+        };
+        let leader = leader.and_then(|id| self.membership.get(id));
+        to_status(refusal, leader.map(|leader| leader.client_addr.as_str()))
+    }
+}

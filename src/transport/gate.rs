@@ -1,0 +1,189 @@
+//! When to try again, and when to say so.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
+
+/// Whether something that fails is worth another attempt now.
+///
+/// Open until the first failure. Then attempts are apart by a wait that doubles up to a bound, with
+/// jitter, so that nodes which lost one another at the same moment do not meet at the same moment
+/// again. A success opens the gate, but the waits go on growing if the next failure follows within
+/// the longest wait: what comes and goes is treated, and spoken of, as what stays away.
+#[derive(Debug)]
+pub(super) struct Gate {
+    min: Duration,
+    max: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    failing: bool,
+    /// Failures in a row.
+    failures: u32,
+    /// Whether an attempt was made since it fails.
+    retried: bool,
+    /// While it fails: when the next attempt may be made.
+    next: Instant,
+    /// Otherwise: since when it has not failed.
+    since: Option<Instant>,
+    /// What the log last said: that it works, or that it fails.
+    said: Option<bool>,
+    jitter: StdRng,
+}
+
+impl Gate {
+    /// An open gate whose waits are between half of `min` and `max`.
+    pub(super) fn new(min: Duration, max: Duration, seed: u64) -> Self {
+        let state = State {
+            failing: false,
+            failures: 0,
+            retried: false,
+            next: Instant::now(),
+            since: None,
+            said: None,
+            jitter: StdRng::seed_from_u64(seed),
+        };
+        Self {
+            min,
+            max,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the last attempt did not fail.
+    pub(super) fn is_open(&self) -> bool {
+        !self.state().failing
+    }
+
+    /// Whether an attempt may be made.
+    pub(super) fn is_ready(&self) -> bool {
+        let state = self.state();
+        !state.failing || state.next <= Instant::now()
+    }
+
+    /// An attempt is made. If it fails already, the next one has to wait, whatever becomes of this.
+    pub(super) fn begin(&self) {
+        let mut state = self.state();
+        if state.failing {
+            state.retried = true;
+            state.failures = state.failures.saturating_add(1);
+            self.wait(&mut state);
+        }
+    }
+
+    /// An attempt failed, or what worked has broken. Whether the log should say so.
+    pub(super) fn failed(&self) -> bool {
+        let mut state = self.state();
+        let stays_away = if state.failing {
+            state.retried
+        } else {
+            let lasted = state.since.is_none_or(|since| since.elapsed() >= self.max);
+            if lasted {
+                state.failures = 0;
+            }
+            state.failing = true;
+            state.retried = false;
+            state.failures = state.failures.saturating_add(1);
+            lasted
+        };
+        self.wait(&mut state);
+        stays_away && state.said.replace(false) != Some(false)
+    }
+
+    /// An attempt succeeded. Whether the log should say so.
+    pub(super) fn passed(&self) -> bool {
+        let mut state = self.state();
+        if state.failing || state.since.is_none() {
+            state.failing = false;
+            state.since = Some(Instant::now());
+        }
+        state.said.replace(true) != Some(true)
+    }
+
+    fn wait(&self, state: &mut State) {
+        let doublings = state.failures.saturating_sub(1).min(16);
+        let wait = self.min.saturating_mul(1 << doublings).min(self.max);
+        let wait = state.jitter.gen_range(wait / 2..=wait);
+        state.next = Instant::now() + wait;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: Duration = Duration::from_millis(50);
+    const MAX: Duration = Duration::from_millis(500);
+
+    async fn waited(gate: &Gate) -> Duration {
+        let begin = Instant::now();
+        while !gate.is_ready() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        begin.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_double_up_to_the_bound_and_vary() {
+        let gate = Gate::new(MIN, MAX, 7);
+        assert!(gate.is_ready());
+        assert!(gate.failed());
+        let mut bound = MIN;
+        for _ in 0..10 {
+            let waited = waited(&gate).await;
+            assert!(waited >= bound / 2 && waited <= bound + Duration::from_millis(1));
+            gate.begin();
+            assert!(!gate.is_ready(), "one attempt a wait");
+            assert!(!gate.failed(), "said once");
+            bound = (bound * 2).min(MAX);
+        }
+        tokio::time::sleep(MAX).await;
+        gate.begin();
+        assert!(gate.passed());
+        assert!(gate.is_open());
+
+        // The same seed gives the same waits, another one others.
+        let mut waits = Vec::new();
+        for seed in [1, 1, 2] {
+            let gate = Gate::new(MIN, MAX, seed);
+            gate.failed();
+            waits.push(waited(&gate).await);
+        }
+        assert_eq!(waits[0], waits[1]);
+        assert_ne!(waits[0], waits[2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_and_goes_is_spoken_of_once_it_stays_away() {
+        let gate = Gate::new(MIN, MAX, 7);
+        assert!(gate.passed(), "the first contact is news");
+        tokio::time::sleep(MAX).await;
+        assert!(!gate.passed(), "a further one is not");
+        assert!(gate.failed(), "the first loss is news");
+        assert!(
+            !gate.failed(),
+            "the loss of the second stream is the same loss"
+        );
+        gate.begin();
+        assert!(gate.passed());
+
+        for _ in 0..10 {
+            assert!(!gate.failed(), "came for a moment only");
+            gate.begin();
+            assert!(!gate.passed());
+        }
+        assert!(!gate.failed());
+        assert!(waited(&gate).await >= MAX / 2, "the waits have grown");
+        gate.begin();
+        assert!(gate.failed(), "and now it stays away");
+    }
+}

@@ -1,0 +1,431 @@
+//! What arrives: `RaftService`, judged for its address and handed to the driver.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::desk::Desk;
+use super::options::TransportOptions;
+use super::snapshot::Assembly;
+use super::status;
+use super::{FOLLOWER_ID, LEADER_ID};
+use crate::driver::DriverHandle;
+use crate::error::NotMe;
+use crate::proto::raft::raft_service_server::RaftService;
+use crate::proto::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, HeartbeatRequest, HeartbeatResponse,
+    IdentifyRequest, IdentifyResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    OfferRequest, OfferResponse, RequestVoteRequest, RequestVoteResponse, StartRequest,
+    StartResponse, TimeoutNowRequest, TimeoutNowResponse,
+};
+use crate::types::{ClusterId, NodeState, RaftId, Term};
+use crate::wire::{self, Envelope, PeerMessage, WireError};
+
+/// Replies on their way to the leader that waits for them on a stream.
+type Replies<T> = mpsc::Sender<Result<T, Status>>;
+
+/// Where each kind of reply goes.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    /// The open streams, by their leader.
+    appends: Arc<Desk<RaftId, Replies<AppendEntriesResponse>>>,
+    heartbeats: Arc<Desk<RaftId, Replies<HeartbeatResponse>>>,
+    /// Calls that wait for what the core says to a snapshot, by their leader.
+    snapshots: Arc<Desk<RaftId, oneshot::Sender<AppendEntriesResponse>>>,
+    /// Calls that wait for a vote. Not by term: a refused pre-vote carries the voter's term.
+    votes: Arc<Desk<(RaftId, bool), oneshot::Sender<RequestVoteResponse>>>,
+    /// The snapshot that is coming in, if any, and how its call learns that a newer one comes.
+    transfer: Arc<Desk<(), (Term, oneshot::Sender<()>)>>,
+}
+
+/// A reply is dropped where nobody waits any more, and where too many wait to be sent: the next one
+/// says more.
+impl Routes {
+    pub(super) fn append_entries(&self, reply: AppendEntriesResponse) {
+        let Ok(leader) = RaftId::try_from(reply.to) else {
+            return;
+        };
+        match self.snapshots.take(leader) {
+            // The call may have been given up meanwhile.
+            Some(call) => {
+                let _ = call.send(reply);
+            }
+            None => put(&self.appends, leader, reply),
+        }
+    }
+
+    pub(super) fn heartbeat(&self, reply: HeartbeatResponse) {
+        if let Ok(leader) = RaftId::try_from(reply.to) {
+            put(&self.heartbeats, leader, reply);
+        }
+    }
+
+    pub(super) fn request_vote(&self, reply: RequestVoteResponse) {
+        let Ok(candidate) = RaftId::try_from(reply.to) else {
+            return;
+        };
+        if let Some(call) = self.votes.take((candidate, reply.pre_vote)) {
+            // The call may have been given up meanwhile.
+            let _ = call.send(reply);
+        }
+    }
+}
+
+/// Puts `reply` on the stream of `leader`, if there is one and it has room.
+fn put<T>(streams: &Desk<RaftId, Replies<T>>, leader: RaftId, reply: T) {
+    streams.with(leader, |replies| {
+        let _ = replies.try_send(Ok(reply));
+    });
+}
+
+/// Serves other nodes.
+#[derive(Debug, Clone)]
+pub struct Inbound {
+    me: RaftId,
+    options: Arc<TransportOptions>,
+    driver: DriverHandle,
+    routes: Arc<Routes>,
+}
+
+impl Inbound {
+    pub(super) fn new(
+        me: RaftId,
+        options: Arc<TransportOptions>,
+        driver: DriverHandle,
+        routes: Arc<Routes>,
+    ) -> Self {
+        Self {
+            me,
+            options,
+            driver,
+            routes,
+        }
+    }
+
+    /// Whom `message` is from, if it is for this process and its cluster.
+    fn judge(&self, message: &PeerMessage) -> Result<Envelope, Status> {
+        let envelope = message
+            .envelope()
+            .map_err(|error| status::malformed(&error))?;
+        self.is_for_me(envelope.to, Some(envelope.cluster_id))?;
+        Ok(envelope)
+    }
+
+    fn is_for_me(&self, to: RaftId, cluster_id: Option<ClusterId>) -> Result<(), Status> {
+        let now = self.driver.status();
+        let here = match (cluster_id, now.state) {
+            (None, _) => true,
+            // It remembers more than one offer: the core knows which of them this may be.
+            (Some(_), NodeState::Bound) => true,
+            (Some(id), _) => now.cluster_id == Some(id),
+        };
+        if to == self.me && here {
+            return Ok(());
+        }
+        let belongs = now.state != NodeState::Outside;
+        Err(status::not_me(NotMe {
+            raft_id: self.me,
+            cluster_id: now.cluster_id.filter(|_| belongs),
+        }))
+    }
+
+    /// The leader that opened a stream, if its metadata says so and it is for this process. A stream
+    /// that does not say becomes its leader's with the first message.
+    fn stated_leader<T>(&self, request: &Request<T>) -> Result<Option<RaftId>, Status> {
+        let leader = raft_id(request, LEADER_ID)?;
+        let Some(follower) = raft_id(request, FOLLOWER_ID)? else {
+            return Ok(None);
+        };
+        self.is_for_me(follower, None)?;
+        Ok(leader)
+    }
+
+    async fn step(&self, message: PeerMessage) -> Result<(), Status> {
+        self.driver.step(message).await.map_err(status::stopped)
+    }
+
+    /// Serves a stream of a leader: a task reads its requests, and what the core replies leaves on
+    /// the stream that this returns, before the first request is there.
+    fn serve<Q, A>(
+        &self,
+        request: Request<Streaming<Q>>,
+        wrap: fn(Q) -> PeerMessage,
+        streams: &Arc<Desk<RaftId, Replies<A>>>,
+    ) -> Result<Response<ReceiverStream<Result<A, Status>>>, Status>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
+        let stated = self.stated_leader(&request)?;
+        let (replies, stream) = mpsc::channel(self.options.reply_queue_messages.max(1));
+        let enter = {
+            let (streams, replies) = (Arc::clone(streams), replies.clone());
+            move |leader| streams.enter(leader, replies.clone())
+        };
+        let ticket = stated.map(|leader| (leader, enter(leader)));
+        let inbound = self.clone();
+        tokio::spawn(async move {
+            let requests = request.into_inner();
+            if let Err(status) = inbound.read(requests, wrap, ticket, enter).await {
+                tracing::debug!(%status, "a peer's stream ends");
+                // Nobody is there to be told if the connection broke.
+                let _ = replies.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    /// Hands the requests of a stream to the driver, in order.
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn read<Q, T>(
+        &self,
+        mut requests: Streaming<Q>,
+        wrap: fn(Q) -> PeerMessage,
+        ticket: Option<(RaftId, T)>,
+        enter: impl Fn(RaftId) -> T,
+    ) -> Result<(), Status> {
+        let Some(first) = next(&mut requests).await? else {
+            return Ok(());
+        };
+        let first = wrap(first);
+        // A stream belongs to one leader, so its first message is judged for all.
+        let leader = self.judge(&first)?;
+        let (stated, _ticket) = ticket.unwrap_or_else(|| (leader.from, enter(leader.from)));
+        if stated != leader.from {
+            return Err(stranger(&first, leader, stated));
+        }
+        self.step(first).await?;
+        while let Some(request) = next(&mut requests).await? {
+            let request = wrap(request);
+            let envelope = request
+                .envelope()
+                .map_err(|error| status::malformed(&error))?;
+            let Envelope {
+                cluster_id,
+                from,
+                to,
+                term: _,
+            } = envelope;
+            if (cluster_id, from, to) != (leader.cluster_id, leader.from, leader.to) {
+                return Err(stranger(&request, envelope, leader.from));
+            }
+            self.step(request).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the chunks of a snapshot together.
+    async fn assemble(
+        &self,
+        first: InstallSnapshotRequest,
+        mut chunks: Streaming<InstallSnapshotRequest>,
+    ) -> Result<InstallSnapshotRequest, Status> {
+        let malformed = |error: WireError| status::malformed(&error);
+        let mut snapshot =
+            Assembly::new(&first, self.options.max_snapshot_bytes).map_err(malformed)?;
+        snapshot.add(first).map_err(malformed)?;
+        while let Some(chunk) = self.next_chunk(&mut chunks).await? {
+            snapshot.add(chunk).map_err(malformed)?;
+        }
+        snapshot.finish().map_err(malformed)
+    }
+
+    async fn next_chunk(
+        &self,
+        chunks: &mut Streaming<InstallSnapshotRequest>,
+    ) -> Result<Option<InstallSnapshotRequest>, Status> {
+        let patience = self.options.rpc_timeout;
+        timeout(patience, next(chunks)).await.map_err(|_| {
+            Status::deadline_exceeded(format!("no chunk of the snapshot within {patience:?}"))
+        })?
+    }
+}
+
+#[tonic::async_trait]
+impl RaftService for Inbound {
+    type AppendEntriesStream = ReceiverStream<Result<AppendEntriesResponse, Status>>;
+    type HeartbeatStream = ReceiverStream<Result<HeartbeatResponse, Status>>;
+
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn request_vote(
+        &self,
+        request: Request<RequestVoteRequest>,
+    ) -> Result<Response<RequestVoteResponse>, Status> {
+        let request = request.into_inner();
+        let message = PeerMessage::RequestVote(request);
+        let candidate = self.judge(&message)?.from;
+        let (call, vote) = oneshot::channel();
+        let _ticket = self.routes.votes.enter((candidate, request.pre_vote), call);
+        let ask = async {
+            self.step(message).await?;
+            vote.await
+                .map_err(|_| Status::aborted("the candidate has asked again"))
+        };
+        let patience = self.options.vote_patience;
+        let vote = timeout(patience, ask).await.map_err(|_| {
+            Status::deadline_exceeded(format!(
+                "the voter stayed silent for {patience:?}, as a voter does that hears a leader or \
+                 knows a later term",
+            ))
+        })??;
+        Ok(Response::new(vote))
+    }
+
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn append_entries(
+        &self,
+        request: Request<Streaming<AppendEntriesRequest>>,
+    ) -> Result<Response<Self::AppendEntriesStream>, Status> {
+        self.serve(request, PeerMessage::AppendEntries, &self.routes.appends)
+    }
+
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn heartbeat(
+        &self,
+        request: Request<Streaming<HeartbeatRequest>>,
+    ) -> Result<Response<Self::HeartbeatStream>, Status> {
+        self.serve(request, PeerMessage::Heartbeat, &self.routes.heartbeats)
+    }
+
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<InstallSnapshotRequest>>,
+    ) -> Result<Response<InstallSnapshotResponse>, Status> {
+        let mut chunks = request.into_inner();
+        let Some(first) = self.next_chunk(&mut chunks).await? else {
+            return Err(Status::invalid_argument("a snapshot without a chunk"));
+        };
+        let leader = self.judge(&PeerMessage::InstallSnapshot(first.clone()))?;
+
+        // One at a time, as a snapshot takes much memory. A leader that begins anew has given up
+        // what it sent before, and a later leader matters more than an earlier one.
+        let transfer = &self.routes.transfer;
+        if transfer.with((), |(term, _)| *term > leader.term) == Some(true) {
+            return Err(Status::aborted("a later leader is sending a snapshot"));
+        }
+        let (superseded_in, superseded) = oneshot::channel();
+        let _transfer = transfer.enter((), (leader.term, superseded_in));
+        let snapshot = tokio::select! {
+            biased;
+            _ = superseded => Err(Status::aborted("another snapshot has begun")),
+            snapshot = self.assemble(first, chunks) => snapshot,
+        }?;
+
+        let (call, answer) = oneshot::channel();
+        let _call = self.routes.snapshots.enter(leader.from, call);
+        let install = async {
+            self.step(PeerMessage::InstallSnapshot(snapshot)).await?;
+            answer
+                .await
+                .map_err(|_| Status::aborted("another snapshot has come"))
+        };
+        let patience = self.options.rpc_timeout;
+        let log = timeout(patience, install).await.map_err(|_| {
+            Status::deadline_exceeded(format!("no word on the snapshot within {patience:?}"))
+        })??;
+        Ok(Response::new(wire::install_snapshot_response(log)))
+    }
+
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn timeout_now(
+        &self,
+        request: Request<TimeoutNowRequest>,
+    ) -> Result<Response<TimeoutNowResponse>, Status> {
+        let message = PeerMessage::TimeoutNow(request.into_inner());
+        self.judge(&message)?;
+        self.step(message).await?;
+        Ok(Response::new(TimeoutNowResponse {}))
+    }
+
+    /// Answers anybody: who asks makes no difference to who this is.
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn identify(
+        &self,
+        _request: Request<IdentifyRequest>,
+    ) -> Result<Response<IdentifyResponse>, Status> {
+        Ok(Response::new(self.driver.status().into()))
+    }
+
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn offer(
+        &self,
+        request: Request<OfferRequest>,
+    ) -> Result<Response<OfferResponse>, Status> {
+        let (offer, to) = wire::offer_from_request(request.into_inner())
+            .map_err(|error| status::malformed(&error))?;
+        self.is_for_me(to, None)?;
+        let accepted = self.driver.offered(offer).await.map_err(status::stopped)?;
+        Ok(Response::new(OfferResponse { accepted }))
+    }
+
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn start(
+        &self,
+        request: Request<StartRequest>,
+    ) -> Result<Response<StartResponse>, Status> {
+        let StartRequest {
+            cluster_id,
+            coordinator_id,
+            to,
+        } = request.into_inner();
+        let id = |field, id: u64| {
+            RaftId::try_from(id).map_err(|error| {
+                status::malformed(&WireError::new("StartRequest", field, error.to_string()))
+            })
+        };
+        let coordinator = id("coordinator_id", coordinator_id)?;
+        self.is_for_me(id("to", to)?, None)?;
+        let started = self
+            .driver
+            .start(ClusterId(cluster_id), coordinator)
+            .await
+            .map_err(status::stopped)?;
+        Ok(Response::new(StartResponse { started }))
+    }
+}
+
+/// The raft id that the metadata `name` of a stream holds, if any.
+fn raft_id<T>(request: &Request<T>, name: &'static str) -> Result<Option<RaftId>, Status> {
+    let Some(value) = request.metadata().get(name) else {
+        return Ok(None);
+    };
+    let id = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok());
+    let id = id.and_then(|id| RaftId::try_from(id).ok());
+    let malformed = || Status::invalid_argument(format!("{name}: {value:?} is no raft id"));
+    id.map(Some).ok_or_else(malformed)
+}
+
+/// A message on the stream of another leader, or for another process or cluster than the first.
+fn stranger(message: &PeerMessage, envelope: Envelope, leader: RaftId) -> Status {
+    let Envelope {
+        cluster_id,
+        from,
+        to,
+        term: _,
+    } = envelope;
+    Status::invalid_argument(format!(
+        "{} from {from} to {to} in cluster {cluster_id} does not belong on this stream of {leader}",
+        message.name(),
+    ))
+}
+
+/// The next message of a stream. tonic calls one that cannot be decoded an internal error; it is the
+/// sender's.
+async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    stream
+        .message()
+        .await
+        .map_err(|status| match status.code() {
+            Code::Internal if std::error::Error::source(&status).is_none() => {
+                Status::invalid_argument(status.message())
+            }
+            _ => status,
+        })
+}

@@ -1,0 +1,278 @@
+//! The way of a leader to one raft id: its `AppendEntries` and its `Heartbeat` stream.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::oneshot;
+use tonic::Request;
+
+use super::gate::Gate;
+use super::peer::Peer;
+use super::queue::{Queue, Queued, queue};
+use super::snapshot;
+use super::{FOLLOWER_ID, LEADER_ID};
+use crate::driver::{DriverHandle, Stopped};
+use crate::error::RpcError;
+use crate::proto::raft::{AppendEntriesRequest, HeartbeatRequest, InstallSnapshotRequest};
+use crate::types::RaftId;
+use crate::wire::PeerMessage;
+
+/// Bytes of heartbeats that may wait to be sent. Thousands: a peer that takes none for so long has
+/// a connection that is about to break.
+const HEARTBEAT_QUEUE_BYTES: usize = 256 << 10;
+
+/// Keeps a task going: dropping it tells the task to end. Closed once the task has ended.
+pub(super) type Reins = oneshot::Sender<Infallible>;
+
+/// The way of a leader to one raft id. Dropping it closes the streams.
+#[derive(Debug)]
+pub(super) struct Lane {
+    to: RaftId,
+    peer: Arc<Peer>,
+    driver: DriverHandle,
+    gate: Arc<Gate>,
+    streams: Option<Streams>,
+    snapshot: Option<Reins>,
+}
+
+#[derive(Debug)]
+struct Streams {
+    appends: Queue<AppendEntriesRequest>,
+    heartbeats: Queue<HeartbeatRequest>,
+    /// Whether they take messages. A first attempt does at once, as most succeed; one that follows
+    /// a failure only when it has succeeded, as nothing should wait for a peer that is down.
+    ready: Arc<AtomicBool>,
+    reins: Reins,
+}
+
+/// The other ends of [`Streams`].
+struct Ends {
+    appends: Queued<AppendEntriesRequest>,
+    heartbeats: Queued<HeartbeatRequest>,
+    ready: Arc<AtomicBool>,
+}
+
+impl Lane {
+    /// A lane to the life `to` of `peer`. Opens with the first message.
+    pub(super) fn new(to: RaftId, peer: Arc<Peer>, driver: DriverHandle) -> Self {
+        Self {
+            to,
+            gate: Arc::new(peer.options().gate(to.get())),
+            peer,
+            driver,
+            streams: None,
+            snapshot: None,
+        }
+    }
+
+    /// Whether `message` of `size` bytes was taken.
+    pub(super) fn append(&mut self, size: usize, message: AppendEntriesRequest) -> bool {
+        self.streams()
+            .is_some_and(|streams| streams.appends.push(size, message))
+    }
+
+    /// Whether `message` of `size` bytes was taken.
+    pub(super) fn heartbeat(&mut self, size: usize, message: HeartbeatRequest) -> bool {
+        self.streams()
+            .is_some_and(|streams| streams.heartbeats.push(size, message))
+    }
+
+    /// Whether the snapshot is on its way: not when another one is.
+    pub(super) fn snapshot(&mut self, snapshot: InstallSnapshotRequest) -> bool {
+        let under_way = self
+            .snapshot
+            .as_ref()
+            .is_some_and(|reins| !reins.is_closed());
+        if under_way || !self.may_try() {
+            return false;
+        }
+        self.peer.gate().begin();
+        let (reins, gone) = oneshot::channel();
+        self.snapshot = Some(reins);
+        let peer = Arc::clone(&self.peer);
+        tokio::spawn(snapshot::deliver(
+            peer,
+            self.to,
+            snapshot,
+            self.driver.clone(),
+            gone,
+        ));
+        true
+    }
+
+    fn may_try(&self) -> bool {
+        self.peer.gate().is_ready() && self.gate.is_ready()
+    }
+
+    /// The streams, if they take messages.
+    fn streams(&mut self) -> Option<&Streams> {
+        let open = self
+            .streams
+            .as_ref()
+            .is_some_and(|streams| !streams.reins.is_closed());
+        if !open {
+            self.streams = None;
+            if self.may_try() {
+                self.open();
+            }
+        }
+        self.streams
+            .as_ref()
+            .filter(|streams| streams.ready.load(Ordering::Relaxed))
+    }
+
+    fn open(&mut self) {
+        let at_once = self.peer.gate().is_open() && self.gate.is_open();
+        self.peer.gate().begin();
+        self.gate.begin();
+        let ready = Arc::new(AtomicBool::new(at_once));
+        let (appends, queued_appends) = queue(self.peer.options().peer_queue_bytes);
+        let (heartbeats, queued_heartbeats) = queue(HEARTBEAT_QUEUE_BYTES);
+        let (reins, gone) = oneshot::channel();
+        self.streams = Some(Streams {
+            appends,
+            heartbeats,
+            ready: Arc::clone(&ready),
+            reins,
+        });
+        let ends = Ends {
+            appends: queued_appends,
+            heartbeats: queued_heartbeats,
+            ready,
+        };
+        let (peer, gate) = (Arc::clone(&self.peer), Arc::clone(&self.gate));
+        tokio::spawn(carry(peer, self.to, gate, ends, self.driver.clone(), gone));
+    }
+}
+
+/// Runs the streams until they break or are no longer wanted.
+#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
+async fn carry(
+    peer: Arc<Peer>,
+    to: RaftId,
+    gate: Arc<Gate>,
+    ends: Ends,
+    driver: DriverHandle,
+    mut gone: oneshot::Receiver<Infallible>,
+) {
+    let error = tokio::select! {
+        biased;
+        _ = &mut gone => return,
+        ended = exchange(&peer, to, &gate, ends, &driver) => match ended {
+            Ok(never) => match never {},
+            Err(Broken::Stopped) => return,
+            Err(Broken::By(error)) => error,
+        },
+    };
+    tracing::debug!(%error, "streams broke");
+    match &error {
+        // Whether the peer is there has been noted already.
+        RpcError::Unreachable { .. } => {}
+        RpcError::Timeout { .. } => peer.lost(&error),
+        RpcError::NotMe { not_me, .. } => {
+            peer.is_another(to, *not_me);
+            gate.failed();
+        }
+        RpcError::Refused { .. } => {
+            if gate.failed() {
+                peer.log_refusal(&error);
+            }
+        }
+    }
+    // The lane is down before the core hears of it.
+    drop(gone);
+    // A driver that has stopped needs no news.
+    let _ = driver.report_unreachable(to).await;
+}
+
+/// Why the streams ended.
+enum Broken {
+    /// The driver is gone.
+    Stopped,
+    By(RpcError),
+}
+
+impl From<Stopped> for Broken {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<RpcError> for Broken {
+    fn from(error: RpcError) -> Self {
+        Self::By(error)
+    }
+}
+
+/// Opens both streams and hands what the peer replies to the driver, until either breaks.
+async fn exchange(
+    peer: &Peer,
+    to: RaftId,
+    gate: &Gate,
+    ends: Ends,
+    driver: &DriverHandle,
+) -> Result<Infallible, Broken> {
+    const APPENDS: &str = "AppendEntries";
+    const HEARTBEATS: &str = "Heartbeat";
+    let (mut bulk, mut urgent) = (peer.bulk(), peer.urgent());
+    let appends = between(peer.me(), to, ends.appends);
+    let heartbeats = between(peer.me(), to, ends.heartbeats);
+    let opening = async {
+        tokio::try_join!(
+            async {
+                bulk.append_entries(appends)
+                    .await
+                    .map_err(|status| (APPENDS, status))
+            },
+            async {
+                urgent
+                    .heartbeat(heartbeats)
+                    .await
+                    .map_err(|status| (HEARTBEATS, status))
+            },
+        )
+    };
+    let timeout = peer.options().rpc_timeout;
+    let (appends, heartbeats) = tokio::time::timeout(timeout, opening)
+        .await
+        .map_err(|_| peer.timeout(APPENDS, timeout))?
+        .map_err(|(rpc, status)| peer.failed(rpc, &status))?;
+    let (mut appends, mut heartbeats) = (appends.into_inner(), heartbeats.into_inner());
+    ends.ready.store(true, Ordering::Relaxed);
+
+    let mut answered = false;
+    loop {
+        let (rpc, reply) = tokio::select! {
+            biased;
+            reply = heartbeats.message() => {
+                (HEARTBEATS, reply.map(|reply| reply.map(PeerMessage::HeartbeatReply)))
+            }
+            reply = appends.message() => {
+                (APPENDS, reply.map(|reply| reply.map(PeerMessage::AppendEntriesReply)))
+            }
+        };
+        match reply {
+            Ok(Some(reply)) => {
+                if !answered {
+                    answered = true;
+                    peer.reached();
+                    gate.passed();
+                }
+                driver.step(reply).await?;
+            }
+            Ok(None) => Err(peer.refused(rpc, "the peer ended the stream".to_owned()))?,
+            Err(status) => Err(peer.failed(rpc, &status))?,
+        }
+    }
+}
+
+/// A stream that says whose it is. The follower has to know before the first message: it may have
+/// to answer a heartbeat on a stream that no append has come on yet.
+fn between<T>(leader: RaftId, follower: RaftId, messages: Queued<T>) -> Request<Queued<T>> {
+    let mut request = Request::new(messages);
+    let metadata = request.metadata_mut();
+    metadata.insert(LEADER_ID, leader.get().into());
+    metadata.insert(FOLLOWER_ID, follower.get().into());
+    request
+}

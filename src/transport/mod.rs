@@ -1,0 +1,152 @@
+//! How nodes reach one another: the typed messages of the core over gRPC.
+//!
+//! **What a peer costs.** Each other node has two HTTP/2 connections, so that bulk can never delay
+//! what is urgent: `bulk` carries the `AppendEntries` stream, `urgent` the `Heartbeat` stream and
+//! every unary call. A snapshot opens a third for as long as it takes. Connections are made on
+//! first use, resolve the peer's name anew each time, and then stay; HTTP/2 pings notice a peer that
+//! is frozen or cut off without a word.
+//!
+//! **What leaves** goes through [`Network`](crate::driver::Network), which the driver calls and
+//! which never waits. A leader has a *lane* to each raft id that it addresses: the two streams, each
+//! fed by a queue that is bounded in bytes. Both open together with the first message and close
+//! together when the node stops leading, because a follower may answer a heartbeat on the other
+//! stream. When one breaks, the lane is down: the core is told that the peer is unreachable,
+//! messages are refused at once, and the first message after the wait of a [`gate`] opens the lane
+//! again. Nothing runs for a peer that is down, so it costs nothing but those attempts. A lane
+//! belongs to a raft id and not to a node, because a leader that heals a cluster talks to the
+//! former and the present life of one node at the same time, and the former refuses every message.
+//!
+//! **What arrives** is judged for its address and handed to the driver, in order, one task a
+//! stream. When the driver is busy its inbox fills, the task waits, and HTTP/2's flow control holds
+//! the sender back. Raft answers with messages, not with return values: a reply leaves through
+//! [`Network`](crate::driver::Network) like any other message and finds its way at a [`desk`], where
+//! each stream and call has said what it waits for. A reply that nobody waits for any more is
+//! dropped, which Raft allows.
+//!
+//! **Delivery** is at most once and in order on each stream, and never promised: whatever is lost,
+//! Raft sends again. What a message means is judged by the core alone.
+//!
+//! Time comes from tokio, jitter from a seed, connections from a [`Connector`]: a simulation can
+//! have all three.
+
+mod desk;
+mod gate;
+mod inbound;
+mod lane;
+mod options;
+mod outbound;
+mod peer;
+mod queue;
+mod snapshot;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use tonic::transport::{Channel, Endpoint};
+
+use crate::driver::DriverHandle;
+use crate::proto::raft::raft_service_server::RaftServiceServer;
+use crate::types::NodeId;
+
+pub use inbound::Inbound;
+pub use options::{PeerAddress, TransportOptions};
+pub use outbound::{Outbound, Prober};
+
+use inbound::Routes;
+use peer::Peer;
+
+/// The metadata of a stream that says which leader opened it: its raft id, in decimal.
+const LEADER_ID: &str = "seshat-leader-id";
+/// The metadata of a stream that says for which follower it is: its raft id, in decimal.
+const FOLLOWER_ID: &str = "seshat-follower-id";
+
+/// Makes the channel to an endpoint. It must connect lazily, and anew for each request that finds
+/// no connection, as [`Endpoint::connect_lazy`] and [`Endpoint::connect_with_connector_lazy`] do.
+#[derive(Clone)]
+pub struct Connector(Arc<dyn Fn(&Endpoint) -> Channel + Send + Sync>);
+
+impl Connector {
+    /// Connects as `connect` does.
+    pub fn new(connect: impl Fn(&Endpoint) -> Channel + Send + Sync + 'static) -> Self {
+        Self(Arc::new(connect))
+    }
+
+    /// Connects over TCP.
+    pub fn tcp() -> Self {
+        Self::new(Endpoint::connect_lazy)
+    }
+
+    fn connect(&self, endpoint: &Endpoint) -> Channel {
+        (self.0)(endpoint)
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+/// An address that no connection can be made to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("node {node}: {addr:?} is no address: {reason}")]
+pub struct InvalidAddress {
+    /// Whose address it is.
+    pub node: NodeId,
+    /// The address.
+    pub addr: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// One node's way to the others and theirs to it: three parts for three owners.
+#[derive(Debug)]
+pub struct Transport {
+    /// What the driver sends through.
+    pub network: Outbound,
+    /// What the listener for nodes serves.
+    pub service: RaftServiceServer<Inbound>,
+    /// What operators see the other nodes through.
+    pub prober: Prober,
+}
+
+impl Transport {
+    /// Wires the transport of the node that `driver` leads to. Connects to nobody yet. Has to be
+    /// called on a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidAddress`] of the first peer that has one.
+    pub fn new(
+        options: TransportOptions,
+        driver: DriverHandle,
+        connector: &Connector,
+    ) -> Result<Self, InvalidAddress> {
+        let options = Arc::new(options);
+        let me = driver.status().raft_id;
+        let peers = options
+            .peers
+            .iter()
+            .map(|address| Ok((address.id, Peer::new(me, address, connector, &options)?)))
+            .collect::<Result<BTreeMap<_, _>, _>>()?;
+        let peers = Arc::new(peers);
+        let routes = Arc::new(Routes::default());
+        let service = Inbound::new(
+            me,
+            Arc::clone(&options),
+            driver.clone(),
+            Arc::clone(&routes),
+        );
+        Ok(Self {
+            service: RaftServiceServer::new(service)
+                .max_decoding_message_size(options.max_message_bytes)
+                .max_encoding_message_size(options.max_message_bytes),
+            prober: Prober::new(Arc::clone(&peers), driver.clone()),
+            network: Outbound::new(peers, routes, driver),
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! The bounds and times of the transport.
+
+use std::time::Duration;
+
+use tonic::transport::{Endpoint, Error};
+
+use super::gate::Gate;
+use crate::types::NodeId;
+
+/// Where another node listens for nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The node.
+    pub id: NodeId,
+    /// `host:port`; the host is an IP address or a name, which is resolved at every connect.
+    pub addr: String,
+}
+
+/// The bounds and times of the transport. Whoever fills this has checked them against one another.
+///
+/// The defaults suit [`Limits`](crate::config::Limits) and nodes in one data centre.
+#[derive(Debug, Clone)]
+pub struct TransportOptions {
+    /// The other nodes.
+    pub peers: Vec<PeerAddress>,
+    /// Where jitter comes from.
+    pub seed: u64,
+    /// Bytes of appends that may wait to be sent to one peer. An empty queue takes any message.
+    pub peer_queue_bytes: usize,
+    /// Replies to one leader that may wait to be sent. One more is dropped: the next says more.
+    pub reply_queue_messages: usize,
+    /// Largest gRPC message in bytes, sent or received.
+    pub max_message_bytes: usize,
+    /// Bytes of a snapshot in one message.
+    pub snapshot_chunk_bytes: usize,
+    /// Largest snapshot in bytes that is accepted.
+    pub max_snapshot_bytes: u64,
+    /// Unary calls to one peer that may be under way. One more is refused.
+    pub max_calls: usize,
+    /// Bytes that may be under way on one stream before the receiver has taken them.
+    pub window_bytes: u32,
+    /// Streams and calls that one connection may have open. Nodes need a handful.
+    pub max_streams: u32,
+    /// Longest that a call may take, that opening a stream may take, and that the transfer of a
+    /// snapshot may stand still.
+    pub rpc_timeout: Duration,
+    /// Longest that a vote is waited for before the voter counts as silent: one minimal election
+    /// timeout.
+    pub vote_patience: Duration,
+    /// Longest that making a connection may take.
+    pub connect_timeout: Duration,
+    /// Time between two pings on a connection.
+    pub keepalive_interval: Duration,
+    /// Longest that a ping may stay unanswered before the connection counts as broken.
+    pub keepalive_timeout: Duration,
+    /// Longest wait after a first failure; it doubles with each further one.
+    pub backoff_min: Duration,
+    /// Longest wait after any failure. As short as it is because a node that comes back should not
+    /// have to wait for long, and an attempt costs next to nothing.
+    pub backoff_max: Duration,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            seed: 0,
+            peer_queue_bytes: 64 << 20,
+            reply_queue_messages: 4096,
+            max_message_bytes: 4 << 20,
+            snapshot_chunk_bytes: 1 << 20,
+            max_snapshot_bytes: 4 << 30,
+            max_calls: 16,
+            window_bytes: 4 << 20,
+            max_streams: 256,
+            rpc_timeout: Duration::from_secs(5),
+            vote_patience: Duration::from_millis(500),
+            connect_timeout: Duration::from_secs(1),
+            keepalive_interval: Duration::from_secs(1),
+            keepalive_timeout: Duration::from_secs(2),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_millis(500),
+        }
+    }
+}
+
+impl TransportOptions {
+    /// A gate with these waits.
+    pub(super) fn gate(&self, salt: u64) -> Gate {
+        Gate::new(self.backoff_min, self.backoff_max, self.seed ^ salt)
+    }
+
+    /// How connections to `addr` are made and kept.
+    pub(super) fn endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{addr}"))?;
+        Ok(endpoint
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(self.keepalive_interval))
+            .connect_timeout(self.connect_timeout)
+            .http2_keep_alive_interval(self.keepalive_interval)
+            .keep_alive_timeout(self.keepalive_timeout)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(self.window_bytes)
+            .initial_connection_window_size(self.window_bytes))
+    }
+}

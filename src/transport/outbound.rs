@@ -1,0 +1,269 @@
+//! What leaves: the driver's messages and calls, each to the peer that it is for.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Response, Status};
+
+use super::inbound::Routes;
+use super::lane::Lane;
+use super::peer::{Client, Leave, Peer};
+use crate::driver::{Call, DriverHandle, Identifying, Network, Probe, Reply};
+use crate::error::RpcError;
+use crate::proto::raft::{IdentifyRequest, RequestVoteRequest, StartRequest, TimeoutNowRequest};
+use crate::types::{NodeId, NodeStatus, Offer, RaftId};
+use crate::wire::{self, PeerMessage};
+
+/// The other nodes, by their ids.
+pub(super) type Peers = Arc<BTreeMap<NodeId, Arc<Peer>>>;
+
+/// Sends what the core has to say. The driver owns it.
+#[derive(Debug)]
+pub struct Outbound {
+    peers: Peers,
+    lanes: BTreeMap<RaftId, Lane>,
+    routes: Arc<Routes>,
+    driver: DriverHandle,
+    leading: bool,
+}
+
+impl Outbound {
+    pub(super) fn new(peers: Peers, routes: Arc<Routes>, driver: DriverHandle) -> Self {
+        Self {
+            peers,
+            lanes: BTreeMap::new(),
+            routes,
+            driver,
+            leading: false,
+        }
+    }
+
+    /// The lane to the process `to`, if this node leads and knows where that process lives.
+    fn lane(&mut self, to: u64) -> Option<&mut Lane> {
+        if !self.leading {
+            return None;
+        }
+        let to = RaftId::try_from(to).ok()?;
+        let peer = self.peers.get(&to.node_id())?;
+        let new = || Lane::new(to, Arc::clone(peer), self.driver.clone());
+        Some(self.lanes.entry(to).or_insert_with(new))
+    }
+
+    /// The peer where the process `to` lives and leave to call it, if it may be called now.
+    fn admit(&self, to: u64) -> Option<(RaftId, Arc<Peer>, Leave)> {
+        let to = RaftId::try_from(to).ok()?;
+        let peer = self.peers.get(&to.node_id())?;
+        let leave = peer.admit().ok()?;
+        Some((to, Arc::clone(peer), leave))
+    }
+}
+
+impl Network for Outbound {
+    fn send(&mut self, message: PeerMessage) -> bool {
+        let size = message.size_hint();
+        match message {
+            PeerMessage::AppendEntries(request) => self
+                .lane(request.to)
+                .is_some_and(|lane| lane.append(size, request)),
+            PeerMessage::Heartbeat(request) => self
+                .lane(request.to)
+                .is_some_and(|lane| lane.heartbeat(size, request)),
+            PeerMessage::InstallSnapshot(request) => self
+                .lane(request.to)
+                .is_some_and(|lane| lane.snapshot(request)),
+            PeerMessage::RequestVote(request) => {
+                let Some((to, peer, leave)) = self.admit(request.to) else {
+                    return false;
+                };
+                tokio::spawn(request_vote(peer, to, leave, request, self.driver.clone()));
+                true
+            }
+            PeerMessage::TimeoutNow(request) => {
+                let Some((to, peer, leave)) = self.admit(request.to) else {
+                    return false;
+                };
+                tokio::spawn(timeout_now(peer, to, leave, request));
+                true
+            }
+            // Whether anybody still waits for it makes no difference to who answers.
+            PeerMessage::AppendEntriesReply(reply) => {
+                self.routes.append_entries(reply);
+                true
+            }
+            PeerMessage::HeartbeatReply(reply) => {
+                self.routes.heartbeat(reply);
+                true
+            }
+            PeerMessage::RequestVoteReply(reply) => {
+                self.routes.request_vote(reply);
+                true
+            }
+        }
+    }
+
+    fn call(&mut self, to: NodeId, call: Call) {
+        let peer = self.peers.get(&to).cloned();
+        let driver = self.driver.clone();
+        tokio::spawn(async move {
+            let reply = match peer {
+                Some(peer) => form(&peer, call, &driver).await,
+                None => Reply::Failed,
+            };
+            // A driver that has stopped needs no reply.
+            let _ = driver.replied(to, reply).await;
+        });
+    }
+
+    fn set_leading(&mut self, leading: bool) {
+        self.leading = leading;
+        if !leading {
+            self.lanes.clear();
+        }
+    }
+}
+
+/// Calls the process `to`; the answer, if there is one. That there is none is normal: a voter that
+/// hears a leader stays silent.
+async fn call<T, F>(
+    peer: &Peer,
+    to: RaftId,
+    leave: Leave,
+    rpc: &'static str,
+    call: impl FnOnce(Client) -> F,
+) -> Option<T>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let answer = peer.ask(leave, rpc, peer.options().rpc_timeout, call).await;
+    if let Err(error) = &answer {
+        tracing::debug!(%error);
+        if let RpcError::NotMe { not_me, .. } = error {
+            peer.is_another(to, *not_me);
+        }
+    }
+    answer.ok()
+}
+
+#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
+async fn request_vote(
+    peer: Arc<Peer>,
+    to: RaftId,
+    leave: Leave,
+    request: RequestVoteRequest,
+    driver: DriverHandle,
+) {
+    let ask = |mut client: Client| async move { client.request_vote(request).await };
+    if let Some(reply) = call(&peer, to, leave, "RequestVote", ask).await {
+        // A driver that has stopped needs no reply.
+        let _ = driver.step(PeerMessage::RequestVoteReply(reply)).await;
+    }
+}
+
+#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
+async fn timeout_now(peer: Arc<Peer>, to: RaftId, leave: Leave, request: TimeoutNowRequest) {
+    let ask = |mut client: Client| async move { client.timeout_now(request).await };
+    call(&peer, to, leave, "TimeoutNow", ask).await;
+}
+
+/// Makes a formation call.
+#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node()))]
+async fn form(peer: &Peer, call: Call, driver: &DriverHandle) -> Reply {
+    let reply = match call {
+        Call::Identify => {
+            let timeout = peer.options().rpc_timeout;
+            identify(peer, timeout, driver).await.map(Reply::Identified)
+        }
+        Call::Offer(offer) => make_offer(peer, offer).await,
+        Call::Start(offer) => start(peer, offer).await,
+    };
+    reply.unwrap_or_else(|error| {
+        tracing::debug!(%error);
+        Reply::Failed
+    })
+}
+
+async fn identify(
+    peer: &Peer,
+    timeout: Duration,
+    driver: &DriverHandle,
+) -> Result<NodeStatus, RpcError> {
+    const RPC: &str = "Identify";
+    let me = driver.status();
+    let request = IdentifyRequest {
+        from: me.raft_id.get(),
+        cluster_id: me.cluster_id.map(|id| id.0),
+    };
+    let leave = peer.admit()?;
+    let ask = |mut client: Client| async move { client.identify(request).await };
+    let response = peer.ask(leave, RPC, timeout, ask).await?;
+    NodeStatus::try_from(response).map_err(|error| peer.refused(RPC, error.to_string()))
+}
+
+async fn make_offer(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
+    const RPC: &str = "Offer";
+    let to = receiver(peer, &offer, RPC)?;
+    let cluster_id = offer.cluster_id;
+    let request = wire::offer_request(offer, to);
+    let leave = peer.admit()?;
+    let timeout = peer.options().rpc_timeout;
+    let ask = |mut client: Client| async move { client.offer(request).await };
+    let response = peer.ask(leave, RPC, timeout, ask).await?;
+    Ok(Reply::Offered {
+        cluster_id,
+        accepted: response.accepted,
+    })
+}
+
+async fn start(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
+    const RPC: &str = "Start";
+    let request = StartRequest {
+        cluster_id: offer.cluster_id.0,
+        coordinator_id: offer.coordinator.get(),
+        to: receiver(peer, &offer, RPC)?.get(),
+    };
+    let leave = peer.admit()?;
+    let timeout = peer.options().rpc_timeout;
+    let ask = |mut client: Client| async move { client.start(request).await };
+    let response = peer.ask(leave, RPC, timeout, ask).await?;
+    if response.started {
+        Ok(Reply::Started)
+    } else {
+        Err(peer.refused(RPC, "it does not take part".to_owned()))
+    }
+}
+
+/// The life of `peer` that the offer lists.
+fn receiver(peer: &Peer, offer: &Offer, rpc: &'static str) -> Result<RaftId, RpcError> {
+    let mut members = offer.members.iter().copied();
+    members
+        .find(|member| member.node_id() == peer.node())
+        .ok_or_else(|| peer.refused(rpc, "the offer is not for this node".to_owned()))
+}
+
+/// Asks other nodes how they fare. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Prober {
+    peers: Peers,
+    driver: DriverHandle,
+}
+
+impl Prober {
+    pub(super) fn new(peers: Peers, driver: DriverHandle) -> Self {
+        Self { peers, driver }
+    }
+}
+
+impl Probe for Prober {
+    fn identify(&self, node: NodeId, timeout: Duration) -> Identifying<'_> {
+        Box::pin(async move {
+            let peer = self.peers.get(&node).ok_or_else(|| RpcError::Unreachable {
+                node,
+                addr: String::new(),
+                reason: "this node has no address for it".to_owned(),
+            })?;
+            identify(peer, timeout, &self.driver).await
+        })
+    }
+}

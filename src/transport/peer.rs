@@ -1,0 +1,259 @@
+//! Another node: its connections, the calls to it, and whether it is there.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+use super::gate::Gate;
+use super::options::{PeerAddress, TransportOptions};
+use super::status::find_not_me;
+use super::{Connector, InvalidAddress};
+use crate::error::{NotMe, RpcError};
+use crate::proto::raft::raft_service_client::RaftServiceClient;
+use crate::types::{NodeId, RaftId};
+
+/// Calls a peer.
+pub(super) type Client = RaftServiceClient<Channel>;
+
+/// Another node.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// This process.
+    me: RaftId,
+    node: NodeId,
+    addr: String,
+    endpoint: Endpoint,
+    connector: Connector,
+    bulk: Client,
+    urgent: Client,
+    options: Arc<TransportOptions>,
+    calls: Arc<Semaphore>,
+    gate: Gate,
+    notes: Mutex<Notes>,
+}
+
+/// What the log and an operator are told.
+#[derive(Debug, Default)]
+struct Notes {
+    /// Why the peer was last out of reach.
+    reason: String,
+    /// Whom the peer last said that it is not, and who it is.
+    not_me: Option<(RaftId, NotMe)>,
+}
+
+/// Leave to make one call.
+#[derive(Debug)]
+pub(super) struct Leave(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+impl Peer {
+    /// The node at `address`, as the process `me` reaches it. Connects on first use.
+    pub(super) fn new(
+        me: RaftId,
+        address: &PeerAddress,
+        connector: &Connector,
+        options: &Arc<TransportOptions>,
+    ) -> Result<Arc<Self>, InvalidAddress> {
+        let PeerAddress { id, addr } = address.clone();
+        let endpoint = options.endpoint(&addr).map_err(|error| InvalidAddress {
+            node: id,
+            addr: addr.clone(),
+            reason: root_cause(&error),
+        })?;
+        let client = || client(connector, &endpoint, options);
+        Ok(Arc::new(Self {
+            me,
+            node: id,
+            addr,
+            bulk: client(),
+            urgent: client(),
+            endpoint,
+            connector: connector.clone(),
+            calls: Arc::new(Semaphore::new(options.max_calls)),
+            gate: options.gate(me.get() ^ u64::from(id.get())),
+            options: Arc::clone(options),
+            notes: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn me(&self) -> RaftId {
+        self.me
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(super) fn options(&self) -> &TransportOptions {
+        &self.options
+    }
+
+    /// For appends.
+    pub(super) fn bulk(&self) -> Client {
+        self.bulk.clone()
+    }
+
+    /// For what must never wait behind an append.
+    pub(super) fn urgent(&self) -> Client {
+        self.urgent.clone()
+    }
+
+    /// For a snapshot: with a connection of its own, which ends with the client.
+    pub(super) fn own_connection(&self) -> Client {
+        client(&self.connector, &self.endpoint, &self.options)
+    }
+
+    /// Decides when to try again.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Leave to make a call now.
+    ///
+    /// # Errors
+    ///
+    /// The peer is down and it is too early for another attempt, or too many calls are under way.
+    pub(super) fn admit(&self) -> Result<Leave, RpcError> {
+        if !self.gate.is_ready() {
+            return Err(self.unreachable(self.notes().reason.clone()));
+        }
+        let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
+            self.unreachable(format!("{} calls are under way", self.options.max_calls))
+        })?;
+        self.gate.begin();
+        Ok(Leave(permit))
+    }
+
+    /// Makes the call `rpc` and waits at most `timeout` for its answer.
+    pub(super) async fn ask<T, F>(
+        &self,
+        _leave: Leave,
+        rpc: &'static str,
+        timeout: Duration,
+        call: impl FnOnce(Client) -> F,
+    ) -> Result<T, RpcError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        match tokio::time::timeout(timeout, call(self.urgent())).await {
+            Ok(Ok(response)) => {
+                self.reached();
+                Ok(response.into_inner())
+            }
+            Ok(Err(status)) => Err(self.failed(rpc, &status)),
+            // Says nothing about the peer: the caller may have been impatient. If the peer is
+            // gone, the connection will say so.
+            Err(_) => Err(self.timeout(rpc, timeout)),
+        }
+    }
+
+    /// The peer answered.
+    pub(super) fn reached(&self) {
+        if self.gate.passed() {
+            let Self { me, node, addr, .. } = self;
+            tracing::info!(node = %me.node_id(), raft_id = %me, peer = %node, addr, "peer is up");
+        }
+    }
+
+    /// What `status`, with which the call or stream `rpc` ended, means for the peer.
+    pub(super) fn failed(&self, rpc: &'static str, status: &Status) -> RpcError {
+        if let Some(not_me) = find_not_me(status) {
+            self.reached();
+            return RpcError::NotMe {
+                node: self.node,
+                not_me,
+            };
+        }
+        // A status that the peer did not send was made from what broke on the way. Its code says
+        // little: tonic maps some broken connections to odd ones.
+        if status.source().is_some() {
+            let error = self.unreachable(root_cause(status));
+            self.lost(&error);
+            return error;
+        }
+        self.reached();
+        self.refused(rpc, format!("{:?}: {}", status.code(), status.message()))
+    }
+
+    /// The peer is out of reach because of `error`.
+    pub(super) fn lost(&self, error: &RpcError) {
+        if let RpcError::Unreachable { reason, .. } = error {
+            self.notes().reason.clone_from(reason);
+        } else {
+            self.notes().reason = error.to_string();
+        }
+        if self.gate.failed() {
+            let me = self.me;
+            tracing::warn!(
+                node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                "peer is down",
+            );
+        }
+    }
+
+    /// The peer said that it is not `to`. The log says so once, as the core goes on addressing a
+    /// former life of the peer until the members have changed.
+    pub(super) fn is_another(&self, to: RaftId, not_me: NotMe) {
+        if self.notes().not_me.replace((to, not_me)) != Some((to, not_me)) {
+            let me = self.me;
+            tracing::warn!(
+                node = %me.node_id(), raft_id = %me, peer = %self.node, %to, %not_me,
+                "peer is not the process that was addressed",
+            );
+        }
+    }
+
+    /// The peer did not take a stream or a snapshot.
+    pub(super) fn log_refusal(&self, error: &RpcError) {
+        let me = self.me;
+        tracing::warn!(node = %me.node_id(), raft_id = %me, peer = %self.node, %error);
+    }
+
+    pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
+        RpcError::Timeout {
+            node: self.node,
+            addr: self.addr.clone(),
+            rpc,
+            millis: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn refused(&self, rpc: &'static str, reason: String) -> RpcError {
+        RpcError::Refused {
+            node: self.node,
+            addr: self.addr.clone(),
+            rpc,
+            reason,
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> RpcError {
+        RpcError::Unreachable {
+            node: self.node,
+            addr: self.addr.clone(),
+            reason,
+        }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn client(connector: &Connector, endpoint: &Endpoint, options: &TransportOptions) -> Client {
+    Client::new(connector.connect(endpoint))
+        .max_decoding_message_size(options.max_message_bytes)
+        .max_encoding_message_size(options.max_message_bytes)
+}
+
+/// The innermost reason, which is the one that helps: "connection refused", not "transport error".
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

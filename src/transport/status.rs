@@ -1,0 +1,41 @@
+//! What one node tells another when it does not do what it was asked.
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::pb;
+
+use crate::driver::Stopped;
+use crate::error::NotMe;
+use crate::proto::raft as proto;
+use crate::wire::{WireError, find_detail, pack_detail};
+
+/// The message was for another process or another cluster.
+pub(super) fn not_me(not_me: NotMe) -> Status {
+    let code = Code::FailedPrecondition;
+    let message = not_me.to_string();
+    let details = pb::Status {
+        code: code.into(),
+        message: message.clone(),
+        details: vec![pack_detail(&proto::NotMe::from(not_me))],
+    };
+    Status::with_details(code, message, details.encode_to_vec().into())
+}
+
+/// Who answered instead of the process that was addressed, if that is what `status` says.
+pub(super) fn find_not_me(status: &Status) -> Option<NotMe> {
+    if status.code() != Code::FailedPrecondition {
+        return None;
+    }
+    let pb::Status { details, .. } = pb::Status::decode(status.details()).ok()?;
+    NotMe::try_from(find_detail::<proto::NotMe>(&details)?).ok()
+}
+
+/// The message is not well formed.
+pub(super) fn malformed(error: &WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// The node is on its way out.
+pub(super) fn stopped(stopped: Stopped) -> Status {
+    Status::unavailable(stopped.to_string())
+}

@@ -1,0 +1,238 @@
+//! Votes, and the calls by which nodes find one another.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+use super::super::TransportOptions;
+use super::harness::*;
+use crate::driver::{Call, Network, Notice, Probe, Reply};
+use crate::error::RpcError;
+use crate::proto::raft::RequestVoteResponse;
+use crate::types::{NodeState, NodeStatus, Offer};
+use crate::wire::PeerMessage;
+
+fn vote(pre_vote: bool, term: u64) -> RequestVoteResponse {
+    RequestVoteResponse {
+        term,
+        vote_granted: true,
+        pre_vote,
+        voter_id: life(2).get(),
+        cluster_id: CLUSTER.0,
+        to: life(1).get(),
+        ..RequestVoteResponse::default()
+    }
+}
+
+#[tokio::test]
+async fn a_vote_is_asked_and_answered() {
+    let mut voter = Node::new(2, &[], options()).await;
+    let mut candidate = Node::new(1, &[(2, voter.addr)], options()).await;
+    // The answers cross: each goes to the call that asked, whatever its term.
+    for pre_vote in [true, false] {
+        assert!(
+            candidate
+                .network
+                .send(PeerMessage::RequestVote(vote_request(life(2), pre_vote)))
+        );
+        let asked = PeerMessage::RequestVote(vote_request(life(2), pre_vote));
+        assert_eq!(voter.message().await, asked);
+    }
+    for pre_vote in [false, true] {
+        let reply = PeerMessage::RequestVoteReply(vote(pre_vote, 9));
+        assert!(voter.network.send(reply.clone()));
+        assert_eq!(candidate.message().await, reply);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_voter_ends_the_call_with_words() {
+    let impatient = TransportOptions {
+        vote_patience: Duration::from_millis(20),
+        ..options()
+    };
+    let mut voter = Node::new(2, &[], impatient).await;
+    let mut client = client(voter.addr).await;
+    let status = client
+        .request_vote(vote_request(life(2), false))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains("silent for 20ms"), "{status}");
+    voter.message().await;
+
+    // Its answer would come too late, and the next call works.
+    voter
+        .network
+        .send(PeerMessage::RequestVoteReply(vote(false, 2)));
+    let mut candidate = Node::new(1, &[(2, voter.addr)], options()).await;
+    assert!(
+        candidate
+            .network
+            .send(PeerMessage::RequestVote(vote_request(life(2), true)))
+    );
+    voter.message().await;
+    let reply = PeerMessage::RequestVoteReply(vote(true, 2));
+    voter.network.send(reply.clone());
+    assert_eq!(candidate.message().await, reply);
+}
+
+#[tokio::test]
+async fn a_candidate_that_asks_again_gives_up_its_first_call() {
+    let mut voter = Node::new(2, &[], options()).await;
+    let mut client = client(voter.addr).await;
+    let mut again = client.clone();
+    let first =
+        tokio::spawn(async move { client.request_vote(vote_request(life(2), false)).await });
+    voter.message().await;
+    let second =
+        tokio::spawn(async move { again.request_vote(vote_request(life(2), false)).await });
+    voter.message().await;
+    voter
+        .network
+        .send(PeerMessage::RequestVoteReply(vote(false, 2)));
+    assert_eq!(
+        soon(first).await.unwrap().unwrap_err().code(),
+        Code::Aborted
+    );
+    assert_eq!(
+        soon(second).await.unwrap().unwrap().into_inner(),
+        vote(false, 2)
+    );
+}
+
+#[tokio::test]
+async fn calls_under_way_are_bounded() {
+    let bounds = TransportOptions {
+        max_calls: 2,
+        ..options()
+    };
+    let voter = Node::new(2, &[], options()).await;
+    let mut candidate = Node::new(1, &[(2, voter.addr)], bounds).await;
+    let ask = || PeerMessage::RequestVote(vote_request(life(2), true));
+    assert!(candidate.network.send(ask()));
+    assert!(candidate.network.send(ask()));
+    assert!(!candidate.network.send(ask()));
+}
+
+#[tokio::test]
+async fn timeout_now_arrives() {
+    let mut follower = Node::new(2, &[], options()).await;
+    let mut leader = Node::leader(follower.addr, options()).await;
+    let message = PeerMessage::TimeoutNow(timeout_now(life(2)));
+    assert!(leader.network.send(message.clone()));
+    assert_eq!(follower.message().await, message);
+}
+
+#[tokio::test]
+async fn a_node_says_who_it_is() {
+    let mut other = Node::new(2, &[], options()).await;
+    let mut node = Node::new(1, &[(2, other.addr)], options()).await;
+    node.network.call(node_id(2), Call::Identify);
+    let Notice::Replied(from, Reply::Identified(status)) = node.notice().await else {
+        panic!("a reply");
+    };
+    assert_eq!((from, status), (node_id(2), started(life(2))));
+
+    let fresh = NodeStatus {
+        state: NodeState::Fresh,
+        cluster_id: None,
+        role: None,
+        term: 0,
+        commit_index: 0,
+        applied_index: 0,
+        ..started(life(2))
+    };
+    other.driver.status.send_replace(fresh.clone());
+    let status = node
+        .prober
+        .identify(node_id(2), Duration::from_secs(20))
+        .await;
+    assert_eq!(status, Ok(fresh));
+    assert!(other.has_heard_nothing());
+}
+
+#[tokio::test]
+async fn a_cluster_is_offered_and_started() {
+    let mut member = Node::new(2, &[], options()).await;
+    let mut coordinator = Node::new(1, &[(2, member.addr)], options()).await;
+    let offer = Offer {
+        cluster_id: CLUSTER,
+        coordinator: life(1),
+        members: vec![life(1), life(2), life(3)],
+    };
+    for accepted in [true, false] {
+        coordinator
+            .network
+            .call(node_id(2), Call::Offer(offer.clone()));
+        let Notice::Offered(offered, answer) = member.notice().await else {
+            panic!("an offer");
+        };
+        assert_eq!(offered, offer);
+        answer.send(accepted).unwrap();
+        let Notice::Replied(_, reply) = coordinator.notice().await else {
+            panic!("a reply");
+        };
+        let cluster_id = CLUSTER;
+        assert_eq!(
+            reply,
+            Reply::Offered {
+                cluster_id,
+                accepted
+            }
+        );
+    }
+    for (took_part, expected) in [(true, Reply::Started), (false, Reply::Failed)] {
+        coordinator
+            .network
+            .call(node_id(2), Call::Start(offer.clone()));
+        let Notice::Start {
+            cluster_id,
+            coordinator: by,
+            started,
+        } = member.notice().await
+        else {
+            panic!("a start");
+        };
+        assert_eq!((cluster_id, by), (CLUSTER, life(1)));
+        started.send(took_part).unwrap();
+        let Notice::Replied(_, reply) = coordinator.notice().await else {
+            panic!("a reply");
+        };
+        assert_eq!(reply, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_fails_is_answered_too() {
+    let mut link = Link::new("127.0.0.1:1".parse().unwrap()).await;
+    link.cut();
+    let mut node = Node::new(1, &[(2, link.addr)], options()).await;
+    let offer = Offer {
+        cluster_id: CLUSTER,
+        coordinator: life(1),
+        members: vec![life(1), life(3), life(4)],
+    };
+    for (to, call) in [
+        (2, Call::Identify),
+        // At once, as it is too early for another attempt.
+        (2, Call::Identify),
+        // Not a member.
+        (2, Call::Offer(offer)),
+        // Nobody knows where it lives.
+        (9, Call::Identify),
+    ] {
+        node.network.call(node_id(to), call);
+        let Notice::Replied(from, reply) = node.notice().await else {
+            panic!("a reply");
+        };
+        assert_eq!((from, reply), (node_id(to), Reply::Failed));
+    }
+    let error = node
+        .prober
+        .identify(node_id(2), Duration::from_secs(20))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RpcError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}

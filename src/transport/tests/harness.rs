@@ -1,0 +1,378 @@
+//! Nodes, links that can be cut, and messages.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use super::super::{Connector, Outbound, PeerAddress, Prober, Transport, TransportOptions};
+use crate::driver::{Detached, DriverHandle, Network, Notice};
+use crate::proto::raft::raft_service_client::RaftServiceClient;
+use crate::proto::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, ConfState, Entry, HeartbeatRequest,
+    HeartbeatResponse, InstallSnapshotRequest, RequestVoteRequest, TimeoutNowRequest, entry,
+};
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Role};
+use crate::wire::PeerMessage;
+
+pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
+
+/// Longest that a test waits for what must come. Only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn node_id(id: u16) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+/// The life of node `id` that takes part in the tests.
+pub(super) fn life(id: u16) -> RaftId {
+    RaftId::new(node_id(id), 0xa11)
+}
+
+pub(super) fn started(raft_id: RaftId) -> NodeStatus {
+    NodeStatus {
+        raft_id,
+        state: NodeState::Started,
+        cluster_id: Some(CLUSTER),
+        role: Some(Role::Follower),
+        term: 1,
+        leader: None,
+        commit_index: 1,
+        applied_index: 1,
+        keys: 0,
+        joined_at: None,
+    }
+}
+
+/// Bounds that are met and times that pass within a test.
+pub(super) fn options() -> TransportOptions {
+    TransportOptions {
+        backoff_min: Duration::from_millis(5),
+        backoff_max: Duration::from_millis(20),
+        ..TransportOptions::default()
+    }
+}
+
+/// What must come, or the test fails.
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it must come")
+}
+
+/// A node whose driver is the test.
+pub(super) struct Node {
+    pub(super) driver: Detached,
+    pub(super) network: Outbound,
+    pub(super) prober: Prober,
+    pub(super) addr: SocketAddr,
+    // Held open, as the driver's would be.
+    _handle: DriverHandle,
+}
+
+impl Node {
+    /// Node `id`, which listens, and reaches the nodes of `peers`.
+    pub(super) async fn new(
+        id: u16,
+        peers: &[(u16, SocketAddr)],
+        options: TransportOptions,
+    ) -> Self {
+        Self::with_inbox(id, peers, options, 4096).await
+    }
+
+    /// As [`new`](Self::new), with a driver that is busy once `inbox` messages wait.
+    pub(super) async fn with_inbox(
+        id: u16,
+        peers: &[(u16, SocketAddr)],
+        options: TransportOptions,
+        inbox: usize,
+    ) -> Self {
+        let options = TransportOptions {
+            peers: peers
+                .iter()
+                .map(|(id, addr)| PeerAddress {
+                    id: node_id(*id),
+                    addr: addr.to_string(),
+                })
+                .collect(),
+            seed: 42,
+            ..options
+        };
+        let (handle, driver) = DriverHandle::detached(started(life(id)), inbox);
+        let window = options.window_bytes;
+        let Transport {
+            network,
+            service,
+            prober,
+        } = Transport::new(options, handle.clone(), &Connector::tcp()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = Server::builder()
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(window)
+            .add_service(service)
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        tokio::spawn(server);
+        Self {
+            driver,
+            network,
+            prober,
+            addr,
+            _handle: handle,
+        }
+    }
+
+    /// A leader that reaches node 2 at `follower`.
+    pub(super) async fn leader(follower: SocketAddr, options: TransportOptions) -> Self {
+        let mut leader = Self::new(1, &[(2, follower)], options).await;
+        leader.network.set_leading(true);
+        leader
+    }
+
+    /// The next thing that the driver is told.
+    pub(super) async fn notice(&mut self) -> Notice {
+        soon(self.driver.notices.recv()).await.unwrap()
+    }
+
+    /// The next message that the driver is told of, which is the next thing that it is told.
+    pub(super) async fn message(&mut self) -> PeerMessage {
+        match self.notice().await {
+            Notice::Step(message) => message,
+            other => panic!("{other:?} instead of a message"),
+        }
+    }
+
+    /// Nothing more has been told.
+    pub(super) fn has_heard_nothing(&mut self) -> bool {
+        self.driver.notices.is_empty()
+    }
+
+    /// Sends heartbeats, as a leader does, until `until` is there.
+    pub(super) async fn beat_until<T>(&mut self, until: impl Future<Output = T>) -> T {
+        let mut ticks = tokio::time::interval(Duration::from_millis(2));
+        let beat = async {
+            loop {
+                ticks.tick().await;
+                self.network.send(heartbeat(life(2)));
+            }
+        };
+        tokio::select! {
+            until = soon(until) => until,
+            () = beat => unreachable!(),
+        }
+    }
+}
+
+/// Calls the node at `addr` as no node would.
+pub(super) async fn client(addr: SocketAddr) -> RaftServiceClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{addr}")).unwrap();
+    RaftServiceClient::new(endpoint.connect().await.unwrap())
+}
+
+pub(super) fn append(to: RaftId, index: u64, bytes: usize) -> AppendEntriesRequest {
+    AppendEntriesRequest {
+        term: 1,
+        leader_id: life(1).get(),
+        prev_log_index: index,
+        prev_log_term: 1,
+        entries: vec![Entry {
+            term: 1,
+            index: index + 1,
+            context: Bytes::new(),
+            payload: Some(entry::Payload::Command(vec![7; bytes].into())),
+        }],
+        leader_commit: 1,
+        cluster_id: CLUSTER.0,
+        to: to.get(),
+    }
+}
+
+pub(super) fn heartbeat_request(to: RaftId) -> HeartbeatRequest {
+    HeartbeatRequest {
+        term: 1,
+        leader_id: life(1).get(),
+        leader_commit: 1,
+        read_context: Bytes::new(),
+        cluster_id: CLUSTER.0,
+        to: to.get(),
+    }
+}
+
+pub(super) fn heartbeat(to: RaftId) -> PeerMessage {
+    PeerMessage::Heartbeat(heartbeat_request(to))
+}
+
+pub(super) fn append_reply(index: u64) -> AppendEntriesResponse {
+    AppendEntriesResponse {
+        term: 1,
+        success: true,
+        follower_id: life(2).get(),
+        index,
+        cluster_id: CLUSTER.0,
+        to: life(1).get(),
+        ..AppendEntriesResponse::default()
+    }
+}
+
+pub(super) fn heartbeat_reply() -> HeartbeatResponse {
+    HeartbeatResponse {
+        term: 1,
+        follower_id: life(2).get(),
+        commit_index: 1,
+        read_context: Bytes::new(),
+        cluster_id: CLUSTER.0,
+        to: life(1).get(),
+    }
+}
+
+pub(super) fn vote_request(to: RaftId, pre_vote: bool) -> RequestVoteRequest {
+    RequestVoteRequest {
+        term: 2,
+        candidate_id: life(1).get(),
+        last_log_index: 1,
+        last_log_term: 1,
+        pre_vote,
+        commit_index: 1,
+        commit_term: 1,
+        priority: 0,
+        campaign: 1,
+        cluster_id: CLUSTER.0,
+        to: to.get(),
+    }
+}
+
+pub(super) fn timeout_now(to: RaftId) -> TimeoutNowRequest {
+    TimeoutNowRequest {
+        term: 1,
+        leader_id: life(1).get(),
+        cluster_id: CLUSTER.0,
+        to: to.get(),
+    }
+}
+
+/// A whole snapshot whose bytes differ from place to place.
+pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
+    let data: Vec<u8> = (0..bytes)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect();
+    InstallSnapshotRequest {
+        term: 1,
+        leader_id: life(1).get(),
+        last_included_index: 10,
+        last_included_term: 1,
+        total_size: u64::try_from(data.len()).unwrap(),
+        data: data.into(),
+        done: true,
+        offset: 0,
+        conf_state: Some(ConfState {
+            voters: vec![life(1).get(), to.get()],
+            ..ConfState::default()
+        }),
+        cluster_id: CLUSTER.0,
+        to: to.get(),
+    }
+}
+
+/// How a [`Link`] treats what passes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mode {
+    Carries,
+    /// Swallows everything without a word, as a network does that drops packets, or a peer that
+    /// was stopped.
+    BlackHole,
+}
+
+/// A link to a node that can be cut and mended. Its address stays.
+pub(super) struct Link {
+    pub(super) addr: SocketAddr,
+    to: SocketAddr,
+    mode: watch::Sender<Mode>,
+    connections: Arc<AtomicUsize>,
+    task: Option<AbortHandle>,
+}
+
+impl Link {
+    pub(super) async fn new(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut link = Self {
+            addr: listener.local_addr().unwrap(),
+            to,
+            mode: watch::Sender::new(Mode::Carries),
+            connections: Arc::default(),
+            task: None,
+        };
+        link.listen(listener);
+        link
+    }
+
+    fn listen(&mut self, listener: TcpListener) {
+        let (to, mode, connections) = (
+            self.to,
+            self.mode.subscribe(),
+            Arc::clone(&self.connections),
+        );
+        let task = tokio::spawn(async move {
+            // With this task goes every connection.
+            let mut carried = JoinSet::new();
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::Relaxed);
+                carried.spawn(carry(near, to, mode.clone()));
+            }
+        });
+        self.task = Some(task.abort_handle());
+    }
+
+    /// Cuts every connection; further ones are refused.
+    pub(super) fn cut(&mut self) {
+        self.task.take().unwrap().abort();
+    }
+
+    /// Mends what was cut.
+    pub(super) async fn mend(&mut self) {
+        // The port is free once the aborted task has been dropped.
+        let listener = loop {
+            match TcpListener::bind(self.addr).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        self.listen(listener);
+    }
+
+    /// Cuts every connection and takes new ones at once.
+    pub(super) async fn break_connections(&mut self) {
+        self.cut();
+        self.mend().await;
+    }
+
+    /// Keeps every connection, and carries nothing any more.
+    pub(super) fn swallow(&self) {
+        self.mode.send_replace(Mode::BlackHole);
+    }
+
+    /// Number of connections that were made.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+async fn carry(mut near: TcpStream, to: SocketAddr, mut mode: watch::Receiver<Mode>) {
+    let mut far = TcpStream::connect(to).await.unwrap();
+    near.set_nodelay(true).unwrap();
+    far.set_nodelay(true).unwrap();
+    let swallows = async {
+        let _ = mode.wait_for(|mode| *mode == Mode::BlackHole).await;
+    };
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+        () = swallows => std::future::pending().await,
+    }
+}

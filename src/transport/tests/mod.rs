@@ -1,0 +1,9 @@
+//! The transport over real gRPC on loopback, between nodes whose driver is the test.
+
+mod addresses;
+mod calls;
+mod garbage;
+mod harness;
+mod outages;
+mod snapshots;
+mod streams;

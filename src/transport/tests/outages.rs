@@ -1,0 +1,244 @@
+//! Peers that are gone, frozen, or not whom one meant.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio::time::Instant;
+use tower::service_fn;
+
+use super::super::{Connector, PeerAddress, Transport, TransportOptions};
+use super::harness::*;
+use crate::driver::{DriverHandle, Network, Notice};
+use crate::types::RaftId;
+use crate::wire::PeerMessage;
+
+#[tokio::test]
+async fn a_broken_stream_is_reported_and_opened_again() {
+    let mut follower = Node::new(2, &[], options()).await;
+    let mut link = Link::new(follower.addr).await;
+    let mut leader = Node::leader(link.addr, options()).await;
+    for _ in 0..3 {
+        leader.beat_until(follower.message()).await;
+        link.break_connections().await;
+        let Notice::Unreachable(peer) = leader.notice().await else {
+            panic!("a report");
+        };
+        assert_eq!(peer, life(2));
+    }
+    leader.beat_until(follower.message()).await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_a_peer_that_is_down() {
+    let mut follower = Node::new(2, &[], options()).await;
+    let mut link = Link::new(follower.addr).await;
+    let mut leader = Node::leader(link.addr, options()).await;
+    leader.beat_until(follower.message()).await;
+    link.cut();
+    assert!(matches!(leader.notice().await, Notice::Unreachable(_)));
+    while !follower.has_heard_nothing() {
+        follower.message().await;
+    }
+
+    // Through many attempts.
+    let begin = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    while begin.elapsed() < Duration::from_millis(200) {
+        ticks.tick().await;
+        let lost = PeerMessage::AppendEntries(append(life(2), 1, 10));
+        assert!(!leader.network.send(lost));
+    }
+    link.mend().await;
+    while let Ok(notice) = leader.driver.notices.try_recv() {
+        assert!(matches!(notice, Notice::Unreachable(_)));
+    }
+    let first = leader.beat_until(follower.message()).await;
+    assert_eq!(
+        first,
+        heartbeat(life(2)),
+        "what was refused is not sent later"
+    );
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_noticed() {
+    let watchful = TransportOptions {
+        keepalive_interval: Duration::from_millis(20),
+        keepalive_timeout: Duration::from_millis(20),
+        ..options()
+    };
+    let mut follower = Node::new(2, &[], options()).await;
+    let link = Link::new(follower.addr).await;
+    let mut leader = Node::leader(link.addr, watchful).await;
+    leader.beat_until(follower.message()).await;
+    link.swallow();
+    assert!(matches!(leader.notice().await, Notice::Unreachable(_)));
+}
+
+#[tokio::test]
+async fn a_former_life_is_down_while_the_present_one_is_up() {
+    let mut follower = Node::new(2, &[], options()).await;
+    let mut leader = Node::leader(follower.addr, options()).await;
+    let former = RaftId::new(node_id(2), 0xdead);
+    let mut reports = 0;
+    for _ in 0..50 {
+        leader.network.send(heartbeat(former));
+        assert!(leader.network.send(heartbeat(life(2))));
+        assert_eq!(follower.message().await, heartbeat(life(2)));
+        follower
+            .network
+            .send(PeerMessage::HeartbeatReply(heartbeat_reply()));
+        loop {
+            match leader.notice().await {
+                Notice::Step(PeerMessage::HeartbeatReply(_)) => break,
+                Notice::Unreachable(peer) if peer == former => reports += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    if reports == 0 {
+        assert!(matches!(leader.notice().await, Notice::Unreachable(peer) if peer == former));
+    }
+}
+
+/// Nodes whose connections come from a function, in a time that passes only when nothing else can
+/// happen.
+fn simulated<F>(
+    connect: impl Fn() -> F + Send + Sync + 'static,
+) -> (Transport, crate::driver::Detached)
+where
+    F: Future<Output = std::io::Result<DuplexStream>> + Send + 'static,
+{
+    let connect = Arc::new(connect);
+    let connector = Connector::new(move |endpoint| {
+        let connect = Arc::clone(&connect);
+        endpoint.connect_with_connector_lazy(service_fn(move |_| {
+            let connecting = connect();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(connecting.await?)) }
+        }))
+    });
+    let options = TransportOptions {
+        peers: vec![PeerAddress {
+            id: node_id(2),
+            addr: "kvstore-2:7379".to_owned(),
+        }],
+        seed: 42,
+        ..TransportOptions::default()
+    };
+    let (handle, driver) = DriverHandle::detached(started(life(1)), 4096);
+    (Transport::new(options, handle, &connector).unwrap(), driver)
+}
+
+/// Leads for a minute, with a heartbeat each 100 ms, and takes none of its attempts amiss.
+async fn lead_for_a_minute(
+    transport: &mut Transport,
+    driver: &mut crate::driver::Detached,
+) -> usize {
+    transport.network.set_leading(true);
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    let mut reports = 0;
+    for _ in 0..600 {
+        ticks.tick().await;
+        transport.network.send(heartbeat(life(2)));
+        transport
+            .network
+            .send(PeerMessage::AppendEntries(append(life(2), 1, 10)));
+        while let Ok(notice) = driver.notices.try_recv() {
+            assert!(matches!(notice, Notice::Unreachable(_)), "{notice:?}");
+            reports += 1;
+        }
+    }
+    reports
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_peer_costs_an_attempt_now_and_then() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    let (mut transport, mut driver) = simulated(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)) }
+    });
+    let logged = logs::count(async {
+        let reports = lead_for_a_minute(&mut transport, &mut driver).await;
+        let attempts = attempts.load(Ordering::Relaxed);
+        // Each attempt makes two connections, unless the first has failed before the second.
+        assert!(
+            (100..=400).contains(&attempts),
+            "{attempts} attempts in a minute"
+        );
+        assert!(
+            (100..=200).contains(&reports),
+            "{reports} reports in a minute"
+        );
+    })
+    .await;
+    assert_eq!(logged, 1, "lines in the log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_behind_a_black_hole_costs_no_more() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    let (mut transport, mut driver) = simulated(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::pending()
+    });
+    let logged = logs::count(async {
+        lead_for_a_minute(&mut transport, &mut driver).await;
+        let attempts = attempts.load(Ordering::Relaxed);
+        assert!(
+            (60..=120).contains(&attempts),
+            "{attempts} attempts in a minute"
+        );
+    })
+    .await;
+    assert_eq!(logged, 1, "lines in the log");
+}
+
+/// Counts what an operator would read.
+mod logs {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::instrument::WithSubscriber;
+    use tracing::{Event, Metadata, Subscriber, span};
+
+    struct Counter(Arc<AtomicUsize>);
+
+    impl Subscriber for Counter {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.is_event()
+                && *metadata.level() <= tracing::Level::INFO
+                && metadata.target().starts_with("seshat")
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    pub(super) async fn count(future: impl Future<Output = ()>) -> usize {
+        let lines = Arc::new(AtomicUsize::new(0));
+        // The runtime of a test has one thread, so that tasks log here as well.
+        let guard = tracing::subscriber::set_default(Counter(Arc::clone(&lines)));
+        future.with_current_subscriber().await;
+        drop(guard);
+        lines.load(Ordering::Relaxed)
+    }
+}

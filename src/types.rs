@@ -1,0 +1,418 @@
+//! The words that every other module speaks: ids, positions in the log, and what a node is.
+//!
+//! Nothing here does anything. The types are thin, so that a node id cannot be passed where a raft
+//! id is meant, which is the mistake that costs data in a store that forgets on restart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroU16;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+/// A key of the map. At least 1 byte; the upper bound is
+/// [`Limits::max_key_bytes`](crate::config::Limits).
+pub type Key = Bytes;
+
+/// A value of the map. May be empty; the upper bound is
+/// [`Limits::max_value_bytes`](crate::config::Limits).
+pub type Value = Bytes;
+
+/// The configured identity of a machine: 1 to 65 535, the same through every restart.
+///
+/// Addresses belong to node ids. Raft never sees one: it sees [`RaftId`]s.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(NonZeroU16);
+
+impl NodeId {
+    /// The node id `id`, or `None` for 0.
+    pub const fn new(id: u16) -> Option<Self> {
+        match NonZeroU16::new(id) {
+            Some(id) => Some(Self(id)),
+            None => None,
+        }
+    }
+
+    /// The id as a number.
+    pub const fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<u32> for NodeId {
+    type Error = InvalidNodeId;
+
+    fn try_from(id: u32) -> Result<Self, InvalidNodeId> {
+        u16::try_from(id)
+            .ok()
+            .and_then(Self::new)
+            .ok_or(InvalidNodeId(id))
+    }
+}
+
+impl From<NodeId> for u32 {
+    fn from(id: NodeId) -> u32 {
+        id.get().into()
+    }
+}
+
+/// A number that is no node id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no node id: node ids are 1 to 65535")]
+pub struct InvalidNodeId(pub u32);
+
+/// The identity of one life of a process, and the only identity that Raft sees.
+///
+/// `node id << 48 | incarnation`, with 48 random bits drawn when the process starts. A process that
+/// was started again has forgotten its log and its vote; under a new raft id it is a new Raft
+/// server, and nothing that its former life promised can be held against it.
+///
+/// Displayed as `NODE.INCARNATION`, the incarnation in hexadecimal: `2.3fa94c01b2d7`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RaftId(u64);
+
+impl RaftId {
+    /// Number of bits of an incarnation.
+    pub const INCARNATION_BITS: u32 = 48;
+
+    /// The raft id of `node` in its life `incarnation`, of which the lower 48 bits count.
+    pub fn new(node: NodeId, incarnation: u64) -> Self {
+        let mask = (1 << Self::INCARNATION_BITS) - 1;
+        Self(u64::from(node.get()) << Self::INCARNATION_BITS | (incarnation & mask))
+    }
+
+    /// The raft id as raft-rs and the wire carry it. Never 0.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The machine that this is a life of.
+    pub fn node_id(self) -> NodeId {
+        let node = u16::try_from(self.0 >> Self::INCARNATION_BITS).unwrap_or(u16::MAX);
+        NodeId::new(node).unwrap_or(NodeId(NonZeroU16::MAX))
+    }
+
+    /// The random part.
+    pub const fn incarnation(self) -> u64 {
+        self.0 & ((1 << Self::INCARNATION_BITS) - 1)
+    }
+}
+
+impl TryFrom<u64> for RaftId {
+    type Error = InvalidRaftId;
+
+    fn try_from(id: u64) -> Result<Self, InvalidRaftId> {
+        match id >> Self::INCARNATION_BITS {
+            0 => Err(InvalidRaftId(id)),
+            _ => Ok(Self(id)),
+        }
+    }
+}
+
+impl From<RaftId> for u64 {
+    fn from(id: RaftId) -> u64 {
+        id.0
+    }
+}
+
+impl fmt::Display for RaftId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:012x}", self.node_id(), self.incarnation())
+    }
+}
+
+impl fmt::Debug for RaftId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A number that is no raft id: its node id would be 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0:#x} is no raft id: its upper 16 bits, the node id, are 0")]
+pub struct InvalidRaftId(pub u64);
+
+/// The random identity of a cluster, drawn when it forms. Displayed as 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u64);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A Raft term (paper, section 5.1): at most one leader a term.
+pub type Term = u64;
+
+/// A position in the replicated log. The first is 1; 0 means none.
+pub type LogIndex = u64;
+
+/// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Receives the log but does not vote.
+    Learner,
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks how a vote would go.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl Role {
+    /// The role in one word, as logs and `seshat status` show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Learner => "learner",
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a process stands between its start and its part in a cluster.
+///
+/// `Fresh → Bound → Started`, or `Fresh → Outside`. A started process never leaves its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NodeState {
+    /// Belongs to nothing yet and looks for the other initial members.
+    Fresh,
+    /// Has accepted the offer of a new cluster and waits for its start.
+    Bound,
+    /// Takes part in its cluster.
+    Started,
+    /// Was started again after its cluster had formed, has lost its memory, and waits outside: it
+    /// neither votes nor serves.
+    Outside,
+}
+
+impl NodeState {
+    /// The state in one word, as logs and `seshat status` show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Bound => "bound",
+            Self::Started => "started",
+            Self::Outside => "outside",
+        }
+    }
+}
+
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One member as its cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its configured id.
+    pub id: NodeId,
+    /// Where other nodes reach it: `host:port`.
+    pub addr: String,
+    /// Where clients reach it: `host:port`.
+    pub client_addr: String,
+    /// Where it stands, or `None` while it has not been heard of.
+    pub state: Option<NodeState>,
+    /// When its process took part in the cluster first.
+    pub joined_at: Option<SystemTime>,
+}
+
+/// The members of a cluster, by node id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterMembership {
+    /// Every member, in ascending order of its id.
+    pub members: BTreeMap<NodeId, NodeInfo>,
+}
+
+impl ClusterMembership {
+    /// The member `id`.
+    pub fn get(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.members.get(&id)
+    }
+
+    /// Every member, in ascending order of its id.
+    pub fn iter(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.members.values()
+    }
+}
+
+impl FromIterator<NodeInfo> for ClusterMembership {
+    fn from_iter<I: IntoIterator<Item = NodeInfo>>(members: I) -> Self {
+        Self {
+            members: members.into_iter().map(|info| (info.id, info)).collect(),
+        }
+    }
+}
+
+/// Version of [`RaftHardState`] and [`VersionedLogEntry`] that this library writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What a Raft server must not forget while it lives (paper, figure 2, "persistent state").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RaftHardState {
+    /// Version of this record: [`FORMAT_VERSION`].
+    pub version: u32,
+    /// Latest term that the server has seen.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<RaftId>,
+    /// Highest index that it knows to be committed.
+    pub commit: LogIndex,
+}
+
+impl Default for RaftHardState {
+    fn default() -> Self {
+        Self {
+            version: FORMAT_VERSION,
+            term: 0,
+            vote: None,
+            commit: 0,
+        }
+    }
+}
+
+/// One entry of the log, as the core shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionedLogEntry {
+    /// Version of this record: [`FORMAT_VERSION`].
+    pub version: u32,
+    /// Position in the log.
+    pub index: LogIndex,
+    /// Term in which a leader created it.
+    pub term: Term,
+    /// What it holds.
+    pub payload: EntryPayload,
+}
+
+/// What a log entry holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryPayload {
+    /// Nothing: a leader's first entry of a term.
+    Empty,
+    /// An encoded command of the state machine.
+    Command(Bytes),
+    /// An encoded change of members.
+    ConfChange(Bytes),
+}
+
+/// What a snapshot stands for (paper, figure 12).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotMetadata {
+    /// The snapshot replaces all entries up through and including this index.
+    pub last_included_index: LogIndex,
+    /// Term of that entry.
+    pub last_included_term: Term,
+    /// Raft ids of the voters at that index.
+    pub voters: Vec<RaftId>,
+    /// Raft ids of the learners at that index.
+    pub learners: Vec<RaftId>,
+}
+
+/// A new cluster, as its coordinator offers it to the initial members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Random id of the cluster.
+    pub cluster_id: ClusterId,
+    /// The initial member with the lowest node id: it makes the offer.
+    pub coordinator: RaftId,
+    /// The initial members, the coordinator among them.
+    pub members: Vec<RaftId>,
+}
+
+/// What a node says of itself: its identity, where it stands, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// This life of the process.
+    pub raft_id: RaftId,
+    /// Where it stands between its start and its part in a cluster.
+    pub state: NodeState,
+    /// The cluster that it is bound to or takes part in; for an outside node, the one it waits for.
+    pub cluster_id: Option<ClusterId>,
+    /// What it does in its Raft group; `None` before it takes part in one.
+    pub role: Option<Role>,
+    /// Its Raft term; 0 before it takes part in a group.
+    pub term: Term,
+    /// The leader that it follows, or itself.
+    pub leader: Option<RaftId>,
+    /// Highest index that it knows to be committed.
+    pub commit_index: LogIndex,
+    /// Highest index that it has applied.
+    pub applied_index: LogIndex,
+    /// Number of keys in its map.
+    pub keys: u64,
+    /// When it took part in its cluster first. The core has no clock: the driver fills this in.
+    pub joined_at: Option<SystemTime>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: u16) -> NodeId {
+        NodeId::new(id).expect("a node id")
+    }
+
+    #[test]
+    fn a_raft_id_holds_its_node_id_and_48_bits_of_incarnation() {
+        for id in [1, 2, 255, 256, u16::MAX] {
+            let raft_id = RaftId::new(node(id), u64::MAX);
+            assert_eq!(raft_id.node_id(), node(id));
+            assert_eq!(raft_id.incarnation(), (1 << 48) - 1);
+            assert_eq!(RaftId::try_from(raft_id.get()), Ok(raft_id));
+        }
+        assert_eq!(RaftId::try_from(42), Err(InvalidRaftId(42)));
+    }
+
+    #[test]
+    fn ids_read_well() {
+        assert_eq!(
+            RaftId::new(node(2), 0x3fa9_4c01_b2d7).to_string(),
+            "2.3fa94c01b2d7"
+        );
+        assert_eq!(RaftId::new(node(7), 1).to_string(), "7.000000000001");
+        assert_eq!(ClusterId(0xab).to_string(), "00000000000000ab");
+    }
+
+    #[test]
+    fn node_ids_are_1_to_65535() {
+        assert_eq!(NodeId::try_from(0), Err(InvalidNodeId(0)));
+        assert_eq!(NodeId::try_from(65_536), Err(InvalidNodeId(65_536)));
+        assert_eq!(NodeId::try_from(65_535), Ok(node(65_535)));
+        assert_eq!(
+            InvalidNodeId(0).to_string(),
+            "0 is no node id: node ids are 1 to 65535"
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! One entry of the log.
+
+use bytes::Bytes;
+use raft::eraftpb::{self, EntryType};
+
+use super::{conf, is_empty};
+use crate::proto::raft::Entry;
+use crate::proto::raft::entry::Payload;
+use crate::wire::check::Check;
+use crate::wire::{WireError, decode_command};
+
+const ENTRY: Check = Check("Entry");
+
+/// An entry of our own log.
+pub(super) fn from_raft(entry: eraftpb::Entry) -> Result<Entry, WireError> {
+    let eraftpb::Entry {
+        entry_type,
+        term,
+        index,
+        data,
+        context,
+        sync_log,
+        unknown_fields,
+        cached_size: _,
+    } = entry;
+    let lost = |field, lost: bool| {
+        Check("eraftpb.Entry").that(!lost, field, format_args!("entry {index} has it"))
+    };
+    lost("sync_log", sync_log)?;
+    lost("unknown_fields", !is_empty(&unknown_fields))?;
+    let payload = match entry_type {
+        // A leader's first entry of its term, or a conf change that raft-rs did not let in
+        // (`Raft::step_leader`, MsgPropose).
+        EntryType::EntryNormal if data.is_empty() => None,
+        EntryType::EntryNormal => Some(Payload::Command(data)),
+        EntryType::EntryConfChange => Some(Payload::ConfChange(conf::change_from_data(&data)?)),
+        EntryType::EntryConfChangeV2 => {
+            Some(Payload::ConfChangeV2(conf::change_v2_from_data(&data)?))
+        }
+    };
+    Ok(Entry {
+        term,
+        index,
+        context,
+        payload,
+    })
+}
+
+/// An entry of a peer. Its place in the log is judged with the message that it came in.
+///
+/// A command that this node does not know is refused here, before it enters the log: once it is
+/// committed there is no way around it.
+pub(super) fn into_raft(entry: Entry) -> Result<eraftpb::Entry, WireError> {
+    let Entry {
+        term,
+        index,
+        context,
+        payload,
+    } = entry;
+    let (entry_type, data) = match payload {
+        None => (EntryType::EntryNormal, Bytes::new()),
+        Some(Payload::Command(command)) => {
+            // An encoded command is never empty, so no command is taken for an empty entry.
+            decode_command(command.clone()).map_err(|error| {
+                WireError::new(ENTRY.0, "command", format!("of entry {index}: {error}"))
+            })?;
+            (EntryType::EntryNormal, command)
+        }
+        Some(Payload::ConfChange(change)) => {
+            (EntryType::EntryConfChange, conf::change_into_data(change)?)
+        }
+        Some(Payload::ConfChangeV2(change)) => (
+            EntryType::EntryConfChangeV2,
+            conf::change_v2_into_data(change)?,
+        ),
+    };
+    Ok(eraftpb::Entry {
+        entry_type,
+        term,
+        index,
+        data,
+        context,
+        ..eraftpb::Entry::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(payload: Option<Payload>) -> Entry {
+        Entry {
+            term: 3,
+            index: 12,
+            context: Bytes::from_static(b"context"),
+            payload,
+        }
+    }
+
+    #[test]
+    fn an_empty_entry_keeps_its_context() {
+        let raft = into_raft(entry(None)).unwrap();
+        assert_eq!(raft.entry_type, EntryType::EntryNormal);
+        assert!(raft.data.is_empty());
+        assert_eq!(from_raft(raft), Ok(entry(None)));
+    }
+
+    #[test]
+    fn a_command_that_this_node_does_not_know_is_refused_at_the_door() {
+        // An operation of a later version, and no operation at all.
+        for command in [&b"\x1a\x01k"[..], b""] {
+            let payload = Payload::Command(Bytes::from_static(command));
+            let error = into_raft(entry(Some(payload))).unwrap_err();
+            assert_eq!((error.message, error.field), ("Entry", "command"));
+            assert!(error.reason.starts_with("of entry 12: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_has_no_place_is_an_error() {
+        let mut raft = eraftpb::Entry {
+            sync_log: true,
+            ..eraftpb::Entry::default()
+        };
+        assert_eq!(from_raft(raft.clone()).unwrap_err().field, "sync_log");
+        raft.sync_log = false;
+        raft.unknown_fields.add_varint(99, 1);
+        assert_eq!(from_raft(raft).unwrap_err().field, "unknown_fields");
+    }
+}

@@ -1,0 +1,391 @@
+//! Real nodes: `dev` and `serve`.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Ran, client, client_command, command, file, ran, with_input};
+
+/// A running `seshat`, ended at the latest with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.0.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end, and gives what had not been read.
+    fn end(mut self) -> Ran {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        // What is left is little, and fits into the pipe.
+        let code = self.0.wait().unwrap().code().unwrap_or(-1);
+        self.0
+            .stdout
+            .take()
+            .map(|mut pipe| pipe.read_to_string(&mut stdout).unwrap());
+        self.0
+            .stderr
+            .take()
+            .map(|mut pipe| pipe.read_to_string(&mut stderr).unwrap());
+        Ran {
+            code,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Signals until the process ends.
+    fn signal_until_it_ends(&mut self, name: &str) -> ExitStatus {
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            self.signal(name);
+            // Only so that the signals do not come faster than they can be told apart.
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The first of `count` ports in a row that are free now.
+fn free_ports(count: u16) -> u16 {
+    loop {
+        let probe = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let base = probe.local_addr().unwrap().port();
+        drop(probe);
+        let ports = (base..).take(count.into());
+        let bound: Result<Vec<_>, _> = ports
+            .map(|port| TcpListener::bind(("127.0.0.1", port)))
+            .collect();
+        if bound.is_ok_and(|bound| bound.len() == usize::from(count)) {
+            return base;
+        }
+    }
+}
+
+/// A cluster of `dev`, and what it says once it runs.
+struct Dev {
+    process: Running,
+    base_port: u16,
+    welcome: String,
+}
+
+impl Dev {
+    /// Starts one. Ports that were free may be taken a moment later: then others are tried.
+    fn start(args: &[&str]) -> Self {
+        loop {
+            let (base_port, internal) = (free_ports(3), free_ports(3));
+            if base_port.abs_diff(internal) < 3 {
+                continue;
+            }
+            let ports = [base_port.to_string(), internal.to_string()];
+            let mut dev = command(&["dev", "--base-port", &ports[0]]);
+            dev.args(["--internal-base-port", &ports[1]]).args(args);
+            let mut process = Running::start(dev);
+            let mut welcome = String::new();
+            let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
+            while !welcome.contains("Ctrl-C") && stdout.read_line(&mut welcome).unwrap() > 0 {}
+            if welcome.contains("Ctrl-C") {
+                return Self {
+                    process,
+                    base_port,
+                    welcome,
+                };
+            }
+            let ended = process.end();
+            assert!(
+                ended.stderr.contains("cannot listen on"),
+                "{welcome}{ended:?}"
+            );
+        }
+    }
+
+    fn endpoints(&self) -> String {
+        let port = self.base_port;
+        format!(
+            "127.0.0.1:{port},127.0.0.1:{},127.0.0.1:{}",
+            port + 1,
+            port + 2
+        )
+    }
+}
+
+fn status(endpoints: &str) -> Value {
+    serde_json::from_str(&client(endpoints, &["status", "--json"]).ok()).unwrap()
+}
+
+#[test]
+fn a_whole_cluster_serves_from_the_command_line() {
+    let dev = Dev::start(&[]);
+    let endpoints = dev.endpoints();
+    let leader = status(&endpoints)["leader_id"].as_u64().unwrap();
+    let mut welcome = "Seshat runs on this machine:\n\n".to_owned();
+    for id in 1..=3 {
+        let leads = if id == leader { "  leads" } else { "" };
+        let port = u64::from(dev.base_port) + id - 1;
+        writeln!(welcome, "  node {id}  127.0.0.1:{port}{leads}").unwrap();
+    }
+    write!(
+        welcome,
+        "\nIn another terminal:\n\n  export SESHAT_ENDPOINTS={endpoints}\n  seshat set greeting \
+         hello\n  seshat get greeting\n  seshat status\n\nCtrl-C stops the cluster and forgets the \
+         data.\n"
+    )
+    .unwrap();
+    assert_eq!(dev.welcome, welcome);
+
+    let seshat = |args: &[&str]| client(&endpoints, args);
+    assert_eq!(seshat(&["set", "greeting", "hello"]).ok(), "OK\n");
+    assert_eq!(seshat(&["get", "greeting"]).ok(), "hello");
+    assert_eq!(seshat(&["del", "greeting"]).ok(), "deleted\n");
+    assert_eq!(seshat(&["get", "greeting"]).failed(1), "");
+
+    let value: Vec<u8> = (0..=u8::MAX).collect::<Vec<_>>().repeat(4096);
+    let set = with_input(client_command(&endpoints, &["set", "binary", "-"]), &value);
+    assert_eq!(ran(set).ok(), "OK\n");
+    let got = client_command(&endpoints, &["get", "binary"])
+        .output()
+        .unwrap();
+    assert!(got.stdout == value);
+
+    let set = with_input(
+        client_command(&endpoints, &["set", "large", "-"]),
+        &[0; 1_048_577],
+    );
+    assert!(
+        ran(set)
+            .failed(3)
+            .contains("value is too large: at most 1048576 bytes")
+    );
+    let error = seshat(&["set", &"k".repeat(4097), "v", "--json"]).failed_in_json(3);
+    assert_eq!(
+        (&error["kind"], &error["applied"]),
+        (&"too_large".into(), &"no".into())
+    );
+
+    let heir = leader % 3 + 1;
+    let moved = seshat(&["transfer-leader", "--to", &heir.to_string()]).ok();
+    assert!(
+        moved.starts_with(&format!("node {heir} leads in term ")),
+        "{moved}"
+    );
+    let status = status(&endpoints);
+    assert_eq!(status["leader_id"].as_u64(), Some(heir), "{status}");
+    assert_eq!(status["state"], "healthy", "{status}");
+    for member in status["members"].as_array().unwrap() {
+        let role = if member["id"] == heir {
+            "leader"
+        } else {
+            "follower"
+        };
+        assert_eq!(
+            (&member["role"], &member["reachable"]),
+            (&role.into(), &true.into())
+        );
+        let raft_id = member["raft_id"].as_str().unwrap();
+        let (node, incarnation) = raft_id.split_once('.').unwrap();
+        assert_eq!(
+            (node, incarnation.len()),
+            (member["id"].to_string().as_str(), 12)
+        );
+    }
+    let error = seshat(&["transfer-leader", "--to", "9"]).failed(3);
+    assert_eq!(error.lines().count(), 1, "{error}");
+
+    // Not one endpoint has to lead, and all but one may be dead.
+    let one = format!(
+        "127.0.0.1:1,127.0.0.1:{}",
+        u64::from(dev.base_port) + leader - 1
+    );
+    assert_eq!(client(&one, &["set", "k", "v"]).ok(), "OK\n");
+
+    dev.process.signal("INT");
+    let ended = dev.process.end();
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, ""), "{ended:?}");
+    assert!(!ended.stderr.contains("hand leadership over"), "{ended:?}");
+}
+
+#[test]
+fn a_node_that_cannot_start_ends_the_cluster() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    // Node 2 is the one that cannot listen.
+    let (base, internal) = (port - 1, free_ports(3));
+    let mut dev = command(&["dev", "--base-port", &base.to_string()]);
+    dev.args(["--internal-base-port", &internal.to_string()]);
+    let error = ran(dev.output().unwrap()).failed(1);
+    assert!(error.starts_with("error: node "), "{error}");
+    assert!(error.contains(": cannot listen on 127.0.0.1:"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// Three machines that share one configuration file.
+struct Machines {
+    config: String,
+    endpoints: String,
+}
+
+impl Machines {
+    /// For the test `name`.
+    fn new(name: &str) -> Self {
+        let ports: Vec<_> = (0..6)
+            .map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap())
+            .map(|listener| (listener.local_addr().unwrap().port(), listener))
+            .collect();
+        let ports: Vec<_> = ports.iter().map(|(port, _)| port).collect();
+        let mut text = "[cluster]\ninitial_members = [\n".to_owned();
+        for (index, pair) in ports.chunks(2).enumerate() {
+            writeln!(
+                text,
+                r#"{{ id = {}, addr = "127.0.0.1:{}", client_addr = "127.0.0.1:{}" }},"#,
+                index + 1,
+                pair[0],
+                pair[1]
+            )
+            .unwrap();
+        }
+        text += "]\n";
+        let endpoints: Vec<_> = ports
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect();
+        Self {
+            config: file(name, &text),
+            endpoints: endpoints.join(","),
+        }
+    }
+
+    fn serve(&self, id: usize) -> Command {
+        let members = std::fs::read_to_string(&self.config).unwrap();
+        let line = members.lines().nth(id + 1).unwrap();
+        let addresses: Vec<_> = line.split('"').skip(1).step_by(2).collect();
+        let mut serve = command(&["serve", "--config", &self.config, "--log-format", "json"]);
+        serve.env("SESHAT_NODE__ID", id.to_string());
+        serve.args([
+            "--internal-addr",
+            addresses[0],
+            "--client-addr",
+            addresses[1],
+        ]);
+        serve
+    }
+
+    fn address(&self, id: usize) -> &str {
+        self.endpoints.split(',').nth(id - 1).unwrap()
+    }
+}
+
+#[test]
+fn three_processes_survive_the_loss_of_their_leader() {
+    let machines = Machines::new("survivors");
+    let mut nodes: Vec<_> = (1..=3)
+        .map(|id| {
+            let mut serve = machines.serve(id);
+            Some(Running(serve.stderr(Stdio::null()).spawn().unwrap()))
+        })
+        .collect();
+    // Begins while the cluster forms, and waits for it.
+    assert_eq!(client(&machines.endpoints, &["set", "k", "1"]).ok(), "OK\n");
+    let leader = status(&machines.endpoints)["leader_id"].as_u64().unwrap();
+    let leader = usize::try_from(leader).unwrap();
+    // Drop kills.
+    nodes[leader - 1] = None;
+    assert_eq!(client(&machines.endpoints, &["get", "k"]).ok(), "1");
+    assert_eq!(client(&machines.endpoints, &["set", "k", "2"]).ok(), "OK\n");
+    let status = status(&machines.endpoints);
+    assert_eq!(status["state"], "degraded", "{status}");
+    let lost = &status["members"][leader - 1];
+    assert_eq!(
+        (&lost["reachable"], &lost["term"]),
+        (&false.into(), &Value::Null),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_node_alone_is_patient_and_ends_when_told() {
+    let machines = Machines::new("alone");
+    let node = Running::start(machines.serve(1));
+    let address = machines.address(1);
+    let error = client(address, &["set", "k", "v", "--timeout", "1s"]).failed(3);
+    assert_eq!(error.lines().count(), 1, "{error}");
+    node.signal("TERM");
+    let ended = node.end();
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, ""), "{ended:?}");
+    for line in ended.stderr.lines() {
+        serde_json::from_str::<Value>(line).unwrap();
+    }
+}
+
+/// A pipe that nobody reads and that takes no more: whoever writes to it hangs.
+fn full_pipe() -> (UnixStream, OwnedFd) {
+    let (reader, mut writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    loop {
+        match writer.write(&[b'.'; 4096]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    writer.set_nonblocking(false).unwrap();
+    (reader, writer.into())
+}
+
+#[test]
+fn a_second_signal_ends_even_a_node_that_hangs() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let machines = Machines::new(signal);
+        // The node hangs in its first log line, which comes after it has bound its listeners.
+        let (_reader, stderr) = full_pipe();
+        let mut node = Running(machines.serve(1).stderr(stderr).spawn().unwrap());
+        while TcpStream::connect(machines.address(1)).is_err() {
+            assert_eq!(node.0.try_wait().unwrap(), None);
+            thread::yield_now();
+        }
+        assert_eq!(node.signal_until_it_ends(signal).code(), Some(code));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_even_a_cluster_that_hangs() {
+    let (_reader, stderr) = full_pipe();
+    let (base, internal) = (free_ports(3), free_ports(3));
+    let mut dev = command(&["dev", "-v", "--base-port", &base.to_string()]);
+    dev.args(["--internal-base-port", &internal.to_string()])
+        .stderr(stderr);
+    let mut dev = Running(dev.spawn().unwrap());
+    while TcpStream::connect(("127.0.0.1", base)).is_err() {
+        assert_eq!(dev.0.try_wait().unwrap(), None);
+        thread::yield_now();
+    }
+    assert_eq!(dev.signal_until_it_ends("INT").code(), Some(130));
+}

@@ -1,0 +1,85 @@
+//! What a user reads before the first success, and after a mistake.
+
+use super::{client, seshat};
+
+#[test]
+fn help_is_worth_reading() {
+    for args in [
+        [].as_slice(),
+        &["dev"],
+        &["serve"],
+        &["set"],
+        &["get"],
+        &["del"],
+        &["status"],
+        &["transfer-leader"],
+        &["config", "check"],
+    ] {
+        let help = seshat(&[args, &["--help"]].concat()).ok();
+        for part in ["Usage: seshat", "Exit codes:", "  seshat "] {
+            assert!(help.contains(part), "{args:?}: {part}: {help}");
+        }
+        let widest = help.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(100), "{args:?}: {widest:?}");
+    }
+    for command in ["set", "get", "del", "status", "transfer-leader"] {
+        let help = seshat(&[command, "--help"]).ok();
+        for part in [
+            "SESHAT_ENDPOINTS",
+            "127.0.0.1:6379,127.0.0.1:6380",
+            "--timeout",
+            "--json",
+        ] {
+            assert!(help.contains(part), "{command}: {part}: {help}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line_exit_2() {
+    for (args, complaint) in [
+        (["get"].as_slice(), "<KEY>"),
+        (&["got", "k"], "a similar subcommand exists: 'get'"),
+        (&["get", ""], "a key has at least one byte"),
+        (&["set", "k"], "<VALUE>"),
+        (&["set", "k", "v", "w"], "unexpected argument 'w'"),
+        (
+            &["get", "k", "--endpoints", "nowhere"],
+            "not of the form host:port",
+        ),
+        (
+            &["get", "k", "--endpoints", "https://a:1"],
+            "only http is spoken here",
+        ),
+        (&["get", "k", "--timeout", "5"], "time unit needed"),
+        (&["get", "k", "--timeout", "0s"], "not between 1ms and 24h"),
+        (&["transfer-leader", "--to", "0"], "0 is not in 1..=65535"),
+        (&["dev", "--nodes", "x"], "invalid digit"),
+        (&["dev", "--nodes", "2"], "at least 3 members"),
+        (&["dev", "--nodes", "4"], "an odd number of members"),
+        (&["dev", "--nodes", "0"], "at least 3 members"),
+        (&["dev", "--base-port", "65535"], "65536"),
+        (&["dev", "--log-format", "xml"], "human or json"),
+    ] {
+        let error = seshat(args).failed(2);
+        assert!(error.starts_with("error: "), "{args:?}: {error}");
+        assert!(error.contains(complaint), "{args:?}: {error}");
+    }
+    // Shows what there is.
+    assert!(seshat(&[]).failed(2).contains("transfer-leader"));
+    assert!(
+        client("nowhere", &["get", "k"])
+            .failed(2)
+            .contains("not of the form host:port")
+    );
+}
+
+#[test]
+fn mistakes_are_json_where_json_is_asked_for() {
+    let error = seshat(&["get", "--json"]).failed_in_json(2);
+    assert_eq!(error["kind"], "usage");
+    assert!(
+        error["message"].as_str().unwrap().contains("<KEY>"),
+        "{error}"
+    );
+}

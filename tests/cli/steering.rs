@@ -1,0 +1,149 @@
+//! `status` and `transfer-leader`.
+
+use prost_types::Timestamp;
+use seshat_proto::admin::v1::{ClusterState, MemberRole, MemberStatus, StatusResponse};
+
+use super::client;
+use super::mock::{Fate, Mock, dead, not_leader};
+
+fn member(id: u32, role: MemberRole) -> MemberStatus {
+    MemberStatus {
+        id,
+        raft_id: u64::from(id) << 48 | 0x3fa9_4c01_b2d7,
+        role: role.into(),
+        term: 2,
+        commit_index: 14,
+        applied_index: 13,
+        keys: 3,
+        addr: format!("kv-{id}:7379"),
+        client_addr: format!("kv-{id}:6379"),
+        reachable: true,
+        joined_at: Some(Timestamp::default()),
+    }
+}
+
+fn degraded() -> StatusResponse {
+    StatusResponse {
+        cluster_id: Some(0xab),
+        leader_id: Some(1),
+        term: 2,
+        state: ClusterState::Degraded.into(),
+        summary: "node 1 leads; node 3 is not reachable".to_owned(),
+        answered_by: 1,
+        members: vec![
+            member(1, MemberRole::Leader),
+            member(2, MemberRole::Follower),
+            MemberStatus {
+                id: 3,
+                raft_id: 3 << 48,
+                addr: "kv-3:7379".to_owned(),
+                client_addr: "kv-3:6379".to_owned(),
+                ..MemberStatus::default()
+            },
+        ],
+    }
+}
+
+fn forming() -> StatusResponse {
+    StatusResponse {
+        state: ClusterState::Forming.into(),
+        answered_by: 2,
+        members: vec![MemberStatus {
+            raft_id: 0,
+            term: 0,
+            ..member(2, MemberRole::Forming)
+        }],
+        ..StatusResponse::default()
+    }
+}
+
+#[test]
+fn status_is_a_table_for_people() {
+    let node = Mock::showing(degraded());
+    assert_eq!(
+        client(&node.address, &["status"]).ok(),
+        "\
+node 1 leads; node 3 is not reachable
+
+NODE  RAFT ID         ROLE      TERM  COMMIT  APPLIED  KEYS  ADDRESS    REACHABLE
+   1  1.3fa94c01b2d7  leader       2      14       13     3  kv-1:6379  yes
+   2  2.3fa94c01b2d7  follower     2      14       13     3  kv-2:6379  yes
+   3  3.000000000000  -            -       -        -     -  kv-3:6379  no
+"
+    );
+}
+
+#[test]
+fn status_is_json_for_programs() {
+    let node = Mock::showing(degraded());
+    let known = |id: u8, role: &str| {
+        format!(r#"{{"id":{id},"raft_id":"{id}.3fa94c01b2d7","role":"{role}","term":2,"#,)
+            + &format!(r#""commit_index":14,"applied_index":13,"keys":3,"addr":"kv-{id}:7379","#,)
+            + &format!(r#""client_addr":"kv-{id}:6379","reachable":true}}"#)
+    };
+    let expected = String::from(
+        r#"{"cluster_id":"00000000000000ab","leader_id":1,"term":2,"state":"degraded","members":["#,
+    ) + &known(1, "leader")
+        + ","
+        + &known(2, "follower")
+        + r#",{"id":3,"raft_id":"3.000000000000","role":null,"term":null,"commit_index":null,"#
+        + r#""applied_index":null,"keys":null,"addr":"kv-3:7379","client_addr":"kv-3:6379","#
+        + "\"reachable\":false}]}\n";
+    assert_eq!(client(&node.address, &["status", "--json"]).ok(), expected);
+}
+
+#[test]
+fn what_is_not_known_yet_is_null() {
+    let node = Mock::showing(forming());
+    let json = client(&node.address, &["status", "--json"]).ok();
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(
+        status["cluster_id"].is_null() && status["leader_id"].is_null(),
+        "{status}"
+    );
+    assert!(status["members"][0]["raft_id"].is_null(), "{status}");
+    assert_eq!(status["state"], "forming");
+    assert_eq!(status["members"][0]["role"], "forming");
+    let text = client(&node.address, &["status"]).ok();
+    assert!(text.starts_with("forming\n\nNODE "), "{text}");
+}
+
+#[test]
+fn the_leaders_view_is_preferred() {
+    let leader = Mock::showing(degraded());
+    let outsider = Mock::showing(forming());
+    let (_socket, dead) = dead();
+    let endpoints = format!("{dead},{},{}", outsider.address, leader.address);
+    assert!(
+        client(&endpoints, &["status"])
+            .ok()
+            .starts_with("node 1 leads")
+    );
+    // Without the leader, somebody who knows it.
+    let follower = Mock::showing(StatusResponse {
+        answered_by: 2,
+        summary: "as node 2 sees it".to_owned(),
+        ..degraded()
+    });
+    let endpoints = format!("{dead},{},{}", outsider.address, follower.address);
+    assert!(
+        client(&endpoints, &["status"])
+            .ok()
+            .starts_with("as node 2 sees it")
+    );
+}
+
+#[test]
+fn leadership_is_handed_over() {
+    let node = Mock::leader().next_write(Fate::Refused(not_leader(None)));
+    let seshat = |args: &[&str]| client(&node.address, args);
+    assert_eq!(
+        seshat(&["transfer-leader", "--to", "2"]).ok(),
+        "node 2 leads in term 7\n"
+    );
+    assert_eq!(
+        seshat(&["transfer-leader", "--json"]).ok(),
+        "{\"leader_id\":3,\"term\":7}\n"
+    );
+    assert_eq!(node.transfers(), [Some(2), None]);
+}

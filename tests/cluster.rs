@@ -1,0 +1,455 @@
+//! Three whole nodes over real sockets: what a user of a cluster relies on.
+
+mod common;
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use common::cluster::{Cluster, channel};
+use common::{eventually, refused};
+use seshat::config::{ConfigError, Limits};
+use seshat::proto::admin::{ClusterState, MemberRole, TransferLeadershipRequest};
+use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::{Applied, GetRequest, NoQuorum, NotLeader, SetRequest, TooLarge};
+use seshat::server::{Server, ServerError};
+use seshat::types::{NodeState, Role};
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+fn set(key: &str, value: &str) -> SetRequest {
+    SetRequest {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+    }
+}
+
+fn get(key: &str) -> GetRequest {
+    GetRequest {
+        key: key.to_owned().into(),
+    }
+}
+
+#[tokio::test]
+async fn three_nodes_elect_a_leader_and_all_of_them_apply_every_write() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let mut kv = cluster.kv(leader);
+    let mut applied = 0;
+    for number in 0..100 {
+        let answer = kv
+            .set(set(&format!("k{number}"), "v"))
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(answer.applied_index > applied);
+        applied = answer.applied_index;
+    }
+    for (_, node) in cluster.running() {
+        eventually("every write on every node", async || {
+            let status = node.status();
+            (status.applied_index >= applied && status.keys == 100).then_some(())
+        })
+        .await;
+    }
+    let answer = kv.get(get("k99")).await.unwrap().into_inner();
+    assert_eq!(answer.value.as_deref(), Some(&b"v"[..]));
+
+    let healthy = format!("healthy: node {} leads 3 members", leader + 1);
+    let status = cluster.status(leader, &healthy).await;
+    assert_eq!(status.state(), ClusterState::Healthy);
+    assert_eq!(status.members.len(), 3);
+    for (index, member) in status.members.iter().enumerate() {
+        assert!(member.reachable);
+        assert!(member.joined_at.is_some());
+        assert_eq!(member.client_addr, cluster.client_addr(index));
+        assert_eq!(member.addr, cluster.internal_addr(index));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_a_follower_is_led_to_the_leader() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    for follower in (0..3).filter(|index| *index != leader) {
+        let status = cluster.kv(follower).set(set("k", "v")).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let (applied, reason) = refused(&status);
+        assert_eq!(applied, Applied::No);
+        let Some(Reason::NotLeader(NotLeader {
+            leader_addr: Some(addr),
+            ..
+        })) = reason
+        else {
+            panic!("{reason:?}");
+        };
+        let mut kv = seshat::proto::kv::kv_service_client::KvServiceClient::new(channel(&addr));
+        kv.set(set("k", "v")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_first_write_succeeds_although_it_came_before_the_cluster() {
+    let mut cluster = Cluster::new(3);
+    cluster.start(0);
+    let mut kv = cluster.kv(0);
+    let write = tokio::spawn(async move { kv.set(set("k", "v")).await });
+    let status = cluster
+        .status(0, "forming: waiting for nodes 2 and 3")
+        .await;
+    assert_eq!(status.state(), ClusterState::Forming);
+    cluster.start(1);
+    cluster.start(2);
+    match write.await.unwrap() {
+        Ok(answer) => assert!(answer.into_inner().applied_index > 0),
+        // On a slow machine another node may win the first election.
+        Err(status) => assert!(matches!(refused(&status).1, Some(Reason::NotLeader(_)))),
+    }
+}
+
+#[tokio::test]
+async fn after_the_leader_was_killed_writes_go_on_within_two_seconds() {
+    let mut cluster = Cluster::started(3).await;
+    cluster.set("before", "1").await;
+    let leader = cluster.leader().await;
+    let node = cluster.take(leader);
+    let killed = Instant::now();
+    node.kill();
+    cluster.set("after", "2").await;
+    let gap = killed.elapsed();
+    assert!(gap < Duration::from_secs(2), "no write for {gap:?}");
+    assert_eq!(cluster.get("before").await.as_deref(), Some("1"));
+    assert_eq!(cluster.get("after").await.as_deref(), Some("2"));
+
+    let heir = cluster.leader().await;
+    let degraded = format!("degraded: node {} does not answer", leader + 1);
+    let status = cluster.status(heir, &degraded).await;
+    assert_eq!(status.state(), ClusterState::Degraded);
+}
+
+#[tokio::test]
+async fn a_node_that_was_started_again_waits_outside_and_disturbs_nobody() {
+    let mut cluster = Cluster::started(3).await;
+    cluster.set("k", "1").await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    let term = cluster.node(leader).status().term;
+    cluster.take(follower).kill();
+    cluster.start(follower);
+    let mut status = cluster.node(follower).handle.watch();
+    status
+        .wait_for(|status| status.state == NodeState::Outside)
+        .await
+        .unwrap();
+
+    let words = format!(
+        "degraded: node {} was started again, has lost its memory and waits outside",
+        follower + 1
+    );
+    for asked in [leader, follower] {
+        let response = cluster.status(asked, &words).await;
+        assert_eq!(response.members[follower].role(), MemberRole::Outside);
+        assert!(response.members[follower].reachable);
+    }
+    let refusal = cluster.kv(follower).get(get("k")).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unavailable);
+    assert!(matches!(
+        refused(&refusal),
+        (Applied::No, Some(Reason::Forming(_)))
+    ));
+
+    cluster.set("k", "2").await;
+    assert_eq!(cluster.get("k").await.as_deref(), Some("2"));
+    let now = cluster.node(leader).status();
+    assert_eq!((now.role, now.term), (Some(Role::Leader), term));
+    assert_eq!(cluster.node(follower).status().keys, 0);
+}
+
+#[tokio::test]
+async fn without_a_majority_nothing_is_served_and_status_says_so() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.take(one).kill();
+    cluster.take(other).kill();
+    let mut status = cluster.node(leader).handle.watch();
+    status
+        .wait_for(|status| status.leader.is_none())
+        .await
+        .unwrap();
+
+    let mut request = Request::new(set("k", "v"));
+    request.set_timeout(Duration::from_millis(500));
+    let refusal = cluster.kv(leader).set(request).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unavailable);
+    assert_eq!(
+        refused(&refusal),
+        (Applied::No, Some(Reason::NoQuorum(NoQuorum {})))
+    );
+    let (low, high) = (one.min(other) + 1, one.max(other) + 1);
+    let no_quorum = format!("no quorum: nodes {low} and {high} do not answer");
+    let status = cluster.status(leader, &no_quorum).await;
+    assert_eq!(status.state(), ClusterState::NoQuorum);
+}
+
+#[tokio::test]
+async fn an_operator_moves_leadership() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let heir = (leader + 1) % 3;
+    let request = TransferLeadershipRequest {
+        to: Some(u32::try_from(heir).unwrap() + 1),
+        timeout: None,
+    };
+    let answer = cluster
+        .admin(leader)
+        .transfer_leadership(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.leader_id, u32::try_from(heir).unwrap() + 1);
+    assert_eq!(cluster.leader().await, heir);
+}
+
+#[tokio::test]
+async fn a_leader_that_shuts_down_hands_over_first() {
+    let mut cluster = Cluster::started(3).await;
+    cluster.set("before", "1").await;
+    let leader = cluster.leader().await;
+    let term = cluster.node(leader).status().term;
+    // A stream that never ends by itself must not hold the shutdown up.
+    let mut health = HealthClient::new(cluster.channel(leader));
+    let mut watch = health
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let first = watch.next().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+
+    let began = Instant::now();
+    let old = cluster.take(leader);
+    let old_id = old.status().raft_id;
+    old.shutdown().await.unwrap();
+    // At once, not after the silence of an election timeout: it was seen to before the end.
+    let mut led = 0;
+    for (_, node) in cluster.running() {
+        let status = node.status();
+        assert_ne!(status.leader, Some(old_id));
+        assert_eq!(status.term, term + 1, "one election, and no more");
+        led += usize::from(status.role == Some(Role::Leader));
+    }
+    assert_eq!(led, 1);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "the shutdown took {took:?}");
+    let last = watch.next().await.unwrap().unwrap();
+    assert_eq!(last.status(), ServingStatus::NotServing);
+    cluster.set("after", "2").await;
+    assert_eq!(cluster.get("before").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn no_write_is_left_in_the_dark_when_the_leader_shuts_down() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let mut kv = cluster.kv(leader);
+            tokio::spawn(async move {
+                let mut accepted = 0;
+                loop {
+                    match kv
+                        .set(set(&format!("k{writer}"), &accepted.to_string()))
+                        .await
+                    {
+                        Ok(_) => accepted += 1,
+                        Err(status) => return (accepted, status),
+                    }
+                }
+            })
+        })
+        .collect();
+    eventually("some writes", async || {
+        (cluster.node(leader).status().applied_index > 100).then_some(())
+    })
+    .await;
+    cluster.take(leader).shutdown().await.unwrap();
+    for (writer, task) in writers.into_iter().enumerate() {
+        let (accepted, status) = task.await.unwrap();
+        assert!(accepted > 0);
+        // Either refused, or the connection was closed before the request was taken.
+        if !status.details().is_empty() {
+            assert_eq!(refused(&status).0, Applied::No, "{status:?}");
+        }
+        let last = cluster.get(&format!("k{writer}")).await;
+        assert_eq!(last, Some((accepted - 1).to_string()), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn health_goes_over_the_wire() {
+    let mut cluster = Cluster::new(3);
+    cluster.start(0);
+    let mut health = HealthClient::new(cluster.channel(0));
+    let request = || HealthCheckRequest {
+        service: "seshat.kv.v1.KvService".to_owned(),
+    };
+    let alone = health.check(request()).await.unwrap().into_inner();
+    assert_eq!(alone.status(), ServingStatus::NotServing);
+    let mut watch = health.watch(request()).await.unwrap().into_inner();
+    cluster.start(1);
+    cluster.start(2);
+    while watch.next().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+}
+
+#[tokio::test]
+async fn each_listener_reflects_what_it_serves() {
+    let cluster = Cluster::started(3).await;
+    for (addr, expected) in [
+        (
+            cluster.client_addr(0),
+            &[
+                "grpc.health.v1.Health",
+                "seshat.admin.v1.AdminService",
+                "seshat.kv.v1.KvService",
+            ][..],
+        ),
+        (cluster.internal_addr(0), &["seshat.raft.v1.RaftService"]),
+    ] {
+        // The two versions of the protocol differ in nothing but their name.
+        macro_rules! reflected {
+            ($version:ident, $package:literal) => {{
+                use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+                use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+                use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+                use tonic_reflection::pb::$version::ServerReflectionRequest;
+                let ask = async |question| {
+                    let request = ServerReflectionRequest {
+                        host: String::new(),
+                        message_request: Some(question),
+                    };
+                    let mut client = ServerReflectionClient::new(channel(addr));
+                    let answers = client.server_reflection_info(tokio_stream::once(request)).await;
+                    let mut answers = answers.unwrap().into_inner();
+                    answers.next().await.unwrap().unwrap().message_response.unwrap()
+                };
+                let services = ask(MessageRequest::ListServices(String::new())).await;
+                let MessageResponse::ListServicesResponse(services) = services else {
+                    panic!("{services:?}");
+                };
+                let names = services.service.into_iter().map(|service| service.name);
+                let own = concat!($package, ".ServerReflection");
+                let mut names: Vec<_> = names.filter(|name| name != own).collect();
+                names.sort();
+                assert_eq!(names, expected);
+                for name in names {
+                    let file = ask(MessageRequest::FileContainingSymbol(name)).await;
+                    assert!(matches!(file, MessageResponse::FileDescriptorResponse(_)));
+                }
+            }};
+        }
+        reflected!(v1, "grpc.reflection.v1");
+        reflected!(v1alpha, "grpc.reflection.v1alpha");
+    }
+}
+
+#[tokio::test]
+async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
+    let cluster = Cluster::started(3).await;
+    let limits = Limits::default();
+    let mut kv = cluster.kv(cluster.leader().await);
+    for (bytes, what, limit) in [
+        (limits.max_value_bytes + 1, "value", limits.max_value_bytes),
+        (
+            limits.max_grpc_message_bytes,
+            "message",
+            limits.max_grpc_message_bytes,
+        ),
+    ] {
+        let large = SetRequest {
+            key: "k".into(),
+            value: vec![0; bytes].into(),
+        };
+        let status = kv.set(large).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let reason = Reason::TooLarge(TooLarge {
+            what: what.to_owned(),
+            limit: u64::try_from(limit).unwrap(),
+        });
+        assert_eq!(refused(&status), (Applied::No, Some(reason)));
+    }
+    let largest = SetRequest {
+        key: vec![b'k'; limits.max_key_bytes].into(),
+        value: vec![b'v'; limits.max_value_bytes].into(),
+    };
+    let read = GetRequest {
+        key: largest.key.clone(),
+    };
+    kv.set(largest.clone()).await.unwrap();
+    assert_eq!(
+        kv.get(read).await.unwrap().into_inner().value,
+        Some(largest.value)
+    );
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let limits = Limits {
+        max_connections: 16,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(3, &limits);
+    cluster.start_all().await;
+    let connect = || {
+        let stream = TcpStream::connect(cluster.client_addr(0)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        stream
+    };
+    /// Whether the server speaks: it sends its settings at once to whom it takes.
+    fn taken(mut stream: &TcpStream) -> bool {
+        matches!(stream.read(&mut [0]), Ok(1))
+    }
+    let mut inside: Vec<_> = (0..16).map(|_| connect()).collect();
+    assert!(inside.iter().all(taken));
+    assert!(!taken(&connect()), "one connection too many");
+    drop(inside.pop());
+    eventually("a place for one more", async || {
+        taken(&connect()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_says_why() {
+    let cluster = Cluster::new(3);
+    let mut config = cluster.config(0).clone();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    config.node.client_addr = taken.local_addr().unwrap().to_string();
+    let error = Server::bind(config.clone(), || 1).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ServerError::Bind {
+                field: "client_addr",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains(&config.node.client_addr),
+        "{error}"
+    );
+
+    config.cluster.initial_members.pop();
+    let error = Server::bind(config, || 1).await.unwrap_err();
+    let ServerError::Config(ConfigError { faults }) = error else {
+        panic!("{error}");
+    };
+    assert!(!faults.is_empty());
+}

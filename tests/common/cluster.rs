@@ -1,0 +1,309 @@
+//! Whole nodes, each on a thread of its own with a single-threaded runtime, as `seshat serve` runs
+//! one, over real sockets on loopback.
+
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use seshat::config::{ClusterConfig, Config, Limits, Member, NodeConfig, RaftConfig};
+use seshat::driver::DriverHandle;
+use seshat::proto::admin::admin_service_client::AdminServiceClient;
+use seshat::proto::admin::{StatusRequest, StatusResponse};
+use seshat::proto::kv::kv_service_client::KvServiceClient;
+use seshat::proto::kv::{Applied, GetRequest, SetRequest};
+use seshat::server::{Server, ServerError};
+use seshat::types::{NodeStatus, Role};
+use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{eventually, node_id, refused};
+
+/// A cluster whose nodes come and go.
+pub struct Cluster {
+    configs: Vec<Config>,
+    /// Sockets that are bound already, for nodes that have not been started yet.
+    bound: Vec<Option<(TcpListener, TcpListener)>>,
+    nodes: Vec<Option<Node>>,
+    incarnations: u64,
+}
+
+/// A running node.
+pub struct Node {
+    pub handle: DriverHandle,
+    end: Option<oneshot::Sender<End>>,
+    thread: Option<JoinHandle<Result<(), ServerError>>>,
+}
+
+enum End {
+    Shutdown,
+    Kill,
+}
+
+impl Node {
+    pub fn status(&self) -> NodeStatus {
+        self.handle.status()
+    }
+
+    /// Ends the node as `kill -9` would: everything that it had open is gone at once.
+    pub fn kill(mut self) {
+        self.end(End::Kill).expect("a killed node has no error");
+    }
+
+    /// Asks the node to shut down, and waits until it has.
+    pub async fn shutdown(mut self) -> Result<(), ServerError> {
+        tokio::task::spawn_blocking(move || self.end(End::Shutdown))
+            .await
+            .expect("no panic")
+    }
+
+    fn end(&mut self, how: End) -> Result<(), ServerError> {
+        let _ = self.end.take().map(|end| end.send(how));
+        match self.thread.take() {
+            Some(thread) => thread.join().expect("a node does not panic"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let ended = self.end(End::Kill);
+        if !std::thread::panicking() {
+            ended.expect("a node ends without an error");
+        }
+    }
+}
+
+impl Cluster {
+    /// A cluster of `size` nodes, none of which runs yet.
+    pub fn new(size: u16) -> Self {
+        Self::with_limits(size, &Limits::default())
+    }
+
+    pub fn with_limits(size: u16, limits: &Limits) -> Self {
+        let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let bound: Vec<_> = (0..size).map(|_| (bind(), bind())).collect();
+        let addr = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
+        let members: Vec<_> = (1..=size)
+            .zip(&bound)
+            .map(|(id, (client, internal))| Member {
+                id: node_id(id),
+                addr: addr(internal),
+                client_addr: addr(client),
+            })
+            .collect();
+        let configs = members.iter().map(|member| Config {
+            node: NodeConfig {
+                id: member.id,
+                client_addr: member.client_addr.clone(),
+                internal_addr: member.addr.clone(),
+                data_dir: None,
+            },
+            cluster: ClusterConfig {
+                bootstrap: true,
+                replication_factor: members.len(),
+                initial_members: members.clone(),
+            },
+            raft: RaftConfig::default(),
+            limits: limits.clone(),
+        });
+        Self {
+            configs: configs.collect(),
+            bound: bound.into_iter().map(Some).collect(),
+            nodes: (0..size).map(|_| None).collect(),
+            incarnations: 0,
+        }
+    }
+
+    /// A cluster of `size` nodes that all run and follow one leader.
+    pub async fn started(size: u16) -> Self {
+        let mut cluster = Self::new(size);
+        cluster.start_all().await;
+        cluster
+    }
+
+    pub async fn start_all(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.start(index);
+        }
+        self.leader().await;
+    }
+
+    /// Starts node `index + 1` in a new life.
+    pub fn start(&mut self, index: usize) {
+        let config = self.configs[index].clone();
+        let (client, internal) = self.bound[index].take().unwrap_or_else(|| {
+            (
+                rebind(&config.node.client_addr),
+                rebind(&config.node.internal_addr),
+            )
+        });
+        self.incarnations += 1;
+        let mut random = self.incarnations << 32;
+        let random = move || {
+            random += 1;
+            random
+        };
+        let (end, ended) = oneshot::channel();
+        let (started, starts) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let server = Server::from_listeners(config, client, internal, random).await?;
+                started
+                    .send(server.handle())
+                    .expect("somebody waits for the start");
+                let (shut_down, shutdown) = oneshot::channel::<()>();
+                let killed = async {
+                    match ended.await {
+                        Ok(End::Shutdown) => {
+                            let _ = shut_down.send(());
+                            std::future::pending().await
+                        }
+                        Ok(End::Kill) | Err(_) => {}
+                    }
+                };
+                tokio::select! {
+                    ended = server.run(async { let _ = shutdown.await; }) => ended,
+                    () = killed => Ok(()),
+                }
+            })
+        });
+        self.nodes[index] = Some(Node {
+            handle: starts.recv().expect("the node starts"),
+            end: Some(end),
+            thread: Some(thread),
+        });
+    }
+
+    /// Takes a node out, to end it.
+    pub fn take(&mut self, index: usize) -> Node {
+        self.nodes[index].take().expect("the node runs")
+    }
+
+    pub fn node(&self, index: usize) -> &Node {
+        self.nodes[index].as_ref().expect("the node runs")
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes.filter_map(|(index, node)| Some((index, node.as_ref()?)))
+    }
+
+    /// Waits until one node leads and every other node that runs and is not outside follows it.
+    pub async fn leader(&self) -> usize {
+        eventually("a leader that all follow", async || {
+            let (leader, node) = self
+                .running()
+                .find(|(_, node)| node.status().role == Some(Role::Leader))?;
+            let leads = Some(node.status().raft_id);
+            self.running()
+                .map(|(_, node)| node.status())
+                .all(|status| status.leader == leads || status.role.is_none())
+                .then_some(leader)
+        })
+        .await
+    }
+
+    pub fn client_addr(&self, index: usize) -> &str {
+        &self.configs[index].node.client_addr
+    }
+
+    pub fn internal_addr(&self, index: usize) -> &str {
+        &self.configs[index].node.internal_addr
+    }
+
+    pub fn config(&self, index: usize) -> &Config {
+        &self.configs[index]
+    }
+
+    pub fn channel(&self, index: usize) -> Channel {
+        channel(self.client_addr(index))
+    }
+
+    pub fn kv(&self, index: usize) -> KvServiceClient<Channel> {
+        KvServiceClient::new(self.channel(index))
+    }
+
+    pub fn admin(&self, index: usize) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel(index))
+    }
+
+    /// What node `index + 1` says of the cluster, as soon as it says `summary`.
+    pub async fn status(&self, index: usize, summary: &str) -> StatusResponse {
+        let mut admin = self.admin(index);
+        eventually(summary, async || {
+            let response = admin.status(StatusRequest::default()).await;
+            let status = response.expect("a status").into_inner();
+            (status.summary == summary).then_some(status)
+        })
+        .await
+    }
+
+    /// Sets a key on whichever node leads, asking one after the other as often as it takes. Asks
+    /// again only where the write was surely not applied, or never arrived.
+    pub async fn set(&self, key: &str, value: &str) -> u64 {
+        let mut clients: Vec<_> = (0..self.nodes.len()).map(|index| self.kv(index)).collect();
+        let mut turn = 0;
+        eventually("an accepted write", async || {
+            turn += 1;
+            let client = turn % clients.len();
+            let mut request = tonic::Request::new(SetRequest {
+                key: key.to_owned().into(),
+                value: value.to_owned().into(),
+            });
+            request.set_timeout(Duration::from_secs(5));
+            match clients[client].set(request).await {
+                Ok(answer) => Some(answer.into_inner().applied_index),
+                // Nobody listens there.
+                Err(status) if status.details().is_empty() => None,
+                Err(status) => {
+                    assert_eq!(refused(&status).0, Applied::No, "{status:?}");
+                    None
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads a key on the node that leads.
+    pub async fn get(&self, key: &str) -> Option<String> {
+        let leader = self.leader().await;
+        let request = GetRequest {
+            key: key.to_owned().into(),
+        };
+        let answer = self
+            .kv(leader)
+            .get(request)
+            .await
+            .expect("a read")
+            .into_inner();
+        answer
+            .value
+            .map(|value| String::from_utf8(value.to_vec()).expect("text"))
+    }
+}
+
+/// A channel that connects on first use.
+pub fn channel(addr: &str) -> Channel {
+    Endpoint::from_shared(format!("http://{addr}"))
+        .expect("an address")
+        .connect_timeout(Duration::from_secs(1))
+        .connect_lazy()
+}
+
+/// The port may still be held by connections of a former life for a moment.
+fn rebind(addr: &str) -> TcpListener {
+    let addr: SocketAddr = addr.parse().expect("an address");
+    let began = std::time::Instant::now();
+    loop {
+        match TcpListener::bind(addr) {
+            Ok(listener) => return listener,
+            Err(error) if began.elapsed() > Duration::from_secs(10) => panic!("{addr}: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Nodes that reach one another through memory, under a clock that a test may hold: everything
+//! above the transport, without sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use seshat::driver::{
+    Call, Driver, DriverHandle, DriverOptions, Identifying, Network, Probe, Reply,
+};
+use seshat::error::RpcError;
+use seshat::node::{Member, MemberOptions, PeerMessage, RaftOptions};
+use seshat::proto::admin::admin_service_client::AdminServiceClient;
+use seshat::proto::admin::admin_service_server::AdminServiceServer;
+use seshat::proto::kv::kv_service_client::KvServiceClient;
+use seshat::service::{AdminService, Front, Gate, Health, Host, ServiceOptions};
+use seshat::types::{ClusterMembership, NodeId, NodeInfo, NodeStatus, RaftId, Role};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tonic::codegen::{Service, http};
+use tonic::service::Routes;
+
+use super::node_id;
+
+pub const MAX_KEY: usize = 8;
+pub const MAX_VALUE: usize = 32;
+pub const MAX_MESSAGE: usize = 256;
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub const MAX_REQUESTS: usize = 100;
+
+enum Parcel {
+    Message(PeerMessage),
+    Call(NodeId, Call),
+}
+
+#[derive(Default)]
+struct Links {
+    handles: BTreeMap<NodeId, (DriverHandle, UnboundedSender<Parcel>)>,
+    cut: BTreeSet<NodeId>,
+}
+
+impl Links {
+    /// The way from one node to another, unless one of them is cut off.
+    fn between(
+        &self,
+        from: NodeId,
+        to: NodeId,
+    ) -> Option<&(DriverHandle, UnboundedSender<Parcel>)> {
+        let open = !self.cut.contains(&from) && !self.cut.contains(&to);
+        self.handles.get(&to).filter(|_| open)
+    }
+}
+
+/// The network of a cluster of `size` nodes.
+#[derive(Clone)]
+pub struct Fabric {
+    size: u16,
+    links: Arc<Mutex<Links>>,
+}
+
+/// One node, and clients of it.
+pub struct Node {
+    pub id: NodeId,
+    pub driver: DriverHandle,
+    pub gate: Gate,
+    pub local: Local,
+    pub kv: KvServiceClient<Local>,
+    pub admin: AdminServiceClient<Local>,
+    pub health: tonic_health::pb::health_client::HealthClient<Local>,
+    task: JoinHandle<()>,
+}
+
+impl Node {
+    pub fn status(&self) -> NodeStatus {
+        self.driver.status()
+    }
+
+    /// Ends the node as a crash would.
+    pub async fn kill(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Fabric {
+    pub fn new(size: u16) -> Self {
+        Self {
+            size,
+            links: Arc::default(),
+        }
+    }
+
+    /// Starts every node and waits until one leads and all know it.
+    pub async fn started(size: u16) -> (Self, Vec<Node>) {
+        let fabric = Self::new(size);
+        let mut nodes = Vec::new();
+        for id in 1..=size {
+            nodes.push(fabric.start(id, 1).await);
+        }
+        for node in &nodes {
+            let mut status = node.driver.watch();
+            status
+                .wait_for(|status| status.leader.is_some())
+                .await
+                .unwrap();
+        }
+        (fabric, nodes)
+    }
+
+    /// Starts node `id` in a life of its own.
+    pub async fn start(&self, id: u16, incarnation: u64) -> Node {
+        let id = node_id(id);
+        let raft_id = RaftId::new(id, incarnation);
+        let member = Member::new(MemberOptions {
+            raft_id,
+            members: (1..=self.size).map(node_id).collect(),
+            bootstrap: true,
+            raft: RaftOptions::default(),
+            seed: 7,
+            logger: slog::Logger::root(slog::Discard, slog::o!()),
+        });
+        let (driver, handle) = Driver::new(
+            member,
+            DriverOptions {
+                tick: Duration::from_millis(100),
+                max_pending_requests: MAX_REQUESTS,
+                peer_inbox_messages: 64,
+                max_batch_requests: 64,
+                max_batch_bytes: 1 << 20,
+            },
+        );
+        let (parcels, inbox) = unbounded_channel();
+        self.links().handles.insert(id, (handle.clone(), parcels));
+        let wire = Wire {
+            own: id,
+            fabric: self.clone(),
+        };
+        let receive = self.clone().receive(id, handle.clone(), inbox);
+        let network = wire.clone();
+        let gate = Gate::new(MAX_REQUESTS, 1 << 20);
+        let health = Health::new(handle.clone(), gate.clone()).await;
+        let host = Host::new(
+            handle.clone(),
+            self.membership(),
+            gate.clone(),
+            ServiceOptions {
+                max_key_bytes: MAX_KEY,
+                max_value_bytes: MAX_VALUE,
+                max_grpc_message_bytes: MAX_MESSAGE,
+                request_timeout: REQUEST_TIMEOUT,
+                handover_patience: Duration::from_secs(1),
+            },
+        );
+        let admin = AdminService::new(host.clone(), Arc::new(wire));
+        let rest = Routes::new(AdminServiceServer::new(admin)).add_service(health.service());
+        let front = Local(Arc::new(Front::new(host, rest)));
+        Node {
+            id,
+            driver: handle,
+            gate,
+            local: front.clone(),
+            kv: KvServiceClient::new(front.clone()),
+            admin: AdminServiceClient::new(front.clone()),
+            health: tonic_health::pb::health_client::HealthClient::new(front),
+            task: tokio::spawn(async {
+                tokio::select! {
+                    ended = driver.run(network) => panic!("{ended:?}"),
+                    () = async { tokio::join!(receive, health.follow()); } => {}
+                }
+            }),
+        }
+    }
+
+    fn membership(&self) -> ClusterMembership {
+        (1..=self.size)
+            .map(|id| NodeInfo {
+                id: node_id(id),
+                addr: format!("kvstore-{id}:7379"),
+                client_addr: format!("kvstore-{id}:6379"),
+                state: None,
+                joined_at: None,
+            })
+            .collect()
+    }
+
+    /// Cuts a node off from all others.
+    pub fn cut(&self, id: NodeId) {
+        self.links().cut.insert(id);
+    }
+
+    /// Mends what was cut.
+    pub fn mend(&self) {
+        self.links().cut.clear();
+    }
+
+    fn links(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap()
+    }
+
+    fn post(&self, from: NodeId, to: NodeId, parcel: Parcel) -> bool {
+        let links = self.links();
+        let way = links.between(from, to);
+        way.is_some_and(|(_, parcels)| parcels.send(parcel).is_ok())
+    }
+
+    async fn receive(
+        self,
+        own: NodeId,
+        driver: DriverHandle,
+        mut inbox: UnboundedReceiver<Parcel>,
+    ) {
+        while let Some(parcel) = inbox.recv().await {
+            match parcel {
+                Parcel::Message(message) => driver.step(message).await.unwrap(),
+                Parcel::Call(from, call) => {
+                    let reply = match call {
+                        Call::Identify => Reply::Identified(driver.status()),
+                        Call::Offer(offer) => Reply::Offered {
+                            cluster_id: offer.cluster_id,
+                            accepted: driver.offered(offer).await.unwrap(),
+                        },
+                        Call::Start(offer) => {
+                            let Ok(_) = driver.start(offer.cluster_id, offer.coordinator).await
+                            else {
+                                return;
+                            };
+                            Reply::Started
+                        }
+                    };
+                    let back = self
+                        .links()
+                        .between(own, from)
+                        .map(|(handle, _)| handle.clone());
+                    if let Some(back) = back {
+                        let _ = back.replied(own, reply).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Wire {
+    own: NodeId,
+    fabric: Fabric,
+}
+
+impl Network for Wire {
+    fn send(&mut self, message: PeerMessage) -> bool {
+        let to = message.envelope().unwrap().to.node_id();
+        self.fabric.post(self.own, to, Parcel::Message(message))
+    }
+
+    fn call(&mut self, to: NodeId, call: Call) {
+        if self.fabric.post(self.own, to, Parcel::Call(self.own, call)) {
+            return;
+        }
+        let own = self.fabric.links().handles.get(&self.own).cloned();
+        tokio::spawn(async move {
+            if let Some((driver, _)) = own {
+                let _ = driver.replied(to, Reply::Failed).await;
+            }
+        });
+    }
+
+    fn set_leading(&mut self, _: bool) {}
+}
+
+impl Probe for Wire {
+    fn identify(&self, node: NodeId, timeout: Duration) -> Identifying<'_> {
+        Box::pin(async move {
+            let way = self.fabric.links().between(self.own, node).cloned();
+            match way {
+                Some((handle, parcels)) if !parcels.is_closed() => Ok(handle.status()),
+                _ => {
+                    tokio::time::sleep(timeout).await;
+                    Err(RpcError::Unreachable {
+                        node,
+                        addr: String::new(),
+                        reason: "cut off".to_owned(),
+                    })
+                }
+            }
+        })
+    }
+}
+
+/// The services of one node as a channel to them.
+#[derive(Clone)]
+pub struct Local(Arc<Front>);
+
+type Answer<B> = Result<http::Response<B>, Infallible>;
+
+impl Service<http::Request<tonic::body::Body>> for Local {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Answer<tonic::body::Body>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(self.0.call(request))
+    }
+}
+
+/// The node that leads, and the others.
+pub fn leader_first(nodes: Vec<Node>) -> (Node, Vec<Node>) {
+    let (mut leaders, followers): (Vec<_>, Vec<_>) = nodes
+        .into_iter()
+        .partition(|node| node.status().role == Some(Role::Leader));
+    assert_eq!(leaders.len(), 1);
+    (leaders.remove(0), followers)
+}

@@ -1,0 +1,44 @@
+//! What the integration tests share.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+pub mod cluster;
+pub mod fabric;
+
+use std::time::Duration;
+
+use prost::Message as _;
+use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::{Applied, ErrorDetail};
+use seshat::types::NodeId;
+use seshat::wire::find_detail;
+use tonic::Status;
+
+pub fn node_id(id: u16) -> NodeId {
+    NodeId::new(id).expect("a node id")
+}
+
+/// What a refusal says: what became of the write, and why.
+pub type Refused = (Applied, Option<Reason>);
+
+/// The detail of a refusal, as a client reads it.
+pub fn refused(status: &Status) -> Refused {
+    let packed = tonic_types::pb::Status::decode(status.details()).expect("google.rpc.Status");
+    let detail: ErrorDetail =
+        find_detail(&packed.details).unwrap_or_else(|| panic!("no detail in {status:?}"));
+    (detail.applied(), detail.reason)
+}
+
+/// Asks until there is an answer, for at most half a minute.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = tokio::time::Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "waited too long for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,516 @@
+//! A few members and a network that does nothing by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fmt;
+
+use seshat::node::{
+    Call, Member, MemberOptions, Outcome, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
+    Reply,
+};
+use seshat::types::{ClusterId, Key, NodeId, NodeState, NodeStatus, RaftId, Role, Term};
+use seshat::{kv, wire};
+
+use crate::show::{self, Names};
+
+/// Decides all election timeouts. With this one no node times out within the shortest timeout, 5
+/// ticks, in the first terms, so the nodes can be brought to the end of the leader's lease together.
+const SEED: u64 = 513;
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Whom a member answers. Not `Clone`: the core can answer it only by handing it back.
+pub(crate) struct Waiter(usize);
+
+/// What is under way from one node to another.
+enum Parcel {
+    Message(PeerMessage),
+    Call(RaftId, Call),
+    /// To the process that called; another life of its node has no use for it.
+    Reply(RaftId, Reply),
+}
+
+struct Packet {
+    from: NodeId,
+    to: NodeId,
+    parcel: Parcel,
+}
+
+/// Which packets a command is about: those that meet every condition, at most `limit` of them.
+#[derive(Default)]
+pub(crate) struct Filter {
+    pub(crate) from: Option<NodeId>,
+    pub(crate) to: Option<NodeId>,
+    /// The name of a message, as the traces show it.
+    pub(crate) kind: Option<String>,
+    pub(crate) limit: Option<usize>,
+}
+
+impl Filter {
+    fn holds(&self, packet: &Packet) -> bool {
+        let kind = match &packet.parcel {
+            Parcel::Message(message) => message.name(),
+            Parcel::Call(_, Call::Identify) => "Identify",
+            Parcel::Call(_, Call::Offer(_)) => "Offer",
+            Parcel::Call(_, Call::Start(_)) => "Start",
+            Parcel::Reply(..) => "Reply",
+        };
+        self.from.is_none_or(|from| from == packet.from)
+            && self.to.is_none_or(|to| to == packet.to)
+            && self.kind.as_ref().is_none_or(|wanted| wanted == kind)
+    }
+}
+
+/// The members, the network, and everybody who waits.
+pub(crate) struct Cluster {
+    raft: RaftOptions,
+    node_ids: Vec<NodeId>,
+    members: BTreeMap<NodeId, Member<Waiter>>,
+    lives: BTreeMap<NodeId, u64>,
+    network: Vec<Packet>,
+    /// Directed links that carry nothing.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// What each caller asked, in the order in which they came, and of whom; `None` once it has
+    /// been answered.
+    callers: Vec<Option<(NodeId, String)>>,
+    leaders: BTreeMap<(ClusterId, Term), RaftId>,
+    names: Names,
+    /// What has happened since the last [`Cluster::take_trace`].
+    trace: String,
+}
+
+impl Cluster {
+    /// Nodes 1 to `size`, all of them just started and knowing nothing of one another.
+    pub(crate) fn new(size: u16, raft: RaftOptions) -> Self {
+        let node_ids: Vec<_> = (1..=size).filter_map(NodeId::new).collect();
+        let mut cluster = Self {
+            raft,
+            node_ids: node_ids.clone(),
+            members: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            network: Vec::new(),
+            cut: BTreeSet::new(),
+            callers: Vec::new(),
+            leaders: BTreeMap::new(),
+            names: Names::default(),
+            trace: String::new(),
+        };
+        for node in node_ids {
+            cluster.begin(node);
+        }
+        cluster
+    }
+
+    fn begin(&mut self, node: NodeId) {
+        let life = self.lives.entry(node).or_default();
+        *life += 1;
+        let raft_id = RaftId::new(node, *life);
+        self.names.learn(raft_id);
+        let options = MemberOptions {
+            raft_id,
+            members: self.node_ids.clone(),
+            bootstrap: true,
+            raft: self.raft,
+            seed: SEED,
+            logger: slog::Logger::root(slog::Discard, slog::o!()),
+        };
+        self.members.insert(node, Member::new(options));
+    }
+
+    pub(crate) fn line(&mut self, line: impl fmt::Display) {
+        self.trace.push_str(&format!("{line}\n"));
+    }
+
+    pub(crate) fn take_trace(&mut self) -> String {
+        std::mem::take(&mut self.trace)
+    }
+
+    pub(crate) fn node_ids(&self) -> Vec<NodeId> {
+        self.node_ids.clone()
+    }
+
+    fn member(&mut self, node: NodeId) -> Result<&mut Member<Waiter>> {
+        let member = self.members.get_mut(&node);
+        member.ok_or_else(|| format!("node {node} does not run").into())
+    }
+
+    fn alive(&self, node: NodeId) -> bool {
+        self.members.contains_key(&node)
+    }
+
+    pub(crate) fn status(&mut self, node: NodeId) -> Result<NodeStatus> {
+        Ok(self.member(node)?.status())
+    }
+
+    pub(crate) fn raft(&mut self, node: NodeId) -> Result<&RaftNode<Waiter>> {
+        let raft = self.member(node)?.raft();
+        raft.ok_or_else(|| format!("node {node} takes part in no cluster").into())
+    }
+
+    pub(crate) fn names(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// What is still unanswered.
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        let callers = self.callers.iter().enumerate();
+        callers
+            .filter_map(|(number, caller)| {
+                let (node, what) = caller.as_ref()?;
+                Some(format!("n{node} #{} {what}", number + 1))
+            })
+            .collect()
+    }
+
+    /// Nothing is put out: the next [`Cluster::settle`] does that.
+    fn new_caller(&mut self, node: NodeId, what: String) -> Waiter {
+        self.callers.push(Some((node, what)));
+        Waiter(self.callers.len() - 1)
+    }
+
+    pub(crate) fn propose(&mut self, node: NodeId, commands: Vec<kv::Command>) -> Result<()> {
+        self.member(node)?;
+        let proposals = commands
+            .into_iter()
+            .map(|command| Proposal {
+                waiter: self.new_caller(node, show::command(&command)),
+                command: wire::encode_command(&command),
+            })
+            .collect();
+        self.member(node)?.propose(proposals);
+        self.settle(node)
+    }
+
+    pub(crate) fn read(&mut self, node: NodeId, keys: Vec<String>) -> Result<()> {
+        self.member(node)?;
+        for key in keys {
+            let waiter = self.new_caller(node, format!("get {key}"));
+            self.member(node)?.read(Key::from(key), waiter);
+        }
+        self.settle(node)
+    }
+
+    pub(crate) fn transfer(&mut self, node: NodeId, to: Option<NodeId>) -> Result<()> {
+        match self.member(node)?.transfer_leader(to) {
+            Ok(heir) => self.line(format_args!("n{node} hands over to n{heir}")),
+            Err(refusal) => self.line(format_args!("n{node} does not hand over: {refusal}")),
+        }
+        self.settle(node)
+    }
+
+    pub(crate) fn report_unreachable(&mut self, node: NodeId, peer: NodeId) -> Result<()> {
+        let peer = self.status(peer)?.raft_id;
+        self.member(node)?.report_unreachable(peer);
+        self.settle(node)
+    }
+
+    pub(crate) fn report_snapshot(
+        &mut self,
+        node: NodeId,
+        peer: NodeId,
+        delivered: bool,
+    ) -> Result<()> {
+        let peer = self.status(peer)?.raft_id;
+        self.member(node)?.report_snapshot(peer, delivered);
+        self.settle(node)
+    }
+
+    pub(crate) fn tick(&mut self, node: NodeId) -> Result<()> {
+        self.member(node)?.tick();
+        self.settle(node)
+    }
+
+    /// Ticks a node that hears of no leader until it says something.
+    pub(crate) fn time_out(&mut self, node: NodeId) -> Result<()> {
+        if self.status(node)?.role == Some(Role::Leader) {
+            return Err(format!("node {node} leads").into());
+        }
+        let before = self.take_trace();
+        for tick in 1..=self.raft.election_max_ticks {
+            self.tick(node)?;
+            if !self.trace.is_empty() {
+                let told = self.take_trace();
+                self.trace = format!("{before}n{node} times out after {tick} ticks\n{told}");
+                return Ok(());
+            }
+        }
+        Err(format!("node {node} says nothing").into())
+    }
+
+    /// The process of `node` ends, and takes along what it knew and who waited for it.
+    pub(crate) fn crash(&mut self, node: NodeId) -> Result<()> {
+        self.member(node)?;
+        self.members.remove(&node);
+        let mut lost = String::new();
+        for (number, caller) in self.callers.iter_mut().enumerate() {
+            if let Some((_, what)) = caller.take_if(|(owner, _)| *owner == node) {
+                lost.push_str(&format!(
+                    "n{node} ⇒ #{} {what}: lost with its node\n",
+                    number + 1
+                ));
+            }
+        }
+        self.trace.push_str(&lost);
+        Ok(())
+    }
+
+    pub(crate) fn restart(&mut self, node: NodeId) -> Result<()> {
+        if self.alive(node) {
+            self.crash(node)?;
+        }
+        self.begin(node);
+        Ok(())
+    }
+
+    /// Cuts the link from one node to another, in that direction only.
+    pub(crate) fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Carries out what a member puts out, as the driver does: answers, events, messages, calls.
+    fn settle(&mut self, node: NodeId) -> Result<()> {
+        let member = self.member(node)?;
+        let (raft_id, output) = (member.raft_id(), member.output());
+        let Output {
+            answers,
+            events,
+            messages,
+            calls,
+        } = output.map_err(|error| format!("node {node} has failed: {error}"))?;
+        let name = show::process(raft_id);
+        for (waiter, outcome) in answers {
+            self.answer(&name, waiter, &outcome)?;
+        }
+        if !events.is_empty() {
+            let events: Vec<_> = events.iter().map(|event| self.names.event(event)).collect();
+            self.line(format_args!("{name}: {}", events.join("; ")));
+        }
+        for message in messages {
+            let to = message.envelope()?.to;
+            let text = show::message(&message);
+            self.send(
+                raft_id,
+                to.node_id(),
+                '→',
+                &show::process(to),
+                &text,
+                Parcel::Message(message),
+            );
+        }
+        for (to, call) in calls {
+            let text = self.names.call(&call);
+            self.send(
+                raft_id,
+                to,
+                '⇢',
+                &format!("n{to}"),
+                &text,
+                Parcel::Call(raft_id, call),
+            );
+        }
+        self.check(node)
+    }
+
+    fn answer(&mut self, name: &str, Waiter(number): Waiter, outcome: &Outcome) -> Result<()> {
+        let caller = self.callers.get_mut(number).and_then(Option::take);
+        let (_, what) = caller.ok_or_else(|| format!("#{} is answered twice", number + 1))?;
+        let outcome = self.names.tidy(&show::outcome(outcome));
+        self.line(format_args!("{name} ⇒ #{} {what}: {outcome}", number + 1));
+        Ok(())
+    }
+
+    /// What must hold at any moment: a member owes an answer to those who wait for it and to nobody
+    /// else, and no term has two leaders.
+    fn check(&mut self, node: NodeId) -> Result<()> {
+        let member = self.member(node)?;
+        let owed = member.raft().map_or(0, RaftNode::waiting);
+        let leads = member.raft().filter(|raft| raft.role() == Role::Leader);
+        let leads = leads.map(|raft| (raft.cluster_id(), raft.term(), raft.raft_id()));
+        let callers = self.callers.iter().flatten();
+        let waiting = callers.filter(|(owner, _)| *owner == node).count();
+        if owed != waiting {
+            return Err(format!("node {node} owes {owed} answers, and {waiting} wait").into());
+        }
+        if let Some((cluster, term, raft_id)) = leads {
+            let leader = *self.leaders.entry((cluster, term)).or_insert(raft_id);
+            if leader != raft_id {
+                return Err(format!("{leader} and {raft_id} lead in term {term}").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts something on its way, or loses it on a link that is cut or leads nowhere.
+    fn send(
+        &mut self,
+        from: RaftId,
+        to: NodeId,
+        arrow: char,
+        to_name: &str,
+        text: &str,
+        parcel: Parcel,
+    ) {
+        let name = show::process(from);
+        let from = from.node_id();
+        if self.cut.contains(&(from, to)) || !self.alive(to) {
+            self.line(format_args!("{name} ✗ {to_name} {text}"));
+            // The caller learns that its call failed. Nobody learns that of a message.
+            if let Parcel::Call(caller, _) = parcel {
+                self.fail(to, caller);
+            }
+        } else {
+            self.line(format_args!("{name} {arrow} {to_name} {text}"));
+            self.network.push(Packet { from, to, parcel });
+        }
+    }
+
+    fn fail(&mut self, from: NodeId, caller: RaftId) {
+        self.network.push(Packet {
+            from,
+            to: caller.node_id(),
+            parcel: Parcel::Reply(caller, Reply::Failed),
+        });
+    }
+
+    /// Puts a message on its way that no member has sent. Its link may be cut.
+    pub(crate) fn inject(&mut self, message: PeerMessage) -> Result<()> {
+        let (from, to) = (message.envelope()?.from, message.envelope()?.to);
+        self.names.learn(from);
+        let text = show::message(&message);
+        self.line(format_args!(
+            "{} → {} {text}",
+            show::process(from),
+            show::process(to)
+        ));
+        self.network.push(Packet {
+            from: from.node_id(),
+            to: to.node_id(),
+            parcel: Parcel::Message(message),
+        });
+        Ok(())
+    }
+
+    fn take(&mut self, filter: &Filter) -> Vec<Packet> {
+        let mut limit = filter.limit.unwrap_or(usize::MAX);
+        let network = std::mem::take(&mut self.network);
+        let (taken, left) = network.into_iter().partition(|packet| {
+            let take = limit > 0 && filter.holds(packet);
+            limit -= usize::from(take);
+            take
+        });
+        self.network = left;
+        taken
+    }
+
+    /// Delivers what is under way, not what comes of it. As the driver does, a member takes all that
+    /// has come for it before it puts anything out. Returns how many packets there were.
+    pub(crate) fn deliver(&mut self, filter: &Filter) -> Result<usize> {
+        let mut arrived = BTreeMap::<NodeId, Vec<Packet>>::new();
+        let taken = self.take(filter);
+        let count = taken.len();
+        for packet in taken {
+            arrived.entry(packet.to).or_default().push(packet);
+        }
+        for (node, packets) in arrived {
+            for packet in packets {
+                self.hand_over(packet)?;
+            }
+            if self.alive(node) {
+                self.settle(node)?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Loses what is under way.
+    pub(crate) fn lose(&mut self, filter: &Filter) {
+        for Packet { from, to, parcel } in self.take(filter) {
+            match parcel {
+                Parcel::Message(message) => {
+                    self.line(format_args!("n{from} ✗ n{to} {}", show::message(&message)));
+                }
+                Parcel::Call(caller, call) => {
+                    let text = self.names.call(&call);
+                    self.line(format_args!("n{from} ✗ n{to} {text}"));
+                    self.fail(to, caller);
+                }
+                Parcel::Reply(caller, reply) => {
+                    let text = self.names.reply(&reply);
+                    self.line(format_args!("n{from} ✗ n{to} {text}"));
+                    self.fail(from, caller);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, Packet { from, to, parcel }: Packet) -> Result<()> {
+        if !self.alive(to) {
+            if let Parcel::Call(caller, _) = parcel {
+                self.fail(to, caller);
+            }
+            return Ok(());
+        }
+        match parcel {
+            Parcel::Message(message) => {
+                let what = message.name();
+                if let Err(error) = self.member(to)?.step(message) {
+                    let error = self.names.tidy(&error);
+                    let to = show::process(self.status(to)?.raft_id);
+                    self.line(format_args!("{to} refuses {what} of n{from}: {error}"));
+                }
+            }
+            Parcel::Call(caller, call) => {
+                let raft_id = self.status(to)?.raft_id;
+                let reply = self.serve(to, call)?;
+                let text = self.names.reply(&reply);
+                let caller_name = show::process(caller);
+                self.send(
+                    raft_id,
+                    from,
+                    '⇢',
+                    &caller_name,
+                    &text,
+                    Parcel::Reply(caller, reply),
+                );
+            }
+            Parcel::Reply(caller, reply) => {
+                if self.status(to)?.raft_id == caller {
+                    self.member(to)?.replied(from, reply);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a member replies to a call, as the transport carries it: a process outside says that it
+    /// is fresh, and an offer or a start is for the process that it names.
+    fn serve(&mut self, node: NodeId, call: Call) -> Result<Reply> {
+        let member = self.member(node)?;
+        let raft_id = member.raft_id();
+        Ok(match call {
+            Call::Identify => {
+                let mut status = member.status();
+                if status.state == NodeState::Outside {
+                    status.state = NodeState::Fresh;
+                    status.cluster_id = None;
+                }
+                Reply::Identified(status)
+            }
+            Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&raft_id) => {
+                Reply::Failed
+            }
+            Call::Offer(offer) => Reply::Offered {
+                cluster_id: offer.cluster_id,
+                accepted: member.offered(offer),
+            },
+            Call::Start(offer) => {
+                member.start(offer.cluster_id, offer.coordinator);
+                Reply::Started
+            }
+        })
+    }
+}

@@ -1,0 +1,590 @@
+//! What a script can say.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use seshat::kv;
+use seshat::node::{PeerMessage, RaftOptions};
+use seshat::proto::raft as proto;
+use seshat::types::{NodeId, NodeState, NodeStatus, RaftId, Term};
+
+use crate::cluster::{Cluster, Filter, Result};
+use crate::show;
+
+/// The commands, each with its arguments as a script writes them. A node is named by its number.
+#[derive(goldenscript::Command)]
+pub(crate) enum Command {
+    /// `cluster nodes=3`: the first command, makes nodes 1 to 3 and tells them nothing. The others
+    /// set options of the core.
+    Cluster {
+        #[arg(key)]
+        nodes: u16,
+        #[arg(key)]
+        append_bytes: Option<u64>,
+        #[arg(key)]
+        inflight: Option<usize>,
+        #[arg(key)]
+        uncommitted_bytes: Option<usize>,
+        #[arg(key)]
+        pending: Option<usize>,
+        #[arg(key)]
+        read_batch: Option<usize>,
+        #[arg(key)]
+        compact_after: Option<usize>,
+        #[arg(key)]
+        compact_keep: Option<usize>,
+    },
+    /// `form`: ticks and delivers until all nodes take part in one cluster, with a leader, and know
+    /// the same commit index.
+    Form,
+    /// `tick 1 2 n=5`: 5 ticks at nodes 1 and 2, or 1 tick at every node.
+    Tick {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+        #[arg(key)]
+        n: Option<usize>,
+    },
+    /// `timeout 1`: as many ticks at node 1 as its election timeout has.
+    Timeout { node: u16 },
+    /// `deliver from=1 to=2 kind=Heartbeat n=1`: delivers what is under way, one link after the
+    /// other, but not what comes of it.
+    Deliver {
+        #[arg(key)]
+        from: Option<u16>,
+        #[arg(key)]
+        to: Option<u16>,
+        #[arg(key)]
+        kind: Option<String>,
+        #[arg(key)]
+        n: Option<usize>,
+    },
+    /// `drop …`, as `deliver`: loses it.
+    Drop {
+        #[arg(key)]
+        from: Option<u16>,
+        #[arg(key)]
+        to: Option<u16>,
+        #[arg(key)]
+        kind: Option<String>,
+        #[arg(key)]
+        n: Option<usize>,
+    },
+    /// `stabilize`: delivers until nothing is under way.
+    Stabilize,
+    /// `run n=5`: 5 times a tick at every node that runs, and everything that comes of it.
+    Run {
+        #[arg(key)]
+        n: Option<usize>,
+    },
+    /// `partition 1 2`: from now on, nodes 1 and 2 reach only each other. What is under way
+    /// arrives.
+    Partition { nodes: Vec<u16> },
+    /// `cut 1 2`: from now on, node 1 does not reach node 2.
+    Cut { from: u16, to: u16 },
+    /// `heal`: everybody reaches everybody.
+    Heal,
+    /// `crash 1`: the process ends.
+    Crash { node: u16 },
+    /// `restart 1`: the next life of node 1 begins; the present one ends, if it has not yet.
+    Restart { node: u16 },
+    /// `set 1 a=1 b=2`: two writes of two callers, in one turn of the driver.
+    Set {
+        node: u16,
+        #[arg(key, many)]
+        pairs: Vec<(String, String)>,
+    },
+    /// `del 1 a`: a removal.
+    Del { node: u16, keys: Vec<String> },
+    /// `get 1 a b`: two reads of two callers, in one turn of the driver.
+    Get { node: u16, keys: Vec<String> },
+    /// `transfer 1 to=2`: hands leadership over, to the best heir if no one is named.
+    Transfer {
+        node: u16,
+        #[arg(key)]
+        to: Option<u16>,
+    },
+    /// `unreachable 1 peer=2`: the transport of node 1 reports that messages to 2 do not arrive.
+    Unreachable {
+        node: u16,
+        #[arg(key)]
+        peer: u16,
+    },
+    /// `snapshot_report 1 peer=2 delivered=true`: the transport of node 1 reports how the sending
+    /// of a snapshot ended.
+    SnapshotReport {
+        node: u16,
+        #[arg(key)]
+        peer: u16,
+        #[arg(key)]
+        delivered: bool,
+    },
+    /// `send Heartbeat from=1 to=2 term=2 commit=9`: puts a message on its way that no node has
+    /// sent. `term` is the receiver's unless it is given.
+    Send {
+        kind: String,
+        #[arg(key)]
+        from: u16,
+        #[arg(key)]
+        to: u16,
+        #[arg(key)]
+        term: Option<Term>,
+        /// Entry before those that are appended.
+        #[arg(key)]
+        prev: Option<Place>,
+        /// Number of entries that are appended.
+        #[arg(key)]
+        entries: Option<u64>,
+        #[arg(key)]
+        commit: Option<u64>,
+        /// Index that an answer to an append claims to match.
+        #[arg(key = "match", optional)]
+        matched: u64,
+        /// Last entry of a candidate, or of a snapshot.
+        #[arg(key)]
+        last: Option<Place>,
+        /// Whether the snapshot is damaged.
+        #[arg(key, optional)]
+        damaged: bool,
+        /// Whether the message is of another cluster.
+        #[arg(key, optional)]
+        stray: bool,
+    },
+    /// `status 1 2`: where nodes stand, or all of them.
+    Status {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+    },
+    /// `log 1`: what the log of a node holds.
+    Log {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+    },
+    /// `map 1`: what the map of a node holds.
+    Map {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+    },
+    /// `waiters`: which callers have not been answered.
+    Waiters,
+}
+
+/// An entry of the log, written `index@term`.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    index: u64,
+    term: Term,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let fault = || format!("{text} is not index@term");
+        let (index, term) = text.split_once('@').ok_or_else(fault)?;
+        Ok(Self {
+            index: index.parse().map_err(|_| fault())?,
+            term: term.parse().map_err(|_| fault())?,
+        })
+    }
+}
+
+/// A script that runs.
+#[derive(Default)]
+pub(crate) struct Script {
+    cluster: Option<Cluster>,
+}
+
+impl goldenscript::Runner for Script {
+    type Command = Command;
+
+    fn run(
+        &mut self,
+        command: &Command,
+        _: &goldenscript::Context,
+    ) -> std::result::Result<String, Box<dyn Error>> {
+        if let Command::Cluster { .. } = command {
+            return self.make_cluster(command);
+        }
+        let cluster = self
+            .cluster
+            .as_mut()
+            .ok_or("a script begins with a cluster")?;
+        let done = obey(cluster, command);
+        let trace = cluster.take_trace();
+        // What led to a failure belongs to it.
+        done.map_err(|error| format!("{trace}{error}"))?;
+        Ok(trace)
+    }
+
+    /// No caller is left without an answer.
+    fn end_script(&mut self) -> std::result::Result<(), Box<dyn Error>> {
+        let waiting = self
+            .cluster
+            .as_ref()
+            .map_or_else(Vec::new, Cluster::waiting);
+        if waiting.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("the script ends while callers wait: {waiting:?}").into())
+        }
+    }
+}
+
+impl Script {
+    fn make_cluster(&mut self, command: &Command) -> Result<String> {
+        let &Command::Cluster {
+            nodes,
+            append_bytes,
+            inflight,
+            uncommitted_bytes,
+            pending,
+            read_batch,
+            compact_after,
+            compact_keep,
+        } = command
+        else {
+            return Err("no cluster".into());
+        };
+        let defaults = RaftOptions::default();
+        let options = RaftOptions {
+            max_append_bytes: append_bytes.unwrap_or(defaults.max_append_bytes),
+            max_inflight_appends: inflight.unwrap_or(defaults.max_inflight_appends),
+            max_uncommitted_bytes: uncommitted_bytes.unwrap_or(defaults.max_uncommitted_bytes),
+            max_pending_requests: pending.unwrap_or(defaults.max_pending_requests),
+            max_read_batch: read_batch.unwrap_or(defaults.max_read_batch),
+            compact_after_entries: compact_after.unwrap_or(defaults.compact_after_entries),
+            compact_keep_entries: compact_keep.unwrap_or(defaults.compact_keep_entries),
+            ..defaults
+        };
+        self.cluster = Some(Cluster::new(nodes, options));
+        Ok(String::new())
+    }
+}
+
+fn node(id: u16) -> Result<NodeId> {
+    NodeId::new(id).ok_or_else(|| "0 is no node".into())
+}
+
+fn nodes(cluster: &Cluster, ids: &[u16]) -> Result<Vec<NodeId>> {
+    if ids.is_empty() {
+        return Ok(cluster.node_ids());
+    }
+    ids.iter().map(|&id| node(id)).collect()
+}
+
+fn filter(
+    from: Option<u16>,
+    to: Option<u16>,
+    kind: Option<&String>,
+    limit: Option<usize>,
+) -> Result<Filter> {
+    Ok(Filter {
+        from: from.map(node).transpose()?,
+        to: to.map(node).transpose()?,
+        kind: kind.cloned(),
+        limit,
+    })
+}
+
+fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
+    match command {
+        Command::Cluster { .. } => Err("a script has one cluster".into()),
+        Command::Form => form(cluster),
+        Command::Tick { nodes: ids, n } => {
+            for _ in 0..n.unwrap_or(1) {
+                for node in nodes(cluster, ids)? {
+                    cluster.tick(node)?;
+                }
+            }
+            Ok(())
+        }
+        Command::Timeout { node: id } => cluster.time_out(node(*id)?),
+        Command::Deliver { from, to, kind, n } => {
+            match cluster.deliver(&filter(*from, *to, kind.as_ref(), *n)?)? {
+                0 => Err("there is nothing to deliver".into()),
+                _ => Ok(()),
+            }
+        }
+        Command::Drop { from, to, kind, n } => {
+            cluster.lose(&filter(*from, *to, kind.as_ref(), *n)?);
+            Ok(())
+        }
+        Command::Stabilize => stabilize(cluster),
+        Command::Run { n } => (0..n.unwrap_or(1)).try_for_each(|_| run(cluster)),
+        Command::Partition { nodes: ids } => {
+            let inside = nodes(cluster, ids)?;
+            for outside in cluster.node_ids() {
+                if !inside.contains(&outside) {
+                    for &inside in &inside {
+                        cluster.cut(inside, outside);
+                        cluster.cut(outside, inside);
+                    }
+                }
+            }
+            Ok(())
+        }
+        Command::Cut { from, to } => {
+            cluster.cut(node(*from)?, node(*to)?);
+            Ok(())
+        }
+        Command::Heal => {
+            cluster.heal();
+            Ok(())
+        }
+        Command::Crash { node: id } => cluster.crash(node(*id)?),
+        Command::Restart { node: id } => cluster.restart(node(*id)?),
+        Command::Set { node: id, pairs } => {
+            let set = |(key, value): &(String, String)| kv::Command::Set {
+                key: key.clone().into(),
+                value: value.clone().into(),
+            };
+            cluster.propose(node(*id)?, pairs.iter().map(set).collect())
+        }
+        Command::Del { node: id, keys } => {
+            let delete = |key: &String| kv::Command::Delete {
+                key: key.clone().into(),
+            };
+            cluster.propose(node(*id)?, keys.iter().map(delete).collect())
+        }
+        Command::Get { node: id, keys } => cluster.read(node(*id)?, keys.clone()),
+        Command::Transfer { node: id, to } => {
+            cluster.transfer(node(*id)?, to.map(node).transpose()?)
+        }
+        Command::Unreachable { node: id, peer } => {
+            cluster.report_unreachable(node(*id)?, node(*peer)?)
+        }
+        Command::SnapshotReport {
+            node: id,
+            peer,
+            delivered,
+        } => cluster.report_snapshot(node(*id)?, node(*peer)?, *delivered),
+        Command::Send { .. } => {
+            let message = craft(cluster, command)?;
+            cluster.inject(message)
+        }
+        Command::Status { nodes: ids } => {
+            for node in nodes(cluster, ids)? {
+                let line = status(cluster, node)?;
+                cluster.line(line);
+            }
+            Ok(())
+        }
+        Command::Log { nodes: ids } => {
+            for node in nodes(cluster, ids)? {
+                let storage = cluster.raft(node)?.storage();
+                let entries = (1..).filter_map(|index| storage.entry(index));
+                let entries = entries.take(storage.log_entries()).map(show::log_entry);
+                let entries: Vec<_> = entries.collect();
+                cluster.line(format_args!("n{node} log [{}]", entries.join(", ")));
+            }
+            Ok(())
+        }
+        Command::Map { nodes: ids } => {
+            for node in nodes(cluster, ids)? {
+                let map = cluster.raft(node)?.storage().state_machine();
+                let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+                let pairs = map.sorted_pairs().into_iter();
+                let pairs = pairs.map(|(key, value)| format!("{}={}", text(key), text(value)));
+                let pairs: Vec<_> = pairs.collect();
+                cluster.line(format_args!("n{node} map [{}]", pairs.join(", ")));
+            }
+            Ok(())
+        }
+        Command::Waiters => {
+            for waiting in cluster.waiting() {
+                cluster.line(format_args!("{waiting}"));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn stabilize(cluster: &mut Cluster) -> Result<()> {
+    for _ in 0..100 {
+        if cluster.deliver(&Filter::default())? == 0 {
+            return Ok(());
+        }
+    }
+    Err("messages cause messages without end".into())
+}
+
+/// A tick at every node, and everything that comes of it.
+fn run(cluster: &mut Cluster) -> Result<()> {
+    for node in cluster.node_ids() {
+        if cluster.status(node).is_ok() {
+            cluster.tick(node)?;
+        }
+    }
+    stabilize(cluster)
+}
+
+fn form(cluster: &mut Cluster) -> Result<()> {
+    for _ in 0..20 {
+        run(cluster)?;
+        let all: Result<Vec<_>> = cluster
+            .node_ids()
+            .into_iter()
+            .map(|node| cluster.status(node))
+            .collect();
+        let view = |status: &NodeStatus| (status.cluster_id, status.leader, status.commit_index);
+        let mut views: Vec<_> = all?.iter().map(view).collect();
+        views.dedup();
+        if matches!(views.as_slice(), [(Some(_), Some(_), _)]) {
+            return Ok(());
+        }
+    }
+    Err("no cluster has formed".into())
+}
+
+fn status(cluster: &mut Cluster, node: NodeId) -> Result<String> {
+    let Ok(status) = cluster.status(node) else {
+        return Ok(format!("n{node} does not run"));
+    };
+    let place = cluster.names().place(&status);
+    let Some(role) = status.role.filter(|_| status.state == NodeState::Started) else {
+        return Ok(place);
+    };
+    let leader = status
+        .leader
+        .map_or_else(|| "none".to_owned(), show::process);
+    let NodeStatus {
+        raft_id,
+        term,
+        commit_index,
+        applied_index,
+        keys,
+        ..
+    } = status;
+    let name = show::process(raft_id);
+    Ok(format!(
+        "{name} {role} term={term} leader={leader} commit={commit_index} applied={applied_index} \
+         keys={keys}"
+    ))
+}
+
+/// The message of a `send` command.
+fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
+    let Command::Send {
+        kind,
+        from,
+        to,
+        term,
+        prev,
+        entries,
+        commit,
+        matched,
+        last,
+        damaged,
+        stray,
+    } = command
+    else {
+        return Err("nothing to send".into());
+    };
+    let receiver = cluster.status(node(*to)?)?;
+    let sender = cluster.status(node(*from)?).map(|status| status.raft_id);
+    // Somebody who is no node has a first life as well.
+    let sender = sender.or_else(|_| Ok::<_, Box<dyn Error>>(RaftId::new(node(*from)?, 1)))?;
+    let (from, to) = (sender.get(), receiver.raft_id.get());
+    let term = term.unwrap_or(receiver.term);
+    let cluster_id = receiver.cluster_id.ok_or("the receiver has no cluster")?.0;
+    let cluster_id = cluster_id ^ u64::from(*stray);
+    let commit = commit.unwrap_or(receiver.commit_index);
+    let needed = |place: &Option<Place>, what: &dyn Display| {
+        place.ok_or_else(|| format!("{kind} needs {what}=index@term"))
+    };
+    Ok(match kind.as_str() {
+        "Heartbeat" => PeerMessage::Heartbeat(proto::HeartbeatRequest {
+            term,
+            leader_id: from,
+            leader_commit: commit,
+            read_context: Bytes::new(),
+            cluster_id,
+            to,
+        }),
+        "HeartbeatReply" => PeerMessage::HeartbeatReply(proto::HeartbeatResponse {
+            term,
+            follower_id: from,
+            commit_index: commit,
+            read_context: Bytes::new(),
+            cluster_id,
+            to,
+        }),
+        "AppendEntries" => {
+            let prev = needed(prev, &"prev")?;
+            let indices = (prev.index + 1..).take(usize::try_from(entries.unwrap_or(0))?);
+            let entry = |index| proto::Entry {
+                term,
+                index,
+                context: Bytes::new(),
+                payload: None,
+            };
+            PeerMessage::AppendEntries(proto::AppendEntriesRequest {
+                term,
+                leader_id: from,
+                prev_log_index: prev.index,
+                prev_log_term: prev.term,
+                entries: indices.map(entry).collect(),
+                leader_commit: commit,
+                cluster_id,
+                to,
+            })
+        }
+        "AppendEntriesReply" => PeerMessage::AppendEntriesReply(proto::AppendEntriesResponse {
+            term,
+            success: true,
+            follower_id: from,
+            index: *matched,
+            commit_index: commit,
+            cluster_id,
+            to,
+            ..proto::AppendEntriesResponse::default()
+        }),
+        "RequestVote" => {
+            let last = needed(last, &"last")?;
+            PeerMessage::RequestVote(proto::RequestVoteRequest {
+                term,
+                candidate_id: from,
+                last_log_index: last.index,
+                last_log_term: last.term,
+                campaign: proto::CampaignKind::Election.into(),
+                cluster_id,
+                to,
+                ..proto::RequestVoteRequest::default()
+            })
+        }
+        "TimeoutNow" => PeerMessage::TimeoutNow(proto::TimeoutNowRequest {
+            term,
+            leader_id: from,
+            cluster_id,
+            to,
+        }),
+        "InstallSnapshot" => {
+            let last = needed(last, &"last")?;
+            let data = if *damaged {
+                Bytes::from_static(&[0xff; 3])
+            } else {
+                seshat::wire::encode_snapshot(&kv::StateMachine::default())
+            };
+            let members = cluster.raft(receiver.raft_id.node_id())?.voters();
+            PeerMessage::InstallSnapshot(proto::InstallSnapshotRequest {
+                term,
+                leader_id: from,
+                last_included_index: last.index,
+                last_included_term: last.term,
+                total_size: u64::try_from(data.len())?,
+                data,
+                done: true,
+                offset: 0,
+                conf_state: Some(proto::ConfState {
+                    voters: members.into_iter().map(RaftId::get).collect(),
+                    ..proto::ConfState::default()
+                }),
+                cluster_id,
+                to,
+            })
+        }
+        other => return Err(format!("nobody can send a {other} here").into()),
+    })
+}

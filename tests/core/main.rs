@@ -1,0 +1,199 @@
+//! The core, one behaviour at a time, as stories that can be read.
+//!
+//! A script below `scripts/` drives a few members over a network that does nothing by itself:
+//! messages wait until the script delivers or drops them. Under each block of commands stands what
+//! the members put out, so a script is at once a test and an example of the protocol:
+//!
+//! ```text
+//! # The write is in the leader's log, and on its way to the followers.
+//! set 1 a=1
+//! ---
+//! n1 → n2 AppendEntries term=2 prev=2@2 entries=[3@2 set a=1] commit=2
+//! n1 → n3 AppendEntries term=2 prev=2@2 entries=[3@2 set a=1] commit=2
+//! ```
+//!
+//! Read `3@2` as index 3, term 2. `n1'` is the second life of node 1: a process that was started
+//! again under the same node id and has forgotten everything. `→` is a Raft message, `⇢` a call or
+//! a reply of the formation, `✗` one that is lost on its way, `⇒` an answer to a caller. The
+//! commands are in `commands.rs`, the notation is in `show.rs`.
+//!
+//! Whatever the script, the runner holds that every caller is answered exactly once, that the
+//! members owe answers to exactly those who wait, and that no term has two leaders.
+//!
+//! `UPDATE_GOLDENFILES=1 cargo test --test core` writes the outputs anew. Then read them: a trace
+//! shows what the core does, and only a reader knows whether that is right.
+
+#![cfg(test)]
+
+mod cluster;
+mod commands;
+mod show;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use commands::Script;
+
+/// Declares a test for every script, and the list of all of them.
+macro_rules! scripts {
+    ($($topic:ident { $($behaviour:ident)* })*) => {
+        $(mod $topic {
+            $(#[test]
+            fn $behaviour() {
+                super::check(concat!(stringify!($topic), "/", stringify!($behaviour)));
+            })*
+        })*
+
+        const LISTED: &[&str] = &[$($(concat!(stringify!($topic), "/", stringify!($behaviour)),)*)*];
+    };
+}
+
+scripts! {
+    formation {
+        a_bound_process_starts_on_traffic_of_its_cluster
+        a_process_pulled_away_finds_back_to_the_cluster_that_runs
+        a_restarted_node_waits_outside
+        coordinator_dies_after_one_heard_the_start
+        coordinator_dies_before_anybody_hears_the_start
+        coordinator_dies_before_it_offers
+        coordinator_dies_while_it_offers
+        fresh_members_form_a_cluster
+        two_lost_memories_form_no_second_cluster
+        waits_for_a_missing_member
+    }
+    election {
+        a_leader_dies_and_another_is_elected
+        a_leader_of_an_older_term_is_told_and_steps_down
+        a_leader_without_a_quorum_steps_down
+        a_node_with_a_shorter_log_is_not_elected
+        a_one_way_cut_costs_the_leader_its_office
+        a_split_vote_is_resolved_by_the_next_timeout
+        a_vote_is_given_once_a_term
+        pre_vote_does_not_disturb_a_healthy_leader
+    }
+    write {
+        a_batch_is_one_append_for_each_follower
+        a_batch_larger_than_a_message_is_cut
+        a_change_of_leader_fails_those_who_wait
+        a_follower_refuses_and_says_who_leads
+        a_follower_that_was_unreachable_is_probed
+        a_node_without_a_leader_refuses
+        a_write_is_answered_when_a_majority_holds_it
+        a_write_that_no_majority_holds_is_not_committed
+        a_write_with_unknown_outcome_may_still_be_applied
+        an_append_that_is_lost_is_sent_again
+        delete_says_whether_the_key_was_there
+        too_many_waiters_are_refused
+        too_much_uncommitted_data_is_refused
+        unanswered_appends_are_bounded
+        writes_are_applied_in_log_order
+    }
+    read {
+        a_follower_refuses_reads
+        a_late_answer_of_an_old_round_confirms_nothing
+        a_lost_round_is_repeated_by_the_next_heartbeat
+        a_read_among_writes_sees_what_was_committed_when_it_came
+        a_read_sees_every_write_that_was_acknowledged_before
+        a_read_waits_for_one_round_of_heartbeats
+        a_round_takes_a_bounded_batch
+        an_isolated_leader_does_not_serve
+        many_reads_share_one_round
+        reads_fail_when_leadership_ends
+        reads_wait_until_the_leader_has_committed_in_its_term
+    }
+    log {
+        a_follower_behind_the_compacted_log_gets_a_snapshot
+        a_heartbeat_commits_no_more_than_the_follower_holds
+        a_snapshot_of_what_is_already_there_changes_nothing
+        a_snapshot_replaces_a_divergent_log
+        a_snapshot_that_failed_is_sent_again
+        a_snapshot_that_nobody_reports_holds_the_follower_back
+        an_append_follows_its_snapshot_in_the_same_turn
+        an_older_entry_is_committed_only_with_one_of_the_leaders_own
+        compaction_keeps_a_tail
+        compaction_keeps_what_is_not_applied
+        conflicting_entries_are_overwritten
+    }
+    refuse {
+        a_damaged_snapshot
+        a_heartbeat_that_commits_past_the_log
+        a_late_snapshot_of_an_old_leader
+        a_message_for_another_life
+        a_message_of_another_cluster
+        a_vote_of_a_stranger_does_not_disturb
+        an_answer_of_somebody_who_is_no_member
+        an_append_answer_past_the_log
+        an_append_before_the_commit
+        an_append_that_leaves_a_gap
+        late_messages_of_an_old_leader
+    }
+    transfer {
+        a_node_that_does_not_lead_cannot_hand_over
+        another_heir_replaces_the_first
+        reads_go_on_meanwhile
+        to_a_dead_node_is_given_up
+        to_a_named_node
+        to_a_node_that_does_not_vote
+        to_itself_changes_nothing
+        to_the_best_heir
+        without_an_heir_is_refused
+        writes_are_refused_meanwhile
+        writes_that_came_before_are_answered
+    }
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/core/scripts")
+}
+
+/// Runs a script twice, which must give the same output, and holds it against what is written in
+/// the file.
+fn check(script: &str) {
+    let path = scripts().join(script);
+    let input = fs::read_to_string(&path).expect("the script can be read");
+    let run = || goldenscript::generate(&mut Script::default(), &input).expect(script);
+    assert_eq!(run(), run(), "{script}: two runs differ");
+    goldenscript::run(&mut Script::default(), path).expect(script);
+}
+
+#[test]
+fn every_script_is_listed() {
+    let names = |directory: &Path| -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("a directory");
+        entries
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .into_string()
+                    .expect("ASCII")
+            })
+            .collect()
+    };
+    let topics = names(&scripts());
+    let found: BTreeSet<_> = topics
+        .iter()
+        .flat_map(|topic| {
+            let behaviours = names(&scripts().join(topic));
+            behaviours
+                .into_iter()
+                .map(move |behaviour| format!("{topic}/{behaviour}"))
+        })
+        .collect();
+    let listed: BTreeSet<_> = LISTED.iter().map(|&script| script.to_owned()).collect();
+    assert_eq!(
+        listed, found,
+        "scripts that are listed, scripts that there are"
+    );
+}
+
+#[test]
+fn a_caller_without_an_answer_fails_the_script() {
+    let script = "cluster nodes=3\n(form)\nset 1 a=1\n---\n";
+    let error = goldenscript::generate(&mut Script::default(), script).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r##"end_script failed: the script ends while callers wait: ["n1 #1 set a=1"]"##
+    );
+}

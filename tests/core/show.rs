@@ -1,0 +1,285 @@
+//! How the traces write what happens.
+//!
+//! Messages carry the names of the Raft paper. Processes and clusters get short names: `n2` is the
+//! first life of node 2, `n2'` its second, and clusters are `A`, `B`, … in the order in which they
+//! were first heard of.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use bytes::Bytes;
+use seshat::kv::Command;
+use seshat::node::{Answer, Call, Event, Outcome, PeerMessage, Reply};
+use seshat::proto::raft as proto;
+use seshat::types::{
+    ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, VersionedLogEntry,
+};
+use seshat::wire;
+
+/// The names that were given so far.
+#[derive(Default)]
+pub(crate) struct Names {
+    clusters: Vec<ClusterId>,
+    processes: BTreeSet<RaftId>,
+}
+
+/// `n2`, and a prime for every further life. The runner numbers lives from 1.
+pub(crate) fn process(id: RaftId) -> String {
+    let primes = (1..id.incarnation()).map(|_| '\'');
+    format!("n{}{}", id.node_id(), primes.collect::<String>())
+}
+
+fn raw_process(id: u64) -> String {
+    RaftId::try_from(id).map_or_else(|_| format!("{id:#x}"), process)
+}
+
+fn processes(ids: impl IntoIterator<Item = RaftId>) -> String {
+    let names: Vec<_> = ids.into_iter().map(process).collect();
+    format!("{{{}}}", names.join(" "))
+}
+
+fn bytes(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(crate) fn command(command: &Command) -> String {
+    match command {
+        Command::Set { key, value } => format!("set {}={}", bytes(key), bytes(value)),
+        Command::Delete { key } => format!("del {}", bytes(key)),
+    }
+}
+
+fn encoded_command(data: Bytes) -> String {
+    wire::decode_command(data).map_or_else(|error| error.to_string(), |it| command(&it))
+}
+
+pub(crate) fn log_entry(entry: VersionedLogEntry) -> String {
+    let payload = match entry.payload {
+        EntryPayload::Empty => "nothing".to_owned(),
+        EntryPayload::Command(data) => encoded_command(data),
+        EntryPayload::ConfChange(_) => "conf change".to_owned(),
+    };
+    format!("{}@{} {payload}", entry.index, entry.term)
+}
+
+fn wire_entry(entry: &proto::Entry) -> String {
+    let payload = match &entry.payload {
+        None => "nothing".to_owned(),
+        Some(proto::entry::Payload::Command(data)) => encoded_command(data.clone()),
+        Some(_) => "conf change".to_owned(),
+    };
+    format!("{}@{} {payload}", entry.index, entry.term)
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// The name of a message and what it says, without whom it is from and for.
+pub(crate) fn message(message: &PeerMessage) -> String {
+    let name = message.name();
+    let text = match message {
+        PeerMessage::RequestVote(m) => {
+            let transfer = m.campaign() == proto::CampaignKind::Transfer;
+            let kind = match (m.pre_vote, transfer) {
+                (true, _) => " pre-vote",
+                (false, true) => " transfer",
+                (false, false) => "",
+            };
+            format!(
+                "{kind} term={} last={}@{}",
+                m.term, m.last_log_index, m.last_log_term
+            )
+        }
+        PeerMessage::RequestVoteReply(m) => {
+            let kind = if m.pre_vote { " pre-vote" } else { "" };
+            let vote = if m.vote_granted { "granted" } else { "refused" };
+            format!("{kind} term={} {vote}", m.term)
+        }
+        PeerMessage::AppendEntries(m) => format!(
+            " term={} prev={}@{} entries={} commit={}",
+            m.term,
+            m.prev_log_index,
+            m.prev_log_term,
+            list(m.entries.iter().map(wire_entry)),
+            m.leader_commit
+        ),
+        PeerMessage::AppendEntriesReply(m) if m.success => {
+            format!(
+                " term={} match={} commit={}",
+                m.term, m.index, m.commit_index
+            )
+        }
+        PeerMessage::AppendEntriesReply(m) => format!(
+            " term={} refused={} hint={}@{} commit={}",
+            m.term, m.index, m.reject_hint_index, m.reject_hint_term, m.commit_index
+        ),
+        PeerMessage::Heartbeat(m) => {
+            let round = round(&m.read_context);
+            format!(" term={} commit={}{round}", m.term, m.leader_commit)
+        }
+        PeerMessage::HeartbeatReply(m) => {
+            let round = round(&m.read_context);
+            format!(" term={} commit={}{round}", m.term, m.commit_index)
+        }
+        PeerMessage::InstallSnapshot(m) => {
+            let data = wire::decode_snapshot(m.data.clone()).map_or_else(
+                |_| "damaged".to_owned(),
+                |map| {
+                    let pairs = map.sorted_pairs().into_iter();
+                    list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(value))))
+                },
+            );
+            let members = m.conf_state.as_ref().map_or_else(String::new, |conf| {
+                let names: Vec<_> = conf.voters.iter().map(|&id| raw_process(id)).collect();
+                names.join(" ")
+            });
+            format!(
+                " term={} last={}@{} members={{{members}}} data={data}",
+                m.term, m.last_included_index, m.last_included_term
+            )
+        }
+        PeerMessage::TimeoutNow(m) => format!(" term={}", m.term),
+    };
+    format!("{name}{text}")
+}
+
+/// A batch of reads is named by the process that reads and a counter.
+fn round(context: &[u8]) -> String {
+    let counter = context.split_at_checked(8).map(|(_, counter)| counter);
+    let counter = counter.and_then(|counter| <[u8; 8]>::try_from(counter).ok());
+    match counter {
+        None if context.is_empty() => String::new(),
+        None => format!(" round={context:02x?}"),
+        Some(counter) => format!(" round={}", u64::from_be_bytes(counter)),
+    }
+}
+
+pub(crate) fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Ok(Answer::Set { applied_index }) => format!("ok, index {applied_index}"),
+        Ok(Answer::Deleted {
+            existed,
+            applied_index,
+        }) => {
+            let what = if *existed { "removed" } else { "was not there" };
+            format!("{what}, index {applied_index}")
+        }
+        Ok(Answer::Got {
+            value,
+            applied_index,
+        }) => {
+            let value = value.as_deref().map_or_else(|| "nothing".to_owned(), bytes);
+            format!("{value}, as of index {applied_index}")
+        }
+        Err(refusal) => format!("refused: {refusal}"),
+    }
+}
+
+impl Names {
+    /// Learns of a process.
+    pub(crate) fn learn(&mut self, id: RaftId) {
+        self.processes.insert(id);
+    }
+
+    pub(crate) fn cluster(&mut self, id: ClusterId) -> String {
+        let known = self.clusters.iter().position(|&known| known == id);
+        let position = known.unwrap_or_else(|| {
+            self.clusters.push(id);
+            self.clusters.len() - 1
+        });
+        ('A'..='Z')
+            .nth(position)
+            .map_or_else(|| id.to_string(), String::from)
+    }
+
+    /// A text of the library with short names for the ids in it.
+    pub(crate) fn tidy(&mut self, text: &impl Display) -> String {
+        let mut text = text.to_string();
+        for &id in &self.processes {
+            text = text.replace(&id.to_string(), &process(id));
+        }
+        for id in self.clusters.clone() {
+            text = text.replace(&id.to_string(), &self.cluster(id));
+        }
+        text
+    }
+
+    fn offer(&mut self, offer: &Offer) -> String {
+        let members = processes(offer.members.iter().copied());
+        format!("{} {members}", self.cluster(offer.cluster_id))
+    }
+
+    pub(crate) fn call(&mut self, call: &Call) -> String {
+        match call {
+            Call::Identify => "Identify".to_owned(),
+            Call::Offer(offer) => format!("Offer {}", self.offer(offer)),
+            Call::Start(offer) => format!("Start {}", self.offer(offer)),
+        }
+    }
+
+    pub(crate) fn reply(&mut self, reply: &Reply) -> String {
+        match reply {
+            Reply::Identified(status) => format!("I am {}", self.place(status)),
+            Reply::Offered {
+                cluster_id,
+                accepted,
+            } => {
+                let verdict = if *accepted { "accepted" } else { "refused" };
+                format!("offer {} {verdict}", self.cluster(*cluster_id))
+            }
+            Reply::Started => "heard".to_owned(),
+            Reply::Failed => "failed".to_owned(),
+        }
+    }
+
+    /// Who a process is and where it stands.
+    pub(crate) fn place(&mut self, status: &NodeStatus) -> String {
+        let cluster = status
+            .cluster_id
+            .map(|id| self.cluster(id))
+            .unwrap_or_default();
+        let place = match status.state {
+            NodeState::Fresh => "fresh".to_owned(),
+            NodeState::Bound => format!("bound to {cluster}"),
+            NodeState::Started => format!("started in {cluster}"),
+            NodeState::Outside => format!("outside {cluster}"),
+        };
+        format!("{}, {place}", process(status.raft_id))
+    }
+
+    pub(crate) fn event(&mut self, event: &Event) -> String {
+        match event {
+            Event::Bound { cluster_id } => format!("bound to {}", self.cluster(*cluster_id)),
+            Event::Started { cluster_id } => format!("started in {}", self.cluster(*cluster_id)),
+            Event::Outside { cluster_id } => format!("outside {}", self.cluster(*cluster_id)),
+            Event::TermChanged { term } => format!("term {term}"),
+            Event::RoleChanged {
+                role, last_index, ..
+            } => format!("{role}, log ends at {last_index}"),
+            Event::LeaderChanged {
+                leader: Some(leader),
+                ..
+            } => format!("leader {}", process(*leader)),
+            Event::LeaderChanged { leader: None, .. } => "no leader".to_owned(),
+            Event::ConfChanged {
+                voters,
+                learners,
+                index,
+            } => format!(
+                "voters {} learners {} from index {index}",
+                processes(voters.iter().copied()),
+                processes(learners.iter().copied())
+            ),
+            Event::SnapshotSent { to, index, .. } => {
+                format!("sends {} a snapshot up to index {index}", process(*to))
+            }
+            Event::SnapshotInstalled { index, term, keys } => {
+                format!("installed a snapshot up to {index}@{term} with {keys} keys")
+            }
+            Event::LogCompacted { first_index } => {
+                format!("compacted its log, which now begins at {first_index}")
+            }
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! What clients and operators are told, above all when they are refused.
+//!
+//! Every answer goes the way that it goes in a real node, from the client's stub to the core and
+//! back, except that there are no sockets and that the clock is the test's.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::fabric::{Fabric, MAX_KEY, MAX_MESSAGE, MAX_REQUESTS, MAX_VALUE, Node, leader_first};
+use common::{Refused, node_id, refused};
+use http_body_util::Full;
+use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
+use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::{
+    Applied, DeleteRequest, Forming, GetRequest, InvalidRequest, NoQuorum, NotLeader, Overloaded,
+    SetRequest, ShuttingDown, TooLarge,
+};
+use seshat::types::{NodeState, Role};
+use tokio::time::Instant;
+use tonic::codegen::Service as _;
+use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+fn set(key: &[u8], value: &[u8]) -> SetRequest {
+    SetRequest {
+        key: key.to_vec().into(),
+        value: value.to_vec().into(),
+    }
+}
+
+fn get(key: &[u8]) -> GetRequest {
+    GetRequest {
+        key: key.to_vec().into(),
+    }
+}
+
+fn within<T>(timeout: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+fn refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, Refused) {
+    let status = answer.expect_err("a refusal");
+    (status.code(), refused(&status))
+}
+
+fn not_applied(reason: Reason) -> Refused {
+    (Applied::No, Some(reason))
+}
+
+fn unknown(reason: Reason) -> Refused {
+    (Applied::Unknown, Some(reason))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_is_got_until_it_is_deleted() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    let absent = leader.kv.get(get(b"k")).await.unwrap().into_inner();
+    assert_eq!(absent.value, None);
+    let set = leader.kv.set(set(b"k", b"")).await.unwrap().into_inner();
+    let empty = leader.kv.get(get(b"k")).await.unwrap().into_inner();
+    assert_eq!(empty.value.as_deref(), Some(&b""[..]));
+    assert_eq!(empty.applied_index, set.applied_index);
+    let delete = DeleteRequest {
+        key: b"k".to_vec().into(),
+    };
+    let deleted = leader.kv.delete(delete.clone()).await.unwrap().into_inner();
+    assert!(deleted.existed);
+    assert!(deleted.applied_index > set.applied_index);
+    assert!(!leader.kv.delete(delete).await.unwrap().into_inner().existed);
+    assert_eq!(
+        leader.kv.get(get(b"k")).await.unwrap().into_inner().value,
+        None
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_and_values_have_limits() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    let too_large = |what: &str, limit: usize| {
+        let reason = Reason::TooLarge(TooLarge {
+            what: what.to_owned(),
+            limit: u64::try_from(limit).unwrap(),
+        });
+        (Code::InvalidArgument, not_applied(reason))
+    };
+    let empty = || {
+        let reason = Reason::InvalidRequest(InvalidRequest {
+            field: "key".to_owned(),
+            rule: "a key has at least 1 byte".to_owned(),
+        });
+        (Code::InvalidArgument, not_applied(reason))
+    };
+    let (longest, largest) = ([b'k'; MAX_KEY], [b'v'; MAX_VALUE]);
+    let (too_long, too_big) = ([b'k'; MAX_KEY + 1], [b'v'; MAX_VALUE + 1]);
+    let delete = |key: &[u8]| DeleteRequest {
+        key: key.to_vec().into(),
+    };
+    let kv = &mut leader.kv;
+
+    kv.set(set(&longest, &largest)).await.unwrap();
+    kv.get(get(&longest)).await.unwrap();
+    kv.delete(delete(&longest)).await.unwrap();
+    assert_eq!(refusal(kv.set(set(b"", b"v")).await), empty());
+    assert_eq!(refusal(kv.get(get(b"")).await), empty());
+    assert_eq!(refusal(kv.delete(delete(b"")).await), empty());
+    assert_eq!(
+        refusal(kv.set(set(&too_long, b"v")).await),
+        too_large("key", MAX_KEY)
+    );
+    assert_eq!(
+        refusal(kv.get(get(&too_long)).await),
+        too_large("key", MAX_KEY)
+    );
+    assert_eq!(
+        refusal(kv.delete(delete(&too_long)).await),
+        too_large("key", MAX_KEY)
+    );
+    assert_eq!(
+        refusal(kv.set(set(b"k", &too_big)).await),
+        too_large("value", MAX_VALUE)
+    );
+    // tonic refuses this one before anybody here sees it.
+    let huge = set(b"k", &[b'v'; MAX_MESSAGE]);
+    assert_eq!(
+        refusal(kv.set(huge).await),
+        too_large("message", MAX_MESSAGE)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_are_no_request_are_refused_with_a_detail() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (leader, _followers) = leader_first(nodes);
+    // One frame of 2 bytes: field 1 as a number, where a request has bytes.
+    let frame = Bytes::from_static(&[0, 0, 0, 0, 2, 0x08, 0x01]);
+    let request = http::Request::post("/seshat.kv.v1.KvService/Set")
+        .header("content-type", "application/grpc")
+        .body(tonic::body::Body::new(Full::new(frame)))
+        .unwrap();
+    let answer = leader.local.clone().call(request).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    let (code, (applied, reason)) = refusal::<()>(Err(status));
+    assert_eq!((code, applied), (Code::InvalidArgument, Applied::No));
+    assert!(
+        matches!(reason, Some(Reason::InvalidRequest(_))),
+        "{reason:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_names_the_leader_and_its_address_at_once() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (leader, followers) = leader_first(nodes);
+    let began = Instant::now();
+    for mut follower in followers {
+        let expected = || {
+            let reason = Reason::NotLeader(NotLeader {
+                leader_id: Some(leader.id.into()),
+                leader_addr: Some(format!("kvstore-{}:6379", leader.id)),
+            });
+            (Code::FailedPrecondition, not_applied(reason))
+        };
+        assert_eq!(refusal(follower.kv.set(set(b"k", b"v")).await), expected());
+        assert_eq!(refusal(follower.kv.get(get(b"k")).await), expected());
+        let transfer = TransferLeadershipRequest::default();
+        assert_eq!(
+            refusal(follower.admin.transfer_leadership(transfer).await),
+            expected()
+        );
+    }
+    assert!(began.elapsed() < Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_majority_a_submitted_write_is_unknown_and_everything_else_is_not_applied() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    fabric.cut(leader.id);
+
+    let began = Instant::now();
+    let patience = Duration::from_millis(200);
+    let written = leader.kv.set(within(patience, set(b"k", b"v"))).await;
+    assert_eq!(
+        refusal(written),
+        (
+            Code::DeadlineExceeded,
+            unknown(Reason::NoQuorum(NoQuorum {}))
+        )
+    );
+    let read = leader.kv.get(within(patience, get(b"k"))).await;
+    let no_quorum = || {
+        (
+            Code::Unavailable,
+            not_applied(Reason::NoQuorum(NoQuorum {})),
+        )
+    };
+    assert_eq!(refusal(read), no_quorum());
+    assert!(
+        began.elapsed() < 2 * patience,
+        "the answer came after its caller had left"
+    );
+
+    // The leader notices by itself, and then nothing is submitted any more.
+    let mut status = leader.driver.watch();
+    status
+        .wait_for(|status| status.role != Some(Role::Leader))
+        .await
+        .unwrap();
+    let began = Instant::now();
+    let written = leader
+        .kv
+        .set(within(Duration::from_secs(2), set(b"k", b"v")))
+        .await;
+    assert_eq!(refusal(written), no_quorum());
+    assert!(
+        began.elapsed() >= Duration::from_millis(1900),
+        "it did not wait for a leader"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_under_way_when_leadership_ended_is_unknown() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    fabric.cut(leader.id);
+    // Long before its deadline: the leader steps down when it hears no majority.
+    let (code, detail) = refusal(leader.kv.set(set(b"k", b"v")).await);
+    assert_eq!(
+        (code, detail),
+        (
+            Code::DeadlineExceeded,
+            unknown(Reason::NoQuorum(NoQuorum {}))
+        )
+    );
+    assert_ne!(leader.status().role, Some(Role::Leader));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_meets_an_election_waits_for_it() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    leader.kill().await;
+    let old = leader.status().raft_id;
+    for follower in &mut followers {
+        let mut status = follower.driver.watch();
+        status
+            .wait_for(|status| status.leader != Some(old))
+            .await
+            .unwrap();
+    }
+    // Nobody leads, or one of the two has just begun to: either way nobody has to come again.
+    let [one, other] = followers.as_mut_slice() else {
+        panic!("two followers");
+    };
+    let (one, other) = tokio::join!(one.kv.set(set(b"a", b"1")), other.kv.set(set(b"b", b"2")));
+    let (accepted, redirected) = match (one, other) {
+        (Ok(answer), Err(status)) | (Err(status), Ok(answer)) => (answer, status),
+        outcomes => panic!("{outcomes:?}"),
+    };
+    assert!(accepted.into_inner().applied_index > 0);
+    assert!(matches!(
+        refused(&redirected),
+        (Applied::No, Some(Reason::NotLeader(_)))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_write_waits_until_the_cluster_has_formed() {
+    let fabric = Fabric::new(3);
+    let mut first = fabric.start(1, 1).await;
+
+    let began = Instant::now();
+    let patience = Duration::from_secs(1);
+    let (code, detail) = refusal(first.kv.set(within(patience, set(b"k", b"v"))).await);
+    let forming = Reason::Forming(Forming {
+        waiting_for: "nodes 2 and 3 have not been found yet".to_owned(),
+    });
+    assert_eq!((code, detail), (Code::Unavailable, not_applied(forming)));
+    assert!(began.elapsed() >= Duration::from_millis(900));
+
+    let mut kv = first.kv.clone();
+    let write = tokio::spawn(async move { kv.set(set(b"k", b"v")).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let _others = (fabric.start(2, 1).await, fabric.start(3, 1).await);
+    let written = write.await.unwrap();
+    // The lowest id offers the cluster and campaigns first.
+    assert!(written.unwrap().into_inner().applied_index > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_outside_refuses_at_once() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (_leader, mut followers) = leader_first(nodes);
+    followers[0].kill().await;
+    let mut again = fabric.start(followers[0].id.get(), 2).await;
+    let mut status = again.driver.watch();
+    status
+        .wait_for(|status| status.state == NodeState::Outside)
+        .await
+        .unwrap();
+
+    let began = Instant::now();
+    let (code, (applied, reason)) = refusal(again.kv.get(get(b"k")).await);
+    assert_eq!((code, applied), (Code::Unavailable, Applied::No));
+    let Some(Reason::Forming(Forming { waiting_for })) = reason else {
+        panic!("{reason:?}");
+    };
+    assert!(waiting_for.contains("has lost its memory"), "{waiting_for}");
+    assert!(began.elapsed() < Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_node_says_which_bound_was_met() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    let inside: Vec<_> = (0..MAX_REQUESTS)
+        .map(|_| leader.gate.enter(1).unwrap())
+        .collect();
+    let reason = Reason::Overloaded(Overloaded {
+        what: "max_pending_requests".to_owned(),
+        limit: u64::try_from(MAX_REQUESTS).unwrap(),
+    });
+    let expected = (Code::ResourceExhausted, not_applied(reason));
+    assert_eq!(refusal(leader.kv.get(get(b"k")).await), expected);
+    drop(inside);
+    leader.kv.get(get(b"k")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_shuts_down_refuses_what_is_new_and_what_waits() {
+    let shutting_down = || {
+        let reason = Reason::ShuttingDown(ShuttingDown {});
+        (Code::Unavailable, not_applied(reason))
+    };
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    leader.gate.close();
+    assert_eq!(
+        refusal(leader.kv.set(set(b"k", b"v")).await),
+        shutting_down()
+    );
+
+    let first = Fabric::new(3).start(1, 1).await;
+    let mut kv = first.kv.clone();
+    let waits = tokio::spawn(async move { kv.set(set(b"k", b"v")).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!waits.is_finished());
+    first.gate.close();
+    assert_eq!(refusal(waits.await.unwrap()), shutting_down());
+    first.gate.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_driver_has_stopped_a_submitted_write_is_unknown() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    fabric.cut(leader.id);
+    let (mut writer, mut reader) = (leader.kv.clone(), leader.kv.clone());
+    let write = tokio::spawn(async move { writer.set(set(b"k", b"v")).await });
+    let read = tokio::spawn(async move { reader.get(get(b"k")).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    leader.kill().await;
+
+    let reason = || Reason::ShuttingDown(ShuttingDown {});
+    assert_eq!(
+        refusal(write.await.unwrap()),
+        (Code::Unknown, unknown(reason()))
+    );
+    let not_applied = (Code::Unavailable, not_applied(reason()));
+    assert_eq!(refusal(read.await.unwrap()), not_applied);
+    assert_eq!(refusal(leader.kv.set(set(b"k", b"v")).await), not_applied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leadership_goes_where_the_operator_says() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    let to = |id| TransferLeadershipRequest {
+        to: Some(id),
+        timeout: None,
+    };
+    let heir = followers[1].id;
+    let before = leader.status().term;
+    let answer = leader
+        .admin
+        .transfer_leadership(to(heir.into()))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.leader_id, u32::from(heir));
+    assert!(answer.term > before);
+    assert_eq!(followers[1].status().role, Some(Role::Leader));
+
+    // To itself there is nothing to do; to whomever it may be, somebody else leads in the end.
+    let own = followers[1]
+        .admin
+        .transfer_leadership(to(heir.into()))
+        .await
+        .unwrap();
+    assert_eq!(own.into_inner().leader_id, u32::from(heir));
+    let any = TransferLeadershipRequest::default();
+    let answer = followers[1]
+        .admin
+        .transfer_leadership(any)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_ne!(answer.leader_id, u32::from(heir));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_cannot_be_is_refused_with_the_reason() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, followers) = leader_first(nodes);
+    let request = |to, millis: i32| TransferLeadershipRequest {
+        to,
+        timeout: Some(prost_types::Duration {
+            seconds: i64::from(millis / 1000),
+            nanos: millis % 1000 * 1_000_000,
+        }),
+    };
+    for (request, field) in [
+        (request(Some(0), 500), "to"),
+        (request(Some(65_536), 500), "to"),
+        (request(Some(9), 500), "to"),
+        (request(None, -500), "timeout"),
+    ] {
+        let (code, (applied, reason)) = refusal(leader.admin.transfer_leadership(request).await);
+        assert_eq!((code, applied), (Code::InvalidArgument, Applied::No));
+        let Some(Reason::InvalidRequest(invalid)) = reason else {
+            panic!("{reason:?}");
+        };
+        assert_eq!(invalid.field, field, "{}", invalid.rule);
+    }
+
+    let gone = followers[0].id;
+    fabric.cut(gone);
+    let began = Instant::now();
+    let request = request(Some(gone.into()), 3000);
+    let status = leader.admin.transfer_leadership(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(refused(&status), unknown(Reason::NoQuorum(NoQuorum {})));
+    assert!(
+        status
+            .message()
+            .contains(&format!("node {gone} has not taken over"))
+    );
+    assert!(began.elapsed() >= Duration::from_secs(3));
+    // raft-rs gives up by itself, and writes that waited for that go on.
+    leader.kv.set(set(b"k", b"v")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_tells_how_the_cluster_fares() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    leader.kv.set(set(b"k", b"v")).await.unwrap();
+    let until = async |node: &mut Node, state: ClusterState| loop {
+        let request = StatusRequest::default();
+        let response = node.admin.status(request).await.unwrap().into_inner();
+        if response.state() == state {
+            return response;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let response = until(&mut followers[0], ClusterState::Healthy).await;
+    assert_eq!(
+        response.summary,
+        format!("healthy: node {} leads 3 members", leader.id)
+    );
+    assert_eq!(response.leader_id, Some(leader.id.into()));
+    assert_eq!(response.answered_by, u32::from(followers[0].id));
+    assert!(response.members.iter().all(|member| member.reachable));
+
+    let lost = followers[1].id;
+    followers[1].kill().await;
+    let began = Instant::now();
+    let response = until(&mut leader, ClusterState::Degraded).await;
+    assert_eq!(
+        response.summary,
+        format!("degraded: node {lost} does not answer")
+    );
+    assert!(began.elapsed() <= Duration::from_secs(1));
+
+    let _again = fabric.start(lost.get(), 2).await;
+    let response = loop {
+        let response = until(&mut leader, ClusterState::Degraded).await;
+        if !response.summary.ends_with("answer") {
+            break response;
+        }
+    };
+    assert_eq!(
+        response.summary,
+        format!("degraded: node {lost} was started again, has lost its memory and waits outside")
+    );
+
+    fabric.cut(leader.id);
+    let response = until(&mut followers[0], ClusterState::NoQuorum).await;
+    assert!(
+        response.summary.starts_with("no quorum: "),
+        "{}",
+        response.summary
+    );
+    assert_eq!(response.leader_id, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_is_serving_exactly_while_a_leader_is_known() {
+    async fn health(node: &mut Node) -> [ServingStatus; 2] {
+        let mut statuses = [ServingStatus::Unknown; 2];
+        for (status, service) in statuses.iter_mut().zip(["", "seshat.kv.v1.KvService"]) {
+            let request = HealthCheckRequest {
+                service: service.to_owned(),
+            };
+            *status = node
+                .health
+                .check(request)
+                .await
+                .unwrap()
+                .into_inner()
+                .status();
+        }
+        statuses
+    }
+    async fn until(node: &mut Node, expected: ServingStatus) {
+        while health(node).await != [expected; 2] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let fabric = Fabric::new(3);
+    let mut first = fabric.start(1, 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(health(&mut first).await, [ServingStatus::NotServing; 2]);
+    let (mut second, mut third) = (fabric.start(2, 1).await, fabric.start(3, 1).await);
+    for node in [&mut first, &mut second, &mut third] {
+        until(node, ServingStatus::Serving).await;
+    }
+    fabric.cut(node_id(1));
+    until(&mut first, ServingStatus::NotServing).await;
+    fabric.mend();
+    until(&mut first, ServingStatus::Serving).await;
+    first.gate.close();
+    until(&mut first, ServingStatus::NotServing).await;
+
+    let request = HealthCheckRequest {
+        service: "no.such.Service".to_owned(),
+    };
+    assert_eq!(
+        first.health.check(request).await.unwrap_err().code(),
+        Code::NotFound
+    );
+}

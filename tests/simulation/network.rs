@@ -1,0 +1,87 @@
+//! What happens to a message: lost, doubled, delayed, overtaken, cut off.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use seshat::types::NodeId;
+
+/// How bad a network is. Drawn anew for every phase of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    /// Share of messages that are lost.
+    pub(crate) loss: f64,
+    /// Share of messages that arrive twice.
+    pub(crate) doubling: f64,
+    /// Longest delay in milliseconds. Delays differ, so messages overtake one another.
+    pub(crate) max_delay: u64,
+    /// Directed links that carry nothing.
+    cut: Vec<(NodeId, NodeId)>,
+}
+
+impl Network {
+    /// A network without faults.
+    pub(crate) fn healthy() -> Self {
+        Self {
+            loss: 0.0,
+            doubling: 0.0,
+            max_delay: 5,
+            cut: Vec::new(),
+        }
+    }
+
+    /// A network with some faults.
+    pub(crate) fn draw(rng: &mut StdRng, nodes: &[NodeId]) -> Self {
+        let mut network = Self {
+            loss: [0.0, 0.01, 0.1, 0.3][rng.gen_range(0..4)],
+            doubling: [0.0, 0.05, 0.2][rng.gen_range(0..3)],
+            max_delay: [2, 20, 150, 600][rng.gen_range(0..4)],
+            cut: Vec::new(),
+        };
+        let lonely = nodes[rng.gen_range(0..nodes.len())];
+        let others = nodes.iter().copied().filter(|&node| node != lonely);
+        match rng.gen_range(0..6) {
+            // Nobody hears it and it hears nobody.
+            0 => network
+                .cut
+                .extend(others.flat_map(|node| [(lonely, node), (node, lonely)])),
+            // Nobody hears it.
+            1 => network.cut.extend(others.map(|node| (lonely, node))),
+            // It hears nobody.
+            2 => network.cut.extend(others.map(|node| (node, lonely))),
+            // One link is dead in one direction.
+            3 => network
+                .cut
+                .extend(others.take(1).map(|node| (lonely, node))),
+            _ => {}
+        }
+        network
+    }
+
+    /// When the copies of a message that is sent now arrive: none, one or two of them.
+    pub(crate) fn arrivals(&self, rng: &mut StdRng, from: NodeId, to: NodeId) -> Vec<u64> {
+        let copies = if self.cut.contains(&(from, to)) || rng.gen_bool(self.loss) {
+            0
+        } else if rng.gen_bool(self.doubling) {
+            2
+        } else {
+            1
+        };
+        (0..copies)
+            .map(|_| rng.gen_range(1..=self.max_delay))
+            .collect()
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            loss,
+            doubling,
+            max_delay,
+            cut,
+        } = self;
+        write!(
+            f,
+            "loss {loss} doubling {doubling} delay {max_delay} ms cut {cut:?}"
+        )
+    }
+}

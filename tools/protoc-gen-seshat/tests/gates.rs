@@ -1,0 +1,358 @@
+//! Each gate of `tools/proto` refuses what it is there to refuse, and says why.
+//!
+//! A test breaks one thing in a copy of the tree, which is a git repository of
+//! its own, and runs the gate there. All copies share the buf that the tree has
+//! installed and the generator that was built for these tests.
+
+#![allow(clippy::expect_used, reason = "a test may fail by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const BASELINE: &str = "proto/baseline/v9.9.9.binpb";
+const GENERATED: &str = "gen/src/kv/v1.rs";
+const SCHEMA: &str = "proto/seshat/kv/v1/kv_service.proto";
+
+/// A copy of what `tools/proto` works on.
+struct Tree {
+    root: PathBuf,
+    generator: PathBuf,
+}
+
+impl Tree {
+    /// A copy in a repository without commits.
+    fn uncommitted(name: &str) -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("gates")
+            .join(name);
+        if root.exists() {
+            fs::remove_dir_all(&root).expect("remove the copy of the last run");
+        }
+        fs::create_dir_all(root.join("bin")).expect("make room for a copy");
+        let tree = Self {
+            root,
+            generator: env!("CARGO_BIN_EXE_protoc-gen-seshat").into(),
+        };
+
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for path in ["buf.yaml", "buf.gen.yaml", "proto", "gen", "tools"] {
+            tree.run("cp", &["-R", &source.join(path).to_string_lossy(), "."]);
+        }
+        // A buf that finds no fault: it comes first on the PATH of every gate,
+        // so none may use what it finds there.
+        tree.write("bin/buf", "#!/bin/sh\n");
+        fs::set_permissions(tree.root.join("bin/buf"), fs::Permissions::from_mode(0o755))
+            .expect("make the false buf run");
+        tree.run("git", &["init", "--quiet"]);
+        tree
+    }
+
+    /// A copy with a baseline of its own, all committed.
+    fn new(name: &str) -> Self {
+        let tree = Self::uncommitted(name);
+        tree.run("tools/proto", &["baseline", "v9.9.9"]);
+        tree.commit();
+        tree
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        let path = std::env::var("PATH").expect("a PATH");
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .current_dir(&self.root)
+            .env(
+                "PATH",
+                format!("{}:{path}", self.root.join("bin").display()),
+            )
+            .env("PROTOC_GEN_SESHAT", &self.generator)
+            .env(
+                "SESHAT_TOOLS_DIR",
+                Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools"),
+            )
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1");
+        for who in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{who}_NAME"), "Test");
+            command.env(format!("GIT_{who}_EMAIL"), "test@example.com");
+        }
+        command
+    }
+
+    /// Whether a command succeeded, and all that it said.
+    fn outcome(&self, program: &str, args: &[&str]) -> (bool, String) {
+        let output = self
+            .command(program, args)
+            .output()
+            .expect("start a command");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
+    fn run(&self, program: &str, args: &[&str]) {
+        let (passed, said) = self.outcome(program, args);
+        assert!(passed, "{program} {args:?} failed:\n{said}");
+    }
+
+    fn commit(&self) {
+        self.run("git", &["add", "--all"]);
+        self.run("git", &["commit", "--quiet", "--message", "a change"]);
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.root.join(path), text).expect("write a file");
+    }
+
+    /// Replaces the first `old` in a file.
+    fn edit(&self, path: &str, old: &str, new: &str) {
+        let text = fs::read_to_string(self.root.join(path)).expect("read a file");
+        assert!(text.contains(old), "{path} does not hold {old:?}");
+        self.write(path, &text.replacen(old, new, 1));
+    }
+
+    fn remove(&self, path: &str) {
+        fs::remove_file(self.root.join(path)).expect("remove a file");
+    }
+
+    fn passes(&self, gate: &str) {
+        let (passed, said) = self.outcome("tools/proto", &[gate]);
+        assert!(passed, "{gate} refused an intact tree:\n{said}");
+    }
+
+    /// The gate refuses, and what it says holds every one of `reasons`.
+    fn refuses(&self, gate: &str, reasons: &[&str]) {
+        let (passed, said) = self.outcome("tools/proto", &[gate]);
+        assert!(!passed, "{gate} passed, but {reasons:?}:\n{said}");
+        for reason in reasons {
+            assert!(
+                said.contains(reason),
+                "{gate} did not say {reason:?} but:\n{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_intact_tree_passes() {
+    Tree::new("intact").passes("check");
+}
+
+#[test]
+fn a_tree_before_its_first_commit_passes() {
+    let tree = Tree::uncommitted("uncommitted");
+    tree.run("tools/proto", &["baseline", "v9.9.9"]);
+    tree.passes("check");
+}
+
+#[test]
+fn check_names_every_gate_that_failed() {
+    let tree = Tree::new("check");
+    tree.edit(SCHEMA, "message SetResponse {", "message  set_response {");
+    tree.edit(SCHEMA, "returns (SetResponse)", "returns (set_response)");
+    tree.refuses("check", &["check: failed: lint format breaking fresh"]);
+}
+
+#[test]
+fn a_lint_fault_is_refused() {
+    let tree = Tree::new("lint");
+    tree.edit(SCHEMA, "bool existed = 1;", "bool Existed = 1;");
+    tree.refuses("lint", &[SCHEMA, "Existed", "lower_snake_case"]);
+}
+
+#[test]
+fn a_missing_comment_is_refused() {
+    let tree = Tree::new("comment");
+    tree.edit(SCHEMA, "  // Whether the key was bound before.\n", "");
+    tree.refuses("lint", &[SCHEMA, "existed", "comment"]);
+}
+
+#[test]
+fn a_format_fault_is_refused() {
+    let tree = Tree::new("format");
+    tree.edit(SCHEMA, "  bytes key = 1;", "  bytes  key=1;");
+    tree.refuses("format", &[SCHEMA, "-  bytes  key=1;", "+  bytes key = 1;"]);
+    tree.run("tools/proto", &["format", "--write"]);
+    tree.passes("format");
+}
+
+#[test]
+fn a_removed_field_is_refused() {
+    let tree = Tree::new("field");
+    tree.edit(SCHEMA, "  bool existed = 1;\n", "");
+    tree.refuses(
+        "breaking",
+        &["\"existed\" on message \"DeleteResponse\"", BASELINE],
+    );
+}
+
+#[test]
+fn every_baseline_counts() {
+    let tree = Tree::new("every");
+    tree.edit(
+        SCHEMA,
+        "bool existed = 1;",
+        "bool existed = 1;\n  bool added = 7;",
+    );
+    tree.run("tools/proto", &["baseline", "v9.9.10"]);
+    tree.edit(SCHEMA, "  bool added = 7;\n", "");
+    tree.refuses("breaking", &["\"added\"", "proto/baseline/v9.9.10.binpb"]);
+}
+
+#[test]
+fn an_edited_baseline_is_refused_for_ever() {
+    let tree = Tree::new("edited");
+    let before = fs::read(tree.root.join(BASELINE)).expect("read the baseline");
+    tree.write(BASELINE, "");
+    tree.refuses("breaking", &[&format!("not committed: M\t{BASELINE}")]);
+    tree.commit();
+    tree.refuses(
+        "breaking",
+        &["a baseline was edited", &format!("\nM\t{BASELINE}")],
+    );
+    fs::write(tree.root.join(BASELINE), before).expect("restore the baseline");
+    tree.commit();
+    tree.refuses(
+        "breaking",
+        &["a baseline was edited", &format!("\nM\t{BASELINE}")],
+    );
+}
+
+#[test]
+fn a_baseline_edited_in_a_merge_is_refused() {
+    let tree = Tree::new("merge");
+    tree.run("git", &["checkout", "--quiet", "-b", "side"]);
+    tree.write("side", "");
+    tree.commit();
+    tree.run("git", &["checkout", "--quiet", "-"]);
+    tree.run(
+        "git",
+        &["merge", "--quiet", "--no-ff", "--no-commit", "side"],
+    );
+    tree.write(BASELINE, "");
+    tree.commit();
+    tree.refuses(
+        "breaking",
+        &["a baseline was edited", &format!("\nM\t{BASELINE}")],
+    );
+}
+
+#[test]
+fn a_removed_baseline_is_refused_for_ever() {
+    let tree = Tree::new("removed");
+    tree.run("tools/proto", &["baseline", "v9.9.10"]);
+    tree.commit();
+    let before = fs::read(tree.root.join(BASELINE)).expect("read the baseline");
+    tree.remove(BASELINE);
+    tree.refuses("breaking", &[&format!("not committed: D\t{BASELINE}")]);
+    tree.commit();
+    tree.refuses("breaking", &["removed", &format!("\nD\t{BASELINE}")]);
+    fs::write(tree.root.join(BASELINE), before).expect("restore the baseline");
+    tree.commit();
+    tree.refuses("breaking", &["removed", &format!("\nD\t{BASELINE}")]);
+}
+
+#[test]
+fn a_baseline_is_never_replaced() {
+    let tree = Tree::new("replaced");
+    let (passed, said) = tree.outcome("tools/proto", &["baseline", "v9.9.9"]);
+    assert!(!passed && said.contains("exists"), "{said}");
+}
+
+#[test]
+fn a_tree_without_baselines_is_refused() {
+    let tree = Tree::uncommitted("none");
+    let baselines = tree.root.join("proto/baseline");
+    if baselines.exists() {
+        fs::remove_dir_all(baselines).expect("remove the baselines");
+    }
+    tree.refuses("breaking", &["there is no baseline"]);
+    tree.commit();
+    tree.refuses("breaking", &["there is no baseline"]);
+}
+
+#[test]
+fn a_shallow_clone_is_refused() {
+    let tree = Tree::new("shallow");
+    tree.write("more", "");
+    tree.commit();
+    let url = format!("file://{}", tree.root.display());
+    tree.run("git", &["clone", "--quiet", "--depth", "1", &url, "clone"]);
+    let clone = Tree {
+        root: tree.root.join("clone"),
+        generator: tree.generator,
+    };
+    clone.refuses("breaking", &["the clone is shallow"]);
+    clone.run("git", &["fetch", "--quiet", "--unshallow"]);
+    clone.passes("breaking");
+}
+
+#[test]
+fn a_gate_that_lets_the_canary_pass_is_refused() {
+    let tree = Tree::new("canary");
+    tree.edit(
+        "buf.yaml",
+        "    - FILE",
+        "    - FILE\n  except:\n    - FIELD_NO_DELETE",
+    );
+    tree.refuses(
+        "breaking",
+        &["the gate is blind", "lost \"bytes key = 1;\""],
+    );
+}
+
+#[test]
+fn an_edited_generated_file_is_refused() {
+    let tree = Tree::new("stale");
+    tree.edit(GENERATED, "pub existed: bool", "pub existed: u8");
+    tree.commit();
+    tree.refuses(
+        "fresh",
+        &["gen/ was stale", GENERATED, "-    pub existed: u8"],
+    );
+}
+
+#[test]
+fn a_changed_schema_without_its_code_is_refused() {
+    let tree = Tree::new("changed");
+    tree.edit(
+        SCHEMA,
+        "bool existed = 1;",
+        "bool existed = 1;\n  bool added = 7;",
+    );
+    tree.commit();
+    tree.refuses(
+        "fresh",
+        &["gen/ was stale", GENERATED, "+    pub added: bool"],
+    );
+}
+
+#[test]
+fn a_left_over_generated_file_is_refused() {
+    let tree = Tree::new("left-over");
+    tree.write("gen/src/old.rs", "// nobody makes this any more\n");
+    tree.commit();
+    tree.refuses(
+        "fresh",
+        &["gen/ was stale", "gen/src/old.rs", "deleted file"],
+    );
+}
+
+#[test]
+fn a_missing_generated_file_is_refused() {
+    let tree = Tree::new("missing");
+    tree.remove(GENERATED);
+    tree.commit();
+    tree.refuses("fresh", &["gen/ was stale", GENERATED, "new file"]);
+}
+
+#[test]
+fn a_generator_that_fails_is_refused() {
+    let mut tree = Tree::new("generator");
+    tree.generator = "false".into();
+    tree.refuses("fresh", &["generate: failed"]);
+}
