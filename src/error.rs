@@ -69,7 +69,9 @@ pub enum Reason {
         leader_id: Option<NodeId>,
     },
     /// There is no leader, or it reaches no majority.
-    #[error("no leader with a majority: more than half of the nodes must be up and connected")]
+    #[error(
+        "no leader with a majority right now: it is being elected or replaced, or half of the nodes cannot be reached"
+    )]
     NoQuorum,
     /// A queue of the node is full.
     #[error("overloaded: {what} is full ({limit})")]

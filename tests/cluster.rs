@@ -1,4 +1,10 @@
 //! Three whole nodes over real sockets: what a user of a cluster relies on.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 mod common;
 

@@ -2,6 +2,12 @@
 //!
 //! Every answer goes the way that it goes in a real node, from the client's stub to the core and
 //! back, except that there are no sockets and that the clock is the test's.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 mod common;
 

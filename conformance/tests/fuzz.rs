@@ -249,6 +249,7 @@ fn place() -> impl Strategy<Value = (u64, u64)> {
         4 => Just((0, 0)),
         6 => Just((1, 1)),
         20 => (1..9u64, 1..6u64),
+        1 => (1..9u64, Just(0)),
         1 => (index(), term()),
     ]
 }
@@ -372,15 +373,17 @@ fn payload() -> impl Strategy<Value = Option<Payload>> {
             })
         });
     prop_oneof![
-        2 => Just(None),
-        4 => command().prop_map(|command| Some(Payload::Command(command))),
-        1 => change.prop_map(Some),
-        1 => change_v2.prop_map(Some),
+        10 => Just(None),
+        20 => command().prop_map(|command| Some(Payload::Command(command))),
+        // An operation that this node does not know.
+        1 => Just(Some(Payload::Command(Bytes::from_static(b"\x1a\x01k")))),
+        5 => change.prop_map(Some),
+        5 => change_v2.prop_map(Some),
     ]
 }
 
 fn append_entries_reply() -> impl Strategy<Value = AppendEntriesResponse> {
-    let hint = (index(), term());
+    let hint = prop_oneof![20 => (index(), term()), 1 => (odd(), term())];
     let request_snapshot = prop_oneof![6 => Just(0), 1 => index()];
     (
         (term(), any::<bool>(), mostly(true), peer()),

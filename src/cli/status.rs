@@ -8,7 +8,7 @@ use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusRequest
 use seshat::types::{ClusterId, RaftId};
 use tokio::time::timeout;
 
-use super::client::Client;
+use super::client::{Client, Node};
 use super::failure::{Failure, printable};
 use super::options::ClientOptions;
 use super::print;
@@ -39,8 +39,10 @@ Exit codes:
   2  the command line is faulty
   3  no endpoint answers";
 
-/// Once one node has answered, how long to wait for one that knows more. A node needs up to a
-/// second: it asks the others.
+/// How long a node that is asked may wait for the others, whom it asks.
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Once one node has answered, how long to wait for one that knows more.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Show the nodes of the cluster and how they are.
@@ -65,10 +67,13 @@ impl Args {
 
 /// The best view of the cluster that can be had.
 pub(crate) async fn fetch(client: &Client) -> Result<StatusResponse, Failure> {
-    let ask = async |node: super::client::Node| {
-        node.admin()
-            .status(node.request(StatusRequest::default()))
-            .await
+    let ask = async |node: Node| {
+        // Part of a short timeout only, so that the members which do answer are shown.
+        let member_timeout = MEMBER_TIMEOUT.min(node.time_left() / 2);
+        let request = StatusRequest {
+            member_timeout: member_timeout.try_into().ok(),
+        };
+        node.admin().status(node.request(request)).await
     };
     let mut search = client.search(&ask);
     let (_, mut best) = search.next().await?;

@@ -29,6 +29,20 @@ pub(super) fn judge<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(),
                 message.index
             ))
         }
+        // Raft::restore installs it over what is committed.
+        MessageType::MsgSnapshot
+            if message.get_snapshot().get_metadata().index == raft.raft_log.committed
+                && !raft.raft_log.match_term(
+                    raft.raft_log.committed,
+                    message.get_snapshot().get_metadata().term,
+                ) =>
+        {
+            Err("ends at the committed entry, but in another term".to_owned())
+        }
+        // Raft::step_follower campaigns on anybody's word, past every lease.
+        MessageType::MsgTimeoutNow if message.from != raft.leader_id => {
+            Err("its sender is not the leader".to_owned())
+        }
         _ => Ok(()),
     }
 }

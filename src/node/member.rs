@@ -32,7 +32,7 @@ pub struct Member<W> {
     options: MemberOptions,
     formation: Formation,
     raft: Option<RaftNode<W>>,
-    shown: NodeState,
+    shown: (NodeState, Option<ClusterId>),
     output: Output<W>,
     broken: Option<NodeError>,
 }
@@ -48,7 +48,7 @@ impl<W> Member<W> {
         );
         Self {
             options,
-            shown: formation.state(),
+            shown: (formation.state(), formation.cluster_id()),
             formation,
             raft: None,
             output: Output::default(),
@@ -202,11 +202,11 @@ impl<W> Member<W> {
                 Err(error) => self.broken = Some(error),
             }
         }
-        let state = self.formation.state();
-        if std::mem::replace(&mut self.shown, state) == state {
+        let now @ (state, cluster_id) = (self.formation.state(), self.formation.cluster_id());
+        if std::mem::replace(&mut self.shown, now) == now {
             return;
         }
-        if let Some(cluster_id) = self.formation.cluster_id() {
+        if let Some(cluster_id) = cluster_id {
             match state {
                 NodeState::Fresh => {}
                 NodeState::Bound => self.output.events.push(Event::Bound { cluster_id }),

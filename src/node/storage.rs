@@ -33,9 +33,9 @@ pub struct MemoryStorage {
     /// Index and term of the entry just before the first that the log holds.
     compacted: (LogIndex, Term),
     entries: VecDeque<Entry>,
-    /// What the entries take, by [`entry_size`].
-    log_bytes: usize,
     applied: (LogIndex, Term),
+    /// What the applied entries of the log take, by [`entry_size`].
+    applied_bytes: usize,
     state_machine: StateMachine,
 }
 
@@ -97,9 +97,7 @@ impl MemoryStorage {
                 last_index: self.last(),
             });
         }
-        let replaced = self.entries.drain(self.position(index)..);
-        self.log_bytes -= replaced.map(|entry| entry_size(&entry)).sum::<usize>();
-        self.log_bytes += entries.iter().map(entry_size).sum::<usize>();
+        self.entries.truncate(self.position(index));
         self.entries.extend(entries);
         Ok(())
     }
@@ -122,6 +120,8 @@ impl MemoryStorage {
             });
         }
         self.applied = (index, term);
+        let entry = self.entries.get(self.position(index));
+        self.applied_bytes += entry.map_or(0, entry_size);
         Ok(command.map(|command| self.state_machine.apply(command)))
     }
 
@@ -143,24 +143,27 @@ impl MemoryStorage {
         let cut = self.entries.drain(..=self.position(index));
         let mut term = self.compacted.1;
         for entry in cut {
-            self.log_bytes -= entry_size(&entry);
+            self.applied_bytes -= entry_size(&entry);
             term = entry.term;
         }
         self.compacted = (index, term);
         Ok(())
     }
 
-    /// Up to where the log would have to be cut to hold at most `keep_entries` entries and
-    /// `keep_bytes` bytes, or as few as have not been applied; `None` if there is nothing to cut.
+    /// Up to where the log would have to be cut to hold at most `keep_entries` applied entries and
+    /// `keep_bytes` bytes of them; `None` if there is nothing to cut. What is not applied yet does
+    /// not count: it cannot be cut, and must not drive out the tail that followers need.
     pub fn excess(&self, keep_entries: usize, keep_bytes: usize) -> Option<LogIndex> {
-        let (mut entries, mut bytes) = (self.entries.len(), self.log_bytes);
+        let (mut entries, mut bytes) = (self.applied_entries(), self.applied_bytes);
         self.entries
             .iter()
             .take_while(|entry| {
-                let excess = entries > keep_entries || bytes > keep_bytes;
-                entries -= 1;
-                bytes -= entry_size(entry);
-                excess && entry.index <= self.applied.0
+                let excess = entries > 0 && (entries > keep_entries || bytes > keep_bytes);
+                if excess {
+                    entries -= 1;
+                    bytes -= entry_size(entry);
+                }
+                excess
             })
             .last()
             .map(|entry| entry.index)
@@ -173,7 +176,7 @@ impl MemoryStorage {
         self.compacted = at;
         self.applied = at;
         self.entries.clear();
-        self.log_bytes = 0;
+        self.applied_bytes = 0;
         self.hard_state.commit = self.hard_state.commit.max(metadata.index);
         self.conf_state = metadata.get_conf_state().clone();
         self.state_machine = state_machine;
@@ -219,9 +222,14 @@ impl MemoryStorage {
         self.entries.len()
     }
 
-    /// What the entries of the log take in bytes, a little more rather than less.
-    pub fn log_bytes(&self) -> usize {
-        self.log_bytes
+    /// Number of applied entries that the log holds.
+    pub fn applied_entries(&self) -> usize {
+        self.position(self.applied.0 + 1)
+    }
+
+    /// What the applied entries of the log take in bytes, a little more rather than less.
+    pub fn applied_bytes(&self) -> usize {
+        self.applied_bytes
     }
 
     /// What a snapshot made now would stand for.

@@ -156,7 +156,7 @@ fn an_append_replaces_what_conflicts() {
     assert_eq!(terms, [Ok(1), Ok(1), Ok(1), Ok(2), Ok(2), Ok(2)]);
     storage.append(vec![entry(5, 3)]).expect("no gap");
     assert_eq!(bounds(&storage), (2, 5));
-    assert_eq!(storage.log_bytes(), 4 * entry_size(&entry(2, 1)));
+    assert_eq!(storage.applied_bytes(), 2 * entry_size(&entry(2, 1)));
     storage.append(vec![]).expect("nothing to do");
     assert_eq!(bounds(&storage), (2, 5));
 }
@@ -195,7 +195,10 @@ fn only_the_applied_part_of_the_log_can_be_cut() {
     assert_eq!(storage.compact(5), Ok(()));
     assert_eq!(bounds(&storage), (7, 7));
     assert_eq!(storage.log_entries(), 1);
-    assert_eq!(storage.log_bytes(), entry_size(&entry(7, 2)));
+    assert_eq!((storage.applied_entries(), storage.applied_bytes()), (0, 0));
+    storage.apply(7, 2, None).expect("in order");
+    assert_eq!(storage.applied_entries(), 1);
+    assert_eq!(storage.applied_bytes(), entry_size(&entry(7, 2)));
 }
 
 #[test]
@@ -204,7 +207,7 @@ fn a_log_that_is_cut_whole_still_knows_its_end() {
     storage.compact(6).expect("applied");
     assert_eq!(bounds(&storage), (7, 6));
     assert_eq!(storage.term(6), Ok(1));
-    assert_eq!(storage.log_bytes(), 0);
+    assert_eq!(storage.applied_bytes(), 0);
     storage.append(vec![entry(7, 2)]).expect("no gap");
     assert_eq!(bounds(&storage), (7, 7));
 }
@@ -221,6 +224,7 @@ fn the_excess_is_what_no_bound_allows_to_keep_and_has_been_applied() {
         .append((12..=15).map(|index| entry(index, 1)).collect())
         .expect("no gap");
     assert_eq!(storage.excess(0, 0), Some(11), "12 to 15 are not applied");
+    assert_eq!(storage.excess(10, 10 * size), None, "nor do they count");
 }
 
 #[test]
@@ -260,7 +264,7 @@ fn a_snapshot_holds_the_state_machine_at_the_applied_index() {
     assert_eq!(follower.term(5), Ok(3));
     assert_eq!(follower.applied(), 5);
     assert_eq!(follower.hard_state().commit, 5);
-    assert_eq!(follower.log_bytes(), 0);
+    assert_eq!(follower.applied_bytes(), 0);
     assert_eq!(follower.state_machine(), leader.state_machine());
     assert_eq!(follower.snapshot_metadata(), leader.snapshot_metadata());
     assert_eq!(

@@ -19,9 +19,9 @@ use tonic::{Request, Response, Status};
 
 use super::Host;
 use super::deadline::deadline;
+use crate::driver::Answer;
 use crate::error::{Applied, Reason, Refusal};
 use crate::kv::Command;
-use crate::node::Answer;
 use crate::proto::kv;
 use crate::proto::kv::kv_service_server::KvService as Service;
 use crate::types::{Key, NodeState};

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -73,20 +74,35 @@ impl Running {
     }
 }
 
-/// The first of `count` ports in a row that are free now.
+/// The first of `count` free ports in a row, each given out once.
+///
+/// They lie below those that the system gives to outgoing connections and to whoever binds port 0,
+/// so that nobody takes them before the node does.
 fn free_ports(count: u16) -> u16 {
+    static NEXT: LazyLock<Mutex<u16>> = LazyLock::new(|| {
+        let anywhere = std::process::id().wrapping_mul(97) % 20_000;
+        Mutex::new(10_000 + u16::try_from(anywhere).unwrap())
+    });
+    let mut next = NEXT.lock().unwrap();
     loop {
-        let probe = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let base = probe.local_addr().unwrap().port();
-        drop(probe);
-        let ports = (base..).take(count.into());
-        let bound: Result<Vec<_>, _> = ports
-            .map(|port| TcpListener::bind(("127.0.0.1", port)))
-            .collect();
-        if bound.is_ok_and(|bound| bound.len() == usize::from(count)) {
+        let base = *next;
+        *next = if base > 32_000 { 10_000 } else { base + count };
+        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if (base..).take(count.into()).all(free) {
             return base;
         }
     }
+}
+
+fn dev(base_port: u16, internal_base_port: u16) -> Command {
+    let [client, internal] = [base_port, internal_base_port].map(|port| port.to_string());
+    command(&[
+        "dev",
+        "--base-port",
+        &client,
+        "--internal-base-port",
+        &internal,
+    ])
 }
 
 /// A cluster of `dev`, and what it says once it runs.
@@ -97,32 +113,19 @@ struct Dev {
 }
 
 impl Dev {
-    /// Starts one. Ports that were free may be taken a moment later: then others are tried.
-    fn start(args: &[&str]) -> Self {
-        loop {
-            let (base_port, internal) = (free_ports(3), free_ports(3));
-            if base_port.abs_diff(internal) < 3 {
-                continue;
-            }
-            let ports = [base_port.to_string(), internal.to_string()];
-            let mut dev = command(&["dev", "--base-port", &ports[0]]);
-            dev.args(["--internal-base-port", &ports[1]]).args(args);
-            let mut process = Running::start(dev);
-            let mut welcome = String::new();
-            let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
-            while !welcome.contains("Ctrl-C") && stdout.read_line(&mut welcome).unwrap() > 0 {}
-            if welcome.contains("Ctrl-C") {
-                return Self {
-                    process,
-                    base_port,
-                    welcome,
-                };
-            }
-            let ended = process.end();
-            assert!(
-                ended.stderr.contains("cannot listen on"),
-                "{welcome}{ended:?}"
-            );
+    fn start() -> Self {
+        let base_port = free_ports(3);
+        let mut process = Running::start(dev(base_port, free_ports(3)));
+        let mut welcome = String::new();
+        let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
+        while !welcome.contains("Ctrl-C") {
+            let read = stdout.read_line(&mut welcome).unwrap();
+            assert!(read > 0, "{welcome}{:?}", process.end());
+        }
+        Self {
+            process,
+            base_port,
+            welcome,
         }
     }
 
@@ -142,7 +145,7 @@ fn status(endpoints: &str) -> Value {
 
 #[test]
 fn a_whole_cluster_serves_from_the_command_line() {
-    let dev = Dev::start(&[]);
+    let dev = Dev::start();
     let endpoints = dev.endpoints();
     let leader = status(&endpoints)["leader_id"].as_u64().unwrap();
     let mut welcome = "Seshat runs on this machine:\n\n".to_owned();
@@ -233,15 +236,15 @@ fn a_whole_cluster_serves_from_the_command_line() {
 
 #[test]
 fn a_node_that_cannot_start_ends_the_cluster() {
-    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = taken.local_addr().unwrap().port();
-    // Node 2 is the one that cannot listen.
-    let (base, internal) = (port - 1, free_ports(3));
-    let mut dev = command(&["dev", "--base-port", &base.to_string()]);
-    dev.args(["--internal-base-port", &internal.to_string()]);
-    let error = ran(dev.output().unwrap()).failed(1);
-    assert!(error.starts_with("error: node "), "{error}");
-    assert!(error.contains(": cannot listen on 127.0.0.1:"), "{error}");
+    let base_port = free_ports(3);
+    let _taken = TcpListener::bind(("127.0.0.1", base_port + 1)).unwrap();
+    let output = dev(base_port, free_ports(3)).output().unwrap();
+    let error = ran(output).failed(1);
+    let start = format!(
+        "error: node 2: cannot listen on 127.0.0.1:{}: ",
+        base_port + 1
+    );
+    assert!(error.starts_with(&start), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
 }
 
@@ -254,11 +257,7 @@ struct Machines {
 impl Machines {
     /// For the test `name`.
     fn new(name: &str) -> Self {
-        let ports: Vec<_> = (0..6)
-            .map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap())
-            .map(|listener| (listener.local_addr().unwrap().port(), listener))
-            .collect();
-        let ports: Vec<_> = ports.iter().map(|(port, _)| port).collect();
+        let ports: Vec<_> = (free_ports(6)..).take(6).collect();
         let mut text = "[cluster]\ninitial_members = [\n".to_owned();
         for (index, pair) in ports.chunks(2).enumerate() {
             writeln!(
@@ -378,12 +377,10 @@ fn a_second_signal_ends_even_a_node_that_hangs() {
 #[test]
 fn a_second_signal_ends_even_a_cluster_that_hangs() {
     let (_reader, stderr) = full_pipe();
-    let (base, internal) = (free_ports(3), free_ports(3));
-    let mut dev = command(&["dev", "-v", "--base-port", &base.to_string()]);
-    dev.args(["--internal-base-port", &internal.to_string()])
-        .stderr(stderr);
-    let mut dev = Running(dev.spawn().unwrap());
-    while TcpStream::connect(("127.0.0.1", base)).is_err() {
+    let base_port = free_ports(3);
+    let mut dev = dev(base_port, free_ports(3));
+    let mut dev = Running(dev.arg("-v").stderr(stderr).spawn().unwrap());
+    while TcpStream::connect(("127.0.0.1", base_port)).is_err() {
         assert_eq!(dev.0.try_wait().unwrap(), None);
         thread::yield_now();
     }

@@ -207,8 +207,11 @@ fn a_forming_cluster_is_waited_for() {
         waiting_for: "node 2".to_owned(),
     });
     let status = refusal(Code::Unavailable, "forming", Applied::No, Some(reason));
-    let node = Mock::leader().next_write(Fate::Refused(status));
-    assert_eq!(client(&node.address, &["set", "k", "v"]).ok(), "OK\n");
+    for args in [["set", "k", "v"].as_slice(), &["del", "k"], &["get", "k"]] {
+        let node = Mock::refusing_first(3, status.clone());
+        let ran = client(&node.address, args);
+        assert!(ran.code <= 1 && ran.stderr.is_empty(), "{ran:?}");
+    }
 }
 
 #[test]

@@ -51,8 +51,10 @@ pub(crate) struct Mock {
 
 #[derive(Default)]
 struct State {
-    /// How every read and write is refused, unless the node leads.
+    /// How reads and writes are refused, unless the node leads.
     refusal: Option<Status>,
+    /// How often they are; then the node leads.
+    refusals_left: Option<usize>,
     fates: VecDeque<Fate>,
     map: HashMap<Bytes, Bytes>,
     applied_index: u64,
@@ -71,6 +73,15 @@ impl Mock {
     pub(crate) fn refusing(refusal: Status) -> Self {
         Self::start(State {
             refusal: Some(refusal),
+            ..State::default()
+        })
+    }
+
+    /// A node that leads after `count` refusals.
+    pub(crate) fn refusing_first(count: usize, refusal: Status) -> Self {
+        Self::start(State {
+            refusal: Some(refusal),
+            refusals_left: Some(count),
             ..State::default()
         })
     }
@@ -132,10 +143,14 @@ impl Mock {
     }
 
     fn leads(&self) -> Result<MutexGuard<'_, State>, Status> {
-        let state = self.state();
-        match &state.refusal {
-            Some(refusal) => Err(refusal.clone()),
-            None => Ok(state),
+        let mut state = self.state();
+        match (&state.refusal, state.refusals_left) {
+            (None, _) | (_, Some(0)) => Ok(state),
+            (Some(refusal), left) => {
+                let refusal = refusal.clone();
+                state.refusals_left = left.map(|left| left - 1);
+                Err(refusal)
+            }
         }
     }
 

@@ -105,6 +105,7 @@ scripts! {
     log {
         a_follower_behind_the_compacted_log_gets_a_snapshot
         a_heartbeat_commits_no_more_than_the_follower_holds
+        a_long_unapplied_log_keeps_its_tail
         a_snapshot_of_what_is_already_there_changes_nothing
         a_snapshot_replaces_a_divergent_log
         a_snapshot_that_failed_is_sent_again
@@ -121,23 +122,25 @@ scripts! {
         a_late_snapshot_of_an_old_leader
         a_message_for_another_life
         a_message_of_another_cluster
+        a_snapshot_at_the_commit_of_another_term
         a_vote_of_a_stranger_does_not_disturb
         an_answer_of_somebody_who_is_no_member
         an_append_answer_past_the_log
         an_append_before_the_commit
         an_append_that_leaves_a_gap
         late_messages_of_an_old_leader
+        timeout_now_of_a_stranger
     }
     transfer {
         a_node_that_does_not_lead_cannot_hand_over
         another_heir_replaces_the_first
         reads_go_on_meanwhile
+        right_after_the_quorum_check
         to_a_dead_node_is_given_up
         to_a_named_node
         to_a_node_that_does_not_vote
         to_itself_changes_nothing
         to_the_best_heir
-        without_an_heir_is_refused
         writes_are_refused_meanwhile
         writes_that_came_before_are_answered
     }

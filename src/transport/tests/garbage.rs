@@ -184,5 +184,5 @@ async fn a_message_beyond_the_bound_ends_its_stream_and_not_the_peer() {
         panic!("a report");
     };
     assert_eq!(peer, life(2));
-    leader.beat_until(follower.message()).await;
+    leader.reach(&mut follower).await;
 }

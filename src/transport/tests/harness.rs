@@ -73,6 +73,7 @@ pub(super) struct Node {
     pub(super) network: Outbound,
     pub(super) prober: Prober,
     pub(super) addr: SocketAddr,
+    rounds: u64,
     // Held open, as the driver's would be.
     _handle: DriverHandle,
 }
@@ -125,6 +126,7 @@ impl Node {
             network,
             prober,
             addr,
+            rounds: 0,
             _handle: handle,
         }
     }
@@ -154,19 +156,30 @@ impl Node {
         self.driver.notices.is_empty()
     }
 
-    /// Sends heartbeats, as a leader does, until `until` is there.
-    pub(super) async fn beat_until<T>(&mut self, until: impl Future<Output = T>) -> T {
+    /// Sends heartbeats, as a leader does, until one of *these* arrives at `follower`, which shows
+    /// that the streams are open now. What else it heard before that.
+    pub(super) async fn reach(&mut self, follower: &mut Self) -> Vec<PeerMessage> {
+        self.rounds += 1;
+        let beat = PeerMessage::Heartbeat(HeartbeatRequest {
+            read_context: self.rounds.to_be_bytes().to_vec().into(),
+            ..heartbeat_request(life(2))
+        });
         let mut ticks = tokio::time::interval(Duration::from_millis(2));
-        let beat = async {
+        let mut heard = Vec::new();
+        soon(async {
             loop {
-                ticks.tick().await;
-                self.network.send(heartbeat(life(2)));
+                tokio::select! {
+                    _ = ticks.tick() => drop(self.network.send(beat.clone())),
+                    message = follower.message() => {
+                        if message == beat {
+                            return heard;
+                        }
+                        heard.push(message);
+                    }
+                }
             }
-        };
-        tokio::select! {
-            until = soon(until) => until,
-            () = beat => unreachable!(),
-        }
+        })
+        .await
     }
 }
 

@@ -21,14 +21,14 @@ async fn a_broken_stream_is_reported_and_opened_again() {
     let mut link = Link::new(follower.addr).await;
     let mut leader = Node::leader(link.addr, options()).await;
     for _ in 0..3 {
-        leader.beat_until(follower.message()).await;
+        leader.reach(&mut follower).await;
         link.break_connections().await;
         let Notice::Unreachable(peer) = leader.notice().await else {
             panic!("a report");
         };
         assert_eq!(peer, life(2));
     }
-    leader.beat_until(follower.message()).await;
+    leader.reach(&mut follower).await;
 }
 
 #[tokio::test]
@@ -36,12 +36,9 @@ async fn nothing_waits_for_a_peer_that_is_down() {
     let mut follower = Node::new(2, &[], options()).await;
     let mut link = Link::new(follower.addr).await;
     let mut leader = Node::leader(link.addr, options()).await;
-    leader.beat_until(follower.message()).await;
+    leader.reach(&mut follower).await;
     link.cut();
     assert!(matches!(leader.notice().await, Notice::Unreachable(_)));
-    while !follower.has_heard_nothing() {
-        follower.message().await;
-    }
 
     // Through many attempts.
     let begin = Instant::now();
@@ -55,7 +52,7 @@ async fn nothing_waits_for_a_peer_that_is_down() {
     while let Ok(notice) = leader.driver.notices.try_recv() {
         assert!(matches!(notice, Notice::Unreachable(_)));
     }
-    let first = leader.beat_until(follower.message()).await;
+    let first = leader.reach(&mut follower).await;
     assert_eq!(
         first,
         heartbeat(life(2)),
@@ -73,7 +70,7 @@ async fn a_peer_that_falls_silent_is_noticed() {
     let mut follower = Node::new(2, &[], options()).await;
     let link = Link::new(follower.addr).await;
     let mut leader = Node::leader(link.addr, watchful).await;
-    leader.beat_until(follower.message()).await;
+    leader.reach(&mut follower).await;
     link.swallow();
     assert!(matches!(leader.notice().await, Notice::Unreachable(_)));
 }

@@ -8,20 +8,20 @@
 //! can be judged from a message alone has been judged by [`wire`](crate::wire); what depends on the
 //! log is judged by [`judge`](super::judge).
 
+mod ready;
+
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType, Snapshot};
+use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
 use raft::{RawNode, SnapshotStatus, StateRole};
 
 use super::judge::judge;
 use super::options::RaftOptions;
 use super::seed::mix;
 use super::waiters::Waiters;
-use super::{Answer, Event, MemoryStorage, NodeError, Outcome, Output, Proposal, StepError};
+use super::{MemoryStorage, NodeError, Outcome, Output, Proposal, StepError};
 use crate::error::{NotMe, Reason, Refusal};
-use crate::kv::{Effect, StateMachine};
+use crate::kv::StateMachine;
 use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Role, Term};
 use crate::wire::{self, PeerMessage};
 
@@ -123,6 +123,10 @@ impl<W> RaftNode<W> {
             self.unpack(message.mut_snapshot())?;
         }
         let stepped = self.raw.step(message);
+        if self.raw.snap().is_none() {
+            // raft-rs has ignored the snapshot: its map is of no use.
+            self.incoming = None;
+        }
         self.settle();
         stepped.map_err(|error| match error {
             raft::Error::StepPeerNotFound => StepError::NotMember {
@@ -172,7 +176,7 @@ impl<W> RaftNode<W> {
                     self.waiters.push_write(index, term, waiter);
                 }
             }
-            // While leadership is being handed over nobody leads: who asks again later is right.
+            // Leadership is being handed over: nobody serves until that has ended.
             Err(_) => {
                 for waiter in waiters {
                     self.refuse(waiter, Refusal::not_applied(Reason::NoQuorum));
@@ -222,8 +226,8 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// Begins to hand leadership to `to`, or to the voter whose log reaches furthest among those
-    /// that were heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
+    /// Begins to hand leadership to `to`, or to the voter whose log reaches furthest, rather one
+    /// that was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
     /// gives up without a word after an election timeout.
     ///
     /// # Errors
@@ -255,8 +259,7 @@ impl<W> RaftNode<W> {
             .into_iter()
             .filter(|&voter| voter != self.raft_id)
             .filter_map(|voter| Some((tracker.get(voter.get())?, voter)))
-            .filter(|(progress, _)| progress.recent_active)
-            .max_by_key(|(progress, _)| progress.matched)
+            .max_by_key(|(progress, _)| (progress.recent_active, progress.matched))
             .map(|(_, voter)| voter)
     }
 
@@ -274,192 +277,6 @@ impl<W> RaftNode<W> {
             SnapshotStatus::Failure
         };
         self.raw.report_snapshot(peer.get(), status);
-    }
-
-    /// Everything that there is to do since the last call.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError`]: an invariant is broken, and the node must stop.
-    pub fn output(&mut self) -> Result<Output<W>, NodeError> {
-        // First, so that what this call applies stays to be looked at until the next.
-        self.compact()?;
-        self.begin_read_round();
-        while self.raw.has_ready() {
-            self.handle_ready()?;
-            self.answer_reads();
-            self.begin_read_round();
-        }
-        self.show_changes();
-        Ok(std::mem::take(&mut self.output))
-    }
-
-    /// One `Ready`, in the order that raft-rs prescribes: the leader's messages may go first; then
-    /// snapshot, entries and hard state are kept; then the other messages may go. Committed entries
-    /// are applied after `advance_append`, when raft-rs may be called again.
-    fn handle_ready(&mut self) -> Result<(), NodeError> {
-        let mut ready = self.raw.ready();
-        self.send(ready.take_messages())?;
-        if !ready.snapshot().is_empty() {
-            self.install(ready.snapshot())?;
-        }
-        let storage = self.raw.mut_store();
-        storage.append(ready.take_entries())?;
-        if let Some(hard_state) = ready.hs() {
-            storage.set_hard_state(hard_state);
-        }
-        self.send(ready.take_persisted_messages())?;
-        for state in ready.take_read_states() {
-            self.waiters.confirm_round(&state.request_ctx, state.index);
-        }
-        let committed = ready.take_committed_entries();
-
-        let mut light = self.raw.advance_append(ready);
-        if let Some(commit) = light.commit_index() {
-            self.raw.mut_store().set_commit(commit);
-        }
-        self.send(light.take_messages())?;
-        self.apply(committed)?;
-        self.apply(light.take_committed_entries())?;
-        self.raw.advance_apply();
-        self.settle();
-        Ok(())
-    }
-
-    fn send(&mut self, messages: Vec<Message>) -> Result<(), NodeError> {
-        for message in messages {
-            if message.get_msg_type() == MessageType::MsgSnapshot {
-                let snapshot = message.get_snapshot();
-                if let Ok(to) = RaftId::try_from(message.to) {
-                    self.output.events.push(Event::SnapshotSent {
-                        to,
-                        index: snapshot.get_metadata().index,
-                        bytes: snapshot.data.len(),
-                    });
-                }
-            }
-            let message =
-                PeerMessage::from_raft(message, self.cluster_id).map_err(NodeError::Emitted)?;
-            self.output.messages.push(message);
-        }
-        Ok(())
-    }
-
-    fn install(&mut self, snapshot: &Snapshot) -> Result<(), NodeError> {
-        let metadata = snapshot.get_metadata();
-        let (index, term) = (metadata.index, metadata.term);
-        let state_machine = self
-            .incoming
-            .take_if(|incoming| (incoming.0, incoming.1) == (index, term))
-            .map(|(_, _, state_machine)| state_machine)
-            .ok_or_else(|| NodeError::Apply {
-                index,
-                reason: "raft restored a snapshot that it was not given".to_owned(),
-            })?;
-        self.output.events.push(Event::SnapshotInstalled {
-            index,
-            term,
-            keys: state_machine.len(),
-        });
-        self.raw.mut_store().install(snapshot, state_machine);
-        Ok(())
-    }
-
-    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), NodeError> {
-        for entry in entries {
-            let (index, term) = (entry.index, entry.term);
-            match entry.get_entry_type() {
-                EntryType::EntryNormal if entry.data.is_empty() => {
-                    self.raw.mut_store().apply(index, term, None)?;
-                }
-                EntryType::EntryNormal => self.apply_command(index, term, entry.data)?,
-                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                    self.apply_conf_change(&entry)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_command(&mut self, index: LogIndex, term: Term, data: Bytes) -> Result<(), NodeError> {
-        let command = wire::decode_command(data).map_err(|error| NodeError::Apply {
-            index,
-            reason: error.to_string(),
-        })?;
-        let effect = self.raw.mut_store().apply(index, term, Some(command))?;
-        if let (Some(effect), Some(waiter)) = (effect, self.waiters.take_write(index, term)) {
-            let answer = match effect {
-                Effect::Set => Answer::Set {
-                    applied_index: index,
-                },
-                Effect::Deleted { existed } => Answer::Deleted {
-                    existed,
-                    applied_index: index,
-                },
-            };
-            self.output.answers.push((waiter, Ok(answer)));
-        }
-        Ok(())
-    }
-
-    fn apply_conf_change(&mut self, entry: &Entry) -> Result<(), NodeError> {
-        let damaged = |error: protobuf::ProtobufError| NodeError::Apply {
-            index: entry.index,
-            reason: error.to_string(),
-        };
-        let conf_state = if entry.get_entry_type() == EntryType::EntryConfChange {
-            let mut change = ConfChange::default();
-            change.merge_from_bytes(&entry.data).map_err(damaged)?;
-            self.raw.apply_conf_change(&change)?
-        } else {
-            let mut change = ConfChangeV2::default();
-            change.merge_from_bytes(&entry.data).map_err(damaged)?;
-            self.raw.apply_conf_change(&change)?
-        };
-        let storage = self.raw.mut_store();
-        storage.set_conf_state(conf_state);
-        storage.apply(entry.index, entry.term, None)?;
-        let members = storage.snapshot_metadata();
-        self.output.events.push(Event::ConfChanged {
-            voters: members.voters,
-            learners: members.learners,
-            index: entry.index,
-        });
-        Ok(())
-    }
-
-    /// raft-rs drops a read silently before the leader has committed in its term; until then they
-    /// wait here.
-    fn begin_read_round(&mut self) {
-        if self.waiters.wants_round()
-            && self.leads_in.is_some()
-            && self.raw.raft.commit_to_current_term()
-        {
-            self.read_rounds += 1;
-            // raft-rs swallows a context that it has seen: this one is unique in the cluster.
-            let context = [
-                self.raft_id.get().to_be_bytes(),
-                self.read_rounds.to_be_bytes(),
-            ]
-            .concat();
-            self.waiters
-                .begin_round(context.clone(), self.options.max_read_batch);
-            self.raw.read_index(context);
-        }
-    }
-
-    fn answer_reads(&mut self) {
-        let storage = self.raw.store();
-        let applied_index = storage.applied();
-        while let Some(reads) = self.waiters.take_reads(applied_index) {
-            for read in reads {
-                let answer = Answer::Got {
-                    value: storage.state_machine().get(&read.key).cloned(),
-                    applied_index,
-                };
-                self.output.answers.push((read.waiter, Ok(answer)));
-            }
-        }
     }
 
     /// What must hold after each call into raft-rs: the election timeout is ours, and nobody waits
@@ -485,46 +302,6 @@ impl<W> RaftNode<W> {
         for waiter in reads {
             self.refuse(waiter, Refusal::not_applied(reason.clone()));
         }
-    }
-
-    fn show_changes(&mut self) {
-        let (term, role, leader) = (self.term(), self.role(), self.leader());
-        let shown = std::mem::replace(&mut self.shown, (term, role, leader));
-        let events = &mut self.output.events;
-        if shown.0 != term {
-            events.push(Event::TermChanged { term });
-        }
-        if shown.1 != role {
-            events.push(Event::RoleChanged {
-                role,
-                term,
-                last_index: self.raw.raft.raft_log.last_index(),
-            });
-        }
-        if shown.2 != leader {
-            events.push(Event::LeaderChanged { leader, term });
-        }
-    }
-
-    /// Cuts the log when it has grown past a bound. A tail stays, so that a follower that is only
-    /// a little behind needs no snapshot.
-    fn compact(&mut self) -> Result<(), NodeError> {
-        let options = &self.options;
-        let storage = self.raw.mut_store();
-        if storage.log_entries() <= options.compact_after_entries
-            && storage.log_bytes() <= options.compact_after_bytes
-        {
-            return Ok(());
-        }
-        let keep_bytes = options.compact_after_bytes / 2;
-        let Some(index) = storage.excess(options.compact_keep_entries, keep_bytes) else {
-            return Ok(());
-        };
-        storage.compact(index)?;
-        self.output.events.push(Event::LogCompacted {
-            first_index: index + 1,
-        });
-        Ok(())
     }
 
     fn refuse(&mut self, waiter: W, refusal: Refusal) {

@@ -1,0 +1,232 @@
+//! The way to a driver, and what can be asked of it.
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::{Reason, Refusal};
+use crate::node::{Outcome, PeerMessage, Reply};
+use crate::types::{ClusterId, Key, NodeId, NodeStatus, Offer, RaftId};
+
+/// The driver has stopped: the node is shutting down or has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this node has stopped")]
+pub struct Stopped;
+
+/// Whom the core owes an outcome.
+pub(super) type Waiter = oneshot::Sender<Outcome>;
+
+/// What a client wants.
+pub(super) enum Request {
+    Write { command: Bytes, waiter: Waiter },
+    Read { key: Key, waiter: Waiter },
+}
+
+impl Request {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Write { command, .. } => command.len(),
+            Self::Read { key, .. } => key.len(),
+        }
+    }
+}
+
+/// What a peer, the transport or an operator wants.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    Step(PeerMessage),
+    Unreachable(RaftId),
+    SnapshotSent {
+        to: RaftId,
+        delivered: bool,
+    },
+    Replied(NodeId, Reply),
+    Offered(Offer, oneshot::Sender<bool>),
+    Start {
+        cluster_id: ClusterId,
+        coordinator: RaftId,
+        started: oneshot::Sender<bool>,
+    },
+    Transfer {
+        to: Option<NodeId>,
+        accepted: oneshot::Sender<Result<NodeId, Refusal>>,
+    },
+}
+
+/// The way to a driver. Cheap to clone.
+#[derive(Clone)]
+pub struct DriverHandle {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) notices: mpsc::Sender<Notice>,
+    pub(super) status: watch::Receiver<NodeStatus>,
+}
+
+impl std::fmt::Debug for DriverHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DriverHandle")
+            .field("raft_id", &self.status.borrow().raft_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DriverHandle {
+    /// Hands in an encoded command. The receiver gets exactly one outcome; if the driver stops
+    /// first it gets an error, and the outcome of the write is unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Overloaded`] when the queue is full, [`Reason::ShuttingDown`] when the driver has
+    /// stopped; in both cases the write was surely not applied.
+    pub fn write(&self, command: Bytes) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+        let (waiter, outcome) = oneshot::channel();
+        self.request(Request::Write { command, waiter })?;
+        Ok(outcome)
+    }
+
+    /// Asks for a linearizable read. The receiver gets exactly one outcome, or an error if the
+    /// driver stops first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    pub fn read(&self, key: Key) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+        let (waiter, outcome) = oneshot::channel();
+        self.request(Request::Read { key, waiter })?;
+        Ok(outcome)
+    }
+
+    fn request(&self, request: Request) -> Result<(), Refusal> {
+        self.requests.try_send(request).map_err(|error| {
+            Refusal::not_applied(match error {
+                mpsc::error::TrySendError::Full(_) => Reason::Overloaded {
+                    what: "max_pending_requests",
+                    limit: u64::try_from(self.requests.max_capacity()).unwrap_or(u64::MAX),
+                },
+                mpsc::error::TrySendError::Closed(_) => Reason::ShuttingDown,
+            })
+        })
+    }
+
+    /// Hands in a message of a peer; waits while the inbox is full.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`], and the message is lost.
+    pub async fn step(&self, message: PeerMessage) -> Result<(), Stopped> {
+        self.notify(Notice::Step(message)).await
+    }
+
+    /// Says that messages to `peer` do not arrive.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn report_unreachable(&self, peer: RaftId) -> Result<(), Stopped> {
+        self.notify(Notice::Unreachable(peer)).await
+    }
+
+    /// Says how the sending of a snapshot to `to` ended. Every snapshot that left through
+    /// [`Network::send`] needs exactly one such report, or the follower is never sent to again.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn report_snapshot(&self, to: RaftId, delivered: bool) -> Result<(), Stopped> {
+        self.notify(Notice::SnapshotSent { to, delivered }).await
+    }
+
+    /// Hands in what `node` replied to a formation call.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn replied(&self, node: NodeId, reply: Reply) -> Result<(), Stopped> {
+        self.notify(Notice::Replied(node, reply)).await
+    }
+
+    /// Hands in the offer of a new cluster; whether it was accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn offered(&self, offer: Offer) -> Result<bool, Stopped> {
+        let (accepted, outcome) = oneshot::channel();
+        self.notify(Notice::Offered(offer, accepted)).await?;
+        outcome.await.map_err(|_| Stopped)
+    }
+
+    /// Hands in the coordinator's word that every member has accepted; whether this node takes
+    /// part in that cluster now.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn start(&self, cluster_id: ClusterId, coordinator: RaftId) -> Result<bool, Stopped> {
+        let (started, outcome) = oneshot::channel();
+        self.notify(Notice::Start {
+            cluster_id,
+            coordinator,
+            started,
+        })
+        .await?;
+        outcome.await.map_err(|_| Stopped)
+    }
+
+    /// Begins to hand leadership to `to`, or to the best caught-up voter; who shall lead. raft-rs
+    /// gives up silently after an election timeout: watch [`status`](Self::watch) for the outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotLeader`] and the like, [`Reason::InvalidRequest`] when `to` cannot lead.
+    pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
+        let (accepted, outcome) = oneshot::channel();
+        let stopped = |_| Refusal::not_applied(Reason::ShuttingDown);
+        self.notify(Notice::Transfer { to, accepted })
+            .await
+            .map_err(stopped)?;
+        outcome.await.map_err(|_| stopped(Stopped))?
+    }
+
+    async fn notify(&self, notice: Notice) -> Result<(), Stopped> {
+        self.notices.send(notice).await.map_err(|_| Stopped)
+    }
+
+    /// How the node stands now.
+    pub fn status(&self) -> NodeStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Watches how the node stands. The value is always current, but only a change of state,
+    /// cluster, role, term or leader wakes a watcher: progress of the log does not.
+    pub fn watch(&self) -> watch::Receiver<NodeStatus> {
+        self.status.clone()
+    }
+}
+
+/// The other end of a [`DriverHandle`] in the hands of a test.
+#[cfg(test)]
+pub(crate) struct Detached {
+    pub(crate) notices: mpsc::Receiver<Notice>,
+    pub(crate) status: watch::Sender<NodeStatus>,
+    _requests: mpsc::Receiver<Request>,
+}
+
+#[cfg(test)]
+impl DriverHandle {
+    /// A handle without a driver: a test plays its part.
+    pub(crate) fn detached(status: NodeStatus, peer_inbox_messages: usize) -> (Self, Detached) {
+        let (requests_in, requests) = mpsc::channel(1);
+        let (notices_in, notices) = mpsc::channel(peer_inbox_messages);
+        let (status, status_out) = watch::channel(status);
+        let handle = Self {
+            requests: requests_in,
+            notices: notices_in,
+            status: status_out,
+        };
+        let detached = Detached {
+            notices,
+            status,
+            _requests: requests,
+        };
+        (handle, detached)
+    }
+}

@@ -1,0 +1,269 @@
+//! The one loop that owns the core: commands in, outputs out.
+//!
+//! Everything that wants something of a node sends it here, through a [`DriverHandle`]. The loop
+//! gathers what has come, hands it to the [`Member`], and carries out the [`Output`]: answers to
+//! their callers, messages to the [`Network`]. It is the only task that touches the core, so the
+//! core needs no lock, and it never waits for a peer or a caller, so neither can stall it.
+//!
+//! One turn takes whatever waits, up to a bound: all proposals of a turn become one message to each
+//! follower, all reads of a turn one round of heartbeats. Under load turns grow by themselves, and
+//! with them the batches; without load a turn serves one caller at once.
+//!
+//! Two queues lead in, both bounded. Clients' requests are refused when theirs is full
+//! (`Overloaded`); peers' messages wait, which holds back the stream that they came on. Peers go
+//! first: what they bring finishes what clients wait for.
+
+mod handle;
+mod journal;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::error::RpcError;
+use crate::node::{Event, Member, NodeError, Output, PeerMessage, Proposal};
+use crate::types::{NodeId, NodeStatus, Role};
+
+use handle::{Request, Waiter};
+use journal::RefusedMessages;
+
+pub use crate::node::{Answer, Call, Reply};
+#[cfg(test)]
+pub(crate) use handle::Detached;
+pub(crate) use handle::Notice;
+pub use handle::{DriverHandle, Stopped};
+
+/// What the driver needs of the network. Nothing here may block.
+pub trait Network: Send + 'static {
+    /// Sends a message to the process that it is addressed to, in order with those before it.
+    /// `false` if it was dropped, because the peer is down or its queue is full. Replies whose
+    /// stream or call is gone count as sent: nobody waits for them.
+    fn send(&mut self, message: PeerMessage) -> bool;
+
+    /// Makes a formation call. The reply, or [`Reply::Failed`], comes back through
+    /// [`DriverHandle::replied`].
+    fn call(&mut self, to: NodeId, call: Call);
+
+    /// Says whether this node leads. A node that does not lead keeps no streams open.
+    fn set_leading(&mut self, leading: bool);
+}
+
+/// What an operator needs of the network: to see the other nodes. A trait object, so that whoever
+/// answers operators need not know how nodes reach one another.
+pub trait Probe: Send + Sync + 'static {
+    /// Asks `node` who it is and how it fares, and waits at most `timeout`.
+    fn identify(&self, node: NodeId, timeout: Duration) -> Identifying<'_>;
+}
+
+/// A call of [`Probe::identify`] under way.
+pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<NodeStatus, RpcError>> + Send + 'a>>;
+
+/// Bounds of the driver's queues and turns, from [`Limits`](crate::config::Limits).
+#[derive(Debug, Clone, Copy)]
+pub struct DriverOptions {
+    /// Length of one Raft tick: the heartbeat interval.
+    pub tick: Duration,
+    /// Client requests that may wait for a turn. One more is refused as overloaded.
+    pub max_pending_requests: usize,
+    /// Peer messages that may wait for a turn. The stream of one more is held back.
+    pub peer_inbox_messages: usize,
+    /// Client requests that one turn takes.
+    pub max_batch_requests: usize,
+    /// Bytes of commands at which a turn takes no more client requests.
+    pub max_batch_bytes: usize,
+}
+
+/// The loop. Made by [`new`](Self::new), driven by [`run`](Self::run).
+pub struct Driver {
+    member: Member<Waiter>,
+    options: DriverOptions,
+    requests: mpsc::Receiver<Request>,
+    notices: mpsc::Receiver<Notice>,
+    status: watch::Sender<NodeStatus>,
+    joined_at: Option<SystemTime>,
+    refused: RefusedMessages,
+}
+
+impl Driver {
+    /// A driver that owns `member`, and the way to it.
+    pub fn new(member: Member<Waiter>, options: DriverOptions) -> (Self, DriverHandle) {
+        let (requests_in, requests) = mpsc::channel(options.max_pending_requests.max(1));
+        let (notices_in, notices) = mpsc::channel(options.peer_inbox_messages.max(1));
+        let (status, status_out) = watch::channel(member.status());
+        let handle = DriverHandle {
+            requests: requests_in,
+            notices: notices_in,
+            status: status_out,
+        };
+        let driver = Self {
+            member,
+            options,
+            requests,
+            notices,
+            status,
+            joined_at: None,
+            refused: RefusedMessages::default(),
+        };
+        (driver, handle)
+    }
+
+    /// Runs until an invariant breaks. To stop a driver, drop the future: whoever still waits for
+    /// an outcome learns that there will be none.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]: the node must not go on.
+    pub async fn run(mut self, mut network: impl Network) -> Result<(), NodeError> {
+        let mut ticker = tokio::time::interval(self.options.tick);
+        // After a pause of the process one tick is enough: a burst of them would look like many
+        // silent heartbeat intervals and start an election that nobody needs.
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                _ = ticker.tick() => {
+                    self.member.tick();
+                    self.refused.log_at_intervals();
+                }
+                Some(notice) = self.notices.recv() => self.take_notice(notice),
+                Some(request) = self.requests.recv() => batch.push(request),
+            }
+            self.gather(&mut batch);
+            self.submit(&mut batch);
+            self.settle(&mut network)?;
+            // Lets the connections run, so that the next turn finds all that has come meanwhile.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes what else waits, up to the bounds of a turn.
+    fn gather(&mut self, batch: &mut Vec<Request>) {
+        for _ in 0..self.options.peer_inbox_messages {
+            let Ok(notice) = self.notices.try_recv() else {
+                break;
+            };
+            self.take_notice(notice);
+        }
+        let mut bytes: usize = batch.iter().map(Request::bytes).sum();
+        while batch.len() < self.options.max_batch_requests && bytes < self.options.max_batch_bytes
+        {
+            let Ok(request) = self.requests.try_recv() else {
+                break;
+            };
+            bytes += request.bytes();
+            batch.push(request);
+        }
+    }
+
+    fn submit(&mut self, batch: &mut Vec<Request>) {
+        let mut proposals = Vec::new();
+        for request in batch.drain(..) {
+            match request {
+                Request::Write { command, waiter } => proposals.push(Proposal { command, waiter }),
+                Request::Read { key, waiter } => self.member.read(key, waiter),
+            }
+        }
+        if !proposals.is_empty() {
+            self.member.propose(proposals);
+        }
+    }
+
+    fn take_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Step(message) => {
+                if let Err(error) = self.member.step(message) {
+                    self.refused.record(error);
+                }
+            }
+            Notice::Unreachable(peer) => self.member.report_unreachable(peer),
+            Notice::SnapshotSent { to, delivered } => self.member.report_snapshot(to, delivered),
+            Notice::Replied(node, reply) => self.member.replied(node, reply),
+            // Whoever asked may have gone meanwhile: then nobody needs the answer.
+            Notice::Offered(offer, accepted) => {
+                let _ = accepted.send(self.member.offered(offer));
+            }
+            Notice::Start {
+                cluster_id,
+                coordinator,
+                started,
+            } => {
+                let _ = started.send(self.member.start(cluster_id, coordinator));
+            }
+            Notice::Transfer { to, accepted } => {
+                let _ = accepted.send(self.member.transfer_leader(to));
+            }
+        }
+    }
+
+    /// Carries out what the core wants, until it wants nothing more.
+    fn settle(&mut self, network: &mut impl Network) -> Result<(), NodeError> {
+        let Output {
+            answers,
+            events,
+            messages,
+            calls,
+        } = self.member.output()?;
+        for (waiter, outcome) in answers {
+            // A caller that has gone away needs no answer.
+            let _ = waiter.send(outcome);
+        }
+        for event in &events {
+            if matches!(event, Event::Started { .. }) {
+                self.joined_at = Some(SystemTime::now());
+            }
+            journal::log(self.member.raft_id(), event);
+        }
+        self.publish(network);
+        for message in messages {
+            self.send(network, message);
+        }
+        for (to, call) in calls {
+            network.call(to, call);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, network: &mut impl Network, message: PeerMessage) {
+        let to = message.envelope().map(|envelope| envelope.to);
+        let snapshot = matches!(message, PeerMessage::InstallSnapshot(..));
+        if network.send(message) {
+            return;
+        }
+        // What this makes the core say goes out with the next turn: at the latest the next tick.
+        if let Ok(to) = to {
+            self.member.report_unreachable(to);
+            if snapshot {
+                self.member.report_snapshot(to, false);
+            }
+        }
+    }
+
+    /// Updates what the status shows, and wakes watchers where it matters to them.
+    fn publish(&mut self, network: &mut impl Network) {
+        let mut now = self.member.status();
+        now.joined_at = self.joined_at;
+        self.status.send_if_modified(|shown| {
+            let matters = |status: &NodeStatus| {
+                let NodeStatus {
+                    state,
+                    cluster_id,
+                    role,
+                    term,
+                    leader,
+                    ..
+                } = status;
+                (*state, *cluster_id, *role, *term, *leader)
+            };
+            let changed = matters(shown) != matters(&now);
+            if shown.role != now.role {
+                network.set_leading(now.role == Some(Role::Leader));
+            }
+            *shown = now;
+            changed
+        });
+    }
+}
