@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::Command;
@@ -30,12 +31,24 @@ impl StateMachine {
     pub fn apply(&mut self, command: Command) -> Effect {
         match command {
             Command::Set { key, value } => {
-                self.map.insert(key, value);
+                self.set(&key, &value);
                 Effect::Set
             }
             Command::Delete { key } => Effect::Deleted {
                 existed: self.map.remove(&key).is_some(),
             },
+        }
+    }
+
+    /// Keeps copies: a key or value from the network is a slice of the message that brought it, and
+    /// would keep all of that message in memory.
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        let value = Bytes::copy_from_slice(value);
+        match self.map.get_mut(key) {
+            Some(bound) => *bound = value,
+            None => {
+                self.map.insert(Bytes::copy_from_slice(key), value);
+            }
         }
     }
 
@@ -67,9 +80,11 @@ impl StateMachine {
 /// Builds the map of a snapshot. Of a key that occurs twice the last value stays.
 impl FromIterator<(Key, Value)> for StateMachine {
     fn from_iter<I: IntoIterator<Item = (Key, Value)>>(pairs: I) -> Self {
-        Self {
-            map: pairs.into_iter().collect(),
+        let mut state_machine = Self::default();
+        for (key, value) in pairs {
+            state_machine.set(&key, &value);
         }
+        state_machine
     }
 }
 
@@ -110,6 +125,24 @@ mod tests {
         kv.apply(set("k", ""));
         assert_eq!(kv.get(b"k"), Some(&Bytes::new()));
         assert_eq!(kv.get(b"other"), None);
+    }
+
+    #[test]
+    fn what_is_kept_does_not_hold_the_message_that_brought_it() {
+        let message = Bytes::from(vec![b'x'; 1 << 20]);
+        let kept = [
+            StateMachine::from_iter([(message.slice(..1), message.slice(..2))]),
+            {
+                let mut kv = StateMachine::default();
+                kv.apply(Command::Set {
+                    key: message.slice(..1),
+                    value: message.slice(..2),
+                });
+                kv
+            },
+        ];
+        assert!(message.is_unique(), "nobody else holds a part of it");
+        assert!(kept.iter().all(|kv| kv.get(b"x").is_some()));
     }
 
     #[test]

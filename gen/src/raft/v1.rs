@@ -102,7 +102,8 @@ pub struct AppendEntriesResponse {
     #[prost(uint64, tag = "1")]
     pub term: u64,
     /// Whether the follower's log held an entry matching prev_log_index and
-    /// prev_log_term.
+    /// prev_log_term. A leader of an older term is answered with success and index
+    /// 0, which claims nothing: the newer term is what it has to learn.
     #[prost(bool, tag = "2")]
     pub success: bool,
     /// Raft id of the follower.
