@@ -125,7 +125,7 @@ impl DriverHandle {
     }
 
     /// Says how the sending of a snapshot to `to` ended. Every snapshot that left through
-    /// [`Network::send`] needs exactly one such report, or the follower is never sent to again.
+    /// [`Network::send`](super::Network::send) needs exactly one such report, or the follower is never sent to again.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@
 //! fed by a queue that is bounded in bytes. Both open together with the first message and close
 //! together when the node stops leading, because a follower may answer a heartbeat on the other
 //! stream. When one breaks, the lane is down: the core is told that the peer is unreachable,
-//! messages are refused at once, and the first message after the wait of a [`gate`] opens the lane
+//! messages are refused at once, and the first message after the wait of a `gate` opens the lane
 //! again. Nothing runs for a peer that is down, so it costs nothing but those attempts. A lane
 //! belongs to a raft id and not to a node, because a leader that heals a cluster talks to the
 //! former and the present life of one node at the same time, and the former refuses every message.
@@ -19,7 +19,7 @@
 //! **What arrives** is judged for its address and handed to the driver, in order, one task a
 //! stream. When the driver is busy its inbox fills, the task waits, and HTTP/2's flow control holds
 //! the sender back. Raft answers with messages, not with return values: a reply leaves through
-//! [`Network`](crate::driver::Network) like any other message and finds its way at a [`desk`], where
+//! [`Network`](crate::driver::Network) like any other message and finds its way at a `desk`, where
 //! each stream and call has said what it waits for. A reply that nobody waits for any more is
 //! dropped, which Raft allows.
 //!

@@ -38,13 +38,8 @@ pub(super) async fn deliver(
     // From here on the next one may be sent: the core will as soon as it has the report.
     drop(gone);
     match &sent {
-        Some(Err(error)) => {
-            if let RpcError::NotMe { not_me, .. } = error {
-                peer.is_another(to, *not_me);
-            } else {
-                peer.log_refusal(error);
-            }
-        }
+        Some(Err(RpcError::NotMe { not_me, .. })) => peer.is_another(to, *not_me),
+        Some(Err(error)) => peer.log_refusal(error),
         Some(Ok(_)) | None => {}
     }
     // A driver that has stopped needs no news.

@@ -10,6 +10,8 @@
 //!
 //! `SEEDS=10000 cargo test --release --test simulation` runs more of them.
 
+#![cfg(test)]
+
 mod checker;
 mod clients;
 mod invariants;

@@ -447,10 +447,11 @@ impl World {
                     delivered,
                 },
             );
-        } else if arrivals.is_empty() && self.rng.gen_bool(0.1) {
-            if let Some(member) = self.alive(from) {
-                member.report_unreachable(to);
-            }
+        } else if arrivals.is_empty()
+            && self.rng.gen_bool(0.1)
+            && let Some(member) = self.alive(from)
+        {
+            member.report_unreachable(to);
         }
         for delay in arrivals {
             self.schedule(delay, Happening::Message(message.clone()));

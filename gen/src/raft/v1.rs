@@ -642,6 +642,11 @@ pub mod raft_service_client {
     /// A request that is for another process or cluster is refused with
     /// FAILED_PRECONDITION and the detail NotMe; one that is not well formed with
     /// INVALID_ARGUMENT. Either ends the stream that it came on.
+    ///
+    /// A stream says whose it is before its first message, because a follower may
+    /// have to answer a heartbeat on the AppendEntries stream while no append has
+    /// come: its metadata holds the raft ids of leader and follower, in decimal, as
+    /// `seshat-leader-id` and `seshat-follower-id`.
     #[derive(Debug, Clone)]
     pub struct RaftServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1012,6 +1017,11 @@ pub mod raft_service_server {
     /// A request that is for another process or cluster is refused with
     /// FAILED_PRECONDITION and the detail NotMe; one that is not well formed with
     /// INVALID_ARGUMENT. Either ends the stream that it came on.
+    ///
+    /// A stream says whose it is before its first message, because a follower may
+    /// have to answer a heartbeat on the AppendEntries stream while no append has
+    /// come: its metadata holds the raft ids of leader and follower, in decimal, as
+    /// `seshat-leader-id` and `seshat-follower-id`.
     #[derive(Debug)]
     pub struct RaftServiceServer<T> {
         inner: Arc<T>,
