@@ -9,6 +9,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::desk::Desk;
 use super::options::TransportOptions;
+use super::routes::{Replies, Routes};
 use super::snapshot::Assembly;
 use super::status;
 use super::{FOLLOWER_ID, LEADER_ID};
@@ -21,65 +22,8 @@ use crate::proto::raft::{
     OfferRequest, OfferResponse, RequestVoteRequest, RequestVoteResponse, StartRequest,
     StartResponse, TimeoutNowRequest, TimeoutNowResponse,
 };
-use crate::types::{ClusterId, NodeState, RaftId, Term};
+use crate::types::{ClusterId, NodeState, RaftId};
 use crate::wire::{self, Envelope, PeerMessage, WireError};
-
-/// Replies on their way to the leader that waits for them on a stream.
-type Replies<T> = mpsc::Sender<Result<T, Status>>;
-
-/// Where each kind of reply goes.
-#[derive(Debug, Default)]
-pub(super) struct Routes {
-    /// The open streams, by their leader.
-    appends: Arc<Desk<RaftId, Replies<AppendEntriesResponse>>>,
-    heartbeats: Arc<Desk<RaftId, Replies<HeartbeatResponse>>>,
-    /// Calls that wait for what the core says to a snapshot, by their leader.
-    snapshots: Arc<Desk<RaftId, oneshot::Sender<AppendEntriesResponse>>>,
-    /// Calls that wait for a vote. Not by term: a refused pre-vote carries the voter's term.
-    votes: Arc<Desk<(RaftId, bool), oneshot::Sender<RequestVoteResponse>>>,
-    /// The snapshot that is coming in, if any, and how its call learns that a newer one comes.
-    transfer: Arc<Desk<(), (Term, oneshot::Sender<()>)>>,
-}
-
-/// A reply is dropped where nobody waits any more, and where too many wait to be sent: the next one
-/// says more.
-impl Routes {
-    pub(super) fn append_entries(&self, reply: AppendEntriesResponse) {
-        let Ok(leader) = RaftId::try_from(reply.to) else {
-            return;
-        };
-        match self.snapshots.take(leader) {
-            // The call may have been given up meanwhile.
-            Some(call) => {
-                let _ = call.send(reply);
-            }
-            None => put(&self.appends, leader, reply),
-        }
-    }
-
-    pub(super) fn heartbeat(&self, reply: HeartbeatResponse) {
-        if let Ok(leader) = RaftId::try_from(reply.to) {
-            put(&self.heartbeats, leader, reply);
-        }
-    }
-
-    pub(super) fn request_vote(&self, reply: RequestVoteResponse) {
-        let Ok(candidate) = RaftId::try_from(reply.to) else {
-            return;
-        };
-        if let Some(call) = self.votes.take((candidate, reply.pre_vote)) {
-            // The call may have been given up meanwhile.
-            let _ = call.send(reply);
-        }
-    }
-}
-
-/// Puts `reply` on the stream of `leader`, if there is one and it has room.
-fn put<T>(streams: &Desk<RaftId, Replies<T>>, leader: RaftId, reply: T) {
-    streams.with(leader, |replies| {
-        let _ = replies.try_send(Ok(reply));
-    });
-}
 
 /// Serves other nodes.
 #[derive(Debug, Clone)]

@@ -33,6 +33,8 @@ pub(super) struct Lane {
     driver: DriverHandle,
     gate: Arc<Gate>,
     streams: Option<Streams>,
+    /// Apart from that of the streams: a peer may refuse a snapshot and take appends.
+    snapshot_gate: Arc<Gate>,
     snapshot: Option<Reins>,
 }
 
@@ -59,6 +61,7 @@ impl Lane {
         Self {
             to,
             gate: Arc::new(peer.options().gate(to.get())),
+            snapshot_gate: Arc::new(peer.options().gate(to.get())),
             peer,
             driver,
             streams: None,
@@ -78,31 +81,27 @@ impl Lane {
             .is_some_and(|streams| streams.heartbeats.push(size, message))
     }
 
-    /// Whether the snapshot is on its way: not when another one is.
+    /// Whether the snapshot is on its way: not when another one is, and not soon after one that
+    /// failed, as it takes much to send one.
     pub(super) fn snapshot(&mut self, snapshot: InstallSnapshotRequest) -> bool {
         let under_way = self
             .snapshot
             .as_ref()
             .is_some_and(|reins| !reins.is_closed());
-        if under_way || !self.may_try() {
+        let ready = self.peer.gate().is_ready() && self.snapshot_gate.is_ready();
+        if under_way || !ready {
             return false;
         }
         self.peer.gate().begin();
+        self.snapshot_gate.begin();
         let (reins, gone) = oneshot::channel();
         self.snapshot = Some(reins);
-        let peer = Arc::clone(&self.peer);
+        let (peer, gate) = (Arc::clone(&self.peer), Arc::clone(&self.snapshot_gate));
+        let driver = self.driver.clone();
         tokio::spawn(snapshot::deliver(
-            peer,
-            self.to,
-            snapshot,
-            self.driver.clone(),
-            gone,
+            peer, self.to, gate, snapshot, driver, gone,
         ));
         true
-    }
-
-    fn may_try(&self) -> bool {
-        self.peer.gate().is_ready() && self.gate.is_ready()
     }
 
     /// The streams, if they take messages.
@@ -113,7 +112,7 @@ impl Lane {
             .is_some_and(|streams| !streams.reins.is_closed());
         if !open {
             self.streams = None;
-            if self.may_try() {
+            if self.peer.gate().is_ready() && self.gate.is_ready() {
                 self.open();
             }
         }

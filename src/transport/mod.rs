@@ -37,6 +37,7 @@ mod options;
 mod outbound;
 mod peer;
 mod queue;
+mod routes;
 mod snapshot;
 mod status;
 #[cfg(test)]
@@ -56,8 +57,8 @@ pub use inbound::Inbound;
 pub use options::{PeerAddress, TransportOptions};
 pub use outbound::{Outbound, Prober};
 
-use inbound::Routes;
 use peer::Peer;
+use routes::Routes;
 
 /// The metadata of a stream that says which leader opened it: its raft id, in decimal.
 const LEADER_ID: &str = "seshat-leader-id";

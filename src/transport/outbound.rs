@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use tonic::{Response, Status};
 
-use super::inbound::Routes;
 use super::lane::Lane;
 use super::peer::{Client, Leave, Peer};
+use super::routes::Routes;
 use crate::driver::{Call, DriverHandle, Identifying, Network, Probe, Reply};
 use crate::error::RpcError;
 use crate::proto::raft::{IdentifyRequest, RequestVoteRequest, StartRequest, TimeoutNowRequest};
 use crate::types::{NodeId, NodeStatus, Offer, RaftId};
 use crate::wire::{self, PeerMessage};
+
+const REQUEST_VOTE: &str = "RequestVote";
+const TIMEOUT_NOW: &str = "TimeoutNow";
 
 /// The other nodes, by their ids.
 pub(super) type Peers = Arc<BTreeMap<NodeId, Arc<Peer>>>;
@@ -52,10 +55,10 @@ impl Outbound {
     }
 
     /// The peer where the process `to` lives and leave to call it, if it may be called now.
-    fn admit(&self, to: u64) -> Option<(RaftId, Arc<Peer>, Leave)> {
+    fn admit(&self, to: u64, rpc: &'static str) -> Option<(RaftId, Arc<Peer>, Leave)> {
         let to = RaftId::try_from(to).ok()?;
         let peer = self.peers.get(&to.node_id())?;
-        let leave = peer.admit().ok()?;
+        let leave = peer.admit(rpc).ok()?;
         Some((to, Arc::clone(peer), leave))
     }
 }
@@ -74,14 +77,14 @@ impl Network for Outbound {
                 .lane(request.to)
                 .is_some_and(|lane| lane.snapshot(request)),
             PeerMessage::RequestVote(request) => {
-                let Some((to, peer, leave)) = self.admit(request.to) else {
+                let Some((to, peer, leave)) = self.admit(request.to, REQUEST_VOTE) else {
                     return false;
                 };
                 tokio::spawn(request_vote(peer, to, leave, request, self.driver.clone()));
                 true
             }
             PeerMessage::TimeoutNow(request) => {
-                let Some((to, peer, leave)) = self.admit(request.to) else {
+                let Some((to, peer, leave)) = self.admit(request.to, TIMEOUT_NOW) else {
                     return false;
                 };
                 tokio::spawn(timeout_now(peer, to, leave, request));
@@ -155,7 +158,7 @@ async fn request_vote(
     driver: DriverHandle,
 ) {
     let ask = |mut client: Client| async move { client.request_vote(request).await };
-    if let Some(reply) = call(&peer, to, leave, "RequestVote", ask).await {
+    if let Some(reply) = call(&peer, to, leave, REQUEST_VOTE, ask).await {
         // A driver that has stopped needs no reply.
         let _ = driver.step(PeerMessage::RequestVoteReply(reply)).await;
     }
@@ -164,7 +167,7 @@ async fn request_vote(
 #[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
 async fn timeout_now(peer: Arc<Peer>, to: RaftId, leave: Leave, request: TimeoutNowRequest) {
     let ask = |mut client: Client| async move { client.timeout_now(request).await };
-    call(&peer, to, leave, "TimeoutNow", ask).await;
+    call(&peer, to, leave, TIMEOUT_NOW, ask).await;
 }
 
 /// Makes a formation call.
@@ -195,7 +198,7 @@ async fn identify(
         from: me.raft_id.get(),
         cluster_id: me.cluster_id.map(|id| id.0),
     };
-    let leave = peer.admit()?;
+    let leave = peer.admit(RPC)?;
     let ask = |mut client: Client| async move { client.identify(request).await };
     let response = peer.ask(leave, RPC, timeout, ask).await?;
     NodeStatus::try_from(response).map_err(|error| peer.refused(RPC, error.to_string()))
@@ -206,7 +209,7 @@ async fn make_offer(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
     let to = receiver(peer, &offer, RPC)?;
     let cluster_id = offer.cluster_id;
     let request = wire::offer_request(offer, to);
-    let leave = peer.admit()?;
+    let leave = peer.admit(RPC)?;
     let timeout = peer.options().rpc_timeout;
     let ask = |mut client: Client| async move { client.offer(request).await };
     let response = peer.ask(leave, RPC, timeout, ask).await?;
@@ -223,7 +226,7 @@ async fn start(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
         coordinator_id: offer.coordinator.get(),
         to: receiver(peer, &offer, RPC)?.get(),
     };
-    let leave = peer.admit()?;
+    let leave = peer.admit(RPC)?;
     let timeout = peer.options().rpc_timeout;
     let ask = |mut client: Client| async move { client.start(request).await };
     let response = peer.ask(leave, RPC, timeout, ask).await?;

@@ -1,5 +1,6 @@
 //! Another node: its connections, the calls to it, and whether it is there.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,8 +42,8 @@ pub(super) struct Peer {
 struct Notes {
     /// Why the peer was last out of reach.
     reason: String,
-    /// Whom the peer last said that it is not, and who it is.
-    not_me: Option<(RaftId, NotMe)>,
+    /// Whom the peer said that it is not, and who it is.
+    not_me: BTreeMap<RaftId, NotMe>,
 }
 
 /// Leave to make one call.
@@ -111,18 +112,18 @@ impl Peer {
         &self.gate
     }
 
-    /// Leave to make a call now.
+    /// Leave to make the call `rpc` now.
     ///
     /// # Errors
     ///
     /// The peer is down and it is too early for another attempt, or too many calls are under way.
-    pub(super) fn admit(&self) -> Result<Leave, RpcError> {
+    pub(super) fn admit(&self, rpc: &'static str) -> Result<Leave, RpcError> {
         if !self.gate.is_ready() {
             return Err(self.unreachable(self.notes().reason.clone()));
         }
-        let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
-            self.unreachable(format!("{} calls are under way", self.options.max_calls))
-        })?;
+        let permit = Arc::clone(&self.calls).try_acquire_owned();
+        let under_way = || format!("{} calls to it are under way", self.options.max_calls);
+        let permit = permit.map_err(|_| self.refused(rpc, under_way()))?;
         self.gate.begin();
         Ok(Leave(permit))
     }
@@ -197,7 +198,7 @@ impl Peer {
     /// The peer said that it is not `to`. The log says so once, as the core goes on addressing a
     /// former life of the peer until the members have changed.
     pub(super) fn is_another(&self, to: RaftId, not_me: NotMe) {
-        if self.notes().not_me.replace((to, not_me)) != Some((to, not_me)) {
+        if self.notes().not_me.insert(to, not_me) != Some(not_me) {
             let me = self.me;
             tracing::warn!(
                 node = %me.node_id(), raft_id = %me, peer = %self.node, %to, %not_me,

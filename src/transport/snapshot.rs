@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::gate::Gate;
 use super::peer::Peer;
 use crate::driver::DriverHandle;
 use crate::error::RpcError;
@@ -25,6 +26,7 @@ const RPC: &str = "InstallSnapshot";
 pub(super) async fn deliver(
     peer: Arc<Peer>,
     to: RaftId,
+    gate: Arc<Gate>,
     snapshot: InstallSnapshotRequest,
     driver: DriverHandle,
     mut gone: oneshot::Receiver<Infallible>,
@@ -35,13 +37,22 @@ pub(super) async fn deliver(
         _ = &mut gone => None,
         sent = send(&peer, snapshot) => Some(sent),
     };
+    match &sent {
+        Some(Ok(_)) => {
+            gate.passed();
+        }
+        Some(Err(error)) => {
+            let tell = gate.failed();
+            if let RpcError::NotMe { not_me, .. } = error {
+                peer.is_another(to, *not_me);
+            } else if tell {
+                peer.log_refusal(error);
+            }
+        }
+        None => {}
+    }
     // From here on the next one may be sent: the core will as soon as it has the report.
     drop(gone);
-    match &sent {
-        Some(Err(RpcError::NotMe { not_me, .. })) => peer.is_another(to, *not_me),
-        Some(Err(error)) => peer.log_refusal(error),
-        Some(Ok(_)) | None => {}
-    }
     // A driver that has stopped needs no news.
     let reply = sent.and_then(Result::ok);
     let _ = driver.report_snapshot(to, reply.is_some()).await;
@@ -57,12 +68,10 @@ async fn send(peer: &Peer, snapshot: InstallSnapshotRequest) -> Result<PeerMessa
     let cut = Chunks::new(snapshot, peer.options().snapshot_chunk_bytes);
     let feed = async move {
         for chunk in cut {
-            if tokio::time::timeout(timeout, chunks_in.send(chunk))
-                .await?
-                .is_err()
-            {
+            let taken = tokio::time::timeout(timeout, chunks_in.send(chunk)).await?;
+            if taken.is_err() {
                 // Nobody reads any more: the call says why.
-                return std::future::pending().await;
+                break;
             }
         }
         Ok(())

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -293,82 +292,66 @@ pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
     }
 }
 
-/// How a [`Link`] treats what passes.
+/// How a [`Link`] treats its connections.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mode {
     Carries,
+    /// Ends connections as soon as they are made.
+    Cut,
     /// Swallows everything without a word, as a network does that drops packets, or a peer that
     /// was stopped.
-    BlackHole,
+    Swallows,
 }
 
 /// A link to a node that can be cut and mended. Its address stays.
 pub(super) struct Link {
     pub(super) addr: SocketAddr,
-    to: SocketAddr,
-    mode: watch::Sender<Mode>,
+    /// The mode, and how often connections were broken.
+    mode: watch::Sender<(Mode, u64)>,
     connections: Arc<AtomicUsize>,
-    task: Option<AbortHandle>,
 }
 
 impl Link {
     pub(super) async fn new(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut link = Self {
+        let link = Self {
             addr: listener.local_addr().unwrap(),
-            to,
-            mode: watch::Sender::new(Mode::Carries),
+            mode: watch::Sender::new((Mode::Carries, 0)),
             connections: Arc::default(),
-            task: None,
         };
-        link.listen(listener);
-        link
-    }
-
-    fn listen(&mut self, listener: TcpListener) {
-        let (to, mode, connections) = (
-            self.to,
-            self.mode.subscribe(),
-            Arc::clone(&self.connections),
-        );
-        let task = tokio::spawn(async move {
-            // With this task goes every connection.
-            let mut carried = JoinSet::new();
+        let (mode, connections) = (link.mode.subscribe(), Arc::clone(&link.connections));
+        tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
                 connections.fetch_add(1, Ordering::Relaxed);
-                carried.spawn(carry(near, to, mode.clone()));
+                tokio::spawn(carry(near, to, mode.clone()));
             }
         });
-        self.task = Some(task.abort_handle());
+        link
     }
 
-    /// Cuts every connection; further ones are refused.
-    pub(super) fn cut(&mut self) {
-        self.task.take().unwrap().abort();
+    /// Ends every connection, and each new one at once.
+    pub(super) fn cut(&self) {
+        self.mode.send_modify(|(mode, breaks)| {
+            *mode = Mode::Cut;
+            *breaks += 1;
+        });
     }
 
     /// Mends what was cut.
-    pub(super) async fn mend(&mut self) {
-        // The port is free once the aborted task has been dropped.
-        let listener = loop {
-            match TcpListener::bind(self.addr).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
-        self.listen(listener);
+    pub(super) fn mend(&self) {
+        self.mode.send_modify(|(mode, _)| *mode = Mode::Carries);
     }
 
-    /// Cuts every connection and takes new ones at once.
-    pub(super) async fn break_connections(&mut self) {
+    /// Ends every connection and carries new ones.
+    pub(super) fn break_connections(&self) {
         self.cut();
-        self.mend().await;
+        self.mend();
     }
 
     /// Keeps every connection, and carries nothing any more.
     pub(super) fn swallow(&self) {
-        self.mode.send_replace(Mode::BlackHole);
+        self.mode.send_modify(|(mode, _)| *mode = Mode::Swallows);
     }
 
     /// Number of connections that were made.
@@ -377,15 +360,26 @@ impl Link {
     }
 }
 
-async fn carry(mut near: TcpStream, to: SocketAddr, mut mode: watch::Receiver<Mode>) {
-    let mut far = TcpStream::connect(to).await.unwrap();
-    near.set_nodelay(true).unwrap();
-    far.set_nodelay(true).unwrap();
-    let swallows = async {
-        let _ = mode.wait_for(|mode| *mode == Mode::BlackHole).await;
+async fn carry(mut near: TcpStream, to: SocketAddr, mut mode: watch::Receiver<(Mode, u64)>) {
+    let (at_first, breaks) = *mode.borrow_and_update();
+    if at_first == Mode::Cut {
+        return;
+    }
+    let mut changes = mode.clone();
+    let carried = async {
+        let mut far = TcpStream::connect(to).await.unwrap();
+        near.set_nodelay(true).unwrap();
+        far.set_nodelay(true).unwrap();
+        tokio::select! {
+            biased;
+            () = async { drop(mode.wait_for(|(mode, _)| *mode == Mode::Swallows).await) } => {
+                std::future::pending().await
+            }
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+        }
     };
     tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-        () = swallows => std::future::pending().await,
+        () = async { drop(changes.wait_for(|(_, now)| *now != breaks).await) } => {}
+        () = carried => {}
     }
 }

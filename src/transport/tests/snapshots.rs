@@ -89,11 +89,21 @@ async fn one_snapshot_at_a_time_goes_to_a_peer() {
 #[tokio::test]
 async fn a_refused_snapshot_is_reported() {
     let mut follower = Node::new(2, &[], small()).await;
-    let mut leader = Node::leader(follower.addr, small()).await;
+    let patient = TransportOptions {
+        backoff_min: Duration::from_secs(60),
+        backoff_max: Duration::from_secs(60),
+        ..small()
+    };
+    let mut leader = Node::leader(follower.addr, patient).await;
     let too_large = snapshot(life(2), (1 << 20) + 1);
     assert!(leader.network.send(PeerMessage::InstallSnapshot(too_large)));
     assert!(!report(&mut leader).await);
     assert!(follower.has_heard_nothing());
+    let again = snapshot(life(2), 1);
+    assert!(
+        !leader.network.send(PeerMessage::InstallSnapshot(again)),
+        "not at once"
+    );
     // The refusal speaks of the snapshot and not of the peer.
     assert!(leader.network.send(heartbeat(life(2))));
     assert_eq!(follower.message().await, heartbeat(life(2)));
@@ -103,7 +113,7 @@ async fn a_refused_snapshot_is_reported() {
 #[tokio::test]
 async fn a_snapshot_on_a_link_that_breaks_is_reported() {
     let follower = Node::new(2, &[], small()).await;
-    let mut link = Link::new(follower.addr).await;
+    let link = Link::new(follower.addr).await;
     let mut leader = Node::leader(link.addr, small()).await;
     assert!(
         leader

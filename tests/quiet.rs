@@ -1,0 +1,170 @@
+//! What a dead peer costs whoever reads the log: one line when it goes, one when it is back.
+//!
+//! Alone in its process: `tracing` can lose a line for good that two threads come upon for the
+//! first time at once, and then counting lines says nothing.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use seshat::driver::{Driver, DriverHandle, DriverOptions, Network as _, Probe as _};
+use seshat::log;
+use seshat::node::{Member, MemberOptions, RaftOptions};
+use seshat::proto::raft::HeartbeatRequest;
+use seshat::transport::{Connector, PeerAddress, Transport, TransportOptions};
+use seshat::types::{NodeId, RaftId};
+use seshat::wire::PeerMessage;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::Server;
+use tower::service_fn;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, span};
+
+/// What an operator reads of the transport.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event()
+            && *metadata.level() <= Level::INFO
+            && metadata.target().starts_with("seshat::transport")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Message<'a>(&'a Mutex<Vec<String>>);
+
+        impl Visit for Message<'_> {
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                if field.name() == "message" {
+                    self.0.lock().unwrap().push(format!("{value:?}"));
+                }
+            }
+        }
+
+        event.record(&mut Message(&self.0));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+fn life(id: u16, incarnation: u64) -> RaftId {
+    RaftId::new(NodeId::new(id).unwrap(), incarnation)
+}
+
+/// A driver that is never run, and its handle.
+fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
+    let member = Member::new(MemberOptions {
+        raft_id,
+        members: (1..=3).filter_map(NodeId::new).collect(),
+        bootstrap: true,
+        raft: RaftOptions::default(),
+        seed: 1,
+        logger: log::raft_logger(|id| id.to_string()),
+    });
+    let options = DriverOptions {
+        tick: Duration::from_millis(100),
+        max_pending_requests: 1,
+        // Whatever the transport reports finds room.
+        peer_inbox_messages: 100_000,
+        max_batch_requests: 1,
+        max_batch_bytes: 1,
+    };
+    Driver::new(member, options)
+}
+
+/// Leads for a minute, with a heartbeat to `to` each 100 ms.
+async fn lead_for_a_minute(transport: &mut Transport, to: RaftId) {
+    transport.network.set_leading(true);
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    for _ in 0..600 {
+        ticks.tick().await;
+        transport
+            .network
+            .send(PeerMessage::Heartbeat(HeartbeatRequest {
+                term: 1,
+                leader_id: life(1, 1).get(),
+                to: to.get(),
+                ..HeartbeatRequest::default()
+            }));
+    }
+    transport.network.set_leading(false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_goes_and_comes_back_is_two_lines_in_the_log() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+
+    // Node 2 listens on pipes, while it lives.
+    let alive = Arc::new(AtomicBool::new(false));
+    let (connections, incoming) = mpsc::unbounded_channel();
+    let (_driver, handle) = idle(life(2, 2));
+    let peer = Transport::new(TransportOptions::default(), handle, &Connector::tcp()).unwrap();
+    let incoming = UnboundedReceiverStream::new(incoming).map(Ok::<_, io::Error>);
+    let server = Server::builder().add_service(peer.service);
+    tokio::spawn(server.serve_with_incoming(incoming));
+
+    let lives = Arc::clone(&alive);
+    let connector = Connector::new(move |endpoint| {
+        let (lives, connections) = (Arc::clone(&lives), connections.clone());
+        endpoint.connect_with_connector_lazy(service_fn(move |_| {
+            let connected = if lives.load(Ordering::Relaxed) {
+                let (near, far) = tokio::io::duplex(1 << 16);
+                connections
+                    .send(far)
+                    .map_err(io::Error::other)
+                    .map(|()| TokioIo::new(near))
+            } else {
+                Err(ErrorKind::ConnectionRefused.into())
+            };
+            std::future::ready(connected)
+        }))
+    });
+    let options = TransportOptions {
+        peers: vec![PeerAddress {
+            id: NodeId::new(2).unwrap(),
+            addr: "kvstore-2:7379".to_owned(),
+        }],
+        ..TransportOptions::default()
+    };
+    let (_driver, handle) = idle(life(1, 1));
+    let mut leader = Transport::new(options, handle, &connector).unwrap();
+
+    lead_for_a_minute(&mut leader, life(2, 2)).await;
+    assert_eq!(lines.take(), ["peer is down"]);
+
+    alive.store(true, Ordering::Relaxed);
+    // Longer than any wait after a failure.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let node = NodeId::new(2).unwrap();
+    let status = leader.prober.identify(node, Duration::from_secs(1)).await;
+    assert_eq!(status.unwrap().raft_id, life(2, 2));
+    assert_eq!(lines.take(), ["peer is up"]);
+
+    // A leader addresses a former life until the members have changed.
+    lead_for_a_minute(&mut leader, life(2, 1)).await;
+    assert_eq!(lines.take(), ["peer is not the process that was addressed"]);
+}
