@@ -22,7 +22,7 @@ pub(super) fn log(raft_id: RaftId, event: &Event) {
         Event::Outside { cluster_id } => tracing::warn!(
             %node, %raft_id, %cluster_id,
             "this node was started again while its cluster was running: it has lost its \
-             memory and waits outside, without voting or serving",
+             memory, and waits until the leader takes it back",
         ),
         Event::TermChanged { term } => {
             tracing::info!(%node, %raft_id, term, "term changed");

@@ -79,6 +79,8 @@ enum Phase {
     Bound { offer: Offer },
     /// Takes part in the cluster of an offer.
     Started { offer: Offer },
+    /// Was let into a running cluster.
+    Joined { cluster_id: ClusterId },
 }
 
 /// What is known of another initial member.
@@ -130,7 +132,7 @@ impl Formation {
     /// Where the process stands.
     pub fn state(&self) -> NodeState {
         match &self.phase {
-            Phase::Started { .. } => NodeState::Started,
+            Phase::Started { .. } | Phase::Joined { .. } => NodeState::Started,
             Phase::Bound { .. } => NodeState::Bound,
             Phase::Fresh | Phase::Offering { .. } if self.outside.is_some() => NodeState::Outside,
             Phase::Fresh | Phase::Offering { .. } => NodeState::Fresh,
@@ -141,6 +143,7 @@ impl Formation {
     pub fn cluster_id(&self) -> Option<ClusterId> {
         match &self.phase {
             Phase::Started { offer } | Phase::Bound { offer } => Some(offer.cluster_id),
+            Phase::Joined { cluster_id } => Some(*cluster_id),
             Phase::Fresh | Phase::Offering { .. } => self.outside,
         }
     }
@@ -153,12 +156,23 @@ impl Formation {
         }
     }
 
+    /// The leader of `cluster_id` counts this process among its members: it takes part from now on,
+    /// unless it is bound to another cluster or takes part in one.
+    pub fn join(&mut self, cluster_id: ClusterId) -> bool {
+        if matches!(self.phase, Phase::Fresh) {
+            self.phase = Phase::Joined { cluster_id };
+            self.outside = None;
+            return true;
+        }
+        false
+    }
+
     /// What the process waits for, in words.
     pub fn waiting_for(&self) -> String {
         if let Some(cluster_id) = self.outside {
             return format!(
                 "this node was started again and has lost its memory; \
-                 it waits outside cluster {cluster_id}"
+                 it waits until the leader of cluster {cluster_id} takes it back"
             );
         }
         if !matches!(self.phase, Phase::Fresh) {
@@ -185,7 +199,7 @@ impl Formation {
     /// One tick has passed.
     pub fn tick(&mut self) {
         self.now += 1;
-        if self.started().is_some() {
+        if matches!(self.phase, Phase::Started { .. } | Phase::Joined { .. }) {
             return;
         }
         let now = self.now;
@@ -369,7 +383,7 @@ impl Formation {
             return false;
         }
         match &self.phase {
-            Phase::Started { .. } | Phase::Offering { .. } => return false,
+            Phase::Started { .. } | Phase::Joined { .. } | Phase::Offering { .. } => return false,
             Phase::Bound { offer: current } if *current == offer => return true,
             Phase::Bound { offer: current } => {
                 self.earlier.insert(0, current.clone());

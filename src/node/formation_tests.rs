@@ -172,7 +172,7 @@ fn a_process_started_again_waits_outside_and_disturbs_nobody() {
         world.tick_many();
         assert_eq!(world.at(id).state(), Outside);
         assert_eq!(world.at(id).cluster_id(), Some(cluster_id));
-        assert!(world.at(id).waiting_for().contains("outside cluster"));
+        assert!(world.at(id).waiting_for().contains("takes it back"));
         let started = world.states().into_iter().filter(|&state| state == Started);
         assert_eq!(started.count(), 2);
     }

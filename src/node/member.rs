@@ -3,12 +3,15 @@
 //! The shell sees one object from the first tick to the last. Before the cluster runs, requests are
 //! refused with what the process waits for, and messages with who it is.
 
+use std::collections::BTreeSet;
+
+use super::reconcile::Reconciler;
 use super::{
-    Event, Formation, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions, Reply,
+    Call, Event, Formation, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions, Reply,
     StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
-use crate::types::{ClusterId, Key, NodeId, NodeState, NodeStatus, Offer, RaftId};
+use crate::types::{ClusterId, Key, NodeId, NodeState, NodeStatus, Offer, RaftId, Role};
 
 /// Who a process is and how it behaves.
 #[derive(Debug, Clone)]
@@ -31,6 +34,7 @@ pub struct MemberOptions {
 pub struct Member<W> {
     options: MemberOptions,
     formation: Formation,
+    reconciler: Reconciler,
     raft: Option<RaftNode<W>>,
     shown: (NodeState, Option<ClusterId>),
     output: Output<W>,
@@ -47,6 +51,7 @@ impl<W> Member<W> {
             options.seed,
         );
         Self {
+            reconciler: Reconciler::new(options.raft_id, &options.members),
             options,
             shown: (formation.state(), formation.cluster_id()),
             formation,
@@ -69,7 +74,14 @@ impl<W> Member<W> {
     /// One tick has passed.
     pub fn tick(&mut self) {
         match &mut self.raft {
-            Some(raft) => raft.tick(),
+            Some(raft) => {
+                raft.tick();
+                let leads = raft.role() == Role::Leader;
+                let ask = self.reconciler.tick(leads);
+                let calls = ask.into_iter().map(|node| (node, Call::Identify));
+                self.output.calls.extend(calls);
+                self.reconcile();
+            }
             None => {
                 self.formation.tick();
                 self.follow_formation();
@@ -89,6 +101,9 @@ impl<W> Member<W> {
                 self.formation
                     .hear_traffic(envelope.cluster_id, envelope.from);
                 self.follow_formation();
+                if self.raft.is_none() && self.formation.join(envelope.cluster_id) {
+                    self.join(envelope.cluster_id);
+                }
             }
         }
         match &mut self.raft {
@@ -159,6 +174,13 @@ impl<W> Member<W> {
 
     /// `node` replied to a formation call.
     pub fn replied(&mut self, node: NodeId, reply: Reply) {
+        if self.raft.is_some() {
+            if let Reply::Identified(status) = &reply {
+                self.reconciler.heard(node, status);
+                self.reconcile();
+            }
+            return;
+        }
         self.formation.replied(node, reply);
         self.follow_formation();
     }
@@ -216,6 +238,46 @@ impl<W> Member<W> {
         }
     }
 
+    fn join(&mut self, cluster_id: ClusterId) {
+        let MemberOptions {
+            raft_id,
+            members: _,
+            bootstrap: _,
+            raft,
+            seed,
+            logger,
+        } = &self.options;
+        match RaftNode::join(*raft_id, cluster_id, *raft, *seed, logger) {
+            Ok(raft) => self.raft = Some(raft),
+            Err(error) => self.broken = Some(error),
+        }
+        self.follow_formation();
+    }
+
+    /// Takes the next step towards the members that live, if this node may take one.
+    fn reconcile(&mut self) {
+        if let Some(raft) = &mut self.raft
+            && let Some(members) = raft.members()
+            && let Some(change) = self.reconciler.plan(raft.cluster_id(), &members)
+        {
+            raft.change_members(change);
+        }
+    }
+
+    /// Whether the voters are exactly the processes `living`, of which one stands for each member,
+    /// and all of them know it. Only a leader can tell; everybody else says `false`. The caller has
+    /// to ask the members who they are *now*: what the leader has heard before may be about a life
+    /// that has ended meanwhile, and whoever waits for this answer is about to end another.
+    pub fn healed(&self, living: &BTreeSet<RaftId>) -> bool {
+        self.raft.as_ref().is_some_and(|raft| {
+            raft.members_are_known()
+                && raft.members().is_some_and(|members| {
+                    members.learners.is_empty()
+                        && members.voters.into_iter().collect::<BTreeSet<_>>() == *living
+                })
+        })
+    }
+
     /// How the process stands. `joined_at` is for the shell to fill in.
     pub fn status(&self) -> NodeStatus {
         let raft = self.raft.as_ref();
@@ -250,7 +312,7 @@ impl<W> Member<W> {
             return Err(error);
         }
         let mut output = std::mem::take(&mut self.output);
-        output.calls = self.formation.take_calls();
+        output.calls.extend(self.formation.take_calls());
         if let Some(raft) = &mut self.raft {
             let Output {
                 answers,

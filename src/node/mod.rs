@@ -24,6 +24,7 @@ mod member;
 mod options;
 mod output;
 mod raft_node;
+mod reconcile;
 mod seed;
 mod storage;
 mod waiters;

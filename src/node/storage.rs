@@ -65,6 +65,18 @@ impl MemoryStorage {
         }
     }
 
+    /// The storage of a process that joins a running cluster: it knows nothing, but begins at term 1,
+    /// as raft-rs panics when it refuses a vote at term 0.
+    pub fn empty() -> Self {
+        Self {
+            hard_state: RaftHardState {
+                term: 1,
+                ..RaftHardState::default()
+            },
+            ..Self::default()
+        }
+    }
+
     /// Index of the first entry that the log holds, or would hold.
     fn first(&self) -> LogIndex {
         self.compacted.0 + 1

@@ -188,8 +188,8 @@ fn sum_up(
     trouble(Standing::Silent, "does not answer", "do not answer");
     trouble(
         Standing::Outside,
-        "was started again, has lost its memory and waits outside",
-        "were started again, have lost their memory and wait outside",
+        "was started again without its memory and waits to be taken back",
+        "were started again without their memory and wait to be taken back",
     );
     trouble(
         Standing::Elsewhere,
@@ -379,7 +379,8 @@ mod tests {
             cluster_id: Some(CLUSTER),
             ..fresh(3)
         };
-        let words = "degraded: node 3 was started again, has lost its memory and waits outside";
+        let words =
+            "degraded: node 3 was started again without its memory and waits to be taken back";
         for (views, answered_by) in [
             ([view(1), view(2), outside.clone()], 1),
             ([view(1), view(2), fresh(3)], 1),
@@ -486,7 +487,7 @@ mod tests {
         assert_eq!(
             response.summary,
             "degraded: node 3 does not answer; \
-             node 1 was started again, has lost its memory and waits outside"
+             node 1 was started again without its memory and waits to be taken back"
         );
         assert_eq!(nodes(&[node(1), node(2), node(3)]), "nodes 1, 2 and 3");
     }

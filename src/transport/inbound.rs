@@ -62,9 +62,9 @@ impl Inbound {
         let now = self.driver.status();
         let here = match (cluster_id, now.state) {
             (None, _) => true,
-            // It remembers more than one offer: the core knows which of them this may be.
-            (Some(_), NodeState::Bound) => true,
-            (Some(id), _) => now.cluster_id == Some(id),
+            // It may be let into any cluster, or remembers more than one offer: the core knows.
+            (Some(_), NodeState::Fresh | NodeState::Outside | NodeState::Bound) => true,
+            (Some(id), NodeState::Started) => now.cluster_id == Some(id),
         };
         if to == self.me && here {
             return Ok(());

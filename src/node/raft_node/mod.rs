@@ -8,6 +8,7 @@
 //! can be judged from a message alone has been judged by [`wire`](crate::wire); what depends on the
 //! log is judged by [`judge`](super::judge).
 
+mod members;
 mod ready;
 
 use std::collections::BTreeSet;
@@ -40,6 +41,8 @@ pub struct RaftNode<W> {
     /// told that leadership has ended.
     leads_in: Option<Term>,
     read_rounds: u64,
+    /// Index of the last applied change of members.
+    conf_index: LogIndex,
     /// The map of a snapshot that raft-rs has been given and has not handed back yet.
     incoming: Option<(LogIndex, Term, StateMachine)>,
     /// What the last output said of term, role and leader.
@@ -63,6 +66,34 @@ impl<W> RaftNode<W> {
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
         let storage = MemoryStorage::bootstrap(voters);
+        Self::with_storage(raft_id, cluster_id, storage, options, seed, logger)
+    }
+
+    /// The server `raft_id` of a running cluster that has added it as a member. It knows nothing
+    /// until the leader's snapshot arrives, and cannot campaign before.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Raft`] if raft-rs refuses the options.
+    pub fn join(
+        raft_id: RaftId,
+        cluster_id: ClusterId,
+        options: RaftOptions,
+        seed: u64,
+        logger: &slog::Logger,
+    ) -> Result<Self, NodeError> {
+        let storage = MemoryStorage::empty();
+        Self::with_storage(raft_id, cluster_id, storage, options, seed, logger)
+    }
+
+    fn with_storage(
+        raft_id: RaftId,
+        cluster_id: ClusterId,
+        storage: MemoryStorage,
+        options: RaftOptions,
+        seed: u64,
+        logger: &slog::Logger,
+    ) -> Result<Self, NodeError> {
         let config = options.raft_config(raft_id, storage.applied());
         let mut raw = RawNode::new(&config, storage, logger)?;
         // A follower that learns of a commit with the next append or heartbeat learns of it soon
@@ -74,6 +105,7 @@ impl<W> RaftNode<W> {
             options,
             seed,
             shown: (raw.raft.term, Role::Follower, None),
+            conf_index: raw.raft.raft_log.applied,
             raw,
             waiters: Waiters::default(),
             leads_in: None,

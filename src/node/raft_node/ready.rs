@@ -96,6 +96,7 @@ impl<W> RaftNode<W> {
             term,
             keys: state_machine.len(),
         });
+        self.conf_index = index;
         self.raw.mut_store().install(snapshot, state_machine);
         Ok(())
     }
@@ -151,6 +152,7 @@ impl<W> RaftNode<W> {
             change.merge_from_bytes(&entry.data).map_err(damaged)?;
             self.raw.apply_conf_change(&change)?
         };
+        self.conf_index = entry.index;
         let storage = self.raw.mut_store();
         storage.set_conf_state(conf_state);
         storage.apply(entry.index, entry.term, None)?;

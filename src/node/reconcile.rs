@@ -1,0 +1,129 @@
+//! How a node that forgot everything becomes a member again.
+//!
+//! A process that was started again is a new Raft server. The leader notices that another life
+//! answers at a member's address, and replaces the lost one through ordinary conf changes, one at a
+//! time: it adds the new life as a learner, waits until it has caught up, removes the lost voter,
+//! and promotes the learner. With the lost voter dead the quorum is the same before and after its
+//! removal, so this needs no joint configuration.
+//!
+//! The plan is made anew each time from the committed members and from who lives, and from nothing
+//! else, so any later leader goes on where this one stopped, and it does not matter which of the
+//! changes was lost: raft-rs turns a change that is proposed too early into an empty entry without
+//! a word.
+
+use std::collections::BTreeMap;
+
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId};
+
+/// Ticks between two rounds of questions of a leader.
+const PROBE_TICKS: u64 = 5;
+/// Ticks for which what a node said of itself is believed.
+const BELIEVED_TICKS: u64 = 20;
+
+/// One step towards the members that live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A new life is to receive the log.
+    AddLearner(RaftId),
+    /// A new life that has caught up is to vote.
+    Promote(RaftId),
+    /// A lost life is to be forgotten.
+    Remove(RaftId),
+}
+
+/// The committed members, and how the leader sees them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Members {
+    /// Raft ids of the voters.
+    pub(super) voters: Vec<RaftId>,
+    /// Raft ids of the learners, and whether each has caught up.
+    pub(super) learners: BTreeMap<RaftId, bool>,
+}
+
+/// Who lives at the members' addresses, as a leader has lately heard.
+#[derive(Debug)]
+pub(super) struct Reconciler {
+    now: u64,
+    probe_at: u64,
+    living: BTreeMap<NodeId, Option<(NodeStatus, u64)>>,
+}
+
+impl Reconciler {
+    /// A reconciler of the process `me` among the nodes `members`.
+    pub(super) fn new(me: RaftId, members: &[NodeId]) -> Self {
+        let others = members.iter().filter(|&&id| id != me.node_id());
+        Self {
+            now: 0,
+            probe_at: 0,
+            living: others.map(|&id| (id, None)).collect(),
+        }
+    }
+
+    /// One tick has passed; whom to ask who they are.
+    pub(super) fn tick(&mut self, leads: bool) -> Vec<NodeId> {
+        self.now += 1;
+        if !leads || self.probe_at > self.now {
+            return Vec::new();
+        }
+        self.probe_at = self.now + PROBE_TICKS;
+        self.living.keys().copied().collect()
+    }
+
+    /// A node has said who it is.
+    pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus) {
+        if status.raft_id.node_id() == node
+            && let Some(living) = self.living.get_mut(&node)
+        {
+            *living = Some((status.clone(), self.now));
+        }
+    }
+
+    /// What the life that answers at `node` has lately said of itself.
+    fn living(&self, node: NodeId) -> Option<&NodeStatus> {
+        let (status, at) = self.living.get(&node)?.as_ref()?;
+        (self.now - at <= BELIEVED_TICKS).then_some(status)
+    }
+
+    /// The next step, if there is one to take. For a leader that has applied an entry of its own
+    /// term and has no change under way.
+    pub(super) fn plan(&self, cluster_id: ClusterId, members: &Members) -> Option<Change> {
+        let replace = |&node: &NodeId| self.replace(node, cluster_id, members);
+        self.forget_lost_learner(members)
+            .or_else(|| self.living.keys().find_map(replace))
+    }
+
+    fn forget_lost_learner(&self, members: &Members) -> Option<Change> {
+        let lost = |id: RaftId| {
+            self.living(id.node_id())
+                .is_some_and(|living| living.raft_id != id)
+        };
+        let learner = members.learners.keys().copied().find(|&id| lost(id))?;
+        Some(Change::Remove(learner))
+    }
+
+    fn replace(&self, node: NodeId, cluster_id: ClusterId, members: &Members) -> Option<Change> {
+        let living = self.living(node)?;
+        let id = living.raft_id;
+        if members.voters.contains(&id) {
+            return None;
+        }
+        match members.learners.get(&id) {
+            None => may_join(living, cluster_id).then_some(Change::AddLearner(id)),
+            Some(false) => None,
+            Some(true) => {
+                let lost = members.voters.iter().find(|voter| voter.node_id() == node);
+                Some(lost.map_or(Change::Promote(id), |&lost| Change::Remove(lost)))
+            }
+        }
+    }
+}
+
+/// Whoever belongs to nothing may, and whoever belongs to this cluster although it is no member: late
+/// news of its former life had it removed while it was joining.
+fn may_join(living: &NodeStatus, cluster_id: ClusterId) -> bool {
+    match living.state {
+        NodeState::Fresh | NodeState::Outside => true,
+        NodeState::Bound => false,
+        NodeState::Started => living.cluster_id == Some(cluster_id),
+    }
+}
