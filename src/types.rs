@@ -202,7 +202,8 @@ impl fmt::Display for Role {
 
 /// Where a process stands between its start and its part in a cluster.
 ///
-/// `Fresh → Bound → Started`, or `Fresh → Outside`. A started process never leaves its cluster.
+/// `Fresh → Bound → Started`, or `Fresh → Outside → Started`. A started process never leaves its
+/// cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NodeState {
     /// Belongs to nothing yet and looks for the other initial members.
@@ -211,8 +212,8 @@ pub enum NodeState {
     Bound,
     /// Takes part in its cluster.
     Started,
-    /// Was started again after its cluster had formed, has lost its memory, and waits outside: it
-    /// neither votes nor serves.
+    /// Was started again after its cluster had formed, has lost its memory, and waits until the
+    /// leader takes it back: it neither votes nor serves.
     Outside,
 }
 

@@ -17,7 +17,8 @@
 //! and refuses the newer offer from then on, so the newer cluster can never start.
 //!
 //! A fresh process that finds a member running in a cluster knows that it is *outside*: it was part
-//! of that cluster in an earlier life, and has lost its memory. It waits, and goes on asking.
+//! of that cluster in an earlier life, and has lost its memory. It waits until the leader counts it
+//! among the members, which the leader's first message says, and goes on asking meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,7 +6,8 @@
 //! byte for byte, so a simulation runs the very code that production runs.
 //!
 //! * [`Member`] is a process's whole life: it finds the other initial members ([`Formation`]), then
-//!   takes part in the cluster ([`RaftNode`]).
+//!   takes part in the cluster ([`RaftNode`]), and while it leads it takes back members that were
+//!   started again.
 //! * [`RaftNode`] wraps raft-rs's `RawNode`: it proposes, reads, applies, and owes every caller
 //!   exactly one answer.
 //! * [`MemoryStorage`] is what raft-rs reads its log and its snapshots from.

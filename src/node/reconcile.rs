@@ -127,3 +127,125 @@ fn may_join(living: &NodeStatus, cluster_id: ClusterId) -> bool {
         NodeState::Started => living.cluster_id == Some(cluster_id),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId(7);
+
+    fn life(node: u16, incarnation: u64) -> RaftId {
+        RaftId::new(NodeId::new(node).expect("a node id"), incarnation)
+    }
+
+    fn status(raft_id: RaftId, state: NodeState, cluster_id: Option<ClusterId>) -> NodeStatus {
+        NodeStatus {
+            raft_id,
+            state,
+            cluster_id,
+            role: None,
+            term: 0,
+            leader: None,
+            commit_index: 0,
+            applied_index: 0,
+            keys: 0,
+            joined_at: None,
+        }
+    }
+
+    /// The leader is the first life of node 1; it has heard `statuses`.
+    fn leader(statuses: &[NodeStatus]) -> Reconciler {
+        let members = [1, 2, 3].map(|id| NodeId::new(id).expect("a node id"));
+        let mut reconciler = Reconciler::new(life(1, 1), &members);
+        for status in statuses {
+            reconciler.heard(status.raft_id.node_id(), status);
+        }
+        reconciler
+    }
+
+    fn members(voters: &[RaftId], learners: &[(RaftId, bool)]) -> Members {
+        Members {
+            voters: voters.to_vec(),
+            learners: learners.iter().copied().collect(),
+        }
+    }
+
+    fn started(raft_id: RaftId) -> NodeStatus {
+        status(raft_id, NodeState::Started, Some(CLUSTER))
+    }
+
+    fn fresh(raft_id: RaftId) -> NodeStatus {
+        status(raft_id, NodeState::Fresh, None)
+    }
+
+    #[test]
+    fn a_lost_life_is_replaced_step_by_step() {
+        let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+        let leader = leader(&[started(two), fresh(again)]);
+        let plan = |voters: &[RaftId], learners: &[(RaftId, bool)]| {
+            leader.plan(CLUSTER, &members(voters, learners))
+        };
+        let all = [one, two, three];
+        assert_eq!(plan(&all, &[]), Some(Change::AddLearner(again)));
+        assert_eq!(plan(&all, &[(again, false)]), None, "not caught up yet");
+        assert_eq!(plan(&all, &[(again, true)]), Some(Change::Remove(three)));
+        assert_eq!(
+            plan(&[one, two], &[(again, true)]),
+            Some(Change::Promote(again))
+        );
+        assert_eq!(plan(&[one, two, again], &[]), None, "well");
+    }
+
+    #[test]
+    fn a_life_that_ended_before_it_was_promoted_is_forgotten_first() {
+        let (one, two, three) = (life(1, 1), life(2, 1), life(3, 1));
+        let leader = leader(&[started(two), fresh(life(3, 3))]);
+        let members = members(&[one, two, three], &[(life(3, 2), true)]);
+        assert_eq!(
+            leader.plan(CLUSTER, &members),
+            Some(Change::Remove(life(3, 2)))
+        );
+    }
+
+    #[test]
+    fn who_belongs_elsewhere_or_is_silent_is_left_alone() {
+        let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+        let members = members(&[one, two, three], &[]);
+        for other in [
+            status(again, NodeState::Started, Some(ClusterId(8))),
+            status(again, NodeState::Bound, Some(CLUSTER)),
+        ] {
+            assert_eq!(leader(&[started(two), other]).plan(CLUSTER, &members), None);
+        }
+        assert_eq!(leader(&[started(two)]).plan(CLUSTER, &members), None);
+        // One of ours that late news of its former life had removed may come back.
+        let back = leader(&[started(two), started(again)]).plan(CLUSTER, &members);
+        assert_eq!(back, Some(Change::AddLearner(again)));
+    }
+
+    #[test]
+    fn what_was_heard_long_ago_or_of_another_node_is_not_believed() {
+        let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+        let members = members(&[one, two, three], &[]);
+        let mut leader = leader(&[fresh(again)]);
+        leader.heard(two.node_id(), &fresh(life(3, 9)));
+        assert_eq!(
+            leader.plan(CLUSTER, &members),
+            Some(Change::AddLearner(again))
+        );
+        for _ in 0..=BELIEVED_TICKS {
+            leader.tick(true);
+        }
+        assert_eq!(leader.plan(CLUSTER, &members), None);
+    }
+
+    #[test]
+    fn only_a_leader_asks_and_not_at_every_tick() {
+        let mut reconciler = leader(&[]);
+        assert!(reconciler.tick(false).is_empty());
+        let asked: usize = (0..2 * PROBE_TICKS)
+            .map(|_| reconciler.tick(true).len())
+            .sum();
+        assert_eq!(asked, 4, "two others, twice");
+    }
+}

@@ -131,6 +131,11 @@ scripts! {
         late_messages_of_an_old_leader
         timeout_now_of_a_stranger
     }
+    rejoin {
+        a_restarted_follower_is_taken_back
+        a_restarted_leader_is_taken_back
+        a_second_loss_before_healed_halts
+    }
     transfer {
         a_node_that_does_not_lead_cannot_hand_over
         another_heir_replaces_the_first
