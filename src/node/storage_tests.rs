@@ -92,6 +92,17 @@ fn a_cluster_starts_as_if_from_a_snapshot_at_index_1_and_term_1() {
 }
 
 #[test]
+fn a_joiner_knows_nothing_but_begins_at_term_1() {
+    let storage = MemoryStorage::empty();
+    let state = storage.initial_state().expect("never fails");
+    assert_eq!((state.hard_state.term, state.hard_state.commit), (1, 0));
+    assert!(!state.initialized());
+    assert_eq!(bounds(&storage), (1, 0));
+    assert_eq!(storage.term(0), Ok(0));
+    assert_eq!(storage.applied(), 0);
+}
+
+#[test]
 fn the_hard_state_is_kept_as_raft_gives_it() {
     let mut storage = MemoryStorage::bootstrap(&voters());
     let hard_state = HardState {
