@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::probe;
-use crate::process::Process;
+use crate::process::{MachineTime, Process};
 
 /// Nodes of a cluster.
 const NODES: u16 = 3;
@@ -56,6 +56,8 @@ pub(crate) struct Idle {
     pub(crate) cpu: f64,
     /// Memory of its largest process, in KiB.
     pub(crate) resident_kib: u64,
+    /// How busy the machine was meanwhile, with whatever, as a share of all its cores.
+    pub(crate) machine: f64,
 }
 
 impl Cluster {
@@ -111,17 +113,16 @@ impl Cluster {
                 .map(Process::cpu_time)
                 .sum::<Result<Duration>>()
         };
-        let before = cpu_time()?;
+        let (machine_before, before) = (MachineTime::now()?, cpu_time()?);
         tokio::time::sleep(window).await;
         let used = cpu_time()?.saturating_sub(before);
+        let machine = MachineTime::now()?.busy_since(machine_before);
         let resident_kib = self.processes.iter().map(Process::resident_kib);
+        let resident_kib = resident_kib.collect::<Result<Vec<_>>>()?;
         Ok(Idle {
             cpu: used.as_secs_f64() / window.as_secs_f64(),
-            resident_kib: resident_kib
-                .collect::<Result<Vec<_>>>()?
-                .into_iter()
-                .max()
-                .context("no process")?,
+            resident_kib: resident_kib.into_iter().max().context("no process")?,
+            machine,
         })
     }
 }

@@ -68,19 +68,25 @@ pub(crate) struct Sample {
     pub(crate) calls_per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
-    /// Processor time of the process that served it, as a share of one core.
-    pub(crate) server_cpu: f64,
+    /// Processor time of the process that served it, per call.
+    pub(crate) cpu_per_call: Duration,
 }
 
 /// Binds every key that a load uses.
 pub(crate) async fn bind_keys(addr: &str) -> Result<()> {
+    const WRITERS: usize = 64;
     let client = connect(addr).await?;
-    let mut writes = JoinSet::new();
-    for key in keys() {
+    let mut writers = JoinSet::new();
+    for number in 0..WRITERS {
         let mut client = client.clone();
-        writes.spawn(async move { client.set(set_request(key)).await });
+        writers.spawn(async move {
+            for key in keys().skip(number).step_by(WRITERS) {
+                client.set(set_request(key)).await?;
+            }
+            anyhow::Ok(())
+        });
     }
-    for written in writes.join_all().await {
+    for written in writers.join_all().await {
         written.context("a write was refused while nothing else went on")?;
     }
     Ok(())
@@ -130,7 +136,7 @@ pub(crate) async fn run(
         calls_per_second: f64::from(calls) / seconds,
         p50: percentile(&latencies, 50)?,
         p99: percentile(&latencies, 99)?,
-        server_cpu: cpu_time.as_secs_f64() / seconds,
+        cpu_per_call: cpu_time / calls,
     })
 }
 

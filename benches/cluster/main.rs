@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{Cluster, Shape};
 use crate::report::Report;
@@ -80,10 +81,12 @@ async fn main() -> Result<ExitCode> {
         echo::serve().await?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut terminated = signal(SignalKind::terminate())?;
     // Whichever way this ends, dropping `measure` ends every process that it started.
     let report = tokio::select! {
         report = measure(&arguments) => report?,
         _ = tokio::signal::ctrl_c() => return Ok(ExitCode::FAILURE),
+        _ = terminated.recv() => return Ok(ExitCode::FAILURE),
     };
     println!("{report}");
     if report.floors_hold() || arguments.report_only {

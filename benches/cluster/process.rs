@@ -10,6 +10,40 @@ use anyhow::{Context, Result};
 /// that Seshat is built for.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
+/// Processor time that the whole machine has spent, and how much of it on something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MachineTime {
+    busy: Duration,
+    total: Duration,
+}
+
+impl MachineTime {
+    /// What has been spent since the machine started.
+    pub(crate) fn now() -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let all_cores = stat.lines().next().context("an empty /proc/stat")?;
+        // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in these already.
+        let ticks = all_cores
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .map(str::parse::<u64>)
+            .collect::<Result<Vec<_>, _>>()?;
+        let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(10));
+        let total = time(ticks.iter().sum());
+        let idle = time(ticks.iter().skip(3).take(2).sum());
+        let busy = total.saturating_sub(idle);
+        Ok(Self { busy, total })
+    }
+
+    /// The share of the time since `earlier` that was spent on something.
+    pub(crate) fn busy_since(self, earlier: Self) -> f64 {
+        let busy = self.busy.saturating_sub(earlier.busy);
+        let total = self.total.saturating_sub(earlier.total);
+        busy.as_secs_f64() / total.as_secs_f64()
+    }
+}
+
 /// A running child. Dropping it is `kill -9`, so that nothing outlives a bench that fails.
 #[derive(Debug)]
 pub(crate) struct Process(Child);

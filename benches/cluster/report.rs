@@ -127,11 +127,19 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        writeln!(f, "Measured on {cores} cores. Medians of the rounds.\n")?;
+        write!(f, "Measured on {cores} cores")?;
+        if let Some(busiest) = self.idle.values().map(|idle| idle.machine).reduce(f64::max) {
+            write!(
+                f,
+                ", {:.0} % busy while the cluster was idle",
+                busiest * 100.0
+            )?;
+        }
+        writeln!(f, ". Medians of the rounds.\n")?;
         writeln!(
             f,
             "| load | echo calls/s | Seshat calls/s | ratio | echo p50 / p99 µs | \
-             Seshat p50 / p99 µs | p50 ratio | echo / leader cores |"
+             Seshat p50 / p99 µs | p50 ratio | echo / leader CPU µs per call |"
         )?;
         writeln!(f, "|---|--:|--:|--:|--:|--:|--:|--:|")?;
         for ((shape, callers, call), rounds) in &self.rounds {
@@ -139,7 +147,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "| {shape}: {call}, {callers} | {:.0} | {:.0} | {:.2} | {:.0} / {:.0} | \
-                 {:.0} / {:.0} | {:.2} | {:.2} / {:.2} |",
+                 {:.0} / {:.0} | {:.2} | {:.1} / {:.1} |",
                 of(|round| round.echo.calls_per_second),
                 of(|round| round.seshat.calls_per_second),
                 of(Round::rate_ratio),
@@ -148,8 +156,8 @@ impl fmt::Display for Report {
                 of(|round| micros(round.seshat.p50)),
                 of(|round| micros(round.seshat.p99)),
                 of(Round::p50_ratio),
-                of(|round| round.echo.server_cpu),
-                of(|round| round.seshat.server_cpu),
+                of(|round| micros(round.echo.cpu_per_call)),
+                of(|round| micros(round.seshat.cpu_per_call)),
             )?;
         }
 
@@ -167,7 +175,10 @@ impl fmt::Display for Report {
             )?;
         }
 
-        writeln!(f, "\n| idle | processor, % of a core | memory, MiB |")?;
+        writeln!(
+            f,
+            "\n| idle | processor, % of a core | memory of a process, MiB |"
+        )?;
         writeln!(f, "|---|--:|--:|")?;
         for (shape, idle) in &self.idle {
             let mib = idle.resident_kib / 1024;

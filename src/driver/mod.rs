@@ -36,6 +36,13 @@ pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
 
+/// How often the loop looks for more before it lets its thread sleep, once it has served a client.
+/// A thread that sleeps has to be woken, by a peer's answer and then by the next request, and each
+/// of that takes longer than everything that the thread does for a write: looking saves a lone
+/// caller a third of its latency. It ends after some tens of microseconds, costs an idle node
+/// nothing, and a count, unlike a time, needs no clock.
+const LOOKS: u32 = 64;
+
 /// What the driver needs of the network. Nothing here may block.
 pub trait Network: Send + 'static {
     /// Sends a message to the process that it is addressed to, in order with those before it.
@@ -85,6 +92,8 @@ pub struct Driver {
     status: watch::Sender<NodeStatus>,
     joined_at: Option<SystemTime>,
     refused: RefusedMessages,
+    /// How often the loop still looks for more before it waits.
+    looks: u32,
 }
 
 impl Driver {
@@ -106,6 +115,7 @@ impl Driver {
             status,
             joined_at: None,
             refused: RefusedMessages::default(),
+            looks: 0,
         };
         (driver, handle)
     }
@@ -123,6 +133,11 @@ impl Driver {
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
         loop {
+            if self.looks > 0 && self.notices.is_empty() && self.requests.is_empty() {
+                self.looks -= 1;
+                tokio::task::yield_now().await;
+                continue;
+            }
             tokio::select! {
                 biased;
                 _ = ticker.tick() => {
@@ -207,6 +222,9 @@ impl Driver {
             messages,
             calls,
         } = self.member.output()?;
+        if !answers.is_empty() || self.member.raft().is_some_and(|raft| raft.waiting() > 0) {
+            self.looks = LOOKS;
+        }
         for (waiter, outcome) in answers {
             // A caller that has gone away needs no answer.
             let _ = waiter.send(outcome);
