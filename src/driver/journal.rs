@@ -4,14 +4,17 @@
 use std::time::Duration;
 
 use crate::node::{Event, StepError};
-use crate::types::RaftId;
+use crate::types::NodeStatus;
 
 /// How often refused peer messages are summed up, at most.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writes one event of the process `raft_id` into the log.
-pub(super) fn log(raft_id: RaftId, event: &Event) {
+/// Writes one event into the log of the process that stands as `status` says. Term and index are the
+/// event's own, or where it has none, the term and the commit index of the process.
+pub(super) fn log(status: &NodeStatus, event: &Event) {
+    let raft_id = status.raft_id;
     let node = raft_id.node_id();
+    let (now, committed) = (status.term, status.commit_index);
     match event {
         Event::Bound { cluster_id } => {
             tracing::info!(%node, %raft_id, %cluster_id, "accepted the offer of a cluster");
@@ -25,7 +28,7 @@ pub(super) fn log(raft_id: RaftId, event: &Event) {
              memory, and waits until the leader takes it back",
         ),
         Event::TermChanged { term } => {
-            tracing::info!(%node, %raft_id, term, "term changed");
+            tracing::info!(%node, %raft_id, term, index = committed, "term changed");
         }
         Event::RoleChanged {
             role,
@@ -34,23 +37,27 @@ pub(super) fn log(raft_id: RaftId, event: &Event) {
         } => tracing::info!(%node, %raft_id, term, index = last_index, "became {role}"),
         Event::LeaderChanged { leader, term } => match leader {
             Some(leader) => {
-                tracing::info!(%node, %raft_id, term, leader = %leader, "follows a leader");
+                tracing::info!(
+                    %node, %raft_id, term, index = committed, %leader, "follows a leader",
+                );
             }
-            None => tracing::info!(%node, %raft_id, term, "knows no leader"),
+            None => tracing::info!(%node, %raft_id, term, index = committed, "knows no leader"),
         },
         Event::ConfChanged {
             voters,
             learners,
             index,
-        } => tracing::info!(%node, %raft_id, index, ?voters, ?learners, "members changed"),
+        } => tracing::info!(
+            %node, %raft_id, term = now, index, ?voters, ?learners, "members changed",
+        ),
         Event::SnapshotSent { to, index, bytes } => {
-            tracing::info!(%node, %raft_id, %to, index, bytes, "sends a snapshot");
+            tracing::info!(%node, %raft_id, term = now, %to, index, bytes, "sends a snapshot");
         }
         Event::SnapshotInstalled { index, term, keys } => {
             tracing::info!(%node, %raft_id, term, index, keys, "installed a snapshot");
         }
         Event::LogCompacted { first_index } => {
-            tracing::debug!(%node, %raft_id, index = first_index, "compacted the log");
+            tracing::debug!(%node, %raft_id, term = now, index = first_index, "compacted the log");
         }
     }
 }

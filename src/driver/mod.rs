@@ -229,13 +229,14 @@ impl Driver {
             // A caller that has gone away needs no answer.
             let _ = waiter.send(outcome);
         }
+        let now = self.member.status();
         for event in &events {
             if matches!(event, Event::Started { .. }) {
                 self.joined_at = Some(SystemTime::now());
             }
-            journal::log(self.member.raft_id(), event);
+            journal::log(&now, event);
         }
-        self.publish(network);
+        self.publish(now, network);
         for message in messages {
             self.send(network, message);
         }
@@ -261,8 +262,7 @@ impl Driver {
     }
 
     /// Updates what the status shows, and wakes watchers where it matters to them.
-    fn publish(&mut self, network: &mut impl Network) {
-        let mut now = self.member.status();
+    fn publish(&mut self, mut now: NodeStatus, network: &mut impl Network) {
         now.joined_at = self.joined_at;
         self.status.send_if_modified(|shown| {
             let matters = |status: &NodeStatus| {

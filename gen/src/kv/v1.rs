@@ -65,7 +65,7 @@ pub struct Overloaded {
 /// A part of the request is larger than the node accepts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TooLarge {
-    /// The part: "key" or "value".
+    /// The part: "key", "value", or "message" for a whole request.
     #[prost(string, tag = "1")]
     pub what: ::prost::alloc::string::String,
     /// The limit in bytes.
