@@ -16,8 +16,8 @@ pub(crate) struct Trial {
     pub(crate) next_write: Duration,
 }
 
-/// Starts a cluster and kills its leader. Every trial has a cluster of its own, because a node that
-/// has lost its memory is no member any more.
+/// Starts a cluster and kills its leader. Every trial has a cluster of its own, so that none depends
+/// on another.
 pub(crate) async fn measure() -> Result<Trial> {
     let (mut cluster, first_write) = Cluster::ready(Shape::Processes).await?;
     let killed = Instant::now();
