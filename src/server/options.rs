@@ -19,6 +19,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many of the largest requests one client's connection may have on the way at once.
 const REQUESTS_IN_WINDOW: u32 = 4;
 
+/// Room in a connection's window for each stream that it may have: h2 counts every small frame that
+/// was not read yet as 256 bytes, and closes a connection whose frames take more than half of its
+/// window ("too_many_data_frames"), with every write on it.
+const WINDOW_PER_STREAM_BYTES: u32 = 512;
+
 /// The largest window that HTTP/2 knows.
 const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
@@ -117,6 +122,11 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
         stream_window_bytes,
         connection_window_bytes: stream_window_bytes
             .saturating_mul(REQUESTS_IN_WINDOW)
+            .max(
+                limits
+                    .max_concurrent_streams
+                    .saturating_mul(WINDOW_PER_STREAM_BYTES),
+            )
             .min(MAX_WINDOW_BYTES),
         keepalive_interval: KEEPALIVE_INTERVAL,
         keepalive_timeout: KEEPALIVE_TIMEOUT,
