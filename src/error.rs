@@ -103,6 +103,12 @@ pub enum Reason {
         /// What would be right.
         rule: String,
     },
+    /// The cluster is not in a state in which this may be done.
+    #[error("not now: {rule}")]
+    FailedPrecondition {
+        /// What would have to hold.
+        rule: String,
+    },
     /// The node is shutting down.
     #[error("this node is shutting down")]
     ShuttingDown,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -235,7 +236,7 @@ impl fmt::Display for NodeState {
     }
 }
 
-/// One member as its cluster knows it.
+/// A member of a cluster: a machine and where it is reached, whatever process runs on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInfo {
     /// Its configured id.
@@ -244,13 +245,10 @@ pub struct NodeInfo {
     pub addr: String,
     /// Where clients reach it: `host:port`.
     pub client_addr: String,
-    /// Where it stands, or `None` while it has not been heard of.
-    pub state: Option<NodeState>,
-    /// When its process took part in the cluster first.
-    pub joined_at: Option<SystemTime>,
 }
 
-/// The members of a cluster, by node id.
+/// The members that a cluster is meant to have, by node id. Who takes part in Raft at a moment is
+/// another matter: processes come and go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterMembership {
     /// Every member, in ascending order of its id.
@@ -263,9 +261,42 @@ impl ClusterMembership {
         self.members.get(&id)
     }
 
+    /// Whether `id` is a member.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.members.contains_key(&id)
+    }
+
+    /// Node ids, in ascending order.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> {
+        self.members.keys().copied()
+    }
+
     /// Every member, in ascending order of its id.
     pub fn iter(&self) -> impl Iterator<Item = &NodeInfo> {
         self.members.values()
+    }
+
+    /// The number of members.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+}
+
+/// Members whose addresses do not matter, for tests.
+#[cfg(test)]
+impl<const N: usize> From<[NodeId; N]> for ClusterMembership {
+    fn from(ids: [NodeId; N]) -> Self {
+        let info = |id: NodeId| NodeInfo {
+            id,
+            addr: format!("kvstore-{id}:7379"),
+            client_addr: format!("kvstore-{id}:6379"),
+        };
+        ids.into_iter().map(info).collect()
     }
 }
 
@@ -348,8 +379,12 @@ pub struct Offer {
     pub cluster_id: ClusterId,
     /// The initial member with the lowest node id: it makes the offer.
     pub coordinator: RaftId,
-    /// The initial members, the coordinator among them.
+    /// The initial members that take part from the beginning, the coordinator among them: the first
+    /// voters.
     pub members: Vec<RaftId>,
+    /// All initial members. One that is not in `members` is missing, and an operator has vouched
+    /// that it is fresh.
+    pub membership: ClusterMembership,
 }
 
 /// What a node says of itself: its identity, where it stands, and how far it is.
@@ -375,6 +410,58 @@ pub struct NodeStatus {
     pub keys: u64,
     /// When it took part in its cluster first. The core has no clock: the driver fills this in.
     pub joined_at: Option<SystemTime>,
+    /// Highest index in its log, committed or not.
+    pub last_index: LogIndex,
+    /// Who takes part in its Raft group and who is meant to, as it has applied them.
+    pub conf: Arc<Conf>,
+    /// Whether every voter knows the last change of voters and learners to be committed. Only a
+    /// leader can tell.
+    pub members_known: bool,
+    /// The snapshot that it is receiving. The core does not see one before it is whole: the
+    /// transport fills this in.
+    pub receiving: Option<SnapshotProgress>,
+}
+
+impl NodeStatus {
+    /// What a process says that has just begun.
+    pub fn fresh(raft_id: RaftId) -> Self {
+        Self {
+            raft_id,
+            state: NodeState::Fresh,
+            cluster_id: None,
+            role: None,
+            term: 0,
+            leader: None,
+            commit_index: 0,
+            applied_index: 0,
+            keys: 0,
+            joined_at: None,
+            last_index: 0,
+            conf: Arc::default(),
+            members_known: false,
+            receiving: None,
+        }
+    }
+}
+
+/// Who takes part in a Raft group, and who is meant to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conf {
+    /// Raft ids of the voters.
+    pub voters: Vec<RaftId>,
+    /// Raft ids of the learners.
+    pub learners: Vec<RaftId>,
+    /// Node ids of the members that the cluster is meant to have.
+    pub members: Vec<NodeId>,
+}
+
+/// How far a snapshot has come, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotProgress {
+    /// What has arrived.
+    pub received: u64,
+    /// The whole.
+    pub total: u64,
 }
 
 #[cfg(test)]

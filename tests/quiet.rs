@@ -16,7 +16,7 @@ use seshat::log;
 use seshat::node::{Member, MemberOptions, RaftOptions};
 use seshat::proto::raft::HeartbeatRequest;
 use seshat::transport::{Connector, PeerAddress, Transport, TransportOptions};
-use seshat::types::{NodeId, RaftId};
+use seshat::types::{NodeId, NodeInfo, RaftId};
 use seshat::wire::PeerMessage;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -74,11 +74,19 @@ fn life(id: u16, incarnation: u64) -> RaftId {
     RaftId::new(NodeId::new(id).unwrap(), incarnation)
 }
 
+fn info(id: NodeId) -> NodeInfo {
+    NodeInfo {
+        id,
+        addr: format!("n{id}:7379"),
+        client_addr: format!("n{id}:6379"),
+    }
+}
+
 /// A driver that is never run, and its handle.
 fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
     let member = Member::new(MemberOptions {
         raft_id,
-        members: (1..=3).filter_map(NodeId::new).collect(),
+        members: (1..=3).filter_map(NodeId::new).map(info).collect(),
         bootstrap: true,
         raft: RaftOptions::default(),
         seed: 1,

@@ -25,7 +25,7 @@ use seshat::proto::raft::{
     RequestVoteRequest, StartRequest, TimeoutNowRequest, entry,
 };
 use seshat::transport::{Connector, PeerAddress, Transport, TransportOptions};
-use seshat::types::{ClusterId, NodeState, NodeStatus, Offer, RaftId, Role};
+use seshat::types::{ClusterId, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role};
 use seshat::wire;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
@@ -46,6 +46,14 @@ struct Node {
     calls: Calls,
 }
 
+fn info(id: u16) -> NodeInfo {
+    NodeInfo {
+        id: node_id(id),
+        addr: format!("n{id}:7379"),
+        client_addr: format!("n{id}:6379"),
+    }
+}
+
 fn life(id: u16) -> RaftId {
     RaftId::new(node_id(id), 0xa11)
 }
@@ -56,7 +64,7 @@ impl Node {
         let raft_id = life(id);
         let member = Member::new(MemberOptions {
             raft_id,
-            members: [1, 2, 3].map(node_id).to_vec(),
+            members: [1, 2, 3].map(info).into_iter().collect(),
             bootstrap: true,
             raft: RaftOptions::default(),
             seed: u64::from(id),
@@ -141,6 +149,7 @@ async fn two_of_three() -> (Node, Node) {
         cluster_id: CLUSTER,
         coordinator: life(1),
         members: vec![life(1), life(2), life(3)],
+        membership: [1, 2, 3].map(info).into_iter().collect(),
     };
     for node in &mut nodes {
         let request = wire::offer_request(offer.clone(), node.raft_id);
@@ -306,6 +315,7 @@ async fn lie_to(node: &Node) {
             leader_id: from,
             last_included_index: 1 << 40,
             last_included_term: term,
+            crc32: 0,
             data: b"no snapshot"[..].into(),
             done: true,
             offset: 0,

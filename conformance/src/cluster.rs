@@ -92,7 +92,7 @@ impl Store {
         self.entries.clear();
         self.conf_state = metadata.get_conf_state().clone();
         self.applied = metadata.index;
-        self.state_machine = decode_snapshot(snapshot.data.clone()).expect("our own bytes");
+        self.state_machine = decode_snapshot(&snapshot.data).expect("our own bytes");
     }
 
     fn compact(&mut self, index: u64) {

@@ -77,7 +77,7 @@ proptest! {
             let _ = seshat::error::NotMe::try_from(not_me);
         }
         let _ = decode_command(bytes.clone());
-        let _ = decode_snapshot(bytes);
+        let _ = decode_snapshot(&bytes);
     }
 
     /// Bytes of a real message, some of them replaced, or taken for another message.
@@ -472,6 +472,7 @@ fn install_snapshot() -> impl Strategy<Value = InstallSnapshotRequest> {
                 leader_id,
                 last_included_index: last.0,
                 last_included_term: last.1,
+                crc32: crc32fast::hash(&data),
                 data: data.clone(),
                 done,
                 offset: 0,

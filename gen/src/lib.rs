@@ -35,7 +35,9 @@ pub mod kv {
     ///
     /// Nothing in this file is sent by a client: clients speak KvService. A node
     /// encodes each accepted write as one Command, the Raft log carries it, and
-    /// every node applies it in log order.
+    /// every node applies it in log order. The same holds for what an operator
+    /// decides about the members: it is a command like any other, so that every
+    /// node and every later leader knows of it.
     ///
     /// # `seshat/kv/v1/kv_service.proto`
     ///

@@ -228,5 +228,7 @@ fn state(state: ClusterState) -> Option<&'static str> {
         ClusterState::Healthy => Some("healthy"),
         ClusterState::Degraded => Some("degraded"),
         ClusterState::NoQuorum => Some("no_quorum"),
+        ClusterState::Healing => Some("healing"),
+        ClusterState::Halted => Some("halted"),
     }
 }

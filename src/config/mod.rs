@@ -195,7 +195,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The initial members as the rest of the library knows them. Nobody has been heard of yet.
+    /// The initial members as the rest of the library knows them.
     pub fn membership(&self) -> ClusterMembership {
         let members = self.cluster.initial_members.iter();
         members
@@ -203,8 +203,6 @@ impl Config {
                 id: member.id,
                 addr: member.addr.clone(),
                 client_addr: member.client_addr.clone(),
-                state: None,
-                joined_at: None,
             })
             .collect()
     }

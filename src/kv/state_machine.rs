@@ -1,12 +1,10 @@
-//! The map itself.
+//! What the commands in the log have made.
 
-use std::collections::HashMap;
-
-use bytes::Bytes;
-use foldhash::fast::RandomState;
+use std::sync::Arc;
 
 use super::Command;
-use crate::types::{Key, Value};
+use super::map::{Map, Shards};
+use crate::types::{ClusterMembership, Key, Value};
 
 /// What a command did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,38 +16,66 @@ pub enum Effect {
         /// Whether the key was bound before.
         existed: bool,
     },
+    /// The members are what the command wants. The last one is never removed.
+    MembersDecided,
 }
 
-/// A map of bytes to bytes.
+/// A map of bytes to bytes, and the members that the cluster is meant to have.
+///
+/// A clone costs some tens of microseconds, however much there is, and shares what neither changes:
+/// it is what a snapshot is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateMachine {
-    map: HashMap<Key, Value, RandomState>,
+    map: Map,
+    members: Arc<ClusterMembership>,
 }
 
 impl StateMachine {
+    /// The state of a cluster that begins with `members` and no keys.
+    pub fn new(members: ClusterMembership) -> Self {
+        Self {
+            map: Map::default(),
+            members: Arc::new(members),
+        }
+    }
+
+    /// The same keys with other members.
+    #[must_use]
+    pub fn with_members(self, members: ClusterMembership) -> Self {
+        Self {
+            members: Arc::new(members),
+            ..self
+        }
+    }
+
     /// Applies one command.
     pub fn apply(&mut self, command: Command) -> Effect {
         match command {
             Command::Set { key, value } => {
-                self.set(&key, &value);
+                self.map.set(&key, &value);
                 Effect::Set
             }
             Command::Delete { key } => Effect::Deleted {
-                existed: self.map.remove(&key).is_some(),
+                existed: self.map.remove(&key),
             },
+            Command::AddMember(info) => {
+                let members = Arc::make_mut(&mut self.members);
+                members.members.insert(info.id, info);
+                Effect::MembersDecided
+            }
+            Command::RemoveMember(id) => {
+                let members = Arc::make_mut(&mut self.members);
+                if members.members.len() > 1 {
+                    members.members.remove(&id);
+                }
+                Effect::MembersDecided
+            }
         }
     }
 
-    /// Keeps copies: a key or value from the network is a slice of the message that brought it, and
-    /// would keep all of that message in memory.
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        let value = Bytes::copy_from_slice(value);
-        match self.map.get_mut(key) {
-            Some(bound) => *bound = value,
-            None => {
-                self.map.insert(Bytes::copy_from_slice(key), value);
-            }
-        }
+    /// Binds a key that a snapshot brings.
+    pub fn restore(&mut self, key: &[u8], value: &[u8]) {
+        self.map.set(key, value);
     }
 
     /// The value that `key` is bound to.
@@ -64,12 +90,27 @@ impl StateMachine {
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.map.len() == 0
     }
 
-    /// Every pair in ascending order of its key: equal maps give equal sequences.
-    ///
-    /// Sorts, so it costs O(n log n) and a vector of n references.
+    /// The members that the cluster is meant to have. Who takes part in Raft follows: see
+    /// [`Member`](crate::node::Member).
+    pub fn members(&self) -> &Arc<ClusterMembership> {
+        &self.members
+    }
+
+    /// Every pair, in no particular order.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.map.iter()
+    }
+
+    /// The pairs in the order in which a snapshot has them.
+    pub fn into_shards(self) -> Shards {
+        self.map.into_shards()
+    }
+
+    /// Every pair in ascending order of its key, for tests and tools: sorts, so it costs O(n log n)
+    /// and a vector of n references.
     pub fn sorted_pairs(&self) -> Vec<(&Key, &Value)> {
         let mut pairs: Vec<_> = self.map.iter().collect();
         pairs.sort_unstable_by_key(|&(key, _)| key);
@@ -77,12 +118,12 @@ impl StateMachine {
     }
 }
 
-/// Builds the map of a snapshot. Of a key that occurs twice the last value stays.
+/// A state without members. Of a key that occurs twice the last value stays.
 impl FromIterator<(Key, Value)> for StateMachine {
     fn from_iter<I: IntoIterator<Item = (Key, Value)>>(pairs: I) -> Self {
         let mut state_machine = Self::default();
         for (key, value) in pairs {
-            state_machine.set(&key, &value);
+            state_machine.restore(&key, &value);
         }
         state_machine
     }
@@ -94,6 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::types::{NodeId, NodeInfo};
 
     fn set(key: &'static str, value: &'static str) -> Command {
         Command::Set {
@@ -125,24 +167,6 @@ mod tests {
         kv.apply(set("k", ""));
         assert_eq!(kv.get(b"k"), Some(&Bytes::new()));
         assert_eq!(kv.get(b"other"), None);
-    }
-
-    #[test]
-    fn what_is_kept_does_not_hold_the_message_that_brought_it() {
-        let message = Bytes::from(vec![b'x'; 1 << 20]);
-        let kept = [
-            StateMachine::from_iter([(message.slice(..1), message.slice(..2))]),
-            {
-                let mut kv = StateMachine::default();
-                kv.apply(Command::Set {
-                    key: message.slice(..1),
-                    value: message.slice(..2),
-                });
-                kv
-            },
-        ];
-        assert!(message.is_unique(), "nobody else holds a part of it");
-        assert!(kept.iter().all(|kv| kv.get(b"x").is_some()));
     }
 
     #[test]
@@ -181,6 +205,29 @@ mod tests {
         assert_eq!(keys, [&b""[..], b"a", b"aa", b"b"]);
     }
 
+    fn info(id: u16, addr: &str) -> NodeInfo {
+        NodeInfo {
+            id: NodeId::new(id).expect("a node id"),
+            addr: addr.to_owned(),
+            client_addr: format!("{addr}:client"),
+        }
+    }
+
+    #[test]
+    fn members_come_move_and_go_but_never_the_last() {
+        let one = info(1, "one");
+        let mut kv = StateMachine::new([one.clone()].into_iter().collect());
+        let members = |kv: &StateMachine| kv.members().iter().cloned().collect::<Vec<_>>();
+        kv.apply(Command::AddMember(info(2, "two")));
+        kv.apply(Command::AddMember(info(2, "elsewhere")));
+        assert_eq!(members(&kv), [one.clone(), info(2, "elsewhere")]);
+        kv.apply(Command::RemoveMember(one.id));
+        kv.apply(Command::RemoveMember(one.id));
+        assert_eq!(members(&kv), [info(2, "elsewhere")]);
+        kv.apply(Command::RemoveMember(info(2, "").id));
+        assert_eq!(members(&kv), [info(2, "elsewhere")]);
+    }
+
     fn commands() -> impl Strategy<Value = Vec<Command>> {
         let key = "[a-e]{1,2}".prop_map(Bytes::from);
         let value = "[x-z]{0,3}".prop_map(Bytes::from);
@@ -209,6 +256,7 @@ mod tests {
                     Command::Delete { key } => Effect::Deleted {
                         existed: model.remove(&key).is_some(),
                     },
+                    Command::AddMember(_) | Command::RemoveMember(_) => continue,
                 };
                 prop_assert_eq!(effect, expected);
             }

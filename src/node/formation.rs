@@ -23,7 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::seed::mix;
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, Offer, RaftId};
+use crate::types::{ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId};
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
 const PROBE_TICKS: u64 = 2;
@@ -97,6 +97,7 @@ struct Peer {
 #[derive(Debug)]
 pub struct Formation {
     raft_id: RaftId,
+    members: ClusterMembership,
     /// Whether it takes part in forming a new cluster, or only waits to be let into one.
     bootstrap: bool,
     seed: u64,
@@ -113,8 +114,8 @@ pub struct Formation {
 
 impl Formation {
     /// The process `raft_id` among the initial `members`; random ids come from `seed`.
-    pub fn new(raft_id: RaftId, members: &[NodeId], bootstrap: bool, seed: u64) -> Self {
-        let others = members.iter().filter(|&&id| id != raft_id.node_id());
+    pub fn new(raft_id: RaftId, members: &ClusterMembership, bootstrap: bool, seed: u64) -> Self {
+        let others = members.ids().filter(|&id| id != raft_id.node_id());
         Self {
             raft_id,
             bootstrap,
@@ -125,7 +126,8 @@ impl Formation {
             phase: Phase::Fresh,
             earlier: Vec::new(),
             outside: None,
-            peers: others.map(|&id| (id, Peer::default())).collect(),
+            peers: others.map(|id| (id, Peer::default())).collect(),
+            members: members.clone(),
             calls: Vec::new(),
         }
     }
@@ -315,6 +317,7 @@ impl Formation {
             cluster_id: ClusterId(mix(&[self.seed, self.raft_id.get(), self.offers_made])),
             coordinator: self.raft_id,
             members: std::iter::once(self.raft_id).chain(others).collect(),
+            membership: self.members.clone(),
         };
         self.phase = Phase::Offering {
             offer: offer.clone(),

@@ -8,8 +8,8 @@ fn life(id: u16, incarnation: u64) -> RaftId {
     RaftId::new(node(id), incarnation)
 }
 
-fn members() -> [NodeId; 3] {
-    [node(1), node(2), node(3)]
+fn members() -> ClusterMembership {
+    [node(1), node(2), node(3)].into()
 }
 
 fn fresh(id: u16, incarnation: u64) -> Formation {
@@ -18,16 +18,9 @@ fn fresh(id: u16, incarnation: u64) -> Formation {
 
 fn status(process: &Formation) -> NodeStatus {
     NodeStatus {
-        raft_id: process.raft_id,
         state: process.state(),
         cluster_id: process.cluster_id(),
-        role: None,
-        term: 0,
-        leader: None,
-        commit_index: 0,
-        applied_index: 0,
-        keys: 0,
-        joined_at: None,
+        ..NodeStatus::fresh(process.raft_id)
     }
 }
 
@@ -262,6 +255,7 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
         cluster_id: ClusterId(7),
         coordinator: life(1, 0xb),
         members: vec![life(1, 0xb), life(2, 0xa), life(3, 0xa)],
+        membership: members(),
     };
     assert!(world.at(3).offered(newer.clone()));
     // … and the old coordinator's traffic reaches node 2 first.
@@ -282,6 +276,7 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
         cluster_id: ClusterId(7),
         coordinator,
         members: members.to_vec(),
+        membership: self::members(),
     };
     let (one, two, three) = (life(1, 0xa), life(2, 0xa), life(3, 0xa));
     let refused = [

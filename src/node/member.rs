@@ -4,6 +4,7 @@
 //! refused with what the process waits for, and messages with who it is.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::reconcile::Reconciler;
 use super::{
@@ -11,7 +12,9 @@ use super::{
     StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
-use crate::types::{ClusterId, Key, NodeId, NodeState, NodeStatus, Offer, RaftId, Role};
+use crate::types::{
+    ClusterId, ClusterMembership, Key, NodeId, NodeState, NodeStatus, Offer, RaftId, Role,
+};
 
 /// Who a process is and how it behaves.
 #[derive(Debug, Clone)]
@@ -19,7 +22,7 @@ pub struct MemberOptions {
     /// This life of the process.
     pub raft_id: RaftId,
     /// The initial members of the cluster, this one among them.
-    pub members: Vec<NodeId>,
+    pub members: ClusterMembership,
     /// Whether the process takes part in forming a new cluster, or only waits to be let into one.
     pub bootstrap: bool,
     /// Timing and bounds of the Raft server.
@@ -207,8 +210,7 @@ impl<W> Member<W> {
         {
             let started = RaftNode::start(
                 self.options.raft_id,
-                offer.cluster_id,
-                &offer.members,
+                offer,
                 self.options.raft,
                 self.options.seed,
                 &self.options.logger,
@@ -278,7 +280,7 @@ impl<W> Member<W> {
         })
     }
 
-    /// How the process stands. `joined_at` is for the shell to fill in.
+    /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.
     pub fn status(&self) -> NodeStatus {
         let raft = self.raft.as_ref();
         let storage = raft.map(RaftNode::storage);
@@ -294,6 +296,10 @@ impl<W> Member<W> {
             applied_index: storage.map_or(0, |storage| storage.applied()),
             keys: u64::try_from(keys).unwrap_or(u64::MAX),
             joined_at: None,
+            last_index: raft.map_or(0, RaftNode::last_index),
+            conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
+            members_known: raft.is_some_and(RaftNode::members_are_known),
+            receiving: None,
         }
     }
 

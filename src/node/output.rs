@@ -31,6 +31,11 @@ pub enum Answer {
         /// Log index of the removal.
         applied_index: LogIndex,
     },
+    /// The members are what the command wants.
+    MembersDecided {
+        /// Log index of the decision.
+        applied_index: LogIndex,
+    },
     /// A key was read.
     Got {
         /// What it is bound to.

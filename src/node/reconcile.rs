@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId};
+use crate::types::{ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, RaftId};
 
 /// Ticks between two rounds of questions of a leader.
 const PROBE_TICKS: u64 = 5;
@@ -50,12 +50,12 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     /// A reconciler of the process `me` among the nodes `members`.
-    pub(super) fn new(me: RaftId, members: &[NodeId]) -> Self {
-        let others = members.iter().filter(|&&id| id != me.node_id());
+    pub(super) fn new(me: RaftId, members: &ClusterMembership) -> Self {
+        let others = members.ids().filter(|&id| id != me.node_id());
         Self {
             now: 0,
             probe_at: 0,
-            living: others.map(|&id| (id, None)).collect(),
+            living: others.map(|id| (id, None)).collect(),
         }
     }
 
@@ -140,22 +140,17 @@ mod tests {
 
     fn status(raft_id: RaftId, state: NodeState, cluster_id: Option<ClusterId>) -> NodeStatus {
         NodeStatus {
-            raft_id,
             state,
             cluster_id,
-            role: None,
-            term: 0,
-            leader: None,
-            commit_index: 0,
-            applied_index: 0,
-            keys: 0,
-            joined_at: None,
+            ..NodeStatus::fresh(raft_id)
         }
     }
 
     /// The leader is the first life of node 1; it has heard `statuses`.
     fn leader(statuses: &[NodeStatus]) -> Reconciler {
-        let members = [1, 2, 3].map(|id| NodeId::new(id).expect("a node id"));
+        let members = [1, 2, 3]
+            .map(|id| NodeId::new(id).expect("a node id"))
+            .into();
         let mut reconciler = Reconciler::new(life(1, 1), &members);
         for status in statuses {
             reconciler.heard(status.raft_id.node_id(), status);

@@ -16,8 +16,8 @@ use raft::{GetEntriesContext, RaftState, Storage};
 use super::StorageError;
 use crate::kv::{Command, Effect, StateMachine};
 use crate::types::{
-    EntryPayload, FORMAT_VERSION, LogIndex, RaftHardState, RaftId, SnapshotMetadata, Term,
-    VersionedLogEntry,
+    ClusterMembership, Conf, EntryPayload, FORMAT_VERSION, LogIndex, RaftHardState, RaftId,
+    SnapshotMetadata, Term, VersionedLogEntry,
 };
 use crate::wire;
 
@@ -47,7 +47,7 @@ impl MemoryStorage {
     /// The storage of a member that starts with its cluster: as if every member had installed one
     /// empty snapshot at index 1 and term 1. So a later joiner always begins from a snapshot, and
     /// no term is ever 0, on which raft-rs panics.
-    pub fn bootstrap(voters: &[RaftId]) -> Self {
+    pub fn bootstrap(voters: &[RaftId], members: ClusterMembership) -> Self {
         let conf_state = ConfState {
             voters: voters.iter().map(|id| id.get()).collect(),
             ..ConfState::default()
@@ -61,6 +61,7 @@ impl MemoryStorage {
             conf_state,
             compacted: (1, 1),
             applied: (1, 1),
+            state_machine: StateMachine::new(members),
             ..Self::default()
         }
     }
@@ -256,6 +257,18 @@ impl MemoryStorage {
             last_included_term: self.applied.1,
             voters: ids(&self.conf_state.voters),
             learners: ids(&self.conf_state.learners),
+        }
+    }
+
+    /// Who takes part at the applied index, and who is meant to.
+    pub fn conf(&self) -> Conf {
+        let SnapshotMetadata {
+            voters, learners, ..
+        } = self.snapshot_metadata();
+        Conf {
+            voters,
+            learners,
+            members: self.state_machine.members().ids().collect(),
         }
     }
 

@@ -40,7 +40,7 @@ fn set(key: &'static [u8], value: &'static [u8]) -> Command {
 
 /// Entries 2 to `last` in term 1, all applied.
 fn filled(last: LogIndex) -> MemoryStorage {
-    let mut storage = MemoryStorage::bootstrap(&voters());
+    let mut storage = MemoryStorage::bootstrap(&voters(), ClusterMembership::default());
     storage
         .append((2..=last).map(|index| entry(index, 1)).collect())
         .expect("no gap");
@@ -77,7 +77,7 @@ fn unavailable() -> raft::Error {
 
 #[test]
 fn a_cluster_starts_as_if_from_a_snapshot_at_index_1_and_term_1() {
-    let storage = MemoryStorage::bootstrap(&voters());
+    let storage = MemoryStorage::bootstrap(&voters(), ClusterMembership::default());
     let state = storage.initial_state().expect("never fails");
     assert_eq!((state.hard_state.term, state.hard_state.commit), (1, 1));
     assert_eq!(state.hard_state.vote, raft::INVALID_ID);
@@ -104,7 +104,7 @@ fn a_joiner_knows_nothing_but_begins_at_term_1() {
 
 #[test]
 fn the_hard_state_is_kept_as_raft_gives_it() {
-    let mut storage = MemoryStorage::bootstrap(&voters());
+    let mut storage = MemoryStorage::bootstrap(&voters(), ClusterMembership::default());
     let hard_state = HardState {
         term: 7,
         vote: voter(2).get(),
@@ -240,7 +240,7 @@ fn the_excess_is_what_no_bound_allows_to_keep_and_has_been_applied() {
 
 #[test]
 fn commands_are_applied_in_log_order_only() {
-    let mut storage = MemoryStorage::bootstrap(&voters());
+    let mut storage = MemoryStorage::bootstrap(&voters(), ClusterMembership::default());
     assert_eq!(
         storage.apply(2, 1, Some(set(b"k", b"v"))),
         Ok(Some(Effect::Set))
@@ -267,7 +267,7 @@ fn a_snapshot_holds_the_state_machine_at_the_applied_index() {
     let snapshot = leader.snapshot(0, voter(2).get()).expect("a member asks");
     assert_eq!(snapshot.get_metadata().index, 5, "applied, not committed");
     assert_eq!(snapshot.get_metadata().term, 3);
-    let state_machine = wire::decode_snapshot(snapshot.data.clone()).expect("our own bytes");
+    let state_machine = wire::decode_snapshot(&snapshot.data).expect("our own bytes");
 
     let mut follower = filled(3);
     follower.install(&snapshot, state_machine);
@@ -310,7 +310,7 @@ fn a_snapshot_waits_until_its_receiver_is_a_member_and_its_index_applied() {
 
 #[test]
 fn entries_show_what_they_hold() {
-    let mut storage = MemoryStorage::bootstrap(&voters());
+    let mut storage = MemoryStorage::bootstrap(&voters(), ClusterMembership::default());
     storage
         .append(vec![
             typed(2, EntryType::EntryNormal, b""),

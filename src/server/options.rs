@@ -33,10 +33,9 @@ pub(super) fn member(
     seed: u64,
     logger: slog::Logger,
 ) -> MemberOptions {
-    let members = config.cluster.initial_members.iter();
     MemberOptions {
         raft_id,
-        members: members.map(|member| member.id).collect(),
+        members: config.membership(),
         bootstrap: config.cluster.bootstrap,
         raft: raft(config),
         seed,

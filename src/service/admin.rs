@@ -156,4 +156,32 @@ impl Service for AdminService {
         let response = self.transfer(request.into_inner(), caller_gives_up).await?;
         Ok(Response::new(response))
     }
+
+    async fn add_member(
+        &self,
+        _request: Request<admin::AddMemberRequest>,
+    ) -> Result<Response<admin::AddMemberResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn remove_member(
+        &self,
+        _request: Request<admin::RemoveMemberRequest>,
+    ) -> Result<Response<admin::RemoveMemberResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn form(
+        &self,
+        _request: Request<admin::FormRequest>,
+    ) -> Result<Response<admin::FormResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn recover(
+        &self,
+        _request: Request<admin::RecoverRequest>,
+    ) -> Result<Response<admin::RecoverResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
 }

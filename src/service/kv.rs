@@ -12,7 +12,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -24,7 +23,7 @@ use crate::error::{Applied, Reason, Refusal};
 use crate::kv::Command;
 use crate::proto::kv;
 use crate::proto::kv::kv_service_server::KvService as Service;
-use crate::types::{Key, NodeState};
+use crate::types::{Key, NodeState, Value};
 use crate::wire;
 
 /// How often a waiting request is tried again although nothing seems to have changed: raft-rs gives
@@ -38,18 +37,39 @@ pub struct KvService {
 }
 
 /// What a request asks for.
+#[derive(Clone)]
 enum Operation {
-    Write(Command),
-    Read(Key),
+    Set { key: Key, value: Value },
+    Delete { key: Key },
+    Get { key: Key },
 }
 
 impl Operation {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Set { key, .. } | Self::Delete { key } | Self::Get { key } => key,
+        }
+    }
+
+    fn value(&self) -> &[u8] {
+        match self {
+            Self::Set { value, .. } => value,
+            Self::Delete { .. } | Self::Get { .. } => &[],
+        }
+    }
+
+    /// What it puts into the log; nothing for a read.
+    fn command(&self) -> Option<Command> {
+        match self.clone() {
+            Self::Set { key, value } => Some(Command::Set { key, value }),
+            Self::Delete { key } => Some(Command::Delete { key }),
+            Self::Get { .. } => None,
+        }
+    }
+
     /// Bytes of the key and of the value.
     fn bytes(&self) -> usize {
-        match self {
-            Self::Write(Command::Set { key, value }) => key.len().saturating_add(value.len()),
-            Self::Write(Command::Delete { key }) | Self::Read(key) => key.len(),
-        }
+        self.key().len().saturating_add(self.value().len())
     }
 }
 
@@ -72,10 +92,7 @@ impl KvService {
 
     fn admissible(&self, operation: &Operation) -> Result<(), Refusal> {
         let options = &self.host.options;
-        let (key, value): (&Bytes, &[u8]) = match operation {
-            Operation::Write(Command::Set { key, value }) => (key, value),
-            Operation::Write(Command::Delete { key }) | Operation::Read(key) => (key, &[]),
-        };
+        let (key, value) = (operation.key(), operation.value());
         if key.is_empty() {
             return Err(Refusal::not_applied(Reason::InvalidRequest {
                 field: "key",
@@ -126,12 +143,12 @@ impl KvService {
 
     async fn attempt(&self, operation: &Operation, deadline: Instant) -> Result<Answer, Refusal> {
         let driver = &self.host.driver;
-        let (outcome, applied) = match operation {
-            Operation::Write(command) => (
-                driver.write(wire::encode_command(command))?,
+        let (outcome, applied) = match operation.command() {
+            Some(command) => (
+                driver.write(wire::encode_command(&command))?,
                 Applied::Unknown,
             ),
-            Operation::Read(key) => (driver.read(key.clone())?, Applied::No),
+            None => (driver.read(operation.key().clone())?, Applied::No),
         };
         let reason = match timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => return outcome,
@@ -165,10 +182,9 @@ impl Service for KvService {
         request: Request<kv::SetRequest>,
     ) -> Result<Response<kv::SetResponse>, Status> {
         let (metadata, _, kv::SetRequest { key, value }) = request.into_parts();
-        let operation = Operation::Write(Command::Set { key, value });
-        match self.serve(&metadata, operation).await? {
+        match self.serve(&metadata, Operation::Set { key, value }).await? {
             Answer::Set { applied_index } => Ok(Response::new(kv::SetResponse { applied_index })),
-            Answer::Deleted { .. } | Answer::Got { .. } => Err(astray()),
+            _ => Err(astray()),
         }
     }
 
@@ -178,7 +194,7 @@ impl Service for KvService {
         request: Request<kv::GetRequest>,
     ) -> Result<Response<kv::GetResponse>, Status> {
         let (metadata, _, kv::GetRequest { key }) = request.into_parts();
-        match self.serve(&metadata, Operation::Read(key)).await? {
+        match self.serve(&metadata, Operation::Get { key }).await? {
             Answer::Got {
                 value,
                 applied_index,
@@ -186,7 +202,7 @@ impl Service for KvService {
                 value,
                 applied_index,
             })),
-            Answer::Set { .. } | Answer::Deleted { .. } => Err(astray()),
+            _ => Err(astray()),
         }
     }
 
@@ -196,8 +212,7 @@ impl Service for KvService {
         request: Request<kv::DeleteRequest>,
     ) -> Result<Response<kv::DeleteResponse>, Status> {
         let (metadata, _, kv::DeleteRequest { key }) = request.into_parts();
-        let operation = Operation::Write(Command::Delete { key });
-        match self.serve(&metadata, operation).await? {
+        match self.serve(&metadata, Operation::Delete { key }).await? {
             Answer::Deleted {
                 existed,
                 applied_index,
@@ -205,7 +220,7 @@ impl Service for KvService {
                 existed,
                 applied_index,
             })),
-            Answer::Set { .. } | Answer::Got { .. } => Err(astray()),
+            _ => Err(astray()),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::wire;
 /// | `NotLeader` | `FAILED_PRECONDITION`: ask another node, not this one | `UNKNOWN` |
 /// | `Overloaded` | `RESOURCE_EXHAUSTED` | `UNKNOWN` |
 /// | `TooLarge`, `InvalidRequest` | `INVALID_ARGUMENT` | `UNKNOWN` |
+/// | `FailedPrecondition` | `FAILED_PRECONDITION` | `UNKNOWN` |
 ///
 /// `ABORTED` would sound right for a leader that lost its office halfway, but generic clients take
 /// it as "was not done, do it again".
@@ -52,7 +53,9 @@ fn code(refusal: &Refusal) -> Code {
         (Applied::No, Reason::NoQuorum | Reason::Forming { .. } | Reason::ShuttingDown) => {
             Code::Unavailable
         }
-        (Applied::No, Reason::NotLeader { .. }) => Code::FailedPrecondition,
+        (Applied::No, Reason::NotLeader { .. } | Reason::FailedPrecondition { .. }) => {
+            Code::FailedPrecondition
+        }
         (Applied::No, Reason::Overloaded { .. }) => Code::ResourceExhausted,
         (Applied::No, Reason::TooLarge { .. } | Reason::InvalidRequest { .. }) => {
             Code::InvalidArgument
@@ -65,6 +68,7 @@ fn code(refusal: &Refusal) -> Code {
             | Reason::TooLarge { .. }
             | Reason::Forming { .. }
             | Reason::InvalidRequest { .. }
+            | Reason::FailedPrecondition { .. }
             | Reason::ShuttingDown,
         ) => Code::Unknown,
     }
@@ -158,6 +162,16 @@ mod tests {
                 Detail::InvalidRequest(kv::InvalidRequest {
                     field: "key".to_owned(),
                     rule: "at least 1 byte".to_owned(),
+                }),
+            ),
+            (
+                Reason::FailedPrecondition {
+                    rule: "all is well".to_owned(),
+                },
+                Code::FailedPrecondition,
+                Code::Unknown,
+                Detail::FailedPrecondition(kv::FailedPrecondition {
+                    rule: "all is well".to_owned(),
                 }),
             ),
             (

@@ -34,6 +34,7 @@ pub(super) fn describe(
         term: own.term,
         state: state.into(),
         summary,
+        healed: false,
         answered_by: own.raft_id.node_id().into(),
         members: membership
             .iter()
@@ -256,7 +257,6 @@ mod tests {
     /// Takes part in the cluster in term 3 and follows node 2, or is node 2.
     fn view(id: u16) -> NodeStatus {
         NodeStatus {
-            raft_id: raft_id(id),
             state: NodeState::Started,
             cluster_id: Some(CLUSTER),
             role: Some(if id == 2 {
@@ -270,6 +270,7 @@ mod tests {
             applied_index: 8,
             keys: 4,
             joined_at: Some(UNIX_EPOCH + std::time::Duration::from_millis(1500)),
+            ..NodeStatus::fresh(raft_id(id))
         }
     }
 
@@ -301,8 +302,6 @@ mod tests {
                 id: node(id),
                 addr: format!("kvstore-{id}:7379"),
                 client_addr: format!("kvstore-{id}:6379"),
-                state: None,
-                joined_at: None,
             })
             .collect();
         let (own, others) = views.split_first().unwrap();
@@ -351,6 +350,7 @@ mod tests {
                 seconds: 1,
                 nanos: 500_000_000,
             }),
+            caught_up_percent: None,
         };
         assert_eq!(response.members.last(), Some(&expected));
     }

@@ -97,6 +97,7 @@ async fn send(peer: &Peer, snapshot: InstallSnapshotRequest) -> Result<PeerMessa
 /// The chunks of a snapshot, in order. There is always one, even of nothing.
 struct Chunks {
     rest: Bytes,
+    crc32: crc32fast::Hasher,
     chunk_bytes: usize,
     next: Option<InstallSnapshotRequest>,
 }
@@ -108,6 +109,7 @@ impl Chunks {
         snapshot.total_size = size(rest.len());
         Self {
             rest,
+            crc32: crc32fast::Hasher::new(),
             chunk_bytes: chunk_bytes.max(1),
             next: Some(snapshot),
         }
@@ -121,6 +123,8 @@ impl Iterator for Chunks {
         let mut chunk = self.next.take()?;
         chunk.data = self.rest.split_to(self.chunk_bytes.min(self.rest.len()));
         chunk.done = self.rest.is_empty();
+        self.crc32.update(&chunk.data);
+        chunk.crc32 = self.crc32.clone().finalize();
         if !chunk.done {
             self.next = Some(InstallSnapshotRequest {
                 data: Bytes::new(),
@@ -138,6 +142,7 @@ pub(super) struct Assembly {
     /// What every chunk repeats.
     header: InstallSnapshotRequest,
     data: BytesMut,
+    crc32: crc32fast::Hasher,
     done: bool,
 }
 
@@ -156,9 +161,11 @@ impl Assembly {
                 data: Bytes::new(),
                 offset: 0,
                 done: false,
+                crc32: 0,
                 ..first.clone()
             },
             data: BytesMut::new(),
+            crc32: crc32fast::Hasher::new(),
             done: false,
         })
     }
@@ -168,6 +175,7 @@ impl Assembly {
         let data = std::mem::take(&mut chunk.data);
         let offset = std::mem::take(&mut chunk.offset);
         let done = std::mem::take(&mut chunk.done);
+        let crc32 = std::mem::take(&mut chunk.crc32);
         let (received, total) = (size(self.data.len()), self.header.total_size);
         let reached = received.saturating_add(size(data.len()));
         if self.done {
@@ -198,6 +206,10 @@ impl Assembly {
         if data.is_empty() && !done {
             return Err(fault("data", "an empty chunk"));
         }
+        self.crc32.update(&data);
+        if crc32 != self.crc32.clone().finalize() {
+            return Err(fault("crc32", "the snapshot is damaged"));
+        }
         self.data.extend_from_slice(&data);
         self.done = done;
         Ok(())
@@ -211,6 +223,7 @@ impl Assembly {
         Ok(InstallSnapshotRequest {
             data: self.data.freeze(),
             done: true,
+            crc32: self.crc32.finalize(),
             ..self.header
         })
     }

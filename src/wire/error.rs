@@ -71,6 +71,9 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
                 rule: rule.clone(),
             })
         }
+        Reason::FailedPrecondition { rule } => {
+            ProtoReason::FailedPrecondition(proto::FailedPrecondition { rule: rule.clone() })
+        }
         Reason::ShuttingDown => ProtoReason::ShuttingDown(proto::ShuttingDown {}),
     };
     ErrorDetail {

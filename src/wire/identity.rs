@@ -1,12 +1,19 @@
 //! Who a node is, and how nodes that know nothing become a cluster.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use prost_types::Timestamp;
 
-use crate::proto::raft::{FormationState, IdentifyResponse, OfferRequest, Role as ProtoRole};
-use crate::types::{ClusterId, NodeState, NodeStatus, Offer, RaftId, Role};
+use crate::proto::raft::{
+    FormationState, IdentifyResponse, InitialMember, OfferRequest, Role as ProtoRole,
+    SnapshotProgress as ProtoProgress,
+};
+use crate::types::{
+    ClusterId, ClusterMembership, Conf, NodeId, NodeInfo, NodeState, NodeStatus, Offer, RaftId,
+    Role, SnapshotProgress,
+};
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
 
@@ -15,8 +22,6 @@ const OFFER: Check = Check("OfferRequest");
 
 /// Fewest initial members of a cluster: with fewer, no majority survives a loss.
 const MIN_MEMBERS: usize = 3;
-/// Most initial members of a cluster: one of every node id.
-const MAX_MEMBERS: usize = 65_535;
 
 impl From<NodeStatus> for IdentifyResponse {
     fn from(status: NodeStatus) -> Self {
@@ -31,7 +36,16 @@ impl From<NodeStatus> for IdentifyResponse {
             applied_index,
             keys,
             joined_at,
+            last_index,
+            conf,
+            members_known,
+            receiving,
         } = status;
+        let Conf {
+            voters,
+            learners,
+            members,
+        } = &*conf;
         // An outside node belongs to nothing, and the cluster that it waits for is not its own.
         let (state, cluster_id) = match state {
             NodeState::Fresh | NodeState::Outside => (FormationState::Fresh, None),
@@ -49,6 +63,35 @@ impl From<NodeStatus> for IdentifyResponse {
             applied_index,
             keys,
             joined_at: joined_at.map(Timestamp::from),
+            last_log_index: last_index,
+            voters: voters.iter().map(|id| id.get()).collect(),
+            learners: learners.iter().map(|id| id.get()).collect(),
+            members: members.iter().map(|&id| id.into()).collect(),
+            members_known,
+            receiving: receiving.map(Into::into),
+        }
+    }
+}
+
+impl From<SnapshotProgress> for ProtoProgress {
+    fn from(progress: SnapshotProgress) -> Self {
+        let SnapshotProgress { received, total } = progress;
+        Self {
+            received_bytes: received,
+            total_bytes: total,
+        }
+    }
+}
+
+impl From<ProtoProgress> for SnapshotProgress {
+    fn from(progress: ProtoProgress) -> Self {
+        let ProtoProgress {
+            received_bytes,
+            total_bytes,
+        } = progress;
+        Self {
+            received: received_bytes,
+            total: total_bytes,
         }
     }
 }
@@ -68,6 +111,12 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             applied_index,
             keys,
             joined_at,
+            last_log_index,
+            voters,
+            learners,
+            members,
+            members_known,
+            receiving,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = match FormationState::try_from(state) {
@@ -99,7 +148,8 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
         )?;
         for (field, value, limit) in [
             ("term", term, MAX_TERM),
-            ("commit_index", commit_index, MAX_INDEX),
+            ("last_log_index", last_log_index, MAX_INDEX),
+            ("commit_index", commit_index, last_log_index),
             ("applied_index", applied_index, commit_index),
         ] {
             STATUS.that(
@@ -108,6 +158,15 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 format_args!("{value} is past {limit}"),
             )?;
         }
+        let conf = Conf {
+            voters: raft_ids("voters", voters)?,
+            learners: raft_ids("learners", learners)?,
+            members: members
+                .into_iter()
+                .map(NodeId::try_from)
+                .collect::<Result<_, _>>()
+                .map_err(|error| fault("members", error.to_string()))?,
+        };
         Ok(Self {
             raft_id: STATUS.raft_id("raft_id", raft_id)?,
             state,
@@ -125,6 +184,10 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 .map(SystemTime::try_from)
                 .transpose()
                 .map_err(|error| fault("joined_at", error.to_string()))?,
+            last_index: last_log_index,
+            conf: Arc::new(conf),
+            members_known,
+            receiving: receiving.map(Into::into),
         })
     }
 }
@@ -141,18 +204,38 @@ impl From<Role> for ProtoRole {
     }
 }
 
+fn raft_ids(field: &'static str, ids: Vec<u64>) -> Result<Vec<RaftId>, WireError> {
+    let ids = ids.into_iter();
+    ids.map(|id| STATUS.raft_id(field, id)).collect()
+}
+
 /// `offer`, addressed to its member `to`.
 pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
     let Offer {
         cluster_id,
         coordinator,
         members,
+        membership,
     } = offer;
+    let initial_members = membership.members.into_values();
     OfferRequest {
         cluster_id: cluster_id.0,
         coordinator_id: coordinator.get(),
         members: members.into_iter().map(RaftId::get).collect(),
         to: to.get(),
+        initial_members: initial_members
+            .map(
+                |NodeInfo {
+                     id,
+                     addr,
+                     client_addr,
+                 }| InitialMember {
+                    id: id.into(),
+                    addr,
+                    client_addr,
+                },
+            )
+            .collect(),
     }
 }
 
@@ -167,11 +250,13 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         coordinator_id,
         members,
         to,
+        initial_members,
     } = request;
+    let membership = membership(initial_members)?;
     OFFER.that(
-        (MIN_MEMBERS..=MAX_MEMBERS).contains(&members.len()),
+        members.len() > membership.len() / 2,
         "members",
-        format_args!("{} are not {MIN_MEMBERS} to {MAX_MEMBERS}", members.len()),
+        format_args!("{} are no majority of {}", members.len(), membership.len()),
     )?;
     let members = members
         .into_iter()
@@ -179,6 +264,11 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         .collect::<Result<Vec<_>, _>>()?;
     let mut nodes = BTreeSet::new();
     for node in members.iter().map(|member| member.node_id()) {
+        OFFER.that(
+            membership.contains(node),
+            "members",
+            format_args!("node {node} is no initial member"),
+        )?;
         OFFER.that(
             nodes.insert(node),
             "members",
@@ -196,8 +286,44 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         cluster_id: ClusterId(cluster_id),
         coordinator,
         members,
+        membership,
     };
     Ok((offer, OFFER.raft_id("to", to)?))
+}
+
+fn membership(initial_members: Vec<InitialMember>) -> Result<ClusterMembership, WireError> {
+    OFFER.that(
+        initial_members.len() >= MIN_MEMBERS,
+        "initial_members",
+        format_args!("{} are fewer than {MIN_MEMBERS}", initial_members.len()),
+    )?;
+    let mut membership = ClusterMembership::default();
+    for InitialMember {
+        id,
+        addr,
+        client_addr,
+    } in initial_members
+    {
+        let id = NodeId::try_from(id)
+            .map_err(|error| WireError::new(OFFER.0, "initial_members", error.to_string()))?;
+        OFFER.that(
+            membership
+                .members
+                .last_key_value()
+                .is_none_or(|(&last, _)| last < id),
+            "initial_members",
+            format_args!("node {id} is not in ascending order"),
+        )?;
+        membership.members.insert(
+            id,
+            NodeInfo {
+                id,
+                addr,
+                client_addr,
+            },
+        );
+    }
+    Ok(membership)
 }
 
 #[cfg(test)]
@@ -222,6 +348,17 @@ mod tests {
             applied_index: 29,
             keys: 12,
             joined_at: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
+            last_index: 31,
+            conf: Arc::new(Conf {
+                voters: vec![life(1), life(2)],
+                learners: vec![life(3)],
+                members: [1, 2, 3].map(|id| NodeId::new(id).unwrap()).to_vec(),
+            }),
+            members_known: true,
+            receiving: Some(SnapshotProgress {
+                received: 5,
+                total: 8,
+            }),
         }
     }
 
@@ -235,6 +372,10 @@ mod tests {
             applied_index: 0,
             keys: 0,
             joined_at: None,
+            last_index: 0,
+            conf: Arc::default(),
+            members_known: false,
+            receiving: None,
             ..leader()
         }
     }
@@ -278,7 +419,7 @@ mod tests {
     #[test]
     fn a_status_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut IdentifyResponse);
-        let spoils: [(&str, Spoil); 11] = [
+        let spoils: [(&str, Spoil); 15] = [
             ("raft_id", |r| r.raft_id = 1),
             ("state", |r| r.state = 0),
             ("state", |r| r.state = 4),
@@ -287,7 +428,11 @@ mod tests {
             ("role", |r| r.role = 0),
             ("leader_id", |r| r.leader_id = 1),
             ("term", |r| r.term = MAX_TERM + 1),
-            ("commit_index", |r| r.commit_index = MAX_INDEX + 1),
+            ("last_log_index", |r| r.last_log_index = MAX_INDEX + 1),
+            ("commit_index", |r| r.commit_index = r.last_log_index + 1),
+            ("voters", |r| r.voters.push(3)),
+            ("learners", |r| r.learners.push(3)),
+            ("members", |r| r.members.push(0)),
             ("applied_index", |r| r.applied_index = r.commit_index + 1),
             ("joined_at", |r| {
                 r.joined_at = Some(Timestamp {
@@ -313,18 +458,34 @@ mod tests {
         }
     }
 
+    fn membership(ids: impl IntoIterator<Item = u16>) -> ClusterMembership {
+        let info = |id| NodeInfo {
+            id: NodeId::new(id).unwrap(),
+            addr: format!("kvstore-{id}:7379"),
+            client_addr: format!("kvstore-{id}:6379"),
+        };
+        ids.into_iter().map(info).collect()
+    }
+
     fn offer() -> Offer {
         Offer {
             cluster_id: ClusterId(7),
             coordinator: life(2),
             members: vec![life(9), life(2), life(5)],
+            membership: membership([2, 5, 9]),
         }
     }
 
     #[test]
     fn an_offer_survives() {
-        let request = offer_request(offer(), life(5));
-        assert_eq!(offer_from_request(request), Ok((offer(), life(5))));
+        let without_one = Offer {
+            membership: membership([1, 2, 5, 9]),
+            ..offer()
+        };
+        for offer in [offer(), without_one] {
+            let request = offer_request(offer.clone(), life(5));
+            assert_eq!(offer_from_request(request), Ok((offer, life(5))));
+        }
     }
 
     #[test]
@@ -332,6 +493,7 @@ mod tests {
         let mut largest = Offer {
             coordinator: life(1),
             members: (1..=65_535).map(life).collect(),
+            membership: membership(1..=65_535),
             ..offer()
         };
         let request = offer_request(largest.clone(), life(5));
@@ -344,8 +506,11 @@ mod tests {
     #[test]
     fn an_offer_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut OfferRequest);
-        let spoils: [(&str, Spoil); 8] = [
-            ("members", |r| r.members.truncate(2)),
+        let spoils: [(&str, Spoil); 11] = [
+            ("initial_members", |r| r.initial_members.truncate(2)),
+            ("initial_members", |r| r.initial_members.swap(0, 1)),
+            ("initial_members", |r| r.initial_members[0].id = 0),
+            ("members", |r| r.members.truncate(1)),
             ("members", |r| r.members.push(3)),
             ("members", |r| r.members.push(life(2).get())),
             ("members", |r| r.members.push(life(2).get() + 1)),

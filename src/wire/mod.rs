@@ -16,12 +16,14 @@ mod error;
 mod identity;
 mod kv;
 mod raft;
+mod snapshot;
 
 pub use check::{MAX_INDEX, MAX_TERM};
 pub use error::{StatusDetail, error_detail, find_detail, pack_detail};
 pub use identity::{offer_from_request, offer_request};
-pub use kv::{decode_command, decode_snapshot, encode_command, encode_snapshot};
+pub use kv::{decode_command, encode_command};
 pub use raft::{Envelope, PeerMessage, install_snapshot_response};
+pub use snapshot::{SnapshotReader, SnapshotWriter, decode_snapshot, encode_snapshot};
 
 /// Bytes of a peer or of a client that are no message of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

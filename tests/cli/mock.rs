@@ -10,7 +10,8 @@ use bytes::Bytes;
 use prost::Message as _;
 use seshat_proto::admin::v1::admin_service_server::{AdminService, AdminServiceServer};
 use seshat_proto::admin::v1::{
-    StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+    self as admin, StatusRequest, StatusResponse, TransferLeadershipRequest,
+    TransferLeadershipResponse,
 };
 use seshat_proto::kv::v1::error_detail::Reason;
 use seshat_proto::kv::v1::kv_service_server::{KvService, KvServiceServer};
@@ -221,6 +222,34 @@ impl AdminService for Mock {
             leader_id,
             term: 7,
         }))
+    }
+
+    async fn add_member(
+        &self,
+        _: Request<admin::AddMemberRequest>,
+    ) -> Result<Response<admin::AddMemberResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn remove_member(
+        &self,
+        _: Request<admin::RemoveMemberRequest>,
+    ) -> Result<Response<admin::RemoveMemberResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn form(
+        &self,
+        _: Request<admin::FormRequest>,
+    ) -> Result<Response<admin::FormResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn recover(
+        &self,
+        _: Request<admin::RecoverRequest>,
+    ) -> Result<Response<admin::RecoverResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
     }
 }
 

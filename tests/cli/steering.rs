@@ -19,6 +19,7 @@ fn member(id: u32, role: MemberRole) -> MemberStatus {
         client_addr: format!("kv-{id}:6379"),
         reachable: true,
         joined_at: Some(Timestamp::default()),
+        caught_up_percent: None,
     }
 }
 
@@ -30,6 +31,7 @@ fn degraded() -> StatusResponse {
         state: ClusterState::Degraded.into(),
         summary: "node 1 leads; node 3 is not reachable".to_owned(),
         answered_by: 1,
+        healed: false,
         members: vec![
             member(1, MemberRole::Leader),
             member(2, MemberRole::Follower),

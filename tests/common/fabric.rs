@@ -123,7 +123,7 @@ impl Fabric {
         let raft_id = RaftId::new(id, incarnation);
         let member = Member::new(MemberOptions {
             raft_id,
-            members: (1..=self.size).map(node_id).collect(),
+            members: self.membership(),
             bootstrap: true,
             raft: RaftOptions::default(),
             seed: 7,
@@ -187,8 +187,6 @@ impl Fabric {
                 id: node_id(id),
                 addr: format!("kvstore-{id}:7379"),
                 client_addr: format!("kvstore-{id}:6379"),
-                state: None,
-                joined_at: None,
             })
             .collect()
     }

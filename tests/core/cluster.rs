@@ -8,7 +8,7 @@ use seshat::node::{
     Call, Member, MemberOptions, Outcome, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
     Reply,
 };
-use seshat::types::{ClusterId, Key, NodeId, NodeState, NodeStatus, RaftId, Role, Term};
+use seshat::types::{ClusterId, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term};
 use seshat::{kv, wire};
 
 use crate::show::{self, Names};
@@ -61,6 +61,14 @@ impl Filter {
     }
 }
 
+fn info(id: NodeId) -> NodeInfo {
+    NodeInfo {
+        id,
+        addr: format!("n{id}:7379"),
+        client_addr: format!("n{id}:6379"),
+    }
+}
+
 /// The members, the network, and everybody who waits.
 pub(crate) struct Cluster {
     raft: RaftOptions,
@@ -108,7 +116,7 @@ impl Cluster {
         self.names.learn(raft_id);
         let options = MemberOptions {
             raft_id,
-            members: self.node_ids.clone(),
+            members: self.node_ids.iter().copied().map(info).collect(),
             bootstrap: true,
             raft: self.raft,
             seed: SEED,

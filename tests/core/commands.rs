@@ -574,6 +574,7 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
                 last_included_index: last.index,
                 last_included_term: last.term,
                 total_size: u64::try_from(data.len())?,
+                crc32: crc32fast::hash(&data),
                 data,
                 done: true,
                 offset: 0,

@@ -46,6 +46,8 @@ pub(crate) fn command(command: &Command) -> String {
     match command {
         Command::Set { key, value } => format!("set {}={}", bytes(key), bytes(value)),
         Command::Delete { key } => format!("del {}", bytes(key)),
+        Command::AddMember(info) => format!("add member {}", info.id),
+        Command::RemoveMember(id) => format!("remove member {id}"),
     }
 }
 
@@ -123,7 +125,7 @@ pub(crate) fn message(message: &PeerMessage) -> String {
             format!(" term={} commit={}{round}", m.term, m.commit_index)
         }
         PeerMessage::InstallSnapshot(m) => {
-            let data = wire::decode_snapshot(m.data.clone()).map_or_else(
+            let data = wire::decode_snapshot(&m.data).map_or_else(
                 |_| "damaged".to_owned(),
                 |map| {
                     let pairs = map.sorted_pairs().into_iter();
@@ -164,6 +166,9 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         }) => {
             let what = if *existed { "removed" } else { "was not there" };
             format!("{what}, index {applied_index}")
+        }
+        Ok(Answer::MembersDecided { applied_index }) => {
+            format!("members decided, index {applied_index}")
         }
         Ok(Answer::Got {
             value,

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use seshat::node::{
     Call, Event, Member, MemberOptions, Output, PeerMessage, Proposal, RaftOptions, Reply,
 };
-use seshat::types::{NodeId, NodeState, RaftId, Role};
+use seshat::types::{ClusterMembership, NodeId, NodeInfo, NodeState, RaftId, Role};
 use seshat::wire;
 
 use crate::clients::{Clients, Request, Waiter};
@@ -137,6 +137,15 @@ fn node_ids() -> Vec<NodeId> {
     (1..=3).filter_map(NodeId::new).collect()
 }
 
+fn membership() -> ClusterMembership {
+    let info = |id: NodeId| NodeInfo {
+        id,
+        addr: format!("n{id}:7379"),
+        client_addr: format!("n{id}:6379"),
+    };
+    node_ids().into_iter().map(info).collect()
+}
+
 impl World {
     pub(crate) fn new(seed: u64, print: bool) -> Self {
         let mut world = Self {
@@ -173,7 +182,7 @@ impl World {
         let raft_id = RaftId::new(node, self.rng.r#gen());
         let options = MemberOptions {
             raft_id,
-            members: node_ids(),
+            members: membership(),
             bootstrap: true,
             // Small bounds, so that batches are cut and logs compacted all the time.
             raft: RaftOptions {

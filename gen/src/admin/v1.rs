@@ -31,6 +31,10 @@ pub struct StatusResponse {
     /// Every member in ascending order of its id.
     #[prost(message, repeated, tag = "7")]
     pub members: ::prost::alloc::vec::Vec<MemberStatus>,
+    /// Whether the voters are exactly the processes that live, one of each
+    /// member, and every one of them knows it: another node may be restarted now.
+    #[prost(bool, tag = "8")]
+    pub healed: bool,
 }
 /// One member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -69,6 +73,10 @@ pub struct MemberStatus {
     /// When the member's process took part in the cluster first; absent before.
     #[prost(message, optional, tag = "11")]
     pub joined_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How much of the state the member has, in percent, while it catches up;
+    /// absent otherwise.
+    #[prost(uint32, optional, tag = "12")]
+    pub caught_up_percent: ::core::option::Option<u32>,
 }
 /// Asks the leader to hand over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -90,6 +98,102 @@ pub struct TransferLeadershipResponse {
     #[prost(uint64, tag = "2")]
     pub term: u64,
 }
+/// Asks the leader to make a node a member.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddMemberRequest {
+    /// Node id: 1 to 65535. That of a member changes its addresses.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// Where other nodes reach it (host:port).
+    #[prost(string, tag = "2")]
+    pub addr: ::prost::alloc::string::String,
+    /// Where clients reach it (host:port).
+    #[prost(string, tag = "3")]
+    pub client_addr: ::prost::alloc::string::String,
+}
+/// The node is a member from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddMemberResponse {
+    /// Log index of the decision.
+    #[prost(uint64, tag = "1")]
+    pub applied_index: u64,
+    /// Node ids of all members, in ascending order.
+    #[prost(uint32, repeated, tag = "2")]
+    pub members: ::prost::alloc::vec::Vec<u32>,
+}
+/// Asks the leader to make a node a member no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveMemberRequest {
+    /// Node id of a member.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+}
+/// The node is no member from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveMemberResponse {
+    /// Log index of the decision.
+    #[prost(uint64, tag = "1")]
+    pub applied_index: u64,
+    /// Node ids of all members, in ascending order.
+    #[prost(uint32, repeated, tag = "2")]
+    pub members: ::prost::alloc::vec::Vec<u32>,
+}
+/// Asks a node to form the cluster without some of its initial members.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FormRequest {
+    /// Node ids of the members that are vouched for. At least one initial member
+    /// more must be there than are missing.
+    #[prost(uint32, repeated, tag = "1")]
+    pub without: ::prost::alloc::vec::Vec<u32>,
+    /// Longest wait for the cluster to start; default and upper bound: 10 s.
+    #[prost(message, optional, tag = "2")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+}
+/// The cluster runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FormResponse {
+    /// Random id of the cluster.
+    #[prost(fixed64, tag = "1")]
+    pub cluster_id: u64,
+}
+/// Asks a node to make a new cluster of what it still has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverRequest {
+    /// The halted cluster: what the operator has typed to confirm.
+    #[prost(fixed64, tag = "1")]
+    pub cluster_id: u64,
+    /// Only say what would be kept.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// What was kept, or would be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverResponse {
+    /// The new cluster; absent for a dry run.
+    #[prost(fixed64, optional, tag = "1")]
+    pub new_cluster_id: ::core::option::Option<u64>,
+    /// The halted cluster.
+    #[prost(fixed64, tag = "2")]
+    pub cluster_id: u64,
+    /// Raft term of the node.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    /// Highest log index that the node knew to be committed.
+    #[prost(uint64, tag = "4")]
+    pub commit_index: u64,
+    /// Highest index in its log. All of it is kept. Acknowledged writes of later
+    /// indices, if there were any, are lost.
+    #[prost(uint64, tag = "5")]
+    pub last_log_index: u64,
+    /// Number of keys that it had, before what stands in the log behind its
+    /// commit index was applied.
+    #[prost(uint64, tag = "6")]
+    pub keys: u64,
+    /// Node ids of other members that still have state of the halted cluster.
+    /// They have to be started again to join the new one.
+    #[prost(uint32, repeated, tag = "7")]
+    pub other_survivors: ::prost::alloc::vec::Vec<u32>,
+}
 /// What a cluster is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -98,12 +202,17 @@ pub enum ClusterState {
     Unspecified = 0,
     /// The initial members have not all found one another yet.
     Forming = 1,
-    /// Every member takes part and a leader is known.
+    /// Healed: every member takes part, and the cluster may lose any one of them.
     Healthy = 2,
-    /// A leader is known, but not every member takes part.
+    /// A leader is known, but not every member answers or takes part.
     Degraded = 3,
     /// No leader is known: reads and writes wait.
     NoQuorum = 4,
+    /// Every member answers, and the leader is about to make all of them voters.
+    Healing = 5,
+    /// So many members have lost their memory that no leader can ever be elected:
+    /// an operator has to decide (Recover).
+    Halted = 6,
 }
 impl ClusterState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -117,6 +226,8 @@ impl ClusterState {
             Self::Healthy => "CLUSTER_STATE_HEALTHY",
             Self::Degraded => "CLUSTER_STATE_DEGRADED",
             Self::NoQuorum => "CLUSTER_STATE_NO_QUORUM",
+            Self::Healing => "CLUSTER_STATE_HEALING",
+            Self::Halted => "CLUSTER_STATE_HALTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -127,6 +238,8 @@ impl ClusterState {
             "CLUSTER_STATE_HEALTHY" => Some(Self::Healthy),
             "CLUSTER_STATE_DEGRADED" => Some(Self::Degraded),
             "CLUSTER_STATE_NO_QUORUM" => Some(Self::NoQuorum),
+            "CLUSTER_STATE_HEALING" => Some(Self::Healing),
+            "CLUSTER_STATE_HALTED" => Some(Self::Halted),
             _ => None,
         }
     }
@@ -314,6 +427,117 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a node a member. Returns once the decision is committed; the leader
+        /// then lets the node in, which Status shows. Refused (FailedPrecondition)
+        /// while an earlier change of members is not finished. Only the leader serves
+        /// it; others refuse with NotLeader.
+        pub async fn add_member(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddMemberRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddMemberResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.admin.v1.AdminService/AddMember",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.admin.v1.AdminService", "AddMember"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a node a member no longer. Returns once the decision is committed;
+        /// the leader then removes its process, which ends. Refused
+        /// (FailedPrecondition) while an earlier change of members is not finished,
+        /// or where the members that are left could not decide anything. Only the
+        /// leader serves it; others refuse with NotLeader.
+        pub async fn remove_member(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveMemberRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveMemberResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.admin.v1.AdminService/RemoveMember",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.admin.v1.AdminService", "RemoveMember"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Forms the cluster although initial members are missing: an operator
+        /// vouches that they are fresh, i.e. that no process of theirs runs or has
+        /// ever been part of a cluster with the others that still runs. Only the
+        /// member with the lowest node id of those that are there serves it, and only
+        /// while no cluster runs; otherwise it refuses with FailedPrecondition.
+        pub async fn form(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FormRequest>,
+        ) -> std::result::Result<tonic::Response<super::FormResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.admin.v1.AdminService/Form",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.admin.v1.AdminService", "Form"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a new cluster of what this node still has, when the cluster has
+        /// halted for good because more than half of its members have lost their
+        /// memory. Writes that were acknowledged but never reached this node are
+        /// lost. Refused (FailedPrecondition) while the cluster is not halted.
+        pub async fn recover(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecoverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.admin.v1.AdminService/Recover",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.admin.v1.AdminService", "Recover"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -345,6 +569,46 @@ pub mod admin_service_server {
             tonic::Response<super::TransferLeadershipResponse>,
             tonic::Status,
         >;
+        /// Makes a node a member. Returns once the decision is committed; the leader
+        /// then lets the node in, which Status shows. Refused (FailedPrecondition)
+        /// while an earlier change of members is not finished. Only the leader serves
+        /// it; others refuse with NotLeader.
+        async fn add_member(
+            &self,
+            request: tonic::Request<super::AddMemberRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddMemberResponse>,
+            tonic::Status,
+        >;
+        /// Makes a node a member no longer. Returns once the decision is committed;
+        /// the leader then removes its process, which ends. Refused
+        /// (FailedPrecondition) while an earlier change of members is not finished,
+        /// or where the members that are left could not decide anything. Only the
+        /// leader serves it; others refuse with NotLeader.
+        async fn remove_member(
+            &self,
+            request: tonic::Request<super::RemoveMemberRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveMemberResponse>,
+            tonic::Status,
+        >;
+        /// Forms the cluster although initial members are missing: an operator
+        /// vouches that they are fresh, i.e. that no process of theirs runs or has
+        /// ever been part of a cluster with the others that still runs. Only the
+        /// member with the lowest node id of those that are there serves it, and only
+        /// while no cluster runs; otherwise it refuses with FailedPrecondition.
+        async fn form(
+            &self,
+            request: tonic::Request<super::FormRequest>,
+        ) -> std::result::Result<tonic::Response<super::FormResponse>, tonic::Status>;
+        /// Makes a new cluster of what this node still has, when the cluster has
+        /// halted for good because more than half of its members have lost their
+        /// memory. Writes that were acknowledged but never reached this node are
+        /// lost. Refused (FailedPrecondition) while the cluster is not halted.
+        async fn recover(
+            &self,
+            request: tonic::Request<super::RecoverRequest>,
+        ) -> std::result::Result<tonic::Response<super::RecoverResponse>, tonic::Status>;
     }
     /// Looks at a cluster and steers it. Served beside KvService.
     #[derive(Debug)]
@@ -499,6 +763,184 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TransferLeadershipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.admin.v1.AdminService/AddMember" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddMemberSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::AddMemberRequest>
+                    for AddMemberSvc<T> {
+                        type Response = super::AddMemberResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddMemberRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::add_member(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddMemberSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.admin.v1.AdminService/RemoveMember" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveMemberSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RemoveMemberRequest>
+                    for RemoveMemberSvc<T> {
+                        type Response = super::RemoveMemberResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveMemberRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::remove_member(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveMemberSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.admin.v1.AdminService/Form" => {
+                    #[allow(non_camel_case_types)]
+                    struct FormSvc<T: AdminService>(pub Arc<T>);
+                    impl<T: AdminService> tonic::server::UnaryService<super::FormRequest>
+                    for FormSvc<T> {
+                        type Response = super::FormResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FormRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::form(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FormSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.admin.v1.AdminService/Recover" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecoverSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RecoverRequest>
+                    for RecoverSvc<T> {
+                        type Response = super::RecoverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecoverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::recover(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecoverSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -7,7 +7,7 @@ pub struct ErrorDetail {
     pub applied: i32,
     /// The reason. Exactly one is set; a client that meets a reason which it does
     /// not know goes by `applied` and the status code.
-    #[prost(oneof = "error_detail::Reason", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "error_detail::Reason", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub reason: ::core::option::Option<error_detail::Reason>,
 }
 /// Nested message and enum types in `ErrorDetail`.
@@ -37,6 +37,9 @@ pub mod error_detail {
         /// The node is shutting down.
         #[prost(message, tag = "8")]
         ShuttingDown(super::ShuttingDown),
+        /// The cluster is not in a state in which this may be done.
+        #[prost(message, tag = "9")]
+        FailedPrecondition(super::FailedPrecondition),
     }
 }
 /// Only the leader serves reads and writes.
@@ -92,6 +95,13 @@ pub struct InvalidRequest {
 /// The node takes no new requests because it is shutting down.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShuttingDown {}
+/// What an operator asks for must not be done now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FailedPrecondition {
+    /// What would have to hold.
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+}
 /// What became of a refused write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -126,14 +136,14 @@ impl Applied {
         }
     }
 }
-/// One write, as it stands in the data of one log entry.
+/// One write or one decision, as it stands in the data of one log entry.
 ///
 /// A node refuses a command that it does not know before it enters its log, so
 /// that nodes of different versions never apply the same entry differently.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Command {
     /// What the command does. Exactly one is set.
-    #[prost(oneof = "command::Operation", tags = "1, 2")]
+    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4")]
     pub operation: ::core::option::Option<command::Operation>,
 }
 /// Nested message and enum types in `Command`.
@@ -147,6 +157,12 @@ pub mod command {
         /// Removes a key.
         #[prost(message, tag = "2")]
         Delete(super::DeleteCommand),
+        /// Makes a node a member, or changes its addresses.
+        #[prost(message, tag = "3")]
+        AddMember(super::AddMemberCommand),
+        /// Makes a node a member no longer.
+        #[prost(message, tag = "4")]
+        RemoveMember(super::RemoveMemberCommand),
     }
 }
 /// Binds `key` to `value`, whether or not the key was bound before.
@@ -166,15 +182,49 @@ pub struct DeleteCommand {
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
 }
+/// Makes a node a member, or changes the addresses of one that is.
+///
+/// The leader then lets the process that answers there into the Raft group.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddMemberCommand {
+    /// The node.
+    #[prost(message, optional, tag = "1")]
+    pub member: ::core::option::Option<Member>,
+}
+/// Makes a node a member no longer; nothing changes if it is none.
+///
+/// The leader then removes its process from the Raft group.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveMemberCommand {
+    /// Node id.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+}
+/// A member of the cluster: a machine, whatever process runs on it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Member {
+    /// Node id: 1 to 65535.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// Where other nodes reach it (host:port).
+    #[prost(string, tag = "2")]
+    pub addr: ::prost::alloc::string::String,
+    /// Where clients reach it (host:port).
+    #[prost(string, tag = "3")]
+    pub client_addr: ::prost::alloc::string::String,
+}
 /// One record of a snapshot of the state machine.
 ///
 /// A snapshot is a sequence of length-delimited records: one header, then every
-/// pair once in ascending order of its key, so that equal states are equal
-/// bytes. A reader can stream it: no record needs another one.
+/// member in ascending order of its id, then every pair of the map once. Pairs
+/// are in ascending order of the upper 12 bits of the CRC-32 (IEEE 802.3) of
+/// their key, and of the key itself where these are equal. So equal states are
+/// equal bytes, and neither a writer nor a reader needs more than a small part
+/// of the state at once: no record needs another one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotRecord {
     /// What the record holds. Exactly one is set.
-    #[prost(oneof = "snapshot_record::Record", tags = "1, 2")]
+    #[prost(oneof = "snapshot_record::Record", tags = "1, 2, 3")]
     pub record: ::core::option::Option<snapshot_record::Record>,
 }
 /// Nested message and enum types in `SnapshotRecord`.
@@ -188,6 +238,9 @@ pub mod snapshot_record {
         /// One pair of the map.
         #[prost(message, tag = "2")]
         Pair(super::KeyValue),
+        /// One member.
+        #[prost(message, tag = "3")]
+        Member(super::Member),
     }
 }
 /// Says what follows in a snapshot, so that a reader notices a truncated one.
@@ -199,6 +252,9 @@ pub struct SnapshotHeader {
     /// Number of pairs that follow.
     #[prost(uint64, tag = "2")]
     pub pairs: u64,
+    /// Number of members that follow.
+    #[prost(uint64, tag = "3")]
+    pub members: u64,
 }
 /// A key and the value that it is bound to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -306,6 +306,10 @@ pub struct InstallSnapshotRequest {
     /// Raft id of the receiver.
     #[prost(fixed64, tag = "11")]
     pub to: u64,
+    /// CRC-32 (IEEE 802.3) of the snapshot from its beginning to the end of
+    /// `data`, so that a chunk which is lost, damaged or doubled is noticed.
+    #[prost(fixed32, tag = "12")]
+    pub crc32: u32,
 }
 /// Answer to a snapshot: the follower's term, and how far its log now reaches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -347,7 +351,7 @@ pub struct IdentifyRequest {
     pub cluster_id: ::core::option::Option<u64>,
 }
 /// Who a node is, and how it fares.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IdentifyResponse {
     /// Raft id of the living process.
     #[prost(fixed64, tag = "1")]
@@ -379,22 +383,73 @@ pub struct IdentifyResponse {
     /// When it took part in its cluster first; absent before.
     #[prost(message, optional, tag = "10")]
     pub joined_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Highest index in its log, committed or not.
+    #[prost(uint64, tag = "11")]
+    pub last_log_index: u64,
+    /// Raft ids of the voters, as it has applied them.
+    #[prost(fixed64, repeated, tag = "12")]
+    pub voters: ::prost::alloc::vec::Vec<u64>,
+    /// Raft ids of the learners, as it has applied them.
+    #[prost(fixed64, repeated, tag = "13")]
+    pub learners: ::prost::alloc::vec::Vec<u64>,
+    /// Node ids of the members that the cluster is meant to have, as it has
+    /// applied them. A process whose node is not among them, although the answer
+    /// comes from a node that has applied at least as much, has been removed.
+    #[prost(uint32, repeated, tag = "14")]
+    pub members: ::prost::alloc::vec::Vec<u32>,
+    /// Whether every voter knows the last change of voters and learners to be
+    /// committed. Only a leader can tell; everybody else says false.
+    #[prost(bool, tag = "15")]
+    pub members_known: bool,
+    /// The snapshot that it is receiving; absent if there is none.
+    #[prost(message, optional, tag = "16")]
+    pub receiving: ::core::option::Option<SnapshotProgress>,
+}
+/// How far a snapshot has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotProgress {
+    /// Bytes that have arrived.
+    #[prost(uint64, tag = "1")]
+    pub received_bytes: u64,
+    /// Size of the whole snapshot in bytes.
+    #[prost(uint64, tag = "2")]
+    pub total_bytes: u64,
 }
 /// Offers a new cluster to one of its members.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OfferRequest {
     /// Random id of the cluster.
     #[prost(fixed64, tag = "1")]
     pub cluster_id: u64,
-    /// Raft id of the coordinator, the initial member with the lowest node id.
+    /// Raft id of the coordinator: of the initial members that take part from the
+    /// beginning, the one with the lowest node id.
     #[prost(fixed64, tag = "2")]
     pub coordinator_id: u64,
-    /// Raft ids of all initial members, the coordinator's among them.
+    /// Raft ids of all initial members that take part from the beginning, the
+    /// coordinator's among them. They are the first voters.
     #[prost(fixed64, repeated, tag = "3")]
     pub members: ::prost::alloc::vec::Vec<u64>,
     /// Raft id of the receiver.
     #[prost(fixed64, tag = "4")]
     pub to: u64,
+    /// Every initial member, in ascending order of its id. One whose raft id is
+    /// not in `members` is missing: an operator has vouched that it is fresh, and
+    /// it is let in when it comes.
+    #[prost(message, repeated, tag = "5")]
+    pub initial_members: ::prost::alloc::vec::Vec<InitialMember>,
+}
+/// A member that a cluster is meant to have from its beginning.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InitialMember {
+    /// Node id: 1 to 65535.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// Where other nodes reach it (host:port).
+    #[prost(string, tag = "2")]
+    pub addr: ::prost::alloc::string::String,
+    /// Where clients reach it (host:port).
+    #[prost(string, tag = "3")]
+    pub client_addr: ::prost::alloc::string::String,
 }
 /// Answer to OfferRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -45,6 +45,9 @@ impl<W> RaftNode<W> {
 
     /// Whether every voter knows the last change of members to be committed.
     pub(in crate::node) fn members_are_known(&self) -> bool {
+        if self.raw.raft.state != StateRole::Leader {
+            return false;
+        }
         let tracker = self.raw.raft.prs();
         self.voters().into_iter().all(|voter| {
             voter == self.raft_id

@@ -12,6 +12,7 @@ mod members;
 mod ready;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
 use raft::{RawNode, SnapshotStatus, StateRole};
@@ -23,7 +24,7 @@ use super::waiters::Waiters;
 use super::{MemoryStorage, NodeError, Outcome, Output, Proposal, StepError};
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Role, Term};
+use crate::types::{ClusterId, Conf, Key, LogIndex, NodeId, Offer, RaftId, Role, Term};
 use crate::wire::{self, PeerMessage};
 
 /// One Raft server of one cluster.
@@ -43,6 +44,8 @@ pub struct RaftNode<W> {
     read_rounds: u64,
     /// Index of the last applied change of members.
     conf_index: LogIndex,
+    /// Who takes part and who is meant to, as applied.
+    conf: Arc<Conf>,
     /// The map of a snapshot that raft-rs has been given and has not handed back yet.
     incoming: Option<(LogIndex, Term, StateMachine)>,
     /// What the last output said of term, role and leader.
@@ -51,7 +54,7 @@ pub struct RaftNode<W> {
 }
 
 impl<W> RaftNode<W> {
-    /// The server `raft_id` of a cluster that starts now with `voters`, this one among them.
+    /// The server `raft_id` of a cluster that starts now as `offer` says, this one among its voters.
     /// Election timeouts are drawn from `seed`, the raft id and the term.
     ///
     /// # Errors
@@ -59,14 +62,13 @@ impl<W> RaftNode<W> {
     /// [`NodeError::Raft`] if raft-rs refuses the options or the voters.
     pub fn start(
         raft_id: RaftId,
-        cluster_id: ClusterId,
-        voters: &[RaftId],
+        offer: &Offer,
         options: RaftOptions,
         seed: u64,
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
-        let storage = MemoryStorage::bootstrap(voters);
-        Self::with_storage(raft_id, cluster_id, storage, options, seed, logger)
+        let storage = MemoryStorage::bootstrap(&offer.members, offer.membership.clone());
+        Self::with_storage(raft_id, offer.cluster_id, storage, options, seed, logger)
     }
 
     /// The server `raft_id` of a running cluster that has added it as a member. It knows nothing
@@ -106,6 +108,7 @@ impl<W> RaftNode<W> {
             seed,
             shown: (raw.raft.term, Role::Follower, None),
             conf_index: raw.raft.raft_log.applied,
+            conf: Arc::new(raw.store().conf()),
             raw,
             waiters: Waiters::default(),
             leads_in: None,
@@ -175,7 +178,7 @@ impl<W> RaftNode<W> {
         let data = snapshot.take_data();
         let metadata = snapshot.get_metadata();
         if metadata.index > self.raw.raft.raft_log.committed {
-            let state_machine = wire::decode_snapshot(data)?;
+            let state_machine = wire::decode_snapshot(&data)?;
             self.incoming = Some((metadata.index, metadata.term, state_machine));
         }
         Ok(())
@@ -387,6 +390,16 @@ impl<W> RaftNode<W> {
     /// Highest index that it knows to be committed.
     pub fn commit_index(&self) -> LogIndex {
         self.raw.raft.raft_log.committed
+    }
+
+    /// Highest index in its log.
+    pub fn last_index(&self) -> LogIndex {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    /// Who takes part and who is meant to, as it has applied them.
+    pub fn conf(&self) -> &Arc<Conf> {
+        &self.conf
     }
 
     /// Raft ids of the voters, in ascending order.

@@ -1,5 +1,7 @@
 //! What a Raft server puts out: raft-rs's `Ready` loop, and the answers that fall out of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType, Snapshot};
@@ -98,6 +100,7 @@ impl<W> RaftNode<W> {
         });
         self.conf_index = index;
         self.raw.mut_store().install(snapshot, state_machine);
+        self.conf = Arc::new(self.raw.store().conf());
         Ok(())
     }
 
@@ -122,7 +125,11 @@ impl<W> RaftNode<W> {
             index,
             reason: error.to_string(),
         })?;
-        let effect = self.raw.mut_store().apply(index, term, Some(command))?;
+        let storage = self.raw.mut_store();
+        let effect = storage.apply(index, term, Some(command))?;
+        if effect == Some(Effect::MembersDecided) {
+            self.conf = Arc::new(storage.conf());
+        }
         if let (Some(effect), Some(waiter)) = (effect, self.waiters.take_write(index, term)) {
             let answer = match effect {
                 Effect::Set => Answer::Set {
@@ -130,6 +137,9 @@ impl<W> RaftNode<W> {
                 },
                 Effect::Deleted { existed } => Answer::Deleted {
                     existed,
+                    applied_index: index,
+                },
+                Effect::MembersDecided => Answer::MembersDecided {
                     applied_index: index,
                 },
             };
@@ -156,10 +166,10 @@ impl<W> RaftNode<W> {
         let storage = self.raw.mut_store();
         storage.set_conf_state(conf_state);
         storage.apply(entry.index, entry.term, None)?;
-        let members = storage.snapshot_metadata();
+        self.conf = Arc::new(storage.conf());
         self.output.events.push(Event::ConfChanged {
-            voters: members.voters,
-            learners: members.learners,
+            voters: self.conf.voters.clone(),
+            learners: self.conf.learners.clone(),
             index: entry.index,
         });
         Ok(())

@@ -160,6 +160,7 @@ async fn a_cluster_is_offered_and_started() {
         cluster_id: CLUSTER,
         coordinator: life(1),
         members: vec![life(1), life(2), life(3)],
+        membership: [1, 2, 3].map(node_id).into(),
     };
     for accepted in [true, false] {
         coordinator
@@ -212,6 +213,7 @@ async fn a_call_that_fails_is_answered_too() {
         cluster_id: CLUSTER,
         coordinator: life(1),
         members: vec![life(1), life(3), life(4)],
+        membership: [1, 2, 3].map(node_id).into(),
     };
     for (to, call) in [
         (2, Call::Identify),

@@ -16,7 +16,8 @@ use crate::driver::{Detached, DriverHandle, Network, Notice};
 use crate::proto::raft::raft_service_client::RaftServiceClient;
 use crate::proto::raft::{
     AppendEntriesRequest, AppendEntriesResponse, ConfState, Entry, HeartbeatRequest,
-    HeartbeatResponse, InstallSnapshotRequest, RequestVoteRequest, TimeoutNowRequest, entry,
+    HeartbeatResponse, InitialMember, InstallSnapshotRequest, RequestVoteRequest,
+    TimeoutNowRequest, entry,
 };
 use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Role};
 use crate::wire::PeerMessage;
@@ -37,16 +38,14 @@ pub(super) fn life(id: u16) -> RaftId {
 
 pub(super) fn started(raft_id: RaftId) -> NodeStatus {
     NodeStatus {
-        raft_id,
         state: NodeState::Started,
         cluster_id: Some(CLUSTER),
         role: Some(Role::Follower),
         term: 1,
-        leader: None,
         commit_index: 1,
         applied_index: 1,
-        keys: 0,
-        joined_at: None,
+        last_index: 1,
+        ..NodeStatus::fresh(raft_id)
     }
 }
 
@@ -269,6 +268,14 @@ pub(super) fn timeout_now(to: RaftId) -> TimeoutNowRequest {
     }
 }
 
+pub(super) fn initial_member(id: u16) -> InitialMember {
+    InitialMember {
+        id: id.into(),
+        addr: format!("kvstore-{id}:7379"),
+        client_addr: format!("kvstore-{id}:6379"),
+    }
+}
+
 /// A whole snapshot whose bytes differ from place to place.
 pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
     let data: Vec<u8> = (0..bytes)
@@ -280,6 +287,7 @@ pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
         last_included_index: 10,
         last_included_term: 1,
         total_size: u64::try_from(data.len()).unwrap(),
+        crc32: crc32fast::hash(&data),
         data: data.into(),
         done: true,
         offset: 0,

@@ -51,6 +51,7 @@ pub(super) fn request_from_raft(
         done: true,
         offset: 0,
         total_size: size(data.len()),
+        crc32: crc32fast::hash(&data),
         data,
         conf_state: conf_state
             .into_option()
@@ -75,6 +76,7 @@ pub(super) fn request_into_raft(request: InstallSnapshotRequest) -> Result<Messa
         conf_state,
         cluster_id: _,
         to,
+        crc32,
     } = request;
     let last = ("last_included_index", last_included_index);
     REQUEST.place(last, ("last_included_term", last_included_term), term)?;
@@ -97,6 +99,11 @@ pub(super) fn request_into_raft(request: InstallSnapshotRequest) -> Result<Messa
         total_size == size(data.len()),
         "total_size",
         format_args!("{total_size} bytes announced, {} there", data.len()),
+    )?;
+    REQUEST.that(
+        crc32 == crc32fast::hash(&data),
+        "crc32",
+        format_args!("the snapshot is damaged"),
     )?;
     let Some(conf_state) = conf_state else {
         return Err(WireError::new(REQUEST.0, "conf_state", "missing"));
@@ -179,6 +186,7 @@ mod tests {
             }),
             cluster_id: CLUSTER.0,
             to: 2 << 48,
+            crc32: crc32fast::hash(b"state"),
         }
     }
 

@@ -51,6 +51,7 @@ impl Log {
                 match wire::decode_command(data.clone()).expect("it was applied") {
                     Command::Set { key, value } => map.insert(key, value),
                     Command::Delete { key } => map.remove(&key),
+                    Command::AddMember(_) | Command::RemoveMember(_) => continue,
                 };
             }
         }

@@ -1,0 +1,444 @@
+//! What the snapshots of the state machine hold.
+//!
+//! A snapshot may be larger than any message, and larger than what anybody wants to hold twice. So
+//! it is made and read piece by piece: a [`SnapshotWriter`] gives the next bytes when they are
+//! wanted, and a [`SnapshotReader`] takes them as they come and keeps a state machine, not bytes.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use prost::Message as _;
+
+use crate::kv::{Shards, StateMachine, shard_of};
+use crate::proto::kv as proto;
+use crate::proto::kv::snapshot_record::Record;
+use crate::types::{ClusterMembership, Key, NodeInfo, Value};
+use crate::wire::WireError;
+
+/// Version of the snapshot format that this node writes, and the only one that it reads.
+const SNAPSHOT_VERSION: u32 = 1;
+
+/// Longest length prefix of a record: a 64-bit varint.
+const MAX_PREFIX_BYTES: usize = 10;
+
+/// Writes the snapshot of a state machine. Equal states are equal bytes.
+///
+/// Beside the state machine, of which it frees what it has written, it holds one record and the
+/// pairs of one shard.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    size: u64,
+    shards: Shards,
+    pairs: std::vec::IntoIter<(Key, Value)>,
+    buffer: BytesMut,
+}
+
+impl SnapshotWriter {
+    /// A writer at the beginning of the snapshot of `state_machine`. Looks at every pair once, to
+    /// know the size of the whole.
+    pub fn new(state_machine: StateMachine) -> Self {
+        let mut buffer = BytesMut::new();
+        let members = state_machine.members();
+        let header = record(Record::Header(proto::SnapshotHeader {
+            version: SNAPSHOT_VERSION,
+            pairs: number(state_machine.len()),
+            members: number(members.len()),
+        }));
+        write(&header, &mut buffer);
+        for info in members.iter() {
+            write(&record(Record::Member(info.clone().into())), &mut buffer);
+        }
+        let pairs = state_machine.pairs();
+        let pairs: u64 = pairs.map(|(key, value)| pair_size(key, value)).sum();
+        Self {
+            size: number(buffer.len()).saturating_add(pairs),
+            shards: state_machine.into_shards(),
+            pairs: Vec::new().into_iter(),
+            buffer,
+        }
+    }
+
+    /// Size of the whole snapshot in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The next `bytes` bytes, fewer at the end, and none behind it.
+    pub fn next(&mut self, bytes: usize) -> Bytes {
+        self.buffer.reserve(bytes.saturating_sub(self.buffer.len()));
+        while self.buffer.len() < bytes {
+            let Some((key, value)) = self.next_pair() else {
+                break;
+            };
+            let pair = record(Record::Pair(proto::KeyValue { key, value }));
+            write(&pair, &mut self.buffer);
+        }
+        self.buffer.split_to(bytes.min(self.buffer.len())).freeze()
+    }
+
+    fn next_pair(&mut self) -> Option<(Key, Value)> {
+        loop {
+            if let Some(pair) = self.pairs.next() {
+                return Some(pair);
+            }
+            self.pairs = self.shards.next()?.into_iter();
+        }
+    }
+}
+
+fn record(record: Record) -> proto::SnapshotRecord {
+    proto::SnapshotRecord {
+        record: Some(record),
+    }
+}
+
+fn write(record: &proto::SnapshotRecord, buffer: &mut BytesMut) {
+    let written = record.encode_length_delimited(buffer);
+    debug_assert!(
+        written.is_ok(),
+        "only a full buffer fails, and this one grows"
+    );
+}
+
+/// What the record of a pair takes, its length included: three messages in one another, and in
+/// `KeyValue` two fields, of which an empty one is left out.
+fn pair_size(key: &Key, value: &Value) -> u64 {
+    let delimited = |size: usize| prost::length_delimiter_len(size).saturating_add(size);
+    let field = |size: usize| match size {
+        0 => 0,
+        size => delimited(size).saturating_add(1),
+    };
+    let pair = field(key.len()).saturating_add(field(value.len()));
+    number(delimited(delimited(pair).saturating_add(1)))
+}
+
+fn number(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+/// Reads a snapshot as its bytes come. Nothing that it keeps holds these bytes in memory, and no
+/// length that stands in them is believed before there are bytes for it.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    /// What has come and is no whole record yet.
+    rest: BytesMut,
+    /// Members and pairs that are still to come; `None` before the header.
+    missing: Option<(u64, u64)>,
+    members: ClusterMembership,
+    /// Shard and key of the last pair. A key is never empty, so the first pair is past it.
+    last: (usize, Key),
+    state_machine: StateMachine,
+}
+
+impl Default for SnapshotReader {
+    fn default() -> Self {
+        Self {
+            rest: BytesMut::new(),
+            missing: None,
+            members: ClusterMembership::default(),
+            last: (0, Key::new()),
+            state_machine: StateMachine::default(),
+        }
+    }
+}
+
+impl SnapshotReader {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// If what has come so far is no beginning of a snapshot of a version that this node knows. The
+    /// reader must not be used again then.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        self.rest.extend_from_slice(bytes);
+        while let Some(record) = self.next_record()? {
+            self.take(record)?;
+        }
+        Ok(())
+    }
+
+    /// The next record, if all of it is there.
+    fn next_record(&mut self) -> Result<Option<Record>, WireError> {
+        let mut prefix = self.rest.get(..).unwrap_or_default();
+        let available = prefix.len();
+        let size = match prost::decode_length_delimiter(&mut prefix) {
+            Ok(size) => size,
+            Err(_) if available < MAX_PREFIX_BYTES => return Ok(None),
+            Err(error) => return Err(fault("record", error.to_string())),
+        };
+        let start = available - prefix.len();
+        if prefix.len() < size {
+            return Ok(None);
+        }
+        self.rest.advance(start);
+        let record = proto::SnapshotRecord::decode(self.rest.split_to(size).freeze())
+            .map_err(|error| fault("record", error.to_string()))?;
+        let missing = || fault("record", "missing or unknown");
+        record.record.ok_or_else(missing).map(Some)
+    }
+
+    fn take(&mut self, record: Record) -> Result<(), WireError> {
+        match (record, &mut self.missing) {
+            (Record::Header(header), None) => {
+                let proto::SnapshotHeader {
+                    version,
+                    pairs,
+                    members,
+                } = header;
+                if version != SNAPSHOT_VERSION {
+                    let reason = format!(
+                        "{version} is not {SNAPSHOT_VERSION}, the one that this node knows"
+                    );
+                    return Err(WireError::new("SnapshotHeader", "version", reason));
+                }
+                self.missing = Some((members, pairs));
+                Ok(())
+            }
+            (Record::Header(_), Some(_)) => Err(fault("record", "a second header")),
+            (_, None) => Err(fault("record", "the header is missing")),
+            (Record::Member(member), Some((members, _))) => {
+                *members = one_less(*members, "members")?;
+                self.take_member(member.try_into()?)
+            }
+            (Record::Pair(_), Some((1.., _))) => Err(fault("record", "a pair before the members")),
+            (Record::Pair(pair), Some((0, pairs))) => {
+                *pairs = one_less(*pairs, "pairs")?;
+                self.take_pair(pair)
+            }
+        }
+    }
+
+    fn take_member(&mut self, info: NodeInfo) -> Result<(), WireError> {
+        let members = &mut self.members.members;
+        if members
+            .last_key_value()
+            .is_some_and(|(&last, _)| info.id <= last)
+        {
+            return Err(WireError::new("Member", "id", "not in ascending order"));
+        }
+        members.insert(info.id, info);
+        Ok(())
+    }
+
+    fn take_pair(&mut self, pair: proto::KeyValue) -> Result<(), WireError> {
+        let proto::KeyValue { key, value } = pair;
+        let place = (shard_of(&key), key);
+        if place.1.is_empty() || place <= self.last {
+            let reason = "empty, or not in order";
+            return Err(WireError::new("KeyValue", "key", reason));
+        }
+        self.state_machine.restore(&place.1, &value);
+        // A copy: the key is a part of what came.
+        self.last = (place.0, Key::copy_from_slice(&place.1));
+        Ok(())
+    }
+
+    /// The state machine that the snapshot holds.
+    ///
+    /// # Errors
+    ///
+    /// If the snapshot has not come to its end.
+    pub fn finish(self) -> Result<StateMachine, WireError> {
+        if !self.rest.is_empty() {
+            return Err(fault("record", "the last one is not whole"));
+        }
+        match self.missing {
+            None => Err(fault("record", "the header is missing")),
+            Some((0, 0)) => Ok(self.state_machine.with_members(self.members)),
+            Some((members, pairs)) => Err(WireError::new(
+                "SnapshotHeader",
+                if members > 0 { "members" } else { "pairs" },
+                format!("{members} members and {pairs} pairs are missing"),
+            )),
+        }
+    }
+}
+
+/// What is left of an announced number when one of it has come.
+fn one_less(missing: u64, field: &'static str) -> Result<u64, WireError> {
+    let more = || WireError::new("SnapshotHeader", field, "more there than announced");
+    missing.checked_sub(1).ok_or_else(more)
+}
+
+fn fault(field: &'static str, reason: impl Into<String>) -> WireError {
+    WireError::new("SnapshotRecord", field, reason)
+}
+
+/// The snapshot of `state_machine` in one piece.
+pub fn encode_snapshot(state_machine: &StateMachine) -> Bytes {
+    let mut writer = SnapshotWriter::new(state_machine.clone());
+    writer.next(usize::try_from(writer.size()).unwrap_or(usize::MAX))
+}
+
+/// The state machine that a snapshot in one piece holds.
+///
+/// # Errors
+///
+/// If `data` is no snapshot of a version that this node knows, or not all of one.
+pub fn decode_snapshot(data: &[u8]) -> Result<StateMachine, WireError> {
+    let mut reader = SnapshotReader::default();
+    reader.read(data)?;
+    reader.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::NodeId;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> StateMachine {
+        pairs
+            .iter()
+            .map(|&(key, value)| (Bytes::from(key), Bytes::from(value)))
+            .collect()
+    }
+
+    fn pair(key: &'static str) -> Record {
+        Record::Pair(proto::KeyValue {
+            key: Bytes::from(key),
+            value: Bytes::from("v"),
+        })
+    }
+
+    fn header(version: u32, pairs: u64) -> Record {
+        Record::Header(proto::SnapshotHeader {
+            version,
+            pairs,
+            members: 0,
+        })
+    }
+
+    fn snapshot(records: impl IntoIterator<Item = Record>) -> Bytes {
+        records
+            .into_iter()
+            .flat_map(|r| record(r).encode_length_delimited_to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn a_snapshot_is_a_header_and_the_pairs_in_order() {
+        let encoded = encode_snapshot(&map(&[("b", "v"), ("a", "v")]));
+        let expected = snapshot([header(1, 2), pair("a"), pair("b")]);
+        assert_eq!(encoded, expected);
+        assert_eq!(
+            decode_snapshot(&encoded),
+            Ok(map(&[("a", "v"), ("b", "v")]))
+        );
+    }
+
+    #[test]
+    fn the_snapshot_of_nothing_is_a_header() {
+        let empty = encode_snapshot(&StateMachine::default());
+        assert_eq!(empty, snapshot([header(1, 0)]));
+        assert_eq!(decode_snapshot(&empty), Ok(StateMachine::default()));
+    }
+
+    #[test]
+    fn what_is_no_snapshot_is_refused() {
+        let cases = [
+            (snapshot([]), "SnapshotRecord", "record"),
+            (snapshot([pair("a")]), "SnapshotRecord", "record"),
+            (
+                snapshot([pair("a"), header(1, 1)]),
+                "SnapshotRecord",
+                "record",
+            ),
+            (snapshot([header(0, 0)]), "SnapshotHeader", "version"),
+            (snapshot([header(2, 0)]), "SnapshotHeader", "version"),
+            (
+                snapshot([header(1, 1), header(1, 1), pair("a")]),
+                "SnapshotRecord",
+                "record",
+            ),
+            (snapshot([header(1, 1)]), "SnapshotHeader", "pairs"),
+            (
+                snapshot([header(1, u64::MAX), pair("a")]),
+                "SnapshotHeader",
+                "pairs",
+            ),
+            (
+                snapshot([header(1, 0), pair("a")]),
+                "SnapshotHeader",
+                "pairs",
+            ),
+            (snapshot([header(1, 1), pair("")]), "KeyValue", "key"),
+            (
+                snapshot([header(1, 2), pair("b"), pair("a")]),
+                "KeyValue",
+                "key",
+            ),
+            (
+                snapshot([header(1, 2), pair("a"), pair("a")]),
+                "KeyValue",
+                "key",
+            ),
+            // A record of a later version, and a length without its bytes.
+            (
+                Bytes::from_static(b"\x03\x1a\x01x"),
+                "SnapshotRecord",
+                "record",
+            ),
+            (
+                Bytes::from_static(b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x0a"),
+                "SnapshotRecord",
+                "record",
+            ),
+        ];
+        for (data, message, field) in cases {
+            let error = decode_snapshot(&data).unwrap_err();
+            assert_eq!((error.message, error.field), (message, field), "{data:?}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_noticed() {
+        let whole = encode_snapshot(&map(&[("a", "1"), ("b", ""), ("c", "3")]));
+        for size in 0..whole.len() {
+            assert!(decode_snapshot(&whole.slice(..size)).is_err(), "{size}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the state and however its snapshot is cut.
+        #[test]
+        fn every_state_survives(
+            pairs in prop::collection::btree_map(
+                prop::collection::vec(any::<u8>(), 1..6),
+                prop::collection::vec(any::<u8>(), 0..200),
+                0..50,
+            ),
+            members in prop::collection::btree_map(1u16.., "[a-z]{0,5}", 0..4),
+            cut in 1usize..300,
+        ) {
+            let pairs = pairs.into_iter();
+            let state: StateMachine = pairs
+                .map(|(key, value)| (Bytes::from(key), Bytes::from(value)))
+                .collect();
+            let members = members.into_iter().map(|(id, addr)| NodeInfo {
+                id: NodeId::new(id).unwrap(),
+                client_addr: addr.to_uppercase(),
+                addr,
+            });
+            let state = state.with_members(members.collect());
+            let mut writer = SnapshotWriter::new(state.clone());
+            let (size, mut written) = (writer.size(), 0);
+            let mut reader = SnapshotReader::default();
+            loop {
+                let bytes = writer.next(cut);
+                if bytes.is_empty() {
+                    break;
+                }
+                prop_assert!(bytes.len() == cut || written + number(bytes.len()) == size);
+                written += number(bytes.len());
+                reader.read(&bytes).unwrap();
+            }
+            prop_assert_eq!(written, size);
+            prop_assert_eq!(reader.finish(), Ok(state));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = decode_snapshot(&data);
+        }
+    }
+}
