@@ -17,6 +17,7 @@ import base64
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
@@ -50,6 +51,7 @@ def usual(field):
     return {
         Field.TYPE_BOOL: True,
         Field.TYPE_BYTES: bytes([n, 0, 255]),
+        Field.TYPE_FIXED32: n << 24 | 0xABC,
         Field.TYPE_FIXED64: n << 48 | 0xABC,
         Field.TYPE_INT32: -n,
         Field.TYPE_INT64: -n,
@@ -64,6 +66,7 @@ def largest(field):
     return {
         Field.TYPE_BOOL: True,
         Field.TYPE_BYTES: bytes(range(256)),
+        Field.TYPE_FIXED32: 2**32 - 1,
         Field.TYPE_FIXED64: 2**64 - 1,
         Field.TYPE_INT32: -(2**31),
         Field.TYPE_INT64: -(2**63),
@@ -162,6 +165,10 @@ def b64(data):
 # Three lives of three nodes, and a cluster.
 ONE, TWO, THREE = (str(node << 48 | 0xA1B2C3D4E5F0 + node) for node in (1, 2, 3))
 CLUSTER = str(0xFEED_FACE_CAFE_BEEF)
+INITIAL = [
+    {"id": node, "addr": f"node-{node}.example:7379", "clientAddr": f"node-{node}.example:6379"}
+    for node in (1, 2, 3)
+]
 SET = b"\x0a\x0c\x0a\x03key\x12\x05value"
 DELETE = b"\x12\x05\x0a\x03key"
 SNAPSHOT = b"\x06\x0a\x04\x08\x01\x10\x01" + b"\x0e\x12\x0c\x0a\x03key\x12\x05value"
@@ -269,11 +276,13 @@ REAL = {
         "a small state in one chunk": to(
             THREE, term="8", leaderId=ONE, lastIncludedIndex="1045", lastIncludedTerm="8",
             data=b64(SNAPSHOT), done=True, totalSize=str(len(SNAPSHOT)),
+            crc32=zlib.crc32(SNAPSHOT),
             confState={"voters": [ONE, TWO], "learners": [THREE]},
         ),
         "within a joint configuration": to(
             THREE, term="8", leaderId=ONE, lastIncludedIndex="1045", lastIncludedTerm="8",
             data=b64(SNAPSHOT), done=True, totalSize=str(len(SNAPSHOT)),
+            crc32=zlib.crc32(SNAPSHOT),
             confState={
                 "voters": [ONE, TWO], "votersOutgoing": [TWO, THREE], "learnersNext": [THREE],
                 "autoLeave": True,
@@ -297,11 +306,22 @@ REAL = {
         "a leader": {
             "raftId": ONE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
             "role": "ROLE_LEADER", "leaderId": ONE, "commitIndex": "1045", "appliedIndex": "1045",
-            "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z",
+            "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z", "lastLogIndex": "1047",
+            "voters": [ONE, TWO], "learners": [THREE], "members": [1, 2, 3], "membersKnown": True,
+        },
+        "a learner": {
+            "raftId": THREE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
+            "role": "ROLE_LEARNER", "leaderId": ONE,
+            "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
         },
     },
     "seshat.raft.v1.OfferRequest": {
-        "three members": to(TWO, coordinatorId=ONE, members=[ONE, TWO, THREE]),
+        "three members": to(
+            TWO, coordinatorId=ONE, members=[ONE, TWO, THREE], initialMembers=INITIAL,
+        ),
+        "one of three is missing": to(
+            TWO, coordinatorId=ONE, members=[ONE, TWO], initialMembers=INITIAL,
+        ),
     },
     "seshat.raft.v1.NotMe": {
         "another life": {"raftId": TWO, "clusterId": CLUSTER},
@@ -311,6 +331,8 @@ REAL = {
         "binds": {"set": {"key": b64(b"key"), "value": b64(b"value")}},
         "binds to nothing": {"set": {"key": b64(b"key")}},
         "removes": {"delete": {"key": b64(b"key")}},
+        "adds a member": {"addMember": {"member": INITIAL[2]}},
+        "removes a member": {"removeMember": {"id": 3}},
     },
     "seshat.kv.v1.ErrorDetail": {
         "ask the leader": {

@@ -104,16 +104,20 @@ macro_rules! checks {
 fn every_message_is_written_and_read_as_another_language_does() {
     let checks = checks! {
         admin {
+            AddMemberRequest AddMemberResponse FormRequest FormResponse RecoverRequest
+            RecoverResponse RemoveMemberRequest RemoveMemberResponse
             MemberStatus StatusRequest StatusResponse TransferLeadershipRequest
             TransferLeadershipResponse
         }
         kv {
+            AddMemberCommand FailedPrecondition Member RemoveMemberCommand
             Command DeleteCommand DeleteRequest DeleteResponse ErrorDetail Forming GetRequest
             GetResponse InvalidRequest KeyValue NoQuorum NotLeader Overloaded SetCommand SetRequest
             SetResponse ShuttingDown SnapshotHeader SnapshotRecord TooLarge
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2
+            InitialMember SnapshotProgress
             ConfState Entry HeartbeatRequest HeartbeatResponse IdentifyRequest IdentifyResponse
             InstallSnapshotRequest InstallSnapshotResponse NotMe OfferRequest OfferResponse
             RequestVoteRequest RequestVoteResponse StartRequest StartResponse TimeoutNowRequest

@@ -11,6 +11,7 @@
 //! needed in snapshots only, and there within one shard at a time.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::vec;
 
@@ -32,7 +33,7 @@ pub fn shard_of(key: &[u8]) -> usize {
 }
 
 /// A map of bytes to bytes. A clone shares what neither has changed since.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Map {
     shards: Vec<Arc<Shard>>,
     len: usize,
@@ -44,6 +45,13 @@ impl Default for Map {
             shards: vec![Arc::default(); SHARDS],
             len: 0,
         }
+    }
+}
+
+/// The pairs: thousands of shards would hide them.
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
