@@ -8,7 +8,7 @@
 //! message of ours ([`WireError`](crate::wire::WireError)), and a call to another node that failed
 //! ([`RpcError`]).
 
-use crate::types::{ClusterId, NodeId, RaftId};
+use crate::types::{ClientId, ClusterId, NodeId, RaftId};
 
 /// Why a node did not do what it was asked, and what became of the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +108,14 @@ pub enum Reason {
     FailedPrecondition {
         /// What would have to hold.
         rule: String,
+    },
+    /// The session of a write is not there, or its number was forgotten.
+    #[error(
+        "session {client_id} has expired: whether an earlier attempt at this write was applied is not known"
+    )]
+    SessionExpired {
+        /// The session.
+        client_id: ClientId,
     },
     /// The node is shutting down.
     #[error("this node is shutting down")]

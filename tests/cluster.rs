@@ -30,6 +30,7 @@ fn set(key: &str, value: &str) -> SetRequest {
     SetRequest {
         key: key.to_owned().into(),
         value: value.to_owned().into(),
+        session: None,
     }
 }
 
@@ -367,6 +368,7 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
         let large = SetRequest {
             key: "k".into(),
             value: vec![0; bytes].into(),
+            session: None,
         };
         let status = kv.set(large).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
@@ -379,6 +381,7 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
     let largest = SetRequest {
         key: vec![b'k'; limits.max_key_bytes].into(),
         value: vec![b'v'; limits.max_value_bytes].into(),
+        session: None,
     };
     let read = GetRequest {
         key: largest.key.clone(),

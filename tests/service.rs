@@ -34,6 +34,7 @@ fn set(key: &[u8], value: &[u8]) -> SetRequest {
     SetRequest {
         key: key.to_vec().into(),
         value: value.to_vec().into(),
+        session: None,
     }
 }
 
@@ -74,6 +75,7 @@ async fn what_was_set_is_got_until_it_is_deleted() {
     assert_eq!(empty.applied_index, set.applied_index);
     let delete = DeleteRequest {
         key: b"k".to_vec().into(),
+        session: None,
     };
     let deleted = leader.kv.delete(delete.clone()).await.unwrap().into_inner();
     assert!(deleted.existed);
@@ -107,6 +109,7 @@ async fn keys_and_values_have_limits() {
     let (too_long, too_big) = ([b'k'; MAX_KEY + 1], [b'v'; MAX_VALUE + 1]);
     let delete = |key: &[u8]| DeleteRequest {
         key: key.to_vec().into(),
+        session: None,
     };
     let kv = &mut leader.kv;
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::{eventually, node_id};
 use seshat::driver::{Answer, Driver, DriverHandle, DriverOptions};
-use seshat::kv::Command;
+use seshat::kv::{Command, Write};
 use seshat::log;
 use seshat::node::{Member, MemberOptions, RaftOptions};
 use seshat::proto::raft::raft_service_client::RaftServiceClient;
@@ -122,10 +122,10 @@ impl Node {
     }
 
     async fn set(&self, key: &str, value: &str) -> u64 {
-        let command = wire::encode_command(&Command::Set {
+        let command = wire::encode_command(&Command::from(Write::Set {
             key: key.to_owned().into(),
             value: value.to_owned().into(),
-        });
+        }));
         match self.handle.write(command).unwrap().await.unwrap() {
             Ok(Answer::Set { applied_index }) => applied_index,
             other => panic!("{other:?}"),
@@ -359,10 +359,10 @@ async fn a_member_that_lies_stops_nobody_and_changes_nothing() {
         let node = nodes
             .into_iter()
             .find(|node| node.status().role == Some(Role::Leader))?;
-        let command = wire::encode_command(&Command::Set {
+        let command = wire::encode_command(&Command::from(Write::Set {
             key: "shape".into(),
             value: "round".into(),
-        });
+        }));
         let written = node.handle.write(command).ok()?.await.ok()?;
         let Ok(Answer::Set { applied_index }) = written else {
             return None;

@@ -14,12 +14,13 @@ use bytes::Bytes;
 use seshat::config::{Limits, MESSAGE_OVERHEAD_BYTES};
 use seshat::proto::kv::kv_service_server::{KvService, KvServiceServer};
 use seshat::proto::kv::{
-    DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest, SetResponse,
+    DeleteRequest, DeleteResponse, GetRequest, GetResponse, OpenSessionRequest,
+    OpenSessionResponse, PipelineRequest, PipelineResponse, SetRequest, SetResponse,
 };
 use tokio::sync::oneshot;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::load::VALUE;
 use crate::process::Process;
@@ -95,6 +96,22 @@ struct Answers;
 
 #[tonic::async_trait]
 impl KvService for Answers {
+    type PipelineStream = tokio_stream::Pending<Result<PipelineResponse, Status>>;
+
+    async fn pipeline(
+        &self,
+        _: Request<Streaming<PipelineRequest>>,
+    ) -> Result<Response<Self::PipelineStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
     async fn set(&self, _: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
         let applied_index = APPLIED_INDEX;
         Ok(Response::new(SetResponse { applied_index }))

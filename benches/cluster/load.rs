@@ -224,7 +224,11 @@ fn keys() -> impl Iterator<Item = Bytes> + Clone {
 
 fn set_request(key: Bytes) -> SetRequest {
     let value = Bytes::from_static(VALUE);
-    SetRequest { key, value }
+    SetRequest {
+        key,
+        value,
+        session: None,
+    }
 }
 
 /// The latency that `percent` of the sorted `latencies` do not exceed.

@@ -34,7 +34,11 @@ pub(crate) async fn first_write(client_addrs: &[String]) -> Result<FirstWrite> {
             let mut client = KvServiceClient::new(endpoint.connect_lazy());
             let key = Bytes::from_static(b"probe");
             let value = Bytes::from_static(b"probe");
-            let request = SetRequest { key, value };
+            let request = SetRequest {
+                key,
+                value,
+                session: None,
+            };
             while client.set(request.clone()).await.is_err() {
                 tokio::time::sleep(PAUSE).await;
             }

@@ -333,6 +333,11 @@ REAL = {
         "removes": {"delete": {"key": b64(b"key")}},
         "adds a member": {"addMember": {"member": INITIAL[2]}},
         "removes a member": {"removeMember": {"id": 3}},
+        "opens a session": {"openSession": {"clientId": "7"}},
+        "binds once": {
+            "set": {"key": b64(b"key"), "value": b64(b"value")},
+            "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+        },
     },
     "seshat.kv.v1.ErrorDetail": {
         "ask the leader": {

@@ -15,7 +15,7 @@ use raft::eraftpb::{
 use raft::{
     Config, GetEntriesContext, RaftState, RawNode, SnapshotStatus, StateRole, Storage, StorageError,
 };
-use seshat::kv::{Command, StateMachine};
+use seshat::kv::{StateMachine, Write};
 use seshat::types::ClusterId;
 use seshat::wire::{decode_command, decode_snapshot, encode_command, encode_snapshot};
 
@@ -258,7 +258,10 @@ impl Node {
                 EntryType::EntryNormal if entry.data.is_empty() => None,
                 EntryType::EntryNormal => {
                     let command = decode_command(entry.data).expect("a command");
-                    self.raw.mut_store().state_machine.apply(command);
+                    self.raw
+                        .mut_store()
+                        .state_machine
+                        .apply(entry.index, command);
                     None
                 }
                 EntryType::EntryConfChange => {
@@ -404,10 +407,11 @@ impl Cluster {
         self.counter += 1;
         let key = Bytes::from(format!("key {}", self.counter % 20));
         let value = Bytes::from(vec![7; usize::try_from(self.counter % 150).unwrap()]);
-        let command = encode_command(&match self.counter % 5 {
-            0 => Command::Delete { key },
-            _ => Command::Set { key, value },
-        });
+        let write = match self.counter % 5 {
+            0 => Write::Delete { key },
+            _ => Write::Set { key, value },
+        };
+        let command = encode_command(&write.into());
         if let Some(leader) = self.leader() {
             let _ = leader.raw.propose(Vec::new(), command.to_vec());
         }

@@ -14,7 +14,7 @@ use raft::eraftpb::{
     ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState,
     Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
 };
-use seshat::kv::Command;
+use seshat::kv::Write;
 use seshat::types::ClusterId;
 use seshat::wire::{MAX_INDEX, MAX_TERM, encode_command};
 
@@ -217,10 +217,10 @@ fn first_entry() -> impl Strategy<Value = (EntryType, Bytes)> {
 
 fn command() -> impl Strategy<Value = (EntryType, Bytes)> {
     prop_oneof![
-        (bytes(1..40), bytes(0..300)).prop_map(|(key, value)| Command::Set { key, value }),
-        bytes(1..40).prop_map(|key| Command::Delete { key }),
+        (bytes(1..40), bytes(0..300)).prop_map(|(key, value)| Write::Set { key, value }),
+        bytes(1..40).prop_map(|key| Write::Delete { key }),
     ]
-    .prop_map(|command| (EntryType::EntryNormal, encode_command(&command)))
+    .prop_map(|write| (EntryType::EntryNormal, encode_command(&write.into())))
 }
 
 fn change_type() -> impl Strategy<Value = ConfChangeType> {

@@ -111,6 +111,9 @@ fn every_message_is_written_and_read_as_another_language_does() {
         }
         kv {
             AddMemberCommand FailedPrecondition Member RemoveMemberCommand
+            OpenSessionCommand OpenSessionRequest OpenSessionResponse PipelineCommand PipelineError
+            PipelineRequest PipelineResponse PipelineResult RememberedAnswer Session SessionExpired
+            SessionRecord SessionStamp
             Command DeleteCommand DeleteRequest DeleteResponse ErrorDetail Forming GetRequest
             GetResponse InvalidRequest KeyValue NoQuorum NotLeader Overloaded SetCommand SetRequest
             SetResponse ShuttingDown SnapshotHeader SnapshotRecord TooLarge

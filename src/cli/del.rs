@@ -43,6 +43,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let request = DeleteRequest {
             key: Bytes::copy_from_slice(self.key.as_encoded_bytes()),
+            session: None,
         };
         let deleted = self.client.run(async |client| {
             client

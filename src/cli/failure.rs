@@ -261,6 +261,7 @@ impl Refusal {
             Some(Reason::Forming(_)) => ("forming", Hope::Later),
             Some(Reason::InvalidRequest(_)) => ("invalid_request", Hope::Nowhere),
             Some(Reason::FailedPrecondition(_)) => ("failed_precondition", Hope::Nowhere),
+            Some(Reason::SessionExpired(_)) => ("session_expired", Hope::Nowhere),
             Some(Reason::ShuttingDown(_)) => ("shutting_down", Hope::Later),
             // A reason from a newer version: its status code has to do.
             None => match status.code() {

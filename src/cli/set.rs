@@ -58,6 +58,7 @@ impl Args {
         let request = SetRequest {
             key: Bytes::copy_from_slice(self.key.as_encoded_bytes()),
             value,
+            session: None,
         };
         let set = self.client.run(async |client| {
             client

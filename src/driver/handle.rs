@@ -1,8 +1,11 @@
 //! The way to a driver, and what can be asked of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::batch::{Batch, BatchItem, Waiter};
 use crate::error::{Reason, Refusal};
 use crate::node::{Outcome, PeerMessage, Reply};
 use crate::types::{ClusterId, Key, NodeId, NodeStatus, Offer, RaftId};
@@ -12,13 +15,20 @@ use crate::types::{ClusterId, Key, NodeId, NodeStatus, Offer, RaftId};
 #[error("this node has stopped")]
 pub struct Stopped;
 
-/// Whom the core owes an outcome.
-pub(super) type Waiter = oneshot::Sender<Outcome>;
-
 /// What a client wants.
 pub(super) enum Request {
-    Write { command: Bytes, waiter: Waiter },
-    Read { key: Key, waiter: Waiter },
+    Write {
+        command: Bytes,
+        waiter: Waiter,
+    },
+    Read {
+        key: Key,
+        waiter: Waiter,
+    },
+    Batch {
+        items: Vec<BatchItem>,
+        batch: Arc<Batch>,
+    },
 }
 
 impl Request {
@@ -26,6 +36,14 @@ impl Request {
         match self {
             Self::Write { command, .. } => command.len(),
             Self::Read { key, .. } => key.len(),
+            Self::Batch { items, .. } => items.iter().map(BatchItem::bytes).sum(),
+        }
+    }
+
+    pub(super) fn commands(&self) -> usize {
+        match self {
+            Self::Write { .. } | Self::Read { .. } => 1,
+            Self::Batch { items, .. } => items.len(),
         }
     }
 }
@@ -78,6 +96,7 @@ impl DriverHandle {
     /// stopped; in both cases the write was surely not applied.
     pub fn write(&self, command: Bytes) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         let (waiter, outcome) = oneshot::channel();
+        let waiter = Waiter::one(waiter);
         self.request(Request::Write { command, waiter })?;
         Ok(outcome)
     }
@@ -90,8 +109,23 @@ impl DriverHandle {
     /// As for [`write`](Self::write).
     pub fn read(&self, key: Key) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         let (waiter, outcome) = oneshot::channel();
+        let waiter = Waiter::one(waiter);
         self.request(Request::Read { key, waiter })?;
         Ok(outcome)
+    }
+
+    /// Hands in several commands at once. They take effect in their order, and in the order of the
+    /// batches that one caller hands in; a read sees what the writes before it have written. The
+    /// receiver gets one outcome for each, in order, when the last is known; if the driver stops
+    /// first it gets an error, and the outcome of every write is unknown.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write), for the whole batch.
+    pub fn batch(&self, items: Vec<BatchItem>) -> Result<oneshot::Receiver<Vec<Outcome>>, Refusal> {
+        let (batch, outcomes) = Batch::new(items.len());
+        self.request(Request::Batch { items, batch })?;
+        Ok(outcomes)
     }
 
     fn request(&self, request: Request) -> Result<(), Refusal> {

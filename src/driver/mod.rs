@@ -13,24 +13,27 @@
 //! (`Overloaded`); peers' messages wait, which holds back the stream that they came on. Peers go
 //! first: what they bring finishes what clients wait for.
 
+mod batch;
 mod handle;
 mod journal;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::RpcError;
-use crate::node::{Event, Member, NodeError, Output, PeerMessage, Proposal};
+use crate::node::{Event, Input, Member, NodeError, Output, PeerMessage, Proposal};
 use crate::types::{NodeId, NodeStatus, Role};
 
-use handle::{Request, Waiter};
+use handle::Request;
 use journal::RefusedMessages;
 
-pub use crate::node::{Answer, Call, Reply};
+pub use crate::node::{Answer, Call, Outcome, Reply};
+pub use batch::{BatchItem, Waiter};
 #[cfg(test)]
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
@@ -164,26 +167,38 @@ impl Driver {
             self.take_notice(notice);
         }
         let mut bytes: usize = batch.iter().map(Request::bytes).sum();
-        while batch.len() < self.options.max_batch_requests && bytes < self.options.max_batch_bytes
-        {
+        let mut commands: usize = batch.iter().map(Request::commands).sum();
+        while commands < self.options.max_batch_requests && bytes < self.options.max_batch_bytes {
             let Ok(request) = self.requests.try_recv() else {
                 break;
             };
             bytes += request.bytes();
+            commands += request.commands();
             batch.push(request);
         }
     }
 
     fn submit(&mut self, batch: &mut Vec<Request>) {
-        let mut proposals = Vec::new();
+        let mut inputs = Vec::new();
         for request in batch.drain(..) {
             match request {
-                Request::Write { command, waiter } => proposals.push(Proposal { command, waiter }),
+                Request::Write { command, waiter } => {
+                    inputs.push(Input::Write(Proposal { command, waiter }));
+                }
                 Request::Read { key, waiter } => self.member.read(key, waiter),
+                Request::Batch { items, batch } => {
+                    inputs.extend(items.into_iter().enumerate().map(|(place, item)| {
+                        let waiter = Waiter::part(Arc::clone(&batch), place);
+                        match item {
+                            BatchItem::Write(command) => Input::Write(Proposal { command, waiter }),
+                            BatchItem::Read(key) => Input::Read { key, waiter },
+                        }
+                    }));
+                }
             }
         }
-        if !proposals.is_empty() {
-            self.member.propose(proposals);
+        if !inputs.is_empty() {
+            self.member.submit(inputs);
         }
     }
 
@@ -226,8 +241,7 @@ impl Driver {
             self.looks = LOOKS;
         }
         for (waiter, outcome) in answers {
-            // A caller that has gone away needs no answer.
-            let _ = waiter.send(outcome);
+            waiter.answer(outcome);
         }
         let now = self.member.status();
         for event in &events {

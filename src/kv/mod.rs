@@ -1,5 +1,5 @@
-//! The state machine: a map of bytes to bytes, and the members that the cluster is meant to have. It
-//! changes only by commands in log order.
+//! The state machine: a map of bytes to bytes, the sessions of clients, and the members that the
+//! cluster is meant to have. It changes only by commands in log order.
 //!
 //! It is deterministic: equal commands in equal order give equal maps and equal answers on every
 //! node, whatever its hasher's seed, clock or history. It knows nothing of Raft, of encodings or of
@@ -7,16 +7,49 @@
 //! command entered the log.
 
 mod map;
+mod sessions;
 mod state_machine;
 
 pub use map::{Map, Shards, shard_of};
+pub use sessions::{
+    MAX_OUTSTANDING, MAX_SESSION_BYTES, MAX_SESSIONS, Session, Sessions, Stamp, Verdict, Written,
+};
 pub use state_machine::{Effect, StateMachine};
 
-use crate::types::{Key, NodeId, NodeInfo, Value};
+use crate::types::{ClientId, Key, NodeId, NodeInfo, Value};
 
-/// One write, or one decision about the members.
+/// What stands in one entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
+    /// A write.
+    Write {
+        /// What it does.
+        write: Write,
+        /// Its number in a session: then it is applied once, however often it stands in the log.
+        stamp: Option<Stamp>,
+    },
+    /// Opens a session.
+    OpenSession(ClientId),
+    /// Makes a node a member, or changes its addresses.
+    AddMember(NodeInfo),
+    /// Makes a node a member no longer.
+    RemoveMember(NodeId),
+}
+
+impl Command {
+    /// The session that it belongs to, if any.
+    pub fn client_id(&self) -> Option<ClientId> {
+        match self {
+            Self::Write { stamp, .. } => stamp.map(|stamp| stamp.client_id),
+            Self::OpenSession(client_id) => Some(*client_id),
+            Self::AddMember(_) | Self::RemoveMember(_) => None,
+        }
+    }
+}
+
+/// A change of the map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
     /// Binds `key` to `value`.
     Set {
         /// The key.
@@ -29,8 +62,11 @@ pub enum Command {
         /// The key.
         key: Key,
     },
-    /// Makes a node a member, or changes its addresses.
-    AddMember(NodeInfo),
-    /// Makes a node a member no longer.
-    RemoveMember(NodeId),
+}
+
+/// A write outside any session.
+impl From<Write> for Command {
+    fn from(write: Write) -> Self {
+        Self::Write { write, stamp: None }
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Command;
 use super::map::{Map, Shards};
-use crate::types::{ClusterMembership, Key, Value};
+use super::{Command, Session, Sessions, Stamp, Verdict, Write, Written};
+use crate::types::{ClientId, ClusterMembership, Key, LogIndex, Value};
 
 /// What a command did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,15 +18,21 @@ pub enum Effect {
     },
     /// The members are what the command wants. The last one is never removed.
     MembersDecided,
+    /// A session is open.
+    SessionOpened,
+    /// Nothing: the session of the write is not there, or its number was forgotten.
+    SessionExpired,
 }
 
-/// A map of bytes to bytes, and the members that the cluster is meant to have.
+/// A map of bytes to bytes, the sessions of clients, and the members that the cluster is meant to
+/// have.
 ///
 /// A clone costs some tens of microseconds, however much there is, and shares what neither changes:
 /// it is what a snapshot is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateMachine {
     map: Map,
+    sessions: Sessions,
     members: Arc<ClusterMembership>,
 }
 
@@ -34,8 +40,8 @@ impl StateMachine {
     /// The state of a cluster that begins with `members` and no keys.
     pub fn new(members: ClusterMembership) -> Self {
         Self {
-            map: Map::default(),
             members: Arc::new(members),
+            ..Self::default()
         }
     }
 
@@ -48,16 +54,19 @@ impl StateMachine {
         }
     }
 
-    /// Applies one command.
-    pub fn apply(&mut self, command: Command) -> Effect {
-        match command {
-            Command::Set { key, value } => {
-                self.map.set(&key, &value);
-                Effect::Set
+    /// Applies the command that stands at `index`. A write of a session that was applied before is
+    /// not applied again: what is returned is what it did then, and where.
+    pub fn apply(&mut self, index: LogIndex, command: Command) -> Written {
+        let effect = match command {
+            Command::Write { write, stamp: None } => self.write(write),
+            Command::Write {
+                write,
+                stamp: Some(stamp),
+            } => return self.write_once(index, write, &stamp),
+            Command::OpenSession(client_id) => {
+                self.sessions.open(client_id, index);
+                Effect::SessionOpened
             }
-            Command::Delete { key } => Effect::Deleted {
-                existed: self.map.remove(&key),
-            },
             Command::AddMember(info) => {
                 let members = Arc::make_mut(&mut self.members);
                 members.members.insert(info.id, info);
@@ -69,6 +78,37 @@ impl StateMachine {
                     members.members.remove(&id);
                 }
                 Effect::MembersDecided
+            }
+        };
+        Written { effect, index }
+    }
+
+    fn write(&mut self, write: Write) -> Effect {
+        match write {
+            Write::Set { key, value } => {
+                self.map.set(&key, &value);
+                Effect::Set
+            }
+            Write::Delete { key } => Effect::Deleted {
+                existed: self.map.remove(&key),
+            },
+        }
+    }
+
+    fn write_once(&mut self, index: LogIndex, write: Write, stamp: &Stamp) -> Written {
+        let verdict = self.sessions.judge(stamp);
+        self.sessions.acknowledge(stamp, index);
+        match verdict {
+            Verdict::Applied(written) => written,
+            Verdict::Expired => Written {
+                effect: Effect::SessionExpired,
+                index,
+            },
+            Verdict::New => {
+                let effect = self.write(write);
+                let written = Written { effect, index };
+                self.sessions.remember(stamp, written);
+                written
             }
         }
     }
@@ -97,6 +137,16 @@ impl StateMachine {
     /// [`Member`](crate::node::Member).
     pub fn members(&self) -> &Arc<ClusterMembership> {
         &self.members
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Puts a session back that a snapshot brings.
+    pub fn restore_session(&mut self, client_id: ClientId, session: Session) {
+        self.sessions.insert(client_id, session);
     }
 
     /// Every pair, in no particular order.
@@ -137,15 +187,20 @@ mod tests {
     use super::*;
     use crate::types::{NodeId, NodeInfo};
 
-    fn set(key: &'static str, value: &'static str) -> Command {
-        Command::Set {
+    /// Applies a command at the next index of some log.
+    fn apply(kv: &mut StateMachine, command: impl Into<Command>) -> Effect {
+        kv.apply(1, command.into()).effect
+    }
+
+    fn set(key: &'static str, value: &'static str) -> Write {
+        Write::Set {
             key: Bytes::from_static(key.as_bytes()),
             value: Bytes::from_static(value.as_bytes()),
         }
     }
 
-    fn delete(key: &'static str) -> Command {
-        Command::Delete {
+    fn delete(key: &'static str) -> Write {
+        Write::Delete {
             key: Bytes::from_static(key.as_bytes()),
         }
     }
@@ -154,8 +209,8 @@ mod tests {
     fn set_binds_and_binds_again() {
         let mut kv = StateMachine::default();
         assert!(kv.is_empty());
-        assert_eq!(kv.apply(set("k", "1")), Effect::Set);
-        assert_eq!(kv.apply(set("k", "2")), Effect::Set);
+        assert_eq!(apply(&mut kv, set("k", "1")), Effect::Set);
+        assert_eq!(apply(&mut kv, set("k", "2")), Effect::Set);
         assert_eq!(kv.get(b"k"), Some(&Bytes::from_static(b"2")));
         assert_eq!(kv.len(), 1);
         assert!(!kv.is_empty());
@@ -164,7 +219,7 @@ mod tests {
     #[test]
     fn an_empty_value_is_not_a_missing_one() {
         let mut kv = StateMachine::default();
-        kv.apply(set("k", ""));
+        apply(&mut kv, set("k", ""));
         assert_eq!(kv.get(b"k"), Some(&Bytes::new()));
         assert_eq!(kv.get(b"other"), None);
     }
@@ -172,9 +227,15 @@ mod tests {
     #[test]
     fn delete_says_whether_the_key_existed() {
         let mut kv = StateMachine::default();
-        kv.apply(set("k", "1"));
-        assert_eq!(kv.apply(delete("k")), Effect::Deleted { existed: true });
-        assert_eq!(kv.apply(delete("k")), Effect::Deleted { existed: false });
+        apply(&mut kv, set("k", "1"));
+        assert_eq!(
+            apply(&mut kv, delete("k")),
+            Effect::Deleted { existed: true }
+        );
+        assert_eq!(
+            apply(&mut kv, delete("k")),
+            Effect::Deleted { existed: false }
+        );
         assert_eq!(kv.get(b"k"), None);
     }
 
@@ -183,10 +244,13 @@ mod tests {
         let mut kv = StateMachine::default();
         let key = Bytes::from_static(&[0, 0xff, 0]);
         let value = Bytes::from_static(&[0xfe, 0]);
-        kv.apply(Command::Set {
-            key: key.clone(),
-            value: value.clone(),
-        });
+        apply(
+            &mut kv,
+            Write::Set {
+                key: key.clone(),
+                value: value.clone(),
+            },
+        );
         assert_eq!(kv.get(&key), Some(&value));
         assert_eq!(kv.get(&[0, 0xff]), None);
     }
@@ -205,6 +269,29 @@ mod tests {
         assert_eq!(keys, [&b""[..], b"a", b"aa", b"b"]);
     }
 
+    #[test]
+    fn a_numbered_write_is_applied_once() {
+        let mut kv = StateMachine::default();
+        let stamp = Stamp {
+            client_id: ClientId(7),
+            sequence: 1,
+            first_outstanding: 1,
+        };
+        let numbered = |write| Command::Write {
+            write,
+            stamp: Some(stamp),
+        };
+        let expired = kv.apply(2, numbered(set("k", "1")));
+        assert_eq!(expired.effect, Effect::SessionExpired);
+        assert!(kv.is_empty());
+        kv.apply(3, Command::OpenSession(ClientId(7)));
+        let first = kv.apply(4, numbered(set("k", "1")));
+        kv.apply(5, set("k", "2").into());
+        assert_eq!(kv.apply(6, numbered(set("k", "1"))), first);
+        assert_eq!((first.effect, first.index), (Effect::Set, 4));
+        assert_eq!(kv.get(b"k"), Some(&Bytes::from_static(b"2")));
+    }
+
     fn info(id: u16, addr: &str) -> NodeInfo {
         NodeInfo {
             id: NodeId::new(id).expect("a node id"),
@@ -218,22 +305,22 @@ mod tests {
         let one = info(1, "one");
         let mut kv = StateMachine::new([one.clone()].into_iter().collect());
         let members = |kv: &StateMachine| kv.members().iter().cloned().collect::<Vec<_>>();
-        kv.apply(Command::AddMember(info(2, "two")));
-        kv.apply(Command::AddMember(info(2, "elsewhere")));
+        apply(&mut kv, Command::AddMember(info(2, "two")));
+        apply(&mut kv, Command::AddMember(info(2, "elsewhere")));
         assert_eq!(members(&kv), [one.clone(), info(2, "elsewhere")]);
-        kv.apply(Command::RemoveMember(one.id));
-        kv.apply(Command::RemoveMember(one.id));
+        apply(&mut kv, Command::RemoveMember(one.id));
+        apply(&mut kv, Command::RemoveMember(one.id));
         assert_eq!(members(&kv), [info(2, "elsewhere")]);
-        kv.apply(Command::RemoveMember(info(2, "").id));
+        apply(&mut kv, Command::RemoveMember(info(2, "").id));
         assert_eq!(members(&kv), [info(2, "elsewhere")]);
     }
 
-    fn commands() -> impl Strategy<Value = Vec<Command>> {
+    fn commands() -> impl Strategy<Value = Vec<Write>> {
         let key = "[a-e]{1,2}".prop_map(Bytes::from);
         let value = "[x-z]{0,3}".prop_map(Bytes::from);
         let command = prop_oneof![
-            (key.clone(), value).prop_map(|(key, value)| Command::Set { key, value }),
-            key.prop_map(|key| Command::Delete { key }),
+            (key.clone(), value).prop_map(|(key, value)| Write::Set { key, value }),
+            key.prop_map(|key| Write::Delete { key }),
         ];
         prop::collection::vec(command, 0..200)
     }
@@ -246,17 +333,16 @@ mod tests {
             let mut model = std::collections::BTreeMap::new();
             let (mut one, mut other) = (StateMachine::default(), StateMachine::default());
             for command in commands {
-                let effect = one.apply(command.clone());
-                prop_assert_eq!(effect, other.apply(command.clone()));
+                let effect = apply(&mut one, command.clone());
+                prop_assert_eq!(effect, apply(&mut other, command.clone()));
                 let expected = match command {
-                    Command::Set { key, value } => {
+                    Write::Set { key, value } => {
                         model.insert(key, value);
                         Effect::Set
                     }
-                    Command::Delete { key } => Effect::Deleted {
+                    Write::Delete { key } => Effect::Deleted {
                         existed: model.remove(&key).is_some(),
                     },
-                    Command::AddMember(_) | Command::RemoveMember(_) => continue,
                 };
                 prop_assert_eq!(effect, expected);
             }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::reconcile::Reconciler;
 use super::{
-    Call, Event, Formation, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions, Reply,
-    StepError,
+    Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
+    Reply, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::types::{
@@ -125,6 +125,20 @@ impl<W> Member<W> {
             None => {
                 for proposal in proposals {
                     self.refuse(proposal.waiter);
+                }
+            }
+        }
+    }
+
+    /// Writes, and reads among them; see [`RaftNode::submit`].
+    pub fn submit(&mut self, inputs: Vec<Input<W>>) {
+        match &mut self.raft {
+            Some(raft) => raft.submit(inputs),
+            None => {
+                for input in inputs {
+                    let (Input::Write(Proposal { waiter, .. }) | Input::Read { waiter, .. }) =
+                        input;
+                    self.refuse(waiter);
                 }
             }
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::formation::Call;
 use crate::error::{NotMe, Refusal};
-use crate::types::{ClusterId, LogIndex, NodeId, RaftId, Role, Term, Value};
+use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Role, Term, Value};
 use crate::wire::{PeerMessage, WireError};
 
 /// A write on its way into the log.
@@ -14,6 +14,20 @@ pub struct Proposal<W> {
     pub command: Bytes,
     /// Whom to answer.
     pub waiter: W,
+}
+
+/// A request that has its place among others.
+#[derive(Debug)]
+pub enum Input<W> {
+    /// A write on its way into the log.
+    Write(Proposal<W>),
+    /// A read that sees what the writes before it have written, and nothing of those behind it.
+    Read {
+        /// The key.
+        key: Key,
+        /// Whom to answer.
+        waiter: W,
+    },
 }
 
 /// What became of a request.
@@ -29,6 +43,11 @@ pub enum Answer {
         /// Whether it was bound before.
         existed: bool,
         /// Log index of the removal.
+        applied_index: LogIndex,
+    },
+    /// A session is open.
+    SessionOpened {
+        /// Log index of the command that opened it.
         applied_index: LogIndex,
     },
     /// The members are what the command wants.

@@ -14,7 +14,7 @@ use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage};
 
 use super::StorageError;
-use crate::kv::{Command, Effect, StateMachine};
+use crate::kv::{Command, StateMachine, Written};
 use crate::types::{
     ClusterMembership, Conf, EntryPayload, FORMAT_VERSION, LogIndex, RaftHardState, RaftId,
     SnapshotMetadata, Term, VersionedLogEntry,
@@ -125,7 +125,7 @@ impl MemoryStorage {
         index: LogIndex,
         term: Term,
         command: Option<Command>,
-    ) -> Result<Option<Effect>, StorageError> {
+    ) -> Result<Option<Written>, StorageError> {
         if index != self.applied.0 + 1 {
             return Err(StorageError::ApplyOutOfOrder {
                 index,
@@ -135,7 +135,7 @@ impl MemoryStorage {
         self.applied = (index, term);
         let entry = self.entries.get(self.position(index));
         self.applied_bytes += entry.map_or(0, entry_size);
-        Ok(command.map(|command| self.state_machine.apply(command)))
+        Ok(command.map(|command| self.state_machine.apply(index, command)))
     }
 
     /// Cuts the log up through and including `index`; nothing happens if it is cut already.

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::kv::{Effect, Write, Written};
 use crate::types::NodeId;
 
 fn voter(node: u16) -> RaftId {
@@ -32,10 +33,10 @@ fn typed(index: LogIndex, entry_type: EntryType, data: &'static [u8]) -> Entry {
 }
 
 fn set(key: &'static [u8], value: &'static [u8]) -> Command {
-    Command::Set {
+    Command::from(Write::Set {
         key: Bytes::from_static(key),
         value: Bytes::from_static(value),
-    }
+    })
 }
 
 /// Entries 2 to `last` in term 1, all applied.
@@ -243,7 +244,10 @@ fn commands_are_applied_in_log_order_only() {
     let mut storage = MemoryStorage::bootstrap(&voters(), ClusterMembership::default());
     assert_eq!(
         storage.apply(2, 1, Some(set(b"k", b"v"))),
-        Ok(Some(Effect::Set))
+        Ok(Some(Written {
+            effect: Effect::Set,
+            index: 2,
+        }))
     );
     let out_of_order = |index| Err(StorageError::ApplyOutOfOrder { index, applied: 2 });
     assert_eq!(storage.apply(2, 1, Some(set(b"k", b"w"))), out_of_order(2));

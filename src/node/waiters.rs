@@ -8,10 +8,14 @@
 //! the *round* whose heartbeats confirm that this node still leads, then *confirmed* at the commit
 //! index of the round's beginning, until that index is applied. One round is under way at a time
 //! and takes all who wait: raft-rs itself would send a round of heartbeats for every read.
+//!
+//! A *placed* read has its place among writes: it is to see the map exactly as the entry before it
+//! leaves it. It looks when that entry has been applied, and then goes the same way as the others,
+//! with what it saw: if this node still leads afterwards, that was the newest state at that moment.
 
 use std::collections::VecDeque;
 
-use crate::types::{Key, LogIndex, Term};
+use crate::types::{Key, LogIndex, Term, Value};
 
 /// A write whose entry is in the log.
 struct PendingWrite<W> {
@@ -22,8 +26,23 @@ struct PendingWrite<W> {
 
 /// A read and whom it is for.
 pub(super) struct Read<W> {
-    pub(super) key: Key,
+    pub(super) what: Sight,
     pub(super) waiter: W,
+}
+
+/// What a read is about to see, or has seen.
+pub(super) enum Sight {
+    /// What the key is bound to when the read is answered.
+    Ahead(Key),
+    /// What the key was bound to when that index was applied.
+    Seen(Option<Value>, LogIndex),
+}
+
+/// A read that looks when `index` has been applied.
+struct PlacedRead<W> {
+    index: LogIndex,
+    key: Key,
+    waiter: W,
 }
 
 /// The reads whose leadership check is under way.
@@ -35,6 +54,7 @@ struct Round<W> {
 /// Everybody who waits.
 pub(super) struct Waiters<W> {
     writes: VecDeque<PendingWrite<W>>,
+    placed_reads: VecDeque<PlacedRead<W>>,
     waiting_reads: VecDeque<Read<W>>,
     round: Option<Round<W>>,
     confirmed_reads: VecDeque<(LogIndex, Vec<Read<W>>)>,
@@ -46,6 +66,7 @@ impl<W> Default for Waiters<W> {
     fn default() -> Self {
         Self {
             writes: VecDeque::new(),
+            placed_reads: VecDeque::new(),
             waiting_reads: VecDeque::new(),
             round: None,
             confirmed_reads: VecDeque::new(),
@@ -77,10 +98,26 @@ impl<W> Waiters<W> {
         Some(write.waiter)
     }
 
-    /// A read arrived.
-    pub(super) fn push_read(&mut self, key: Key, waiter: W) {
+    /// A read arrived, or has looked.
+    pub(super) fn push_read(&mut self, what: Sight, waiter: W) {
         self.reads += 1;
-        self.waiting_reads.push_back(Read { key, waiter });
+        self.waiting_reads.push_back(Read { what, waiter });
+    }
+
+    /// A read arrived that is to look when `index` has been applied. Indices must not descend.
+    pub(super) fn place_read(&mut self, index: LogIndex, key: Key, waiter: W) {
+        self.reads += 1;
+        let read = PlacedRead { index, key, waiter };
+        self.placed_reads.push_back(read);
+    }
+
+    /// A placed read that looks now that `applied` has been applied.
+    pub(super) fn take_placed(&mut self, applied: LogIndex) -> Option<(Key, W)> {
+        let read = self
+            .placed_reads
+            .pop_front_if(|read| read.index <= applied)?;
+        self.reads -= 1;
+        Some((read.key, read.waiter))
     }
 
     /// Whether a round could begin: some read waits, and no round is under way.
@@ -118,6 +155,7 @@ impl<W> Waiters<W> {
     pub(super) fn take_all(&mut self) -> (Vec<W>, Vec<W>) {
         let Self {
             writes,
+            placed_reads,
             waiting_reads,
             round,
             confirmed_reads,
@@ -127,6 +165,8 @@ impl<W> Waiters<W> {
         let confirmed = confirmed_reads.into_iter().flat_map(|(_, reads)| reads);
         let in_round = round.into_iter().flat_map(|round| round.reads);
         let reads = confirmed.chain(in_round).chain(waiting_reads);
-        (writes, reads.map(|read| read.waiter).collect())
+        let placed = placed_reads.into_iter().map(|read| read.waiter);
+        let reads = reads.map(|read| read.waiter).chain(placed);
+        (writes, reads.collect())
     }
 }

@@ -41,13 +41,16 @@ impl Gate {
     /// # Errors
     ///
     /// [`Reason::ShuttingDown`] or [`Reason::Overloaded`].
-    pub fn enter(&self, bytes: usize) -> Result<Pass<'_>, Refusal> {
+    pub fn enter(&self, bytes: usize) -> Result<Pass, Refusal> {
         // Counts first and judges then, so that requests which come at once see one another. The
         // pass takes back what a refused request has counted.
         let inner = &self.0;
         let requests = inner.requests.fetch_add(1, Ordering::SeqCst);
         let held = inner.bytes.fetch_add(bytes, Ordering::SeqCst);
-        let pass = Pass { gate: self, bytes };
+        let pass = Pass {
+            gate: self.clone(),
+            bytes,
+        };
         let overloaded = |what, limit| {
             Refusal::not_applied(Reason::Overloaded {
                 what,
@@ -101,12 +104,12 @@ impl Gate {
 
 /// Leave to be inside.
 #[derive(Debug)]
-pub struct Pass<'a> {
-    gate: &'a Gate,
+pub struct Pass {
+    gate: Gate,
     bytes: usize,
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Pass {
     fn drop(&mut self) {
         let inner = &self.gate.0;
         inner.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
@@ -120,7 +123,7 @@ impl Drop for Pass<'_> {
 mod tests {
     use super::*;
 
-    fn overloaded(refused: Result<Pass<'_>, Refusal>) -> (&'static str, u64) {
+    fn overloaded(refused: Result<Pass, Refusal>) -> (&'static str, u64) {
         match refused.unwrap_err().reason {
             Reason::Overloaded { what, limit } => (what, limit),
             reason => panic!("{reason}"),

@@ -14,16 +14,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Host;
 use super::deadline::deadline;
+use super::operation::Operation;
 use crate::driver::Answer;
 use crate::error::{Applied, Reason, Refusal};
-use crate::kv::Command;
 use crate::proto::kv;
 use crate::proto::kv::kv_service_server::KvService as Service;
-use crate::types::{Key, NodeState, Value};
+use crate::types::NodeState;
 use crate::wire;
 
 /// How often a waiting request is tried again although nothing seems to have changed: raft-rs gives
@@ -36,71 +36,25 @@ pub struct KvService {
     host: Host,
 }
 
-/// What a request asks for.
-#[derive(Clone)]
-enum Operation {
-    Set { key: Key, value: Value },
-    Delete { key: Key },
-    Get { key: Key },
-}
-
-impl Operation {
-    fn key(&self) -> &Key {
-        match self {
-            Self::Set { key, .. } | Self::Delete { key } | Self::Get { key } => key,
-        }
-    }
-
-    fn value(&self) -> &[u8] {
-        match self {
-            Self::Set { value, .. } => value,
-            Self::Delete { .. } | Self::Get { .. } => &[],
-        }
-    }
-
-    /// What it puts into the log; nothing for a read.
-    fn command(&self) -> Option<Command> {
-        match self.clone() {
-            Self::Set { key, value } => Some(Command::Set { key, value }),
-            Self::Delete { key } => Some(Command::Delete { key }),
-            Self::Get { .. } => None,
-        }
-    }
-
-    /// Bytes of the key and of the value.
-    fn bytes(&self) -> usize {
-        self.key().len().saturating_add(self.value().len())
-    }
-}
-
 impl KvService {
     /// Serves for `host`.
     pub fn new(host: Host) -> Self {
         Self { host }
     }
 
-    async fn serve(&self, metadata: &MetadataMap, operation: Operation) -> Result<Answer, Status> {
-        let outcome = match self.admissible(&operation) {
-            Ok(()) => {
+    async fn serve(
+        &self,
+        metadata: &MetadataMap,
+        operation: Result<Operation, Refusal>,
+    ) -> Result<Answer, Status> {
+        let outcome = match operation {
+            Ok(operation) => {
                 let deadline = deadline(metadata, self.host.options.request_timeout);
                 self.execute(&operation, deadline).await
             }
             Err(refusal) => Err(refusal),
         };
         outcome.map_err(|refusal| self.host.refuse(&refusal))
-    }
-
-    fn admissible(&self, operation: &Operation) -> Result<(), Refusal> {
-        let options = &self.host.options;
-        let (key, value) = (operation.key(), operation.value());
-        if key.is_empty() {
-            return Err(Refusal::not_applied(Reason::InvalidRequest {
-                field: "key",
-                rule: "a key has at least 1 byte".to_owned(),
-            }));
-        }
-        within("key", key.len(), options.max_key_bytes)?;
-        within("value", value.len(), options.max_value_bytes)
     }
 
     /// Tries until there is an outcome that waiting would not change, or until the deadline.
@@ -143,12 +97,12 @@ impl KvService {
 
     async fn attempt(&self, operation: &Operation, deadline: Instant) -> Result<Answer, Refusal> {
         let driver = &self.host.driver;
-        let (outcome, applied) = match operation.command() {
-            Some(command) => (
-                driver.write(wire::encode_command(&command))?,
+        let (outcome, applied) = match operation {
+            Operation::Command(command) => (
+                driver.write(wire::encode_command(command))?,
                 Applied::Unknown,
             ),
-            None => (driver.read(operation.key().clone())?, Applied::No),
+            Operation::Get(key) => (driver.read(key.clone())?, Applied::No),
         };
         let reason = match timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => return outcome,
@@ -157,16 +111,6 @@ impl KvService {
         };
         Err(Refusal { reason, applied })
     }
-}
-
-fn within(what: &'static str, bytes: usize, limit: usize) -> Result<(), Refusal> {
-    if bytes <= limit {
-        return Ok(());
-    }
-    Err(Refusal::not_applied(Reason::TooLarge {
-        what,
-        limit: u64::try_from(limit).unwrap_or(u64::MAX),
-    }))
 }
 
 /// The core answers what it was asked; that it does is not in the types.
@@ -181,8 +125,9 @@ impl Service for KvService {
         &self,
         request: Request<kv::SetRequest>,
     ) -> Result<Response<kv::SetResponse>, Status> {
-        let (metadata, _, kv::SetRequest { key, value }) = request.into_parts();
-        match self.serve(&metadata, Operation::Set { key, value }).await? {
+        let (metadata, _, request) = request.into_parts();
+        let operation = Operation::set(request, &self.host.options);
+        match self.serve(&metadata, operation).await? {
             Answer::Set { applied_index } => Ok(Response::new(kv::SetResponse { applied_index })),
             _ => Err(astray()),
         }
@@ -193,8 +138,9 @@ impl Service for KvService {
         &self,
         request: Request<kv::GetRequest>,
     ) -> Result<Response<kv::GetResponse>, Status> {
-        let (metadata, _, kv::GetRequest { key }) = request.into_parts();
-        match self.serve(&metadata, Operation::Get { key }).await? {
+        let (metadata, _, request) = request.into_parts();
+        let operation = Operation::get(request, &self.host.options);
+        match self.serve(&metadata, operation).await? {
             Answer::Got {
                 value,
                 applied_index,
@@ -211,8 +157,9 @@ impl Service for KvService {
         &self,
         request: Request<kv::DeleteRequest>,
     ) -> Result<Response<kv::DeleteResponse>, Status> {
-        let (metadata, _, kv::DeleteRequest { key }) = request.into_parts();
-        match self.serve(&metadata, Operation::Delete { key }).await? {
+        let (metadata, _, request) = request.into_parts();
+        let operation = Operation::delete(request, &self.host.options);
+        match self.serve(&metadata, operation).await? {
             Answer::Deleted {
                 existed,
                 applied_index,
@@ -222,5 +169,30 @@ impl Service for KvService {
             })),
             _ => Err(astray()),
         }
+    }
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn open_session(
+        &self,
+        request: Request<kv::OpenSessionRequest>,
+    ) -> Result<Response<kv::OpenSessionResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let operation = Operation::open_session(request);
+        match self.serve(&metadata, operation).await? {
+            Answer::SessionOpened { applied_index } => {
+                Ok(Response::new(kv::OpenSessionResponse { applied_index }))
+            }
+            _ => Err(astray()),
+        }
+    }
+
+    type PipelineStream = super::pipeline::Answers;
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn pipeline(
+        &self,
+        request: Request<Streaming<kv::PipelineRequest>>,
+    ) -> Result<Response<Self::PipelineStream>, Status> {
+        super::pipeline::serve(self.host.clone(), request.into_inner())
     }
 }

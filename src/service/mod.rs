@@ -21,6 +21,8 @@ mod gate;
 mod health;
 mod kv;
 mod leadership;
+mod operation;
+mod pipeline;
 mod status;
 mod summary;
 
@@ -31,7 +33,9 @@ use tonic::Status;
 
 use crate::driver::DriverHandle;
 use crate::error::{Reason, Refusal};
+use crate::proto::kv::ErrorDetail;
 use crate::types::ClusterMembership;
+use crate::wire;
 
 pub use admin::AdminService;
 pub use front::Front;
@@ -84,11 +88,22 @@ impl Host {
 
     /// What the client hears of a refusal: with the leader's address, where the leader is known.
     fn refuse(&self, refusal: &Refusal) -> Status {
-        let leader = match refusal.reason {
-            Reason::NotLeader { leader_id } => leader_id,
-            _ => None,
+        to_status(refusal, self.leader_addr(refusal))
+    }
+
+    /// The typed part of that.
+    fn detail(&self, refusal: &Refusal) -> ErrorDetail {
+        wire::error_detail(refusal, self.leader_addr(refusal))
+    }
+
+    fn leader_addr(&self, refusal: &Refusal) -> Option<&str> {
+        let Reason::NotLeader {
+            leader_id: Some(leader),
+        } = refusal.reason
+        else {
+            return None;
         };
-        let leader = leader.and_then(|id| self.membership.get(id));
-        to_status(refusal, leader.map(|leader| leader.client_addr.as_str()))
+        let leader = self.membership.get(leader)?;
+        Some(leader.client_addr.as_str())
     }
 }

@@ -23,7 +23,7 @@ use crate::wire;
 /// | `NotLeader` | `FAILED_PRECONDITION`: ask another node, not this one | `UNKNOWN` |
 /// | `Overloaded` | `RESOURCE_EXHAUSTED` | `UNKNOWN` |
 /// | `TooLarge`, `InvalidRequest` | `INVALID_ARGUMENT` | `UNKNOWN` |
-/// | `FailedPrecondition` | `FAILED_PRECONDITION` | `UNKNOWN` |
+/// | `FailedPrecondition`, `SessionExpired` | `FAILED_PRECONDITION` | `UNKNOWN` |
 ///
 /// `ABORTED` would sound right for a leader that lost its office halfway, but generic clients take
 /// it as "was not done, do it again".
@@ -53,9 +53,12 @@ fn code(refusal: &Refusal) -> Code {
         (Applied::No, Reason::NoQuorum | Reason::Forming { .. } | Reason::ShuttingDown) => {
             Code::Unavailable
         }
-        (Applied::No, Reason::NotLeader { .. } | Reason::FailedPrecondition { .. }) => {
-            Code::FailedPrecondition
-        }
+        (
+            Applied::No,
+            Reason::NotLeader { .. }
+            | Reason::FailedPrecondition { .. }
+            | Reason::SessionExpired { .. },
+        ) => Code::FailedPrecondition,
         (Applied::No, Reason::Overloaded { .. }) => Code::ResourceExhausted,
         (Applied::No, Reason::TooLarge { .. } | Reason::InvalidRequest { .. }) => {
             Code::InvalidArgument
@@ -69,6 +72,7 @@ fn code(refusal: &Refusal) -> Code {
             | Reason::Forming { .. }
             | Reason::InvalidRequest { .. }
             | Reason::FailedPrecondition { .. }
+            | Reason::SessionExpired { .. }
             | Reason::ShuttingDown,
         ) => Code::Unknown,
     }
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
     use crate::proto::kv;
     use crate::proto::kv::error_detail::Reason as Detail;
-    use crate::types::NodeId;
+    use crate::types::{ClientId, NodeId};
 
     /// What reaches a client: the code, and the detail out of the bytes.
     fn received(refusal: &Refusal, leader_addr: Option<&str>) -> (Code, kv::ErrorDetail) {
@@ -173,6 +177,14 @@ mod tests {
                 Detail::FailedPrecondition(kv::FailedPrecondition {
                     rule: "all is well".to_owned(),
                 }),
+            ),
+            (
+                Reason::SessionExpired {
+                    client_id: ClientId(7),
+                },
+                Code::FailedPrecondition,
+                Code::Unknown,
+                Detail::SessionExpired(kv::SessionExpired { client_id: 7 }),
             ),
             (
                 Reason::ShuttingDown,

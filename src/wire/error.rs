@@ -74,6 +74,11 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
         Reason::FailedPrecondition { rule } => {
             ProtoReason::FailedPrecondition(proto::FailedPrecondition { rule: rule.clone() })
         }
+        Reason::SessionExpired { client_id } => {
+            ProtoReason::SessionExpired(proto::SessionExpired {
+                client_id: client_id.0,
+            })
+        }
         Reason::ShuttingDown => ProtoReason::ShuttingDown(proto::ShuttingDown {}),
     };
     ErrorDetail {

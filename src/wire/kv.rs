@@ -3,17 +3,26 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::kv::Command;
+use crate::kv::{Command, Stamp, Write};
 use crate::proto::kv as proto;
 use crate::proto::kv::command::Operation;
-use crate::types::{Key, NodeId, NodeInfo};
+use crate::types::{ClientId, Key, NodeId, NodeInfo};
 use crate::wire::WireError;
 
 impl From<Command> for proto::Command {
     fn from(command: Command) -> Self {
+        let mut session = None;
         let operation = match command {
-            Command::Set { key, value } => Operation::Set(proto::SetCommand { key, value }),
-            Command::Delete { key } => Operation::Delete(proto::DeleteCommand { key }),
+            Command::Write { write, stamp } => {
+                session = stamp.map(Into::into);
+                match write {
+                    Write::Set { key, value } => Operation::Set(proto::SetCommand { key, value }),
+                    Write::Delete { key } => Operation::Delete(proto::DeleteCommand { key }),
+                }
+            }
+            Command::OpenSession(ClientId(client_id)) => {
+                Operation::OpenSession(proto::OpenSessionCommand { client_id })
+            }
             Command::AddMember(info) => Operation::AddMember(proto::AddMemberCommand {
                 member: Some(info.into()),
             }),
@@ -23,6 +32,7 @@ impl From<Command> for proto::Command {
         };
         Self {
             operation: Some(operation),
+            session,
         }
     }
 }
@@ -31,7 +41,9 @@ impl TryFrom<proto::Command> for Command {
     type Error = WireError;
 
     fn try_from(command: proto::Command) -> Result<Self, WireError> {
-        let proto::Command { operation } = command;
+        let proto::Command { operation, session } = command;
+        let stamp = session.map(Stamp::try_from).transpose()?;
+        let write = |write| Self::Write { write, stamp };
         let not_empty = |message, key: Key| {
             if key.is_empty() {
                 Err(WireError::new(message, "key", "empty"))
@@ -40,13 +52,19 @@ impl TryFrom<proto::Command> for Command {
             }
         };
         match operation {
-            Some(Operation::Set(proto::SetCommand { key, value })) => Ok(Self::Set {
+            Some(Operation::Set(proto::SetCommand { key, value })) => Ok(write(Write::Set {
                 key: not_empty("SetCommand", key)?,
                 value,
-            }),
-            Some(Operation::Delete(proto::DeleteCommand { key })) => Ok(Self::Delete {
+            })),
+            Some(Operation::Delete(proto::DeleteCommand { key })) => Ok(write(Write::Delete {
                 key: not_empty("DeleteCommand", key)?,
-            }),
+            })),
+            Some(_) if stamp.is_some() => {
+                Err(WireError::new("Command", "session", "of what is no write"))
+            }
+            Some(Operation::OpenSession(proto::OpenSessionCommand { client_id })) => {
+                Ok(Self::OpenSession(ClientId(client_id)))
+            }
             Some(Operation::AddMember(proto::AddMemberCommand { member })) => {
                 let missing = || WireError::new("AddMemberCommand", "member", "missing");
                 Ok(Self::AddMember(member.ok_or_else(missing)?.try_into()?))
@@ -85,6 +103,43 @@ pub fn decode_command(data: Bytes) -> Result<Command, WireError> {
         return Err(WireError::new("Command", "operation", reason));
     }
     command.try_into()
+}
+
+impl From<Stamp> for proto::SessionStamp {
+    fn from(stamp: Stamp) -> Self {
+        let Stamp {
+            client_id,
+            sequence,
+            first_outstanding,
+        } = stamp;
+        Self {
+            client_id: client_id.0,
+            sequence,
+            first_outstanding,
+        }
+    }
+}
+
+impl TryFrom<proto::SessionStamp> for Stamp {
+    type Error = WireError;
+
+    fn try_from(stamp: proto::SessionStamp) -> Result<Self, WireError> {
+        let proto::SessionStamp {
+            client_id,
+            sequence,
+            first_outstanding,
+        } = stamp;
+        let stamp = Self {
+            client_id: ClientId(client_id),
+            sequence,
+            first_outstanding,
+        };
+        if stamp.is_valid() {
+            return Ok(stamp);
+        }
+        let reason = format!("{sequence}, with {first_outstanding} the first outstanding");
+        Err(WireError::new("SessionStamp", "sequence", reason))
+    }
 }
 
 impl From<NodeInfo> for proto::Member {
@@ -127,17 +182,26 @@ mod tests {
     use super::*;
 
     fn set(key: &'static str, value: &'static str) -> Command {
-        Command::Set {
+        Command::from(Write::Set {
             key: Bytes::from_static(key.as_bytes()),
             value: Bytes::from_static(value.as_bytes()),
-        }
+        })
     }
 
     #[test]
     fn commands_survive() {
-        let delete = Command::Delete {
+        let delete = Write::Delete {
             key: Bytes::from_static(b"k"),
         };
+        let numbered = Command::Write {
+            write: delete.clone(),
+            stamp: Some(Stamp {
+                client_id: ClientId(7),
+                sequence: 9,
+                first_outstanding: 5,
+            }),
+        };
+        let open = Command::OpenSession(ClientId(7));
         let node = NodeId::new(4).unwrap();
         let add = Command::AddMember(NodeInfo {
             id: node,
@@ -145,7 +209,15 @@ mod tests {
             client_addr: "four:6379".to_owned(),
         });
         let remove = Command::RemoveMember(node);
-        for command in [set("k", "v"), set("k", ""), delete, add, remove] {
+        for command in [
+            set("k", "v"),
+            set("k", ""),
+            delete.into(),
+            numbered,
+            open,
+            add,
+            remove,
+        ] {
             assert_eq!(decode_command(encode_command(&command)), Ok(command));
         }
     }
@@ -153,7 +225,11 @@ mod tests {
     #[test]
     fn a_decoded_command_shares_the_entry() {
         let data = encode_command(&set("key", "value"));
-        let Ok(Command::Set { key, value }) = decode_command(data.clone()) else {
+        let Ok(Command::Write {
+            write: Write::Set { key, value },
+            ..
+        }) = decode_command(data.clone())
+        else {
             panic!("a Set");
         };
         let entry = data.as_ptr_range();
@@ -162,7 +238,13 @@ mod tests {
 
     #[test]
     fn what_is_no_known_command_is_refused() {
-        let operation = |operation| proto::Command { operation }.encode_to_vec();
+        let operation = |operation| {
+            proto::Command {
+                operation,
+                session: None,
+            }
+            .encode_to_vec()
+        };
         let key = Bytes::new();
         let empty_set = proto::SetCommand {
             key: key.clone(),
@@ -181,6 +263,16 @@ mod tests {
             (b"\x1a\x00".to_vec(), "AddMemberCommand", "member"),
             (b"\x1a\x02\x0a\x00".to_vec(), "Member", "id"),
             (b"\x22\x00".to_vec(), "RemoveMemberCommand", "id"),
+            (
+                b"\x2a\x00\x32\x04\x10\x01\x18\x01".to_vec(),
+                "Command",
+                "session",
+            ),
+            (
+                b"\x12\x03\x0a\x01k\x32\x00".to_vec(),
+                "SessionStamp",
+                "sequence",
+            ),
             (b"\x0a\x05k".to_vec(), "Command", "operation"),
             (
                 operation(Some(Operation::Set(empty_set))),

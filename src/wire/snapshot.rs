@@ -4,13 +4,16 @@
 //! it is made and read piece by piece: a [`SnapshotWriter`] gives the next bytes when they are
 //! wanted, and a [`SnapshotReader`] takes them as they come and keeps a state machine, not bytes.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message as _;
 
-use crate::kv::{Shards, StateMachine, shard_of};
+use crate::kv::{Effect, Session, Shards, StateMachine, Written, shard_of};
 use crate::proto::kv as proto;
+use crate::proto::kv::remembered_answer::Effect as Remembered;
 use crate::proto::kv::snapshot_record::Record;
-use crate::types::{ClusterMembership, Key, NodeInfo, Value};
+use crate::types::{ClientId, ClusterMembership, Key, NodeInfo, Value};
 use crate::wire::WireError;
 
 /// Version of the snapshot format that this node writes, and the only one that it reads.
@@ -41,10 +44,15 @@ impl SnapshotWriter {
             version: SNAPSHOT_VERSION,
             pairs: number(state_machine.len()),
             members: number(members.len()),
+            sessions: number(state_machine.sessions().len()),
         }));
         write(&header, &mut buffer);
         for info in members.iter() {
             write(&record(Record::Member(info.clone().into())), &mut buffer);
+        }
+        for (client_id, session) in state_machine.sessions().sorted() {
+            let session = session_record(client_id, session);
+            write(&record(Record::Session(session)), &mut buffer);
         }
         let pairs = state_machine.pairs();
         let pairs: u64 = pairs.map(|(key, value)| pair_size(key, value)).sum();
@@ -98,6 +106,66 @@ fn write(record: &proto::SnapshotRecord, buffer: &mut BytesMut) {
     );
 }
 
+fn session_record(client_id: ClientId, session: &Session) -> proto::SessionRecord {
+    let Session {
+        last_used,
+        first_outstanding,
+        answers,
+    } = session;
+    let answers = answers.iter().filter_map(|(&sequence, written)| {
+        let effect = match written.effect {
+            Effect::Set => Remembered::Set(true),
+            Effect::Deleted { existed } => Remembered::Existed(existed),
+            // Only writes are remembered.
+            Effect::MembersDecided | Effect::SessionOpened | Effect::SessionExpired => return None,
+        };
+        Some(proto::RememberedAnswer {
+            sequence,
+            applied_index: written.index,
+            effect: Some(effect),
+        })
+    });
+    proto::SessionRecord {
+        client_id: client_id.0,
+        last_used: *last_used,
+        first_outstanding: *first_outstanding,
+        answers: answers.collect(),
+    }
+}
+
+fn session(record: proto::SessionRecord) -> Result<(ClientId, Session), WireError> {
+    let proto::SessionRecord {
+        client_id,
+        last_used,
+        first_outstanding,
+        answers,
+    } = record;
+    let fault = |field, reason: &str| WireError::new("SessionRecord", field, reason);
+    let mut session = Session {
+        last_used,
+        first_outstanding,
+        answers: BTreeMap::new(),
+    };
+    for answer in answers {
+        let proto::RememberedAnswer {
+            sequence,
+            applied_index: index,
+            effect,
+        } = answer;
+        let effect = match effect {
+            Some(Remembered::Set(_)) => Effect::Set,
+            Some(Remembered::Existed(existed)) => Effect::Deleted { existed },
+            None => return Err(fault("answers", "one without an effect")),
+        };
+        let last = session.answers.last_key_value().map(|(&last, _)| last);
+        if sequence < first_outstanding || last.is_some_and(|last| sequence <= last) {
+            return Err(fault("answers", "not in ascending order of their number"));
+        }
+        session.answers.insert(sequence, Written { effect, index });
+    }
+    Ok((ClientId(client_id), session))
+}
+
 /// What the record of a pair takes, its length included: three messages in one another, and in
 /// `KeyValue` two fields, of which an empty one is left out.
 fn pair_size(key: &Key, value: &Value) -> u64 {
@@ -120,9 +188,10 @@ fn number(size: usize) -> u64 {
 pub struct SnapshotReader {
     /// What has come and is no whole record yet.
     rest: BytesMut,
-    /// Members and pairs that are still to come; `None` before the header.
-    missing: Option<(u64, u64)>,
+    /// What is still to come; `None` before the header.
+    missing: Option<Missing>,
     members: ClusterMembership,
+    last_session: Option<ClientId>,
     /// Shard and key of the last pair. A key is never empty, so the first pair is past it.
     last: (usize, Key),
     state_machine: StateMachine,
@@ -134,6 +203,7 @@ impl Default for SnapshotReader {
             rest: BytesMut::new(),
             missing: None,
             members: ClusterMembership::default(),
+            last_session: None,
             last: (0, Key::new()),
             state_machine: StateMachine::default(),
         }
@@ -182,6 +252,7 @@ impl SnapshotReader {
                     version,
                     pairs,
                     members,
+                    sessions,
                 } = header;
                 if version != SNAPSHOT_VERSION {
                     let reason = format!(
@@ -189,19 +260,29 @@ impl SnapshotReader {
                     );
                     return Err(WireError::new("SnapshotHeader", "version", reason));
                 }
-                self.missing = Some((members, pairs));
+                self.missing = Some(Missing {
+                    members,
+                    sessions,
+                    pairs,
+                });
                 Ok(())
             }
             (Record::Header(_), Some(_)) => Err(fault("record", "a second header")),
             (_, None) => Err(fault("record", "the header is missing")),
-            (Record::Member(member), Some((members, _))) => {
-                *members = one_less(*members, "members")?;
+            (Record::Member(member), Some(missing)) => {
+                missing.members = one_less(missing.members, "members")?;
                 self.take_member(member.try_into()?)
             }
-            (Record::Pair(_), Some((1.., _))) => Err(fault("record", "a pair before the members")),
-            (Record::Pair(pair), Some((0, pairs))) => {
-                *pairs = one_less(*pairs, "pairs")?;
+            (Record::Session(record), Some(missing)) if missing.members == 0 => {
+                missing.sessions = one_less(missing.sessions, "sessions")?;
+                self.take_session(record)
+            }
+            (Record::Pair(pair), Some(missing)) if missing.members + missing.sessions == 0 => {
+                missing.pairs = one_less(missing.pairs, "pairs")?;
                 self.take_pair(pair)
+            }
+            (Record::Session(_) | Record::Pair(_), Some(_)) => {
+                Err(fault("record", "before others that come first"))
             }
         }
     }
@@ -215,6 +296,17 @@ impl SnapshotReader {
             return Err(WireError::new("Member", "id", "not in ascending order"));
         }
         members.insert(info.id, info);
+        Ok(())
+    }
+
+    fn take_session(&mut self, record: proto::SessionRecord) -> Result<(), WireError> {
+        let (client_id, session) = session(record)?;
+        if self.last_session.is_some_and(|last| client_id <= last) {
+            let reason = "not in ascending order";
+            return Err(WireError::new("SessionRecord", "client_id", reason));
+        }
+        self.last_session = Some(client_id);
+        self.state_machine.restore_session(client_id, session);
         Ok(())
     }
 
@@ -242,12 +334,35 @@ impl SnapshotReader {
         }
         match self.missing {
             None => Err(fault("record", "the header is missing")),
-            Some((0, 0)) => Ok(self.state_machine.with_members(self.members)),
-            Some((members, pairs)) => Err(WireError::new(
+            Some(Missing {
+                members: 0,
+                sessions: 0,
+                pairs: 0,
+            }) => Ok(self.state_machine.with_members(self.members)),
+            Some(missing) => Err(WireError::new(
                 "SnapshotHeader",
-                if members > 0 { "members" } else { "pairs" },
-                format!("{members} members and {pairs} pairs are missing"),
+                missing.field(),
+                format!("not all that it announces is there: {missing:?}"),
             )),
+        }
+    }
+}
+
+/// What a snapshot announced and has not brought yet.
+#[derive(Debug, Clone, Copy)]
+struct Missing {
+    members: u64,
+    sessions: u64,
+    pairs: u64,
+}
+
+impl Missing {
+    /// The first field of the header that was not kept.
+    fn field(&self) -> &'static str {
+        match self {
+            Self { members: 1.., .. } => "members",
+            Self { sessions: 1.., .. } => "sessions",
+            Self { .. } => "pairs",
         }
     }
 }
@@ -305,6 +420,7 @@ mod tests {
             version,
             pairs,
             members: 0,
+            sessions: 0,
         })
     }
 

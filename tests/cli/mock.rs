@@ -17,12 +17,13 @@ use seshat_proto::kv::v1::error_detail::Reason;
 use seshat_proto::kv::v1::kv_service_server::{KvService, KvServiceServer};
 use seshat_proto::kv::v1::{
     Applied, DeleteRequest, DeleteResponse, ErrorDetail, GetRequest, GetResponse, NotLeader,
-    SetRequest, SetResponse,
+    OpenSessionRequest, OpenSessionResponse, PipelineRequest, PipelineResponse, SetRequest,
+    SetResponse,
 };
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Runs every node of every test, on a thread of its own.
 static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
@@ -175,8 +176,24 @@ impl Mock {
 
 #[tonic::async_trait]
 impl KvService for Mock {
+    type PipelineStream = tokio_stream::Pending<Result<PipelineResponse, Status>>;
+
+    async fn pipeline(
+        &self,
+        _: Request<Streaming<PipelineRequest>>,
+    ) -> Result<Response<Self::PipelineStream>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
     async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
-        let SetRequest { key, value } = request.into_inner();
+        let SetRequest { key, value, .. } = request.into_inner();
         let (_, applied_index) = self.write(|state| state.map.insert(key, value)).await?;
         Ok(Response::new(SetResponse { applied_index }))
     }

@@ -254,6 +254,7 @@ impl Cluster {
             let mut request = tonic::Request::new(SetRequest {
                 key: key.to_owned().into(),
                 value: value.to_owned().into(),
+                session: None,
             });
             request.set_timeout(Duration::from_secs(5));
             match clients[client].set(request).await {

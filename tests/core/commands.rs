@@ -336,15 +336,19 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
         Command::Crash { node: id } => cluster.crash(node(*id)?),
         Command::Restart { node: id } => cluster.restart(node(*id)?),
         Command::Set { node: id, pairs } => {
-            let set = |(key, value): &(String, String)| kv::Command::Set {
-                key: key.clone().into(),
-                value: value.clone().into(),
+            let set = |(key, value): &(String, String)| {
+                kv::Command::from(kv::Write::Set {
+                    key: key.clone().into(),
+                    value: value.clone().into(),
+                })
             };
             cluster.propose(node(*id)?, pairs.iter().map(set).collect())
         }
         Command::Del { node: id, keys } => {
-            let delete = |key: &String| kv::Command::Delete {
-                key: key.clone().into(),
+            let delete = |key: &String| {
+                kv::Command::from(kv::Write::Delete {
+                    key: key.clone().into(),
+                })
             };
             cluster.propose(node(*id)?, keys.iter().map(delete).collect())
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use bytes::Bytes;
-use seshat::kv::Command;
+use seshat::kv::{Command, Write};
 use seshat::node::{Answer, Call, Event, Outcome, PeerMessage, Reply};
 use seshat::proto::raft as proto;
 use seshat::types::{
@@ -44,8 +44,17 @@ fn bytes(bytes: &[u8]) -> String {
 
 pub(crate) fn command(command: &Command) -> String {
     match command {
-        Command::Set { key, value } => format!("set {}={}", bytes(key), bytes(value)),
-        Command::Delete { key } => format!("del {}", bytes(key)),
+        Command::Write { write, stamp } => {
+            let write = match write {
+                Write::Set { key, value } => format!("set {}={}", bytes(key), bytes(value)),
+                Write::Delete { key } => format!("del {}", bytes(key)),
+            };
+            match stamp {
+                Some(stamp) => format!("{write} ({}#{})", stamp.client_id.0, stamp.sequence),
+                None => write,
+            }
+        }
+        Command::OpenSession(client_id) => format!("open session {}", client_id.0),
         Command::AddMember(info) => format!("add member {}", info.id),
         Command::RemoveMember(id) => format!("remove member {id}"),
     }
@@ -166,6 +175,9 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         }) => {
             let what = if *existed { "removed" } else { "was not there" };
             format!("{what}, index {applied_index}")
+        }
+        Ok(Answer::SessionOpened { applied_index }) => {
+            format!("session open, index {applied_index}")
         }
         Ok(Answer::MembersDecided { applied_index }) => {
             format!("members decided, index {applied_index}")

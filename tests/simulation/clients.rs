@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::error::Applied;
-use seshat::kv::Command;
+use seshat::kv::{Command, Write};
 use seshat::node::{Answer, Outcome};
 use seshat::types::{LogIndex, NodeId};
 
@@ -69,10 +69,10 @@ impl Clients {
         let waiter = self.next;
         let key = Bytes::from(format!("k{}", rng.gen_range(0..KEYS)));
         let (kind, request) = if rng.gen_bool(0.5) {
-            let command = Command::Set {
+            let command = Command::from(Write::Set {
                 key: key.clone(),
                 value: encode(waiter),
-            };
+            });
             (Kind::Write(waiter), Request::Write(command))
         } else {
             (Kind::Read(None), Request::Read(key.clone()))

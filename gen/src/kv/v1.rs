@@ -7,7 +7,7 @@ pub struct ErrorDetail {
     pub applied: i32,
     /// The reason. Exactly one is set; a client that meets a reason which it does
     /// not know goes by `applied` and the status code.
-    #[prost(oneof = "error_detail::Reason", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "error_detail::Reason", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub reason: ::core::option::Option<error_detail::Reason>,
 }
 /// Nested message and enum types in `ErrorDetail`.
@@ -40,6 +40,9 @@ pub mod error_detail {
         /// The cluster is not in a state in which this may be done.
         #[prost(message, tag = "9")]
         FailedPrecondition(super::FailedPrecondition),
+        /// The session of the write is not known, or not any more.
+        #[prost(message, tag = "10")]
+        SessionExpired(super::SessionExpired),
     }
 }
 /// Only the leader serves reads and writes.
@@ -102,6 +105,17 @@ pub struct FailedPrecondition {
     #[prost(string, tag = "1")]
     pub rule: ::prost::alloc::string::String,
 }
+/// The session of the write is not known: it was never opened, or it was given
+/// up because the cluster holds too many that were used later. Or the number of
+/// the write is below `first_outstanding` of a later one. This request was not
+/// applied; whether an earlier one of the same number was, nobody can say any
+/// more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionExpired {
+    /// The session.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+}
 /// What became of a refused write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -142,8 +156,11 @@ impl Applied {
 /// that nodes of different versions never apply the same entry differently.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Command {
+    /// Makes a write apply once, however often it stands in the log.
+    #[prost(message, optional, tag = "6")]
+    pub session: ::core::option::Option<SessionStamp>,
     /// What the command does. Exactly one is set.
-    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5")]
     pub operation: ::core::option::Option<command::Operation>,
 }
 /// Nested message and enum types in `Command`.
@@ -163,6 +180,9 @@ pub mod command {
         /// Makes a node a member no longer.
         #[prost(message, tag = "4")]
         RemoveMember(super::RemoveMemberCommand),
+        /// Opens a session.
+        #[prost(message, tag = "5")]
+        OpenSession(super::OpenSessionCommand),
     }
 }
 /// Binds `key` to `value`, whether or not the key was bound before.
@@ -181,6 +201,31 @@ pub struct DeleteCommand {
     /// The key: 1 byte to the node's key limit.
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
+}
+/// Opens a session. Opening an open one again changes nothing.
+///
+/// There are at most 4096 sessions, and their remembered answers and themselves
+/// count for at most 32 MiB: 64 bytes for each session and 48 for each answer.
+/// When a command exceeds that, sessions are given up, those first whose last
+/// command stands furthest back in the log, except its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenSessionCommand {
+    /// Random id of the session; not 0.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+}
+/// Numbers a write within a session: see Session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionStamp {
+    /// The session.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+    /// Number of the write; the first is 1.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// The lowest number whose answer the client still waits for.
+    #[prost(uint64, tag = "3")]
+    pub first_outstanding: u64,
 }
 /// Makes a node a member, or changes the addresses of one that is.
 ///
@@ -216,21 +261,22 @@ pub struct Member {
 /// One record of a snapshot of the state machine.
 ///
 /// A snapshot is a sequence of length-delimited records: one header, then every
-/// member in ascending order of its id, then every pair of the map once. Pairs
+/// member in ascending order of its id, then every session in ascending order
+/// of its id, then every pair of the map once. Pairs
 /// are in ascending order of the upper 12 bits of the CRC-32 (IEEE 802.3) of
 /// their key, and of the key itself where these are equal. So equal states are
 /// equal bytes, and neither a writer nor a reader needs more than a small part
 /// of the state at once: no record needs another one.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SnapshotRecord {
     /// What the record holds. Exactly one is set.
-    #[prost(oneof = "snapshot_record::Record", tags = "1, 2, 3")]
+    #[prost(oneof = "snapshot_record::Record", tags = "1, 2, 3, 4")]
     pub record: ::core::option::Option<snapshot_record::Record>,
 }
 /// Nested message and enum types in `SnapshotRecord`.
 pub mod snapshot_record {
     /// What the record holds. Exactly one is set.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Record {
         /// The first record, and only the first.
         #[prost(message, tag = "1")]
@@ -241,6 +287,9 @@ pub mod snapshot_record {
         /// One member.
         #[prost(message, tag = "3")]
         Member(super::Member),
+        /// One session.
+        #[prost(message, tag = "4")]
+        Session(super::SessionRecord),
     }
 }
 /// Says what follows in a snapshot, so that a reader notices a truncated one.
@@ -255,6 +304,51 @@ pub struct SnapshotHeader {
     /// Number of members that follow.
     #[prost(uint64, tag = "3")]
     pub members: u64,
+    /// Number of sessions that follow.
+    #[prost(uint64, tag = "4")]
+    pub sessions: u64,
+}
+/// A session and the answers that are remembered for it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionRecord {
+    /// Its id.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+    /// Log index of its last command.
+    #[prost(uint64, tag = "2")]
+    pub last_used: u64,
+    /// Answers of lower numbers are forgotten.
+    #[prost(uint64, tag = "3")]
+    pub first_outstanding: u64,
+    /// In ascending order of their number.
+    #[prost(message, repeated, tag = "4")]
+    pub answers: ::prost::alloc::vec::Vec<RememberedAnswer>,
+}
+/// What a numbered write was answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RememberedAnswer {
+    /// Number of the write.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// Log index at which it was applied.
+    #[prost(uint64, tag = "2")]
+    pub applied_index: u64,
+    /// What it did.
+    #[prost(oneof = "remembered_answer::Effect", tags = "3, 4")]
+    pub effect: ::core::option::Option<remembered_answer::Effect>,
+}
+/// Nested message and enum types in `RememberedAnswer`.
+pub mod remembered_answer {
+    /// What it did.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Effect {
+        /// It bound a key.
+        #[prost(bool, tag = "3")]
+        Set(bool),
+        /// It removed a key: whether the key was bound before.
+        #[prost(bool, tag = "4")]
+        Existed(bool),
+    }
 }
 /// A key and the value that it is bound to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -266,6 +360,21 @@ pub struct KeyValue {
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
 }
+/// Numbers a write within a session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Session {
+    /// The id under which the session was opened.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+    /// Number of the write: the first is 1, and no two writes have the same.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// The lowest number whose answer the client still waits for, at most
+    /// `sequence`. The answers of lower numbers are forgotten. At most 1024
+    /// numbers may be outstanding: `sequence` < `first_outstanding` + 1024.
+    #[prost(uint64, tag = "3")]
+    pub first_outstanding: u64,
+}
 /// Asks to bind `key` to `value`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetRequest {
@@ -275,6 +384,9 @@ pub struct SetRequest {
     /// The value: at most the node's limit (default 1 MiB); may be empty.
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
+    /// Makes the write safe to send again; absent: it is not.
+    #[prost(message, optional, tag = "3")]
+    pub session: ::core::option::Option<Session>,
 }
 /// The write is held by a majority and applied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -306,6 +418,9 @@ pub struct DeleteRequest {
     /// The key: at least 1 byte, at most the node's limit.
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
+    /// Makes the removal safe to send again; absent: it is not.
+    #[prost(message, optional, tag = "2")]
+    pub session: ::core::option::Option<Session>,
 }
 /// The removal is held by a majority and applied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -316,6 +431,103 @@ pub struct DeleteResponse {
     /// Log index of the removal.
     #[prost(uint64, tag = "2")]
     pub applied_index: u64,
+}
+/// Asks to open a session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenSessionRequest {
+    /// Random id of the session; not 0.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+}
+/// The session is open until the cluster holds too many that were used later:
+/// see SessionExpired.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenSessionResponse {
+    /// Log index at which the session was opened.
+    #[prost(uint64, tag = "1")]
+    pub applied_index: u64,
+}
+/// A batch of commands.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PipelineRequest {
+    /// Any number: names the response.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The commands, at least one, in the order in which they take effect.
+    #[prost(message, repeated, tag = "2")]
+    pub commands: ::prost::alloc::vec::Vec<PipelineCommand>,
+}
+/// One command of a batch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PipelineCommand {
+    /// What it does. Exactly one is set.
+    #[prost(oneof = "pipeline_command::Command", tags = "1, 2, 3")]
+    pub command: ::core::option::Option<pipeline_command::Command>,
+}
+/// Nested message and enum types in `PipelineCommand`.
+pub mod pipeline_command {
+    /// What it does. Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Command {
+        /// Binds a key.
+        #[prost(message, tag = "1")]
+        Set(super::SetRequest),
+        /// Reads a key.
+        #[prost(message, tag = "2")]
+        Get(super::GetRequest),
+        /// Removes a key.
+        #[prost(message, tag = "3")]
+        Delete(super::DeleteRequest),
+    }
+}
+/// The answers to one batch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PipelineResponse {
+    /// The number of the request.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// One for each command, in order.
+    #[prost(message, repeated, tag = "2")]
+    pub results: ::prost::alloc::vec::Vec<PipelineResult>,
+}
+/// The answer to one command.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PipelineResult {
+    /// The answer. Exactly one is set.
+    #[prost(oneof = "pipeline_result::Result", tags = "1, 2, 3, 4")]
+    pub result: ::core::option::Option<pipeline_result::Result>,
+}
+/// Nested message and enum types in `PipelineResult`.
+pub mod pipeline_result {
+    /// The answer. Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        /// The key was bound.
+        #[prost(message, tag = "1")]
+        Set(super::SetResponse),
+        /// The key was read.
+        #[prost(message, tag = "2")]
+        Get(super::GetResponse),
+        /// The key was removed.
+        #[prost(message, tag = "3")]
+        Delete(super::DeleteResponse),
+        /// The command was refused.
+        #[prost(message, tag = "4")]
+        Error(super::PipelineError),
+    }
+}
+/// Why a command was refused, as the status of a call of its own would say it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PipelineError {
+    /// The gRPC status code.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// The message of the status.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// The typed reason, and what became of the write.
+    #[prost(message, optional, tag = "3")]
+    pub detail: ::core::option::Option<ErrorDetail>,
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -333,6 +545,13 @@ pub mod kv_service_client {
     ///
     /// Only the leader serves; every other node refuses with NotLeader and names
     /// the leader where it knows one. Every refusal carries an ErrorDetail.
+    ///
+    /// A client that loses the answer to a write cannot know whether it was applied.
+    /// With a session it need not: it opens one, numbers its writes, and sends a
+    /// write whose answer was lost again under the same number. However often a
+    /// numbered write arrives, and at whichever leader, it is applied once, and
+    /// every answer is the first one (dissertation, section 6.3). Without a session
+    /// a write that is sent twice may be applied twice.
     ///
     /// Deadlines: a call waits for a leader and a majority until its own deadline
     /// (the `grpc-timeout` header), at most for the node's request timeout.
@@ -473,6 +692,68 @@ pub mod kv_service_client {
                 .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Delete"));
             self.inner.unary(req, path, codec).await
         }
+        /// Opens a session under an id that the client draws at random, 64 bits wide,
+        /// once for each session. Opening an open session again changes nothing, so
+        /// this may be repeated until it is answered.
+        pub async fn open_session(
+            &mut self,
+            request: impl tonic::IntoRequest<super::OpenSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::OpenSessionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.kv.v1.KvService/OpenSession",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.kv.v1.KvService", "OpenSession"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Many commands in flight on one stream. Each request is a batch of commands
+        /// and is answered by one response with the same id, in the order of the
+        /// requests.
+        ///
+        /// The commands of one stream take effect in the order in which they were
+        /// sent, and a Get sees every write before it in the stream. A command that is
+        /// refused has no effect on those behind it: they are still carried out. Where
+        /// that matters, wait for the answer before sending on.
+        ///
+        /// The node reads a stream only as fast as it can answer it: at most
+        /// `max_pipeline_bytes` of a stream's requests and answers wait at the node.
+        pub async fn pipeline(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::PipelineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PipelineResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.kv.v1.KvService/Pipeline",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Pipeline"));
+            self.inner.streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -506,11 +787,49 @@ pub mod kv_service_server {
             &self,
             request: tonic::Request<super::DeleteRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteResponse>, tonic::Status>;
+        /// Opens a session under an id that the client draws at random, 64 bits wide,
+        /// once for each session. Opening an open session again changes nothing, so
+        /// this may be repeated until it is answered.
+        async fn open_session(
+            &self,
+            request: tonic::Request<super::OpenSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::OpenSessionResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Pipeline method.
+        type PipelineStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PipelineResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Many commands in flight on one stream. Each request is a batch of commands
+        /// and is answered by one response with the same id, in the order of the
+        /// requests.
+        ///
+        /// The commands of one stream take effect in the order in which they were
+        /// sent, and a Get sees every write before it in the stream. A command that is
+        /// refused has no effect on those behind it: they are still carried out. Where
+        /// that matters, wait for the answer before sending on.
+        ///
+        /// The node reads a stream only as fast as it can answer it: at most
+        /// `max_pipeline_bytes` of a stream's requests and answers wait at the node.
+        async fn pipeline(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::PipelineRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::PipelineStream>, tonic::Status>;
     }
     /// A strongly consistent map of bytes to bytes.
     ///
     /// Only the leader serves; every other node refuses with NotLeader and names
     /// the leader where it knows one. Every refusal carries an ErrorDetail.
+    ///
+    /// A client that loses the answer to a write cannot know whether it was applied.
+    /// With a session it need not: it opens one, numbers its writes, and sends a
+    /// write whose answer was lost again under the same number. However often a
+    /// numbered write arrives, and at whichever leader, it is applied once, and
+    /// every answer is the first one (dissertation, section 6.3). Without a session
+    /// a write that is sent twice may be applied twice.
     ///
     /// Deadlines: a call waits for a leader and a majority until its own deadline
     /// (the `grpc-timeout` header), at most for the node's request timeout.
@@ -715,6 +1034,99 @@ pub mod kv_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.kv.v1.KvService/OpenSession" => {
+                    #[allow(non_camel_case_types)]
+                    struct OpenSessionSvc<T: KvService>(pub Arc<T>);
+                    impl<
+                        T: KvService,
+                    > tonic::server::UnaryService<super::OpenSessionRequest>
+                    for OpenSessionSvc<T> {
+                        type Response = super::OpenSessionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::OpenSessionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KvService>::open_session(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = OpenSessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.kv.v1.KvService/Pipeline" => {
+                    #[allow(non_camel_case_types)]
+                    struct PipelineSvc<T: KvService>(pub Arc<T>);
+                    impl<
+                        T: KvService,
+                    > tonic::server::StreamingService<super::PipelineRequest>
+                    for PipelineSvc<T> {
+                        type Response = super::PipelineResponse;
+                        type ResponseStream = T::PipelineStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::PipelineRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KvService>::pipeline(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PipelineSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -7,9 +7,11 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType, Snapshot};
 
 use super::RaftNode;
-use crate::kv::Effect;
-use crate::node::{Answer, Event, NodeError, Output};
-use crate::types::{LogIndex, RaftId, Term};
+use crate::error::{Reason, Refusal};
+use crate::kv::{Effect, Written};
+use crate::node::waiters::Sight;
+use crate::node::{Answer, Event, NodeError, Outcome, Output};
+use crate::types::{ClientId, LogIndex, RaftId, Term};
 use crate::wire::{self, PeerMessage};
 
 impl<W> RaftNode<W> {
@@ -116,8 +118,19 @@ impl<W> RaftNode<W> {
                     self.apply_conf_change(&entry)?;
                 }
             }
+            self.see_placed_reads();
         }
         Ok(())
+    }
+
+    /// Lets those reads look whose place among the writes has come.
+    pub(super) fn see_placed_reads(&mut self) {
+        let storage = self.raw.store();
+        let applied = storage.applied();
+        while let Some((key, waiter)) = self.waiters.take_placed(applied) {
+            let value = storage.state_machine().get(&key).cloned();
+            self.waiters.push_read(Sight::Seen(value, applied), waiter);
+        }
     }
 
     fn apply_command(&mut self, index: LogIndex, term: Term, data: Bytes) -> Result<(), NodeError> {
@@ -125,25 +138,15 @@ impl<W> RaftNode<W> {
             index,
             reason: error.to_string(),
         })?;
+        let client_id = command.client_id();
         let storage = self.raw.mut_store();
-        let effect = storage.apply(index, term, Some(command))?;
-        if effect == Some(Effect::MembersDecided) {
+        let written = storage.apply(index, term, Some(command))?;
+        if written.is_some_and(|written| written.effect == Effect::MembersDecided) {
             self.conf = Arc::new(storage.conf());
         }
-        if let (Some(effect), Some(waiter)) = (effect, self.waiters.take_write(index, term)) {
-            let answer = match effect {
-                Effect::Set => Answer::Set {
-                    applied_index: index,
-                },
-                Effect::Deleted { existed } => Answer::Deleted {
-                    existed,
-                    applied_index: index,
-                },
-                Effect::MembersDecided => Answer::MembersDecided {
-                    applied_index: index,
-                },
-            };
-            self.output.answers.push((waiter, Ok(answer)));
+        if let (Some(written), Some(waiter)) = (written, self.waiters.take_write(index, term)) {
+            let outcome = outcome(written, client_id);
+            self.output.answers.push((waiter, outcome));
         }
         Ok(())
     }
@@ -200,8 +203,15 @@ impl<W> RaftNode<W> {
         let applied_index = storage.applied();
         while let Some(reads) = self.waiters.take_reads(applied_index) {
             for read in reads {
+                let (value, applied_index) = match read.what {
+                    Sight::Ahead(key) => {
+                        let value = storage.state_machine().get(&key).cloned();
+                        (value, applied_index)
+                    }
+                    Sight::Seen(value, applied_index) => (value, applied_index),
+                };
                 let answer = Answer::Got {
-                    value: storage.state_machine().get(&read.key).cloned(),
+                    value,
                     applied_index,
                 };
                 self.output.answers.push((read.waiter, Ok(answer)));
@@ -247,5 +257,27 @@ impl<W> RaftNode<W> {
             first_index: index + 1,
         });
         Ok(())
+    }
+}
+
+/// What the caller of a command hears, which belongs to the session `client_id` if to any.
+fn outcome(written: Written, client_id: Option<ClientId>) -> Outcome {
+    let Written {
+        effect,
+        index: applied_index,
+    } = written;
+    match (effect, client_id) {
+        (Effect::Set, _) => Ok(Answer::Set { applied_index }),
+        (Effect::Deleted { existed }, _) => Ok(Answer::Deleted {
+            existed,
+            applied_index,
+        }),
+        (Effect::MembersDecided, _) => Ok(Answer::MembersDecided { applied_index }),
+        (Effect::SessionOpened, _) => Ok(Answer::SessionOpened { applied_index }),
+        (Effect::SessionExpired, client_id) => {
+            // Only a write of a session can expire with it.
+            let client_id = client_id.unwrap_or(ClientId(0));
+            Err(Refusal::not_applied(Reason::SessionExpired { client_id }))
+        }
     }
 }

@@ -165,7 +165,7 @@ mod tests {
     use raft::eraftpb;
 
     use super::*;
-    use crate::kv::Command;
+    use crate::kv::{Command, Write};
     use crate::proto::raft::entry::Payload;
     use crate::wire::encode_command;
     use crate::wire::{MAX_INDEX, PeerMessage};
@@ -173,9 +173,9 @@ mod tests {
     const CLUSTER: ClusterId = ClusterId(0xC0FFEE);
 
     fn command() -> Bytes {
-        encode_command(&Command::Delete {
+        encode_command(&Command::from(Write::Delete {
             key: Bytes::from_static(b"k"),
-        })
+        }))
     }
 
     fn append() -> Message {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use seshat::kv::Command;
+use seshat::kv::{Command, Write};
 use seshat::node::{MemoryStorage, RaftNode};
 use seshat::types::{EntryPayload, LogIndex, RaftId, Term};
 use seshat::wire;
@@ -48,10 +48,13 @@ impl Log {
             .map(|(_, entry)| entry)
         {
             if let EntryPayload::Command(data) = payload {
-                match wire::decode_command(data.clone()).expect("it was applied") {
-                    Command::Set { key, value } => map.insert(key, value),
-                    Command::Delete { key } => map.remove(&key),
-                    Command::AddMember(_) | Command::RemoveMember(_) => continue,
+                let command = wire::decode_command(data.clone()).expect("it was applied");
+                let Command::Write { write, .. } = command else {
+                    continue;
+                };
+                match write {
+                    Write::Set { key, value } => map.insert(key, value),
+                    Write::Delete { key } => map.remove(&key),
                 };
             }
         }

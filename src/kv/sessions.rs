@@ -1,0 +1,338 @@
+//! What makes a write that is sent twice apply once (dissertation, section 6.3).
+//!
+//! A client opens a session and numbers its writes. The state machine remembers the answer to each
+//! number that the client may still wait for, so a write that arrives again is answered from memory.
+//! The client says with every write which numbers it no longer waits for, and those are forgotten.
+//!
+//! Memory is bounded, so sessions are given up in the end, and every node must give up the same ones
+//! at the same entry: the bounds are a part of the protocol and not of anybody's configuration, and
+//! "used least recently" counts log indices, not time. A write of a session that was given up is
+//! refused: nobody knows any more whether it was applied.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::Effect;
+use crate::types::{ClientId, LogIndex};
+
+/// Sessions that there may be.
+pub const MAX_SESSIONS: usize = 4096;
+/// Bytes that sessions and remembered answers may count for.
+pub const MAX_SESSION_BYTES: usize = 32 << 20;
+/// What a session counts for.
+const SESSION_BYTES: usize = 64;
+/// What a remembered answer counts for.
+const ANSWER_BYTES: usize = 48;
+/// Numbers of one session that may be outstanding.
+pub const MAX_OUTSTANDING: u64 = 1024;
+
+/// The number of a write within a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The session.
+    pub client_id: ClientId,
+    /// The number: the first is 1.
+    pub sequence: u64,
+    /// The lowest number whose answer the client still waits for.
+    pub first_outstanding: u64,
+}
+
+impl Stamp {
+    /// Whether the numbers make sense: 1 ≤ `first_outstanding` ≤ `sequence` <
+    /// `first_outstanding` + [`MAX_OUTSTANDING`].
+    pub fn is_valid(&self) -> bool {
+        let outstanding = self.sequence.checked_sub(self.first_outstanding);
+        self.first_outstanding >= 1 && outstanding.is_some_and(|count| count < MAX_OUTSTANDING)
+    }
+}
+
+/// What a write did, and where in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// What it did.
+    pub effect: Effect,
+    /// Where in the log it was applied.
+    pub index: LogIndex,
+}
+
+/// One session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Log index of its last command.
+    pub last_used: LogIndex,
+    /// Answers of lower numbers are forgotten.
+    pub first_outstanding: u64,
+    /// The answers, by number.
+    pub answers: BTreeMap<u64, Written>,
+}
+
+impl Session {
+    fn bytes(&self) -> usize {
+        SESSION_BYTES + self.answers.len() * ANSWER_BYTES
+    }
+}
+
+/// What the sessions know of a write before it is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has not been applied: apply it, and [`remember`](Sessions::remember).
+    New,
+    /// It has been applied, and this is what it did.
+    Applied(Written),
+    /// Nobody knows: its session is not there, or its number has been forgotten.
+    Expired,
+}
+
+/// All sessions. A clone shares what neither changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sessions {
+    sessions: Arc<HashMap<ClientId, Arc<Session>, RandomState>>,
+    bytes: usize,
+}
+
+impl Sessions {
+    /// Opens a session, unless it is open, with the command at `index`.
+    pub fn open(&mut self, client_id: ClientId, index: LogIndex) {
+        let session = self
+            .use_session(client_id, index)
+            .is_none()
+            .then(|| Session {
+                last_used: index,
+                first_outstanding: 1,
+                answers: BTreeMap::new(),
+            });
+        if let Some(session) = session {
+            self.insert(client_id, session);
+        }
+        self.give_up_excess(client_id);
+    }
+
+    /// The session, used by the command at `index`.
+    fn use_session(&mut self, client_id: ClientId, index: LogIndex) -> Option<&mut Session> {
+        if !self.sessions.contains_key(&client_id) {
+            return None;
+        }
+        let session = Arc::make_mut(&mut self.sessions).get_mut(&client_id)?;
+        let session = Arc::make_mut(session);
+        session.last_used = index;
+        Some(session)
+    }
+
+    /// What is known of the write that `stamp` numbers.
+    pub fn judge(&self, stamp: &Stamp) -> Verdict {
+        let Some(session) = self.sessions.get(&stamp.client_id) else {
+            return Verdict::Expired;
+        };
+        match session.answers.get(&stamp.sequence) {
+            Some(&written) => Verdict::Applied(written),
+            None if stamp.sequence < session.first_outstanding => Verdict::Expired,
+            None => Verdict::New,
+        }
+    }
+
+    /// The write that `stamp` numbers stands in the log at `index`: its session is in use, and the
+    /// client no longer waits for the numbers below `stamp.first_outstanding`.
+    pub fn acknowledge(&mut self, stamp: &Stamp, index: LogIndex) {
+        let Some(session) = self.use_session(stamp.client_id, index) else {
+            return;
+        };
+        let before = session.answers.len();
+        if session.first_outstanding < stamp.first_outstanding {
+            session.first_outstanding = stamp.first_outstanding;
+            session.answers = session.answers.split_off(&stamp.first_outstanding);
+        }
+        let forgotten = before - session.answers.len();
+        self.bytes -= forgotten * ANSWER_BYTES;
+    }
+
+    /// Remembers what a [new](Verdict::New) write did.
+    pub fn remember(&mut self, stamp: &Stamp, written: Written) {
+        let Some(session) = self.use_session(stamp.client_id, written.index) else {
+            return;
+        };
+        session.answers.insert(stamp.sequence, written);
+        self.bytes += ANSWER_BYTES;
+        self.give_up_excess(stamp.client_id);
+    }
+
+    /// Gives up sessions, those used least recently first, until the rest keep within the bounds.
+    /// `but`, whose command this is, stays: alone it is always within them.
+    fn give_up_excess(&mut self, but: ClientId) {
+        while self.sessions.len() > MAX_SESSIONS || self.bytes > MAX_SESSION_BYTES {
+            let others = self.sessions.iter().filter(|(id, _)| **id != but);
+            // No two sessions were last used by the same command.
+            let Some((&oldest, _)) = others.min_by_key(|(_, session)| session.last_used) else {
+                return;
+            };
+            if let Some(session) = Arc::make_mut(&mut self.sessions).remove(&oldest) {
+                self.bytes -= session.bytes();
+            }
+        }
+    }
+
+    /// Puts a session back that a snapshot brings.
+    pub fn insert(&mut self, client_id: ClientId, session: Session) {
+        self.bytes += session.bytes();
+        let replaced = Arc::make_mut(&mut self.sessions).insert(client_id, Arc::new(session));
+        self.bytes -= replaced.map_or(0, |replaced| replaced.bytes());
+    }
+
+    /// Every session, in ascending order of its id.
+    pub fn sorted(&self) -> Vec<(ClientId, &Session)> {
+        let sessions = self.sessions.iter();
+        let mut sessions: Vec<_> = sessions.map(|(id, session)| (*id, &**session)).collect();
+        sessions.sort_unstable_by_key(|(id, _)| *id);
+        sessions
+    }
+
+    /// The number of sessions.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is no session.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+const _: () = assert!(
+    SESSION_BYTES + 1024 * ANSWER_BYTES <= MAX_SESSION_BYTES,
+    "one session must fit"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(client: u64, sequence: u64, first_outstanding: u64) -> Stamp {
+        Stamp {
+            client_id: ClientId(client),
+            sequence,
+            first_outstanding,
+        }
+    }
+
+    fn done(index: LogIndex) -> Written {
+        Written {
+            effect: Effect::Deleted { existed: true },
+            index,
+        }
+    }
+
+    /// A write of a session: judged, and remembered if it is new.
+    fn write(sessions: &mut Sessions, stamp: &Stamp, index: LogIndex) -> Verdict {
+        let verdict = sessions.judge(stamp);
+        sessions.acknowledge(stamp, index);
+        if verdict == Verdict::New {
+            sessions.remember(stamp, done(index));
+        }
+        verdict
+    }
+
+    fn counted(sessions: &Sessions) -> usize {
+        let sessions = sessions.sorted().into_iter();
+        sessions.map(|(_, session)| session.bytes()).sum()
+    }
+
+    #[test]
+    fn a_write_that_comes_again_gets_the_first_answer() {
+        let mut sessions = Sessions::default();
+        sessions.open(ClientId(7), 2);
+        for (sequence, index) in [(2, 3), (1, 4), (3, 5)] {
+            let stamp = stamp(7, sequence, 1);
+            assert_eq!(write(&mut sessions, &stamp, index), Verdict::New);
+            let again = write(&mut sessions, &stamp, index + 10);
+            assert_eq!(again, Verdict::Applied(done(index)));
+        }
+    }
+
+    #[test]
+    fn what_the_client_no_longer_waits_for_is_forgotten_and_never_new() {
+        let mut sessions = Sessions::default();
+        sessions.open(ClientId(7), 2);
+        for sequence in 1..=4 {
+            write(&mut sessions, &stamp(7, sequence, 1), 2 + sequence);
+        }
+        write(&mut sessions, &stamp(7, 5, 4), 9);
+        assert_eq!(sessions.judge(&stamp(7, 3, 3)), Verdict::Expired);
+        assert_eq!(sessions.judge(&stamp(7, 4, 4)), Verdict::Applied(done(6)));
+        // A late duplicate does not bring back what was forgotten.
+        write(&mut sessions, &stamp(7, 4, 1), 10);
+        assert_eq!(sessions.judge(&stamp(7, 2, 1)), Verdict::Expired);
+        assert_eq!(sessions.bytes, counted(&sessions));
+    }
+
+    #[test]
+    fn a_session_that_is_not_there_has_expired() {
+        let mut sessions = Sessions::default();
+        assert_eq!(write(&mut sessions, &stamp(7, 1, 1), 2), Verdict::Expired);
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn opening_again_changes_nothing_but_when_it_was_used() {
+        let mut sessions = Sessions::default();
+        sessions.open(ClientId(7), 2);
+        write(&mut sessions, &stamp(7, 1, 1), 3);
+        sessions.open(ClientId(7), 4);
+        assert_eq!(sessions.judge(&stamp(7, 1, 1)), Verdict::Applied(done(3)));
+        assert_eq!(sessions.sorted()[0].1.last_used, 4);
+    }
+
+    #[test]
+    fn too_many_sessions_cost_the_one_used_least_recently() {
+        let mut sessions = Sessions::default();
+        let max = u64::try_from(MAX_SESSIONS).unwrap();
+        for client in 1..=max {
+            sessions.open(ClientId(client), client);
+        }
+        write(&mut sessions, &stamp(1, 1, 1), max + 1);
+        sessions.open(ClientId(max + 1), max + 2);
+        assert_eq!(sessions.len(), MAX_SESSIONS);
+        assert_eq!(sessions.judge(&stamp(2, 1, 1)), Verdict::Expired);
+        assert_ne!(sessions.judge(&stamp(1, 1, 1)), Verdict::Expired);
+        assert_eq!(sessions.bytes, counted(&sessions));
+    }
+
+    #[test]
+    fn too_many_answers_cost_sessions_too_but_never_the_one_in_use() {
+        let mut sessions = Sessions::default();
+        let (mut index, clients) = (0, 800);
+        for client in 1..=clients {
+            index += 1;
+            sessions.open(ClientId(client), index);
+            for sequence in 1..=MAX_OUTSTANDING {
+                index += 1;
+                let verdict = write(&mut sessions, &stamp(client, sequence, 1), index);
+                assert_eq!(verdict, Verdict::New);
+            }
+        }
+        assert!(sessions.bytes <= MAX_SESSION_BYTES);
+        assert!(sessions.bytes > MAX_SESSION_BYTES - 64 * 1024);
+        assert_eq!(sessions.bytes, counted(&sessions));
+        assert_eq!(sessions.judge(&stamp(1, 1, 1)), Verdict::Expired);
+        assert_ne!(sessions.judge(&stamp(clients, 1, 1)), Verdict::Expired);
+    }
+
+    #[test]
+    fn a_copy_holds_still() {
+        let mut sessions = Sessions::default();
+        sessions.open(ClientId(7), 2);
+        let copy = sessions.clone();
+        write(&mut sessions, &stamp(7, 1, 1), 3);
+        assert_eq!(copy.judge(&stamp(7, 1, 1)), Verdict::New);
+        assert_ne!(copy, sessions);
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_known() {
+        assert!(stamp(1, 1, 1).is_valid());
+        assert!(stamp(1, MAX_OUTSTANDING, 1).is_valid());
+        for (sequence, first) in [(0, 0), (1, 0), (1, 2), (MAX_OUTSTANDING + 1, 1)] {
+            assert!(!stamp(1, sequence, first).is_valid(), "{sequence} {first}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! `Pipeline`: many commands in flight on one stream.
+//!
+//! Two halves share a stream. One reads requests, in order, and submits each batch as soon as it is
+//! there; the other sends the answers, in the order of the requests. Between them is a queue, bounded
+//! in batches and in bytes: when it is full nothing more is read, and HTTP/2's flow control holds the
+//! client back. So a client that does not read its answers costs a bounded amount of memory and
+//! delays nobody but itself.
+//!
+//! The commands of a stream keep their order because one task submits them, one batch after the
+//! other, and the driver keeps the order of what one caller hands in. While there is no leader that
+//! task waits, at most for the request timeout, and with it all that is behind.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
+
+use super::operation::Operation;
+use super::{Host, Pass};
+use crate::driver::{Answer, BatchItem, Outcome};
+use crate::error::{Applied, Reason, Refusal};
+use crate::kv::Command;
+use crate::proto::kv;
+use crate::proto::kv::pipeline_command::Command as Asked;
+use crate::proto::kv::pipeline_result::Result as Answered;
+use crate::types::NodeState;
+use crate::wire;
+
+/// Batches of one stream that may wait for their answers.
+const MAX_BATCHES: usize = 1024;
+/// Commands of one batch.
+const MAX_COMMANDS: usize = 4096;
+/// Bytes of keys and values of one stream that may wait for their answers, and what one batch may
+/// hold alone.
+const MAX_BYTES: u32 = 16 << 20;
+/// What a command counts for beside its key and value.
+const COMMAND_BYTES: usize = 64;
+
+/// The answers of one stream.
+pub(super) type Answers = ReceiverStream<Result<kv::PipelineResponse, Status>>;
+
+/// Serves one stream until the client ends it or the node shuts down.
+pub(super) fn serve(
+    host: Host,
+    requests: Streaming<kv::PipelineRequest>,
+) -> Result<Response<Answers>, Status> {
+    if host.gate.is_closed() {
+        return Err(host.refuse(&Refusal::not_applied(Reason::ShuttingDown)));
+    }
+    let (queue, queued) = mpsc::channel(MAX_BATCHES);
+    let (answers, stream) = mpsc::channel(1);
+    tokio::spawn({
+        let (host, answers) = (host.clone(), answers.clone());
+        async move {
+            let failure = tokio::select! {
+                biased;
+                // Nobody reads the answers any more.
+                () = answers.closed() => None,
+                ended = read(&host, requests, queue) => ended.err(),
+            };
+            if let Some(status) = failure {
+                let _ = answers.send(Err(status)).await;
+            }
+        }
+    });
+    tokio::spawn(answer(host, queued, answers));
+    Ok(Response::new(ReceiverStream::new(stream)))
+}
+
+/// A batch on its way.
+struct Submitted {
+    id: u64,
+    /// What each command is, or why it was refused before it was submitted.
+    commands: Vec<Result<Kind, Refusal>>,
+    /// The outcomes of those that were submitted.
+    outcomes: Result<oneshot::Receiver<Vec<Outcome>>, Refusal>,
+    deadline: Instant,
+    _bytes: OwnedSemaphorePermit,
+    _pass: Option<Pass>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Write,
+    Read,
+}
+
+/// Reads requests and submits them, in order.
+async fn read(
+    host: &Host,
+    mut requests: Streaming<kv::PipelineRequest>,
+    queue: mpsc::Sender<Submitted>,
+) -> Result<(), Status> {
+    let budget = Arc::new(Semaphore::new(
+        usize::try_from(MAX_BYTES).unwrap_or(usize::MAX),
+    ));
+    while let Some(request) = requests.message().await? {
+        let kv::PipelineRequest { id, commands } = request;
+        if commands.is_empty() || commands.len() > MAX_COMMANDS {
+            let rule = format!("1 to {MAX_COMMANDS} in a batch, not {}", commands.len());
+            let field = "commands";
+            let reason = Reason::InvalidRequest { field, rule };
+            return Err(host.refuse(&Refusal::not_applied(reason)));
+        }
+        let operations: Vec<_> = commands
+            .into_iter()
+            .map(|command| operation(command, host))
+            .collect();
+        let bytes: usize = operations
+            .iter()
+            .map(|operation| operation.as_ref().map_or(0, Operation::bytes) + COMMAND_BYTES)
+            .sum();
+        let held = u32::try_from(bytes).unwrap_or(MAX_BYTES).min(MAX_BYTES);
+        let Ok(permit) = Arc::clone(&budget).acquire_many_owned(held).await else {
+            return Ok(());
+        };
+        let submitted = submit(host, id, operations, bytes, permit).await;
+        if queue.send(submitted).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn operation(command: kv::PipelineCommand, host: &Host) -> Result<Operation, Refusal> {
+    match command.command {
+        Some(Asked::Set(request)) => Operation::set(request, &host.options),
+        Some(Asked::Get(request)) => Operation::get(request, &host.options),
+        Some(Asked::Delete(request)) => Operation::delete(request, &host.options),
+        None => Err(Refusal::not_applied(Reason::InvalidRequest {
+            field: "command",
+            rule: "one of set, get and delete".to_owned(),
+        })),
+    }
+}
+
+async fn submit(
+    host: &Host,
+    id: u64,
+    operations: Vec<Result<Operation, Refusal>>,
+    bytes: usize,
+    permit: OwnedSemaphorePermit,
+) -> Submitted {
+    let deadline = Instant::now() + host.options.request_timeout;
+    let (mut commands, mut items) = (Vec::new(), Vec::new());
+    for operation in operations {
+        commands.push(operation.map(|operation| {
+            let (kind, item) = match operation {
+                Operation::Command(command) => (Kind::Write, write(&command)),
+                Operation::Get(key) => (Kind::Read, BatchItem::Read(key)),
+            };
+            items.push(item);
+            kind
+        }));
+    }
+    leader_is_known(host, deadline).await;
+    let pass = host.gate.enter(bytes);
+    let (pass, outcomes) = match pass {
+        Ok(pass) => (Some(pass), host.driver.batch(items)),
+        Err(refusal) => (None, Err(refusal)),
+    };
+    Submitted {
+        id,
+        commands,
+        outcomes,
+        deadline,
+        _bytes: permit,
+        _pass: pass,
+    }
+}
+
+fn write(command: &Command) -> BatchItem {
+    BatchItem::Write(wire::encode_command(command))
+}
+
+/// Waits while nobody can decide, at most until `deadline`.
+async fn leader_is_known(host: &Host, deadline: Instant) {
+    let decided = |status: &crate::types::NodeStatus| {
+        status.leader.is_some() || status.state == NodeState::Outside
+    };
+    if decided(&host.driver.status()) {
+        return;
+    }
+    let mut watch = host.driver.watch();
+    tokio::select! {
+        biased;
+        () = host.gate.closed() => {}
+        _ = timeout_at(deadline, watch.wait_for(decided)) => {}
+    }
+}
+
+/// Sends the answers, in order.
+async fn answer(
+    host: Host,
+    mut queued: mpsc::Receiver<Submitted>,
+    answers: mpsc::Sender<Result<kv::PipelineResponse, Status>>,
+) {
+    while let Some(batch) = queued.recv().await {
+        let outcomes = match batch.outcomes {
+            Ok(outcomes) => match timeout_at(batch.deadline, outcomes).await {
+                Ok(Ok(outcomes)) => Ok(outcomes),
+                Ok(Err(_)) => Err((Reason::ShuttingDown, Applied::Unknown)),
+                Err(_) => Err((Reason::NoQuorum, Applied::Unknown)),
+            },
+            Err(refusal) => Err((refusal.reason, refusal.applied)),
+        };
+        let results = results(&host, batch.commands, outcomes);
+        let response = kv::PipelineResponse {
+            id: batch.id,
+            results,
+        };
+        if answers.send(Ok(response)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One result for each command.
+fn results(
+    host: &Host,
+    commands: Vec<Result<Kind, Refusal>>,
+    outcomes: Result<Vec<Outcome>, (Reason, Applied)>,
+) -> Vec<kv::PipelineResult> {
+    let (mut outcomes, failure) = match outcomes {
+        Ok(outcomes) => (outcomes.into_iter(), (Reason::NoQuorum, Applied::Unknown)),
+        Err(failure) => (Vec::new().into_iter(), failure),
+    };
+    let mut room = host.options.max_grpc_message_bytes / 2;
+    let results = commands.into_iter().map(|command| {
+        let outcome = command.and_then(|kind| {
+            outcomes.next().unwrap_or_else(|| {
+                let (reason, applied) = failure.clone();
+                let applied = match kind {
+                    Kind::Write => applied,
+                    Kind::Read => Applied::No,
+                };
+                Err(Refusal { reason, applied })
+            })
+        });
+        let outcome = outcome.and_then(|answer| fits(answer, &mut room, host));
+        let result = match outcome {
+            Ok(answer) => answered(answer),
+            Err(refusal) => Answered::Error(error(host, &refusal)),
+        };
+        kv::PipelineResult {
+            result: Some(result),
+        }
+    });
+    results.collect()
+}
+
+/// Values that together are larger than a message may be cannot be answered in one.
+fn fits(answer: Answer, room: &mut usize, host: &Host) -> Result<Answer, Refusal> {
+    if let Answer::Got {
+        value: Some(value), ..
+    } = &answer
+    {
+        // The first always fits: a single value does.
+        let first = *room == host.options.max_grpc_message_bytes / 2;
+        if value.len() > *room && !first {
+            return Err(Refusal::not_applied(Reason::TooLarge {
+                what: "response",
+                limit: u64::try_from(host.options.max_grpc_message_bytes / 2).unwrap_or(u64::MAX),
+            }));
+        }
+        *room = room.saturating_sub(value.len().max(1));
+    }
+    Ok(answer)
+}
+
+fn answered(answer: Answer) -> Answered {
+    match answer {
+        Answer::Set { applied_index }
+        | Answer::MembersDecided { applied_index }
+        | Answer::SessionOpened { applied_index } => {
+            Answered::Set(kv::SetResponse { applied_index })
+        }
+        Answer::Deleted {
+            existed,
+            applied_index,
+        } => Answered::Delete(kv::DeleteResponse {
+            existed,
+            applied_index,
+        }),
+        Answer::Got {
+            value,
+            applied_index,
+        } => Answered::Get(kv::GetResponse {
+            value,
+            applied_index,
+        }),
+    }
+}
+
+fn error(host: &Host, refusal: &Refusal) -> kv::PipelineError {
+    let status = host.refuse(refusal);
+    kv::PipelineError {
+        code: u32::try_from(i32::from(status.code())).unwrap_or(0),
+        message: status.message().to_owned(),
+        detail: Some(host.detail(refusal)),
+    }
+}
