@@ -15,7 +15,8 @@
 //! CHAOS_SECONDS=600 cargo test --release --test chaos soak -- --nocapture
 //! ```
 //!
-//! It prints its seed; `CHAOS_SEED` repeats the troubles, though not the machine's timing.
+//! It prints its seed; `CHAOS_SEED` repeats the troubles, though not the machine's timing. A scenario
+//! that fails prints the end of each node's log; `SESHAT_LOG` makes the nodes say more.
 
 #![cfg(test)]
 
