@@ -19,6 +19,8 @@ const WRITERS: usize = 16;
 const KEYS: usize = 64;
 const VALUE_KIB: usize = 4;
 const SAMPLES: usize = 24;
+/// Pause of a writer that was refused.
+const PAUSE: Duration = Duration::from_millis(10);
 const INTERVAL: Duration = Duration::from_millis(250);
 /// What an allocator may keep or give back between two looks.
 const SLACK_KIB: u64 = 8 * 1024;
@@ -32,7 +34,7 @@ fn memory_is_bounded_while_a_few_keys_are_overwritten_for_ever() {
         cluster.wait_until_healed().await;
         let leader = cluster.leader().await;
         let load = Load::start(&caller(cluster), leader, "k");
-        let overwriters = Overwriters::start(&cluster.client_addrs()[leader]);
+        let overwriters = Overwriters::start(cluster.client_addrs(), leader);
 
         let mut curves = vec![Vec::new(); 3];
         let mut written = 0;
@@ -73,13 +75,16 @@ struct Overwriters {
 }
 
 impl Overwriters {
-    fn start(leader: &str) -> Self {
+    fn start(client_addrs: &[String], leader: usize) -> Self {
         let (stop, written) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let channel = channel(leader);
+        let clients: Vec<_> = client_addrs
+            .iter()
+            .map(|addr| KvServiceClient::new(channel(addr)))
+            .collect();
         let mut tasks = JoinSet::new();
         for writer in 0..WRITERS {
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
-            let mut client = KvServiceClient::new(channel.clone());
+            let (mut clients, mut node) = (clients.clone(), leader);
             tasks.spawn(async move {
                 for key in (0..KEYS).cycle().skip(writer) {
                     if stop.load(Ordering::Relaxed) {
@@ -89,11 +94,15 @@ impl Overwriters {
                         key: format!("large-{key}").into(),
                         value: Bytes::from(vec![b'v'; VALUE_KIB * 1024]),
                     };
-                    client
-                        .set(request)
-                        .await
-                        .expect("nothing stands in the way");
-                    written.fetch_add(1, Ordering::Relaxed);
+                    match clients[node].set(request).await {
+                        Ok(_) => {
+                            written.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(_) => {
+                            node = (node + 1) % clients.len();
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                    }
                 }
             });
         }
