@@ -87,8 +87,8 @@ enum Phase {
 /// What is known of another initial member.
 #[derive(Debug, Default)]
 struct Peer {
-    /// What it last said of itself, and when.
-    heard: Option<(NodeStatus, u64)>,
+    /// What it said of itself when it was last asked, if it answered.
+    heard: Option<NodeStatus>,
     /// When the call that is under way began.
     asked_at: Option<u64>,
 }
@@ -251,14 +251,13 @@ impl Formation {
 
     /// `node` replied to a call.
     pub fn replied(&mut self, node: NodeId, reply: Reply) {
-        let now = self.now;
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
         peer.asked_at = None;
         match reply {
             Reply::Identified(status) if status.raft_id.node_id() == node => {
-                peer.heard = Some((status.clone(), now));
+                peer.heard = Some(status.clone());
                 self.learn(&status);
             }
             Reply::Identified(_) | Reply::Failed => {
@@ -290,28 +289,26 @@ impl Formation {
             .peers
             .values()
             .filter_map(|peer| peer.heard.as_ref())
-            .find(|(status, _)| status.state == NodeState::Started)
-            .and_then(|(status, _)| status.cluster_id);
+            .find(|status| status.state == NodeState::Started)
+            .and_then(|status| status.cluster_id);
     }
 
-    /// The coordinator offers a cluster when every other initial member has lately said that it
-    /// runs in none.
+    /// The coordinator offers a cluster when every other initial member has said that it runs in
+    /// none. It does not matter how long ago, or whether one is being asked again: distant members
+    /// may answer in turn, never close together, and to a life that has ended meanwhile the offer
+    /// means nothing.
     fn maybe_offer(&mut self) {
         let me = self.raft_id.node_id();
         let coordinates = self.bootstrap && self.peers.keys().all(|&id| me < id);
-        let lately = self.now.saturating_sub(2 * PROBE_TICKS);
         let ready = self.peers.values().all(|peer| {
-            peer.asked_at.is_none()
-                && peer
-                    .heard
-                    .as_ref()
-                    .is_some_and(|(status, at)| *at >= lately && status.state != NodeState::Started)
+            let heard = peer.heard.as_ref();
+            heard.is_some_and(|status| status.state != NodeState::Started)
         });
         if !coordinates || !ready {
             return;
         }
         let heard = self.peers.values().filter_map(|peer| peer.heard.as_ref());
-        let others = heard.map(|(status, _)| status.raft_id);
+        let others = heard.map(|status| status.raft_id);
         self.offers_made += 1;
         let offer = Offer {
             cluster_id: ClusterId(mix(&[self.seed, self.raft_id.get(), self.offers_made])),

@@ -156,6 +156,32 @@ fn nothing_starts_until_every_initial_member_is_there() {
 }
 
 #[test]
+fn members_that_answer_late_and_in_turn_are_offered_a_cluster() {
+    for delay in 0..=OFFER_TICKS {
+        let mut coordinator = fresh(1, 0xa);
+        let mut under_way = Vec::new();
+        let mut offered = false;
+        for now in 0..10 * OFFER_TICKS {
+            coordinator.tick();
+            for (to, call) in coordinator.take_calls() {
+                offered |= matches!(call, Call::Offer(_));
+                // Node 3 listens a little later, so from then on it is asked in turn with node 2.
+                match now < PROBE_TICKS && to == node(3) {
+                    true => coordinator.replied(to, Reply::Failed),
+                    false => under_way.push((now + delay, to)),
+                }
+            }
+            let arrived = under_way.extract_if(.., |(at, _)| *at <= now);
+            for (_, to) in arrived.collect::<Vec<_>>() {
+                let status = status(&fresh(to.get(), 0xa));
+                coordinator.replied(to, Reply::Identified(status));
+            }
+        }
+        assert!(offered, "answers after {delay} ticks");
+    }
+}
+
+#[test]
 fn a_process_started_again_waits_outside_and_disturbs_nobody() {
     for id in 1..=3 {
         let mut world = World::new();

@@ -101,6 +101,7 @@ scripts! {
         many_reads_share_one_round
         reads_fail_when_leadership_ends
         reads_wait_until_the_leader_has_committed_in_its_term
+        rounds_of_reads_do_not_repeat_a_probe
     }
     log {
         a_follower_behind_the_compacted_log_gets_a_snapshot

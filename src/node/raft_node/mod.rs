@@ -9,6 +9,7 @@
 //! log is judged by [`judge`](super::judge).
 
 mod members;
+mod probes;
 mod ready;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ use crate::kv::StateMachine;
 use crate::types::{ClusterId, Conf, Key, LogIndex, NodeId, Offer, RaftId, Role, Term};
 use crate::wire::{self, PeerMessage};
 
+use probes::Probed;
+
 /// One Raft server of one cluster.
 ///
 /// Call what has happened ([`tick`](Self::tick), [`step`](Self::step), …), then
@@ -42,6 +45,7 @@ pub struct RaftNode<W> {
     /// told that leadership has ended.
     leads_in: Option<Term>,
     read_rounds: u64,
+    probed: Probed,
     /// Index of the last applied change of members.
     conf_index: LogIndex,
     /// Who takes part and who is meant to, as applied.
@@ -113,6 +117,7 @@ impl<W> RaftNode<W> {
             waiters: Waiters::default(),
             leads_in: None,
             read_rounds: 0,
+            probed: Probed::default(),
             incoming: None,
             output: Output::default(),
         };
@@ -122,6 +127,7 @@ impl<W> RaftNode<W> {
 
     /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
+        self.probed.tick();
         self.raw.tick();
         self.settle();
     }
@@ -157,7 +163,7 @@ impl<W> RaftNode<W> {
         if message.get_msg_type() == MessageType::MsgSnapshot && message.term >= self.term() {
             self.unpack(message.mut_snapshot())?;
         }
-        let stepped = self.raw.step(message);
+        let stepped = self.step_raft(message);
         if self.raw.snap().is_none() {
             // raft-rs has ignored the snapshot: its map is of no use.
             self.incoming = None;
