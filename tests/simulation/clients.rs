@@ -57,6 +57,10 @@ pub(crate) struct Clients {
     pub(crate) history: BTreeMap<Bytes, Vec<Operation>>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) reads: u64,
+    /// When a write was last acknowledged.
+    pub(crate) last_write: u64,
+    /// When a read was last answered.
+    pub(crate) last_read: u64,
     pub(crate) refused: u64,
 }
 
@@ -118,10 +122,12 @@ impl Clients {
         let (kind, end) = match (pending.kind, outcome) {
             (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
                 self.acknowledge(value, pending.key.clone(), *applied_index);
+                self.last_write = now;
                 (Kind::Write(value), Some(now))
             }
             (Kind::Read(_), Ok(Answer::Got { value, .. })) => {
                 self.reads += 1;
+                self.last_read = now;
                 (Kind::Read(value.as_ref().map(decode)), Some(now))
             }
             (_, Err(refusal)) if refusal.applied == Applied::No => {

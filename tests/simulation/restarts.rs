@@ -120,12 +120,15 @@ impl World {
             return;
         }
         let id = process.member.raft_id();
-        let rafts = self.processes.values().filter_map(|it| it.member.raft());
-        // A voter is one whose vote somebody would count: he who believes it is one.
-        if rafts.into_iter().any(|raft| raft.voters().contains(&id)) {
-            self.summary.restarts.promoted += 1;
-        } else {
-            self.summary.restarts.joiners += 1;
+        let takes_part = process.member.raft().is_some();
+        let mut rafts = self.processes.values().filter_map(|it| it.member.raft());
+        // A voter is one whose vote somebody would count: he who believes that it is one.
+        let votes = rafts.any(|raft| raft.voters().contains(&id));
+        let restarts = &mut self.summary.restarts;
+        match (votes, takes_part) {
+            (true, _) => restarts.promoted += 1,
+            (false, true) => restarts.joiners += 1,
+            (false, false) => restarts.outside += 1,
         }
         self.kill(node);
     }

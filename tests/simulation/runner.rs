@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::invariants::{Promise, Violation, nobody_breaks};
 use crate::summary::Summary;
-use crate::world::{Plan, World};
+use crate::world::{HowMany, Plan, World};
 
 /// What came out of many seeds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Report {
+    plan: Plan,
     pub(crate) summary: Summary,
     /// The seeds that broke a promise, in order.
     pub(crate) failures: Vec<(u64, Violation)>,
@@ -25,7 +26,12 @@ pub(crate) struct Report {
 pub(crate) fn run_seeds(first: u64, count: u64, plan: Plan) -> Report {
     let began = Instant::now();
     let next = AtomicU64::new(first);
-    let report = Mutex::new(Report::default());
+    let report = Mutex::new(Report {
+        plan,
+        summary: Summary::default(),
+        failures: Vec::new(),
+        took: Duration::ZERO,
+    });
     let run = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -93,6 +99,18 @@ fn text(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("something")
 }
 
+/// What shows the trace of a seed.
+fn replay_command(seed: u64, plan: Plan) -> String {
+    let sabotage = plan.sabotage.map(|it| format!("SABOTAGE={it:?} "));
+    let troubles = plan.troubles;
+    let troubles = (troubles != HowMany::Drawn).then(|| format!("TROUBLES={troubles:?} "));
+    format!(
+        "SEED={seed} {}{}cargo test --test simulation replay -- --nocapture",
+        sabotage.unwrap_or_default(),
+        troubles.unwrap_or_default()
+    )
+}
+
 impl Report {
     /// The failures that broke a promise of this kind.
     pub(crate) fn broke(&self, promise: Promise) -> Vec<&(u64, Violation)> {
@@ -116,8 +134,8 @@ impl fmt::Display for Report {
         for (seed, violation) in &self.failures {
             writeln!(
                 f,
-                "seed {seed} failed: {violation}\n  \
-                 SEED={seed} cargo test --test simulation replay -- --nocapture"
+                "seed {seed} failed: {violation}\n  {}",
+                replay_command(*seed, self.plan)
             )?;
         }
         let seeds = self.summary.seeds as f64 + self.failures.len() as f64;

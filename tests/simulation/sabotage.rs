@@ -32,6 +32,16 @@ pub(crate) enum Sabotage {
     UngatedRestarts,
 }
 
+impl Sabotage {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::SameRaftId,
+        Self::LocalReads,
+        Self::LeaseReads,
+        Self::EarlyAcknowledgements,
+        Self::UngatedRestarts,
+    ];
+}
+
 impl World {
     /// What a harness that answers reads itself says of `key`; `None` if it leaves it to the core.
     pub(crate) fn local_read(&self, node: NodeId, key: &[u8]) -> Option<Answer> {

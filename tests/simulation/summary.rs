@@ -28,7 +28,9 @@ pub(crate) struct Restarts {
     pub(crate) healed: u64,
     /// The first of a run, of a cluster that may still have been forming.
     pub(crate) first: u64,
-    /// Of the node that was healing, while it was not a voter again.
+    /// Of the node that was healing, before the leader had let it in.
+    pub(crate) outside: u64,
+    /// Of the node that was healing, when it took part and nobody counted it as a voter.
     pub(crate) joiners: u64,
     /// Of the node that was healing, when it was a voter again and not everybody knew.
     pub(crate) promoted: u64,
@@ -57,6 +59,7 @@ impl Summary {
         self.snapshots += other.snapshots;
         self.restarts.healed += other.restarts.healed;
         self.restarts.first += other.restarts.first;
+        self.restarts.outside += other.restarts.outside;
         self.restarts.joiners += other.restarts.joiners;
         self.restarts.promoted += other.restarts.promoted;
         self.restarts.ungated += other.restarts.ungated;
@@ -94,13 +97,14 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "restarts without memory: {} of a healed cluster, {} as the first of a run, {} of a \
-             joiner, {} of a voter that was just promoted, {} ungated; {} of all these led",
+            "restarts without memory: {} of a healed cluster, {} as the first of a run, {} ungated; \
+             of the healing node: {} outside, {} as a learner, {} just promoted; {} of all led",
             restarts.healed,
             restarts.first,
+            restarts.ungated,
+            restarts.outside,
             restarts.joiners,
             restarts.promoted,
-            restarts.ungated,
             restarts.leaders
         )?;
         writeln!(

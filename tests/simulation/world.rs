@@ -13,7 +13,7 @@ use crate::invariants::equal_logs::Log;
 use crate::invariants::one_leader_a_term::Leaders;
 use crate::invariants::{
     Verdict, Violation, acknowledged_writes_are_kept, everybody_is_answered, linearizable,
-    nobody_breaks, one_cluster, waiters_end_once, well_after_the_calm,
+    nobody_breaks, one_cluster, served_after_the_calm, waiters_end_once, well_after_the_calm,
 };
 use crate::network::{Climate, Network};
 use crate::process::{Input, Life, Process};
@@ -28,6 +28,10 @@ pub(crate) const TICK: u64 = 100;
 const FAULTY: u64 = 60_000;
 /// Milliseconds after the last fault by which everything must be well again.
 const CALM: u64 = 10_000;
+/// Milliseconds before the end by which clients cease to ask, so that all can be answered.
+const SILENCE: u64 = 1_500;
+/// Milliseconds before the end in which a write and a read must have been answered.
+const SERVED_WITHIN: u64 = 3_000;
 
 /// What a run is, beside its seed.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +39,16 @@ pub(crate) struct Plan {
     pub(crate) show: Show,
     /// The rule that is broken on purpose.
     pub(crate) sabotage: Option<Sabotage>,
-    /// Whether nodes may be slow or frozen and clocks stand still.
-    pub(crate) troubles: bool,
+    pub(crate) troubles: HowMany,
+}
+
+/// How often nodes are slow or frozen and clocks stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HowMany {
+    Never,
+    /// The seed decides.
+    Drawn,
+    Often,
 }
 
 impl Plan {
@@ -45,7 +57,7 @@ impl Plan {
         Self {
             show,
             sabotage: None,
-            troubles: true,
+            troubles: HowMany::Drawn,
         }
     }
 }
@@ -105,8 +117,10 @@ impl World {
     pub(crate) fn new(seed: u64, plan: Plan) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut climate = Climate::draw(&mut rng);
-        if !plan.troubles {
-            climate.troubles_within = None;
+        match plan.troubles {
+            HowMany::Never => climate.troubles_within = None,
+            HowMany::Drawn => {}
+            HowMany::Often => climate.troubles_within = Some(2_000),
         }
         let mut world = Self {
             plan,
@@ -228,7 +242,7 @@ impl World {
     /// Clients ask some node, mostly one that leads.
     fn ask(&mut self) -> Verdict {
         let next = self.rng.gen_range(1..60);
-        if self.now + next < FAULTY + CALM / 2 {
+        if self.now + next < FAULTY + CALM - SILENCE {
             self.schedule(next, Happening::Ask);
         }
         let leaders = self.processes.iter().filter(|(_, it)| it.leads().is_some());
@@ -257,7 +271,7 @@ impl World {
         match input {
             Input::Tick if process.stalled_until > now => {
                 let rest = process.stalled_until - now;
-                self.schedule_tick(node, life, rest);
+                self.schedule_tick(node, life, rest.min(TICK));
                 return Ok(());
             }
             Input::Tick => {
@@ -363,6 +377,7 @@ impl World {
         linearizable::check(&self.clients)?;
         acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.log)?;
         everybody_is_answered::check(&self.clients)?;
+        served_after_the_calm::check(&self.clients, FAULTY + CALM - SERVED_WITHIN)?;
         well_after_the_calm::check(members(), self.healed(), &self.log)
     }
 }

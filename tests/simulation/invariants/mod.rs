@@ -9,6 +9,7 @@ pub(crate) mod linearizable;
 pub(crate) mod nobody_breaks;
 pub(crate) mod one_cluster;
 pub(crate) mod one_leader_a_term;
+pub(crate) mod served_after_the_calm;
 pub(crate) mod waiters_end_once;
 pub(crate) mod well_after_the_calm;
 
