@@ -150,6 +150,7 @@ impl Clients {
         if std::mem::replace(&mut pending.told_early, true) {
             return;
         }
+        self.last_write = now;
         let (key, kind, start) = (pending.key.clone(), pending.kind, pending.start);
         self.acknowledge(waiter, key.clone(), index);
         self.remember(key, kind, start, Some(now));

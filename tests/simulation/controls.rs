@@ -41,14 +41,14 @@ fn reads_from_the_map_of_whoever_believes_to_lead_are_caught() {
 
 #[test]
 fn reads_by_a_lease_are_caught_when_clocks_stand_still() {
-    assert_caught(&run(Sabotage::LeaseReads, HowMany::Often, 60), 2);
+    assert_caught(&run(Sabotage::LeaseReads, HowMany::Often, 60), 3);
 }
 
 /// The lease itself is sound, and only the clocks make it wrong: so what the control above sees is
 /// the fault that it is about.
 #[test]
 fn reads_by_a_lease_are_right_while_clocks_run() {
-    let report = run(Sabotage::LeaseReads, HowMany::Never, 40);
+    let report = run(Sabotage::LeaseReads, HowMany::Never, 24);
     assert!(report.failures.is_empty(), "{report}");
 }
 

@@ -70,7 +70,7 @@ impl World {
         };
         let next = self.rng.gen_range(1..=within);
         self.schedule(next, Happening::Trouble);
-        let node = node_ids()[self.rng.gen_range(0..3)];
+        let node = self.some_node(0.4);
         let trouble = Trouble::draw(&mut self.rng);
         self.trace
             .line(self.now, format_args!("node {node} {trouble}"));

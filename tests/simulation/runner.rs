@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,7 +121,7 @@ impl Report {
 
     /// How many seeds failed by which invariant, in words.
     pub(crate) fn by_invariant(&self) -> String {
-        let mut counts = std::collections::BTreeMap::<_, u64>::new();
+        let mut counts = BTreeMap::<_, u64>::new();
         for (_, violation) in &self.failures {
             *counts.entry(violation.invariant).or_default() += 1;
         }
@@ -138,14 +139,14 @@ impl fmt::Display for Report {
                 replay_command(*seed, self.plan)
             )?;
         }
-        let seeds = self.summary.seeds as f64 + self.failures.len() as f64;
+        let seeds = u32::try_from(self.summary.seeds).unwrap_or(u32::MAX);
+        let failed = u32::try_from(self.failures.len()).unwrap_or(u32::MAX);
         let seconds = self.took.as_secs_f64();
         write!(
             f,
-            "{}\n{} failed; {seconds:.1} s, {:.1} seeds a second",
+            "{}\n{failed} failed; {seconds:.1} s, {:.1} seeds a second",
             self.summary,
-            self.failures.len(),
-            seeds / seconds
+            (f64::from(seeds) + f64::from(failed)) / seconds
         )
     }
 }

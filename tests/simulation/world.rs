@@ -120,7 +120,7 @@ impl World {
         match plan.troubles {
             HowMany::Never => climate.troubles_within = None,
             HowMany::Drawn => {}
-            HowMany::Often => climate.troubles_within = Some(2_000),
+            HowMany::Often => climate.troubles_within = Some(4_000),
         }
         let mut world = Self {
             plan,
@@ -239,19 +239,25 @@ impl World {
         self.schedule(next, Happening::Weather);
     }
 
+    /// Some node; with the given probability one that believes to lead, if there is one.
+    pub(crate) fn some_node(&mut self, leader: f64) -> NodeId {
+        let leaders = self.processes.iter().filter(|(_, it)| it.leads().is_some());
+        let leaders: Vec<_> = leaders.map(|(&node, _)| node).collect();
+        let from = if !leaders.is_empty() && self.rng.gen_bool(leader) {
+            leaders
+        } else {
+            node_ids()
+        };
+        from[self.rng.gen_range(0..from.len())]
+    }
+
     /// Clients ask some node, mostly one that leads.
     fn ask(&mut self) -> Verdict {
         let next = self.rng.gen_range(1..60);
         if self.now + next < FAULTY + CALM - SILENCE {
             self.schedule(next, Happening::Ask);
         }
-        let leaders = self.processes.iter().filter(|(_, it)| it.leads().is_some());
-        let leaders: Vec<_> = leaders.map(|(&node, _)| node).collect();
-        let node = if leaders.is_empty() || self.rng.gen_bool(0.1) {
-            node_ids()[self.rng.gen_range(0..3)]
-        } else {
-            leaders[self.rng.gen_range(0..leaders.len())]
-        };
+        let node = self.some_node(0.85);
         let mut requests = Vec::new();
         // Several callers often come in one turn of the driver.
         for _ in 0..self.rng.gen_range(1..=4) {
