@@ -53,6 +53,16 @@ fn env(name: &str) -> Option<u64> {
     )
 }
 
+/// Every fault, unless `SABOTAGE` or `TROUBLES` make it a plan of a negative control.
+fn plan(show: Show) -> Plan {
+    let troubles = [HowMany::Never, HowMany::Drawn, HowMany::Often];
+    Plan {
+        sabotage: one_of("SABOTAGE", &Sabotage::ALL),
+        troubles: one_of("TROUBLES", &troubles).unwrap_or(HowMany::Drawn),
+        ..Plan::new(show)
+    }
+}
+
 /// Which of `all` the environment variable `name` says.
 fn one_of<T: Copy + std::fmt::Debug>(name: &str, all: &[T]) -> Option<T> {
     let value = std::env::var(name).ok()?;
@@ -65,13 +75,12 @@ fn one_of<T: Copy + std::fmt::Debug>(name: &str, all: &[T]) -> Option<T> {
 fn seeds() {
     let first = env("FIRST_SEED").unwrap_or(0);
     let count = env("SEEDS").unwrap_or(DEFAULT_SEEDS);
-    let report = run_seeds(first, count, Plan::new(Show::Nothing));
+    let report = run_seeds(first, count, plan(Show::Nothing));
     println!("seeds {first} to {}: {report}", first + count - 1);
-    assert!(report.failures.is_empty(), "{report}");
+    assert!(report.failures.is_empty(), "some seeds failed: see above");
 }
 
-/// Runs the seed `SEED` with its trace; without one, the first. `SABOTAGE` and `TROUBLES` make it a
-/// run of a negative control.
+/// Runs the seed `SEED` with its trace; without one, the first.
 #[test]
 fn replay() {
     let seed = env("SEED");
@@ -81,13 +90,7 @@ fn replay() {
         Show::Nothing
     };
     let seed = seed.unwrap_or(0);
-    let troubles = [HowMany::Never, HowMany::Drawn, HowMany::Often];
-    let plan = Plan {
-        sabotage: one_of("SABOTAGE", &Sabotage::ALL),
-        troubles: one_of("TROUBLES", &troubles).unwrap_or(HowMany::Drawn),
-        ..Plan::new(show)
-    };
-    match run_seed(seed, plan) {
+    match run_seed(seed, plan(show)) {
         Ok(summary) => println!("seed {seed}: {summary}"),
         Err(violation) => panic!("seed {seed} failed: {violation}"),
     }

@@ -69,22 +69,26 @@ impl World {
         if self.calm {
             return;
         }
-        let first = self.healing.is_none() && self.summary.restarts.first == 0;
+        let whole = self.healing.is_none();
+        let first = whole && self.summary.restarts.first == 0;
+        let healed = whole && self.healed();
         let ungated = self.plan.sabotage == Some(Sabotage::UngatedRestarts);
-        let healed = self.healing.is_none() && self.healed();
-        if !(first || healed || ungated) {
-            self.schedule(50, Happening::Restart);
-            return;
-        }
-        let Some(node) = self.victim(ungated) else {
+        let victim = if first || healed || ungated {
+            self.victim(ungated)
+        } else {
+            None
+        };
+        let Some(node) = victim else {
             self.schedule(50, Happening::Restart);
             return;
         };
         let restarts = &mut self.summary.restarts;
-        match () {
-            () if first => restarts.first += 1,
-            () if healed => restarts.healed += 1,
-            () => restarts.ungated += 1,
+        if first {
+            restarts.first += 1;
+        } else if healed {
+            restarts.healed += 1;
+        } else {
+            restarts.ungated += 1;
         }
         self.kill(node);
         if ungated {
@@ -96,20 +100,11 @@ impl World {
     /// Whom to kill: a leader rather often. Without a gate somebody who takes part in the cluster
     /// must be left: when all have forgotten it, a new one forms, and that is right.
     fn victim(&mut self, ungated: bool) -> Option<NodeId> {
-        let part = |process: &Process| process.member.raft().is_some();
-        let all = self.processes.values().filter(|it| part(it)).count();
-        let leaves_one = |process: &Process| !ungated || all != 1 || !part(process);
-        let may = |process: &&Process| leaves_one(process);
-        let id = |process: &Process| process.member.raft_id().node_id();
-        let any: Vec<_> = self.processes.values().filter(may).map(id).collect();
-        let living = self.processes.values().filter(may);
-        let leaders: Vec<_> = living.filter(|it| it.leads().is_some()).map(id).collect();
-        let from = if leaders.is_empty() || self.rng.gen_bool(0.6) {
-            any
-        } else {
-            leaders
-        };
-        (!from.is_empty()).then(|| from[self.rng.gen_range(0..from.len())])
+        let node = self.some_node(0.4);
+        let takes_part = |process: &Process| process.member.raft().is_some();
+        let part = self.processes.values().filter(|it| takes_part(it)).count();
+        let last = part == 1 && takes_part(&self.processes[&node]);
+        (!ungated || !last).then_some(node)
     }
 
     /// Starts the node again that is healing, unless it has healed.
