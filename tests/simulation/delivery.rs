@@ -1,0 +1,129 @@
+//! How what a process puts out reaches the others: messages, snapshots, and calls with their
+//! replies.
+
+use rand::Rng;
+use seshat::node::{Call, PeerMessage, Reply};
+use seshat::types::{NodeId, NodeState, NodeStatus, Offer, RaftId};
+
+use crate::process::{Input, Life};
+use crate::world::World;
+
+/// Milliseconds after which it is known that a snapshot has not arrived.
+const SNAPSHOT_TIMEOUT: u64 = 200;
+/// Milliseconds after which it is known that a call has failed.
+const CALL_FAILS_AFTER: u64 = 50;
+
+impl World {
+    /// Sends a message of `from`.
+    pub(crate) fn send(&mut self, from: RaftId, life: Life, message: PeerMessage) {
+        let to = message.envelope().expect("made by a node").to;
+        let arrivals = self.arrivals(from.node_id(), to.node_id());
+        self.trace.line(
+            self.now,
+            format_args!(
+                "{from} sends {} to {to}, arriving in {arrivals:?}",
+                message.name()
+            ),
+        );
+        if let PeerMessage::InstallSnapshot(..) = message {
+            self.report_snapshot(from.node_id(), life, to, &arrivals);
+        } else if arrivals.is_empty() && self.rng.gen_bool(0.1) {
+            let process = self.processes.get_mut(&from.node_id());
+            process.expect("it sends").member.report_unreachable(to);
+        }
+        for delay in arrivals {
+            let message = Input::Message {
+                message: message.clone(),
+                sent_at: self.now,
+            };
+            self.schedule_input(delay, to.node_id(), None, message);
+        }
+    }
+
+    /// The transport always says how a snapshot went; sometimes it is wrong about a success, when
+    /// the answer is lost.
+    fn report_snapshot(&mut self, from: NodeId, life: Life, to: RaftId, arrivals: &[u64]) {
+        let delivered = !arrivals.is_empty() && self.rng.gen_bool(0.8);
+        let delay = arrivals.iter().max().copied().unwrap_or(SNAPSHOT_TIMEOUT) + 1;
+        let report = Input::SnapshotReport { to, delivered };
+        self.schedule_input(delay, from, Some(life), report);
+    }
+
+    /// A message reaches `node`.
+    pub(crate) fn deliver(&mut self, node: NodeId, message: PeerMessage, sent_at: u64) {
+        self.note_follower(node, &message, sent_at);
+        let name = message.name();
+        let process = self.processes.get_mut(&node).expect("every node lives");
+        let outcome = process.member.step(message);
+        self.trace
+            .line(self.now, format_args!("{node} takes {name}: {outcome:?}"));
+    }
+
+    /// Makes a call of the process `life` at `from`.
+    pub(crate) fn call(&mut self, from: NodeId, life: Life, to: NodeId, call: &Call) {
+        let arrivals = self.arrivals(from, to);
+        if arrivals.is_empty() && self.rng.gen_bool(0.5) {
+            let failed = Input::Reply {
+                from: to,
+                reply: Reply::Failed,
+            };
+            self.schedule_input(CALL_FAILS_AFTER, from, Some(life), failed);
+        }
+        for delay in arrivals {
+            let call = Input::Call {
+                from: (from, life),
+                call: call.clone(),
+            };
+            self.schedule_input(delay, to, None, call);
+        }
+    }
+
+    /// A call reaches `node`, which replies.
+    pub(crate) fn answer_call(&mut self, from: (NodeId, Life), node: NodeId, call: Call) {
+        let process = self.processes.get_mut(&node).expect("every node lives");
+        let member = &mut process.member;
+        let meant = |offer: &Offer| offer.members.contains(&member.raft_id());
+        let reply = match call {
+            Call::Identify => Reply::Identified(wire_view(member.status())),
+            Call::Offer(ref offer) | Call::Start(ref offer) if !meant(offer) => Reply::Failed,
+            Call::Offer(offer) => Reply::Offered {
+                cluster_id: offer.cluster_id,
+                accepted: member.offered(offer),
+            },
+            Call::Start(offer) => {
+                member.start(offer.cluster_id, offer.coordinator);
+                Reply::Started
+            }
+        };
+        let (caller, life) = from;
+        self.trace.line(
+            self.now,
+            format_args!("{node} replies to {caller}: {reply:?}"),
+        );
+        for delay in self.arrivals(node, caller) {
+            let reply = Input::Reply {
+                from: node,
+                reply: reply.clone(),
+            };
+            self.schedule_input(delay, caller, Some(life), reply);
+        }
+    }
+
+    /// When the copies of something sent now arrive.
+    fn arrivals(&mut self, from: NodeId, to: NodeId) -> Vec<u64> {
+        let alone = |node| self.processes[node].alone_until > self.now;
+        if [from, to].iter().any(alone) {
+            return Vec::new();
+        }
+        self.network.arrivals(&mut self.rng, from, to)
+    }
+}
+
+/// What a status becomes on its way over the wire: an outside process says that it is fresh.
+fn wire_view(mut status: NodeStatus) -> NodeStatus {
+    if status.state == NodeState::Outside {
+        status.state = NodeState::Fresh;
+        status.cluster_id = None;
+    }
+    status
+}
