@@ -21,6 +21,7 @@ mod gate;
 mod health;
 mod kv;
 mod leadership;
+mod standing;
 mod status;
 mod summary;
 
