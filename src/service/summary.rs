@@ -114,7 +114,7 @@ fn sum_up(picture: &Picture<'_>, membership: &ClusterMembership) -> (ClusterStat
     ];
     let absent: Vec<_> = absent.into_iter().flatten().collect();
     let steps = steps(picture, membership);
-    let chores = chores(picture, steps.is_empty());
+    let chores = chores(picture, absent.is_empty() && steps.is_empty());
     let all = [absent.as_slice(), &steps, &chores].concat().join("; ");
     if picture.leader.is_none() {
         let summary = match all.is_empty() {

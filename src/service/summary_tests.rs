@@ -360,6 +360,16 @@ fn a_member_that_does_not_answer_degrades_the_cluster() {
         (silent.role(), silent.raft_id, silent.reachable),
         (MemberRole::Unspecified, raft_id(3).get(), false)
     );
+    // A voter that does not answer cannot be told anything either.
+    let cannot_tell = NodeStatus {
+        members_known: false,
+        ..view(2)
+    };
+    says(
+        &[view(1), cannot_tell],
+        ClusterState::Degraded,
+        "degraded: node 3 does not answer",
+    );
     // The leader itself.
     says(
         &[view(1), view(3)],
