@@ -23,7 +23,7 @@ use seshat::proto::kv::{
     Applied, DeleteRequest, Forming, GetRequest, InvalidRequest, NoQuorum, NotLeader, Overloaded,
     SetRequest, ShuttingDown, TooLarge,
 };
-use seshat::types::{NodeState, Role};
+use seshat::types::{NodeState, NodeStatus, Role};
 use tokio::time::Instant;
 use tonic::codegen::Service as _;
 use tonic::{Code, Request, Status};
@@ -551,6 +551,21 @@ async fn a_node_that_comes_back_is_ready_only_once_it_votes() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(served_before, "a learner can say who leads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_voters_wakes_whoever_watches() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (leader, mut followers) = leader_first(nodes);
+    let mut lost = followers.pop().unwrap();
+    lost.kill().await;
+    let again = fabric.start(lost.id.get(), 2).await;
+    let life = again.driver.status().raft_id;
+    let votes = |status: &NodeStatus| status.conf.voters.contains(&life);
+    let mut watch = leader.driver.watch();
+    assert!(!votes(&watch.borrow()));
+    let woken = tokio::time::timeout(Duration::from_secs(60), watch.wait_for(votes)).await;
+    woken.expect("woken").unwrap();
 }
 
 #[tokio::test(start_paused = true)]

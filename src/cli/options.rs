@@ -43,7 +43,7 @@ pub(crate) struct ClientOptions {
     pub(crate) endpoints: Vec<String>,
 
     /// Longest time that the command may take, such as 300ms, 5s or 2m
-    /// [default: 5s; 60s where it waits for the cluster to heal]
+    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal]
     #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 

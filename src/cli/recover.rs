@@ -19,8 +19,8 @@ use super::wait::WaitOptions;
 use super::{nodes, print};
 
 const HELP: &str = "\
-For a cluster that has halted: more than half of its voters have lost their memory,
-so that no leader can ever be elected. One node makes a new cluster of what it still
+For a cluster that has halted: so many of its voters have lost their memory that no
+leader can ever be elected. One node makes a new cluster of what it still
 has, and the others join that one. Writes that were acknowledged but never reached
 this node are lost.
 

@@ -198,7 +198,9 @@ fn a_whole_cluster_serves_from_the_command_line() {
         moved.starts_with(&format!("node {heir} leads in term ")),
         "{moved}"
     );
-    let status = status(&endpoints);
+    // The new leader has to hear from every voter first.
+    let status = seshat(&["status", "--wait", "healed", "--json"]).ok();
+    let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["leader_id"].as_u64(), Some(heir), "{status}");
     assert_eq!(status["state"], "healthy", "{status}");
     for member in status["members"].as_array().unwrap() {
