@@ -157,7 +157,7 @@ Kept:     all of its log, up to index {last_log_index} in term {term}: {keys} ke
 Missing:  writes acknowledged after log index {last_log_index} that never reached node {from}, if
           there were any. Nobody can say how many.
 
-The other nodes join the new cluster and forget what they have. No other node may
+The nodes that have lost their memory join the new cluster. No other node may
 still serve the old one: look at seshat status, and stop whoever does."
     );
     if !other_survivors.is_empty() {
