@@ -196,7 +196,7 @@ impl DriverHandle {
     }
 
     /// Watches how the node stands. The value is always current, but only a change of state,
-    /// cluster, role, term or leader wakes a watcher: progress of the log does not.
+    /// cluster, role, term, leader or conf wakes a watcher: progress of the log does not.
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
     }

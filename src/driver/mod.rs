@@ -276,7 +276,7 @@ impl Driver {
                 } = status;
                 (*state, *cluster_id, *role, *term, *leader)
             };
-            let changed = matters(shown) != matters(&now);
+            let changed = matters(shown) != matters(&now) || shown.conf != now.conf;
             if shown.role != now.role {
                 network.set_leading(now.role == Some(Role::Leader));
             }

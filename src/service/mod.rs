@@ -11,7 +11,7 @@
 //!
 //! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
 //! * [`AdminService`] describes the cluster and hands leadership over ([`hand_over`]).
-//! * [`Health`] is what load balancers ask.
+//! * [`Health`] is what load balancers and orchestrators ask.
 //! * [`Gate`] counts the requests in flight, bounds them, and closes when the node shuts down.
 
 mod admin;
@@ -21,6 +21,7 @@ mod gate;
 mod health;
 mod kv;
 mod leadership;
+mod standing;
 mod status;
 mod summary;
 
