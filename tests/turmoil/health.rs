@@ -11,6 +11,7 @@ use crate::node::NODES;
 pub(crate) struct Health {
     leaders: BTreeMap<Term, RaftId>,
     whole: Option<Whole>,
+    healed: bool,
 }
 
 /// A cluster of three living voters that follow one leader.
@@ -23,19 +24,35 @@ struct Whole {
 }
 
 impl Health {
-    /// Election safety (paper, figure 3). Panics if two lead in one term.
-    pub(crate) fn one_leader_a_term(&mut self, standings: &BTreeMap<u16, NodeStatus>) {
+    /// Looks at the nodes that run. Panics if two have led in one term: election safety (paper,
+    /// figure 3).
+    pub(crate) fn look(&mut self, standings: &BTreeMap<u16, NodeStatus>) {
         for status in standings.values() {
             if status.role == Some(Role::Leader) {
                 let leader = self.leaders.entry(status.term).or_insert(status.raft_id);
-                assert_eq!(*leader, status.raft_id, "term {}", status.term);
+                let (term, other) = (status.term, status.raft_id);
+                assert_eq!(*leader, other, "two leaders in term {term}");
             }
+        }
+        if !self.healed {
+            self.healed = self.is_whole(standings);
         }
     }
 
-    /// Whether the voters are exactly the processes that live, and all of them know that this is
-    /// committed: each has applied what the leader had applied when all were voters.
-    pub(crate) fn healed(&mut self, standings: &BTreeMap<u16, NodeStatus>) -> bool {
+    /// A node has forgotten everything.
+    pub(crate) fn memory_lost(&mut self) {
+        self.healed = false;
+        self.whole = None;
+    }
+
+    /// Whether, since memory was lost last, the voters were exactly the processes that live, and all
+    /// of them knew that this is committed: each had applied what the leader had applied when all
+    /// were voters.
+    pub(crate) fn healed(&self) -> bool {
+        self.healed
+    }
+
+    fn is_whole(&mut self, standings: &BTreeMap<u16, NodeStatus>) -> bool {
         let Some(now) = whole(standings) else {
             self.whole = None;
             return false;

@@ -42,7 +42,7 @@ use shared::Shared;
 use world::{Flaw, World};
 
 /// Seeds that an ordinary test run covers.
-const DEFAULT_SEEDS: u64 = 40;
+const DEFAULT_SEEDS: u64 = 20;
 
 /// Every seed keeps every promise.
 #[test]
@@ -100,10 +100,12 @@ fn one(seed: u64, flaw: Flaw, loud: bool) {
     report.hand_over();
 }
 
-/// The same seed gives the same run, to the last answer and the last microsecond.
+/// The same seed gives the same run, to the last answer. On Linux alone: elsewhere nobody keeps hash
+/// maps and tokio from asking the system for randomness.
+#[cfg(target_os = "linux")]
 #[test]
 fn the_same_seed_twice_is_the_same_run() {
-    for seed in 0..4 {
+    for seed in 0..2 {
         let [one, other] = [(); 2].map(|()| run(seed, Flaw::None).expect("a good run"));
         assert_eq!(one, other, "seed {seed}");
     }
@@ -112,20 +114,22 @@ fn the_same_seed_twice_is_the_same_run() {
 /// The checker sees a write that took effect twice, so it would see one of ours.
 #[test]
 fn a_write_that_is_delivered_twice_is_found() {
-    let failures: Vec<_> = (0..3)
-        .filter_map(|seed| run(seed, Flaw::Repeats).err())
-        .collect();
-    assert!(
-        failures
-            .iter()
-            .any(|failure| failure.contains("is not linearizable")),
-        "{failures:?}"
-    );
+    let found = |seed| {
+        run(seed, Flaw::Repeats).is_err_and(|failure| failure.contains("is not linearizable"))
+    };
+    assert!((0..5).any(found));
 }
 
-/// Raft ids that outlive the memory of their process break the cluster, and that is seen as well.
+/// Raft ids that outlive the memory of their process break the cluster in two runs of five, and that
+/// is seen as well.
 #[test]
 fn a_node_that_comes_back_under_its_old_raft_id_is_found() {
-    let failed = (0..3).filter(|&seed| run(seed, Flaw::KeptIds).is_err());
-    assert!(failed.count() > 0);
+    let found = |seed| {
+        run(seed, Flaw::KeptIds).is_err_and(|failure| {
+            ["is not linearizable", "two leaders", "it does not heal"]
+                .iter()
+                .any(|complaint| failure.contains(complaint))
+        })
+    };
+    assert!((0..20).any(found));
 }

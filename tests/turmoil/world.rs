@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
+use rand::seq::IteratorRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use seshat::config::Limits;
 use turmoil::Sim;
@@ -16,8 +17,8 @@ use crate::shared::Shared;
 use crate::weather::{Weather, host};
 
 /// Hosts of clients, and the clients on each.
-const CLIENT_HOSTS: u16 = 3;
-const CLIENTS_PER_HOST: u16 = 2;
+const CLIENT_HOSTS: u16 = 2;
+const CLIENTS_PER_HOST: u16 = 3;
 
 /// A whole cluster heals, and every client gets its last answers, within so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +57,8 @@ pub(crate) struct World {
     next_fall: Duration,
     /// Whether a node may fall before the cluster has formed.
     early_fall: bool,
+    /// The node that is cut off so that another falls while it knows less than the third.
+    trap: Option<u16>,
     health: Health,
 }
 
@@ -67,6 +70,7 @@ impl World {
             .rng_seed(rng.r#gen())
             .epoch(std::time::UNIX_EPOCH)
             .simulation_duration(Duration::from_secs(3600))
+            .tick_duration(Duration::from_millis([1, 2, 4][rng.gen_range(0..3)]))
             .min_message_latency(Duration::ZERO)
             .max_message_latency(longest_delay)
             .tcp_capacity([64, 256, 1024][rng.gen_range(0..3)])
@@ -84,7 +88,7 @@ impl World {
         }
         let habits = Habits {
             patience: Duration::from_millis(rng.gen_range(300..3_000)),
-            longest_pause: [0, 20, 200][rng.gen_range(0..3)],
+            longest_pause: [5, 50, 150, 400][rng.gen_range(0..4)],
             max_padding: [0, 500, 8_000, 40_000][rng.gen_range(0..4)],
             repeats: flaw == Flaw::Repeats,
         };
@@ -101,6 +105,7 @@ impl World {
             fallen: None,
             next_fall: Duration::from_millis(rng.gen_range(0..3_000)),
             early_fall: rng.gen_bool(0.2),
+            trap: None,
             health: Health::default(),
             rng,
         }
@@ -108,16 +113,17 @@ impl World {
 
     /// Lives through a hard time, then through a calm one. Panics if a promise is broken.
     pub(crate) fn run(mut self) {
-        let hard = Duration::from_millis(self.rng.gen_range(8_000..20_000));
+        let hard = Duration::from_millis(self.rng.gen_range(5_000..14_000));
         while self.sim.elapsed() < hard {
             self.step();
             self.change_weather();
             self.fell();
             self.raise();
         }
-        self.calm();
+        self.trap = None;
+        self.turn(Weather::Clear, Duration::MAX);
         let deadline = self.sim.elapsed() + PATIENCE;
-        while !(self.fallen.is_none() && self.healed()) {
+        while !(self.fallen.is_none() && self.health.healed()) {
             assert!(self.sim.elapsed() < deadline, "it does not heal");
             self.step();
             self.raise();
@@ -138,15 +144,11 @@ impl World {
             .add("simulated seconds", seconds);
     }
 
-    /// Lets a millisecond pass. Says whether every client has come to its end.
+    /// Lets a moment pass. Says whether every client has come to its end.
     fn step(&mut self) -> bool {
         let ended = self.sim.step().expect("nodes do not fail");
-        self.health.one_leader_a_term(&self.shared.standings());
+        self.health.look(&self.shared.standings());
         ended
-    }
-
-    fn healed(&mut self) -> bool {
-        self.health.healed(&self.shared.standings())
     }
 
     fn change_weather(&mut self) {
@@ -154,27 +156,38 @@ impl World {
             return;
         }
         let weather = Weather::draw(&mut self.rng, &self.clients);
-        self.turn(weather);
         let spell = Duration::from_millis(self.rng.gen_range(100..4_000));
-        self.next_weather = self.sim.elapsed() + spell;
+        self.turn(weather, spell);
     }
 
-    fn turn(&mut self, weather: Weather) {
+    fn turn(&mut self, weather: Weather, spell: Duration) {
         self.tell(format_args!("weather: {weather}"));
         self.shared.count(weather.name());
         self.weather.end(&mut self.sim, self.longest_delay);
         weather.begin(&mut self.sim);
         self.weather = weather;
+        self.next_weather = self.sim.elapsed().saturating_add(spell);
+    }
+
+    /// Cuts node `id` off from the others.
+    fn cut(&mut self, id: u16, spell: Duration) {
+        let others = (1..=NODES).filter(|other| *other != id).map(host);
+        self.turn(Weather::Cut(vec![host(id)], others.collect()), spell);
     }
 
     /// Ends a node now and then: one loss of memory at a time, the next only after healed.
     fn fell(&mut self) {
         let now = self.sim.elapsed();
-        if self.fallen.is_some() || now < self.next_fall || !(self.early_fall || self.healed()) {
+        let may_fall = self.early_fall || self.health.healed();
+        if self.fallen.is_some() || now < self.next_fall || !may_fall {
             return;
         }
+        if self.trap.is_none() && !self.early_fall && self.rng.gen_bool(0.5) {
+            return self.set_trap();
+        }
         self.early_fall = false;
-        let id = self.rng.gen_range(1..=NODES);
+        let ids = (1..=NODES).filter(|id| Some(*id) != self.trap);
+        let id = ids.choose(&mut self.rng).expect("a node");
         let back_after = match self.rng.gen_bool(0.3) {
             true => Duration::ZERO,
             false => Duration::from_millis(self.rng.gen_range(1..4_000)),
@@ -207,6 +220,15 @@ impl World {
         });
     }
 
+    /// Prepares the worst case: a node misses writes, one of the two that have them forgets, and
+    /// then the other one is cut off. Those that are left must not decide.
+    fn set_trap(&mut self) {
+        let behind = self.rng.gen_range(1..=NODES);
+        self.cut(behind, Duration::from_secs(10));
+        self.trap = Some(behind);
+        self.next_fall = self.sim.elapsed() + Duration::from_millis(self.rng.gen_range(50..1_500));
+    }
+
     /// Starts a node again that has been down for long enough.
     fn raise(&mut self) {
         let now = self.sim.elapsed();
@@ -226,14 +248,16 @@ impl World {
             }
             self.weather.begin(&mut self.sim);
         }
+        if let Some(behind) = self.trap.take() {
+            let ahead = (1..=NODES).find(|other| ![id, behind].contains(other));
+            let spell = Duration::from_millis(self.rng.gen_range(500..4_000));
+            self.cut(ahead.expect("a third node"), spell);
+        }
         self.fallen = None;
+        self.health.memory_lost();
         self.sim.bounce(host(id));
         self.tell(format_args!("n{id} starts again"));
         self.next_fall = now + Duration::from_millis(self.rng.gen_range(1..2_000));
-    }
-
-    fn calm(&mut self) {
-        self.turn(Weather::Clear);
     }
 
     fn everybody_but(&self, id: u16) -> Vec<String> {
