@@ -92,6 +92,10 @@ impl Client {
     /// it is answered.
     pub(crate) async fn run(mut self) {
         while !self.shared.ending.get() {
+            // Not everybody finds the leader in the same way, or believes in the same one.
+            if self.rng.gen_bool(0.1) {
+                self.target = self.rng.gen_range(0..self.nodes.len());
+            }
             let key = self.rng.gen_range(0..KEYS);
             if self.rng.gen_bool(0.5) {
                 self.write(key).await;

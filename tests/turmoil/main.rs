@@ -42,7 +42,7 @@ use shared::Shared;
 use world::{Flaw, World};
 
 /// Seeds that an ordinary test run covers.
-const DEFAULT_SEEDS: u64 = 20;
+const DEFAULT_SEEDS: u64 = 16;
 
 /// Every seed keeps every promise.
 #[test]
@@ -65,11 +65,10 @@ fn seeds() {
 }
 
 /// Runs the seed `SEED` with its trace. Every run of every seed is this test, in a process of its
-/// own; without a `SEED` it runs one more.
+/// own; without a `SEED` there is nothing to replay.
 #[test]
 fn replay() {
     let Some(seed) = env("SEED") else {
-        run(0, Flaw::None).expect("a good run");
         return;
     };
     let flaw = match std::env::var(runs::FLAW).as_deref() {

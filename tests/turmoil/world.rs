@@ -1,5 +1,6 @@
 //! Three nodes, their clients, and everything that befalls them: one run, decided by its seed.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IteratorRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use seshat::config::Limits;
+use seshat::types::NodeStatus;
 use turmoil::Sim;
 
 use crate::clients::{Client, Habits};
@@ -88,7 +90,7 @@ impl World {
         }
         let habits = Habits {
             patience: Duration::from_millis(rng.gen_range(300..3_000)),
-            longest_pause: [5, 50, 150, 400][rng.gen_range(0..4)],
+            longest_pause: [10, 60, 150, 400][rng.gen_range(0..4)],
             max_padding: [0, 500, 8_000, 40_000][rng.gen_range(0..4)],
             repeats: flaw == Flaw::Repeats,
         };
@@ -113,7 +115,7 @@ impl World {
 
     /// Lives through a hard time, then through a calm one. Panics if a promise is broken.
     pub(crate) fn run(mut self) {
-        let hard = Duration::from_millis(self.rng.gen_range(5_000..14_000));
+        let hard = Duration::from_millis(self.rng.gen_range(5_000..12_000));
         while self.sim.elapsed() < hard {
             self.step();
             self.change_weather();
@@ -134,6 +136,10 @@ impl World {
         while !self.step() {
             let waiting = "a client waits for its last answers, or health for its return";
             assert!(self.sim.elapsed() < deadline, "{waiting}");
+        }
+        while !level(&self.shared.standings()) {
+            assert!(self.sim.elapsed() < deadline, "a node stays behind");
+            self.step();
         }
         self.shared.check();
         let seconds = self.sim.elapsed().as_secs();
@@ -268,6 +274,15 @@ impl World {
     fn tell(&self, line: std::fmt::Arguments<'_>) {
         self.shared.tell(self.sim.elapsed(), line);
     }
+}
+
+/// Whether all nodes have applied the same.
+fn level(standings: &BTreeMap<u16, NodeStatus>) -> bool {
+    let mut applied = standings
+        .values()
+        .map(|node| (node.applied_index, node.keys));
+    let first = applied.next();
+    first.is_some() && applied.all(|other| Some(other) == first)
 }
 
 fn add_clients(
