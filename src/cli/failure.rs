@@ -32,6 +32,7 @@ enum Exit {
     NodeFailed,
     Usage,
     Unserved,
+    Removed,
 }
 
 impl Failure {
@@ -69,6 +70,11 @@ impl Failure {
         Self::new(Exit::NodeFailed, "node", message)
     }
 
+    /// A node ended because an operator has removed it from its cluster.
+    pub(crate) fn removed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Removed, "removed", message)
+    }
+
     /// The cluster did not do it. `applied` says what became of the request.
     pub(crate) fn unserved(kind: &'static str, message: String, applied: Applied) -> Self {
         Self {
@@ -84,6 +90,7 @@ impl Failure {
             Exit::NodeFailed => 1,
             Exit::Usage => 2,
             Exit::Unserved => 3,
+            Exit::Removed => 4,
         };
         if json {
             eprintln!("{}", self.to_json());
