@@ -45,10 +45,12 @@ impl Departure {
         }
     }
 
-    /// One tick has passed. `led` is whether the process leads or has lately heard of a leader,
-    /// `conf` what it has applied, `others` whom it can ask; whom to ask who they are.
+    /// One tick has passed. `leads` is whether the process leads, `led` whether it does or has lately
+    /// heard of a leader, `conf` what it has applied, `others` whom it can ask; whom to ask who they
+    /// are.
     pub(super) fn tick(
         &mut self,
+        leads: bool,
         led: bool,
         conf: &Conf,
         others: impl Iterator<Item = NodeId>,
@@ -61,7 +63,9 @@ impl Departure {
             self.silent_since = None;
         }
         let silent = !led && now - silent_since >= SILENT_TICKS;
-        if !(silent || self.is_out(conf)) || self.ask_at > now {
+        // A leader hands leadership over first.
+        let decided = !leads && !conf.voters.is_empty() && !self.is_meant(conf);
+        if !(silent || decided) || self.ask_at > now {
             return Vec::new();
         }
         self.ask_at = now + ASK_TICKS;
@@ -98,15 +102,17 @@ impl Departure {
     /// Whether this process neither takes part in `conf` nor is meant to.
     fn is_out(&self, conf: &Conf) -> bool {
         let Conf {
-            voters,
-            learners,
-            members,
+            voters, learners, ..
         } = conf;
         // A process that has applied nothing yet knows nobody.
         !voters.is_empty()
-            && !members.contains(&self.me.node_id())
+            && !self.is_meant(conf)
             && !voters.contains(&self.me)
             && !learners.contains(&self.me)
+    }
+
+    fn is_meant(&self, conf: &Conf) -> bool {
+        conf.members.contains(&self.me.node_id())
     }
 }
 
@@ -193,7 +199,7 @@ mod tests {
             let mut departure = Departure::new(life(4));
             let conf = says(1, voters).conf;
             let others = [1, 2, 4].map(node);
-            let tick = |_| departure.tick(led, &conf, others.into_iter()).len();
+            let tick = |_| departure.tick(false, led, &conf, others.into_iter()).len();
             (0..ticks).map(tick).sum()
         };
         let all = [1, 2, 3, 4];
@@ -202,5 +208,9 @@ mod tests {
         assert_eq!(asked(false, &all, SILENT_TICKS + 1), 2);
         assert_eq!(asked(false, &all, SILENT_TICKS + 1 + ASK_TICKS), 4);
         assert_eq!(asked(true, &[1, 2, 3], 1), 2);
+        let conf = says(1, &[1, 2, 3]).conf;
+        let others = [1, 2].map(node).into_iter();
+        let asked = Departure::new(life(4)).tick(true, true, &conf, others);
+        assert!(asked.is_empty(), "a leader hands over first");
     }
 }

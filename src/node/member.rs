@@ -96,7 +96,10 @@ impl<W> Member<W> {
                 let leads = raft.role() == Role::Leader;
                 let mut ask = self.reconciler.tick(leads, &raft.conf().members);
                 let others = self.directory.nodes().ids();
-                ask.extend(self.departure.tick(raft.is_led(), raft.conf(), others));
+                ask.extend(
+                    self.departure
+                        .tick(leads, raft.is_led(), raft.conf(), others),
+                );
                 let calls = ask.into_iter().map(|node| (node, Call::Identify));
                 self.output.calls.extend(calls);
                 self.reconcile();
