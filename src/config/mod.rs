@@ -88,8 +88,8 @@ pub struct ClusterConfig {
     pub bootstrap: bool,
     /// The machines that form the cluster: an odd number, at least 3. With `bootstrap = false`, this
     /// node and those that it asks, at least 1. No default. From then on the members are part of the
-    /// replicated state, and operators change them there; a list that names the present members is
-    /// of use to a node that is started again.
+    /// replicated state, and operators change them there. Then this list should be changed as well:
+    /// it is whom a node asks, when it is started again, before it helps to form a new cluster.
     pub initial_members: Vec<Member>,
     /// How many nodes hold each key. Every member of a Seshat cluster holds every key, so the only
     /// right value is the number of initial members, which is the default. The field is there to be

@@ -31,6 +31,8 @@ pub(super) struct Departure {
     silent_since: Option<u64>,
     ask_at: u64,
     heard: BTreeMap<NodeId, (NodeStatus, u64)>,
+    /// When the process was last sent something, this was committed: it took part then.
+    took_part_at: LogIndex,
 }
 
 impl Departure {
@@ -42,7 +44,14 @@ impl Departure {
             silent_since: None,
             ask_at: 0,
             heard: BTreeMap::new(),
+            took_part_at: 0,
         }
+    }
+
+    /// A leader that had `committed` has sent the process a part of the log. It sends to those who
+    /// take part.
+    pub(super) fn sent(&mut self, committed: LogIndex) {
+        self.took_part_at = self.took_part_at.max(committed);
     }
 
     /// One tick has passed. `leads` is whether the process leads, `led` whether it does or has lately
@@ -82,11 +91,13 @@ impl Departure {
     /// Whether the process, which has applied its log of `cluster_id` up to `applied`, was removed,
     /// and nobody needs its vote any more.
     pub(super) fn is_over(&self, cluster_id: ClusterId, applied: LogIndex) -> bool {
+        let took_part_at = self.took_part_at.max(applied);
         let informed = |status: &&NodeStatus| {
             status.state == NodeState::Started
                 && status.cluster_id == Some(cluster_id)
                 // An older view may be of a time when it was not a member yet.
-                && status.applied_index >= applied
+                && took_part_at > 0
+                && status.applied_index >= took_part_at
                 && self.is_out(&status.conf)
         };
         let heard = self.heard.values().map(|(status, _)| status);
@@ -191,6 +202,22 @@ mod tests {
         };
         assert!(!is_over(&[old]));
         assert!(!is_over(&[other]));
+    }
+
+    #[test]
+    fn a_process_that_was_just_added_does_not_believe_who_does_not_know_yet() {
+        let mut departure = Departure::new(life(4));
+        departure.heard(node(1), &says(1, &[1]));
+        assert!(!departure.is_over(CLUSTER, 0), "nothing was sent to it");
+        departure.sent(10);
+        departure.sent(0);
+        assert!(!departure.is_over(CLUSTER, 0), "added by entry 10");
+        let later = NodeStatus {
+            applied_index: 10,
+            ..says(1, &[1])
+        };
+        departure.heard(node(1), &later);
+        assert!(departure.is_over(CLUSTER, 0));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::types::{
-    ClusterId, ClusterMembership, Key, NodeId, NodeState, NodeStatus, Offer, RaftId, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, Offer, RaftId, Role,
 };
 
 /// Who a process is and how it behaves.
@@ -129,7 +129,12 @@ impl<W> Member<W> {
             }
         }
         match &mut self.raft {
-            Some(raft) => raft.step(message),
+            Some(raft) => {
+                let committed = committed(&message);
+                raft.step(message)?;
+                self.departure.sent(committed);
+                Ok(())
+            }
             None => Err(StepError::NotMe(NotMe {
                 raft_id: self.options.raft_id,
                 cluster_id: self.formation.cluster_id(),
@@ -291,8 +296,8 @@ impl<W> Member<W> {
             return;
         };
         if !raft.is_member() {
-            if self.reconciler.hands_over() {
-                raft.leave_to_a_member();
+            if self.reconciler.may_hand_over() && raft.leave_to_a_member() {
+                self.reconciler.handing_over();
             }
             return;
         }
@@ -395,5 +400,15 @@ impl<W> Member<W> {
             self.directory.follow(members, raft.conf());
         }
         Ok(output)
+    }
+}
+
+/// What its sender knew to be committed, if `message` is one that is sent to those who take part and
+/// to nobody else.
+fn committed(message: &PeerMessage) -> LogIndex {
+    match message {
+        PeerMessage::AppendEntries(request) => request.leader_commit,
+        PeerMessage::InstallSnapshot(request) => request.last_included_index,
+        _ => 0,
     }
 }

@@ -92,13 +92,14 @@ impl Reconciler {
         }
     }
 
-    /// Whether a leader that is no member tries to hand leadership over now.
-    pub(super) fn hands_over(&mut self) -> bool {
-        let due = self.hand_over_at <= self.now;
-        if due {
-            self.hand_over_at = self.now + HAND_OVER_TICKS;
-        }
-        due
+    /// Whether a leader that is no member may try to hand leadership over now.
+    pub(super) fn may_hand_over(&self) -> bool {
+        self.hand_over_at <= self.now
+    }
+
+    /// It has begun to.
+    pub(super) fn handing_over(&mut self) {
+        self.hand_over_at = self.now + HAND_OVER_TICKS;
     }
 
     /// What the life that answers at `node` has lately said of itself.
@@ -373,7 +374,11 @@ mod tests {
         // It tries to hand over, and not at every tick.
         let attempts = (0..2 * HAND_OVER_TICKS).filter(|_| {
             leader.tick(true, &nodes(&[2, 3]));
-            leader.hands_over()
+            let may = leader.may_hand_over();
+            if may {
+                leader.handing_over();
+            }
+            may
         });
         assert_eq!(attempts.count(), 2);
     }

@@ -92,9 +92,9 @@ impl<W> RaftNode<W> {
         self.conf.members.contains(&self.raft_id.node_id())
     }
 
-    /// Begins to hand leadership to the member whose voter is alive and reaches furthest, if there
-    /// is one that has caught up.
-    pub(in crate::node) fn leave_to_a_member(&mut self) {
+    /// Begins to hand leadership to the member whose voter is alive and reaches furthest; whether
+    /// there is one that has caught up.
+    pub(in crate::node) fn leave_to_a_member(&mut self) -> bool {
         let raft = &self.raw.raft;
         let members = self
             .voters()
@@ -108,10 +108,12 @@ impl<W> RaftNode<W> {
                     && matched + CAUGHT_UP_SLACK >= raft.raft_log.committed
             })
             .max();
-        if let Some((_, heir)) = heir {
-            self.raw.transfer_leader(heir.get());
-            self.settle();
-        }
+        let Some((_, heir)) = heir else {
+            return false;
+        };
+        self.raw.transfer_leader(heir.get());
+        self.settle();
+        true
     }
 
     /// Whether this process leads, or has heard of a leader within the longest election timeout.
