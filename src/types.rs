@@ -213,8 +213,8 @@ pub enum NodeState {
     Bound,
     /// Takes part in its cluster.
     Started,
-    /// Was started again after its cluster had formed, has lost its memory, and waits until the
-    /// leader takes it back: it neither votes nor serves.
+    /// Holds nothing of a cluster that runs, because it was started again or is new, and waits until
+    /// the leader lets it in: it neither votes nor serves.
     Outside,
 }
 

@@ -32,6 +32,7 @@ enum Exit {
     NodeFailed,
     Usage,
     Unserved,
+    Removed,
 }
 
 impl Failure {
@@ -93,6 +94,11 @@ impl Failure {
         }
     }
 
+    /// A node ended because an operator has removed it from its cluster.
+    pub(crate) fn removed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Removed, "removed", message)
+    }
+
     /// The cluster did not do it. `applied` says what became of the request.
     pub(crate) fn unserved(kind: &'static str, message: String, applied: Applied) -> Self {
         Self {
@@ -108,6 +114,7 @@ impl Failure {
             Exit::NodeFailed => 1,
             Exit::Usage => 2,
             Exit::Unserved => 3,
+            Exit::Removed => 4,
         };
         if json {
             eprintln!("{}", self.to_json());

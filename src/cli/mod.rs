@@ -45,6 +45,7 @@ Exit codes:
   1  get: no such key; serve, dev: a node failed
   2  the command line or the configuration is faulty
   3  the cluster cannot be reached, refused the request, or was not healed in time
+  4  serve: an operator has removed the node from its cluster
 
 Start here:
   seshat dev                    # a cluster of three on this machine

@@ -1,11 +1,13 @@
 //! The way to a driver, and what can be asked of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Reason, Refusal};
 use crate::node::{Outcome, PeerMessage, Reply};
-use crate::types::{ClusterId, Key, NodeId, NodeStatus, Offer, RaftId};
+use crate::types::{ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId};
 
 /// The driver has stopped: the node is shutting down or has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +60,7 @@ pub struct DriverHandle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) status: watch::Receiver<NodeStatus>,
+    pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
 }
 
 impl std::fmt::Debug for DriverHandle {
@@ -195,6 +198,12 @@ impl DriverHandle {
         self.status.borrow().clone()
     }
 
+    /// The members that the cluster is meant to have, as far as this node knows: the configured ones
+    /// until it has applied something.
+    pub fn members(&self) -> Arc<ClusterMembership> {
+        Arc::clone(&self.members.borrow())
+    }
+
     /// Watches how the node stands. The value is always current, but only a change of state,
     /// cluster, role, term, leader or conf wakes a watcher: progress of the log does not.
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
@@ -207,6 +216,7 @@ impl DriverHandle {
 pub(crate) struct Detached {
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) status: watch::Sender<NodeStatus>,
+    _members: watch::Sender<Arc<ClusterMembership>>,
     _requests: mpsc::Receiver<Request>,
 }
 
@@ -217,14 +227,17 @@ impl DriverHandle {
         let (requests_in, requests) = mpsc::channel(1);
         let (notices_in, notices) = mpsc::channel(peer_inbox_messages);
         let (status, status_out) = watch::channel(status);
+        let (members, members_out) = watch::channel(Arc::default());
         let handle = Self {
             requests: requests_in,
             notices: notices_in,
             status: status_out,
+            members: members_out,
         };
         let detached = Detached {
             notices,
             status,
+            _members: members,
             _requests: requests,
         };
         (handle, detached)

@@ -18,6 +18,7 @@ mod journal;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
@@ -25,10 +26,10 @@ use tokio::time::MissedTickBehavior;
 
 use crate::error::RpcError;
 use crate::node::{Event, Member, NodeError, Output, PeerMessage, Proposal};
-use crate::types::{NodeId, NodeStatus, Role};
+use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
 
 use handle::{Request, Waiter};
-use journal::RefusedMessages;
+use journal::{RefusedMessages, Waiting};
 
 pub use crate::node::{Answer, Call, Reply};
 #[cfg(test)]
@@ -56,6 +57,18 @@ pub trait Network: Send + 'static {
 
     /// Says whether this node leads. A node that does not lead keeps no streams open.
     fn set_leading(&mut self, leading: bool);
+
+    /// Says where the nodes are that have to be reached from now on, this one perhaps among them.
+    /// Connections to others, and to former addresses of these, are of no use any more. Called when
+    /// it changes; before, they are where the configuration says.
+    fn set_members(&mut self, nodes: &ClusterMembership);
+}
+
+/// The process was removed from its cluster: its part in it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// The cluster.
+    pub cluster_id: ClusterId,
 }
 
 /// What an operator needs of the network: to see the other nodes. A trait object, so that whoever
@@ -90,8 +103,12 @@ pub struct Driver {
     requests: mpsc::Receiver<Request>,
     notices: mpsc::Receiver<Notice>,
     status: watch::Sender<NodeStatus>,
+    members: watch::Sender<Arc<ClusterMembership>>,
+    /// What the network was last told.
+    nodes: Arc<ClusterMembership>,
     joined_at: Option<SystemTime>,
     refused: RefusedMessages,
+    waiting: Waiting,
     /// How often the loop still looks for more before it waits.
     looks: u32,
 }
@@ -102,31 +119,36 @@ impl Driver {
         let (requests_in, requests) = mpsc::channel(options.max_pending_requests.max(1));
         let (notices_in, notices) = mpsc::channel(options.peer_inbox_messages.max(1));
         let (status, status_out) = watch::channel(member.status());
+        let (members, members_out) = watch::channel(Arc::clone(member.members()));
         let handle = DriverHandle {
             requests: requests_in,
             notices: notices_in,
             status: status_out,
+            members: members_out,
         };
         let driver = Self {
+            nodes: Arc::clone(member.nodes()),
             member,
             options,
             requests,
             notices,
             status,
+            members,
             joined_at: None,
             refused: RefusedMessages::default(),
+            waiting: Waiting::default(),
             looks: 0,
         };
         (driver, handle)
     }
 
-    /// Runs until an invariant breaks. To stop a driver, drop the future: whoever still waits for
+    /// Runs until the process is removed from its cluster, or an invariant breaks. To stop a driver, drop the future: whoever still waits for
     /// an outcome learns that there will be none.
     ///
     /// # Errors
     ///
     /// [`NodeError`]: the node must not go on.
-    pub async fn run(mut self, mut network: impl Network) -> Result<(), NodeError> {
+    pub async fn run(mut self, mut network: impl Network) -> Result<Removed, NodeError> {
         let mut ticker = tokio::time::interval(self.options.tick);
         // After a pause of the process one tick is enough: a burst of them would look like many
         // silent heartbeat intervals and start an election that nobody needs.
@@ -143,13 +165,16 @@ impl Driver {
                 _ = ticker.tick() => {
                     self.member.tick();
                     self.refused.log_at_intervals();
+                    self.waiting.log_changes(&self.member);
                 }
                 Some(notice) = self.notices.recv() => self.take_notice(notice),
                 Some(request) = self.requests.recv() => batch.push(request),
             }
             self.gather(&mut batch);
             self.submit(&mut batch);
-            self.settle(&mut network)?;
+            if let Some(removed) = self.settle(&mut network)? {
+                return Ok(removed);
+            }
             // Lets the connections run, so that the next turn finds all that has come meanwhile.
             tokio::task::yield_now().await;
         }
@@ -214,8 +239,8 @@ impl Driver {
         }
     }
 
-    /// Carries out what the core wants, until it wants nothing more.
-    fn settle(&mut self, network: &mut impl Network) -> Result<(), NodeError> {
+    /// Carries out what the core wants; whether that was the last.
+    fn settle(&mut self, network: &mut impl Network) -> Result<Option<Removed>, NodeError> {
         let Output {
             answers,
             events,
@@ -230,20 +255,37 @@ impl Driver {
             let _ = waiter.send(outcome);
         }
         let now = self.member.status();
+        let mut removed = None;
         for event in &events {
-            if matches!(event, Event::Started { .. }) {
-                self.joined_at = Some(SystemTime::now());
+            match event {
+                Event::Started { .. } => self.joined_at = Some(SystemTime::now()),
+                &Event::Removed { cluster_id } => removed = Some(Removed { cluster_id }),
+                _ => {}
             }
             journal::log(&now, event);
         }
         self.publish(now, network);
+        self.follow_members(network);
         for message in messages {
             self.send(network, message);
         }
         for (to, call) in calls {
             network.call(to, call);
         }
-        Ok(())
+        Ok(removed)
+    }
+
+    /// Before a message leaves: it may be for a member that has just been added.
+    fn follow_members(&mut self, network: &mut impl Network) {
+        if !Arc::ptr_eq(&self.nodes, self.member.nodes()) {
+            self.nodes = Arc::clone(self.member.nodes());
+            network.set_members(&self.nodes);
+        }
+        self.members.send_if_modified(|shown| {
+            let changed = !Arc::ptr_eq(shown, self.member.members());
+            *shown = Arc::clone(self.member.members());
+            changed
+        });
     }
 
     fn send(&mut self, network: &mut impl Network, message: PeerMessage) {

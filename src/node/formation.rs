@@ -17,12 +17,14 @@
 //! and refuses the newer offer from then on, so the newer cluster can never start.
 //!
 //! A fresh process that finds a member running in a cluster knows that it is *outside*: it was part
-//! of that cluster in an earlier life, and has lost its memory. It waits until the leader counts it
-//! among the members, which the leader's first message says, and goes on asking meanwhile.
+//! of that cluster in an earlier life, and has lost its memory, or it is new to it. It waits until the
+//! leader lets it in, which the leader's first message says, and goes on asking meanwhile. The leader
+//! lets in members only; whether its node is one, the process learns from what the others say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::seed::mix;
+use super::waiting;
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId};
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
@@ -107,7 +109,8 @@ pub struct Formation {
     phase: Phase,
     /// Offers accepted before the current one.
     earlier: Vec<Offer>,
-    outside: Option<ClusterId>,
+    /// The cluster that runs without it, and whether its node is a member there.
+    outside: Option<(ClusterId, bool)>,
     peers: BTreeMap<NodeId, Peer>,
     calls: Vec<(NodeId, Call)>,
 }
@@ -147,8 +150,14 @@ impl Formation {
         match &self.phase {
             Phase::Started { offer } | Phase::Bound { offer } => Some(offer.cluster_id),
             Phase::Joined { cluster_id } => Some(*cluster_id),
-            Phase::Fresh | Phase::Offering { .. } => self.outside,
+            Phase::Fresh | Phase::Offering { .. } => self.outside.map(|(id, _)| id),
         }
+    }
+
+    /// Whether the node of this process is a member of the cluster that runs without it, or there is
+    /// no such cluster.
+    pub fn is_member(&self) -> bool {
+        self.outside.is_none_or(|(_, is_member)| is_member)
     }
 
     /// The cluster that the process takes part in, once it does.
@@ -172,31 +181,15 @@ impl Formation {
 
     /// What the process waits for, in words.
     pub fn waiting_for(&self) -> String {
-        if let Some(cluster_id) = self.outside {
-            return format!(
-                "this node was started again and has lost its memory; \
-                 it waits until the leader of cluster {cluster_id} takes it back"
-            );
+        if let Some((cluster_id, is_member)) = self.outside {
+            return waiting::outside(cluster_id, is_member, self.bootstrap);
         }
         if !matches!(self.phase, Phase::Fresh) {
             return "every initial member has been found; the cluster is about to start".to_owned();
         }
-        let silent: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.heard.is_none())
-            .map(|(id, _)| id.to_string())
-            .collect();
-        match silent.as_slice() {
-            [] => "the initial members are finding one another".to_owned(),
-            [one] => format!("node {one} has not been found yet"),
-            [all @ .., last] => {
-                format!(
-                    "nodes {} and {last} have not been found yet",
-                    all.join(", ")
-                )
-            }
-        }
+        let silent = self.peers.iter().filter(|(_, peer)| peer.heard.is_none());
+        let silent: Vec<_> = silent.map(|(&id, _)| id).collect();
+        waiting::fresh(&silent, self.bootstrap)
     }
 
     /// One tick has passed.
@@ -285,12 +278,19 @@ impl Formation {
 
     /// A fresh process is outside as long as some member runs in a cluster.
     fn update_outside(&mut self) {
-        self.outside = self
-            .peers
-            .values()
-            .filter_map(|peer| peer.heard.as_ref())
-            .find(|status| status.state == NodeState::Started)
-            .and_then(|status| status.cluster_id);
+        let heard = self.peers.values().filter_map(|peer| peer.heard.as_ref());
+        let started = heard.filter(|status| status.state == NodeState::Started);
+        let Some(first) = started.clone().next() else {
+            self.outside = None;
+            return;
+        };
+        // Who has applied most knows best who is a member. Who has applied nothing knows nobody.
+        let same = started.filter(|status| status.cluster_id == first.cluster_id);
+        let best = same.max_by_key(|status| status.applied_index);
+        let members = best.map(|status| status.conf.members.as_slice());
+        let is_member = members
+            .is_none_or(|members| members.is_empty() || members.contains(&self.raft_id.node_id()));
+        self.outside = first.cluster_id.map(|cluster_id| (cluster_id, is_member));
     }
 
     /// The coordinator offers a cluster when every other initial member has said that it runs in

@@ -1,11 +1,14 @@
 //! A process's whole life: first it looks for its cluster, then it takes part in it.
 //!
 //! The shell sees one object from the first tick to the last. Before the cluster runs, requests are
-//! refused with what the process waits for, and messages with who it is.
+//! refused with what the process waits for, and messages with who it is. The last thing that a
+//! process says is that it was removed, if it was.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::departure::Departure;
+use super::directory::Directory;
 use super::reconcile::Reconciler;
 use super::{
     Call, Event, Formation, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions, Reply,
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::types::{
-    ClusterId, ClusterMembership, Key, NodeId, NodeState, NodeStatus, Offer, RaftId, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, Offer, RaftId, Role,
 };
 
 /// Who a process is and how it behaves.
@@ -21,7 +24,8 @@ use crate::types::{
 pub struct MemberOptions {
     /// This life of the process.
     pub raft_id: RaftId,
-    /// The initial members of the cluster, this one among them.
+    /// The initial members of the cluster, this one among them; for a process that joins later, the
+    /// nodes that it asks. Once it takes part, the members are those of the replicated state.
     pub members: ClusterMembership,
     /// Whether the process takes part in forming a new cluster, or only waits to be let into one.
     pub bootstrap: bool,
@@ -38,8 +42,11 @@ pub struct Member<W> {
     options: MemberOptions,
     formation: Formation,
     reconciler: Reconciler,
+    departure: Departure,
+    directory: Directory,
     raft: Option<RaftNode<W>>,
-    shown: (NodeState, Option<ClusterId>),
+    shown: (NodeState, Option<ClusterId>, bool),
+    removed: bool,
     output: Output<W>,
     broken: Option<NodeError>,
 }
@@ -54,9 +61,16 @@ impl<W> Member<W> {
             options.seed,
         );
         Self {
-            reconciler: Reconciler::new(options.raft_id, &options.members),
+            reconciler: Reconciler::new(options.raft_id),
+            departure: Departure::new(options.raft_id),
+            directory: Directory::new(&options.members),
             options,
-            shown: (formation.state(), formation.cluster_id()),
+            shown: (
+                formation.state(),
+                formation.cluster_id(),
+                formation.is_member(),
+            ),
+            removed: false,
             formation,
             raft: None,
             output: Output::default(),
@@ -80,7 +94,12 @@ impl<W> Member<W> {
             Some(raft) => {
                 raft.tick();
                 let leads = raft.role() == Role::Leader;
-                let ask = self.reconciler.tick(leads);
+                let mut ask = self.reconciler.tick(leads, &raft.conf().members);
+                let others = self.directory.nodes().ids();
+                ask.extend(
+                    self.departure
+                        .tick(leads, raft.is_led(), raft.conf(), others),
+                );
                 let calls = ask.into_iter().map(|node| (node, Call::Identify));
                 self.output.calls.extend(calls);
                 self.reconcile();
@@ -110,7 +129,12 @@ impl<W> Member<W> {
             }
         }
         match &mut self.raft {
-            Some(raft) => raft.step(message),
+            Some(raft) => {
+                let committed = committed(&message);
+                raft.step(message)?;
+                self.departure.sent(committed);
+                Ok(())
+            }
             None => Err(StepError::NotMe(NotMe {
                 raft_id: self.options.raft_id,
                 cluster_id: self.formation.cluster_id(),
@@ -180,7 +204,9 @@ impl<W> Member<W> {
         if self.raft.is_some() {
             if let Reply::Identified(status) = &reply {
                 self.reconciler.heard(node, status);
+                self.departure.heard(node, status);
                 self.reconcile();
+                self.depart();
             }
             return;
         }
@@ -226,7 +252,11 @@ impl<W> Member<W> {
                 Err(error) => self.broken = Some(error),
             }
         }
-        let now @ (state, cluster_id) = (self.formation.state(), self.formation.cluster_id());
+        let now @ (state, cluster_id, is_member) = (
+            self.formation.state(),
+            self.formation.cluster_id(),
+            self.formation.is_member(),
+        );
         if std::mem::replace(&mut self.shown, now) == now {
             return;
         }
@@ -235,7 +265,10 @@ impl<W> Member<W> {
                 NodeState::Fresh => {}
                 NodeState::Bound => self.output.events.push(Event::Bound { cluster_id }),
                 NodeState::Started => self.output.events.push(Event::Started { cluster_id }),
-                NodeState::Outside => self.output.events.push(Event::Outside { cluster_id }),
+                NodeState::Outside => self.output.events.push(Event::Outside {
+                    cluster_id,
+                    is_member,
+                }),
             }
         }
     }
@@ -256,14 +289,48 @@ impl<W> Member<W> {
         self.follow_formation();
     }
 
-    /// Takes the next step towards the members that live, if this node may take one.
+    /// Takes the next step towards those who are meant to take part, if this node may take one.
     fn reconcile(&mut self) {
-        if let Some(raft) = &mut self.raft
-            && let Some(members) = raft.members()
-            && let Some(change) = self.reconciler.plan(raft.cluster_id(), &members)
-        {
+        let Some(raft) = &mut self.raft else { return };
+        let Some(members) = raft.members() else {
+            return;
+        };
+        if !raft.is_member() {
+            if self.reconciler.may_hand_over() && raft.leave_to_a_member() {
+                self.reconciler.handing_over();
+            }
+            return;
+        }
+        let meant = &raft.conf().members;
+        if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
             raft.change_members(change);
         }
+    }
+
+    /// Says so, once, when the part of this process in its cluster is over.
+    fn depart(&mut self) {
+        if let Some(raft) = &self.raft
+            && !self.removed
+            && self
+                .departure
+                .is_over(raft.cluster_id(), raft.storage().applied())
+        {
+            self.removed = true;
+            let cluster_id = raft.cluster_id();
+            self.output.events.push(Event::Removed { cluster_id });
+        }
+    }
+
+    /// The members that the cluster is meant to have, as far as this process knows: the configured
+    /// ones until it has applied something.
+    pub fn members(&self) -> &Arc<ClusterMembership> {
+        self.directory.members()
+    }
+
+    /// The nodes that have to be reached: the members, and whoever is none any more but still takes
+    /// part. A new value whenever [`output`](Self::output) has changed it.
+    pub fn nodes(&self) -> &Arc<ClusterMembership> {
+        self.directory.nodes()
     }
 
     /// Whether the voters are exactly the processes `living`, of which one stands for each member,
@@ -275,7 +342,7 @@ impl<W> Member<W> {
             raft.members_are_known()
                 && raft.members().is_some_and(|members| {
                     members.learners.is_empty()
-                        && members.voters.into_iter().collect::<BTreeSet<_>>() == *living
+                        && members.voters.into_keys().collect::<BTreeSet<_>>() == *living
                 })
         })
     }
@@ -329,7 +396,19 @@ impl<W> Member<W> {
             output.answers.extend(answers);
             output.events.extend(events);
             output.messages.extend(messages);
+            let members = raft.storage().state_machine().members();
+            self.directory.follow(members, raft.conf());
         }
         Ok(output)
+    }
+}
+
+/// What its sender knew to be committed, if `message` is one that is sent to those who take part and
+/// to nobody else.
+fn committed(message: &PeerMessage) -> LogIndex {
+    match message {
+        PeerMessage::AppendEntries(request) => request.leader_commit,
+        PeerMessage::InstallSnapshot(request) => request.last_included_index,
+        _ => 0,
     }
 }

@@ -92,8 +92,15 @@ pub enum Event {
         /// The cluster.
         cluster_id: ClusterId,
     },
-    /// The process found its cluster running without it: it has lost its memory and waits outside.
+    /// The process found a cluster running without it, and waits outside.
     Outside {
+        /// The cluster.
+        cluster_id: ClusterId,
+        /// Whether its node is a member: then the leader will let it in.
+        is_member: bool,
+    },
+    /// The process was removed from its cluster, and its part in it is over: the shell ends it.
+    Removed {
         /// The cluster.
         cluster_id: ClusterId,
     },
@@ -118,7 +125,7 @@ pub enum Event {
         /// The term.
         term: Term,
     },
-    /// The members changed.
+    /// The processes that take part changed.
     ConfChanged {
         /// Raft ids of the voters.
         voters: Vec<RaftId>,

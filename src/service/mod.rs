@@ -10,7 +10,8 @@
 //! sees it, passes through there ([`Front`]).
 //!
 //! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
-//! * [`AdminService`] describes the cluster and hands leadership over ([`hand_over`]).
+//! * [`AdminService`] describes the cluster, hands leadership over ([`hand_over`]), and changes who is
+//!   a member.
 //! * [`Health`] is what load balancers and orchestrators ask.
 //! * [`Gate`] counts the requests in flight, bounds them, and closes when the node shuts down.
 
@@ -21,18 +22,17 @@ mod gate;
 mod health;
 mod kv;
 mod leadership;
+mod membership;
 mod standing;
 mod status;
 mod summary;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Status;
 
 use crate::driver::DriverHandle;
 use crate::error::{Reason, Refusal};
-use crate::types::ClusterMembership;
 
 pub use admin::AdminService;
 pub use front::Front;
@@ -62,22 +62,15 @@ pub struct ServiceOptions {
 #[derive(Debug, Clone)]
 pub struct Host {
     driver: DriverHandle,
-    membership: Arc<ClusterMembership>,
     gate: Gate,
     options: ServiceOptions,
 }
 
 impl Host {
-    /// The node behind `driver`, a member of `membership`, whose requests pass through `gate`.
-    pub fn new(
-        driver: DriverHandle,
-        membership: ClusterMembership,
-        gate: Gate,
-        options: ServiceOptions,
-    ) -> Self {
+    /// The node behind `driver`, whose requests pass through `gate`.
+    pub fn new(driver: DriverHandle, gate: Gate, options: ServiceOptions) -> Self {
         Self {
             driver,
-            membership: Arc::new(membership),
             gate,
             options,
         }
@@ -89,7 +82,8 @@ impl Host {
             Reason::NotLeader { leader_id } => leader_id,
             _ => None,
         };
-        let leader = leader.and_then(|id| self.membership.get(id));
+        let members = self.driver.members();
+        let leader = leader.and_then(|id| members.get(id));
         to_status(refusal, leader.map(|leader| leader.client_addr.as_str()))
     }
 }

@@ -69,6 +69,11 @@ impl Lane {
         }
     }
 
+    /// Whether it is a way to `peer`, and not to the same node at a former address.
+    pub(super) fn leads_to(&self, peer: &Arc<Peer>) -> bool {
+        Arc::ptr_eq(&self.peer, peer)
+    }
+
     /// Whether `message` of `size` bytes was taken.
     pub(super) fn append(&mut self, size: usize, message: AppendEntriesRequest) -> bool {
         self.streams()

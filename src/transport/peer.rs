@@ -88,6 +88,10 @@ impl Peer {
         self.node
     }
 
+    pub(super) fn addr(&self) -> &str {
+        &self.addr
+    }
+
     pub(super) fn options(&self) -> &TransportOptions {
         &self.options
     }

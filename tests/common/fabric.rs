@@ -151,7 +151,6 @@ impl Fabric {
         let health = Health::new(handle.clone(), gate.clone()).await;
         let host = Host::new(
             handle.clone(),
-            self.membership(),
             gate.clone(),
             ServiceOptions {
                 max_key_bytes: MAX_KEY,
@@ -273,6 +272,8 @@ impl Network for Wire {
     }
 
     fn set_leading(&mut self, _: bool) {}
+
+    fn set_members(&mut self, _: &ClusterMembership) {}
 }
 
 impl Probe for Wire {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use seshat::node::{
-    Call, Member, MemberOptions, Outcome, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply,
+    Call, Event, Member, MemberOptions, Outcome, Output, PeerMessage, Proposal, RaftNode,
+    RaftOptions, Reply,
 };
 use seshat::types::{ClusterId, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term};
 use seshat::{kv, wire};
@@ -61,7 +62,7 @@ impl Filter {
     }
 }
 
-fn info(id: NodeId) -> NodeInfo {
+pub(crate) fn info(id: NodeId) -> NodeInfo {
     NodeInfo {
         id,
         addr: format!("n{id}:7379"),
@@ -73,6 +74,8 @@ fn info(id: NodeId) -> NodeInfo {
 pub(crate) struct Cluster {
     raft: RaftOptions,
     node_ids: Vec<NodeId>,
+    /// What the configuration of each node lists, and whether it takes part in forming a cluster.
+    configured: BTreeMap<NodeId, (Vec<NodeId>, bool)>,
     members: BTreeMap<NodeId, Member<Waiter>>,
     lives: BTreeMap<NodeId, u64>,
     network: Vec<Packet>,
@@ -94,6 +97,7 @@ impl Cluster {
         let mut cluster = Self {
             raft,
             node_ids: node_ids.clone(),
+            configured: BTreeMap::new(),
             members: BTreeMap::new(),
             lives: BTreeMap::new(),
             network: Vec::new(),
@@ -103,10 +107,25 @@ impl Cluster {
             names: Names::default(),
             trace: String::new(),
         };
-        for node in node_ids {
+        for &node in &node_ids {
+            let configured = (node_ids.clone(), true);
+            cluster.configured.insert(node, configured);
             cluster.begin(node);
         }
         cluster
+    }
+
+    /// A node that was not there in the beginning: its process waits to be let in, and asks those
+    /// that are there.
+    pub(crate) fn join(&mut self, node: NodeId) -> Result<()> {
+        if self.node_ids.contains(&node) {
+            return Err(format!("node {node} is there").into());
+        }
+        self.node_ids.push(node);
+        let configured = (self.node_ids.clone(), false);
+        self.configured.insert(node, configured);
+        self.begin(node);
+        Ok(())
     }
 
     fn begin(&mut self, node: NodeId) {
@@ -114,10 +133,11 @@ impl Cluster {
         *life += 1;
         let raft_id = RaftId::new(node, *life);
         self.names.learn(raft_id);
+        let (configured, bootstrap) = self.configured.get(&node).cloned().unwrap_or_default();
         let options = MemberOptions {
             raft_id,
-            members: self.node_ids.iter().copied().map(info).collect(),
-            bootstrap: true,
+            members: configured.into_iter().map(info).collect(),
+            bootstrap,
             raft: self.raft,
             seed: SEED,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
@@ -189,6 +209,23 @@ impl Cluster {
         self.settle(node)
     }
 
+    /// What a node knows of the members: who they are, who takes part, and whom it can reach.
+    pub(crate) fn show_members(&mut self, node: NodeId) -> Result<String> {
+        let member = self.member(node)?;
+        let ids = |ids: &mut dyn Iterator<Item = NodeId>| {
+            let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
+            ids.join(" ")
+        };
+        let members = ids(&mut member.members().ids());
+        let reaches = ids(&mut member.nodes().ids());
+        let conf = Arc::clone(&member.status().conf);
+        let voters = show::processes(conf.voters.iter().copied());
+        let learners = show::processes(conf.learners.iter().copied());
+        Ok(format!(
+            "n{node} members {{{members}}} voters {voters} learners {learners} reaches {{{reaches}}}"
+        ))
+    }
+
     pub(crate) fn read(&mut self, node: NodeId, keys: Vec<String>) -> Result<()> {
         self.member(node)?;
         for key in keys {
@@ -228,7 +265,7 @@ impl Cluster {
         self.settle(node)
     }
 
-    /// Ticks a node that hears of no leader until it says something.
+    /// Ticks a node that hears of no leader until it asks for votes.
     pub(crate) fn time_out(&mut self, node: NodeId) -> Result<()> {
         if self.status(node)?.role == Some(Role::Leader) {
             return Err(format!("node {node} leads").into());
@@ -236,13 +273,13 @@ impl Cluster {
         let before = self.take_trace();
         for tick in 1..=self.raft.election_max_ticks {
             self.tick(node)?;
-            if !self.trace.is_empty() {
+            if self.trace.contains(" RequestVote ") {
                 let told = self.take_trace();
                 self.trace = format!("{before}n{node} times out after {tick} ticks\n{told}");
                 return Ok(());
             }
         }
-        Err(format!("node {node} says nothing").into())
+        Err(format!("node {node} asks for no votes").into())
     }
 
     /// The process of `node` ends, and takes along what it knew and who waited for it.
@@ -290,6 +327,8 @@ impl Cluster {
             calls,
         } = output.map_err(|error| format!("node {node} has failed: {error}"))?;
         let name = show::process(raft_id);
+        let removed = |event: &Event| matches!(event, Event::Removed { .. });
+        let ends = events.iter().any(removed);
         for (waiter, outcome) in answers {
             self.answer(&name, waiter, &outcome)?;
         }
@@ -319,6 +358,10 @@ impl Cluster {
                 &text,
                 Parcel::Call(raft_id, call),
             );
+        }
+        if ends {
+            // The driver ends with it.
+            return self.crash(node);
         }
         self.check(node)
     }

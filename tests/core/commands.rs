@@ -10,7 +10,7 @@ use seshat::node::{PeerMessage, RaftOptions};
 use seshat::proto::raft as proto;
 use seshat::types::{NodeId, NodeState, NodeStatus, RaftId, Term};
 
-use crate::cluster::{Cluster, Filter, Result};
+use crate::cluster::{Cluster, Filter, Result, info};
 use crate::show;
 
 /// The commands, each with its arguments as a script writes them. A node is named by its number.
@@ -89,6 +89,18 @@ pub(crate) enum Command {
     Crash { node: u16 },
     /// `restart 1`: the next life of node 1 begins; the present one ends, if it has not yet.
     Restart { node: u16 },
+    /// `join 4`: node 4 is started for the first time, with a configuration that says that it joins
+    /// a running cluster.
+    Join { node: u16 },
+    /// `add 1 4 5`: asks node 1 to make nodes 4 and 5 members, in one turn of the driver.
+    Add { node: u16, members: Vec<u16> },
+    /// `remove 1 4`: asks node 1 to make node 4 a member no longer.
+    Remove { node: u16, members: Vec<u16> },
+    /// `members 1`: who the members are as node 1 has applied, who takes part, and whom it can reach.
+    Members {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+    },
     /// `set 1 a=1 b=2`: two writes of two callers, in one turn of the driver.
     Set {
         node: u16,
@@ -335,6 +347,25 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
         }
         Command::Crash { node: id } => cluster.crash(node(*id)?),
         Command::Restart { node: id } => cluster.restart(node(*id)?),
+        Command::Join { node: id } => cluster.join(node(*id)?),
+        Command::Add { node: id, members } => {
+            let add = |id: &u16| Ok(kv::Command::AddMember(info(node(*id)?)));
+            let commands: Result<_> = members.iter().map(add).collect();
+            cluster.propose(node(*id)?, commands?)
+        }
+        Command::Remove { node: id, members } => {
+            let remove = |id: &u16| Ok(kv::Command::RemoveMember(node(*id)?));
+            let commands: Result<_> = members.iter().map(remove).collect();
+            cluster.propose(node(*id)?, commands?)
+        }
+        Command::Members { nodes: ids } => {
+            for node in nodes(cluster, ids)? {
+                let line = cluster.show_members(node);
+                let line = line.unwrap_or_else(|error| error.to_string());
+                cluster.line(line);
+            }
+            Ok(())
+        }
         Command::Set { node: id, pairs } => {
             let set = |(key, value): &(String, String)| kv::Command::Set {
                 key: key.clone().into(),

@@ -137,6 +137,22 @@ scripts! {
         a_restarted_leader_is_taken_back
         a_second_loss_before_healed_halts
     }
+    members {
+        a_dead_member_is_removed
+        a_follower_is_removed_and_ends
+        a_member_that_is_no_voter_yet_may_be_removed
+        a_node_that_is_no_member_waits_outside
+        a_removed_node_that_hears_nothing_does_not_disturb
+        a_removed_node_waits_while_its_vote_may_be_needed
+        a_removed_node_that_is_started_again_is_not_let_in
+        a_voter_stays_while_the_others_have_no_majority
+        leader_dies_in_the_middle_of_a_change
+        the_cluster_grows
+        the_cluster_shrinks
+        the_leader_is_removed
+        the_members_may_stand_first
+        two_changes_are_made_one_after_the_other
+    }
     transfer {
         a_node_that_does_not_lead_cannot_hand_over
         another_heir_replaces_the_first

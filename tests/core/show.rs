@@ -33,7 +33,7 @@ fn raw_process(id: u64) -> String {
     RaftId::try_from(id).map_or_else(|_| format!("{id:#x}"), process)
 }
 
-fn processes(ids: impl IntoIterator<Item = RaftId>) -> String {
+pub(crate) fn processes(ids: impl IntoIterator<Item = RaftId>) -> String {
     let names: Vec<_> = ids.into_iter().map(process).collect();
     format!("{{{}}}", names.join(" "))
 }
@@ -257,7 +257,17 @@ impl Names {
         match event {
             Event::Bound { cluster_id } => format!("bound to {}", self.cluster(*cluster_id)),
             Event::Started { cluster_id } => format!("started in {}", self.cluster(*cluster_id)),
-            Event::Outside { cluster_id } => format!("outside {}", self.cluster(*cluster_id)),
+            Event::Outside {
+                cluster_id,
+                is_member,
+            } => {
+                let cluster = self.cluster(*cluster_id);
+                let who = if *is_member { "" } else { ", no member" };
+                format!("outside {cluster}{who}")
+            }
+            Event::Removed { cluster_id } => {
+                format!("was removed from {}, and ends", self.cluster(*cluster_id))
+            }
             Event::TermChanged { term } => format!("term {term}"),
             Event::RoleChanged {
                 role, last_index, ..

@@ -20,7 +20,6 @@ use raft::{RawNode, SnapshotStatus, StateRole};
 
 use super::judge::judge;
 use super::options::RaftOptions;
-use super::seed::mix;
 use super::waiters::Waiters;
 use super::{MemoryStorage, NodeError, Outcome, Output, Proposal, StepError};
 use crate::error::{NotMe, Reason, Refusal};
@@ -50,6 +49,8 @@ pub struct RaftNode<W> {
     conf_index: LogIndex,
     /// Who takes part and who is meant to, as applied.
     conf: Arc<Conf>,
+    /// Ticks that were not counted in a row.
+    deferred: u32,
     /// The map of a snapshot that raft-rs has been given and has not handed back yet.
     incoming: Option<(LogIndex, Term, StateMachine)>,
     /// What the last output said of term, role and leader.
@@ -113,6 +114,7 @@ impl<W> RaftNode<W> {
             shown: (raw.raft.term, Role::Follower, None),
             conf_index: raw.raft.raft_log.applied,
             conf: Arc::new(raw.store().conf()),
+            deferred: 0,
             raw,
             waiters: Waiters::default(),
             leads_in: None,
@@ -128,6 +130,9 @@ impl<W> RaftNode<W> {
     /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
         self.probed.tick();
+        if self.defers() {
+            return;
+        }
         self.raw.tick();
         self.settle();
     }
@@ -267,7 +272,7 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// Begins to hand leadership to `to`, or to the voter whose log reaches furthest, rather one
+    /// Begins to hand leadership to `to`, or to the member whose voter's log reaches furthest, rather one
     /// that was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
     /// gives up without a word after an election timeout.
     ///
@@ -299,6 +304,7 @@ impl<W> RaftNode<W> {
         self.voters()
             .into_iter()
             .filter(|&voter| voter != self.raft_id)
+            .filter(|voter| self.conf.members.contains(&voter.node_id()))
             .filter_map(|voter| Some((tracker.get(voter.get())?, voter)))
             .max_by_key(|(progress, _)| (progress.recent_active, progress.matched))
             .map(|(_, voter)| voter)
@@ -323,10 +329,8 @@ impl<W> RaftNode<W> {
     /// What must hold after each call into raft-rs: the election timeout is ours, and nobody waits
     /// for a leadership that has ended.
     fn settle(&mut self) {
+        let ticks = self.election_timeout();
         let raft = &mut self.raw.raft;
-        let ticks = self
-            .options
-            .election_timeout(mix(&[self.seed, raft.id, raft.term]));
         if raft.randomized_election_timeout() != ticks {
             raft.set_randomized_election_timeout(ticks);
         }

@@ -25,7 +25,7 @@ use crate::wire::PeerMessage;
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 
 /// Longest that a test waits for what must come. Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn node_id(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
