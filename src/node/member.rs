@@ -3,6 +3,8 @@
 //! The shell sees one object from the first tick to the last. Before the cluster runs, requests are
 //! refused with what the process waits for, and messages with who it is.
 
+mod rescue;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

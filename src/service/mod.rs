@@ -21,6 +21,7 @@ mod gate;
 mod health;
 mod kv;
 mod leadership;
+mod rescue;
 mod status;
 mod summary;
 

@@ -10,6 +10,7 @@
 
 mod members;
 mod ready;
+mod recover;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
