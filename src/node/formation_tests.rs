@@ -364,6 +364,7 @@ fn an_operator_vouches_for_a_member_that_is_missing() {
     assert_eq!(offer.membership, members());
     assert_eq!(world.at(3).started(), Some(&offer));
     world.down.clear();
+    world.restart(1, 0xb);
     world.tick_many();
     assert_eq!(world.states(), [Outside, Started, Started]);
 }
