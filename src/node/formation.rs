@@ -4,8 +4,8 @@
 //! others who they are until all of them have answered that they belong to no running cluster, then
 //! offers them a new one: a random cluster id and the exact raft ids that it heard. Who accepts is
 //! *bound*. When all have accepted, the coordinator starts the cluster and says so; a bound process
-//! starts on that word, or on Raft traffic of its cluster. A *started* process never leaves its
-//! cluster and refuses every offer.
+//! starts on that word, or on Raft traffic of its cluster. A *started* process refuses every offer,
+//! and leaves its cluster only for one that an operator makes of it.
 //!
 //! Anyone may die at any point. An offer names processes, not machines, so that a process which
 //! was started again is not taken for the one that accepted. A coordinator that dies before it has

@@ -83,3 +83,91 @@ impl<W> RaftNode<W> {
         Ok(state_machine)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::{Entry, EntryType};
+
+    use super::*;
+    use crate::node::RaftOptions;
+    use crate::types::{ClusterMembership, NodeId, Offer, RaftId};
+
+    fn node(id: u16) -> NodeId {
+        NodeId::new(id).expect("a node id")
+    }
+
+    fn entry(index: u64, data: Option<Command>) -> Entry {
+        let mut entry = Entry {
+            index,
+            term: 1,
+            data: data.map_or_else(Default::default, |it| wire::encode_command(&it)),
+            ..Entry::default()
+        };
+        entry.set_entry_type(EntryType::EntryNormal);
+        entry
+    }
+
+    /// A follower of three whose log ends with `tail`, none of which it knows to be committed.
+    fn survivor(tail: Vec<Entry>) -> RaftNode<u8> {
+        let members: ClusterMembership = [1, 2, 3].map(node).into();
+        let offer = Offer {
+            cluster_id: ClusterId(7),
+            coordinator: RaftId::new(node(1), 1),
+            members: [1, 2, 3].map(|id| RaftId::new(node(id), 1)).to_vec(),
+            membership: members,
+        };
+        let raft_id = RaftId::new(node(2), 1);
+        let options = RaftOptions::default();
+        let mut raft = RaftNode::start(raft_id, &offer, options, 42, &logger()).expect("a server");
+        raft.raw.mut_store().append(tail).expect("no gap");
+        raft
+    }
+
+    fn logger() -> slog::Logger {
+        slog::Logger::root(slog::Discard, slog::o!())
+    }
+
+    #[test]
+    fn the_tail_is_applied_without_what_the_new_cluster_cannot_use() {
+        let set = Command::Set {
+            key: "k".into(),
+            value: "v".into(),
+        };
+        let mut conf_change = entry(4, None);
+        conf_change.set_entry_type(EntryType::EntryConfChangeV2);
+        conf_change.data = vec![0xff].into();
+        let mut old = survivor(vec![
+            entry(2, Some(set)),
+            entry(3, None),
+            conf_change,
+            entry(5, Some(Command::RemoveMember(node(2)))),
+            entry(6, Some(Command::RemoveMember(node(3)))),
+        ]);
+        let mut new = old.recover(ClusterId(8), &logger()).expect("a server");
+        let _ = new.output().expect("no broken invariant");
+        assert_eq!(new.cluster_id(), ClusterId(8));
+        assert_eq!(new.leader(), Some(new.raft_id()));
+        assert_eq!(new.voters(), [new.raft_id()]);
+        assert!(new.term() > old.term());
+        // The new leader's first entry follows what was kept.
+        assert_eq!((new.last_index(), new.commit_index()), (7, 7));
+        let state = new.storage().state_machine();
+        assert_eq!(state.get(b"k").map(AsRef::as_ref), Some(&b"v"[..]));
+        let members: Vec<_> = state.members().ids().collect();
+        assert_eq!(members, [node(1), node(2)]);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_applied_leaves_the_old_server_as_it_was() {
+        let mut damaged = entry(2, None);
+        damaged.data = vec![0xff].into();
+        let mut old = survivor(vec![damaged]);
+        assert!(matches!(
+            old.recover(ClusterId(8), &logger()),
+            Err(NodeError::Apply { index: 2, .. })
+        ));
+        assert_eq!(old.cluster_id(), ClusterId(7));
+        assert_eq!(old.last_index(), 2);
+        assert_eq!(old.voters().len(), 3);
+    }
+}
