@@ -203,8 +203,8 @@ impl fmt::Display for Role {
 
 /// Where a process stands between its start and its part in a cluster.
 ///
-/// `Fresh → Bound → Started`, or `Fresh → Outside → Started`. A started process never leaves its
-/// cluster.
+/// `Fresh → Bound → Started`, or `Fresh → Outside → Started`. A started process leaves its cluster
+/// only for one that an operator makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NodeState {
     /// Belongs to nothing yet and looks for the other initial members.

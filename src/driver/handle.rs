@@ -1,12 +1,13 @@
 //! The way to a driver, and what can be asked of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Reason, Refusal};
-use crate::node::{Outcome, PeerMessage, Reply};
+use crate::node::{Outcome, PeerMessage, Recovery, Reply};
 use crate::types::{ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId};
 
 /// The driver has stopped: the node is shutting down or has failed.
@@ -51,6 +52,15 @@ pub(crate) enum Notice {
     Transfer {
         to: Option<NodeId>,
         accepted: oneshot::Sender<Result<NodeId, Refusal>>,
+    },
+    Form {
+        without: BTreeSet<NodeId>,
+        begun: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Recover {
+        cluster_id: ClusterId,
+        dry_run: bool,
+        recovered: oneshot::Sender<Result<Recovery, Refusal>>,
     },
 }
 
@@ -186,6 +196,45 @@ impl DriverHandle {
         self.notify(Notice::Transfer { to, accepted })
             .await
             .map_err(stopped)?;
+        outcome.await.map_err(|_| stopped(Stopped))?
+    }
+
+    /// Begins to form a cluster without the initial members that an operator vouches for; watch
+    /// [`status`](Self::watch) for the outcome. See
+    /// [`Formation::form_without`](crate::node::Formation::form_without).
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
+    pub async fn form_without(&self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
+        let (begun, outcome) = oneshot::channel();
+        self.decide(Notice::Form { without, begun }, outcome).await
+    }
+
+    /// Makes a new cluster of what this node has of `cluster_id`, or only says what that would be.
+    /// Whoever asks has made sure that no majority of the old cluster may live. See
+    /// [`Member::recover`](crate::node::Member::recover).
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
+    pub async fn recover(&self, cluster_id: ClusterId, dry_run: bool) -> Result<Recovery, Refusal> {
+        let (recovered, outcome) = oneshot::channel();
+        let notice = Notice::Recover {
+            cluster_id,
+            dry_run,
+            recovered,
+        };
+        self.decide(notice, outcome).await
+    }
+
+    async fn decide<T>(
+        &self,
+        notice: Notice,
+        outcome: oneshot::Receiver<Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let stopped = |_| Refusal::not_applied(Reason::ShuttingDown);
+        self.notify(notice).await.map_err(stopped)?;
         outcome.await.map_err(|_| stopped(Stopped))?
     }
 

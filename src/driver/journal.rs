@@ -22,6 +22,17 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
         Event::Started { cluster_id } => {
             tracing::info!(%node, %raft_id, %cluster_id, "takes part in the cluster");
         }
+        Event::Recovered {
+            old,
+            new,
+            commit_index,
+            last_index,
+        } => tracing::warn!(
+            %node, %raft_id, term = now, index = last_index, committed = commit_index, %old, %new,
+            "an operator made a new cluster of what this node had: acknowledged writes behind the \
+             index, if there were any, are lost. Other nodes with state of the old cluster have to \
+             be started again",
+        ),
         Event::Outside {
             cluster_id,
             is_member: true,

@@ -31,7 +31,7 @@ use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
 use handle::{Request, Waiter};
 use journal::{RefusedMessages, Waiting};
 
-pub use crate::node::{Answer, Call, Reply};
+pub use crate::node::{Answer, Call, Recovery, Reply};
 #[cfg(test)]
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
@@ -235,6 +235,16 @@ impl Driver {
             }
             Notice::Transfer { to, accepted } => {
                 let _ = accepted.send(self.member.transfer_leader(to));
+            }
+            Notice::Form { without, begun } => {
+                let _ = begun.send(self.member.form_without(without));
+            }
+            Notice::Recover {
+                cluster_id,
+                dry_run,
+                recovered,
+            } => {
+                let _ = recovered.send(self.member.recover(cluster_id, dry_run));
             }
         }
     }

@@ -4,6 +4,8 @@
 //! refused with what the process waits for, and messages with who it is. The last thing that a
 //! process says is that it was removed, if it was.
 
+mod rescue;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -37,7 +37,8 @@ pub use formation::{Call, Formation, Reply};
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
-    Answer, Event, NodeError, Outcome, Output, Proposal, RaftError, StepError, StorageError,
+    Answer, Event, NodeError, Outcome, Output, Proposal, RaftError, Recovery, StepError,
+    StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::MemoryStorage;

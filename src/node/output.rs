@@ -45,6 +45,23 @@ pub enum Answer {
     },
 }
 
+/// What an operator is told who makes a new cluster of what a process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// The cluster that has halted.
+    pub old: ClusterId,
+    /// The new cluster; `None` if the operator only wanted to know.
+    pub new: Option<ClusterId>,
+    /// The term of the process in the old cluster.
+    pub term: Term,
+    /// Highest index that it knew to be committed.
+    pub commit_index: LogIndex,
+    /// Index of its last log entry. All up to it are kept.
+    pub last_index: LogIndex,
+    /// Number of keys at the commit index.
+    pub keys: u64,
+}
+
 /// What a waiter gets: exactly one of these.
 pub type Outcome = Result<Answer, Refusal>;
 
@@ -91,6 +108,17 @@ pub enum Event {
     Started {
         /// The cluster.
         cluster_id: ClusterId,
+    },
+    /// An operator made a new cluster of what this process had.
+    Recovered {
+        /// The cluster that had halted.
+        old: ClusterId,
+        /// The new cluster.
+        new: ClusterId,
+        /// Highest index that the process knew to be committed.
+        commit_index: LogIndex,
+        /// Index of the last log entry. All up to it were kept.
+        last_index: LogIndex,
     },
     /// The process found a cluster running without it, and waits outside.
     Outside {

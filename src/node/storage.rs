@@ -78,6 +78,23 @@ impl MemoryStorage {
         }
     }
 
+    /// The storage of the only voter of a cluster that begins with `state_machine`, as if it had
+    /// installed a snapshot of it at index and term `at`. Nobody has voted in `term` yet.
+    pub fn recovered(
+        voter: RaftId,
+        state_machine: StateMachine,
+        at: (LogIndex, Term),
+        term: Term,
+    ) -> Self {
+        let mut storage = Self::bootstrap(&[voter], ClusterMembership::default());
+        storage.hard_state.term = term;
+        storage.hard_state.commit = at.0;
+        storage.compacted = at;
+        storage.applied = at;
+        storage.state_machine = state_machine;
+        storage
+    }
+
     /// Index of the first entry that the log holds, or would hold.
     fn first(&self) -> LogIndex {
         self.compacted.0 + 1

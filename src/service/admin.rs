@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::Host;
 use super::deadline::deadline;
 use super::leadership::hand_over;
+use super::rescue;
 use super::status::with_message;
 use super::summary::describe;
 use crate::driver::Probe;
@@ -121,7 +122,7 @@ fn invalid(field: &'static str, rule: String) -> Refusal {
 }
 
 /// The asked time, or `longest` where none is asked, and never more than that.
-fn duration(
+pub(super) fn duration(
     field: &'static str,
     asked: Option<prost_types::Duration>,
     longest: Duration,
@@ -188,17 +189,26 @@ impl Service for AdminService {
         response.map(Response::new)
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn form(
         &self,
-        _request: Request<admin::FormRequest>,
+        request: Request<admin::FormRequest>,
     ) -> Result<Response<admin::FormResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let caller_gives_up = deadline(request.metadata(), rescue::FORM_TIMEOUT);
+        let formed = rescue::form(&self.host, request.into_inner(), caller_gives_up).await;
+        formed
+            .map(Response::new)
+            .map_err(|refusal| self.host.refuse(&refusal))
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn recover(
         &self,
-        _request: Request<admin::RecoverRequest>,
+        request: Request<admin::RecoverRequest>,
     ) -> Result<Response<admin::RecoverResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let recovered = rescue::recover(&self.host, &*self.probe, request.into_inner()).await;
+        recovered
+            .map(Response::new)
+            .map_err(|refusal| self.host.refuse(&refusal))
     }
 }

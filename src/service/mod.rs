@@ -23,6 +23,7 @@ mod health;
 mod kv;
 mod leadership;
 mod membership;
+mod rescue;
 mod standing;
 mod status;
 mod summary;

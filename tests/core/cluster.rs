@@ -243,6 +243,30 @@ impl Cluster {
         self.settle(node)
     }
 
+    pub(crate) fn form_without(&mut self, node: NodeId, without: BTreeSet<NodeId>) -> Result<()> {
+        if let Err(refusal) = self.member(node)?.form_without(without) {
+            let refusal = self.names.tidy(&refusal);
+            self.line(format_args!("n{node} forms no cluster: {refusal}"));
+        }
+        self.settle(node)
+    }
+
+    pub(crate) fn recover(&mut self, node: NodeId, dry_run: bool, stray: bool) -> Result<()> {
+        let ClusterId(id) = self.status(node)?.cluster_id.unwrap_or(ClusterId(0));
+        let asked = ClusterId(id ^ u64::from(stray));
+        match self.member(node)?.recover(asked, dry_run) {
+            Ok(recovery) => {
+                let text = self.names.recovery(&recovery);
+                self.line(format_args!("n{node} {text}"));
+            }
+            Err(refusal) => {
+                let refusal = self.names.tidy(&refusal);
+                self.line(format_args!("n{node} recovers nothing: {refusal}"));
+            }
+        }
+        self.settle(node)
+    }
+
     pub(crate) fn report_unreachable(&mut self, node: NodeId, peer: NodeId) -> Result<()> {
         let peer = self.status(peer)?.raft_id;
         self.member(node)?.report_unreachable(peer);

@@ -117,6 +117,21 @@ pub(crate) enum Command {
         #[arg(key)]
         to: Option<u16>,
     },
+    /// `form_without 2 1`: an operator asks node 2 to form the cluster without node 1.
+    FormWithout {
+        node: u16,
+        #[arg(optional)]
+        without: Vec<u16>,
+    },
+    /// `recover 1`: an operator has node 1 make a new cluster of what it has. With `dry_run=true`
+    /// it only says what that would be; with `stray=true` the operator names another cluster.
+    Recover {
+        node: u16,
+        #[arg(key, optional)]
+        dry_run: bool,
+        #[arg(key, optional)]
+        stray: bool,
+    },
     /// `unreachable 1 peer=2`: the transport of node 1 reports that messages to 2 do not arrive.
     Unreachable {
         node: u16,
@@ -383,6 +398,15 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
         Command::Transfer { node: id, to } => {
             cluster.transfer(node(*id)?, to.map(node).transpose()?)
         }
+        Command::FormWithout { node: id, without } => {
+            let without: Result<_> = without.iter().map(|&id| node(id)).collect();
+            cluster.form_without(node(*id)?, without?)
+        }
+        Command::Recover {
+            node: id,
+            dry_run,
+            stray,
+        } => cluster.recover(node(*id)?, *dry_run, *stray),
         Command::Unreachable { node: id, peer } => {
             cluster.report_unreachable(node(*id)?, node(*peer)?)
         }

@@ -153,6 +153,15 @@ scripts! {
         the_members_may_stand_first
         two_changes_are_made_one_after_the_other
     }
+    rescue {
+        a_recovery_keeps_what_stands_behind_the_commit_index
+        a_recovery_that_may_not_be
+        an_old_survivor_stays_out_until_it_is_restarted
+        forms_without_a_member_that_comes_later
+        forms_without_a_member_that_comes_meanwhile
+        no_forming_without_good_reason
+        two_lose_their_memory_and_the_third_recovers
+    }
     transfer {
         a_node_that_does_not_lead_cannot_hand_over
         another_heir_replaces_the_first

@@ -9,7 +9,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use seshat::kv::Command;
-use seshat::node::{Answer, Call, Event, Outcome, PeerMessage, Reply};
+use seshat::node::{Answer, Call, Event, Outcome, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
 use seshat::types::{
     ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, VersionedLogEntry,
@@ -238,6 +238,26 @@ impl Names {
         }
     }
 
+    /// What an operator is told of a recovery.
+    pub(crate) fn recovery(&mut self, recovery: &Recovery) -> String {
+        let Recovery {
+            old,
+            new,
+            term,
+            commit_index,
+            last_index,
+            keys,
+        } = *recovery;
+        let verb = match new {
+            Some(new) => format!("makes cluster {}", self.cluster(new)),
+            None => "could make a cluster".to_owned(),
+        };
+        let old = self.cluster(old);
+        format!(
+            "{verb} of cluster {old}: term={term} commit={commit_index} last={last_index} keys={keys}"
+        )
+    }
+
     /// Who a process is and where it stands.
     pub(crate) fn place(&mut self, status: &NodeStatus) -> String {
         let cluster = status
@@ -267,6 +287,16 @@ impl Names {
             }
             Event::Removed { cluster_id } => {
                 format!("was removed from {}, and ends", self.cluster(*cluster_id))
+            }
+            Event::Recovered {
+                old,
+                new,
+                commit_index,
+                last_index,
+            } => {
+                let old = self.cluster(*old);
+                let new = self.cluster(*new);
+                format!("recovered {old} as {new} up to {last_index}, committed {commit_index}")
             }
             Event::TermChanged { term } => format!("term {term}"),
             Event::RoleChanged {

@@ -11,6 +11,7 @@
 mod members;
 mod probes;
 mod ready;
+mod recover;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
