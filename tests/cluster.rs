@@ -26,7 +26,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-const HEALED: &str = "healed: every member takes part, and the cluster may lose any one of them";
+const HEALED: &str = "healthy: every member takes part, and the cluster may lose any one of them";
 
 fn set(key: &str, value: &str) -> SetRequest {
     SetRequest {

@@ -479,7 +479,7 @@ async fn status_tells_how_the_cluster_fares() {
     let response = until(&mut followers[0], ClusterState::Healthy).await;
     assert_eq!(
         response.summary,
-        "healed: every member takes part, and the cluster may lose any one of them"
+        "healthy: every member takes part, and the cluster may lose any one of them"
     );
     assert!(response.healed);
     assert_eq!(response.leader_id, Some(leader.id.into()));

@@ -24,7 +24,7 @@ cannot reach has - where its own word is missing. With --json (unknown: null):
     \"client_addr\":\"127.0.0.1:6379\",\"reachable\":true,
     \"caught_up_percent\":null},…]}
 
-  state  forming, healthy (healed: every member takes part, and the cluster may lose
+  state  forming, healthy (healthy: every member takes part, and the cluster may lose
          any one of them), healing (every member answers, the leader makes all of
          them voters), degraded (a leader, but not every member answers), no_quorum
          (no leader: reads and writes wait), halted (too many members have lost

@@ -138,7 +138,7 @@ fn sum_up(picture: &Picture<'_>, membership: &ClusterMembership) -> (ClusterStat
 }
 
 fn healed(members: usize) -> String {
-    let healed = "healed: every member takes part".to_owned();
+    let healed = "healthy: every member takes part".to_owned();
     match members {
         CAN_LOSE_ONE.. => healed + ", and the cluster may lose any one of them",
         _ => healed,

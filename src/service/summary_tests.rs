@@ -149,7 +149,7 @@ fn percent(views: &[NodeStatus], id: usize) -> Option<u32> {
     described(views).members[id - 1].caught_up_percent
 }
 
-const HEALED: &str = "healed: every member takes part, and the cluster may lose any one of them";
+const HEALED: &str = "healthy: every member takes part, and the cluster may lose any one of them";
 
 #[test]
 fn a_healed_cluster() {
@@ -253,7 +253,7 @@ fn a_small_cluster_is_healed_but_may_lose_nobody() {
         members: [1, 2].map(node).to_vec(),
     });
     let response = described_of(2, &[view(1), leads(two)]);
-    assert_eq!(response.summary, "healed: every member takes part");
+    assert_eq!(response.summary, "healthy: every member takes part");
     assert!(response.healed);
 }
 

@@ -10,7 +10,7 @@ use super::{client, seshat};
 pub(crate) fn healed() -> StatusResponse {
     StatusResponse {
         state: ClusterState::Healthy.into(),
-        summary: "healed: every member takes part".to_owned(),
+        summary: "healthy: every member takes part".to_owned(),
         healed: true,
         members: vec![
             member(1, MemberRole::Leader),
@@ -50,7 +50,7 @@ fn what_is_waited_for_is_said_when_it_changes() {
              3: catching up 81 %\n"
         )
     );
-    let table = "healed: every member takes part\n\nNODE  ";
+    let table = "healthy: every member takes part\n\nNODE  ";
     assert!(ran.stdout.starts_with(table), "{ran:?}");
     let quiet = client(&node().address, &wait(&["--quiet"])).ok();
     assert!(quiet.starts_with(table), "{quiet}");
@@ -65,7 +65,7 @@ fn what_is_waited_for_is_said_when_it_changes() {
 #[test]
 fn a_cluster_that_is_healed_is_not_waited_for() {
     let node = Mock::showing(healed());
-    assert!(client(&node.address, &WAIT).ok().starts_with("healed: "));
+    assert!(client(&node.address, &WAIT).ok().starts_with("healthy: "));
     // Whoever says so: it has asked the leader.
     let follower = Mock::showing(StatusResponse {
         answered_by: 2,
@@ -74,7 +74,7 @@ fn a_cluster_that_is_healed_is_not_waited_for() {
     assert!(
         client(&follower.address, &WAIT)
             .ok()
-            .starts_with("healed: ")
+            .starts_with("healthy: ")
     );
 }
 
@@ -87,7 +87,7 @@ fn endpoints_that_are_down_do_not_matter() {
     assert!(
         client(&endpoints, &wait(&["--quiet"]))
             .ok()
-            .starts_with("healed: ")
+            .starts_with("healthy: ")
     );
 }
 

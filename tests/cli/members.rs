@@ -60,7 +60,7 @@ fn a_member_is_added_once_it_takes_part() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(
         ran.stdout,
-        "node 4 is a member; healed: every member takes part\n"
+        "node 4 is a member; healthy: every member takes part\n"
     );
     assert!(ran.stderr.contains("healing node 3: catching up 50 %\n"));
     let request = AddMemberRequest {
@@ -84,7 +84,7 @@ fn a_member_is_removed_once_nobody_waits_for_it() {
     let remove = ["member", "remove", "4", "--quiet"];
     assert_eq!(
         client(&node.address, &remove).ok(),
-        "node 4 is no member; healed: every member takes part\n"
+        "node 4 is no member; healthy: every member takes part\n"
     );
     let node = leader().with_members([1, 2, 3, 4]).shows(statuses());
     assert_eq!(
@@ -111,7 +111,7 @@ fn whoever_does_not_want_to_wait_need_not() {
     // The last one counts.
     let node = leader().shows([healed_with_4()]);
     let ran = client(&node.address, &add(&["--no-wait", "--wait"])).ok();
-    assert!(ran.contains("healed"), "{ran}");
+    assert!(ran.contains("healthy"), "{ran}");
 }
 
 #[test]

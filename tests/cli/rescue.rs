@@ -58,7 +58,7 @@ fn a_cluster_is_not_formed_where_one_runs_or_nobody_is_there() {
     };
     assert_eq!(
         form(healed(), "3"),
-        "error: a cluster runs already: healed: every member takes part\n"
+        "error: a cluster runs already: healthy: every member takes part\n"
     );
     let here = || forming(1, ["kv-1:6379", "kv-2:6379", "kv-3:6379"]);
     assert_eq!(form(here(), "9"), "error: node 9 is no initial member\n");
@@ -190,7 +190,7 @@ fn a_confirmed_recovery_waits_until_the_new_cluster_is_healed() {
         (ran.code, ran.stdout.as_str()),
         (
             0,
-            "cluster 83b1000000000001 runs on what node 3 had (restart node 2); healed: every \
+            "cluster 83b1000000000001 runs on what node 3 had (restart node 2); healthy: every \
              member takes part\n"
         ),
         "{ran:?}"
