@@ -12,9 +12,11 @@ use super::{
     StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
+use crate::kv::StateMachine;
 use crate::types::{
     ClusterId, ClusterMembership, Key, NodeId, NodeState, NodeStatus, Offer, RaftId, Role,
 };
+use crate::wire::{Envelope, SnapshotHeader};
 
 /// Who a process is and how it behaves.
 #[derive(Debug, Clone)]
@@ -99,23 +101,53 @@ impl<W> Member<W> {
     /// [`StepError`]: the message is dropped, and nothing has changed.
     pub fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
         if self.raft.is_none() {
-            let envelope = message.envelope()?;
-            if envelope.to == self.options.raft_id {
-                self.formation
-                    .hear_traffic(envelope.cluster_id, envelope.from);
-                self.follow_formation();
-                if self.raft.is_none() && self.formation.join(envelope.cluster_id) {
-                    self.join(envelope.cluster_id);
-                }
-            }
+            self.hear_traffic(message.envelope()?);
         }
         match &mut self.raft {
             Some(raft) => raft.step(message),
-            None => Err(StepError::NotMe(NotMe {
-                raft_id: self.options.raft_id,
-                cluster_id: self.formation.cluster_id(),
-            })),
+            None => Err(self.not_me()),
         }
+    }
+
+    /// Takes a snapshot of the leader; see [`RaftNode::install`].
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]: the snapshot is dropped, and nothing has changed.
+    pub fn install(
+        &mut self,
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    ) -> Result<(), StepError> {
+        if self.raft.is_none() {
+            self.hear_traffic(header.envelope()?);
+        }
+        match &mut self.raft {
+            Some(raft) => raft.install(header, state_machine),
+            None => {
+                self.output.retired.push(state_machine);
+                Err(self.not_me())
+            }
+        }
+    }
+
+    /// Raft traffic may be what this process waits for.
+    fn hear_traffic(&mut self, envelope: Envelope) {
+        if envelope.to == self.options.raft_id {
+            self.formation
+                .hear_traffic(envelope.cluster_id, envelope.from);
+            self.follow_formation();
+            if self.raft.is_none() && self.formation.join(envelope.cluster_id) {
+                self.join(envelope.cluster_id);
+            }
+        }
+    }
+
+    fn not_me(&self) -> StepError {
+        StepError::NotMe(NotMe {
+            raft_id: self.options.raft_id,
+            cluster_id: self.formation.cluster_id(),
+        })
     }
 
     /// Puts commands into the log; see [`RaftNode::propose`].
@@ -324,11 +356,15 @@ impl<W> Member<W> {
                 answers,
                 events,
                 messages,
+                snapshots,
                 calls: _,
+                retired,
             } = raft.output()?;
             output.answers.extend(answers);
             output.events.extend(events);
             output.messages.extend(messages);
+            output.snapshots.extend(snapshots);
+            output.retired.extend(retired);
         }
         Ok(output)
     }

@@ -42,6 +42,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::fmt;

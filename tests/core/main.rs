@@ -117,12 +117,12 @@ scripts! {
         conflicting_entries_are_overwritten
     }
     refuse {
-        a_damaged_snapshot
         a_heartbeat_that_commits_past_the_log
         a_late_snapshot_of_an_old_leader
         a_message_for_another_life
         a_message_of_another_cluster
         a_snapshot_at_the_commit_of_another_term
+        a_snapshot_without_its_state_machine
         a_vote_of_a_stranger_does_not_disturb
         an_answer_of_somebody_who_is_no_member
         an_append_answer_past_the_log

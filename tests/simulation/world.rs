@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hasher};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use seshat::node::{
-    Call, Event, Member, MemberOptions, Output, PeerMessage, Proposal, RaftOptions, Reply,
+    Call, Event, Member, MemberOptions, OutgoingSnapshot, Output, PeerMessage, Proposal,
+    RaftOptions, Reply,
 };
 use seshat::types::{ClusterMembership, NodeId, NodeInfo, NodeState, RaftId, Role};
 use seshat::wire;
@@ -30,6 +31,7 @@ const CALM: u64 = 10_000;
 enum Happening {
     Tick(RaftId),
     Message(PeerMessage),
+    Snapshot(OutgoingSnapshot),
     SnapshotReport {
         from: RaftId,
         to: RaftId,
@@ -245,6 +247,7 @@ impl World {
                 Some(raft_id.node_id())
             }
             Happening::Message(message) => self.deliver(message),
+            Happening::Snapshot(snapshot) => self.install(snapshot),
             Happening::SnapshotReport {
                 from,
                 to,
@@ -320,6 +323,19 @@ impl World {
         let outcome = member.step(message);
         self.trace
             .line(self.now, format_args!("{to} takes {name}: {outcome:?}"));
+        Some(to)
+    }
+
+    fn install(&mut self, snapshot: OutgoingSnapshot) -> Option<NodeId> {
+        let OutgoingSnapshot {
+            header,
+            state_machine,
+        } = snapshot;
+        let to = header.envelope().expect("made by a node").to.node_id();
+        let member = self.members.get_mut(&to)?;
+        let outcome = member.install(header, state_machine);
+        self.trace
+            .line(self.now, format_args!("{to} takes a snapshot: {outcome:?}"));
         Some(to)
     }
 
@@ -402,7 +418,9 @@ impl World {
             answers,
             events,
             messages,
+            snapshots,
             calls,
+            retired: _,
         } = output;
         for (waiter, outcome) in answers {
             self.trace
@@ -418,6 +436,9 @@ impl World {
         }
         for message in messages {
             self.send(raft_id, message);
+        }
+        for snapshot in snapshots {
+            self.send_snapshot(raft_id, snapshot);
         }
         for (to, call) in calls {
             let arrivals = self.network.arrivals(&mut self.rng, node, to);
@@ -458,20 +479,7 @@ impl World {
                 message.name()
             ),
         );
-        if let PeerMessage::InstallSnapshot(..) = message {
-            // The transport always says how it went; sometimes it is wrong about a success, when
-            // the answer is lost.
-            let delivered = !arrivals.is_empty() && self.rng.gen_bool(0.8);
-            let delay = arrivals.iter().max().copied().unwrap_or(200) + 1;
-            self.schedule(
-                delay,
-                Happening::SnapshotReport {
-                    from,
-                    to,
-                    delivered,
-                },
-            );
-        } else if arrivals.is_empty()
+        if arrivals.is_empty()
             && self.rng.gen_bool(0.1)
             && let Some(member) = self.alive(from)
         {
@@ -479,6 +487,32 @@ impl World {
         }
         for delay in arrivals {
             self.schedule(delay, Happening::Message(message.clone()));
+        }
+    }
+
+    fn send_snapshot(&mut self, from: RaftId, snapshot: OutgoingSnapshot) {
+        let to = snapshot.header.envelope().expect("made by a node").to;
+        let arrivals = self
+            .network
+            .arrivals(&mut self.rng, from.node_id(), to.node_id());
+        self.trace.line(
+            self.now,
+            format_args!("{from} sends a snapshot to {to}, arriving in {arrivals:?}"),
+        );
+        // The transport always says how it went; sometimes it is wrong about a success, when the
+        // answer is lost.
+        let delivered = !arrivals.is_empty() && self.rng.gen_bool(0.8);
+        let delay = arrivals.iter().max().copied().unwrap_or(200) + 1;
+        self.schedule(
+            delay,
+            Happening::SnapshotReport {
+                from,
+                to,
+                delivered,
+            },
+        );
+        for delay in arrivals {
+            self.schedule(delay, Happening::Snapshot(snapshot.clone()));
         }
     }
 
