@@ -106,6 +106,7 @@ scripts! {
         a_follower_behind_the_compacted_log_gets_a_snapshot
         a_heartbeat_commits_no_more_than_the_follower_holds
         a_long_unapplied_log_keeps_its_tail
+        a_snapshot_holds_what_is_applied_when_it_leaves
         a_snapshot_of_what_is_already_there_changes_nothing
         a_snapshot_replaces_a_divergent_log
         a_snapshot_that_failed_is_sent_again
@@ -113,6 +114,7 @@ scripts! {
         an_append_follows_its_snapshot_in_the_same_turn
         an_older_entry_is_committed_only_with_one_of_the_leaders_own
         compaction_keeps_a_tail
+        compaction_keeps_what_follows_a_snapshot_under_way
         compaction_keeps_what_is_not_applied
         conflicting_entries_are_overwritten
     }

@@ -8,7 +8,7 @@ use crate::node::reconcile::{Change, Members};
 use crate::types::{LogIndex, RaftId};
 
 /// Entries by which a learner may be behind and still count as caught up.
-pub(super) const CAUGHT_UP_SLACK: LogIndex = 64;
+const CAUGHT_UP_SLACK: LogIndex = 64;
 
 impl<W> RaftNode<W> {
     /// The committed members as the leader sees them; `None` while no change of members may be

@@ -13,7 +13,6 @@ use raft::eraftpb::Snapshot;
 use raft::{ProgressState, SnapshotStatus};
 
 use super::RaftNode;
-use super::members::CAUGHT_UP_SLACK;
 use crate::error::NotMe;
 use crate::kv::StateMachine;
 use crate::node::judge::judge;
@@ -84,10 +83,12 @@ impl<W> RaftNode<W> {
     pub(super) fn kept_for_followers(&mut self) -> Option<LogIndex> {
         let raw = &self.raw;
         let committed = raw.raft.raft_log.committed;
+        // Whoever needs no more than the usual tail has caught up.
+        let tail = u64::try_from(self.options.compact_keep_entries).unwrap_or(u64::MAX);
         self.catching_up.retain(|to| {
             raw.raft.prs().get(to.get()).is_some_and(|progress| {
                 progress.state == ProgressState::Snapshot
-                    || progress.matched.saturating_add(CAUGHT_UP_SLACK) < committed
+                    || progress.matched.saturating_add(tail / 2) < committed
             })
         });
         let limit = self.options.compact_after_bytes.saturating_mul(KEPT_FACTOR);
