@@ -49,6 +49,9 @@ struct Arguments {
     /// 10 000 keys of 1 KiB are overwritten without end: for so many seconds.
     #[arg(long, value_name = "SECONDS")]
     endless: Option<u64>,
+    /// Bytes of one chunk of a snapshot.
+    #[arg(long, default_value_t = 128 << 10)]
+    chunk_bytes: usize,
     /// What cargo tells every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -58,7 +61,7 @@ struct Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(seconds) = arguments.endless {
-        endless(seconds).await
+        endless(seconds, arguments.chunk_bytes).await
     } else if arguments.gib {
         let arguments = Arguments {
             keys: 1 << 20,
@@ -86,7 +89,7 @@ async fn clients(nodes: &Nodes) -> Result<Vec<Client>> {
 }
 
 async fn filled(arguments: &Arguments) -> Result<Nodes> {
-    let nodes = Nodes::ready().await?;
+    let nodes = Nodes::ready(arguments.chunk_bytes).await?;
     let begun = Instant::now();
     let value = load::value(arguments.value_bytes);
     load::fill(&clients(&nodes).await?, arguments.keys, value).await?;
@@ -249,9 +252,9 @@ impl std::fmt::Display for Latencies {
 }
 
 /// Endless overwrites of a bounded set of keys: what memory does meanwhile.
-async fn endless(seconds: u64) -> Result<()> {
+async fn endless(seconds: u64, chunk_bytes: usize) -> Result<()> {
     const KEYS: u64 = 10_000;
-    let nodes = Nodes::ready().await?;
+    let nodes = Nodes::ready(chunk_bytes).await?;
     let value = load::value(1 << 10);
     let written = Arc::new(AtomicU64::new(0));
     let writers = load::overwrite(&clients(&nodes).await?, KEYS, &value, &written);

@@ -74,7 +74,7 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     /// Starts a cluster and waits until it accepts a write.
-    pub(crate) async fn ready() -> Result<Self> {
+    pub(crate) async fn ready(chunk_bytes: usize) -> Result<Self> {
         // All at once, so that the kernel gives different ones.
         let listeners = (0..2 * NODES)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
@@ -102,7 +102,8 @@ impl Nodes {
                 format!(
                     "[node]\nid = {id}\nclient_addr = \"{client_addr}\"\n\
                      internal_addr = \"{internal_addr}\"\n\n\
-                     [cluster]\ninitial_members = [\n{members}]\n"
+                     [cluster]\ninitial_members = [\n{members}]\n\n\
+                     [limits]\nsnapshot_chunk_bytes = {chunk_bytes}\n"
                 ),
             )?;
             let log = directory.join(format!("node-{id}.log"));

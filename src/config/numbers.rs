@@ -102,8 +102,9 @@ section! {
         /// Largest gRPC message in bytes, sent or received, on both listeners and in clients. It
         /// has room for the largest entry, the largest append and the largest snapshot chunk.
         max_grpc_message_bytes: usize = 4 * 1024 * 1024, 128 * 1024..=256 * 1024 * 1024;
-        /// Bytes of one chunk of a snapshot on its way to a follower.
-        snapshot_chunk_bytes: usize = 1024 * 1024, 1024..=64 * 1024 * 1024;
+        /// Bytes of one chunk of a snapshot on its way to a follower. The thread that answers clients
+        /// carries a chunk at a time between two other things that it does, so small is gentle.
+        snapshot_chunk_bytes: usize = 128 * 1024, 1024..=64 * 1024 * 1024;
         /// Largest snapshot in bytes that a node sends or accepts. Neither holds more of its bytes
         /// than a few chunks; what the receiver holds is the state that they make.
         max_snapshot_bytes: u64 = 4 * 1024 * 1024 * 1024, 1024 * 1024..=1024 * 1024 * 1024 * 1024;
