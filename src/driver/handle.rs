@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Reason, Refusal};
-use crate::node::{Outcome, PeerMessage, Recovery, Reply};
+use crate::kv::StateMachine;
+use crate::node::{Outcome, PeerMessage, Recovery, Reply, SnapshotHeader};
 use crate::types::{ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId};
 
 /// The driver has stopped: the node is shutting down or has failed.
@@ -37,10 +38,14 @@ impl Request {
 #[derive(Debug)]
 pub(crate) enum Notice {
     Step(PeerMessage),
+    Install {
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    },
     Unreachable(RaftId),
     SnapshotSent {
         to: RaftId,
-        delivered: bool,
+        answer: Option<PeerMessage>,
     },
     Replied(NodeId, Reply),
     Offered(Offer, oneshot::Sender<bool>),
@@ -137,14 +142,36 @@ impl DriverHandle {
         self.notify(Notice::Unreachable(peer)).await
     }
 
-    /// Says how the sending of a snapshot to `to` ended. Every snapshot that left through
-    /// [`Network::send`](super::Network::send) needs exactly one such report, or the follower is never sent to again.
+    /// Hands in a snapshot of the leader, put together; waits while the inbox is full.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`], and the snapshot is lost.
+    pub async fn install(
+        &self,
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    ) -> Result<(), Stopped> {
+        self.notify(Notice::Install {
+            header,
+            state_machine,
+        })
+        .await
+    }
+
+    /// Says how the sending of a snapshot to `to` ended: with the follower's `answer`, or not well.
+    /// Every snapshot that left through [`Network::send_snapshot`](super::Network::send_snapshot)
+    /// needs exactly one such report, or the follower is never sent to again.
     ///
     /// # Errors
     ///
     /// [`Stopped`].
-    pub async fn report_snapshot(&self, to: RaftId, delivered: bool) -> Result<(), Stopped> {
-        self.notify(Notice::SnapshotSent { to, delivered }).await
+    pub async fn report_snapshot(
+        &self,
+        to: RaftId,
+        answer: Option<PeerMessage>,
+    ) -> Result<(), Stopped> {
+        self.notify(Notice::SnapshotSent { to, answer }).await
     }
 
     /// Hands in what `node` replied to a formation call.

@@ -75,8 +75,8 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
         } => tracing::info!(
             %node, %raft_id, term = now, index, ?voters, ?learners, "voters and learners changed",
         ),
-        Event::SnapshotSent { to, index, bytes } => {
-            tracing::info!(%node, %raft_id, term = now, %to, index, bytes, "sends a snapshot");
+        Event::SnapshotSent { to, index, keys } => {
+            tracing::info!(%node, %raft_id, term = now, %to, index, keys, "sends a snapshot");
         }
         Event::SnapshotInstalled { index, term, keys } => {
             tracing::info!(%node, %raft_id, term, index, keys, "installed a snapshot");

@@ -25,13 +25,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::RpcError;
+use crate::kv::StateMachine;
 use crate::node::{Event, Member, NodeError, Output, PeerMessage, Proposal};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
 
 use handle::{Request, Waiter};
 use journal::{RefusedMessages, Waiting};
 
-pub use crate::node::{Answer, Call, Recovery, Reply};
+pub use crate::node::{Answer, Call, OutgoingSnapshot, Recovery, Reply};
 #[cfg(test)]
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
@@ -50,6 +51,12 @@ pub trait Network: Send + 'static {
     /// `false` if it was dropped, because the peer is down or its queue is full. Replies whose
     /// stream or call is gone count as sent: nobody waits for them.
     fn send(&mut self, message: PeerMessage) -> bool;
+
+    /// Sends a snapshot to the process that it is addressed to, apart from the messages and without
+    /// delaying them. `true` if it is on its way: then [`DriverHandle::report_snapshot`] is owed,
+    /// once. `false` if it was dropped; the core offers another one later, which costs next to
+    /// nothing.
+    fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool;
 
     /// Makes a formation call. The reply, or [`Reply::Failed`], comes back through
     /// [`DriverHandle::replied`].
@@ -214,13 +221,25 @@ impl Driver {
 
     fn take_notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Step(message) => {
-                if let Err(error) = self.member.step(message) {
+            Notice::Step(message) => self.step(message),
+            Notice::Install {
+                header,
+                state_machine,
+            } => {
+                if let Err(error) = self.member.install(header, state_machine) {
                     self.refused.record(error);
                 }
             }
             Notice::Unreachable(peer) => self.member.report_unreachable(peer),
-            Notice::SnapshotSent { to, delivered } => self.member.report_snapshot(to, delivered),
+            Notice::SnapshotSent { to, answer } => {
+                // Both in one turn, and the report first. raft-rs goes on behind the index that it
+                // had noted, until the answer says that the snapshot reached further; what it sent
+                // in between could be cut already, and then it would send another snapshot.
+                self.member.report_snapshot(to, answer.is_some());
+                if let Some(answer) = answer {
+                    self.step(answer);
+                }
+            }
             Notice::Replied(node, reply) => self.member.replied(node, reply),
             // Whoever asked may have gone meanwhile: then nobody needs the answer.
             Notice::Offered(offer, accepted) => {
@@ -249,13 +268,21 @@ impl Driver {
         }
     }
 
+    fn step(&mut self, message: PeerMessage) {
+        if let Err(error) = self.member.step(message) {
+            self.refused.record(error);
+        }
+    }
+
     /// Carries out what the core wants; whether that was the last.
     fn settle(&mut self, network: &mut impl Network) -> Result<Option<Removed>, NodeError> {
         let Output {
             answers,
             events,
             messages,
+            snapshots,
             calls,
+            retired,
         } = self.member.output()?;
         if !answers.is_empty() || self.member.raft().is_some_and(|raft| raft.waiting() > 0) {
             self.looks = LOOKS;
@@ -279,9 +306,13 @@ impl Driver {
         for message in messages {
             self.send(network, message);
         }
+        for snapshot in snapshots {
+            self.send_snapshot(network, snapshot);
+        }
         for (to, call) in calls {
             network.call(to, call);
         }
+        free(retired);
         Ok(removed)
     }
 
@@ -300,16 +331,22 @@ impl Driver {
 
     fn send(&mut self, network: &mut impl Network, message: PeerMessage) {
         let to = message.envelope().map(|envelope| envelope.to);
-        let snapshot = matches!(message, PeerMessage::InstallSnapshot(..));
         if network.send(message) {
             return;
         }
         // What this makes the core say goes out with the next turn: at the latest the next tick.
         if let Ok(to) = to {
             self.member.report_unreachable(to);
-            if snapshot {
-                self.member.report_snapshot(to, false);
-            }
+        }
+    }
+
+    fn send_snapshot(&mut self, network: &mut impl Network, snapshot: OutgoingSnapshot) {
+        let to = snapshot.header.envelope().map(|envelope| envelope.to);
+        if !network.send_snapshot(snapshot)
+            && let Ok(to) = to
+        {
+            // raft-rs waits for the next answer to a heartbeat before it tries again.
+            self.member.report_snapshot(to, false);
         }
     }
 
@@ -335,5 +372,12 @@ impl Driver {
             *shown = now;
             changed
         });
+    }
+}
+
+/// Frees state machines on another thread: of a large one it takes longer than heartbeats may wait.
+fn free(retired: Vec<StateMachine>) {
+    if !retired.is_empty() {
+        tokio::task::spawn_blocking(move || drop(retired));
     }
 }

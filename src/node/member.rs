@@ -4,6 +4,7 @@
 //! refused with what the process waits for, and messages with who it is. The last thing that a
 //! process says is that it was removed, if it was.
 
+mod entry;
 mod rescue;
 
 use std::collections::BTreeSet;
@@ -17,9 +18,11 @@ use super::{
     StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
+use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, Offer, RaftId, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
 };
+use crate::wire::SnapshotHeader;
 
 /// Who a process is and how it behaves.
 #[derive(Debug, Clone)]
@@ -120,15 +123,7 @@ impl<W> Member<W> {
     /// [`StepError`]: the message is dropped, and nothing has changed.
     pub fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
         if self.raft.is_none() {
-            let envelope = message.envelope()?;
-            if envelope.to == self.options.raft_id {
-                self.formation
-                    .hear_traffic(envelope.cluster_id, envelope.from);
-                self.follow_formation();
-                if self.raft.is_none() && self.formation.join(envelope.cluster_id) {
-                    self.join(envelope.cluster_id);
-                }
-            }
+            self.hear_traffic(message.envelope()?);
         }
         match &mut self.raft {
             Some(raft) => {
@@ -137,11 +132,42 @@ impl<W> Member<W> {
                 self.departure.sent(committed);
                 Ok(())
             }
-            None => Err(StepError::NotMe(NotMe {
-                raft_id: self.options.raft_id,
-                cluster_id: self.formation.cluster_id(),
-            })),
+            None => Err(self.not_me()),
         }
+    }
+
+    /// Takes a snapshot of the leader; see [`RaftNode::install`].
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]: the snapshot is dropped, and nothing has changed.
+    pub fn install(
+        &mut self,
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    ) -> Result<(), StepError> {
+        if self.raft.is_none() {
+            self.hear_traffic(header.envelope()?);
+        }
+        match &mut self.raft {
+            Some(raft) => {
+                let committed = header.last_included_index();
+                raft.install(header, state_machine)?;
+                self.departure.sent(committed);
+                Ok(())
+            }
+            None => {
+                self.output.retired.push(state_machine);
+                Err(self.not_me())
+            }
+        }
+    }
+
+    fn not_me(&self) -> StepError {
+        StepError::NotMe(NotMe {
+            raft_id: self.options.raft_id,
+            cluster_id: self.formation.cluster_id(),
+        })
     }
 
     /// Puts commands into the log; see [`RaftNode::propose`].
@@ -213,81 +239,6 @@ impl<W> Member<W> {
             return;
         }
         self.formation.replied(node, reply);
-        self.follow_formation();
-    }
-
-    /// Takes the offer of a new cluster; whether it is accepted.
-    pub fn offered(&mut self, offer: Offer) -> bool {
-        let accepted = self.formation.offered(offer);
-        self.follow_formation();
-        accepted
-    }
-
-    /// The coordinator says that a cluster starts; whether this process takes part in it now.
-    pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
-        let started = self.formation.start(cluster_id, coordinator);
-        self.follow_formation();
-        started
-    }
-
-    /// Makes the Raft server as soon as the cluster starts, and says what has changed.
-    fn follow_formation(&mut self) {
-        if self.raft.is_none()
-            && self.broken.is_none()
-            && let Some(offer) = self.formation.started()
-        {
-            let started = RaftNode::start(
-                self.options.raft_id,
-                offer,
-                self.options.raft,
-                self.options.seed,
-                &self.options.logger,
-            );
-            match started {
-                Ok(mut raft) => {
-                    // Everybody else waits for its timeout, so the first election is quick.
-                    if offer.coordinator == self.options.raft_id {
-                        raft.campaign();
-                    }
-                    self.raft = Some(raft);
-                }
-                Err(error) => self.broken = Some(error),
-            }
-        }
-        let now @ (state, cluster_id, is_member) = (
-            self.formation.state(),
-            self.formation.cluster_id(),
-            self.formation.is_member(),
-        );
-        if std::mem::replace(&mut self.shown, now) == now {
-            return;
-        }
-        if let Some(cluster_id) = cluster_id {
-            match state {
-                NodeState::Fresh => {}
-                NodeState::Bound => self.output.events.push(Event::Bound { cluster_id }),
-                NodeState::Started => self.output.events.push(Event::Started { cluster_id }),
-                NodeState::Outside => self.output.events.push(Event::Outside {
-                    cluster_id,
-                    is_member,
-                }),
-            }
-        }
-    }
-
-    fn join(&mut self, cluster_id: ClusterId) {
-        let MemberOptions {
-            raft_id,
-            members: _,
-            bootstrap: _,
-            raft,
-            seed,
-            logger,
-        } = &self.options;
-        match RaftNode::join(*raft_id, cluster_id, *raft, *seed, logger) {
-            Ok(raft) => self.raft = Some(raft),
-            Err(error) => self.broken = Some(error),
-        }
         self.follow_formation();
     }
 
@@ -393,11 +344,15 @@ impl<W> Member<W> {
                 answers,
                 events,
                 messages,
+                snapshots,
                 calls: _,
+                retired,
             } = raft.output()?;
             output.answers.extend(answers);
             output.events.extend(events);
             output.messages.extend(messages);
+            output.snapshots.extend(snapshots);
+            output.retired.extend(retired);
             let members = raft.storage().state_machine().members();
             self.directory.follow(members, raft.conf());
         }
@@ -410,7 +365,6 @@ impl<W> Member<W> {
 fn committed(message: &PeerMessage) -> LogIndex {
     match message {
         PeerMessage::AppendEntries(request) => request.leader_commit,
-        PeerMessage::InstallSnapshot(request) => request.last_included_index,
         _ => 0,
     }
 }

@@ -37,10 +37,10 @@ pub use formation::{Call, Formation, Reply};
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
-    Answer, Event, NodeError, Outcome, Output, Proposal, RaftError, Recovery, StepError,
-    StorageError,
+    Answer, Event, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError, Recovery,
+    StepError, StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::MemoryStorage;
 
-pub use crate::wire::PeerMessage;
+pub use crate::wire::{PeerMessage, SnapshotHeader};

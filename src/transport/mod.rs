@@ -46,6 +46,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::fmt;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use super::lane::Lane;
 use super::peer::{Client, Leave, Peer};
 use super::peers::{Known, Peers};
 use super::routes::Routes;
-use crate::driver::{Call, DriverHandle, Identifying, Network, Probe, Reply};
+use crate::driver::{Call, DriverHandle, Identifying, Network, OutgoingSnapshot, Probe, Reply};
 use crate::error::RpcError;
 use crate::proto::raft::{IdentifyRequest, RequestVoteRequest, StartRequest, TimeoutNowRequest};
 use crate::types::{ClusterMembership, NodeId, NodeStatus, Offer, RaftId};
@@ -72,9 +72,6 @@ impl Network for Outbound {
             PeerMessage::Heartbeat(request) => self
                 .lane(request.to)
                 .is_some_and(|lane| lane.heartbeat(size, request)),
-            PeerMessage::InstallSnapshot(request) => self
-                .lane(request.to)
-                .is_some_and(|lane| lane.snapshot(request)),
             PeerMessage::RequestVote(request) => {
                 let Some((to, peer, leave)) = self.admit(request.to, REQUEST_VOTE) else {
                     return false;
@@ -102,7 +99,14 @@ impl Network for Outbound {
                 self.routes.request_vote(reply);
                 true
             }
+            // Snapshots come by another way, with their state machine.
+            PeerMessage::InstallSnapshot(_) => false,
         }
+    }
+
+    fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool {
+        self.lane(snapshot.header.request().to)
+            .is_some_and(|lane| lane.snapshot(snapshot))
     }
 
     fn call(&mut self, to: NodeId, call: Call) {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use seshat::driver::{
-    Call, Driver, DriverHandle, DriverOptions, Identifying, Network, Probe, Reply,
+    Call, Driver, DriverHandle, DriverOptions, Identifying, Network, OutgoingSnapshot, Probe, Reply,
 };
 use seshat::error::RpcError;
 use seshat::node::{Member, MemberOptions, PeerMessage, RaftOptions};
@@ -34,6 +34,7 @@ pub const MAX_REQUESTS: usize = 100;
 
 enum Parcel {
     Message(PeerMessage),
+    Snapshot(OutgoingSnapshot),
     Call(NodeId, Call),
 }
 
@@ -219,6 +220,10 @@ impl Fabric {
         while let Some(parcel) = inbox.recv().await {
             match parcel {
                 Parcel::Message(message) => driver.step(message).await.unwrap(),
+                Parcel::Snapshot(OutgoingSnapshot {
+                    header,
+                    state_machine,
+                }) => driver.install(header, state_machine).await.unwrap(),
                 Parcel::Call(from, call) => {
                     let reply = match call {
                         Call::Identify => Reply::Identified(driver.status()),
@@ -257,6 +262,19 @@ impl Network for Wire {
     fn send(&mut self, message: PeerMessage) -> bool {
         let to = message.envelope().unwrap().to.node_id();
         self.fabric.post(self.own, to, Parcel::Message(message))
+    }
+
+    fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool {
+        let to = snapshot.header.envelope().unwrap().to;
+        let posted = self
+            .fabric
+            .post(self.own, to.node_id(), Parcel::Snapshot(snapshot));
+        let own = self.fabric.links().handles.get(&self.own).cloned();
+        if let (true, Some((driver, _))) = (posted, own) {
+            // The follower's answer comes like any other message.
+            tokio::spawn(async move { driver.report_snapshot(to, None).await });
+        }
+        posted
     }
 
     fn call(&mut self, to: NodeId, call: Call) {

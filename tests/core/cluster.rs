@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use seshat::node::{
-    Call, Event, Member, MemberOptions, Outcome, Output, PeerMessage, Proposal, RaftNode,
-    RaftOptions, Reply,
+    Call, Event, Member, MemberOptions, Outcome, OutgoingSnapshot, Output, PeerMessage, Proposal,
+    RaftNode, RaftOptions, Reply, StepError,
 };
 use seshat::types::{ClusterId, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term};
 use seshat::{kv, wire};
@@ -26,6 +26,7 @@ pub(crate) struct Waiter(usize);
 /// What is under way from one node to another.
 enum Parcel {
     Message(PeerMessage),
+    Snapshot(OutgoingSnapshot),
     Call(RaftId, Call),
     /// To the process that called; another life of its node has no use for it.
     Reply(RaftId, Reply),
@@ -51,6 +52,7 @@ impl Filter {
     fn holds(&self, packet: &Packet) -> bool {
         let kind = match &packet.parcel {
             Parcel::Message(message) => message.name(),
+            Parcel::Snapshot(_) => "InstallSnapshot",
             Parcel::Call(_, Call::Identify) => "Identify",
             Parcel::Call(_, Call::Offer(_)) => "Offer",
             Parcel::Call(_, Call::Start(_)) => "Start",
@@ -348,7 +350,9 @@ impl Cluster {
             answers,
             events,
             messages,
+            snapshots,
             calls,
+            retired: _,
         } = output.map_err(|error| format!("node {node} has failed: {error}"))?;
         let name = show::process(raft_id);
         let removed = |event: &Event| matches!(event, Event::Removed { .. });
@@ -370,6 +374,18 @@ impl Cluster {
                 &show::process(to),
                 &text,
                 Parcel::Message(message),
+            );
+        }
+        for snapshot in snapshots {
+            let to = snapshot.header.envelope()?.to;
+            let text = show::snapshot(&snapshot);
+            self.send(
+                raft_id,
+                to.node_id(),
+                '→',
+                &show::process(to),
+                &text,
+                Parcel::Snapshot(snapshot),
             );
         }
         for (to, call) in calls {
@@ -469,6 +485,24 @@ impl Cluster {
         Ok(())
     }
 
+    /// As [`inject`](Self::inject), for a snapshot.
+    pub(crate) fn inject_snapshot(&mut self, snapshot: OutgoingSnapshot) -> Result<()> {
+        let envelope = snapshot.header.envelope()?;
+        self.names.learn(envelope.from);
+        let text = show::snapshot(&snapshot);
+        self.line(format_args!(
+            "{} → {} {text}",
+            show::process(envelope.from),
+            show::process(envelope.to)
+        ));
+        self.network.push(Packet {
+            from: envelope.from.node_id(),
+            to: envelope.to.node_id(),
+            parcel: Parcel::Snapshot(snapshot),
+        });
+        Ok(())
+    }
+
     fn take(&mut self, filter: &Filter) -> Vec<Packet> {
         let mut limit = filter.limit.unwrap_or(usize::MAX);
         let network = std::mem::take(&mut self.network);
@@ -508,6 +542,10 @@ impl Cluster {
                 Parcel::Message(message) => {
                     self.line(format_args!("n{from} ✗ n{to} {}", show::message(&message)));
                 }
+                Parcel::Snapshot(snapshot) => {
+                    let text = show::snapshot(&snapshot);
+                    self.line(format_args!("n{from} ✗ n{to} {text}"));
+                }
                 Parcel::Call(caller, call) => {
                     let text = self.names.call(&call);
                     self.line(format_args!("n{from} ✗ n{to} {text}"));
@@ -532,11 +570,15 @@ impl Cluster {
         match parcel {
             Parcel::Message(message) => {
                 let what = message.name();
-                if let Err(error) = self.member(to)?.step(message) {
-                    let error = self.names.tidy(&error);
-                    let to = show::process(self.status(to)?.raft_id);
-                    self.line(format_args!("{to} refuses {what} of n{from}: {error}"));
-                }
+                let stepped = self.member(to)?.step(message);
+                self.refused(from, to, what, stepped)?;
+            }
+            Parcel::Snapshot(OutgoingSnapshot {
+                header,
+                state_machine,
+            }) => {
+                let installed = self.member(to)?.install(header, state_machine);
+                self.refused(from, to, "InstallSnapshot", installed)?;
             }
             Parcel::Call(caller, call) => {
                 let raft_id = self.status(to)?.raft_id;
@@ -557,6 +599,21 @@ impl Cluster {
                     self.member(to)?.replied(from, reply);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        what: &str,
+        taken: std::result::Result<(), StepError>,
+    ) -> Result<()> {
+        if let Err(error) = taken {
+            let error = self.names.tidy(&error);
+            let to = show::process(self.status(to)?.raft_id);
+            self.line(format_args!("{to} refuses {what} of n{from}: {error}"));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use seshat::kv;
-use seshat::node::{PeerMessage, RaftOptions};
+use seshat::node::{OutgoingSnapshot, PeerMessage, RaftOptions};
 use seshat::proto::raft as proto;
 use seshat::types::{NodeId, NodeState, NodeStatus, RaftId, Term};
 
@@ -171,9 +171,9 @@ pub(crate) enum Command {
         /// Last entry of a candidate, or of a snapshot.
         #[arg(key)]
         last: Option<Place>,
-        /// Whether the snapshot is damaged.
+        /// Whether the snapshot comes without its state machine.
         #[arg(key, optional)]
-        damaged: bool,
+        bare: bool,
         /// Whether the message is of another cluster.
         #[arg(key, optional)]
         stray: bool,
@@ -415,10 +415,15 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             peer,
             delivered,
         } => cluster.report_snapshot(node(*id)?, node(*peer)?, *delivered),
-        Command::Send { .. } => {
-            let message = craft(cluster, command)?;
-            cluster.inject(message)
-        }
+        Command::Send { bare, .. } => match craft(cluster, command)? {
+            PeerMessage::InstallSnapshot(request) if !*bare => {
+                cluster.inject_snapshot(OutgoingSnapshot {
+                    header: request.into(),
+                    state_machine: kv::StateMachine::default(),
+                })
+            }
+            message => cluster.inject(message),
+        },
         Command::Status { nodes: ids } => {
             for node in nodes(cluster, ids)? {
                 let line = status(cluster, node)?;
@@ -531,7 +536,7 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
         commit,
         matched,
         last,
-        damaged,
+        bare: _,
         stray,
     } = command
     else {
@@ -617,28 +622,20 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
         }),
         "InstallSnapshot" => {
             let last = needed(last, &"last")?;
-            let data = if *damaged {
-                Bytes::from_static(&[0xff; 3])
-            } else {
-                seshat::wire::encode_snapshot(&kv::StateMachine::default())
-            };
             let members = cluster.raft(receiver.raft_id.node_id())?.voters();
             PeerMessage::InstallSnapshot(proto::InstallSnapshotRequest {
                 term,
                 leader_id: from,
                 last_included_index: last.index,
                 last_included_term: last.term,
-                total_size: u64::try_from(data.len())?,
-                crc32: crc32fast::hash(&data),
-                data,
                 done: true,
-                offset: 0,
                 conf_state: Some(proto::ConfState {
                     voters: members.into_iter().map(RaftId::get).collect(),
                     ..proto::ConfState::default()
                 }),
                 cluster_id,
                 to,
+                ..proto::InstallSnapshotRequest::default()
             })
         }
         other => return Err(format!("nobody can send a {other} here").into()),

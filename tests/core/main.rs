@@ -107,6 +107,7 @@ scripts! {
         a_follower_behind_the_compacted_log_gets_a_snapshot
         a_heartbeat_commits_no_more_than_the_follower_holds
         a_long_unapplied_log_keeps_its_tail
+        a_snapshot_holds_what_is_applied_when_it_leaves
         a_snapshot_of_what_is_already_there_changes_nothing
         a_snapshot_replaces_a_divergent_log
         a_snapshot_that_failed_is_sent_again
@@ -114,16 +115,17 @@ scripts! {
         an_append_follows_its_snapshot_in_the_same_turn
         an_older_entry_is_committed_only_with_one_of_the_leaders_own
         compaction_keeps_a_tail
+        compaction_keeps_what_follows_a_snapshot_under_way
         compaction_keeps_what_is_not_applied
         conflicting_entries_are_overwritten
     }
     refuse {
-        a_damaged_snapshot
         a_heartbeat_that_commits_past_the_log
         a_late_snapshot_of_an_old_leader
         a_message_for_another_life
         a_message_of_another_cluster
         a_snapshot_at_the_commit_of_another_term
+        a_snapshot_without_its_state_machine
         a_vote_of_a_stranger_does_not_disturb
         an_answer_of_somebody_who_is_no_member
         an_append_answer_past_the_log

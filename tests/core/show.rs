@@ -9,7 +9,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use seshat::kv::Command;
-use seshat::node::{Answer, Call, Event, Outcome, PeerMessage, Recovery, Reply};
+use seshat::node::{Answer, Call, Event, Outcome, OutgoingSnapshot, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
 use seshat::types::{
     ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, VersionedLogEntry,
@@ -124,26 +124,33 @@ pub(crate) fn message(message: &PeerMessage) -> String {
             let round = round(&m.read_context);
             format!(" term={} commit={}{round}", m.term, m.commit_index)
         }
-        PeerMessage::InstallSnapshot(m) => {
-            let data = wire::decode_snapshot(&m.data).map_or_else(
-                |_| "damaged".to_owned(),
-                |map| {
-                    let pairs = map.sorted_pairs().into_iter();
-                    list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(value))))
-                },
-            );
-            let members = m.conf_state.as_ref().map_or_else(String::new, |conf| {
-                let names: Vec<_> = conf.voters.iter().map(|&id| raw_process(id)).collect();
-                names.join(" ")
-            });
-            format!(
-                " term={} last={}@{} members={{{members}}} data={data}",
-                m.term, m.last_included_index, m.last_included_term
-            )
-        }
+        PeerMessage::InstallSnapshot(m) => place_of(m),
         PeerMessage::TimeoutNow(m) => format!(" term={}", m.term),
     };
     format!("{name}{text}")
+}
+
+/// What a snapshot stands for.
+fn place_of(m: &proto::InstallSnapshotRequest) -> String {
+    let members = m.conf_state.as_ref().map_or_else(String::new, |conf| {
+        let names: Vec<_> = conf.voters.iter().map(|&id| raw_process(id)).collect();
+        names.join(" ")
+    });
+    format!(
+        " term={} last={}@{} members={{{members}}}",
+        m.term, m.last_included_index, m.last_included_term
+    )
+}
+
+/// What a snapshot stands for, and what it holds.
+pub(crate) fn snapshot(snapshot: &OutgoingSnapshot) -> String {
+    let OutgoingSnapshot {
+        header,
+        state_machine,
+    } = snapshot;
+    let pairs = state_machine.sorted_pairs().into_iter();
+    let data = list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(value))));
+    format!("InstallSnapshot{} data={data}", place_of(header.request()))
 }
 
 /// A batch of reads is named by the process that reads and a counter.

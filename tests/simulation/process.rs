@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use seshat::kv::StateMachine;
 use seshat::node::{Call, Member, PeerMessage, RaftNode, Reply};
 use seshat::types::{NodeId, RaftId, Role, Term};
+use seshat::wire::SnapshotHeader;
 
 use crate::clients::{Request, Waiter};
 
@@ -17,6 +19,11 @@ pub(crate) enum Input {
     Message {
         message: PeerMessage,
         sent_at: u64,
+    },
+    /// A whole snapshot, put together of its chunks.
+    Snapshot {
+        header: SnapshotHeader,
+        state_machine: StateMachine,
     },
     SnapshotReport {
         to: RaftId,

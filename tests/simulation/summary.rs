@@ -12,6 +12,8 @@ pub(crate) struct Summary {
     pub(crate) terms: u64,
     pub(crate) entries: u64,
     pub(crate) snapshots: u64,
+    /// Snapshots that were broken off or refused at some chunk.
+    pub(crate) broken_snapshots: u64,
     pub(crate) restarts: Restarts,
     pub(crate) troubles: Troubles,
     /// Milliseconds from the start of a process until everybody knew it to be a member in the place
@@ -57,6 +59,7 @@ impl Summary {
         self.terms += other.terms;
         self.entries += other.entries;
         self.snapshots += other.snapshots;
+        self.broken_snapshots += other.broken_snapshots;
         self.restarts.healed += other.restarts.healed;
         self.restarts.first += other.restarts.first;
         self.restarts.outside += other.restarts.outside;
@@ -81,6 +84,7 @@ impl fmt::Display for Summary {
             terms,
             entries,
             snapshots,
+            broken_snapshots,
             restarts,
             troubles,
             heal_times,
@@ -93,7 +97,8 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "{seeds} runs: {acknowledged} writes acknowledged, {reads} reads answered, {refused} \
-             requests refused, {terms} terms, {entries} log entries, {snapshots} snapshots installed"
+             requests refused, {terms} terms, {entries} log entries, {snapshots} snapshots installed, \
+             {broken_snapshots} broken at some chunk"
         )?;
         writeln!(
             f,

@@ -297,6 +297,10 @@ impl World {
                 self.schedule_tick(node, life, next);
             }
             Input::Message { message, sent_at } => self.deliver(node, message, sent_at),
+            Input::Snapshot {
+                header,
+                state_machine,
+            } => self.install(node, header, state_machine),
             Input::SnapshotReport { to, delivered } => {
                 process.member.report_snapshot(to, delivered);
             }
@@ -342,7 +346,9 @@ impl World {
             answers,
             events,
             messages,
+            snapshots,
             calls,
+            retired: _,
         } = output.map_err(|error| nobody_breaks::broken(raft_id, &error))?;
         for (waiter, outcome) in answers {
             self.trace
@@ -356,7 +362,10 @@ impl World {
             }
         }
         for message in messages {
-            self.send(raft_id, life, message);
+            self.send(raft_id, message);
+        }
+        for snapshot in snapshots {
+            self.send_snapshot(raft_id, life, snapshot);
         }
         for (to, call) in calls {
             self.call(node, life, to, &call);

@@ -12,12 +12,13 @@ mod members;
 mod probes;
 mod ready;
 mod recover;
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
-use raft::{RawNode, SnapshotStatus, StateRole};
+use raft::eraftpb::{Entry, Message, MessageType};
+use raft::{RawNode, StateRole};
 
 use super::judge::judge;
 use super::options::RaftOptions;
@@ -26,7 +27,7 @@ use super::{MemoryStorage, NodeError, Outcome, Output, Proposal, StepError};
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{ClusterId, Conf, Key, LogIndex, NodeId, Offer, RaftId, Role, Term};
-use crate::wire::{self, PeerMessage};
+use crate::wire::PeerMessage;
 
 use probes::Probed;
 
@@ -52,8 +53,12 @@ pub struct RaftNode<W> {
     conf: Arc<Conf>,
     /// Ticks that were not counted in a row.
     deferred: u32,
-    /// The map of a snapshot that raft-rs has been given and has not handed back yet.
-    incoming: Option<(LogIndex, Term, StateMachine)>,
+    /// The state machine of a snapshot that raft-rs has been given and has not handed back yet.
+    incoming: Option<((LogIndex, Term), StateMachine)>,
+    /// Snapshots that raft-rs wants to send.
+    outgoing: Vec<Message>,
+    /// Followers that were sent a snapshot and do not hold yet what came after it.
+    catching_up: BTreeSet<RaftId>,
     /// What the last output said of term, role and leader.
     shown: (Term, Role, Option<RaftId>),
     output: Output<W>,
@@ -122,6 +127,8 @@ impl<W> RaftNode<W> {
             read_rounds: 0,
             probed: Probed::default(),
             incoming: None,
+            outgoing: Vec::new(),
+            catching_up: BTreeSet::new(),
             output: Output::default(),
         };
         node.settle();
@@ -145,7 +152,7 @@ impl<W> RaftNode<W> {
         self.settle();
     }
 
-    /// Takes a message of a peer.
+    /// Takes a message of a peer, but no snapshot: that is for [`install`](Self::install).
     ///
     /// # Errors
     ///
@@ -164,16 +171,12 @@ impl<W> RaftNode<W> {
             from: envelope.from,
             reason,
         };
-        let mut message = message.into_raft()?;
+        let message = message.into_raft()?;
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            return Err(out_of_place("comes without its state machine".to_owned()));
+        }
         judge(&self.raw.raft, &message).map_err(out_of_place)?;
-        if message.get_msg_type() == MessageType::MsgSnapshot && message.term >= self.term() {
-            self.unpack(message.mut_snapshot())?;
-        }
         let stepped = self.step_raft(message);
-        if self.raw.snap().is_none() {
-            // raft-rs has ignored the snapshot: its map is of no use.
-            self.incoming = None;
-        }
         self.settle();
         stepped.map_err(|error| match error {
             raft::Error::StepPeerNotFound => StepError::NotMember {
@@ -182,18 +185,6 @@ impl<W> RaftNode<W> {
             },
             error => out_of_place(error.to_string()),
         })
-    }
-
-    /// Takes the map out of a snapshot before raft-rs sees it, so that a damaged one is refused
-    /// while refusing is still possible. One that would be ignored is not unpacked.
-    fn unpack(&mut self, snapshot: &mut Snapshot) -> Result<(), StepError> {
-        let data = snapshot.take_data();
-        let metadata = snapshot.get_metadata();
-        if metadata.index > self.raw.raft.raft_log.committed {
-            let state_machine = wire::decode_snapshot(&data)?;
-            self.incoming = Some((metadata.index, metadata.term, state_machine));
-        }
-        Ok(())
     }
 
     /// Puts commands into the log, all in one message to each follower. Every waiter gets exactly
@@ -316,17 +307,6 @@ impl<W> RaftNode<W> {
         self.raw.report_unreachable(peer.get());
     }
 
-    /// The sending of a snapshot to `peer` has ended. Without this report the peer would never be
-    /// sent to again.
-    pub fn report_snapshot(&mut self, peer: RaftId, delivered: bool) {
-        let status = if delivered {
-            SnapshotStatus::Finish
-        } else {
-            SnapshotStatus::Failure
-        };
-        self.raw.report_snapshot(peer.get(), status);
-    }
-
     /// What must hold after each call into raft-rs: the election timeout is ours, and nobody waits
     /// for a leadership that has ended.
     fn settle(&mut self) {
@@ -340,6 +320,7 @@ impl<W> RaftNode<W> {
             return;
         }
         self.leads_in = leads_in;
+        self.catching_up.clear();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {
