@@ -1,6 +1,7 @@
 //! Seshat: a replicated in-memory key-value store.
 #![warn(missing_docs)]
 
+mod address;
 pub mod config;
 pub mod driver;
 pub mod error;

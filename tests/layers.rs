@@ -21,10 +21,11 @@ use syn::{Attribute, Item, Meta, UseTree};
 /// the commands at the top, and nothing points upwards.
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("address", &[]),
     ("error", &["types"]),
     ("proto", &[]),
     ("log", &[]),
-    ("config", &["types"]),
+    ("config", &["types", "address"]),
     ("kv", &["types"]),
     ("wire", &["proto", "types", "error", "kv"]),
     ("node", &["types", "error", "kv", "wire"]),
@@ -32,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("transport", &["proto", "types", "error", "wire", "driver"]),
     (
         "service",
-        &["proto", "types", "error", "kv", "wire", "driver"],
+        &["proto", "types", "address", "error", "kv", "wire", "driver"],
     ),
     (
         "server",

@@ -23,7 +23,7 @@ use seshat::proto::kv::{
     Applied, DeleteRequest, Forming, GetRequest, InvalidRequest, NoQuorum, NotLeader, Overloaded,
     SetRequest, ShuttingDown, TooLarge,
 };
-use seshat::types::{NodeState, Role};
+use seshat::types::{NodeState, NodeStatus, Role};
 use tokio::time::Instant;
 use tonic::codegen::Service as _;
 use tonic::{Code, Request, Status};
@@ -482,8 +482,9 @@ async fn status_tells_how_the_cluster_fares() {
     let response = until(&mut followers[0], ClusterState::Healthy).await;
     assert_eq!(
         response.summary,
-        format!("healthy: node {} leads 3 members", leader.id)
+        "healthy: every member takes part, and the cluster may lose any one of them"
     );
+    assert!(response.healed);
     assert_eq!(response.leader_id, Some(leader.id.into()));
     assert_eq!(response.answered_by, u32::from(followers[0].id));
     assert!(response.members.iter().all(|member| member.reachable));
@@ -514,24 +515,64 @@ async fn status_tells_how_the_cluster_fares() {
     assert_eq!(response.leader_id, None);
 }
 
+/// What a node says of its process as a whole, and of `KvService`.
+async fn health(node: &mut Node) -> [ServingStatus; 2] {
+    let mut statuses = [ServingStatus::Unknown; 2];
+    for (status, service) in statuses.iter_mut().zip(["", "seshat.kv.v1.KvService"]) {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let response = node.health.check(request).await.unwrap();
+        *status = response.into_inner().status();
+    }
+    statuses
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_back_is_ready_only_once_it_votes() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    leader.kv.set(set(b"k", b"v")).await.unwrap();
+    let mut lost = followers.pop().unwrap();
+    let former = lost.driver.status().raft_id;
+    lost.kill().await;
+    let mut again = fabric.start(lost.id.get(), 2).await;
+    let mut served_before = false;
+    loop {
+        let [process, kv_service] = health(&mut again).await;
+        let status = again.driver.status();
+        let voters = &status.conf.voters;
+        if process == ServingStatus::Serving {
+            assert_eq!(kv_service, ServingStatus::Serving);
+            assert!(voters.contains(&status.raft_id), "{status:?}");
+            assert!(!voters.contains(&former), "{status:?}");
+            break;
+        }
+        served_before |= kv_service == ServingStatus::Serving;
+        // The others are full members all the while.
+        assert_eq!(health(&mut leader).await, [ServingStatus::Serving; 2]);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(served_before, "a learner can say who leads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_voters_wakes_whoever_watches() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (leader, mut followers) = leader_first(nodes);
+    let mut lost = followers.pop().unwrap();
+    lost.kill().await;
+    let again = fabric.start(lost.id.get(), 2).await;
+    let life = again.driver.status().raft_id;
+    let votes = |status: &NodeStatus| status.conf.voters.contains(&life);
+    let mut watch = leader.driver.watch();
+    assert!(!votes(&watch.borrow()));
+    let woken = tokio::time::timeout(Duration::from_secs(60), watch.wait_for(votes)).await;
+    woken.expect("woken").unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn health_is_serving_exactly_while_a_leader_is_known() {
-    async fn health(node: &mut Node) -> [ServingStatus; 2] {
-        let mut statuses = [ServingStatus::Unknown; 2];
-        for (status, service) in statuses.iter_mut().zip(["", "seshat.kv.v1.KvService"]) {
-            let request = HealthCheckRequest {
-                service: service.to_owned(),
-            };
-            *status = node
-                .health
-                .check(request)
-                .await
-                .unwrap()
-                .into_inner()
-                .status();
-        }
-        statuses
-    }
     async fn until(node: &mut Node, expected: ServingStatus) {
         while health(node).await != [expected; 2] {
             tokio::time::sleep(Duration::from_millis(10)).await;

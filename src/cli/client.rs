@@ -103,29 +103,66 @@ impl Client {
         loop {
             let leader = self.find_leader().await?;
             let address = leader.address.clone();
-            let made = make(leader.until(self.deadline));
-            let refusal = match timeout_at(self.deadline, made).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
-                Ok(Err(status)) => Refusal::from(status),
-                Err(_) => Refusal::timeout(true),
+            let refusal = match self.attempt(leader, &make).await {
+                Ok(answer) => return Ok(answer),
+                Err(refusal) => refusal,
             };
             match (refusal.applied, refusal.hope) {
                 (Applied::Unknown, _) => return Err(unknown(&address, &refusal)),
                 (Applied::No, Hope::Later) => {}
                 (Applied::No, _) => return Err(refused(&address, refusal)),
             }
-            let end = Instant::now() + jittered(pause);
-            if end >= self.deadline {
+            if !self.pause(jittered(pause)).await {
                 return Err(self.too_late(&BTreeMap::from([(address, refusal)])));
             }
-            sleep_until(end).await;
             pause = longer(pause);
         }
     }
 
+    /// Makes a request of one node, once.
+    pub(crate) async fn once<T>(
+        &self,
+        node: Node,
+        make: impl AsyncFn(Node) -> Answer<T>,
+    ) -> Result<T, Failure> {
+        let address = node.address.clone();
+        let made = self.attempt(node, &make).await;
+        made.map_err(|refusal| match refusal.applied {
+            Applied::Unknown => unknown(&address, &refusal),
+            Applied::No => refused(&address, refusal),
+        })
+    }
+
+    async fn attempt<T>(
+        &self,
+        node: Node,
+        make: &impl AsyncFn(Node) -> Answer<T>,
+    ) -> Result<T, Refusal> {
+        match timeout_at(self.deadline, make(node.until(self.deadline))).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(Refusal::from(status)),
+            Err(_) => Err(Refusal::timeout(true)),
+        }
+    }
+
+    /// Waits for `pause`, unless time runs out before its end; whether it did not.
+    pub(crate) async fn pause(&self, pause: Duration) -> bool {
+        let end = Instant::now() + pause;
+        let in_time = end < self.deadline;
+        if in_time {
+            sleep_until(end).await;
+        }
+        in_time
+    }
+
+    /// The whole time that the command has, for people.
+    pub(crate) fn timeout(&self) -> impl std::fmt::Display + use<> {
+        humantime::format_duration(self.timeout)
+    }
+
     /// Time ran out. `refusals` holds the last word of every node.
     fn too_late(&self, refusals: &BTreeMap<String, Refusal>) -> Failure {
-        let timeout = humantime::format_duration(self.timeout);
+        let timeout = self.timeout();
         let alive = refusals.values().find(|refusal| refusal.answered);
         let (kind, what) = match alive {
             Some(refusal) => (refusal.kind, "the cluster did not serve the request"),
@@ -209,7 +246,7 @@ where
     F: AsyncFn(Node) -> Answer<T>,
 {
     /// Adds the node at `address`, unless it is known.
-    fn add(&mut self, address: &str) {
+    pub(crate) fn add(&mut self, address: &str) {
         if self.refusals.contains_key(address) {
             return;
         }

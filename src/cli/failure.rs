@@ -32,6 +32,7 @@ enum Exit {
     NodeFailed,
     Usage,
     Unserved,
+    Removed,
 }
 
 impl Failure {
@@ -69,6 +70,35 @@ impl Failure {
         Self::new(Exit::NodeFailed, "node", message)
     }
 
+    /// The cluster was waited for, and is not healed.
+    pub(crate) fn not_healed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unserved, "not_healed", message)
+    }
+
+    /// No such node is found.
+    pub(crate) fn no_node(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unserved, "unreachable", message)
+    }
+
+    /// The cluster is not as it has to be for the request, which was not made.
+    pub(crate) fn precondition(message: impl Into<String>) -> Self {
+        Self::unserved("failed_precondition", message.into(), Applied::No)
+    }
+
+    /// What the command was for is done, and what came afterwards failed.
+    pub(crate) fn although(self, done: impl fmt::Display) -> Self {
+        Self {
+            message: format!("{done}, but {}", self.message),
+            applied: None,
+            ..self
+        }
+    }
+
+    /// A node ended because an operator has removed it from its cluster.
+    pub(crate) fn removed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Removed, "removed", message)
+    }
+
     /// The cluster did not do it. `applied` says what became of the request.
     pub(crate) fn unserved(kind: &'static str, message: String, applied: Applied) -> Self {
         Self {
@@ -84,6 +114,7 @@ impl Failure {
             Exit::NodeFailed => 1,
             Exit::Usage => 2,
             Exit::Unserved => 3,
+            Exit::Removed => 4,
         };
         if json {
             eprintln!("{}", self.to_json());
@@ -91,6 +122,11 @@ impl Failure {
             eprintln!("error: {}", self.message);
         }
         ExitCode::from(code)
+    }
+
+    /// What went wrong, for people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     fn to_json(&self) -> serde_json::Value {

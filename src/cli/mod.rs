@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `dev.rs`, `serve.rs`, `config.rs` | run nodes, or check what they would run with |
 //! | `set.rs`, `get.rs`, `del.rs` | read and write |
-//! | `status.rs`, `transfer_leader.rs` | look at the cluster and steer it |
+//! | `status.rs`, `transfer_leader.rs`, `member.rs` | look at the cluster and steer it |
+//! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //!
-//! The last two rows are clients: `client.rs` finds the leader for them, `failure.rs` turns what
-//! went wrong into words, and `options.rs` holds the flags that they share. What belongs on
+//! The last three rows are clients: `client.rs` finds the leader for them, `nodes.rs` a certain
+//! node, `wait.rs` waits until the cluster is healed, `failure.rs` turns what went wrong into words,
+//! and `options.rs` holds the flags that they share. What belongs on
 //! standard output is the answer alone; everything else goes to standard error, so that the output
 //! of every command can be piped.
 
@@ -16,14 +18,19 @@ mod config;
 mod del;
 mod dev;
 mod failure;
+mod form;
 mod get;
 mod logging;
+mod member;
+mod nodes;
 mod options;
+mod recover;
 mod serve;
 mod set;
 mod signals;
 mod status;
 mod transfer_leader;
+mod wait;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -37,7 +44,8 @@ Exit codes:
   0  done
   1  get: no such key; serve, dev: a node failed
   2  the command line or the configuration is faulty
-  3  the cluster cannot be reached, or refused the request
+  3  the cluster cannot be reached, refused the request, or was not healed in time
+  4  serve: an operator has removed the node from its cluster
 
 Start here:
   seshat dev                    # a cluster of three on this machine
@@ -65,6 +73,9 @@ enum Command {
     Del(del::Args),
     Status(status::Args),
     TransferLeader(transfer_leader::Args),
+    Member(member::Args),
+    Form(form::Args),
+    Recover(recover::Args),
     Config(config::Args),
 }
 
@@ -91,6 +102,9 @@ impl Command {
             Self::Del(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::TransferLeader(args) => args.run(),
+            Self::Member(args) => args.run(),
+            Self::Form(args) => args.run(),
+            Self::Recover(args) => args.run(),
             Self::Config(args) => args.run(),
         }
     }
@@ -104,6 +118,9 @@ impl Command {
             Self::Del(args) => args.client.json,
             Self::Status(args) => args.client.json,
             Self::TransferLeader(args) => args.client.json,
+            Self::Member(args) => args.json(),
+            Self::Form(args) => args.client.json,
+            Self::Recover(args) => args.client.json,
             Self::Config(args) => args.json(),
         }
     }

@@ -13,6 +13,13 @@ use super::failure::Failure;
 
 /// Where `seshat dev` listens, unless told otherwise.
 pub(crate) const DEV_CLUSTER: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
+
+/// Longest time that a command may take, unless told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same of a command that waits for the cluster to heal.
+pub(crate) const HEALING_TIMEOUT: Duration = Duration::from_secs(60);
+
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How to reach the cluster, and how to answer.
@@ -36,8 +43,9 @@ pub(crate) struct ClientOptions {
     pub(crate) endpoints: Vec<String>,
 
     /// Longest time that the command may take, such as 300ms, 5s or 2m
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub(crate) timeout: Duration,
+    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal]
+    #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
 
     /// Answer in JSON, one object on one line. Errors too, on standard error
     #[arg(long)]
@@ -50,10 +58,22 @@ impl ClientOptions {
         &self,
         command: impl AsyncFnOnce(Client) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        self.run_within(TIMEOUT, command)
+    }
+
+    /// [`run`](Self::run) of a command that has `usual` time, unless told otherwise.
+    pub(crate) fn run_within<T>(
+        &self,
+        usual: Duration,
+        command: impl AsyncFnOnce(Client) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let runtime = runtime()
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         runtime.block_on(async {
-            let client = Client::new(self.endpoints.iter().cloned(), self.timeout);
+            let client = Client::new(
+                self.endpoints.iter().cloned(),
+                self.timeout.unwrap_or(usual),
+            );
             command(client).await
         })
     }
@@ -85,6 +105,11 @@ pub(crate) fn endpoint(text: &str) -> Result<String, String> {
         Some(1..) => Ok(address.to_owned()),
         _ => Err("not of the form host:port, e.g. 127.0.0.1:6379".to_owned()),
     }
+}
+
+/// Takes a node id from the command line.
+pub(crate) fn node_id() -> impl TypedValueParser<Value = u16> {
+    clap::value_parser!(u16).range(1..)
 }
 
 /// Takes a key from the command line.

@@ -33,6 +33,8 @@ Exit codes:
   0    stopped as it was told
   1    the node failed, or could not listen
   2    the command line or the configuration is faulty
+  4    an operator has removed the node from its cluster. Started again, it waits
+       outside and does no harm, until it is added again
   130  ended at once by a second Ctrl-C; 143 by a second SIGTERM";
 
 /// Run one node of a cluster.
@@ -71,5 +73,8 @@ pub(crate) fn run_node(
     runtime()
         .map_err(|error| failed(&error))?
         .block_on(async { bound.await?.run(stop).await })
-        .map_err(|error| failed(&error))
+        .map_err(|error| match error {
+            ServerError::Removed { .. } => Failure::removed(error.to_string()),
+            error => failed(&error),
+        })
 }

@@ -8,36 +8,48 @@ use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusRequest
 use seshat::types::{ClusterId, RaftId};
 use tokio::time::timeout;
 
-use super::client::{Client, Node};
+use super::client::{Answer, Client, Node};
 use super::failure::{Failure, printable};
-use super::options::ClientOptions;
+use super::options::{ClientOptions, HEALING_TIMEOUT};
 use super::print;
+use super::wait::{Progress, until_healed};
 
 const HELP: &str = "\
 The first line says in words how the cluster is. A node that the answering node
 cannot reach has - where its own word is missing. With --json (unknown: null):
-  {\"cluster_id\":\"5f0c…\",\"leader_id\":1,\"term\":2,\"state\":\"healthy\",\"members\":[
+  {\"cluster_id\":\"5f0c…\",\"leader_id\":1,\"term\":2,\"state\":\"healthy\",
+   \"healed\":true,\"summary\":\"healed: …\",\"members\":[
    {\"id\":1,\"raft_id\":\"1.3fa94c01b2d7\",\"role\":\"leader\",\"term\":2,
     \"commit_index\":7,\"applied_index\":7,\"keys\":1,\"addr\":\"127.0.0.1:7379\",
-    \"client_addr\":\"127.0.0.1:6379\",\"reachable\":true},…]}
+    \"client_addr\":\"127.0.0.1:6379\",\"reachable\":true,
+    \"caught_up_percent\":null},…]}
 
-  state  forming, healthy, degraded (a leader, but not every member takes part),
-         no_quorum (no leader: reads and writes wait)
+  state  forming, healthy (healthy: every member takes part, and the cluster may lose
+         any one of them), healing (every member answers, the leader makes all of
+         them voters), degraded (a leader, but not every member answers), no_quorum
+         (no leader: reads and writes wait), halted (too many members have lost
+         their memory: see seshat recover)
   role   leader, follower, candidate, learner, forming (waits for the cluster to
          form), outside (restarted without its memory; neither votes nor serves)
 
 The leader's view is shown where it can be had, otherwise that of the endpoint
-that knows most. A raft id is new each time that a node starts.
+that knows most. A raft id is new each time that a node starts. While a node is
+sent what it missed, a percentage beside its role says how far it is.
+
+Before another node is restarted the cluster has to be healed. --wait healed asks
+again until it is, and says on standard error what it waits for.
 
 Examples:
   seshat status
+  seshat status --wait healed && sudo reboot
+  seshat status --wait healed --timeout 10m --quiet
   seshat status --json | jq -r .state
   seshat status --endpoints 127.0.0.1:6380    # how node 2 sees it
 
 Exit codes:
-  0  somebody answered, whatever the state of the cluster
+  0  somebody answered, whatever the state of the cluster; with --wait: it is healed
   2  the command line is faulty
-  3  no endpoint answers";
+  3  no endpoint answers; with --wait: the cluster was not healed in time";
 
 /// How long a node that is asked may wait for the others, whom it asks.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,13 +61,27 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
+    /// Wait until the cluster is healed
+    #[arg(long, value_name = "healed", value_parser = ["healed"])]
+    wait: Option<String>,
+
+    /// While waiting, say nothing on standard error
+    #[arg(long, requires = "wait")]
+    quiet: bool,
+
     #[command(flatten)]
     pub(crate) client: ClientOptions,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let status = self.client.run(async |client| fetch(&client).await)?;
+        let status = match self.wait {
+            None => self.client.run(async |client| fetch(&client).await)?,
+            Some(_) => self.client.run_within(HEALING_TIMEOUT, async |client| {
+                let progress = Progress::new(self.quiet || self.client.json);
+                until_healed(&client, progress, |_| true).await
+            })?,
+        };
         if self.client.json {
             print(to_json(&status))?;
         } else {
@@ -67,18 +93,10 @@ impl Args {
 
 /// The best view of the cluster that can be had.
 pub(crate) async fn fetch(client: &Client) -> Result<StatusResponse, Failure> {
-    let ask = async |node: Node| {
-        // Part of a short timeout only, so that the members which do answer are shown.
-        let member_timeout = MEMBER_TIMEOUT.min(node.time_left() / 2);
-        let request = StatusRequest {
-            member_timeout: member_timeout.try_into().ok(),
-        };
-        node.admin().status(node.request(request)).await
-    };
     let mut search = client.search(&ask);
     let (_, mut best) = search.next().await?;
     let more = async {
-        while !is_leaders_view(&best) {
+        while !best.healed && !is_leaders_view(&best) {
             let Ok((_, view)) = search.next().await else {
                 break;
             };
@@ -92,9 +110,22 @@ pub(crate) async fn fetch(client: &Client) -> Result<StatusResponse, Failure> {
     Ok(best)
 }
 
+/// Asks one node how it sees the cluster.
+pub(crate) async fn ask(node: Node) -> Answer<StatusResponse> {
+    // Part of a short timeout only, so that the members which do answer are shown.
+    let member_timeout = MEMBER_TIMEOUT.min(node.time_left() / 2);
+    let request = StatusRequest {
+        member_timeout: member_timeout.try_into().ok(),
+    };
+    node.admin().status(node.request(request)).await
+}
+
 fn is_leaders_view(view: &StatusResponse) -> bool {
     view.leader_id == Some(view.answered_by)
-        && matches!(view.state(), ClusterState::Healthy | ClusterState::Degraded)
+        && matches!(
+            view.state(),
+            ClusterState::Healthy | ClusterState::Healing | ClusterState::Degraded
+        )
 }
 
 /// Orders views: one that knows a leader before one that does not, then the newer term, then the
@@ -115,6 +146,8 @@ fn to_json(status: &StatusResponse) -> Value {
         "leader_id": status.leader_id,
         "term": status.term,
         "state": state(status.state()),
+        "healed": status.healed,
+        "summary": summary(status),
         "members": status.members.iter().map(member_to_json).collect::<Value>(),
     })
 }
@@ -131,6 +164,7 @@ fn member_to_json(member: &MemberStatus) -> Value {
         "addr": member.addr,
         "client_addr": member.client_addr,
         "reachable": member.reachable,
+        "caught_up_percent": member.caught_up_percent,
     })
 }
 
@@ -153,7 +187,7 @@ fn to_text(status: &StatusResponse) -> String {
         [
             member.id.to_string(),
             raft_id(member).unwrap_or("-".to_owned()),
-            role(member.role()).unwrap_or("-").to_owned(),
+            role_and_percent(member),
             number(member, member.term),
             number(member, member.commit_index),
             number(member, member.applied_index),
@@ -169,7 +203,7 @@ fn to_text(status: &StatusResponse) -> String {
 }
 
 /// How the cluster is, in words: the node's own, which knows why.
-fn summary(status: &StatusResponse) -> String {
+pub(crate) fn summary(status: &StatusResponse) -> String {
     match status.summary.as_str() {
         "" => state(status.state()).unwrap_or("unknown state").to_owned(),
         summary => printable(summary),
@@ -178,7 +212,7 @@ fn summary(status: &StatusResponse) -> String {
 
 /// Lines with the columns below one another. A column that holds only numbers below its header is
 /// aligned to the right.
-fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut widths = [0; COLUMNS];
     let mut numeric = [true; COLUMNS];
     for (index, row) in rows.iter().enumerate() {
@@ -209,7 +243,16 @@ fn raft_id(member: &MemberStatus) -> Option<String> {
     Some(id.to_string())
 }
 
-fn role(role: MemberRole) -> Option<&'static str> {
+/// `follower`, or `learner 81 %`.
+pub(crate) fn role_and_percent(member: &MemberStatus) -> String {
+    let role = role(member.role()).unwrap_or("-");
+    match member.caught_up_percent {
+        Some(percent) => format!("{role} {percent} %"),
+        None => role.to_owned(),
+    }
+}
+
+pub(crate) fn role(role: MemberRole) -> Option<&'static str> {
     match role {
         MemberRole::Unspecified => None,
         MemberRole::Forming => Some("forming"),

@@ -6,7 +6,7 @@ use serde_json::json;
 use seshat::proto::admin::TransferLeadershipRequest;
 
 use super::failure::Failure;
-use super::options::ClientOptions;
+use super::options::{ClientOptions, node_id};
 use super::print;
 
 const HELP: &str = "\
@@ -29,7 +29,7 @@ Exit codes:
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
     /// Node id of the node that shall lead [default: the best caught-up one]
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "ID", value_parser = node_id())]
     to: Option<u16>,
 
     #[command(flatten)]

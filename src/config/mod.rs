@@ -25,7 +25,6 @@
 //! value, so merging is one insertion. The `config` crate forgets the line of a value and the name
 //! of a variable, which a good report needs.
 
-mod address;
 mod fault;
 mod numbers;
 mod read;
@@ -82,16 +81,21 @@ pub struct NodeConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
     /// Whether this node takes part in forming a new cluster. With `false` it only waits until a
-    /// running cluster lets it in, which is what a machine that replaces a lost one should do.
+    /// running cluster lets it in, which is what a machine should do that replaces a lost one or is
+    /// added later.
     /// Default `true`: a cluster forms only when *all* initial members are fresh, so that a
     /// restarted node can never form a second one.
     pub bootstrap: bool,
-    /// The machines that form the cluster, at least 3. No default.
+    /// The machines that form the cluster: an odd number, at least 3. With `bootstrap = false`, this
+    /// node and those that it asks, at least 1. No default. From then on the members are part of the
+    /// replicated state, and operators change them there. Then this list should be changed as well:
+    /// it is whom a node asks, when it is started again, before it helps to form a new cluster.
     pub initial_members: Vec<Member>,
     /// How many nodes hold each key. Every member of a Seshat cluster holds every key, so the only
     /// right value is the number of initial members, which is the default. The field is there to be
     /// explicit: a file that promises three copies and then lists five members is refused. It is
-    /// odd, because a fourth node survives no more failures than three nodes do.
+    /// odd, because a fourth node survives no more failures than three nodes do. Not judged with
+    /// `bootstrap = false`.
     pub replication_factor: usize,
 }
 

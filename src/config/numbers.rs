@@ -102,9 +102,11 @@ section! {
         /// Largest gRPC message in bytes, sent or received, on both listeners and in clients. It
         /// has room for the largest entry, the largest append and the largest snapshot chunk.
         max_grpc_message_bytes: usize = 4 * 1024 * 1024, 128 * 1024..=256 * 1024 * 1024;
-        /// Bytes of one chunk of a snapshot on its way to a follower.
-        snapshot_chunk_bytes: usize = 1024 * 1024, 1024..=64 * 1024 * 1024;
-        /// Largest snapshot in bytes that a node accepts. Sender and receiver hold it in memory.
+        /// Bytes of one chunk of a snapshot on its way to a follower. The thread that answers clients
+        /// carries a chunk at a time between two other things that it does, so small is gentle.
+        snapshot_chunk_bytes: usize = 128 * 1024, 1024..=64 * 1024 * 1024;
+        /// Largest snapshot in bytes that a node sends or accepts. Neither holds more of its bytes
+        /// than a few chunks; what the receiver holds is the state that they make.
         max_snapshot_bytes: u64 = 4 * 1024 * 1024 * 1024, 1024 * 1024..=1024 * 1024 * 1024 * 1024;
         /// Append messages that a leader sends to a follower ahead of its answers (raft-rs
         /// `max_inflight_msgs`).
@@ -133,7 +135,8 @@ section! {
         max_read_batch: usize = 4_096, 1..=65_536;
         /// Applied entries in the log at which it is compacted.
         compact_after_entries: u64 = 10_000, 2..=10_000_000;
-        /// Bytes of applied entries in the log at which it is compacted, if that comes first.
+        /// Bytes of applied entries in the log at which it is compacted, if that comes first. While
+        /// a follower is being sent a snapshot, the log may grow to 4 times this.
         compact_after_bytes: u64 = 64 * 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024;
         /// Newest applied entries that a compaction leaves in the log, so that a follower which is
         /// a little behind needs no snapshot.

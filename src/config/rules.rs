@@ -2,12 +2,12 @@
 //!
 //! Each rule names the fields that it looks at, and is judged only if all of them hold something.
 
-use super::address::Address;
 use super::fault::Faults;
 use super::read::{
     CLIENT_LISTENER, INTERNAL_LISTENER, MEMBER_ADDR, MEMBER_CLIENT_ADDR, MEMBERS, host_and_port,
 };
 use super::{Config, MESSAGE_OVERHEAD_BYTES};
+use crate::address::Address;
 
 /// Notes every rule that `config` breaks.
 pub(super) fn judge(config: &Config, faults: &mut Faults) {
@@ -70,9 +70,13 @@ fn listeners(config: &Config, faults: &mut Faults) {
 
 fn members(config: &Config, faults: &mut Faults) {
     let members = &config.cluster.initial_members;
-    if faults.usable(&[MEMBERS]) && members.len() < 3 {
+    let (fewest, expected) = match config.cluster.bootstrap {
+        true => (3, "at least 3 members, so that one may fail"),
+        false => (2, "at least 2 members: this node, and one to ask"),
+    };
+    if faults.usable(&[MEMBERS]) && members.len() < fewest {
         let problem = format!("only {}", members.len());
-        faults.add(MEMBERS, problem, "at least 3 members, so that one may fail");
+        faults.add(MEMBERS, problem, expected);
     }
 
     let mut ids = Vec::new();
@@ -117,7 +121,11 @@ fn members(config: &Config, faults: &mut Faults) {
     }
 }
 
+/// A node that joins later lists whom it asks: that says nothing about how many hold each key.
 fn replication_factor(config: &Config, faults: &mut Faults) {
+    if !config.cluster.bootstrap {
+        return;
+    }
     let field = "cluster.replication_factor";
     let factor = config.cluster.replication_factor;
     let members = config.cluster.initial_members.len();

@@ -391,6 +391,24 @@ fn a_cluster_has_at_least_3_members() {
 }
 
 #[test]
+fn a_node_that_joins_later_lists_itself_and_whom_it_asks() {
+    let joins = |members: &str| format!("cluster.initial_members={members}");
+    let later = "cluster.bootstrap=false";
+    let four = joins("1=a:1/a:2,2=b:1/b:2,3=c:1/c:2,4=d:1/d:2");
+    assert!(set(&[later, &four]).is_ok());
+    assert!(set(&[later, &four, "cluster.replication_factor=3"]).is_ok());
+    assert!(set(&[later, &joins("1=a:1/a:2,2=b:1/b:2")]).is_ok());
+    assert_eq!(
+        faults_of(&[later, &joins("2=b:1/b:2")]),
+        ["cluster.initial_members: only 1; expected at least 2 members: this node, and one to ask"]
+    );
+    assert_eq!(
+        faults_of(&[later, &joins("1=a:1/a:2,3=c:1/c:2")]),
+        ["node.id: 2 is not among cluster.initial_members; expected one of 1, 3"]
+    );
+}
+
+#[test]
 fn no_two_members_share_an_id() {
     assert_eq!(
         faults_of_members("1=a:1/a:2,2=b:1/b:2,1=c:1/c:2"),

@@ -1,5 +1,6 @@
 //! The way to a driver, and what can be asked of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,8 +8,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::{Batch, BatchItem, Waiter};
 use crate::error::{Reason, Refusal};
-use crate::node::{Outcome, PeerMessage, Reply};
-use crate::types::{ClusterId, Key, NodeId, NodeStatus, Offer, RaftId};
+use crate::kv::StateMachine;
+use crate::node::{Outcome, PeerMessage, Recovery, Reply, SnapshotHeader};
+use crate::types::{ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId};
 
 /// The driver has stopped: the node is shutting down or has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,10 +54,14 @@ impl Request {
 #[derive(Debug)]
 pub(crate) enum Notice {
     Step(PeerMessage),
+    Install {
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    },
     Unreachable(RaftId),
     SnapshotSent {
         to: RaftId,
-        delivered: bool,
+        answer: Option<PeerMessage>,
     },
     Replied(NodeId, Reply),
     Offered(Offer, oneshot::Sender<bool>),
@@ -68,6 +74,15 @@ pub(crate) enum Notice {
         to: Option<NodeId>,
         accepted: oneshot::Sender<Result<NodeId, Refusal>>,
     },
+    Form {
+        without: BTreeSet<NodeId>,
+        begun: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Recover {
+        cluster_id: ClusterId,
+        dry_run: bool,
+        recovered: oneshot::Sender<Result<Recovery, Refusal>>,
+    },
 }
 
 /// The way to a driver. Cheap to clone.
@@ -76,6 +91,7 @@ pub struct DriverHandle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) status: watch::Receiver<NodeStatus>,
+    pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
 }
 
 impl std::fmt::Debug for DriverHandle {
@@ -158,14 +174,36 @@ impl DriverHandle {
         self.notify(Notice::Unreachable(peer)).await
     }
 
-    /// Says how the sending of a snapshot to `to` ended. Every snapshot that left through
-    /// [`Network::send`](super::Network::send) needs exactly one such report, or the follower is never sent to again.
+    /// Hands in a snapshot of the leader, put together; waits while the inbox is full.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`], and the snapshot is lost.
+    pub async fn install(
+        &self,
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    ) -> Result<(), Stopped> {
+        self.notify(Notice::Install {
+            header,
+            state_machine,
+        })
+        .await
+    }
+
+    /// Says how the sending of a snapshot to `to` ended: with the follower's `answer`, or not well.
+    /// Every snapshot that left through [`Network::send_snapshot`](super::Network::send_snapshot)
+    /// needs exactly one such report, or the follower is never sent to again.
     ///
     /// # Errors
     ///
     /// [`Stopped`].
-    pub async fn report_snapshot(&self, to: RaftId, delivered: bool) -> Result<(), Stopped> {
-        self.notify(Notice::SnapshotSent { to, delivered }).await
+    pub async fn report_snapshot(
+        &self,
+        to: RaftId,
+        answer: Option<PeerMessage>,
+    ) -> Result<(), Stopped> {
+        self.notify(Notice::SnapshotSent { to, answer }).await
     }
 
     /// Hands in what `node` replied to a formation call.
@@ -220,6 +258,45 @@ impl DriverHandle {
         outcome.await.map_err(|_| stopped(Stopped))?
     }
 
+    /// Begins to form a cluster without the initial members that an operator vouches for; watch
+    /// [`status`](Self::watch) for the outcome. See
+    /// [`Formation::form_without`](crate::node::Formation::form_without).
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
+    pub async fn form_without(&self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
+        let (begun, outcome) = oneshot::channel();
+        self.decide(Notice::Form { without, begun }, outcome).await
+    }
+
+    /// Makes a new cluster of what this node has of `cluster_id`, or only says what that would be.
+    /// Whoever asks has made sure that no majority of the old cluster may live. See
+    /// [`Member::recover`](crate::node::Member::recover).
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
+    pub async fn recover(&self, cluster_id: ClusterId, dry_run: bool) -> Result<Recovery, Refusal> {
+        let (recovered, outcome) = oneshot::channel();
+        let notice = Notice::Recover {
+            cluster_id,
+            dry_run,
+            recovered,
+        };
+        self.decide(notice, outcome).await
+    }
+
+    async fn decide<T>(
+        &self,
+        notice: Notice,
+        outcome: oneshot::Receiver<Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let stopped = |_| Refusal::not_applied(Reason::ShuttingDown);
+        self.notify(notice).await.map_err(stopped)?;
+        outcome.await.map_err(|_| stopped(Stopped))?
+    }
+
     async fn notify(&self, notice: Notice) -> Result<(), Stopped> {
         self.notices.send(notice).await.map_err(|_| Stopped)
     }
@@ -229,8 +306,14 @@ impl DriverHandle {
         self.status.borrow().clone()
     }
 
+    /// The members that the cluster is meant to have, as far as this node knows: the configured ones
+    /// until it has applied something.
+    pub fn members(&self) -> Arc<ClusterMembership> {
+        Arc::clone(&self.members.borrow())
+    }
+
     /// Watches how the node stands. The value is always current, but only a change of state,
-    /// cluster, role, term or leader wakes a watcher: progress of the log does not.
+    /// cluster, role, term, leader or conf wakes a watcher: progress of the log does not.
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
     }
@@ -241,6 +324,7 @@ impl DriverHandle {
 pub(crate) struct Detached {
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) status: watch::Sender<NodeStatus>,
+    _members: watch::Sender<Arc<ClusterMembership>>,
     _requests: mpsc::Receiver<Request>,
 }
 
@@ -251,14 +335,17 @@ impl DriverHandle {
         let (requests_in, requests) = mpsc::channel(1);
         let (notices_in, notices) = mpsc::channel(peer_inbox_messages);
         let (status, status_out) = watch::channel(status);
+        let (members, members_out) = watch::channel(Arc::default());
         let handle = Self {
             requests: requests_in,
             notices: notices_in,
             status: status_out,
+            members: members_out,
         };
         let detached = Detached {
             notices,
             status,
+            _members: members,
             _requests: requests,
         };
         (handle, detached)

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::node::{Event, StepError};
+use crate::node::{Event, Member, StepError};
 use crate::types::NodeStatus;
 
 /// How often refused peer messages are summed up, at most.
@@ -22,10 +22,35 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
         Event::Started { cluster_id } => {
             tracing::info!(%node, %raft_id, %cluster_id, "takes part in the cluster");
         }
-        Event::Outside { cluster_id } => tracing::warn!(
+        Event::Recovered {
+            old,
+            new,
+            commit_index,
+            last_index,
+        } => tracing::warn!(
+            %node, %raft_id, term = now, index = last_index, committed = commit_index, %old, %new,
+            "an operator made a new cluster of what this node had: acknowledged writes behind the \
+             index, if there were any, are lost. Other nodes with state of the old cluster have to \
+             be started again",
+        ),
+        Event::Outside {
+            cluster_id,
+            is_member: true,
+        } => tracing::warn!(
             %node, %raft_id, %cluster_id,
-            "this node was started again while its cluster was running: it has lost its \
-             memory, and waits until the leader takes it back",
+            "the cluster runs without this process, which holds nothing: a node that was started \
+             again has lost its memory. It waits until the leader lets it in",
+        ),
+        Event::Outside {
+            cluster_id,
+            is_member: false,
+        } => tracing::warn!(
+            %node, %raft_id, %cluster_id,
+            "this node is no member of the cluster that runs: it waits until an operator adds it",
+        ),
+        Event::Removed { cluster_id } => tracing::error!(
+            %node, %raft_id, %cluster_id, term = now, index = committed,
+            "this node was removed from the cluster: it is no member any more, and ends",
         ),
         Event::TermChanged { term } => {
             tracing::info!(%node, %raft_id, term, index = committed, "term changed");
@@ -48,10 +73,10 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
             learners,
             index,
         } => tracing::info!(
-            %node, %raft_id, term = now, index, ?voters, ?learners, "members changed",
+            %node, %raft_id, term = now, index, ?voters, ?learners, "voters and learners changed",
         ),
-        Event::SnapshotSent { to, index, bytes } => {
-            tracing::info!(%node, %raft_id, term = now, %to, index, bytes, "sends a snapshot");
+        Event::SnapshotSent { to, index, keys } => {
+            tracing::info!(%node, %raft_id, term = now, %to, index, keys, "sends a snapshot");
         }
         Event::SnapshotInstalled { index, term, keys } => {
             tracing::info!(%node, %raft_id, term, index, keys, "installed a snapshot");
@@ -91,5 +116,26 @@ impl RefusedMessages {
             logged_at: Some(tokio::time::Instant::now()),
             ..Self::default()
         };
+    }
+}
+
+/// What the process waits for before it takes part in a cluster: said once, and again whenever it is
+/// something else.
+#[derive(Default)]
+pub(super) struct Waiting {
+    said: String,
+}
+
+impl Waiting {
+    pub(super) fn log_changes<W>(&mut self, member: &Member<W>) {
+        if member.raft().is_some() {
+            return;
+        }
+        let waiting_for = member.waiting_for();
+        if self.said != waiting_for {
+            let raft_id = member.raft_id();
+            tracing::info!(node = %raft_id.node_id(), %raft_id, "waits: {waiting_for}");
+            self.said = waiting_for;
+        }
     }
 }

@@ -26,13 +26,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::RpcError;
+use crate::kv::StateMachine;
 use crate::node::{Event, Input, Member, NodeError, Output, PeerMessage, Proposal};
-use crate::types::{NodeId, NodeStatus, Role};
+use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
 
 use handle::Request;
-use journal::RefusedMessages;
+use journal::{RefusedMessages, Waiting};
 
-pub use crate::node::{Answer, Call, Outcome, Reply};
+pub use crate::node::{Answer, Call, Outcome, OutgoingSnapshot, Recovery, Reply};
 pub use batch::{BatchItem, Waiter};
 #[cfg(test)]
 pub(crate) use handle::Detached;
@@ -53,12 +54,30 @@ pub trait Network: Send + 'static {
     /// stream or call is gone count as sent: nobody waits for them.
     fn send(&mut self, message: PeerMessage) -> bool;
 
+    /// Sends a snapshot to the process that it is addressed to, apart from the messages and without
+    /// delaying them. `true` if it is on its way: then [`DriverHandle::report_snapshot`] is owed,
+    /// once. `false` if it was dropped; the core offers another one later, which costs next to
+    /// nothing.
+    fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool;
+
     /// Makes a formation call. The reply, or [`Reply::Failed`], comes back through
     /// [`DriverHandle::replied`].
     fn call(&mut self, to: NodeId, call: Call);
 
     /// Says whether this node leads. A node that does not lead keeps no streams open.
     fn set_leading(&mut self, leading: bool);
+
+    /// Says where the nodes are that have to be reached from now on, this one perhaps among them.
+    /// Connections to others, and to former addresses of these, are of no use any more. Called when
+    /// it changes; before, they are where the configuration says.
+    fn set_members(&mut self, nodes: &ClusterMembership);
+}
+
+/// The process was removed from its cluster: its part in it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// The cluster.
+    pub cluster_id: ClusterId,
 }
 
 /// What an operator needs of the network: to see the other nodes. A trait object, so that whoever
@@ -93,8 +112,12 @@ pub struct Driver {
     requests: mpsc::Receiver<Request>,
     notices: mpsc::Receiver<Notice>,
     status: watch::Sender<NodeStatus>,
+    members: watch::Sender<Arc<ClusterMembership>>,
+    /// What the network was last told.
+    nodes: Arc<ClusterMembership>,
     joined_at: Option<SystemTime>,
     refused: RefusedMessages,
+    waiting: Waiting,
     /// How often the loop still looks for more before it waits.
     looks: u32,
 }
@@ -105,31 +128,36 @@ impl Driver {
         let (requests_in, requests) = mpsc::channel(options.max_pending_requests.max(1));
         let (notices_in, notices) = mpsc::channel(options.peer_inbox_messages.max(1));
         let (status, status_out) = watch::channel(member.status());
+        let (members, members_out) = watch::channel(Arc::clone(member.members()));
         let handle = DriverHandle {
             requests: requests_in,
             notices: notices_in,
             status: status_out,
+            members: members_out,
         };
         let driver = Self {
+            nodes: Arc::clone(member.nodes()),
             member,
             options,
             requests,
             notices,
             status,
+            members,
             joined_at: None,
             refused: RefusedMessages::default(),
+            waiting: Waiting::default(),
             looks: 0,
         };
         (driver, handle)
     }
 
-    /// Runs until an invariant breaks. To stop a driver, drop the future: whoever still waits for
+    /// Runs until the process is removed from its cluster, or an invariant breaks. To stop a driver, drop the future: whoever still waits for
     /// an outcome learns that there will be none.
     ///
     /// # Errors
     ///
     /// [`NodeError`]: the node must not go on.
-    pub async fn run(mut self, mut network: impl Network) -> Result<(), NodeError> {
+    pub async fn run(mut self, mut network: impl Network) -> Result<Removed, NodeError> {
         let mut ticker = tokio::time::interval(self.options.tick);
         // After a pause of the process one tick is enough: a burst of them would look like many
         // silent heartbeat intervals and start an election that nobody needs.
@@ -146,13 +174,16 @@ impl Driver {
                 _ = ticker.tick() => {
                     self.member.tick();
                     self.refused.log_at_intervals();
+                    self.waiting.log_changes(&self.member);
                 }
                 Some(notice) = self.notices.recv() => self.take_notice(notice),
                 Some(request) = self.requests.recv() => batch.push(request),
             }
             self.gather(&mut batch);
             self.submit(&mut batch);
-            self.settle(&mut network)?;
+            if let Some(removed) = self.settle(&mut network)? {
+                return Ok(removed);
+            }
             // Lets the connections run, so that the next turn finds all that has come meanwhile.
             tokio::task::yield_now().await;
         }
@@ -204,13 +235,25 @@ impl Driver {
 
     fn take_notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Step(message) => {
-                if let Err(error) = self.member.step(message) {
+            Notice::Step(message) => self.step(message),
+            Notice::Install {
+                header,
+                state_machine,
+            } => {
+                if let Err(error) = self.member.install(header, state_machine) {
                     self.refused.record(error);
                 }
             }
             Notice::Unreachable(peer) => self.member.report_unreachable(peer),
-            Notice::SnapshotSent { to, delivered } => self.member.report_snapshot(to, delivered),
+            Notice::SnapshotSent { to, answer } => {
+                // Both in one turn, and the report first. raft-rs goes on behind the index that it
+                // had noted, until the answer says that the snapshot reached further; what it sent
+                // in between could be cut already, and then it would send another snapshot.
+                self.member.report_snapshot(to, answer.is_some());
+                if let Some(answer) = answer {
+                    self.step(answer);
+                }
+            }
             Notice::Replied(node, reply) => self.member.replied(node, reply),
             // Whoever asked may have gone meanwhile: then nobody needs the answer.
             Notice::Offered(offer, accepted) => {
@@ -226,16 +269,34 @@ impl Driver {
             Notice::Transfer { to, accepted } => {
                 let _ = accepted.send(self.member.transfer_leader(to));
             }
+            Notice::Form { without, begun } => {
+                let _ = begun.send(self.member.form_without(without));
+            }
+            Notice::Recover {
+                cluster_id,
+                dry_run,
+                recovered,
+            } => {
+                let _ = recovered.send(self.member.recover(cluster_id, dry_run));
+            }
         }
     }
 
-    /// Carries out what the core wants, until it wants nothing more.
-    fn settle(&mut self, network: &mut impl Network) -> Result<(), NodeError> {
+    fn step(&mut self, message: PeerMessage) {
+        if let Err(error) = self.member.step(message) {
+            self.refused.record(error);
+        }
+    }
+
+    /// Carries out what the core wants; whether that was the last.
+    fn settle(&mut self, network: &mut impl Network) -> Result<Option<Removed>, NodeError> {
         let Output {
             answers,
             events,
             messages,
+            snapshots,
             calls,
+            retired,
         } = self.member.output()?;
         if !answers.is_empty() || self.member.raft().is_some_and(|raft| raft.waiting() > 0) {
             self.looks = LOOKS;
@@ -244,34 +305,61 @@ impl Driver {
             waiter.answer(outcome);
         }
         let now = self.member.status();
+        let mut removed = None;
         for event in &events {
-            if matches!(event, Event::Started { .. }) {
-                self.joined_at = Some(SystemTime::now());
+            match event {
+                Event::Started { .. } => self.joined_at = Some(SystemTime::now()),
+                &Event::Removed { cluster_id } => removed = Some(Removed { cluster_id }),
+                _ => {}
             }
             journal::log(&now, event);
         }
         self.publish(now, network);
+        self.follow_members(network);
         for message in messages {
             self.send(network, message);
+        }
+        for snapshot in snapshots {
+            self.send_snapshot(network, snapshot);
         }
         for (to, call) in calls {
             network.call(to, call);
         }
-        Ok(())
+        free(retired);
+        Ok(removed)
+    }
+
+    /// Before a message leaves: it may be for a member that has just been added.
+    fn follow_members(&mut self, network: &mut impl Network) {
+        if !Arc::ptr_eq(&self.nodes, self.member.nodes()) {
+            self.nodes = Arc::clone(self.member.nodes());
+            network.set_members(&self.nodes);
+        }
+        self.members.send_if_modified(|shown| {
+            let changed = !Arc::ptr_eq(shown, self.member.members());
+            *shown = Arc::clone(self.member.members());
+            changed
+        });
     }
 
     fn send(&mut self, network: &mut impl Network, message: PeerMessage) {
         let to = message.envelope().map(|envelope| envelope.to);
-        let snapshot = matches!(message, PeerMessage::InstallSnapshot(..));
         if network.send(message) {
             return;
         }
         // What this makes the core say goes out with the next turn: at the latest the next tick.
         if let Ok(to) = to {
             self.member.report_unreachable(to);
-            if snapshot {
-                self.member.report_snapshot(to, false);
-            }
+        }
+    }
+
+    fn send_snapshot(&mut self, network: &mut impl Network, snapshot: OutgoingSnapshot) {
+        let to = snapshot.header.envelope().map(|envelope| envelope.to);
+        if !network.send_snapshot(snapshot)
+            && let Ok(to) = to
+        {
+            // raft-rs waits for the next answer to a heartbeat before it tries again.
+            self.member.report_snapshot(to, false);
         }
     }
 
@@ -290,12 +378,19 @@ impl Driver {
                 } = status;
                 (*state, *cluster_id, *role, *term, *leader)
             };
-            let changed = matters(shown) != matters(&now);
+            let changed = matters(shown) != matters(&now) || shown.conf != now.conf;
             if shown.role != now.role {
                 network.set_leading(now.role == Some(Role::Leader));
             }
             *shown = now;
             changed
         });
+    }
+}
+
+/// Frees state machines on another thread: of a large one it takes longer than heartbeats may wait.
+fn free(retired: Vec<StateMachine>) {
+    if !retired.is_empty() {
+        tokio::task::spawn_blocking(move || drop(retired));
     }
 }

@@ -103,6 +103,11 @@ impl Map {
         self.len
     }
 
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Every pair, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.shards.iter().flat_map(|shard| shard.iter())

@@ -130,7 +130,7 @@ impl StateMachine {
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.map.len() == 0
+        self.map.is_empty()
     }
 
     /// The members that the cluster is meant to have. Who takes part in Raft follows: see

@@ -4,25 +4,56 @@
 //! others who they are until all of them have answered that they belong to no running cluster, then
 //! offers them a new one: a random cluster id and the exact raft ids that it heard. Who accepts is
 //! *bound*. When all have accepted, the coordinator starts the cluster and says so; a bound process
-//! starts on that word, or on Raft traffic of its cluster. A *started* process never leaves its
-//! cluster and refuses every offer.
+//! starts on that word, or on Raft traffic of its cluster. A *started* process refuses every offer,
+//! and leaves its cluster only for one that an operator makes of it.
 //!
 //! Anyone may die at any point. An offer names processes, not machines, so that a process which
 //! was started again is not taken for the one that accepted. A coordinator that dies before it has
 //! started leaves bound processes behind; its next life finds them and offers anew, and the new
 //! offer overrides the old. It must not strand them, though: the old coordinator may have started
 //! and reached one of them before it died. So a bound process remembers the offers it accepted
-//! before, and also starts on traffic of one of those, if that comes from another process than its
-//! coordinator. That is safe: the sender has started the older cluster while it was bound to it,
-//! and refuses the newer offer from then on, so the newer cluster can never start.
+//! before, and `bound.rs` says when it goes back to one of them.
+//!
+//! Members that are missing for good would hold the others up for ever. An operator may vouch that
+//! they are fresh (`vouch.rs`): then the lowest of the rest coordinates, and offers a cluster of the
+//! rest alone, whose members are all initial members nevertheless. The missing ones are let in like
+//! any process that was started again.
+//!
+//! # Why there is one cluster
+//!
+//! An offer is *decided* when its coordinator starts it. What is vouched for is true: no process of
+//! a vouched member runs when the operator asks, and none belongs to a cluster that still does.
+//! Then **when an offer is decided, no living process has started another cluster.** The steps:
+//!
+//! 1. The coordinator of a decided offer is no member, as that very process, of another decided
+//!    one: it would have had to accept that before it offered, and who is bound offers nothing, or
+//!    after, and who is offering or started refuses.
+//! 2. Decided offers were made one after the other, never at the same time. Say node 2 offers
+//!    without node 1 while node 1, which has appeared meanwhile, offers to all. Node 1 has asked
+//!    after it began, so it has heard the process of node 2 that is offering. That is a member of
+//!    node 1's offer, which by step 1 is not decided. In general: of two coordinators that live at
+//!    the same time the one with the higher node id was vouched to be without the lower one, so it
+//!    lived before the lower one began, and is a member of whatever that one offers.
+//! 3. So a process that accepted two decided offers accepted the earlier one first, and starts
+//!    neither on the word of a member of both: whoever had started the earlier one would have
+//!    refused the later one. A member of the earlier offer alone is dead by the time of the later
+//!    one, as another life of its node is a member of that, or its node was vouched for.
+//!
+//! Undecided offers harm nobody, in whatever order they arrive, since nobody ever starts them.
 //!
 //! A fresh process that finds a member running in a cluster knows that it is *outside*: it was part
-//! of that cluster in an earlier life, and has lost its memory. It waits until the leader counts it
-//! among the members, which the leader's first message says, and goes on asking meanwhile.
+//! of that cluster in an earlier life, and has lost its memory, or it is new to it. It waits until the
+//! leader lets it in, which the leader's first message says, and goes on asking meanwhile. The leader
+//! lets in members only; whether its node is one, the process learns from what the others say.
+
+mod bound;
+mod vouch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::vouch::Vouch;
 use super::seed::mix;
+use super::waiting;
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId};
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
@@ -35,6 +66,8 @@ const CALL_TICKS: u64 = 60;
 const OFFER_TICKS: u64 = 20;
 /// Earlier offers that a bound process remembers.
 const MAX_EARLIER_OFFERS: usize = 16;
+/// Ticks for which what a peer said of itself counts as now, while it is asked all the time.
+const LATELY_TICKS: u64 = 2 * PROBE_TICKS;
 
 /// A call to another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +120,7 @@ enum Phase {
 /// What is known of another initial member.
 #[derive(Debug, Default)]
 struct Peer {
-    /// What it last said of itself, and when.
+    /// What it said of itself when it was last asked, if it answered, and when.
     heard: Option<(NodeStatus, u64)>,
     /// When the call that is under way began.
     asked_at: Option<u64>,
@@ -105,9 +138,14 @@ pub struct Formation {
     now: u64,
     probe_at: u64,
     phase: Phase,
-    /// Offers accepted before the current one.
+    /// Offers accepted before the current one, the latest first.
     earlier: Vec<Offer>,
-    outside: Option<ClusterId>,
+    /// When the current offer was accepted.
+    accepted_at: u64,
+    /// The initial members that an operator has vouched for.
+    vouch: Option<Vouch>,
+    /// The cluster that runs without it, and whether its node is a member there.
+    outside: Option<(ClusterId, bool)>,
     peers: BTreeMap<NodeId, Peer>,
     calls: Vec<(NodeId, Call)>,
 }
@@ -125,6 +163,8 @@ impl Formation {
             probe_at: 0,
             phase: Phase::Fresh,
             earlier: Vec::new(),
+            accepted_at: 0,
+            vouch: None,
             outside: None,
             peers: others.map(|id| (id, Peer::default())).collect(),
             members: members.clone(),
@@ -147,8 +187,14 @@ impl Formation {
         match &self.phase {
             Phase::Started { offer } | Phase::Bound { offer } => Some(offer.cluster_id),
             Phase::Joined { cluster_id } => Some(*cluster_id),
-            Phase::Fresh | Phase::Offering { .. } => self.outside,
+            Phase::Fresh | Phase::Offering { .. } => self.outside.map(|(id, _)| id),
         }
+    }
+
+    /// Whether the node of this process is a member of the cluster that runs without it, or there is
+    /// no such cluster.
+    pub fn is_member(&self) -> bool {
+        self.outside.is_none_or(|(_, is_member)| is_member)
     }
 
     /// The cluster that the process takes part in, once it does.
@@ -170,33 +216,26 @@ impl Formation {
         false
     }
 
+    /// An operator has made a new cluster of what this process had: it takes part in that one from
+    /// now on.
+    pub(super) fn recovered(&mut self, cluster_id: ClusterId) {
+        self.phase = Phase::Joined { cluster_id };
+    }
+
     /// What the process waits for, in words.
     pub fn waiting_for(&self) -> String {
-        if let Some(cluster_id) = self.outside {
-            return format!(
-                "this node was started again and has lost its memory; \
-                 it waits until the leader of cluster {cluster_id} takes it back"
-            );
+        if let Some((cluster_id, is_member)) = self.outside {
+            return waiting::outside(cluster_id, is_member, self.bootstrap);
         }
         if !matches!(self.phase, Phase::Fresh) {
             return "every initial member has been found; the cluster is about to start".to_owned();
         }
-        let silent: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.heard.is_none())
-            .map(|(id, _)| id.to_string())
+        let unheard = self.peers.iter().filter(|(_, peer)| peer.heard.is_none());
+        let silent: Vec<_> = unheard
+            .map(|(&id, _)| id)
+            .filter(|&id| !self.is_vouched(id))
             .collect();
-        match silent.as_slice() {
-            [] => "the initial members are finding one another".to_owned(),
-            [one] => format!("node {one} has not been found yet"),
-            [all @ .., last] => {
-                format!(
-                    "nodes {} and {last} have not been found yet",
-                    all.join(", ")
-                )
-            }
-        }
+        waiting::fresh(&silent, self.bootstrap)
     }
 
     /// One tick has passed.
@@ -206,6 +245,7 @@ impl Formation {
             return;
         }
         let now = self.now;
+        self.vouch.take_if(|vouch| vouch.until < now);
         for peer in self.peers.values_mut() {
             if peer.asked_at.take_if(|at| now - *at > CALL_TICKS).is_some() {
                 peer.heard = None;
@@ -251,19 +291,22 @@ impl Formation {
 
     /// `node` replied to a call.
     pub fn replied(&mut self, node: NodeId, reply: Reply) {
-        let now = self.now;
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        peer.asked_at = None;
+        let asked_at = peer.asked_at.take();
         match reply {
             Reply::Identified(status) if status.raft_id.node_id() == node => {
-                peer.heard = Some((status.clone(), now));
-                self.learn(&status);
+                peer.heard = Some((status.clone(), self.now));
+                self.is_there(node);
+                self.learn(&status, asked_at);
             }
             Reply::Identified(_) | Reply::Failed => {
                 peer.heard = None;
-                self.withdraw();
+                // Silence of somebody whom the offer leaves out says nothing about it.
+                if self.offers_to(node) {
+                    self.withdraw();
+                }
             }
             Reply::Offered {
                 cluster_id,
@@ -277,46 +320,50 @@ impl Formation {
         }
     }
 
-    /// What a peer's place means for this process: a cluster that it has accepted may be running.
-    fn learn(&mut self, status: &NodeStatus) {
-        if let (NodeState::Started, Some(cluster_id)) = (status.state, status.cluster_id) {
-            self.hear_traffic(cluster_id, status.raft_id);
-        }
-    }
-
     /// A fresh process is outside as long as some member runs in a cluster.
     fn update_outside(&mut self) {
-        self.outside = self
-            .peers
-            .values()
-            .filter_map(|peer| peer.heard.as_ref())
-            .find(|(status, _)| status.state == NodeState::Started)
-            .and_then(|(status, _)| status.cluster_id);
+        let heard = self.peers.values().filter_map(|peer| peer.heard.as_ref());
+        let started = heard.filter(|(status, _)| status.state == NodeState::Started);
+        let Some((first, _)) = started.clone().next() else {
+            self.outside = None;
+            return;
+        };
+        // Who has applied most knows best who is a member. Who has applied nothing knows nobody.
+        let same = started.filter(|(status, _)| status.cluster_id == first.cluster_id);
+        let best = same.max_by_key(|(status, _)| status.applied_index);
+        let members = best.map(|(status, _)| status.conf.members.as_slice());
+        let is_member = members
+            .is_none_or(|members| members.is_empty() || members.contains(&self.raft_id.node_id()));
+        self.outside = first.cluster_id.map(|cluster_id| (cluster_id, is_member));
     }
 
-    /// The coordinator offers a cluster when every other initial member has lately said that it
-    /// runs in none.
+    /// The coordinator offers a cluster when every other initial member that nobody has vouched for
+    /// has said that it runs in none. It does not matter how long ago, or whether one is being asked
+    /// again: distant members may answer in turn, never close together, and to a life that has ended
+    /// meanwhile the offer means nothing.
     fn maybe_offer(&mut self) {
         let me = self.raft_id.node_id();
-        let coordinates = self.bootstrap && self.peers.keys().all(|&id| me < id);
-        let lately = self.now.saturating_sub(2 * PROBE_TICKS);
-        let ready = self.peers.values().all(|peer| {
-            peer.asked_at.is_none()
-                && peer
-                    .heard
-                    .as_ref()
-                    .is_some_and(|(status, at)| *at >= lately && status.state != NodeState::Started)
+        let rest = || {
+            let peers = self.peers.iter();
+            peers.filter(|&(&id, _)| !self.is_vouched(id))
+        };
+        let coordinates =
+            self.bootstrap && self.outside.is_none() && rest().all(|(&id, _)| me < id);
+        let ready = rest().all(|(_, peer)| {
+            let heard = peer.heard.as_ref();
+            heard.is_some_and(|(status, _)| status.state != NodeState::Started)
         });
         if !coordinates || !ready {
             return;
         }
-        let heard = self.peers.values().filter_map(|peer| peer.heard.as_ref());
+        let heard = rest().filter_map(|(_, peer)| peer.heard.as_ref());
         let others = heard.map(|(status, _)| status.raft_id);
+        let members = std::iter::once(self.raft_id).chain(others).collect();
         self.offers_made += 1;
         let offer = Offer {
             cluster_id: ClusterId(mix(&[self.seed, self.raft_id.get(), self.offers_made])),
             coordinator: self.raft_id,
-            members: std::iter::once(self.raft_id).chain(others).collect(),
+            members,
             membership: self.members.clone(),
         };
         self.phase = Phase::Offering {
@@ -324,13 +371,22 @@ impl Formation {
             accepted: BTreeSet::new(),
             since: self.now,
         };
-        self.call_all(&Call::Offer(offer));
+        self.call_members(&offer, &Call::Offer(offer.clone()));
     }
 
-    fn call_all(&mut self, call: &Call) {
-        let ids: Vec<_> = self.peers.keys().copied().collect();
-        for id in ids {
-            self.call(id, call.clone());
+    fn call_members(&mut self, offer: &Offer, call: &Call) {
+        for member in &offer.members {
+            self.call(member.node_id(), call.clone());
+        }
+    }
+
+    /// Whether this process offers a cluster to `node`.
+    fn offers_to(&self, node: NodeId) -> bool {
+        match &self.phase {
+            Phase::Offering { offer, .. } => {
+                offer.members.iter().any(|member| member.node_id() == node)
+            }
+            _ => false,
         }
     }
 
@@ -350,12 +406,12 @@ impl Formation {
             return;
         }
         accepted.insert(node);
-        if accepted.len() == self.peers.len() {
+        if accepted.len() + 1 == offer.members.len() {
             let offer = offer.clone();
             self.phase = Phase::Started {
                 offer: offer.clone(),
             };
-            self.call_all(&Call::Start(offer));
+            self.call_members(&offer, &Call::Start(offer.clone()));
         }
     }
 
@@ -368,73 +424,12 @@ impl Formation {
             }
         }
     }
-
-    /// Takes an offer; whether it is accepted.
-    pub fn offered(&mut self, offer: Offer) -> bool {
-        let expected: BTreeSet<_> = self
-            .peers
-            .keys()
-            .copied()
-            .chain([self.raft_id.node_id()])
-            .collect();
-        let named: BTreeSet<_> = offer.members.iter().map(|id| id.node_id()).collect();
-        let well_formed = offer.members.contains(&self.raft_id)
-            && named == expected
-            && offer.members.len() == expected.len()
-            && expected.first() == Some(&offer.coordinator.node_id())
-            && offer.coordinator != self.raft_id;
-        if !self.bootstrap || !well_formed {
-            return false;
-        }
-        match &self.phase {
-            Phase::Started { .. } | Phase::Joined { .. } | Phase::Offering { .. } => return false,
-            Phase::Bound { offer: current } if *current == offer => return true,
-            Phase::Bound { offer: current } => {
-                self.earlier.insert(0, current.clone());
-                self.earlier.truncate(MAX_EARLIER_OFFERS);
-            }
-            Phase::Fresh => {}
-        }
-        self.outside = None;
-        self.phase = Phase::Bound { offer };
-        true
-    }
-
-    /// The coordinator says that a cluster starts; whether this process takes part in it now.
-    pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
-        if let Phase::Bound { offer } = &self.phase
-            && (offer.cluster_id, offer.coordinator) == (cluster_id, coordinator)
-        {
-            self.phase = Phase::Started {
-                offer: offer.clone(),
-            };
-        }
-        self.started()
-            .is_some_and(|offer| offer.cluster_id == cluster_id)
-    }
-
-    /// Raft traffic of `cluster_id` came from `from`, or `from` says that it runs in it: a bound
-    /// process starts if it has accepted that cluster. The module's head says why an earlier offer
-    /// counts only when `from` is not its coordinator.
-    pub fn hear_traffic(&mut self, cluster_id: ClusterId, from: RaftId) {
-        let Phase::Bound { offer } = &self.phase else {
-            return;
-        };
-        let accepted = if offer.cluster_id == cluster_id {
-            Some(offer)
-        } else {
-            self.earlier
-                .iter()
-                .find(|offer| offer.cluster_id == cluster_id && offer.coordinator != from)
-        };
-        if let Some(offer) = accepted.filter(|offer| offer.members.contains(&from)) {
-            self.phase = Phase::Started {
-                offer: offer.clone(),
-            };
-        }
-    }
 }
 
 #[cfg(test)]
 #[path = "formation_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "formation_storm_tests.rs"]
+mod storm;

@@ -156,6 +156,32 @@ fn nothing_starts_until_every_initial_member_is_there() {
 }
 
 #[test]
+fn members_that_answer_late_and_in_turn_are_offered_a_cluster() {
+    for delay in 0..=OFFER_TICKS {
+        let mut coordinator = fresh(1, 0xa);
+        let mut under_way = Vec::new();
+        let mut offered = false;
+        for now in 0..10 * OFFER_TICKS {
+            coordinator.tick();
+            for (to, call) in coordinator.take_calls() {
+                offered |= matches!(call, Call::Offer(_));
+                // Node 3 listens a little later, so from then on it is asked in turn with node 2.
+                match now < PROBE_TICKS && to == node(3) {
+                    true => coordinator.replied(to, Reply::Failed),
+                    false => under_way.push((now + delay, to)),
+                }
+            }
+            let arrived = under_way.extract_if(.., |(at, _)| *at <= now);
+            for (_, to) in arrived.collect::<Vec<_>>() {
+                let status = status(&fresh(to.get(), 0xa));
+                coordinator.replied(to, Reply::Identified(status));
+            }
+        }
+        assert!(offered, "answers after {delay} ticks");
+    }
+}
+
+#[test]
 fn a_process_started_again_waits_outside_and_disturbs_nobody() {
     for id in 1..=3 {
         let mut world = World::new();
@@ -282,14 +308,23 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
     let refused = [
         offer(one, &[one, life(2, 0xb), three]),
         offer(three, &[one, two, three]),
-        offer(one, &[one, two]),
+        offer(one, &[one, three]),
+        offer(one, &[two]),
+        offer(two, &[two, three]),
+        offer(one, &[two, three]),
         offer(one, &[one, two, life(4, 0xa)]),
         offer(one, &[one, two, three, life(3, 0xb)]),
     ];
     for offer in refused {
         assert!(!fresh(2, 0xa).offered(offer.clone()), "{offer:?}");
     }
+    let other_members = Offer {
+        membership: [node(1), node(2), node(4)].into(),
+        ..offer(one, &[one, two])
+    };
+    assert!(!fresh(2, 0xa).offered(other_members));
     assert!(fresh(2, 0xa).offered(offer(one, &[one, two, three])));
+    assert!(fresh(2, 0xa).offered(offer(one, &[one, two])));
     let mut waits = Formation::new(two, &members(), false, 42);
     assert!(!waits.offered(offer(one, &[one, two, three])));
 }
@@ -339,4 +374,139 @@ fn a_call_that_is_never_answered_is_made_again() {
         again += process.take_calls().len();
     }
     assert_eq!(again, 2);
+}
+
+#[test]
+fn an_operator_vouches_for_a_member_that_is_missing() {
+    let mut world = World::new();
+    world.down.insert(node(1));
+    world.tick_many();
+    assert_eq!(world.at(2).state(), Fresh);
+    assert_eq!(world.at(2).form_without([node(1)].into()), Ok(()));
+    assert_eq!(world.at(2).form_without([node(1)].into()), Ok(()), "again");
+    world.tick();
+    let offer = world.at(2).started().expect("started").clone();
+    assert_eq!(offer.members, [life(2, 0xa), life(3, 0xa)]);
+    assert_eq!(offer.membership, members());
+    assert_eq!(world.at(3).started(), Some(&offer));
+    world.down.clear();
+    world.restart(1, 0xb);
+    world.tick_many();
+    assert_eq!(world.states(), [Outside, Started, Started]);
+}
+
+#[test]
+fn a_vouched_member_that_answers_ends_it() {
+    let mut world = World::new();
+    world.down.extend([node(1), node(3)]);
+    world.tick_many();
+    assert_eq!(world.at(2).form_without([node(1)].into()), Ok(()));
+    assert_eq!(world.at(2).waiting_for(), "node 3 has not been found yet");
+    // Node 3 is still missing when node 1 answers.
+    world.down.remove(&node(1));
+    world.tick_many();
+    world.down.insert(node(1));
+    world.down.remove(&node(3));
+    world.tick_many();
+    assert_eq!(world.states(), [Fresh; 3]);
+}
+
+#[test]
+fn what_an_operator_has_said_is_forgotten_after_a_while() {
+    let mut world = World::new();
+    world.down.extend([node(1), node(3)]);
+    world.tick_many();
+    assert_eq!(world.at(2).form_without([node(1)].into()), Ok(()));
+    for _ in 0..=100 {
+        world.tick();
+    }
+    world.down.remove(&node(3));
+    world.tick_many();
+    assert_eq!(world.states(), [Fresh; 3]);
+}
+
+#[test]
+fn an_offer_without_somebody_who_is_there_is_refused() {
+    let offer = Offer {
+        cluster_id: ClusterId(7),
+        coordinator: life(1, 0xa),
+        members: vec![life(1, 0xa), life(2, 0xa)],
+        membership: members(),
+    };
+    let mut process = fresh(2, 0xa);
+    process.tick();
+    process.replied(node(3), Reply::Identified(status(&fresh(3, 0xa))));
+    assert!(!process.offered(offer.clone()));
+    for _ in 0..=LATELY_TICKS {
+        process.tick();
+    }
+    assert!(process.offered(offer));
+}
+
+/// Five members: one that accepted an offer which can never be decided is let go.
+#[test]
+fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
+    let members: ClusterMembership = [1, 2, 3, 4, 5].map(node).into();
+    let mut five = Formation::new(life(5, 0xa), &members, true, 42);
+    let offer = |cluster_id, ids: &[u16]| Offer {
+        cluster_id: ClusterId(cluster_id),
+        coordinator: life(ids[0], 0xa),
+        members: ids.iter().map(|&id| life(id, 0xa)).collect(),
+        membership: members.clone(),
+    };
+    assert!(five.offered(offer(7, &[1, 2, 3, 4, 5])));
+    // Meanwhile nodes 2, 3 and 4 have started a cluster without nodes 1 and 5.
+    let mut two = Formation::new(life(2, 0xa), &members, true, 42);
+    two.phase = Phase::Started {
+        offer: offer(8, &[2, 3, 4]),
+    };
+    five.replied(node(2), Reply::Identified(status(&two)));
+    assert_eq!(five.state(), Bound, "that may have been long ago");
+    for _ in 0..=PROBE_TICKS {
+        five.tick();
+    }
+    five.replied(node(2), Reply::Identified(status(&two)));
+    assert_eq!(five.state(), Outside);
+    assert_eq!(five.cluster_id(), Some(ClusterId(8)));
+}
+
+/// An offer of a dead coordinator arrives after that of its next life.
+#[test]
+fn a_late_offer_strands_nobody() {
+    let offer = |cluster_id, incarnation| Offer {
+        cluster_id: ClusterId(cluster_id),
+        coordinator: life(1, incarnation),
+        members: vec![life(1, incarnation), life(2, 0xa), life(3, 0xa)],
+        membership: members(),
+    };
+    let (dead, newer) = (offer(7, 0xa), offer(8, 0xb));
+    let mut process = fresh(3, 0xa);
+    assert!(process.offered(newer.clone()));
+    assert!(process.offered(dead));
+    assert!(!process.offered(newer.clone()), "a copy");
+    let mut next = fresh(1, 0xb);
+    next.phase = Phase::Started { offer: newer };
+    process.hear_traffic(ClusterId(8), life(1, 0xb));
+    assert_eq!(process.state(), Bound, "that may have been long ago");
+    for _ in 0..=PROBE_TICKS {
+        process.tick();
+    }
+    process.replied(node(1), Reply::Identified(status(&next)));
+    assert_eq!(process.state(), Started);
+    assert_eq!(process.cluster_id(), Some(ClusterId(8)));
+}
+
+#[test]
+fn late_traffic_of_a_dead_member_starts_no_earlier_offer() {
+    let mut process = fresh(3, 0xa);
+    let offer = |cluster_id, incarnation| Offer {
+        cluster_id: ClusterId(cluster_id),
+        coordinator: life(1, incarnation),
+        members: vec![life(1, incarnation), life(2, incarnation), life(3, 0xa)],
+        membership: members(),
+    };
+    assert!(process.offered(offer(7, 0xa)));
+    assert!(process.offered(offer(8, 0xb)));
+    process.hear_traffic(ClusterId(7), life(2, 0xa));
+    assert_eq!(process.state(), Bound);
 }

@@ -1,27 +1,36 @@
 //! A process's whole life: first it looks for its cluster, then it takes part in it.
 //!
 //! The shell sees one object from the first tick to the last. Before the cluster runs, requests are
-//! refused with what the process waits for, and messages with who it is.
+//! refused with what the process waits for, and messages with who it is. The last thing that a
+//! process says is that it was removed, if it was.
+
+mod entry;
+mod rescue;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::departure::Departure;
+use super::directory::Directory;
 use super::reconcile::Reconciler;
 use super::{
     Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
     Reply, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
+use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Key, NodeId, NodeState, NodeStatus, Offer, RaftId, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
 };
+use crate::wire::SnapshotHeader;
 
 /// Who a process is and how it behaves.
 #[derive(Debug, Clone)]
 pub struct MemberOptions {
     /// This life of the process.
     pub raft_id: RaftId,
-    /// The initial members of the cluster, this one among them.
+    /// The initial members of the cluster, this one among them; for a process that joins later, the
+    /// nodes that it asks. Once it takes part, the members are those of the replicated state.
     pub members: ClusterMembership,
     /// Whether the process takes part in forming a new cluster, or only waits to be let into one.
     pub bootstrap: bool,
@@ -38,8 +47,11 @@ pub struct Member<W> {
     options: MemberOptions,
     formation: Formation,
     reconciler: Reconciler,
+    departure: Departure,
+    directory: Directory,
     raft: Option<RaftNode<W>>,
-    shown: (NodeState, Option<ClusterId>),
+    shown: (NodeState, Option<ClusterId>, bool),
+    removed: bool,
     output: Output<W>,
     broken: Option<NodeError>,
 }
@@ -54,9 +66,16 @@ impl<W> Member<W> {
             options.seed,
         );
         Self {
-            reconciler: Reconciler::new(options.raft_id, &options.members),
+            reconciler: Reconciler::new(options.raft_id),
+            departure: Departure::new(options.raft_id),
+            directory: Directory::new(&options.members),
             options,
-            shown: (formation.state(), formation.cluster_id()),
+            shown: (
+                formation.state(),
+                formation.cluster_id(),
+                formation.is_member(),
+            ),
+            removed: false,
             formation,
             raft: None,
             output: Output::default(),
@@ -80,7 +99,12 @@ impl<W> Member<W> {
             Some(raft) => {
                 raft.tick();
                 let leads = raft.role() == Role::Leader;
-                let ask = self.reconciler.tick(leads);
+                let mut ask = self.reconciler.tick(leads, &raft.conf().members);
+                let others = self.directory.nodes().ids();
+                ask.extend(
+                    self.departure
+                        .tick(leads, raft.is_led(), raft.conf(), others),
+                );
                 let calls = ask.into_iter().map(|node| (node, Call::Identify));
                 self.output.calls.extend(calls);
                 self.reconcile();
@@ -99,23 +123,51 @@ impl<W> Member<W> {
     /// [`StepError`]: the message is dropped, and nothing has changed.
     pub fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
         if self.raft.is_none() {
-            let envelope = message.envelope()?;
-            if envelope.to == self.options.raft_id {
-                self.formation
-                    .hear_traffic(envelope.cluster_id, envelope.from);
-                self.follow_formation();
-                if self.raft.is_none() && self.formation.join(envelope.cluster_id) {
-                    self.join(envelope.cluster_id);
-                }
-            }
+            self.hear_traffic(message.envelope()?);
         }
         match &mut self.raft {
-            Some(raft) => raft.step(message),
-            None => Err(StepError::NotMe(NotMe {
-                raft_id: self.options.raft_id,
-                cluster_id: self.formation.cluster_id(),
-            })),
+            Some(raft) => {
+                let committed = committed(&message);
+                raft.step(message)?;
+                self.departure.sent(committed);
+                Ok(())
+            }
+            None => Err(self.not_me()),
         }
+    }
+
+    /// Takes a snapshot of the leader; see [`RaftNode::install`].
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]: the snapshot is dropped, and nothing has changed.
+    pub fn install(
+        &mut self,
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    ) -> Result<(), StepError> {
+        if self.raft.is_none() {
+            self.hear_traffic(header.envelope()?);
+        }
+        match &mut self.raft {
+            Some(raft) => {
+                let committed = header.last_included_index();
+                raft.install(header, state_machine)?;
+                self.departure.sent(committed);
+                Ok(())
+            }
+            None => {
+                self.output.retired.push(state_machine);
+                Err(self.not_me())
+            }
+        }
+    }
+
+    fn not_me(&self) -> StepError {
+        StepError::NotMe(NotMe {
+            raft_id: self.options.raft_id,
+            cluster_id: self.formation.cluster_id(),
+        })
     }
 
     /// Puts commands into the log; see [`RaftNode::propose`].
@@ -194,7 +246,9 @@ impl<W> Member<W> {
         if self.raft.is_some() {
             if let Reply::Identified(status) = &reply {
                 self.reconciler.heard(node, status);
+                self.departure.heard(node, status);
                 self.reconcile();
+                self.depart();
             }
             return;
         }
@@ -202,82 +256,48 @@ impl<W> Member<W> {
         self.follow_formation();
     }
 
-    /// Takes the offer of a new cluster; whether it is accepted.
-    pub fn offered(&mut self, offer: Offer) -> bool {
-        let accepted = self.formation.offered(offer);
-        self.follow_formation();
-        accepted
-    }
-
-    /// The coordinator says that a cluster starts; whether this process takes part in it now.
-    pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
-        let started = self.formation.start(cluster_id, coordinator);
-        self.follow_formation();
-        started
-    }
-
-    /// Makes the Raft server as soon as the cluster starts, and says what has changed.
-    fn follow_formation(&mut self) {
-        if self.raft.is_none()
-            && self.broken.is_none()
-            && let Some(offer) = self.formation.started()
-        {
-            let started = RaftNode::start(
-                self.options.raft_id,
-                offer,
-                self.options.raft,
-                self.options.seed,
-                &self.options.logger,
-            );
-            match started {
-                Ok(mut raft) => {
-                    // Everybody else waits for its timeout, so the first election is quick.
-                    if offer.coordinator == self.options.raft_id {
-                        raft.campaign();
-                    }
-                    self.raft = Some(raft);
-                }
-                Err(error) => self.broken = Some(error),
+    /// Takes the next step towards those who are meant to take part, if this node may take one.
+    fn reconcile(&mut self) {
+        let Some(raft) = &mut self.raft else { return };
+        let Some(members) = raft.members() else {
+            return;
+        };
+        if !raft.is_member() {
+            if self.reconciler.may_hand_over() && raft.leave_to_a_member() {
+                self.reconciler.handing_over();
             }
-        }
-        let now @ (state, cluster_id) = (self.formation.state(), self.formation.cluster_id());
-        if std::mem::replace(&mut self.shown, now) == now {
             return;
         }
-        if let Some(cluster_id) = cluster_id {
-            match state {
-                NodeState::Fresh => {}
-                NodeState::Bound => self.output.events.push(Event::Bound { cluster_id }),
-                NodeState::Started => self.output.events.push(Event::Started { cluster_id }),
-                NodeState::Outside => self.output.events.push(Event::Outside { cluster_id }),
-            }
-        }
-    }
-
-    fn join(&mut self, cluster_id: ClusterId) {
-        let MemberOptions {
-            raft_id,
-            members: _,
-            bootstrap: _,
-            raft,
-            seed,
-            logger,
-        } = &self.options;
-        match RaftNode::join(*raft_id, cluster_id, *raft, *seed, logger) {
-            Ok(raft) => self.raft = Some(raft),
-            Err(error) => self.broken = Some(error),
-        }
-        self.follow_formation();
-    }
-
-    /// Takes the next step towards the members that live, if this node may take one.
-    fn reconcile(&mut self) {
-        if let Some(raft) = &mut self.raft
-            && let Some(members) = raft.members()
-            && let Some(change) = self.reconciler.plan(raft.cluster_id(), &members)
-        {
+        let meant = &raft.conf().members;
+        if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
             raft.change_members(change);
         }
+    }
+
+    /// Says so, once, when the part of this process in its cluster is over.
+    fn depart(&mut self) {
+        if let Some(raft) = &self.raft
+            && !self.removed
+            && self
+                .departure
+                .is_over(raft.cluster_id(), raft.storage().applied())
+        {
+            self.removed = true;
+            let cluster_id = raft.cluster_id();
+            self.output.events.push(Event::Removed { cluster_id });
+        }
+    }
+
+    /// The members that the cluster is meant to have, as far as this process knows: the configured
+    /// ones until it has applied something.
+    pub fn members(&self) -> &Arc<ClusterMembership> {
+        self.directory.members()
+    }
+
+    /// The nodes that have to be reached: the members, and whoever is none any more but still takes
+    /// part. A new value whenever [`output`](Self::output) has changed it.
+    pub fn nodes(&self) -> &Arc<ClusterMembership> {
+        self.directory.nodes()
     }
 
     /// Whether the voters are exactly the processes `living`, of which one stands for each member,
@@ -289,7 +309,7 @@ impl<W> Member<W> {
             raft.members_are_known()
                 && raft.members().is_some_and(|members| {
                     members.learners.is_empty()
-                        && members.voters.into_iter().collect::<BTreeSet<_>>() == *living
+                        && members.voters.into_keys().collect::<BTreeSet<_>>() == *living
                 })
         })
     }
@@ -338,12 +358,27 @@ impl<W> Member<W> {
                 answers,
                 events,
                 messages,
+                snapshots,
                 calls: _,
+                retired,
             } = raft.output()?;
             output.answers.extend(answers);
             output.events.extend(events);
             output.messages.extend(messages);
+            output.snapshots.extend(snapshots);
+            output.retired.extend(retired);
+            let members = raft.storage().state_machine().members();
+            self.directory.follow(members, raft.conf());
         }
         Ok(output)
+    }
+}
+
+/// What its sender knew to be committed, if `message` is one that is sent to those who take part and
+/// to nobody else.
+fn committed(message: &PeerMessage) -> LogIndex {
+    match message {
+        PeerMessage::AppendEntries(request) => request.leader_commit,
+        _ => 0,
     }
 }

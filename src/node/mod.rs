@@ -6,8 +6,8 @@
 //! byte for byte, so a simulation runs the very code that production runs.
 //!
 //! * [`Member`] is a process's whole life: it finds the other initial members ([`Formation`]), then
-//!   takes part in the cluster ([`RaftNode`]), and while it leads it takes back members that were
-//!   started again.
+//!   takes part in the cluster ([`RaftNode`]), and while it leads it sees to it that those take part
+//!   who are meant to.
 //! * [`RaftNode`] wraps raft-rs's `RawNode`: it proposes, reads, applies, and owes every caller
 //!   exactly one answer.
 //! * [`MemoryStorage`] is what raft-rs reads its log and its snapshots from.
@@ -19,6 +19,8 @@
 //! raft-rs types stay below this line; what leaves are the library's own types and the generated
 //! messages of the protocol.
 
+mod departure;
+mod directory;
 mod formation;
 mod judge;
 mod member;
@@ -29,14 +31,16 @@ mod reconcile;
 mod seed;
 mod storage;
 mod waiters;
+mod waiting;
 
 pub use formation::{Call, Formation, Reply};
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
-    Answer, Event, Input, NodeError, Outcome, Output, Proposal, RaftError, StepError, StorageError,
+    Answer, Event, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError,
+    Recovery, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::MemoryStorage;
 
-pub use crate::wire::PeerMessage;
+pub use crate::wire::{PeerMessage, SnapshotHeader};

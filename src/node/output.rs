@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::formation::Call;
 use crate::error::{NotMe, Refusal};
+use crate::kv::StateMachine;
 use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Role, Term, Value};
-use crate::wire::{PeerMessage, WireError};
+use crate::wire::{PeerMessage, SnapshotHeader, WireError};
 
 /// A write on its way into the log.
 #[derive(Debug)]
@@ -64,11 +65,38 @@ pub enum Answer {
     },
 }
 
+/// What an operator is told who makes a new cluster of what a process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// The cluster that has halted.
+    pub old: ClusterId,
+    /// The new cluster; `None` if the operator only wanted to know.
+    pub new: Option<ClusterId>,
+    /// The term of the process in the old cluster.
+    pub term: Term,
+    /// Highest index that it knew to be committed.
+    pub commit_index: LogIndex,
+    /// Index of its last log entry. All up to it are kept.
+    pub last_index: LogIndex,
+    /// Number of keys at the commit index.
+    pub keys: u64,
+}
+
 /// What a waiter gets: exactly one of these.
 pub type Outcome = Result<Answer, Refusal>;
 
-/// What the shell has to do, in this order: give the answers, log the events, send the messages,
-/// make the calls.
+/// A snapshot on its way to a follower. It is sent apart from the messages, because it may be larger
+/// than all of them together: the shell encodes it piece by piece, away from the thread of the core.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutgoingSnapshot {
+    /// Whose it is, for whom, and what it stands for.
+    pub header: SnapshotHeader,
+    /// What the follower is to hold: a cheap clone, which shares what does not change.
+    pub state_machine: StateMachine,
+}
+
+/// What the shell has to do, in this order: give the answers, log the events, send the messages and
+/// the snapshots, make the calls, free what has retired.
 ///
 /// Answers come first because sending first was measured to cost a third of the writes of a single
 /// caller; nothing about safety depends on the order, as everything here is already "persisted"
@@ -82,9 +110,14 @@ pub struct Output<W> {
     pub events: Vec<Event>,
     /// Messages to other nodes, in order.
     pub messages: Vec<PeerMessage>,
+    /// Snapshots for followers. Each is owed one report of how its sending ended.
+    pub snapshots: Vec<OutgoingSnapshot>,
     /// Formation calls to other nodes. Each is owed a [`Reply`](super::Reply) or nothing: a call
     /// that is never answered is made again.
     pub calls: Vec<(NodeId, Call)>,
+    /// State machines that nobody needs any more. To free a million keys takes long enough to miss
+    /// heartbeats, so it is for another thread.
+    pub retired: Vec<StateMachine>,
 }
 
 impl<W> Default for Output<W> {
@@ -93,7 +126,9 @@ impl<W> Default for Output<W> {
             answers: Vec::new(),
             events: Vec::new(),
             messages: Vec::new(),
+            snapshots: Vec::new(),
             calls: Vec::new(),
+            retired: Vec::new(),
         }
     }
 }
@@ -111,8 +146,26 @@ pub enum Event {
         /// The cluster.
         cluster_id: ClusterId,
     },
-    /// The process found its cluster running without it: it has lost its memory and waits outside.
+    /// An operator made a new cluster of what this process had.
+    Recovered {
+        /// The cluster that had halted.
+        old: ClusterId,
+        /// The new cluster.
+        new: ClusterId,
+        /// Highest index that the process knew to be committed.
+        commit_index: LogIndex,
+        /// Index of the last log entry. All up to it were kept.
+        last_index: LogIndex,
+    },
+    /// The process found a cluster running without it, and waits outside.
     Outside {
+        /// The cluster.
+        cluster_id: ClusterId,
+        /// Whether its node is a member: then the leader will let it in.
+        is_member: bool,
+    },
+    /// The process was removed from its cluster, and its part in it is over: the shell ends it.
+    Removed {
         /// The cluster.
         cluster_id: ClusterId,
     },
@@ -137,7 +190,7 @@ pub enum Event {
         /// The term.
         term: Term,
     },
-    /// The members changed.
+    /// The processes that take part changed.
     ConfChanged {
         /// Raft ids of the voters.
         voters: Vec<RaftId>,
@@ -152,8 +205,8 @@ pub enum Event {
         to: RaftId,
         /// Last index that the snapshot holds.
         index: LogIndex,
-        /// Its size in bytes.
-        bytes: usize,
+        /// Number of keys that it holds.
+        keys: usize,
     },
     /// A snapshot of the leader replaced the state.
     SnapshotInstalled {

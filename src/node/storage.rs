@@ -2,7 +2,7 @@
 //!
 //! Everything is in memory by rule: "stable storage" is this struct, and a process that ends takes
 //! it along. That is also why no snapshot is ever kept: the state machine at the applied index *is*
-//! the snapshot, encoded at the moment when a follower needs one, and the log may be cut anywhere up
+//! the snapshot, cloned at the moment when a follower needs one, and the log may be cut anywhere up
 //! to the applied index without making one first.
 //!
 //! raft-rs's own `MemStorage` is for its tests: its snapshots carry no data, it takes a lock at each
@@ -19,7 +19,6 @@ use crate::types::{
     ClusterMembership, Conf, EntryPayload, FORMAT_VERSION, LogIndex, RaftHardState, RaftId,
     SnapshotMetadata, Term, VersionedLogEntry,
 };
-use crate::wire;
 
 /// What an entry takes beside its data and context, at most: index, term, type and framing.
 const ENTRY_OVERHEAD: usize = 32;
@@ -76,6 +75,23 @@ impl MemoryStorage {
             },
             ..Self::default()
         }
+    }
+
+    /// The storage of the only voter of a cluster that begins with `state_machine`, as if it had
+    /// installed a snapshot of it at index and term `at`. Nobody has voted in `term` yet.
+    pub fn recovered(
+        voter: RaftId,
+        state_machine: StateMachine,
+        at: (LogIndex, Term),
+        term: Term,
+    ) -> Self {
+        let mut storage = Self::bootstrap(&[voter], ClusterMembership::default());
+        storage.hard_state.term = term;
+        storage.hard_state.commit = at.0;
+        storage.compacted = at;
+        storage.applied = at;
+        storage.state_machine = state_machine;
+        storage
     }
 
     /// Index of the first entry that the log holds, or would hold.
@@ -182,8 +198,10 @@ impl MemoryStorage {
             .map(|entry| entry.index)
     }
 
-    /// Replaces everything by a snapshot of the leader (paper, figure 13, steps 7 and 8).
-    pub fn install(&mut self, snapshot: &Snapshot, state_machine: StateMachine) {
+    /// Replaces everything by a snapshot of the leader (paper, figure 13, steps 7 and 8). Returns
+    /// the state machine that was there before.
+    #[must_use = "freeing it may take long"]
+    pub fn install(&mut self, snapshot: &Snapshot, state_machine: StateMachine) -> StateMachine {
         let metadata = snapshot.get_metadata();
         let at = (metadata.index, metadata.term);
         self.compacted = at;
@@ -192,7 +210,7 @@ impl MemoryStorage {
         self.applied_bytes = 0;
         self.hard_state.commit = self.hard_state.commit.max(metadata.index);
         self.conf_state = metadata.get_conf_state().clone();
-        self.state_machine = state_machine;
+        std::mem::replace(&mut self.state_machine, state_machine)
     }
 
     /// Keeps the hard state that raft-rs hands out.
@@ -223,6 +241,11 @@ impl MemoryStorage {
     /// The state machine, at the applied index.
     pub fn state_machine(&self) -> &StateMachine {
         &self.state_machine
+    }
+
+    /// Index of the entry just before the first that the log holds.
+    pub fn compacted(&self) -> LogIndex {
+        self.compacted.0
     }
 
     /// Index of the last applied entry.
@@ -260,6 +283,14 @@ impl MemoryStorage {
         }
     }
 
+    /// Makes `snapshot` say that it stands for the state machine as it is now.
+    pub fn describe(&self, snapshot: &mut Snapshot) {
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.applied.0;
+        metadata.term = self.applied.1;
+        metadata.set_conf_state(self.conf_state.clone());
+    }
+
     /// Who takes part at the applied index, and who is meant to.
     pub fn conf(&self) -> Conf {
         let SnapshotMetadata {
@@ -292,7 +323,8 @@ impl MemoryStorage {
         })
     }
 
-    fn is_member(&self, raft_id: u64) -> bool {
+    /// Whether a process takes part at the applied index.
+    pub fn is_member(&self, raft_id: u64) -> bool {
         self.conf_state.voters.contains(&raft_id) || self.conf_state.learners.contains(&raft_id)
     }
 }
@@ -364,23 +396,18 @@ impl Storage for MemoryStorage {
         Ok(self.last())
     }
 
-    /// The state machine at the applied index. Temporarily unavailable while that is before
-    /// `request_index`, or while `to` is no member at it: raft-rs's receiver ignores, yet
-    /// acknowledges, a snapshot that does not name it as a member.
+    /// What a snapshot made now would stand for, without data: the state machine travels beside the
+    /// message. Temporarily unavailable while the applied index is before `request_index`, or while
+    /// `to` is no member at it: raft-rs's receiver ignores, yet acknowledges, a snapshot that does
+    /// not name it as a member.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         if self.applied.0 < request_index || !self.is_member(to) {
             return Err(raft::Error::Store(
                 raft::StorageError::SnapshotTemporarilyUnavailable,
             ));
         }
-        let mut snapshot = Snapshot {
-            data: wire::encode_snapshot(&self.state_machine),
-            ..Snapshot::default()
-        };
-        let metadata = snapshot.mut_metadata();
-        metadata.index = self.applied.0;
-        metadata.term = self.applied.1;
-        metadata.set_conf_state(self.conf_state.clone());
+        let mut snapshot = Snapshot::default();
+        self.describe(&mut snapshot);
         Ok(snapshot)
     }
 }

@@ -76,12 +76,8 @@ impl Server {
     async fn hand_over(&self, deadline: Instant) {
         let node = self.raft_id.node_id();
         let left = deadline.saturating_duration_since(Instant::now());
-        let others: Vec<_> = self
-            .members
-            .iter()
-            .copied()
-            .filter(|id| *id != node)
-            .collect();
+        let members = self.handle.members();
+        let others: Vec<_> = members.ids().filter(|id| *id != node).collect();
         let heirs = once(None).chain(others.into_iter().map(Some)).cycle();
         let until = Instant::now() + left / 2;
         match hand_over(&self.handle, heirs, self.handover_patience, until).await {

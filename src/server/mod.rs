@@ -3,7 +3,7 @@
 //! A server is a handful of tasks on the caller's runtime, which should be single-threaded: the
 //! core is, and a wake-up on the same thread is the cheapest there is. The tasks are vital. If one
 //! of them ends or panics, the node cannot keep its promises any more, and [`Server::run`] ends with
-//! an error instead of limping on.
+//! an error instead of limping on. It ends so, too, when an operator has removed the node.
 //!
 //! A shutdown loses nothing and surprises nobody, as far as its time allows:
 //!
@@ -37,7 +37,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 
 use crate::config::{Config, ConfigError};
-use crate::driver::{Driver, DriverHandle};
+use crate::driver::{Driver, DriverHandle, Removed};
 use crate::log;
 use crate::node::{Member, NodeError};
 use crate::proto::admin::admin_service_server::AdminServiceServer;
@@ -45,7 +45,7 @@ use crate::proto::kv::kv_service_server::KvServiceServer;
 use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
 use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
-use crate::types::{NodeId, NodeStatus, RaftId};
+use crate::types::{ClusterId, NodeId, NodeStatus, RaftId};
 
 use reflection::with_reflection;
 
@@ -76,6 +76,14 @@ pub enum ServerError {
     /// An invariant of the node is broken.
     #[error("the node had to stop: {0}")]
     Node(#[from] NodeError),
+    /// An operator has removed the node from its cluster.
+    #[error("node {node} was removed from cluster {cluster_id}: ended")]
+    Removed {
+        /// The node.
+        node: NodeId,
+        /// The cluster.
+        cluster_id: ClusterId,
+    },
     /// A part of the server panicked or ended although nobody asked it to.
     #[error("a part of the server failed: {0}")]
     Failed(String),
@@ -97,7 +105,6 @@ pub struct Server {
     internal_addr: SocketAddr,
     handle: DriverHandle,
     gate: Gate,
-    members: Vec<NodeId>,
     shutdown_timeout: Duration,
     handover_patience: Duration,
     /// Driver, listeners and health.
@@ -180,12 +187,7 @@ impl Server {
         let service_options = options::service(&config);
         let limits = &config.limits;
         let gate = Gate::new(limits.max_pending_requests, limits.max_pending_bytes);
-        let host = Host::new(
-            handle.clone(),
-            config.membership(),
-            gate.clone(),
-            service_options,
-        );
+        let host = Host::new(handle.clone(), gate.clone(), service_options);
         let health = Health::new(handle.clone(), gate.clone()).await;
         let admin = AdminServiceServer::new(AdminService::new(host.clone(), Arc::new(prober)));
         let routes = Routes::default()
@@ -219,9 +221,10 @@ impl Server {
             nodes_stopped,
         );
         let vital: Vec<Task> = vec![
-            Box::pin(async {
-                driver.run(network).await?;
-                Err(ServerError::Failed("the driver has ended".to_owned()))
+            Box::pin(async move {
+                let Removed { cluster_id } = driver.run(network).await?;
+                let node = raft_id.node_id();
+                Err(ServerError::Removed { node, cluster_id })
             }),
             Box::pin(async {
                 clients.await;
@@ -242,12 +245,6 @@ impl Server {
             internal_addr,
             handle,
             gate,
-            members: config
-                .cluster
-                .initial_members
-                .iter()
-                .map(|member| member.id)
-                .collect(),
             shutdown_timeout: limits.shutdown_timeout(),
             handover_patience: service_options.handover_patience,
             vital,

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::Host;
 use super::deadline::deadline;
 use super::leadership::hand_over;
+use super::rescue;
 use super::status::with_message;
 use super::summary::describe;
 use crate::driver::Probe;
@@ -28,8 +30,10 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 /// `AdminService` of one node.
 #[derive(Clone)]
 pub struct AdminService {
-    host: Host,
+    pub(super) host: Host,
     probe: Arc<dyn Probe>,
+    /// Held by whoever changes members: one after the other.
+    pub(super) turn: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for AdminService {
@@ -43,12 +47,21 @@ impl std::fmt::Debug for AdminService {
 impl AdminService {
     /// Serves for `host`, and asks the other members through `probe`.
     pub fn new(host: Host, probe: Arc<dyn Probe>) -> Self {
-        Self { host, probe }
+        Self {
+            host,
+            probe,
+            turn: Arc::default(),
+        }
     }
 
     /// What every other member that answers in time says of itself.
-    async fn others(&self, own: NodeId, timeout: Duration) -> BTreeMap<NodeId, NodeStatus> {
-        let others = self.host.membership.iter().filter(|info| info.id != own);
+    pub(super) async fn others(
+        &self,
+        own: NodeId,
+        timeout: Duration,
+    ) -> BTreeMap<NodeId, NodeStatus> {
+        let members = self.host.driver.members();
+        let others = members.iter().filter(|info| info.id != own);
         let views = join_all(others.map(|info| async move {
             let view = self.probe.identify(info.id, timeout).await.ok()?;
             // A wrong address in the configuration can lead to another member.
@@ -109,7 +122,7 @@ fn invalid(field: &'static str, rule: String) -> Refusal {
 }
 
 /// The asked time, or `longest` where none is asked, and never more than that.
-fn duration(
+pub(super) fn duration(
     field: &'static str,
     asked: Option<prost_types::Duration>,
     longest: Duration,
@@ -140,11 +153,8 @@ impl Service for AdminService {
         // Looks at itself last: what the others say may be about a leader that this node has
         // followed meanwhile.
         let view = self.host.driver.status();
-        Ok(Response::new(describe(
-            &view,
-            &self.host.membership,
-            others,
-        )))
+        let members = self.host.driver.members();
+        Ok(Response::new(describe(&view, &members, others)))
     }
 
     #[tracing::instrument(level = "debug", skip_all)]
@@ -157,31 +167,48 @@ impl Service for AdminService {
         Ok(Response::new(response))
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn add_member(
         &self,
-        _request: Request<admin::AddMemberRequest>,
+        request: Request<admin::AddMemberRequest>,
     ) -> Result<Response<admin::AddMemberResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let gives_up = deadline(request.metadata(), self.host.options.request_timeout);
+        let response = self.add(request.into_inner(), gives_up).await;
+        let response = response.map_err(|refusal| self.host.refuse(&refusal));
+        response.map(Response::new)
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn remove_member(
         &self,
-        _request: Request<admin::RemoveMemberRequest>,
+        request: Request<admin::RemoveMemberRequest>,
     ) -> Result<Response<admin::RemoveMemberResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let gives_up = deadline(request.metadata(), self.host.options.request_timeout);
+        let response = self.remove(request.into_inner(), gives_up).await;
+        let response = response.map_err(|refusal| self.host.refuse(&refusal));
+        response.map(Response::new)
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn form(
         &self,
-        _request: Request<admin::FormRequest>,
+        request: Request<admin::FormRequest>,
     ) -> Result<Response<admin::FormResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let caller_gives_up = deadline(request.metadata(), rescue::FORM_TIMEOUT);
+        let formed = rescue::form(&self.host, request.into_inner(), caller_gives_up).await;
+        formed
+            .map(Response::new)
+            .map_err(|refusal| self.host.refuse(&refusal))
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn recover(
         &self,
-        _request: Request<admin::RecoverRequest>,
+        request: Request<admin::RecoverRequest>,
     ) -> Result<Response<admin::RecoverResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let recovered = rescue::recover(&self.host, &*self.probe, request.into_inner()).await;
+        recovered
+            .map(Response::new)
+            .map_err(|refusal| self.host.refuse(&refusal))
     }
 }

@@ -1,4 +1,21 @@
 //! `grpc.health.v1`: what load balancers and orchestrators ask.
+//!
+//! They ask two different questions, so there are two names:
+//!
+//! * *May clients be sent here?* `seshat.kv.v1.KvService` is SERVING while this node takes part in
+//!   its cluster and knows who leads it: then it serves, or tells a client who does. A node that is
+//!   still catching up can do that as well.
+//! * *Is this node what it was before it was restarted?* The process as a whole, the empty name, is
+//!   SERVING while this node is a full member: it follows a leader, and its own life votes, in place
+//!   of every former one. An orchestrator that restarts one node after the other has to wait for
+//!   that: before, the cluster still leans on the nodes that it would end next.
+//!
+//! Neither is SERVING once the node shuts down.
+//!
+//! A node judges by what it has applied itself, and only about itself. While another node heals it
+//! stays a full member: if all of them went out of service for that, clients would lose a cluster
+//! that works. So this is less than *healed*, which only the leader can tell, and only by asking
+//! every member: `seshat status --wait healed` does.
 
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
@@ -10,17 +27,34 @@ use crate::driver::DriverHandle;
 use crate::proto::kv::kv_service_server::KvServiceServer;
 use crate::types::{NodeState, NodeStatus};
 
-/// The services whose health one can ask for: the process as a whole, and the only one of its
-/// services whose health changes.
-const SERVICES: [&str; 2] = ["", <KvServiceServer<KvService> as NamedService>::NAME];
+/// The process as a whole: whether it is a full member.
+const PROCESS: &str = "";
 
-/// Says SERVING exactly while this node takes part in a cluster, knows who leads it and is not
-/// shutting down: then it serves, or tells a client who does.
+/// Whether clients are served, or told who serves them.
+const KV_SERVICE: &str = <KvServiceServer<KvService> as NamedService>::NAME;
+
+/// Answers for the process as a whole and for `KvService`.
 #[derive(Debug)]
 pub struct Health {
     reporter: HealthReporter,
     driver: DriverHandle,
     gate: Gate,
+}
+
+/// What is said at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Said {
+    full_member: bool,
+    serves: bool,
+}
+
+impl Said {
+    fn of(status: &NodeStatus) -> Self {
+        Self {
+            full_member: serves(status) && votes_alone(status),
+            serves: serves(status),
+        }
+    }
 }
 
 impl Health {
@@ -32,7 +66,7 @@ impl Health {
             driver,
             gate,
         };
-        health.report(false).await;
+        health.say(Said::default()).await;
         health
     }
 
@@ -45,32 +79,118 @@ impl Health {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn follow(self) {
         let mut status = self.driver.watch();
-        let mut shown = false;
-        loop {
-            let serving = !self.gate.is_closed() && serves(&status.borrow_and_update());
-            if serving != shown {
-                self.report(serving).await;
-                shown = serving;
+        let mut said = Said::default();
+        while !self.gate.is_closed() {
+            let now = Said::of(&status.borrow_and_update());
+            if now != said {
+                self.say(now).await;
+                said = now;
             }
             tokio::select! {
                 changed = status.changed() => if changed.is_err() { break },
                 () = self.gate.closed() => break,
             }
         }
-        self.report(false).await;
+        self.say(Said::default()).await;
     }
 
-    async fn report(&self, serving: bool) {
-        let status = match serving {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
-        };
-        for service in SERVICES {
+    async fn say(&self, said: Said) {
+        let Said {
+            full_member,
+            serves,
+        } = said;
+        for (service, serving) in [(PROCESS, full_member), (KV_SERVICE, serves)] {
+            let status = match serving {
+                true => ServingStatus::Serving,
+                false => ServingStatus::NotServing,
+            };
             self.reporter.set_service_status(service, status).await;
         }
     }
 }
 
+/// Whether the node takes part and knows who leads.
 fn serves(status: &NodeStatus) -> bool {
     status.state == NodeState::Started && status.leader.is_some()
+}
+
+/// Whether this life of the node votes, and no other one is left, neither as a voter nor as a
+/// learner.
+fn votes_alone(status: &NodeStatus) -> bool {
+    let own = status.raft_id;
+    let conf = &status.conf;
+    let mut lives = conf.voters.iter().chain(&conf.learners);
+    conf.voters.contains(&own) && lives.all(|id| *id == own || id.node_id() != own.node_id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::{Conf, NodeId, RaftId, Role};
+
+    fn life(node: u16, incarnation: u64) -> RaftId {
+        RaftId::new(NodeId::new(node).unwrap(), incarnation)
+    }
+
+    /// The second life of node 3, which follows node 1.
+    fn follower(voters: &[RaftId], learners: &[RaftId]) -> NodeStatus {
+        NodeStatus {
+            state: NodeState::Started,
+            role: Some(Role::Follower),
+            leader: Some(life(1, 1)),
+            conf: Arc::new(Conf {
+                voters: voters.to_vec(),
+                learners: learners.to_vec(),
+                members: Vec::new(),
+            }),
+            ..NodeStatus::fresh(life(3, 2))
+        }
+    }
+
+    #[test]
+    fn a_full_member_votes_in_place_of_every_former_life() {
+        let (one, two, former, own) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+        let nothing = Said::default();
+        let serves = Said {
+            serves: true,
+            ..nothing
+        };
+        let full = Said {
+            full_member: true,
+            ..serves
+        };
+        let whole = || follower(&[one, two, own], &[]);
+        let table = [
+            (NodeStatus::fresh(own), nothing),
+            (follower(&[one, two, former], &[own]), serves),
+            (follower(&[one, two], &[own]), serves),
+            (follower(&[one, two, former, own], &[]), serves),
+            (follower(&[one, two, own], &[former]), serves),
+            (whole(), full),
+            // Another node that heals, that was lost, or that has not come yet.
+            (follower(&[one, two, own], &[life(2, 2)]), full),
+            (follower(&[one, own], &[]), full),
+            // Removed.
+            (follower(&[one, two], &[]), serves),
+            (
+                NodeStatus {
+                    leader: None,
+                    ..whole()
+                },
+                nothing,
+            ),
+            (
+                NodeStatus {
+                    state: NodeState::Outside,
+                    ..whole()
+                },
+                nothing,
+            ),
+        ];
+        for (status, said) in table {
+            assert_eq!(Said::of(&status), said, "{status:?}");
+        }
+    }
 }

@@ -10,8 +10,9 @@
 //! sees it, passes through there ([`Front`]).
 //!
 //! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
-//! * [`AdminService`] describes the cluster and hands leadership over ([`hand_over`]).
-//! * [`Health`] is what load balancers ask.
+//! * [`AdminService`] describes the cluster, hands leadership over ([`hand_over`]), and changes who is
+//!   a member.
+//! * [`Health`] is what load balancers and orchestrators ask.
 //! * [`Gate`] counts the requests in flight, bounds them, and closes when the node shuts down.
 
 mod admin;
@@ -21,12 +22,14 @@ mod gate;
 mod health;
 mod kv;
 mod leadership;
+mod membership;
 mod operation;
 mod pipeline;
+mod rescue;
+mod standing;
 mod status;
 mod summary;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Status;
@@ -34,7 +37,6 @@ use tonic::Status;
 use crate::driver::DriverHandle;
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::ErrorDetail;
-use crate::types::ClusterMembership;
 use crate::wire;
 
 pub use admin::AdminService;
@@ -65,22 +67,15 @@ pub struct ServiceOptions {
 #[derive(Debug, Clone)]
 pub struct Host {
     driver: DriverHandle,
-    membership: Arc<ClusterMembership>,
     gate: Gate,
     options: ServiceOptions,
 }
 
 impl Host {
-    /// The node behind `driver`, a member of `membership`, whose requests pass through `gate`.
-    pub fn new(
-        driver: DriverHandle,
-        membership: ClusterMembership,
-        gate: Gate,
-        options: ServiceOptions,
-    ) -> Self {
+    /// The node behind `driver`, whose requests pass through `gate`.
+    pub fn new(driver: DriverHandle, gate: Gate, options: ServiceOptions) -> Self {
         Self {
             driver,
-            membership: Arc::new(membership),
             gate,
             options,
         }
@@ -88,22 +83,23 @@ impl Host {
 
     /// What the client hears of a refusal: with the leader's address, where the leader is known.
     fn refuse(&self, refusal: &Refusal) -> Status {
-        to_status(refusal, self.leader_addr(refusal))
+        to_status(refusal, self.leader_addr(refusal).as_deref())
     }
 
     /// The typed part of that.
     fn detail(&self, refusal: &Refusal) -> ErrorDetail {
-        wire::error_detail(refusal, self.leader_addr(refusal))
+        wire::error_detail(refusal, self.leader_addr(refusal).as_deref())
     }
 
-    fn leader_addr(&self, refusal: &Refusal) -> Option<&str> {
+    fn leader_addr(&self, refusal: &Refusal) -> Option<String> {
         let Reason::NotLeader {
             leader_id: Some(leader),
         } = refusal.reason
         else {
             return None;
         };
-        let leader = self.membership.get(leader)?;
-        Some(leader.client_addr.as_str())
+        let members = self.driver.members();
+        let leader = members.get(leader)?;
+        Some(leader.client_addr.clone())
     }
 }

@@ -1,16 +1,16 @@
-//! What the views of single nodes say of the cluster as a whole.
+//! What the views of single nodes say of the cluster as a whole, in numbers and in words.
 //!
-//! A pure function, [`describe`]. Views contradict one another now and then: a node that was cut off
-//! still names a leader that has been replaced. The view of the highest term is right about who
-//! leads, and only members of the same cluster are asked.
+//! A pure function, [`describe`]. [`Picture`] judges, this module only tells.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::standing::{Chore, Halt, Picture, Standing};
 use crate::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusResponse};
-use crate::types::{
-    ClusterId, ClusterMembership, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role,
-};
+use crate::types::{ClusterMembership, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role};
+
+/// With fewer members than this, the loss of one leaves no majority.
+const CAN_LOSE_ONE: usize = 3;
 
 /// Describes the cluster from what the asked node (`own`) and those that answered it say of
 /// themselves.
@@ -21,132 +21,65 @@ pub(super) fn describe(
 ) -> StatusResponse {
     let mut views = others;
     views.insert(own.raft_id.node_id(), own.clone());
-    let cluster = running_cluster(own, &views);
-    let leader = cluster.and_then(|cluster| leader(cluster, &views));
-    let standings: BTreeMap<_, _> = membership
-        .iter()
-        .map(|info| (info.id, standing(views.get(&info.id), cluster, leader)))
-        .collect();
-    let (state, summary) = sum_up(&standings, cluster, leader);
+    let picture = Picture::new(own, membership, &views);
+    let (state, summary) = sum_up(&picture, membership);
     StatusResponse {
-        cluster_id: cluster.or(own.cluster_id).map(|id| id.0),
-        leader_id: leader.map(|leader| leader.node_id().into()),
+        cluster_id: picture.cluster.or(own.cluster_id).map(|id| id.0),
+        leader_id: picture.leader.map(|leader| leader.node_id().into()),
         term: own.term,
         state: state.into(),
         summary,
-        healed: false,
+        healed: picture.is_healed(),
         answered_by: own.raft_id.node_id().into(),
         members: membership
             .iter()
-            .map(|info| member(info, views.get(&info.id), cluster, leader))
+            .map(|info| member(info, &picture))
             .collect(),
     }
 }
 
-/// The cluster that runs: the one that the asked node belongs to, or else the one that others do.
-fn running_cluster(own: &NodeStatus, views: &BTreeMap<NodeId, NodeStatus>) -> Option<ClusterId> {
-    match own.state {
-        NodeState::Started | NodeState::Outside => own.cluster_id,
-        NodeState::Fresh | NodeState::Bound => views
-            .values()
-            .filter(|view| view.state == NodeState::Started)
-            .max_by_key(|view| view.term)
-            .and_then(|view| view.cluster_id),
-    }
-}
-
-fn takes_part(view: &NodeStatus, cluster: ClusterId) -> bool {
-    view.state == NodeState::Started && view.cluster_id == Some(cluster)
-}
-
-/// Who leads, as the view of the highest term has it; of two such views, the leader's own.
-fn leader(cluster: ClusterId, views: &BTreeMap<NodeId, NodeStatus>) -> Option<RaftId> {
-    views
-        .values()
-        .filter(|view| takes_part(view, cluster) && view.leader.is_some())
-        .max_by_key(|view| (view.term, view.role == Some(Role::Leader)))
-        .and_then(|view| view.leader)
-}
-
-/// How a member stands to the running cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    Silent,
-    /// Runs, but has not found its cluster yet, or waits for its start.
-    Forming,
-    /// Has lost its memory.
-    Outside,
-    /// Runs in another cluster.
-    Elsewhere,
-    CatchingUp,
-    /// Takes part but does not follow the leader, or there is none.
-    Leaderless,
-    Whole,
-}
-
-fn standing(
-    view: Option<&NodeStatus>,
-    cluster: Option<ClusterId>,
-    leader: Option<RaftId>,
-) -> Standing {
-    let Some(view) = view else {
-        return Standing::Silent;
-    };
-    let Some(cluster) = cluster else {
-        return Standing::Forming;
-    };
-    let same = view.cluster_id == Some(cluster);
-    match view.state {
-        NodeState::Outside | NodeState::Fresh => Standing::Outside,
-        NodeState::Bound | NodeState::Started if !same => Standing::Elsewhere,
-        NodeState::Bound => Standing::Forming,
-        NodeState::Started if view.role == Some(Role::Learner) => Standing::CatchingUp,
-        NodeState::Started if leader.is_none() || view.leader != leader => Standing::Leaderless,
-        NodeState::Started => Standing::Whole,
-    }
-}
-
-fn role(view: &NodeStatus, standing: Standing) -> MemberRole {
-    match (standing, view.role) {
-        (Standing::Silent, _) => MemberRole::Unspecified,
-        (Standing::Outside | Standing::Elsewhere, _) => MemberRole::Outside,
-        (Standing::Forming, _) | (_, None) => MemberRole::Forming,
-        (_, Some(Role::Learner)) => MemberRole::Learner,
-        (_, Some(Role::Follower)) => MemberRole::Follower,
-        (_, Some(Role::PreCandidate | Role::Candidate)) => MemberRole::Candidate,
-        (_, Some(Role::Leader)) => MemberRole::Leader,
-    }
-}
-
-fn member(
-    info: &NodeInfo,
-    view: Option<&NodeStatus>,
-    cluster: Option<ClusterId>,
-    leader: Option<RaftId>,
-) -> MemberStatus {
+fn member(info: &NodeInfo, picture: &Picture<'_>) -> MemberStatus {
     let known = MemberStatus {
         id: info.id.into(),
         addr: info.addr.clone(),
         client_addr: info.client_addr.clone(),
         ..MemberStatus::default()
     };
-    let Some(view) = view else {
-        let raft_id = leader.filter(|leader| leader.node_id() == info.id);
+    let Some(view) = picture.view(info.id) else {
         return MemberStatus {
-            raft_id: raft_id.map_or(0, RaftId::get),
+            raft_id: picture.known_as(info.id).map_or(0, RaftId::get),
             ..known
         };
     };
+    let standing = picture.standing(info.id);
     MemberStatus {
         raft_id: view.raft_id.get(),
-        role: role(view, standing(Some(view), cluster, leader)).into(),
+        role: role(view, standing).into(),
         term: view.term,
         commit_index: view.commit_index,
         applied_index: view.applied_index,
         keys: view.keys,
         reachable: true,
         joined_at: view.joined_at.and_then(timestamp),
+        caught_up_percent: match standing {
+            Standing::CatchingUp(percent) => Some(percent),
+            _ => None,
+        },
         ..known
+    }
+}
+
+fn role(view: &NodeStatus, standing: Standing) -> MemberRole {
+    match (standing, view.state, view.role) {
+        (Standing::Silent, _, _) => MemberRole::Unspecified,
+        (Standing::Forming, _, _) => MemberRole::Forming,
+        (Standing::Elsewhere, _, _) => MemberRole::Outside,
+        (_, NodeState::Fresh | NodeState::Outside, _) => MemberRole::Outside,
+        (_, _, None) => MemberRole::Forming,
+        (_, _, Some(Role::Learner)) => MemberRole::Learner,
+        (_, _, Some(Role::Follower)) => MemberRole::Follower,
+        (_, _, Some(Role::PreCandidate | Role::Candidate)) => MemberRole::Candidate,
+        (_, _, Some(Role::Leader)) => MemberRole::Leader,
     }
 }
 
@@ -158,73 +91,129 @@ fn timestamp(at: SystemTime) -> Option<prost_types::Timestamp> {
     })
 }
 
-fn sum_up(
-    standings: &BTreeMap<NodeId, Standing>,
-    cluster: Option<ClusterId>,
-    leader: Option<RaftId>,
-) -> (ClusterState, String) {
-    let those = |standing| -> Vec<NodeId> {
-        let those = standings.iter().filter(|(_, other)| **other == standing);
-        those.map(|(id, _)| *id).collect()
-    };
-    if cluster.is_none() {
-        let silent = those(Standing::Silent);
-        let summary = match silent.is_empty() {
-            true => {
-                "forming: every initial member is there, the cluster is about to start".to_owned()
-            }
-            false => format!("forming: waiting for {}", nodes(&silent)),
-        };
-        return (ClusterState::Forming, summary);
+fn sum_up(picture: &Picture<'_>, membership: &ClusterMembership) -> (ClusterState, String) {
+    if picture.cluster.is_none() {
+        return (ClusterState::Forming, forming(picture, membership));
     }
-    let mut troubles = Vec::new();
-    let mut trouble = |standing, one: &str, many: &str| {
-        let those = those(standing);
-        match those.as_slice() {
-            [] => {}
-            [_] => troubles.push(format!("{} {one}", nodes(&those))),
-            _ => troubles.push(format!("{} {many}", nodes(&those))),
-        }
+    if let Some(halt) = picture.halt() {
+        return (ClusterState::Halted, halted(&halt));
+    }
+    let those = |standing| -> Vec<NodeId> {
+        let those = membership.ids();
+        those
+            .filter(|id| picture.standing(*id) == standing)
+            .collect()
     };
-    trouble(Standing::Silent, "does not answer", "do not answer");
-    trouble(
-        Standing::Outside,
-        "was started again without its memory and waits to be taken back",
-        "were started again without their memory and wait to be taken back",
-    );
-    trouble(
-        Standing::Elsewhere,
-        "belongs to another cluster",
-        "belong to another cluster",
-    );
-    trouble(
-        Standing::Forming,
-        "has not started yet",
-        "have not started yet",
-    );
-    trouble(Standing::CatchingUp, "is catching up", "are catching up");
-    let Some(leader) = leader else {
-        let summary = match troubles.is_empty() {
+    let absent = [
+        troubled(&those(Standing::Silent), "does not answer", "do not answer"),
+        troubled(
+            &those(Standing::Elsewhere),
+            "belongs to another cluster",
+            "belong to another cluster",
+        ),
+    ];
+    let absent: Vec<_> = absent.into_iter().flatten().collect();
+    let steps = steps(picture, membership);
+    let chores = chores(picture, absent.is_empty() && steps.is_empty());
+    let all = [absent.as_slice(), &steps, &chores].concat().join("; ");
+    if picture.leader.is_none() {
+        let summary = match all.is_empty() {
             true => "no quorum: no leader yet, an election is under way".to_owned(),
-            false => format!("no quorum: {}", troubles.join("; ")),
+            false => format!("no quorum: {all}"),
         };
         return (ClusterState::NoQuorum, summary);
+    }
+    if !absent.is_empty() {
+        return (ClusterState::Degraded, format!("degraded: {all}"));
+    }
+    if picture.is_healed() {
+        return (ClusterState::Healthy, healed(membership.len()));
+    }
+    let summary = match (steps.is_empty(), chores.is_empty()) {
+        (false, _) => format!("healing {all}"),
+        (true, false) => format!("healing: {all}"),
+        (true, true) => "healing: the leader has just been elected".to_owned(),
     };
-    let leader = leader.node_id();
-    trouble(
-        Standing::Leaderless,
-        &format!("does not follow node {leader} yet"),
-        &format!("do not follow node {leader} yet"),
-    );
-    match troubles.is_empty() {
-        true => (
-            ClusterState::Healthy,
-            format!("healthy: node {leader} leads {} members", standings.len()),
-        ),
-        false => (
-            ClusterState::Degraded,
-            format!("degraded: {}", troubles.join("; ")),
-        ),
+    (ClusterState::Healing, summary)
+}
+
+fn healed(members: usize) -> String {
+    let healed = "healthy: every member takes part".to_owned();
+    match members {
+        CAN_LOSE_ONE.. => healed + ", and the cluster may lose any one of them",
+        _ => healed,
+    }
+}
+
+fn forming(picture: &Picture<'_>, membership: &ClusterMembership) -> String {
+    let (here, missing): (Vec<_>, Vec<_>) =
+        membership.ids().partition(|id| picture.view(*id).is_some());
+    if missing.is_empty() {
+        return "forming: every initial member is there, the cluster is about to start".to_owned();
+    }
+    let waiting = format!("forming: waiting for {}", nodes(&missing));
+    if here.len() <= missing.len() {
+        return waiting;
+    }
+    let ids: Vec<_> = missing.iter().map(NodeId::to_string).collect();
+    let whom = if ids.len() == 1 { "it" } else { "them" };
+    format!(
+        "{waiting} (to form without {whom}: seshat form --without {})",
+        ids.join(",")
+    )
+}
+
+fn halted(halt: &Halt) -> String {
+    let Halt {
+        lost,
+        voters,
+        survivor,
+    } = halt;
+    format!(
+        "halted: {} of {voters} lost their memory ({}); what node {survivor} still has can be \
+         recovered: seshat recover --from {survivor}",
+        lost.len(),
+        nodes(lost)
+    )
+}
+
+/// What is being done to whom of the living members.
+fn steps(picture: &Picture<'_>, membership: &ClusterMembership) -> Vec<String> {
+    let step = |id: NodeId| {
+        let what = match picture.standing(id) {
+            Standing::Silent | Standing::Elsewhere | Standing::Whole => return None,
+            Standing::Forming => "has not started yet".to_owned(),
+            Standing::Waiting => "waits to be let in".to_owned(),
+            Standing::CatchingUp(percent) => format!("catching up {percent} %"),
+            Standing::BecomingVoter => "being made a voter".to_owned(),
+            Standing::Leaderless => {
+                format!("does not follow node {} yet", picture.leader?.node_id())
+            }
+        };
+        Some(format!("node {id}: {what}"))
+    };
+    membership.ids().filter_map(step).collect()
+}
+
+/// What else the leader is about to do. That not everybody knows of the last change goes without
+/// saying unless it is all that is left.
+fn chores(picture: &Picture<'_>, all_that_is_left: bool) -> Vec<String> {
+    let chore = |chore| match chore {
+        Chore::LetIn(id) => Some(format!("letting node {id} in")),
+        Chore::Remove(id) => Some(format!("removing node {id}")),
+        Chore::Forget(id) => Some(format!("removing a former life of node {id}")),
+        Chore::MakeKnown => {
+            all_that_is_left.then(|| "every voter is being told who the others are".to_owned())
+        }
+    };
+    picture.chores().into_iter().filter_map(chore).collect()
+}
+
+fn troubled(those: &[NodeId], one: &str, many: &str) -> Option<String> {
+    match those {
+        [] => None,
+        [_] => Some(format!("{} {one}", nodes(those))),
+        _ => Some(format!("{} {many}", nodes(those))),
     }
 }
 
@@ -241,254 +230,5 @@ fn nodes(ids: &[NodeId]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CLUSTER: ClusterId = ClusterId(7);
-
-    fn node(id: u16) -> NodeId {
-        NodeId::new(id).unwrap()
-    }
-
-    fn raft_id(id: u16) -> RaftId {
-        RaftId::new(node(id), 0xabc)
-    }
-
-    /// Takes part in the cluster in term 3 and follows node 2, or is node 2.
-    fn view(id: u16) -> NodeStatus {
-        NodeStatus {
-            state: NodeState::Started,
-            cluster_id: Some(CLUSTER),
-            role: Some(if id == 2 {
-                Role::Leader
-            } else {
-                Role::Follower
-            }),
-            term: 3,
-            leader: Some(raft_id(2)),
-            commit_index: 9,
-            applied_index: 8,
-            keys: 4,
-            joined_at: Some(UNIX_EPOCH + std::time::Duration::from_millis(1500)),
-            ..NodeStatus::fresh(raft_id(id))
-        }
-    }
-
-    /// Belongs to nothing yet.
-    fn fresh(id: u16) -> NodeStatus {
-        NodeStatus {
-            state: NodeState::Fresh,
-            cluster_id: None,
-            role: None,
-            term: 0,
-            leader: None,
-            joined_at: None,
-            ..view(id)
-        }
-    }
-
-    fn leaderless(id: u16) -> NodeStatus {
-        NodeStatus {
-            role: Some(Role::PreCandidate),
-            leader: None,
-            ..view(id)
-        }
-    }
-
-    /// What the first of `views` says of a cluster of three.
-    fn described(views: &[NodeStatus]) -> StatusResponse {
-        let membership = (1..=3)
-            .map(|id| NodeInfo {
-                id: node(id),
-                addr: format!("kvstore-{id}:7379"),
-                client_addr: format!("kvstore-{id}:6379"),
-            })
-            .collect();
-        let (own, others) = views.split_first().unwrap();
-        let others = others
-            .iter()
-            .map(|view| (view.raft_id.node_id(), view.clone()));
-        describe(own, &membership, others.collect())
-    }
-
-    fn roles(response: &StatusResponse) -> Vec<MemberRole> {
-        response
-            .members
-            .iter()
-            .map(|member| member.role())
-            .collect()
-    }
-
-    #[test]
-    fn a_healthy_cluster() {
-        let response = described(&[view(1), view(2), view(3)]);
-        assert_eq!(response.state(), ClusterState::Healthy);
-        assert_eq!(response.summary, "healthy: node 2 leads 3 members");
-        assert_eq!(response.cluster_id, Some(7));
-        assert_eq!(response.leader_id, Some(2));
-        assert_eq!((response.term, response.answered_by), (3, 1));
-        assert_eq!(
-            roles(&response),
-            [
-                MemberRole::Follower,
-                MemberRole::Leader,
-                MemberRole::Follower
-            ]
-        );
-        let expected = MemberStatus {
-            id: 3,
-            raft_id: raft_id(3).get(),
-            role: MemberRole::Follower.into(),
-            term: 3,
-            commit_index: 9,
-            applied_index: 8,
-            keys: 4,
-            addr: "kvstore-3:7379".to_owned(),
-            client_addr: "kvstore-3:6379".to_owned(),
-            reachable: true,
-            joined_at: Some(prost_types::Timestamp {
-                seconds: 1,
-                nanos: 500_000_000,
-            }),
-            caught_up_percent: None,
-        };
-        assert_eq!(response.members.last(), Some(&expected));
-    }
-
-    #[test]
-    fn a_silent_member_degrades_the_cluster() {
-        let response = described(&[view(1), view(2)]);
-        assert_eq!(response.state(), ClusterState::Degraded);
-        assert_eq!(response.summary, "degraded: node 3 does not answer");
-        let silent = response.members.last().unwrap();
-        assert_eq!(
-            (silent.role(), silent.raft_id),
-            (MemberRole::Unspecified, 0)
-        );
-        assert!(!silent.reachable);
-
-        let response = described(&[view(1), view(3)]);
-        assert_eq!(response.summary, "degraded: node 2 does not answer");
-        assert_eq!(response.members.get(1).unwrap().raft_id, raft_id(2).get());
-    }
-
-    #[test]
-    fn a_member_that_has_lost_its_memory_waits_outside() {
-        let outside = NodeStatus {
-            state: NodeState::Outside,
-            cluster_id: Some(CLUSTER),
-            ..fresh(3)
-        };
-        let words =
-            "degraded: node 3 was started again without its memory and waits to be taken back";
-        for (views, answered_by) in [
-            ([view(1), view(2), outside.clone()], 1),
-            ([view(1), view(2), fresh(3)], 1),
-            ([outside, view(1), view(2)], 3),
-            ([fresh(3), view(1), view(2)], 3),
-        ] {
-            let response = described(&views);
-            assert_eq!(response.summary, words);
-            assert_eq!(response.state(), ClusterState::Degraded);
-            assert_eq!(response.cluster_id, Some(7));
-            assert_eq!(response.leader_id, Some(2));
-            assert_eq!(response.answered_by, answered_by);
-            assert_eq!(response.members.last().unwrap().role(), MemberRole::Outside);
-        }
-    }
-
-    #[test]
-    fn a_member_of_another_cluster_is_outside() {
-        let elsewhere = NodeStatus {
-            cluster_id: Some(ClusterId(8)),
-            term: 99,
-            ..view(3)
-        };
-        let response = described(&[view(1), view(2), elsewhere]);
-        assert_eq!(
-            response.summary,
-            "degraded: node 3 belongs to another cluster"
-        );
-        assert_eq!(response.leader_id, Some(2));
-        assert_eq!(response.members.last().unwrap().role(), MemberRole::Outside);
-    }
-
-    #[test]
-    fn a_cluster_that_forms() {
-        let response = described(&[fresh(1)]);
-        assert_eq!(response.state(), ClusterState::Forming);
-        assert_eq!(response.summary, "forming: waiting for nodes 2 and 3");
-        assert_eq!(response.cluster_id, None);
-        let bound = |id| NodeStatus {
-            state: NodeState::Bound,
-            cluster_id: Some(CLUSTER),
-            ..fresh(id)
-        };
-        let response = described(&[bound(1), bound(2), bound(3)]);
-        assert_eq!(response.state(), ClusterState::Forming);
-        assert_eq!(
-            response.summary,
-            "forming: every initial member is there, the cluster is about to start"
-        );
-        assert_eq!(roles(&response), [MemberRole::Forming; 3]);
-
-        let response = described(&[view(1), view(2), bound(3)]);
-        assert_eq!(response.summary, "degraded: node 3 has not started yet");
-        assert_eq!(response.members.last().unwrap().role(), MemberRole::Forming);
-    }
-
-    #[test]
-    fn without_a_leader_there_is_no_quorum() {
-        let response = described(&[leaderless(1)]);
-        assert_eq!(response.state(), ClusterState::NoQuorum);
-        assert_eq!(response.summary, "no quorum: nodes 2 and 3 do not answer");
-        assert_eq!(response.leader_id, None);
-        let response = described(&[leaderless(1), leaderless(2), leaderless(3)]);
-        assert_eq!(
-            response.summary,
-            "no quorum: no leader yet, an election is under way"
-        );
-        assert_eq!(roles(&response), [MemberRole::Candidate; 3]);
-    }
-
-    #[test]
-    fn the_highest_term_knows_who_leads() {
-        let replaced = NodeStatus {
-            term: 2,
-            leader: Some(raft_id(1)),
-            role: Some(Role::Leader),
-            ..view(1)
-        };
-        let response = described(&[replaced, view(2), view(3)]);
-        assert_eq!(response.leader_id, Some(2));
-        assert_eq!(
-            response.summary,
-            "degraded: node 1 does not follow node 2 yet"
-        );
-
-        let response = described(&[leaderless(1), view(2), view(3)]);
-        assert_eq!(response.leader_id, Some(2));
-    }
-
-    #[test]
-    fn a_learner_is_not_a_whole_member_yet() {
-        let learner = NodeStatus {
-            role: Some(Role::Learner),
-            ..view(3)
-        };
-        let response = described(&[view(1), view(2), learner]);
-        assert_eq!(response.summary, "degraded: node 3 is catching up");
-        assert_eq!(response.members.last().unwrap().role(), MemberRole::Learner);
-    }
-
-    #[test]
-    fn several_troubles_are_all_named() {
-        let response = described(&[fresh(1), view(2)]);
-        assert_eq!(
-            response.summary,
-            "degraded: node 3 does not answer; \
-             node 1 was started again without its memory and waits to be taken back"
-        );
-        assert_eq!(nodes(&[node(1), node(2), node(3)]), "nodes 1, 2 and 3");
-    }
-}
+#[path = "summary_tests.rs"]
+mod tests;

@@ -10,8 +10,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::desk::Desk;
 use super::options::TransportOptions;
 use super::routes::{Replies, Routes};
-use super::snapshot::Assembly;
 use super::status;
+use super::transfer::{Incoming, Progress, Transfer};
 use super::{FOLLOWER_ID, LEADER_ID};
 use crate::driver::DriverHandle;
 use crate::error::NotMe;
@@ -22,8 +22,8 @@ use crate::proto::raft::{
     OfferRequest, OfferResponse, RequestVoteRequest, RequestVoteResponse, StartRequest,
     StartResponse, TimeoutNowRequest, TimeoutNowResponse,
 };
-use crate::types::{ClusterId, NodeState, RaftId};
-use crate::wire::{self, Envelope, PeerMessage, WireError};
+use crate::types::{ClusterId, NodeState, NodeStatus, RaftId};
+use crate::wire::{self, Envelope, PeerMessage, SnapshotAssembly, SnapshotHeader, WireError};
 
 /// Serves other nodes.
 #[derive(Debug, Clone)]
@@ -166,15 +166,14 @@ impl Inbound {
         &self,
         first: InstallSnapshotRequest,
         mut chunks: Streaming<InstallSnapshotRequest>,
-    ) -> Result<InstallSnapshotRequest, Status> {
-        let malformed = |error: WireError| status::malformed(&error);
-        let mut snapshot =
-            Assembly::new(&first, self.options.max_snapshot_bytes).map_err(malformed)?;
-        snapshot.add(first).map_err(malformed)?;
+        progress: Arc<Progress>,
+    ) -> Result<Incoming, Status> {
+        let mut snapshot = Incoming::new(&first, self.options.max_snapshot_bytes, progress)?;
+        snapshot.add(first).await?;
         while let Some(chunk) = self.next_chunk(&mut chunks).await? {
-            snapshot.add(chunk).map_err(malformed)?;
+            snapshot.add(chunk).await?;
         }
-        snapshot.finish().map_err(malformed)
+        Ok(snapshot)
     }
 
     async fn next_chunk(
@@ -243,26 +242,39 @@ impl RaftService for Inbound {
         let Some(first) = self.next_chunk(&mut chunks).await? else {
             return Err(Status::invalid_argument("a snapshot without a chunk"));
         };
-        let leader = self.judge(&PeerMessage::InstallSnapshot(first.clone()))?;
+        let header = SnapshotHeader::from(first.clone());
+        let leader = header.envelope();
+        let leader = leader.map_err(|error| status::malformed(&error))?;
+        self.is_for_me(leader.to, Some(leader.cluster_id))?;
 
         // One at a time, as a snapshot takes much memory. A leader that begins anew has given up
         // what it sent before, and a later leader matters more than an earlier one.
         let transfer = &self.routes.transfer;
-        if transfer.with((), |(term, _)| *term > leader.term) == Some(true) {
+        if transfer.with((), |transfer| transfer.term > leader.term) == Some(true) {
             return Err(Status::aborted("a later leader is sending a snapshot"));
         }
         let (superseded_in, superseded) = oneshot::channel();
-        let _transfer = transfer.enter((), (leader.term, superseded_in));
+        let progress = Progress::new(&first);
+        let _transfer = transfer.enter(
+            (),
+            Transfer {
+                term: leader.term,
+                progress: Arc::clone(&progress),
+                superseded: superseded_in,
+            },
+        );
         let snapshot = tokio::select! {
             biased;
             _ = superseded => Err(Status::aborted("another snapshot has begun")),
-            snapshot = self.assemble(first, chunks) => snapshot,
+            snapshot = self.assemble(first, chunks, progress) => snapshot,
         }?;
+        let (header, state_machine) = snapshot.finish(SnapshotAssembly::finish).await?;
 
         let (call, answer) = oneshot::channel();
         let _call = self.routes.snapshots.enter(leader.from, call);
         let install = async {
-            self.step(PeerMessage::InstallSnapshot(snapshot)).await?;
+            let installed = self.driver.install(header, state_machine).await;
+            installed.map_err(status::stopped)?;
             answer
                 .await
                 .map_err(|_| Status::aborted("another snapshot has come"))
@@ -291,7 +303,15 @@ impl RaftService for Inbound {
         &self,
         _request: Request<IdentifyRequest>,
     ) -> Result<Response<IdentifyResponse>, Status> {
-        Ok(Response::new(self.driver.status().into()))
+        let receiving = self
+            .routes
+            .transfer
+            .with((), |transfer| transfer.progress.get());
+        let status = NodeStatus {
+            receiving,
+            ..self.driver.status()
+        };
+        Ok(Response::new(status.into()))
     }
 
     #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]

@@ -12,9 +12,9 @@ use super::peer::Peer;
 use super::queue::{Queue, Queued, queue};
 use super::snapshot;
 use super::{FOLLOWER_ID, LEADER_ID};
-use crate::driver::{DriverHandle, Stopped};
+use crate::driver::{DriverHandle, OutgoingSnapshot, Stopped};
 use crate::error::RpcError;
-use crate::proto::raft::{AppendEntriesRequest, HeartbeatRequest, InstallSnapshotRequest};
+use crate::proto::raft::{AppendEntriesRequest, HeartbeatRequest};
 use crate::types::RaftId;
 use crate::wire::PeerMessage;
 
@@ -69,6 +69,11 @@ impl Lane {
         }
     }
 
+    /// Whether it is a way to `peer`, and not to the same node at a former address.
+    pub(super) fn leads_to(&self, peer: &Arc<Peer>) -> bool {
+        Arc::ptr_eq(&self.peer, peer)
+    }
+
     /// Whether `message` of `size` bytes was taken.
     pub(super) fn append(&mut self, size: usize, message: AppendEntriesRequest) -> bool {
         self.streams()
@@ -82,8 +87,8 @@ impl Lane {
     }
 
     /// Whether the snapshot is on its way: not when another one is, and not soon after one that
-    /// failed, as it takes much to send one.
-    pub(super) fn snapshot(&mut self, snapshot: InstallSnapshotRequest) -> bool {
+    /// failed, as it takes much to send one. To say no costs nothing.
+    pub(super) fn snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool {
         let under_way = self
             .snapshot
             .as_ref()

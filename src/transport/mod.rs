@@ -26,6 +26,9 @@
 //! **Delivery** is at most once and in order on each stream, and never promised: whatever is lost,
 //! Raft sends again. What a message means is judged by the core alone.
 //!
+//! **Who is a peer** says the replicated state, as soon as the node has applied some: the driver tells
+//! `peers` whenever it changes. Whatever led to a node that is gone, or to a former address, ends.
+//!
 //! Time comes from tokio, jitter from a seed, connections from a [`Connector`]: a simulation can
 //! have all three.
 
@@ -36,14 +39,15 @@ mod lane;
 mod options;
 mod outbound;
 mod peer;
+mod peers;
 mod queue;
 mod routes;
 mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -57,7 +61,7 @@ pub use inbound::Inbound;
 pub use options::{PeerAddress, TransportOptions};
 pub use outbound::{Outbound, Prober};
 
-use peer::Peer;
+use peers::Peers;
 use routes::Routes;
 
 /// The metadata of a stream that says which leader opened it: its raft id, in decimal.
@@ -129,12 +133,7 @@ impl Transport {
     ) -> Result<Self, InvalidAddress> {
         let options = Arc::new(options);
         let me = driver.status().raft_id;
-        let peers = options
-            .peers
-            .iter()
-            .map(|address| Ok((address.id, Peer::new(me, address, connector, &options)?)))
-            .collect::<Result<BTreeMap<_, _>, _>>()?;
-        let peers = Arc::new(peers);
+        let (peers, known) = Peers::new(me, connector, &options)?;
         let routes = Arc::new(Routes::default());
         let service = Inbound::new(
             me,
@@ -146,7 +145,7 @@ impl Transport {
             service: RaftServiceServer::new(service)
                 .max_decoding_message_size(options.max_message_bytes)
                 .max_encoding_message_size(options.max_message_bytes),
-            prober: Prober::new(Arc::clone(&peers), driver.clone()),
+            prober: Prober::new(known, driver.clone()),
             network: Outbound::new(peers, routes, driver),
         })
     }

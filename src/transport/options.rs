@@ -68,7 +68,7 @@ impl Default for TransportOptions {
             peer_queue_bytes: 64 << 20,
             reply_queue_messages: 4096,
             max_message_bytes: 4 << 20,
-            snapshot_chunk_bytes: 1 << 20,
+            snapshot_chunk_bytes: 128 << 10,
             max_snapshot_bytes: 4 << 30,
             max_calls: 16,
             window_bytes: 4 << 20,

@@ -5,22 +5,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tonic::{Response, Status};
 
 use super::lane::Lane;
 use super::peer::{Client, Leave, Peer};
+use super::peers::{Known, Peers};
 use super::routes::Routes;
-use crate::driver::{Call, DriverHandle, Identifying, Network, Probe, Reply};
+use crate::driver::{Call, DriverHandle, Identifying, Network, OutgoingSnapshot, Probe, Reply};
 use crate::error::RpcError;
 use crate::proto::raft::{IdentifyRequest, RequestVoteRequest, StartRequest, TimeoutNowRequest};
-use crate::types::{NodeId, NodeStatus, Offer, RaftId};
+use crate::types::{ClusterMembership, NodeId, NodeStatus, Offer, RaftId};
 use crate::wire::{self, PeerMessage};
 
 const REQUEST_VOTE: &str = "RequestVote";
 const TIMEOUT_NOW: &str = "TimeoutNow";
-
-/// The other nodes, by their ids.
-pub(super) type Peers = Arc<BTreeMap<NodeId, Arc<Peer>>>;
 
 /// Sends what the core has to say. The driver owns it.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl Outbound {
             return None;
         }
         let to = RaftId::try_from(to).ok()?;
-        let peer = self.peers.get(&to.node_id())?;
+        let peer = self.peers.get(to.node_id())?;
         let new = || Lane::new(to, Arc::clone(peer), self.driver.clone());
         Some(self.lanes.entry(to).or_insert_with(new))
     }
@@ -57,7 +56,7 @@ impl Outbound {
     /// The peer where the process `to` lives and leave to call it, if it may be called now.
     fn admit(&self, to: u64, rpc: &'static str) -> Option<(RaftId, Arc<Peer>, Leave)> {
         let to = RaftId::try_from(to).ok()?;
-        let peer = self.peers.get(&to.node_id())?;
+        let peer = self.peers.get(to.node_id())?;
         let leave = peer.admit(rpc).ok()?;
         Some((to, Arc::clone(peer), leave))
     }
@@ -73,9 +72,6 @@ impl Network for Outbound {
             PeerMessage::Heartbeat(request) => self
                 .lane(request.to)
                 .is_some_and(|lane| lane.heartbeat(size, request)),
-            PeerMessage::InstallSnapshot(request) => self
-                .lane(request.to)
-                .is_some_and(|lane| lane.snapshot(request)),
             PeerMessage::RequestVote(request) => {
                 let Some((to, peer, leave)) = self.admit(request.to, REQUEST_VOTE) else {
                     return false;
@@ -103,11 +99,18 @@ impl Network for Outbound {
                 self.routes.request_vote(reply);
                 true
             }
+            // Snapshots come by another way, with their state machine.
+            PeerMessage::InstallSnapshot(_) => false,
         }
     }
 
+    fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool {
+        self.lane(snapshot.header.request().to)
+            .is_some_and(|lane| lane.snapshot(snapshot))
+    }
+
     fn call(&mut self, to: NodeId, call: Call) {
-        let peer = self.peers.get(&to).cloned();
+        let peer = self.peers.get(to).cloned();
         let driver = self.driver.clone();
         tokio::spawn(async move {
             let reply = match peer {
@@ -123,6 +126,28 @@ impl Network for Outbound {
         self.leading = leading;
         if !leading {
             self.lanes.clear();
+        }
+    }
+
+    fn set_members(&mut self, nodes: &ClusterMembership) {
+        self.peers.follow(nodes);
+        let peers = &self.peers;
+        let mut closed = Vec::new();
+        self.lanes.retain(|&to, lane| {
+            let peer = peers.get(to.node_id());
+            let stays = peer.is_some_and(|peer| lane.leads_to(peer));
+            if !stays {
+                closed.push(to);
+            }
+            stays
+        });
+        // What was under way in a closed lane is lost, and the core has to know.
+        for to in closed {
+            let driver = self.driver.clone();
+            tokio::spawn(async move {
+                // A driver that has stopped needs no news.
+                let _ = driver.report_unreachable(to).await;
+            });
         }
     }
 }
@@ -248,12 +273,12 @@ fn receiver(peer: &Peer, offer: &Offer, rpc: &'static str) -> Result<RaftId, Rpc
 /// Asks other nodes how they fare. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Prober {
-    peers: Peers,
+    peers: watch::Receiver<Known>,
     driver: DriverHandle,
 }
 
 impl Prober {
-    pub(super) fn new(peers: Peers, driver: DriverHandle) -> Self {
+    pub(super) fn new(peers: watch::Receiver<Known>, driver: DriverHandle) -> Self {
         Self { peers, driver }
     }
 }
@@ -261,12 +286,13 @@ impl Prober {
 impl Probe for Prober {
     fn identify(&self, node: NodeId, timeout: Duration) -> Identifying<'_> {
         Box::pin(async move {
-            let peer = self.peers.get(&node).ok_or_else(|| RpcError::Unreachable {
+            let peer = self.peers.borrow().get(&node).cloned();
+            let peer = peer.ok_or_else(|| RpcError::Unreachable {
                 node,
                 addr: String::new(),
                 reason: "this node has no address for it".to_owned(),
             })?;
-            identify(peer, timeout, &self.driver).await
+            identify(&peer, timeout, &self.driver).await
         })
     }
 }

@@ -88,6 +88,10 @@ impl Peer {
         self.node
     }
 
+    pub(super) fn addr(&self) -> &str {
+        &self.addr
+    }
+
     pub(super) fn options(&self) -> &TransportOptions {
         &self.options
     }
@@ -211,6 +215,17 @@ impl Peer {
     pub(super) fn log_refusal(&self, error: &RpcError) {
         let me = self.me;
         tracing::warn!(node = %me.node_id(), raft_id = %me, peer = %self.node, %error);
+    }
+
+    /// The snapshot that the peer needs has `bytes` bytes, more than any node accepts.
+    pub(super) fn log_too_large(&self, bytes: u64) {
+        let me = self.me;
+        let limit = self.options.max_snapshot_bytes;
+        tracing::error!(
+            node = %me.node_id(), raft_id = %me, peer = %self.node, bytes, limit,
+            "the snapshot is larger than limits.max_snapshot_bytes: the peer cannot be brought up \
+             to date until that is raised on every node, or keys are deleted",
+        );
     }
 
     pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {

@@ -6,8 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use super::desk::Desk;
+use super::transfer::Transfer;
 use crate::proto::raft::{AppendEntriesResponse, HeartbeatResponse, RequestVoteResponse};
-use crate::types::{RaftId, Term};
+use crate::types::RaftId;
 
 /// Replies on their way to the leader that waits for them on a stream.
 pub(super) type Replies<T> = mpsc::Sender<Result<T, Status>>;
@@ -22,8 +23,8 @@ pub(super) struct Routes {
     pub(super) snapshots: Arc<Desk<RaftId, oneshot::Sender<AppendEntriesResponse>>>,
     /// Calls that wait for a vote. Not by term: a refused pre-vote carries the voter's term.
     pub(super) votes: Arc<Desk<(RaftId, bool), oneshot::Sender<RequestVoteResponse>>>,
-    /// The snapshot that is coming in, if any, and how its call learns that a newer one comes.
-    pub(super) transfer: Arc<Desk<(), (Term, oneshot::Sender<()>)>>,
+    /// The snapshot that is coming in, if any.
+    pub(super) transfer: Arc<Desk<(), Transfer>>,
 }
 
 /// A reply is dropped where nobody waits any more, and where too many wait to be sent: the next one

@@ -1,25 +1,50 @@
-//! Snapshots, cut into chunks on one side and put together on the other.
+//! Snapshots on their way out.
 //!
 //! A snapshot may be far larger than a message may be, and slower than any flat deadline allows: a
-//! transfer goes on for as long as it makes progress. The chunks share the memory of the snapshot;
-//! the receiver takes memory as they come and not as they announce.
+//! transfer goes on for as long as it makes progress. It is encoded chunk by chunk on a thread of its
+//! own, no faster than the peer takes the chunks, so that neither its size nor its making is noticed
+//! by whatever else this node does. What has failed is not resumed: the core offers a new snapshot
+//! later, of the state as it is by then.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::error::Elapsed;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::gate::Gate;
+use super::options::TransportOptions;
 use super::peer::Peer;
-use crate::driver::DriverHandle;
+use crate::driver::{DriverHandle, OutgoingSnapshot};
 use crate::error::RpcError;
 use crate::proto::raft::InstallSnapshotRequest;
 use crate::types::RaftId;
-use crate::wire::{PeerMessage, WireError};
+use crate::wire::{PeerMessage, SnapshotChunks, WireError};
 
 const RPC: &str = "InstallSnapshot";
+
+/// Chunks that wait for the encoder's reader, and again for the connection. With the one in the
+/// encoder's hands three are in memory.
+const QUEUED_CHUNKS: usize = 1;
+
+/// How long the next attempt waits after a snapshot was found to be larger than any peer accepts.
+/// Only an operator can help, so it is as often as the log should say so.
+const TOO_LARGE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why a snapshot did not arrive.
+enum Failure {
+    /// It has more bytes than this cluster allows.
+    TooLarge(u64),
+    By(RpcError),
+}
+
+impl From<RpcError> for Failure {
+    fn from(error: RpcError) -> Self {
+        Self::By(error)
+    }
+}
 
 /// Sends a snapshot and reports how it ended, once.
 #[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
@@ -27,7 +52,7 @@ pub(super) async fn deliver(
     peer: Arc<Peer>,
     to: RaftId,
     gate: Arc<Gate>,
-    snapshot: InstallSnapshotRequest,
+    snapshot: OutgoingSnapshot,
     driver: DriverHandle,
     mut gone: oneshot::Receiver<Infallible>,
 ) {
@@ -37,202 +62,109 @@ pub(super) async fn deliver(
         _ = &mut gone => None,
         sent = send(&peer, snapshot) => Some(sent),
     };
-    match &sent {
-        Some(Ok(_)) => {
+    let answer = match sent {
+        Some(Ok(answer)) => {
             gate.passed();
+            Some(answer)
         }
-        Some(Err(error)) => {
+        Some(Err(Failure::By(error))) => {
             let tell = gate.failed();
-            if let RpcError::NotMe { not_me, .. } = error {
+            if let RpcError::NotMe { not_me, .. } = &error {
                 peer.is_another(to, *not_me);
             } else if tell {
-                peer.log_refusal(error);
+                peer.log_refusal(&error);
             }
+            None
         }
-        None => {}
-    }
+        Some(Err(Failure::TooLarge(bytes))) => {
+            gate.failed();
+            peer.log_too_large(bytes);
+            let _ = tokio::time::timeout(TOO_LARGE_PAUSE, &mut gone).await;
+            None
+        }
+        None => None,
+    };
     // From here on the next one may be sent: the core will as soon as it has the report.
     drop(gone);
     // A driver that has stopped needs no news.
-    let reply = sent.and_then(Result::ok);
-    let _ = driver.report_snapshot(to, reply.is_some()).await;
-    if let Some(reply) = reply {
-        let _ = driver.step(reply).await;
-    }
+    let _ = driver.report_snapshot(to, answer).await;
 }
 
-async fn send(peer: &Peer, snapshot: InstallSnapshotRequest) -> Result<PeerMessage, RpcError> {
-    let timeout = peer.options().rpc_timeout;
-    let stalled = |_| peer.timeout(RPC, timeout);
-    let (chunks_in, chunks_out) = mpsc::channel(1);
-    let cut = Chunks::new(snapshot, peer.options().snapshot_chunk_bytes);
+async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Failure> {
+    let options = peer.options();
+    let stalled = |_: Elapsed| peer.timeout(RPC, options.rpc_timeout);
+    let mut encoded = encode(snapshot, options.snapshot_chunk_bytes);
+    // The call begins when there is something to say: the peer waits for the first chunk as it
+    // waits for any other.
+    let Some(first) = encoded.recv().await else {
+        return Err(peer.refused(RPC, "it was not encoded".to_owned()).into());
+    };
+    if first.total_size > options.max_snapshot_bytes {
+        return Err(Failure::TooLarge(first.total_size));
+    }
+    let (chunks_in, chunks) = mpsc::channel(QUEUED_CHUNKS);
     let feed = async move {
-        for chunk in cut {
-            let taken = tokio::time::timeout(timeout, chunks_in.send(chunk)).await?;
-            if taken.is_err() {
-                // Nobody reads any more: the call says why.
-                break;
+        let mut first = Some(first);
+        loop {
+            // What the encoder takes is its own affair, and it ends.
+            let room = tokio::time::timeout(options.rpc_timeout, chunks_in.reserve()).await?;
+            let chunk = match first.take() {
+                Some(first) => Some(first),
+                None => encoded.recv().await,
+            };
+            match (room, chunk) {
+                (Ok(room), Some(chunk)) => room.send(chunk),
+                // That was the last, or nobody reads any more: the call says why.
+                _ => return Ok::<_, Elapsed>(()),
             }
         }
-        Ok(())
     };
     let mut client = peer.own_connection();
-    let call = client.install_snapshot(ReceiverStream::new(chunks_out));
+    let call = client.install_snapshot(ReceiverStream::new(chunks));
     tokio::pin!(call);
     let answer = tokio::select! {
         biased;
         answer = &mut call => answer,
         fed = feed => {
             fed.map_err(stalled)?;
-            tokio::time::timeout(timeout, call).await.map_err(stalled)?
+            let patience = answer_patience(options);
+            let late = |_| peer.timeout(RPC, patience);
+            tokio::time::timeout(patience, call).await.map_err(late)?
         }
     };
     let response = answer
         .map_err(|status| peer.failed(RPC, &status))?
         .into_inner();
     peer.reached();
-    PeerMessage::try_from(response).map_err(|error| peer.refused(RPC, error.to_string()))
+    let malformed = |error: WireError| peer.refused(RPC, error.to_string()).into();
+    PeerMessage::try_from(response).map_err(malformed)
 }
 
-/// The chunks of a snapshot, in order. There is always one, even of nothing.
-struct Chunks {
-    rest: Bytes,
-    crc32: crc32fast::Hasher,
+/// Encodes on a thread of its own, which ends with the last chunk or with the receiver.
+pub(super) fn encode(
+    snapshot: OutgoingSnapshot,
     chunk_bytes: usize,
-    next: Option<InstallSnapshotRequest>,
+) -> mpsc::Receiver<InstallSnapshotRequest> {
+    let (chunks_in, chunks) = mpsc::channel(QUEUED_CHUNKS);
+    tokio::task::spawn_blocking(move || {
+        let OutgoingSnapshot {
+            header,
+            state_machine,
+        } = snapshot;
+        for chunk in SnapshotChunks::new(header, state_machine, chunk_bytes) {
+            if chunks_in.blocking_send(chunk).is_err() {
+                return;
+            }
+        }
+    });
+    chunks
 }
 
-impl Chunks {
-    fn new(mut snapshot: InstallSnapshotRequest, chunk_bytes: usize) -> Self {
-        let rest = std::mem::take(&mut snapshot.data);
-        snapshot.offset = 0;
-        snapshot.total_size = size(rest.len());
-        Self {
-            rest,
-            crc32: crc32fast::Hasher::new(),
-            chunk_bytes: chunk_bytes.max(1),
-            next: Some(snapshot),
-        }
-    }
-}
-
-impl Iterator for Chunks {
-    type Item = InstallSnapshotRequest;
-
-    fn next(&mut self) -> Option<InstallSnapshotRequest> {
-        let mut chunk = self.next.take()?;
-        chunk.data = self.rest.split_to(self.chunk_bytes.min(self.rest.len()));
-        chunk.done = self.rest.is_empty();
-        self.crc32.update(&chunk.data);
-        chunk.crc32 = self.crc32.clone().finalize();
-        if !chunk.done {
-            self.next = Some(InstallSnapshotRequest {
-                data: Bytes::new(),
-                offset: chunk.offset.saturating_add(size(chunk.data.len())),
-                ..chunk.clone()
-            });
-        }
-        Some(chunk)
-    }
-}
-
-/// A snapshot on its way in.
-#[derive(Debug)]
-pub(super) struct Assembly {
-    /// What every chunk repeats.
-    header: InstallSnapshotRequest,
-    data: BytesMut,
-    crc32: crc32fast::Hasher,
-    done: bool,
-}
-
-impl Assembly {
-    /// Begins with what the first chunk says of the whole.
-    pub(super) fn new(first: &InstallSnapshotRequest, max_bytes: u64) -> Result<Self, WireError> {
-        let total = first.total_size;
-        if total > max_bytes {
-            return Err(fault(
-                "total_size",
-                format!("{total} bytes are too large: at most {max_bytes}"),
-            ));
-        }
-        Ok(Self {
-            header: InstallSnapshotRequest {
-                data: Bytes::new(),
-                offset: 0,
-                done: false,
-                crc32: 0,
-                ..first.clone()
-            },
-            data: BytesMut::new(),
-            crc32: crc32fast::Hasher::new(),
-            done: false,
-        })
-    }
-
-    /// Adds the next chunk.
-    pub(super) fn add(&mut self, mut chunk: InstallSnapshotRequest) -> Result<(), WireError> {
-        let data = std::mem::take(&mut chunk.data);
-        let offset = std::mem::take(&mut chunk.offset);
-        let done = std::mem::take(&mut chunk.done);
-        let crc32 = std::mem::take(&mut chunk.crc32);
-        let (received, total) = (size(self.data.len()), self.header.total_size);
-        let reached = received.saturating_add(size(data.len()));
-        if self.done {
-            return Err(fault("done", "a chunk after the last"));
-        }
-        if chunk != self.header {
-            return Err(fault("data", "a chunk of another snapshot"));
-        }
-        if offset != received {
-            return Err(fault(
-                "offset",
-                format!("{offset}, where {received} is next"),
-            ));
-        }
-        if reached > total {
-            return Err(fault(
-                "data",
-                format!("{reached} bytes, where {total} were announced"),
-            ));
-        }
-        if done != (reached == total) {
-            return Err(fault(
-                "done",
-                format!("{done} at {reached} of {total} bytes"),
-            ));
-        }
-        // Without this a peer could send chunks for ever.
-        if data.is_empty() && !done {
-            return Err(fault("data", "an empty chunk"));
-        }
-        self.crc32.update(&data);
-        if crc32 != self.crc32.clone().finalize() {
-            return Err(fault("crc32", "the snapshot is damaged"));
-        }
-        self.data.extend_from_slice(&data);
-        self.done = done;
-        Ok(())
-    }
-
-    /// The whole snapshot.
-    pub(super) fn finish(self) -> Result<InstallSnapshotRequest, WireError> {
-        if !self.done {
-            return Err(fault("done", "the call ended before the last chunk"));
-        }
-        Ok(InstallSnapshotRequest {
-            data: self.data.freeze(),
-            done: true,
-            crc32: self.crc32.finalize(),
-            ..self.header
-        })
-    }
-}
-
-fn fault(field: &'static str, reason: impl Into<String>) -> WireError {
-    WireError::new("InstallSnapshotRequest", field, reason)
-}
-
-fn size(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
+/// How long the answer may take once the last chunk has been handed to the connection. Up to a window
+/// of chunks is still under way then, and each may take as long as any other; so may the answer.
+fn answer_patience(options: &TransportOptions) -> Duration {
+    let window = usize::try_from(options.window_bytes).unwrap_or(usize::MAX);
+    let under_way = window / options.snapshot_chunk_bytes.max(1) + QUEUED_CHUNKS + 1;
+    let waits = u32::try_from(under_way.saturating_add(1)).unwrap_or(u32::MAX);
+    options.rpc_timeout.saturating_mul(waits)
 }

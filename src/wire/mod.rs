@@ -12,6 +12,7 @@
 //! are destructured field by field, so that a new field breaks the build instead of being lost.
 
 mod check;
+mod chunks;
 mod error;
 mod identity;
 mod kv;
@@ -19,10 +20,11 @@ mod raft;
 mod snapshot;
 
 pub use check::{MAX_INDEX, MAX_TERM};
+pub use chunks::{SnapshotAssembly, SnapshotChunks};
 pub use error::{StatusDetail, error_detail, find_detail, pack_detail};
 pub use identity::{offer_from_request, offer_request};
 pub use kv::{decode_command, encode_command};
-pub use raft::{Envelope, PeerMessage, install_snapshot_response};
+pub use raft::{Envelope, PeerMessage, SnapshotHeader, install_snapshot_response};
 pub use snapshot::{SnapshotReader, SnapshotWriter, decode_snapshot, encode_snapshot};
 
 /// Bytes of a peer or of a client that are no message of ours.

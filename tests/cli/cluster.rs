@@ -11,6 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use seshat::proto::admin::RemoveMemberRequest;
+use seshat::proto::admin::admin_service_client::AdminServiceClient;
 
 use super::{Ran, client, client_command, command, file, ran, with_input};
 
@@ -198,7 +200,9 @@ fn a_whole_cluster_serves_from_the_command_line() {
         moved.starts_with(&format!("node {heir} leads in term ")),
         "{moved}"
     );
-    let status = status(&endpoints);
+    // The new leader has to hear from every voter first.
+    let status = seshat(&["status", "--wait", "healed", "--json"]).ok();
+    let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["leader_id"].as_u64(), Some(heir), "{status}");
     assert_eq!(status["state"], "healthy", "{status}");
     for member in status["members"].as_array().unwrap() {
@@ -327,6 +331,66 @@ fn three_processes_survive_the_loss_of_their_leader() {
         (&false.into(), &Value::Null),
         "{status}"
     );
+}
+
+/// Every node is killed and started again, one after the other, as in a rolling restart.
+#[test]
+fn one_node_after_the_other_is_restarted_when_the_cluster_is_healed() {
+    let machines = Machines::new("rolling");
+    let start = |id| Running(machines.serve(id).stderr(Stdio::null()).spawn().unwrap());
+    let mut nodes: Vec<_> = (1..=3).map(start).collect();
+    let wait = ["status", "--wait", "healed", "--quiet"];
+    assert_eq!(client(&machines.endpoints, &["set", "k", "1"]).ok(), "OK\n");
+    client(&machines.endpoints, &wait).ok();
+    for id in 1..=3 {
+        let before = status(&machines.endpoints)["members"][id - 1]["raft_id"].clone();
+        nodes[id - 1].signal("KILL");
+        nodes[id - 1].0.wait().unwrap();
+        // Not healed: nobody is there.
+        let short = [&wait[..], &["--timeout", "1s"]].concat();
+        client(&machines.endpoints, &short).failed(3);
+        nodes[id - 1] = start(id);
+        let healed = client(&machines.endpoints, &[&wait[..], &["--json"]].concat()).ok();
+        let healed: Value = serde_json::from_str(&healed).unwrap();
+        assert_eq!(healed["healed"], true, "{healed}");
+        let member = &healed["members"][id - 1];
+        assert_ne!(member["raft_id"], before, "{healed}");
+        assert_ne!(member["role"], "learner", "{healed}");
+        assert_eq!(client(&machines.endpoints, &["get", "k"]).ok(), "1");
+    }
+}
+
+/// Asks the leader to remove node `id`.
+fn remove(leader: &str, id: u32) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{leader}")).unwrap();
+        let mut admin = AdminServiceClient::new(channel.connect().await.unwrap());
+        let request = RemoveMemberRequest { id };
+        let answer = admin.remove_member(request).await.unwrap().into_inner();
+        assert!(!answer.members.contains(&id), "{answer:?}");
+    });
+}
+
+#[test]
+fn a_node_that_an_operator_removes_ends_with_a_code_of_its_own() {
+    let machines = Machines::new("removed");
+    let mut nodes: Vec<_> = (1..=3)
+        .map(|id| Some(Running::start(machines.serve(id))))
+        .collect();
+    assert_eq!(client(&machines.endpoints, &["set", "k", "1"]).ok(), "OK\n");
+    let leader = status(&machines.endpoints)["leader_id"].as_u64().unwrap();
+    let gone = leader % 3 + 1;
+    let address = machines.address(usize::try_from(leader).unwrap());
+    remove(address, u32::try_from(gone).unwrap());
+
+    let node = nodes[usize::try_from(gone).unwrap() - 1].take().unwrap();
+    let ended = node.end();
+    assert_eq!(ended.code, 4, "{ended:?}");
+    let last = ended.stderr.lines().last().unwrap();
+    let words = format!("error: node {gone} was removed from cluster ");
+    assert!(last.starts_with(&words), "{last}");
+    assert_eq!(client(&machines.endpoints, &["get", "k"]).ok(), "1");
 }
 
 #[test]

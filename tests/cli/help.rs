@@ -13,6 +13,11 @@ fn help_is_worth_reading() {
         &["del"],
         &["status"],
         &["transfer-leader"],
+        &["member", "list"],
+        &["member", "add"],
+        &["member", "remove"],
+        &["form"],
+        &["recover"],
         &["config", "check"],
     ] {
         let help = seshat(&[args, &["--help"]].concat()).ok();
@@ -22,15 +27,26 @@ fn help_is_worth_reading() {
         let widest = help.lines().map(|line| line.chars().count()).max();
         assert!(widest <= Some(100), "{args:?}: {widest:?}");
     }
-    for command in ["set", "get", "del", "status", "transfer-leader"] {
-        let help = seshat(&[command, "--help"]).ok();
+    for command in [
+        ["set"].as_slice(),
+        &["get"],
+        &["del"],
+        &["status"],
+        &["transfer-leader"],
+        &["member", "list"],
+        &["member", "add"],
+        &["member", "remove"],
+        &["form"],
+        &["recover"],
+    ] {
+        let help = seshat(&[command, &["--help"]].concat()).ok();
         for part in [
             "SESHAT_ENDPOINTS",
             "127.0.0.1:6379,127.0.0.1:6380",
             "--timeout",
             "--json",
         ] {
-            assert!(help.contains(part), "{command}: {part}: {help}");
+            assert!(help.contains(part), "{command:?}: {part}: {help}");
         }
     }
 }
@@ -54,6 +70,22 @@ fn mistakes_on_the_command_line_exit_2() {
         (&["get", "k", "--timeout", "5"], "time unit needed"),
         (&["get", "k", "--timeout", "0s"], "not between 1ms and 24h"),
         (&["transfer-leader", "--to", "0"], "0 is not in 1..=65535"),
+        (
+            &["member", "add", "0", "a:1", "b:2"],
+            "0 is not in 1..=65535",
+        ),
+        (
+            &["member", "add", "4", "a:1", "b"],
+            "not of the form host:port",
+        ),
+        (&["member", "remove"], "<ID>"),
+        (&["form"], "--without <ID,…>"),
+        (&["form", "--without", "x"], "invalid digit"),
+        (&["recover"], "--from <NODE>"),
+        (
+            &["recover", "--from", "3", "--confirm", "ab"],
+            "16 hexadecimal digits",
+        ),
         (&["dev", "--nodes", "x"], "invalid digit"),
         (&["dev", "--nodes", "2"], "at least 3 members"),
         (&["dev", "--nodes", "4"], "an odd number of members"),

@@ -10,9 +10,12 @@
 mod cluster;
 mod config;
 mod finding;
+mod healing;
 mod help;
+mod members;
 mod mock;
 mod read_write;
+mod rescue;
 mod steering;
 
 use std::io::Write as _;

@@ -1,6 +1,6 @@
 //! Nodes that do exactly what a test wants.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::pending;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
@@ -16,9 +16,9 @@ use seshat_proto::admin::v1::{
 use seshat_proto::kv::v1::error_detail::Reason;
 use seshat_proto::kv::v1::kv_service_server::{KvService, KvServiceServer};
 use seshat_proto::kv::v1::{
-    Applied, DeleteRequest, DeleteResponse, ErrorDetail, GetRequest, GetResponse, NotLeader,
-    OpenSessionRequest, OpenSessionResponse, PipelineRequest, PipelineResponse, SetRequest,
-    SetResponse,
+    Applied, DeleteRequest, DeleteResponse, ErrorDetail, FailedPrecondition, GetRequest,
+    GetResponse, NotLeader, OpenSessionRequest, OpenSessionResponse, PipelineRequest,
+    PipelineResponse, SetRequest, SetResponse,
 };
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
@@ -62,7 +62,14 @@ struct State {
     applied_index: u64,
     writes: usize,
     transfers: Vec<TransferLeadershipRequest>,
-    status: Option<StatusResponse>,
+    /// What is shown, one after the other; the last for ever.
+    statuses: VecDeque<StatusResponse>,
+    members: BTreeSet<u32>,
+    added: Vec<admin::AddMemberRequest>,
+    form: Option<admin::FormResponse>,
+    forms: Vec<Vec<u32>>,
+    recover: Option<admin::RecoverResponse>,
+    recoveries: Vec<admin::RecoverRequest>,
 }
 
 impl Mock {
@@ -95,9 +102,48 @@ impl Mock {
 
     /// A node that shows `status` and nothing else.
     pub(crate) fn showing(status: StatusResponse) -> Self {
-        let mock = Self::follower(None);
-        mock.state().status = Some(status);
-        mock
+        Self::follower(None).shows([status])
+    }
+
+    /// Shows these, one after the other, and the last for ever.
+    pub(crate) fn shows(self, statuses: impl IntoIterator<Item = StatusResponse>) -> Self {
+        self.state().statuses = statuses.into_iter().collect();
+        self
+    }
+
+    /// Has these members.
+    pub(crate) fn with_members(self, members: impl IntoIterator<Item = u32>) -> Self {
+        self.state().members = members.into_iter().collect();
+        self
+    }
+
+    /// Forms this cluster when it is asked to.
+    pub(crate) fn forms(self, cluster_id: u64) -> Self {
+        self.state().form = Some(admin::FormResponse { cluster_id });
+        self
+    }
+
+    /// Recovers in this way when it is asked to.
+    pub(crate) fn recovers(self, recover: admin::RecoverResponse) -> Self {
+        self.state().recover = Some(recover);
+        self
+    }
+
+    /// What was to be added.
+    pub(crate) fn added(&self) -> Vec<admin::AddMemberRequest> {
+        self.state().added.clone()
+    }
+
+    /// Who was to be done without.
+    pub(crate) fn formed_without(&self) -> Vec<Vec<u32>> {
+        self.state().forms.clone()
+    }
+
+    /// The recoveries that were asked for: of which cluster, and whether for real.
+    pub(crate) fn recoveries(&self) -> Vec<(u64, bool)> {
+        let state = self.state();
+        let asked = state.recoveries.iter();
+        asked.map(|it| (it.cluster_id, !it.dry_run)).collect()
     }
 
     /// Adds to what becomes of the next writes.
@@ -222,7 +268,13 @@ impl KvService for Mock {
 #[tonic::async_trait]
 impl AdminService for Mock {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let status = self.state().status.clone();
+        let statuses = &mut self.state().statuses;
+        let last = statuses.len() == 1;
+        let status = if last {
+            statuses.front().cloned()
+        } else {
+            statuses.pop_front()
+        };
         status
             .map(Response::new)
             .ok_or_else(|| Status::unavailable("shows nothing"))
@@ -243,31 +295,71 @@ impl AdminService for Mock {
 
     async fn add_member(
         &self,
-        _: Request<admin::AddMemberRequest>,
+        request: Request<admin::AddMemberRequest>,
     ) -> Result<Response<admin::AddMemberResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        let request = request.into_inner();
+        let add = |state: &mut State| {
+            state.members.insert(request.id);
+            state.added.push(request);
+            state.members.iter().copied().collect()
+        };
+        let (members, applied_index) = self.write(add).await?;
+        Ok(Response::new(admin::AddMemberResponse {
+            applied_index,
+            members,
+        }))
     }
 
     async fn remove_member(
         &self,
-        _: Request<admin::RemoveMemberRequest>,
+        request: Request<admin::RemoveMemberRequest>,
     ) -> Result<Response<admin::RemoveMemberResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        let id = request.into_inner().id;
+        let remove = |state: &mut State| {
+            state.members.remove(&id);
+            state.members.iter().copied().collect()
+        };
+        let (members, applied_index) = self.write(remove).await?;
+        Ok(Response::new(admin::RemoveMemberResponse {
+            applied_index,
+            members,
+        }))
     }
 
     async fn form(
         &self,
-        _: Request<admin::FormRequest>,
+        request: Request<admin::FormRequest>,
     ) -> Result<Response<admin::FormResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        let mut state = self.state();
+        state.forms.push(request.into_inner().without);
+        let form = state.form;
+        form.map(Response::new)
+            .ok_or_else(|| precondition("node 1 has to be asked"))
     }
 
     async fn recover(
         &self,
-        _: Request<admin::RecoverRequest>,
+        request: Request<admin::RecoverRequest>,
     ) -> Result<Response<admin::RecoverResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.recoveries.push(request);
+        let recover = state.recover.clone();
+        let recover = recover.ok_or_else(|| precondition("the cluster is not halted"))?;
+        let new_cluster_id = recover.new_cluster_id.filter(|_| !request.dry_run);
+        Ok(Response::new(admin::RecoverResponse {
+            new_cluster_id,
+            ..recover
+        }))
     }
+}
+
+/// A refusal because the cluster is not as it has to be.
+pub(crate) fn precondition(message: &str) -> Status {
+    let reason = Reason::FailedPrecondition(FailedPrecondition {
+        rule: message.to_owned(),
+    });
+    refusal(Code::FailedPrecondition, message, Applied::No, Some(reason))
 }
 
 /// A refusal with the detail that every refusal has.

@@ -6,7 +6,7 @@ use seshat_proto::admin::v1::{ClusterState, MemberRole, MemberStatus, StatusResp
 use super::client;
 use super::mock::{Fate, Mock, dead, not_leader};
 
-fn member(id: u32, role: MemberRole) -> MemberStatus {
+pub(crate) fn member(id: u32, role: MemberRole) -> MemberStatus {
     MemberStatus {
         id,
         raft_id: u64::from(id) << 48 | 0x3fa9_4c01_b2d7,
@@ -23,7 +23,7 @@ fn member(id: u32, role: MemberRole) -> MemberStatus {
     }
 }
 
-fn degraded() -> StatusResponse {
+pub(crate) fn degraded() -> StatusResponse {
     StatusResponse {
         cluster_id: Some(0xab),
         leader_id: Some(1),
@@ -46,7 +46,7 @@ fn degraded() -> StatusResponse {
     }
 }
 
-fn forming() -> StatusResponse {
+pub(crate) fn forming() -> StatusResponse {
     StatusResponse {
         state: ClusterState::Forming.into(),
         answered_by: 2,
@@ -81,17 +81,36 @@ fn status_is_json_for_programs() {
     let known = |id: u8, role: &str| {
         format!(r#"{{"id":{id},"raft_id":"{id}.3fa94c01b2d7","role":"{role}","term":2,"#,)
             + &format!(r#""commit_index":14,"applied_index":13,"keys":3,"addr":"kv-{id}:7379","#,)
-            + &format!(r#""client_addr":"kv-{id}:6379","reachable":true}}"#)
+            + &format!(r#""client_addr":"kv-{id}:6379","reachable":true,"#)
+            + r#""caught_up_percent":null}"#
     };
     let expected = String::from(
-        r#"{"cluster_id":"00000000000000ab","leader_id":1,"term":2,"state":"degraded","members":["#,
-    ) + &known(1, "leader")
+        r#"{"cluster_id":"00000000000000ab","leader_id":1,"term":2,"state":"degraded","#,
+    ) + r#""healed":false,"summary":"node 1 leads; node 3 is not reachable","members":["#
+        + &known(1, "leader")
         + ","
         + &known(2, "follower")
         + r#",{"id":3,"raft_id":"3.000000000000","role":null,"term":null,"commit_index":null,"#
         + r#""applied_index":null,"keys":null,"addr":"kv-3:7379","client_addr":"kv-3:6379","#
-        + "\"reachable\":false}]}\n";
+        + "\"reachable\":false,\"caught_up_percent\":null}]}\n";
     assert_eq!(client(&node.address, &["status", "--json"]).ok(), expected);
+}
+
+#[test]
+fn a_learner_shows_how_far_it_is() {
+    let mut status = degraded();
+    status.members[1].role = MemberRole::Learner.into();
+    status.members[1].caught_up_percent = Some(81);
+    let node = Mock::showing(status);
+    let text = client(&node.address, &["status"]).ok();
+    assert!(
+        text.contains("   2  2.3fa94c01b2d7  learner 81 %     2      14 "),
+        "{text}"
+    );
+    let json = client(&node.address, &["status", "--json"]).ok();
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(status["members"][1]["caught_up_percent"], 81);
+    assert_eq!(status["members"][1]["role"], "learner");
 }
 
 #[test]

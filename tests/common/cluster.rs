@@ -56,6 +56,14 @@ impl Node {
             .expect("no panic")
     }
 
+    /// Waits until the node ends by itself.
+    pub async fn ended(mut self) -> Result<(), ServerError> {
+        let thread = self.thread.take().expect("the node runs");
+        tokio::task::spawn_blocking(move || thread.join().expect("a node does not panic"))
+            .await
+            .expect("no panic")
+    }
+
     fn end(&mut self, how: End) -> Result<(), ServerError> {
         let _ = self.end.take().map(|end| end.send(how));
         match self.thread.take() {
@@ -177,6 +185,45 @@ impl Cluster {
             end: Some(end),
             thread: Some(thread),
         });
+    }
+
+    /// A further machine, which lists those that are there and itself and joins them later; its index.
+    pub fn extend(&mut self) -> usize {
+        let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let (client, internal) = (bind(), bind());
+        let addr = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
+        let index = self.configs.len();
+        let member = Member {
+            id: node_id(u16::try_from(index + 1).expect("a few nodes")),
+            addr: addr(&internal),
+            client_addr: addr(&client),
+        };
+        let mut config = self.configs[0].clone();
+        config.node.id = member.id;
+        config.node.client_addr.clone_from(&member.client_addr);
+        config.node.internal_addr.clone_from(&member.addr);
+        config.cluster.bootstrap = false;
+        config.cluster.initial_members.push(member);
+        self.configs.push(config);
+        self.bound.push(Some((client, internal)));
+        self.nodes.push(None);
+        index
+    }
+
+    /// Gives node `index + 1`, which does not run, other addresses.
+    pub fn relocate(&mut self, index: usize) {
+        let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let (client, internal) = (bind(), bind());
+        let addr = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
+        let config = &mut self.configs[index];
+        let id = config.node.id;
+        config.node.client_addr = addr(&client);
+        config.node.internal_addr = addr(&internal);
+        let mut members = config.cluster.initial_members.iter_mut();
+        let own = members.find(|member| member.id == id).expect("itself");
+        own.addr.clone_from(&config.node.internal_addr);
+        own.client_addr.clone_from(&config.node.client_addr);
+        self.bound[index] = Some((client, internal));
     }
 
     /// Takes a node out, to end it.

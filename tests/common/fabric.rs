@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use seshat::driver::{
-    Call, Driver, DriverHandle, DriverOptions, Identifying, Network, Probe, Reply,
+    Call, Driver, DriverHandle, DriverOptions, Identifying, Network, OutgoingSnapshot, Probe, Reply,
 };
 use seshat::error::RpcError;
 use seshat::node::{Member, MemberOptions, PeerMessage, RaftOptions};
@@ -34,6 +34,7 @@ pub const MAX_REQUESTS: usize = 100;
 
 enum Parcel {
     Message(PeerMessage),
+    Snapshot(OutgoingSnapshot),
     Call(NodeId, Call),
 }
 
@@ -151,7 +152,6 @@ impl Fabric {
         let health = Health::new(handle.clone(), gate.clone()).await;
         let host = Host::new(
             handle.clone(),
-            self.membership(),
             gate.clone(),
             ServiceOptions {
                 max_key_bytes: MAX_KEY,
@@ -220,6 +220,10 @@ impl Fabric {
         while let Some(parcel) = inbox.recv().await {
             match parcel {
                 Parcel::Message(message) => driver.step(message).await.unwrap(),
+                Parcel::Snapshot(OutgoingSnapshot {
+                    header,
+                    state_machine,
+                }) => driver.install(header, state_machine).await.unwrap(),
                 Parcel::Call(from, call) => {
                     let reply = match call {
                         Call::Identify => Reply::Identified(driver.status()),
@@ -260,6 +264,19 @@ impl Network for Wire {
         self.fabric.post(self.own, to, Parcel::Message(message))
     }
 
+    fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool {
+        let to = snapshot.header.envelope().unwrap().to;
+        let posted = self
+            .fabric
+            .post(self.own, to.node_id(), Parcel::Snapshot(snapshot));
+        let own = self.fabric.links().handles.get(&self.own).cloned();
+        if let (true, Some((driver, _))) = (posted, own) {
+            // The follower's answer comes like any other message.
+            tokio::spawn(async move { driver.report_snapshot(to, None).await });
+        }
+        posted
+    }
+
     fn call(&mut self, to: NodeId, call: Call) {
         if self.fabric.post(self.own, to, Parcel::Call(self.own, call)) {
             return;
@@ -273,6 +290,8 @@ impl Network for Wire {
     }
 
     fn set_leading(&mut self, _: bool) {}
+
+    fn set_members(&mut self, _: &ClusterMembership) {}
 }
 
 impl Probe for Wire {

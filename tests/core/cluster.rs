@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use seshat::node::{
-    Call, Member, MemberOptions, Outcome, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply,
+    Call, Event, Member, MemberOptions, Outcome, OutgoingSnapshot, Output, PeerMessage, Proposal,
+    RaftNode, RaftOptions, Reply, StepError,
 };
 use seshat::types::{ClusterId, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term};
 use seshat::{kv, wire};
@@ -25,6 +26,7 @@ pub(crate) struct Waiter(usize);
 /// What is under way from one node to another.
 enum Parcel {
     Message(PeerMessage),
+    Snapshot(OutgoingSnapshot),
     Call(RaftId, Call),
     /// To the process that called; another life of its node has no use for it.
     Reply(RaftId, Reply),
@@ -50,6 +52,7 @@ impl Filter {
     fn holds(&self, packet: &Packet) -> bool {
         let kind = match &packet.parcel {
             Parcel::Message(message) => message.name(),
+            Parcel::Snapshot(_) => "InstallSnapshot",
             Parcel::Call(_, Call::Identify) => "Identify",
             Parcel::Call(_, Call::Offer(_)) => "Offer",
             Parcel::Call(_, Call::Start(_)) => "Start",
@@ -61,7 +64,7 @@ impl Filter {
     }
 }
 
-fn info(id: NodeId) -> NodeInfo {
+pub(crate) fn info(id: NodeId) -> NodeInfo {
     NodeInfo {
         id,
         addr: format!("n{id}:7379"),
@@ -73,6 +76,8 @@ fn info(id: NodeId) -> NodeInfo {
 pub(crate) struct Cluster {
     raft: RaftOptions,
     node_ids: Vec<NodeId>,
+    /// What the configuration of each node lists, and whether it takes part in forming a cluster.
+    configured: BTreeMap<NodeId, (Vec<NodeId>, bool)>,
     members: BTreeMap<NodeId, Member<Waiter>>,
     lives: BTreeMap<NodeId, u64>,
     network: Vec<Packet>,
@@ -94,6 +99,7 @@ impl Cluster {
         let mut cluster = Self {
             raft,
             node_ids: node_ids.clone(),
+            configured: BTreeMap::new(),
             members: BTreeMap::new(),
             lives: BTreeMap::new(),
             network: Vec::new(),
@@ -103,10 +109,25 @@ impl Cluster {
             names: Names::default(),
             trace: String::new(),
         };
-        for node in node_ids {
+        for &node in &node_ids {
+            let configured = (node_ids.clone(), true);
+            cluster.configured.insert(node, configured);
             cluster.begin(node);
         }
         cluster
+    }
+
+    /// A node that was not there in the beginning: its process waits to be let in, and asks those
+    /// that are there.
+    pub(crate) fn join(&mut self, node: NodeId) -> Result<()> {
+        if self.node_ids.contains(&node) {
+            return Err(format!("node {node} is there").into());
+        }
+        self.node_ids.push(node);
+        let configured = (self.node_ids.clone(), false);
+        self.configured.insert(node, configured);
+        self.begin(node);
+        Ok(())
     }
 
     fn begin(&mut self, node: NodeId) {
@@ -114,10 +135,11 @@ impl Cluster {
         *life += 1;
         let raft_id = RaftId::new(node, *life);
         self.names.learn(raft_id);
+        let (configured, bootstrap) = self.configured.get(&node).cloned().unwrap_or_default();
         let options = MemberOptions {
             raft_id,
-            members: self.node_ids.iter().copied().map(info).collect(),
-            bootstrap: true,
+            members: configured.into_iter().map(info).collect(),
+            bootstrap,
             raft: self.raft,
             seed: SEED,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
@@ -189,6 +211,23 @@ impl Cluster {
         self.settle(node)
     }
 
+    /// What a node knows of the members: who they are, who takes part, and whom it can reach.
+    pub(crate) fn show_members(&mut self, node: NodeId) -> Result<String> {
+        let member = self.member(node)?;
+        let ids = |ids: &mut dyn Iterator<Item = NodeId>| {
+            let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
+            ids.join(" ")
+        };
+        let members = ids(&mut member.members().ids());
+        let reaches = ids(&mut member.nodes().ids());
+        let conf = Arc::clone(&member.status().conf);
+        let voters = show::processes(conf.voters.iter().copied());
+        let learners = show::processes(conf.learners.iter().copied());
+        Ok(format!(
+            "n{node} members {{{members}}} voters {voters} learners {learners} reaches {{{reaches}}}"
+        ))
+    }
+
     pub(crate) fn read(&mut self, node: NodeId, keys: Vec<String>) -> Result<()> {
         self.member(node)?;
         for key in keys {
@@ -202,6 +241,30 @@ impl Cluster {
         match self.member(node)?.transfer_leader(to) {
             Ok(heir) => self.line(format_args!("n{node} hands over to n{heir}")),
             Err(refusal) => self.line(format_args!("n{node} does not hand over: {refusal}")),
+        }
+        self.settle(node)
+    }
+
+    pub(crate) fn form_without(&mut self, node: NodeId, without: BTreeSet<NodeId>) -> Result<()> {
+        if let Err(refusal) = self.member(node)?.form_without(without) {
+            let refusal = self.names.tidy(&refusal);
+            self.line(format_args!("n{node} forms no cluster: {refusal}"));
+        }
+        self.settle(node)
+    }
+
+    pub(crate) fn recover(&mut self, node: NodeId, dry_run: bool, stray: bool) -> Result<()> {
+        let ClusterId(id) = self.status(node)?.cluster_id.unwrap_or(ClusterId(0));
+        let asked = ClusterId(id ^ u64::from(stray));
+        match self.member(node)?.recover(asked, dry_run) {
+            Ok(recovery) => {
+                let text = self.names.recovery(&recovery);
+                self.line(format_args!("n{node} {text}"));
+            }
+            Err(refusal) => {
+                let refusal = self.names.tidy(&refusal);
+                self.line(format_args!("n{node} recovers nothing: {refusal}"));
+            }
         }
         self.settle(node)
     }
@@ -228,7 +291,7 @@ impl Cluster {
         self.settle(node)
     }
 
-    /// Ticks a node that hears of no leader until it says something.
+    /// Ticks a node that hears of no leader until it asks for votes.
     pub(crate) fn time_out(&mut self, node: NodeId) -> Result<()> {
         if self.status(node)?.role == Some(Role::Leader) {
             return Err(format!("node {node} leads").into());
@@ -236,13 +299,13 @@ impl Cluster {
         let before = self.take_trace();
         for tick in 1..=self.raft.election_max_ticks {
             self.tick(node)?;
-            if !self.trace.is_empty() {
+            if self.trace.contains(" RequestVote ") {
                 let told = self.take_trace();
                 self.trace = format!("{before}n{node} times out after {tick} ticks\n{told}");
                 return Ok(());
             }
         }
-        Err(format!("node {node} says nothing").into())
+        Err(format!("node {node} asks for no votes").into())
     }
 
     /// The process of `node` ends, and takes along what it knew and who waited for it.
@@ -287,9 +350,13 @@ impl Cluster {
             answers,
             events,
             messages,
+            snapshots,
             calls,
+            retired: _,
         } = output.map_err(|error| format!("node {node} has failed: {error}"))?;
         let name = show::process(raft_id);
+        let removed = |event: &Event| matches!(event, Event::Removed { .. });
+        let ends = events.iter().any(removed);
         for (waiter, outcome) in answers {
             self.answer(&name, waiter, &outcome)?;
         }
@@ -309,6 +376,18 @@ impl Cluster {
                 Parcel::Message(message),
             );
         }
+        for snapshot in snapshots {
+            let to = snapshot.header.envelope()?.to;
+            let text = show::snapshot(&snapshot);
+            self.send(
+                raft_id,
+                to.node_id(),
+                '→',
+                &show::process(to),
+                &text,
+                Parcel::Snapshot(snapshot),
+            );
+        }
         for (to, call) in calls {
             let text = self.names.call(&call);
             self.send(
@@ -319,6 +398,10 @@ impl Cluster {
                 &text,
                 Parcel::Call(raft_id, call),
             );
+        }
+        if ends {
+            // The driver ends with it.
+            return self.crash(node);
         }
         self.check(node)
     }
@@ -402,6 +485,24 @@ impl Cluster {
         Ok(())
     }
 
+    /// As [`inject`](Self::inject), for a snapshot.
+    pub(crate) fn inject_snapshot(&mut self, snapshot: OutgoingSnapshot) -> Result<()> {
+        let envelope = snapshot.header.envelope()?;
+        self.names.learn(envelope.from);
+        let text = show::snapshot(&snapshot);
+        self.line(format_args!(
+            "{} → {} {text}",
+            show::process(envelope.from),
+            show::process(envelope.to)
+        ));
+        self.network.push(Packet {
+            from: envelope.from.node_id(),
+            to: envelope.to.node_id(),
+            parcel: Parcel::Snapshot(snapshot),
+        });
+        Ok(())
+    }
+
     fn take(&mut self, filter: &Filter) -> Vec<Packet> {
         let mut limit = filter.limit.unwrap_or(usize::MAX);
         let network = std::mem::take(&mut self.network);
@@ -441,6 +542,10 @@ impl Cluster {
                 Parcel::Message(message) => {
                     self.line(format_args!("n{from} ✗ n{to} {}", show::message(&message)));
                 }
+                Parcel::Snapshot(snapshot) => {
+                    let text = show::snapshot(&snapshot);
+                    self.line(format_args!("n{from} ✗ n{to} {text}"));
+                }
                 Parcel::Call(caller, call) => {
                     let text = self.names.call(&call);
                     self.line(format_args!("n{from} ✗ n{to} {text}"));
@@ -465,11 +570,15 @@ impl Cluster {
         match parcel {
             Parcel::Message(message) => {
                 let what = message.name();
-                if let Err(error) = self.member(to)?.step(message) {
-                    let error = self.names.tidy(&error);
-                    let to = show::process(self.status(to)?.raft_id);
-                    self.line(format_args!("{to} refuses {what} of n{from}: {error}"));
-                }
+                let stepped = self.member(to)?.step(message);
+                self.refused(from, to, what, stepped)?;
+            }
+            Parcel::Snapshot(OutgoingSnapshot {
+                header,
+                state_machine,
+            }) => {
+                let installed = self.member(to)?.install(header, state_machine);
+                self.refused(from, to, "InstallSnapshot", installed)?;
             }
             Parcel::Call(caller, call) => {
                 let raft_id = self.status(to)?.raft_id;
@@ -490,6 +599,21 @@ impl Cluster {
                     self.member(to)?.replied(from, reply);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        what: &str,
+        taken: std::result::Result<(), StepError>,
+    ) -> Result<()> {
+        if let Err(error) = taken {
+            let error = self.names.tidy(&error);
+            let to = show::process(self.status(to)?.raft_id);
+            self.line(format_args!("{to} refuses {what} of n{from}: {error}"));
         }
         Ok(())
     }

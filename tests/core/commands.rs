@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use seshat::kv;
-use seshat::node::{PeerMessage, RaftOptions};
+use seshat::node::{OutgoingSnapshot, PeerMessage, RaftOptions};
 use seshat::proto::raft as proto;
 use seshat::types::{NodeId, NodeState, NodeStatus, RaftId, Term};
 
-use crate::cluster::{Cluster, Filter, Result};
+use crate::cluster::{Cluster, Filter, Result, info};
 use crate::show;
 
 /// The commands, each with its arguments as a script writes them. A node is named by its number.
@@ -89,6 +89,18 @@ pub(crate) enum Command {
     Crash { node: u16 },
     /// `restart 1`: the next life of node 1 begins; the present one ends, if it has not yet.
     Restart { node: u16 },
+    /// `join 4`: node 4 is started for the first time, with a configuration that says that it joins
+    /// a running cluster.
+    Join { node: u16 },
+    /// `add 1 4 5`: asks node 1 to make nodes 4 and 5 members, in one turn of the driver.
+    Add { node: u16, members: Vec<u16> },
+    /// `remove 1 4`: asks node 1 to make node 4 a member no longer.
+    Remove { node: u16, members: Vec<u16> },
+    /// `members 1`: who the members are as node 1 has applied, who takes part, and whom it can reach.
+    Members {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+    },
     /// `set 1 a=1 b=2`: two writes of two callers, in one turn of the driver.
     Set {
         node: u16,
@@ -104,6 +116,21 @@ pub(crate) enum Command {
         node: u16,
         #[arg(key)]
         to: Option<u16>,
+    },
+    /// `form_without 2 1`: an operator asks node 2 to form the cluster without node 1.
+    FormWithout {
+        node: u16,
+        #[arg(optional)]
+        without: Vec<u16>,
+    },
+    /// `recover 1`: an operator has node 1 make a new cluster of what it has. With `dry_run=true`
+    /// it only says what that would be; with `stray=true` the operator names another cluster.
+    Recover {
+        node: u16,
+        #[arg(key, optional)]
+        dry_run: bool,
+        #[arg(key, optional)]
+        stray: bool,
     },
     /// `unreachable 1 peer=2`: the transport of node 1 reports that messages to 2 do not arrive.
     Unreachable {
@@ -144,9 +171,9 @@ pub(crate) enum Command {
         /// Last entry of a candidate, or of a snapshot.
         #[arg(key)]
         last: Option<Place>,
-        /// Whether the snapshot is damaged.
+        /// Whether the snapshot comes without its state machine.
         #[arg(key, optional)]
-        damaged: bool,
+        bare: bool,
         /// Whether the message is of another cluster.
         #[arg(key, optional)]
         stray: bool,
@@ -335,6 +362,25 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
         }
         Command::Crash { node: id } => cluster.crash(node(*id)?),
         Command::Restart { node: id } => cluster.restart(node(*id)?),
+        Command::Join { node: id } => cluster.join(node(*id)?),
+        Command::Add { node: id, members } => {
+            let add = |id: &u16| Ok(kv::Command::AddMember(info(node(*id)?)));
+            let commands: Result<_> = members.iter().map(add).collect();
+            cluster.propose(node(*id)?, commands?)
+        }
+        Command::Remove { node: id, members } => {
+            let remove = |id: &u16| Ok(kv::Command::RemoveMember(node(*id)?));
+            let commands: Result<_> = members.iter().map(remove).collect();
+            cluster.propose(node(*id)?, commands?)
+        }
+        Command::Members { nodes: ids } => {
+            for node in nodes(cluster, ids)? {
+                let line = cluster.show_members(node);
+                let line = line.unwrap_or_else(|error| error.to_string());
+                cluster.line(line);
+            }
+            Ok(())
+        }
         Command::Set { node: id, pairs } => {
             let set = |(key, value): &(String, String)| {
                 kv::Command::from(kv::Write::Set {
@@ -356,6 +402,15 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
         Command::Transfer { node: id, to } => {
             cluster.transfer(node(*id)?, to.map(node).transpose()?)
         }
+        Command::FormWithout { node: id, without } => {
+            let without: Result<_> = without.iter().map(|&id| node(id)).collect();
+            cluster.form_without(node(*id)?, without?)
+        }
+        Command::Recover {
+            node: id,
+            dry_run,
+            stray,
+        } => cluster.recover(node(*id)?, *dry_run, *stray),
         Command::Unreachable { node: id, peer } => {
             cluster.report_unreachable(node(*id)?, node(*peer)?)
         }
@@ -364,10 +419,15 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             peer,
             delivered,
         } => cluster.report_snapshot(node(*id)?, node(*peer)?, *delivered),
-        Command::Send { .. } => {
-            let message = craft(cluster, command)?;
-            cluster.inject(message)
-        }
+        Command::Send { bare, .. } => match craft(cluster, command)? {
+            PeerMessage::InstallSnapshot(request) if !*bare => {
+                cluster.inject_snapshot(OutgoingSnapshot {
+                    header: request.into(),
+                    state_machine: kv::StateMachine::default(),
+                })
+            }
+            message => cluster.inject(message),
+        },
         Command::Status { nodes: ids } => {
             for node in nodes(cluster, ids)? {
                 let line = status(cluster, node)?;
@@ -480,7 +540,7 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
         commit,
         matched,
         last,
-        damaged,
+        bare: _,
         stray,
     } = command
     else {
@@ -566,28 +626,20 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
         }),
         "InstallSnapshot" => {
             let last = needed(last, &"last")?;
-            let data = if *damaged {
-                Bytes::from_static(&[0xff; 3])
-            } else {
-                seshat::wire::encode_snapshot(&kv::StateMachine::default())
-            };
             let members = cluster.raft(receiver.raft_id.node_id())?.voters();
             PeerMessage::InstallSnapshot(proto::InstallSnapshotRequest {
                 term,
                 leader_id: from,
                 last_included_index: last.index,
                 last_included_term: last.term,
-                total_size: u64::try_from(data.len())?,
-                crc32: crc32fast::hash(&data),
-                data,
                 done: true,
-                offset: 0,
                 conf_state: Some(proto::ConfState {
                     voters: members.into_iter().map(RaftId::get).collect(),
                     ..proto::ConfState::default()
                 }),
                 cluster_id,
                 to,
+                ..proto::InstallSnapshotRequest::default()
             })
         }
         other => return Err(format!("nobody can send a {other} here").into()),

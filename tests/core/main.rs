@@ -101,11 +101,13 @@ scripts! {
         many_reads_share_one_round
         reads_fail_when_leadership_ends
         reads_wait_until_the_leader_has_committed_in_its_term
+        rounds_of_reads_do_not_repeat_a_probe
     }
     log {
         a_follower_behind_the_compacted_log_gets_a_snapshot
         a_heartbeat_commits_no_more_than_the_follower_holds
         a_long_unapplied_log_keeps_its_tail
+        a_snapshot_holds_what_is_applied_when_it_leaves
         a_snapshot_of_what_is_already_there_changes_nothing
         a_snapshot_replaces_a_divergent_log
         a_snapshot_that_failed_is_sent_again
@@ -113,16 +115,17 @@ scripts! {
         an_append_follows_its_snapshot_in_the_same_turn
         an_older_entry_is_committed_only_with_one_of_the_leaders_own
         compaction_keeps_a_tail
+        compaction_keeps_what_follows_a_snapshot_under_way
         compaction_keeps_what_is_not_applied
         conflicting_entries_are_overwritten
     }
     refuse {
-        a_damaged_snapshot
         a_heartbeat_that_commits_past_the_log
         a_late_snapshot_of_an_old_leader
         a_message_for_another_life
         a_message_of_another_cluster
         a_snapshot_at_the_commit_of_another_term
+        a_snapshot_without_its_state_machine
         a_vote_of_a_stranger_does_not_disturb
         an_answer_of_somebody_who_is_no_member
         an_append_answer_past_the_log
@@ -135,6 +138,31 @@ scripts! {
         a_restarted_follower_is_taken_back
         a_restarted_leader_is_taken_back
         a_second_loss_before_healed_halts
+    }
+    members {
+        a_dead_member_is_removed
+        a_follower_is_removed_and_ends
+        a_member_that_is_no_voter_yet_may_be_removed
+        a_node_that_is_no_member_waits_outside
+        a_removed_node_that_hears_nothing_does_not_disturb
+        a_removed_node_waits_while_its_vote_may_be_needed
+        a_removed_node_that_is_started_again_is_not_let_in
+        a_voter_stays_while_the_others_have_no_majority
+        leader_dies_in_the_middle_of_a_change
+        the_cluster_grows
+        the_cluster_shrinks
+        the_leader_is_removed
+        the_members_may_stand_first
+        two_changes_are_made_one_after_the_other
+    }
+    rescue {
+        a_recovery_keeps_what_stands_behind_the_commit_index
+        a_recovery_that_may_not_be
+        an_old_survivor_stays_out_until_it_is_restarted
+        forms_without_a_member_that_comes_later
+        forms_without_a_member_that_comes_meanwhile
+        no_forming_without_good_reason
+        two_lose_their_memory_and_the_third_recovers
     }
     transfer {
         a_node_that_does_not_lead_cannot_hand_over

@@ -9,7 +9,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use seshat::kv::{Command, Write};
-use seshat::node::{Answer, Call, Event, Outcome, PeerMessage, Reply};
+use seshat::node::{Answer, Call, Event, Outcome, OutgoingSnapshot, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
 use seshat::types::{
     ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, VersionedLogEntry,
@@ -33,7 +33,7 @@ fn raw_process(id: u64) -> String {
     RaftId::try_from(id).map_or_else(|_| format!("{id:#x}"), process)
 }
 
-fn processes(ids: impl IntoIterator<Item = RaftId>) -> String {
+pub(crate) fn processes(ids: impl IntoIterator<Item = RaftId>) -> String {
     let names: Vec<_> = ids.into_iter().map(process).collect();
     format!("{{{}}}", names.join(" "))
 }
@@ -133,26 +133,33 @@ pub(crate) fn message(message: &PeerMessage) -> String {
             let round = round(&m.read_context);
             format!(" term={} commit={}{round}", m.term, m.commit_index)
         }
-        PeerMessage::InstallSnapshot(m) => {
-            let data = wire::decode_snapshot(&m.data).map_or_else(
-                |_| "damaged".to_owned(),
-                |map| {
-                    let pairs = map.sorted_pairs().into_iter();
-                    list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(value))))
-                },
-            );
-            let members = m.conf_state.as_ref().map_or_else(String::new, |conf| {
-                let names: Vec<_> = conf.voters.iter().map(|&id| raw_process(id)).collect();
-                names.join(" ")
-            });
-            format!(
-                " term={} last={}@{} members={{{members}}} data={data}",
-                m.term, m.last_included_index, m.last_included_term
-            )
-        }
+        PeerMessage::InstallSnapshot(m) => place_of(m),
         PeerMessage::TimeoutNow(m) => format!(" term={}", m.term),
     };
     format!("{name}{text}")
+}
+
+/// What a snapshot stands for.
+fn place_of(m: &proto::InstallSnapshotRequest) -> String {
+    let members = m.conf_state.as_ref().map_or_else(String::new, |conf| {
+        let names: Vec<_> = conf.voters.iter().map(|&id| raw_process(id)).collect();
+        names.join(" ")
+    });
+    format!(
+        " term={} last={}@{} members={{{members}}}",
+        m.term, m.last_included_index, m.last_included_term
+    )
+}
+
+/// What a snapshot stands for, and what it holds.
+pub(crate) fn snapshot(snapshot: &OutgoingSnapshot) -> String {
+    let OutgoingSnapshot {
+        header,
+        state_machine,
+    } = snapshot;
+    let pairs = state_machine.sorted_pairs().into_iter();
+    let data = list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(value))));
+    format!("InstallSnapshot{} data={data}", place_of(header.request()))
 }
 
 /// A batch of reads is named by the process that reads and a counter.
@@ -250,6 +257,26 @@ impl Names {
         }
     }
 
+    /// What an operator is told of a recovery.
+    pub(crate) fn recovery(&mut self, recovery: &Recovery) -> String {
+        let Recovery {
+            old,
+            new,
+            term,
+            commit_index,
+            last_index,
+            keys,
+        } = *recovery;
+        let verb = match new {
+            Some(new) => format!("makes cluster {}", self.cluster(new)),
+            None => "could make a cluster".to_owned(),
+        };
+        let old = self.cluster(old);
+        format!(
+            "{verb} of cluster {old}: term={term} commit={commit_index} last={last_index} keys={keys}"
+        )
+    }
+
     /// Who a process is and where it stands.
     pub(crate) fn place(&mut self, status: &NodeStatus) -> String {
         let cluster = status
@@ -269,7 +296,27 @@ impl Names {
         match event {
             Event::Bound { cluster_id } => format!("bound to {}", self.cluster(*cluster_id)),
             Event::Started { cluster_id } => format!("started in {}", self.cluster(*cluster_id)),
-            Event::Outside { cluster_id } => format!("outside {}", self.cluster(*cluster_id)),
+            Event::Outside {
+                cluster_id,
+                is_member,
+            } => {
+                let cluster = self.cluster(*cluster_id);
+                let who = if *is_member { "" } else { ", no member" };
+                format!("outside {cluster}{who}")
+            }
+            Event::Removed { cluster_id } => {
+                format!("was removed from {}, and ends", self.cluster(*cluster_id))
+            }
+            Event::Recovered {
+                old,
+                new,
+                commit_index,
+                last_index,
+            } => {
+                let old = self.cluster(*old);
+                let new = self.cluster(*new);
+                format!("recovered {old} as {new} up to {last_index}, committed {commit_index}")
+            }
             Event::TermChanged { term } => format!("term {term}"),
             Event::RoleChanged {
                 role, last_index, ..

@@ -11,6 +11,7 @@ use seshat::node::{Answer, Outcome};
 use seshat::types::{LogIndex, NodeId};
 
 use crate::checker::{Kind, Operation};
+use crate::invariants::{Verdict, waiters_end_once};
 
 /// A caller, as the core knows it.
 pub(crate) type Waiter = u64;
@@ -32,6 +33,10 @@ struct Pending {
     kind: Kind,
     start: u64,
     node: NodeId,
+    /// Whether the node has taken the request and owes an answer.
+    taken: bool,
+    /// Whether the client has been told something already, by a harness that lies.
+    told_early: bool,
 }
 
 /// A write that was acknowledged.
@@ -47,9 +52,15 @@ pub(crate) struct Acknowledged {
 pub(crate) struct Clients {
     next: Waiter,
     pending: BTreeMap<Waiter, Pending>,
+    /// How many each node owes an answer.
+    owed: BTreeMap<NodeId, usize>,
     pub(crate) history: BTreeMap<Bytes, Vec<Operation>>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) reads: u64,
+    /// When a write was last acknowledged.
+    pub(crate) last_write: u64,
+    /// When a read was last answered.
+    pub(crate) last_read: u64,
     pub(crate) refused: u64,
 }
 
@@ -57,7 +68,7 @@ pub(crate) fn encode(value: u64) -> Bytes {
     Bytes::from(value.to_string())
 }
 
-fn decode(value: &Bytes) -> u64 {
+pub(crate) fn decode(value: &Bytes) -> u64 {
     let text = std::str::from_utf8(value).expect("clients write numbers");
     text.parse().expect("clients write numbers")
 }
@@ -82,37 +93,75 @@ impl Clients {
             kind,
             start: now,
             node,
+            taken: false,
+            told_early: false,
         };
         self.pending.insert(waiter, pending);
         (waiter, request)
     }
 
-    /// `waiter` was told `outcome` at `now`. Panics if it is owed nothing: who waits is answered
-    /// once.
-    pub(crate) fn told(&mut self, waiter: Waiter, outcome: &Outcome, now: u64) {
-        let pending = self.pending.remove(&waiter);
-        let pending = pending.unwrap_or_else(|| panic!("waiter {waiter} was answered twice"));
+    /// The node has taken the request of `waiter`.
+    pub(crate) fn taken(&mut self, waiter: Waiter) {
+        if let Some(pending) = self.pending.get_mut(&waiter) {
+            pending.taken = true;
+            *self.owed.entry(pending.node).or_default() += 1;
+        }
+    }
+
+    /// `waiter` was told `outcome` at `now`.
+    pub(crate) fn told(&mut self, waiter: Waiter, outcome: &Outcome, now: u64) -> Verdict {
+        let Some(pending) = self.pending.remove(&waiter) else {
+            return Err(waiters_end_once::twice(waiter, outcome));
+        };
+        if pending.taken {
+            *self.owed.entry(pending.node).or_default() -= 1;
+        }
+        if pending.told_early {
+            return Ok(());
+        }
         let (kind, end) = match (pending.kind, outcome) {
             (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
-                self.acknowledged.push(Acknowledged {
-                    index: *applied_index,
-                    key: pending.key.clone(),
-                    value: encode(value),
-                });
+                self.acknowledge(value, pending.key.clone(), *applied_index);
+                self.last_write = now;
                 (Kind::Write(value), Some(now))
             }
             (Kind::Read(_), Ok(Answer::Got { value, .. })) => {
                 self.reads += 1;
+                self.last_read = now;
                 (Kind::Read(value.as_ref().map(decode)), Some(now))
             }
             (_, Err(refusal)) if refusal.applied == Applied::No => {
                 self.refused += 1;
-                return;
+                return Ok(());
             }
             (Kind::Write(value), Err(_)) => (Kind::Write(value), None),
-            (kind, outcome) => panic!("waiter {waiter} asked {kind:?} and was told {outcome:?}"),
+            _ => return Err(waiters_end_once::no_answer(waiter, outcome)),
         };
         self.remember(pending.key, kind, pending.start, end);
+        Ok(())
+    }
+
+    /// `waiter` is told at `now` that its write took place at `index`, whatever becomes of it; what
+    /// it is told later does not count.
+    pub(crate) fn told_early(&mut self, waiter: Waiter, index: LogIndex, now: u64) {
+        let Some(pending) = self.pending.get_mut(&waiter) else {
+            return;
+        };
+        if std::mem::replace(&mut pending.told_early, true) {
+            return;
+        }
+        self.last_write = now;
+        let (key, kind, start) = (pending.key.clone(), pending.kind, pending.start);
+        self.acknowledge(waiter, key.clone(), index);
+        self.remember(key, kind, start, Some(now));
+    }
+
+    fn acknowledge(&mut self, value: u64, key: Bytes, index: LogIndex) {
+        self.acknowledged.push(Acknowledged {
+            index,
+            key,
+            value: encode(value),
+        });
     }
 
     fn remember(&mut self, key: Bytes, kind: Kind, start: u64, end: Option<u64>) {
@@ -122,25 +171,21 @@ impl Clients {
 
     /// `node` died: whoever waited there will hear nothing.
     pub(crate) fn lost(&mut self, node: NodeId) {
-        let gone: Vec<_> = self
+        let gone = self
             .pending
-            .iter()
-            .filter(|(_, pending)| pending.node == node)
-            .map(|(&waiter, _)| waiter)
-            .collect();
-        for waiter in gone {
-            if let Some(pending) = self.pending.remove(&waiter)
-                && let Kind::Write(_) = pending.kind
-            {
-                self.remember(pending.key, pending.kind, pending.start, None);
-            }
+            .extract_if(.., |_, pending| pending.node == node);
+        let unknown = gone
+            .map(|(_, pending)| pending)
+            .filter(|pending| matches!(pending.kind, Kind::Write(_)) && !pending.told_early);
+        for pending in unknown.collect::<Vec<_>>() {
+            self.remember(pending.key, pending.kind, pending.start, None);
         }
+        self.owed.remove(&node);
     }
 
-    /// How many wait at `node`.
+    /// How many `node` owes an answer.
     pub(crate) fn waiting_at(&self, node: NodeId) -> usize {
-        let here = self.pending.values().filter(|pending| pending.node == node);
-        here.count()
+        self.owed.get(&node).copied().unwrap_or_default()
     }
 
     /// How many wait.

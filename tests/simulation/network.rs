@@ -4,6 +4,34 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::types::NodeId;
 
+/// How rough a whole run is. Some runs are all storm; in most there is time to heal between two
+/// storms, so that a node can be lost again and again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Climate {
+    /// Share of the phases of the network in which it is stormy.
+    pub(crate) storms: f64,
+    /// Longest time in milliseconds between two troubles of single nodes, if there are any.
+    pub(crate) troubles_within: Option<u64>,
+}
+
+impl Climate {
+    pub(crate) fn draw(rng: &mut StdRng) -> Self {
+        Self {
+            storms: [0.1, 0.1, 0.2, 0.4, 1.0][rng.gen_range(0..5)],
+            troubles_within: [None, Some(20_000), Some(8_000), Some(2_000)][rng.gen_range(0..4)],
+        }
+    }
+
+    /// The network of the next phase.
+    pub(crate) fn network(&self, rng: &mut StdRng, nodes: &[NodeId]) -> Network {
+        if rng.gen_bool(self.storms) {
+            Network::storm(rng, nodes)
+        } else {
+            Network::fair(rng)
+        }
+    }
+}
+
 /// How bad a network is. Drawn anew for every phase of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
@@ -28,8 +56,18 @@ impl Network {
         }
     }
 
-    /// A network with some faults.
-    pub(crate) fn draw(rng: &mut StdRng, nodes: &[NodeId]) -> Self {
+    /// A network on an ordinary day.
+    fn fair(rng: &mut StdRng) -> Self {
+        Self {
+            loss: [0.0, 0.005][rng.gen_range(0..2)],
+            doubling: [0.0, 0.02][rng.gen_range(0..2)],
+            max_delay: [2, 10, 40][rng.gen_range(0..3)],
+            cut: Vec::new(),
+        }
+    }
+
+    /// A network with faults.
+    fn storm(rng: &mut StdRng, nodes: &[NodeId]) -> Self {
         let mut network = Self {
             loss: [0.0, 0.01, 0.1, 0.3][rng.gen_range(0..4)],
             doubling: [0.0, 0.05, 0.2][rng.gen_range(0..3)],

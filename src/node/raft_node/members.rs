@@ -1,17 +1,22 @@
-//! Changes of members: what the leader knows of them, and how it proposes one.
+//! Changes of members: what the leader knows of them, how it proposes one, and how a process behaves
+//! whose node is no member any more.
 
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
 use raft::{ProgressState, StateRole};
 
 use super::RaftNode;
 use crate::node::reconcile::{Change, Members};
+use crate::node::seed::mix;
 use crate::types::{LogIndex, RaftId};
 
-/// Entries by which a learner may be behind and still count as caught up.
+/// Entries by which a process may be behind and still count as caught up.
 const CAUGHT_UP_SLACK: LogIndex = 64;
 
+/// Ticks for which a voter that is no member lets the members stand for election first.
+const DEFER_TICKS: u32 = 20;
+
 impl<W> RaftNode<W> {
-    /// The committed members as the leader sees them; `None` while no change of members may be
+    /// The processes that take part, as the leader sees them; `None` while no change of members may be
     /// proposed: this node does not lead, has not applied an entry of its term, hands leadership
     /// over, or a change is under way.
     pub(in crate::node) fn members(&self) -> Option<Members> {
@@ -35,8 +40,12 @@ impl<W> RaftNode<W> {
         };
         let conf_state = raft.prs().conf().to_conf_state();
         let ids = |ids: Vec<u64>| ids.into_iter().filter_map(|id| RaftId::try_from(id).ok());
+        let active = |id: RaftId| {
+            let progress = raft.prs().get(id.get());
+            progress.is_some_and(|progress| progress.recent_active)
+        };
         Some(Members {
-            voters: ids(conf_state.voters).collect(),
+            voters: ids(conf_state.voters).map(|id| (id, active(id))).collect(),
             learners: ids(conf_state.learners)
                 .map(|id| (id, caught_up(id)))
                 .collect(),
@@ -76,5 +85,67 @@ impl<W> RaftNode<W> {
         // A change that is dropped is planned again.
         let _ = self.raw.propose_conf_change(Vec::new(), conf_change);
         self.settle();
+    }
+
+    /// Whether this process's node is a member, as far as it has applied the log.
+    pub(in crate::node) fn is_member(&self) -> bool {
+        self.conf.members.contains(&self.raft_id.node_id())
+    }
+
+    /// Begins to hand leadership to the member whose voter is alive and reaches furthest; whether
+    /// there is one that has caught up.
+    pub(in crate::node) fn leave_to_a_member(&mut self) -> bool {
+        let raft = &self.raw.raft;
+        let members = self
+            .voters()
+            .into_iter()
+            .filter(|voter| *voter != self.raft_id && self.conf.members.contains(&voter.node_id()));
+        let heir = members
+            .filter_map(|voter| Some((raft.prs().get(voter.get())?.matched, voter)))
+            .filter(|(matched, voter)| {
+                let progress = raft.prs().get(voter.get());
+                progress.is_some_and(|progress| progress.recent_active)
+                    && matched + CAUGHT_UP_SLACK >= raft.raft_log.committed
+            })
+            .max();
+        let Some((_, heir)) = heir else {
+            return false;
+        };
+        self.raw.transfer_leader(heir.get());
+        self.settle();
+        true
+    }
+
+    /// Whether this process leads, or has heard of a leader within the longest election timeout.
+    pub(in crate::node) fn is_led(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.state == StateRole::Leader
+            || (raft.leader_id != 0 && raft.election_elapsed + 1 < self.options.election_max_ticks)
+    }
+
+    /// Whether this tick is not to be counted, because it would make a voter stand for election whose
+    /// node is no member: the members shall first. It stands for election in the end, as theirs may
+    /// not succeed without it: as long as it votes, its log may be the only one that reaches far
+    /// enough.
+    pub(super) fn defers(&mut self) -> bool {
+        let raft = &self.raw.raft;
+        let stands_next = raft.election_elapsed + 1 >= raft.randomized_election_timeout();
+        if raft.state == StateRole::Leader || self.is_member() || !stands_next {
+            self.deferred = 0;
+            return false;
+        }
+        self.deferred += 1;
+        self.deferred <= DEFER_TICKS
+    }
+
+    /// The election timeout in ticks: that of a voter whose node is no member is the longest.
+    pub(super) fn election_timeout(&self) -> usize {
+        let raft = &self.raw.raft;
+        if self.is_member() {
+            let draw = mix(&[self.seed, raft.id, raft.term]);
+            self.options.election_timeout(draw)
+        } else {
+            self.options.election_max_ticks
+        }
     }
 }

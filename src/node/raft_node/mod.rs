@@ -9,23 +9,27 @@
 //! log is judged by [`judge`](super::judge).
 
 mod members;
+mod probes;
 mod ready;
+mod recover;
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
-use raft::{RawNode, SnapshotStatus, StateRole};
+use raft::eraftpb::{Entry, Message, MessageType};
+use raft::{RawNode, StateRole};
 
 use super::judge::judge;
 use super::options::RaftOptions;
-use super::seed::mix;
 use super::waiters::{Sight, Waiters};
 use super::{Input, MemoryStorage, NodeError, Outcome, Output, Proposal, StepError};
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{ClusterId, Conf, Key, LogIndex, NodeId, Offer, RaftId, Role, Term};
-use crate::wire::{self, PeerMessage};
+use crate::wire::PeerMessage;
+
+use probes::Probed;
 
 /// One Raft server of one cluster.
 ///
@@ -42,12 +46,19 @@ pub struct RaftNode<W> {
     /// told that leadership has ended.
     leads_in: Option<Term>,
     read_rounds: u64,
+    probed: Probed,
     /// Index of the last applied change of members.
     conf_index: LogIndex,
     /// Who takes part and who is meant to, as applied.
     conf: Arc<Conf>,
-    /// The map of a snapshot that raft-rs has been given and has not handed back yet.
-    incoming: Option<(LogIndex, Term, StateMachine)>,
+    /// Ticks that were not counted in a row.
+    deferred: u32,
+    /// The state machine of a snapshot that raft-rs has been given and has not handed back yet.
+    incoming: Option<((LogIndex, Term), StateMachine)>,
+    /// Snapshots that raft-rs wants to send.
+    outgoing: Vec<Message>,
+    /// Followers that were sent a snapshot and do not hold yet what came after it.
+    catching_up: BTreeSet<RaftId>,
     /// What the last output said of term, role and leader.
     shown: (Term, Role, Option<RaftId>),
     output: Output<W>,
@@ -109,11 +120,15 @@ impl<W> RaftNode<W> {
             shown: (raw.raft.term, Role::Follower, None),
             conf_index: raw.raft.raft_log.applied,
             conf: Arc::new(raw.store().conf()),
+            deferred: 0,
             raw,
             waiters: Waiters::default(),
             leads_in: None,
             read_rounds: 0,
+            probed: Probed::default(),
             incoming: None,
+            outgoing: Vec::new(),
+            catching_up: BTreeSet::new(),
             output: Output::default(),
         };
         node.settle();
@@ -122,6 +137,10 @@ impl<W> RaftNode<W> {
 
     /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
+        self.probed.tick();
+        if self.defers() {
+            return;
+        }
         self.raw.tick();
         self.settle();
     }
@@ -133,7 +152,7 @@ impl<W> RaftNode<W> {
         self.settle();
     }
 
-    /// Takes a message of a peer.
+    /// Takes a message of a peer, but no snapshot: that is for [`install`](Self::install).
     ///
     /// # Errors
     ///
@@ -152,16 +171,12 @@ impl<W> RaftNode<W> {
             from: envelope.from,
             reason,
         };
-        let mut message = message.into_raft()?;
+        let message = message.into_raft()?;
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            return Err(out_of_place("comes without its state machine".to_owned()));
+        }
         judge(&self.raw.raft, &message).map_err(out_of_place)?;
-        if message.get_msg_type() == MessageType::MsgSnapshot && message.term >= self.term() {
-            self.unpack(message.mut_snapshot())?;
-        }
-        let stepped = self.raw.step(message);
-        if self.raw.snap().is_none() {
-            // raft-rs has ignored the snapshot: its map is of no use.
-            self.incoming = None;
-        }
+        let stepped = self.step_raft(message);
         self.settle();
         stepped.map_err(|error| match error {
             raft::Error::StepPeerNotFound => StepError::NotMember {
@@ -170,18 +185,6 @@ impl<W> RaftNode<W> {
             },
             error => out_of_place(error.to_string()),
         })
-    }
-
-    /// Takes the map out of a snapshot before raft-rs sees it, so that a damaged one is refused
-    /// while refusing is still possible. One that would be ignored is not unpacked.
-    fn unpack(&mut self, snapshot: &mut Snapshot) -> Result<(), StepError> {
-        let data = snapshot.take_data();
-        let metadata = snapshot.get_metadata();
-        if metadata.index > self.raw.raft.raft_log.committed {
-            let state_machine = wire::decode_snapshot(&data)?;
-            self.incoming = Some((metadata.index, metadata.term, state_machine));
-        }
-        Ok(())
     }
 
     /// Puts commands into the log, all in one message to each follower. Every waiter gets exactly
@@ -292,7 +295,7 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// Begins to hand leadership to `to`, or to the voter whose log reaches furthest, rather one
+    /// Begins to hand leadership to `to`, or to the member whose voter's log reaches furthest, rather one
     /// that was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
     /// gives up without a word after an election timeout.
     ///
@@ -324,6 +327,7 @@ impl<W> RaftNode<W> {
         self.voters()
             .into_iter()
             .filter(|&voter| voter != self.raft_id)
+            .filter(|voter| self.conf.members.contains(&voter.node_id()))
             .filter_map(|voter| Some((tracker.get(voter.get())?, voter)))
             .max_by_key(|(progress, _)| (progress.recent_active, progress.matched))
             .map(|(_, voter)| voter)
@@ -334,24 +338,11 @@ impl<W> RaftNode<W> {
         self.raw.report_unreachable(peer.get());
     }
 
-    /// The sending of a snapshot to `peer` has ended. Without this report the peer would never be
-    /// sent to again.
-    pub fn report_snapshot(&mut self, peer: RaftId, delivered: bool) {
-        let status = if delivered {
-            SnapshotStatus::Finish
-        } else {
-            SnapshotStatus::Failure
-        };
-        self.raw.report_snapshot(peer.get(), status);
-    }
-
     /// What must hold after each call into raft-rs: the election timeout is ours, and nobody waits
     /// for a leadership that has ended.
     fn settle(&mut self) {
+        let ticks = self.election_timeout();
         let raft = &mut self.raw.raft;
-        let ticks = self
-            .options
-            .election_timeout(mix(&[self.seed, raft.id, raft.term]));
         if raft.randomized_election_timeout() != ticks {
             raft.set_randomized_election_timeout(ticks);
         }
@@ -360,6 +351,7 @@ impl<W> RaftNode<W> {
             return;
         }
         self.leads_in = leads_in;
+        self.catching_up.clear();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {

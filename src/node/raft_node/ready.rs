@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType, Snapshot};
+use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType};
 
 use super::RaftNode;
 use crate::error::{Reason, Refusal};
 use crate::kv::{Effect, Written};
 use crate::node::waiters::Sight;
 use crate::node::{Answer, Event, NodeError, Outcome, Output};
-use crate::types::{ClientId, LogIndex, RaftId, Term};
+use crate::types::{ClientId, LogIndex, Term};
 use crate::wire::{self, PeerMessage};
 
 impl<W> RaftNode<W> {
@@ -29,6 +29,7 @@ impl<W> RaftNode<W> {
             self.answer_reads();
             self.begin_read_round();
         }
+        self.emit_snapshots()?;
         self.show_changes();
         Ok(std::mem::take(&mut self.output))
     }
@@ -40,7 +41,7 @@ impl<W> RaftNode<W> {
         let mut ready = self.raw.ready();
         self.send(ready.take_messages())?;
         if !ready.snapshot().is_empty() {
-            self.install(ready.snapshot())?;
+            self.restore(ready.snapshot())?;
         }
         let storage = self.raw.mut_store();
         storage.append(ready.take_entries())?;
@@ -68,41 +69,13 @@ impl<W> RaftNode<W> {
     fn send(&mut self, messages: Vec<Message>) -> Result<(), NodeError> {
         for message in messages {
             if message.get_msg_type() == MessageType::MsgSnapshot {
-                let snapshot = message.get_snapshot();
-                if let Ok(to) = RaftId::try_from(message.to) {
-                    self.output.events.push(Event::SnapshotSent {
-                        to,
-                        index: snapshot.get_metadata().index,
-                        bytes: snapshot.data.len(),
-                    });
-                }
+                self.outgoing.push(message);
+                continue;
             }
             let message =
                 PeerMessage::from_raft(message, self.cluster_id).map_err(NodeError::Emitted)?;
             self.output.messages.push(message);
         }
-        Ok(())
-    }
-
-    fn install(&mut self, snapshot: &Snapshot) -> Result<(), NodeError> {
-        let metadata = snapshot.get_metadata();
-        let (index, term) = (metadata.index, metadata.term);
-        let state_machine = self
-            .incoming
-            .take_if(|incoming| (incoming.0, incoming.1) == (index, term))
-            .map(|(_, _, state_machine)| state_machine)
-            .ok_or_else(|| NodeError::Apply {
-                index,
-                reason: "raft restored a snapshot that it was not given".to_owned(),
-            })?;
-        self.output.events.push(Event::SnapshotInstalled {
-            index,
-            term,
-            keys: state_machine.len(),
-        });
-        self.conf_index = index;
-        self.raw.mut_store().install(snapshot, state_machine);
-        self.conf = Arc::new(self.raw.store().conf());
         Ok(())
     }
 
@@ -239,23 +212,29 @@ impl<W> RaftNode<W> {
     }
 
     /// Cuts the log when it has grown past a bound. A tail stays, so that a follower that is only
-    /// a little behind needs no snapshot.
+    /// a little behind needs no snapshot, and what a follower needs behind its snapshot stays too.
     fn compact(&mut self) -> Result<(), NodeError> {
-        let options = &self.options;
-        let storage = self.raw.mut_store();
+        let options = self.options;
+        let storage = self.raw.store();
         if storage.applied_entries() <= options.compact_after_entries
             && storage.applied_bytes() <= options.compact_after_bytes
         {
             return Ok(());
         }
-        let keep_bytes = options.compact_after_bytes / 2;
-        let Some(index) = storage.excess(options.compact_keep_entries, keep_bytes) else {
-            return Ok(());
+        let index = match self.kept_for_followers() {
+            Some(kept) => self.excess_before(kept),
+            None => {
+                let keep_bytes = options.compact_after_bytes / 2;
+                let storage = self.raw.store();
+                storage.excess(options.compact_keep_entries, keep_bytes)
+            }
         };
-        storage.compact(index)?;
-        self.output.events.push(Event::LogCompacted {
-            first_index: index + 1,
-        });
+        if let Some(index) = index {
+            self.raw.mut_store().compact(index)?;
+            self.output.events.push(Event::LogCompacted {
+                first_index: index + 1,
+            });
+        }
         Ok(())
     }
 }

@@ -12,7 +12,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use super::super::{Connector, Outbound, PeerAddress, Prober, Transport, TransportOptions};
-use crate::driver::{Detached, DriverHandle, Network, Notice};
+use crate::driver::{Detached, DriverHandle, Network, Notice, OutgoingSnapshot};
+use crate::kv::StateMachine;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
 use crate::proto::raft::{
     AppendEntriesRequest, AppendEntriesResponse, ConfState, Entry, HeartbeatRequest,
@@ -20,12 +21,12 @@ use crate::proto::raft::{
     TimeoutNowRequest, entry,
 };
 use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Role};
-use crate::wire::PeerMessage;
+use crate::wire::{PeerMessage, SnapshotHeader};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 
 /// Longest that a test waits for what must come. Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn node_id(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
@@ -146,6 +147,17 @@ impl Node {
         match self.notice().await {
             Notice::Step(message) => message,
             other => panic!("{other:?} instead of a message"),
+        }
+    }
+
+    /// The snapshot that the driver is told of, which is the next thing that it is told.
+    pub(super) async fn installed(&mut self) -> (SnapshotHeader, StateMachine) {
+        match self.notice().await {
+            Notice::Install {
+                header,
+                state_machine,
+            } => (header, state_machine),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -276,7 +288,7 @@ pub(super) fn initial_member(id: u16) -> InitialMember {
     }
 }
 
-/// A whole snapshot whose bytes differ from place to place.
+/// A whole snapshot whose bytes differ from place to place, and mean nothing.
 pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
     let data: Vec<u8> = (0..bytes)
         .map(|at| u8::try_from(at % 251).unwrap())
@@ -297,6 +309,15 @@ pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
         }),
         cluster_id: CLUSTER.0,
         to: to.get(),
+    }
+}
+
+/// A snapshot of `keys` keys, about 120 bytes each.
+pub(super) fn outgoing(to: RaftId, keys: u32) -> OutgoingSnapshot {
+    let pair = |key: u32| (key.to_be_bytes().to_vec().into(), vec![b'v'; 100].into());
+    OutgoingSnapshot {
+        header: snapshot(to, 0).into(),
+        state_machine: (0..keys).map(pair).collect(),
     }
 }
 

@@ -5,5 +5,6 @@ mod calls;
 mod garbage;
 mod harness;
 mod outages;
+mod peers;
 mod snapshots;
 mod streams;

@@ -9,28 +9,33 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use super::super::TransportOptions;
+use super::super::snapshot::encode;
 use super::harness::*;
-use crate::driver::{Network, Notice};
-use crate::proto::raft::InstallSnapshotRequest;
-use crate::wire::PeerMessage;
+use crate::driver::{Network, Notice, OutgoingSnapshot};
+use crate::proto::raft::{IdentifyRequest, InstallSnapshotRequest};
+use crate::types::{NodeStatus, SnapshotProgress};
+use crate::wire::{PeerMessage, SnapshotChunks};
 
 fn small() -> TransportOptions {
     TransportOptions {
         max_message_bytes: 16 << 10,
         snapshot_chunk_bytes: 8 << 10,
-        max_snapshot_bytes: 1 << 20,
+        max_snapshot_bytes: 4 << 20,
         window_bytes: 64 << 10,
         ..options()
     }
 }
 
+/// Keys that take more than the connections and queues between two nodes can hold.
+const MANY: u32 = 20_000;
+
 /// What the leader's driver was told of the snapshot.
-async fn report(leader: &mut Node) -> bool {
+async fn report(leader: &mut Node) -> Option<PeerMessage> {
     loop {
         match leader.notice().await {
-            Notice::SnapshotSent { to, delivered } => {
+            Notice::SnapshotSent { to, answer } => {
                 assert_eq!(to, life(2));
-                return delivered;
+                return answer;
             }
             Notice::Unreachable(_) => {}
             other => panic!("{other:?}"),
@@ -38,70 +43,105 @@ async fn report(leader: &mut Node) -> bool {
     }
 }
 
-/// `snapshot` in chunks of `size` bytes.
-fn chunks(snapshot: &InstallSnapshotRequest, size: usize) -> Vec<InstallSnapshotRequest> {
-    let pieces = snapshot.data.chunks(size).enumerate();
-    pieces
-        .map(|(number, piece)| InstallSnapshotRequest {
-            data: Bytes::copy_from_slice(piece),
-            offset: u64::try_from(number * size).unwrap(),
-            done: number * size + piece.len() == snapshot.data.len(),
-            ..snapshot.clone()
-        })
-        .collect()
+/// `snapshot` in three chunks.
+fn three_chunks(snapshot: OutgoingSnapshot) -> Vec<InstallSnapshotRequest> {
+    let OutgoingSnapshot {
+        header,
+        state_machine,
+    } = snapshot;
+    let cut = |bytes| SnapshotChunks::new(header.clone(), state_machine.clone(), bytes);
+    let total = usize::try_from(cut(1).total_bytes()).unwrap();
+    let chunks: Vec<_> = cut(total.div_ceil(3)).collect();
+    assert_eq!(chunks.len(), 3);
+    chunks
 }
 
 #[tokio::test]
 async fn a_snapshot_larger_than_a_message_arrives_whole() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, small()).await;
-    for bytes in [1 << 20, (8 << 10) + 1, 8 << 10, 1, 0] {
-        let message = PeerMessage::InstallSnapshot(snapshot(life(2), bytes));
-        assert!(leader.network.send(message.clone()));
-        assert_eq!(follower.message().await, message);
+    for keys in [MANY, 100, 1, 0] {
+        let sent = outgoing(life(2), keys);
+        assert!(leader.network.send_snapshot(sent.clone()));
+        let (header, state_machine) = follower.installed().await;
+        assert_eq!(header.request().last_included_index, 10);
+        assert_eq!(
+            header.request().conf_state,
+            sent.header.request().conf_state
+        );
+        assert!(state_machine == sent.state_machine);
         let reply = PeerMessage::AppendEntriesReply(append_reply(10));
         follower.network.send(reply.clone());
-        assert!(report(&mut leader).await);
-        assert_eq!(leader.message().await, reply);
+        assert_eq!(report(&mut leader).await, Some(reply));
     }
     assert!(leader.has_heard_nothing());
+}
+
+#[tokio::test]
+async fn what_nobody_takes_is_not_encoded() {
+    let mut chunks = encode(outgoing(life(2), MANY), 1 << 10);
+    soon(chunks.recv()).await.unwrap();
+    while chunks.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    chunks.close();
+    let mut queued = 0;
+    while soon(chunks.recv()).await.is_some() {
+        queued += 1;
+    }
+    assert_eq!(queued, 1, "of a thousand");
+    soon(async {
+        while chunks.sender_strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn one_snapshot_at_a_time_goes_to_a_peer() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, small()).await;
-    let message = PeerMessage::InstallSnapshot(snapshot(life(2), 100));
-    assert!(leader.network.send(message.clone()));
-    assert!(!leader.network.send(message.clone()));
-    follower.message().await;
-    assert!(!leader.network.send(message.clone()));
+    assert!(leader.network.send_snapshot(outgoing(life(2), 1)));
+    assert!(!leader.network.send_snapshot(outgoing(life(2), 1)));
+    follower.installed().await;
+    assert!(!leader.network.send_snapshot(outgoing(life(2), 1)));
     follower
         .network
         .send(PeerMessage::AppendEntriesReply(append_reply(10)));
-    assert!(report(&mut leader).await);
+    assert!(report(&mut leader).await.is_some());
     assert!(
-        leader.network.send(message),
+        leader.network.send_snapshot(outgoing(life(2), 1)),
         "the report makes room for the next"
     );
 }
 
 #[tokio::test]
+async fn a_snapshot_is_no_message() {
+    let follower = Node::new(2, &[], small()).await;
+    let mut leader = Node::leader(follower.addr, small()).await;
+    let whole = PeerMessage::InstallSnapshot(snapshot(life(2), 1));
+    assert!(!leader.network.send(whole));
+}
+
+#[tokio::test]
 async fn a_refused_snapshot_is_reported() {
-    let mut follower = Node::new(2, &[], small()).await;
+    let strict = TransportOptions {
+        max_snapshot_bytes: 1000,
+        ..small()
+    };
+    let mut follower = Node::new(2, &[], strict).await;
     let patient = TransportOptions {
         backoff_min: Duration::from_secs(60),
         backoff_max: Duration::from_secs(60),
         ..small()
     };
     let mut leader = Node::leader(follower.addr, patient).await;
-    let too_large = snapshot(life(2), (1 << 20) + 1);
-    assert!(leader.network.send(PeerMessage::InstallSnapshot(too_large)));
-    assert!(!report(&mut leader).await);
+    assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+    assert_eq!(report(&mut leader).await, None);
     assert!(follower.has_heard_nothing());
-    let again = snapshot(life(2), 1);
     assert!(
-        !leader.network.send(PeerMessage::InstallSnapshot(again)),
+        !leader.network.send_snapshot(outgoing(life(2), 1)),
         "not at once"
     );
     // The refusal speaks of the snapshot and not of the peer.
@@ -111,21 +151,55 @@ async fn a_refused_snapshot_is_reported() {
 }
 
 #[tokio::test]
-async fn a_snapshot_on_a_link_that_breaks_is_reported() {
+async fn a_snapshot_beyond_the_own_bound_is_not_even_begun() {
+    let strict = TransportOptions {
+        max_snapshot_bytes: 1000,
+        ..small()
+    };
     let follower = Node::new(2, &[], small()).await;
     let link = Link::new(follower.addr).await;
-    let mut leader = Node::leader(link.addr, small()).await;
+    let mut leader = Node::leader(link.addr, strict).await;
+    assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(
-        leader
-            .network
-            .send(PeerMessage::InstallSnapshot(snapshot(life(2), 1 << 20)))
+        !leader.network.send_snapshot(outgoing(life(2), MANY)),
+        "not again before it makes sense to say so again"
     );
-    while link.connections() == 0 {
-        tokio::task::yield_now().await;
+    assert!(leader.has_heard_nothing());
+    assert_eq!(link.connections(), 0);
+    leader.network.set_leading(false);
+    assert_eq!(report(&mut leader).await, None);
+}
+
+#[tokio::test]
+async fn a_snapshot_on_a_link_that_breaks_is_reported_and_the_next_arrives_whole() {
+    let mut follower = Node::new(2, &[], small()).await;
+    let link = Link::new(follower.addr).await;
+    let mut leader = Node::leader(link.addr, small()).await;
+    let sent = outgoing(life(2), MANY);
+    for _ in 0..3 {
+        let before = link.connections();
+        soon(async {
+            while !leader.network.send_snapshot(sent.clone()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            while link.connections() == before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        link.break_connections();
+        assert_eq!(report(&mut leader).await, None);
+        assert!(leader.has_heard_nothing(), "reported once");
     }
-    link.cut();
-    assert!(!report(&mut leader).await);
-    assert!(leader.has_heard_nothing(), "reported once");
+    soon(async {
+        while !leader.network.send_snapshot(sent.clone()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let (_, state_machine) = follower.installed().await;
+    assert!(state_machine == sent.state_machine);
 }
 
 #[tokio::test]
@@ -137,37 +211,25 @@ async fn a_snapshot_that_stands_still_is_given_up() {
     // Nobody answers at the other end.
     let follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, impatient.clone()).await;
-    assert!(
-        leader
-            .network
-            .send(PeerMessage::InstallSnapshot(snapshot(life(2), 1 << 20)))
-    );
-    assert!(!report(&mut leader).await);
+    assert!(leader.network.send_snapshot(outgoing(life(2), 100)));
+    assert_eq!(report(&mut leader).await, None);
 
     // Nobody reads at the other end.
     let link = Link::new(follower.addr).await;
     link.swallow();
     let mut leader = Node::leader(link.addr, impatient).await;
-    assert!(
-        leader
-            .network
-            .send(PeerMessage::InstallSnapshot(snapshot(life(2), 1 << 20)))
-    );
-    assert!(!report(&mut leader).await);
+    assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+    assert_eq!(report(&mut leader).await, None);
 }
 
 #[tokio::test]
 async fn a_node_that_stops_leading_stops_sending() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, small()).await;
-    assert!(
-        leader
-            .network
-            .send(PeerMessage::InstallSnapshot(snapshot(life(2), 1 << 20)))
-    );
-    follower.message().await;
+    assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+    follower.installed().await;
     leader.network.set_leading(false);
-    assert!(!report(&mut leader).await);
+    assert_eq!(report(&mut leader).await, None);
     assert!(leader.has_heard_nothing(), "reported once");
 }
 
@@ -176,40 +238,34 @@ async fn chunks_that_make_no_snapshot_are_refused() {
     type Spoil = fn(&mut Vec<InstallSnapshotRequest>);
     let spoils: [(&str, Spoil); 13] = [
         ("without a chunk", |chunks| chunks.clear()),
-        ("offset: 200, where 100 is next", |chunks| {
-            drop(chunks.remove(1))
-        }),
-        ("offset: 100, where 0 is next", |chunks| {
-            drop(chunks.remove(0))
-        }),
-        ("offset: 0, where 100 is next", |chunks| {
-            chunks[1].offset = 0
-        }),
+        ("offset: ", |chunks| drop(chunks.remove(1))),
+        ("offset: ", |chunks| drop(chunks.remove(0))),
+        ("offset: 0, where ", |chunks| chunks[1].offset = 0),
         ("done: the call ended before", |chunks| drop(chunks.pop())),
-        ("done: false at 300 of 300", |chunks| chunks[2].done = false),
-        ("done: true at 200 of 300", |chunks| chunks[1].done = true),
+        ("done: false at ", |chunks| chunks[2].done = false),
+        ("done: true at ", |chunks| chunks[1].done = true),
         ("done: a chunk after the last", |chunks| {
-            chunks.push(chunks[2].clone())
-        }),
-        ("data: 350 bytes, where 300", |chunks| {
-            chunks[2].data = vec![0; 150].into()
+            chunks.push(chunks[2].clone());
         }),
         ("data: an empty chunk", |chunks| {
-            chunks[1].data = Bytes::new()
+            chunks[1].data = Bytes::new();
+        }),
+        ("crc32: the snapshot is damaged", |chunks| {
+            let mut data = chunks[1].data.to_vec();
+            data[5] ^= 1;
+            chunks[1].data = data.into();
         }),
         ("data: a chunk of another", |chunks| chunks[1].term = 2),
-        ("data: a chunk of another", |chunks| {
-            chunks[2].conf_state = None
-        }),
-        ("total_size: 1048577 bytes are too large", |chunks| {
-            chunks[0].total_size = (1 << 20) + 1;
+        ("conf_state: missing", |chunks| chunks[0].conf_state = None),
+        ("total_size: 4194305 bytes are too large", |chunks| {
+            chunks[0].total_size = (4 << 20) + 1;
         }),
     ];
     let mut follower = Node::new(2, &[], small()).await;
     let mut client = client(follower.addr).await;
+    let whole = outgoing(life(2), 100);
     for (words, spoil) in spoils {
-        let mut chunks = chunks(&snapshot(life(2), 300), 100);
-        assert_eq!(chunks.len(), 3);
+        let mut chunks = three_chunks(whole.clone());
         spoil(&mut chunks);
         let status = client
             .install_snapshot(tokio_stream::iter(chunks))
@@ -221,11 +277,11 @@ async fn chunks_that_make_no_snapshot_are_refused() {
     }
 
     // And these make one.
-    let chunks = chunks(&snapshot(life(2), 300), 100);
+    let chunks = three_chunks(whole.clone());
     let call =
         tokio::spawn(async move { client.install_snapshot(tokio_stream::iter(chunks)).await });
-    let whole = PeerMessage::InstallSnapshot(snapshot(life(2), 300));
-    assert_eq!(follower.message().await, whole);
+    let (_, state_machine) = follower.installed().await;
+    assert!(state_machine == whole.state_machine);
     follower
         .network
         .send(PeerMessage::AppendEntriesReply(append_reply(10)));
@@ -236,6 +292,39 @@ async fn chunks_that_make_no_snapshot_are_refused() {
 }
 
 #[tokio::test]
+async fn a_transfer_shows_how_far_it_has_come_while_it_lasts() {
+    let follower = Node::new(2, &[], small()).await;
+    let client = client(follower.addr).await;
+    let chunks = three_chunks(outgoing(life(2), 100));
+    let progress = async || {
+        let mut client = client.clone();
+        let response = client.identify(IdentifyRequest::default()).await.unwrap();
+        NodeStatus::try_from(response.into_inner())
+            .unwrap()
+            .receiving
+    };
+    assert_eq!(progress().await, None);
+    let (feed, stream) = mpsc::channel(3);
+    let call = {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.install_snapshot(ReceiverStream::new(stream)).await })
+    };
+    let mut received = 0;
+    for chunk in &chunks[..2] {
+        received += u64::try_from(chunk.data.len()).unwrap();
+        feed.send(chunk.clone()).await.unwrap();
+        let expected = Some(SnapshotProgress {
+            received,
+            total: chunk.total_size,
+        });
+        soon(async { while progress().await != expected {} }).await;
+    }
+    drop(feed);
+    assert!(soon(call).await.unwrap().is_err());
+    assert_eq!(progress().await, None);
+}
+
+#[tokio::test]
 async fn a_transfer_that_stops_is_given_up() {
     let impatient = TransportOptions {
         rpc_timeout: Duration::from_millis(20),
@@ -243,7 +332,7 @@ async fn a_transfer_that_stops_is_given_up() {
     };
     let mut follower = Node::new(2, &[], impatient).await;
     let mut client = client(follower.addr).await;
-    let chunks = chunks(&snapshot(life(2), 300), 100);
+    let chunks = three_chunks(outgoing(life(2), 100));
     let unfinished = tokio_stream::iter(chunks)
         .take(2)
         .chain(tokio_stream::pending());
@@ -261,7 +350,7 @@ async fn a_transfer_that_stops_is_given_up() {
 async fn a_newer_transfer_takes_the_place_of_an_older_one() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut client = client(follower.addr).await;
-    let chunks = chunks(&snapshot(life(2), 300), 100);
+    let chunks = three_chunks(outgoing(life(2), 100));
     let begin = |term: u64| {
         let (feed, stream) = mpsc::channel(3);
         let mut client = client.clone();

@@ -38,7 +38,7 @@ use prost::Message as _;
 use protobuf::UnknownFields;
 use raft::eraftpb::{self, MessageType};
 
-pub use self::snapshot::install_snapshot_response;
+pub use self::snapshot::{SnapshotHeader, install_snapshot_response};
 
 use crate::proto::raft::{
     AppendEntriesRequest, AppendEntriesResponse, HeartbeatRequest, HeartbeatResponse,
@@ -64,8 +64,9 @@ pub enum PeerMessage {
     Heartbeat(HeartbeatRequest),
     /// A follower answers.
     HeartbeatReply(HeartbeatResponse),
-    /// The leader replaces a follower's log. Here the snapshot is whole (`offset` 0, `done`, all of
-    /// `data`); the transport cuts it into chunks and puts them together again.
+    /// The leader replaces a follower's log. Whole (`offset` 0, `done`, all of `data`), as raft-rs
+    /// has it. Between nodes no snapshot travels like this: there a [`SnapshotHeader`] goes with a
+    /// state machine, in [`SnapshotChunks`](crate::wire::SnapshotChunks).
     InstallSnapshot(InstallSnapshotRequest),
     /// The leader tells a follower to campaign at once.
     TimeoutNow(TimeoutNowRequest),

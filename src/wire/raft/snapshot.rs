@@ -2,16 +2,89 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use raft::eraftpb::{Message, MessageType, Snapshot, SnapshotMetadata};
 
-use super::{PeerMessage, conf, is_empty, not_carried};
+use super::{Envelope, PeerMessage, conf, is_empty, not_carried};
 use crate::proto::raft::{AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse};
-use crate::types::ClusterId;
+use crate::types::{ClusterId, LogIndex};
 use crate::wire::WireError;
 use crate::wire::check::Check;
 
 pub(super) const REQUEST: Check = Check("InstallSnapshotRequest");
 const RESPONSE: Check = Check("InstallSnapshotResponse");
+
+/// All of a snapshot but its data: whose it is, for whom, and what it stands for. Every chunk
+/// repeats it. The state machine travels beside it, never inside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotHeader(InstallSnapshotRequest);
+
+/// The header of which `chunk` is a chunk.
+impl From<InstallSnapshotRequest> for SnapshotHeader {
+    fn from(chunk: InstallSnapshotRequest) -> Self {
+        // As of a whole snapshot of nothing, which is what raft-rs is given.
+        Self(InstallSnapshotRequest {
+            data: Bytes::new(),
+            done: true,
+            offset: 0,
+            total_size: 0,
+            crc32: 0,
+            ..chunk
+        })
+    }
+}
+
+impl From<SnapshotHeader> for InstallSnapshotRequest {
+    fn from(SnapshotHeader(request): SnapshotHeader) -> Self {
+        request
+    }
+}
+
+impl SnapshotHeader {
+    /// The snapshot replaces all entries up through and including this index.
+    pub fn last_included_index(&self) -> LogIndex {
+        self.0.last_included_index
+    }
+
+    /// The header of the snapshot that our own raft-rs sends with `message`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PeerMessage::from_raft`], and if `message` sends no snapshot.
+    pub fn from_raft(message: Message, cluster_id: ClusterId) -> Result<Self, WireError> {
+        match PeerMessage::from_raft(message, cluster_id)? {
+            PeerMessage::InstallSnapshot(request) => Ok(request.into()),
+            other => {
+                let reason = format!("{} is no InstallSnapshot", other.name());
+                Err(not_carried("msg_type", reason))
+            }
+        }
+    }
+
+    /// The message as raft-rs steps it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PeerMessage::into_raft`].
+    pub fn into_raft(self) -> Result<Message, WireError> {
+        PeerMessage::InstallSnapshot(self.0).into_raft()
+    }
+
+    /// Whom the snapshot is from and for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PeerMessage::envelope`].
+    pub fn envelope(&self) -> Result<Envelope, WireError> {
+        // Costs a copy of the members' ids, and there is one header to a snapshot.
+        PeerMessage::InstallSnapshot(self.0.clone()).envelope()
+    }
+
+    /// What goes over the wire, without data.
+    pub fn request(&self) -> &InstallSnapshotRequest {
+        &self.0
+    }
+}
 
 /// What `RaftCore::prepare_send_snapshot` emits.
 pub(super) fn request_from_raft(
@@ -162,8 +235,6 @@ impl TryFrom<InstallSnapshotResponse> for PeerMessage {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::proto::raft::ConfState;
     use crate::wire::MAX_INDEX;
@@ -242,6 +313,22 @@ mod tests {
         message.set_snapshot(Snapshot::default());
         let error = PeerMessage::from_raft(message, CLUSTER).unwrap_err();
         assert_eq!(error.field, "snapshot");
+    }
+
+    #[test]
+    fn a_header_is_all_but_the_data_and_goes_through_raft_unchanged() {
+        let header = SnapshotHeader::from(whole());
+        let InstallSnapshotRequest { data, offset, .. } = header.request();
+        assert_eq!((data.len(), *offset), (0, 0));
+        assert_eq!(header.envelope().unwrap().to.get(), 2 << 48);
+        let message = header.clone().into_raft().unwrap();
+        assert_eq!(message.get_snapshot().get_metadata().index, 100);
+        assert_eq!(SnapshotHeader::from_raft(message, CLUSTER), Ok(header));
+        let other = Message {
+            msg_type: MessageType::MsgTimeoutNow,
+            ..Message::default()
+        };
+        assert!(SnapshotHeader::from_raft(other, CLUSTER).is_err());
     }
 
     #[test]

@@ -9,70 +9,122 @@ use seshat::node::{MemoryStorage, RaftNode};
 use seshat::types::{EntryPayload, LogIndex, RaftId, Term};
 use seshat::wire;
 
+use super::{Verdict, Violation, safe};
+
+const NAME: &str = "equal_logs";
+/// Index of the first entry of a cluster: it begins as if from a snapshot at index 1.
+const FIRST: LogIndex = 2;
+
+/// An entry that somebody has applied.
+#[derive(Debug)]
+struct Applied {
+    term: Term,
+    payload: EntryPayload,
+    command: Option<Command>,
+}
+
 /// The one log that all nodes must agree on, as far as somebody has applied it.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    entries: BTreeMap<LogIndex, (Term, EntryPayload)>,
+    entries: Vec<Applied>,
+    /// What the log makes of each key: what it is bound to from which index on.
+    versions: BTreeMap<Bytes, Vec<(LogIndex, Option<Bytes>)>>,
     /// Up to where each process has been checked.
     checked: BTreeMap<RaftId, LogIndex>,
 }
 
+fn position(index: LogIndex) -> Option<usize> {
+    usize::try_from(index.checked_sub(FIRST)?).ok()
+}
+
 impl Log {
+    /// The process `raft_id` begins, with nothing applied.
+    pub(crate) fn begins(&mut self, raft_id: RaftId) {
+        self.checked.insert(raft_id, FIRST - 1);
+    }
+
     /// Compares what `raft` has applied since the last call, and its whole map whenever it skipped
     /// entries because a snapshot brought them.
-    pub(crate) fn check<W>(&mut self, raft: &RaftNode<W>) {
+    pub(crate) fn check<W>(&mut self, raft: &RaftNode<W>) -> Verdict {
         let storage = raft.storage();
-        let checked = self.checked.entry(raft.raft_id()).or_insert(1);
+        let applied = storage.applied();
+        let checked = self.checked.entry(raft.raft_id()).or_insert(FIRST - 1);
+        let from = std::mem::replace(checked, applied);
         let mut skipped = false;
-        for index in *checked + 1..=storage.applied() {
+        for index in from + 1..=applied {
             let Some(entry) = storage.entry(index) else {
                 skipped = true;
                 continue;
             };
-            let seen = (entry.term, entry.payload);
-            let known = self.entries.entry(index).or_insert_with(|| seen.clone());
-            assert_eq!(*known, seen, "{} differs at index {index}", raft.raft_id());
+            self.agree(raft.raft_id(), index, entry.term, entry.payload)?;
         }
-        *checked = storage.applied();
         if skipped {
-            self.check_map(storage);
+            self.check_map(raft.raft_id(), storage)?;
         }
+        Ok(())
     }
 
-    /// Compares the whole map with the one that the agreed log makes.
-    pub(crate) fn check_map(&self, storage: &MemoryStorage) {
-        let mut map = BTreeMap::new();
-        for (_, payload) in self
-            .entries
-            .range(..=storage.applied())
-            .map(|(_, entry)| entry)
-        {
-            if let EntryPayload::Command(data) = payload {
-                let command = wire::decode_command(data.clone()).expect("it was applied");
-                let Command::Write { write, .. } = command else {
-                    continue;
-                };
-                match write {
-                    Write::Set { key, value } => map.insert(key, value),
-                    Write::Delete { key } => map.remove(&key),
-                };
-            }
+    /// `by` has applied an entry: it is the one that others applied, or the first after them.
+    fn agree(&mut self, by: RaftId, index: LogIndex, term: Term, payload: EntryPayload) -> Verdict {
+        let position = position(index).filter(|&position| position <= self.entries.len());
+        let Some(position) = position else {
+            let reason = format!("{by} applied {index}, and nobody applied what is before");
+            return Err(Violation::safety(NAME, reason));
+        };
+        if let Some(known) = self.entries.get(position) {
+            let same = known.term == term && known.payload == payload;
+            return safe(same, NAME, || {
+                format!("{by} applied {payload:?} of term {term} at {index}, others {known:?}")
+            });
         }
-        let pairs: Vec<_> = map.iter().collect();
-        assert_eq!(
-            storage.state_machine().sorted_pairs(),
-            pairs,
-            "the map at index {} is not what the log makes",
-            storage.applied()
-        );
+        let command = match &payload {
+            EntryPayload::Command(data) => {
+                let command = wire::decode_command(data.clone());
+                Some(command.map_err(|error| Violation::safety(NAME, error.to_string()))?)
+            }
+            EntryPayload::Empty | EntryPayload::ConfChange(_) => None,
+        };
+        let version = match command.clone() {
+            Some(Command::Write { write, .. }) => Some(match write {
+                Write::Set { key, value } => (key, Some(value)),
+                Write::Delete { key } => (key, None),
+            }),
+            Some(Command::OpenSession(_) | Command::AddMember(_) | Command::RemoveMember(_))
+            | None => None,
+        };
+        if let Some((key, value)) = version {
+            self.versions.entry(key).or_default().push((index, value));
+        }
+        self.entries.push(Applied {
+            term,
+            payload,
+            command,
+        });
+        Ok(())
+    }
+
+    /// Compares the whole map of `by` with the one that the agreed log makes.
+    pub(crate) fn check_map(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
+        let applied = storage.applied();
+        let bound = self.versions.iter().filter_map(|(key, versions)| {
+            let after = versions.partition_point(|&(index, _)| index <= applied);
+            let (_, value) = versions.get(after.checked_sub(1)?)?;
+            Some((key, value.as_ref()?))
+        });
+        let same = bound.eq(storage.state_machine().sorted_pairs());
+        safe(same && applied <= self.last_index(), NAME, || {
+            format!("the map of {by} at index {applied} is not what the log makes")
+        })
     }
 
     /// The command that was applied at `index`.
-    pub(crate) fn command(&self, index: LogIndex) -> Option<&Bytes> {
-        match self.entries.get(&index) {
-            Some((_, EntryPayload::Command(data))) => Some(data),
-            _ => None,
-        }
+    pub(crate) fn command(&self, index: LogIndex) -> Option<&Command> {
+        self.entries.get(position(index)?)?.command.as_ref()
+    }
+
+    /// Index of the last entry that somebody has applied.
+    pub(crate) fn last_index(&self) -> LogIndex {
+        FIRST - 1 + u64::try_from(self.len()).expect("small")
     }
 
     pub(crate) fn len(&self) -> usize {

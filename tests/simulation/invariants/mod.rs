@@ -1,7 +1,93 @@
 //! What must hold whatever happens: one property a file.
+//!
+//! A violation is a value: what breaks on purpose in a negative control is counted, not unwound.
 
 pub(crate) mod acknowledged_writes_are_kept;
 pub(crate) mod equal_logs;
+pub(crate) mod everybody_is_answered;
 pub(crate) mod linearizable;
+pub(crate) mod nobody_breaks;
+pub(crate) mod one_cluster;
 pub(crate) mod one_leader_a_term;
+pub(crate) mod served_after_the_calm;
 pub(crate) mod waiters_end_once;
+pub(crate) mod well_after_the_calm;
+
+use std::fmt;
+
+/// Whether an invariant holds.
+pub(crate) type Verdict = Result<(), Violation>;
+
+/// What kind of promise was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Nothing wrong is ever done or told.
+    Safety,
+    /// What should happen does happen in the end.
+    Liveness,
+}
+
+/// An invariant does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The invariant, by the name of its file.
+    pub(crate) invariant: &'static str,
+    pub(crate) promise: Promise,
+    pub(crate) reason: String,
+    /// Simulated milliseconds since the run began.
+    pub(crate) at: u64,
+}
+
+impl Violation {
+    pub(crate) fn safety(invariant: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            invariant,
+            promise: Promise::Safety,
+            reason: reason.into(),
+            at: 0,
+        }
+    }
+
+    pub(crate) fn liveness(invariant: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            promise: Promise::Liveness,
+            ..Self::safety(invariant, reason)
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            invariant,
+            promise,
+            reason,
+            at,
+        } = self;
+        write!(f, "{invariant} ({promise:?}) at {at} ms: {reason}")
+    }
+}
+
+/// `Ok` if it `holds`, otherwise a violation of safety.
+pub(crate) fn safe(
+    holds: bool,
+    invariant: &'static str,
+    reason: impl FnOnce() -> String,
+) -> Verdict {
+    if holds {
+        return Ok(());
+    }
+    Err(Violation::safety(invariant, reason()))
+}
+
+/// `Ok` if it `holds`, otherwise a violation of liveness.
+pub(crate) fn live(
+    holds: bool,
+    invariant: &'static str,
+    reason: impl FnOnce() -> String,
+) -> Verdict {
+    if holds {
+        return Ok(());
+    }
+    Err(Violation::liveness(invariant, reason()))
+}

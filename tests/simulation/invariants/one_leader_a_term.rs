@@ -2,25 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use seshat::node::Member;
+use seshat::node::RaftNode;
 use seshat::types::{RaftId, Role, Term};
+
+use super::{Verdict, safe};
 
 /// Who led in which term.
 #[derive(Debug, Default)]
 pub(crate) struct Leaders(BTreeMap<Term, RaftId>);
 
 impl Leaders {
-    pub(crate) fn check<W>(&mut self, member: &Member<W>) {
-        let status = member.status();
-        if status.role != Some(Role::Leader) {
-            return;
+    pub(crate) fn check<W>(&mut self, raft: &RaftNode<W>) -> Verdict {
+        if raft.role() != Role::Leader {
+            return Ok(());
         }
-        let leader = *self.0.entry(status.term).or_insert(status.raft_id);
-        assert_eq!(
-            leader, status.raft_id,
-            "two leaders in term {}",
-            status.term
-        );
+        let (term, me) = (raft.term(), raft.raft_id());
+        let leader = *self.0.entry(term).or_insert(me);
+        safe(leader == me, "one_leader_a_term", || {
+            format!("{leader} and {me} led in term {term}")
+        })
     }
 
     pub(crate) fn terms(&self) -> usize {

@@ -1,13 +1,29 @@
-//! Whoever asks is answered exactly once, as long as the node lives that he asked.
+//! Whoever asks is answered exactly once, with an answer to what he asked, as long as the node
+//! lives that he asked.
 
-use seshat::node::Member;
+use seshat::node::{Member, Outcome};
 
+use super::{Verdict, Violation, safe};
 use crate::clients::{Clients, Waiter};
 
-/// The core owes exactly those whom the clients think it owes. That nobody is answered twice is
-/// checked when an answer arrives.
-pub(crate) fn check(member: &Member<Waiter>, clients: &Clients) {
+const NAME: &str = "waiters_end_once";
+
+/// The core owes exactly those whom the clients think it owes.
+pub(crate) fn check(member: &Member<Waiter>, clients: &Clients) -> Verdict {
     let owed = member.raft().map_or(0, |raft| raft.waiting());
     let node = member.raft_id().node_id();
-    assert_eq!(owed, clients.waiting_at(node), "waiters at node {node}");
+    let waiting = clients.waiting_at(node);
+    safe(owed == waiting, NAME, || {
+        format!("node {node} owes {owed} answers, and {waiting} wait there")
+    })
+}
+
+pub(crate) fn twice(waiter: Waiter, outcome: &Outcome) -> Violation {
+    let reason = format!("{waiter} does not wait, and is told {outcome:?}");
+    Violation::safety(NAME, reason)
+}
+
+pub(crate) fn no_answer(waiter: Waiter, outcome: &Outcome) -> Violation {
+    let reason = format!("{waiter} is told {outcome:?}, which does not answer what it asked");
+    Violation::safety(NAME, reason)
 }

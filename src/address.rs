@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A checked address. Equal addresses are the same host and port, in whatever way they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
+pub(crate) struct Address {
     host: Host,
     port: u16,
 }
@@ -19,12 +19,12 @@ enum Host {
 
 impl Address {
     /// Whether this is `0.0.0.0` or `[::]`: every address of a machine, and the address of none.
-    pub(super) fn is_unspecified(&self) -> bool {
+    pub(crate) fn is_unspecified(&self) -> bool {
         matches!(self.host, Host::Ip(ip) if ip.is_unspecified())
     }
 
     /// Whether one process cannot listen on both.
-    pub(super) fn clashes(&self, other: &Self) -> bool {
+    pub(crate) fn clashes(&self, other: &Self) -> bool {
         let same_host = self.host == other.host || self.is_unspecified() || other.is_unspecified();
         self.port == other.port && same_host
     }

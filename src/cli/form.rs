@@ -1,0 +1,102 @@
+//! `seshat form`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+use seshat::proto::admin::{ClusterState, FormRequest, StatusResponse};
+use seshat::types::ClusterId;
+
+use super::failure::Failure;
+use super::options::{ClientOptions, node_id};
+use super::status::{fetch, summary};
+use super::{nodes, print};
+
+const HELP: &str = "\
+A new cluster forms by itself once all initial members have found one another. If
+one of them is not to be had, more than half of them can form it without the rest.
+You vouch that the nodes you name are new: none of them runs, or has ever been part
+of a cluster with the others that still runs. A node that comes later is let in.
+
+Refused while a cluster runs. With --json:
+  {\"cluster_id\":\"5f0c2d9e71a4b863\"}
+
+Examples:
+  seshat form --without 3
+  seshat form --without 4,5
+
+Exit codes:
+  0  the cluster runs
+  2  the command line is faulty
+  3  no node can be reached, it refused, or the outcome is unknown: look at seshat
+     status";
+
+/// Time that the command has, unless told otherwise: the cluster has to start.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Form a new cluster although initial members are missing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP, next_line_help = true)]
+pub(crate) struct Args {
+    /// Node ids of the members that are missing and are vouched for
+    #[arg(
+        long,
+        required = true,
+        value_name = "ID,…",
+        value_delimiter = ',',
+        value_parser = node_id(),
+    )]
+    without: Vec<u16>,
+
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let without: Vec<_> = self.without.iter().copied().map(u32::from).collect();
+        let formed = self.client.run_within(TIMEOUT, async |client| {
+            let status = fetch(&client).await?;
+            let coordinator = coordinator(&status, &without)?;
+            let (node, _) = nodes::find(&client, coordinator).await?;
+            let form = async |node: super::client::Node| {
+                // A little less than what is left, so that the node says what it waits for.
+                let timeout = node.time_left() * 4 / 5;
+                let request = FormRequest {
+                    without: without.clone(),
+                    timeout: timeout.try_into().ok(),
+                };
+                node.admin().form(node.request(request)).await
+            };
+            client.once(node, form).await
+        })?;
+        let cluster_id = ClusterId(formed.cluster_id);
+        if self.client.json {
+            print(json!({ "cluster_id": cluster_id.to_string() }))?;
+        } else {
+            print(format_args!("cluster {cluster_id} runs"))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Who has to be asked: the first of those that are there.
+fn coordinator(status: &StatusResponse, without: &[u32]) -> Result<u16, Failure> {
+    if status.state() != ClusterState::Forming {
+        let message = format!("a cluster runs already: {}", summary(status));
+        return Err(Failure::precondition(message));
+    }
+    let unknown = |id: &&u32| status.members.iter().all(|member| member.id != **id);
+    if let Some(id) = without.iter().find(unknown) {
+        return Err(Failure::precondition(format!(
+            "node {id} is no initial member"
+        )));
+    }
+    let there = |member: &&_| {
+        let seshat::proto::admin::MemberStatus { id, reachable, .. } = member;
+        *reachable && !without.contains(id)
+    };
+    let first = status.members.iter().filter(there).map(|member| member.id);
+    let first = first.min().and_then(|id| u16::try_from(id).ok());
+    first.ok_or_else(|| Failure::precondition("no other initial member answers"))
+}

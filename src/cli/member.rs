@@ -1,0 +1,280 @@
+//! `seshat member`.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use seshat::proto::admin::{
+    AddMemberRequest, AddMemberResponse, RemoveMemberRequest, RemoveMemberResponse, StatusResponse,
+};
+
+use super::failure::{Failure, printable};
+use super::options::{ClientOptions, HEALING_TIMEOUT, endpoint, node_id};
+use super::print;
+use super::status::{fetch, role, role_and_percent, summary, table};
+use super::wait::WaitOptions;
+
+const ADD_HELP: &str = "\
+Start the new node with bootstrap off and the present members in its
+configuration, before or after this command. The leader then sends it the data and
+makes it a voter. The id of a member changes its addresses.
+
+Waits until the cluster is healed again, and says on standard error what it waits
+for. With --json (healed is false with --no-wait):
+  {\"applied_index\":42,\"members\":[1,2,3,4],\"healed\":true}
+
+Examples:
+  seshat member add 4 kvstore-4:7379 kvstore-4:6379
+  seshat member add 4 kvstore-4:7379 kvstore-4:6379 --no-wait
+
+Exit codes:
+  0  the node is a member; unless --no-wait is given, the cluster is healed
+  2  the command line is faulty
+  3  the cluster cannot be reached, refused the change, its outcome is unknown, or
+     the cluster was not healed in time: the error says which";
+
+const REMOVE_HELP: &str = "\
+The leader removes the node's process, which ends, and nobody waits for the node
+any more. Refused where the members that are left could not decide anything.
+
+Waits until the cluster is healed again, and says on standard error what it waits
+for. With --json (healed is false with --no-wait):
+  {\"applied_index\":42,\"members\":[1,2,3],\"healed\":true}
+
+Examples:
+  seshat member remove 4
+  seshat member remove 4 --timeout 5m --quiet
+
+Exit codes:
+  0  the node is no member; unless --no-wait is given, the cluster is healed
+  2  the command line is faulty
+  3  the cluster cannot be reached, refused the change, its outcome is unknown, or
+     the cluster was not healed in time: the error says which";
+
+const LIST_HELP: &str = "\
+With --json:
+  {\"members\":[{\"id\":1,\"role\":\"leader\",\"addr\":\"kvstore-1:7379\",
+   \"client_addr\":\"kvstore-1:6379\"},…]}
+The role of a member that does not answer is - or, in JSON, null.
+
+Examples:
+  seshat member list
+  seshat member list --json | jq -r '.members[].client_addr'
+
+Exit codes:
+  0  somebody answered
+  2  the command line is faulty
+  3  no endpoint answers";
+
+/// List, add and remove members.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    List(List),
+    Add(Add),
+    Remove(Remove),
+}
+
+/// Show who is a member, and where.
+#[derive(Debug, clap::Args)]
+#[command(after_help = LIST_HELP, next_line_help = true)]
+struct List {
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+/// Make a node a member.
+#[derive(Debug, clap::Args)]
+#[command(after_help = ADD_HELP, next_line_help = true)]
+struct Add {
+    /// Its node id
+    #[arg(value_parser = node_id())]
+    id: u16,
+
+    /// Where the other nodes reach it: host:port
+    #[arg(value_parser = endpoint)]
+    addr: String,
+
+    /// Where clients reach it: host:port
+    #[arg(value_parser = endpoint)]
+    client_addr: String,
+
+    #[command(flatten)]
+    wait: WaitOptions,
+
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+/// Make a node a member no longer.
+#[derive(Debug, clap::Args)]
+#[command(after_help = REMOVE_HELP, next_line_help = true)]
+struct Remove {
+    /// Its node id
+    #[arg(value_parser = node_id())]
+    id: u16,
+
+    #[command(flatten)]
+    wait: WaitOptions,
+
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            Command::List(list) => list.run(),
+            Command::Add(add) => add.run(),
+            Command::Remove(remove) => remove.run(),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    pub(crate) fn json(&self) -> bool {
+        match &self.command {
+            Command::List(list) => list.client.json,
+            Command::Add(add) => add.client.json,
+            Command::Remove(remove) => remove.client.json,
+        }
+    }
+}
+
+impl List {
+    fn run(self) -> Result<(), Failure> {
+        let status = self.client.run(async |client| fetch(&client).await)?;
+        if self.client.json {
+            return print(list_to_json(&status));
+        }
+        print(list_to_text(&status))
+    }
+}
+
+fn list_to_json(status: &StatusResponse) -> Value {
+    let members = status.members.iter().map(|member| {
+        json!({
+            "id": member.id,
+            "role": role(member.role()),
+            "addr": member.addr,
+            "client_addr": member.client_addr,
+        })
+    });
+    json!({ "members": members.collect::<Value>() })
+}
+
+fn list_to_text(status: &StatusResponse) -> String {
+    let rows = status.members.iter().map(|member| {
+        [
+            member.id.to_string(),
+            role_and_percent(member),
+            printable(&member.addr),
+            printable(&member.client_addr),
+        ]
+    });
+    let header = ["NODE", "ROLE", "ADDRESS", "CLIENT ADDRESS"];
+    let rows: Vec<_> = std::iter::once(header.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    table(&rows)
+}
+
+impl Add {
+    fn run(self) -> Result<(), Failure> {
+        let request = AddMemberRequest {
+            id: self.id.into(),
+            addr: self.addr,
+            client_addr: self.client_addr,
+        };
+        self.client.run_within(HEALING_TIMEOUT, async |client| {
+            let added = client
+                .write(async |node| {
+                    let request = node.request(request.clone());
+                    node.admin().add_member(request).await
+                })
+                .await?;
+            let AddMemberResponse {
+                applied_index,
+                members,
+            } = added;
+            let decided = Decided {
+                what: format!("node {} is a member", self.id),
+                applied_index,
+                members,
+            };
+            let is_in = |status: &StatusResponse| lists(status, self.id);
+            let json = self.client.json;
+            let waited = self.wait.finish(&client, json, is_in).await;
+            decided.report(waited, json)
+        })
+    }
+}
+
+impl Remove {
+    fn run(self) -> Result<(), Failure> {
+        let request = RemoveMemberRequest { id: self.id.into() };
+        self.client.run_within(HEALING_TIMEOUT, async |client| {
+            let removed = client
+                .write(async |node| {
+                    let request = node.request(request);
+                    node.admin().remove_member(request).await
+                })
+                .await?;
+            let RemoveMemberResponse {
+                applied_index,
+                members,
+            } = removed;
+            let decided = Decided {
+                what: format!("node {} is no member", self.id),
+                applied_index,
+                members,
+            };
+            let is_out = |status: &StatusResponse| !lists(status, self.id);
+            let json = self.client.json;
+            let waited = self.wait.finish(&client, json, is_out).await;
+            decided.report(waited, json)
+        })
+    }
+}
+
+fn lists(status: &StatusResponse, id: u16) -> bool {
+    status.members.iter().any(|it| it.id == u32::from(id))
+}
+
+/// What the cluster has decided.
+struct Decided {
+    what: String,
+    applied_index: u64,
+    members: Vec<u32>,
+}
+
+impl Decided {
+    /// Says what was decided, and what came of waiting for it.
+    fn report(
+        self,
+        waited: Result<Option<StatusResponse>, Failure>,
+        json: bool,
+    ) -> Result<(), Failure> {
+        let Self {
+            what,
+            applied_index,
+            members,
+        } = self;
+        let since = format!("{what} since log index {applied_index}");
+        let healed = waited.map_err(|failure| failure.although(&since))?;
+        if json {
+            return print(json!({
+                "applied_index": applied_index,
+                "members": members,
+                "healed": healed.is_some(),
+            }));
+        }
+        match healed {
+            Some(status) => print(format_args!("{what}; {}", summary(&status))),
+            None => print(since),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! `seshat recover`.
+//!
+//! The one command that can lose acknowledged writes. So it looks first and changes nothing, says
+//! what would be kept and what may be missing, and goes on only once somebody has typed the id of
+//! the cluster that is given up.
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::process::ExitCode;
+
+use serde_json::json;
+use seshat::proto::admin::{RecoverRequest, RecoverResponse, StatusResponse};
+use seshat::types::ClusterId;
+
+use super::client::{Client, Node};
+use super::failure::Failure;
+use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
+use super::status::summary;
+use super::wait::WaitOptions;
+use super::{nodes, print};
+
+const HELP: &str = "\
+For a cluster that has halted: so many of its voters have lost their memory that no
+leader can ever be elected. One node makes a new cluster of what it still
+has, and the others join that one. Writes that were acknowledged but never reached
+this node are lost.
+
+Says first what would be kept, and changes nothing before the id of the halted
+cluster is typed. In a script, --confirm types it. Then waits until the new cluster is
+healed, and says on standard error what it waits for. With --json (healed is false
+with --no-wait):
+  {\"cluster_id\":\"5f0c2d9e71a4b863\",\"new_cluster_id\":\"83b1…\",\"term\":3,
+   \"commit_index\":812,\"last_log_index\":815,\"keys\":42,\"other_survivors\":[2],
+   \"healed\":true}
+
+Examples:
+  seshat status                       # halted: … seshat recover --from 3
+  seshat recover --from 3
+  seshat recover --from 3 --confirm 5f0c2d9e71a4b863
+
+Exit codes:
+  0  the new cluster runs; unless --no-wait is given, it is healed
+  2  the command line is faulty, or nobody confirmed: nothing was changed
+  3  the node cannot be reached, it refused, the outcome is unknown, or the new
+     cluster was not healed in time: the error says which";
+
+/// Make a new cluster of what one node still has, when all else is lost.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP, next_line_help = true)]
+pub(crate) struct Args {
+    /// Node id of the node whose state is kept
+    #[arg(long, value_name = "NODE", value_parser = node_id())]
+    from: u16,
+
+    /// Id of the halted cluster: go on without asking
+    #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id)]
+    confirm: Option<ClusterId>,
+
+    #[command(flatten)]
+    wait: WaitOptions,
+
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let kept = self.client.run(async |client| {
+            let (node, status) = nodes::find(&client, self.from).await?;
+            let Some(cluster_id) = status.cluster_id else {
+                let message = format!("node {} has no state: {}", self.from, summary(&status));
+                return Err(Failure::precondition(message));
+            };
+            recover(&client, node, cluster_id, true).await
+        })?;
+        if !self.client.json {
+            eprintln!("{}", words(self.from, &kept));
+        }
+        self.confirm(ClusterId(kept.cluster_id))?;
+        self.client.run_within(HEALING_TIMEOUT, async |client| {
+            let (node, _) = nodes::find(&client, self.from).await?;
+            let kept = recover(&client, node, kept.cluster_id, false).await?;
+            let is_new = |status: &StatusResponse| status.cluster_id == kept.new_cluster_id;
+            let json = self.client.json;
+            let waited = self.wait.finish(&client, json, is_new).await;
+            report(self.from, &kept, waited, json)
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Whether the operator means this cluster.
+    fn confirm(&self, cluster_id: ClusterId) -> Result<(), Failure> {
+        let node = self.from;
+        match self.confirm {
+            Some(confirmed) if confirmed == cluster_id => return Ok(()),
+            Some(confirmed) => {
+                return Err(Failure::usage(format!(
+                    "node {node} belongs to cluster {cluster_id}, not to {confirmed}: nothing was \
+                     changed"
+                )));
+            }
+            None => {}
+        }
+        let stdin = std::io::stdin();
+        if self.client.json || !stdin.is_terminal() {
+            return Err(Failure::usage(format!(
+                "nobody is there to confirm: nothing was changed; to go on, add --confirm \
+                 {cluster_id}"
+            )));
+        }
+        eprint!("\nType the cluster id, {cluster_id}, to go on: ");
+        let mut typed = String::new();
+        let read = stdin.lock().read_line(&mut typed);
+        read.map_err(|error| Failure::local(format!("cannot read standard input: {error}")))?;
+        match self::cluster_id(typed.trim()) {
+            Ok(confirmed) if confirmed == cluster_id => Ok(()),
+            _ => Err(Failure::usage(format!(
+                "that is not {cluster_id}: nothing was changed"
+            ))),
+        }
+    }
+}
+
+async fn recover(
+    client: &Client,
+    node: Node,
+    cluster_id: u64,
+    dry_run: bool,
+) -> Result<RecoverResponse, Failure> {
+    let request = RecoverRequest {
+        cluster_id,
+        dry_run,
+    };
+    let recover = async |node: Node| node.admin().recover(node.request(request)).await;
+    client.once(node, recover).await
+}
+
+/// What would become of the data and of the nodes.
+fn words(from: u16, kept: &RecoverResponse) -> String {
+    let RecoverResponse {
+        new_cluster_id: _,
+        cluster_id,
+        term,
+        commit_index,
+        last_log_index,
+        keys,
+        other_survivors,
+    } = kept;
+    let cluster_id = ClusterId(*cluster_id);
+    let behind = last_log_index.saturating_sub(*commit_index);
+    let mut text = format!(
+        "\
+Node {from} gives up cluster {cluster_id} and makes a new one of what it still has.
+
+Kept:     all of its log, up to index {last_log_index} in term {term}: {keys} keys, and then the
+          {behind} entries after index {commit_index}, of which it is not known whether they
+          were acknowledged.
+Missing:  writes acknowledged after log index {last_log_index} that never reached node {from}, if
+          there were any. Nobody can say how many.
+
+The nodes that have lost their memory join the new cluster. No other node may
+still serve the old one: look at seshat status, and stop whoever does."
+    );
+    if !other_survivors.is_empty() {
+        let survivors = nodes_to_restart(other_survivors);
+        text += &format!(
+            "\n\nRestart {survivors} afterwards: what is still in memory there belongs to the old\n\
+             cluster, and keeps it out of the new one. If more is kept there, recover\n\
+             from there instead."
+        );
+    }
+    text
+}
+
+/// Says what has become of them.
+fn report(
+    from: u16,
+    kept: &RecoverResponse,
+    waited: Result<Option<StatusResponse>, Failure>,
+    json: bool,
+) -> Result<(), Failure> {
+    let new = kept.new_cluster_id.map(|id| ClusterId(id).to_string());
+    let name = new.as_deref().unwrap_or("unknown");
+    let mut done = format!("cluster {name} runs on what node {from} had");
+    if !kept.other_survivors.is_empty() {
+        let survivors = nodes_to_restart(&kept.other_survivors);
+        done += &format!(" (restart {survivors})");
+    }
+    let healed = waited.map_err(|failure| failure.although(&done))?;
+    if json {
+        return print(json!({
+            "cluster_id": ClusterId(kept.cluster_id).to_string(),
+            "new_cluster_id": new,
+            "term": kept.term,
+            "commit_index": kept.commit_index,
+            "last_log_index": kept.last_log_index,
+            "keys": kept.keys,
+            "other_survivors": kept.other_survivors,
+            "healed": healed.is_some(),
+        }));
+    }
+    match healed {
+        Some(status) => print(format_args!("{done}; {}", summary(&status))),
+        None => print(done),
+    }
+}
+
+fn nodes_to_restart(ids: &[u32]) -> String {
+    let all: Vec<_> = ids.iter().map(u32::to_string).collect();
+    let nodes = if all.len() == 1 { "node" } else { "nodes" };
+    format!("{nodes} {}", all.join(", "))
+}
+
+/// A cluster id as it is shown: 16 hexadecimal digits.
+fn cluster_id(text: &str) -> Result<ClusterId, String> {
+    let hexadecimal = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u64::from_str_radix(text, 16).ok();
+    let id = id.filter(|_| hexadecimal).map(ClusterId);
+    id.ok_or_else(|| "a cluster id has 16 hexadecimal digits, as seshat status shows it".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_id_is_taken_as_it_is_shown() {
+        let id = ClusterId(0xab);
+        assert_eq!(cluster_id(&id.to_string()), Ok(id));
+        for text in [
+            "",
+            "ab",
+            "+0000000000000ab",
+            "00000000000000ag",
+            "0000000000000000ab",
+        ] {
+            assert!(cluster_id(text).is_err(), "{text:?}");
+        }
+    }
+}

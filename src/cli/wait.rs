@@ -1,0 +1,100 @@
+//! Waits until the cluster is healed, and says meanwhile what it waits for.
+
+use std::time::Duration;
+
+use seshat::proto::admin::StatusResponse;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::status::{fetch, summary};
+
+/// How long to wait before asking again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Whether a command that changes the cluster waits for the end of the change.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WaitOptions {
+    /// Wait until the cluster is healed; this is the default
+    #[arg(long, overrides_with = "no_wait")]
+    wait: bool,
+
+    /// Return as soon as the change is decided; seshat status shows how it goes on
+    #[arg(long, overrides_with = "wait")]
+    no_wait: bool,
+
+    /// While waiting, say nothing on standard error
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl WaitOptions {
+    /// Waits as it was told. Says what it waits for unless the answer is in JSON.
+    pub(crate) async fn finish(
+        &self,
+        client: &Client,
+        json: bool,
+        suits: impl Fn(&StatusResponse) -> bool,
+    ) -> Result<Option<StatusResponse>, Failure> {
+        if self.no_wait {
+            return Ok(None);
+        }
+        let progress = Progress::new(self.quiet || json);
+        until_healed(client, progress, suits).await.map(Some)
+    }
+}
+
+/// Says on standard error how the cluster is, whenever that has changed.
+pub(crate) struct Progress {
+    quiet: bool,
+    said: Option<String>,
+}
+
+impl Progress {
+    /// Says nothing yet, and never anything if `quiet`.
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, said: None }
+    }
+
+    fn tell(&mut self, summary: String) {
+        if self.said.as_ref() == Some(&summary) {
+            return;
+        }
+        if !self.quiet {
+            eprintln!("{summary}");
+        }
+        self.said = Some(summary);
+    }
+}
+
+/// Asks how the cluster is until it is healed, and `suits`.
+///
+/// # Errors
+///
+/// Time ran out: the last word of the cluster, or that there was none.
+pub(crate) async fn until_healed(
+    client: &Client,
+    mut progress: Progress,
+    suits: impl Fn(&StatusResponse) -> bool,
+) -> Result<StatusResponse, Failure> {
+    loop {
+        let failure = match fetch(client).await {
+            Ok(status) if status.healed && suits(&status) => return Ok(status),
+            Ok(status) => {
+                progress.tell(summary(&status));
+                None
+            }
+            Err(failure) => Some(failure),
+        };
+        let too_late = failure.is_some() || !client.pause(PAUSE).await;
+        if too_late {
+            let timeout = client.timeout();
+            return Err(match (progress.said, failure) {
+                (None, Some(failure)) => failure,
+                (said, _) => Failure::not_healed(format!(
+                    "the cluster was not healed within {timeout}: {}",
+                    said.unwrap_or_default()
+                )),
+            });
+        }
+    }
+}

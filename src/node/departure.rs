@@ -1,0 +1,243 @@
+//! How a process finds out that it takes part no more.
+//!
+//! An operator may decide that a node is a member no longer. The leader then removes its process
+//! from the Raft group, and stops sending to it at that moment: the process may never receive the
+//! entry that removed it. So a process that has heard of no leader for a while, or that knows of the
+//! decision, asks the others who they are; their answers say who takes part and who is meant to.
+//!
+//! It must not go too early. As long as a voter that does not know of the removal could become a
+//! candidate, the vote of the removed process may be needed: with it gone, and the leader as well,
+//! the others might never elect anybody. So the process goes when most of the voters that are left
+//! have applied its removal: then a candidate that needs no vote of it can win.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::types::{ClusterId, Conf, LogIndex, NodeId, NodeState, NodeStatus, RaftId};
+
+/// Ticks without a leader after which a process asks whether it still takes part. Longer than an
+/// ordinary election takes.
+const SILENT_TICKS: u64 = 20;
+/// Ticks between two rounds of questions.
+const ASK_TICKS: u64 = 10;
+/// Ticks for which an answer counts.
+const BELIEVED_TICKS: u64 = 40;
+
+/// What a process knows of its own removal.
+#[derive(Debug)]
+pub(super) struct Departure {
+    me: RaftId,
+    now: u64,
+    /// Since when it has heard of no leader.
+    silent_since: Option<u64>,
+    ask_at: u64,
+    heard: BTreeMap<NodeId, (NodeStatus, u64)>,
+    /// When the process was last sent something, this was committed: it took part then.
+    took_part_at: LogIndex,
+}
+
+impl Departure {
+    /// The process `me` has just begun.
+    pub(super) fn new(me: RaftId) -> Self {
+        Self {
+            me,
+            now: 0,
+            silent_since: None,
+            ask_at: 0,
+            heard: BTreeMap::new(),
+            took_part_at: 0,
+        }
+    }
+
+    /// A leader that had `committed` has sent the process a part of the log. It sends to those who
+    /// take part.
+    pub(super) fn sent(&mut self, committed: LogIndex) {
+        self.took_part_at = self.took_part_at.max(committed);
+    }
+
+    /// One tick has passed. `leads` is whether the process leads, `led` whether it does or has lately
+    /// heard of a leader, `conf` what it has applied, `others` whom it can ask; whom to ask who they
+    /// are.
+    pub(super) fn tick(
+        &mut self,
+        leads: bool,
+        led: bool,
+        conf: &Conf,
+        others: impl Iterator<Item = NodeId>,
+    ) -> Vec<NodeId> {
+        self.now += 1;
+        let now = self.now;
+        self.heard.retain(|_, (_, at)| now - *at <= BELIEVED_TICKS);
+        let silent_since = *self.silent_since.get_or_insert(now);
+        if led {
+            self.silent_since = None;
+        }
+        let silent = !led && now - silent_since >= SILENT_TICKS;
+        // A leader hands leadership over first.
+        let decided = !leads && !conf.voters.is_empty() && !self.is_meant(conf);
+        if !(silent || decided) || self.ask_at > now {
+            return Vec::new();
+        }
+        self.ask_at = now + ASK_TICKS;
+        others.filter(|&node| node != self.me.node_id()).collect()
+    }
+
+    /// A node has said who it is.
+    pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus) {
+        if status.raft_id.node_id() == node {
+            self.heard.insert(node, (status.clone(), self.now));
+        }
+    }
+
+    /// Whether the process, which has applied its log of `cluster_id` up to `applied`, was removed,
+    /// and nobody needs its vote any more.
+    pub(super) fn is_over(&self, cluster_id: ClusterId, applied: LogIndex) -> bool {
+        let took_part_at = self.took_part_at.max(applied);
+        let informed = |status: &&NodeStatus| {
+            status.state == NodeState::Started
+                && status.cluster_id == Some(cluster_id)
+                // An older view may be of a time when it was not a member yet.
+                && took_part_at > 0
+                && status.applied_index >= took_part_at
+                && self.is_out(&status.conf)
+        };
+        let heard = self.heard.values().map(|(status, _)| status);
+        let informed: Vec<_> = heard.filter(informed).collect();
+        let ids: BTreeSet<_> = informed.iter().map(|status| status.raft_id).collect();
+        informed.iter().any(|status| {
+            let voters = &status.conf.voters;
+            let know = voters.iter().filter(|voter| ids.contains(voter)).count();
+            know > voters.len() / 2
+        })
+    }
+
+    /// Whether this process neither takes part in `conf` nor is meant to.
+    fn is_out(&self, conf: &Conf) -> bool {
+        let Conf {
+            voters, learners, ..
+        } = conf;
+        // A process that has applied nothing yet knows nobody.
+        !voters.is_empty()
+            && !self.is_meant(conf)
+            && !voters.contains(&self.me)
+            && !learners.contains(&self.me)
+    }
+
+    fn is_meant(&self, conf: &Conf) -> bool {
+        conf.members.contains(&self.me.node_id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId(7);
+
+    fn node(id: u16) -> NodeId {
+        NodeId::new(id).expect("a node id")
+    }
+
+    fn life(id: u16) -> RaftId {
+        RaftId::new(node(id), 1)
+    }
+
+    /// What node `id` says that has applied 9 entries, by which `voters` and no others are left.
+    fn says(id: u16, voters: &[u16]) -> NodeStatus {
+        let conf = Conf {
+            voters: voters.iter().copied().map(life).collect(),
+            learners: Vec::new(),
+            members: voters.iter().copied().map(node).collect(),
+        };
+        NodeStatus {
+            state: NodeState::Started,
+            cluster_id: Some(CLUSTER),
+            applied_index: 9,
+            conf: Arc::new(conf),
+            ..NodeStatus::fresh(life(id))
+        }
+    }
+
+    /// Whether process 4 is over, that has applied 9 entries and has heard `statuses`.
+    fn is_over(statuses: &[NodeStatus]) -> bool {
+        let mut departure = Departure::new(life(4));
+        for status in statuses {
+            departure.heard(status.raft_id.node_id(), status);
+        }
+        departure.is_over(CLUSTER, 9)
+    }
+
+    #[test]
+    fn a_process_goes_when_most_voters_have_applied_its_removal() {
+        let left = [1, 2, 3];
+        assert!(is_over(&[says(1, &left), says(2, &left)]));
+        assert!(!is_over(&[]));
+        assert!(!is_over(&[says(1, &left)]), "one may still need its vote");
+        assert!(!is_over(&[says(1, &left), says(2, &[1, 2, 3, 4])]));
+    }
+
+    #[test]
+    fn a_process_that_votes_or_is_meant_to_stays() {
+        let with = |change: &dyn Fn(&mut Conf)| {
+            let mut status = says(1, &[1]);
+            change(Arc::make_mut(&mut status.conf));
+            is_over(&[status])
+        };
+        assert!(with(&|_| {}));
+        assert!(!with(&|conf| conf.members.push(node(4))));
+        assert!(!with(&|conf| conf.learners.push(life(4))));
+        assert!(!with(&|conf| conf.voters.push(life(4))));
+    }
+
+    #[test]
+    fn what_is_older_or_of_another_cluster_says_nothing() {
+        let old = NodeStatus {
+            applied_index: 8,
+            ..says(1, &[1])
+        };
+        let other = NodeStatus {
+            cluster_id: Some(ClusterId(8)),
+            ..says(1, &[1])
+        };
+        assert!(!is_over(&[old]));
+        assert!(!is_over(&[other]));
+    }
+
+    #[test]
+    fn a_process_that_was_just_added_does_not_believe_who_does_not_know_yet() {
+        let mut departure = Departure::new(life(4));
+        departure.heard(node(1), &says(1, &[1]));
+        assert!(!departure.is_over(CLUSTER, 0), "nothing was sent to it");
+        departure.sent(10);
+        departure.sent(0);
+        assert!(!departure.is_over(CLUSTER, 0), "added by entry 10");
+        let later = NodeStatus {
+            applied_index: 10,
+            ..says(1, &[1])
+        };
+        departure.heard(node(1), &later);
+        assert!(departure.is_over(CLUSTER, 0));
+    }
+
+    #[test]
+    fn only_who_hears_of_no_leader_for_long_or_knows_of_its_removal_asks() {
+        let asked = |led: bool, voters: &[u16], ticks: u64| -> usize {
+            let mut departure = Departure::new(life(4));
+            let conf = says(1, voters).conf;
+            let others = [1, 2, 4].map(node);
+            let tick = |_| departure.tick(false, led, &conf, others.into_iter()).len();
+            (0..ticks).map(tick).sum()
+        };
+        let all = [1, 2, 3, 4];
+        assert_eq!(asked(true, &all, 100), 0);
+        assert_eq!(asked(false, &all, SILENT_TICKS), 0);
+        assert_eq!(asked(false, &all, SILENT_TICKS + 1), 2);
+        assert_eq!(asked(false, &all, SILENT_TICKS + 1 + ASK_TICKS), 4);
+        assert_eq!(asked(true, &[1, 2, 3], 1), 2);
+        let conf = says(1, &[1, 2, 3]).conf;
+        let others = [1, 2].map(node).into_iter();
+        let asked = Departure::new(life(4)).tick(true, true, &conf, others);
+        assert!(asked.is_empty(), "a leader hands over first");
+    }
+}

@@ -1,0 +1,110 @@
+//! Where the other nodes are, as a process knows it.
+//!
+//! Before it takes part in a cluster it knows its configuration. From then on the members are part
+//! of the replicated state, addresses included, and what the configuration said counts no more.
+
+use std::sync::Arc;
+
+use crate::types::{ClusterMembership, Conf, RaftId};
+
+/// The nodes that a process knows.
+#[derive(Debug)]
+pub(super) struct Directory {
+    members: Arc<ClusterMembership>,
+    nodes: Arc<ClusterMembership>,
+    followed: Arc<Conf>,
+}
+
+impl Directory {
+    /// The directory of a process that knows only its configuration.
+    pub(super) fn new(configured: &ClusterMembership) -> Self {
+        let configured = Arc::new(configured.clone());
+        Self {
+            members: Arc::clone(&configured),
+            nodes: configured,
+            followed: Arc::default(),
+        }
+    }
+
+    /// The members that the cluster is meant to have.
+    pub(super) fn members(&self) -> &Arc<ClusterMembership> {
+        &self.members
+    }
+
+    /// The nodes that have to be reached: the members, and whoever is none any more but still takes
+    /// part.
+    pub(super) fn nodes(&self) -> &Arc<ClusterMembership> {
+        &self.nodes
+    }
+
+    /// Takes over what the process has applied: the members and who takes part. `conf` is a new one
+    /// whenever either has changed.
+    pub(super) fn follow(&mut self, members: &Arc<ClusterMembership>, conf: &Arc<Conf>) {
+        if Arc::ptr_eq(&self.followed, conf) || members.is_empty() {
+            return;
+        }
+        self.followed = Arc::clone(conf);
+        if self.members != *members {
+            self.members = Arc::clone(members);
+        }
+        let mut nodes = ClusterMembership::clone(members);
+        for id in conf.voters.iter().chain(&conf.learners).copied() {
+            let node = RaftId::node_id(id);
+            if let Some(info) = self.nodes.get(node) {
+                nodes.members.entry(node).or_insert_with(|| info.clone());
+            }
+        }
+        if *self.nodes != nodes {
+            self.nodes = Arc::new(nodes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NodeId;
+
+    fn members(ids: &[u16]) -> ClusterMembership {
+        let at = |id: &u16| crate::types::NodeInfo {
+            id: NodeId::new(*id).expect("a node id"),
+            addr: format!("kvstore-{id}:7379"),
+            client_addr: format!("kvstore-{id}:6379"),
+        };
+        ids.iter().map(at).collect()
+    }
+
+    fn voters(ids: &[u16]) -> Arc<Conf> {
+        let voter = |id: &u16| RaftId::new(NodeId::new(*id).expect("a node id"), 1);
+        Arc::new(Conf {
+            voters: ids.iter().map(voter).collect(),
+            ..Conf::default()
+        })
+    }
+
+    #[test]
+    fn whoever_still_takes_part_can_be_reached() {
+        let mut directory = Directory::new(&members(&[1, 2, 3]));
+        directory.follow(&Arc::default(), &voters(&[1]));
+        assert_eq!(**directory.nodes(), members(&[1, 2, 3]), "nothing applied");
+
+        directory.follow(&Arc::new(members(&[1, 2, 4])), &voters(&[1, 2, 3]));
+        assert_eq!(**directory.members(), members(&[1, 2, 4]));
+        assert_eq!(**directory.nodes(), members(&[1, 2, 3, 4]));
+
+        directory.follow(&Arc::new(members(&[1, 2, 4])), &voters(&[1, 2]));
+        assert_eq!(**directory.nodes(), members(&[1, 2, 4]));
+    }
+
+    #[test]
+    fn a_member_that_moves_is_found_at_its_new_address() {
+        let mut directory = Directory::new(&members(&[1, 2, 3]));
+        let mut moved = members(&[1, 2, 3]);
+        for info in moved.members.values_mut() {
+            info.addr = format!("other-{}:7379", info.id);
+        }
+        directory.follow(&Arc::new(moved.clone()), &voters(&[1, 2, 3]));
+        assert_eq!(**directory.members(), moved);
+        assert_eq!(**directory.nodes(), moved);
+    }
+}

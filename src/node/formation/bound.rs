@@ -1,0 +1,136 @@
+//! What a process does with offers: it accepts one after the other, and starts the right one.
+//!
+//! It cannot know which of the offers that it has accepted were decided; those who have started one
+//! show it. Two kinds of word count differently:
+//!
+//! * *Traffic* may have been long under way, and its sender may be dead. It starts the current
+//!   offer. It starts an earlier one only if its sender is, as that very process, a member of every
+//!   offer that this process has accepted since: those need the acceptance of the sender, which
+//!   refuses for ever, so none of them can be decided any more. Without that, late traffic of a
+//!   dead process could pull this one into a cluster that nobody else is in.
+//! * An *answer* to a question that was asked after this process had accepted its current offer is
+//!   about now: its sender lives, and takes part in that cluster. No other cluster has started, or
+//!   ever will while the sender lives (see the head of `formation.rs`). So an answer starts the offer
+//!   whichever it is, and where this process has not accepted that cluster, it is bound no more: it
+//!   is outside, and waits to be let in.
+
+use super::{
+    BTreeSet, ClusterId, Formation, LATELY_TICKS, MAX_EARLIER_OFFERS, NodeState, NodeStatus, Offer,
+    Phase, RaftId,
+};
+
+impl Formation {
+    /// Takes an offer; whether it is accepted.
+    pub fn offered(&mut self, offer: Offer) -> bool {
+        if !self.bootstrap || !self.is_well_formed(&offer) || self.misses_who_is_there(&offer) {
+            return false;
+        }
+        match &self.phase {
+            Phase::Started { .. } | Phase::Joined { .. } | Phase::Offering { .. } => return false,
+            Phase::Bound { offer: current } if *current == offer => return true,
+            // A copy that comes late: this process has moved on.
+            Phase::Bound { .. } if self.earlier.contains(&offer) => return false,
+            Phase::Bound { offer: current } => {
+                self.earlier.insert(0, current.clone());
+                self.earlier.truncate(MAX_EARLIER_OFFERS);
+            }
+            Phase::Fresh => {}
+        }
+        self.outside = None;
+        self.vouch = None;
+        self.accepted_at = self.now;
+        self.phase = Phase::Bound { offer };
+        true
+    }
+
+    /// Whether `offer` is of more than half of the initial members, this process among them, by the
+    /// lowest of them.
+    fn is_well_formed(&self, offer: &Offer) -> bool {
+        let Offer {
+            cluster_id: _,
+            coordinator,
+            members,
+            membership,
+        } = offer;
+        let nodes: BTreeSet<_> = members.iter().map(|id| id.node_id()).collect();
+        membership.ids().eq(self.members.ids())
+            && nodes.iter().all(|&id| self.members.contains(id))
+            && nodes.len() == members.len()
+            && 2 * nodes.len() > self.members.len()
+            && members.contains(&self.raft_id)
+            && nodes.first() == Some(&coordinator.node_id())
+            && members.contains(coordinator)
+            && *coordinator != self.raft_id
+    }
+
+    /// Whether an initial member that `offer` leaves out has lately answered this process: then it
+    /// is not missing, whoever has vouched for it.
+    fn misses_who_is_there(&self, offer: &Offer) -> bool {
+        let lately = self.now.saturating_sub(LATELY_TICKS);
+        let left_out = self
+            .peers
+            .iter()
+            .filter(|(id, _)| offer.members.iter().all(|member| member.node_id() != **id));
+        left_out
+            .filter_map(|(_, peer)| peer.heard.as_ref())
+            .any(|(_, at)| *at >= lately)
+    }
+
+    /// The coordinator says that a cluster starts; whether this process takes part in it now.
+    pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
+        if let Phase::Bound { offer } = &self.phase
+            && (offer.cluster_id, offer.coordinator) == (cluster_id, coordinator)
+        {
+            self.phase = Phase::Started {
+                offer: offer.clone(),
+            };
+        }
+        self.started()
+            .is_some_and(|offer| offer.cluster_id == cluster_id)
+    }
+
+    /// Raft traffic of `cluster_id` came from `from`: a bound process starts if it has accepted that
+    /// cluster, and nothing since that could still start.
+    pub fn hear_traffic(&mut self, cluster_id: ClusterId, from: RaftId) {
+        let Phase::Bound { offer: current } = &self.phase else {
+            return;
+        };
+        // The latest first: every offer up to the one in question has to name the sender.
+        let accepted = std::iter::once(current)
+            .chain(&self.earlier)
+            .take_while(|offer| offer.members.contains(&from))
+            .find(|offer| offer.cluster_id == cluster_id);
+        if let Some(offer) = accepted {
+            self.phase = Phase::Started {
+                offer: offer.clone(),
+            };
+        }
+    }
+
+    /// What a peer's place means for this process: a cluster may be running. The question was asked
+    /// at `asked_at`.
+    pub(super) fn learn(&mut self, status: &NodeStatus, asked_at: Option<u64>) {
+        let (NodeState::Started, Some(cluster_id)) = (status.state, status.cluster_id) else {
+            return;
+        };
+        // Within one tick nobody knows what came first.
+        let about_now = asked_at.is_some_and(|at| at > self.accepted_at);
+        let Phase::Bound { offer: current } = &self.phase else {
+            return;
+        };
+        if !about_now {
+            self.hear_traffic(cluster_id, status.raft_id);
+            return;
+        }
+        let accepted = std::iter::once(current)
+            .chain(&self.earlier)
+            .find(|offer| offer.cluster_id == cluster_id);
+        self.phase = match accepted {
+            Some(offer) => Phase::Started {
+                offer: offer.clone(),
+            },
+            None => Phase::Fresh,
+        };
+        self.earlier.clear();
+    }
+}

@@ -1,0 +1,131 @@
+//! Forming a cluster although initial members are missing, on an operator's word.
+//!
+//! Without that word nobody can tell a member that is missing from one that is cut off and runs in
+//! a cluster already. With it the rest forms as usual. What the operator says is held against what
+//! can be seen: a vouched member that answers ends it, here, and at each of the rest
+//! ([`offered`](Formation::offered)).
+
+use super::{BTreeSet, Formation, NodeId, Phase};
+use crate::error::{Reason, Refusal};
+
+/// Ticks for which an operator's word is good: as long as the call that brought it may wait.
+const VOUCH_TICKS: u64 = 100;
+
+/// What an operator has said.
+#[derive(Debug)]
+pub(super) struct Vouch {
+    /// The initial members that are fresh, wherever they are.
+    without: BTreeSet<NodeId>,
+    /// The last tick at which that counts.
+    pub(super) until: u64,
+}
+
+impl Formation {
+    /// An operator vouches that the initial members `without` are fresh: no process of theirs runs,
+    /// and none has ever been part of a cluster with the others that still runs. This process then
+    /// offers a cluster to the rest as soon as all of them have answered, within the next
+    /// 100 ticks. Asking again does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidRequest`] unless `without` are other initial members, fewer than half of
+    /// all. [`Reason::FailedPrecondition`] unless this process has the lowest node id of the rest,
+    /// forms clusters at all and is part of none, and as long as a member of `without` answers.
+    pub fn form_without(&mut self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
+        self.judge_missing(&without).map_err(|rule| {
+            Refusal::not_applied(Reason::InvalidRequest {
+                field: "without",
+                rule,
+            })
+        })?;
+        self.judge_moment(&without)
+            .map_err(|rule| Refusal::not_applied(Reason::FailedPrecondition { rule }))?;
+        let offers_so = self.peers.keys().all(|&id| {
+            let vouched = without.contains(&id);
+            self.offers_to(id) != vouched
+        });
+        if !offers_so {
+            self.withdraw();
+        }
+        self.vouch = Some(Vouch {
+            without,
+            until: self.now + VOUCH_TICKS,
+        });
+        if matches!(self.phase, Phase::Fresh) {
+            self.maybe_offer();
+        }
+        Ok(())
+    }
+
+    fn judge_missing(&self, without: &BTreeSet<NodeId>) -> Result<(), String> {
+        if without.is_empty() {
+            return Err("names the initial members that are missing: at least one".to_owned());
+        }
+        if without.contains(&self.raft_id.node_id()) {
+            return Err("this node is there: ask it to form without others".to_owned());
+        }
+        if let Some(stranger) = without.iter().find(|&&id| !self.members.contains(id)) {
+            return Err(format!("node {stranger} is no initial member"));
+        }
+        let (missing, all) = (without.len(), self.members.len());
+        if 2 * missing >= all {
+            return Err(format!(
+                "more than half of the initial members have to be there: without {missing} of \
+                 {all} there would be {}",
+                all - missing
+            ));
+        }
+        Ok(())
+    }
+
+    fn judge_moment(&self, without: &BTreeSet<NodeId>) -> Result<(), String> {
+        if let Phase::Started { .. } | Phase::Joined { .. } = self.phase
+            && let Some(cluster_id) = self.cluster_id()
+        {
+            return Err(format!("this node takes part in cluster {cluster_id}"));
+        }
+        if let Some((cluster_id, _)) = self.outside {
+            return Err(format!(
+                "cluster {cluster_id} is running: this node waits until its leader takes it back"
+            ));
+        }
+        if !self.bootstrap {
+            return Err("this node forms no cluster: its cluster.bootstrap is false".to_owned());
+        }
+        if let Some(there) = without.iter().find(|&id| {
+            let peer = self.peers.get(id);
+            peer.is_some_and(|peer| peer.heard.is_some())
+        }) {
+            return Err(format!("node {there} is there: it needs nobody's word"));
+        }
+        let lowest = self.members.ids().find(|id| !without.contains(id));
+        if let Some(lowest) = lowest.filter(|&id| id != self.raft_id.node_id()) {
+            return Err(format!(
+                "ask node {lowest}: of the members that are there, it has the lowest id"
+            ));
+        }
+        if let Phase::Bound { offer } = &self.phase {
+            return Err(format!(
+                "this node has accepted a cluster that node {} has offered. If that node is gone \
+                 for good, start this one again, and ask once more",
+                offer.coordinator.node_id()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether an operator has vouched for `node`.
+    pub(super) fn is_vouched(&self, node: NodeId) -> bool {
+        let vouch = self.vouch.as_ref();
+        vouch.is_some_and(|vouch| vouch.without.contains(&node))
+    }
+
+    /// `node` has answered: if an operator has vouched for it, that was wrong, or is no longer
+    /// needed.
+    pub(super) fn is_there(&mut self, node: NodeId) {
+        if self.is_vouched(node) {
+            self.vouch = None;
+            self.withdraw();
+        }
+    }
+}

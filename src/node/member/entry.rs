@@ -1,0 +1,95 @@
+//! How a process comes to take part: it forms a cluster with others, or is let into one that runs.
+
+use super::Member;
+use crate::node::{Event, MemberOptions, RaftNode};
+use crate::types::{ClusterId, NodeState, Offer, RaftId};
+use crate::wire::Envelope;
+
+impl<W> Member<W> {
+    /// Takes the offer of a new cluster; whether it is accepted.
+    pub fn offered(&mut self, offer: Offer) -> bool {
+        let accepted = self.formation.offered(offer);
+        self.follow_formation();
+        accepted
+    }
+
+    /// The coordinator says that a cluster starts; whether this process takes part in it now.
+    pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
+        let started = self.formation.start(cluster_id, coordinator);
+        self.follow_formation();
+        started
+    }
+
+    /// Makes the Raft server as soon as the cluster starts, and says what has changed.
+    pub(super) fn follow_formation(&mut self) {
+        if self.raft.is_none()
+            && self.broken.is_none()
+            && let Some(offer) = self.formation.started()
+        {
+            let started = RaftNode::start(
+                self.options.raft_id,
+                offer,
+                self.options.raft,
+                self.options.seed,
+                &self.options.logger,
+            );
+            match started {
+                Ok(mut raft) => {
+                    // Everybody else waits for its timeout, so the first election is quick.
+                    if offer.coordinator == self.options.raft_id {
+                        raft.campaign();
+                    }
+                    self.raft = Some(raft);
+                }
+                Err(error) => self.broken = Some(error),
+            }
+        }
+        let now @ (state, cluster_id, is_member) = (
+            self.formation.state(),
+            self.formation.cluster_id(),
+            self.formation.is_member(),
+        );
+        if std::mem::replace(&mut self.shown, now) == now {
+            return;
+        }
+        if let Some(cluster_id) = cluster_id {
+            match state {
+                NodeState::Fresh => {}
+                NodeState::Bound => self.output.events.push(Event::Bound { cluster_id }),
+                NodeState::Started => self.output.events.push(Event::Started { cluster_id }),
+                NodeState::Outside => self.output.events.push(Event::Outside {
+                    cluster_id,
+                    is_member,
+                }),
+            }
+        }
+    }
+
+    fn join(&mut self, cluster_id: ClusterId) {
+        let MemberOptions {
+            raft_id,
+            members: _,
+            bootstrap: _,
+            raft,
+            seed,
+            logger,
+        } = &self.options;
+        match RaftNode::join(*raft_id, cluster_id, *raft, *seed, logger) {
+            Ok(raft) => self.raft = Some(raft),
+            Err(error) => self.broken = Some(error),
+        }
+        self.follow_formation();
+    }
+
+    /// Raft traffic may be what this process waits for.
+    pub(super) fn hear_traffic(&mut self, envelope: Envelope) {
+        if envelope.to == self.options.raft_id {
+            self.formation
+                .hear_traffic(envelope.cluster_id, envelope.from);
+            self.follow_formation();
+            if self.raft.is_none() && self.formation.join(envelope.cluster_id) {
+                self.join(envelope.cluster_id);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Snapshots, as they leave and as they arrive.
+//!
+//! raft-rs would have a snapshot be one message with all of its bytes. Here it is a header, which
+//! raft-rs sees, and beside it the state machine, which raft-rs never sees: a leader clones it, which
+//! costs next to nothing, and whoever carries it away encodes it elsewhere and in pieces. A follower
+//! is handed a state machine that has been put together elsewhere, and hands out the one that it
+//! replaces. So no call here takes longer for a large state than for a small one.
+
+use std::mem;
+use std::sync::Arc;
+
+use raft::eraftpb::Snapshot;
+use raft::{ProgressState, SnapshotStatus};
+
+use super::RaftNode;
+use crate::error::NotMe;
+use crate::kv::StateMachine;
+use crate::node::judge::judge;
+use crate::node::{Event, NodeError, OutgoingSnapshot, StepError};
+use crate::types::{LogIndex, RaftId, Term};
+use crate::wire::SnapshotHeader;
+
+const NAME: &str = "InstallSnapshot";
+
+/// The log may grow to this many times `compact_after_bytes` for the sake of a follower that is being
+/// sent a snapshot: what is written while it is under way has to be there when it has arrived, or the
+/// follower would need the next one, and under steady writes one after the other for ever.
+const KEPT_FACTOR: usize = 4;
+
+impl<W> RaftNode<W> {
+    /// Hands out the snapshots that raft-rs wants to send, all of the state as it is now.
+    ///
+    /// raft-rs has noted the applied index of the moment when it made its message, and more may have
+    /// been applied since, so the message is made to say what goes with it. A higher index than
+    /// raft-rs knows of does no harm: the follower acknowledges it, and raft-rs takes any
+    /// acknowledgement at or past its own index for the arrival of the snapshot.
+    pub(super) fn emit_snapshots(&mut self) -> Result<(), NodeError> {
+        for mut message in mem::take(&mut self.outgoing) {
+            // Of a leadership that has ended meanwhile. Its progress has ended with it.
+            if self.leads_in != Some(message.term) {
+                continue;
+            }
+            // A receiver ignores, yet acknowledges, a snapshot that does not name it.
+            if !self.raw.store().is_member(message.to) {
+                self.raw
+                    .report_snapshot(message.to, SnapshotStatus::Failure);
+                continue;
+            }
+            let storage = self.raw.store();
+            storage.describe(message.mut_snapshot());
+            let state_machine = storage.state_machine().clone();
+            if let Ok(to) = RaftId::try_from(message.to) {
+                self.catching_up.insert(to);
+                self.output.events.push(Event::SnapshotSent {
+                    to,
+                    index: storage.applied(),
+                    keys: state_machine.len(),
+                });
+            }
+            let header =
+                SnapshotHeader::from_raft(message, self.cluster_id).map_err(NodeError::Emitted)?;
+            self.output.snapshots.push(OutgoingSnapshot {
+                header,
+                state_machine,
+            });
+        }
+        Ok(())
+    }
+
+    /// The sending of a snapshot to `peer` has ended. Without this report the peer would never be
+    /// sent to again.
+    pub fn report_snapshot(&mut self, peer: RaftId, delivered: bool) {
+        let status = if delivered {
+            SnapshotStatus::Finish
+        } else {
+            SnapshotStatus::Failure
+        };
+        self.raw.report_snapshot(peer.get(), status);
+    }
+
+    /// The lowest index behind which a follower that was sent a snapshot still needs the log; `None`
+    /// if there is no such follower, or if the log has grown too large to wait for it.
+    pub(super) fn kept_for_followers(&mut self) -> Option<LogIndex> {
+        let raw = &self.raw;
+        let committed = raw.raft.raft_log.committed;
+        // Whoever needs no more than the usual tail has caught up.
+        let tail = u64::try_from(self.options.compact_keep_entries).unwrap_or(u64::MAX);
+        self.catching_up.retain(|to| {
+            raw.raft.prs().get(to.get()).is_some_and(|progress| {
+                progress.state == ProgressState::Snapshot
+                    || progress.matched.saturating_add(tail / 2) < committed
+            })
+        });
+        let limit = self.options.compact_after_bytes.saturating_mul(KEPT_FACTOR);
+        if raw.store().applied_bytes() > limit {
+            return None;
+        }
+        self.catching_up
+            .iter()
+            .filter_map(|to| raw.raft.prs().get(to.get()))
+            .map(|progress| match progress.state {
+                ProgressState::Snapshot => progress.pending_snapshot,
+                ProgressState::Probe | ProgressState::Replicate => progress.matched,
+            })
+            // Whoever needs what is cut already needs another snapshot, and nothing in between.
+            .filter(|&held| held >= raw.store().compacted())
+            .min()
+    }
+
+    /// Up to where the log may be cut so that everything behind `kept` stays, and the usual tail.
+    /// Cut is a tail's length at a time, or a log would be cut with each answer of a follower.
+    pub(super) fn excess_before(&self, kept: LogIndex) -> Option<LogIndex> {
+        let storage = self.raw.store();
+        let tail = u64::try_from(self.options.compact_keep_entries).unwrap_or(u64::MAX);
+        let index = kept.min(storage.applied().saturating_sub(tail));
+        (index > storage.compacted().saturating_add(tail)).then_some(index)
+    }
+
+    /// Takes a snapshot of the leader: its header, and the state machine that came with it.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]: the snapshot is dropped, and nothing has changed.
+    pub fn install(
+        &mut self,
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    ) -> Result<(), StepError> {
+        let stepped = self.step_snapshot(header);
+        let pending = self.raw.snap().map(place);
+        let replaced = match &stepped {
+            // The one that raft-rs will hand back is this one.
+            Ok(place) if pending == Some(*place) => {
+                let incoming = self.incoming.replace((*place, state_machine));
+                incoming.map(|(_, state_machine)| state_machine)
+            }
+            // raft-rs has ignored it.
+            _ => Some(state_machine),
+        };
+        self.output.retired.extend(replaced);
+        self.settle();
+        stepped.map(|_| ())
+    }
+
+    /// Lets raft-rs see a snapshot. Returns its last index and term.
+    fn step_snapshot(&mut self, header: SnapshotHeader) -> Result<(LogIndex, Term), StepError> {
+        let envelope = header.envelope()?;
+        if (envelope.to, envelope.cluster_id) != (self.raft_id, self.cluster_id) {
+            return Err(StepError::NotMe(NotMe {
+                raft_id: self.raft_id,
+                cluster_id: Some(self.cluster_id),
+            }));
+        }
+        let out_of_place = |reason: String| StepError::OutOfPlace {
+            message: NAME,
+            from: envelope.from,
+            reason,
+        };
+        let message = header.into_raft()?;
+        judge(&self.raw.raft, &message).map_err(out_of_place)?;
+        let place = place(message.get_snapshot());
+        let stepped = self.raw.step(message);
+        stepped.map_err(|error| out_of_place(error.to_string()))?;
+        Ok(place)
+    }
+
+    /// Replaces everything by a snapshot that raft-rs has taken.
+    pub(super) fn restore(&mut self, snapshot: &Snapshot) -> Result<(), NodeError> {
+        let (index, term) = place(snapshot);
+        let state_machine = self
+            .incoming
+            .take_if(|(place, _)| *place == (index, term))
+            .map(|(_, state_machine)| state_machine)
+            .ok_or_else(|| NodeError::Apply {
+                index,
+                reason: "raft restored a snapshot that it was not given".to_owned(),
+            })?;
+        self.output.events.push(Event::SnapshotInstalled {
+            index,
+            term,
+            keys: state_machine.len(),
+        });
+        self.conf_index = index;
+        let replaced = self.raw.mut_store().install(snapshot, state_machine);
+        self.output.retired.push(replaced);
+        self.conf = Arc::new(self.raw.store().conf());
+        Ok(())
+    }
+}
+
+/// Last index that a snapshot holds, and its term.
+fn place(snapshot: &Snapshot) -> (LogIndex, Term) {
+    let metadata = snapshot.get_metadata();
+    (metadata.index, metadata.term)
+}

@@ -1,0 +1,153 @@
+//! What a node says of itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{ClusterId, LogIndex, NodeId, RaftId, Term};
+
+/// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Receives the log but does not vote.
+    Learner,
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks how a vote would go.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl Role {
+    /// The role in one word, as logs and `seshat status` show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Learner => "learner",
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a process stands between its start and its part in a cluster.
+///
+/// `Fresh → Bound → Started`, or `Fresh → Outside → Started`. A started process leaves its cluster
+/// only for one that an operator makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NodeState {
+    /// Belongs to nothing yet and looks for the other initial members.
+    Fresh,
+    /// Has accepted the offer of a new cluster and waits for its start.
+    Bound,
+    /// Takes part in its cluster.
+    Started,
+    /// Holds nothing of a cluster that runs, because it was started again or is new, and waits until
+    /// the leader lets it in: it neither votes nor serves.
+    Outside,
+}
+
+impl NodeState {
+    /// The state in one word, as logs and `seshat status` show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Bound => "bound",
+            Self::Started => "started",
+            Self::Outside => "outside",
+        }
+    }
+}
+
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a node says of itself: its identity, where it stands, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// This life of the process.
+    pub raft_id: RaftId,
+    /// Where it stands between its start and its part in a cluster.
+    pub state: NodeState,
+    /// The cluster that it is bound to or takes part in; for an outside node, the one it waits for.
+    pub cluster_id: Option<ClusterId>,
+    /// What it does in its Raft group; `None` before it takes part in one.
+    pub role: Option<Role>,
+    /// Its Raft term; 0 before it takes part in a group.
+    pub term: Term,
+    /// The leader that it follows, or itself.
+    pub leader: Option<RaftId>,
+    /// Highest index that it knows to be committed.
+    pub commit_index: LogIndex,
+    /// Highest index that it has applied.
+    pub applied_index: LogIndex,
+    /// Number of keys in its map.
+    pub keys: u64,
+    /// When it took part in its cluster first. The core has no clock: the driver fills this in.
+    pub joined_at: Option<SystemTime>,
+    /// Highest index in its log, committed or not.
+    pub last_index: LogIndex,
+    /// Who takes part in its Raft group and who is meant to, as it has applied them.
+    pub conf: Arc<Conf>,
+    /// Whether every voter knows the last change of voters and learners to be committed. Only a
+    /// leader can tell.
+    pub members_known: bool,
+    /// The snapshot that it is receiving. The core does not see one before it is whole: the
+    /// transport fills this in.
+    pub receiving: Option<SnapshotProgress>,
+}
+
+impl NodeStatus {
+    /// What a process says that has just begun.
+    pub fn fresh(raft_id: RaftId) -> Self {
+        Self {
+            raft_id,
+            state: NodeState::Fresh,
+            cluster_id: None,
+            role: None,
+            term: 0,
+            leader: None,
+            commit_index: 0,
+            applied_index: 0,
+            keys: 0,
+            joined_at: None,
+            last_index: 0,
+            conf: Arc::default(),
+            members_known: false,
+            receiving: None,
+        }
+    }
+}
+
+/// Who takes part in a Raft group, and who is meant to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conf {
+    /// Raft ids of the voters.
+    pub voters: Vec<RaftId>,
+    /// Raft ids of the learners.
+    pub learners: Vec<RaftId>,
+    /// Node ids of the members that the cluster is meant to have.
+    pub members: Vec<NodeId>,
+}
+
+/// How far a snapshot has come, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotProgress {
+    /// What has arrived.
+    pub received: u64,
+    /// The whole.
+    pub total: u64,
+}

@@ -1,0 +1,299 @@
+//! Snapshots, cut into chunks on one side and put together on the other.
+//!
+//! A snapshot may be far larger than a message may be. Each chunk is made when it is wanted and
+//! becomes a part of a state machine when it has come, so neither side ever holds the bytes of the
+//! whole. Every chunk repeats the header, says where it belongs, and carries the CRC-32 of everything
+//! up to its end: a chunk that is lost, doubled, damaged or of another snapshot is noticed at once.
+
+use bytes::Bytes;
+
+use super::{SnapshotHeader, SnapshotReader, SnapshotWriter, WireError};
+use crate::kv::StateMachine;
+use crate::proto::raft::InstallSnapshotRequest;
+
+/// The chunks of a snapshot, in order. There is always one.
+#[derive(Debug)]
+pub struct SnapshotChunks {
+    snapshot: SnapshotWriter,
+    crc32: crc32fast::Hasher,
+    chunk_bytes: usize,
+    /// The next chunk, without data; `None` behind the last.
+    next: Option<InstallSnapshotRequest>,
+}
+
+impl SnapshotChunks {
+    /// The snapshot of `state_machine` in chunks of `chunk_bytes` bytes of data, of which the last
+    /// may be shorter. Looks at every pair once.
+    pub fn new(header: SnapshotHeader, state_machine: StateMachine, chunk_bytes: usize) -> Self {
+        let snapshot = SnapshotWriter::new(state_machine);
+        let next = InstallSnapshotRequest {
+            total_size: snapshot.size(),
+            ..header.into()
+        };
+        Self {
+            snapshot,
+            crc32: crc32fast::Hasher::new(),
+            chunk_bytes: chunk_bytes.max(1),
+            next: Some(next),
+        }
+    }
+
+    /// Size of the whole snapshot in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.snapshot.size()
+    }
+}
+
+impl Iterator for SnapshotChunks {
+    type Item = InstallSnapshotRequest;
+
+    fn next(&mut self) -> Option<InstallSnapshotRequest> {
+        let mut chunk = self.next.take()?;
+        chunk.data = self.snapshot.next(self.chunk_bytes);
+        let reached = chunk.offset.saturating_add(size(chunk.data.len()));
+        // A chunk without data is behind the end, whatever was announced.
+        chunk.done = reached >= chunk.total_size || chunk.data.is_empty();
+        self.crc32.update(&chunk.data);
+        chunk.crc32 = self.crc32.clone().finalize();
+        if !chunk.done {
+            self.next = Some(InstallSnapshotRequest {
+                data: Bytes::new(),
+                offset: reached,
+                ..chunk.clone()
+            });
+        }
+        Some(chunk)
+    }
+}
+
+/// A snapshot on its way in. After an error it must not be used again.
+#[derive(Debug)]
+pub struct SnapshotAssembly {
+    /// What every chunk repeats.
+    header: InstallSnapshotRequest,
+    received: u64,
+    crc32: crc32fast::Hasher,
+    snapshot: SnapshotReader,
+    done: bool,
+}
+
+impl SnapshotAssembly {
+    /// Begins with what the first chunk says of the whole. The chunk itself is still to be added.
+    ///
+    /// # Errors
+    ///
+    /// If the snapshot is larger than `max_bytes`, or if its header is not well formed.
+    pub fn new(first: &InstallSnapshotRequest, max_bytes: u64) -> Result<Self, WireError> {
+        let total = first.total_size;
+        if total > max_bytes {
+            let reason = format!("{total} bytes are too large: at most {max_bytes}");
+            return Err(fault("total_size", reason));
+        }
+        // Before anybody has gone to the trouble of carrying the rest.
+        SnapshotHeader::from(first.clone()).into_raft()?;
+        Ok(Self {
+            header: InstallSnapshotRequest {
+                data: Bytes::new(),
+                offset: 0,
+                done: false,
+                crc32: 0,
+                ..first.clone()
+            },
+            received: 0,
+            crc32: crc32fast::Hasher::new(),
+            snapshot: SnapshotReader::default(),
+            done: false,
+        })
+    }
+
+    /// Adds the next chunk.
+    ///
+    /// # Errors
+    ///
+    /// If it is not the next chunk of this snapshot, or is damaged.
+    pub fn add(&mut self, mut chunk: InstallSnapshotRequest) -> Result<(), WireError> {
+        let data = std::mem::take(&mut chunk.data);
+        let offset = std::mem::take(&mut chunk.offset);
+        let done = std::mem::take(&mut chunk.done);
+        let crc32 = std::mem::take(&mut chunk.crc32);
+        let (received, total) = (self.received, self.header.total_size);
+        let reached = received.saturating_add(size(data.len()));
+        if self.done {
+            return Err(fault("done", "a chunk after the last"));
+        }
+        if chunk != self.header {
+            return Err(fault("data", "a chunk of another snapshot"));
+        }
+        if offset != received {
+            let reason = format!("{offset}, where {received} is next");
+            return Err(fault("offset", reason));
+        }
+        if reached > total {
+            let reason = format!("{reached} bytes, where {total} were announced");
+            return Err(fault("data", reason));
+        }
+        if done != (reached == total) {
+            let reason = format!("{done} at {reached} of {total} bytes");
+            return Err(fault("done", reason));
+        }
+        // Without this a peer could send chunks for ever.
+        if data.is_empty() {
+            return Err(fault("data", "an empty chunk"));
+        }
+        self.crc32.update(&data);
+        if crc32 != self.crc32.clone().finalize() {
+            return Err(fault("crc32", "the snapshot is damaged"));
+        }
+        self.snapshot.read(&data)?;
+        self.received = reached;
+        self.done = done;
+        Ok(())
+    }
+
+    /// Bytes that have come.
+    pub fn received_bytes(&self) -> u64 {
+        self.received
+    }
+
+    /// The header and the state machine of the whole snapshot.
+    ///
+    /// # Errors
+    ///
+    /// If the last chunk has not come, or if the snapshot ends in its midst.
+    pub fn finish(self) -> Result<(SnapshotHeader, StateMachine), WireError> {
+        if !self.done {
+            return Err(fault("done", "the call ended before the last chunk"));
+        }
+        Ok((self.header.into(), self.snapshot.finish()?))
+    }
+}
+
+fn fault(field: &'static str, reason: impl Into<String>) -> WireError {
+    WireError::new("InstallSnapshotRequest", field, reason)
+}
+
+fn size(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::raft::ConfState;
+    use crate::wire::encode_snapshot;
+
+    const CHUNK: usize = 100;
+
+    fn header() -> SnapshotHeader {
+        InstallSnapshotRequest {
+            term: 9,
+            leader_id: 1 << 48,
+            last_included_index: 100,
+            last_included_term: 8,
+            conf_state: Some(ConfState {
+                voters: vec![1 << 48, 2 << 48],
+                ..ConfState::default()
+            }),
+            cluster_id: 7,
+            to: 2 << 48,
+            ..InstallSnapshotRequest::default()
+        }
+        .into()
+    }
+
+    fn state(keys: u32) -> StateMachine {
+        (0..keys)
+            .map(|key| (key.to_be_bytes().to_vec().into(), vec![b'v'; 30].into()))
+            .collect()
+    }
+
+    fn chunks(state: &StateMachine) -> Vec<InstallSnapshotRequest> {
+        SnapshotChunks::new(header(), state.clone(), CHUNK).collect()
+    }
+
+    fn assemble(
+        chunks: Vec<InstallSnapshotRequest>,
+        max_bytes: u64,
+    ) -> Result<(SnapshotHeader, StateMachine), WireError> {
+        let mut assembly = SnapshotAssembly::new(&chunks[0], max_bytes)?;
+        for chunk in chunks {
+            assembly.add(chunk)?;
+        }
+        assembly.finish()
+    }
+
+    #[test]
+    fn a_snapshot_survives_its_chunks() {
+        for keys in [0, 1, 10, 1000] {
+            let state = state(keys);
+            let chunks = chunks(&state);
+            let size = encode_snapshot(&state).len();
+            assert_eq!(chunks.len(), size.div_ceil(CHUNK));
+            assert!(chunks.iter().all(|chunk| chunk.data.len() <= CHUNK));
+            assert_eq!(assemble(chunks, 1 << 20), Ok((header(), state)));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_beyond_the_bound_is_refused_with_its_first_chunk() {
+        let chunks = chunks(&state(10));
+        let total = chunks[0].total_size;
+        assert!(SnapshotAssembly::new(&chunks[0], total).is_ok());
+        let error = SnapshotAssembly::new(&chunks[0], total - 1).unwrap_err();
+        assert_eq!(error.field, "total_size");
+        let nobody = InstallSnapshotRequest {
+            conf_state: None,
+            ..chunks[0].clone()
+        };
+        let error = SnapshotAssembly::new(&nobody, total).unwrap_err();
+        assert_eq!(error.field, "conf_state");
+    }
+
+    /// Whichever chunk it is, and whatever happens to it: nothing is made of the rest.
+    #[test]
+    fn a_fault_in_any_chunk_is_noticed() {
+        type Spoil = fn(&mut Vec<InstallSnapshotRequest>, usize);
+        let spoils: [(&str, Spoil); 9] = [
+            ("lost", |chunks, at| drop(chunks.remove(at))),
+            ("doubled", |chunks, at| {
+                chunks.insert(at, chunks[at].clone());
+            }),
+            ("the last", |chunks, at| chunks.truncate(at)),
+            ("called the last", |chunks, at| {
+                chunks[at].done = !chunks[at].done;
+            }),
+            ("of another leader", |chunks, at| chunks[at].leader_id += 1),
+            ("shorter", |chunks, at| {
+                let data = &mut chunks[at].data;
+                data.truncate(data.len() - 1);
+            }),
+            ("empty", |chunks, at| chunks[at].data = Bytes::new()),
+            ("damaged", |chunks, at| {
+                let mut data = chunks[at].data.to_vec();
+                data[0] ^= 1;
+                chunks[at].data = data.into();
+            }),
+            ("of another sum", |chunks, at| chunks[at].crc32 ^= 1),
+        ];
+        let state = state(20);
+        let whole = chunks(&state);
+        assert!(whole.len() > 5);
+        for (words, spoil) in spoils {
+            for at in 0..whole.len() {
+                let mut chunks = whole.clone();
+                spoil(&mut chunks, at);
+                let fault = chunks.is_empty() || assemble(chunks, 1 << 20).is_err();
+                assert!(fault, "chunk {at} is {words}");
+            }
+        }
+        assert!(assemble(whole, 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn a_snapshot_whose_bytes_are_no_state_machine_is_refused() {
+        let mut chunk = chunks(&state(1)).remove(0);
+        chunk.data = vec![0xff; chunk.data.len()].into();
+        chunk.crc32 = crc32fast::hash(&chunk.data);
+        assert!(assemble(vec![chunk], 1 << 20).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! The links between the nodes, each direction of which can be slowed down or broken.
+//!
+//! Node `i` reaches node `j` through a proxy of its own. gRPC replies travel on the connection of
+//! the request, so a rule is not about who opened a connection: it is about the bytes that go
+//! *from* one node *to* another, on connections of either.
+//!
+//! A connection whose bytes were swallowed stays open, as in a network that drops packets. TCP
+//! would send them again once the network is whole; a proxy cannot, and what it let through now
+//! would make no sense to the receiver. So a connection that has lost bytes delivers nothing more
+//! in that direction, and breaks when the link heals.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::cluster::NODES;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 * 1024;
+/// Chunks that may be under way in one direction of a connection. At most 64 MiB, and in practice
+/// far less.
+const CHUNKS: usize = 1024;
+
+/// What becomes of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// They arrive.
+    Arrive,
+    /// They vanish, and connections stay open.
+    Vanish,
+    /// Connections break, and new ones break at once.
+    Break,
+}
+
+/// One direction between two nodes.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    fate: Fate,
+    delay: Duration,
+}
+
+/// The rules of all links. Nodes are counted from 0.
+#[derive(Debug)]
+pub(crate) struct Links {
+    rules: Vec<Vec<watch::Sender<Rule>>>,
+}
+
+/// The proxies of all links; dropping them ends them.
+#[derive(Debug, Default)]
+pub(crate) struct Proxies {
+    tasks: JoinSet<()>,
+}
+
+impl Links {
+    /// Links that are whole.
+    pub(crate) fn new() -> Self {
+        let rule = || {
+            watch::Sender::new(Rule {
+                fate: Fate::Arrive,
+                delay: Duration::ZERO,
+            })
+        };
+        let rules = (0..NODES).map(|_| (0..NODES).map(|_| rule()).collect());
+        Self {
+            rules: rules.collect(),
+        }
+    }
+
+    fn change(&self, from: usize, to: usize, change: impl FnOnce(&mut Rule)) {
+        self.rules[from][to].send_modify(change);
+    }
+
+    /// Everything that `node` sends to others meets `fate`.
+    pub(crate) fn outgoing(&self, node: usize, fate: Fate) {
+        for other in (0..NODES).filter(|&other| other != node) {
+            self.change(node, other, |rule| rule.fate = fate);
+        }
+    }
+
+    /// Everything that others send to `node` meets `fate`.
+    pub(crate) fn incoming(&self, node: usize, fate: Fate) {
+        for other in (0..NODES).filter(|&other| other != node) {
+            self.change(other, node, |rule| rule.fate = fate);
+        }
+    }
+
+    /// Cuts `node` off from the others, both ways.
+    pub(crate) fn isolate(&self, node: usize, fate: Fate) {
+        self.outgoing(node, fate);
+        self.incoming(node, fate);
+    }
+
+    /// Every byte takes `delay`, in each direction of every link.
+    pub(crate) fn delay(&self, delay: Duration) {
+        for (from, to) in pairs() {
+            self.change(from, to, |rule| rule.delay = delay);
+        }
+    }
+
+    /// Makes every link whole again.
+    pub(crate) fn heal(&self) {
+        for (from, to) in pairs() {
+            self.change(from, to, |rule| {
+                rule.fate = Fate::Arrive;
+                rule.delay = Duration::ZERO;
+            });
+        }
+    }
+}
+
+fn pairs() -> impl Iterator<Item = (usize, usize)> {
+    (0..NODES).flat_map(|from| (0..NODES).map(move |to| (from, to)))
+}
+
+impl Proxies {
+    /// Adds the proxy through which `from` reaches `to`, which listens on `target`, and gives the
+    /// proxy's address.
+    pub(crate) async fn add(
+        &mut self,
+        links: &Arc<Links>,
+        (from, to): (usize, usize),
+        target: SocketAddr,
+    ) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let forth = links.rules[from][to].subscribe();
+        let back = links.rules[to][from].subscribe();
+        self.tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (opener, _) = listener.accept().await.expect("a connection");
+                while connections.try_join_next().is_some() {}
+                connections.spawn(carry(opener, target, forth.clone(), back.clone()));
+            }
+        });
+        address
+    }
+}
+
+/// Carries one connection until either direction has ended.
+async fn carry(
+    opener: TcpStream,
+    target: SocketAddr,
+    forth: watch::Receiver<Rule>,
+    back: watch::Receiver<Rule>,
+) {
+    let broken = |rule: &watch::Receiver<Rule>| rule.borrow().fate == Fate::Break;
+    if broken(&forth) || broken(&back) {
+        return;
+    }
+    let Ok(acceptor) = TcpStream::connect(target).await else {
+        return;
+    };
+    for stream in [&opener, &acceptor] {
+        let _ = stream.set_nodelay(true);
+    }
+    let (opener_in, opener_out) = opener.into_split();
+    let (acceptor_in, acceptor_out) = acceptor.into_split();
+    tokio::select! {
+        () = direction(opener_in, acceptor_out, forth) => {}
+        () = direction(acceptor_in, opener_out, back) => {}
+    }
+}
+
+/// Carries bytes in one direction. Returns when the connection is to be closed.
+async fn direction(mut reader: OwnedReadHalf, writer: OwnedWriteHalf, rule: watch::Receiver<Rule>) {
+    let (chunks, arriving) = mpsc::channel(CHUNKS);
+    let read = async move {
+        let mut buffer = vec![0; CHUNK];
+        while let Ok(bytes @ 1..) = reader.read(&mut buffer).await {
+            if chunks
+                .send((Instant::now(), buffer[..bytes].to_vec()))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = deliver(arriving, writer, rule) => {}
+        // When the reader has seen the end, what is under way is still delivered.
+        () = async { read.await; pending().await } => {}
+    }
+}
+
+async fn deliver(
+    mut chunks: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut writer: OwnedWriteHalf,
+    mut rule: watch::Receiver<Rule>,
+) {
+    let mut lost = false;
+    loop {
+        let chunk = tokio::select! {
+            chunk = chunks.recv() => chunk,
+            changed = rule.changed() => {
+                let fate = rule.borrow_and_update().fate;
+                if changed.is_err() || fate == Fate::Break || (lost && fate == Fate::Arrive) {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some((read, bytes)) = chunk else {
+            return;
+        };
+        let delay = rule.borrow().delay;
+        if !delay.is_zero() {
+            sleep_until(read + delay).await;
+        }
+        match rule.borrow().fate {
+            Fate::Break => return,
+            Fate::Vanish => lost = true,
+            Fate::Arrive => {}
+        }
+        if !lost && writer.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Real processes in real trouble: three `seshat serve`, each link between them behind a proxy that
+//! a test controls, and clients that write and read all the time and remember what they were told.
+//!
+//! After each scenario every key's history has to be linearizable, final reads included: no read
+//! was stale and no acknowledged write was lost, whatever was killed, stopped or cut off. What else
+//! a scenario promises stands in its own test, and it says in one line what it measured:
+//!
+//! ```text
+//! cargo test --test chaos -- --nocapture
+//! ```
+//!
+//! The soak draws its troubles at random and keeps one cluster through all of them:
+//!
+//! ```text
+//! CHAOS_SECONDS=600 cargo test --release --test chaos soak -- --nocapture
+//! ```
+//!
+//! It prints its seed; `CHAOS_SEED` repeats the troubles, though not the machine's timing. A scenario
+//! that fails prints the end of each node's log; `SESHAT_LOG` makes the nodes say more.
+
+#![cfg(test)]
+
+#[path = "../simulation/checker.rs"]
+mod checker;
+mod clients;
+mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
+mod history;
+mod links;
+mod scenarios;
+mod soak;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use clients::Caller;
+use cluster::Cluster;
+use history::History;
+
+/// Clusters that run at once. More would have to share the cores, and be late.
+static ROOM: Semaphore = Semaphore::const_new(2);
+
+/// Runs `body` on a cluster of its own that has not been started, and prints what it says.
+fn on_new_cluster(name: &str, limits: &str, body: impl AsyncFnOnce(&mut Cluster) -> String) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let _permit = ROOM.acquire().await.expect("never closed");
+        let began = Instant::now();
+        let mut cluster = Cluster::new(limits).await;
+        let said = body(&mut cluster).await;
+        println!(
+            "{name}: {said}; took {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
+    });
+}
+
+/// Runs `body` on a cluster of its own that is whole, and prints what it says.
+fn scenario(name: &str, body: impl AsyncFnOnce(&mut Cluster) -> String) {
+    on_new_cluster(name, "", async |cluster| {
+        cluster.start_all();
+        cluster.wait_until_healed().await;
+        body(cluster).await
+    });
+}
+
+/// A caller of `cluster` with a history of its own.
+fn caller(cluster: &Cluster) -> Caller {
+    Caller::new(cluster.client_addrs(), &Arc::new(History::default()))
+}
+
+/// Lets things be for a while. Nothing is waited for: that nothing happens is what is watched.
+async fn watch_for(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+/// `912 ms`.
+fn ms(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}

@@ -1,0 +1,136 @@
+//! One node is cut off from the others, both ways or one way.
+
+use std::time::Duration;
+
+use seshat::proto::admin::MemberRole;
+
+use crate::clients::{Load, Pinned};
+use crate::cluster::Cluster;
+use crate::common::eventually;
+use crate::history::now;
+use crate::links::{Fate, Links};
+use crate::{caller, ms, scenario, watch_for};
+
+/// Longest wait for service after a leader was cut off: it has to notice, the others have to elect,
+/// and clients have to give up waiting for the old one.
+const RESUMES: Duration = Duration::from_secs(5);
+/// How long a partition lasts at least: connections that carry nothing break within 3 s.
+const PARTITION_MILLIS: u64 = 3_500;
+
+#[test]
+fn a_minority_refuses_while_the_majority_serves() {
+    scenario("follower isolated", async |cluster| {
+        let leader = cluster.leader().await;
+        let follower = (leader + 1) % 3;
+        let caller = caller(cluster);
+        let load = Load::start(&caller, leader, "k");
+        load.write_after(now()).await;
+        let before = cluster.own_status(leader).await;
+
+        cluster.links.isolate(follower, Fate::Vanish);
+        let pinned = Pinned::start(&caller, follower, "k0");
+        watch_for(PARTITION_MILLIS).await;
+        load.write_after(now()).await;
+        let during = load.counts();
+        let refused = pinned.stop_unserved().await;
+
+        cluster.links.heal();
+        let healed = cluster.wait_until_healed().await;
+        load.write_after(now()).await;
+        let after = cluster.own_status(leader).await;
+        let counts = load.check().await;
+        // Who comes back disturbs nobody.
+        assert_eq!(
+            (after.role(), after.term),
+            (MemberRole::Leader, before.term)
+        );
+        assert!(during.writes > 100, "{during}");
+        format!(
+            "{refused} calls refused by the minority, healed {}; {counts}",
+            ms(healed.after)
+        )
+    });
+}
+
+#[test]
+fn an_isolated_leader_acknowledges_nothing_and_steps_down() {
+    scenario("leader isolated", async |cluster| {
+        let leader = cluster.leader().await;
+        let caller = caller(cluster);
+        let load = Load::start(&caller, leader, "k");
+        load.write_after(now()).await;
+
+        cluster.links.isolate(leader, Fate::Vanish);
+        let cut = now();
+        let pinned = Pinned::start(&caller, leader, "k0");
+        let stepped_down = stepped_down(cluster, leader).await;
+        let resumed = load.write_after(cut).await;
+        watch_for(PARTITION_MILLIS).await;
+        let refused = pinned.stop_unserved().await;
+
+        cluster.links.heal();
+        let healed = cluster.wait_until_healed().await;
+        load.write_after(now()).await;
+        let counts = load.check().await;
+        assert!(resumed < RESUMES, "{resumed:?}");
+        assert!(stepped_down < RESUMES, "{stepped_down:?}");
+        format!(
+            "served again {}, stepped down {}, {refused} calls refused, healed {}; {counts}",
+            ms(resumed),
+            ms(stepped_down),
+            ms(healed.after)
+        )
+    });
+}
+
+#[test]
+fn a_leader_that_cannot_be_heard_is_replaced() {
+    one_way("leader mute", Links::outgoing);
+}
+
+#[test]
+fn a_leader_that_cannot_hear_is_replaced() {
+    one_way("leader deaf", Links::incoming);
+}
+
+/// Cuts the leader off in one direction.
+fn one_way(name: &str, cut: impl FnOnce(&Links, usize, Fate)) {
+    scenario(name, async |cluster| {
+        let leader = cluster.leader().await;
+        let caller = caller(cluster);
+        let load = Load::start(&caller, leader, "k");
+        load.write_after(now()).await;
+
+        cut(&cluster.links, leader, Fate::Vanish);
+        let cut = now();
+        // Whatever it reads there has to fit to what others write elsewhere.
+        let pinned = Pinned::start(&caller, leader, "k0");
+        let resumed = load.write_after(cut).await;
+        let stepped_down = stepped_down(cluster, leader).await;
+        watch_for(PARTITION_MILLIS).await;
+        let refused = pinned.stop_unserved().await;
+
+        cluster.links.heal();
+        let healed = cluster.wait_until_healed().await;
+        load.write_after(now()).await;
+        let counts = load.check().await;
+        assert!(resumed < RESUMES, "{resumed:?}");
+        format!(
+            "served again {}, stepped down {}, {refused} calls refused, healed {}; {counts}",
+            ms(resumed),
+            ms(stepped_down),
+            ms(healed.after)
+        )
+    });
+}
+
+/// Waits until a node says that it does not lead, and gives the time that it took.
+async fn stepped_down(cluster: &Cluster, leader: usize) -> Duration {
+    let began = now();
+    eventually("a leader that steps down", async || {
+        let role = cluster.own_status(leader).await.role();
+        (role != MemberRole::Leader).then_some(())
+    })
+    .await;
+    Duration::from_nanos(now() - began)
+}

@@ -1,0 +1,119 @@
+//! `status --wait healed`.
+
+use seshat_proto::admin::v1::{ClusterState, MemberRole, StatusResponse};
+
+use super::mock::{Mock, dead, paused};
+use super::steering::{degraded, member};
+use super::{client, seshat};
+
+/// What node 1, the leader, says of three healed members.
+pub(crate) fn healed() -> StatusResponse {
+    StatusResponse {
+        state: ClusterState::Healthy.into(),
+        summary: "healthy: every member takes part".to_owned(),
+        healed: true,
+        members: vec![
+            member(1, MemberRole::Leader),
+            member(2, MemberRole::Follower),
+            member(3, MemberRole::Follower),
+        ],
+        ..degraded()
+    }
+}
+
+/// What node 1, the leader, says while node 3 comes back.
+pub(crate) fn healing(percent: u32) -> StatusResponse {
+    StatusResponse {
+        state: ClusterState::Healing.into(),
+        summary: format!("healing node 3: catching up {percent} %"),
+        healed: false,
+        ..healed()
+    }
+}
+
+const WAIT: [&str; 3] = ["status", "--wait", "healed"];
+
+fn wait(flags: &[&'static str]) -> Vec<&'static str> {
+    [&WAIT, flags].concat()
+}
+
+#[test]
+fn what_is_waited_for_is_said_when_it_changes() {
+    let node =
+        || Mock::follower(None).shows([degraded(), healing(7), healing(7), healing(81), healed()]);
+    let ran = client(&node().address, &WAIT);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            0,
+            "node 1 leads; node 3 is not reachable\nhealing node 3: catching up 7 %\nhealing node \
+             3: catching up 81 %\n"
+        )
+    );
+    let table = "healthy: every member takes part\n\nNODE  ";
+    assert!(ran.stdout.starts_with(table), "{ran:?}");
+    let quiet = client(&node().address, &wait(&["--quiet"])).ok();
+    assert!(quiet.starts_with(table), "{quiet}");
+    let json = client(&node().address, &wait(&["--json"])).ok();
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&status["healed"], &status["state"]),
+        (&true.into(), &"healthy".into())
+    );
+}
+
+#[test]
+fn a_cluster_that_is_healed_is_not_waited_for() {
+    let node = Mock::showing(healed());
+    assert!(client(&node.address, &WAIT).ok().starts_with("healthy: "));
+    // Whoever says so: it has asked the leader.
+    let follower = Mock::showing(StatusResponse {
+        answered_by: 2,
+        ..healed()
+    });
+    assert!(
+        client(&follower.address, &WAIT)
+            .ok()
+            .starts_with("healthy: ")
+    );
+}
+
+#[test]
+fn endpoints_that_are_down_do_not_matter() {
+    let (_socket, dead) = dead();
+    let (_listener, paused) = paused();
+    let node = Mock::follower(None).shows([degraded(), healed()]);
+    let endpoints = format!("{dead},{paused},{}", node.address);
+    assert!(
+        client(&endpoints, &wait(&["--quiet"]))
+            .ok()
+            .starts_with("healthy: ")
+    );
+}
+
+#[test]
+fn what_is_not_healed_in_time_exits_3_with_the_last_word() {
+    let node = Mock::follower(None).shows([degraded(), healing(81)]);
+    let ran = client(&node.address, &wait(&["--timeout", "2s", "--quiet"]));
+    assert_eq!(
+        ran.failed(3),
+        "error: the cluster was not healed within 2s: healing node 3: catching up 81 %\n"
+    );
+    let error = client(&node.address, &wait(&["--timeout", "1s", "--json"])).failed_in_json(3);
+    assert_eq!(error["kind"], "not_healed", "{error}");
+    assert!(error.get("applied").is_none(), "{error}");
+    // A cluster that never said a word was not reached.
+    let (_socket, dead) = dead();
+    assert_eq!(
+        client(&dead, &wait(&["--timeout", "1s"])).failed(3),
+        format!("error: the cluster cannot be reached within 1s: {dead}: connection refused\n")
+    );
+}
+
+#[test]
+fn only_healed_can_be_waited_for() {
+    let error = seshat(&["status", "--wait", "leader"]).failed(2);
+    assert!(error.contains("[possible values: healed]"), "{error}");
+    let error = seshat(&["status", "--quiet"]).failed(2);
+    assert!(error.contains("--wait"), "{error}");
+}

@@ -1,0 +1,178 @@
+//! What only an operator may decide, as an operator decides it: real nodes, real sockets.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::cluster::Cluster;
+use common::{eventually, refused};
+use seshat::proto::admin::{FormRequest, RecoverRequest, RecoverResponse};
+use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::{Applied, FailedPrecondition, InvalidRequest};
+use seshat::types::{ClusterId, NodeState, Role};
+use tonic::{Code, Status};
+
+/// The rule of a refusal that the moment causes.
+fn rule(status: &Status) -> String {
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    match refused(status) {
+        (Applied::No, Some(Reason::FailedPrecondition(FailedPrecondition { rule }))) => rule,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn form_without(without: &[u32]) -> FormRequest {
+    FormRequest {
+        without: without.to_vec(),
+        timeout: None,
+    }
+}
+
+/// Waits until every node votes in one cluster, follows its leader, and has `keys` keys.
+async fn whole(cluster: &Cluster, keys: u64) -> ClusterId {
+    eventually("three voters of one cluster", async || {
+        let all: Vec<_> = cluster.running().map(|(_, node)| node.status()).collect();
+        let [first, ..] = all.as_slice() else {
+            return None;
+        };
+        let living: Vec<_> = all.iter().map(|status| status.raft_id).collect();
+        let well = all.iter().all(|status| {
+            status.cluster_id == first.cluster_id
+                && status.state == NodeState::Started
+                && status.leader.is_some()
+                && status.leader == first.leader
+                && status.keys == keys
+                && status.conf.voters.len() == 3
+                && living.iter().all(|id| status.conf.voters.contains(id))
+        });
+        first.cluster_id.filter(|_| well && all.len() == 3)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_nodes_form_without_the_third_which_joins_later() {
+    let mut cluster = Cluster::new(3);
+    cluster.start(1);
+    cluster.start(2);
+    let refusal = cluster.admin(2).form(form_without(&[1])).await.unwrap_err();
+    let expected = "ask node 2: of the members that are there, it has the lowest id";
+    assert_eq!(rule(&refusal), expected);
+    let refusal = cluster.admin(1).form(form_without(&[1, 3])).await;
+    let (_, reason) = refused(&refusal.unwrap_err());
+    assert!(
+        matches!(&reason, Some(Reason::InvalidRequest(InvalidRequest { field, .. })) if field == "without"),
+        "{reason:?}"
+    );
+
+    let formed = cluster.admin(1).form(form_without(&[1])).await;
+    let formed = formed.expect("a cluster").into_inner();
+    for index in [1, 2] {
+        let mut status = cluster.node(index).handle.watch();
+        let started = status.wait_for(|status| status.leader.is_some());
+        assert_eq!(
+            started.await.unwrap().cluster_id,
+            Some(ClusterId(formed.cluster_id))
+        );
+    }
+    cluster.set("k", "v").await;
+    let refusal = cluster.admin(1).form(form_without(&[1])).await.unwrap_err();
+    assert!(rule(&refusal).starts_with("this node takes part in cluster"));
+
+    cluster.start(0);
+    assert_eq!(whole(&cluster, 1).await, ClusterId(formed.cluster_id));
+}
+
+#[tokio::test]
+async fn a_missing_node_that_nobody_vouched_for_holds_the_others_up() {
+    let mut cluster = Cluster::new(3);
+    cluster.start(1);
+    let mut request = form_without(&[1]);
+    request.timeout = Some(prost_types::Duration {
+        seconds: 0,
+        nanos: 500_000_000,
+    });
+    let refusal = cluster.admin(1).form(request).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unavailable);
+    assert!(matches!(refused(&refusal).1, Some(Reason::Forming(_))));
+}
+
+#[tokio::test]
+async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
+    let mut cluster = Cluster::started(3).await;
+    for key in ["a", "b", "c"] {
+        cluster.set(key, "1").await;
+    }
+    let old = whole(&cluster, 3).await;
+    let survivor = cluster.leader().await;
+    let recover = async |cluster: &Cluster, cluster_id: ClusterId, dry_run| {
+        let request = RecoverRequest {
+            cluster_id: cluster_id.0,
+            dry_run,
+        };
+        let answer = cluster.admin(survivor).recover(request).await;
+        answer.map(|answer| answer.into_inner())
+    };
+    let refusal = recover(&cluster, old, true).await.unwrap_err();
+    assert!(rule(&refusal).contains("the cluster is not halted"));
+
+    // Two at once: nobody can ever lead again.
+    let lost: Vec<_> = (0..3).filter(|&index| index != survivor).collect();
+    for &index in &lost {
+        cluster.take(index).kill();
+    }
+    let mut status = cluster.node(survivor).handle.watch();
+    let leaderless = status.wait_for(|status| status.leader.is_none()).await;
+    leaderless.expect("the node runs");
+    // As long as they are silent, they may still serve somewhere.
+    let refusal = recover(&cluster, old, false).await.unwrap_err();
+    assert!(rule(&refusal).contains("do not answer: they may still serve"));
+    for &index in &lost {
+        cluster.start(index);
+    }
+    for &index in &lost {
+        let mut status = cluster.node(index).handle.watch();
+        let outside = status.wait_for(|status| status.state == NodeState::Outside);
+        outside.await.expect("the node runs");
+    }
+
+    let refusal = recover(&cluster, ClusterId(1), false).await.unwrap_err();
+    assert!(
+        matches!(&refused(&refusal).1, Some(Reason::InvalidRequest(InvalidRequest { field, .. })) if field == "cluster_id"),
+        "{refusal:?}"
+    );
+    let facts = recover(&cluster, old, true).await.expect("a dry run");
+    let before = cluster.node(survivor).status();
+    assert_eq!(before.cluster_id, Some(old), "nothing has happened yet");
+    let expected = RecoverResponse {
+        new_cluster_id: None,
+        cluster_id: old.0,
+        term: before.term,
+        commit_index: before.commit_index,
+        last_log_index: before.last_index,
+        keys: 3,
+        other_survivors: Vec::new(),
+    };
+    assert_eq!(facts, expected);
+
+    let recovered = recover(&cluster, old, false).await.expect("a recovery");
+    let new = ClusterId(recovered.new_cluster_id.expect("a new cluster"));
+    assert_ne!(new, old);
+    // A cluster of one voter leads at once, and what was written is there.
+    let mut status = cluster.node(survivor).handle.watch();
+    let leads = status.wait_for(|status| status.role == Some(Role::Leader));
+    let leads = tokio::time::timeout(Duration::from_secs(5), leads).await;
+    assert_eq!(leads.unwrap().unwrap().cluster_id, Some(new));
+    cluster.set("d", "2").await;
+    assert_eq!(whole(&cluster, 4).await, new);
+    assert_eq!(cluster.get("a").await.as_deref(), Some("1"));
+    assert_eq!(cluster.get("d").await.as_deref(), Some("2"));
+    let refusal = recover(&cluster, new, false).await.unwrap_err();
+    assert!(rule(&refusal).contains("the cluster is not halted"));
+}

@@ -1,0 +1,153 @@
+//! What happens to a process that goes on living: it is slow, it is frozen, its clock stands still.
+//!
+//! A process takes its inputs one after the other. While it is busy they wait in order, as they do
+//! in the buffers of a socket. A slow process is busy for a while after each input; a frozen one
+//! (`SIGSTOP`) is busy for one long while, and takes all that has waited at once when it goes on
+//! (`SIGCONT`). Ticks wait as well, and the next one counts from when the last one was taken: a
+//! clock runs slow on a slow machine. A clock can also stand still on its own, in a process that
+//! goes on answering clients, though perhaps nobody else.
+
+use std::fmt;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use seshat::types::NodeId;
+
+use crate::invariants::Verdict;
+use crate::process::{Input, Life};
+use crate::world::{Happening, World, node_ids};
+
+/// What befalls a process, for so many milliseconds.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    /// It works up to so many milliseconds on each input.
+    Slow { each: u64, lasting: u64 },
+    /// It does nothing.
+    Frozen { lasting: u64 },
+    /// It does not tick; if it is `alone`, it neither hears nor is heard either.
+    Stalled { lasting: u64, alone: bool },
+}
+
+impl Trouble {
+    fn draw(rng: &mut StdRng) -> Self {
+        match rng.gen_range(0..3) {
+            0 => Self::Slow {
+                each: [4, 30, 150][rng.gen_range(0..3)],
+                lasting: rng.gen_range(500..5_000),
+            },
+            1 => Self::Frozen {
+                lasting: rng.gen_range(200..5_000),
+            },
+            _ => Self::Stalled {
+                lasting: rng.gen_range(200..5_000),
+                alone: rng.gen_bool(0.5),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slow { each, lasting } => write!(
+                f,
+                "is slow for {lasting} ms: up to {each} ms for each input"
+            ),
+            Self::Frozen { lasting } => write!(f, "is frozen for {lasting} ms"),
+            Self::Stalled { lasting, alone } => {
+                let alone = if *alone { ", and is cut off" } else { "" };
+                write!(f, "has a clock that stands still for {lasting} ms{alone}")
+            }
+        }
+    }
+}
+
+impl World {
+    /// Something befalls some process.
+    pub(crate) fn trouble(&mut self) {
+        let Some(within) = self.climate.troubles_within.filter(|_| !self.calm) else {
+            return;
+        };
+        let next = self.rng.gen_range(1..=within);
+        self.schedule(next, Happening::Trouble);
+        let node = self.some_node(0.4);
+        let trouble = Trouble::draw(&mut self.rng);
+        self.trace
+            .line(self.now, format_args!("node {node} {trouble}"));
+        let now = self.now;
+        let process = self.processes.get_mut(&node).expect("every node lives");
+        match trouble {
+            Trouble::Slow { each, lasting } => {
+                process.slow = Some((now + lasting, each));
+                self.summary.troubles.slow += 1;
+            }
+            Trouble::Frozen { lasting } => {
+                self.summary.troubles.frozen += 1;
+                self.busy(node, lasting);
+            }
+            Trouble::Stalled { lasting, alone } => {
+                process.stalled_until = now + lasting;
+                process.alone_until = if alone { now + lasting } else { 0 };
+                self.summary.troubles.stalled += 1;
+            }
+        }
+    }
+
+    /// Every trouble ends.
+    pub(crate) fn end_troubles(&mut self) {
+        for node in node_ids() {
+            let process = self.processes.get_mut(&node).expect("every node lives");
+            process.slow = None;
+            (process.stalled_until, process.alone_until) = (0, 0);
+            process.busy_until = self.now;
+            let life = process.life;
+            self.schedule(0, Happening::Wake { node, life });
+        }
+    }
+
+    /// The process at `node` does nothing for `lasting` milliseconds from now on, or longer.
+    fn busy(&mut self, node: NodeId, lasting: u64) {
+        let process = self.processes.get_mut(&node).expect("every node lives");
+        process.busy_until = process.busy_until.max(self.now + lasting);
+        let life = process.life;
+        self.schedule(lasting, Happening::Wake { node, life });
+    }
+
+    /// `input` reaches `node`, which takes it now or later. What is for another `life` is lost.
+    pub(crate) fn arrive(&mut self, node: NodeId, life: Option<Life>, input: Input) -> Verdict {
+        let process = self.processes.get_mut(&node).expect("every node lives");
+        if life.is_some_and(|life| life != process.life) {
+            return Ok(());
+        }
+        if process.busy_until > self.now || !process.inbox.is_empty() {
+            process.inbox.push_back(input);
+            return Ok(());
+        }
+        self.work(node, input)
+    }
+
+    /// A busy process looks at what has arrived meanwhile.
+    pub(crate) fn wake(&mut self, node: NodeId, life: Life) -> Verdict {
+        loop {
+            let process = self.processes.get_mut(&node).expect("every node lives");
+            if process.life != life || process.busy_until > self.now {
+                return Ok(());
+            }
+            let Some(input) = process.inbox.pop_front() else {
+                return Ok(());
+            };
+            self.work(node, input)?;
+        }
+    }
+
+    /// The process takes `input`, which takes a while if it is slow.
+    fn work(&mut self, node: NodeId, input: Input) -> Verdict {
+        self.take(node, input)?;
+        let slow = self.processes.get(&node).and_then(|process| process.slow);
+        if let Some((_, each)) = slow.filter(|(until, _)| *until > self.now) {
+            let lasting = self.rng.gen_range(0..=each);
+            self.busy(node, lasting);
+        }
+        Ok(())
+    }
+}

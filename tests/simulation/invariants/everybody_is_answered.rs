@@ -1,0 +1,12 @@
+//! Nobody waits for ever: after a while without faults, everybody who asked a node that lives has
+//! been answered.
+
+use super::{Verdict, live};
+use crate::clients::Clients;
+
+pub(crate) fn check(clients: &Clients) -> Verdict {
+    let waiting = clients.waiting();
+    live(waiting == 0, "everybody_is_answered", || {
+        format!("{waiting} still wait")
+    })
+}

@@ -1,0 +1,16 @@
+//! No node finds one of its own invariants broken, and nothing in it panics.
+
+use seshat::node::NodeError;
+use seshat::types::RaftId;
+
+use super::Violation;
+
+const NAME: &str = "nobody_breaks";
+
+pub(crate) fn broken(node: RaftId, error: &NodeError) -> Violation {
+    Violation::safety(NAME, format!("{node}: {error}"))
+}
+
+pub(crate) fn panicked(message: &str) -> Violation {
+    Violation::safety(NAME, format!("panicked: {message}"))
+}

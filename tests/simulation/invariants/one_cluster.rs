@@ -1,0 +1,20 @@
+//! Whoever takes part in a cluster takes part in the same one: a second truth never forms beside
+//! the first.
+
+use seshat::node::Member;
+
+use super::{Verdict, safe};
+
+pub(crate) fn check<'a, W: 'a>(members: impl Iterator<Item = &'a Member<W>>) -> Verdict {
+    let mut clusters = members.filter_map(Member::raft).map(|raft| {
+        let (raft_id, cluster_id) = (raft.raft_id(), raft.cluster_id());
+        (cluster_id, raft_id)
+    });
+    let Some((first, one)) = clusters.next() else {
+        return Ok(());
+    };
+    let other = clusters.find(|(cluster_id, _)| *cluster_id != first);
+    safe(other.is_none(), "one_cluster", || {
+        format!("{one} takes part in {first}, and {other:?} elsewhere")
+    })
+}

@@ -1,0 +1,15 @@
+//! After a while without faults clients are served again: somebody's write is acknowledged and
+//! somebody's read is answered.
+
+use super::{Verdict, live};
+use crate::clients::Clients;
+
+/// `since` is when it must have been well again.
+pub(crate) fn check(clients: &Clients, since: u64) -> Verdict {
+    let (write, read) = (clients.last_write, clients.last_read);
+    live(write.min(read) >= since, "served_after_the_calm", || {
+        format!(
+            "the last write was acknowledged at {write} ms, the last read answered at {read} ms"
+        )
+    })
+}

@@ -1,0 +1,85 @@
+//! A process of the simulation: a member, and the machine that it runs on.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use seshat::kv::StateMachine;
+use seshat::node::{Call, Member, PeerMessage, RaftNode, Reply};
+use seshat::types::{NodeId, RaftId, Role, Term};
+use seshat::wire::SnapshotHeader;
+
+use crate::clients::{Request, Waiter};
+
+/// Which start of a node this is, counted over the whole run. Unlike a raft id it cannot be kept.
+pub(crate) type Life = u64;
+
+/// Something that reaches a process.
+#[derive(Debug, Clone)]
+pub(crate) enum Input {
+    Tick,
+    Message {
+        message: PeerMessage,
+        sent_at: u64,
+    },
+    /// A whole snapshot, put together of its chunks.
+    Snapshot {
+        header: SnapshotHeader,
+        state_machine: StateMachine,
+    },
+    SnapshotReport {
+        to: RaftId,
+        delivered: bool,
+    },
+    Call {
+        from: (NodeId, Life),
+        call: Call,
+    },
+    Reply {
+        from: NodeId,
+        reply: Reply,
+    },
+    /// What came in one turn of the driver.
+    Requests(Vec<(Waiter, Request)>),
+}
+
+/// A process that lives.
+pub(crate) struct Process {
+    pub(crate) life: Life,
+    pub(crate) member: Member<Waiter>,
+    /// Until when it does nothing: it is frozen, or at work on what it took last.
+    pub(crate) busy_until: u64,
+    /// What has arrived meanwhile, in order.
+    pub(crate) inbox: VecDeque<Input>,
+    /// Until when it is slow, and how long it works on each input at most.
+    pub(crate) slow: Option<(u64, u64)>,
+    /// Until when its clock stands still.
+    pub(crate) stalled_until: u64,
+    /// Until when no other process can be reached.
+    pub(crate) alone_until: u64,
+    /// When it ticked.
+    pub(crate) ticks: Vec<u64>,
+    /// When others last said that they follow it, and in which term. Kept for those who read by a
+    /// lease.
+    pub(crate) followed: BTreeMap<RaftId, (Term, u64)>,
+}
+
+impl Process {
+    pub(crate) fn new(life: Life, member: Member<Waiter>) -> Self {
+        Self {
+            life,
+            member,
+            busy_until: 0,
+            inbox: VecDeque::new(),
+            slow: None,
+            stalled_until: 0,
+            alone_until: 0,
+            ticks: Vec::new(),
+            followed: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it believes to lead; then its Raft server.
+    pub(crate) fn leads(&self) -> Option<&RaftNode<Waiter>> {
+        let raft = self.member.raft();
+        raft.filter(|raft| raft.role() == Role::Leader)
+    }
+}

@@ -1,0 +1,179 @@
+//! Processes that are killed and started again, with nothing in memory.
+//!
+//! The rule of Seshat: one memory is lost at a time, the next only after the cluster has healed.
+//! The first loss of a run needs no gate, as nothing was lost before: it may come while the cluster
+//! is still forming.
+//!
+//! The node that is healing may be killed again at any time. That is no second loss, and loses
+//! nothing: the other two live, with all they know, from before the first loss until the node has
+//! healed. A joiner that is no voter yet has never voted, and no acknowledgement of it was ever
+//! counted; the life before it is gone either way. And even when it has been promoted and dies
+//! before everybody knows: whatever a majority of three agreed on, at least one of the other two
+//! knows; the next life can only be let in by an entry that both of them hold, because without the
+//! dead one they are the only majority, and an entry that both hold stands behind everything that
+//! one of them knew to be committed.
+
+use std::collections::BTreeSet;
+
+use rand::Rng;
+use seshat::node::{Member, MemberOptions, RaftOptions};
+use seshat::types::{NodeId, RaftId, Role};
+
+use crate::process::{Life, Process};
+use crate::sabotage::Sabotage;
+use crate::world::{Happening, TICK, World, membership};
+
+/// A loss from which the cluster has not recovered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Healing {
+    node: NodeId,
+    /// When its present life began.
+    since: u64,
+}
+
+impl World {
+    /// A process begins at `node`; the one that lived there, if any, is gone.
+    pub(crate) fn begin(&mut self, node: NodeId) {
+        let drawn = RaftId::new(node, self.rng.r#gen());
+        let former = self.processes.get(&node).map(|it| it.member.raft_id());
+        let raft_id = match (self.plan.sabotage, former) {
+            (Some(Sabotage::SameRaftId), Some(former)) => former,
+            _ => drawn,
+        };
+        let options = MemberOptions {
+            raft_id,
+            members: membership(),
+            bootstrap: true,
+            // Small bounds, so that batches are cut and logs compacted all the time.
+            raft: RaftOptions {
+                max_append_bytes: 256,
+                max_inflight_appends: 4,
+                max_read_batch: 3,
+                compact_after_entries: 40,
+                compact_keep_entries: 10,
+                ..RaftOptions::default()
+            },
+            seed: self.rng.r#gen(),
+            logger: slog::Logger::root(slog::Discard, slog::o!()),
+        };
+        self.lives += 1;
+        let process = Process::new(self.lives, Member::new(options));
+        self.log.begins(raft_id);
+        self.processes.insert(node, process);
+        let phase = self.rng.gen_range(0..TICK);
+        self.schedule_tick(node, self.lives, phase);
+    }
+
+    /// Starts some node again, if that is allowed now; otherwise a little later.
+    pub(crate) fn restart(&mut self) {
+        if self.calm {
+            return;
+        }
+        let whole = self.healing.is_none();
+        let first = whole && self.summary.restarts.first == 0;
+        let healed = whole && self.healed();
+        let ungated = self.plan.sabotage == Some(Sabotage::UngatedRestarts);
+        let victim = if first || healed || ungated {
+            self.victim(ungated)
+        } else {
+            None
+        };
+        let Some(node) = victim else {
+            self.schedule(50, Happening::Restart);
+            return;
+        };
+        let restarts = &mut self.summary.restarts;
+        if first {
+            restarts.first += 1;
+        } else if healed {
+            restarts.healed += 1;
+        } else {
+            restarts.ungated += 1;
+        }
+        self.kill(node);
+        if ungated {
+            let next = self.rng.gen_range(1..10_000);
+            self.schedule(next, Happening::Restart);
+        }
+    }
+
+    /// Whom to kill: a leader rather often. Without a gate somebody who takes part in the cluster
+    /// must be left: when all have forgotten it, a new one forms, and that is right.
+    fn victim(&mut self, ungated: bool) -> Option<NodeId> {
+        let node = self.some_node(0.4);
+        let takes_part = |process: &Process| process.member.raft().is_some();
+        let part = self.processes.values().filter(|it| takes_part(it)).count();
+        let last = part == 1 && takes_part(&self.processes[&node]);
+        (!ungated || !last).then_some(node)
+    }
+
+    /// Starts the node again that is healing, unless it has healed.
+    pub(crate) fn restart_healing(&mut self, node: NodeId, life: Life) {
+        let process = &self.processes[&node];
+        let heals = self.healing.is_some_and(|healing| healing.node == node);
+        if self.calm || process.life != life || !heals {
+            return;
+        }
+        let id = process.member.raft_id();
+        let takes_part = process.member.raft().is_some();
+        let mut rafts = self.processes.values().filter_map(|it| it.member.raft());
+        // A voter is one whose vote somebody would count: he who believes that it is one.
+        let votes = rafts.any(|raft| raft.voters().contains(&id));
+        let restarts = &mut self.summary.restarts;
+        match (votes, takes_part) {
+            (true, _) => restarts.promoted += 1,
+            (false, true) => restarts.joiners += 1,
+            (false, false) => restarts.outside += 1,
+        }
+        self.kill(node);
+    }
+
+    fn kill(&mut self, node: NodeId) {
+        let member = &self.processes[&node].member;
+        let role = member.raft().map(|raft| raft.role());
+        self.trace.line(
+            self.now,
+            format_args!("node {node}, {role:?}, is started again"),
+        );
+        self.summary.restarts.leaders += u64::from(role == Some(Role::Leader));
+        self.clients.lost(node);
+        self.begin(node);
+        self.healing = Some(Healing {
+            node,
+            since: self.now,
+        });
+        if self.rng.gen_bool(0.3) {
+            let life = self.lives;
+            let within = [300, 1_500, 4_000][self.rng.gen_range(0..3)];
+            let again = self.rng.gen_range(1..within);
+            self.schedule(again, Happening::RestartHealing { node, life });
+        }
+    }
+
+    /// Sees whether the cluster has healed; then the next loss is not far.
+    pub(crate) fn watch_healing(&mut self) {
+        let Some(Healing { node, since }) = self.healing.filter(|_| self.healed()) else {
+            return;
+        };
+        self.healing = None;
+        let took = self.now - since;
+        self.summary.heal_times.push(took);
+        self.trace.line(
+            self.now,
+            format_args!("node {node} has healed in {took} ms"),
+        );
+        if self.plan.sabotage != Some(Sabotage::UngatedRestarts) {
+            let within = [50, 1_000, 3_000][self.rng.gen_range(0..3)];
+            let next = self.rng.gen_range(1..within);
+            self.schedule(next, Happening::Restart);
+        }
+    }
+
+    /// Whether the voters are exactly the processes that live, and all of them know it.
+    pub(crate) fn healed(&self) -> bool {
+        let members = || self.processes.values().map(|process| &process.member);
+        let living: BTreeSet<_> = members().map(Member::raft_id).collect();
+        members().all(|member| member.raft().is_some())
+            && members().any(|member| member.healed(&living))
+    }
+}

@@ -1,0 +1,136 @@
+//! Rules of Seshat that a run breaks on purpose: if nobody notices, the simulation sees nothing.
+//!
+//! The core keeps all of its rules. The harness gets in its way: it answers clients itself, or
+//! starts processes as they must not be started.
+
+use seshat::kv::{Command, Write};
+use seshat::node::{Answer, PeerMessage, RaftNode};
+use seshat::types::{EntryPayload, LogIndex, NodeId};
+use seshat::wire;
+
+use crate::clients::{Waiter, decode};
+use crate::process::Process;
+use crate::world::World;
+
+/// Ticks for which a lease holds after a follower last said that it follows. It votes for nobody
+/// else for five ticks, of which the first may come at once; clocks run apart by a twentieth.
+const LEASE_TICKS: usize = 2;
+
+/// A rule that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// A process that is started again gets its former raft id.
+    SameRaftId,
+    /// Who believes to lead answers reads from its own map.
+    LocalReads,
+    /// Who leads, and can tell by its own clock that nobody else does, answers reads from its own
+    /// map, if that holds all that was committed before its term.
+    LeaseReads,
+    /// A write is acknowledged as soon as it stands in the leader's own log.
+    EarlyAcknowledgements,
+    /// A process is killed before the cluster has healed from the loss of another.
+    UngatedRestarts,
+}
+
+impl Sabotage {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::SameRaftId,
+        Self::LocalReads,
+        Self::LeaseReads,
+        Self::EarlyAcknowledgements,
+        Self::UngatedRestarts,
+    ];
+}
+
+impl World {
+    /// What a harness that answers reads itself says of `key`; `None` if it leaves it to the core.
+    pub(crate) fn local_read(&self, node: NodeId, key: &[u8]) -> Option<Answer> {
+        let process = &self.processes[&node];
+        let raft = process.leads()?;
+        let answers = match self.plan.sabotage {
+            Some(Sabotage::LocalReads) => true,
+            Some(Sabotage::LeaseReads) => is_current(raft) && has_lease(process, raft),
+            _ => false,
+        };
+        answers.then(|| Answer::Got {
+            value: raft.storage().state_machine().get(key).cloned(),
+            applied_index: raft.storage().applied(),
+        })
+    }
+
+    /// Remembers who follows `node`, as `message` shows it.
+    pub(crate) fn note_follower(&mut self, node: NodeId, message: &PeerMessage, sent_at: u64) {
+        if self.plan.sabotage == Some(Sabotage::LeaseReads)
+            && let PeerMessage::HeartbeatReply(_) | PeerMessage::AppendEntriesReply(_) = message
+            && let Ok(envelope) = message.envelope()
+            && let Some(process) = self.processes.get_mut(&node)
+        {
+            let heard = (envelope.term, sent_at);
+            let last = process.followed.entry(envelope.from).or_insert(heard);
+            *last = heard.max(*last);
+        }
+    }
+
+    /// Tells the callers of writes that stand in the log of `node`, a leader, that they took place.
+    pub(crate) fn acknowledge_early(&mut self, node: NodeId) {
+        let Some(raft) = self.processes[&node].leads() else {
+            return;
+        };
+        let told: Vec<_> = unapplied_writes(raft).collect();
+        for (waiter, index) in told {
+            self.trace
+                .line(self.now, format_args!("{waiter} is told early: {index}"));
+            self.clients.told_early(waiter, index, self.now);
+        }
+    }
+}
+
+/// Whether the leader's map holds everything that was committed before its term.
+fn is_current(raft: &RaftNode<Waiter>) -> bool {
+    let applied = raft.storage().applied();
+    let entry = raft.storage().entry(applied);
+    applied == raft.commit_index() && entry.is_some_and(|entry| entry.term == raft.term())
+}
+
+/// Whether a majority has followed the leader so lately, by its own clock, that they cannot have
+/// elected another one. The harness is generous: the leader knows when they said so, not only when
+/// it heard it, so nothing but a wrong clock can make it wrong.
+fn has_lease(process: &Process, raft: &RaftNode<Waiter>) -> bool {
+    let ticks_since = |at: u64| {
+        process
+            .ticks
+            .iter()
+            .rev()
+            .take_while(|&&tick| tick > at)
+            .count()
+    };
+    let voters = raft.voters();
+    let follow = |voter| {
+        voter == raft.raft_id()
+            || process
+                .followed
+                .get(&voter)
+                .is_some_and(|&(term, at)| term == raft.term() && ticks_since(at) <= LEASE_TICKS)
+    };
+    let following = voters.iter().filter(|&&voter| follow(voter)).count();
+    2 * following > voters.len()
+}
+
+/// The callers whose writes stand in the log without being applied, and where.
+fn unapplied_writes(raft: &RaftNode<Waiter>) -> impl Iterator<Item = (Waiter, LogIndex)> {
+    let storage = raft.storage();
+    let entries = (storage.applied() + 1..).map_while(|index| storage.entry(index));
+    entries.filter_map(|entry| {
+        let EntryPayload::Command(data) = entry.payload else {
+            return None;
+        };
+        match wire::decode_command(data) {
+            // A client writes its own number.
+            Ok(Command::Write {
+                write: Write::Set { value, .. },
+                ..
+            }) => Some((decode(&value), entry.index)),
+            _ => None,
+        }
+    })
+}

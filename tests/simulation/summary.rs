@@ -1,0 +1,126 @@
+//! What runs amount to.
+
+use std::fmt;
+
+/// What one run amounted to, or many together.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Summary {
+    pub(crate) seeds: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) reads: u64,
+    pub(crate) refused: u64,
+    pub(crate) terms: u64,
+    pub(crate) entries: u64,
+    pub(crate) snapshots: u64,
+    /// Snapshots that were broken off or refused at some chunk.
+    pub(crate) broken_snapshots: u64,
+    pub(crate) restarts: Restarts,
+    pub(crate) troubles: Troubles,
+    /// Milliseconds from the start of a process until everybody knew it to be a member in the place
+    /// of its former life.
+    pub(crate) heal_times: Vec<u64>,
+    /// Bytes and hash of the trace. Of one run only.
+    pub(crate) trace: (u64, u64),
+}
+
+/// Processes that were killed and started again with nothing in memory.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Restarts {
+    /// Of a cluster that was whole.
+    pub(crate) healed: u64,
+    /// The first of a run, of a cluster that may still have been forming.
+    pub(crate) first: u64,
+    /// Of the node that was healing, before the leader had let it in.
+    pub(crate) outside: u64,
+    /// Of the node that was healing, when it took part and nobody counted it as a voter.
+    pub(crate) joiners: u64,
+    /// Of the node that was healing, when it was a voter again and not everybody knew.
+    pub(crate) promoted: u64,
+    /// Of a cluster that had not healed. Only where a run breaks the rule.
+    pub(crate) ungated: u64,
+    /// How many of all these led, by what their nodes believed.
+    pub(crate) leaders: u64,
+}
+
+/// What happened to processes that went on living.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Troubles {
+    pub(crate) slow: u64,
+    pub(crate) frozen: u64,
+    pub(crate) stalled: u64,
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.acknowledged += other.acknowledged;
+        self.reads += other.reads;
+        self.refused += other.refused;
+        self.terms += other.terms;
+        self.entries += other.entries;
+        self.snapshots += other.snapshots;
+        self.broken_snapshots += other.broken_snapshots;
+        self.restarts.healed += other.restarts.healed;
+        self.restarts.first += other.restarts.first;
+        self.restarts.outside += other.restarts.outside;
+        self.restarts.joiners += other.restarts.joiners;
+        self.restarts.promoted += other.restarts.promoted;
+        self.restarts.ungated += other.restarts.ungated;
+        self.restarts.leaders += other.restarts.leaders;
+        self.troubles.slow += other.troubles.slow;
+        self.troubles.frozen += other.troubles.frozen;
+        self.troubles.stalled += other.troubles.stalled;
+        self.heal_times.extend(other.heal_times);
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seeds,
+            acknowledged,
+            reads,
+            refused,
+            terms,
+            entries,
+            snapshots,
+            broken_snapshots,
+            restarts,
+            troubles,
+            heal_times,
+            trace: _,
+        } = self;
+        let mut heal_times = heal_times.clone();
+        heal_times.sort_unstable();
+        let median = heal_times.get(heal_times.len() / 2).unwrap_or(&0);
+        let worst = heal_times.last().unwrap_or(&0);
+        writeln!(
+            f,
+            "{seeds} runs: {acknowledged} writes acknowledged, {reads} reads answered, {refused} \
+             requests refused, {terms} terms, {entries} log entries, {snapshots} snapshots installed, \
+             {broken_snapshots} broken at some chunk"
+        )?;
+        writeln!(
+            f,
+            "restarts without memory: {} of a healed cluster, {} as the first of a run, {} ungated; \
+             of the healing node: {} outside, {} as a learner, {} just promoted; {} of all led",
+            restarts.healed,
+            restarts.first,
+            restarts.ungated,
+            restarts.outside,
+            restarts.joiners,
+            restarts.promoted,
+            restarts.leaders
+        )?;
+        writeln!(
+            f,
+            "troubles: {} slow nodes, {} frozen nodes, {} stalled clocks",
+            troubles.slow, troubles.frozen, troubles.stalled
+        )?;
+        write!(
+            f,
+            "healed {} times, in {median} ms (median) to {worst} ms (worst)",
+            heal_times.len()
+        )
+    }
+}

@@ -1,0 +1,261 @@
+//! Clients that write and read all the time over gRPC, and remember what they were told.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message as _;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::kv_service_client::KvServiceClient;
+use seshat::proto::kv::{Applied, ErrorDetail, GetRequest, NotLeader, SetRequest};
+use seshat::wire::find_detail;
+use tokio::time::{sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::checker::Kind;
+use crate::network::{CLIENT_PORT, channel};
+use crate::shared::Shared;
+
+/// Keys that the clients share: few, so that they meet.
+pub(crate) const KEYS: u64 = 6;
+
+/// How clients behave.
+#[derive(Debug, Clone)]
+pub(crate) struct Habits {
+    /// How long an answer is waited for.
+    pub(crate) patience: Duration,
+    /// The longest pause between two operations, in milliseconds.
+    pub(crate) longest_pause: u64,
+    /// Bound of the padding of a value.
+    pub(crate) max_padding: u64,
+    /// A flaw for the negative control: writes are repeated later, although they were made.
+    pub(crate) repeats: bool,
+}
+
+/// A channel to node `id`, of a client that gives a silent connection up soon.
+pub(crate) fn to_node(id: u16) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://n{id}:{CLIENT_PORT}"));
+    let endpoint = endpoint
+        .expect("an address")
+        .connect_timeout(Duration::from_millis(500))
+        .http2_keep_alive_interval(Duration::from_millis(500))
+        .keep_alive_timeout(Duration::from_secs(1))
+        .keep_alive_while_idle(true);
+    channel(&endpoint)
+}
+
+/// What an attempt came to.
+enum Told<T> {
+    /// It took place.
+    Answer(T),
+    /// It surely did not.
+    Refused,
+    /// Nobody knows.
+    Nothing,
+}
+
+/// One client: it asks for one thing at a time, of whoever it takes for the leader.
+pub(crate) struct Client {
+    name: String,
+    rng: StdRng,
+    nodes: Vec<KvServiceClient<Channel>>,
+    target: usize,
+    habits: Habits,
+    shared: Rc<Shared>,
+}
+
+impl Client {
+    /// A client with connections of its own to `nodes` nodes.
+    pub(crate) fn new(
+        name: String,
+        rng: StdRng,
+        nodes: u16,
+        habits: Habits,
+        shared: Rc<Shared>,
+    ) -> Self {
+        let nodes = (1..=nodes).map(|id| KvServiceClient::new(to_node(id)));
+        Self {
+            name,
+            rng,
+            nodes: nodes.collect(),
+            target: 0,
+            habits,
+            shared,
+        }
+    }
+
+    /// Asks for one thing after the other until the run ends, then writes and reads each key until
+    /// it is answered.
+    pub(crate) async fn run(mut self) {
+        while !self.shared.ending.get() {
+            // Not everybody finds the leader in the same way, or believes in the same one.
+            if self.rng.gen_bool(0.1) {
+                self.target = self.rng.gen_range(0..self.nodes.len());
+            }
+            let key = self.rng.gen_range(0..KEYS);
+            if self.rng.gen_bool(0.5) {
+                self.write(key).await;
+            } else {
+                self.read(key).await;
+            }
+            let pause = self.rng.gen_range(0..=self.habits.longest_pause);
+            sleep(Duration::from_millis(pause)).await;
+        }
+        for key in 0..KEYS {
+            while !self.read(key).await {
+                sleep(Duration::from_millis(50)).await;
+            }
+            while !self.write(key).await {
+                sleep(Duration::from_millis(50)).await;
+            }
+            while !self.read(key).await {
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// Writes a value that nobody has written yet. Says whether it is acknowledged.
+    async fn write(&mut self, key: u64) -> bool {
+        let value = self.shared.fresh_value();
+        let kind = Kind::Write(value);
+        let message = SetRequest {
+            key: name(key),
+            value: encode(value, self.habits.max_padding),
+            session: None,
+        };
+        let size = message.value.len();
+        let start = self.shared.moment();
+        let mut node = self.nodes[self.target].clone();
+        let request = self.request(message.clone());
+        let told = timeout(self.habits.patience * 2, node.set(request)).await;
+        let told = self.told(told);
+        let what = format!("set k{key} = {value} ({size} B)");
+        match told {
+            Told::Answer(answer) => {
+                let index = answer.applied_index;
+                self.tell(format_args!("{what}: applied at {index}"));
+                self.shared.count("writes");
+                let end = self.shared.moment();
+                self.shared.remember(key, kind, start, Some(end));
+                self.repeat(message);
+                true
+            }
+            Told::Refused => {
+                self.tell(format_args!("{what}: not applied"));
+                self.shared.count("writes refused");
+                false
+            }
+            Told::Nothing => {
+                self.tell(format_args!("{what}: unknown"));
+                self.shared.count("writes with unknown outcome");
+                self.shared.remember(key, kind, start, None);
+                false
+            }
+        }
+    }
+
+    /// The flaw of the negative control: somebody on the way delivers a write once more, later.
+    fn repeat(&mut self, message: SetRequest) {
+        if self.habits.repeats && self.rng.gen_bool(0.1) {
+            let mut node = self.nodes[self.target].clone();
+            tokio::task::spawn_local(async move {
+                sleep(Duration::from_millis(500)).await;
+                let _ = node.set(message).await;
+            });
+        }
+    }
+
+    /// Reads a key. Says whether it was answered.
+    async fn read(&mut self, key: u64) -> bool {
+        let start = self.shared.moment();
+        let mut node = self.nodes[self.target].clone();
+        let request = self.request(GetRequest { key: name(key) });
+        let told = timeout(self.habits.patience * 2, node.get(request)).await;
+        let Told::Answer(answer) = self.told(told) else {
+            self.tell(format_args!("get k{key}: refused"));
+            self.shared.count("reads refused");
+            return false;
+        };
+        let value = answer.value.map(|value| decode(&value, &self.habits));
+        self.tell(format_args!("get k{key}: {value:?}"));
+        self.shared.count("reads");
+        let end = self.shared.moment();
+        self.shared
+            .remember(key, Kind::Read(value), start, Some(end));
+        true
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.habits.patience);
+        request
+    }
+
+    /// What an attempt came to. Turns to another node if that may help.
+    fn told<T>(
+        &mut self,
+        answer: Result<Result<tonic::Response<T>, Status>, tokio::time::error::Elapsed>,
+    ) -> Told<T> {
+        let status = match answer {
+            Ok(Ok(answer)) => return Told::Answer(answer.into_inner()),
+            Ok(Err(status)) => status,
+            Err(_) => Status::deadline_exceeded("no answer"),
+        };
+        self.tell(format_args!("{:?}: {}", status.code(), status.message()));
+        let detail = detail(&status);
+        let hint = match detail.as_ref().and_then(|detail| detail.reason.as_ref()) {
+            Some(Reason::NotLeader(NotLeader { leader_id, .. })) => *leader_id,
+            _ => None,
+        };
+        self.target = match hint {
+            Some(id) => usize::try_from(id).expect("a small number") - 1,
+            None => (self.target + 1) % self.nodes.len(),
+        };
+        match detail.map(|detail| detail.applied()) {
+            Some(Applied::No) => Told::Refused,
+            _ => Told::Nothing,
+        }
+    }
+
+    fn tell(&self, what: fmt::Arguments<'_>) {
+        let now = turmoil::sim_elapsed().expect("on a simulated host");
+        let node = self.target + 1;
+        self.shared
+            .tell(now, format_args!("{} at n{node}: {what}", self.name));
+    }
+}
+
+fn name(key: u64) -> Bytes {
+    Bytes::from(format!("k{key}"))
+}
+
+/// What a refusal says of itself, if a node has made it.
+fn detail(status: &Status) -> Option<ErrorDetail> {
+    let packed = tonic_types::pb::Status::decode(status.details()).ok()?;
+    find_detail(&packed.details)
+}
+
+/// `value` as bytes, followed by as much padding as belongs to it.
+fn encode(value: u64, max_padding: u64) -> Bytes {
+    let scattered = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let padding = usize::try_from(scattered % (max_padding + 1)).expect("a small number");
+    let mut bytes = BytesMut::new();
+    bytes.put_u64(value);
+    bytes.put_bytes(value.to_be_bytes()[7], padding);
+    bytes.freeze()
+}
+
+/// The value that `bytes` are. Panics unless they are just what was written.
+fn decode(bytes: &Bytes, habits: &Habits) -> u64 {
+    let value = bytes.first_chunk().map(|value| u64::from_be_bytes(*value));
+    let value = value.expect("a value begins with its number");
+    assert!(
+        *bytes == encode(value, habits.max_padding),
+        "value {value} was changed on its way"
+    );
+    value
+}

@@ -1,0 +1,54 @@
+//! Listeners and connections of the simulated network, as the nodes and the clients want them.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use seshat::transport::Connector;
+use tonic::transport::{Channel, Endpoint};
+use turmoil::net::{TcpListener, TcpStream};
+
+/// Where every node listens for clients.
+pub(crate) const CLIENT_PORT: u16 = 6379;
+
+/// Where every node listens for other nodes.
+pub(crate) const INTERNAL_PORT: u16 = 7379;
+
+/// A port of a simulated host.
+pub(crate) struct Listener(TcpListener);
+
+impl Listener {
+    pub(crate) async fn bind(port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+        Ok(Self(listener))
+    }
+}
+
+impl seshat::server::Listener for Listener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// What a node reaches the others through.
+pub(crate) fn connector() -> Connector {
+    Connector::new(channel)
+}
+
+/// A channel over simulated TCP, which connects on first use and resolves the host's name then.
+pub(crate) fn channel(endpoint: &Endpoint) -> Channel {
+    endpoint.connect_with_connector_lazy(tower::service_fn(|uri: Uri| async move {
+        let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
+            return Err(io::Error::other(format!("{uri} has no host and port")));
+        };
+        let stream = TcpStream::connect((host.to_owned(), port)).await?;
+        Ok(TokioIo::new(stream))
+    }))
+}
