@@ -104,7 +104,7 @@ impl Trouble {
     async fn begin(self, cluster: &mut Cluster, node: usize) {
         match self {
             Self::Kill => cluster.kill(&[node]),
-            Self::Stop => cluster.stop(node).await,
+            Self::Stop => cluster.stop(&[node]).await,
             Self::Pause => cluster.pause(node),
             Self::Isolate => cluster.links.isolate(node, Fate::Vanish),
             Self::Mute => cluster.links.outgoing(node, Fate::Vanish),
