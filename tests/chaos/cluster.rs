@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::{MemberRole, MemberStatus, StatusRequest, StatusResponse};
 use tempfile::TempDir;
@@ -141,11 +142,6 @@ impl Cluster {
         places.map(|place| place.client_addr.clone()).collect()
     }
 
-    /// Where the other nodes reach `node`.
-    pub(crate) fn addr(&self, node: usize) -> String {
-        self.places[node].addr.to_string()
-    }
-
     /// Starts the nodes that form the cluster.
     pub(crate) fn start_all(&mut self) {
         for node in 0..FIRST_NODES {
@@ -275,6 +271,24 @@ impl Cluster {
         seshat(&self.client_addrs().join(","), args).await
     }
 
+    /// Makes `node` a member as an operator does, and waits until the cluster is healed. Gives the
+    /// ids of the members.
+    pub(crate) async fn add_member(&self, node: usize) -> Vec<u64> {
+        let Place {
+            client_addr, addr, ..
+        } = &self.places[node];
+        let (id, addr) = ((node + 1).to_string(), addr.to_string());
+        let add = ["member", "add", &id, &addr, client_addr, "--json"];
+        changed_members(self.seshat(&add).await)
+    }
+
+    /// Makes `node` a member no longer, and waits until the cluster is healed. Gives the ids of the
+    /// members that are left.
+    pub(crate) async fn remove_member(&self, node: usize) -> Vec<u64> {
+        let id = (node + 1).to_string();
+        changed_members(self.seshat(&["member", "remove", &id, "--json"]).await)
+    }
+
     /// Waits as an operator does, until the cluster is healed.
     pub(crate) async fn wait_until_healed(&self) -> Healed {
         let began = Instant::now();
@@ -301,6 +315,13 @@ pub(crate) struct Healed {
     pub(crate) cluster_id: String,
     /// Node ids.
     pub(crate) members: Vec<u64>,
+}
+
+fn changed_members(said: Said) -> Vec<u64> {
+    let said = said.json();
+    assert_eq!(said["healed"], true, "{said}");
+    let members = said["members"].as_array().expect("members");
+    members.iter().filter_map(Value::as_u64).collect()
 }
 
 /// What `status` says of `node`.

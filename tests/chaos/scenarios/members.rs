@@ -24,7 +24,7 @@ fn a_cluster_grows_to_five_and_shrinks_to_three_under_load() {
             cluster.start(node);
             members.push(node);
             let began = now();
-            add(cluster, node, &members).await;
+            assert_eq!(cluster.add_member(node).await, ids(&members));
             took.push(format!("+{} {}", node + 1, millis_since(began)));
             load.write_after(now()).await;
         }
@@ -35,7 +35,7 @@ fn a_cluster_grows_to_five_and_shrinks_to_three_under_load() {
         for (node, term) in [(follower, term), (leader, term + 1)] {
             members.retain(|&member| member != node);
             let began = now();
-            remove(cluster, node, &members).await;
+            assert_eq!(cluster.remove_member(node).await, ids(&members));
             took.push(format!("-{} {}", node + 1, millis_since(began)));
             cluster.ends_as_removed(node).await;
             load.write_after(now()).await;
@@ -62,27 +62,6 @@ fn millis_since(moment: u64) -> String {
 fn ids(nodes: &[usize]) -> Vec<u64> {
     let ids = nodes.iter().map(|node| u64::try_from(node + 1));
     ids.collect::<Result<_, _>>().expect("a small number")
-}
-
-/// Makes `node` a member, and waits until the cluster, which has `members` then, is healed.
-async fn add(cluster: &Cluster, node: usize, members: &[usize]) {
-    let (id, addr) = ((node + 1).to_string(), cluster.addr(node));
-    let client_addr = &cluster.client_addrs()[node];
-    let added = ["member", "add", &id, &addr, client_addr, "--json"];
-    let added = cluster.seshat(&added).await.json();
-    assert_eq!(added["healed"], true, "{added}");
-    assert_eq!(added["members"], serde_json::json!(ids(members)));
-}
-
-/// Makes `node` a member no longer, and waits until the cluster is healed.
-async fn remove(cluster: &Cluster, node: usize, members: &[usize]) {
-    let id = (node + 1).to_string();
-    let removed = ["member", "remove", &id, "--json"];
-    let removed = cluster.seshat(&removed).await.json();
-    assert_eq!(removed["healed"], true, "{removed}");
-    let mut members = ids(members);
-    members.sort_unstable();
-    assert_eq!(removed["members"], serde_json::json!(members));
 }
 
 /// Fails unless each of `members` is in `term`: nobody has called for another one.
