@@ -93,6 +93,7 @@ fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
         logger: log::raft_logger(|id| id.to_string()),
     });
     let options = DriverOptions {
+        workers: seshat::driver::Workers::default(),
         tick: Duration::from_millis(100),
         max_pending_requests: 1,
         // Whatever the transport reports finds room.

@@ -71,6 +71,7 @@ impl Node {
             logger: log::raft_logger(|id| id.to_string()),
         });
         let options = DriverOptions {
+            workers: seshat::driver::Workers::default(),
             tick: TICK,
             max_pending_requests: 100,
             peer_inbox_messages: 16,

@@ -14,9 +14,9 @@ use super::status::{fetch, role, role_and_percent, summary, table};
 use super::wait::WaitOptions;
 
 const ADD_HELP: &str = "\
-Start the new node with bootstrap off and the present members in its
-configuration, before or after this command. The leader then sends it the data and
-makes it a voter. The id of a member changes its addresses.
+Start the new node with bootstrap off, and with the present members and itself in
+its configuration, before or after this command. The leader then sends it the data
+and makes it a voter. The id of a member changes its addresses.
 
 Waits until the cluster is healed again, and says on standard error what it waits
 for. With --json (healed is false with --no-wait):

@@ -147,13 +147,20 @@ fn words(from: u16, kept: &RecoverResponse) -> String {
     } = kept;
     let cluster_id = ClusterId(*cluster_id);
     let behind = last_log_index.saturating_sub(*commit_index);
+    let keys = counted(*keys, "key", "keys");
+    let tail = match behind {
+        0 => String::new(),
+        _ => format!(
+            ", with the\n          {} after index {commit_index}, of which it is not known whether\n          \
+             they were acknowledged",
+            counted(behind, "entry", "entries")
+        ),
+    };
     let mut text = format!(
         "\
 Node {from} gives up cluster {cluster_id} and makes a new one of what it still has.
 
-Kept:     all of its log, up to index {last_log_index} in term {term}: {keys} keys, and then the
-          {behind} entries after index {commit_index}, of which it is not known whether they
-          were acknowledged.
+Kept:     all of its log, up to index {last_log_index} in term {term}: {keys}{tail}.
 Missing:  writes acknowledged after log index {last_log_index} that never reached node {from}, if
           there were any. Nobody can say how many.
 
@@ -169,6 +176,10 @@ still serve the old one: look at seshat status, and stop whoever does."
         );
     }
     text
+}
+
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Says what has become of them.

@@ -16,6 +16,7 @@
 mod batch;
 mod handle;
 mod journal;
+mod workers;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,7 +27,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::RpcError;
-use crate::kv::StateMachine;
 use crate::node::{Event, Input, Member, NodeError, Output, PeerMessage, Proposal};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
 
@@ -39,6 +39,7 @@ pub use batch::{BatchItem, Waiter};
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
+pub use workers::Workers;
 
 /// How often the loop looks for more before it lets its thread sleep, once it has served a client.
 /// A thread that sleeps has to be woken, by a peer's answer and then by the next request, and each
@@ -103,6 +104,8 @@ pub struct DriverOptions {
     pub max_batch_requests: usize,
     /// Bytes of commands at which a turn takes no more client requests.
     pub max_batch_bytes: usize,
+    /// Who frees large states.
+    pub workers: Workers,
 }
 
 /// The loop. Made by [`new`](Self::new), driven by [`run`](Self::run).
@@ -325,7 +328,9 @@ impl Driver {
         for (to, call) in calls {
             network.call(to, call);
         }
-        free(retired);
+        if !retired.is_empty() {
+            self.options.workers.free(retired);
+        }
         Ok(removed)
     }
 
@@ -385,12 +390,5 @@ impl Driver {
             *shown = now;
             changed
         });
-    }
-}
-
-/// Frees state machines on another thread: of a large one it takes longer than heartbeats may wait.
-fn free(retired: Vec<StateMachine>) {
-    if !retired.is_empty() {
-        tokio::task::spawn_blocking(move || drop(retired));
     }
 }

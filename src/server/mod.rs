@@ -175,7 +175,7 @@ impl Server {
             RaftId::try_from(id).map_or_else(|_| id.to_string(), |id| id.to_string())
         });
         let member = Member::new(options::member(&config, raft_id, random(), logger));
-        let (driver, handle) = Driver::new(member, options::driver(&config));
+        let (driver, handle) = Driver::new(member, options::driver(&config, connector.workers()));
         let transport_options = options::transport(&config, random());
         let internal_options = options::internal_listener(&config, &transport_options);
         let Transport {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::listen::ListenOptions;
 use crate::config::{Config, MESSAGE_OVERHEAD_BYTES};
-use crate::driver::DriverOptions;
+use crate::driver::{DriverOptions, Workers};
 use crate::node::{MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
 use crate::transport::{PeerAddress, TransportOptions};
@@ -63,13 +63,14 @@ fn raft(config: &Config) -> RaftOptions {
     }
 }
 
-pub(super) fn driver(config: &Config) -> DriverOptions {
+pub(super) fn driver(config: &Config, workers: Workers) -> DriverOptions {
     DriverOptions {
         tick: config.raft.heartbeat_interval(),
         max_pending_requests: config.limits.max_pending_requests,
         peer_inbox_messages: config.limits.peer_inbox_messages,
         max_batch_requests: config.limits.max_batch_requests,
         max_batch_bytes: config.limits.max_batch_bytes,
+        workers,
     }
 }
 

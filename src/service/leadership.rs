@@ -22,7 +22,8 @@ pub struct Handover {
 
 /// Hands leadership to the first of `heirs` that takes it; `None` is the best caught-up voter. An
 /// heir has `patience` to take over: raft-rs gives up without a word after an election timeout, so
-/// the next one is asked then. Whoever leads in the end counts, also if it is somebody else.
+/// the next one is asked then. Whoever leads in the end counts, also if it is somebody else. A node
+/// that has stepped down meanwhile waits as long once more for a new leader, and then for none.
 ///
 /// # Errors
 ///
@@ -37,7 +38,7 @@ pub async fn hand_over(
 ) -> Result<Handover, Refusal> {
     let own = driver.status().raft_id;
     let mut status = driver.watch();
-    let mut begun = false;
+    let (mut begun, mut stepped_down) = (false, false);
     for heir in heirs {
         let pause = match driver.transfer_leader(heir).await {
             Ok(heir) if heir == own.node_id() => {
@@ -50,15 +51,19 @@ pub async fn hand_over(
                 begun = true;
                 patience
             }
-            // A leader that has heard of no voter lately, or is being replaced, may soon know more.
+            // A leader that has heard of no voter lately may soon know more.
             Err(Refusal {
                 reason: Reason::NoQuorum,
                 ..
-            }) if begun || driver.status().role == Some(Role::Leader) => RETRY_INTERVAL,
+            }) if driver.status().role == Some(Role::Leader) => RETRY_INTERVAL,
+            // It has stepped down: for an heir, or because nobody is there any more.
             Err(Refusal {
-                reason: Reason::NotLeader { .. },
+                reason: Reason::NoQuorum | Reason::NotLeader { .. },
                 ..
-            }) if begun => RETRY_INTERVAL,
+            }) if begun => {
+                stepped_down = true;
+                patience
+            }
             Err(refusal) => return Err(refusal),
         };
         let until = deadline.min(Instant::now() + pause);
@@ -71,7 +76,7 @@ pub async fn hand_over(
                 term: now.term,
             });
         }
-        if Instant::now() >= deadline {
+        if stepped_down || Instant::now() >= deadline {
             break;
         }
     }

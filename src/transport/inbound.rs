@@ -168,7 +168,12 @@ impl Inbound {
         mut chunks: Streaming<InstallSnapshotRequest>,
         progress: Arc<Progress>,
     ) -> Result<Incoming, Status> {
-        let mut snapshot = Incoming::new(&first, self.options.max_snapshot_bytes, progress)?;
+        let mut snapshot = Incoming::new(
+            &first,
+            self.options.max_snapshot_bytes,
+            progress,
+            self.options.workers,
+        )?;
         snapshot.add(first).await?;
         while let Some(chunk) = self.next_chunk(&mut chunks).await? {
             snapshot.add(chunk).await?;

@@ -53,7 +53,7 @@ use std::sync::Arc;
 
 use tonic::transport::{Channel, Endpoint};
 
-use crate::driver::DriverHandle;
+use crate::driver::{DriverHandle, Workers};
 use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::types::NodeId;
 
@@ -72,12 +72,27 @@ const FOLLOWER_ID: &str = "seshat-follower-id";
 /// Makes the channel to an endpoint. It must connect lazily, and anew for each request that finds
 /// no connection, as [`Endpoint::connect_lazy`] and [`Endpoint::connect_with_connector_lazy`] do.
 #[derive(Clone)]
-pub struct Connector(Arc<dyn Fn(&Endpoint) -> Channel + Send + Sync>);
+pub struct Connector {
+    connect: Arc<dyn Fn(&Endpoint) -> Channel + Send + Sync>,
+    workers: Workers,
+}
 
 impl Connector {
     /// Connects as `connect` does.
     pub fn new(connect: impl Fn(&Endpoint) -> Channel + Send + Sync + 'static) -> Self {
-        Self(Arc::new(connect))
+        Self {
+            connect: Arc::new(connect),
+            workers: Workers::Threads,
+        }
+    }
+
+    /// The same for a simulated network: nothing is done on other threads.
+    #[must_use]
+    pub fn simulated(self) -> Self {
+        Self {
+            workers: Workers::Inline,
+            ..self
+        }
     }
 
     /// Connects over TCP.
@@ -85,8 +100,13 @@ impl Connector {
         Self::new(Endpoint::connect_lazy)
     }
 
+    /// Who does what takes long on a node with this network.
+    pub fn workers(&self) -> Workers {
+        self.workers
+    }
+
     fn connect(&self, endpoint: &Endpoint) -> Channel {
-        (self.0)(endpoint)
+        (self.connect)(endpoint)
     }
 }
 
@@ -131,7 +151,10 @@ impl Transport {
         driver: DriverHandle,
         connector: &Connector,
     ) -> Result<Self, InvalidAddress> {
-        let options = Arc::new(options);
+        let options = Arc::new(TransportOptions {
+            workers: connector.workers,
+            ..options
+        });
         let me = driver.status().raft_id;
         let (peers, known) = Peers::new(me, connector, &options)?;
         let routes = Arc::new(Routes::default());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::transport::{Endpoint, Error};
 
 use super::gate::Gate;
+use crate::driver::Workers;
 use crate::types::NodeId;
 
 /// Where another node listens for nodes.
@@ -25,6 +26,8 @@ pub struct TransportOptions {
     pub peers: Vec<PeerAddress>,
     /// Where jitter comes from.
     pub seed: u64,
+    /// Who encodes and decodes snapshots: what the [`Connector`](super::Connector) says.
+    pub workers: Workers,
     /// Bytes of appends that may wait to be sent to one peer. An empty queue takes any message.
     pub peer_queue_bytes: usize,
     /// Replies to one leader that may wait to be sent. One more is dropped: the next says more.
@@ -65,6 +68,7 @@ impl Default for TransportOptions {
         Self {
             peers: Vec::new(),
             seed: 0,
+            workers: Workers::Threads,
             peer_queue_bytes: 64 << 20,
             reply_queue_messages: 4096,
             max_message_bytes: 4 << 20,

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::gate::Gate;
 use super::options::TransportOptions;
 use super::peer::Peer;
-use crate::driver::{DriverHandle, OutgoingSnapshot};
+use crate::driver::{DriverHandle, OutgoingSnapshot, Workers};
 use crate::error::RpcError;
 use crate::proto::raft::InstallSnapshotRequest;
 use crate::types::RaftId;
@@ -93,7 +93,7 @@ pub(super) async fn deliver(
 async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Failure> {
     let options = peer.options();
     let stalled = |_: Elapsed| peer.timeout(RPC, options.rpc_timeout);
-    let mut encoded = encode(snapshot, options.snapshot_chunk_bytes);
+    let mut encoded = encode(snapshot, options.snapshot_chunk_bytes, options.workers);
     // The call begins when there is something to say: the peer waits for the first chunk as it
     // waits for any other.
     let Some(first) = encoded.recv().await else {
@@ -140,23 +140,41 @@ async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Fa
     PeerMessage::try_from(response).map_err(malformed)
 }
 
-/// Encodes on a thread of its own, which ends with the last chunk or with the receiver.
+/// Encodes on a thread of its own, unless `workers` has none. Ends with the last chunk or with the
+/// receiver.
 pub(super) fn encode(
     snapshot: OutgoingSnapshot,
     chunk_bytes: usize,
+    workers: Workers,
 ) -> mpsc::Receiver<InstallSnapshotRequest> {
     let (chunks_in, chunks) = mpsc::channel(QUEUED_CHUNKS);
-    tokio::task::spawn_blocking(move || {
+    let cut = move || {
         let OutgoingSnapshot {
             header,
             state_machine,
         } = snapshot;
-        for chunk in SnapshotChunks::new(header, state_machine, chunk_bytes) {
-            if chunks_in.blocking_send(chunk).is_err() {
-                return;
-            }
+        SnapshotChunks::new(header, state_machine, chunk_bytes)
+    };
+    match workers {
+        Workers::Threads => {
+            tokio::task::spawn_blocking(move || {
+                for chunk in cut() {
+                    if chunks_in.blocking_send(chunk).is_err() {
+                        return;
+                    }
+                }
+            });
         }
-    });
+        Workers::Inline => {
+            tokio::spawn(async move {
+                for chunk in cut() {
+                    if chunks_in.send(chunk).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
     chunks
 }
 

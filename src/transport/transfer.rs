@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::status;
+use crate::driver::Workers;
 use crate::proto::raft::InstallSnapshotRequest;
 use crate::types::{SnapshotProgress, Term};
 use crate::wire::{SnapshotAssembly, WireError};
@@ -58,6 +58,7 @@ impl Progress {
 pub(super) struct Incoming {
     assembly: Option<SnapshotAssembly>,
     progress: Arc<Progress>,
+    workers: Workers,
 }
 
 impl Incoming {
@@ -66,11 +67,13 @@ impl Incoming {
         first: &InstallSnapshotRequest,
         max_bytes: u64,
         progress: Arc<Progress>,
+        workers: Workers,
     ) -> Result<Self, Status> {
         let assembly = SnapshotAssembly::new(first, max_bytes);
         Ok(Self {
             assembly: Some(assembly.map_err(malformed)?),
             progress,
+            workers,
         })
     }
 
@@ -83,7 +86,7 @@ impl Incoming {
             assembly.add(chunk)?;
             Ok(assembly)
         };
-        let assembly = elsewhere(add).await?;
+        let assembly = run(self.workers, add).await?;
         self.progress
             .received
             .store(assembly.received_bytes(), Ordering::Relaxed);
@@ -99,23 +102,23 @@ impl Incoming {
         let Some(assembly) = self.assembly.take() else {
             return Err(Status::internal("the end of a refused snapshot"));
         };
-        elsewhere(move || finish(assembly)).await
+        run(self.workers, move || finish(assembly)).await
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if let (Some(assembly), Ok(runtime)) = (self.assembly.take(), Handle::try_current()) {
-            runtime.spawn_blocking(move || drop(assembly));
+        if let Some(assembly) = self.assembly.take() {
+            self.workers.free(assembly);
         }
     }
 }
 
-/// Runs `work` on another thread.
-async fn elsewhere<T: Send + 'static>(
+async fn run<T: Send + 'static>(
+    workers: Workers,
     work: impl FnOnce() -> Result<T, WireError> + Send + 'static,
 ) -> Result<T, Status> {
-    match tokio::task::spawn_blocking(work).await {
+    match workers.run(work).await {
         Ok(done) => done.map_err(malformed),
         Err(error) => Err(Status::internal(error.to_string())),
     }

@@ -365,18 +365,8 @@ mod tests {
     fn outside() -> NodeStatus {
         NodeStatus {
             state: NodeState::Outside,
-            role: None,
-            term: 0,
-            leader: None,
-            commit_index: 0,
-            applied_index: 0,
-            keys: 0,
-            joined_at: None,
-            last_index: 0,
-            conf: Arc::default(),
-            members_known: false,
-            receiving: None,
-            ..leader()
+            cluster_id: leader().cluster_id,
+            ..NodeStatus::fresh(life(1))
         }
     }
 

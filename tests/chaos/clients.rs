@@ -13,7 +13,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::transport::Channel;
 use tonic::{ConnectError, Request, Status};
 
-use crate::cluster::NODES;
 use crate::common::cluster::channel;
 use crate::common::{eventually, refused};
 use crate::history::{Asked, Counts, History, Told, now, unique};
@@ -106,9 +105,30 @@ impl Caller {
                 return (node, value);
             }
             assert!(began.elapsed() < LONGEST_READ, "{key}: {failure:?}");
-            node = next(node, failure.as_ref());
+            node = self.next(node, failure.as_ref());
             tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
         }
+    }
+
+    /// Which node to ask after `node` has failed: the one that it named, or any other.
+    fn next(&self, node: usize, failure: Option<&Failure>) -> usize {
+        let leader = match failure {
+            Some(Failure::Refused(Some(Reason::NotLeader(hint)))) => hint.leader_id,
+            _ => None,
+        };
+        let leader = leader.and_then(|id| usize::try_from(id).ok());
+        leader.map_or((node + 1) % self.nodes.len(), |id| id - 1)
+    }
+
+    /// Fails unless a node that was started again says that it takes no part in a cluster.
+    pub(crate) async fn is_refused_outside(&self, node: usize, key: &str) {
+        let (_, written, why) = self.write(node, key).await;
+        let (read, _) = self.read(node, key).await;
+        assert_eq!((written, read), (Told::NotDone, Told::NotDone));
+        assert!(
+            matches!(why, Some(Failure::Refused(Some(Reason::Forming(_))))),
+            "{why:?}"
+        );
     }
 
     /// Reads every key of the history once.
@@ -159,16 +179,6 @@ fn failed(status: &Status) -> (Told, Option<Failure>) {
         cause = error.source();
     }
     (Told::Unknown, Some(Failure::Silence))
-}
-
-/// Which node to ask after `node` has failed: the one that it named, or any other.
-fn next(node: usize, failure: Option<&Failure>) -> usize {
-    let leader = match failure {
-        Some(Failure::Refused(Some(Reason::NotLeader(hint)))) => hint.leader_id,
-        _ => None,
-    };
-    let leader = leader.and_then(|id| usize::try_from(id).ok());
-    leader.map_or((node + 1) % NODES, |id| id - 1)
 }
 
 /// What a client does all the time.
@@ -223,7 +233,7 @@ impl Load {
                         }
                     };
                     if failure.is_some() {
-                        node = next(node, failure.as_ref());
+                        node = caller.next(node, failure.as_ref());
                         tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                     }
                 }
@@ -250,12 +260,15 @@ impl Load {
         self.caller.history.counts()
     }
 
-    /// Ends the clients, and waits for their last answers.
-    pub(crate) async fn stop(mut self) {
+    /// Ends the clients, and waits for their last answers. Fails unless all that was seen so far can
+    /// be true.
+    pub(crate) async fn stop(mut self) -> Counts {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
             ended.expect("a client does not panic");
         }
+        self.caller.history.check();
+        self.counts()
     }
 
     /// Ends the clients, reads every key once more, and fails unless all that was seen can be true.

@@ -1,35 +1,51 @@
-//! Three processes of the real binary, with a network between them that a test controls.
+//! Processes of the real binary, with a network between them that a test controls.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
-use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusRequest, StatusResponse};
+use seshat::proto::admin::{MemberRole, MemberStatus, StatusRequest, StatusResponse};
 use tempfile::TempDir;
 
 use crate::common::cluster::channel;
 use crate::common::eventually;
 use crate::links::{Links, Proxies};
+use crate::openers::Openers;
+use crate::operator::{Said, seshat};
 
-/// Nodes of a cluster.
-pub(crate) const NODES: usize = 3;
+/// Nodes that form a cluster.
+const FIRST_NODES: usize = 3;
+/// Nodes that a cluster may have, those included that come later.
+pub(crate) const MOST_NODES: usize = 5;
 /// Longest wait for a node's status: longer than it waits for the other nodes.
 const STATUS_PATIENCE: Duration = Duration::from_secs(3);
+/// Exit code of a node that an operator has removed.
+const REMOVED: i32 = 4;
 /// Lines of each node's log that are shown when a scenario fails.
 const LOG_LINES: usize = 30;
 
-/// A cluster of three processes. Dropping it ends them.
+/// A cluster of processes. Dropping it ends them.
 pub(crate) struct Cluster {
     pub(crate) links: Arc<Links>,
-    _proxies: Proxies,
-    client_addrs: Vec<String>,
+    openers: Openers,
+    proxies: Proxies,
+    places: Vec<Place>,
     nodes: Vec<Option<Process>>,
     files: TempDir,
+}
+
+/// Where a node is.
+struct Place {
+    client_addr: String,
+    /// Where it listens for other nodes.
+    internal_addr: SocketAddr,
+    /// Where they reach it.
+    addr: SocketAddr,
 }
 
 /// A running process. Dropping it is `kill -9`.
@@ -55,53 +71,80 @@ impl Process {
 impl Cluster {
     /// A cluster whose nodes have `limits` (TOML) and do not run yet.
     pub(crate) async fn new(limits: &str) -> Self {
-        let files = tempfile::tempdir().expect("a directory");
-        let ports = free_ports(6);
-        let ports: Vec<_> = (ports..).take(2 * NODES).collect();
-        let addr = |port: usize| SocketAddr::from(([127, 0, 0, 1], ports[port]));
-        let client_addrs: Vec<_> = (0..NODES).map(|node| addr(node).to_string()).collect();
-        let links = Arc::new(Links::new());
-        let mut proxies = Proxies::default();
-        for node in 0..NODES {
-            let internal_addr = |node| addr(NODES + node);
-            let mut config = format!(
-                "[node]\nid = {}\nclient_addr = \"{}\"\ninternal_addr = \"{}\"\n\n[cluster]\n\
-                 initial_members = [\n",
-                node + 1,
-                addr(node),
-                internal_addr(node),
-            );
-            for peer in 0..NODES {
-                let way = match peer == node {
-                    true => internal_addr(peer),
-                    false => proxies.add(&links, (node, peer), internal_addr(peer)).await,
-                };
-                let (id, client_addr) = (peer + 1, addr(peer));
-                writeln!(
-                    config,
-                    "{{ id = {id}, addr = \"{way}\", client_addr = \"{client_addr}\" }},"
-                )
-                .expect("a string");
-            }
-            write!(config, "]\n\n[limits]\n{limits}").expect("a string");
-            fs::write(config_file(files.path(), node), config).expect("a file");
+        let mut cluster = Self {
+            links: Arc::new(Links::new()),
+            openers: Openers::default(),
+            proxies: Proxies::default(),
+            places: Vec::new(),
+            nodes: Vec::new(),
+            files: tempfile::tempdir().expect("a directory"),
+        };
+        for _ in 0..FIRST_NODES {
+            cluster.add_place().await;
         }
-        Self {
-            links,
-            _proxies: proxies,
-            client_addrs,
-            nodes: (0..NODES).map(|_| None).collect(),
-            files,
+        for node in 0..FIRST_NODES {
+            cluster.configure(node, true, limits);
         }
+        cluster
+    }
+
+    /// Prepares one more node, which does not run and is no member yet.
+    pub(crate) async fn extend(&mut self) -> usize {
+        let node = self.places.len();
+        self.add_place().await;
+        self.configure(node, false, "");
+        node
+    }
+
+    async fn add_place(&mut self) {
+        let node = self.places.len();
+        let port = free_ports(2);
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let internal_addr = at(port + 1);
+        let proxy = self
+            .proxies
+            .add(&self.links, &self.openers, node, internal_addr);
+        self.places.push(Place {
+            client_addr: at(port).to_string(),
+            internal_addr,
+            addr: proxy.await,
+        });
+        self.nodes.push(None);
+    }
+
+    /// Writes the configuration of `node`, which knows every node that there is a place for.
+    fn configure(&self, node: usize, bootstrap: bool, limits: &str) {
+        let Place {
+            client_addr,
+            internal_addr,
+            ..
+        } = &self.places[node];
+        let members: String = (1..)
+            .zip(&self.places)
+            .map(|(id, place)| {
+                let (addr, client_addr) = (place.addr, &place.client_addr);
+                format!("{{ id = {id}, addr = \"{addr}\", client_addr = \"{client_addr}\" }},\n")
+            })
+            .collect();
+        let config = format!(
+            "[node]\nid = {}\nclient_addr = \"{client_addr}\"\n\
+             internal_addr = \"{internal_addr}\"\n\n\
+             [cluster]\nbootstrap = {bootstrap}\ninitial_members = [\n{members}]\n\n\
+             [limits]\n{limits}",
+            node + 1,
+        );
+        fs::write(config_file(self.files.path(), node), config).expect("a file");
     }
 
     /// Where clients reach the nodes.
-    pub(crate) fn client_addrs(&self) -> &[String] {
-        &self.client_addrs
+    pub(crate) fn client_addrs(&self) -> Vec<String> {
+        let places = self.places.iter();
+        places.map(|place| place.client_addr.clone()).collect()
     }
 
+    /// Starts the nodes that form the cluster.
     pub(crate) fn start_all(&mut self) {
-        for node in 0..NODES {
+        for node in 0..FIRST_NODES {
             self.start(node);
         }
     }
@@ -123,11 +166,30 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .expect("seshat starts");
+        self.openers.set(node, Some(child.id()));
         self.nodes[node] = Some(Process(child));
     }
 
     fn process(&self, node: usize) -> &Process {
         self.nodes[node].as_ref().expect("the node runs")
+    }
+
+    /// Waits until a node has ended. Until then it may speak to the others.
+    async fn ended(&mut self, node: usize) -> ExitStatus {
+        let process = self.nodes[node].as_mut().expect("the node runs");
+        let ended = eventually("the end of a node", async || {
+            process.0.try_wait().expect("a child")
+        });
+        let ended = ended.await;
+        self.forget(node);
+        ended
+    }
+
+    /// A node is gone, or goes now.
+    fn forget(&mut self, node: usize) {
+        // Drop waits until the process has gone.
+        self.nodes[node] = None;
+        self.openers.set(node, None);
     }
 
     /// `kill -9`, to several nodes at once.
@@ -136,20 +198,25 @@ impl Cluster {
             self.process(node).signal("KILL");
         }
         for &node in nodes {
-            // Drop waits until the process has gone.
-            self.nodes[node] = None;
+            self.forget(node);
         }
     }
 
-    /// Stops a node as an operator does, and waits until it has ended.
-    pub(crate) async fn stop(&mut self, node: usize) {
-        self.process(node).signal("TERM");
-        let mut process = self.nodes[node].take().expect("the node runs");
-        let ended = eventually("the end of a node", async || {
-            process.0.try_wait().expect("a child")
-        });
-        let ended = ended.await;
-        assert!(ended.success(), "node {}: {ended}", node + 1);
+    /// Stops nodes at the same time as an operator does, and waits until they have ended.
+    pub(crate) async fn stop(&mut self, nodes: &[usize]) {
+        for &node in nodes {
+            self.process(node).signal("TERM");
+        }
+        for &node in nodes {
+            let ended = self.ended(node).await;
+            assert!(ended.success(), "node {}: {ended}", node + 1);
+        }
+    }
+
+    /// Waits until a node that was removed has ended, and says that this is why.
+    pub(crate) async fn ends_as_removed(&mut self, node: usize) {
+        let ended = self.ended(node).await;
+        assert_eq!(ended.code(), Some(REMOVED), "node {}: {ended}", node + 1);
     }
 
     pub(crate) fn pause(&self, node: usize) {
@@ -171,7 +238,7 @@ impl Cluster {
 
     /// What a node says of the cluster, if it says anything.
     pub(crate) async fn status(&self, node: usize) -> Option<StatusResponse> {
-        let mut admin = AdminServiceClient::new(channel(&self.client_addrs[node]));
+        let mut admin = AdminServiceClient::new(channel(&self.places[node].client_addr));
         let answer = admin.status(StatusRequest::default());
         let answer = tokio::time::timeout(STATUS_PATIENCE, answer).await;
         Some(answer.ok()?.ok()?.into_inner())
@@ -179,16 +246,18 @@ impl Cluster {
 
     /// What a node says of itself, as soon as it says anything.
     pub(crate) async fn own_status(&self, node: usize) -> MemberStatus {
-        let status = eventually("a status", async || self.status(node).await).await;
-        status.members[node].clone()
+        eventually("a member's status", async || {
+            member(self.status(node).await?, node)
+        })
+        .await
     }
 
     /// The node that leads, as soon as one does.
     pub(crate) async fn leader(&self) -> usize {
         eventually("a leader", async || {
-            for node in (0..NODES).filter(|&node| self.nodes[node].is_some()) {
-                let role = self.status(node).await?.members[node].role();
-                if role == MemberRole::Leader {
+            for node in (0..self.nodes.len()).filter(|&node| self.nodes[node].is_some()) {
+                let own = member(self.status(node).await?, node);
+                if own.is_some_and(|own| own.role() == MemberRole::Leader) {
                     return Some(node);
                 }
             }
@@ -197,37 +266,68 @@ impl Cluster {
         .await
     }
 
-    /// Waits until every node says that the cluster is healthy and every member is there. Gives the
-    /// time that it took, and the id of the cluster.
+    /// What `seshat` says to `args`, run by an operator who knows every node's address.
+    pub(crate) async fn seshat(&self, args: &[&str]) -> Said {
+        seshat(&self.client_addrs().join(","), args).await
+    }
+
+    /// Makes `node` a member as an operator does, and waits until the cluster is healed. Gives the
+    /// ids of the members.
+    pub(crate) async fn add_member(&self, node: usize) -> Vec<u64> {
+        let Place {
+            client_addr, addr, ..
+        } = &self.places[node];
+        let (id, addr) = ((node + 1).to_string(), addr.to_string());
+        let add = ["member", "add", &id, &addr, client_addr, "--json"];
+        changed_members(self.seshat(&add).await)
+    }
+
+    /// Makes `node` a member no longer, and waits until the cluster is healed. Gives the ids of the
+    /// members that are left.
+    pub(crate) async fn remove_member(&self, node: usize) -> Vec<u64> {
+        let id = (node + 1).to_string();
+        changed_members(self.seshat(&["member", "remove", &id, "--json"]).await)
+    }
+
+    /// Waits as an operator does, until the cluster is healed.
     pub(crate) async fn wait_until_healed(&self) -> Healed {
         let began = Instant::now();
-        let cluster_id = eventually("a healthy cluster", async || {
-            let mut cluster_id = None;
-            for node in 0..NODES {
-                let status = self.status(node).await?;
-                let whole = status.state() == ClusterState::Healthy
-                    && status.members.iter().all(|member| member.reachable);
-                if !whole {
-                    return None;
-                }
-                cluster_id = status.cluster_id;
-            }
-            cluster_id
-        });
-        let cluster_id = cluster_id.await;
+        let args = ["status", "--wait", "healed", "--timeout", "30s", "--json"];
+        let status = self.seshat(&args).await.json();
+        let after = began.elapsed();
+        assert_eq!(status["state"], "healthy", "{status}");
+        let members = status["members"].as_array().expect("members");
+        assert!(members.iter().all(|member| member["reachable"] == true));
+        let ids = members.iter().filter_map(|member| member["id"].as_u64());
         Healed {
-            after: began.elapsed(),
-            cluster_id,
+            after,
+            cluster_id: status["cluster_id"].as_str().expect("an id").to_owned(),
+            members: ids.collect(),
         }
     }
 }
 
-/// A cluster that is whole.
-#[derive(Debug, Clone, Copy)]
+/// A cluster that is healed.
+#[derive(Debug, Clone)]
 pub(crate) struct Healed {
-    /// How long it took.
+    /// How long it took. The command looks five times a second.
     pub(crate) after: Duration,
-    pub(crate) cluster_id: u64,
+    pub(crate) cluster_id: String,
+    /// Node ids.
+    pub(crate) members: Vec<u64>,
+}
+
+fn changed_members(said: Said) -> Vec<u64> {
+    let said = said.json();
+    assert_eq!(said["healed"], true, "{said}");
+    let members = said["members"].as_array().expect("members");
+    members.iter().filter_map(Value::as_u64).collect()
+}
+
+/// What `status` says of `node`.
+pub(crate) fn member(status: StatusResponse, node: usize) -> Option<MemberStatus> {
+    let mut members = status.members.into_iter();
+    members.find(|member| usize::try_from(member.id) == Ok(node + 1))
 }
 
 impl Drop for Cluster {
@@ -235,7 +335,7 @@ impl Drop for Cluster {
         if !std::thread::panicking() {
             return;
         }
-        for node in 0..NODES {
+        for node in 0..self.nodes.len() {
             let log = fs::read_to_string(log_file(self.files.path(), node)).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             let tail = lines.len().saturating_sub(LOG_LINES);

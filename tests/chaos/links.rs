@@ -1,8 +1,10 @@
 //! The links between the nodes, each direction of which can be slowed down or broken.
 //!
-//! Node `i` reaches node `j` through a proxy of its own. gRPC replies travel on the connection of
-//! the request, so a rule is not about who opened a connection: it is about the bytes that go
-//! *from* one node *to* another, on connections of either.
+//! Each node is reached through a proxy. The addresses of the members are replicated state, so all
+//! nodes reach it at the same address, and the proxy finds out for each connection which of them
+//! opened it. gRPC replies travel on the connection of the request, so a rule is not about who
+//! opened a connection: it is about the bytes that go *from* one node *to* another, on connections
+//! of either.
 //!
 //! A connection whose bytes were swallowed stays open, as in a network that drops packets. TCP
 //! would send them again once the network is whole; a proxy cannot, and what it let through now
@@ -21,7 +23,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::cluster::NODES;
+use crate::cluster::MOST_NODES;
+use crate::openers::Openers;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
@@ -53,7 +56,7 @@ pub(crate) struct Links {
     rules: Vec<Vec<watch::Sender<Rule>>>,
 }
 
-/// The proxies of all links; dropping them ends them.
+/// The proxies of all nodes; dropping them ends them.
 #[derive(Debug, Default)]
 pub(crate) struct Proxies {
     tasks: JoinSet<()>,
@@ -68,7 +71,7 @@ impl Links {
                 delay: Duration::ZERO,
             })
         };
-        let rules = (0..NODES).map(|_| (0..NODES).map(|_| rule()).collect());
+        let rules = (0..MOST_NODES).map(|_| (0..MOST_NODES).map(|_| rule()).collect());
         Self {
             rules: rules.collect(),
         }
@@ -80,14 +83,14 @@ impl Links {
 
     /// Everything that `node` sends to others meets `fate`.
     pub(crate) fn outgoing(&self, node: usize, fate: Fate) {
-        for other in (0..NODES).filter(|&other| other != node) {
+        for other in (0..MOST_NODES).filter(|&other| other != node) {
             self.change(node, other, |rule| rule.fate = fate);
         }
     }
 
     /// Everything that others send to `node` meets `fate`.
     pub(crate) fn incoming(&self, node: usize, fate: Fate) {
-        for other in (0..NODES).filter(|&other| other != node) {
+        for other in (0..MOST_NODES).filter(|&other| other != node) {
             self.change(other, node, |rule| rule.fate = fate);
         }
     }
@@ -117,28 +120,36 @@ impl Links {
 }
 
 fn pairs() -> impl Iterator<Item = (usize, usize)> {
-    (0..NODES).flat_map(|from| (0..NODES).map(move |to| (from, to)))
+    (0..MOST_NODES).flat_map(|from| (0..MOST_NODES).map(move |to| (from, to)))
 }
 
 impl Proxies {
-    /// Adds the proxy through which `from` reaches `to`, which listens on `target`, and gives the
-    /// proxy's address.
+    /// Adds the proxy through which the `openers` reach node `to`, which listens on `target`, and
+    /// gives the proxy's address.
     pub(crate) async fn add(
         &mut self,
         links: &Arc<Links>,
-        (from, to): (usize, usize),
+        openers: &Openers,
+        to: usize,
         target: SocketAddr,
     ) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let forth = links.rules[from][to].subscribe();
-        let back = links.rules[to][from].subscribe();
+        let (links, openers) = (Arc::clone(links), openers.clone());
         self.tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
-                let (opener, _) = listener.accept().await.expect("a connection");
+                let (opener, local) = listener.accept().await.expect("a connection");
                 while connections.try_join_next().is_some() {}
-                connections.spawn(carry(opener, target, forth.clone(), back.clone()));
+                let (links, openers) = (Arc::clone(&links), openers.clone());
+                connections.spawn(async move {
+                    // A process that has gone waits for nothing.
+                    if let Some(from) = openers.find(local, address).await {
+                        let forth = links.rules[from][to].subscribe();
+                        let back = links.rules[to][from].subscribe();
+                        carry(opener, target, forth, back).await;
+                    }
+                });
             }
         });
         address

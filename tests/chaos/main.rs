@@ -1,5 +1,4 @@
-//! Real processes in real trouble: three `seshat serve`, each link between them behind a proxy that
-//! a test controls, and clients that write and read all the time and remember what they were told.
+//! Real processes in real trouble: three `seshat serve`, each behind a proxy that a test controls, and clients that write and read all the time and remember what they were told.
 //!
 //! After each scenario every key's history has to be linearizable, final reads included: no read
 //! was stale and no acknowledged write was lost, whatever was killed, stopped or cut off. What else
@@ -28,6 +27,8 @@ mod cluster;
 mod common;
 mod history;
 mod links;
+mod openers;
+mod operator;
 mod scenarios;
 mod soak;
 
@@ -73,7 +74,7 @@ fn scenario(name: &str, body: impl AsyncFnOnce(&mut Cluster) -> String) {
 
 /// A caller of `cluster` with a history of its own.
 fn caller(cluster: &Cluster) -> Caller {
-    Caller::new(cluster.client_addrs(), &Arc::new(History::default()))
+    Caller::new(&cluster.client_addrs(), &Arc::new(History::default()))
 }
 
 /// Lets things be for a while. Nothing is waited for: that nothing happens is what is watched.

@@ -17,6 +17,8 @@ use crate::{caller, ms, scenario};
 
 /// Seconds that the soak takes in an ordinary test run.
 const DEFAULT_SECONDS: u64 = 6;
+/// The fourth member.
+const GUEST: usize = 3;
 /// How long a trouble lasts, in milliseconds.
 const HOLD: std::ops::Range<u64> = 200..5_000;
 
@@ -35,6 +37,7 @@ fn soak() {
     let seconds = env("CHAOS_SECONDS");
     println!("soak: CHAOS_SEED={seed}");
     scenario("soak", async |cluster| {
+        assert_eq!(cluster.extend().await, GUEST);
         let mut soak = Soak {
             rng: StdRng::seed_from_u64(seed),
             caller: caller(cluster),
@@ -69,10 +72,12 @@ enum Trouble {
     Deafen,
     Disconnect,
     Slow,
+    /// A fourth member comes and goes.
+    Guest,
     Nothing,
 }
 
-const TROUBLES: [Trouble; 9] = [
+const TROUBLES: [Trouble; 10] = [
     Trouble::Kill,
     Trouble::Stop,
     Trouble::Pause,
@@ -81,6 +86,7 @@ const TROUBLES: [Trouble; 9] = [
     Trouble::Deafen,
     Trouble::Disconnect,
     Trouble::Slow,
+    Trouble::Guest,
     Trouble::Nothing,
 ];
 
@@ -95,6 +101,7 @@ impl fmt::Display for Trouble {
             Self::Deafen => "hears nothing",
             Self::Disconnect => "every connection broken",
             Self::Slow => "100 ms on each link",
+            Self::Guest => "has a fourth member beside it",
             Self::Nothing => "left alone",
         })
     }
@@ -104,23 +111,31 @@ impl Trouble {
     async fn begin(self, cluster: &mut Cluster, node: usize) {
         match self {
             Self::Kill => cluster.kill(&[node]),
-            Self::Stop => cluster.stop(node).await,
+            Self::Stop => cluster.stop(&[node]).await,
             Self::Pause => cluster.pause(node),
             Self::Isolate => cluster.links.isolate(node, Fate::Vanish),
             Self::Mute => cluster.links.outgoing(node, Fate::Vanish),
             Self::Deafen => cluster.links.incoming(node, Fate::Vanish),
             Self::Disconnect => cluster.links.isolate(node, Fate::Break),
             Self::Slow => cluster.links.delay(Duration::from_millis(100)),
+            Self::Guest => {
+                cluster.start(GUEST);
+                cluster.add_member(GUEST).await;
+            }
             Self::Nothing => {}
         }
     }
 
-    fn end(self, cluster: &mut Cluster, node: usize) {
+    async fn end(self, cluster: &mut Cluster, node: usize) {
         match self {
             Self::Kill | Self::Stop => cluster.start(node),
             Self::Pause => cluster.resume(node),
             Self::Isolate | Self::Mute | Self::Deafen | Self::Disconnect | Self::Slow => {
                 cluster.links.heal();
+            }
+            Self::Guest => {
+                cluster.remove_member(GUEST).await;
+                cluster.ends_as_removed(GUEST).await;
             }
             Self::Nothing => {}
         }
@@ -154,7 +169,7 @@ impl Soak {
         trouble.begin(cluster, node).await;
         let begun = now();
         tokio::time::sleep(Duration::from_millis(hold)).await;
-        trouble.end(cluster, node);
+        trouble.end(cluster, node).await;
         let healed = cluster.wait_until_healed().await;
         load.write_after(now()).await;
         let served = history.first_write_after(begun).unwrap_or_default();

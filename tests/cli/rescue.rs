@@ -162,7 +162,7 @@ fn nothing_is_recovered_before_somebody_has_confirmed() {
         for part in [
             reason,
             "gives up cluster 5f0c2d9e71a4b863",
-            "up to index 815 in term 3: 42 keys, and then the\n          3 entries after index 812",
+            "up to index 815 in term 3: 42 keys, with the\n          3 entries after index 812",
             "writes acknowledged after log index 815 that never reached node 3",
             "join the new cluster",
             "No other node may\nstill serve",

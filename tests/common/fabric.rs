@@ -133,6 +133,7 @@ impl Fabric {
         let (driver, handle) = Driver::new(
             member,
             DriverOptions {
+                workers: seshat::driver::Workers::default(),
                 tick: Duration::from_millis(100),
                 max_pending_requests: MAX_REQUESTS,
                 peer_inbox_messages: 64,

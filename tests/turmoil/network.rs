@@ -39,7 +39,7 @@ impl seshat::server::Listener for Listener {
 
 /// What a node reaches the others through.
 pub(crate) fn connector() -> Connector {
-    Connector::new(channel)
+    Connector::new(channel).simulated()
 }
 
 /// A channel over simulated TCP, which connects on first use and resolves the host's name then.

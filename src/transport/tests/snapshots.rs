@@ -11,7 +11,7 @@ use tonic::Code;
 use super::super::TransportOptions;
 use super::super::snapshot::encode;
 use super::harness::*;
-use crate::driver::{Network, Notice, OutgoingSnapshot};
+use crate::driver::{Network, Notice, OutgoingSnapshot, Workers};
 use crate::proto::raft::{IdentifyRequest, InstallSnapshotRequest};
 use crate::types::{NodeStatus, SnapshotProgress};
 use crate::wire::{PeerMessage, SnapshotChunks};
@@ -79,7 +79,7 @@ async fn a_snapshot_larger_than_a_message_arrives_whole() {
 
 #[tokio::test]
 async fn what_nobody_takes_is_not_encoded() {
-    let mut chunks = encode(outgoing(life(2), MANY), 1 << 10);
+    let mut chunks = encode(outgoing(life(2), MANY), 1 << 10, Workers::Threads);
     soon(chunks.recv()).await.unwrap();
     while chunks.is_empty() {
         tokio::task::yield_now().await;

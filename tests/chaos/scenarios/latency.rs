@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use seshat::proto::admin::MemberRole;
 
 use crate::clients::Load;
+use crate::history::now;
 use crate::{caller, ms, on_new_cluster};
 
 const DELAY: Duration = Duration::from_millis(100);
@@ -20,6 +21,9 @@ fn distant_nodes_form_a_cluster_and_keep_their_leader() {
         let term = cluster.own_status(leader).await.term;
 
         let load = Load::start(&caller(cluster), leader, "k");
+        // To a follower and back.
+        let first = load.write_after(now()).await;
+        assert!(first >= 2 * DELAY, "{first:?}");
         let began = Instant::now();
         while began.elapsed() < WATCH {
             for node in 0..3 {
@@ -35,8 +39,9 @@ fn distant_nodes_form_a_cluster_and_keep_their_leader() {
         let counts = load.check().await;
         assert_eq!((counts.refused, counts.unknown), (0, 0), "{counts}");
         format!(
-            "formed {}, one leader in term {term}; {counts}",
-            ms(formed.after)
+            "formed {}, first write {}, one leader in term {term}; {counts}",
+            ms(formed.after),
+            ms(first)
         )
     });
 }

@@ -1,7 +1,9 @@
 //! One kind of trouble each.
 
 mod crashes;
+mod forming;
 mod latency;
+mod members;
 mod memory;
 mod partitions;
 mod pauses;

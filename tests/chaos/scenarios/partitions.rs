@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seshat::proto::admin::MemberRole;
+use seshat::proto::admin::{ClusterState, MemberRole};
 
 use crate::clients::{Load, Pinned};
 use crate::cluster::Cluster;
@@ -32,6 +32,14 @@ fn a_minority_refuses_while_the_majority_serves() {
         watch_for(PARTITION_MILLIS).await;
         load.write_after(now()).await;
         let during = load.counts();
+        // It would refuse in health too, and say who leads. Cut off, it knows nobody, and nobody
+        // knows it.
+        let alone = cluster.status(follower).await.expect("it answers");
+        assert_eq!(alone.state(), ClusterState::NoQuorum, "{alone:?}");
+        assert_eq!(alone.leader_id, None, "{alone:?}");
+        let said = cluster.seshat(&["status"]).await.done().stdout;
+        let degraded = format!("degraded: node {} does not answer", follower + 1);
+        assert!(said.starts_with(&degraded), "{said}");
         let refused = pinned.stop_unserved().await;
 
         cluster.links.heal();

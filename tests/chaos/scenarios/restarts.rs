@@ -1,6 +1,7 @@
 //! Every node is started again: one after the other, or all at once.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::clients::Load;
 use crate::common::eventually;
@@ -8,6 +9,8 @@ use crate::history::{History, Told, now};
 use crate::{caller, ms, scenario, watch_for};
 
 const ROUNDS: usize = 5;
+/// Longest time that nodes take which were all told to stop.
+const END: Duration = Duration::from_secs(6);
 
 #[test]
 fn five_rolling_restarts_under_load_lose_nothing() {
@@ -19,7 +22,7 @@ fn five_rolling_restarts_under_load_lose_nothing() {
             for node in 0..3 {
                 // An operator's way and an accident's, in turn.
                 match round % 2 {
-                    0 => cluster.stop(node).await,
+                    0 => cluster.stop(&[node]).await,
                     _ => cluster.kill(&[node]),
                 }
                 cluster.start(node);
@@ -80,5 +83,22 @@ fn all_nodes_restarted_at_once_are_a_new_cluster_that_knows_nothing() {
             ms(healed.after),
             ms(served)
         )
+    });
+}
+
+#[test]
+fn all_nodes_stopped_at_once_end_in_time() {
+    scenario("all stopped at once", async |cluster| {
+        let leader = cluster.leader().await;
+        let load = Load::start(&caller(cluster), leader, "k");
+        load.write_after(now()).await;
+
+        let began = Instant::now();
+        cluster.stop(&[0, 1, 2]).await;
+        let took = began.elapsed();
+        // Nobody is left to read from: what was seen until then has to be true.
+        let counts = load.stop().await;
+        assert!(took < END, "{took:?}");
+        format!("ended within {}; {counts}", ms(took))
     });
 }

@@ -1,22 +1,25 @@
-//! Two nodes of three lose their memory at once: the third must not guess.
+//! Two nodes of three lose their memory at once: the third must not guess, and an operator decides.
+
+use std::time::Duration;
 
 use seshat::proto::admin::{ClusterState, MemberRole};
-use seshat::proto::kv::error_detail::Reason;
 
-use crate::clients::{Caller, Failure, Load, Pinned};
-use crate::cluster::Cluster;
+use crate::clients::{Load, Pinned};
+use crate::cluster::{Cluster, member};
 use crate::common::eventually;
-use crate::history::{Told, now};
+use crate::history::now;
 use crate::{caller, ms, scenario, watch_for};
 
 /// How long the cluster is watched for an answer that nobody may give.
-const WATCH_MILLIS: u64 = 2_500;
+const WATCH_MILLIS: u64 = 2_000;
+/// What nobody's cluster is called.
+const WRONG_ID: &str = "0123456789abcdef";
 
 #[test]
 fn a_follower_halts_when_the_two_others_forgot_everything() {
     scenario("two killed, a follower survives", async |cluster| {
         let survivor = (cluster.leader().await + 1) % 3;
-        survivor_halts(cluster, survivor).await
+        survivor_halts_and_is_recovered(cluster, survivor).await
     });
 }
 
@@ -24,15 +27,18 @@ fn a_follower_halts_when_the_two_others_forgot_everything() {
 fn a_leader_halts_when_the_two_others_forgot_everything() {
     scenario("two killed, the leader survives", async |cluster| {
         let survivor = cluster.leader().await;
-        survivor_halts(cluster, survivor).await
+        survivor_halts_and_is_recovered(cluster, survivor).await
     });
 }
 
-async fn survivor_halts(cluster: &mut Cluster, survivor: usize) -> String {
+async fn survivor_halts_and_is_recovered(cluster: &mut Cluster, survivor: usize) -> String {
+    let before = cluster.wait_until_healed().await.cluster_id;
     let caller = caller(cluster);
     let load = Load::start(&caller, cluster.leader().await, "k");
     load.write_after(now()).await;
-    load.stop().await;
+    watch_for(300).await;
+    let acknowledged = load.stop().await.writes;
+    caught_up(cluster, survivor).await;
 
     let lost: Vec<_> = (0..3).filter(|&node| node != survivor).collect();
     cluster.kill(&lost);
@@ -42,45 +48,96 @@ async fn survivor_halts(cluster: &mut Cluster, survivor: usize) -> String {
     let began = now();
     let pinned = Pinned::start(&caller, survivor, "k0");
     halted(cluster, survivor).await;
-    let halted_after = std::time::Duration::from_nanos(now() - began);
+    let halted_after = Duration::from_nanos(now() - began);
     watch_for(WATCH_MILLIS).await;
     halted(cluster, survivor).await;
     let refused = pinned.stop_unserved().await;
     for &node in &lost {
-        refuses_as_outsider(&caller, node).await;
+        caller.is_refused_outside(node, "k0").await;
     }
-    // What it holds is still there.
-    let own = cluster.own_status(survivor).await;
-    assert!(own.keys > 0, "{own:?}");
 
-    // The way back, by an operator's command, belongs here: it ends with `load.check()`, which
-    // finds every write that the survivor had.
-    format!("halted {}, {refused} calls refused", ms(halted_after))
+    let began = now();
+    let after = recover(cluster, survivor, &before).await;
+    let recovered = Duration::from_nanos(now() - began);
+    let healed = cluster.wait_until_healed().await;
+    assert_eq!(
+        (&healed.cluster_id, &healed.members[..]),
+        (&after, &[1, 2, 3][..])
+    );
+    assert_ne!(after, before);
+
+    // The same keys and the same history: the survivor had every write that was acknowledged.
+    let load = Load::start(&caller, survivor, "k");
+    let served = load.write_after(now()).await;
+    watch_for(300).await;
+    let counts = load.check().await;
+    format!(
+        "halted {}, {refused} calls refused, recovered and healed {}, served {}; {acknowledged} \
+         writes before, {counts} in all",
+        ms(halted_after),
+        ms(recovered),
+        ms(served)
+    )
 }
 
-/// Waits until the survivor says that nobody decides, and that the others wait outside.
-async fn halted(cluster: &Cluster, survivor: usize) {
-    eventually("a survivor that halts", async || {
-        let status = cluster.status(survivor).await?;
-        let outside = |role| role == MemberRole::Outside;
-        let others = status.members.iter().enumerate();
-        let mut others = others.filter(|(node, _)| *node != survivor);
-        let halted = status.state() == ClusterState::NoQuorum
-            && status.leader_id.is_none()
-            && status.members[survivor].role() != MemberRole::Leader
-            && others.all(|(_, other)| other.reachable && outside(other.role()));
-        halted.then_some(())
+/// Waits until the survivor has applied all that the leader has committed.
+async fn caught_up(cluster: &Cluster, survivor: usize) {
+    let leader = cluster.leader().await;
+    let committed = cluster.own_status(leader).await.commit_index;
+    eventually("a survivor that has everything", async || {
+        let own = cluster.own_status(survivor).await;
+        (own.applied_index >= committed).then_some(())
     })
     .await;
 }
 
-/// Fails unless a node that was started again says that it is not part of a cluster.
-async fn refuses_as_outsider(caller: &Caller, node: usize) {
-    let (_, written, why) = caller.write(node, "k0").await;
-    let (read, _) = caller.read(node, "k0").await;
-    assert_eq!((written, read), (Told::NotDone, Told::NotDone));
-    assert!(
-        matches!(why, Some(Failure::Refused(Some(Reason::Forming(_))))),
-        "{why:?}"
-    );
+/// Waits until the survivor says that nobody will ever decide, and that the others wait outside,
+/// and until an operator hears it.
+async fn halted(cluster: &Cluster, survivor: usize) {
+    eventually("a survivor that halts", async || {
+        let status = cluster.status(survivor).await?;
+        let halted = status.state() == ClusterState::Halted && status.leader_id.is_none();
+        let roles = (0..3).map(|node| Some(member(status.clone(), node)?.role()));
+        let fits = roles
+            .enumerate()
+            .all(|(node, role)| match node == survivor {
+                true => role.is_some_and(|role| role != MemberRole::Leader),
+                false => role == Some(MemberRole::Outside),
+            });
+        (halted && fits).then_some(())
+    })
+    .await;
+    let said = cluster.seshat(&["status"]).await.done().stdout;
+    let words = "halted: 2 of 3 lost their memory (nodes ";
+    assert!(said.starts_with(words), "{said}");
+    let way_out = format!("seshat recover --from {}\n", survivor + 1);
+    assert!(said.contains(&way_out), "{said}");
+}
+
+/// Recovers the cluster `before` from the survivor, and gives the id of the new one.
+async fn recover(cluster: &Cluster, survivor: usize, before: &str) -> String {
+    let node = (survivor + 1).to_string();
+    // Nobody confirms, and somebody means another cluster.
+    for confirm in [&[][..], &["--confirm", WRONG_ID]] {
+        let refused = cluster
+            .seshat(&[&["recover", "--from", &node], confirm].concat())
+            .await;
+        assert_eq!(refused.code, 2, "{refused:?}");
+        let dry_run = format!("Node {node} gives up cluster {before} and makes a new one");
+        assert!(refused.stderr.starts_with(&dry_run), "{refused:?}");
+        assert!(
+            refused.stderr.contains("nothing was changed"),
+            "{refused:?}"
+        );
+        halted(cluster, survivor).await;
+        if confirm.is_empty() {
+            println!("{}", refused.stderr);
+        }
+    }
+    let recover = ["recover", "--from", &node, "--confirm", before, "--json"];
+    let recovered = cluster.seshat(&recover).await.json();
+    assert_eq!(recovered["cluster_id"], *before, "{recovered}");
+    assert_eq!(recovered["healed"], true, "{recovered}");
+    let new = recovered["new_cluster_id"].as_str();
+    new.expect("an id").to_owned()
 }

@@ -1,0 +1,50 @@
+//! What an operator does: the real commands, with the real binary.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// What it was told.
+    args: String,
+    /// Exit code.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `seshat` with `args` for the cluster at `endpoints`. Nobody sits at its terminal.
+pub(crate) async fn seshat(endpoints: &str, args: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seshat"));
+    command
+        .args(args)
+        .env_clear()
+        .env("SESHAT_ENDPOINTS", endpoints)
+        .stdin(Stdio::null());
+    let run = tokio::task::spawn_blocking(move || command.output());
+    let output = run.await.expect("no panic").expect("seshat runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Said {
+        args: args.join(" "),
+        code: output.status.code().expect("no signal ended it"),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+impl Said {
+    /// The same; fails unless the command has done what it was told.
+    pub(crate) fn done(self) -> Self {
+        let (args, stderr) = (&self.args, &self.stderr);
+        assert_eq!(self.code, 0, "seshat {args}: {stderr}");
+        self
+    }
+
+    /// The answer of a command that has done what it was told, with `--json`.
+    pub(crate) fn json(self) -> Value {
+        let said = self.done();
+        serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("no JSON: {said:?}"))
+    }
+}
