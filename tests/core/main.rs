@@ -103,6 +103,14 @@ scripts! {
         reads_wait_until_the_leader_has_committed_in_its_term
         rounds_of_reads_do_not_repeat_a_probe
     }
+    session {
+        a_late_duplicate_of_a_forgotten_number_is_refused
+        a_retry_at_a_new_leader_gets_the_first_answer
+        a_retry_gets_the_first_answer
+        a_session_survives_snapshots_and_new_lives
+        a_write_of_an_unknown_session_is_refused
+        two_copies_under_way_apply_once
+    }
     log {
         a_follower_behind_the_compacted_log_gets_a_snapshot
         a_heartbeat_commits_no_more_than_the_follower_holds
