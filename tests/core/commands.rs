@@ -126,6 +126,8 @@ pub(crate) enum Command {
     },
     /// `get 1 a b`: two reads of two callers, in one turn of the driver.
     Get { node: u16, keys: Vec<String> },
+    /// `submit 1 a/1 a b/2`: a write, a read and a write, in that order and in one turn of the driver.
+    Submit { node: u16, commands: Vec<String> },
     /// `transfer 1 to=2`: hands leadership over, to the best heir if no one is named.
     Transfer {
         node: u16,
@@ -452,6 +454,13 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             cluster.propose(node(*id)?, numbered(writes, *number))
         }
         Command::Get { node: id, keys } => cluster.read(node(*id)?, keys.clone()),
+        Command::Submit { node: id, commands } => {
+            let parse = |command: &String| match command.split_once('/') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (command.clone(), None),
+            };
+            cluster.submit(node(*id)?, commands.iter().map(parse).collect())
+        }
         Command::Transfer { node: id, to } => {
             cluster.transfer(node(*id)?, to.map(node).transpose()?)
         }

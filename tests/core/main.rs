@@ -89,6 +89,12 @@ scripts! {
         unanswered_appends_are_bounded
         writes_are_applied_in_log_order
     }
+    pipeline {
+        a_read_is_confirmed_after_it_has_looked
+        a_read_sees_the_writes_before_it_and_none_behind_it
+        reads_among_writes_fail_when_leadership_ends
+        too_many_are_refused_one_by_one
+    }
     read {
         a_follower_refuses_reads
         a_late_answer_of_an_old_round_confirms_nothing
