@@ -388,23 +388,32 @@ async fn a_client_that_does_not_read_delays_nobody_else() {
 
 #[tokio::test]
 async fn when_leadership_goes_each_command_says_where_to() {
+    /// Batches in flight, and how many are answered before leadership is handed over.
+    const WINDOW: u64 = 16;
+    const BEFORE: u64 = 100;
     let cluster = Cluster::started(3).await;
     let old = cluster.leader().await;
     let mut stream = Stream::open(&mut cluster.kv(old)).await;
     let heir = (old + 1) % 3;
     let mut admin = cluster.admin(old);
-    let transfer = tokio::spawn(async move {
-        let request = TransferLeadershipRequest {
-            to: Some(u32::try_from(heir).unwrap() + 1),
-            timeout: None,
-        };
-        admin.transfer_leadership(request).await
-    });
-    let (mut acknowledged, mut id) = (BTreeMap::new(), 0);
+    let request = TransferLeadershipRequest {
+        to: Some(u32::try_from(heir).unwrap() + 1),
+        timeout: None,
+    };
+    let mut transfer = Some(async move { admin.transfer_leadership(request).await });
+    let mut handing_over = None;
+    let (mut acknowledged, mut id, mut sent) = (BTreeMap::new(), 0, 0);
     let hint = loop {
         id += 1;
+        while sent < id + WINDOW {
+            sent += 1;
+            let key = format!("k{sent}");
+            stream.send(sent, vec![set(&key, "v"), get(&key)]).await;
+        }
+        if id == BEFORE {
+            handing_over = transfer.take().map(tokio::spawn);
+        }
         let key = format!("k{id}");
-        stream.send(id, vec![set(&key, "v"), get(&key)]).await;
         let mut answers = stream.answers(id).await;
         let read = answers.pop().unwrap();
         match answers.pop().unwrap() {
@@ -427,9 +436,11 @@ async fn when_leadership_goes_each_command_says_where_to() {
         }
         assert!(id < 1_000_000, "leadership stays");
     };
-    transfer.await.unwrap().expect("a new leader");
+    let handed_over = handing_over.expect("begun").await.unwrap();
+    handed_over.expect("a new leader");
     assert_eq!(hint.leader_addr.as_deref(), Some(cluster.client_addr(heir)));
     println!("{} writes acknowledged before", acknowledged.len());
+    assert!(acknowledged.len() >= usize::try_from(BEFORE).unwrap() - 1);
     let mut stream = Stream::open(&mut cluster.kv(heir)).await;
     for (id, (key, _)) in (0..).zip(acknowledged) {
         stream.send(id, vec![get(&key)]).await;
