@@ -69,16 +69,31 @@ struct Outcomes {
     outcomes: Vec<Option<Outcome>>,
     missing: usize,
     done: Option<oneshot::Sender<Vec<Outcome>>>,
+    held: Option<Held>,
+}
+
+/// What is dropped when the last outcome is there.
+struct Held(#[expect(dead_code, reason = "only dropped")] Box<dyn Send>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
 }
 
 impl Batch {
-    /// A batch of `size` commands, and where their outcomes arrive.
-    pub(super) fn new(size: usize) -> (Arc<Self>, oneshot::Receiver<Vec<Outcome>>) {
+    /// A batch of `size` commands, and where their outcomes arrive. `held` is dropped when the last
+    /// is there, whether or not the caller looks.
+    pub(super) fn new(
+        size: usize,
+        held: impl Send + 'static,
+    ) -> (Arc<Self>, oneshot::Receiver<Vec<Outcome>>) {
         let (done, outcomes) = oneshot::channel();
         let batch = Self(Mutex::new(Outcomes {
             outcomes: vec![None; size],
             missing: size,
             done: Some(done),
+            held: Some(Held(Box::new(held))),
         }));
         (Arc::new(batch), outcomes)
     }
@@ -93,7 +108,71 @@ impl Batch {
             && let Some(done) = inner.done.take()
         {
             let outcomes = std::mem::take(&mut inner.outcomes);
+            inner.held = None;
             let _ = done.send(outcomes.into_iter().flatten().collect());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Answer;
+
+    fn set(applied_index: u64) -> Outcome {
+        Ok(Answer::Set { applied_index })
+    }
+
+    #[test]
+    fn the_outcomes_arrive_together_and_in_the_order_of_the_commands() {
+        let (batch, mut outcomes) = Batch::new(3, ());
+        for place in [2, 0] {
+            Waiter::part(Arc::clone(&batch), place).answer(set(place as u64));
+            assert!(outcomes.try_recv().is_err(), "one is missing");
+        }
+        Waiter::part(Arc::clone(&batch), 1).answer(set(1));
+        assert_eq!(outcomes.try_recv(), Ok(vec![set(0), set(1), set(2)]));
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_only_where_there_is_a_place() {
+        let (batch, mut outcomes) = Batch::new(2, ());
+        for (place, index) in [(0, 1), (0, 9), (2, 9)] {
+            Waiter::part(Arc::clone(&batch), place).answer(set(index));
+        }
+        assert!(outcomes.try_recv().is_err(), "one is missing");
+        Waiter::part(batch, 1).answer(set(2));
+        assert_eq!(outcomes.try_recv(), Ok(vec![set(1), set(2)]));
+    }
+
+    #[test]
+    fn a_waiter_that_is_dropped_ends_the_batch_without_outcomes() {
+        let (batch, mut outcomes) = Batch::new(2, ());
+        let dropped = Waiter::part(Arc::clone(&batch), 0);
+        let answered = Waiter::part(batch, 1);
+        drop(dropped);
+        assert_eq!(
+            outcomes.try_recv(),
+            Err(oneshot::error::TryRecvError::Empty)
+        );
+        answered.answer(set(1));
+        assert_eq!(
+            outcomes.try_recv(),
+            Err(oneshot::error::TryRecvError::Closed)
+        );
+    }
+
+    #[test]
+    fn what_a_batch_holds_is_let_go_with_the_last_outcome_though_nobody_looks() {
+        let held = Arc::new(());
+        let (batch, outcomes) = Batch::new(1, Arc::clone(&held));
+        assert_eq!(Arc::strong_count(&held), 2);
+        Waiter::part(Arc::clone(&batch), 0).answer(set(1));
+        assert_eq!(Arc::strong_count(&held), 1);
+        drop((batch, outcomes));
+
+        let (refused, _outcomes) = Batch::new(1, Arc::clone(&held));
+        drop(refused);
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

@@ -133,13 +133,18 @@ impl DriverHandle {
     /// Hands in several commands at once. They take effect in their order, and in the order of the
     /// batches that one caller hands in; a read sees what the writes before it have written. The
     /// receiver gets one outcome for each, in order, when the last is known; if the driver stops
-    /// first it gets an error, and the outcome of every write is unknown.
+    /// first it gets an error, and the outcome of every write is unknown. `held` is dropped as soon
+    /// as the last outcome is known, however late the receiver is asked for it.
     ///
     /// # Errors
     ///
     /// As for [`write`](Self::write), for the whole batch.
-    pub fn batch(&self, items: Vec<BatchItem>) -> Result<oneshot::Receiver<Vec<Outcome>>, Refusal> {
-        let (batch, outcomes) = Batch::new(items.len());
+    pub fn batch(
+        &self,
+        items: Vec<BatchItem>,
+        held: impl Send + 'static,
+    ) -> Result<oneshot::Receiver<Vec<Outcome>>, Refusal> {
+        let (batch, outcomes) = Batch::new(items.len(), held);
         self.request(Request::Batch { items, batch })?;
         Ok(outcomes)
     }

@@ -170,3 +170,85 @@ impl<W> Waiters<W> {
         (writes, reads.collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(waiters: &mut Waiters<u32>, reads: &[(LogIndex, u32)]) {
+        for &(index, waiter) in reads {
+            waiters.place_read(index, Key::from(waiter.to_string()), waiter);
+        }
+    }
+
+    fn looks(waiters: &mut Waiters<u32>, applied: LogIndex) -> Vec<u32> {
+        std::iter::from_fn(|| waiters.take_placed(applied))
+            .map(|(key, waiter)| {
+                assert_eq!(key, waiter.to_string());
+                waiter
+            })
+            .collect()
+    }
+
+    #[test]
+    fn placed_reads_look_in_order_each_when_its_index_is_applied() {
+        let mut waiters = Waiters::default();
+        placed(&mut waiters, &[(3, 1), (3, 2), (5, 3), (5, 4)]);
+        assert_eq!(waiters.len(), 4);
+        assert_eq!(looks(&mut waiters, 2), Vec::<u32>::new());
+        assert_eq!(looks(&mut waiters, 4), [1, 2]);
+        assert_eq!(looks(&mut waiters, 4), Vec::<u32>::new());
+        assert_eq!(waiters.len(), 2);
+        assert_eq!(looks(&mut waiters, 9), [3, 4]);
+        assert_eq!(waiters.len(), 0);
+    }
+
+    /// A placed read that has looked is confirmed like any other, and counted once all the way.
+    #[test]
+    fn a_read_that_has_looked_goes_through_a_round() {
+        let mut waiters = Waiters::default();
+        placed(&mut waiters, &[(3, 1)]);
+        assert!(!waiters.wants_round(), "it has not looked");
+        let (_, waiter) = waiters.take_placed(3).unwrap();
+        waiters.push_read(Sight::Seen(None, 3), waiter);
+        assert!(waiters.wants_round());
+        waiters.begin_round(vec![7], 10);
+        assert_eq!(waiters.len(), 1);
+        waiters.confirm_round(&[8], 3);
+        assert!(waiters.take_reads(9).is_none(), "another round");
+        waiters.confirm_round(&[7], 3);
+        let reads = waiters.take_reads(3).unwrap();
+        assert!(matches!(
+            reads[..],
+            [Read {
+                what: Sight::Seen(None, 3),
+                waiter: 1
+            }]
+        ));
+        assert_eq!(waiters.len(), 0);
+        assert!(waiters.take_reads(9).is_none());
+    }
+
+    /// Whatever stage they are in.
+    #[test]
+    fn when_leadership_ends_everybody_leaves_exactly_once() {
+        let mut waiters = Waiters::default();
+        waiters.push_write(2, 1, 1);
+        waiters.push_write(3, 1, 2);
+        placed(&mut waiters, &[(3, 3), (4, 4)]);
+        waiters.push_read(Sight::Ahead(Key::from("k")), 5);
+        waiters.begin_round(vec![1], 10);
+        waiters.confirm_round(&[1], 9);
+        waiters.push_read(Sight::Seen(None, 1), 6);
+        waiters.begin_round(vec![2], 10);
+        waiters.push_read(Sight::Ahead(Key::from("k")), 7);
+        assert_eq!(waiters.len(), 7);
+        let (writes, mut reads) = waiters.take_all();
+        reads.sort_unstable();
+        assert_eq!((writes, reads), (vec![1, 2], vec![3, 4, 5, 6, 7]));
+        assert_eq!(waiters.len(), 0);
+        assert_eq!(waiters.take_write(2, 1), None);
+        assert_eq!(looks(&mut waiters, 9), Vec::<u32>::new());
+        assert_eq!(waiters.take_all(), (vec![], vec![]));
+    }
+}

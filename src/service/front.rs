@@ -11,6 +11,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
+use super::status::with_code;
 use super::{Host, KvService, to_status};
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::kv_service_server::KvServiceServer;
@@ -51,13 +52,13 @@ impl Front {
         B: HttpBody<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        if is_kv(request.uri().path()) {
-            let limit = self.max_grpc_message_bytes;
-            let answer = self.kv.clone().call(request);
-            Either::Left(answer.map(move |answer| answer.map(|answer| detailed(answer, limit))))
+        let limit = self.max_grpc_message_bytes;
+        let answer = if is_kv(request.uri().path()) {
+            Either::Left(self.kv.clone().call(request))
         } else {
             Either::Right(self.rest.clone().call(request))
-        }
+        };
+        answer.map(move |answer| answer.map(|answer| detailed(answer, limit)))
     }
 }
 
@@ -79,18 +80,36 @@ fn detailed(answer: http::Response<Body>, max_grpc_message_bytes: usize) -> http
     let Some(status) = Status::from_header_map(headers) else {
         return answer;
     };
-    let reason = match status.code() {
-        Code::OutOfRange => Reason::TooLarge {
+    let Some(reason) = reason(&status, max_grpc_message_bytes) else {
+        return answer;
+    };
+    let refusal = Refusal::not_applied(reason);
+    if status.code() == Code::Unimplemented {
+        // A client that asks what this version cannot do looks for this code.
+        return with_code(Code::Unimplemented, &refusal).into_http();
+    }
+    to_status(&refusal, None).into_http()
+}
+
+/// Why tonic refused a request before a handler saw all of it; `None` if that says nothing of the
+/// request.
+pub(super) fn reason(status: &Status, max_grpc_message_bytes: usize) -> Option<Reason> {
+    let invalid = |field, rule: &str| Reason::InvalidRequest {
+        field,
+        rule: rule.to_owned(),
+    };
+    match status.code() {
+        Code::OutOfRange => Some(Reason::TooLarge {
             what: "message",
             limit: u64::try_from(max_grpc_message_bytes).unwrap_or(u64::MAX),
-        },
-        Code::Internal => Reason::InvalidRequest {
-            field: "message",
-            rule: status.message().to_owned(),
-        },
-        _ => return answer,
-    };
-    to_status(&Refusal::not_applied(reason), None).into_http()
+        }),
+        Code::Internal => Some(invalid("message", status.message())),
+        Code::Unimplemented if status.message().is_empty() => {
+            Some(invalid("method", "this node knows no such method"))
+        }
+        Code::Unimplemented => Some(invalid("message", status.message())),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +151,8 @@ mod tests {
 
         let unknown = read(&refused(Status::unimplemented("")));
         assert_eq!(unknown.code(), Code::Unimplemented);
+        assert!(unknown.message().contains("no such method"));
+        assert!(!unknown.details().is_empty());
         let ours = to_status(&Refusal::not_applied(Reason::NoQuorum), None);
         assert_eq!(read(&refused(ours.clone())).details(), ours.details());
     }

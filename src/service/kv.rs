@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Host;
 use super::deadline::deadline;
-use super::operation::Operation;
+use super::operation::{Operation, numbered_twice};
 use crate::driver::Answer;
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
@@ -129,7 +129,7 @@ impl Service for KvService {
         let operation = Operation::set(request, &self.host.options);
         match self.serve(&metadata, operation).await? {
             Answer::Set { applied_index } => Ok(Response::new(kv::SetResponse { applied_index })),
-            _ => Err(astray()),
+            _ => Err(self.host.refuse(&numbered_twice())),
         }
     }
 
@@ -167,7 +167,7 @@ impl Service for KvService {
                 existed,
                 applied_index,
             })),
-            _ => Err(astray()),
+            _ => Err(self.host.refuse(&numbered_twice())),
         }
     }
 

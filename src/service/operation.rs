@@ -98,6 +98,13 @@ fn stamp(session: kv::Session) -> Result<Stamp, Refusal> {
     Err(invalid("session", rule))
 }
 
+/// The refusal of a write whose number its session has given to a write of another kind before: what
+/// is remembered is the answer to that one.
+pub(super) fn numbered_twice() -> Refusal {
+    let rule = "its sequence was given to a write of another kind before".to_owned();
+    invalid("session", rule)
+}
+
 fn check_key(key: &Key, options: &ServiceOptions) -> Result<(), Refusal> {
     if key.is_empty() {
         return Err(invalid("key", "a key has at least 1 byte".to_owned()));

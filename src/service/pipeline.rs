@@ -4,12 +4,18 @@
 //! there; the other sends the answers, in the order of the requests. Between them is a queue, bounded
 //! in batches and in bytes: when it is full nothing more is read, and HTTP/2's flow control holds the
 //! client back. So a client that does not read its answers costs a bounded amount of memory and
-//! delays nobody but itself.
+//! delays nobody but itself: what counts against the node's bounds counts only until the outcomes are
+//! known, not until they are read.
+//!
+//! A stream that the node ends, because a request breaks a rule or the node shuts down, ends with a
+//! status behind the answers of everything that was submitted. So what that status says of a write,
+//! surely not applied, holds for all that was not answered.
 //!
 //! The commands of a stream keep their order because one task submits them, one batch after the
 //! other, and the driver keeps the order of what one caller hands in. While there is no leader that
 //! task waits, at most for the request timeout, and with it all that is behind.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -17,11 +23,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
-use super::operation::Operation;
-use super::{Host, Pass};
+use super::Host;
+use super::front;
+use super::operation::{self, Operation};
 use crate::driver::{Answer, BatchItem, Outcome};
 use crate::error::{Applied, Reason, Refusal};
-use crate::kv::Command;
+use crate::kv::{Command, Write};
 use crate::proto::kv;
 use crate::proto::kv::pipeline_command::Command as Asked;
 use crate::proto::kv::pipeline_result::Result as Answered;
@@ -54,20 +61,23 @@ pub(super) fn serve(
     tokio::spawn({
         let (host, answers) = (host.clone(), answers.clone());
         async move {
-            let failure = tokio::select! {
+            let ended = tokio::select! {
                 biased;
                 // Nobody reads the answers any more.
-                () = answers.closed() => None,
-                ended = read(&host, requests, queue) => ended.err(),
+                () = answers.closed() => return,
+                ended = read(&host, requests, &queue) => ended,
             };
-            if let Some(status) = failure {
-                let _ = answers.send(Err(status)).await;
+            if let Err(status) = ended {
+                let _ = queue.send(Err(status)).await;
             }
         }
     });
     tokio::spawn(answer(host, queued, answers));
     Ok(Response::new(ReceiverStream::new(stream)))
 }
+
+/// What waits for its turn to be sent: a batch, or why the stream ends.
+type Queued = Result<Submitted, Status>;
 
 /// A batch on its way.
 struct Submitted {
@@ -78,12 +88,12 @@ struct Submitted {
     outcomes: Result<oneshot::Receiver<Vec<Outcome>>, Refusal>,
     deadline: Instant,
     _bytes: OwnedSemaphorePermit,
-    _pass: Option<Pass>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Write,
+    Set,
+    Delete,
     Read,
 }
 
@@ -91,13 +101,23 @@ enum Kind {
 async fn read(
     host: &Host,
     mut requests: Streaming<kv::PipelineRequest>,
-    queue: mpsc::Sender<Submitted>,
+    queue: &mpsc::Sender<Queued>,
 ) -> Result<(), Status> {
     let budget = Arc::new(Semaphore::new(
         usize::try_from(MAX_BYTES).unwrap_or(usize::MAX),
     ));
-    while let Some(request) = requests.message().await? {
-        let kv::PipelineRequest { id, commands } = request;
+    let mut closed = pin!(host.gate.closed());
+    loop {
+        let request = tokio::select! {
+            biased;
+            () = &mut closed => {
+                return Err(host.refuse(&Refusal::not_applied(Reason::ShuttingDown)));
+            }
+            request = requests.message() => request.map_err(|status| no_request(status, host))?,
+        };
+        let Some(kv::PipelineRequest { id, commands }) = request else {
+            return Ok(());
+        };
         if commands.is_empty() || commands.len() > MAX_COMMANDS {
             let rule = format!("1 to {MAX_COMMANDS} in a batch, not {}", commands.len());
             let field = "commands";
@@ -117,11 +137,16 @@ async fn read(
             return Ok(());
         };
         let submitted = submit(host, id, operations, bytes, permit).await;
-        if queue.send(submitted).await.is_err() {
+        if queue.send(Ok(submitted)).await.is_err() {
             return Ok(());
         }
     }
-    Ok(())
+}
+
+/// What tonic says of bytes that are no request, with the detail that every refusal has.
+fn no_request(status: Status, host: &Host) -> Status {
+    front::reason(&status, host.options.max_grpc_message_bytes)
+        .map_or(status, |reason| host.refuse(&Refusal::not_applied(reason)))
 }
 
 fn operation(command: kv::PipelineCommand, host: &Host) -> Result<Operation, Refusal> {
@@ -148,7 +173,7 @@ async fn submit(
     for operation in operations {
         commands.push(operation.map(|operation| {
             let (kind, item) = match operation {
-                Operation::Command(command) => (Kind::Write, write(&command)),
+                Operation::Command(command) => (kind(&command), write(&command)),
                 Operation::Get(key) => (Kind::Read, BatchItem::Read(key)),
             };
             items.push(item);
@@ -157,17 +182,23 @@ async fn submit(
     }
     leader_is_known(host, deadline).await;
     let pass = host.gate.enter(bytes);
-    let (pass, outcomes) = match pass {
-        Ok(pass) => (Some(pass), host.driver.batch(items)),
-        Err(refusal) => (None, Err(refusal)),
-    };
+    let outcomes = pass.and_then(|pass| host.driver.batch(items, pass));
     Submitted {
         id,
         commands,
         outcomes,
         deadline,
         _bytes: permit,
-        _pass: pass,
+    }
+}
+
+fn kind(command: &Command) -> Kind {
+    match command {
+        Command::Write {
+            write: Write::Delete { .. },
+            ..
+        } => Kind::Delete,
+        _ => Kind::Set,
     }
 }
 
@@ -194,10 +225,17 @@ async fn leader_is_known(host: &Host, deadline: Instant) {
 /// Sends the answers, in order.
 async fn answer(
     host: Host,
-    mut queued: mpsc::Receiver<Submitted>,
+    mut queued: mpsc::Receiver<Queued>,
     answers: mpsc::Sender<Result<kv::PipelineResponse, Status>>,
 ) {
-    while let Some(batch) = queued.recv().await {
+    while let Some(next) = queued.recv().await {
+        let batch = match next {
+            Ok(batch) => batch,
+            Err(status) => {
+                let _ = answers.send(Err(status)).await;
+                return;
+            }
+        };
         let outcomes = match batch.outcomes {
             Ok(outcomes) => match timeout_at(batch.deadline, outcomes).await {
                 Ok(Ok(outcomes)) => Ok(outcomes),
@@ -230,18 +268,18 @@ fn results(
     let mut room = host.options.max_grpc_message_bytes / 2;
     let results = commands.into_iter().map(|command| {
         let outcome = command.and_then(|kind| {
-            outcomes.next().unwrap_or_else(|| {
+            let outcome = outcomes.next().unwrap_or_else(|| {
                 let (reason, applied) = failure.clone();
                 let applied = match kind {
-                    Kind::Write => applied,
+                    Kind::Set | Kind::Delete => applied,
                     Kind::Read => Applied::No,
                 };
                 Err(Refusal { reason, applied })
-            })
+            });
+            answered(kind, fits(outcome?, &mut room, host)?)
         });
-        let outcome = outcome.and_then(|answer| fits(answer, &mut room, host));
         let result = match outcome {
-            Ok(answer) => answered(answer),
+            Ok(answered) => answered,
             Err(refusal) => Answered::Error(error(host, &refusal)),
         };
         kv::PipelineResult {
@@ -270,27 +308,32 @@ fn fits(answer: Answer, room: &mut usize, host: &Host) -> Result<Answer, Refusal
     Ok(answer)
 }
 
-fn answered(answer: Answer) -> Answered {
-    match answer {
-        Answer::Set { applied_index }
-        | Answer::MembersDecided { applied_index }
-        | Answer::SessionOpened { applied_index } => {
-            Answered::Set(kv::SetResponse { applied_index })
+fn answered(kind: Kind, answer: Answer) -> Result<Answered, Refusal> {
+    match (kind, answer) {
+        (Kind::Set, Answer::Set { applied_index }) => {
+            Ok(Answered::Set(kv::SetResponse { applied_index }))
         }
-        Answer::Deleted {
+        (
+            Kind::Delete,
+            Answer::Deleted {
+                existed,
+                applied_index,
+            },
+        ) => Ok(Answered::Delete(kv::DeleteResponse {
             existed,
             applied_index,
-        } => Answered::Delete(kv::DeleteResponse {
-            existed,
-            applied_index,
-        }),
-        Answer::Got {
+        })),
+        (
+            Kind::Read,
+            Answer::Got {
+                value,
+                applied_index,
+            },
+        ) => Ok(Answered::Get(kv::GetResponse {
             value,
             applied_index,
-        } => Answered::Get(kv::GetResponse {
-            value,
-            applied_index,
-        }),
+        })),
+        _ => Err(operation::numbered_twice()),
     }
 }
 

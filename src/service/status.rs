@@ -37,7 +37,15 @@ pub(super) fn with_message(
     leader_addr: Option<&str>,
     message: String,
 ) -> Status {
-    let code = code(refusal);
+    status(code(refusal), refusal, leader_addr, message)
+}
+
+/// [`to_status`] under another code than the refusal's own.
+pub(super) fn with_code(code: Code, refusal: &Refusal) -> Status {
+    status(code, refusal, None, refusal.to_string())
+}
+
+fn status(code: Code, refusal: &Refusal, leader_addr: Option<&str>, message: String) -> Status {
     let detail = wire::error_detail(refusal, leader_addr);
     let status = pb::Status {
         code: code.into(),

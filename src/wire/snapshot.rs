@@ -507,9 +507,135 @@ mod tests {
         }
     }
 
+    fn with_sessions(mut state: StateMachine, sessions: &BTreeMap<u64, Session>) -> StateMachine {
+        for (&client_id, session) in sessions {
+            state.restore_session(ClientId(client_id), session.clone());
+        }
+        state
+    }
+
+    /// A session that remembers the answers to some of the numbers from `first` on.
+    fn sessions() -> impl Strategy<Value = BTreeMap<u64, Session>> {
+        let effect = prop_oneof![
+            Just(Effect::Set),
+            any::<bool>().prop_map(|existed| Effect::Deleted { existed }),
+        ];
+        let written = (effect, any::<u64>()).prop_map(|(effect, index)| Written { effect, index });
+        let answers = prop::collection::btree_map(0u64..1024, written, 0..6);
+        let first = prop_oneof![Just(1), Just(u64::MAX - 1024), 1..u64::MAX - 1024];
+        let session = (any::<u64>(), first, answers).prop_map(|(last_used, first, answers)| {
+            let answers = answers.into_iter();
+            Session {
+                last_used,
+                first_outstanding: first,
+                answers: answers.map(|(at, written)| (first + at, written)).collect(),
+            }
+        });
+        prop::collection::btree_map(any::<u64>(), session, 0..5)
+    }
+
+    #[test]
+    fn a_session_goes_on_after_a_snapshot() {
+        use crate::kv::{Command, Stamp, Write};
+        let set = |value: &'static str, sequence, first_outstanding| Command::Write {
+            write: Write::Set {
+                key: Bytes::from("k"),
+                value: Bytes::from(value),
+            },
+            stamp: Some(Stamp {
+                client_id: ClientId(7),
+                sequence,
+                first_outstanding,
+            }),
+        };
+        let mut before = StateMachine::default();
+        before.apply(2, Command::OpenSession(ClientId(7)));
+        let first = before.apply(3, set("first", 2, 2));
+        before.apply(4, set("second", 4, 2));
+        let mut after = decode_snapshot(&encode_snapshot(&before)).unwrap();
+        for state in [&mut before, &mut after] {
+            assert_eq!(state.apply(5, set("again", 2, 2)), first);
+            let forgotten = state.apply(6, set("late", 1, 1));
+            assert_eq!(forgotten.effect, Effect::SessionExpired);
+            assert_eq!(state.get(b"k"), Some(&Bytes::from("second")));
+            assert_eq!(state.apply(7, set("third", 3, 3)).index, 7);
+        }
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn sessions_that_make_no_sense_are_refused() {
+        let answer = |sequence, effect| proto::RememberedAnswer {
+            sequence,
+            applied_index: 1,
+            effect,
+        };
+        let set = Some(Remembered::Set(true));
+        let session = |client_id, answers| {
+            Record::Session(proto::SessionRecord {
+                client_id,
+                last_used: 1,
+                first_outstanding: 2,
+                answers,
+            })
+        };
+        let header = |sessions, pairs| {
+            Record::Header(proto::SnapshotHeader {
+                version: 1,
+                pairs,
+                members: 0,
+                sessions,
+            })
+        };
+        let cases = [
+            (
+                vec![header(2, 0), session(2, vec![]), session(2, vec![])],
+                "client_id",
+            ),
+            (
+                vec![header(2, 0), session(2, vec![]), session(1, vec![])],
+                "client_id",
+            ),
+            (
+                vec![header(1, 0), session(1, vec![answer(1, set)])],
+                "answers",
+            ),
+            (
+                vec![header(1, 0), session(1, vec![answer(3, None)])],
+                "answers",
+            ),
+            (
+                vec![
+                    header(1, 0),
+                    session(1, vec![answer(3, set), answer(3, set)]),
+                ],
+                "answers",
+            ),
+            (vec![header(1, 0)], "sessions"),
+            (vec![header(0, 0), session(1, vec![])], "sessions"),
+            (vec![header(1, 1), pair("a")], "record"),
+        ];
+        for (records, field) in cases {
+            let error = decode_snapshot(&snapshot(records.clone())).unwrap_err();
+            assert_eq!(error.field, field, "{records:?}: {error}");
+        }
+    }
+
     #[test]
     fn every_truncation_is_noticed() {
-        let whole = encode_snapshot(&map(&[("a", "1"), ("b", ""), ("c", "3")]));
+        let session = Session {
+            last_used: 3,
+            first_outstanding: 1,
+            answers: BTreeMap::from([(
+                1,
+                Written {
+                    effect: Effect::Set,
+                    index: 3,
+                },
+            )]),
+        };
+        let state = map(&[("a", "1"), ("b", ""), ("c", "3")]);
+        let whole = encode_snapshot(&with_sessions(state, &BTreeMap::from([(7, session)])));
         for size in 0..whole.len() {
             assert!(decode_snapshot(&whole.slice(..size)).is_err(), "{size}");
         }
@@ -525,6 +651,7 @@ mod tests {
                 0..50,
             ),
             members in prop::collection::btree_map(1u16.., "[a-z]{0,5}", 0..4),
+            sessions in sessions(),
             cut in 1usize..300,
         ) {
             let pairs = pairs.into_iter();
@@ -536,7 +663,7 @@ mod tests {
                 client_addr: addr.to_uppercase(),
                 addr,
             });
-            let state = state.with_members(members.collect());
+            let state = with_sessions(state.with_members(members.collect()), &sessions);
             let mut writer = SnapshotWriter::new(state.clone());
             let (size, mut written) = (writer.size(), 0);
             let mut reader = SnapshotReader::default();

@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use seshat::node::{
-    Call, Event, Member, MemberOptions, Outcome, OutgoingSnapshot, Output, PeerMessage, Proposal,
-    RaftNode, RaftOptions, Reply, StepError,
+    Call, Event, Input, Member, MemberOptions, Outcome, OutgoingSnapshot, Output, PeerMessage,
+    Proposal, RaftNode, RaftOptions, Reply, StepError,
 };
 use seshat::types::{ClusterId, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term};
 use seshat::{kv, wire};
@@ -208,6 +208,34 @@ impl Cluster {
             })
             .collect();
         self.member(node)?.propose(proposals);
+        self.settle(node)
+    }
+
+    /// Writes, and reads among them: a pair binds, a key alone is read.
+    pub(crate) fn submit(
+        &mut self,
+        node: NodeId,
+        commands: Vec<(String, Option<String>)>,
+    ) -> Result<()> {
+        self.member(node)?;
+        let inputs = commands.into_iter().map(|(key, value)| match value {
+            None => Input::Read {
+                waiter: self.new_caller(node, format!("get {key}")),
+                key: Key::from(key),
+            },
+            Some(value) => {
+                let command = kv::Command::from(kv::Write::Set {
+                    key: key.into(),
+                    value: value.into(),
+                });
+                Input::Write(Proposal {
+                    waiter: self.new_caller(node, show::command(&command)),
+                    command: wire::encode_command(&command),
+                })
+            }
+        });
+        let inputs = inputs.collect();
+        self.member(node)?.submit(inputs);
         self.settle(node)
     }
 

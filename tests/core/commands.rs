@@ -8,7 +8,7 @@ use bytes::Bytes;
 use seshat::kv;
 use seshat::node::{OutgoingSnapshot, PeerMessage, RaftOptions};
 use seshat::proto::raft as proto;
-use seshat::types::{NodeId, NodeState, NodeStatus, RaftId, Term};
+use seshat::types::{ClientId, NodeId, NodeState, NodeStatus, RaftId, Term};
 
 use crate::cluster::{Cluster, Filter, Result, info};
 use crate::show;
@@ -101,16 +101,33 @@ pub(crate) enum Command {
         #[arg(optional)]
         nodes: Vec<u16>,
     },
-    /// `set 1 a=1 b=2`: two writes of two callers, in one turn of the driver.
+    /// `open 1 7`: opens session 7.
+    Open { node: u16, sessions: Vec<u64> },
+    /// `sessions 1`: which sessions a node knows, and which answers they remember.
+    Sessions {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+    },
+    /// `set 1 a=1 b=2`: two writes of two callers, in one turn of the driver. `number=7/3` makes it
+    /// number 3 of session 7, `number=7/3/2` says that 2 is the lowest that is outstanding.
     Set {
         node: u16,
+        #[arg(key)]
+        number: Option<Number>,
         #[arg(key, many)]
         pairs: Vec<(String, String)>,
     },
     /// `del 1 a`: a removal.
-    Del { node: u16, keys: Vec<String> },
+    Del {
+        node: u16,
+        #[arg(key)]
+        number: Option<Number>,
+        keys: Vec<String>,
+    },
     /// `get 1 a b`: two reads of two callers, in one turn of the driver.
     Get { node: u16, keys: Vec<String> },
+    /// `submit 1 a/1 a b/2`: a write, a read and a write, in that order and in one turn of the driver.
+    Submit { node: u16, commands: Vec<String> },
     /// `transfer 1 to=2`: hands leadership over, to the best heir if no one is named.
     Transfer {
         node: u16,
@@ -214,6 +231,26 @@ impl FromStr for Place {
             index: index.parse().map_err(|_| fault())?,
             term: term.parse().map_err(|_| fault())?,
         })
+    }
+}
+
+/// The number of a write, written `session/sequence/first_outstanding`.
+#[derive(Clone, Copy)]
+pub(crate) struct Number(kv::Stamp);
+
+impl FromStr for Number {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let fault = || format!("{text} is not session/sequence/first_outstanding");
+        let (session, rest) = text.split_once('/').ok_or_else(fault)?;
+        let (sequence, first) = rest.split_once('/').unwrap_or((rest, "1"));
+        let number = |text: &str| text.parse().map_err(|_| fault());
+        Ok(Self(kv::Stamp {
+            client_id: ClientId(number(session)?),
+            sequence: number(sequence)?,
+            first_outstanding: number(first)?,
+        }))
     }
 }
 
@@ -381,24 +418,49 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             }
             Ok(())
         }
-        Command::Set { node: id, pairs } => {
-            let set = |(key, value): &(String, String)| {
-                kv::Command::from(kv::Write::Set {
-                    key: key.clone().into(),
-                    value: value.clone().into(),
-                })
-            };
-            cluster.propose(node(*id)?, pairs.iter().map(set).collect())
+        Command::Open { node: id, sessions } => {
+            let open = |&id: &u64| kv::Command::OpenSession(ClientId(id));
+            cluster.propose(node(*id)?, sessions.iter().map(open).collect())
         }
-        Command::Del { node: id, keys } => {
-            let delete = |key: &String| {
-                kv::Command::from(kv::Write::Delete {
-                    key: key.clone().into(),
-                })
+        Command::Sessions { nodes: ids } => {
+            for node in nodes(cluster, ids)? {
+                let sessions = cluster.raft(node)?.storage().state_machine().sessions();
+                let lines: Vec<_> = sessions.sorted().into_iter().map(show::session).collect();
+                cluster.line(format_args!("n{node} sessions [{}]", lines.join(", ")));
+            }
+            Ok(())
+        }
+        Command::Set {
+            node: id,
+            number,
+            pairs,
+        } => {
+            let set = |(key, value): &(String, String)| kv::Write::Set {
+                key: key.clone().into(),
+                value: value.clone().into(),
             };
-            cluster.propose(node(*id)?, keys.iter().map(delete).collect())
+            let writes = pairs.iter().map(set);
+            cluster.propose(node(*id)?, numbered(writes, *number))
+        }
+        Command::Del {
+            node: id,
+            number,
+            keys,
+        } => {
+            let delete = |key: &String| kv::Write::Delete {
+                key: key.clone().into(),
+            };
+            let writes = keys.iter().map(delete);
+            cluster.propose(node(*id)?, numbered(writes, *number))
         }
         Command::Get { node: id, keys } => cluster.read(node(*id)?, keys.clone()),
+        Command::Submit { node: id, commands } => {
+            let parse = |command: &String| match command.split_once('/') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (command.clone(), None),
+            };
+            cluster.submit(node(*id)?, commands.iter().map(parse).collect())
+        }
         Command::Transfer { node: id, to } => {
             cluster.transfer(node(*id)?, to.map(node).transpose()?)
         }
@@ -463,6 +525,12 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn numbered(writes: impl Iterator<Item = kv::Write>, number: Option<Number>) -> Vec<kv::Command> {
+    let stamp = number.map(|Number(stamp)| stamp);
+    let command = |write| kv::Command::Write { write, stamp };
+    writes.map(command).collect()
 }
 
 fn stabilize(cluster: &mut Cluster) -> Result<()> {

@@ -89,6 +89,12 @@ scripts! {
         unanswered_appends_are_bounded
         writes_are_applied_in_log_order
     }
+    pipeline {
+        a_read_is_confirmed_after_it_has_looked
+        a_read_sees_the_writes_before_it_and_none_behind_it
+        reads_among_writes_fail_when_leadership_ends
+        too_many_are_refused_one_by_one
+    }
     read {
         a_follower_refuses_reads
         a_late_answer_of_an_old_round_confirms_nothing
@@ -102,6 +108,14 @@ scripts! {
         reads_fail_when_leadership_ends
         reads_wait_until_the_leader_has_committed_in_its_term
         rounds_of_reads_do_not_repeat_a_probe
+    }
+    session {
+        a_late_duplicate_of_a_forgotten_number_is_refused
+        a_retry_at_a_new_leader_gets_the_first_answer
+        a_retry_gets_the_first_answer
+        a_session_survives_snapshots_and_new_lives
+        a_write_of_an_unknown_session_is_refused
+        two_copies_under_way_apply_once
     }
     log {
         a_follower_behind_the_compacted_log_gets_a_snapshot

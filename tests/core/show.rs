@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use bytes::Bytes;
-use seshat::kv::{Command, Write};
+use seshat::kv::{Command, Effect, Session, Write};
 use seshat::node::{Answer, Call, Event, Outcome, OutgoingSnapshot, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
 use seshat::types::{
-    ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, VersionedLogEntry,
+    ClientId, ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, VersionedLogEntry,
 };
 use seshat::wire;
 
@@ -58,6 +58,25 @@ pub(crate) fn command(command: &Command) -> String {
         Command::AddMember(info) => format!("add member {}", info.id),
         Command::RemoveMember(id) => format!("remove member {id}"),
     }
+}
+
+/// `7: from 2, 2→ok@5 3→removed@6`: the lowest number that is not forgotten, and the answers.
+pub(crate) fn session((client_id, session): (ClientId, &Session)) -> String {
+    let Session {
+        last_used: _,
+        first_outstanding,
+        answers,
+    } = session;
+    let answers = answers.iter().map(|(sequence, written)| {
+        let what = match written.effect {
+            Effect::Deleted { existed: true } => "removed",
+            Effect::Deleted { existed: false } => "was not there",
+            _ => "ok",
+        };
+        format!(" {sequence}→{what}@{}", written.index)
+    });
+    let answers: String = answers.collect();
+    format!("{}: from {first_outstanding},{answers}", client_id.0)
 }
 
 fn encoded_command(data: Bytes) -> String {

@@ -12,12 +12,15 @@ use seshat::types::{LogIndex, NodeId};
 
 use crate::checker::{Kind, Operation};
 use crate::invariants::{Verdict, waiters_end_once};
+use crate::numbered::{Attempt, Numbered, REMOVED_KEYS, Sessions};
 
 /// A caller, as the core knows it.
 pub(crate) type Waiter = u64;
 
 /// Keys that the clients share: few, so that they meet.
-const KEYS: u64 = 4;
+pub(crate) const KEYS: u64 = 4;
+/// How often it is a client with a session that asks.
+const WITH_SESSION: f64 = 0.2;
 
 /// What a client wants.
 #[derive(Debug, Clone)]
@@ -26,11 +29,20 @@ pub(crate) enum Request {
     Read(Bytes),
 }
 
-/// An operation under way.
+/// What a caller wants to hear of.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// An operation, whose only attempt this is.
+    Once(Kind),
+    /// Perhaps one attempt of many.
+    Session(Attempt),
+}
+
+/// An attempt under way.
 #[derive(Debug)]
 struct Pending {
     key: Bytes,
-    kind: Kind,
+    what: What,
     start: u64,
     node: NodeId,
     /// Whether the node has taken the request and owes an answer.
@@ -47,6 +59,14 @@ pub(crate) struct Acknowledged {
     pub(crate) value: Bytes,
 }
 
+/// What a read saw.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) index: LogIndex,
+    pub(crate) key: Bytes,
+    pub(crate) value: Option<Bytes>,
+}
+
 /// All clients together.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
@@ -56,6 +76,8 @@ pub(crate) struct Clients {
     owed: BTreeMap<NodeId, usize>,
     pub(crate) history: BTreeMap<Bytes, Vec<Operation>>,
     pub(crate) acknowledged: Vec<Acknowledged>,
+    pub(crate) sessions: Sessions,
+    pub(crate) seen: Vec<Seen>,
     pub(crate) reads: u64,
     /// When a write was last acknowledged.
     pub(crate) last_write: u64,
@@ -76,28 +98,61 @@ pub(crate) fn decode(value: &Bytes) -> u64 {
 impl Clients {
     /// A new request to `node`, at `now`. Every value is written once.
     pub(crate) fn ask(&mut self, rng: &mut StdRng, node: NodeId, now: u64) -> (Waiter, Request) {
-        self.next += 1;
-        let waiter = self.next;
+        if rng.gen_bool(WITH_SESSION) {
+            let (attempt, command) = self.sessions.ask(rng, now);
+            return self.send(attempt, command, node, now);
+        }
+        let waiter = self.next + 1;
         let key = Bytes::from(format!("k{}", rng.gen_range(0..KEYS)));
-        let (kind, request) = if rng.gen_bool(0.5) {
+        let (kind, request) = if rng.gen_bool(0.4) {
             let command = Command::from(Write::Set {
                 key: key.clone(),
                 value: encode(waiter),
             });
             (Kind::Write(waiter), Request::Write(command))
+        } else if rng.gen_bool(0.1) {
+            let key = Bytes::from(format!("d{}", rng.gen_range(0..REMOVED_KEYS)));
+            let request = Request::Read(key.clone());
+            let waiter = self.wait(key, What::Once(Kind::Read(None)), node, now);
+            return (waiter, request);
         } else {
             (Kind::Read(None), Request::Read(key.clone()))
         };
+        (self.wait(key, What::Once(kind), node, now), request)
+    }
+
+    /// An attempt of a client with a session, perhaps not the first, goes to `node`.
+    pub(crate) fn send(
+        &mut self,
+        attempt: Attempt,
+        command: Command,
+        node: NodeId,
+        now: u64,
+    ) -> (Waiter, Request) {
+        let waiter = self.wait(Bytes::new(), What::Session(attempt), node, now);
+        (waiter, Request::Write(command))
+    }
+
+    fn wait(&mut self, key: Bytes, what: What, node: NodeId, now: u64) -> Waiter {
+        self.next += 1;
         let pending = Pending {
             key,
-            kind,
+            what,
             start: now,
             node,
             taken: false,
             told_early: false,
         };
-        self.pending.insert(waiter, pending);
-        (waiter, request)
+        self.pending.insert(self.next, pending);
+        self.next
+    }
+
+    /// What `waiter` sent, if it may be sent again.
+    pub(crate) fn attempt(&self, waiter: Waiter) -> Option<Attempt> {
+        match self.pending.get(&waiter)?.what {
+            What::Once(_) => None,
+            What::Session(attempt) => Some(attempt),
+        }
     }
 
     /// The node has taken the request of `waiter`.
@@ -119,15 +174,33 @@ impl Clients {
         if pending.told_early {
             return Ok(());
         }
-        let (kind, end) = match (pending.kind, outcome) {
+        let kind = match pending.what {
+            What::Once(kind) => kind,
+            What::Session(attempt) => return self.told_attempt(attempt, outcome, now),
+        };
+        let (kind, end) = match (kind, outcome) {
             (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
                 self.acknowledge(value, pending.key.clone(), *applied_index);
                 self.last_write = now;
                 (Kind::Write(value), Some(now))
             }
-            (Kind::Read(_), Ok(Answer::Got { value, .. })) => {
+            (
+                Kind::Read(_),
+                Ok(Answer::Got {
+                    value,
+                    applied_index,
+                }),
+            ) => {
                 self.reads += 1;
                 self.last_read = now;
+                self.seen.push(Seen {
+                    index: *applied_index,
+                    key: pending.key.clone(),
+                    value: value.clone(),
+                });
+                if pending.key.starts_with(b"d") {
+                    return Ok(());
+                }
                 (Kind::Read(value.as_ref().map(decode)), Some(now))
             }
             (_, Err(refusal)) if refusal.applied == Applied::No => {
@@ -141,17 +214,58 @@ impl Clients {
         Ok(())
     }
 
+    fn told_attempt(&mut self, attempt: Attempt, outcome: &Outcome, now: u64) -> Verdict {
+        let refused = matches!(outcome, Err(refusal) if refusal.applied == Applied::No);
+        self.refused += u64::from(refused);
+        let Some(&Numbered {
+            ref write,
+            start,
+            done: Some(done),
+            ..
+        }) = self.sessions.told(attempt, outcome)?
+        else {
+            return Ok(());
+        };
+        self.last_write = now;
+        if let Write::Set { key, value } = write.clone() {
+            self.acknowledge(decode(&value), key.clone(), done.index);
+            if key.starts_with(b"k") {
+                self.remember(key, Kind::Write(decode(&value)), start, Some(now));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody asks again: what was not answered yet may have taken place at any time, or not at all.
+    pub(crate) fn give_up(&mut self) {
+        let unanswered = self.sessions.writes();
+        let unanswered = unanswered.filter(|(_, write)| write.done.is_none());
+        let unknown: Vec<_> = unanswered
+            .map(|(_, it)| (it.write.clone(), it.start))
+            .collect();
+        for (write, start) in unknown {
+            if let Write::Set { key, value } = write
+                && key.starts_with(b"k")
+            {
+                self.remember(key, Kind::Write(decode(&value)), start, None);
+            }
+        }
+    }
+
     /// `waiter` is told at `now` that its write took place at `index`, whatever becomes of it; what
     /// it is told later does not count.
     pub(crate) fn told_early(&mut self, waiter: Waiter, index: LogIndex, now: u64) {
         let Some(pending) = self.pending.get_mut(&waiter) else {
             return;
         };
+        let What::Once(kind) = pending.what else {
+            return;
+        };
         if std::mem::replace(&mut pending.told_early, true) {
             return;
         }
         self.last_write = now;
-        let (key, kind, start) = (pending.key.clone(), pending.kind, pending.start);
+        let (key, start) = (pending.key.clone(), pending.start);
         self.acknowledge(waiter, key.clone(), index);
         self.remember(key, kind, start, Some(now));
     }
@@ -176,9 +290,13 @@ impl Clients {
             .extract_if(.., |_, pending| pending.node == node);
         let unknown = gone
             .map(|(_, pending)| pending)
-            .filter(|pending| matches!(pending.kind, Kind::Write(_)) && !pending.told_early);
-        for pending in unknown.collect::<Vec<_>>() {
-            self.remember(pending.key, pending.kind, pending.start, None);
+            .filter(|pending| !pending.told_early)
+            .filter_map(|pending| match pending.what {
+                What::Once(kind @ Kind::Write(_)) => Some((pending.key, kind, pending.start)),
+                What::Once(Kind::Read(_)) | What::Session(_) => None,
+            });
+        for (key, kind, start) in unknown.collect::<Vec<_>>() {
+            self.remember(key, kind, start, None);
         }
         self.owed.remove(&node);
     }

@@ -58,6 +58,11 @@ fn writes_acknowledged_before_a_majority_holds_them_are_caught() {
     assert_caught(&report, 12);
 }
 
+#[test]
+fn copies_of_writes_without_numbers_are_caught() {
+    assert_caught(&run(Sabotage::NoNumbers, HowMany::Drawn, 24), 20);
+}
+
 /// A second loss before the cluster has healed may halt it, but never makes it lie.
 #[test]
 fn restarts_before_the_cluster_has_healed_halt_it_at_worst() {

@@ -15,7 +15,7 @@
 //!   [`process`]: one process and its machine.
 //! * [`network`], [`faults`], [`restarts`]: what goes wrong. [`delivery`]: how messages, snapshots
 //!   and calls travel.
-//! * [`clients`], [`checker`], [`invariants`]: what must hold nevertheless.
+//! * [`clients`], [`numbered`], [`checker`], [`invariants`]: what must hold nevertheless.
 //! * [`sabotage`], [`controls`]: rules broken on purpose, to see that somebody notices.
 //! * [`runner`], [`summary`], [`trace`]: many seeds, and what is said of them.
 
@@ -28,6 +28,7 @@ mod delivery;
 mod faults;
 mod invariants;
 mod network;
+mod numbered;
 mod process;
 mod restarts;
 mod runner;

@@ -30,15 +30,18 @@ pub(crate) enum Sabotage {
     EarlyAcknowledgements,
     /// A process is killed before the cluster has healed from the loss of another.
     UngatedRestarts,
+    /// The numbers of writes do not reach the core, so that a copy is a write of its own.
+    NoNumbers,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
         Self::EarlyAcknowledgements,
         Self::UngatedRestarts,
+        Self::NoNumbers,
     ];
 }
 
@@ -82,6 +85,14 @@ impl World {
                 .line(self.now, format_args!("{waiter} is told early: {index}"));
             self.clients.told_early(waiter, index, self.now);
         }
+    }
+}
+
+/// The command as a core without sessions would see it.
+pub(crate) fn without_number(command: Command) -> Command {
+    match command {
+        Command::Write { write, .. } => write.into(),
+        other => other,
     }
 }
 

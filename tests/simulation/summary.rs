@@ -9,6 +9,12 @@ pub(crate) struct Summary {
     pub(crate) acknowledged: u64,
     pub(crate) reads: u64,
     pub(crate) refused: u64,
+    /// Numbered writes, each counted once.
+    pub(crate) numbered: u64,
+    /// Attempts at what a client with a session had sent before.
+    pub(crate) retries: u64,
+    /// Copies of numbered writes that stand in the log and changed nothing.
+    pub(crate) suppressed: u64,
     pub(crate) terms: u64,
     pub(crate) entries: u64,
     pub(crate) snapshots: u64,
@@ -56,6 +62,9 @@ impl Summary {
         self.acknowledged += other.acknowledged;
         self.reads += other.reads;
         self.refused += other.refused;
+        self.numbered += other.numbered;
+        self.retries += other.retries;
+        self.suppressed += other.suppressed;
         self.terms += other.terms;
         self.entries += other.entries;
         self.snapshots += other.snapshots;
@@ -81,6 +90,9 @@ impl fmt::Display for Summary {
             acknowledged,
             reads,
             refused,
+            numbered,
+            retries,
+            suppressed,
             terms,
             entries,
             snapshots,
@@ -99,6 +111,11 @@ impl fmt::Display for Summary {
             "{seeds} runs: {acknowledged} writes acknowledged, {reads} reads answered, {refused} \
              requests refused, {terms} terms, {entries} log entries, {snapshots} snapshots installed, \
              {broken_snapshots} broken at some chunk"
+        )?;
+        writeln!(
+            f,
+            "sessions: {numbered} numbered writes, {retries} retries and copies, {suppressed} \
+             suppressed in the log"
         )?;
         writeln!(
             f,

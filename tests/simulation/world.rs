@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use seshat::kv::Command;
 use seshat::node::{Event, Output, Proposal};
 use seshat::types::{ClusterMembership, NodeId, NodeInfo};
 use seshat::wire;
@@ -13,12 +14,14 @@ use crate::invariants::equal_logs::Log;
 use crate::invariants::one_leader_a_term::Leaders;
 use crate::invariants::{
     Verdict, Violation, acknowledged_writes_are_kept, everybody_is_answered, linearizable,
-    nobody_breaks, one_cluster, served_after_the_calm, waiters_end_once, well_after_the_calm,
+    nobody_breaks, one_cluster, reads_see_the_log, served_after_the_calm, waiters_end_once,
+    well_after_the_calm,
 };
 use crate::network::{Climate, Network};
+use crate::numbered::Attempt;
 use crate::process::{Input, Life, Process};
 use crate::restarts::Healing;
-use crate::sabotage::Sabotage;
+use crate::sabotage::{Sabotage, without_number};
 use crate::summary::Summary;
 use crate::trace::{Show, Trace};
 
@@ -79,6 +82,11 @@ pub(crate) enum Happening {
     },
     /// Clients ask.
     Ask,
+    /// A copy of what a client has sent arrives somewhere, late.
+    Copy {
+        attempt: Attempt,
+        command: Command,
+    },
     Weather,
     Trouble,
     Restart,
@@ -200,6 +208,9 @@ impl World {
             acknowledged: count(clients.acknowledged.len()),
             reads: clients.reads,
             refused: clients.refused,
+            numbered: count(clients.sessions.writes().count()),
+            retries: clients.sessions.retries,
+            suppressed: count(self.log.once.suppressed()),
             terms: count(leaders.terms()),
             entries: count(self.log.len()),
             trace: self.trace.digest(),
@@ -215,6 +226,7 @@ impl World {
             self.now = now;
             self.happen(happening)?;
         }
+        self.clients.give_up();
         self.check_end()
     }
 
@@ -223,6 +235,7 @@ impl World {
             Happening::Input { node, life, input } => return self.arrive(node, life, *input),
             Happening::Wake { node, life } => return self.wake(node, life),
             Happening::Ask => return self.ask(),
+            Happening::Copy { attempt, command } => return self.ask_again(attempt, command),
             Happening::Weather => self.weather(),
             Happening::Trouble => self.trouble(),
             Happening::Restart => self.restart(),
@@ -273,9 +286,56 @@ impl World {
             let (waiter, request) = self.clients.ask(&mut self.rng, node, self.now);
             self.trace
                 .line(self.now, format_args!("{waiter} asks {node}: {request:?}"));
+            self.copy(node, waiter, &request, &mut requests);
             requests.push((waiter, request));
         }
         self.arrive(node, None, Input::Requests(requests))
+    }
+
+    /// What a client with a session sends may be doubled on its way: the copy comes at once, or much
+    /// later and somewhere else.
+    fn copy(
+        &mut self,
+        node: NodeId,
+        waiter: Waiter,
+        request: &Request,
+        requests: &mut Vec<(Waiter, Request)>,
+    ) {
+        let (Some(attempt), Request::Write(command)) = (self.clients.attempt(waiter), request)
+        else {
+            return;
+        };
+        let command = command.clone();
+        match self.rng.gen_range(0..10) {
+            0 => {
+                self.clients.sessions.retries += 1;
+                let copy = self.clients.send(attempt, command, node, self.now);
+                self.trace
+                    .line(self.now, format_args!("{} is a copy of {waiter}", copy.0));
+                requests.push(copy);
+            }
+            1 => {
+                let within = [100, 2_000, 30_000][self.rng.gen_range(0..3)];
+                let delay = self.rng.gen_range(1..within);
+                self.schedule(delay, Happening::Copy { attempt, command });
+            }
+            _ => {}
+        }
+    }
+
+    /// A late copy arrives.
+    fn ask_again(&mut self, attempt: Attempt, command: Command) -> Verdict {
+        if self.now >= FAULTY + CALM - SILENCE {
+            return Ok(());
+        }
+        self.clients.sessions.retries += 1;
+        let node = self.some_node(0.85);
+        let (waiter, request) = self.clients.send(attempt, command, node, self.now);
+        self.trace.line(
+            self.now,
+            format_args!("{waiter} is a late copy at {node}: {request:?}"),
+        );
+        self.arrive(node, None, Input::Requests(vec![(waiter, request)]))
     }
 
     /// The process at `node` takes `input`.
@@ -328,10 +388,16 @@ impl World {
         self.clients.taken(waiter);
         let process = self.processes.get_mut(&node).expect("every node lives");
         match request {
-            Request::Write(command) => process.member.propose(vec![Proposal {
-                command: wire::encode_command(&command),
-                waiter,
-            }]),
+            Request::Write(command) => {
+                let command = match self.plan.sabotage {
+                    Some(Sabotage::NoNumbers) => without_number(command),
+                    _ => command,
+                };
+                process.member.propose(vec![Proposal {
+                    command: wire::encode_command(&command),
+                    waiter,
+                }]);
+            }
             Request::Read(key) => process.member.read(key, waiter),
         }
         Ok(())
@@ -399,6 +465,8 @@ impl World {
             self.log.check_map(raft.raft_id(), raft.storage())?;
         }
         linearizable::check(&self.clients)?;
+        reads_see_the_log::check(&self.clients.seen, &self.log)?;
+        self.clients.sessions.check(&self.log.once)?;
         acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.log)?;
         everybody_is_answered::check(&self.clients)?;
         served_after_the_calm::check(&self.clients, FAULTY + CALM - SERVED_WITHIN)?;

@@ -13,20 +13,21 @@ mod probes;
 mod ready;
 mod recover;
 mod snapshots;
+mod submit;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use raft::eraftpb::{Entry, Message, MessageType};
+use raft::eraftpb::{Message, MessageType};
 use raft::{RawNode, StateRole};
 
 use super::judge::judge;
 use super::options::RaftOptions;
-use super::waiters::{Sight, Waiters};
-use super::{Input, MemoryStorage, NodeError, Outcome, Output, Proposal, StepError};
+use super::waiters::Waiters;
+use super::{MemoryStorage, NodeError, Outcome, Output, StepError};
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, Conf, Key, LogIndex, NodeId, Offer, RaftId, Role, Term};
+use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term};
 use crate::wire::PeerMessage;
 
 use probes::Probed;
@@ -187,114 +188,6 @@ impl<W> RaftNode<W> {
         })
     }
 
-    /// Puts commands into the log, all in one message to each follower. Every waiter gets exactly
-    /// one outcome, now or in a later output.
-    pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
-        self.submit(proposals.into_iter().map(Input::Write).collect());
-    }
-
-    /// [`propose`](Self::propose), with reads among the writes: each sees the map exactly as the
-    /// writes before it leave it.
-    pub fn submit(&mut self, inputs: Vec<Input<W>>) {
-        if let Err(reason) = self.serves() {
-            for input in inputs {
-                let (Input::Write(Proposal { waiter, .. }) | Input::Read { waiter, .. }) = input;
-                self.refuse(waiter, Refusal::not_applied(reason.clone()));
-            }
-            return;
-        }
-        let Admitted {
-            entries,
-            writers,
-            reads,
-        } = self.admit(inputs);
-        let proposed = self.put_into_log(entries, writers);
-        let last = self.raw.raft.raft_log.last_index();
-        for (index, key, waiter) in reads {
-            // Writes that were refused after all have no place.
-            let index = if proposed { index } else { last };
-            self.waiters.place_read(index, key, waiter);
-        }
-        self.see_placed_reads();
-        self.settle();
-    }
-
-    fn put_into_log(&mut self, entries: Vec<Entry>, writers: Vec<W>) -> bool {
-        if entries.is_empty() {
-            return true;
-        }
-        let first = self.raw.raft.raft_log.last_index() + 1;
-        let term = self.raw.raft.term;
-        let mut message = Message {
-            from: self.raft_id.get(),
-            entries: entries.into(),
-            ..Message::default()
-        };
-        message.set_msg_type(MessageType::MsgPropose);
-        // It fails while leadership is being handed over: nobody serves until that has ended.
-        let proposed = self.raw.step(message).is_ok();
-        for (index, waiter) in (first..).zip(writers) {
-            if proposed {
-                self.waiters.push_write(index, term, waiter);
-            } else {
-                self.refuse(waiter, Refusal::not_applied(Reason::NoQuorum));
-            }
-        }
-        proposed
-    }
-
-    /// Those inputs that the bounds allow; the others are refused.
-    fn admit(&mut self, inputs: Vec<Input<W>>) -> Admitted<W> {
-        let mut uncommitted = self.raw.raft.uncommitted_size();
-        let mut last = self.raw.raft.raft_log.last_index();
-        let mut admitted = Admitted::default();
-        let max_uncommitted = self.options.max_uncommitted_bytes;
-        let max_pending = self.options.max_pending_requests;
-        for input in inputs {
-            let waiting = self.waiters.len() + admitted.len();
-            let full =
-                (waiting >= max_pending).then(|| overload("max_pending_requests", max_pending));
-            match (input, full) {
-                (
-                    Input::Write(Proposal { waiter, .. }) | Input::Read { waiter, .. },
-                    Some(full),
-                ) => {
-                    self.refuse(waiter, Refusal::not_applied(full));
-                }
-                (Input::Read { key, waiter }, None) => admitted.reads.push((last, key, waiter)),
-                (Input::Write(Proposal { command, waiter }), None) => {
-                    let with_it = uncommitted.saturating_add(command.len());
-                    if with_it > max_uncommitted {
-                        let full = overload("max_uncommitted_bytes", max_uncommitted);
-                        self.refuse(waiter, Refusal::not_applied(full));
-                        continue;
-                    }
-                    uncommitted = with_it;
-                    last += 1;
-                    admitted.entries.push(Entry {
-                        data: command,
-                        ..Entry::default()
-                    });
-                    admitted.writers.push(waiter);
-                }
-            }
-        }
-        admitted
-    }
-
-    /// Reads `key`, linearizably: the answer holds every write acknowledged before this call.
-    pub fn read(&mut self, key: Key, waiter: W) {
-        if let Err(reason) = self.serves() {
-            self.refuse(waiter, Refusal::not_applied(reason));
-        } else if self.waiters.len() >= self.options.max_pending_requests {
-            let limit = self.options.max_pending_requests;
-            let reason = overload("max_pending_requests", limit);
-            self.refuse(waiter, Refusal::not_applied(reason));
-        } else {
-            self.waiters.push_read(Sight::Ahead(key), waiter);
-        }
-    }
-
     /// Begins to hand leadership to `to`, or to the member whose voter's log reaches furthest, rather one
     /// that was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
     /// gives up without a word after an election timeout.
@@ -443,37 +336,5 @@ impl<W> RaftNode<W> {
     /// How many callers it owes an answer.
     pub fn waiting(&self) -> usize {
         self.waiters.len()
-    }
-}
-
-/// Inputs that the bounds allow.
-struct Admitted<W> {
-    entries: Vec<Entry>,
-    /// Who waits for each entry.
-    writers: Vec<W>,
-    /// Reads, and the index that each is to look at.
-    reads: Vec<(LogIndex, Key, W)>,
-}
-
-impl<W> Default for Admitted<W> {
-    fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            writers: Vec::new(),
-            reads: Vec::new(),
-        }
-    }
-}
-
-impl<W> Admitted<W> {
-    fn len(&self) -> usize {
-        self.writers.len() + self.reads.len()
-    }
-}
-
-fn overload(what: &'static str, limit: usize) -> Reason {
-    Reason::Overloaded {
-        what,
-        limit: u64::try_from(limit).unwrap_or(u64::MAX),
     }
 }

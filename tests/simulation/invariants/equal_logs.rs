@@ -9,6 +9,7 @@ use seshat::node::{MemoryStorage, RaftNode};
 use seshat::types::{EntryPayload, LogIndex, RaftId, Term};
 use seshat::wire;
 
+use super::numbered_writes_apply_once::Once;
 use super::{Verdict, Violation, safe};
 
 const NAME: &str = "equal_logs";
@@ -29,6 +30,7 @@ pub(crate) struct Log {
     entries: Vec<Applied>,
     /// What the log makes of each key: what it is bound to from which index on.
     versions: BTreeMap<Bytes, Vec<(LogIndex, Option<Bytes>)>>,
+    pub(crate) once: Once,
     /// Up to where each process has been checked.
     checked: BTreeMap<RaftId, LogIndex>,
 }
@@ -44,7 +46,7 @@ impl Log {
     }
 
     /// Compares what `raft` has applied since the last call, and its whole map whenever it skipped
-    /// entries because a snapshot brought them.
+    /// entries because a snapshot brought them, or met a numbered write again.
     pub(crate) fn check<W>(&mut self, raft: &RaftNode<W>) -> Verdict {
         let storage = raft.storage();
         let applied = storage.applied();
@@ -60,6 +62,8 @@ impl Log {
         }
         if skipped {
             self.check_map(raft.raft_id(), storage)?;
+        } else if self.once.again(from + 1, applied) {
+            self.check_keys(raft.raft_id(), storage)?;
         }
         Ok(())
     }
@@ -84,16 +88,8 @@ impl Log {
             }
             EntryPayload::Empty | EntryPayload::ConfChange(_) => None,
         };
-        let version = match command.clone() {
-            Some(Command::Write { write, .. }) => Some(match write {
-                Write::Set { key, value } => (key, Some(value)),
-                Write::Delete { key } => (key, None),
-            }),
-            Some(Command::OpenSession(_) | Command::AddMember(_) | Command::RemoveMember(_))
-            | None => None,
-        };
-        if let Some((key, value)) = version {
-            self.versions.entry(key).or_default().push((index, value));
+        if let Some(command) = &command {
+            self.change(index, command);
         }
         self.entries.push(Applied {
             term,
@@ -103,17 +99,49 @@ impl Log {
         Ok(())
     }
 
+    /// What `command`, which stands at `index`, makes of its key.
+    fn change(&mut self, index: LogIndex, command: &Command) {
+        let version = match command {
+            Command::Write { write, .. } => Some(match write {
+                Write::Set { key, value } => (key.clone(), Some(value.clone())),
+                Write::Delete { key } => (key.clone(), None),
+            }),
+            Command::OpenSession(_) | Command::AddMember(_) | Command::RemoveMember(_) => None,
+        };
+        let key = version.as_ref().map(|(key, _)| key);
+        let existed = key.is_some_and(|key| self.bound(key, index).is_some());
+        let changes = self.once.changes(index, command, existed);
+        if let Some((key, value)) = version.filter(|_| changes) {
+            self.versions.entry(key).or_default().push((index, value));
+        }
+    }
+
+    /// What the log makes of `key` up to `index`.
+    pub(crate) fn bound(&self, key: &Bytes, index: LogIndex) -> Option<&Bytes> {
+        let versions = self.versions.get(key)?;
+        let after = versions.partition_point(|&(at, _)| at <= index);
+        versions.get(after.checked_sub(1)?)?.1.as_ref()
+    }
+
     /// Compares the whole map of `by` with the one that the agreed log makes.
     pub(crate) fn check_map(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
         let applied = storage.applied();
-        let bound = self.versions.iter().filter_map(|(key, versions)| {
-            let after = versions.partition_point(|&(index, _)| index <= applied);
-            let (_, value) = versions.get(after.checked_sub(1)?)?;
-            Some((key, value.as_ref()?))
-        });
+        let keys = self.versions.keys();
+        let bound = keys.filter_map(|key| Some((key, self.bound(key, applied)?)));
         let same = bound.eq(storage.state_machine().sorted_pairs());
         safe(same && applied <= self.last_index(), NAME, || {
             format!("the map of {by} at index {applied} is not what the log makes")
+        })
+    }
+
+    /// [`check_map`](Self::check_map) without a look at what else the map may hold, which takes
+    /// longer.
+    fn check_keys(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
+        let (applied, map) = (storage.applied(), storage.state_machine());
+        let mut keys = self.versions.keys();
+        let other = keys.find(|key| map.get(key) != self.bound(key, applied));
+        safe(other.is_none(), NAME, || {
+            format!("what {by} binds {other:?} to at index {applied} is not what the log makes")
         })
     }
 

@@ -1,0 +1,452 @@
+//! Every refusal that can leave a node stands in `docs/ERRORS.md`, with its code, its detail and what
+//! became of the write; and what stands there can be met.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::cluster::Cluster;
+use common::fabric::{Fabric, leader_first};
+use common::{eventually, refused};
+use seshat::config::Limits;
+use seshat::error::{Applied, Reason, Refusal};
+use seshat::proto::admin::{
+    AddMemberRequest, FormRequest, RecoverRequest, RemoveMemberRequest, TransferLeadershipRequest,
+};
+use seshat::proto::kv::error_detail::Reason as Detail;
+use seshat::proto::kv::kv_service_client::KvServiceClient;
+use seshat::proto::kv::pipeline_command::Command;
+use seshat::proto::kv::{
+    self, DeleteRequest, GetRequest, OpenSessionRequest, PipelineCommand, PipelineRequest, Session,
+    SetRequest, SetResponse,
+};
+use seshat::service::to_status;
+use seshat::types::{ClientId, NodeId, Role};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+const PAGE: &str = include_str!("../docs/ERRORS.md");
+
+/// Code, detail and outcome, as the page writes them.
+type Row = (String, String, String);
+
+/// The rows of the page that tell a client what to do, and those that do not occur.
+fn rows() -> (BTreeSet<Row>, BTreeSet<Row>) {
+    let (mut occur, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for line in PAGE.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [code, detail, applied, rest @ ..] = cells.as_slice() else {
+            panic!("{line}");
+        };
+        if *code == "code" {
+            continue;
+        }
+        let detail = detail.trim_matches('`');
+        let row = ((*code).to_owned(), detail.to_owned(), (*applied).to_owned());
+        let new = match rest {
+            [] => others.insert(row),
+            [when, action] => {
+                assert!(!when.is_empty() && !action.is_empty(), "{line}");
+                occur.insert(row)
+            }
+            _ => panic!("{line}"),
+        };
+        assert!(new, "twice: {line}");
+    }
+    assert!(occur.is_disjoint(&others), "both: {occur:?} {others:?}");
+    (occur, others)
+}
+
+/// The name of a code in the specification of gRPC.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for (at, letter) in format!("{code:?}").char_indices() {
+        if at > 0 && letter.is_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+/// What a client reads in `status`.
+fn row(status: &Status) -> Row {
+    let (applied, reason) = refused(status);
+    row_of(status.code(), applied, &reason.expect("a reason"))
+}
+
+fn row_of(code: Code, applied: kv::Applied, reason: &Detail) -> Row {
+    let detail = match reason {
+        Detail::NotLeader(_) => "not_leader",
+        Detail::NoQuorum(_) => "no_quorum",
+        Detail::Overloaded(_) => "overloaded",
+        Detail::TooLarge(_) => "too_large",
+        Detail::Forming(_) => "forming",
+        Detail::InvalidRequest(_) => "invalid_request",
+        Detail::ShuttingDown(_) => "shutting_down",
+        Detail::FailedPrecondition(_) => "failed_precondition",
+        Detail::SessionExpired(_) => "session_expired",
+    };
+    let applied = match applied {
+        kv::Applied::No => "NO",
+        kv::Applied::Unknown => "UNKNOWN",
+        kv::Applied::Unspecified => panic!("a node says what became of the write"),
+    };
+    (code_name(code), detail.to_owned(), applied.to_owned())
+}
+
+/// The reason after `reason`, so that every one is visited: a new one does not compile here before it
+/// has its place.
+fn next(reason: Option<&Reason>) -> Option<Reason> {
+    let Some(reason) = reason else {
+        let leader_id = NodeId::new(2);
+        return Some(Reason::NotLeader { leader_id });
+    };
+    let (what, limit) = ("what", 1);
+    Some(match reason {
+        Reason::NotLeader { .. } => Reason::NoQuorum,
+        Reason::NoQuorum => Reason::Overloaded { what, limit },
+        Reason::Overloaded { .. } => Reason::TooLarge { what, limit },
+        Reason::TooLarge { .. } => Reason::Forming {
+            waiting_for: "something".to_owned(),
+        },
+        Reason::Forming { .. } => Reason::InvalidRequest {
+            field: "field",
+            rule: "rule".to_owned(),
+        },
+        Reason::InvalidRequest { .. } => Reason::FailedPrecondition {
+            rule: "rule".to_owned(),
+        },
+        Reason::FailedPrecondition { .. } => Reason::SessionExpired {
+            client_id: ClientId(7),
+        },
+        Reason::SessionExpired { .. } => Reason::ShuttingDown,
+        Reason::ShuttingDown => return None,
+    })
+}
+
+/// A refusal that tonic makes, under the code that generic clients look for.
+fn unimplemented() -> Row {
+    ["UNIMPLEMENTED", "invalid_request", "NO"]
+        .map(str::to_owned)
+        .into()
+}
+
+#[test]
+fn the_page_lists_every_reason_with_both_outcomes_and_nothing_else() {
+    let reasons = std::iter::successors(next(None), |reason| next(Some(reason)));
+    let refusals = reasons.flat_map(|reason| {
+        [Applied::No, Applied::Unknown].map(|applied| Refusal {
+            reason: reason.clone(),
+            applied,
+        })
+    });
+    let mut possible: BTreeSet<_> = refusals.map(|it| row(&to_status(&it, None))).collect();
+    possible.insert(unimplemented());
+    let (occur, others) = rows();
+    let listed: BTreeSet<_> = occur.union(&others).cloned().collect();
+    assert_eq!(listed, possible);
+}
+
+/// What was met, each with what led there.
+#[derive(Default)]
+struct Met(BTreeSet<Row>);
+
+impl Met {
+    fn refusal<T: std::fmt::Debug>(
+        &mut self,
+        what: &str,
+        answer: Result<T, Status>,
+        row: [&str; 3],
+    ) {
+        let status = answer.expect_err(what);
+        self.row(what, self::row(&status), row);
+    }
+
+    fn row(&mut self, what: &str, met: Row, expected: [&str; 3]) {
+        assert_eq!(met, expected.map(str::to_owned).into(), "{what}");
+        let (occur, _) = rows();
+        assert!(occur.contains(&met), "{what}: {met:?} is not listed");
+        self.0.insert(met);
+    }
+}
+
+const INVALID: [&str; 3] = ["INVALID_ARGUMENT", "invalid_request", "NO"];
+const TOO_LARGE: [&str; 3] = ["INVALID_ARGUMENT", "too_large", "NO"];
+const NOT_LEADER: [&str; 3] = ["FAILED_PRECONDITION", "not_leader", "NO"];
+const NOT_NOW: [&str; 3] = ["FAILED_PRECONDITION", "failed_precondition", "NO"];
+const EXPIRED: [&str; 3] = ["FAILED_PRECONDITION", "session_expired", "NO"];
+const NO_QUORUM: [&str; 3] = ["UNAVAILABLE", "no_quorum", "NO"];
+const NO_QUORUM_UNKNOWN: [&str; 3] = ["DEADLINE_EXCEEDED", "no_quorum", "UNKNOWN"];
+const FORMING: [&str; 3] = ["UNAVAILABLE", "forming", "NO"];
+const OVERLOADED: [&str; 3] = ["RESOURCE_EXHAUSTED", "overloaded", "NO"];
+const SHUTTING_DOWN: [&str; 3] = ["UNAVAILABLE", "shutting_down", "NO"];
+const SHUT_DOWN: [&str; 3] = ["UNKNOWN", "shutting_down", "UNKNOWN"];
+const UNKNOWN_METHOD: [&str; 3] = ["UNIMPLEMENTED", "invalid_request", "NO"];
+
+fn set(key: &str, value: impl Into<Bytes>, session: Option<Session>) -> SetRequest {
+    SetRequest {
+        key: key.to_owned().into(),
+        value: value.into(),
+        session,
+    }
+}
+
+fn get(key: &str) -> GetRequest {
+    GetRequest {
+        key: key.to_owned().into(),
+    }
+}
+
+fn number(client_id: u64, sequence: u64, first_outstanding: u64) -> Option<Session> {
+    Some(Session {
+        client_id,
+        sequence,
+        first_outstanding,
+    })
+}
+
+fn within<T>(timeout: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// Calls `path` with a message that no method here expects: its first field is a number.
+async fn odd(channel: Channel, path: &'static str) -> Result<SetResponse, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.expect("a connection");
+    let codec = ProstCodec::<SetResponse, SetResponse>::default();
+    let message = SetResponse { applied_index: 1 };
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+    let answer = grpc.unary(Request::new(message), path, codec).await?;
+    Ok(answer.into_inner())
+}
+
+async fn what_no_limit_allows(met: &mut Met, cluster: &Cluster, leader: usize) {
+    let limits = Limits::default();
+    let mut kv = cluster.kv(leader);
+    let long = "k".repeat(limits.max_key_bytes + 1);
+    let large = vec![b'v'; limits.max_value_bytes + 1];
+    let huge = vec![b'v'; limits.max_grpc_message_bytes + 1];
+    met.refusal("empty key", kv.get(get("")).await, INVALID);
+    met.refusal("long key", kv.get(get(&long)).await, TOO_LARGE);
+    met.refusal("value", kv.set(set("k", large, None)).await, TOO_LARGE);
+    met.refusal("message", kv.set(set("k", huge, None)).await, TOO_LARGE);
+    let channel = || cluster.channel(leader);
+    let set = "/seshat.kv.v1.KvService/Set";
+    met.refusal("no request", odd(channel(), set).await, INVALID);
+    let admin = "/seshat.admin.v1.AdminService/AddMember";
+    let answer = odd(channel(), admin).await;
+    met.refusal("an incomplete request", answer, INVALID);
+    for path in [
+        "/seshat.kv.v1.KvService/NoSuchMethod",
+        "/seshat.admin.v1.AdminService/NoSuchMethod",
+        "/no.such.Service/Method",
+    ] {
+        met.refusal(path, odd(channel(), path).await, UNKNOWN_METHOD);
+    }
+}
+
+async fn what_no_session_allows(met: &mut Met, cluster: &Cluster, leader: usize) {
+    let mut kv = cluster.kv(leader);
+    for (sequence, first) in [(0, 0), (1, 0), (1, 2), (1025, 1)] {
+        let request = set("k", "v", number(7, sequence, first));
+        met.refusal("invalid numbers", kv.set(request).await, INVALID);
+    }
+    let open = |client_id| OpenSessionRequest { client_id };
+    met.refusal("session 0", kv.open_session(open(0)).await, INVALID);
+    let request = || set("k", "v", number(7, 1, 1));
+    met.refusal("no session", kv.set(request()).await, EXPIRED);
+    kv.open_session(open(7)).await.unwrap();
+    kv.set(request()).await.unwrap();
+    let delete = DeleteRequest {
+        key: Bytes::from("k"),
+        session: number(7, 1, 1),
+    };
+    met.refusal("another kind", kv.delete(delete).await, INVALID);
+    kv.set(set("k", "v", number(7, 3, 3))).await.unwrap();
+    met.refusal("given up", kv.set(request()).await, EXPIRED);
+}
+
+async fn what_only_the_leader_does(met: &mut Met, cluster: &Cluster, leader: usize) {
+    let follower = (leader + 1) % 3;
+    let (mut kv, mut admin) = (cluster.kv(follower), cluster.admin(follower));
+    met.refusal("Set", kv.set(set("k", "v", None)).await, NOT_LEADER);
+    met.refusal("Get", kv.get(get("k")).await, NOT_LEADER);
+    let open = OpenSessionRequest { client_id: 7 };
+    met.refusal("OpenSession", kv.open_session(open).await, NOT_LEADER);
+    let transfer = TransferLeadershipRequest::default();
+    let answer = admin.transfer_leadership(transfer).await;
+    met.refusal("TransferLeadership", answer, NOT_LEADER);
+    let remove = RemoveMemberRequest { id: 1 };
+    met.refusal(
+        "RemoveMember",
+        admin.remove_member(remove).await,
+        NOT_LEADER,
+    );
+}
+
+async fn what_an_operator_may_not(met: &mut Met, cluster: &Cluster, leader: usize) {
+    let mut admin = cluster.admin(leader);
+    let add = AddMemberRequest::default();
+    met.refusal("node 0", admin.add_member(add).await, INVALID);
+    let remove = RemoveMemberRequest { id: 9 };
+    let answer = admin.remove_member(remove).await;
+    met.refusal("a stranger", answer, INVALID);
+    let form = FormRequest {
+        without: vec![u32::try_from((leader + 1) % 3 + 1).unwrap()],
+        timeout: None,
+    };
+    met.refusal("Form again", admin.form(form).await, NOT_NOW);
+    let status = cluster.node(leader).status();
+    let recover = RecoverRequest {
+        cluster_id: status.cluster_id.expect("a cluster").0,
+        dry_run: true,
+    };
+    met.refusal("a majority lives", admin.recover(recover).await, NOT_NOW);
+}
+
+/// One command, as a pipeline answers it.
+async fn piped(kv: &mut KvServiceClient<Channel>, command: Command) -> Row {
+    let request = PipelineRequest {
+        id: 1,
+        commands: vec![PipelineCommand {
+            command: Some(command),
+        }],
+    };
+    let answers = kv.pipeline(tokio_stream::iter([request])).await;
+    let mut answers = answers.expect("a stream").into_inner();
+    let mut answer = answers.message().await.unwrap().expect("an answer");
+    let Some(kv::pipeline_result::Result::Error(error)) = answer.results.remove(0).result else {
+        panic!("a refusal");
+    };
+    let detail = error.detail.expect("a detail");
+    let code = Code::from_i32(i32::try_from(error.code).unwrap());
+    row_of(
+        code,
+        detail.applied(),
+        &detail.reason.clone().expect("a reason"),
+    )
+}
+
+async fn the_same_in_a_pipeline(met: &mut Met, cluster: &Cluster, leader: usize) {
+    let mut kv = cluster.kv(leader);
+    let row = piped(&mut kv, Command::Get(get(""))).await;
+    met.row("an empty key in a pipeline", row, INVALID);
+    let expired = Command::Set(set("k", "v", number(9, 1, 1)));
+    met.row(
+        "no session in a pipeline",
+        piped(&mut kv, expired).await,
+        EXPIRED,
+    );
+    let mut follower = cluster.kv((leader + 1) % 3);
+    let row = piped(&mut follower, Command::Get(get("k"))).await;
+    met.row("not the leader in a pipeline", row, NOT_LEADER);
+}
+
+/// The others die: what the leader has in its log is unknown, and it lets in only so many.
+async fn without_a_majority(met: &mut Met, pending: usize) {
+    let limits = Limits {
+        max_batch_requests: pending,
+        max_read_batch: pending,
+        max_pending_requests: pending,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(3, &limits);
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    for other in (0..3).filter(|&index| index != leader) {
+        cluster.take(other).kill();
+    }
+    let long = Duration::from_secs(4);
+    let writes: Vec<_> = (0..2 * pending)
+        .map(|_| {
+            let mut kv = cluster.kv(leader);
+            tokio::spawn(async move { kv.set(within(long, set("k", "v", None))).await })
+        })
+        .collect();
+    for write in writes {
+        let status = write.await.unwrap().expect_err("no majority");
+        // One that comes after the leader has stepped down is never in the log.
+        let expected = match (status.code(), refused(&status).0) {
+            (Code::ResourceExhausted, _) => OVERLOADED,
+            (_, kv::Applied::Unknown) => NO_QUORUM_UNKNOWN,
+            _ => NO_QUORUM,
+        };
+        met.refusal::<()>("no majority", Err(status), expected);
+    }
+    let mut kv = cluster.kv(leader);
+    eventually("the leader steps down", async || {
+        (cluster.node(leader).status().role != Some(Role::Leader)).then_some(())
+    })
+    .await;
+    let short = Duration::from_millis(300);
+    let answer = kv.set(within(short, set("k", "v", None))).await;
+    met.refusal("no leader", answer, NO_QUORUM);
+}
+
+/// A node that is alone waits for the others, and shuts down while somebody waits with it.
+async fn before_and_after(met: &mut Met) {
+    let mut cluster = Cluster::new(3);
+    cluster.start(0);
+    let mut kv = cluster.kv(0);
+    let short = Duration::from_millis(300);
+    let answer = kv.set(within(short, set("k", "v", None))).await;
+    met.refusal("a cluster that forms", answer, FORMING);
+    let waits = tokio::spawn(async move { kv.set(set("k", "v", None)).await });
+    // The same connection serves this one after the one that waits.
+    let mut admin = cluster.admin(0);
+    let remove = RemoveMemberRequest { id: 1 };
+    met.refusal("no member yet", admin.remove_member(remove).await, FORMING);
+    tokio::time::sleep(short).await;
+    cluster.take(0).shutdown().await.expect("an orderly end");
+    met.refusal("a node that ends", waits.await.unwrap(), SHUTTING_DOWN);
+}
+
+/// The driver ends under a write. Through memory: a real node that ends so has no sockets either.
+async fn in_the_middle(met: &mut Met) {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    fabric.cut(leader.id);
+    let mut kv = leader.kv.clone();
+    let write = tokio::spawn(async move { kv.set(set("k", "v", None)).await });
+    let before = leader.status().last_index;
+    eventually("the write in the log", async || {
+        (leader.status().last_index > before || write.is_finished()).then_some(())
+    })
+    .await;
+    leader.kill().await;
+    met.refusal("the end of the driver", write.await.unwrap(), SHUT_DOWN);
+}
+
+#[tokio::test]
+async fn what_the_page_lists_can_be_met() {
+    let mut met = Met::default();
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    what_no_limit_allows(&mut met, &cluster, leader).await;
+    what_no_session_allows(&mut met, &cluster, leader).await;
+    what_only_the_leader_does(&mut met, &cluster, leader).await;
+    what_an_operator_may_not(&mut met, &cluster, leader).await;
+    the_same_in_a_pipeline(&mut met, &cluster, leader).await;
+    drop(cluster);
+    without_a_majority(&mut met, 8).await;
+    before_and_after(&mut met).await;
+    in_the_middle(&mut met).await;
+
+    // A change of leader under a write needs a network that is cut at the right moment: that is
+    // `tests/core/scripts/write/a_change_of_leader_fails_those_who_wait`.
+    let elsewhere = ["UNKNOWN", "not_leader", "UNKNOWN"].map(str::to_owned);
+    met.0.insert(elsewhere.into());
+    assert_eq!(met.0, rows().0, "what was met, what the page lists");
+}

@@ -1,0 +1,234 @@
+//! Clients with sessions: they number their writes, have several under way, and send everything
+//! again, also what was acknowledged long ago.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rand::Rng;
+use rand::rngs::StdRng;
+use seshat::error::Reason;
+use seshat::kv::{Command, Stamp, Write};
+use seshat::node::{Answer, Outcome};
+use seshat::types::{ClientId, LogIndex};
+
+use crate::clients::{KEYS, encode};
+use crate::invariants::{Verdict, Violation, numbered_writes_apply_once};
+
+/// Clients with a session.
+const SESSIONS: u64 = 3;
+/// Writes that a client has under way at most.
+const OUTSTANDING: usize = 6;
+/// How far back a client goes to send again what was acknowledged.
+const MEMORY: usize = 40;
+/// Keys that are removed as well. Their histories are not checked for linearizability, because a
+/// missing key does not tell which removal it comes from; all else is.
+pub(crate) const REMOVED_KEYS: u64 = 2;
+/// A client writes its session and its number, so that a write is known by its value.
+const BASE: u64 = 1_000_000;
+
+/// The session of a client, and the number of its write.
+pub(crate) type Number = (u64, u64);
+
+/// The number of the write that writes `value`, if it has one.
+pub(crate) fn number_of(value: u64) -> Option<Number> {
+    (value >= BASE).then_some((value / BASE, value % BASE))
+}
+
+/// What is sent, once or again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Attempt {
+    Open(u64),
+    Write(Number),
+}
+
+/// What a write did and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) index: LogIndex,
+    /// What a removal found.
+    pub(crate) existed: Option<bool>,
+}
+
+/// A numbered write, from its first start on.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    pub(crate) write: Write,
+    /// As it was first sent.
+    stamp: Stamp,
+    pub(crate) start: u64,
+    pub(crate) done: Option<Done>,
+}
+
+/// One client.
+#[derive(Debug, Default)]
+struct Session {
+    open: bool,
+    /// Number 1 first.
+    writes: Vec<Numbered>,
+    /// The highest that it has sent.
+    first_outstanding: u64,
+}
+
+impl Session {
+    fn outstanding(&self) -> Vec<u64> {
+        let writes = (1..).zip(&self.writes);
+        let waiting = writes.filter(|(_, write)| write.done.is_none());
+        waiting.map(|(number, _)| number).collect()
+    }
+
+    fn get(&mut self, sequence: u64) -> &mut Numbered {
+        &mut self.writes[usize::try_from(sequence - 1).expect("small")]
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    sessions: BTreeMap<u64, Session>,
+    /// Attempts at what had been sent before.
+    pub(crate) retries: u64,
+}
+
+impl Sessions {
+    /// What some client sends next.
+    pub(crate) fn ask(&mut self, rng: &mut StdRng, now: u64) -> (Attempt, Command) {
+        let client = rng.gen_range(1..=SESSIONS);
+        let session = self.sessions.entry(client).or_default();
+        if !session.open || rng.gen_bool(0.02) {
+            let open = Command::OpenSession(ClientId(client));
+            return (Attempt::Open(client), open);
+        }
+        let outstanding = session.outstanding();
+        let next = u64::try_from(session.writes.len()).expect("small") + 1;
+        let first_outstanding = outstanding.first().copied().unwrap_or(next);
+        let sequence = if outstanding.len() < OUTSTANDING && rng.gen_bool(0.5) {
+            let stamp = Stamp {
+                client_id: ClientId(client),
+                sequence: next,
+                first_outstanding,
+            };
+            session.writes.push(Numbered {
+                write: draw(rng, (client, next)),
+                stamp,
+                start: now,
+                done: None,
+            });
+            next
+        } else {
+            self.retries += 1;
+            let recent = session.writes.len().saturating_sub(MEMORY);
+            let any = (1..next).skip(recent).collect();
+            let among = if outstanding.is_empty() || rng.gen_bool(0.3) {
+                any
+            } else {
+                outstanding
+            };
+            match among.len() {
+                // It has not written yet.
+                0 => {
+                    let open = Command::OpenSession(ClientId(client));
+                    return (Attempt::Open(client), open);
+                }
+                len => among[rng.gen_range(0..len)],
+            }
+        };
+        let write = session.get(sequence);
+        let mut stamp = write.stamp;
+        let write = write.write.clone();
+        // Sent again, with what the client knows now, or byte for byte.
+        if first_outstanding <= sequence && rng.gen_bool(0.5) {
+            stamp.first_outstanding = first_outstanding;
+        }
+        session.first_outstanding = session.first_outstanding.max(stamp.first_outstanding);
+        let stamp = Some(stamp);
+        let command = Command::Write { write, stamp };
+        (Attempt::Write((client, sequence)), command)
+    }
+
+    /// An attempt was answered; the write, if this is the first that its client hears of it.
+    pub(crate) fn told(
+        &mut self,
+        attempt: Attempt,
+        outcome: &Outcome,
+    ) -> Result<Option<&Numbered>, Violation> {
+        let number = match attempt {
+            Attempt::Open(client) => {
+                if let Ok(Answer::SessionOpened { .. }) = outcome {
+                    self.sessions.entry(client).or_default().open = true;
+                }
+                return Ok(None);
+            }
+            Attempt::Write(number) => number,
+        };
+        let session = self.sessions.entry(number.0).or_default();
+        let forgotten = number.1 < session.first_outstanding;
+        let write = session.get(number.1);
+        let done = match (&write.write, outcome) {
+            (Write::Set { .. }, &Ok(Answer::Set { applied_index })) => Done {
+                index: applied_index,
+                existed: None,
+            },
+            (
+                Write::Delete { .. },
+                &Ok(Answer::Deleted {
+                    existed,
+                    applied_index,
+                }),
+            ) => Done {
+                index: applied_index,
+                existed: Some(existed),
+            },
+            (_, Err(refusal)) => {
+                // Nobody gives up sessions here: only what the client has given up expires.
+                let expired = matches!(refusal.reason, Reason::SessionExpired { .. });
+                let in_vain = expired && !forgotten;
+                return match in_vain {
+                    true => Err(numbered_writes_apply_once::expired(number)),
+                    false => Ok(None),
+                };
+            }
+            (_, Ok(answer)) => return Err(numbered_writes_apply_once::astray(number, answer)),
+        };
+        if let Some(first) = write.done {
+            numbered_writes_apply_once::same(number, first, done)?;
+            return Ok(None);
+        }
+        write.done = Some(done);
+        Ok(Some(write))
+    }
+
+    /// Every write, with its number.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = (Number, &Numbered)> {
+        self.sessions.iter().flat_map(|(&client, session)| {
+            let writes = (1..).zip(&session.writes);
+            writes.map(move |(sequence, write)| ((client, sequence), write))
+        })
+    }
+
+    /// Each write that was acknowledged did what the agreed log says.
+    pub(crate) fn check(&self, log: &numbered_writes_apply_once::Once) -> Verdict {
+        for (number, write) in self.writes() {
+            if let Some(done) = write.done {
+                log.check(number, done)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the write of this number does.
+fn draw(rng: &mut StdRng, (client, sequence): Number) -> Write {
+    let removed = |rng: &mut StdRng| Bytes::from(format!("d{}", rng.gen_range(0..REMOVED_KEYS)));
+    let value = encode(client * BASE + sequence);
+    match rng.gen_range(0..10) {
+        0 | 1 => Write::Delete { key: removed(rng) },
+        2 | 3 => Write::Set {
+            key: removed(rng),
+            value,
+        },
+        _ => Write::Set {
+            key: Bytes::from(format!("k{}", rng.gen_range(0..KEYS))),
+            value,
+        },
+    }
+}
