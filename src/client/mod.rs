@@ -31,9 +31,25 @@
 //! # }
 //! ```
 //!
-//! A [`Pipeline`] keeps many commands in flight on one stream.
+//! # Many at once
+//!
+//! A [`Pipeline`] keeps many commands in flight on one stream, and they take effect in order.
+//!
+//! ```no_run
+//! use seshat::client::{Operation, PipelineOptions};
+//!
+//! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+//! let pipeline = client.pipeline(PipelineOptions::default().window(128)).await?;
+//! let batch = [Operation::set("city", "Ur"), Operation::get("city")];
+//! for answer in pipeline.submit(batch).await?.await {
+//!     println!("{:?}", answer?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod admin;
+mod batch;
 mod builder;
 mod call;
 mod error;

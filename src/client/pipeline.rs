@@ -8,9 +8,10 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout_at;
 
+use super::batch::Batch;
 use super::error::{Applied, Error};
 use super::numbers::{MAX_OUTSTANDING, Numbers};
-use super::stream::{Batch, Stream};
+use super::stream::Stream;
 use super::{Client, Deleted, Found, Written};
 
 /// Most batches in flight: a node takes no more of one stream.
@@ -105,7 +106,11 @@ pub enum Reply {
 /// Without a session the pipeline ends with its connection and with the leadership of its node:
 /// every write in flight then has an unknown outcome, and whoever wants to go on opens another
 /// pipeline. In a session it finds the new leader, and sends again what was not answered, in order
-/// and until the deadline of each batch. A read may then see writes that were submitted behind it.
+/// and until the deadline of each batch. What was already applied is not applied again; so a batch
+/// that a node refused may take effect behind later ones, and a read that is asked again may see
+/// writes that were submitted behind it. Where that matters, wait for the answer before going on.
+///
+/// A node that is overloaded refuses single commands, which is for the caller to slow down on.
 ///
 /// When it is dropped, what is in flight is still answered.
 #[derive(Debug)]

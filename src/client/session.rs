@@ -1,6 +1,7 @@
 //! Writes that are applied once, however often they have to be sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng as _;
@@ -119,6 +120,15 @@ impl Session {
     pub async fn pipeline(&self, options: PipelineOptions) -> Result<Pipeline, Error> {
         let numbers = Some(Arc::clone(&self.numbers));
         Pipeline::open(self.client.clone(), numbers, options).await
+    }
+
+    /// The same session, with `timeout` for each call.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self {
+            client: self.client.with_timeout(timeout),
+            numbers: Arc::clone(&self.numbers),
+        }
     }
 
     async fn number(&self, deadline: Instant) -> Result<Number, Error> {

@@ -9,102 +9,21 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Streaming};
 use tracing::{Instrument as _, debug, debug_span};
 
 use super::Client;
+use super::batch::{Batch, reply};
 use super::call::{Repeat, ended};
 use super::error::{Applied, Error};
 use super::fault::{Fault, Hope};
 use super::nodes::Node;
-use super::numbers::Number;
-use super::pipeline::{Operation, Reply};
+use super::pipeline::Reply;
 use super::search::jittered;
 use crate::proto::kv;
-use crate::proto::kv::pipeline_command::Command;
-use crate::proto::kv::pipeline_result::Result as Answered;
-
-/// A batch that was submitted.
-#[derive(Debug)]
-pub(super) struct Batch {
-    operations: Vec<Operation>,
-    /// One for each write, in a session.
-    numbers: Vec<Number>,
-    answers: oneshot::Sender<Vec<Result<Reply, Error>>>,
-    deadline: Instant,
-    /// When it was sent last, unless that had surely no effect.
-    sent: Option<Instant>,
-    /// Whether an earlier attempt may have been applied.
-    in_doubt: bool,
-    id: u64,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Batch {
-    pub(super) fn new(
-        operations: Vec<Operation>,
-        numbers: Vec<Number>,
-        answers: oneshot::Sender<Vec<Result<Reply, Error>>>,
-        deadline: Instant,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Self {
-        Self {
-            operations,
-            numbers,
-            answers,
-            deadline,
-            sent: None,
-            in_doubt: false,
-            id: 0,
-            _permit: permit,
-        }
-    }
-
-    fn request(&self) -> kv::PipelineRequest {
-        let mut numbers = self.numbers.iter();
-        let mut stamp = || numbers.next().map(Number::stamp);
-        let commands = self.operations.iter().cloned().map(|operation| {
-            let command = match operation {
-                Operation::Set { key, value } => Command::Set(kv::SetRequest {
-                    key,
-                    value,
-                    session: stamp(),
-                }),
-                Operation::Get { key } => Command::Get(kv::GetRequest { key }),
-                Operation::Delete { key } => Command::Delete(kv::DeleteRequest {
-                    key,
-                    session: stamp(),
-                }),
-            };
-            kv::PipelineCommand {
-                command: Some(command),
-            }
-        });
-        kv::PipelineRequest {
-            id: self.id,
-            commands: commands.collect(),
-        }
-    }
-
-    /// Every command ends with `fault` of `node`: a write that was sent may have been applied.
-    fn fail(self, node: &Node, fault: &Fault) {
-        let sent = self.in_doubt || self.sent.is_some();
-        let answers = self.operations.iter().map(|operation| {
-            let applied = match operation.is_write() && sent {
-                true => Applied::Unknown,
-                false => Applied::No,
-            };
-            let fault = fault.clone();
-            Err(ended(node, Fault { applied, ..fault }))
-        });
-        let answers = answers.collect();
-        // Nobody may wait for them.
-        let _ = self.answers.send(answers);
-    }
-}
 
 /// What submitters and the task share.
 #[derive(Debug)]
@@ -173,6 +92,7 @@ impl Stream {
         let reader = Reader {
             stream: Arc::clone(&stream),
             patience: client.shared.options.patience,
+            heard: Instant::now(),
             client,
             window,
             resumes,
@@ -231,8 +151,10 @@ struct Reader {
     client: Client,
     window: usize,
     resumes: bool,
-    /// How long the oldest batch may wait before another node is tried.
+    /// How long nothing may be heard, while something is in flight, before another node is tried.
     patience: Duration,
+    /// When something was heard last.
+    heard: Instant,
 }
 
 impl Reader {
@@ -293,6 +215,7 @@ impl Reader {
             match delivered {
                 Ok(()) => {
                     progress = true;
+                    self.heard = Instant::now();
                     self.patience = self.client.shared.options.patience;
                 }
                 Err(fault) => return (End::Broken(fault), progress),
@@ -311,8 +234,9 @@ impl Reader {
         };
         let limit = match (self.resumes, oldest.sent) {
             (true, Some(sent)) => {
-                let share = oldest.deadline.saturating_duration_since(sent) / 3;
-                sent + self.patience.min(share)
+                let since = sent.max(self.heard);
+                let share = oldest.deadline.saturating_duration_since(since) / 3;
+                since + self.patience.min(share)
             }
             _ => oldest.deadline,
         };
@@ -350,14 +274,18 @@ impl Reader {
             })
             .collect();
         let faults = || results.iter().filter_map(|result| result.as_ref().err());
-        let again = faults().find(|fault| fault.hope == Hope::Later).cloned();
-        if let Some(fault) = &again
+        // Whoever submits has to slow down where the node is overloaded.
+        let moves = |fault: &&Fault| fault.hope == Hope::Later && fault.ends_leadership();
+        let left = faults().find(moves).cloned();
+        if let Some(fault) = &left
             && self.resumes
             && Instant::now() < batch.deadline
         {
-            if faults().all(|fault| fault.applied == Applied::No)
-                && faults().count() == results.len()
-            {
+            let refused = |result: &Result<Reply, Fault>| {
+                let applied = result.as_ref().err().map(|fault| fault.applied);
+                applied == Some(Applied::No)
+            };
+            if results.iter().all(refused) {
                 batch.sent = None;
             }
             state.in_flight.push_front(batch);
@@ -375,7 +303,7 @@ impl Reader {
             })
         });
         let answers = answers.collect();
-        if let Some(fault) = again.filter(Fault::ends_leadership)
+        if let Some(fault) = left
             && state.over.is_none()
         {
             // What is in flight will be answered, and that is all.
@@ -445,21 +373,5 @@ impl Reader {
             batch.fail(node, &Fault::silence());
         }
         deadline
-    }
-}
-
-/// The answer to `operation`.
-fn reply(operation: &Operation, result: kv::PipelineResult) -> Result<Reply, Fault> {
-    match (operation, result.result) {
-        (Operation::Set { .. }, Some(Answered::Set(set))) => Ok(Reply::Written(set.into())),
-        (Operation::Get { .. }, Some(Answered::Get(get))) => Ok(Reply::Found(get.into())),
-        (Operation::Delete { .. }, Some(Answered::Delete(delete))) => {
-            Ok(Reply::Deleted(delete.into()))
-        }
-        (_, Some(Answered::Error(error))) => Err(Fault::from(error)),
-        _ => Err(Fault {
-            applied: Applied::Unknown,
-            ..Fault::broken("an answer to nothing that was asked")
-        }),
     }
 }
