@@ -9,12 +9,16 @@ use bytes::Bytes;
 use prost::Message as _;
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::kv_service_server::{KvService, KvServiceServer};
+use seshat::proto::kv::pipeline_command::Command;
+use seshat::proto::kv::pipeline_result::Result as Answered;
 use seshat::proto::kv::{
     Applied, DeleteRequest, DeleteResponse, ErrorDetail, GetRequest, GetResponse, NotLeader,
-    OpenSessionRequest, OpenSessionResponse, PipelineRequest, PipelineResponse, Session,
-    SessionExpired, SetRequest, SetResponse,
+    OpenSessionRequest, OpenSessionResponse, PipelineError, PipelineRequest, PipelineResponse,
+    PipelineResult, Session, SessionExpired, SetRequest, SetResponse,
 };
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -51,6 +55,7 @@ struct State {
     applied_index: u64,
     reads: usize,
     writes: Vec<Option<Session>>,
+    batches: usize,
     timeouts: Vec<Duration>,
     sessions: Vec<u64>,
 }
@@ -128,6 +133,11 @@ impl Mock {
             .collect()
     }
 
+    /// How many batches have come.
+    pub(crate) fn batches(&self) -> usize {
+        self.state().batches
+    }
+
     /// How long the callers of writes said that they wait.
     pub(crate) fn timeouts(&self) -> Vec<Duration> {
         self.state().timeouts.clone()
@@ -146,6 +156,42 @@ impl Mock {
             return pending().await;
         }
         refusal.map_or(Ok(()), Err)
+    }
+
+    /// Answers a batch that binds keys, as its fate wants it; or ends the stream.
+    async fn batch(&self, batch: PipelineRequest) -> Result<PipelineResponse, Status> {
+        let fate = {
+            let state = &mut *self.state();
+            state.batches += 1;
+            let fate = state.fates.pop_front();
+            for command in &batch.commands {
+                if let Some(Command::Set(set)) = &command.command {
+                    state.writes.push(set.session);
+                }
+            }
+            fate
+        };
+        let answer = match fate {
+            Some(Fate::AppliedAndLost) => return Err(Status::unavailable("the stream is lost")),
+            Some(Fate::AppliedInSilence | Fate::Silence) => return pending().await,
+            Some(Fate::Refused(status)) => {
+                let details = tonic_types::pb::Status::decode(status.details()).unwrap();
+                let detail = ErrorDetail::decode(details.details[0].value.as_slice()).unwrap();
+                Answered::Error(PipelineError {
+                    code: i32::from(status.code()).try_into().unwrap(),
+                    message: status.message().to_owned(),
+                    detail: Some(detail),
+                })
+            }
+            None => Answered::Set(SetResponse::default()),
+        };
+        let result = PipelineResult {
+            result: Some(answer),
+        };
+        Ok(PipelineResponse {
+            id: batch.id,
+            results: vec![result; batch.commands.len()],
+        })
     }
 
     /// Applies a write once, as its fate wants it.
@@ -207,14 +253,25 @@ fn parse_timeout(text: &str) -> Duration {
 
 #[tonic::async_trait]
 impl KvService for Mock {
-    type PipelineStream = tokio_stream::Pending<Result<PipelineResponse, Status>>;
+    type PipelineStream = ReceiverStream<Result<PipelineResponse, Status>>;
 
     async fn pipeline(
         &self,
-        _: Request<Streaming<PipelineRequest>>,
+        request: Request<Streaming<PipelineRequest>>,
     ) -> Result<Response<Self::PipelineStream>, Status> {
         self.serves().await?;
-        Ok(Response::new(tokio_stream::pending()))
+        let (answers, stream) = mpsc::channel(1);
+        let (node, mut requests) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                let answer = node.batch(request).await;
+                let ends = answer.is_err();
+                if answers.send(answer).await.is_err() || ends {
+                    break;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn open_session(

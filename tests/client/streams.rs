@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use seshat::client::{Applied, Client, Error, Operation, Pipeline, PipelineOptions, Reply};
+use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::{Applied as ProtoApplied, Overloaded};
+use tonic::Code;
 
 use super::common::cluster::Cluster;
-use super::mock::Mock;
+use super::mock::{Fate, Mock, not_leader, refusal, session_expired};
 
 fn client(cluster: &Cluster) -> Client {
     let endpoints = (0..3).map(|index| cluster.client_addr(index));
@@ -178,6 +181,7 @@ async fn without_a_session_a_pipeline_ends_with_its_leader_and_says_what_is_unkn
 #[tokio::test]
 async fn a_node_that_says_nothing_ends_a_pipeline_at_the_deadline() {
     let node = Mock::leader().await;
+    node.next_write(Fate::Silence);
     let client = Client::connect([&node.address]).unwrap();
     let client = client.with_timeout(Duration::from_millis(500));
     let pipeline = client.pipeline(window(1)).await.unwrap();
@@ -204,4 +208,72 @@ async fn a_dropped_batch_keeps_its_place() {
     }
     let read = pipeline.submit([Operation::get("k")]).await.unwrap().await;
     assert_eq!(value(&read[0]), Some(&b"99"[..]));
+}
+
+/// The answers to two writes of a session, on a stream that meets these fates.
+async fn numbered(node: &Mock, fates: impl IntoIterator<Item = Fate>) -> Vec<Result<Reply, Error>> {
+    let client = Client::builder().endpoints([&node.address]);
+    let client = client.timeout(Duration::from_secs(30)).build().unwrap();
+    let session = client.session().await.unwrap();
+    let pipeline = session.pipeline(window(2)).await.unwrap();
+    for fate in fates {
+        node.next_write(fate);
+    }
+    let first = pipeline.submit([Operation::set("k", "1")]).await.unwrap();
+    let second = pipeline.submit([Operation::set("k", "2")]).await.unwrap();
+    let mut answers = first.await;
+    answers.extend(second.await);
+    answers
+}
+
+#[tokio::test]
+async fn in_a_session_what_was_not_answered_is_sent_again_in_order() {
+    for fate in [
+        Fate::AppliedAndLost,
+        Fate::Silence,
+        Fate::Refused(not_leader(None)),
+    ] {
+        let node = Mock::leader().await;
+        let answers = numbered(&node, [fate]).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        // The last two are those that were answered.
+        let numbers = node.numbers();
+        assert_eq!(
+            numbers[numbers.len() - 2..],
+            [(1, 1), (2, 1)],
+            "{numbers:?}"
+        );
+        assert!(node.batches() > 2, "{numbers:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_session_leaves_a_doubt_only_where_something_may_have_been_applied() {
+    let expired = || Fate::Refused(session_expired());
+    for (fate, applied) in [
+        (Fate::AppliedAndLost, Applied::Unknown),
+        (Fate::Silence, Applied::Unknown),
+        (Fate::Refused(not_leader(None)), Applied::No),
+    ] {
+        let node = Mock::leader().await;
+        let refused = matches!(fate, Fate::Refused(_));
+        let answers = numbered(&node, [fate, expired(), expired(), expired()]).await;
+        let error = answers[0].as_ref().unwrap_err();
+        assert!(error.is_session_expired(), "{error:?}");
+        assert_eq!(error.applied(), applied, "{error:?}");
+        // The second was on its way when the first was refused, or was not.
+        let error = answers[1].as_ref().unwrap_err();
+        assert!(refused || error.applied() == applied, "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn overload_comes_back_to_whoever_submits() {
+    let node = Mock::leader().await;
+    let busy = Reason::Overloaded(Overloaded::default());
+    let busy = refusal(Code::ResourceExhausted, "busy", ProtoApplied::No, busy);
+    let answers = numbered(&node, [Fate::Refused(busy)]).await;
+    let error = answers[0].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.applied()), ("overloaded", Applied::No));
+    assert!(answers[1].is_ok(), "{answers:?}");
 }
