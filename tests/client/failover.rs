@@ -78,7 +78,7 @@ impl Callers {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_of_the_leader_costs_a_session_nothing() {
     let mut cluster = Cluster::started(3).await;
     let client = client(&cluster, Duration::from_secs(60));
@@ -99,7 +99,7 @@ async fn a_kill_of_the_leader_costs_a_session_nothing() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_of_the_leader_leaves_unknown_outcomes_but_no_second_write() {
     let mut cluster = Cluster::started(3).await;
     let client = client(&cluster, Duration::from_secs(60));
@@ -123,7 +123,7 @@ async fn a_kill_of_the_leader_leaves_unknown_outcomes_but_no_second_write() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_that_is_handed_over_costs_nothing() {
     let cluster = Cluster::started(3).await;
     let client = client(&cluster, Duration::from_secs(60));
@@ -147,7 +147,7 @@ async fn leadership_that_is_handed_over_costs_nothing() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_could_not_be_sent_was_surely_not_applied() {
     let mut cluster = Cluster::started(3).await;
     let client = client(&cluster, Duration::from_secs(2));
