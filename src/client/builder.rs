@@ -28,6 +28,8 @@ pub(super) struct Options {
     pub(super) connect_timeout: Duration,
     /// Longest first wait for one node.
     pub(super) patience: Duration,
+    /// How long the word of the leader counts before a write that may not be sent twice.
+    pub(super) trust: Duration,
     pub(super) connections: usize,
     pub(super) backoff: Backoff,
 }
@@ -45,6 +47,7 @@ impl Default for Options {
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(1),
             patience: Duration::from_secs(1),
+            trust: Duration::from_secs(1),
             connections: 1,
             backoff: Backoff {
                 min: Duration::from_millis(20),
@@ -89,6 +92,14 @@ impl Builder {
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.options.patience = timeout;
+        self
+    }
+
+    /// A write without a session is asked once, so it should meet a leader that is there: if nothing
+    /// was heard from it for so long, a read goes ahead of the write. Default: 1 s.
+    #[must_use]
+    pub fn trust(mut self, age: Duration) -> Self {
+        self.options.trust = age;
         self
     }
 

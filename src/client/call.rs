@@ -2,10 +2,14 @@
 //!
 //! A call goes to one node, the one that served last. Where nobody is known to lead, a search asks
 //! all nodes for a read first: whoever answers leads, reaches a majority, and the connection to it
-//! works, which keeps unknown outcomes rare. All calls of a client wait for one search.
+//! works, which keeps unknown outcomes rare. For the same reason a search goes ahead of a write that
+//! may not be sent twice if the leader was not heard of lately. All calls of a client wait for one
+//! search.
 //!
 //! An attempt that fails is repeated only where that is safe. A read always is, and so is whatever
 //! carries the number of a session. Any other write is only if it was surely not applied.
+
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
@@ -52,7 +56,11 @@ impl Client {
             false => error,
         };
         loop {
-            let leader = self.leader(deadline).await;
+            let age = match repeat {
+                Repeat::Unsafe => Some(options.trust),
+                Repeat::Read | Repeat::Safe => None,
+            };
+            let leader = self.leader(deadline, age).await;
             let leader = leader.map_err(|error| doubtful(error, in_doubt))?;
             let until = match repeat {
                 Repeat::Unsafe => deadline,
@@ -64,7 +72,10 @@ impl Client {
             };
             let leader = leader.until(until);
             let fault = match attempt(&leader, &make).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.shared.served(&leader.address);
+                    return Ok(answer);
+                }
                 Err(fault) if repeat == Repeat::Read => fault.of_read(),
                 Err(fault) => fault,
             };
@@ -92,24 +103,30 @@ impl Client {
         }
     }
 
-    /// Who leads.
+    /// Who leads, and has served not longer than `age` ago.
     ///
     /// # Errors
     ///
     /// Nobody was found until `deadline`, or no node ever will be.
-    pub(super) async fn leader(&self, deadline: Instant) -> Result<Node, Error> {
-        let known = || self.shared.leader();
-        if let Some(node) = known().and_then(|it| self.shared.node(&it, deadline).ok()) {
+    async fn leader(&self, deadline: Instant, age: Option<Duration>) -> Result<Node, Error> {
+        let known = || {
+            let address = self.shared.leader(age)?;
+            self.shared.node(&address, deadline).ok()
+        };
+        if let Some(node) = known() {
             return Ok(node);
         }
         let Ok(_searching) = timeout_at(deadline, self.shared.searching.lock()).await else {
             return Err(too_late(self.limit, [].into()));
         };
-        if let Some(node) = known().and_then(|it| self.shared.node(&it, deadline).ok()) {
+        if let Some(node) = known() {
             return Ok(node);
         }
         let mut search = Search::new(&self.shared, self.limit, deadline, &probe);
         search.also(self.shared.connected());
+        if let Some(last) = self.shared.leader(None) {
+            search.add(&last);
+        }
         let (leader, _) = search.next().await?;
         debug!(node = leader.address, "found the leader");
         self.shared.remember_leader(&leader.address);

@@ -37,11 +37,18 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    leader: Option<String>,
+    leader: Option<Leader>,
     /// Connections by address: what was made anew has a higher number.
     connections: BTreeMap<String, Connections>,
     made: u64,
     turn: usize,
+}
+
+/// Who served last, and when.
+#[derive(Debug)]
+struct Leader {
+    address: String,
+    heard: Instant,
 }
 
 #[derive(Debug)]
@@ -65,9 +72,20 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who served last.
-    pub(super) fn leader(&self) -> Option<String> {
-        self.state().leader.clone()
+    /// Who served last, if that is not longer ago than `age`.
+    pub(super) fn leader(&self, age: Option<Duration>) -> Option<String> {
+        let state = self.state();
+        let leader = state.leader.as_ref()?;
+        let counts = age.is_none_or(|age| leader.heard.elapsed() < age);
+        counts.then(|| leader.address.clone())
+    }
+
+    /// The node at `address` has just served as the leader does.
+    pub(super) fn served(&self, address: &str) {
+        match &mut self.state().leader {
+            Some(leader) if leader.address == address => leader.heard = Instant::now(),
+            _ => {}
+        }
     }
 
     /// The nodes that calls went to, whether or not they are endpoints.
@@ -76,14 +94,18 @@ impl Shared {
     }
 
     pub(super) fn remember_leader(&self, address: &str) {
-        self.state().leader = Some(address.to_owned());
+        self.state().leader = Some(Leader {
+            address: address.to_owned(),
+            heard: Instant::now(),
+        });
     }
 
     /// Draws the conclusions from a fault of `node`.
     pub(super) fn note(&self, node: &Node, fault: &Fault) {
         let mut state = self.state();
-        if fault.ends_leadership() && state.leader.as_ref() == Some(&node.address) {
-            state.leader = None;
+        let led = |leader: &mut Leader| leader.address == node.address;
+        if fault.ends_leadership() {
+            state.leader.take_if(led);
         }
         // Somebody may have made it anew in the meantime.
         let current = state.connections.get(&node.address);

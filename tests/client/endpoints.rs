@@ -70,6 +70,22 @@ async fn a_leader_that_falls_silent_is_left_for_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_write_that_may_not_be_sent_twice_is_not_sent_to_a_leader_that_is_gone() {
+    let (one, two) = (Mock::leader().await, Mock::follower(None).await);
+    let builder = Client::builder().endpoints([&one.address, &two.address]);
+    // Whatever was heard is too old.
+    let builder = builder.timeout(TIMEOUT).trust(Duration::ZERO);
+    let client = builder.build().unwrap();
+    client.set("k", "1").await.unwrap();
+    one.falls_silent();
+    two.leads();
+    let began = Instant::now();
+    client.set("k", "2").await.unwrap();
+    assert!(began.elapsed() < FRACTION, "{:?}", began.elapsed());
+    assert_eq!((one.writes().len(), two.writes().len()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_leader_that_steps_down_is_left_without_a_search_for_each_call() {
     let (one, two) = (Mock::leader().await, Mock::follower(None).await);
     let client = client([&one.address, &two.address]);
