@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("node", &["types", "error", "kv", "wire"]),
     ("driver", &["types", "error", "kv", "node"]),
     ("transport", &["proto", "types", "error", "wire", "driver"]),
+    ("client", &["proto", "error"]),
     (
         "service",
         &["proto", "types", "address", "error", "kv", "wire", "driver"],
@@ -51,7 +52,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "service",
         ],
     ),
-    ("cli", &["config", "server", "proto", "types", "log"]),
+    (
+        "cli",
+        &["client", "config", "server", "proto", "types", "log"],
+    ),
     (
         "main",
         &["cli", "config", "server", "proto", "types", "log"],

@@ -1,0 +1,18 @@
+//! The client as a program uses it: against nodes that do exactly what a test wants, and against a
+//! real cluster that loses its leader.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what fails in a test ends the test"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod endpoints;
+mod example;
+mod failover;
+mod mock;
+mod outcomes;
+mod streams;

@@ -1,0 +1,370 @@
+//! A node that does exactly what a test wants, and remembers what it was asked.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::kv_service_server::{KvService, KvServiceServer};
+use seshat::proto::kv::pipeline_command::Command;
+use seshat::proto::kv::pipeline_result::Result as Answered;
+use seshat::proto::kv::{
+    Applied, DeleteRequest, DeleteResponse, ErrorDetail, GetRequest, GetResponse, NotLeader,
+    OpenSessionRequest, OpenSessionResponse, PipelineError, PipelineRequest, PipelineResponse,
+    PipelineResult, Session, SessionExpired, SetRequest, SetResponse,
+};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+/// What becomes of a write.
+#[derive(Clone)]
+pub(crate) enum Fate {
+    /// It is refused, and not applied.
+    Refused(Status),
+    /// It is applied, and the answer is lost on its way.
+    AppliedAndLost,
+    /// It is applied, and nothing is ever said.
+    AppliedInSilence,
+    /// Nothing happens, and nothing is ever said.
+    Silence,
+}
+
+/// One node.
+#[derive(Clone)]
+pub(crate) struct Mock {
+    pub(crate) address: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How reads and writes are refused; none: the node leads.
+    refusal: Option<Status>,
+    /// Says nothing more to anybody.
+    silent: bool,
+    fates: VecDeque<Fate>,
+    map: HashMap<Bytes, Bytes>,
+    /// What the numbered writes were answered: index, and whether the key existed.
+    remembered: BTreeMap<u64, (u64, bool)>,
+    applied_index: u64,
+    reads: usize,
+    writes: Vec<Option<Session>>,
+    batches: usize,
+    timeouts: Vec<Duration>,
+    sessions: Vec<u64>,
+}
+
+impl Mock {
+    /// A node that leads.
+    pub(crate) async fn leader() -> Self {
+        Self::start(State::default()).await
+    }
+
+    /// A node that follows whoever is at `leader`.
+    pub(crate) async fn follower(leader: Option<&str>) -> Self {
+        let refusal = Some(not_leader(leader));
+        Self::start(State {
+            refusal,
+            ..State::default()
+        })
+        .await
+    }
+
+    async fn start(state: State) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = Arc::new(Mutex::new(state));
+        let mock = Self { address, state };
+        let node = mock.clone();
+        tokio::spawn(async move {
+            tonic::transport::Server::builder()
+                .add_service(KvServiceServer::new(node))
+                .serve_with_incoming(TcpIncoming::from(listener))
+                .await
+                .unwrap();
+        });
+        mock
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Adds to what becomes of the next writes.
+    pub(crate) fn next_write(&self, fate: Fate) {
+        self.state().fates.push_back(fate);
+    }
+
+    /// The node leads from now on, or follows whoever is at `leader`.
+    pub(crate) fn follows(&self, leader: Option<&str>) {
+        self.state().refusal = Some(not_leader(leader));
+    }
+
+    pub(crate) fn leads(&self) {
+        self.state().refusal = None;
+    }
+
+    /// The node keeps its connections and says nothing more.
+    pub(crate) fn falls_silent(&self) {
+        self.state().silent = true;
+    }
+
+    pub(crate) fn reads(&self) -> usize {
+        self.state().reads
+    }
+
+    /// The session of each write that has come.
+    pub(crate) fn writes(&self) -> Vec<Option<Session>> {
+        self.state().writes.clone()
+    }
+
+    /// Number and first outstanding number of each write that has come.
+    pub(crate) fn numbers(&self) -> Vec<(u64, u64)> {
+        let writes = self.writes().into_iter();
+        let numbers = writes.map(|it| it.expect("a number"));
+        numbers
+            .map(|it| (it.sequence, it.first_outstanding))
+            .collect()
+    }
+
+    /// How many batches have come.
+    pub(crate) fn batches(&self) -> usize {
+        self.state().batches
+    }
+
+    /// How long the callers of writes said that they wait.
+    pub(crate) fn timeouts(&self) -> Vec<Duration> {
+        self.state().timeouts.clone()
+    }
+
+    pub(crate) fn applied(&self) -> u64 {
+        self.state().applied_index
+    }
+
+    async fn serves(&self) -> Result<(), Status> {
+        let (silent, refusal) = {
+            let state = self.state();
+            (state.silent, state.refusal.clone())
+        };
+        if silent {
+            return pending().await;
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Answers a batch that binds keys, as its fate wants it; or ends the stream.
+    async fn batch(&self, batch: PipelineRequest) -> Result<PipelineResponse, Status> {
+        let fate = {
+            let state = &mut *self.state();
+            state.batches += 1;
+            let fate = state.fates.pop_front();
+            for command in &batch.commands {
+                if let Some(Command::Set(set)) = &command.command {
+                    state.writes.push(set.session);
+                }
+            }
+            fate
+        };
+        let answer = match fate {
+            Some(Fate::AppliedAndLost) => return Err(Status::unavailable("the stream is lost")),
+            Some(Fate::AppliedInSilence | Fate::Silence) => return pending().await,
+            Some(Fate::Refused(status)) => {
+                let details = tonic_types::pb::Status::decode(status.details()).unwrap();
+                let detail = ErrorDetail::decode(details.details[0].value.as_slice()).unwrap();
+                Answered::Error(PipelineError {
+                    code: i32::from(status.code()).try_into().unwrap(),
+                    message: status.message().to_owned(),
+                    detail: Some(detail),
+                })
+            }
+            None => Answered::Set(SetResponse::default()),
+        };
+        let result = PipelineResult {
+            result: Some(answer),
+        };
+        Ok(PipelineResponse {
+            id: batch.id,
+            results: vec![result; batch.commands.len()],
+        })
+    }
+
+    /// Applies a write once, as its fate wants it.
+    async fn write<M>(
+        &self,
+        request: &Request<M>,
+        session: Option<Session>,
+        apply: impl FnOnce(&mut State) -> bool,
+    ) -> Result<(u64, bool), Status> {
+        self.serves().await?;
+        let timeout = request.metadata().get("grpc-timeout");
+        let timeout = timeout.and_then(|it| it.to_str().ok()).map(parse_timeout);
+        let fate = {
+            let state = &mut *self.state();
+            state.writes.push(session);
+            state.timeouts.extend(timeout);
+            state.fates.pop_front()
+        };
+        match &fate {
+            Some(Fate::Refused(status)) => return Err(status.clone()),
+            Some(Fate::Silence) => return pending().await,
+            _ => {}
+        }
+        let answer = {
+            let state = &mut *self.state();
+            let number = session.map(|it| it.sequence);
+            match number.and_then(|number| state.remembered.get(&number)) {
+                Some(answer) => *answer,
+                None => {
+                    state.applied_index += 1;
+                    let answer = (state.applied_index, apply(state));
+                    state
+                        .remembered
+                        .extend(number.map(|number| (number, answer)));
+                    answer
+                }
+            }
+        };
+        match fate {
+            Some(Fate::AppliedAndLost) => Err(Status::unavailable("the answer is lost")),
+            Some(Fate::AppliedInSilence) => pending().await,
+            _ => Ok(answer),
+        }
+    }
+}
+
+/// tonic writes it in the unit in which it fits.
+fn parse_timeout(text: &str) -> Duration {
+    let (digits, unit) = text.split_at(text.len() - 1);
+    let amount: u64 = digits.parse().unwrap();
+    match unit {
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        unit => panic!("{unit}"),
+    }
+}
+
+#[tonic::async_trait]
+impl KvService for Mock {
+    type PipelineStream = ReceiverStream<Result<PipelineResponse, Status>>;
+
+    async fn pipeline(
+        &self,
+        request: Request<Streaming<PipelineRequest>>,
+    ) -> Result<Response<Self::PipelineStream>, Status> {
+        self.serves().await?;
+        let (answers, stream) = mpsc::channel(1);
+        let (node, mut requests) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                let answer = node.batch(request).await;
+                let ends = answer.is_err();
+                if answers.send(answer).await.is_err() || ends {
+                    break;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn open_session(
+        &self,
+        request: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        self.serves().await?;
+        let applied_index = self.state().applied_index;
+        self.state().sessions.push(request.into_inner().client_id);
+        Ok(Response::new(OpenSessionResponse { applied_index }))
+    }
+
+    async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
+        let SetRequest {
+            key,
+            value,
+            session,
+        } = request.get_ref().clone();
+        let set = |state: &mut State| state.map.insert(key, value).is_some();
+        let (applied_index, _) = self.write(&request, session, set).await?;
+        Ok(Response::new(SetResponse { applied_index }))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        self.state().reads += 1;
+        self.serves().await?;
+        let state = self.state();
+        Ok(Response::new(GetResponse {
+            value: state.map.get(&request.into_inner().key).cloned(),
+            applied_index: state.applied_index,
+        }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteRequest>,
+    ) -> Result<Response<DeleteResponse>, Status> {
+        let DeleteRequest { key, session } = request.get_ref().clone();
+        let delete = |state: &mut State| state.map.remove(&key).is_some();
+        let (applied_index, existed) = self.write(&request, session, delete).await?;
+        Ok(Response::new(DeleteResponse {
+            existed,
+            applied_index,
+        }))
+    }
+}
+
+/// A refusal with the detail that every refusal has.
+pub(crate) fn refusal(code: Code, message: &str, applied: Applied, reason: Reason) -> Status {
+    let detail = ErrorDetail {
+        applied: applied.into(),
+        reason: Some(reason),
+    };
+    let details = tonic_types::pb::Status {
+        code: code.into(),
+        message: message.to_owned(),
+        details: vec![prost_types::Any {
+            type_url: "type.googleapis.com/seshat.kv.v1.ErrorDetail".to_owned(),
+            value: detail.encode_to_vec(),
+        }],
+    };
+    Status::with_details(code, message, details.encode_to_vec().into())
+}
+
+pub(crate) fn not_leader(leader_addr: Option<&str>) -> Status {
+    let reason = Reason::NotLeader(NotLeader {
+        leader_id: None,
+        leader_addr: leader_addr.map(str::to_owned),
+    });
+    refusal(
+        Code::FailedPrecondition,
+        "not the leader",
+        Applied::No,
+        reason,
+    )
+}
+
+pub(crate) fn session_expired() -> Status {
+    let reason = Reason::SessionExpired(SessionExpired { client_id: 1 });
+    refusal(Code::FailedPrecondition, "expired", Applied::No, reason)
+}
+
+/// An address that takes connections and never says a word. It does as long as the listener lives.
+pub(crate) fn black_hole() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// An address at which nobody listens. The socket keeps the port from everybody else.
+pub(crate) fn dead() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
+}
