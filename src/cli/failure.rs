@@ -75,6 +75,16 @@ impl Failure {
         Self::new(Exit::Unserved, "not_healed", message)
     }
 
+    /// The cluster gave answers that no correct cluster gives.
+    pub(crate) fn wrong_answers(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unserved, "wrong_answers", message)
+    }
+
+    /// The cluster served nothing that could be measured.
+    pub(crate) fn unmeasured(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unserved, "unmeasured", message)
+    }
+
     /// No such node is found.
     pub(crate) fn no_node(message: impl Into<String>) -> Self {
         Self::new(Exit::Unserved, "unreachable", message)
@@ -280,7 +290,8 @@ impl From<Status> for Refusal {
 }
 
 impl Refusal {
-    fn typed(status: &Status, detail: ErrorDetail) -> Self {
+    /// How a call failed of which the node said why.
+    pub(crate) fn typed(status: &Status, detail: ErrorDetail) -> Self {
         let applied = match detail.applied() {
             WireApplied::No => Applied::No,
             WireApplied::Unknown | WireApplied::Unspecified => Applied::Unknown,

@@ -6,13 +6,15 @@
 //! | `set.rs`, `get.rs`, `del.rs` | read and write |
 //! | `status.rs`, `transfer_leader.rs`, `member.rs` | look at the cluster and steer it |
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
+//! | `bench/` | measure how fast the cluster is |
 //!
-//! The last three rows are clients: `client.rs` finds the leader for them, `nodes.rs` a certain
+//! The last four rows are clients: `client.rs` finds the leader for them, `nodes.rs` a certain
 //! node, `wait.rs` waits until the cluster is healed, `failure.rs` turns what went wrong into words,
 //! and `options.rs` holds the flags that they share. What belongs on
 //! standard output is the answer alone; everything else goes to standard error, so that the output
 //! of every command can be piped.
 
+mod bench;
 mod client;
 mod config;
 mod del;
@@ -76,6 +78,7 @@ enum Command {
     Member(member::Args),
     Form(form::Args),
     Recover(recover::Args),
+    Bench(bench::Args),
     Config(config::Args),
 }
 
@@ -105,6 +108,7 @@ impl Command {
             Self::Member(args) => args.run(),
             Self::Form(args) => args.run(),
             Self::Recover(args) => args.run(),
+            Self::Bench(args) => args.run(),
             Self::Config(args) => args.run(),
         }
     }
@@ -121,6 +125,7 @@ impl Command {
             Self::Member(args) => args.json(),
             Self::Form(args) => args.client.json,
             Self::Recover(args) => args.client.json,
+            Self::Bench(args) => args.client.json,
             Self::Config(args) => args.json(),
         }
     }

@@ -141,6 +141,16 @@ impl Dev {
     }
 }
 
+#[test]
+fn a_cluster_is_measured() {
+    let dev = Dev::start();
+    super::bench::measures(&dev.endpoints());
+    let status = status(&dev.endpoints());
+    for member in status["members"].as_array().unwrap() {
+        assert_eq!(member["keys"], 0, "keys are left: {status}");
+    }
+}
+
 fn status(endpoints: &str) -> Value {
     serde_json::from_str(&client(endpoints, &["status", "--json"]).ok()).unwrap()
 }

@@ -1,0 +1,38 @@
+//! Answers that no correct cluster gives.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::ledger::Wrong;
+use crate::cli::failure::Failure;
+
+/// The wrong answers of a run.
+#[derive(Debug, Default)]
+pub(super) struct WrongAnswers(Mutex<Vec<Wrong>>);
+
+/// So many are kept; one is enough to refuse the run.
+const KEPT: usize = 3;
+
+impl WrongAnswers {
+    pub(super) fn add(&self, wrong: Wrong) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.push(wrong);
+        }
+    }
+
+    /// # Errors
+    ///
+    /// There are some: then the run has no figures.
+    pub(super) fn none(&self) -> Result<(), Failure> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let wrong: Vec<_> = kept.iter().map(|wrong| wrong.0.as_str()).collect();
+        let message = format!(
+            "the cluster gave wrong answers, so there are no figures: {}",
+            wrong.join("; ")
+        );
+        Err(Failure::wrong_answers(message))
+    }
+}
