@@ -1,16 +1,31 @@
 //! Seshat: a replicated in-memory key-value store.
+//!
+//! The feature `client` holds the Rust [`client`] and nothing of a node; `server` holds the node;
+//! `cli` the command line. All are on by default.
 #![warn(missing_docs)]
 
+#[cfg(feature = "server")]
 mod address;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
 pub mod driver;
 pub mod error;
+#[cfg(feature = "server")]
 pub mod kv;
+#[cfg(feature = "server")]
 pub mod log;
+#[cfg(feature = "server")]
 pub mod node;
 pub mod proto;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "server")]
 pub mod transport;
 pub mod types;
+#[cfg(feature = "server")]
 pub mod wire;

@@ -51,7 +51,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "service",
         ],
     ),
-    ("cli", &["config", "server", "proto", "types", "log"]),
+    ("client", &["proto", "error"]),
+    (
+        "cli",
+        &["client", "config", "server", "proto", "types", "log"],
+    ),
     (
         "main",
         &["cli", "config", "server", "proto", "types", "log"],

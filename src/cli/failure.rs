@@ -81,8 +81,8 @@ impl Failure {
     }
 
     /// The cluster served nothing that could be measured.
-    pub(crate) fn unmeasured(message: impl Into<String>) -> Self {
-        Self::new(Exit::Unserved, "unmeasured", message)
+    pub(crate) fn unmeasured(kind: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Exit::Unserved, kind, message)
     }
 
     /// No such node is found.
@@ -290,8 +290,7 @@ impl From<Status> for Refusal {
 }
 
 impl Refusal {
-    /// How a call failed of which the node said why.
-    pub(crate) fn typed(status: &Status, detail: ErrorDetail) -> Self {
+    fn typed(status: &Status, detail: ErrorDetail) -> Self {
         let applied = match detail.applied() {
             WireApplied::No => Applied::No,
             WireApplied::Unknown | WireApplied::Unspecified => Applied::Unknown,

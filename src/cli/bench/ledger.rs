@@ -9,10 +9,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use seshat::client::Applied;
 
 use super::target::{Answer, Ask, Outcome};
 use super::values::Values;
-use crate::cli::failure::Applied;
 
 /// The keys of a run.
 #[derive(Debug)]
@@ -260,7 +260,11 @@ mod tests {
     }
 
     fn lost() -> Outcome {
-        Err(Refused::timeout())
+        Err(Refused {
+            kind: "timeout",
+            message: String::new(),
+            applied: Applied::Unknown,
+        })
     }
 
     /// Writes and has it acknowledged; what was written.

@@ -126,74 +126,41 @@ impl Client {
         let Pipelining { batch, window } = pipelining;
         let run = Arc::clone(&self.run);
         let mut flight: VecDeque<Vec<Waiting>> = VecDeque::with_capacity(window);
-        let (mut over, mut failed) = (false, false);
-        let patience = tokio::time::sleep(run.plan.timeout);
-        tokio::pin!(patience);
-        let mut answered = 0u64;
-        let mut seen = 0u64;
-        while !flight.is_empty() || !(over || failed) {
+        let (mut over, mut broken) = (false, false);
+        while !flight.is_empty() || !(over || broken) {
             tokio::select! {
                 biased;
-                due = run.pace.next(batch), if !over && !failed && flight.len() < window => {
+                due = run.pace.next(batch), if !over && !broken && flight.len() < window => {
                     let Some(due) = due else {
                         over = true;
                         continue;
                     };
-                    let (asks, waiting) = (0..batch).map(|place| self.ask(due, place)).unzip();
-                    flight.push_back(waiting);
-                    if let Err(refused) = stream.send(asks) {
-                        self.give_up(flight, &refused);
-                        return over;
-                    }
-                }
-                answers = stream.answers(), if !flight.is_empty() => {
-                    answered += 1;
-                    match (answers, flight.pop_front()) {
-                        (Ok(outcomes), Some(waiting)) => failed |= self.settle_all(waiting, &outcomes),
-                        (Ok(_), None) => {}
-                        (Err(refused), oldest) => {
-                            flight.extend(oldest);
-                            self.give_up(flight, &refused);
-                            return over;
+                    let (asks, waiting): (_, Vec<_>) =
+                        (0..batch).map(|place| self.ask(due, place)).unzip();
+                    match stream.send(asks).await {
+                        Ok(()) => flight.push_back(waiting),
+                        Err(refused) => {
+                            self.settle_all(waiting, &vec![Err(refused); batch]);
+                            broken = true;
                         }
                     }
                 }
-                // Rarely, and for all: a timer for every batch would cost more than the batch.
-                () = &mut patience => {
-                    if answered == seen && !flight.is_empty() {
-                        self.give_up(flight, &Refused::timeout());
-                        return over;
+                outcomes = stream.answers(), if !flight.is_empty() => {
+                    if let Some(waiting) = flight.pop_front() {
+                        self.settle_all(waiting, &outcomes);
+                        broken |= outcomes.iter().any(Result::is_err);
                     }
-                    seen = answered;
-                    patience.as_mut().reset(tokio::time::Instant::now() + run.plan.timeout);
                 }
             }
         }
         over
     }
 
-    /// Nothing that is in flight will be answered.
-    fn give_up(&mut self, flight: VecDeque<Vec<Waiting>>, refused: &Refused) {
+    fn settle_all(&mut self, waiting: Vec<Waiting>, outcomes: &[Outcome]) {
         let now = Instant::now();
-        let outcome = Err(refused.clone());
-        for waiting in flight.into_iter().flatten() {
-            self.settle(waiting, &outcome, now);
-        }
-    }
-
-    /// Whether one was refused.
-    fn settle_all(&mut self, waiting: Vec<Waiting>, outcomes: &[Outcome]) -> bool {
-        let now = Instant::now();
-        if waiting.len() != outcomes.len() {
-            let (asked, told) = (waiting.len(), outcomes.len());
-            let wrong =
-                format!("a batch of {asked} was answered out of turn, or with {told} results");
-            self.run.wrong(Wrong(wrong));
-        }
         for (waiting, outcome) in waiting.into_iter().zip(outcomes) {
             self.settle(waiting, outcome, now);
         }
-        outcomes.iter().any(Result::is_err)
     }
 
     fn ask(&mut self, due: Due, place: usize) -> (Ask, Waiting) {

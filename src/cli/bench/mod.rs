@@ -34,8 +34,8 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
+use seshat::client::MAX_MESSAGE_BYTES;
 
-use super::client::MAX_MESSAGE_BYTES;
 use super::failure::Failure;
 use super::options::{ClientOptions, duration};
 use super::print;
@@ -268,7 +268,11 @@ fn nothing_served(tally: &Tally) -> Failure {
         [] => "none was due or answered in time".to_owned(),
         errors => errors.join("; "),
     };
-    Failure::unmeasured(format!("no operation was answered: {why}"))
+    let first = tally.errors.keys().next();
+    Failure::unmeasured(
+        first.unwrap_or(&"unmeasured"),
+        format!("no operation was answered: {why}"),
+    )
 }
 
 /// Reads some of the keys that are known: what was acknowledged last must still be there.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::cli::failure::{Applied, Refusal};
+use seshat::client::Applied;
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,23 +51,6 @@ pub(super) struct Refused {
     pub(super) applied: Applied,
 }
 
-impl Refused {
-    /// Nothing came back in time.
-    pub(super) fn timeout() -> Self {
-        Refusal::timeout(true).into()
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self {
-            kind: refusal.kind,
-            message: refusal.message,
-            applied: refusal.applied,
-        }
-    }
-}
-
 /// What came of a command.
 pub(super) type Outcome = Result<Answer, Refused>;
 
@@ -84,10 +67,10 @@ pub(super) trait Target: Clone + Send + Sync + 'static {
 
 /// Batches in flight, answered in the order in which they were sent.
 pub(super) trait Stream: Send {
-    /// Sends a batch. After an error the stream is of no more use.
-    fn send(&mut self, batch: Vec<Ask>) -> Result<(), Refused>;
+    /// Sends a batch. An error says that it was not sent, and the stream is of no more use.
+    fn send(&mut self, batch: Vec<Ask>) -> impl Future<Output = Result<(), Refused>> + Send;
 
-    /// The outcomes of the batch that has waited longest, one for each of its commands. May be
-    /// dropped and called again. After an error the stream is of no more use.
-    fn answers(&mut self) -> impl Future<Output = Result<Vec<Outcome>, Refused>> + Send;
+    /// The outcomes of the batch that has waited longest, one for each of its commands. They come in
+    /// bounded time, whatever becomes of the stream. May be dropped and called again.
+    fn answers(&mut self) -> impl Future<Output = Vec<Outcome>> + Send;
 }

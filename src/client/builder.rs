@@ -1,0 +1,158 @@
+//! What a client may be told, within bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::transport::Uri;
+
+use super::nodes::Shared;
+use super::{Client, Error, Limit};
+
+/// Largest message that a client takes: the upper bound of `limits.max_grpc_message_bytes`.
+pub const MAX_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
+
+/// Most connections to one node.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Builds a [`Client`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    endpoints: Vec<String>,
+    options: Options,
+}
+
+/// What was told.
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    /// Longest first wait for one node.
+    pub(super) patience: Duration,
+    pub(super) connections: usize,
+    pub(super) backoff: Backoff,
+}
+
+/// Pauses between attempts: each twice as long as the one before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Backoff {
+    pub(super) min: Duration,
+    pub(super) max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(1),
+            patience: Duration::from_secs(1),
+            connections: 1,
+            backoff: Backoff {
+                min: Duration::from_millis(20),
+                max: Duration::from_millis(500),
+            },
+        }
+    }
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            options: Options::default(),
+        }
+    }
+
+    /// Adds nodes, as `host:port` with or without `http://` before it. One that lives is enough: it
+    /// names the leader.
+    #[must_use]
+    pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.endpoints.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// The deadline of each whole call, searches and retries included. Default: 5 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// Longest time to wait for a connection. Default: 1 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.connect_timeout = timeout;
+        self
+    }
+
+    /// How long one node may take to answer before another is tried, where that is safe; never more
+    /// than a third of the time that is left, and twice as long after each silence. Default: 1 s.
+    #[must_use]
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.options.patience = timeout;
+        self
+    }
+
+    /// Connections to each node, over which calls are spread: 1 to 64. Default: 1.
+    #[must_use]
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.options.connections = connections.clamp(1, MAX_CONNECTIONS);
+        self
+    }
+
+    /// First and longest pause between two attempts. Each pause is drawn at random between half of
+    /// its length and all of it. Default: 20 ms and 500 ms.
+    #[must_use]
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.options.backoff = Backoff {
+            min: min.min(max),
+            max,
+        };
+        self
+    }
+
+    /// The client. It connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`]: there is no endpoint, or one is not of the form `host:port`.
+    pub fn build(self) -> Result<Client, Error> {
+        let endpoints = self.endpoints.iter().map(|text| {
+            endpoint(text).map_err(|problem| Error::invalid(format!("{text:?} is {problem}")))
+        });
+        let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>()?;
+        if endpoints.is_empty() {
+            return Err(Error::invalid("a client needs at least one endpoint"));
+        }
+        let limit = Limit {
+            timeout: self.options.timeout,
+            deadline: None,
+        };
+        let shared = Arc::new(Shared::new(endpoints, self.options));
+        Ok(Client { shared, limit })
+    }
+}
+
+/// A `host:port`, with or without `http://` before it.
+///
+/// # Errors
+///
+/// What is wrong with it, to follow the words "it is".
+pub fn endpoint(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    let address = text.strip_prefix("http://").unwrap_or(text);
+    let address = address.strip_suffix('/').unwrap_or(address);
+    if address.contains("://") {
+        return Err("no http: only http is spoken here, write host:port");
+    }
+    // The authority alone: no path, no user.
+    let port = address
+        .parse::<Uri>()
+        .ok()
+        .filter(|uri| uri.scheme().is_none() && uri.path().is_empty() && !address.contains('@'))
+        .filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+        .and_then(|uri| uri.port_u16());
+    match port {
+        Some(1..) => Ok(address.to_owned()),
+        _ => Err("not of the form host:port, e.g. 127.0.0.1:6379"),
+    }
+}

@@ -1,0 +1,154 @@
+//! One call, from the first attempt to its deadline.
+//!
+//! A call goes to one node, the one that served last. Where nobody is known to lead, a search asks
+//! all nodes for a read first: whoever answers leads, reaches a majority, and the connection to it
+//! works, which keeps unknown outcomes rare. All calls of a client wait for one search.
+//!
+//! An attempt that fails is repeated only where that is safe. A read always is, and so is whatever
+//! carries the number of a session. Any other write is only if it was surely not applied.
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::debug;
+
+use super::Client;
+use super::error::{Applied, Error};
+use super::fault::{Fault, Hope};
+use super::nodes::{Answer, Node};
+use super::search::{Search, jittered, too_late};
+use crate::proto::kv::{GetRequest, GetResponse};
+
+/// A key that is read only to learn who serves reads. It may hold anything or nothing.
+const PROBED_KEY: &[u8] = b"\0";
+
+/// What may be done when an attempt has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It changes nothing.
+    Read,
+    /// It has the same effect however often it is done.
+    Safe,
+    /// Only if it was surely not applied.
+    Unsafe,
+}
+
+impl Client {
+    /// Makes a call to the leader until it is answered or `deadline` has come.
+    pub(super) async fn call<T, F, Fut>(
+        &self,
+        deadline: Instant,
+        repeat: Repeat,
+        make: F,
+    ) -> Result<T, Error>
+    where
+        T: Send,
+        F: Fn(Node) -> Fut + Sync,
+        Fut: Future<Output = Answer<T>> + Send,
+    {
+        let options = &self.shared.options;
+        let (mut pause, mut patience) = (options.backoff.min, options.patience);
+        let mut in_doubt = false;
+        let doubtful = |error: Error, in_doubt| match in_doubt {
+            true => error.in_doubt(),
+            false => error,
+        };
+        loop {
+            let leader = self.leader(deadline).await;
+            let leader = leader.map_err(|error| doubtful(error, in_doubt))?;
+            let until = match repeat {
+                Repeat::Unsafe => deadline,
+                // Enough is left for another node.
+                Repeat::Read | Repeat::Safe => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    deadline.min(Instant::now() + patience.min(left / 3))
+                }
+            };
+            let leader = leader.until(until);
+            let fault = match attempt(&leader, &make).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) if repeat == Repeat::Read => fault.of_read(),
+                Err(fault) => fault,
+            };
+            debug!(node = leader.address, %fault, applied = %fault.applied, "an attempt failed");
+            self.shared.note(&leader, &fault);
+            in_doubt |= fault.applied == Applied::Unknown;
+            let again = match (fault.applied, repeat) {
+                (Applied::Unknown, Repeat::Unsafe) => false,
+                _ => fault.hope == Hope::Later,
+            };
+            let silent = fault.silent;
+            if !again {
+                return Err(doubtful(ended(&leader, fault), in_doubt));
+            }
+            let end = Instant::now() + jittered(pause);
+            if end >= deadline {
+                let faults = [(leader.address, fault)].into();
+                return Err(doubtful(too_late(self.limit, faults), in_doubt));
+            }
+            sleep_until(end).await;
+            pause = options.backoff.longer(pause);
+            if silent {
+                patience = patience.saturating_mul(2);
+            }
+        }
+    }
+
+    /// Who leads.
+    ///
+    /// # Errors
+    ///
+    /// Nobody was found until `deadline`, or no node ever will be.
+    pub(super) async fn leader(&self, deadline: Instant) -> Result<Node, Error> {
+        let known = || self.shared.leader();
+        if let Some(node) = known().and_then(|it| self.shared.node(&it, deadline).ok()) {
+            return Ok(node);
+        }
+        let Ok(_searching) = timeout_at(deadline, self.shared.searching.lock()).await else {
+            return Err(too_late(self.limit, [].into()));
+        };
+        if let Some(node) = known().and_then(|it| self.shared.node(&it, deadline).ok()) {
+            return Ok(node);
+        }
+        let mut search = Search::new(&self.shared, self.limit, deadline, None, &probe);
+        let (leader, _) = search.next().await?;
+        debug!(node = leader.address, "found the leader");
+        self.shared.remember_leader(&leader.address);
+        Ok(leader.until(deadline))
+    }
+}
+
+async fn probe(node: Node) -> Answer<GetResponse> {
+    let key = PROBED_KEY.into();
+    node.kv().get(node.request(GetRequest { key })).await
+}
+
+/// Makes a call to one node, once.
+pub(super) async fn attempt<T, F, Fut>(node: &Node, make: &F) -> Result<T, Fault>
+where
+    F: Fn(Node) -> Fut + Sync,
+    Fut: Future<Output = Answer<T>> + Send,
+{
+    match timeout_at(node.deadline, make(node.clone())).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(Fault::from(status)),
+        Err(_) => Err(Fault::silence()),
+    }
+}
+
+/// What a call ends with whose last attempt may not be repeated.
+pub(super) fn ended(node: &Node, fault: Fault) -> Error {
+    if fault.answered() {
+        return Error::Refused(Box::new(fault.refusal(&node.address)));
+    }
+    let message = format!("{}: {}", node.address, fault.message);
+    match fault.silent {
+        true => Error::Deadline {
+            message,
+            applied: fault.applied,
+            last: None,
+        },
+        false => Error::Unreachable {
+            message,
+            applied: fault.applied,
+        },
+    }
+}

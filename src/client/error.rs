@@ -1,0 +1,155 @@
+//! What a call ends with when it is not answered, and what may be concluded.
+
+use std::fmt;
+
+use tonic::Code;
+
+pub use crate::error::Applied;
+pub use crate::proto::kv::error_detail::Reason;
+
+/// Why a call was not answered.
+///
+/// The first question to an error is [`applied`](Self::applied): whether the write may have taken
+/// effect. The variants say who ended the call.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A node refused the request, and asking again is of no use or not safe.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// No node could be reached in time, or the connection broke with the request on it.
+    #[error("{}{message}", doubt(*applied))]
+    Unreachable {
+        /// What each node was, for people.
+        message: String,
+        /// Whether the write may have been applied.
+        applied: Applied,
+    },
+    /// Time was up. Nodes answered, but none served the request, or none answered in time.
+    #[error("{}{message}", doubt(*applied))]
+    Deadline {
+        /// What each node said last, for people.
+        message: String,
+        /// Whether the write may have been applied.
+        applied: Applied,
+        /// The last refusal, if a node refused.
+        last: Option<Box<Refusal>>,
+    },
+    /// The call was wrong before anything was sent: an address, or too large a batch.
+    #[error("{message}")]
+    Invalid {
+        /// What would be right.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Whether the write may have been applied, or may yet be. Always [`Applied::No`] of a read.
+    pub fn applied(&self) -> Applied {
+        match self {
+            Self::Refused(refusal) => refusal.applied,
+            Self::Unreachable { applied, .. } | Self::Deadline { applied, .. } => *applied,
+            Self::Invalid { .. } => Applied::No,
+        }
+    }
+
+    /// The typed reason, where a node gave one that this version knows.
+    pub fn reason(&self) -> Option<&Reason> {
+        self.refusal()?.reason.as_ref()
+    }
+
+    /// The refusal that ended the call, or the last one before time was up.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Deadline { last, .. } => last.as_deref(),
+            Self::Unreachable { .. } | Self::Invalid { .. } => None,
+        }
+    }
+
+    /// The kind of the error in one word, for logs and programs: the name of the reason, where there
+    /// is one, else `refused`, `timeout`, `unreachable` or `invalid`.
+    pub fn kind(&self) -> &'static str {
+        match (self, self.refusal()) {
+            (_, Some(refusal)) => refusal.kind(),
+            (Self::Unreachable { .. }, None) => "unreachable",
+            (Self::Invalid { .. }, None) => "invalid",
+            (Self::Refused(_) | Self::Deadline { .. }, None) => "timeout",
+        }
+    }
+
+    /// Whether this ends a session: it was given up, and a new one has to be opened.
+    pub fn is_session_expired(&self) -> bool {
+        matches!(self.reason(), Some(Reason::SessionExpired(_)))
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid {
+            message: message.into(),
+        }
+    }
+
+    /// The same of a write, of which an earlier attempt may have been applied.
+    pub(super) fn in_doubt(mut self) -> Self {
+        match &mut self {
+            Self::Refused(refusal) => refusal.applied = Applied::Unknown,
+            Self::Unreachable { applied, .. } | Self::Deadline { applied, .. } => {
+                *applied = Applied::Unknown;
+            }
+            Self::Invalid { .. } => {}
+        }
+        self
+    }
+}
+
+/// What a node said instead of an answer.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The node, as `host:port`.
+    pub endpoint: String,
+    /// The gRPC status code.
+    pub code: Code,
+    /// The typed reason; absent if it is from a later version, or from something that is no node.
+    pub reason: Option<Reason>,
+    /// Whether the write may have been applied.
+    pub applied: Applied,
+    /// For people, on one line.
+    pub message: String,
+}
+
+impl Refusal {
+    fn kind(&self) -> &'static str {
+        match self.reason {
+            Some(Reason::NotLeader(_)) => "not_leader",
+            Some(Reason::NoQuorum(_)) => "no_quorum",
+            Some(Reason::Overloaded(_)) => "overloaded",
+            Some(Reason::TooLarge(_)) => "too_large",
+            Some(Reason::Forming(_)) => "forming",
+            Some(Reason::InvalidRequest(_)) => "invalid_request",
+            Some(Reason::FailedPrecondition(_)) => "failed_precondition",
+            Some(Reason::SessionExpired(_)) => "session_expired",
+            Some(Reason::ShuttingDown(_)) => "shutting_down",
+            None => "refused",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            endpoint,
+            message,
+            applied,
+            ..
+        } = self;
+        write!(f, "{}{endpoint}: {message}", doubt(*applied))
+    }
+}
+
+fn doubt(applied: Applied) -> &'static str {
+    match applied {
+        Applied::No => "",
+        Applied::Unknown => "outcome unknown: ",
+    }
+}

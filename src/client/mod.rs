@@ -1,0 +1,289 @@
+//! The Rust client: endpoints in, answers out.
+//!
+//! A [`Client`] finds the leader and follows it, and every call has one deadline for all that it
+//! does. What ends without an answer says so in a typed [`Error`], which always tells whether a write
+//! [may have been applied](Error::applied).
+//!
+//! ```no_run
+//! use seshat::client::Client;
+//!
+//! # async fn example() -> Result<(), seshat::client::Error> {
+//! let client = Client::connect(["kvstore-1:6379", "kvstore-2:6379", "kvstore-3:6379"])?;
+//! client.set("city", "Uruk").await?;
+//! assert_eq!(client.get("city").await?.as_deref(), Some(&b"Uruk"[..]));
+//! assert!(client.delete("city").await?.existed);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is repeated
+//!
+//! An answer can be lost on its way. A read is then asked again, of whoever leads by now. A write
+//! that may have been applied is not: it ends with [`Applied::Unknown`]. In a [`Session`] it is
+//! sent again under the same number until the deadline, and applied once however often it arrives.
+//!
+//! ```no_run
+//! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+//! let session = client.session().await?;
+//! // Whether this call deleted the key, even if the leader dies in the middle of it.
+//! let mine = session.delete("lock").await?.existed;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Pipeline`] keeps many commands in flight on one stream.
+
+mod admin;
+mod builder;
+mod call;
+mod error;
+mod fault;
+mod nodes;
+mod numbers;
+mod pipeline;
+mod search;
+mod session;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tracing::{Instrument as _, debug_span};
+
+pub use admin::Admin;
+pub use builder::{Builder, MAX_MESSAGE_BYTES, endpoint};
+pub use error::{Applied, Error, Reason, Refusal};
+pub use pipeline::{Answers, Operation, Pipeline, PipelineOptions, Reply};
+pub use session::Session;
+
+use call::Repeat;
+use nodes::Shared;
+
+use crate::proto::kv::SetResponse;
+use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest};
+
+/// A client of one cluster.
+///
+/// Cheap to clone: clones share the connections and what is known of the cluster. It has to be used
+/// within a tokio runtime, and for all of its life within the same one. Any of its futures may be
+/// dropped: a write that was sent may then be applied or not.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    limit: Limit,
+}
+
+/// How long calls may take.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    timeout: Duration,
+    /// The end of all calls, instead of one for each.
+    deadline: Option<Instant>,
+}
+
+/// A key was bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written {
+    /// Log index of the write: writes take effect in ascending order of it.
+    pub applied_index: u64,
+}
+
+/// A key was removed, or was not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// Whether the key was bound before.
+    pub existed: bool,
+    /// Log index of the removal.
+    pub applied_index: u64,
+}
+
+/// What a key was bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The value, unless the key was missing. An empty value is a value.
+    pub value: Option<Bytes>,
+    /// Log index up to which the node that answered had applied the log.
+    pub applied_index: u64,
+}
+
+impl Client {
+    /// A client to be told more than its endpoints.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A client of the cluster that has nodes at `endpoints`, each `host:port`. It connects when it
+    /// is first used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`]: there is no endpoint, or one is not of the form `host:port`.
+    pub fn connect(endpoints: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, Error> {
+        Self::builder().endpoints(endpoints).build()
+    }
+
+    /// The same client, with `timeout` for each call.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        let limit = Limit {
+            timeout,
+            deadline: None,
+        };
+        Self {
+            limit,
+            ..self.clone()
+        }
+    }
+
+    /// The same client, with `timeout` from now on for all of its calls together.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        let limit = Limit {
+            timeout,
+            deadline: Some(after(timeout)),
+        };
+        Self {
+            limit,
+            ..self.clone()
+        }
+    }
+
+    /// When a call ends that begins now.
+    fn deadline(&self) -> Instant {
+        self.limit
+            .deadline
+            .unwrap_or_else(|| after(self.limit.timeout))
+    }
+
+    /// Binds `key` to `value`. Returns once a majority holds the write and the leader has applied it.
+    ///
+    /// # Errors
+    ///
+    /// The write may have been applied if the error says [`Applied::Unknown`].
+    pub async fn set(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Written, Error> {
+        let request = SetRequest {
+            key: key.into(),
+            value: value.into(),
+            session: None,
+        };
+        let set = |node: nodes::Node| {
+            let request = node.request(request.clone());
+            async move { node.kv().set(request).await }
+        };
+        let call = self.call(self.deadline(), Repeat::Unsafe, set);
+        Ok(call.instrument(debug_span!("set")).await?.into())
+    }
+
+    /// Reads `key`. The answer holds every write that was acknowledged before the call began.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was read.
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>, Error> {
+        Ok(self.get_with_index(key).await?.value)
+    }
+
+    /// Reads `key`, and says how much of the log the answer holds.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was read.
+    pub async fn get_with_index(&self, key: impl Into<Bytes>) -> Result<Found, Error> {
+        let request = GetRequest { key: key.into() };
+        let get = |node: nodes::Node| {
+            let request = node.request(request.clone());
+            async move { node.kv().get(request).await }
+        };
+        let call = self.call(self.deadline(), Repeat::Read, get);
+        Ok(call.instrument(debug_span!("get")).await?.into())
+    }
+
+    /// Removes `key`. Acknowledged like [`set`](Self::set).
+    ///
+    /// # Errors
+    ///
+    /// The removal may have been applied if the error says [`Applied::Unknown`].
+    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, Error> {
+        let request = DeleteRequest {
+            key: key.into(),
+            session: None,
+        };
+        let delete = |node: nodes::Node| {
+            let request = node.request(request.clone());
+            async move { node.kv().delete(request).await }
+        };
+        let call = self.call(self.deadline(), Repeat::Unsafe, delete);
+        Ok(call.instrument(debug_span!("delete")).await?.into())
+    }
+
+    /// Opens a session: its writes are applied once, however often they have to be sent.
+    ///
+    /// # Errors
+    ///
+    /// No session was opened, or nobody will use it.
+    pub async fn session(&self) -> Result<Session, Error> {
+        Session::open(self.clone()).await
+    }
+
+    /// Opens a stream that keeps many commands in flight.
+    ///
+    /// # Errors
+    ///
+    /// No leader was found in time.
+    pub async fn pipeline(&self, options: PipelineOptions) -> Result<Pipeline, Error> {
+        Pipeline::open(self.clone(), None, options).await
+    }
+
+    /// What operators ask for.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+}
+
+/// A deadline too far away to be told is one that has come: nothing waits for ever.
+fn after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or(now)
+}
+
+impl From<SetResponse> for Written {
+    fn from(response: SetResponse) -> Self {
+        let SetResponse { applied_index } = response;
+        Self { applied_index }
+    }
+}
+
+impl From<DeleteResponse> for Deleted {
+    fn from(response: DeleteResponse) -> Self {
+        let DeleteResponse {
+            existed,
+            applied_index,
+        } = response;
+        Self {
+            existed,
+            applied_index,
+        }
+    }
+}
+
+impl From<GetResponse> for Found {
+    fn from(response: GetResponse) -> Self {
+        let GetResponse {
+            value,
+            applied_index,
+        } = response;
+        Self {
+            value,
+            applied_index,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The nodes that a client knows, its connections to them, and who leads.
+//!
+//! All clones of a client share this. Connections are made when they are first used and make
+//! themselves anew; one on which nothing came back is left to those who still wait on it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use super::builder::{MAX_MESSAGE_BYTES, Options};
+use super::fault::Fault;
+use crate::proto::admin::admin_service_client::AdminServiceClient;
+use crate::proto::kv::kv_service_client::KvServiceClient;
+
+/// What a call returns.
+pub(super) type Answer<T> = Result<Response<T>, Status>;
+
+/// Nodes that are known beside the endpoints because others named them.
+const MAX_LEARNED: usize = 64;
+
+/// A connection that carries nothing for so long is asked whether it still stands.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// What all clones of a client share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) endpoints: Vec<String>,
+    /// Held by whoever looks for the leader, so that all others wait for what comes of it.
+    pub(super) searching: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    leader: Option<String>,
+    /// Connections by address: what was made anew has a higher number.
+    connections: BTreeMap<String, Connections>,
+    made: u64,
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Connections {
+    number: u64,
+    channels: Vec<Channel>,
+}
+
+impl Shared {
+    pub(super) fn new(endpoints: Vec<String>, options: Options) -> Self {
+        Self {
+            options,
+            endpoints,
+            searching: tokio::sync::Mutex::new(()),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Nothing is done under this lock that could panic half-way.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who served last.
+    pub(super) fn leader(&self) -> Option<String> {
+        self.state().leader.clone()
+    }
+
+    pub(super) fn remember_leader(&self, address: &str) {
+        self.state().leader = Some(address.to_owned());
+    }
+
+    /// Draws the conclusions from a fault of `node`.
+    pub(super) fn note(&self, node: &Node, fault: &Fault) {
+        let mut state = self.state();
+        if fault.ends_leadership() && state.leader.as_ref() == Some(&node.address) {
+            state.leader = None;
+        }
+        // Somebody may have made it anew in the meantime.
+        let current = state.connections.get(&node.address);
+        if fault.silent && current.is_some_and(|it| it.number == node.connection) {
+            state.connections.remove(&node.address);
+        }
+    }
+
+    /// The node at `address`, for a call that ends at `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// It is no address.
+    pub(super) fn node(&self, address: &str, deadline: Instant) -> Result<Node, Fault> {
+        let state = &mut *self.state();
+        if !state.connections.contains_key(address) {
+            let made = self.connect(address)?;
+            if state.connections.len() >= self.endpoints.len().saturating_add(MAX_LEARNED) {
+                let known = |address: &String| self.endpoints.contains(address);
+                state.connections.retain(|address, _| known(address));
+            }
+            state.made = state.made.wrapping_add(1);
+            let connections = Connections {
+                number: state.made,
+                channels: made,
+            };
+            state.connections.insert(address.to_owned(), connections);
+        }
+        state.turn = state.turn.wrapping_add(1);
+        let connections = state.connections.get(address);
+        let spread = connections.and_then(|it| {
+            let turn = state.turn.checked_rem(it.channels.len())?;
+            Some((it.number, it.channels.get(turn)?.clone()))
+        });
+        let (connection, channel) = spread.ok_or_else(|| Fault::broken("no connection"))?;
+        Ok(Node {
+            address: address.to_owned(),
+            connection,
+            channel,
+            deadline,
+        })
+    }
+
+    fn connect(&self, address: &str) -> Result<Vec<Channel>, Fault> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Fault::broken(&error.to_string()))?
+            .tcp_nodelay(true)
+            .connect_timeout(self.options.connect_timeout)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE);
+        let channels = (0..self.options.connections).map(|_| endpoint.connect_lazy());
+        Ok(channels.collect())
+    }
+}
+
+/// A node and a connection to it, for the time of one call.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) address: String,
+    connection: u64,
+    channel: Channel,
+    pub(super) deadline: Instant,
+}
+
+impl Node {
+    pub(super) fn until(self, deadline: Instant) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// The node's service for reads and writes.
+    pub(super) fn kv(&self) -> KvServiceClient<Channel> {
+        KvServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// The node's service for operators.
+    pub(super) fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// How long the call may take.
+    pub(super) fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// A request that tells the node how long the call may take.
+    pub(super) fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.time_left());
+        request
+    }
+}

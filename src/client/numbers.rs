@@ -1,0 +1,150 @@
+//! The numbers of a session's writes, and which of them are outstanding.
+//!
+//! A number is given once. As long as somebody waits for its answer it is outstanding; when nobody
+//! does any more, because it was answered, gave up or was dropped, the session moves past it, and a
+//! copy of it that is still under way is refused when it arrives.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::proto::kv;
+
+/// Numbers that may be outstanding: a node refuses more.
+pub(super) const MAX_OUTSTANDING: u64 = 1024;
+
+/// Gives numbers.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    client_id: u64,
+    state: Mutex<State>,
+    moved: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    next: u64,
+    outstanding: BTreeSet<u64>,
+}
+
+impl State {
+    fn first_outstanding(&self) -> u64 {
+        self.outstanding.first().copied().unwrap_or(self.next)
+    }
+}
+
+impl Numbers {
+    pub(super) fn new(client_id: u64) -> Self {
+        Self {
+            client_id,
+            state: Mutex::new(State {
+                next: 1,
+                outstanding: BTreeSet::new(),
+            }),
+            moved: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next `count` numbers, at most [`MAX_OUTSTANDING`], once so many may be outstanding.
+    pub(super) async fn next(self: &Arc<Self>, count: u64) -> Vec<Number> {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            // From here on no move is missed.
+            moved.as_mut().enable();
+            if let Some(numbers) = self.try_next(count) {
+                return numbers;
+            }
+            moved.await;
+        }
+    }
+
+    fn try_next(self: &Arc<Self>, count: u64) -> Option<Vec<Number>> {
+        let mut state = self.state();
+        let end = state.next.saturating_add(count);
+        if end > state.first_outstanding().saturating_add(MAX_OUTSTANDING) {
+            return None;
+        }
+        let given = state.next..end;
+        state.next = end;
+        state.outstanding.extend(given.clone());
+        let numbers = given.map(|sequence| Number {
+            sequence,
+            numbers: Arc::clone(self),
+        });
+        Some(numbers.collect())
+    }
+}
+
+/// A number, outstanding until this is dropped.
+#[derive(Debug)]
+pub(super) struct Number {
+    sequence: u64,
+    numbers: Arc<Numbers>,
+}
+
+impl Number {
+    /// What a write under this number carries if it is sent now.
+    pub(super) fn stamp(&self) -> kv::Session {
+        kv::Session {
+            client_id: self.numbers.client_id,
+            sequence: self.sequence,
+            first_outstanding: self.numbers.state().first_outstanding(),
+        }
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        self.numbers.state().outstanding.remove(&self.sequence);
+        self.numbers.moved.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(number: &Number) -> (u64, u64) {
+        let stamp = number.stamp();
+        (stamp.sequence, stamp.first_outstanding)
+    }
+
+    #[tokio::test]
+    async fn the_session_moves_past_what_nobody_waits_for() {
+        let numbers = Arc::new(Numbers::new(7));
+        let mut given = numbers.next(3).await;
+        let third = given.pop().expect("a number");
+        let second = given.pop().expect("a number");
+        assert_eq!((stamp(&second), stamp(&third)), ((2, 1), (3, 1)));
+        drop(second);
+        assert_eq!(stamp(&third), (3, 1), "the first is still waited for");
+        drop(given);
+        assert_eq!(stamp(&third), (3, 3));
+        drop(third);
+        let fourth = numbers.next(1).await.remove(0);
+        assert_eq!(stamp(&fourth), (4, 4), "no number is given twice");
+    }
+
+    #[tokio::test]
+    async fn no_more_are_outstanding_than_a_node_accepts() {
+        let numbers = Arc::new(Numbers::new(7));
+        let mut given = numbers.next(MAX_OUTSTANDING).await;
+        assert!(numbers.try_next(1).is_none());
+        // The last is over, but the first is not: still none may follow.
+        given.pop();
+        assert!(numbers.try_next(1).is_none());
+        let waiting = tokio::spawn({
+            let numbers = Arc::clone(&numbers);
+            async move { stamp(&numbers.next(1).await[0]) }
+        });
+        tokio::task::yield_now().await;
+        given.remove(0);
+        assert_eq!(waiting.await.expect("no panic"), (1025, 2));
+    }
+}

@@ -1,0 +1,297 @@
+//! Asks many nodes the same harmless question, and takes the first good answer.
+//!
+//! A node may be dead, cut off or paused, so no single one is waited for. They are asked one after
+//! the other, in a random order and with short pauses, each without waiting for the one before; a
+//! node that fails makes the next one's turn come at once, and so does a node that names the leader.
+//! Who refuses or fails is asked again, after pauses that grow and are drawn at random. Nothing but
+//! the deadline ends a search, except a request that no node will ever serve.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use rand::Rng as _;
+use rand::seq::SliceRandom as _;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Limit;
+use super::builder::{Backoff, Options, endpoint};
+use super::error::{Applied, Error};
+use super::fault::{Fault, Hope};
+use super::nodes::{Answer, Node, Shared};
+
+/// How long after one node the next is asked.
+const STAGGER: Duration = Duration::from_millis(20);
+
+/// Nodes that a search asks at most, those included that others name.
+const MAX_NODES: usize = 128;
+
+/// One question, asked of all known nodes.
+pub(super) struct Search<'a, T, F> {
+    shared: &'a Shared,
+    limit: Limit,
+    deadline: Instant,
+    ask: &'a F,
+    asked: FuturesUnordered<Pin<Box<dyn Future<Output = Asked<T>> + Send + 'a>>>,
+    nodes: BTreeMap<String, Known>,
+}
+
+/// A node of the search.
+#[derive(Default)]
+struct Known {
+    last_word: Option<Fault>,
+    /// Makes its first turn come at once.
+    hurry: Arc<Notify>,
+    was_asked: bool,
+}
+
+/// A node that has been asked, and what came of it.
+struct Asked<T> {
+    candidate: Candidate,
+    outcome: Result<(Node, T), Fault>,
+}
+
+/// A node that is asked until it answers.
+struct Candidate {
+    address: String,
+    /// When to ask.
+    due: Instant,
+    hurry: Option<Arc<Notify>>,
+    pause: Duration,
+    patience: Duration,
+}
+
+impl<'a, T, F, Fut> Search<'a, T, F>
+where
+    T: Send + 'a,
+    F: Fn(Node) -> Fut + Sync,
+    Fut: Future<Output = Answer<T>> + Send + 'a,
+{
+    /// Asks all endpoints until `deadline`, beginning with `first`.
+    pub(super) fn new(
+        shared: &'a Shared,
+        limit: Limit,
+        deadline: Instant,
+        first: Option<&str>,
+        ask: &'a F,
+    ) -> Self {
+        let mut search = Self {
+            shared,
+            limit,
+            deadline,
+            ask,
+            asked: FuturesUnordered::new(),
+            nodes: BTreeMap::new(),
+        };
+        let mut order: Vec<_> = shared.endpoints.iter().map(String::as_str).collect();
+        order.shuffle(&mut rand::thread_rng());
+        let mut due = Instant::now();
+        for address in first.into_iter().chain(order) {
+            if search.insert(address, due) {
+                due += jittered(STAGGER);
+            }
+        }
+        search
+    }
+
+    /// Asks the node at `address` now, unless it was asked already.
+    pub(super) fn add(&mut self, address: &str) {
+        if self.nodes.len() < MAX_NODES {
+            self.insert(address, Instant::now());
+        }
+        if let Some(known) = self.nodes.get(address) {
+            known.hurry.notify_one();
+        }
+    }
+
+    /// Whether it was not there yet.
+    fn insert(&mut self, address: &str, due: Instant) -> bool {
+        let Entry::Vacant(vacant) = self.nodes.entry(address.to_owned()) else {
+            return false;
+        };
+        let known = vacant.insert(Known::default());
+        let candidate = Candidate {
+            address: address.to_owned(),
+            due,
+            hurry: Some(Arc::clone(&known.hurry)),
+            pause: self.shared.options.backoff.min,
+            patience: self.shared.options.patience,
+        };
+        self.push(candidate);
+        true
+    }
+
+    fn push(&mut self, candidate: Candidate) {
+        let (shared, ask, deadline) = (self.shared, self.ask, self.deadline);
+        self.asked
+            .push(Box::pin(candidate.ask(shared, ask, deadline)));
+    }
+
+    /// The next answer, and the node that gave it. Each node answers once.
+    ///
+    /// # Errors
+    ///
+    /// Time is up, the request is at fault, or no node is left to ask.
+    pub(super) async fn next(&mut self) -> Result<(Node, T), Error> {
+        loop {
+            let next = timeout_at(self.deadline, self.asked.next()).await;
+            let Asked {
+                mut candidate,
+                outcome,
+            } = match next {
+                Ok(Some(asked)) => asked,
+                Ok(None) => return Err(self.nobody_left()),
+                Err(_) => return Err(self.too_late()),
+            };
+            let fault = match outcome {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            if fault.hope == Hope::Nowhere {
+                return Err(Error::Refused(Box::new(fault.refusal(&candidate.address))));
+            }
+            self.hurry(&fault);
+            let again = fault.hope == Hope::Later;
+            if again {
+                candidate.postpone(&fault, &self.shared.options);
+            }
+            let known = self.nodes.entry(candidate.address.clone()).or_default();
+            known.was_asked = true;
+            // Once time is up, who was cut short has said more before.
+            if known.last_word.is_none() || Instant::now() < self.deadline {
+                known.last_word = Some(fault);
+            }
+            if again {
+                self.push(candidate);
+            }
+        }
+    }
+
+    /// It is the turn of the leader that `fault` names, or else of whoever comes next.
+    fn hurry(&mut self, fault: &Fault) {
+        match fault.leader_addr().and_then(|it| endpoint(it).ok()) {
+            Some(leader) => self.add(&leader),
+            None => {
+                let next = self.nodes.values_mut().find(|known| !known.was_asked);
+                if let Some(known) = next {
+                    known.was_asked = true;
+                    known.hurry.notify_one();
+                }
+            }
+        }
+    }
+
+    /// What each node said last. A node that never said anything did not answer in time.
+    fn last_words(&mut self) -> BTreeMap<String, Fault> {
+        std::mem::take(&mut self.nodes)
+            .into_iter()
+            .map(|(address, known)| (address, known.last_word.unwrap_or_else(Fault::silence)))
+            .collect()
+    }
+
+    fn nobody_left(&mut self) -> Error {
+        let faults = self.last_words();
+        let message = format!("no node serves the request: {}", by_reason(&faults));
+        match faults.into_iter().next() {
+            Some((address, fault)) => {
+                let refusal = fault.of_read().refusal(&address);
+                Error::Refused(Box::new(super::error::Refusal { message, ..refusal }))
+            }
+            None => Error::invalid(message),
+        }
+    }
+
+    fn too_late(&mut self) -> Error {
+        let faults = self.last_words();
+        too_late(self.limit, faults)
+    }
+}
+
+/// Time ran out before anything was asked that may not be asked twice. `faults` holds the last word
+/// of every node.
+pub(super) fn too_late(limit: Limit, faults: BTreeMap<String, Fault>) -> Error {
+    let (timeout, words) = (limit.timeout, by_reason(&faults));
+    match faults.into_iter().find(|(_, fault)| fault.answered()) {
+        Some((address, fault)) => Error::Deadline {
+            message: format!("the cluster did not serve the request within {timeout:?}: {words}"),
+            applied: Applied::No,
+            last: Some(Box::new(fault.of_read().refusal(&address))),
+        },
+        None => Error::Unreachable {
+            message: format!("the cluster cannot be reached within {timeout:?}: {words}"),
+            applied: Applied::No,
+        },
+    }
+}
+
+impl Candidate {
+    /// Puts the next question off, after every fault a little longer.
+    fn postpone(&mut self, fault: &Fault, options: &Options) {
+        self.due = Instant::now() + jittered(self.pause);
+        self.pause = options.backoff.longer(self.pause);
+        if fault.silent {
+            self.patience = self.patience.saturating_mul(2);
+        }
+    }
+
+    /// Waits for its turn, and asks once.
+    async fn ask<T, F, Fut>(mut self, shared: &Shared, ask: &F, deadline: Instant) -> Asked<T>
+    where
+        F: Fn(Node) -> Fut + Sync,
+        Fut: Future<Output = Answer<T>> + Send,
+    {
+        match self.hurry.take() {
+            Some(hurry) => tokio::select! {
+                () = sleep_until(self.due) => {}
+                () = hurry.notified() => {}
+            },
+            None => sleep_until(self.due).await,
+        }
+        let deadline = deadline.min(Instant::now() + self.patience);
+        let outcome = match shared.node(&self.address, deadline) {
+            Ok(node) => match timeout_at(deadline, ask(node.clone())).await {
+                Ok(Ok(answer)) => Ok((node, answer.into_inner())),
+                Ok(Err(status)) => Err((node, Fault::from(status))),
+                Err(_) => Err((node, Fault::silence())),
+            }
+            .map_err(|(node, fault)| {
+                shared.note(&node, &fault);
+                fault
+            }),
+            Err(fault) => Err(fault),
+        };
+        Asked {
+            candidate: self,
+            outcome,
+        }
+    }
+}
+
+/// What every node said, with those together that said the same.
+fn by_reason(faults: &BTreeMap<String, Fault>) -> String {
+    let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (address, fault) in faults {
+        nodes.entry(&fault.message).or_default().push(address);
+    }
+    let reasons: Vec<_> = nodes
+        .into_iter()
+        .map(|(reason, addresses)| format!("{}: {reason}", addresses.join(", ")))
+        .collect();
+    reasons.join("; ")
+}
+
+impl Backoff {
+    /// The pause after `pause`.
+    pub(super) fn longer(self, pause: Duration) -> Duration {
+        pause.saturating_mul(2).min(self.max)
+    }
+}
+
+/// Between half of `pause` and all of it: clients that failed together must not return together.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    rand::thread_rng().gen_range(pause / 2..=pause)
+}

@@ -1,0 +1,138 @@
+//! Writes that are applied once, however often they have to be sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rand::Rng as _;
+use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, debug_span};
+
+use super::call::Repeat;
+use super::nodes::Node;
+use super::numbers::{Number, Numbers};
+use super::pipeline::{Pipeline, PipelineOptions};
+use super::{Applied, Client, Deleted, Error, Found, Written};
+use crate::proto::kv::{DeleteRequest, OpenSessionRequest, SetRequest};
+
+/// A session: each write has a number, under which it is sent again until it is answered or its
+/// deadline has come, and is applied once.
+///
+/// Cheap to clone; clones are the same session. Many writes may be in flight, up to 1024; a further
+/// one waits. Their order among one another is open, as that of any concurrent writes.
+///
+/// The cluster gives up the sessions that were used least lately when it holds too many. Then every
+/// write of the session ends with `SessionExpired`, see [`Error::is_session_expired`]: open another.
+/// The error says [`Applied::Unknown`] only where an earlier attempt at that very write may have
+/// been applied.
+#[derive(Debug, Clone)]
+pub struct Session {
+    client: Client,
+    numbers: Arc<Numbers>,
+}
+
+impl Session {
+    pub(super) async fn open(client: Client) -> Result<Self, Error> {
+        let client_id = rand::thread_rng().gen_range(1..=u64::MAX);
+        let open = |node: Node| {
+            let request = node.request(OpenSessionRequest { client_id });
+            async move { node.kv().open_session(request).await }
+        };
+        // Whether it was opened by an attempt that was not answered matters to nobody.
+        let call = client.call(client.deadline(), Repeat::Read, open);
+        call.instrument(debug_span!("open_session")).await?;
+        Ok(Self {
+            client,
+            numbers: Arc::new(Numbers::new(client_id)),
+        })
+    }
+
+    /// Binds `key` to `value`, once.
+    ///
+    /// # Errors
+    ///
+    /// The write may have been applied if the error says [`Applied::Unknown`]: the deadline came
+    /// before an answer, or the session has expired in between.
+    pub async fn set(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Written, Error> {
+        let (key, value) = (key.into(), value.into());
+        let deadline = self.client.deadline();
+        let number = self.number(deadline).await?;
+        let set = |node: Node| {
+            let request = node.request(SetRequest {
+                key: key.clone(),
+                value: value.clone(),
+                session: Some(number.stamp()),
+            });
+            async move { node.kv().set(request).await }
+        };
+        let call = self.client.call(deadline, Repeat::Safe, set);
+        Ok(call.instrument(debug_span!("session_set")).await?.into())
+    }
+
+    /// Removes `key`, once: `existed` is what the first removal found.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set`](Self::set).
+    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, Error> {
+        let key = key.into();
+        let deadline = self.client.deadline();
+        let number = self.number(deadline).await?;
+        let delete = |node: Node| {
+            let request = node.request(DeleteRequest {
+                key: key.clone(),
+                session: Some(number.stamp()),
+            });
+            async move { node.kv().delete(request).await }
+        };
+        let call = self.client.call(deadline, Repeat::Safe, delete);
+        Ok(call.instrument(debug_span!("session_delete")).await?.into())
+    }
+
+    /// Reads `key`: see [`Client::get`].
+    ///
+    /// # Errors
+    ///
+    /// Nothing was read.
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>, Error> {
+        self.client.get(key).await
+    }
+
+    /// Reads `key`, and says how much of the log the answer holds.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was read.
+    pub async fn get_with_index(&self, key: impl Into<Bytes>) -> Result<Found, Error> {
+        self.client.get_with_index(key).await
+    }
+
+    /// Opens a stream whose writes belong to this session: it survives the loss of its connection
+    /// and of the leader.
+    ///
+    /// # Errors
+    ///
+    /// No leader was found in time.
+    pub async fn pipeline(&self, options: PipelineOptions) -> Result<Pipeline, Error> {
+        let numbers = Some(Arc::clone(&self.numbers));
+        Pipeline::open(self.client.clone(), numbers, options).await
+    }
+
+    /// The same session, whose calls have the time that those of `client` have.
+    fn number_error(deadline_passed: &str) -> Error {
+        Error::Deadline {
+            message: deadline_passed.to_owned(),
+            applied: Applied::No,
+            last: None,
+        }
+    }
+
+    async fn number(&self, deadline: Instant) -> Result<Number, Error> {
+        let numbers = timeout_at(deadline, self.numbers.next(1)).await;
+        let number = numbers.ok().and_then(|numbers| numbers.into_iter().next());
+        number.ok_or_else(|| Self::number_error("too many writes of the session are outstanding"))
+    }
+}

@@ -1,0 +1,441 @@
+//! The stream behind a pipeline: what is in flight on it, and what becomes of that when it breaks.
+//!
+//! Batches stand in one queue, in the order in which they were sent, until they are answered; the
+//! node answers in that order. Whoever submits a batch puts it into the queue and on the stream under
+//! one lock. One task reads the answers. If the stream belongs to a session, that task opens another
+//! when it breaks, and sends again what the queue holds.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Streaming};
+use tracing::{Instrument as _, debug, debug_span};
+
+use super::Client;
+use super::call::{Repeat, ended};
+use super::error::{Applied, Error};
+use super::fault::{Fault, Hope};
+use super::nodes::Node;
+use super::numbers::Number;
+use super::pipeline::{Operation, Reply};
+use super::search::jittered;
+use crate::proto::kv;
+use crate::proto::kv::pipeline_command::Command;
+use crate::proto::kv::pipeline_result::Result as Answered;
+
+/// A batch that was submitted.
+#[derive(Debug)]
+pub(super) struct Batch {
+    operations: Vec<Operation>,
+    /// One for each write, in a session.
+    numbers: Vec<Number>,
+    answers: oneshot::Sender<Vec<Result<Reply, Error>>>,
+    deadline: Instant,
+    /// When it was sent last.
+    sent: Option<Instant>,
+    id: u64,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Batch {
+    pub(super) fn new(
+        operations: Vec<Operation>,
+        numbers: Vec<Number>,
+        answers: oneshot::Sender<Vec<Result<Reply, Error>>>,
+        deadline: Instant,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            operations,
+            numbers,
+            answers,
+            deadline,
+            sent: None,
+            id: 0,
+            _permit: permit,
+        }
+    }
+
+    fn request(&self) -> kv::PipelineRequest {
+        let mut numbers = self.numbers.iter();
+        let mut stamp = || numbers.next().map(Number::stamp);
+        let commands = self.operations.iter().cloned().map(|operation| {
+            let command = match operation {
+                Operation::Set { key, value } => Command::Set(kv::SetRequest {
+                    key,
+                    value,
+                    session: stamp(),
+                }),
+                Operation::Get { key } => Command::Get(kv::GetRequest { key }),
+                Operation::Delete { key } => Command::Delete(kv::DeleteRequest {
+                    key,
+                    session: stamp(),
+                }),
+            };
+            kv::PipelineCommand {
+                command: Some(command),
+            }
+        });
+        kv::PipelineRequest {
+            id: self.id,
+            commands: commands.collect(),
+        }
+    }
+
+    /// Every command ends with `fault` of `node`.
+    fn fail(self, node: &Node, fault: &Fault) {
+        let answers = self.operations.iter().map(|operation| {
+            let fault = match operation.is_write() && self.sent.is_some() {
+                true => fault.clone(),
+                false => fault.clone().of_read(),
+            };
+            Err(ended(node, fault))
+        });
+        let answers = answers.collect();
+        // Nobody may wait for them.
+        let _ = self.answers.send(answers);
+    }
+}
+
+/// What submitters and the task share.
+#[derive(Debug)]
+pub(super) struct Stream {
+    state: Mutex<State>,
+    /// Something was submitted where nothing was in flight, or the stream was closed.
+    woken: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    in_flight: VecDeque<Batch>,
+    /// The way to the node, while there is one.
+    requests: Option<mpsc::Sender<kv::PipelineRequest>>,
+    last_id: u64,
+    /// Nobody submits any more.
+    closed: bool,
+    /// Why nothing can be submitted any more.
+    over: Option<Error>,
+}
+
+impl State {
+    fn send(&mut self, mut batch: Batch) {
+        self.last_id = self.last_id.wrapping_add(1);
+        batch.id = self.last_id;
+        if let Some(requests) = &self.requests {
+            batch.sent = Some(Instant::now());
+            // There is room for all that may be in flight. If the stream has broken, the task will
+            // hear of it and take care of the batch.
+            let _ = requests.try_send(batch.request());
+        }
+        self.in_flight.push_back(batch);
+    }
+}
+
+/// A stream to one node.
+struct Connection {
+    node: Node,
+    requests: mpsc::Sender<kv::PipelineRequest>,
+    responses: Streaming<kv::PipelineResponse>,
+}
+
+/// Why no more answers are read.
+enum End {
+    /// Everything was answered, and nothing more will be submitted.
+    Done,
+    /// The stream broke, or its node cannot serve what is in flight.
+    Broken(Fault),
+}
+
+impl Stream {
+    /// Opens a stream to the leader. If it `resumes`, every write that is submitted has a number.
+    pub(super) async fn open(
+        client: Client,
+        window: usize,
+        resumes: bool,
+    ) -> Result<Arc<Self>, Error> {
+        let connection = connect(&client, client.deadline(), window).await?;
+        let stream = Arc::new(Self {
+            state: Mutex::new(State {
+                requests: Some(connection.requests.clone()),
+                ..State::default()
+            }),
+            woken: Notify::new(),
+        });
+        let reader = Reader {
+            stream: Arc::clone(&stream),
+            patience: client.shared.options.patience,
+            client,
+            window,
+            resumes,
+        };
+        tokio::spawn(reader.run(connection).instrument(debug_span!("pipeline")));
+        Ok(stream)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn submit(&self, batch: Batch) -> Result<(), Error> {
+        let mut state = self.state();
+        if let Some(error) = &state.over {
+            return Err(error.clone());
+        }
+        let wakes = state.in_flight.is_empty();
+        state.send(batch);
+        drop(state);
+        if wakes {
+            self.woken.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Nothing more will be submitted.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.requests = None;
+        drop(state);
+        self.woken.notify_one();
+    }
+}
+
+async fn connect(client: &Client, deadline: Instant, window: usize) -> Result<Connection, Error> {
+    let open = |node: Node| async move {
+        let (requests, queue) = mpsc::channel(window);
+        let responses = node.kv().pipeline(ReceiverStream::new(queue)).await?;
+        Ok(Response::new(Connection {
+            node,
+            requests,
+            responses: responses.into_inner(),
+        }))
+    };
+    // Opening a stream changes nothing.
+    client.call(deadline, Repeat::Read, open).await
+}
+
+/// Reads the answers.
+struct Reader {
+    stream: Arc<Stream>,
+    client: Client,
+    window: usize,
+    resumes: bool,
+    /// How long the oldest batch may wait before another node is tried.
+    patience: Duration,
+}
+
+impl Reader {
+    async fn run(mut self, mut connection: Connection) {
+        let backoff = self.client.shared.options.backoff;
+        let mut pause = backoff.min;
+        loop {
+            let (fault, progress) = match self.read(&mut connection).await {
+                (End::Done, _) => return,
+                (End::Broken(fault), progress) => (fault, progress),
+            };
+            debug!(node = connection.node.address, %fault, "the stream broke");
+            self.client.shared.note(&connection.node, &fault);
+            if !self.resumes {
+                return self.end(&connection.node, &fault);
+            }
+            self.stream.state().requests = None;
+            if progress {
+                pause = backoff.min;
+            }
+            let until = Instant::now() + jittered(pause);
+            pause = backoff.longer(pause);
+            match self.resume(&connection.node, until).await {
+                Some(resumed) => connection = resumed,
+                None => return,
+            }
+        }
+    }
+
+    /// Reads until the stream ends in some way; whether anything was answered on it.
+    async fn read(&mut self, connection: &mut Connection) -> (End, bool) {
+        let mut progress = false;
+        loop {
+            let looks_at = match self.look() {
+                Ok(looks_at) => looks_at,
+                Err(End::Broken(fault)) => {
+                    self.patience = self.patience.saturating_mul(2);
+                    return (End::Broken(fault), progress);
+                }
+                Err(end) => return (end, progress),
+            };
+            let too_long = async {
+                match looks_at {
+                    Some(time) => sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let message = tokio::select! {
+                message = connection.responses.message() => message,
+                () = self.stream.woken.notified() => continue,
+                () = too_long => continue,
+            };
+            let delivered = match message {
+                Ok(Some(response)) => self.deliver(connection, response),
+                Ok(None) => Err(Fault::broken("the node ended the stream")),
+                Err(status) => Err(Fault::from(status)),
+            };
+            match delivered {
+                Ok(()) => progress = true,
+                Err(fault) => return (End::Broken(fault), progress),
+            }
+        }
+    }
+
+    /// When the oldest batch has waited for too long, if there is one.
+    fn look(&self) -> Result<Option<Instant>, End> {
+        let state = self.stream.state();
+        let Some(oldest) = state.in_flight.front() else {
+            return match state.closed {
+                true => Err(End::Done),
+                false => Ok(None),
+            };
+        };
+        let limit = match (self.resumes, oldest.sent) {
+            (true, Some(sent)) => {
+                let share = oldest.deadline.saturating_duration_since(sent) / 3;
+                sent + self.patience.min(share)
+            }
+            _ => oldest.deadline,
+        };
+        match limit <= Instant::now() {
+            true => Err(End::Broken(Fault::silence())),
+            false => Ok(Some(limit)),
+        }
+    }
+
+    /// Gives the oldest batch its answers.
+    ///
+    /// # Errors
+    ///
+    /// The answer is not what it should be, or has to be asked for again.
+    fn deliver(
+        &self,
+        connection: &Connection,
+        response: kv::PipelineResponse,
+    ) -> Result<(), Fault> {
+        let mut state = self.stream.state();
+        let fits = |batch: &Batch| {
+            batch.id == response.id && batch.operations.len() == response.results.len()
+        };
+        if !state.in_flight.front().is_some_and(fits) {
+            return Err(Fault::broken("an answer to nothing that was asked"));
+        }
+        let Some(batch) = state.in_flight.pop_front() else {
+            return Ok(());
+        };
+        let mut answers = Vec::with_capacity(response.results.len());
+        let mut leaves = None;
+        for (operation, result) in batch.operations.iter().zip(response.results) {
+            let fault = match reply(operation, result) {
+                Ok(reply) => {
+                    answers.push(Ok(reply));
+                    continue;
+                }
+                Err(fault) if operation.is_write() => fault,
+                Err(fault) => fault.of_read(),
+            };
+            if self.resumes && fault.hope == Hope::Later && Instant::now() < batch.deadline {
+                state.in_flight.push_front(batch);
+                return Err(fault);
+            }
+            if fault.hope == Hope::Later && fault.ends_leadership() {
+                leaves = Some(fault.clone());
+            }
+            answers.push(Err(ended(&connection.node, fault)));
+        }
+        if let Some(fault) = leaves
+            && state.over.is_none()
+        {
+            // What is in flight will be answered, and that is all.
+            self.client.shared.note(&connection.node, &fault);
+            state.over = Some(ended(&connection.node, fault.of_read()));
+            state.closed = true;
+            state.requests = None;
+        }
+        drop(state);
+        let _ = batch.answers.send(answers);
+        Ok(())
+    }
+
+    /// The stream will not come back.
+    fn end(&self, node: &Node, fault: &Fault) {
+        let mut state = self.stream.state();
+        state.over = Some(ended(node, fault.clone().of_read()));
+        state.requests = None;
+        let lost = std::mem::take(&mut state.in_flight);
+        drop(state);
+        for batch in lost {
+            batch.fail(node, fault);
+        }
+    }
+
+    /// Opens another stream, not before `until`, and sends again what is in flight. Nothing if that
+    /// is nothing, and will be.
+    async fn resume(&self, node: &Node, until: Instant) -> Option<Connection> {
+        sleep_until(until).await;
+        loop {
+            let deadline = loop {
+                match self.oldest_deadline(node) {
+                    Some(deadline) => break deadline,
+                    None if self.stream.state().closed => return None,
+                    None => self.stream.woken.notified().await,
+                }
+            };
+            let Ok(connection) = connect(&self.client, deadline, self.window).await else {
+                // It will be too late for the oldest batch now, unless no node ever will serve.
+                sleep_until(deadline.min(Instant::now() + self.patience)).await;
+                continue;
+            };
+            let mut state = self.stream.state();
+            state.requests = Some(connection.requests.clone());
+            for batch in std::mem::take(&mut state.in_flight) {
+                state.send(batch);
+            }
+            if state.closed {
+                state.requests = None;
+            }
+            return Some(connection);
+        }
+    }
+
+    /// Gives up the batches whose time is up. The deadline of the first that is left.
+    fn oldest_deadline(&self, node: &Node) -> Option<Instant> {
+        let mut late = Vec::new();
+        let mut state = self.stream.state();
+        let now = Instant::now();
+        while let Some(batch) = state.in_flight.pop_front_if(|it| it.deadline <= now) {
+            late.push(batch);
+        }
+        let deadline = state.in_flight.front().map(|batch| batch.deadline);
+        drop(state);
+        for batch in late {
+            batch.fail(node, &Fault::silence());
+        }
+        deadline
+    }
+}
+
+/// The answer to `operation`.
+fn reply(operation: &Operation, result: kv::PipelineResult) -> Result<Reply, Fault> {
+    match (operation, result.result) {
+        (Operation::Set { .. }, Some(Answered::Set(set))) => Ok(Reply::Written(set.into())),
+        (Operation::Get { .. }, Some(Answered::Get(get))) => Ok(Reply::Found(get.into())),
+        (Operation::Delete { .. }, Some(Answered::Delete(delete))) => {
+            Ok(Reply::Deleted(delete.into()))
+        }
+        (_, Some(Answered::Error(error))) => Err(Fault::from(error)),
+        _ => Err(Fault {
+            applied: Applied::Unknown,
+            ..Fault::broken("an answer to nothing that was asked")
+        }),
+    }
+}
