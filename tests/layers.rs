@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("node", &["types", "error", "kv", "wire"]),
     ("driver", &["types", "error", "kv", "node"]),
     ("transport", &["proto", "types", "error", "wire", "driver"]),
+    ("client", &["proto", "error"]),
     (
         "service",
         &["proto", "types", "address", "error", "kv", "wire", "driver"],
@@ -51,7 +52,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "service",
         ],
     ),
-    ("client", &["proto", "error"]),
     (
         "cli",
         &["client", "config", "server", "proto", "types", "log"],

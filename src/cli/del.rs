@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use serde_json::json;
-use seshat::proto::kv::DeleteRequest;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
@@ -41,15 +40,10 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let request = DeleteRequest {
-            key: Bytes::copy_from_slice(self.key.as_encoded_bytes()),
-            session: None,
-        };
-        let deleted = self.client.run(async |client| {
-            client
-                .write(async |node| node.kv().delete(node.request(request.clone())).await)
-                .await
-        })?;
+        let key = Bytes::copy_from_slice(self.key.as_encoded_bytes());
+        let deleted = self
+            .client
+            .run(async |cluster| Ok(cluster.client().delete(key).await?))?;
         if self.client.json {
             print(json!({
                 "existed": deleted.existed,

@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{NoSubscriber, set_default};
 
-use super::client::Client;
+use super::client::Cluster;
 use super::failure::Failure;
 use super::logging::LogOptions;
 use super::options::{DEV_CLUSTER, runtime};
 use super::serve::run_node;
-use super::{print, signals, status};
+use super::{print, signals};
 
 const HELP: &str = "\
 Prints who leads and what to type next, and runs until Ctrl-C. A second Ctrl-C
@@ -185,9 +185,9 @@ impl Node {
 
 /// Says who leads once somebody does, and then waits for ever. Ends only with an error.
 async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
-    let client = Client::new(endpoints.iter().cloned(), PATIENCE);
-    client.find_leader().await?;
-    let status = status::fetch(&client).await?;
+    let cluster = Cluster::new(endpoints.iter().cloned(), PATIENCE)?;
+    cluster.client().ready().await?;
+    let status = cluster.admin().status().await?;
     print(welcome(&status, endpoints))?;
     std::future::pending().await
 }

@@ -1,16 +1,12 @@
 //! What went wrong: as a line for people, as JSON for programs, and as an exit code.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use prost::Message as _;
 use serde_json::json;
+use seshat::client::{Applied, Error};
 use seshat::config::ConfigError;
-use seshat::proto::kv::error_detail::Reason;
-use seshat::proto::kv::{Applied as WireApplied, ErrorDetail};
-use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
 /// A command ended without doing what it was told.
 #[derive(Debug)]
@@ -85,14 +81,12 @@ impl Failure {
         Self::new(Exit::Unserved, kind, message)
     }
 
-    /// No such node is found.
-    pub(crate) fn no_node(message: impl Into<String>) -> Self {
-        Self::new(Exit::Unserved, "unreachable", message)
-    }
-
     /// The cluster is not as it has to be for the request, which was not made.
     pub(crate) fn precondition(message: impl Into<String>) -> Self {
-        Self::unserved("failed_precondition", message.into(), Applied::No)
+        Self {
+            applied: Some(Applied::No),
+            ..Self::new(Exit::Unserved, "failed_precondition", message)
+        }
     }
 
     /// What the command was for is done, and what came afterwards failed.
@@ -107,14 +101,6 @@ impl Failure {
     /// A node ended because an operator has removed it from its cluster.
     pub(crate) fn removed(message: impl Into<String>) -> Self {
         Self::new(Exit::Removed, "removed", message)
-    }
-
-    /// The cluster did not do it. `applied` says what became of the request.
-    pub(crate) fn unserved(kind: &'static str, message: String, applied: Applied) -> Self {
-        Self {
-            applied: Some(applied),
-            ..Self::new(Exit::Unserved, kind, message)
-        }
     }
 
     /// Tells the user, and gives the exit code.
@@ -144,7 +130,7 @@ impl Failure {
         error.insert("kind".to_owned(), self.kind.into());
         error.insert("message".to_owned(), self.message.clone().into());
         if let Some(applied) = self.applied {
-            error.insert("applied".to_owned(), applied.as_str().into());
+            error.insert("applied".to_owned(), word(applied).into());
         }
         if !self.faults.is_empty() {
             error.insert("faults".to_owned(), self.faults.clone().into());
@@ -170,217 +156,30 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// What became of a request that was not answered as it should have been.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Applied {
-    /// Surely nothing, now or later.
-    No,
-    /// It may have been carried out, or may yet be.
-    Unknown,
-}
-
-impl Applied {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::No => "no",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// Whether it makes sense to ask once more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hope {
-    /// Later, perhaps: the cluster may recover.
-    Later,
-    /// Not at this endpoint.
-    Elsewhere,
-    /// Nowhere: the request itself is at fault.
-    Nowhere,
-}
-
-/// How one call to one node failed.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) kind: &'static str,
-    pub(crate) message: String,
-    pub(crate) applied: Applied,
-    pub(crate) hope: Hope,
-    /// Where the leader is reached, if the node says so.
-    pub(crate) leader_addr: Option<String>,
-    /// Whether the node itself answered, so that the connection to it is good.
-    pub(crate) answered: bool,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Refusal {
-    /// No connection was made, so nothing was sent.
-    pub(crate) fn unreachable(error: &(dyn Error + 'static)) -> Self {
-        Self {
-            kind: "unreachable",
-            message: root_cause(error),
-            applied: Applied::No,
-            hope: Hope::Later,
-            leader_addr: None,
-            answered: false,
-        }
-    }
-
-    /// Nothing came back in time.
-    pub(crate) fn timeout(sent: bool) -> Self {
-        Self {
-            kind: if sent { "timeout" } else { "unreachable" },
-            message: if sent {
-                "no answer in time"
-            } else {
-                "no connection in time"
-            }
-            .to_owned(),
-            applied: if sent { Applied::Unknown } else { Applied::No },
-            hope: Hope::Later,
-            leader_addr: None,
-            answered: false,
-        }
-    }
-}
-
-impl From<Status> for Refusal {
-    fn from(status: Status) -> Self {
-        if let Some(detail) = detail(&status) {
-            return Self::typed(&status, detail);
-        }
-        if let Some(error) = status.source() {
-            // The status was made here, of what the transport said.
-            if find::<ConnectError>(error).is_some() {
-                return Self::unreachable(error);
-            }
-            if find::<TimeoutExpired>(error).is_some() {
-                return Self::timeout(true);
-            }
-        }
-        let (applied, hope) = match status.code() {
-            // By their meaning these say that the request was not even begun.
-            Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => {
-                (Applied::No, Hope::Elsewhere)
-            }
-            Code::InvalidArgument | Code::OutOfRange => (Applied::No, Hope::Nowhere),
-            _ => (Applied::Unknown, Hope::Later),
+/// The cluster did not do it.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = match error.applied() {
+            Applied::No => error.to_string(),
+            Applied::Unknown => format!(
+                "{error}; the request may have been carried out, or may yet be, and was not repeated"
+            ),
         };
         Self {
-            kind: if status.source().is_some() {
-                "unreachable"
-            } else {
-                "refused"
-            },
-            message: match status.source() {
-                Some(error) => format!("the connection broke: {}", root_cause(error)),
-                None => words(&status),
-            },
-            applied,
-            hope,
-            leader_addr: None,
-            answered: status.source().is_none(),
+            applied: Some(error.applied()),
+            ..Self::new(Exit::Unserved, error.kind(), message)
         }
     }
 }
 
-impl Refusal {
-    fn typed(status: &Status, detail: ErrorDetail) -> Self {
-        let applied = match detail.applied() {
-            WireApplied::No => Applied::No,
-            WireApplied::Unknown | WireApplied::Unspecified => Applied::Unknown,
-        };
-        let mut leader_addr = None;
-        let (kind, hope) = match detail.reason {
-            Some(Reason::NotLeader(not_leader)) => {
-                leader_addr = not_leader.leader_addr;
-                ("not_leader", Hope::Later)
-            }
-            Some(Reason::NoQuorum(_)) => ("no_quorum", Hope::Later),
-            Some(Reason::Overloaded(_)) => ("overloaded", Hope::Later),
-            Some(Reason::TooLarge(_)) => ("too_large", Hope::Nowhere),
-            Some(Reason::Forming(_)) => ("forming", Hope::Later),
-            Some(Reason::InvalidRequest(_)) => ("invalid_request", Hope::Nowhere),
-            Some(Reason::FailedPrecondition(_)) => ("failed_precondition", Hope::Nowhere),
-            Some(Reason::SessionExpired(_)) => ("session_expired", Hope::Nowhere),
-            Some(Reason::ShuttingDown(_)) => ("shutting_down", Hope::Later),
-            // A reason from a newer version: its status code has to do.
-            None => match status.code() {
-                Code::Unavailable
-                | Code::ResourceExhausted
-                | Code::Aborted
-                | Code::DeadlineExceeded => ("refused", Hope::Later),
-                _ => ("refused", Hope::Nowhere),
-            },
-        };
-        Self {
-            kind,
-            message: words(status),
-            applied,
-            hope,
-            leader_addr,
-            answered: true,
-        }
-    }
-}
-
-/// The typed detail of a refusal, if it carries one.
-fn detail(status: &Status) -> Option<ErrorDetail> {
-    let details = tonic_types::pb::Status::decode(status.details())
-        .ok()?
-        .details;
-    let any = details
-        .iter()
-        .find(|any| any.type_url.rsplit('/').next() == Some("seshat.kv.v1.ErrorDetail"))?;
-    ErrorDetail::decode(any.value.as_slice()).ok()
-}
-
-/// What a status says, on one line.
-fn words(status: &Status) -> String {
-    match status.message() {
-        "" => status.code().description().to_owned(),
-        message => printable(message),
+fn word(applied: Applied) -> &'static str {
+    match applied {
+        Applied::No => "no",
+        Applied::Unknown => "unknown",
     }
 }
 
 /// Text of another machine, without anything that would steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.replace(char::is_control, " ")
-}
-
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|error| error.downcast_ref())
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// The error at the bottom: those above it only say that there is one.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
-    match find::<io::Error>(error) {
-        // "connection refused" instead of "Connection refused (os error 111)".
-        Some(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionRefused
-                    | io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::BrokenPipe
-                    | io::ErrorKind::HostUnreachable
-                    | io::ErrorKind::NetworkUnreachable
-                    | io::ErrorKind::TimedOut
-            ) =>
-        {
-            error.kind().to_string()
-        }
-        _ => chain(error)
-            .last()
-            .map(|error| printable(&error.to_string()))
-            .unwrap_or_default(),
-    }
 }

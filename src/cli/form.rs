@@ -4,13 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use seshat::proto::admin::{ClusterState, FormRequest, StatusResponse};
+use seshat::proto::admin::{ClusterState, MemberStatus, StatusResponse};
 use seshat::types::ClusterId;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, node_id};
-use super::status::{fetch, summary};
-use super::{nodes, print};
+use super::print;
+use super::status::summary;
 
 const HELP: &str = "\
 A new cluster forms by itself once all initial members have found one another. If
@@ -54,21 +54,11 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let without: Vec<_> = self.without.iter().copied().map(u32::from).collect();
-        let formed = self.client.run_within(TIMEOUT, async |client| {
-            let status = fetch(&client).await?;
-            let coordinator = coordinator(&status, &without)?;
-            let (node, _) = nodes::find(&client, coordinator).await?;
-            let form = async |node: super::client::Node| {
-                // A little less than what is left, so that the node says what it waits for.
-                let timeout = node.time_left() * 4 / 5;
-                let request = FormRequest {
-                    without: without.clone(),
-                    timeout: timeout.try_into().ok(),
-                };
-                node.admin().form(node.request(request)).await
-            };
-            client.once(node, form).await
+        let formed = self.client.run_within(TIMEOUT, async |cluster| {
+            let status = cluster.admin().status().await?;
+            let coordinator = coordinator(&status, &self.without)?;
+            let node = cluster.admin().node(coordinator).await?;
+            Ok(node.form(&self.without).await?)
         })?;
         let cluster_id = ClusterId(formed.cluster_id);
         if self.client.json {
@@ -81,21 +71,22 @@ impl Args {
 }
 
 /// Who has to be asked: the first of those that are there.
-fn coordinator(status: &StatusResponse, without: &[u32]) -> Result<u16, Failure> {
+fn coordinator(status: &StatusResponse, without: &[u16]) -> Result<u16, Failure> {
     if status.state() != ClusterState::Forming {
         let message = format!("a cluster runs already: {}", summary(status));
         return Err(Failure::precondition(message));
     }
-    let unknown = |id: &&u32| status.members.iter().all(|member| member.id != **id);
+    let named = |member: &MemberStatus| without.iter().any(|id| u32::from(*id) == member.id);
+    let unknown = |id: &&u16| {
+        let mut members = status.members.iter();
+        members.all(|member| member.id != u32::from(**id))
+    };
     if let Some(id) = without.iter().find(unknown) {
         return Err(Failure::precondition(format!(
             "node {id} is no initial member"
         )));
     }
-    let there = |member: &&_| {
-        let seshat::proto::admin::MemberStatus { id, reachable, .. } = member;
-        *reachable && !without.contains(id)
-    };
+    let there = |member: &&MemberStatus| member.reachable && !named(member);
     let first = status.members.iter().filter(there).map(|member| member.id);
     let first = first.min().and_then(|id| u16::try_from(id).ok());
     first.ok_or_else(|| Failure::precondition("no other initial member answers"))

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use seshat::proto::kv::{GetRequest, GetResponse};
 
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
@@ -51,23 +50,18 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let key = Bytes::copy_from_slice(self.key.as_encoded_bytes());
-        let request = GetRequest { key: key.clone() };
-        let GetResponse {
-            value,
-            applied_index,
-        } = self.client.run(async |client| {
-            client
-                .read(async |node| node.kv().get(node.request(request.clone())).await)
-                .await
+        let found = self.client.run(async |cluster| {
+            let found = cluster.client().get_with_index(key.clone()).await;
+            Ok(found?)
         })?;
-        let Some(value) = value else {
+        let Some(value) = found.value else {
             return Ok(ExitCode::from(NO_SUCH_KEY));
         };
         if self.client.json {
             let mut object = serde_json::Map::new();
             insert(&mut object, "key", &key);
             insert(&mut object, "value", &value);
-            object.insert("applied_index".to_owned(), applied_index.into());
+            object.insert("applied_index".to_owned(), found.applied_index.into());
             print(serde_json::Value::Object(object))?;
         } else {
             write(&value).map_err(Failure::stdout)?;

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use seshat::proto::admin::{
-    AddMemberRequest, AddMemberResponse, RemoveMemberRequest, RemoveMemberResponse, StatusResponse,
-};
+use seshat::client::endpoint;
+use seshat::proto::admin::{AddMemberResponse, RemoveMemberResponse, StatusResponse};
 
 use super::failure::{Failure, printable};
-use super::options::{ClientOptions, HEALING_TIMEOUT, endpoint, node_id};
+use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
 use super::print;
-use super::status::{fetch, role, role_and_percent, summary, table};
+use super::status::{role, role_and_percent, summary, table};
 use super::wait::WaitOptions;
 
 const ADD_HELP: &str = "\
@@ -146,7 +145,9 @@ impl Args {
 
 impl List {
     fn run(self) -> Result<(), Failure> {
-        let status = self.client.run(async |client| fetch(&client).await)?;
+        let status = self
+            .client
+            .run(async |cluster| Ok(cluster.admin().status().await?))?;
         if self.client.json {
             return print(list_to_json(&status));
         }
@@ -184,18 +185,10 @@ fn list_to_text(status: &StatusResponse) -> String {
 
 impl Add {
     fn run(self) -> Result<(), Failure> {
-        let request = AddMemberRequest {
-            id: self.id.into(),
-            addr: self.addr,
-            client_addr: self.client_addr,
-        };
-        self.client.run_within(HEALING_TIMEOUT, async |client| {
-            let added = client
-                .write(async |node| {
-                    let request = node.request(request.clone());
-                    node.admin().add_member(request).await
-                })
-                .await?;
+        self.client.run_within(HEALING_TIMEOUT, async |cluster| {
+            let admin = cluster.admin();
+            let added = admin.add_member(self.id, &self.addr, &self.client_addr);
+            let added = added.await?;
             let AddMemberResponse {
                 applied_index,
                 members,
@@ -207,7 +200,7 @@ impl Add {
             };
             let is_in = |status: &StatusResponse| lists(status, self.id);
             let json = self.client.json;
-            let waited = self.wait.finish(&client, json, is_in).await;
+            let waited = self.wait.finish(&cluster, json, is_in).await;
             decided.report(waited, json)
         })
     }
@@ -215,14 +208,8 @@ impl Add {
 
 impl Remove {
     fn run(self) -> Result<(), Failure> {
-        let request = RemoveMemberRequest { id: self.id.into() };
-        self.client.run_within(HEALING_TIMEOUT, async |client| {
-            let removed = client
-                .write(async |node| {
-                    let request = node.request(request);
-                    node.admin().remove_member(request).await
-                })
-                .await?;
+        self.client.run_within(HEALING_TIMEOUT, async |cluster| {
+            let removed = cluster.admin().remove_member(self.id).await?;
             let RemoveMemberResponse {
                 applied_index,
                 members,
@@ -234,7 +221,7 @@ impl Remove {
             };
             let is_out = |status: &StatusResponse| !lists(status, self.id);
             let json = self.client.json;
-            let waited = self.wait.finish(&client, json, is_out).await;
+            let waited = self.wait.finish(&cluster, json, is_out).await;
             decided.report(waited, json)
         })
     }

@@ -5,10 +5,10 @@ use std::io;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use seshat::client::endpoint;
 use tokio::runtime::Runtime;
-use tonic::transport::Uri;
 
-use super::client::Client;
+use super::client::Cluster;
 use super::failure::Failure;
 
 /// Where `seshat dev` listens, unless told otherwise.
@@ -56,7 +56,7 @@ impl ClientOptions {
     /// Runs `command` with a client. The time limit begins now.
     pub(crate) fn run<T>(
         &self,
-        command: impl AsyncFnOnce(Client) -> Result<T, Failure>,
+        command: impl AsyncFnOnce(Cluster) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.run_within(TIMEOUT, command)
     }
@@ -70,13 +70,14 @@ impl ClientOptions {
     pub(crate) fn run_within<T>(
         &self,
         usual: Duration,
-        command: impl AsyncFnOnce(Client) -> Result<T, Failure>,
+        command: impl AsyncFnOnce(Cluster) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let runtime = runtime()
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         runtime.block_on(async {
-            let client = Client::new(self.endpoints.iter().cloned(), self.timeout(usual));
-            command(client).await
+            let timeout = self.timeout(usual);
+            let cluster = Cluster::new(self.endpoints.iter().cloned(), timeout)?;
+            command(cluster).await
         })
     }
 }
@@ -86,27 +87,6 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-}
-
-/// A `host:port`, with or without `http://` before it.
-pub(crate) fn endpoint(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let address = text.strip_prefix("http://").unwrap_or(text);
-    let address = address.strip_suffix('/').unwrap_or(address);
-    if address.contains("://") {
-        return Err("only http is spoken here: write host:port".to_owned());
-    }
-    // The authority alone: no path, no user.
-    let port = address
-        .parse::<Uri>()
-        .ok()
-        .filter(|uri| uri.scheme().is_none() && uri.path().is_empty() && !address.contains('@'))
-        .filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))
-        .and_then(|uri| uri.port_u16());
-    match port {
-        Some(1..) => Ok(address.to_owned()),
-        _ => Err("not of the form host:port, e.g. 127.0.0.1:6379".to_owned()),
-    }
 }
 
 /// Takes a node id from the command line.
@@ -135,32 +115,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_are_host_and_port() {
-        for (text, address) in [
-            ("127.0.0.1:6379", "127.0.0.1:6379"),
-            (" kvstore-1:6379", "kvstore-1:6379"),
-            ("http://[::1]:6379/", "[::1]:6379"),
-        ] {
-            assert_eq!(endpoint(text).as_deref(), Ok(address));
-        }
-        for text in [
-            "",
-            "6379",
-            "kvstore-1",
-            ":6379",
-            "kvstore-1:",
-            "kvstore-1:0",
-            "kvstore-1:65536",
-            "kvstore-1:6379/path",
-            "me@kvstore-1:6379",
-            "https://kvstore-1:6379",
-            "kv store:6379",
-        ] {
-            assert!(endpoint(text).is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn durations_have_a_unit() {

@@ -8,15 +8,14 @@ use std::io::{BufRead as _, IsTerminal as _};
 use std::process::ExitCode;
 
 use serde_json::json;
-use seshat::proto::admin::{RecoverRequest, RecoverResponse, StatusResponse};
+use seshat::proto::admin::{RecoverResponse, StatusResponse};
 use seshat::types::ClusterId;
 
-use super::client::{Client, Node};
 use super::failure::Failure;
 use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
+use super::print;
 use super::status::summary;
 use super::wait::WaitOptions;
-use super::{nodes, print};
 
 const HELP: &str = "\
 For a cluster that has halted: so many of its voters have lost their memory that no
@@ -64,24 +63,25 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let kept = self.client.run(async |client| {
-            let (node, status) = nodes::find(&client, self.from).await?;
-            let Some(cluster_id) = status.cluster_id else {
-                let message = format!("node {} has no state: {}", self.from, summary(&status));
+        let kept = self.client.run(async |cluster| {
+            let node = cluster.admin().node(self.from).await?;
+            let Some(cluster_id) = node.view().cluster_id else {
+                let view = summary(node.view());
+                let message = format!("node {} has no state: {view}", self.from);
                 return Err(Failure::precondition(message));
             };
-            recover(&client, node, cluster_id, true).await
+            Ok(node.recover(cluster_id, true).await?)
         })?;
         if !self.client.json {
             eprintln!("{}", words(self.from, &kept));
         }
         self.confirm(ClusterId(kept.cluster_id))?;
-        self.client.run_within(HEALING_TIMEOUT, async |client| {
-            let (node, _) = nodes::find(&client, self.from).await?;
-            let kept = recover(&client, node, kept.cluster_id, false).await?;
+        self.client.run_within(HEALING_TIMEOUT, async |cluster| {
+            let node = cluster.admin().node(self.from).await?;
+            let kept = node.recover(kept.cluster_id, false).await?;
             let is_new = |status: &StatusResponse| status.cluster_id == kept.new_cluster_id;
             let json = self.client.json;
-            let waited = self.wait.finish(&client, json, is_new).await;
+            let waited = self.wait.finish(&cluster, json, is_new).await;
             report(self.from, &kept, waited, json)
         })?;
         Ok(ExitCode::SUCCESS)
@@ -118,20 +118,6 @@ impl Args {
             ))),
         }
     }
-}
-
-async fn recover(
-    client: &Client,
-    node: Node,
-    cluster_id: u64,
-    dry_run: bool,
-) -> Result<RecoverResponse, Failure> {
-    let request = RecoverRequest {
-        cluster_id,
-        dry_run,
-    };
-    let recover = async |node: Node| node.admin().recover(node.request(request)).await;
-    client.once(node, recover).await
 }
 
 /// What would become of the data and of the nodes.

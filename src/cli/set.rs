@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use serde_json::json;
-use seshat::proto::kv::SetRequest;
+use seshat::client::MAX_MESSAGE_BYTES;
 
-use super::client::MAX_MESSAGE_BYTES;
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
 use super::print;
@@ -55,16 +54,10 @@ impl Args {
         } else {
             Bytes::copy_from_slice(self.value.as_encoded_bytes())
         };
-        let request = SetRequest {
-            key: Bytes::copy_from_slice(self.key.as_encoded_bytes()),
-            value,
-            session: None,
-        };
-        let set = self.client.run(async |client| {
-            client
-                .write(async |node| node.kv().set(node.request(request.clone())).await)
-                .await
-        })?;
+        let key = Bytes::copy_from_slice(self.key.as_encoded_bytes());
+        let set = self
+            .client
+            .run(async |cluster| Ok(cluster.client().set(key, value).await?))?;
         if self.client.json {
             print(json!({ "applied_index": set.applied_index }))?;
         } else {

@@ -1,14 +1,12 @@
 //! `seshat status`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusRequest, StatusResponse};
+use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusResponse};
 use seshat::types::{ClusterId, RaftId};
-use tokio::time::timeout;
 
-use super::client::{Answer, Client, Node};
+use super::client::Cluster;
 use super::failure::{Failure, printable};
 use super::options::{ClientOptions, HEALING_TIMEOUT};
 use super::print;
@@ -51,12 +49,6 @@ Exit codes:
   2  the command line is faulty
   3  no endpoint answers; with --wait: the cluster was not healed in time";
 
-/// How long a node that is asked may wait for the others, whom it asks.
-const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Once one node has answered, how long to wait for one that knows more.
-const PATIENCE: Duration = Duration::from_millis(1_500);
-
 /// Show the nodes of the cluster and how they are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
@@ -76,10 +68,13 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let status = match self.wait {
-            None => self.client.run(async |client| fetch(&client).await)?,
-            Some(_) => self.client.run_within(HEALING_TIMEOUT, async |client| {
+            None => {
+                let fetch = async |cluster: Cluster| Ok(cluster.admin().status().await?);
+                self.client.run(fetch)?
+            }
+            Some(_) => self.client.run_within(HEALING_TIMEOUT, async |cluster| {
                 let progress = Progress::new(self.quiet || self.client.json);
-                until_healed(&client, progress, |_| true).await
+                until_healed(&cluster, progress, |_| true).await
             })?,
         };
         if self.client.json {
@@ -89,55 +84,6 @@ impl Args {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The best view of the cluster that can be had.
-pub(crate) async fn fetch(client: &Client) -> Result<StatusResponse, Failure> {
-    let mut search = client.search(&ask);
-    let (_, mut best) = search.next().await?;
-    let more = async {
-        while !best.healed && !is_leaders_view(&best) {
-            let Ok((_, view)) = search.next().await else {
-                break;
-            };
-            if knowledge(&view) > knowledge(&best) {
-                best = view;
-            }
-        }
-    };
-    // Out of patience, what has come so far is the answer.
-    let _ = timeout(PATIENCE, more).await;
-    Ok(best)
-}
-
-/// Asks one node how it sees the cluster.
-pub(crate) async fn ask(node: Node) -> Answer<StatusResponse> {
-    // Part of a short timeout only, so that the members which do answer are shown.
-    let member_timeout = MEMBER_TIMEOUT.min(node.time_left() / 2);
-    let request = StatusRequest {
-        member_timeout: member_timeout.try_into().ok(),
-    };
-    node.admin().status(node.request(request)).await
-}
-
-fn is_leaders_view(view: &StatusResponse) -> bool {
-    view.leader_id == Some(view.answered_by)
-        && matches!(
-            view.state(),
-            ClusterState::Healthy | ClusterState::Healing | ClusterState::Degraded
-        )
-}
-
-/// Orders views: one that knows a leader before one that does not, then the newer term, then the
-/// leader's own.
-fn knowledge(view: &StatusResponse) -> impl Ord + use<> {
-    let own = view.leader_id == Some(view.answered_by);
-    (
-        view.leader_id.is_some(),
-        view.term,
-        own,
-        view.cluster_id.is_some(),
-    )
 }
 
 fn to_json(status: &StatusResponse) -> Value {

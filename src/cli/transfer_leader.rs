@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use seshat::proto::admin::TransferLeadershipRequest;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, node_id};
@@ -38,22 +37,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let to = self.to.map(u32::from);
-        let leader = self.client.run(async |client| {
-            client
-                .write(async |node| {
-                    // A little less than what is left, so that a hand-over which did not take
-                    // place is reported by the node, which knows why.
-                    let timeout = node.time_left() * 4 / 5;
-                    let request = TransferLeadershipRequest {
-                        to,
-                        timeout: timeout.try_into().ok(),
-                    };
-                    node.admin()
-                        .transfer_leadership(node.request(request))
-                        .await
-                })
-                .await
+        let leader = self.client.run(async |cluster| {
+            let leader = cluster.admin().transfer_leadership(self.to).await;
+            Ok(leader?)
         })?;
         if self.client.json {
             print(json!({ "leader_id": leader.leader_id, "term": leader.term }))?;

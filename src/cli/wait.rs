@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use seshat::proto::admin::StatusResponse;
 
-use super::client::Client;
+use super::client::Cluster;
 use super::failure::Failure;
-use super::status::{fetch, summary};
+use super::status::summary;
 
 /// How long to wait before asking again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -31,7 +31,7 @@ impl WaitOptions {
     /// Waits as it was told. Says what it waits for unless the answer is in JSON.
     pub(crate) async fn finish(
         &self,
-        client: &Client,
+        cluster: &Cluster,
         json: bool,
         suits: impl Fn(&StatusResponse) -> bool,
     ) -> Result<Option<StatusResponse>, Failure> {
@@ -39,7 +39,7 @@ impl WaitOptions {
             return Ok(None);
         }
         let progress = Progress::new(self.quiet || json);
-        until_healed(client, progress, suits).await.map(Some)
+        until_healed(cluster, progress, suits).await.map(Some)
     }
 }
 
@@ -72,22 +72,22 @@ impl Progress {
 ///
 /// Time ran out: the last word of the cluster, or that there was none.
 pub(crate) async fn until_healed(
-    client: &Client,
+    cluster: &Cluster,
     mut progress: Progress,
     suits: impl Fn(&StatusResponse) -> bool,
 ) -> Result<StatusResponse, Failure> {
     loop {
-        let failure = match fetch(client).await {
+        let failure = match cluster.admin().status().await {
             Ok(status) if status.healed && suits(&status) => return Ok(status),
             Ok(status) => {
                 progress.tell(summary(&status));
                 None
             }
-            Err(failure) => Some(failure),
+            Err(error) => Some(Failure::from(error)),
         };
-        let too_late = failure.is_some() || !client.pause(PAUSE).await;
+        let too_late = failure.is_some() || !cluster.pause(PAUSE).await;
         if too_late {
-            let timeout = client.timeout();
+            let timeout = cluster.timeout();
             return Err(match (progress.said, failure) {
                 (None, Some(failure)) => failure,
                 (said, _) => Failure::not_healed(format!(

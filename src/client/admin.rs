@@ -1,6 +1,29 @@
-//! What operators ask for: thin.
+//! What operators ask for: how the cluster is, and what they decide about its members.
+//!
+//! A decision is made once: where its outcome is unknown, the error says so, and a look at the
+//! status tells what has become of it.
 
-use super::Client;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{Instrument as _, debug_span};
+
+use super::builder::endpoint;
+use super::call::{Repeat, attempt, ended};
+use super::nodes::{Answer, Node};
+use super::search::Search;
+use super::{Applied, Client, Error};
+use crate::proto::admin::{
+    AddMemberRequest, AddMemberResponse, ClusterState, FormRequest, FormResponse, RecoverRequest,
+    RecoverResponse, RemoveMemberRequest, RemoveMemberResponse, StatusRequest, StatusResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse,
+};
+
+/// How long a node waits for each of the members that it asks.
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Once one node has answered, how long to wait for one that knows more.
+const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// The operators' side of a cluster.
 #[derive(Debug, Clone)]
@@ -8,8 +31,240 @@ pub struct Admin {
     client: Client,
 }
 
+/// A certain node, and how it sees the cluster.
+#[derive(Debug, Clone)]
+pub struct AdminNode {
+    client: Client,
+    node: Node,
+    view: StatusResponse,
+}
+
 impl Admin {
     pub(super) fn new(client: Client) -> Self {
         Self { client }
+    }
+
+    /// The best view of the cluster that can be had: the leader's, or else that of the endpoint that
+    /// knows most.
+    ///
+    /// # Errors
+    ///
+    /// No endpoint answered in time.
+    pub async fn status(&self) -> Result<StatusResponse, Error> {
+        let client = &self.client;
+        let deadline = client.deadline();
+        let mut search = Search::new(&client.shared, client.limit, deadline, &view);
+        let first = search.next().instrument(debug_span!("status")).await?;
+        let (_, mut best) = first;
+        let more = async {
+            while !best.healed && !is_leaders_view(&best) {
+                let Ok((_, view)) = search.next().await else {
+                    break;
+                };
+                if knowledge(&view) > knowledge(&best) {
+                    best = view;
+                }
+            }
+        };
+        // Out of patience, what has come so far is the answer.
+        let _ = timeout(PATIENCE, more).await;
+        Ok(best)
+    }
+
+    /// The node `id`: it is one of the endpoints, or one of them knows where clients reach it.
+    ///
+    /// # Errors
+    ///
+    /// It is no member, does not answer, or no endpoint does.
+    pub async fn node(&self, id: u16) -> Result<AdminNode, Error> {
+        let client = &self.client;
+        let deadline = client.deadline();
+        let mut search = Search::new(&client.shared, client.limit, deadline, &view);
+        let mut known = None;
+        loop {
+            let (node, view) = match search.next().await {
+                Ok(answer) => answer,
+                Err(error) => return Err(not_found(id, known, error)),
+            };
+            if view.answered_by == u32::from(id) {
+                let client = client.clone();
+                return Ok(AdminNode { client, node, view });
+            }
+            let member = view.members.iter().find(|it| it.id == u32::from(id));
+            let address = member.and_then(|member| endpoint(&member.client_addr).ok());
+            if let Some(address) = &address {
+                search.add(address);
+            }
+            if address.is_some() || known.is_none() {
+                known = Some(address);
+            }
+        }
+    }
+
+    /// Hands leadership to the node `to`, or to the best caught-up one.
+    ///
+    /// # Errors
+    ///
+    /// Leadership may have changed if the error says [`Applied::Unknown`].
+    pub async fn transfer_leadership(
+        &self,
+        to: Option<u16>,
+    ) -> Result<TransferLeadershipResponse, Error> {
+        let transfer = |node: Node| {
+            let request = node.request(TransferLeadershipRequest {
+                to: to.map(u32::from),
+                timeout: most_of(&node),
+            });
+            async move { node.admin().transfer_leadership(request).await }
+        };
+        let span = debug_span!("transfer_leadership");
+        self.decide(transfer).instrument(span).await
+    }
+
+    /// Makes the node `id` a member, or changes its addresses. Returns once that is decided; the node
+    /// takes part later, when the status says that the cluster is healed.
+    ///
+    /// # Errors
+    ///
+    /// It may have been decided if the error says [`Applied::Unknown`].
+    pub async fn add_member(
+        &self,
+        id: u16,
+        addr: &str,
+        client_addr: &str,
+    ) -> Result<AddMemberResponse, Error> {
+        let add = |node: Node| {
+            let request = node.request(AddMemberRequest {
+                id: id.into(),
+                addr: addr.to_owned(),
+                client_addr: client_addr.to_owned(),
+            });
+            async move { node.admin().add_member(request).await }
+        };
+        self.decide(add).instrument(debug_span!("add_member")).await
+    }
+
+    /// Makes the node `id` a member no longer. Returns once that is decided.
+    ///
+    /// # Errors
+    ///
+    /// It may have been decided if the error says [`Applied::Unknown`].
+    pub async fn remove_member(&self, id: u16) -> Result<RemoveMemberResponse, Error> {
+        let remove = |node: Node| {
+            let request = node.request(RemoveMemberRequest { id: id.into() });
+            async move { node.admin().remove_member(request).await }
+        };
+        let span = debug_span!("remove_member");
+        self.decide(remove).instrument(span).await
+    }
+
+    async fn decide<T, F, Fut>(&self, make: F) -> Result<T, Error>
+    where
+        T: Send,
+        F: Fn(Node) -> Fut + Sync,
+        Fut: Future<Output = Answer<T>> + Send,
+    {
+        let deadline = self.client.deadline();
+        self.client.call(deadline, Repeat::Unsafe, make).await
+    }
+}
+
+impl AdminNode {
+    /// How the node saw the cluster when it was found.
+    pub fn view(&self) -> &StatusResponse {
+        &self.view
+    }
+
+    /// Forms a new cluster although the initial members `without` are missing: see `seshat form`.
+    /// This has to be the first node of those that are there.
+    ///
+    /// # Errors
+    ///
+    /// The cluster may form if the error says [`Applied::Unknown`].
+    pub async fn form(&self, without: &[u16]) -> Result<FormResponse, Error> {
+        let form = |node: Node| {
+            let request = node.request(FormRequest {
+                without: without.iter().copied().map(u32::from).collect(),
+                timeout: most_of(&node),
+            });
+            async move { node.admin().form(request).await }
+        };
+        self.once(form).await
+    }
+
+    /// Makes a new cluster of what this node still has of the halted cluster `cluster_id`: see
+    /// `seshat recover`. Changes nothing if it is a `dry_run`.
+    ///
+    /// # Errors
+    ///
+    /// The cluster may have been given up if the error says [`Applied::Unknown`].
+    pub async fn recover(&self, cluster_id: u64, dry_run: bool) -> Result<RecoverResponse, Error> {
+        let recover = |node: Node| {
+            let request = node.request(RecoverRequest {
+                cluster_id,
+                dry_run,
+            });
+            async move { node.admin().recover(request).await }
+        };
+        self.once(recover).await
+    }
+
+    async fn once<T, F, Fut>(&self, make: F) -> Result<T, Error>
+    where
+        F: Fn(Node) -> Fut + Sync,
+        Fut: Future<Output = Answer<T>> + Send,
+    {
+        let node = self.node.clone().until(self.client.deadline());
+        let made = attempt(&node, &make).await;
+        made.map_err(|fault| ended(&node, fault))
+    }
+}
+
+/// A little less time than the call has, so that the node says itself what it waited for in vain.
+fn most_of(node: &Node) -> Option<prost_types::Duration> {
+    (node.time_left() * 4 / 5).try_into().ok()
+}
+
+/// Asks one node how it sees the cluster.
+async fn view(node: Node) -> Answer<StatusResponse> {
+    // Part of a short timeout only, so that the members which do answer are shown.
+    let member_timeout = MEMBER_TIMEOUT.min(node.time_left() / 2);
+    let request = StatusRequest {
+        member_timeout: member_timeout.try_into().ok(),
+    };
+    node.admin().status(node.request(request)).await
+}
+
+fn is_leaders_view(view: &StatusResponse) -> bool {
+    view.leader_id == Some(view.answered_by)
+        && matches!(
+            view.state(),
+            ClusterState::Healthy | ClusterState::Healing | ClusterState::Degraded
+        )
+}
+
+/// Orders views: one that knows a leader before one that does not, then the newer term, then the
+/// leader's own.
+fn knowledge(view: &StatusResponse) -> impl Ord + use<> {
+    let own = view.leader_id == Some(view.answered_by);
+    (
+        view.leader_id.is_some(),
+        view.term,
+        own,
+        view.cluster_id.is_some(),
+    )
+}
+
+/// `known` is what those who answered say: `None` if nobody did, `Some(None)` if they know no such
+/// member.
+fn not_found(id: u16, known: Option<Option<String>>, error: Error) -> Error {
+    let message = match known {
+        None => return error,
+        Some(None) => format!("node {id} is no member of this cluster"),
+        Some(Some(address)) => format!("node {id} does not answer at {address}: {error}"),
+    };
+    Error::Unreachable {
+        message,
+        applied: Applied::No,
     }
 }

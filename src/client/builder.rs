@@ -156,3 +156,34 @@ pub fn endpoint(text: &str) -> Result<String, &'static str> {
         _ => Err("not of the form host:port, e.g. 127.0.0.1:6379"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_host_and_port() {
+        for (text, address) in [
+            ("127.0.0.1:6379", "127.0.0.1:6379"),
+            (" kvstore-1:6379", "kvstore-1:6379"),
+            ("http://[::1]:6379/", "[::1]:6379"),
+        ] {
+            assert_eq!(endpoint(text).as_deref(), Ok(address));
+        }
+        for text in [
+            "",
+            "6379",
+            "kvstore-1",
+            ":6379",
+            "kvstore-1:",
+            "kvstore-1:0",
+            "kvstore-1:65536",
+            "kvstore-1:6379/path",
+            "me@kvstore-1:6379",
+            "https://kvstore-1:6379",
+            "kv store:6379",
+        ] {
+            assert!(endpoint(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -108,7 +108,8 @@ impl Client {
         if let Some(node) = known().and_then(|it| self.shared.node(&it, deadline).ok()) {
             return Ok(node);
         }
-        let mut search = Search::new(&self.shared, self.limit, deadline, None, &probe);
+        let mut search = Search::new(&self.shared, self.limit, deadline, &probe);
+        search.also(self.shared.connected());
         let (leader, _) = search.next().await?;
         debug!(node = leader.address, "found the leader");
         self.shared.remember_leader(&leader.address);
@@ -116,7 +117,8 @@ impl Client {
     }
 }
 
-async fn probe(node: Node) -> Answer<GetResponse> {
+/// Asks for a read that nobody needs.
+pub(super) async fn probe(node: Node) -> Answer<GetResponse> {
     let key = PROBED_KEY.into();
     node.kv().get(node.request(GetRequest { key })).await
 }

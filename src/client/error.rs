@@ -35,6 +35,14 @@ pub enum Error {
         /// The last refusal, if a node refused.
         last: Option<Box<Refusal>>,
     },
+    /// Every endpoint answered that it will never serve such a request: they are no nodes.
+    #[error("{message}")]
+    Unserved {
+        /// What each of them said, for people.
+        message: String,
+        /// One of the refusals.
+        last: Option<Box<Refusal>>,
+    },
     /// The call was wrong before anything was sent: an address, or too large a batch.
     #[error("{message}")]
     Invalid {
@@ -49,7 +57,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.applied,
             Self::Unreachable { applied, .. } | Self::Deadline { applied, .. } => *applied,
-            Self::Invalid { .. } => Applied::No,
+            Self::Unserved { .. } | Self::Invalid { .. } => Applied::No,
         }
     }
 
@@ -62,7 +70,7 @@ impl Error {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
-            Self::Deadline { last, .. } => last.as_deref(),
+            Self::Deadline { last, .. } | Self::Unserved { last, .. } => last.as_deref(),
             Self::Unreachable { .. } | Self::Invalid { .. } => None,
         }
     }
@@ -74,7 +82,8 @@ impl Error {
             (_, Some(refusal)) => refusal.kind(),
             (Self::Unreachable { .. }, None) => "unreachable",
             (Self::Invalid { .. }, None) => "invalid",
-            (Self::Refused(_) | Self::Deadline { .. }, None) => "timeout",
+            (Self::Deadline { .. }, None) => "timeout",
+            (Self::Refused(_) | Self::Unserved { .. }, None) => "refused",
         }
     }
 
@@ -95,6 +104,14 @@ impl Error {
             Self::Refused(refusal) => refusal.applied = Applied::Unknown,
             Self::Unreachable { applied, .. } | Self::Deadline { applied, .. } => {
                 *applied = Applied::Unknown;
+            }
+            // An earlier attempt was served.
+            Self::Unserved { message, last } => {
+                return Self::Deadline {
+                    message: std::mem::take(message),
+                    applied: Applied::Unknown,
+                    last: last.take(),
+                };
             }
             Self::Invalid { .. } => {}
         }

@@ -52,7 +52,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
-pub use admin::Admin;
+pub use admin::{Admin, AdminNode};
 pub use builder::{Builder, MAX_MESSAGE_BYTES, endpoint};
 pub use error::{Applied, Error, Reason, Refusal};
 pub use pipeline::{Answers, Operation, Pipeline, PipelineOptions, Reply};
@@ -223,6 +223,16 @@ impl Client {
         };
         let call = self.call(self.deadline(), Repeat::Unsafe, delete);
         Ok(call.instrument(debug_span!("delete")).await?.into())
+    }
+
+    /// Waits until a leader serves, as it does once the cluster has formed.
+    ///
+    /// # Errors
+    ///
+    /// None did in time.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let ready = self.call(self.deadline(), Repeat::Read, call::probe);
+        ready.instrument(debug_span!("ready")).await.map(drop)
     }
 
     /// Opens a session: its writes are applied once, however often they have to be sent.

@@ -70,6 +70,11 @@ impl Shared {
         self.state().leader.clone()
     }
 
+    /// The nodes that calls went to, whether or not they are endpoints.
+    pub(super) fn connected(&self) -> Vec<String> {
+        self.state().connections.keys().cloned().collect()
+    }
+
     pub(super) fn remember_leader(&self, address: &str) {
         self.state().leader = Some(address.to_owned());
     }

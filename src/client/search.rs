@@ -71,14 +71,8 @@ where
     F: Fn(Node) -> Fut + Sync,
     Fut: Future<Output = Answer<T>> + Send + 'a,
 {
-    /// Asks all endpoints until `deadline`, beginning with `first`.
-    pub(super) fn new(
-        shared: &'a Shared,
-        limit: Limit,
-        deadline: Instant,
-        first: Option<&str>,
-        ask: &'a F,
-    ) -> Self {
+    /// Asks all endpoints until `deadline`.
+    pub(super) fn new(shared: &'a Shared, limit: Limit, deadline: Instant, ask: &'a F) -> Self {
         let mut search = Self {
             shared,
             limit,
@@ -90,12 +84,23 @@ where
         let mut order: Vec<_> = shared.endpoints.iter().map(String::as_str).collect();
         order.shuffle(&mut rand::thread_rng());
         let mut due = Instant::now();
-        for address in first.into_iter().chain(order) {
+        for address in order {
             if search.insert(address, due) {
                 due += jittered(STAGGER);
             }
         }
         search
+    }
+
+    /// Asks these as well, after all others.
+    pub(super) fn also(&mut self, addresses: Vec<String>) {
+        let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let mut due = Instant::now() + STAGGER.saturating_mul(nodes);
+        for address in addresses {
+            if self.nodes.len() < MAX_NODES && self.insert(&address, due) {
+                due += jittered(STAGGER);
+            }
+        }
     }
 
     /// Asks the node at `address` now, unless it was asked already.
@@ -196,13 +201,9 @@ where
     fn nobody_left(&mut self) -> Error {
         let faults = self.last_words();
         let message = format!("no node serves the request: {}", by_reason(&faults));
-        match faults.into_iter().next() {
-            Some((address, fault)) => {
-                let refusal = fault.of_read().refusal(&address);
-                Error::Refused(Box::new(super::error::Refusal { message, ..refusal }))
-            }
-            None => Error::invalid(message),
-        }
+        let last = faults.into_iter().next();
+        let last = last.map(|(address, fault)| Box::new(fault.of_read().refusal(&address)));
+        Error::Unserved { message, last }
     }
 
     fn too_late(&mut self) -> Error {

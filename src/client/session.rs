@@ -121,18 +121,13 @@ impl Session {
         Pipeline::open(self.client.clone(), numbers, options).await
     }
 
-    /// The same session, whose calls have the time that those of `client` have.
-    fn number_error(deadline_passed: &str) -> Error {
-        Error::Deadline {
-            message: deadline_passed.to_owned(),
-            applied: Applied::No,
-            last: None,
-        }
-    }
-
     async fn number(&self, deadline: Instant) -> Result<Number, Error> {
         let numbers = timeout_at(deadline, self.numbers.next(1)).await;
         let number = numbers.ok().and_then(|numbers| numbers.into_iter().next());
-        number.ok_or_else(|| Self::number_error("too many writes of the session are outstanding"))
+        number.ok_or_else(|| Error::Deadline {
+            message: "too many writes of the session are outstanding".to_owned(),
+            applied: Applied::No,
+            last: None,
+        })
     }
 }

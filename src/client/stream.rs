@@ -35,8 +35,10 @@ pub(super) struct Batch {
     numbers: Vec<Number>,
     answers: oneshot::Sender<Vec<Result<Reply, Error>>>,
     deadline: Instant,
-    /// When it was sent last.
+    /// When it was sent last, unless that had surely no effect.
     sent: Option<Instant>,
+    /// Whether an earlier attempt may have been applied.
+    in_doubt: bool,
     id: u64,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -55,6 +57,7 @@ impl Batch {
             answers,
             deadline,
             sent: None,
+            in_doubt: false,
             id: 0,
             _permit: permit,
         }
@@ -86,14 +89,16 @@ impl Batch {
         }
     }
 
-    /// Every command ends with `fault` of `node`.
+    /// Every command ends with `fault` of `node`: a write that was sent may have been applied.
     fn fail(self, node: &Node, fault: &Fault) {
+        let sent = self.in_doubt || self.sent.is_some();
         let answers = self.operations.iter().map(|operation| {
-            let fault = match operation.is_write() && self.sent.is_some() {
-                true => fault.clone(),
-                false => fault.clone().of_read(),
+            let applied = match operation.is_write() && sent {
+                true => Applied::Unknown,
+                false => Applied::No,
             };
-            Err(ended(node, fault))
+            let fault = fault.clone();
+            Err(ended(node, Fault { applied, ..fault }))
         });
         let answers = answers.collect();
         // Nobody may wait for them.
@@ -126,6 +131,7 @@ impl State {
         self.last_id = self.last_id.wrapping_add(1);
         batch.id = self.last_id;
         if let Some(requests) = &self.requests {
+            batch.in_doubt |= batch.sent.is_some();
             batch.sent = Some(Instant::now());
             // There is room for all that may be in flight. If the stream has broken, the task will
             // hear of it and take care of the batch.
@@ -138,7 +144,6 @@ impl State {
 /// A stream to one node.
 struct Connection {
     node: Node,
-    requests: mpsc::Sender<kv::PipelineRequest>,
     responses: Streaming<kv::PipelineResponse>,
 }
 
@@ -157,10 +162,10 @@ impl Stream {
         window: usize,
         resumes: bool,
     ) -> Result<Arc<Self>, Error> {
-        let connection = connect(&client, client.deadline(), window).await?;
+        let (connection, requests) = connect(&client, client.deadline(), window).await?;
         let stream = Arc::new(Self {
             state: Mutex::new(State {
-                requests: Some(connection.requests.clone()),
+                requests: Some(requests),
                 ..State::default()
             }),
             woken: Notify::new(),
@@ -204,15 +209,17 @@ impl Stream {
     }
 }
 
-async fn connect(client: &Client, deadline: Instant, window: usize) -> Result<Connection, Error> {
+/// A stream to the leader, and the way to it.
+async fn connect(
+    client: &Client,
+    deadline: Instant,
+    window: usize,
+) -> Result<(Connection, mpsc::Sender<kv::PipelineRequest>), Error> {
     let open = |node: Node| async move {
         let (requests, queue) = mpsc::channel(window);
         let responses = node.kv().pipeline(ReceiverStream::new(queue)).await?;
-        Ok(Response::new(Connection {
-            node,
-            requests,
-            responses: responses.into_inner(),
-        }))
+        let responses = responses.into_inner();
+        Ok(Response::new((Connection { node, responses }, requests)))
     };
     // Opening a stream changes nothing.
     client.call(deadline, Repeat::Read, open).await
@@ -284,7 +291,10 @@ impl Reader {
                 Err(status) => Err(Fault::from(status)),
             };
             match delivered {
-                Ok(()) => progress = true,
+                Ok(()) => {
+                    progress = true;
+                    self.patience = self.client.shared.options.patience;
+                }
                 Err(fault) => return (End::Broken(fault), progress),
             }
         }
@@ -329,30 +339,43 @@ impl Reader {
         if !state.in_flight.front().is_some_and(fits) {
             return Err(Fault::broken("an answer to nothing that was asked"));
         }
-        let Some(batch) = state.in_flight.pop_front() else {
+        let Some(mut batch) = state.in_flight.pop_front() else {
             return Ok(());
         };
-        let mut answers = Vec::with_capacity(response.results.len());
-        let mut leaves = None;
-        for (operation, result) in batch.operations.iter().zip(response.results) {
-            let fault = match reply(operation, result) {
-                Ok(reply) => {
-                    answers.push(Ok(reply));
-                    continue;
-                }
-                Err(fault) if operation.is_write() => fault,
-                Err(fault) => fault.of_read(),
-            };
-            if self.resumes && fault.hope == Hope::Later && Instant::now() < batch.deadline {
-                state.in_flight.push_front(batch);
-                return Err(fault);
+        let results = batch.operations.iter().zip(response.results);
+        let results: Vec<_> = results
+            .map(|(operation, result)| match reply(operation, result) {
+                Err(fault) if !operation.is_write() => Err(fault.of_read()),
+                result => result,
+            })
+            .collect();
+        let faults = || results.iter().filter_map(|result| result.as_ref().err());
+        let again = faults().find(|fault| fault.hope == Hope::Later).cloned();
+        if let Some(fault) = &again
+            && self.resumes
+            && Instant::now() < batch.deadline
+        {
+            if faults().all(|fault| fault.applied == Applied::No)
+                && faults().count() == results.len()
+            {
+                batch.sent = None;
             }
-            if fault.hope == Hope::Later && fault.ends_leadership() {
-                leaves = Some(fault.clone());
-            }
-            answers.push(Err(ended(&connection.node, fault)));
+            state.in_flight.push_front(batch);
+            return Err(fault.clone());
         }
-        if let Some(fault) = leaves
+        let in_doubt = batch.in_doubt;
+        let answers = batch.operations.iter().zip(results);
+        let answers = answers.map(|(operation, result)| {
+            result.map_err(|fault| {
+                let error = ended(&connection.node, fault);
+                match in_doubt && operation.is_write() {
+                    true => error.in_doubt(),
+                    false => error,
+                }
+            })
+        });
+        let answers = answers.collect();
+        if let Some(fault) = again.filter(Fault::ends_leadership)
             && state.over.is_none()
         {
             // What is in flight will be answered, and that is all.
@@ -390,13 +413,14 @@ impl Reader {
                     None => self.stream.woken.notified().await,
                 }
             };
-            let Ok(connection) = connect(&self.client, deadline, self.window).await else {
+            let Ok((connection, requests)) = connect(&self.client, deadline, self.window).await
+            else {
                 // It will be too late for the oldest batch now, unless no node ever will serve.
                 sleep_until(deadline.min(Instant::now() + self.patience)).await;
                 continue;
             };
             let mut state = self.stream.state();
-            state.requests = Some(connection.requests.clone());
+            state.requests = Some(requests);
             for batch in std::mem::take(&mut state.in_flight) {
                 state.send(batch);
             }

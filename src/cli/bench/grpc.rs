@@ -29,9 +29,7 @@ impl Link {
             Ok(client)
         };
         let connected: Result<_, Error> = connected.await;
-        connected
-            .map(Self)
-            .map_err(|error| Failure::unmeasured(error.kind(), error.to_string()))
+        Ok(Self(connected?))
     }
 }
 
