@@ -10,11 +10,13 @@
 //! other, and the driver keeps the order of what one caller hands in. While there is no leader that
 //! task waits, at most for the request timeout, and with it all that is behind.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
 
 use super::operation::Operation;
@@ -38,8 +40,30 @@ const MAX_BYTES: u32 = 16 << 20;
 /// What a command counts for beside its key and value.
 const COMMAND_BYTES: usize = 64;
 
+/// Answers of one stream that may wait to be taken. What is taken at once is sent at once: each
+/// answer for itself would cost a system call for each.
+const MAX_ANSWERS: usize = 64;
+
 /// The answers of one stream.
-pub(super) type Answers = ReceiverStream<Result<kv::PipelineResponse, Status>>;
+#[derive(Debug)]
+pub struct Answers(mpsc::Receiver<Result<Ready, Status>>);
+
+/// An answer that waits to be taken, and until then counts as the request did.
+#[derive(Debug)]
+struct Ready {
+    response: kv::PipelineResponse,
+    _bytes: OwnedSemaphorePermit,
+    _pass: Option<Pass>,
+}
+
+impl Stream for Answers {
+    type Item = Result<kv::PipelineResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = ready!(self.0.poll_recv(context));
+        Poll::Ready(answer.map(|answer| Ok(answer?.response)))
+    }
+}
 
 /// Serves one stream until the client ends it or the node shuts down.
 pub(super) fn serve(
@@ -50,7 +74,7 @@ pub(super) fn serve(
         return Err(host.refuse(&Refusal::not_applied(Reason::ShuttingDown)));
     }
     let (queue, queued) = mpsc::channel(MAX_BATCHES);
-    let (answers, stream) = mpsc::channel(1);
+    let (answers, stream) = mpsc::channel(MAX_ANSWERS);
     tokio::spawn({
         let (host, answers) = (host.clone(), answers.clone());
         async move {
@@ -66,7 +90,7 @@ pub(super) fn serve(
         }
     });
     tokio::spawn(answer(host, queued, answers));
-    Ok(Response::new(ReceiverStream::new(stream)))
+    Ok(Response::new(Answers(stream)))
 }
 
 /// A batch on its way.
@@ -195,7 +219,7 @@ async fn leader_is_known(host: &Host, deadline: Instant) {
 async fn answer(
     host: Host,
     mut queued: mpsc::Receiver<Submitted>,
-    answers: mpsc::Sender<Result<kv::PipelineResponse, Status>>,
+    answers: mpsc::Sender<Result<Ready, Status>>,
 ) {
     while let Some(batch) = queued.recv().await {
         let outcomes = match batch.outcomes {
@@ -207,11 +231,15 @@ async fn answer(
             Err(refusal) => Err((refusal.reason, refusal.applied)),
         };
         let results = results(&host, batch.commands, outcomes);
-        let response = kv::PipelineResponse {
-            id: batch.id,
-            results,
+        let answer = Ready {
+            response: kv::PipelineResponse {
+                id: batch.id,
+                results,
+            },
+            _bytes: batch._bytes,
+            _pass: batch._pass,
         };
-        if answers.send(Ok(response)).await.is_err() {
+        if answers.send(Ok(answer)).await.is_err() {
             return;
         }
     }
