@@ -330,3 +330,40 @@ fn error(host: &Host, refusal: &Refusal) -> kv::PipelineError {
         detail: Some(host.detail(refusal)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_counts_until_it_is_taken() {
+        let budget = Arc::new(Semaphore::new(10));
+        let (answers, stream) = mpsc::channel(MAX_ANSWERS);
+        for id in 0..3 {
+            let bytes = Arc::clone(&budget).acquire_many_owned(2).await.unwrap();
+            let response = kv::PipelineResponse {
+                id,
+                results: Vec::new(),
+            };
+            let ready = Ready {
+                response,
+                _bytes: bytes,
+                _pass: None,
+            };
+            answers.send(Ok(ready)).await.unwrap();
+        }
+        drop(answers);
+        let mut stream = Answers(stream);
+        for id in 0..3 {
+            assert_eq!(
+                budget.available_permits(),
+                4 + 2 * usize::try_from(id).unwrap()
+            );
+            assert_eq!(stream.next().await.unwrap().unwrap().id, id);
+        }
+        assert_eq!(budget.available_permits(), 10);
+        assert!(stream.next().await.is_none());
+    }
+}

@@ -168,7 +168,9 @@ impl Ledger {
             key.open = key.open.saturating_sub(1);
             key.removals = key.removals.saturating_add(u32::from(existed));
             match (existed, key.removals) {
-                (true, 2..) if key.floor > 0 => Some("was removed twice and written once"),
+                (true, removals) if removals > key.sent => {
+                    Some("was removed more often than it was written")
+                }
                 // Had somebody else removed it, it would be known, or be under way.
                 (false, 0) if key.floor > 0 && key.open == 0 => {
                     Some("was not there to be removed, although a write was acknowledged")
@@ -184,9 +186,9 @@ impl Ledger {
         self.numbers(|key| key.floor > 0 && key.removals == 0)
     }
 
-    /// The keys that were surely removed.
+    /// The keys that are surely gone: removed as often as they were written.
     pub(super) fn gone(&self) -> Vec<u32> {
-        self.numbers(|key| key.removals > 0)
+        self.numbers(|key| key.removals > 0 && key.removals >= key.sent)
     }
 
     /// The keys that may be there.
@@ -194,7 +196,7 @@ impl Ledger {
         self.numbers(|key| key.sent > 0)
     }
 
-    /// Takes note of what a read gave of a key that was surely removed.
+    /// Takes note of what a read gave of a key that is surely gone.
     ///
     /// # Errors
     ///

@@ -61,8 +61,9 @@ Every value names its key and its write, and every answer is checked: a read
 gives the last acknowledged write or a later one, and after a run that wrote, up
 to 10000 keys are read back. One wrong answer, and there are no figures: exit 3.
 
-The keys are the run's own, begin with \"bench-\", and are removed at the end.
---timeout is how long one answer may take. Two runs may go on at once.
+The keys are the run's own and begin with \"bench-\", so several runs may go on at
+once. They are removed at the end; a run that is interrupted leaves them.
+--timeout is how long one answer may take.
 
 With --json:
   {\"ops_per_sec\":…,\"p50_us\":…,\"p90_us\":…,\"p99_us\":…,\"p999_us\":…,\"max_us\":…,
@@ -92,7 +93,7 @@ const READ_BACK: usize = 10_000;
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
     /// What the clients do
-    #[arg(long, value_enum, value_name = "OP", default_value_t = Op::Set, hide_possible_values = false)]
+    #[arg(long, value_enum, value_name = "OP", default_value_t = Op::Set)]
     op: Op,
 
     /// Clients that work at the same time: each makes one call after the other
@@ -191,7 +192,7 @@ async fn bench<T: Target>(plan: Plan, targets: &[T]) -> Result<Report, Failure> 
     // Not of the seed: a second run with the same seed must not meet the values of the first.
     let values = Values::new(rand::thread_rng().r#gen(), plan.value_size);
     let ledger = Arc::new(Ledger::new(values, plan.keys));
-    let wrong = Arc::new(WrongAnswers::default());
+    let wrong = Arc::new(WrongAnswers::new(plan.seed));
     let checked = async {
         if plan.op.needs_keys() {
             let _progress = Progress::of("writing the keys");
