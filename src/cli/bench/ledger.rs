@@ -26,16 +26,59 @@ pub(super) struct Ledger {
 struct Key {
     /// Writes that were sent: the next has the number after it.
     sent: u32,
-    /// Writes and removals that were sent and are not over.
-    open: u32,
-    /// The lowest write that was under way when the last one was sent.
-    lowest_open: u32,
+    /// The writes that are not over, and the lowest that may be among them.
+    open: Open,
+    /// Removals that are not over.
+    removing: u32,
     /// The lowest write that a read may give. 0: the key need not be there.
     floor: u32,
     /// Log index of the acknowledged write that came last.
     index: u64,
     /// Removals that found the key.
     removals: u32,
+}
+
+/// Writes of one key that are not over: the older ones, and those that were sent while one of the
+/// older ones was not. So little is enough to say from which write on they are, closely enough, even
+/// if some write is always under way.
+#[derive(Debug, Default)]
+struct Open {
+    older: Generation,
+    newer: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    count: u32,
+    /// The first of them.
+    lowest: u32,
+}
+
+impl Open {
+    /// A write is sent: the lowest that may be under way now.
+    fn begin(&mut self, version: u32) -> u32 {
+        let generation = match self.older.count {
+            0 => &mut self.older,
+            _ => &mut self.newer,
+        };
+        if generation.count == 0 {
+            generation.lowest = version;
+        }
+        generation.count += 1;
+        self.older.lowest
+    }
+
+    /// A write is over.
+    fn end(&mut self, version: u32) {
+        if self.newer.count > 0 && version >= self.newer.lowest {
+            self.newer.count -= 1;
+            return;
+        }
+        self.older.count = self.older.count.saturating_sub(1);
+        if self.older.count == 0 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+    }
 }
 
 /// A command that was sent, and what was known then.
@@ -47,8 +90,15 @@ pub(super) struct Sent {
 
 #[derive(Debug, Clone, Copy)]
 enum What {
-    Set { lowest_open: u32, index: u64 },
-    Get { floor: u32 },
+    Set {
+        version: u32,
+        /// The lowest write that may have been under way, this one included.
+        lowest_open: u32,
+        index: u64,
+    },
+    Get {
+        floor: u32,
+    },
     Del,
 }
 
@@ -74,12 +124,13 @@ impl Ledger {
     pub(super) fn set(&self, number: u32) -> (Ask, Sent) {
         let (version, what) = self.with(number, |key| {
             key.sent = key.sent.saturating_add(1);
-            if key.open == 0 {
-                key.lowest_open = key.sent;
-            }
-            key.open += 1;
-            let (lowest_open, index) = (key.lowest_open, key.index);
-            (key.sent, What::Set { lowest_open, index })
+            let version = key.sent;
+            let what = What::Set {
+                version,
+                lowest_open: key.open.begin(version),
+                index: key.index,
+            };
+            (version, what)
         });
         let value = self.values.value(number, version);
         let key = self.values.key(number);
@@ -96,7 +147,7 @@ impl Ledger {
 
     /// A removal of a key. Who removes keys must not write them at the same time.
     pub(super) fn del(&self, number: u32) -> (Ask, Sent) {
-        self.with(number, |key| key.open += 1);
+        self.with(number, |key| key.removing += 1);
         let (key, what) = (self.values.key(number), What::Del);
         (Ask::Del { key }, Sent { key: number, what })
     }
@@ -113,10 +164,17 @@ impl Ledger {
                 self.check(number, floor, value.as_ref())
             }
             (What::Get { .. }, Err(_)) => Ok(()),
-            (What::Set { lowest_open, index }, Ok(Answer::Set { applied_index })) => {
+            (
+                What::Set {
+                    version,
+                    lowest_open,
+                    index,
+                },
+                Ok(Answer::Set { applied_index }),
+            ) => {
                 let newer = *applied_index > index;
                 self.with(number, |key| {
-                    key.open = key.open.saturating_sub(1);
+                    key.open.end(version);
                     if *applied_index > key.index {
                         key.index = *applied_index;
                         key.floor = key.floor.max(lowest_open);
@@ -128,10 +186,14 @@ impl Ledger {
                     .ok_or_else(|| self.wrong(number, wrong()))
             }
             (What::Del, Ok(Answer::Deleted { existed })) => self.removed(number, *existed),
-            (What::Set { .. } | What::Del, Err(refused)) => {
-                if refused.applied == Applied::No {
-                    self.with(number, |key| key.open = key.open.saturating_sub(1));
-                }
+            // Of one that may yet be applied nobody knows when it is over.
+            (_, Err(refused)) if refused.applied == Applied::Unknown => Ok(()),
+            (What::Set { version, .. }, Err(_)) => {
+                self.with(number, |key| key.open.end(version));
+                Ok(())
+            }
+            (What::Del, Err(_)) => {
+                self.with(number, |key| key.removing = key.removing.saturating_sub(1));
                 Ok(())
             }
             (_, Ok(_)) => Err(self.wrong(number, "got the answer to another command")),
@@ -165,14 +227,14 @@ impl Ledger {
 
     fn removed(&self, number: u32, existed: bool) -> Result<(), Wrong> {
         let wrong = self.with(number, |key| {
-            key.open = key.open.saturating_sub(1);
+            key.removing = key.removing.saturating_sub(1);
             key.removals = key.removals.saturating_add(u32::from(existed));
             match (existed, key.removals) {
                 (true, removals) if removals > key.sent => {
                     Some("was removed more often than it was written")
                 }
                 // Had somebody else removed it, it would be known, or be under way.
-                (false, 0) if key.floor > 0 && key.open == 0 => {
+                (false, 0) if key.floor > 0 && key.removing == 0 => {
                     Some("was not there to be removed, although a write was acknowledged")
                 }
                 _ => None,
@@ -331,6 +393,22 @@ mod tests {
         write(&ledger, 2);
         assert!(read(&ledger, Some(&value(&unknown))));
         assert!(!read(&ledger, Some(&zeroth)));
+    }
+
+    /// As on a busy stream: the next write is always sent before the one before it is acknowledged.
+    #[test]
+    fn old_writes_are_stale_even_if_some_write_is_always_under_way() {
+        let ledger = ledger();
+        let (first, mut before) = ledger.set(0);
+        for index in 1..10 {
+            let (_, next) = ledger.set(0);
+            ledger.settle(before, &acknowledged(index)).unwrap();
+            before = next;
+        }
+        assert!(!read(&ledger, Some(&value(&first))));
+        assert!(!read(&ledger, Some(&ledger.values().value(0, 6))));
+        assert!(read(&ledger, Some(&ledger.values().value(0, 9))));
+        assert!(read(&ledger, Some(&ledger.values().value(0, 10))));
     }
 
     #[test]
