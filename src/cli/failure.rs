@@ -71,6 +71,16 @@ impl Failure {
         Self::new(Exit::Unserved, "not_healed", message)
     }
 
+    /// The cluster gave answers that no correct cluster gives.
+    pub(crate) fn wrong_answers(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unserved, "wrong_answers", message)
+    }
+
+    /// The cluster served nothing that could be measured.
+    pub(crate) fn unmeasured(kind: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Exit::Unserved, kind, message)
+    }
+
     /// The cluster is not as it has to be for the request, which was not made.
     pub(crate) fn precondition(message: impl Into<String>) -> Self {
         Self {
@@ -108,6 +118,11 @@ impl Failure {
             eprintln!("error: {}", self.message);
         }
         ExitCode::from(code)
+    }
+
+    /// What went wrong, for people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     fn to_json(&self) -> serde_json::Value {

@@ -6,13 +6,15 @@
 //! | `set.rs`, `get.rs`, `del.rs` | read and write |
 //! | `status.rs`, `transfer_leader.rs`, `member.rs` | look at the cluster and steer it |
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
+//! | `bench/` | measure how fast the cluster is |
 //!
-//! The last three rows use `seshat::client` and nothing else: `client.rs` gives it the time that the
+//! The last four rows use `seshat::client` and nothing else: `client.rs` gives it the time that the
 //! command has, `wait.rs` waits until the cluster is healed, `failure.rs` turns what went wrong into
 //! words, and `options.rs` holds the flags that they share. What belongs on standard output is the
 //! answer alone; everything else goes to standard error, so that the output of every command can be
 //! piped.
 
+mod bench;
 mod client;
 mod config;
 mod del;
@@ -75,6 +77,7 @@ enum Command {
     Member(member::Args),
     Form(form::Args),
     Recover(recover::Args),
+    Bench(bench::Args),
     Config(config::Args),
 }
 
@@ -104,6 +107,7 @@ impl Command {
             Self::Member(args) => args.run(),
             Self::Form(args) => args.run(),
             Self::Recover(args) => args.run(),
+            Self::Bench(args) => args.run(),
             Self::Config(args) => args.run(),
         }
     }
@@ -120,6 +124,7 @@ impl Command {
             Self::Member(args) => args.json(),
             Self::Form(args) => args.client.json,
             Self::Recover(args) => args.client.json,
+            Self::Bench(args) => args.client.json,
             Self::Config(args) => args.json(),
         }
     }

@@ -61,6 +61,11 @@ impl ClientOptions {
         self.run_within(TIMEOUT, command)
     }
 
+    /// The time limit: `usual`, unless told otherwise.
+    pub(crate) fn timeout(&self, usual: Duration) -> Duration {
+        self.timeout.unwrap_or(usual)
+    }
+
     /// [`run`](Self::run) of a command that has `usual` time, unless told otherwise.
     pub(crate) fn run_within<T>(
         &self,
@@ -70,7 +75,7 @@ impl ClientOptions {
         let runtime = runtime()
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         runtime.block_on(async {
-            let timeout = self.timeout.unwrap_or(usual);
+            let timeout = self.timeout(usual);
             let cluster = Cluster::new(self.endpoints.iter().cloned(), timeout)?;
             command(cluster).await
         })
@@ -97,7 +102,8 @@ pub(crate) fn key() -> impl TypedValueParser<Value = OsString> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Takes a time with its unit, such as `5s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write e.g. 300ms, 5s or 2m"))?;
     if duration < Duration::from_millis(1) || duration > LONGEST_TIMEOUT {

@@ -15,12 +15,13 @@
 //! other, and the driver keeps the order of what one caller hands in. While there is no leader that
 //! task waits, at most for the request timeout, and with it all that is behind.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
 
 use super::Host;
@@ -45,8 +46,29 @@ const MAX_BYTES: u32 = 16 << 20;
 /// What a command counts for beside its key and value.
 const COMMAND_BYTES: usize = 64;
 
+/// Answers of one stream that may wait to be taken. What is taken at once is sent at once: each
+/// answer for itself would cost a system call for each.
+const MAX_ANSWERS: usize = 64;
+
 /// The answers of one stream.
-pub(super) type Answers = ReceiverStream<Result<kv::PipelineResponse, Status>>;
+#[derive(Debug)]
+pub struct Answers(mpsc::Receiver<Result<Ready, Status>>);
+
+/// An answer that waits to be taken, and until then counts against the stream's bytes.
+#[derive(Debug)]
+struct Ready {
+    response: kv::PipelineResponse,
+    _bytes: OwnedSemaphorePermit,
+}
+
+impl Stream for Answers {
+    type Item = Result<kv::PipelineResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = ready!(self.0.poll_recv(context));
+        Poll::Ready(answer.map(|answer| Ok(answer?.response)))
+    }
+}
 
 /// Serves one stream until the client ends it or the node shuts down.
 pub(super) fn serve(
@@ -57,7 +79,7 @@ pub(super) fn serve(
         return Err(host.refuse(&Refusal::not_applied(Reason::ShuttingDown)));
     }
     let (queue, queued) = mpsc::channel(MAX_BATCHES);
-    let (answers, stream) = mpsc::channel(1);
+    let (answers, stream) = mpsc::channel(MAX_ANSWERS);
     tokio::spawn({
         let (host, answers) = (host.clone(), answers.clone());
         async move {
@@ -73,7 +95,7 @@ pub(super) fn serve(
         }
     });
     tokio::spawn(answer(host, queued, answers));
-    Ok(Response::new(ReceiverStream::new(stream)))
+    Ok(Response::new(Answers(stream)))
 }
 
 /// What waits for its turn to be sent: a batch, or why the stream ends.
@@ -226,7 +248,7 @@ async fn leader_is_known(host: &Host, deadline: Instant) {
 async fn answer(
     host: Host,
     mut queued: mpsc::Receiver<Queued>,
-    answers: mpsc::Sender<Result<kv::PipelineResponse, Status>>,
+    answers: mpsc::Sender<Result<Ready, Status>>,
 ) {
     while let Some(next) = queued.recv().await {
         let batch = match next {
@@ -245,11 +267,14 @@ async fn answer(
             Err(refusal) => Err((refusal.reason, refusal.applied)),
         };
         let results = results(&host, batch.commands, outcomes);
-        let response = kv::PipelineResponse {
-            id: batch.id,
-            results,
+        let answer = Ready {
+            response: kv::PipelineResponse {
+                id: batch.id,
+                results,
+            },
+            _bytes: batch._bytes,
         };
-        if answers.send(Ok(response)).await.is_err() {
+        if answers.send(Ok(answer)).await.is_err() {
             return;
         }
     }
@@ -343,5 +368,41 @@ fn error(host: &Host, refusal: &Refusal) -> kv::PipelineError {
         code: u32::try_from(i32::from(status.code())).unwrap_or(0),
         message: status.message().to_owned(),
         detail: Some(host.detail(refusal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_counts_until_it_is_taken() {
+        let budget = Arc::new(Semaphore::new(10));
+        let (answers, stream) = mpsc::channel(MAX_ANSWERS);
+        for id in 0..3 {
+            let bytes = Arc::clone(&budget).acquire_many_owned(2).await.unwrap();
+            let response = kv::PipelineResponse {
+                id,
+                results: Vec::new(),
+            };
+            let ready = Ready {
+                response,
+                _bytes: bytes,
+            };
+            answers.send(Ok(ready)).await.unwrap();
+        }
+        drop(answers);
+        let mut stream = Answers(stream);
+        for id in 0..3 {
+            assert_eq!(
+                budget.available_permits(),
+                4 + 2 * usize::try_from(id).unwrap()
+            );
+            assert_eq!(stream.next().await.unwrap().unwrap().id, id);
+        }
+        assert_eq!(budget.available_permits(), 10);
+        assert!(stream.next().await.is_none());
     }
 }

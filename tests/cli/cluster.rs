@@ -141,6 +141,17 @@ impl Dev {
     }
 }
 
+#[test]
+fn a_cluster_is_measured() {
+    let dev = Dev::start();
+    super::bench::measures(&dev.endpoints());
+    let status = status(&dev.endpoints());
+    let members = status["members"].as_array().unwrap();
+    let leader = members.iter().find(|member| member["role"] == "leader");
+    // Followers learn later of what was committed last.
+    assert_eq!(leader.unwrap()["keys"], 0, "keys are left: {status}");
+}
+
 fn status(endpoints: &str) -> Value {
     serde_json::from_str(&client(endpoints, &["status", "--json"]).ok()).unwrap()
 }

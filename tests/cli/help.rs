@@ -18,6 +18,7 @@ fn help_is_worth_reading() {
         &["member", "remove"],
         &["form"],
         &["recover"],
+        &["bench"],
         &["config", "check"],
     ] {
         let help = seshat(&[args, &["--help"]].concat()).ok();
@@ -38,6 +39,7 @@ fn help_is_worth_reading() {
         &["member", "remove"],
         &["form"],
         &["recover"],
+        &["bench"],
     ] {
         let help = seshat(&[command, &["--help"]].concat()).ok();
         for part in [
@@ -86,6 +88,21 @@ fn mistakes_on_the_command_line_exit_2() {
             &["recover", "--from", "3", "--confirm", "ab"],
             "16 hexadecimal digits",
         ),
+        (
+            &["bench", "--op", "incr"],
+            "[possible values: set, get, del, mixed]",
+        ),
+        (&["bench", "--pipeline", "256"], "write BATCHxWINDOW"),
+        (&["bench", "--pipeline", "1x0"], "write BATCHxWINDOW"),
+        (&["bench", "--clients", "0"], "0 is not in 1..=10000"),
+        (
+            &["bench", "--clients", "2", "--connections", "3"],
+            "more than --clients",
+        ),
+        (&["bench", "--duration", "10"], "time unit needed"),
+        (&["bench", "--warm-up", "x"], "expected number"),
+        (&["bench", "--value-size", "15"], "not between 16 and"),
+        (&["bench", "--rate", "0"], "0 is not in 1..=10000000"),
         (&["dev", "--nodes", "x"], "invalid digit"),
         (&["dev", "--nodes", "2"], "at least 3 members"),
         (&["dev", "--nodes", "4"], "an odd number of members"),

@@ -1,0 +1,129 @@
+//! What a run does: the arguments, checked.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Most batches that a node lets one stream have in flight.
+const MAX_WINDOW: usize = 1024;
+/// Most commands that a node takes in one batch.
+const MAX_BATCH: usize = 4096;
+
+/// What the clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Op {
+    /// Write
+    Set,
+    /// Read, of keys that were written before
+    Get,
+    /// Delete, of keys that were written before
+    Del,
+    /// Half reads, half writes
+    Mixed,
+}
+
+impl Op {
+    /// Whether the keys have to be there before the run begins.
+    pub(super) fn needs_keys(self) -> bool {
+        self != Self::Set
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Set => "set",
+            Self::Get => "get",
+            Self::Del => "del",
+            Self::Mixed => "mixed",
+        })
+    }
+}
+
+/// How much a stream has in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pipelining {
+    /// Commands of one batch.
+    pub(super) batch: usize,
+    /// Batches that wait for their answers.
+    pub(super) window: usize,
+}
+
+impl FromStr for Pipelining {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str, bound: usize| {
+            let number = text.parse::<usize>().ok();
+            number.filter(|number| (1..=bound).contains(number))
+        };
+        let parts = text.split_once('x').and_then(|(batch, window)| {
+            let batch = number(batch, MAX_BATCH)?;
+            let window = number(window, MAX_WINDOW)?;
+            Some(Self { batch, window })
+        });
+        parts.ok_or_else(|| {
+            format!(
+                "write BATCHxWINDOW, e.g. 1x256 or 100x16: a batch of 1 to {MAX_BATCH}, a window \
+                 of 1 to {MAX_WINDOW}"
+            )
+        })
+    }
+}
+
+impl fmt::Display for Pipelining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.batch, self.window)
+    }
+}
+
+/// A run, as it was asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) op: Op,
+    pub(super) clients: usize,
+    pub(super) connections: usize,
+    pub(super) warm_up: Duration,
+    pub(super) duration: Duration,
+    /// Number of different keys.
+    pub(super) keys: u32,
+    pub(super) value_size: usize,
+    /// One stream a client; otherwise one call after the other.
+    pub(super) pipeline: Option<Pipelining>,
+    /// Operations a second over all clients; otherwise as many as go.
+    pub(super) rate: Option<u32>,
+    pub(super) seed: u64,
+    /// How long an answer may take.
+    pub(super) timeout: Duration,
+}
+
+/// A time that may be none, such as `0s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write e.g. 500ms, 10s or 2m"))?;
+    if duration > Duration::from_secs(24 * 60 * 60) {
+        return Err("longer than 24h".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipeline_is_a_batch_and_a_window() {
+        for (text, batch, window) in [
+            ("1x256", 1, 256),
+            ("100x16", 100, 16),
+            ("4096x1024", 4096, 1024),
+        ] {
+            assert_eq!(text.parse(), Ok(Pipelining { batch, window }));
+        }
+        for text in [
+            "", "256", "0x1", "1x0", "4097x1", "1x1025", "1X2", "1x2x3", "-1x1", "x",
+        ] {
+            assert!(text.parse::<Pipelining>().is_err(), "{text:?}");
+        }
+    }
+}

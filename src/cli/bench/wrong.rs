@@ -1,0 +1,50 @@
+//! Answers that no correct cluster gives.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::ledger::Wrong;
+use crate::cli::failure::Failure;
+
+/// The wrong answers of a run.
+#[derive(Debug)]
+pub(super) struct WrongAnswers {
+    seed: u64,
+    kept: Mutex<Vec<Wrong>>,
+}
+
+/// So many are kept; one is enough to refuse the run.
+const KEPT: usize = 3;
+
+impl WrongAnswers {
+    /// None yet, of the run with this seed.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            kept: Mutex::default(),
+        }
+    }
+
+    pub(super) fn add(&self, wrong: Wrong) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.push(wrong);
+        }
+    }
+
+    /// # Errors
+    ///
+    /// There are some: then the run has no figures.
+    pub(super) fn none(&self) -> Result<(), Failure> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let wrong: Vec<_> = kept.iter().map(|wrong| wrong.0.as_str()).collect();
+        let message = format!(
+            "the cluster gave wrong answers, so there are no figures: {} (seed {})",
+            wrong.join("; "),
+            self.seed
+        );
+        Err(Failure::wrong_answers(message))
+    }
+}
