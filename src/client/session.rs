@@ -33,14 +33,19 @@ pub struct Session {
 
 impl Session {
     pub(super) async fn open(client: Client) -> Result<Self, Error> {
-        let client_id = rand::thread_rng().gen_range(1..=u64::MAX);
+        // Every attempt opens another one. A late copy of an attempt must not open a session again
+        // that has expired meanwhile: it would know nothing of the writes that were applied.
         let open = |node: Node| {
+            let client_id = rand::thread_rng().gen_range(1..=u64::MAX);
             let request = node.request(OpenSessionRequest { client_id });
-            async move { node.kv().open_session(request).await }
+            async move {
+                let opened = node.kv().open_session(request).await;
+                opened.map(|opened| opened.map(|_| client_id))
+            }
         };
-        // Whether it was opened by an attempt that was not answered matters to nobody.
+        // Whether one was opened by an attempt that was not answered matters to nobody.
         let call = client.call(client.deadline(), Repeat::Read, open);
-        call.instrument(debug_span!("open_session")).await?;
+        let client_id = call.instrument(debug_span!("open_session")).await?;
         Ok(Self {
             client,
             numbers: Arc::new(Numbers::new(client_id)),

@@ -180,9 +180,11 @@ impl Sessions {
     }
 
     /// Every session, in ascending order of its id.
-    pub fn sorted(&self) -> Vec<(ClientId, &Session)> {
+    pub fn sorted(&self) -> Vec<(ClientId, Arc<Session>)> {
         let sessions = self.sessions.iter();
-        let mut sessions: Vec<_> = sessions.map(|(id, session)| (*id, &**session)).collect();
+        let mut sessions: Vec<_> = sessions
+            .map(|(id, session)| (*id, Arc::clone(session)))
+            .collect();
         sessions.sort_unstable_by_key(|(id, _)| *id);
         sessions
     }

@@ -5,6 +5,7 @@
 //! wanted, and a [`SnapshotReader`] takes them as they come and keeps a state machine, not bytes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message as _;
@@ -29,6 +30,7 @@ const MAX_PREFIX_BYTES: usize = 10;
 #[derive(Debug)]
 pub struct SnapshotWriter {
     size: u64,
+    sessions: std::vec::IntoIter<(ClientId, Arc<Session>)>,
     shards: Shards,
     pairs: std::vec::IntoIter<(Key, Value)>,
     buffer: BytesMut,
@@ -50,14 +52,18 @@ impl SnapshotWriter {
         for info in members.iter() {
             write(&record(Record::Member(info.clone().into())), &mut buffer);
         }
-        for (client_id, session) in state_machine.sessions().sorted() {
-            let session = session_record(client_id, session);
-            write(&record(Record::Session(session)), &mut buffer);
-        }
         let pairs = state_machine.pairs();
         let pairs: u64 = pairs.map(|(key, value)| pair_size(key, value)).sum();
+        let sessions = state_machine.sessions().sorted();
+        let session_bytes: u64 = sessions
+            .iter()
+            .map(|(client_id, session)| delimited_size(&session_record(*client_id, session)))
+            .sum();
         Self {
-            size: number(buffer.len()).saturating_add(pairs),
+            size: number(buffer.len())
+                .saturating_add(session_bytes)
+                .saturating_add(pairs),
+            sessions: sessions.into_iter(),
             shards: state_machine.into_shards(),
             pairs: Vec::new().into_iter(),
             buffer,
@@ -73,13 +79,21 @@ impl SnapshotWriter {
     pub fn next(&mut self, bytes: usize) -> Bytes {
         self.buffer.reserve(bytes.saturating_sub(self.buffer.len()));
         while self.buffer.len() < bytes {
-            let Some((key, value)) = self.next_pair() else {
+            let Some(next) = self.next_record() else {
                 break;
             };
-            let pair = record(Record::Pair(proto::KeyValue { key, value }));
-            write(&pair, &mut self.buffer);
+            write(&next, &mut self.buffer);
         }
         self.buffer.split_to(bytes.min(self.buffer.len())).freeze()
+    }
+
+    /// What follows the members.
+    fn next_record(&mut self) -> Option<proto::SnapshotRecord> {
+        if let Some((client_id, session)) = self.sessions.next() {
+            return Some(session_record(client_id, &session));
+        }
+        let (key, value) = self.next_pair()?;
+        Some(record(Record::Pair(proto::KeyValue { key, value })))
     }
 
     fn next_pair(&mut self) -> Option<(Key, Value)> {
@@ -106,7 +120,12 @@ fn write(record: &proto::SnapshotRecord, buffer: &mut BytesMut) {
     );
 }
 
-fn session_record(client_id: ClientId, session: &Session) -> proto::SessionRecord {
+fn delimited_size(record: &proto::SnapshotRecord) -> u64 {
+    let size = record.encoded_len();
+    number(prost::length_delimiter_len(size).saturating_add(size))
+}
+
+fn session_record(client_id: ClientId, session: &Session) -> proto::SnapshotRecord {
     let Session {
         last_used,
         first_outstanding,
@@ -125,12 +144,12 @@ fn session_record(client_id: ClientId, session: &Session) -> proto::SessionRecor
             effect: Some(effect),
         })
     });
-    proto::SessionRecord {
+    record(Record::Session(proto::SessionRecord {
         client_id: client_id.0,
         last_used: *last_used,
         first_outstanding: *first_outstanding,
         answers: answers.collect(),
-    }
+    }))
 }
 
 fn session(record: proto::SessionRecord) -> Result<(ClientId, Session), WireError> {

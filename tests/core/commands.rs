@@ -425,7 +425,11 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
         Command::Sessions { nodes: ids } => {
             for node in nodes(cluster, ids)? {
                 let sessions = cluster.raft(node)?.storage().state_machine().sessions();
-                let lines: Vec<_> = sessions.sorted().into_iter().map(show::session).collect();
+                let sorted = sessions.sorted();
+                let lines: Vec<_> = sorted
+                    .iter()
+                    .map(|(id, session)| show::session((*id, session)))
+                    .collect();
                 cluster.line(format_args!("n{node} sessions [{}]", lines.join(", ")));
             }
             Ok(())

@@ -692,9 +692,10 @@ pub mod kv_service_client {
                 .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Delete"));
             self.inner.unary(req, path, codec).await
         }
-        /// Opens a session under an id that the client draws at random, 64 bits wide,
-        /// once for each session. Opening an open session again changes nothing, so
-        /// this may be repeated until it is answered.
+        /// Opens a session under an id that the client draws at random, 64 bits wide.
+        /// Opening an open session again changes nothing. Draw another id for every
+        /// attempt: a late copy of an earlier one could otherwise open a session again
+        /// that has expired meanwhile.
         pub async fn open_session(
             &mut self,
             request: impl tonic::IntoRequest<super::OpenSessionRequest>,
@@ -728,8 +729,9 @@ pub mod kv_service_client {
         /// refused has no effect on those behind it: they are still carried out. Where
         /// that matters, wait for the answer before sending on.
         ///
-        /// The node reads a stream only as fast as it can answer it: at most
-        /// `max_pipeline_bytes` of a stream's requests and answers wait at the node.
+        /// The node reads a stream only as fast as the client takes the answers: at
+        /// most 1024 requests of a stream, and 16 MiB of their keys and values, wait
+        /// at the node. A request holds at most 4096 commands.
         pub async fn pipeline(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::PipelineRequest>,
@@ -787,9 +789,10 @@ pub mod kv_service_server {
             &self,
             request: tonic::Request<super::DeleteRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteResponse>, tonic::Status>;
-        /// Opens a session under an id that the client draws at random, 64 bits wide,
-        /// once for each session. Opening an open session again changes nothing, so
-        /// this may be repeated until it is answered.
+        /// Opens a session under an id that the client draws at random, 64 bits wide.
+        /// Opening an open session again changes nothing. Draw another id for every
+        /// attempt: a late copy of an earlier one could otherwise open a session again
+        /// that has expired meanwhile.
         async fn open_session(
             &self,
             request: tonic::Request<super::OpenSessionRequest>,
@@ -812,8 +815,9 @@ pub mod kv_service_server {
         /// refused has no effect on those behind it: they are still carried out. Where
         /// that matters, wait for the answer before sending on.
         ///
-        /// The node reads a stream only as fast as it can answer it: at most
-        /// `max_pipeline_bytes` of a stream's requests and answers wait at the node.
+        /// The node reads a stream only as fast as the client takes the answers: at
+        /// most 1024 requests of a stream, and 16 MiB of their keys and values, wait
+        /// at the node. A request holds at most 4096 commands.
         async fn pipeline(
             &self,
             request: tonic::Request<tonic::Streaming<super::PipelineRequest>>,
