@@ -3,6 +3,7 @@
 use seshat::client::{Client, Operation, PipelineOptions, Reply};
 
 use super::common::cluster::Cluster;
+use super::common::eventually;
 
 #[tokio::test]
 async fn the_example_of_the_documentation_runs() -> Result<(), seshat::client::Error> {
@@ -37,7 +38,10 @@ async fn operators_are_served() {
     let follower = (leader + 1) % 3;
     let client = Client::connect([cluster.client_addr(follower)]).unwrap();
     let admin = client.admin();
-    assert!(admin.status().await.unwrap().healed);
+    eventually("a healed cluster", async || {
+        admin.status().await.unwrap().healed.then_some(())
+    })
+    .await;
     let to = u16::try_from(follower + 1).unwrap();
     let transferred = admin.transfer_leadership(Some(to)).await.unwrap();
     assert_eq!(transferred.leader_id, u32::from(to));

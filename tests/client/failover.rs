@@ -158,6 +158,6 @@ async fn a_write_that_could_not_be_sent_was_surely_not_applied() {
     // The connection may break with the first on it. After that nobody listens.
     let _ = client.set("k", "w").await;
     let error = client.set("k", "x").await.unwrap_err();
-    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    // How it says so depends on whether somebody else has got the port of a dead node by now.
     assert_eq!(error.applied(), Applied::No, "{error:?}");
 }
