@@ -22,6 +22,12 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 /// Nodes that are known beside the endpoints because others named them.
 const MAX_LEARNED: usize = 64;
 
+/// Bytes of answers that may be under way on one call or stream.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of answers that may be under way on one connection. HTTP/2 here counts each frame that was
+/// not read yet as at least 256 bytes, and breaks a connection whose frames take half of this: it
+/// leaves room for 32 768 small answers.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// A connection that carries nothing for so long is asked whether it still stands.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
@@ -155,7 +161,9 @@ impl Shared {
             .tcp_nodelay(true)
             .connect_timeout(self.options.connect_timeout)
             .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE);
+            .keep_alive_timeout(KEEPALIVE)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let channels = (0..self.options.connections).map(|_| endpoint.connect_lazy());
         Ok(channels.collect())
     }
