@@ -127,7 +127,7 @@ mod tests {
     fn the_outcomes_arrive_together_and_in_the_order_of_the_commands() {
         let (batch, mut outcomes) = Batch::new(3, ());
         for place in [2, 0] {
-            Waiter::part(Arc::clone(&batch), place).answer(set(place as u64));
+            Waiter::part(Arc::clone(&batch), place).answer(set(u64::try_from(place).unwrap()));
             assert!(outcomes.try_recv().is_err(), "one is missing");
         }
         Waiter::part(Arc::clone(&batch), 1).answer(set(1));
