@@ -25,6 +25,11 @@ impl Cluster {
         let client = Client::connect(endpoints);
         let client = client.map_err(|error: Error| Failure::usage(error.to_string()))?;
         let now = Instant::now();
+        // Where a command is a step of something that is traced, its caller says so.
+        let client = match std::env::var("TRACEPARENT") {
+            Ok(traceparent) => client.traced(&traceparent),
+            Err(_) => client,
+        };
         Ok(Self {
             client: client.within(timeout),
             timeout,

@@ -139,7 +139,11 @@ impl Builder {
             deadline: None,
         };
         let shared = Arc::new(Shared::new(endpoints, self.options));
-        Ok(Client { shared, limit })
+        Ok(Client {
+            shared,
+            limit,
+            traceparent: None,
+        })
     }
 }
 

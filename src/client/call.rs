@@ -70,7 +70,7 @@ impl Client {
                     deadline.min(Instant::now() + patience.min(left / 3))
                 }
             };
-            let leader = leader.until(until);
+            let leader = leader.until(until).traced(self.traceparent.clone());
             let fault = match attempt(&leader, &make).await {
                 Ok(answer) => {
                     self.shared.served(&leader.address);

@@ -75,7 +75,7 @@ pub use pipeline::{Answers, Operation, Pipeline, PipelineOptions, Reply};
 pub use session::Session;
 
 use call::Repeat;
-use nodes::Shared;
+use nodes::{Shared, TraceParent};
 
 use crate::proto::kv::SetResponse;
 use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest};
@@ -89,6 +89,7 @@ use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, S
 pub struct Client {
     shared: Arc<Shared>,
     limit: Limit,
+    traceparent: Option<TraceParent>,
 }
 
 /// How long calls may take.
@@ -165,6 +166,17 @@ impl Client {
         };
         Self {
             limit,
+            ..self.clone()
+        }
+    }
+
+    /// The same client, whose calls carry the trace context `traceparent`: the value of the W3C
+    /// header of that name. Nodes whose log shows `seshat::trace` at level debug then say where a
+    /// write of it is applied. What is no such value is not carried.
+    #[must_use]
+    pub fn traced(&self, traceparent: &str) -> Self {
+        Self {
+            traceparent: traceparent.parse().ok(),
             ..self.clone()
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -15,6 +16,11 @@ use super::builder::{MAX_MESSAGE_BYTES, Options};
 use super::fault::Fault;
 use crate::proto::admin::admin_service_client::AdminServiceClient;
 use crate::proto::kv::kv_service_client::KvServiceClient;
+
+/// The metadata that carries a trace context, as W3C Trace Context names it.
+const TRACEPARENT: &str = "traceparent";
+/// A trace context.
+pub(super) type TraceParent = MetadataValue<Ascii>;
 
 /// What a call returns.
 pub(super) type Answer<T> = Result<Response<T>, Status>;
@@ -152,6 +158,7 @@ impl Shared {
             connection,
             channel,
             deadline,
+            traceparent: None,
         })
     }
 
@@ -176,11 +183,20 @@ pub(super) struct Node {
     connection: u64,
     channel: Channel,
     pub(super) deadline: Instant,
+    /// The trace context that its calls carry.
+    traceparent: Option<TraceParent>,
 }
 
 impl Node {
     pub(super) fn until(self, deadline: Instant) -> Self {
         Self { deadline, ..self }
+    }
+
+    pub(super) fn traced(self, traceparent: Option<TraceParent>) -> Self {
+        Self {
+            traceparent,
+            ..self
+        }
     }
 
     /// The node's service for reads and writes.
@@ -200,8 +216,19 @@ impl Node {
 
     /// A request that tells the node how long the call may take.
     pub(super) fn request<M>(&self, message: M) -> Request<M> {
-        let mut request = Request::new(message);
+        let mut request = self.open_ended(message);
         request.set_timeout(self.time_left());
+        request
+    }
+
+    /// A request that may take as long as it takes.
+    pub(super) fn open_ended<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        if let Some(traceparent) = &self.traceparent {
+            request
+                .metadata_mut()
+                .insert(TRACEPARENT, traceparent.clone());
+        }
         request
     }
 }

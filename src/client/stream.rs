@@ -137,7 +137,10 @@ async fn connect(
 ) -> Result<(Connection, mpsc::Sender<kv::PipelineRequest>), Error> {
     let open = |node: Node| async move {
         let (requests, queue) = mpsc::channel(window);
-        let responses = node.kv().pipeline(ReceiverStream::new(queue)).await?;
+        let responses = node
+            .kv()
+            .pipeline(node.open_ended(ReceiverStream::new(queue)))
+            .await?;
         let responses = responses.into_inner();
         Ok(Response::new((Connection { node, responses }, requests)))
     };

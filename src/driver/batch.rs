@@ -14,8 +14,13 @@ use crate::types::Key;
 /// One command of a batch.
 #[derive(Debug, Clone)]
 pub enum BatchItem {
-    /// An encoded command for the log.
-    Write(Bytes),
+    /// A command for the log.
+    Write {
+        /// The encoded command.
+        command: Bytes,
+        /// The trace context of the caller, if any.
+        context: Bytes,
+    },
     /// A read, which sees what the writes before it have written.
     Read(Key),
 }
@@ -23,7 +28,7 @@ pub enum BatchItem {
 impl BatchItem {
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Write(command) => command.len(),
+            Self::Write { command, context } => command.len().saturating_add(context.len()),
             Self::Read(key) => key.len(),
         }
     }

@@ -21,6 +21,7 @@ pub struct Stopped;
 pub(super) enum Request {
     Write {
         command: Bytes,
+        context: Bytes,
         waiter: Waiter,
     },
     Read {
@@ -111,9 +112,26 @@ impl DriverHandle {
     /// [`Reason::Overloaded`] when the queue is full, [`Reason::ShuttingDown`] when the driver has
     /// stopped; in both cases the write was surely not applied.
     pub fn write(&self, command: Bytes) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+        self.write_traced(command, Bytes::new())
+    }
+
+    /// [`write`](Self::write) with the trace context of the caller beside the command in the log.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    pub fn write_traced(
+        &self,
+        command: Bytes,
+        context: Bytes,
+    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         let (waiter, outcome) = oneshot::channel();
         let waiter = Waiter::one(waiter);
-        self.request(Request::Write { command, waiter })?;
+        self.request(Request::Write {
+            command,
+            context,
+            waiter,
+        })?;
         Ok(outcome)
     }
 

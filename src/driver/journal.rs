@@ -81,6 +81,16 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
         Event::SnapshotInstalled { index, term, keys } => {
             tracing::info!(%node, %raft_id, term, index, keys, "installed a snapshot");
         }
+        Event::TracedApplied {
+            context,
+            index,
+            term,
+        } => {
+            let traceparent = String::from_utf8_lossy(context);
+            tracing::debug!(
+                target: "seshat::trace", %node, %raft_id, term, index, %traceparent, "applied",
+            );
+        }
         Event::LogCompacted { first_index } => {
             tracing::debug!(%node, %raft_id, term = now, index = first_index, "compacted the log");
         }

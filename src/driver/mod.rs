@@ -216,15 +216,27 @@ impl Driver {
         let mut inputs = Vec::new();
         for request in batch.drain(..) {
             match request {
-                Request::Write { command, waiter } => {
-                    inputs.push(Input::Write(Proposal { command, waiter }));
+                Request::Write {
+                    command,
+                    context,
+                    waiter,
+                } => {
+                    inputs.push(Input::Write(Proposal {
+                        command,
+                        context,
+                        waiter,
+                    }));
                 }
                 Request::Read { key, waiter } => self.member.read(key, waiter),
                 Request::Batch { items, batch } => {
                     inputs.extend(items.into_iter().enumerate().map(|(place, item)| {
                         let waiter = Waiter::part(Arc::clone(&batch), place);
                         match item {
-                            BatchItem::Write(command) => Input::Write(Proposal { command, waiter }),
+                            BatchItem::Write { command, context } => Input::Write(Proposal {
+                                command,
+                                context,
+                                waiter,
+                            }),
                             BatchItem::Read(key) => Input::Read { key, waiter },
                         }
                     }));

@@ -13,6 +13,9 @@ use crate::wire::{PeerMessage, SnapshotHeader, WireError};
 pub struct Proposal<W> {
     /// The encoded command.
     pub command: Bytes,
+    /// What goes into the log beside it: the trace context of the caller, if there is one. Nothing
+    /// for most.
+    pub context: Bytes,
     /// Whom to answer.
     pub waiter: W,
 }
@@ -133,7 +136,8 @@ impl<W> Default for Output<W> {
     }
 }
 
-/// Something that an operator may want to read about. Never one per write.
+/// Something that an operator may want to read about. Never one per write, unless somebody traces
+/// that very write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The process accepted an offer.
@@ -216,6 +220,15 @@ pub enum Event {
         term: Term,
         /// Number of keys that it holds.
         keys: usize,
+    },
+    /// An entry was applied that carries the trace context of whoever proposed it.
+    TracedApplied {
+        /// The context.
+        context: Bytes,
+        /// Index of the entry.
+        index: LogIndex,
+        /// Its term.
+        term: Term,
     },
     /// The log was cut.
     LogCompacted {

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -19,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Host;
 use super::deadline::deadline;
 use super::operation::{Operation, numbered_twice};
+use super::trace;
 use crate::driver::Answer;
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
@@ -50,7 +52,8 @@ impl KvService {
         let outcome = match operation {
             Ok(operation) => {
                 let deadline = deadline(metadata, self.host.options.request_timeout);
-                self.execute(&operation, deadline).await
+                let context = trace::context(metadata);
+                self.execute(&operation, &context, deadline).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -58,13 +61,18 @@ impl KvService {
     }
 
     /// Tries until there is an outcome that waiting would not change, or until the deadline.
-    async fn execute(&self, operation: &Operation, deadline: Instant) -> Result<Answer, Refusal> {
+    async fn execute(
+        &self,
+        operation: &Operation,
+        context: &Bytes,
+        deadline: Instant,
+    ) -> Result<Answer, Refusal> {
         let _pass = self.host.gate.enter(operation.bytes())?;
         let mut status = None;
         let mut refusal = Refusal::not_applied(Reason::NoQuorum);
         // What is submitted after the deadline could only end as unknown.
         while Instant::now() < deadline {
-            refusal = match self.attempt(operation, deadline).await {
+            refusal = match self.attempt(operation, context, deadline).await {
                 Err(refusal) if self.passes(&refusal) => refusal,
                 outcome => return outcome,
             };
@@ -95,11 +103,16 @@ impl KvService {
         }
     }
 
-    async fn attempt(&self, operation: &Operation, deadline: Instant) -> Result<Answer, Refusal> {
+    async fn attempt(
+        &self,
+        operation: &Operation,
+        context: &Bytes,
+        deadline: Instant,
+    ) -> Result<Answer, Refusal> {
         let driver = &self.host.driver;
         let (outcome, applied) = match operation {
             Operation::Command(command) => (
-                driver.write(wire::encode_command(command))?,
+                driver.write_traced(wire::encode_command(command), context.clone())?,
                 Applied::Unknown,
             ),
             Operation::Get(key) => (driver.read(key.clone())?, Applied::No),
@@ -193,6 +206,7 @@ impl Service for KvService {
         &self,
         request: Request<Streaming<kv::PipelineRequest>>,
     ) -> Result<Response<Self::PipelineStream>, Status> {
-        super::pipeline::serve(self.host.clone(), request.into_inner())
+        let context = trace::context(request.metadata());
+        super::pipeline::serve(self.host.clone(), request.into_inner(), context)
     }
 }

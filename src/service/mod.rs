@@ -29,6 +29,7 @@ mod rescue;
 mod standing;
 mod status;
 mod summary;
+mod trace;
 
 use std::time::Duration;
 

@@ -19,6 +19,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::Stream;
@@ -74,6 +75,7 @@ impl Stream for Answers {
 pub(super) fn serve(
     host: Host,
     requests: Streaming<kv::PipelineRequest>,
+    context: Bytes,
 ) -> Result<Response<Answers>, Status> {
     if host.gate.is_closed() {
         return Err(host.refuse(&Refusal::not_applied(Reason::ShuttingDown)));
@@ -87,7 +89,7 @@ pub(super) fn serve(
                 biased;
                 // Nobody reads the answers any more.
                 () = answers.closed() => return,
-                ended = read(&host, requests, &queue) => ended,
+                ended = read(&host, requests, &context, &queue) => ended,
             };
             if let Err(status) = ended {
                 let _ = queue.send(Err(status)).await;
@@ -123,6 +125,7 @@ enum Kind {
 async fn read(
     host: &Host,
     mut requests: Streaming<kv::PipelineRequest>,
+    context: &Bytes,
     queue: &mpsc::Sender<Queued>,
 ) -> Result<(), Status> {
     let budget = Arc::new(Semaphore::new(
@@ -158,7 +161,7 @@ async fn read(
         let Ok(permit) = Arc::clone(&budget).acquire_many_owned(held).await else {
             return Ok(());
         };
-        let submitted = submit(host, id, operations, bytes, permit).await;
+        let submitted = submit(host, id, operations, context, bytes, permit).await;
         if queue.send(Ok(submitted)).await.is_err() {
             return Ok(());
         }
@@ -187,6 +190,7 @@ async fn submit(
     host: &Host,
     id: u64,
     operations: Vec<Result<Operation, Refusal>>,
+    context: &Bytes,
     bytes: usize,
     permit: OwnedSemaphorePermit,
 ) -> Submitted {
@@ -195,7 +199,7 @@ async fn submit(
     for operation in operations {
         commands.push(operation.map(|operation| {
             let (kind, item) = match operation {
-                Operation::Command(command) => (kind(&command), write(&command)),
+                Operation::Command(command) => (kind(&command), write(&command, context)),
                 Operation::Get(key) => (Kind::Read, BatchItem::Read(key)),
             };
             items.push(item);
@@ -224,8 +228,11 @@ fn kind(command: &Command) -> Kind {
     }
 }
 
-fn write(command: &Command) -> BatchItem {
-    BatchItem::Write(wire::encode_command(command))
+fn write(command: &Command, context: &Bytes) -> BatchItem {
+    BatchItem::Write {
+        command: wire::encode_command(command),
+        context: context.clone(),
+    }
 }
 
 /// Waits while nobody can decide, at most until `deadline`.

@@ -203,6 +203,7 @@ impl Cluster {
         let proposals = commands
             .into_iter()
             .map(|command| Proposal {
+                context: Default::default(),
                 waiter: self.new_caller(node, show::command(&command)),
                 command: wire::encode_command(&command),
             })
@@ -229,6 +230,7 @@ impl Cluster {
                     value: value.into(),
                 });
                 Input::Write(Proposal {
+                    context: Default::default(),
                     waiter: self.new_caller(node, show::command(&command)),
                     command: wire::encode_command(&command),
                 })

@@ -313,6 +313,9 @@ impl Names {
 
     pub(crate) fn event(&mut self, event: &Event) -> String {
         match event {
+            Event::TracedApplied { context, index, .. } => {
+                format!("applied {index}, traced as {}", bytes(context))
+            }
             Event::Bound { cluster_id } => format!("bound to {}", self.cluster(*cluster_id)),
             Event::Started { cluster_id } => format!("started in {}", self.cluster(*cluster_id)),
             Event::Outside {

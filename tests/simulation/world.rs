@@ -394,6 +394,7 @@ impl World {
                     _ => command,
                 };
                 process.member.propose(vec![Proposal {
+                    context: Default::default(),
                     command: wire::encode_command(&command),
                     waiter,
                 }]);

@@ -86,7 +86,18 @@ impl<W> RaftNode<W> {
                 EntryType::EntryNormal if entry.data.is_empty() => {
                     self.raw.mut_store().apply(index, term, None)?;
                 }
-                EntryType::EntryNormal => self.apply_command(index, term, entry.data)?,
+                EntryType::EntryNormal => {
+                    if !entry.context.is_empty() {
+                        let context = entry.context.clone();
+                        let traced = Event::TracedApplied {
+                            context,
+                            index,
+                            term,
+                        };
+                        self.output.events.push(traced);
+                    }
+                    self.apply_command(index, term, entry.data)?;
+                }
                 EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
                     self.apply_conf_change(&entry)?;
                 }

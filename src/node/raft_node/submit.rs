@@ -85,7 +85,14 @@ impl<W> RaftNode<W> {
                     self.refuse(waiter, Refusal::not_applied(full));
                 }
                 (Input::Read { key, waiter }, None) => admitted.reads.push((last, key, waiter)),
-                (Input::Write(Proposal { command, waiter }), None) => {
+                (
+                    Input::Write(Proposal {
+                        command,
+                        context,
+                        waiter,
+                    }),
+                    None,
+                ) => {
                     let with_it = uncommitted.saturating_add(command.len());
                     if with_it > max_uncommitted {
                         let full = overload("max_uncommitted_bytes", max_uncommitted);
@@ -96,6 +103,7 @@ impl<W> RaftNode<W> {
                     last += 1;
                     admitted.entries.push(Entry {
                         data: command,
+                        context,
                         ..Entry::default()
                     });
                     admitted.writers.push(waiter);
