@@ -24,15 +24,12 @@ struct Seen {
     report: Report,
     /// Events at level error, and panics.
     errors: Vec<String>,
-    chunk_bytes: u64,
 }
 
 impl Logs {
-    /// Watches the logs and the panics of this process, in which snapshots are sent in chunks of
-    /// `chunk_bytes`.
-    pub(crate) fn watch(loud: bool, chunk_bytes: u64) -> Self {
+    /// Watches the logs and the panics of this process.
+    pub(crate) fn watch(loud: bool) -> Self {
         let logs = Self::default();
-        logs.seen().chunk_bytes = chunk_bytes;
         let filter = Targets::new().with_target("seshat", LevelFilter::INFO);
         let print = loud.then(|| {
             tracing_subscriber::fmt::layer()
@@ -82,9 +79,8 @@ impl<S: Subscriber> Layer<S> for Logs {
         }
         match words.message.as_str() {
             "sends a snapshot" => {
-                let chunks = words.bytes.div_ceil(seen.chunk_bytes).max(1);
                 seen.report.add("snapshots sent", 1);
-                seen.report.add("chunks in them", chunks);
+                seen.report.add("keys in them", words.keys);
             }
             "installed a snapshot" => seen.report.add("snapshots installed", 1),
             "became leader" => seen.report.add("leaders elected", 1),
@@ -98,14 +94,14 @@ impl<S: Subscriber> Layer<S> for Logs {
 #[derive(Debug, Default)]
 struct Words {
     message: String,
-    bytes: u64,
+    keys: u64,
     others: Vec<String>,
 }
 
 impl Visit for Words {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
-            "bytes" => self.bytes = value,
+            "keys" => self.keys = value,
             _ => self.record_debug(field, &value),
         }
     }

@@ -87,8 +87,7 @@ fn replay() {
 
 fn one(seed: u64, flaw: Flaw, loud: bool) {
     let limits = node::limits(&mut StdRng::seed_from_u64(seed));
-    let chunk_bytes = u64::try_from(limits.snapshot_chunk_bytes).expect("a small number");
-    let logs = Logs::watch(loud, chunk_bytes);
+    let logs = Logs::watch(loud);
     let shared = Rc::new(Shared::new(loud));
     World::new(seed, flaw, &limits, &shared).run();
     logs.check();
