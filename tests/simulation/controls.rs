@@ -4,6 +4,7 @@
 use crate::invariants::Promise;
 use crate::runner::{Report, run_seeds};
 use crate::sabotage::Sabotage;
+use crate::setting::Scope;
 use crate::trace::Show;
 use crate::world::{HowMany, Plan};
 
@@ -12,7 +13,7 @@ fn run(sabotage: Sabotage, troubles: HowMany, seeds: u64) -> Report {
     let plan = Plan {
         sabotage: Some(sabotage),
         troubles,
-        ..Plan::new(Show::Nothing)
+        ..Plan::new(Scope::Narrow, Show::Nothing)
     };
     let report = run_seeds(0, seeds, plan);
     println!(

@@ -21,29 +21,43 @@
 
 #![cfg(test)]
 
+mod types {
+    pub(crate) use seshat::types::*;
+}
+mod accidents;
+mod asking;
 mod checker;
 mod clients;
+mod clusters;
 mod controls;
 mod delivery;
+mod exam;
 mod faults;
 mod invariants;
 mod network;
 mod numbered;
+mod operator;
 mod process;
 mod restarts;
 mod runner;
 mod sabotage;
+mod setting;
+mod snapshots;
 mod summary;
 mod trace;
+mod truth;
+mod turns;
 mod world;
 
 use runner::{run_seed, run_seeds};
 use sabotage::Sabotage;
+use setting::Scope;
 use trace::Show;
 use world::{HowMany, Plan};
 
-/// Seeds that an ordinary test run covers.
-const DEFAULT_SEEDS: u64 = 100;
+/// Seeds of each world that an ordinary test run covers.
+const NARROW_SEEDS: u64 = 100;
+const WIDE_SEEDS: u64 = 60;
 
 fn env(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -55,12 +69,12 @@ fn env(name: &str) -> Option<u64> {
 }
 
 /// Every fault, unless `SABOTAGE` or `TROUBLES` make it a plan of a negative control.
-fn plan(show: Show) -> Plan {
+fn plan(scope: Scope, show: Show) -> Plan {
     let troubles = [HowMany::Never, HowMany::Drawn, HowMany::Often];
     Plan {
         sabotage: one_of("SABOTAGE", &Sabotage::ALL),
         troubles: one_of("TROUBLES", &troubles).unwrap_or(HowMany::Drawn),
-        ..Plan::new(show)
+        ..Plan::new(scope, show)
     }
 }
 
@@ -71,14 +85,22 @@ fn one_of<T: Copy + std::fmt::Debug>(name: &str, all: &[T]) -> Option<T> {
     Some(*found.unwrap_or_else(|| panic!("{name} is one of {all:?}, not {value:?}")))
 }
 
-/// Every seed keeps every promise.
+fn every_seed_keeps_every_promise(scope: Scope, default: u64) {
+    let first = env("FIRST_SEED").unwrap_or(0);
+    let count = env("SEEDS").unwrap_or(default);
+    let report = run_seeds(first, count, plan(scope, Show::Nothing));
+    println!("{scope:?} seeds {first} to {}: {report}", first + count - 1);
+    assert!(report.failures.is_empty(), "some seeds failed: see above");
+}
+
 #[test]
 fn seeds() {
-    let first = env("FIRST_SEED").unwrap_or(0);
-    let count = env("SEEDS").unwrap_or(DEFAULT_SEEDS);
-    let report = run_seeds(first, count, plan(Show::Nothing));
-    println!("seeds {first} to {}: {report}", first + count - 1);
-    assert!(report.failures.is_empty(), "some seeds failed: see above");
+    every_seed_keeps_every_promise(Scope::Narrow, NARROW_SEEDS);
+}
+
+#[test]
+fn seeds_of_the_wide_world() {
+    every_seed_keeps_every_promise(Scope::Wide, WIDE_SEEDS);
 }
 
 /// Runs the seed `SEED` with its trace; without one, the first.
@@ -91,7 +113,8 @@ fn replay() {
         Show::Nothing
     };
     let seed = seed.unwrap_or(0);
-    match run_seed(seed, plan(show)) {
+    let scope = one_of("WORLD", &[Scope::Narrow, Scope::Wide]).unwrap_or(Scope::Narrow);
+    match run_seed(seed, plan(scope, show)) {
         Ok(summary) => println!("seed {seed}: {summary}"),
         Err(violation) => panic!("seed {seed} failed: {violation}"),
     }
@@ -100,10 +123,12 @@ fn replay() {
 /// The same seed gives the same run, byte for byte.
 #[test]
 fn the_same_seed_twice_is_the_same_run() {
-    for seed in 0..3 {
-        let run = || run_seed(seed, Plan::new(Show::Digest)).map(|summary| summary.trace);
-        let trace = run();
-        assert!(trace.as_ref().is_ok_and(|&(bytes, _)| bytes > 0));
-        assert_eq!(trace, run(), "seed {seed}");
+    for scope in [Scope::Narrow, Scope::Wide] {
+        for seed in 0..3 {
+            let run = || run_seed(seed, Plan::new(scope, Show::Digest)).map(|it| it.trace);
+            let trace = run();
+            assert!(trace.as_ref().is_ok_and(|&(bytes, _)| bytes > 0));
+            assert_eq!(trace, run(), "seed {seed}");
+        }
     }
 }

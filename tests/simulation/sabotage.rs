@@ -30,17 +30,20 @@ pub(crate) enum Sabotage {
     EarlyAcknowledgements,
     /// A process is killed before the cluster has healed from the loss of another.
     UngatedRestarts,
+    /// The reads of a batch stand behind all of its writes.
+    ReadsLast,
     /// The numbers of writes do not reach the core, so that a copy is a write of its own.
     NoNumbers,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
         Self::EarlyAcknowledgements,
         Self::UngatedRestarts,
+        Self::ReadsLast,
         Self::NoNumbers,
     ];
 }
@@ -48,7 +51,7 @@ impl Sabotage {
 impl World {
     /// What a harness that answers reads itself says of `key`; `None` if it leaves it to the core.
     pub(crate) fn local_read(&self, node: NodeId, key: &[u8]) -> Option<Answer> {
-        let process = &self.processes[&node];
+        let process = self.processes.get(&node)?;
         let raft = process.leads()?;
         let answers = match self.plan.sabotage {
             Some(Sabotage::LocalReads) => true,
@@ -79,11 +82,12 @@ impl World {
         let Some(raft) = self.processes[&node].leads() else {
             return;
         };
+        let cluster = raft.cluster_id();
         let told: Vec<_> = unapplied_writes(raft).collect();
         for (waiter, index) in told {
             self.trace
                 .line(self.now, format_args!("{waiter} is told early: {index}"));
-            self.clients.told_early(waiter, index, self.now);
+            self.clients.told_early(waiter, (cluster, index), self.now);
         }
     }
 }

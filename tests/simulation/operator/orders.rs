@@ -1,0 +1,130 @@
+//! What the operator orders, and what becomes of it where it is carried out.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use seshat::kv::Command;
+use seshat::node::Proposal;
+use seshat::types::{NodeId, NodeStatus};
+use seshat::wire;
+
+use super::inquiry::Wish;
+use super::judgement::{View, Way};
+use super::LEAVING;
+use crate::invariants::{Verdict, Violation, no_copy_is_given_up, one_serving_cluster};
+use crate::restarts::File;
+use crate::setting::node_info;
+use crate::world::World;
+
+impl World {
+    /// Some node that is no member yet is to become one.
+    pub(super) fn order_addition(&mut self, view: &View) {
+        let nodes = self.setting.node_ids();
+        let mut new = nodes.iter().filter(|node| !view.members.contains(node));
+        let (Some(&node), Some(leader)) = (new.next(), view.leader) else {
+            return;
+        };
+        // It is started first, configured as the manual says.
+        if !self.processes.contains_key(&node) {
+            let members = view.members.iter().copied().chain([node]);
+            let file = File {
+                members: members.map(node_info).collect(),
+                bootstrap: false,
+            };
+            self.files.write(node, file);
+            self.switch_on(node);
+        }
+        let command = Command::AddMember(node_info(node));
+        self.ask_node(leader, Wish::Change(command));
+    }
+
+    /// A member is to be one no longer.
+    pub(super) fn order_removal(&mut self, view: &View, node: NodeId) {
+        if let Some(leader) = view.leader
+            && self.operator.leaving.is_none()
+        {
+            self.ask_node(leader, Wish::Change(Command::RemoveMember(node)));
+        }
+    }
+
+    /// The node that leads puts a change of members into the log.
+    pub(super) fn change_members(&mut self, node: NodeId, command: Command) {
+        match command {
+            Command::RemoveMember(leaving) => {
+                self.operator.leaving = Some((leaving, self.now + LEAVING));
+                self.summary.obeyed.removals += 1;
+            }
+            _ => self.summary.obeyed.additions += 1,
+        }
+        let waiter = self.clients.decide(node, self.now);
+        self.clients.taken(waiter);
+        if let Some(process) = self.processes.get_mut(&node) {
+            process.member.propose(vec![Proposal {
+                context: Default::default(),
+                command: wire::encode_command(&command),
+                waiter,
+            }]);
+        }
+    }
+
+    /// Status recommends a recovery. Two operators may do what it says, at about the same time.
+    pub(super) fn order_recovery(&mut self, way: &Way) {
+        // Only for what is off can anybody vouch.
+        let off = |node: &NodeId| !self.processes.contains_key(node);
+        if !way.order.without.iter().all(off) {
+            return;
+        }
+        self.ask_node(way.from, Wish::Recover(way.order.clone()));
+        if let Some(&other) = way.others.first()
+            && self.rng.gen_bool(0.3)
+        {
+            self.ask_node(other, Wish::Recover(way.order.clone()));
+        }
+    }
+
+    /// The process at `node`, which has heard these, makes a new cluster of what it has.
+    pub(super) fn recover(
+        &mut self,
+        node: NodeId,
+        heard: &BTreeMap<NodeId, NodeStatus>,
+    ) -> Verdict {
+        let Some(raft) = self.processes.get(&node).and_then(|it| it.member.raft()) else {
+            return Ok(());
+        };
+        let (survivor, cluster) = (raft.raft_id(), raft.cluster_id());
+        let broken = |reason: String| Violation::safety("equal_logs", reason);
+        let (log, common) = self.clusters.of_survivor(raft).map_err(broken)?;
+        let told = self.clients.acknowledged.iter();
+        let gone: Vec<_> = told
+            .filter(|write| write.cluster == cluster && write.index > common)
+            .cloned()
+            .collect();
+        let Some(process) = self.processes.get_mut(&node) else {
+            return Ok(());
+        };
+        let recovered = process.member.recover(cluster, false);
+        self.trace
+            .line(self.now, format_args!("{node} recovers: {recovered:?}"));
+        let Some(new) = recovered.ok().and_then(|recovered| recovered.new) else {
+            return Ok(());
+        };
+        self.summary.obeyed.recoveries += 1;
+        self.clusters.begin_with(new, log);
+        let old = self.clusters.log(cluster);
+        for holder in self.rafts().filter(|raft| raft.cluster_id() == cluster) {
+            let answered = heard.contains_key(&holder.raft_id().node_id());
+            let held = |write: &&_| old.is_held(holder, write_index(write));
+            if let Some(write) = gone.iter().find(held).filter(|_| answered) {
+                no_copy_is_given_up::lost(survivor, write, holder.raft_id())?;
+            }
+        }
+        if self.clients.told_up_to(cluster) > common {
+            self.give_up_what_was_told();
+        }
+        one_serving_cluster::check(&self.able_clusters())
+    }
+}
+
+fn write_index(write: &crate::clients::Acknowledged) -> u64 {
+    write.index
+}
