@@ -22,6 +22,9 @@ const PATIENCE: u64 = 1_000;
 const PATIENCE_OF_RECOVERY: u64 = 2_000;
 const PAUSE: u64 = 300;
 
+/// Milliseconds for which nobody need have noticed that a process has ended.
+const UNSEEN: u64 = 300;
+
 /// What the operator wants.
 #[derive(Debug, Clone)]
 pub(super) enum Wish {
@@ -177,7 +180,10 @@ impl World {
                 let allowed = judgement::may_change(&own, &members, &inquiry.heard, &command);
                 self.trace
                     .line(self.now, format_args!("{node}: {command:?}: {allowed:?}"));
-                if allowed.is_ok() {
+                // Whoever has just died is taken to be alive for a moment, by anybody.
+                let unseen = self.operator.last_loss > inquiry.began
+                    && self.operator.last_loss + UNSEEN > self.now;
+                if allowed.is_ok() && !unseen {
                     self.change_members(node, command);
                 }
                 Ok(())
