@@ -11,7 +11,7 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 
-pub use status::{Conf, NodeState, NodeStatus, Role, SnapshotProgress};
+pub use status::{Conf, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotProgress};
 
 /// A key of the map. At least 1 byte; the upper bound is
 /// [`Limits::max_key_bytes`](crate::config::Limits).

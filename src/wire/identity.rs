@@ -12,7 +12,7 @@ use crate::proto::raft::{
 };
 use crate::types::{
     ClusterId, ClusterMembership, Conf, NodeId, NodeInfo, NodeState, NodeStatus, Offer, RaftId,
-    Role, SnapshotProgress,
+    RecoveryAttempt, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -37,9 +37,11 @@ impl From<NodeStatus> for IdentifyResponse {
             keys,
             joined_at,
             last_index,
+            last_term,
             conf,
             members_known,
             receiving,
+            recovery,
         } = status;
         let Conf {
             voters,
@@ -69,6 +71,9 @@ impl From<NodeStatus> for IdentifyResponse {
             members: members.iter().map(|&id| id.into()).collect(),
             members_known,
             receiving: receiving.map(Into::into),
+            last_log_term: last_term,
+            recovery_attempt: recovery.number,
+            recovering: recovery.under_way,
         }
     }
 }
@@ -117,6 +122,9 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             members,
             members_known,
             receiving,
+            last_log_term,
+            recovery_attempt,
+            recovering,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = match FormationState::try_from(state) {
@@ -151,6 +159,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             ("last_log_index", last_log_index, MAX_INDEX),
             ("commit_index", commit_index, last_log_index),
             ("applied_index", applied_index, commit_index),
+            ("last_log_term", last_log_term, term),
         ] {
             STATUS.that(
                 value <= limit,
@@ -185,9 +194,14 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 .transpose()
                 .map_err(|error| fault("joined_at", error.to_string()))?,
             last_index: last_log_index,
+            last_term: last_log_term,
             conf: Arc::new(conf),
             members_known,
             receiving: receiving.map(Into::into),
+            recovery: RecoveryAttempt {
+                number: recovery_attempt,
+                under_way: recovering,
+            },
         })
     }
 }
@@ -349,6 +363,7 @@ mod tests {
             keys: 12,
             joined_at: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
             last_index: 31,
+            last_term: 4,
             conf: Arc::new(Conf {
                 voters: vec![life(1), life(2)],
                 learners: vec![life(3)],
@@ -359,6 +374,10 @@ mod tests {
                 received: 5,
                 total: 8,
             }),
+            recovery: RecoveryAttempt {
+                number: 2,
+                under_way: true,
+            },
         }
     }
 
@@ -409,7 +428,7 @@ mod tests {
     #[test]
     fn a_status_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut IdentifyResponse);
-        let spoils: [(&str, Spoil); 15] = [
+        let spoils: [(&str, Spoil); 16] = [
             ("raft_id", |r| r.raft_id = 1),
             ("state", |r| r.state = 0),
             ("state", |r| r.state = 4),
@@ -424,6 +443,7 @@ mod tests {
             ("learners", |r| r.learners.push(3)),
             ("members", |r| r.members.push(0)),
             ("applied_index", |r| r.applied_index = r.commit_index + 1),
+            ("last_log_term", |r| r.last_log_term = r.term + 1),
             ("joined_at", |r| {
                 r.joined_at = Some(Timestamp {
                     seconds: i64::MIN,

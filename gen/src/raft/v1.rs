@@ -404,6 +404,15 @@ pub struct IdentifyResponse {
     /// The snapshot that it is receiving; absent if there is none.
     #[prost(message, optional, tag = "16")]
     pub receiving: ::core::option::Option<SnapshotProgress>,
+    /// Term of the last entry in its log; 0 while that is empty.
+    #[prost(uint64, tag = "20")]
+    pub last_log_term: u64,
+    /// How often the process has begun to recover its cluster.
+    #[prost(uint64, tag = "21")]
+    pub recovery_attempt: u64,
+    /// Whether the last of these attempts has not ended yet.
+    #[prost(bool, tag = "22")]
+    pub recovering: bool,
 }
 /// How far a snapshot has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
