@@ -392,7 +392,7 @@ impl<'a> Survey<'a> {
     /// The nodes that somebody who answers knows to have a part in the cluster, and that do not
     /// answer.
     fn silent(&self) -> BTreeSet<NodeId> {
-        let known = self.parts().flat_map(|view| known(view));
+        let known = self.parts().flat_map(known);
         known.filter(|node| !self.answers(*node)).collect()
     }
 }
