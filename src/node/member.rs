@@ -337,6 +337,7 @@ impl<W> Member<W> {
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
             recovery: RecoveryAttempt::default(),
+            following: None,
         }
     }
 
