@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use raft::{ProgressState, StateRole};
+use raft::ProgressState;
 
 use super::RaftNode;
 use crate::types::{LogIndex, RaftId};
@@ -67,7 +67,7 @@ impl<W> RaftNode<W> {
     /// there is nothing to acknowledge.
     pub(in crate::node) fn keeps_up(&self, id: RaftId) -> bool {
         let raft = &self.raw.raft;
-        let Some(due) = self.rounds.due().filter(|_| raft.state == StateRole::Leader) else {
+        let Some(due) = self.rounds.due() else {
             return false;
         };
         if id == self.raft_id {

@@ -1,8 +1,8 @@
 //! Changes of members: what the leader knows of them, how it proposes one, and how a process behaves
 //! whose node is no member any more.
 
-use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
 use raft::StateRole;
+use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
 
 use super::RaftNode;
 use crate::node::reconcile::{Change, Members};
