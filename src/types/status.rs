@@ -88,7 +88,8 @@ pub struct NodeStatus {
     pub role: Option<Role>,
     /// Its Raft term; 0 before it takes part in a group.
     pub term: Term,
-    /// The leader that it follows, or itself.
+    /// The leader: itself, or one that it has heard of within the longest election timeout. Whom it
+    /// followed before that may be dead.
     pub leader: Option<RaftId>,
     /// Highest index that it knows to be committed.
     pub commit_index: LogIndex,
@@ -100,6 +101,8 @@ pub struct NodeStatus {
     pub joined_at: Option<SystemTime>,
     /// Highest index in its log, committed or not.
     pub last_index: LogIndex,
+    /// Term of the last entry in its log; 0 while that is empty.
+    pub last_term: Term,
     /// Who takes part in its Raft group and who is meant to, as it has applied them.
     pub conf: Arc<Conf>,
     /// Whether every voter knows the last change of voters and learners to be committed. Only a
@@ -108,6 +111,11 @@ pub struct NodeStatus {
     /// The snapshot that it is receiving. The core does not see one before it is whole: the
     /// transport fills this in.
     pub receiving: Option<SnapshotProgress>,
+    /// How far the process is with a recovery of its cluster.
+    pub recovery: RecoveryAttempt,
+    /// How the logs of the voters follow its own, if it leads; `None` until the first tick of its
+    /// leadership, and for everybody else.
+    pub following: Option<Arc<Following>>,
 }
 
 impl NodeStatus {
@@ -125,11 +133,23 @@ impl NodeStatus {
             keys: 0,
             joined_at: None,
             last_index: 0,
+            last_term: 0,
             conf: Arc::default(),
             members_known: false,
             receiving: None,
+            recovery: RecoveryAttempt::default(),
+            following: None,
         }
     }
+}
+
+/// The last attempt of a process to recover its cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecoveryAttempt {
+    /// Its number: how often the process has begun one. 0 if it never has.
+    pub number: u64,
+    /// Whether it has not ended yet.
+    pub under_way: bool,
 }
 
 /// Who takes part in a Raft group, and who is meant to.
@@ -150,4 +170,19 @@ pub struct SnapshotProgress {
     pub received: u64,
     /// The whole.
     pub total: u64,
+}
+
+/// How the logs of the voters follow the leader's: measured against what that held one election
+/// timeout ago, or when it was elected, if that is later. Heartbeats alone do not show it: they arrive
+/// where appends do not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Following {
+    /// Highest index that the leader's log held then. Its commit index covers it by now, unless no
+    /// majority takes what it appends.
+    pub last_index: LogIndex,
+    /// Highest index that was known to be committed then. Every voter has applied it by now, unless it
+    /// does not keep up.
+    pub commit_index: LogIndex,
+    /// Raft ids of the voters that have acknowledged `last_index`, the leader's own among them.
+    pub voters: Vec<RaftId>,
 }

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    FormationState, IdentifyResponse, InitialMember, OfferRequest, Role as ProtoRole,
-    SnapshotProgress as ProtoProgress,
+    Following as ProtoFollowing, FormationState, IdentifyResponse, InitialMember, OfferRequest,
+    Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, ClusterMembership, Conf, NodeId, NodeInfo, NodeState, NodeStatus, Offer, RaftId,
-    Role, SnapshotProgress,
+    ClusterId, ClusterMembership, Conf, Following, NodeId, NodeInfo, NodeState, NodeStatus, Offer,
+    RaftId, RecoveryAttempt, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -37,9 +37,12 @@ impl From<NodeStatus> for IdentifyResponse {
             keys,
             joined_at,
             last_index,
+            last_term,
             conf,
             members_known,
             receiving,
+            recovery,
+            following,
         } = status;
         let Conf {
             voters,
@@ -69,7 +72,50 @@ impl From<NodeStatus> for IdentifyResponse {
             members: members.iter().map(|&id| id.into()).collect(),
             members_known,
             receiving: receiving.map(Into::into),
+            last_log_term: last_term,
+            recovery_attempt: recovery.number,
+            recovering: recovery.under_way,
+            following: following.map(|following| Arc::unwrap_or_clone(following).into()),
         }
+    }
+}
+
+impl From<Following> for ProtoFollowing {
+    fn from(following: Following) -> Self {
+        let Following {
+            last_index,
+            commit_index,
+            voters,
+        } = following;
+        Self {
+            last_log_index: last_index,
+            commit_index,
+            voters: voters.into_iter().map(RaftId::get).collect(),
+        }
+    }
+}
+
+impl TryFrom<ProtoFollowing> for Following {
+    type Error = WireError;
+
+    fn try_from(following: ProtoFollowing) -> Result<Self, WireError> {
+        let ProtoFollowing {
+            last_log_index,
+            commit_index,
+            voters,
+        } = following;
+        for (value, limit) in [(last_log_index, MAX_INDEX), (commit_index, last_log_index)] {
+            STATUS.that(
+                value <= limit,
+                "following",
+                format_args!("{value} is past {limit}"),
+            )?;
+        }
+        Ok(Self {
+            last_index: last_log_index,
+            commit_index,
+            voters: raft_ids("following", voters)?,
+        })
     }
 }
 
@@ -117,6 +163,10 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             members,
             members_known,
             receiving,
+            last_log_term,
+            recovery_attempt,
+            recovering,
+            following,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = match FormationState::try_from(state) {
@@ -151,6 +201,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             ("last_log_index", last_log_index, MAX_INDEX),
             ("commit_index", commit_index, last_log_index),
             ("applied_index", applied_index, commit_index),
+            ("last_log_term", last_log_term, term),
         ] {
             STATUS.that(
                 value <= limit,
@@ -185,9 +236,17 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 .transpose()
                 .map_err(|error| fault("joined_at", error.to_string()))?,
             last_index: last_log_index,
+            last_term: last_log_term,
             conf: Arc::new(conf),
             members_known,
             receiving: receiving.map(Into::into),
+            recovery: RecoveryAttempt {
+                number: recovery_attempt,
+                under_way: recovering,
+            },
+            following: following
+                .map(|following| Following::try_from(following).map(Arc::new))
+                .transpose()?,
         })
     }
 }
@@ -349,6 +408,7 @@ mod tests {
             keys: 12,
             joined_at: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
             last_index: 31,
+            last_term: 4,
             conf: Arc::new(Conf {
                 voters: vec![life(1), life(2)],
                 learners: vec![life(3)],
@@ -359,6 +419,15 @@ mod tests {
                 received: 5,
                 total: 8,
             }),
+            recovery: RecoveryAttempt {
+                number: 2,
+                under_way: true,
+            },
+            following: Some(Arc::new(Following {
+                last_index: 30,
+                commit_index: 29,
+                voters: vec![life(1)],
+            })),
         }
     }
 
@@ -406,10 +475,14 @@ mod tests {
         assert_eq!(NodeStatus::try_from(response), Ok(fresh));
     }
 
+    fn following(response: &mut IdentifyResponse) -> &mut ProtoFollowing {
+        response.following.as_mut().unwrap()
+    }
+
     #[test]
     fn a_status_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut IdentifyResponse);
-        let spoils: [(&str, Spoil); 15] = [
+        let spoils: [(&str, Spoil); 18] = [
             ("raft_id", |r| r.raft_id = 1),
             ("state", |r| r.state = 0),
             ("state", |r| r.state = 4),
@@ -423,7 +496,10 @@ mod tests {
             ("voters", |r| r.voters.push(3)),
             ("learners", |r| r.learners.push(3)),
             ("members", |r| r.members.push(0)),
+            ("following", |r| following(r).last_log_index = MAX_INDEX + 1),
+            ("following", |r| following(r).voters.push(3)),
             ("applied_index", |r| r.applied_index = r.commit_index + 1),
+            ("last_log_term", |r| r.last_log_term = r.term + 1),
             ("joined_at", |r| {
                 r.joined_at = Some(Timestamp {
                     seconds: i64::MIN,
