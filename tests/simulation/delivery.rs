@@ -14,6 +14,9 @@ impl World {
     /// Sends a message of `from`.
     pub(crate) fn send(&mut self, from: RaftId, message: PeerMessage) {
         let to = message.envelope().expect("made by a node").to;
+        if !self.knows_the_way(from.node_id(), to.node_id(), &message) {
+            return;
+        }
         let arrivals = self.arrivals(from.node_id(), to.node_id());
         self.trace.line(
             self.now,
@@ -28,13 +31,28 @@ impl World {
         {
             process.member.report_unreachable(to);
         }
+        let held_up = self.held_up(to.node_id());
         for delay in arrivals {
+            let delay = delay + held_up;
             let message = Input::Message {
                 message: message.clone(),
                 sent_at: self.now,
             };
             self.schedule_input(delay, to.node_id(), None, message);
         }
+    }
+
+    /// Whether the process has an address for the one that it sends to: it knows those who are
+    /// members, and those who still take part. A reply goes back on the way that its request came.
+    fn knows_the_way(&self, from: NodeId, to: NodeId, message: &PeerMessage) -> bool {
+        let is_reply = matches!(
+            message,
+            PeerMessage::RequestVoteReply(_)
+                | PeerMessage::AppendEntriesReply(_)
+                | PeerMessage::HeartbeatReply(_)
+        );
+        let process = self.processes.get(&from);
+        is_reply || process.is_some_and(|it| it.member.nodes().contains(to))
     }
 
     /// A message reaches `node`.

@@ -5,7 +5,7 @@
 
 use seshat::kv::{Command, Write};
 use seshat::node::{Answer, PeerMessage, RaftNode};
-use seshat::types::{EntryPayload, LogIndex, NodeId};
+use seshat::types::{EntryPayload, LogIndex, NodeId, Role};
 use seshat::wire;
 
 use crate::clients::{Waiter, decode};
@@ -15,6 +15,9 @@ use crate::world::World;
 /// Ticks for which a lease holds after a follower last said that it follows. It votes for nobody
 /// else for five ticks, of which the first may come at once; clocks run apart by a twentieth.
 const LEASE_TICKS: usize = 2;
+
+/// Milliseconds by which learners lag.
+const LAG: u64 = 5_000;
 
 /// A rule that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +37,20 @@ pub(crate) enum Sabotage {
     ReadsLast,
     /// The numbers of writes do not reach the core, so that a copy is a write of its own.
     NoNumbers,
+    /// Losses do not wait until the cluster bears them, and the operator is told that they did.
+    UngatedAccidents,
+    /// Status says `healthy` as soon as there is a leader.
+    AlwaysHealthy,
+    /// A halted cluster is recovered by all survivors at once, and none of them looks at another.
+    RecoverEverywhere,
+    /// A halted cluster is recovered by the survivor that has least, whatever others have.
+    RecoverLeast,
+    /// What a process receives that does not vote yet takes seconds.
+    LearnersLag,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
@@ -45,6 +58,11 @@ impl Sabotage {
         Self::UngatedRestarts,
         Self::ReadsLast,
         Self::NoNumbers,
+        Self::UngatedAccidents,
+        Self::AlwaysHealthy,
+        Self::RecoverEverywhere,
+        Self::RecoverLeast,
+        Self::LearnersLag,
     ];
 }
 
@@ -89,6 +107,25 @@ impl World {
                 .line(self.now, format_args!("{waiter} is told early: {index}"));
             self.clients.told_early(waiter, (cluster, index), self.now);
         }
+    }
+}
+
+impl World {
+    /// Milliseconds by which what is sent to `to` is held up on purpose.
+    pub(crate) fn held_up(&self, to: NodeId) -> u64 {
+        let process = self.processes.get(&to);
+        let raft = process.and_then(|process| process.member.raft());
+        let learns = raft.is_some_and(|raft| raft.role() == Role::Learner);
+        let lags = self.plan.sabotage == Some(Sabotage::LearnersLag);
+        if learns && lags { LAG } else { 0 }
+    }
+
+    /// Whether those who recover a cluster look at nobody else.
+    pub(crate) fn recovers_blindly(&self) -> bool {
+        matches!(
+            self.plan.sabotage,
+            Some(Sabotage::RecoverEverywhere | Sabotage::RecoverLeast)
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use seshat::cluster::recovery::{Obstacle, Survey};
 use seshat::kv::Command;
 use seshat::types::{
     ClusterMembership, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
@@ -11,6 +12,7 @@ use seshat::types::{
 #[allow(dead_code)]
 mod standing;
 
+pub(super) use seshat::cluster::recovery::{Order, Way, known};
 use standing::{Picture, Standing};
 
 /// What status shows.
@@ -26,26 +28,6 @@ pub(super) struct View {
     pub(super) way: Option<Way>,
 }
 
-/// How a halted cluster is to be recovered.
-#[derive(Debug)]
-pub(super) struct Way {
-    pub(super) from: NodeId,
-    pub(super) others: Vec<NodeId>,
-    pub(super) order: Order,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Order {
-    pub(super) without: BTreeSet<NodeId>,
-}
-
-pub(super) fn known(view: &NodeStatus) -> impl Iterator<Item = NodeId> {
-    let conf = &view.conf;
-    let processes = conf.voters.iter().chain(&conf.learners);
-    let members = conf.members.iter().copied();
-    members.chain(processes.map(|process| process.node_id()))
-}
-
 pub(super) fn look(
     own: &NodeStatus,
     membership: &ClusterMembership,
@@ -58,18 +40,10 @@ pub(super) fn look(
         let ids = membership.ids();
         ids.filter(|id| picture.standing(*id) == standing).collect()
     };
-    let way = picture.cluster.and_then(|_| picture.halt()).map(|halt| Way {
-        from: halt.survivor,
-        others: views
-            .values()
-            .filter(|view| view.state == NodeState::Started)
-            .map(|view| view.raft_id.node_id())
-            .filter(|node| *node != halt.survivor)
-            .collect(),
-        order: Order {
-            without: BTreeSet::new(),
-        },
-    });
+    let way = picture
+        .cluster
+        .and_then(|cluster| Survey::new(cluster, &views).way().ok())
+        .filter(|way| way.halted);
     View {
         asked: own.raft_id.node_id(),
         healthy: picture.is_healed() && membership.len() >= 3,
@@ -139,33 +113,13 @@ pub(super) fn may_change(
     }
 }
 
+/// Whether the asked node may carry out the order.
 pub(super) fn may_recover(
     own: &NodeStatus,
-    others: &BTreeMap<NodeId, NodeStatus>,
-    _order: &Order,
-) -> Result<(), String> {
-    let started = || {
-        let others = others.values();
-        others.filter(|view| view.state == NodeState::Started)
-    };
-    if started().any(|view| view.cluster_id != own.cluster_id) {
-        return Err("elsewhere".to_owned());
-    }
-    if started().any(|view| view.leader.is_some()) {
-        return Err("led".to_owned());
-    }
-    let quorum = own.conf.voters.len() / 2 + 1;
-    let voting = started()
-        .filter(|view| {
-            view.role != Some(Role::Learner) || own.conf.voters.contains(&view.raft_id)
-        })
-        .count();
-    let silent = known(own)
-        .filter(|node| *node != own.raft_id.node_id() && !others.contains_key(node))
-        .collect::<BTreeSet<_>>()
-        .len();
-    match voting + 1 >= quorum || silent + voting >= quorum {
-        true => Err("not halted".to_owned()),
-        false => Ok(()),
-    }
+    mut views: BTreeMap<NodeId, NodeStatus>,
+    order: &Order,
+) -> Result<Way, Obstacle> {
+    let me = own.raft_id.node_id();
+    views.insert(me, own.clone());
+    Survey::new(order.cluster_id, &views).may_recover(me, order)
 }

@@ -18,6 +18,7 @@ use seshat::types::NodeId;
 use crate::exam::Exam;
 use crate::invariants::{Verdict, healthy_means_any_one_may_go, no_copy_is_given_up};
 use crate::restarts::File;
+use crate::sabotage::Sabotage;
 use crate::setting::node_info;
 use crate::world::{Happening, World};
 
@@ -94,6 +95,9 @@ impl World {
             }
             return Ok(());
         }
+        if self.plan.sabotage == Some(Sabotage::AlwaysHealthy) {
+            return self.do_something(view, self.now);
+        }
         if view.healthy {
             return self.do_something(view, since);
         }
@@ -122,7 +126,7 @@ impl World {
         };
         match self.rng.gen_range(0..8) {
             // Had it looked a moment later, it had not been told so.
-            0..=2 if self.operator.last_loss < since => {
+            0..=2 if self.operator.last_loss <= since => {
                 let bears = self.bears_the_loss_of(&BTreeSet::from([node]));
                 healthy_means_any_one_may_go::check(node, bears)?;
                 self.summary.obeyed.restarts += 1;

@@ -13,6 +13,7 @@ use super::judgement::{View, Way};
 use super::LEAVING;
 use crate::invariants::{Verdict, Violation, no_copy_is_given_up, one_serving_cluster};
 use crate::restarts::File;
+use crate::sabotage::Sabotage;
 use crate::setting::node_info;
 use crate::world::World;
 
@@ -71,14 +72,28 @@ impl World {
     pub(super) fn order_recovery(&mut self, way: &Way) {
         // Only for what is off can anybody vouch.
         let off = |node: &NodeId| !self.processes.contains_key(node);
-        if !way.order.without.iter().all(off) {
+        let order = way.order();
+        if !order.without.iter().all(off) {
             return;
         }
-        self.ask_node(way.from, Wish::Recover(way.order.clone()));
-        if let Some(&other) = way.others.first()
+        match self.plan.sabotage {
+            Some(Sabotage::RecoverEverywhere) => {
+                for other in &way.others {
+                    self.ask_node(other.raft_id.node_id(), Wish::Recover(order.clone()));
+                }
+            }
+            Some(Sabotage::RecoverLeast) if !way.others.is_empty() => {
+                let least = way.others.last().map(|least| least.raft_id.node_id());
+                self.ask_node(least.unwrap_or(way.from()), Wish::Recover(order));
+                return;
+            }
+            _ => {}
+        }
+        self.ask_node(way.from(), Wish::Recover(order.clone()));
+        if let Some(other) = way.others.first()
             && self.rng.gen_bool(0.3)
         {
-            self.ask_node(other, Wish::Recover(way.order.clone()));
+            self.ask_node(other.raft_id.node_id(), Wish::Recover(order));
         }
     }
 
