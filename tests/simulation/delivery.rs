@@ -5,8 +5,11 @@ use seshat::node::{Call, PeerMessage, Reply};
 use seshat::types::{NodeId, NodeState, NodeStatus, Offer, RaftId};
 
 use crate::process::{Input, Life};
+use crate::setting::ENTRY_BYTES;
 use crate::world::World;
 
+/// Milliseconds for which messages wait for their link before the next ones are dropped.
+const QUEUE: u64 = 300;
 /// Milliseconds after which it is known that a call has failed.
 const CALL_FAILS_AFTER: u64 = 50;
 
@@ -31,7 +34,14 @@ impl World {
         {
             process.member.report_unreachable(to);
         }
-        let held_up = self.held_up(to.node_id());
+        let Some(queued) = self.queue(from.node_id(), to.node_id(), &message) else {
+            // The queue of the peer is full.
+            if let Some(process) = self.processes.get_mut(&from.node_id()) {
+                process.member.report_unreachable(to);
+            }
+            return;
+        };
+        let held_up = queued + self.held_up(to.node_id());
         for delay in arrivals {
             let delay = delay + held_up;
             let message = Input::Message {
@@ -40,6 +50,25 @@ impl World {
             };
             self.schedule_input(delay, to.node_id(), None, message);
         }
+    }
+
+    /// Milliseconds for which a message waits behind others of its link; `None` if too much waits
+    /// there. What holds no entries overtakes them.
+    fn queue(&mut self, from: NodeId, to: NodeId, message: &PeerMessage) -> Option<u64> {
+        let (Some(bandwidth), PeerMessage::AppendEntries(request)) =
+            (self.setting.bandwidth, message)
+        else {
+            return Some(0);
+        };
+        let entries = u64::try_from(request.entries.len()).expect("small");
+        let now = self.now;
+        let link = self.links.entry((from, to)).or_default();
+        let free_at = (*link).max(now) + entries * ENTRY_BYTES / bandwidth;
+        if free_at > now + QUEUE {
+            return None;
+        }
+        *link = free_at;
+        Some(free_at - now)
     }
 
     /// Whether the process has an address for the one that it sends to: it knows those who are

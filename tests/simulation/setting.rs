@@ -11,7 +11,7 @@ use seshat::types::{ClusterMembership, NodeId, NodeInfo};
 use crate::world::TICK;
 
 /// What an entry of a client's write takes in a message.
-const ENTRY_BYTES: u64 = 40;
+pub(crate) const ENTRY_BYTES: u64 = 40;
 /// What the writes of one tick of load may take of the bound on the log, while a snapshot is under
 /// way.
 const KEPT_BYTES: u64 = 200;
@@ -38,6 +38,8 @@ pub(crate) struct Setting {
     pub(crate) chunk_bytes: usize,
     /// Milliseconds from the middle of the network to a node.
     pub(crate) distances: BTreeMap<NodeId, u64>,
+    /// Bytes of entries that a link carries in a millisecond, if that is bounded.
+    pub(crate) bandwidth: Option<u64>,
     /// A node that is slow as long as the run lasts, and how many milliseconds it works on each
     /// input at most.
     pub(crate) sluggish: Option<(NodeId, u64)>,
@@ -91,6 +93,7 @@ impl Setting {
             },
             chunk_bytes: 64,
             distances: BTreeMap::new(),
+            bandwidth: None,
             sluggish: None,
             load: None,
             rewrites_files: true,
@@ -129,6 +132,7 @@ impl Setting {
             raft,
             chunk_bytes: one_of(rng, &[64, 256, 4 << 10]),
             distances: (1..=nodes).map(|id| (node_id(id), distance(rng))).collect(),
+            bandwidth: one_of(rng, &[None, None, Some(20), Some(100)]),
             sluggish: rng
                 .gen_bool(0.3)
                 .then(|| (node_id(rng.gen_range(1..=nodes)), rng.gen_range(1..=4))),
@@ -190,7 +194,8 @@ impl Setting {
         let inflight = u64::try_from(self.raft.max_inflight_appends).expect("small");
         // A slow node takes so many inputs in a tick.
         let inputs = self.sluggish.map_or(100, |(_, each)| TICK / (each + 1) / 2);
-        let carried = in_append * (inflight * TICK / round_trip).min(inputs) / 3;
+        let link = self.bandwidth.map_or(u64::MAX, |bytes| bytes * TICK / ENTRY_BYTES);
+        let carried = (in_append * (inflight * TICK / round_trip).min(inputs)).min(link) / 3;
         let kept = u64::try_from(self.raft.compact_after_bytes).expect("small") / KEPT_BYTES;
         let pending = u64::try_from(self.raft.max_pending_requests).expect("small");
         let wanted = self.load.unwrap_or(100);

@@ -121,6 +121,8 @@ pub(crate) struct World {
     pub(crate) lives: Life,
     pub(crate) climate: Climate,
     pub(crate) network: Network,
+    /// When each link has carried what was given to it.
+    pub(crate) links: BTreeMap<(NodeId, NodeId), u64>,
     pub(crate) transfers: BTreeMap<TransferId, Transfer>,
     pub(crate) clients: Clients,
     pub(crate) operator: Operator,
@@ -158,6 +160,7 @@ impl World {
             lives: 0,
             climate,
             network: Network::healthy(),
+            links: BTreeMap::new(),
             transfers: BTreeMap::new(),
             clients: Clients::default(),
             operator: Operator::default(),
