@@ -10,6 +10,8 @@ mod address;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(any(feature = "client", feature = "server"))]
+mod deadline;
 #[cfg(feature = "server")]
 pub mod driver;
 pub mod error;
