@@ -29,7 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["types", "address"]),
     ("kv", &["types"]),
     ("wire", &["proto", "types", "error", "kv"]),
-    ("node", &["types", "error", "kv", "wire"]),
+    ("cluster", &["types"]),
+    ("node", &["types", "error", "kv", "wire", "cluster"]),
     ("driver", &["types", "error", "kv", "node"]),
     (
         "transport",
@@ -39,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "service",
         &[
-            "deadline", "proto", "types", "address", "error", "kv", "wire", "driver",
+            "deadline", "proto", "types", "address", "error", "kv", "wire", "cluster", "driver",
         ],
     ),
     (
@@ -53,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "kv",
             "wire",
+            "cluster",
             "node",
             "driver",
             "transport",
@@ -99,7 +101,7 @@ const RESERVED: &[Reserved] = &[
             "std::time::Instant",
             "std::time::SystemTime::now",
         ],
-        allowed: Allowed::NotIn(&["types", "error", "config", "kv", "wire", "node"]),
+        allowed: Allowed::NotIn(&["types", "error", "config", "kv", "wire", "cluster", "node"]),
     },
 ];
 
