@@ -8,7 +8,7 @@
 //! message of ours ([`WireError`](crate::wire::WireError)), and a call to another node that failed
 //! ([`RpcError`]).
 
-use crate::types::{ClientId, ClusterId, NodeId, RaftId};
+use crate::types::{ClientId, ClusterId, NodeId, RaftId, Stranger};
 
 /// Why a node did not do what it was asked, and what became of the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -179,5 +179,15 @@ pub enum RpcError {
         rpc: &'static str,
         /// What it said.
         reason: String,
+    },
+    /// Something else than the node answers at its address.
+    #[error("node {node}: {}", stranger.at(addr))]
+    Stranger {
+        /// The called node.
+        node: NodeId,
+        /// Its address.
+        addr: String,
+        /// What answers there.
+        stranger: Stranger,
     },
 }

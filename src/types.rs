@@ -4,6 +4,7 @@
 //! id is meant, which is the mistake that costs data in a store that forgets on restart.
 
 mod status;
+mod stranger;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 
 pub use status::{Conf, NodeState, NodeStatus, Role, SnapshotProgress};
+pub use stranger::Stranger;
 
 /// A key of the map. At least 1 byte; the upper bound is
 /// [`Limits::max_key_bytes`](crate::config::Limits).

@@ -172,7 +172,7 @@ async fn carry(
     tracing::debug!(%error, "streams broke");
     match &error {
         // Whether the peer is there has been noted already.
-        RpcError::Unreachable { .. } => {}
+        RpcError::Unreachable { .. } | RpcError::Stranger { .. } => {}
         RpcError::Timeout { .. } => peer.lost(&error),
         RpcError::NotMe { not_me, .. } => {
             peer.is_another(to, *not_me);

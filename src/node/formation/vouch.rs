@@ -98,6 +98,16 @@ impl Formation {
         }) {
             return Err(format!("node {there} is there: it needs nobody's word"));
         }
+        for &id in without {
+            let stranger = self.peers.get(&id).and_then(|peer| peer.stranger);
+            if let Some(stranger) = stranger.filter(|stranger| stranger.may_be_ours()) {
+                let addr = self.members.get(id).map_or("", |info| &info.addr);
+                let found = stranger.at(addr);
+                return Err(format!(
+                    "node {id} may be there, and its address wrong: {found}"
+                ));
+            }
+        }
         let lowest = self.members.ids().find(|id| !without.contains(id));
         if let Some(lowest) = lowest.filter(|&id| id != self.raft_id.node_id()) {
             return Err(format!(
