@@ -55,7 +55,7 @@ use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
 use crate::types::{
-    ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId, Stranger,
+    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId,
 };
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
@@ -99,7 +99,7 @@ pub enum Reply {
     /// No answer, or none that makes sense.
     Failed,
     /// Something else answers at the address of the node.
-    Stranger(Stranger),
+    Stranger(Answering),
 }
 
 /// Where a process stands.
@@ -127,7 +127,7 @@ struct Peer {
     /// What it said of itself when it was last asked, if it answered, and when.
     heard: Option<(NodeStatus, u64)>,
     /// What else was found at its address, if that was the last that was found there.
-    stranger: Option<Stranger>,
+    stranger: Option<Answering>,
     /// When the call that is under way began.
     asked_at: Option<u64>,
 }
@@ -315,7 +315,7 @@ impl Formation {
                 peer.heard = None;
                 peer.stranger = match reply {
                     Reply::Identified(status) => {
-                        Some(Stranger::OtherNode(status.raft_id.node_id()))
+                        Some(Answering::OtherNode(status.raft_id.node_id()))
                     }
                     Reply::Stranger(stranger) => Some(stranger),
                     _ => None,

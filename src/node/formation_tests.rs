@@ -401,11 +401,11 @@ fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
     let mut process = fresh(2, 0xa);
     let found = |stranger| Reply::Stranger(stranger);
     process.tick();
-    process.replied(node(1), found(Stranger::OtherService));
+    process.replied(node(1), found(Answering::ClientPort));
     process.replied(node(3), Reply::Failed);
     assert_eq!(
         process.waiting_for(),
-        "node 1: another service answers at kvstore-1:7379: is it the client port?; \
+        "the address of node 1, kvstore-1:7379, leads to the client port of a node; \
          node 3 has not been found yet"
     );
     let refused = process.form_without([node(1)].into());
@@ -415,9 +415,9 @@ fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
     process.replied(node(1), Reply::Identified(status(&fresh(3, 0xa))));
     let refused = process.form_without([node(1)].into());
     let refused = refused.expect_err("it may be there").to_string();
-    assert!(refused.contains("node 3 answers at"), "{refused}");
+    assert!(refused.contains("leads to node 3"), "{refused}");
 
-    process.replied(node(1), found(Stranger::NoGrpc));
+    process.replied(node(1), found(Answering::NotGrpc));
     assert_eq!(process.form_without([node(1)].into()), Ok(()));
 }
 

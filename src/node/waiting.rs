@@ -1,6 +1,6 @@
 //! What a process waits for before it takes part in a cluster, in words for operators.
 
-use crate::types::{ClusterId, NodeId, Stranger};
+use crate::types::{Answering, ClusterId, NodeId};
 
 /// `cluster_id` runs without the process, whose node is a member there or not.
 pub(super) fn outside(cluster_id: ClusterId, is_member: bool, bootstrap: bool) -> String {
@@ -24,14 +24,14 @@ pub(super) fn outside(cluster_id: ClusterId, is_member: bool, bootstrap: bool) -
 
 /// No cluster has been found, and the nodes `missing` have not answered; something else has at the
 /// addresses of some.
-pub(super) fn fresh(missing: &[(NodeId, Option<(Stranger, &str)>)], bootstrap: bool) -> String {
+pub(super) fn fresh(missing: &[(NodeId, Option<(Answering, &str)>)], bootstrap: bool) -> String {
     let silent = missing.iter().filter(|(_, found)| found.is_none());
     let silent: Vec<_> = silent.map(|(id, _)| *id).collect();
     let mut words: Vec<_> = missing
         .iter()
         .filter_map(|(id, found)| {
             let (stranger, addr) = (*found)?;
-            Some(format!("node {id}: {}", stranger.at(addr)))
+            Some(format!("the address of node {id}, {addr}, {stranger}"))
         })
         .collect();
     match silent.as_slice() {

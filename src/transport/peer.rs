@@ -12,11 +12,11 @@ use tonic::{Code, Response, Status};
 use super::gate::Gate;
 use super::options::{PeerAddress, TransportOptions};
 use super::status::find_not_me;
-use super::{Connector, InvalidAddress};
+use super::{CLIENT_PORT, Connector, InvalidAddress, PORT};
 use crate::error::{NotMe, RpcError};
 use crate::proto::raft::IdentifyRequest;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
-use crate::types::{NodeId, NodeStatus, RaftId, Stranger};
+use crate::types::{Answering, NodeId, NodeStatus, RaftId};
 
 /// The call that every version of the service for nodes knows.
 const IDENTIFY: &str = "Identify";
@@ -49,7 +49,7 @@ struct Notes {
     /// Whom the peer said that it is not, and who it is.
     not_me: BTreeMap<RaftId, NotMe>,
     /// Who was last found in the place of the peer, since the peer was last there itself.
-    stranger: Option<Stranger>,
+    stranger: Option<Answering>,
 }
 
 /// What a call is for. Each purpose has a bound of its own, so that none can keep another from being
@@ -161,19 +161,19 @@ impl Peer {
         &self.gate
     }
 
-    /// Leave to make the call `rpc` for `purpose` now.
+    /// Leave to make a call for `purpose` now.
     ///
     /// # Errors
     ///
     /// The peer is down and it is too early for another attempt, or too many calls for that purpose
     /// are under way.
-    pub(super) fn admit(&self, rpc: &'static str, purpose: Purpose) -> Result<Leave, RpcError> {
+    pub(super) fn admit(&self, purpose: Purpose) -> Result<Leave, RpcError> {
         if !self.gate.is_ready() {
             return Err(self.out_of_reach());
         }
         let permit = Arc::clone(self.budgets.of(purpose)).try_acquire_owned();
-        let under_way = || format!("{} calls to it are under way", self.options.max_calls);
-        let permit = permit.map_err(|_| self.refused(rpc, under_way()))?;
+        let under_way = || format!("{} such calls are under way", self.options.max_calls);
+        let permit = permit.map_err(|_| self.unreachable(under_way()))?;
         self.gate.begin();
         Ok(Leave(permit))
     }
@@ -206,14 +206,14 @@ impl Peer {
         purpose: Purpose,
         timeout: Duration,
     ) -> Result<NodeStatus, RpcError> {
-        let leave = self.admit(IDENTIFY, purpose)?;
+        let leave = self.admit(purpose)?;
         let ask = |mut client: Client| async move { client.identify(request).await };
         let response = self.attempt(leave, IDENTIFY, timeout, ask).await?;
         let status = NodeStatus::try_from(response);
         let status = status.map_err(|error| self.refused(IDENTIFY, error.to_string()))?;
         let node = status.raft_id.node_id();
         if node != self.node {
-            return Err(self.found(Stranger::OtherNode(node)));
+            return Err(self.found(Answering::OtherNode(node)));
         }
         self.reached();
         Ok(status)
@@ -252,7 +252,7 @@ impl Peer {
         if let Some(not_me) = find_not_me(status) {
             let node = not_me.raft_id.node_id();
             if node != self.node {
-                return self.found(Stranger::OtherNode(node));
+                return self.found(Answering::OtherNode(node));
             }
             self.reached();
             return RpcError::NotMe { node, not_me };
@@ -261,14 +261,14 @@ impl Peer {
         // little: tonic maps some broken connections to odd ones.
         if let Some(source) = status.source() {
             if speaks_no_http2(source) {
-                return self.found(Stranger::NoGrpc);
+                return self.found(Answering::NotGrpc);
             }
             let error = self.unreachable(root_cause(status));
             self.lost(&error);
             return error;
         }
         match status.code() {
-            Code::Unimplemented if rpc == IDENTIFY => return self.found(Stranger::OtherService),
+            Code::Unimplemented if rpc == IDENTIFY => return self.found(server(status)),
             // Who has answered is not known before it has said so.
             Code::Unimplemented => {}
             _ => self.reached(),
@@ -277,14 +277,14 @@ impl Peer {
     }
 
     /// Something else answers in the place of the peer, which is out of reach until that ends.
-    fn found(&self, stranger: Stranger) -> RpcError {
+    fn found(&self, answering: Answering) -> RpcError {
         let error = RpcError::Stranger {
             node: self.node,
             addr: self.addr.clone(),
-            stranger,
+            answering,
         };
         self.gate.failed();
-        if self.notes().stranger.replace(stranger) != Some(stranger) {
+        if self.notes().stranger.replace(answering) != Some(answering) {
             let me = self.me;
             tracing::warn!(
                 node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
@@ -363,10 +363,10 @@ impl Peer {
             reason, stranger, ..
         } = &*self.notes();
         match *stranger {
-            Some(stranger) => RpcError::Stranger {
+            Some(answering) => RpcError::Stranger {
                 node: self.node,
                 addr: self.addr.clone(),
-                stranger,
+                answering,
             },
             None => self.unreachable(reason.clone()),
         }
@@ -389,6 +389,14 @@ fn client(connector: &Connector, endpoint: &Endpoint, options: &TransportOptions
     Client::new(connector.connect(endpoint))
         .max_decoding_message_size(options.max_message_bytes)
         .max_encoding_message_size(options.max_message_bytes)
+}
+
+/// What the gRPC server is that does not serve nodes.
+fn server(status: &Status) -> Answering {
+    match status.metadata().get(PORT) {
+        Some(port) if port == CLIENT_PORT => Answering::ClientPort,
+        _ => Answering::OtherService,
+    }
 }
 
 /// Whether whoever listens answered with what is no HTTP/2.

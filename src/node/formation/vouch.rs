@@ -5,7 +5,7 @@
 //! can be seen: a vouched member that answers ends it, here, and at each of the rest
 //! ([`offered`](Formation::offered)).
 
-use super::{BTreeSet, Formation, NodeId, Phase};
+use super::{Answering, BTreeSet, Formation, NodeId, Phase};
 use crate::error::{Reason, Refusal};
 
 /// Ticks for which an operator's word is good: as long as the call that brought it may wait.
@@ -100,11 +100,10 @@ impl Formation {
         }
         for &id in without {
             let stranger = self.peers.get(&id).and_then(|peer| peer.stranger);
-            if let Some(stranger) = stranger.filter(|stranger| stranger.may_be_ours()) {
+            if let Some(stranger) = stranger.filter(|&stranger| stranger != Answering::NotGrpc) {
                 let addr = self.members.get(id).map_or("", |info| &info.addr);
-                let found = stranger.at(addr);
                 return Err(format!(
-                    "node {id} may be there, and its address wrong: {found}"
+                    "node {id} may be there: its address, {addr}, {stranger}"
                 ));
             }
         }

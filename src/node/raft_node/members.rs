@@ -123,6 +123,17 @@ impl<W> RaftNode<W> {
             || (raft.leader_id != 0 && raft.election_elapsed + 1 < self.options.election_max_ticks)
     }
 
+    /// Ends the leadership of a process that has just applied its own removal. raft-rs would let it go
+    /// on, and panics at its next commit, for want of a progress of its own. It may even be elected
+    /// with its removal in the log, if nobody else's log reaches as far. The others need it no more:
+    /// whoever stands learns from its refusal of a vote that the removal is committed.
+    pub(super) fn step_down_if_no_voter(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Follower && !raft.promotable() {
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
+    }
+
     /// Whether this tick is not to be counted, because it would make a voter stand for election whose
     /// node is no member: the members shall first. It stands for election in the end, as theirs may
     /// not succeed without it: as long as it votes, its log may be the only one that reaches far

@@ -146,10 +146,13 @@ impl<W> RaftNode<W> {
         self.settle();
     }
 
-    /// Stands for election now instead of after a timeout.
+    /// Stands for election now instead of after a timeout. A process that is no voter does not: raft-rs
+    /// would let it, and panics if it wins.
     pub fn campaign(&mut self) {
-        // raft-rs refuses a campaign only where it would be pointless.
-        let _ = self.raw.campaign();
+        if self.raw.raft.promotable() {
+            // raft-rs refuses a campaign only where it would be pointless.
+            let _ = self.raw.campaign();
+        }
         self.settle();
     }
 

@@ -12,7 +12,7 @@ use super::harness::*;
 use crate::driver::{Call, Network, Notice, Probe, Reply};
 use crate::error::RpcError;
 use crate::proto::raft::RequestVoteResponse;
-use crate::types::{NodeState, NodeStatus, Offer, Stranger};
+use crate::types::{Answering, NodeState, NodeStatus, Offer};
 use crate::wire::PeerMessage;
 
 fn vote(pre_vote: bool, term: u64) -> RequestVoteResponse {
@@ -270,13 +270,13 @@ async fn serves_clients() -> std::net::SocketAddr {
 async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
     let other = Node::new(3, &[], options()).await;
     let http1 = answers_nonsense(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
-    for (addr, stranger) in [
-        (other.addr, Stranger::OtherNode(node_id(3))),
-        (serves_clients().await, Stranger::OtherService),
-        (http1, Stranger::NoGrpc),
+    for (addr, answering) in [
+        (other.addr, Answering::OtherNode(node_id(3))),
+        (serves_clients().await, Answering::OtherService),
+        (http1, Answering::NotGrpc),
         (
             answers_nonsense(b"SSH-2.0-OpenSSH_9.2p1\r\n").await,
-            Stranger::NoGrpc,
+            Answering::NotGrpc,
         ),
     ] {
         let mut node = Node::new(1, &[(2, addr)], options()).await;
@@ -286,7 +286,7 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
             let Notice::Replied(from, reply) = node.notice().await else {
                 panic!("a reply");
             };
-            assert_eq!((from, reply), (node_id(2), Reply::Stranger(stranger)));
+            assert_eq!((from, reply), (node_id(2), Reply::Stranger(answering)));
         }
         let patience = Duration::from_secs(20);
         let error = node.prober.identify(node_id(2), patience).await;
@@ -297,7 +297,7 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
             Err(RpcError::Stranger {
                 node,
                 addr,
-                stranger
+                answering
             })
         );
     }
@@ -317,7 +317,7 @@ async fn questions_votes_and_reports_share_no_bound() {
     let report = tokio::spawn(report);
     tokio::task::yield_now().await;
     let too_many = node.prober.identify(node_id(2), PATIENCE).await;
-    assert!(matches!(too_many, Err(RpcError::Refused { .. })));
+    assert!(matches!(too_many, Err(RpcError::Unreachable { .. })));
     let ask = || PeerMessage::RequestVote(vote_request(life(2), true));
     assert!(node.network.send(ask()));
     assert!(!node.network.send(ask()));
