@@ -50,8 +50,10 @@ impl World {
     pub(crate) fn disaster(&mut self, nodes: &[NodeId]) {
         let hit = nodes.iter().copied();
         let hit: BTreeSet<_> = hit.filter(|it| self.processes.contains_key(it)).collect();
-        self.trace
-            .line(self.now, format_args!("nodes {hit:?} lose their memory at once"));
+        self.trace.line(
+            self.now,
+            format_args!("nodes {hit:?} lose their memory at once"),
+        );
         self.operator.disasters += u64::from(!self.bears_the_loss_of(&hit));
         self.summary.disasters += 1;
         for &node in &hit {

@@ -56,7 +56,8 @@ impl World {
             return Ok(());
         }
         if placed {
-            self.clients.place(requests.iter().map(|(waiter, _)| *waiter));
+            self.clients
+                .place(requests.iter().map(|(waiter, _)| *waiter));
         }
         self.arrive(node, None, Input::Requests { requests, placed })
     }

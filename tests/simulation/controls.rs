@@ -19,6 +19,13 @@ fn run_wide(sabotage: Sabotage, seeds: u64) -> Report {
     run_plan(Plan::new(Scope::Wide, Show::Nothing), sabotage, seeds)
 }
 
+/// The same with a loss of several nodes at once in every run.
+fn run_disasters(sabotage: Sabotage, seeds: u64) -> Report {
+    let plan = Plan::new(Scope::Wide, Show::Nothing);
+    let disasters = HowMany::Often;
+    run_plan(Plan { disasters, ..plan }, sabotage, seeds)
+}
+
 fn run_plan(plan: Plan, sabotage: Sabotage, seeds: u64) -> Report {
     let troubles = plan.troubles;
     let sabotage = Some(sabotage);
@@ -114,13 +121,13 @@ fn a_status_that_says_healthy_too_early_is_caught() {
 
 #[test]
 fn recoveries_by_two_survivors_are_caught() {
-    let report = run_wide(Sabotage::RecoverEverywhere, 100);
+    let report = run_disasters(Sabotage::RecoverEverywhere, 40);
     assert_caught_by(&report, "one_serving_cluster", 1);
 }
 
 #[test]
 fn a_recovery_by_the_survivor_that_has_least_is_caught() {
-    let report = run_wide(Sabotage::RecoverLeast, 200);
+    let report = run_disasters(Sabotage::RecoverLeast, 40);
     assert_caught_by(&report, "no_copy_is_given_up", 1);
 }
 

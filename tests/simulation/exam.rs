@@ -18,6 +18,9 @@ const WELL_WITHIN: u64 = 12_000;
 /// Milliseconds within which a node that was started again must vote, whatever is written.
 const HEALED_WITHIN: u64 = 6_000;
 
+/// Milliseconds for which the run goes on afterwards.
+const REST: u64 = 4_000;
+
 /// How far the exam is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exam {
@@ -45,8 +48,10 @@ impl World {
             }
             Exam::Healing { since, .. } if well.is_ok() => {
                 self.summary.heal_times.push(self.now - since);
-                self.trace.line(self.now, format_args!("the exam is passed"));
+                self.trace
+                    .line(self.now, format_args!("the exam is passed"));
                 self.exam = Exam::Passed;
+                self.setting.calm = self.now + REST - self.setting.faulty;
             }
             Exam::Healing { node, since } => {
                 let state = || format!("{:?}", well.err());
@@ -66,8 +71,10 @@ impl World {
             true => self.some_node(1.0),
             false => members[self.rng.gen_range(0..members.len())],
         };
-        self.trace
-            .line(self.now, format_args!("the exam: node {node} is started again"));
+        self.trace.line(
+            self.now,
+            format_args!("the exam: node {node} is started again"),
+        );
         self.begin(node);
         let since = self.now;
         self.exam = Exam::Healing { node, since };
@@ -97,7 +104,11 @@ impl World {
     /// What must hold in the end.
     pub(crate) fn check_exam(&self) -> Verdict {
         if self.exam != Exam::Passed {
-            let reason = format!("the exam is not over: {:?}, {:?}", self.exam, self.is_well());
+            let reason = format!(
+                "the exam is not over: {:?}, {:?}",
+                self.exam,
+                self.is_well()
+            );
             return Err(Violation::liveness("healing_ends_under_load", reason));
         }
         self.is_well()?;

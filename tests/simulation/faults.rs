@@ -155,7 +155,10 @@ impl World {
         self.take(node, input)?;
         let slow = self.processes.get(&node).and_then(|process| process.slow);
         let slow = slow.filter(|(until, _)| *until > self.now);
-        let sluggish = self.setting.sluggish.filter(|(sluggish, _)| *sluggish == node);
+        let sluggish = self
+            .setting
+            .sluggish
+            .filter(|(sluggish, _)| *sluggish == node);
         if let Some((_, each)) = slow.or(sluggish.map(|(_, each)| (0, each))) {
             let lasting = self.rng.gen_range(0..=each);
             self.busy(node, lasting);

@@ -5,17 +5,24 @@
 //! when. A seed that fails prints how to run it alone, with a trace that can be read as a story:
 //!
 //! ```text
-//! SEED=17 cargo test --test simulation replay -- --nocapture
+//! SEED=17 WORLD=Wide cargo test --test simulation replay -- --nocapture
 //! ```
 //!
 //! `SEEDS=10000 cargo test --release --test simulation seeds -- --nocapture` runs more of them, and
 //! `FIRST_SEED` says where to begin.
 //!
-//! * [`world`]: the agenda, the clients' requests, and what is checked after each step;
-//!   [`process`]: one process and its machine.
-//! * [`network`], [`faults`], [`restarts`]: what goes wrong. [`delivery`]: how messages, snapshots
-//!   and calls travel.
-//! * [`clients`], [`numbered`], [`checker`], [`invariants`]: what must hold nevertheless.
+//! There are two worlds ([`setting`]). The *narrow* one has three nodes at equal distances and one
+//! loss of memory at a time, and is strict about it. The *wide* one has three to seven nodes, near and
+//! far, with bounds that are met, load that is too much, losses of whole groups, and an operator who
+//! adds, removes, forms, recovers and restarts, and does what status says.
+//!
+//! * [`world`]: the agenda; [`turns`]: one turn of a process, and what is checked after it;
+//!   [`process`]: one process and its machine; [`truth`]: what is, as nobody in the world can know.
+//! * [`network`], [`faults`], [`restarts`], [`accidents`]: what goes wrong. [`delivery`],
+//!   [`snapshots`]: how messages, calls and snapshots travel.
+//! * [`operator`]: looks, is told, and obeys. [`exam`]: how a run in the wide world ends.
+//! * [`asking`], [`clients`], [`numbered`]: what clients ask. [`clusters`], [`checker`],
+//!   [`invariants`]: what must hold nevertheless, one property a file.
 //! * [`sabotage`], [`controls`]: rules broken on purpose, to see that somebody notices.
 //! * [`runner`], [`summary`], [`trace`]: many seeds, and what is said of them.
 
@@ -68,12 +75,13 @@ fn env(name: &str) -> Option<u64> {
     )
 }
 
-/// Every fault, unless `SABOTAGE` or `TROUBLES` make it a plan of a negative control.
+/// Every fault, unless `SABOTAGE`, `TROUBLES` or `DISASTERS` make it a plan of a negative control.
 fn plan(scope: Scope, show: Show) -> Plan {
-    let troubles = [HowMany::Never, HowMany::Drawn, HowMany::Often];
+    let how_many = [HowMany::Never, HowMany::Drawn, HowMany::Often];
     Plan {
         sabotage: one_of("SABOTAGE", &Sabotage::ALL),
-        troubles: one_of("TROUBLES", &troubles).unwrap_or(HowMany::Drawn),
+        troubles: one_of("TROUBLES", &how_many).unwrap_or(HowMany::Drawn),
+        disasters: one_of("DISASTERS", &how_many).unwrap_or(HowMany::Drawn),
         ..Plan::new(scope, show)
     }
 }

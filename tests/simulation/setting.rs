@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use seshat::node::RaftOptions;
 use seshat::types::{ClusterMembership, NodeId, NodeInfo};
 
-use crate::world::TICK;
+use crate::world::{HowMany, TICK};
 
 /// What an entry of a client's write takes in a message.
 pub(crate) const ENTRY_BYTES: u64 = 40;
@@ -105,7 +105,7 @@ impl Setting {
     }
 
     /// Whatever the seed draws.
-    pub(crate) fn wide(rng: &mut StdRng) -> Self {
+    pub(crate) fn wide(rng: &mut StdRng, disasters: HowMany) -> Self {
         let founders = one_of(rng, &[3, 3, 3, 3, 4, 5, 5, 7]);
         let nodes = (founders + rng.gen_range(0..=2)).min(7);
         let keep = one_of(rng, &[5, 10, 50, 300]);
@@ -136,12 +136,10 @@ impl Setting {
             sluggish: rng
                 .gen_bool(0.3)
                 .then(|| (node_id(rng.gen_range(1..=nodes)), rng.gen_range(1..=4))),
-            load: rng
-                .gen_bool(0.25)
-                .then(|| one_of(rng, &[20, 60, 150, 300])),
+            load: rng.gen_bool(0.25).then(|| one_of(rng, &[20, 60, 150, 300])),
             rewrites_files: rng.gen_bool(0.5),
             late: Self::draw_late(rng, founders),
-            disaster: Self::draw_disaster(rng, nodes),
+            disaster: Self::draw_disaster(rng, nodes, disasters),
             faulty: 20_000,
             calm: 22_000,
         }
@@ -157,11 +155,17 @@ impl Setting {
         late.take(usize::from(most)).collect()
     }
 
-    fn draw_disaster(rng: &mut StdRng, nodes: u16) -> Option<(u64, Vec<NodeId>)> {
-        if rng.gen_bool(0.6) {
-            return None;
-        }
-        let share = one_of(rng, &[0.4, 0.6, 0.8, 1.0]);
+    fn draw_disaster(
+        rng: &mut StdRng,
+        nodes: u16,
+        how_many: HowMany,
+    ) -> Option<(u64, Vec<NodeId>)> {
+        let share = match how_many {
+            HowMany::Never => return None,
+            HowMany::Drawn if rng.gen_bool(0.6) => return None,
+            HowMany::Drawn => one_of(rng, &[0.4, 0.6, 0.8, 1.0]),
+            HowMany::Often => 0.6,
+        };
         let hit = (1..=nodes).filter(|_| rng.gen_bool(share)).map(node_id);
         let hit = hit.collect();
         Some((rng.gen_range(2_000..16_000), hit))
@@ -174,7 +178,9 @@ impl Setting {
 
     /// The initial members.
     pub(crate) fn membership(&self) -> ClusterMembership {
-        (1..=self.founders).map(|id| node_info(node_id(id))).collect()
+        (1..=self.founders)
+            .map(|id| node_info(node_id(id)))
+            .collect()
     }
 
     /// Milliseconds that anything takes between two nodes at least.
@@ -187,14 +193,18 @@ impl Setting {
     /// its link carries, and what the leader keeps for it while the snapshot is under way.
     pub(crate) fn bearable_load(&self) -> u64 {
         let nodes = self.node_ids();
-        let links = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (from, to)));
+        let links = nodes
+            .iter()
+            .flat_map(|from| nodes.iter().map(move |to| (from, to)));
         let farthest = links.map(|(from, to)| self.distance(*from, *to)).max();
         let round_trip = 2 * farthest.unwrap_or(0) + 15;
         let in_append = (self.raft.max_append_bytes / ENTRY_BYTES).max(1);
         let inflight = u64::try_from(self.raft.max_inflight_appends).expect("small");
         // A slow node takes so many inputs in a tick.
         let inputs = self.sluggish.map_or(100, |(_, each)| TICK / (each + 1) / 2);
-        let link = self.bandwidth.map_or(u64::MAX, |bytes| bytes * TICK / ENTRY_BYTES);
+        let link = self
+            .bandwidth
+            .map_or(u64::MAX, |bytes| bytes * TICK / ENTRY_BYTES);
         let carried = (in_append * (inflight * TICK / round_trip).min(inputs)).min(link) / 3;
         let kept = u64::try_from(self.raft.compact_after_bytes).expect("small") / KEPT_BYTES;
         let pending = u64::try_from(self.raft.max_pending_requests).expect("small");

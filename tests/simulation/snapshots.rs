@@ -183,7 +183,8 @@ impl World {
             state_machine,
         } = snapshot;
         let to = header.envelope().expect("made by a node").to;
-        let mut chunks: Vec<_> = SnapshotChunks::new(header, state_machine, self.setting.chunk_bytes).collect();
+        let mut chunks: Vec<_> =
+            SnapshotChunks::new(header, state_machine, self.setting.chunk_bytes).collect();
         let fault = (!self.calm && self.rng.gen_bool(0.3)).then(|| self.spoil(&mut chunks));
         let mut arrivals = self.arrivals(from.node_id(), to.node_id());
         let assembled = assemble(chunks);

@@ -35,10 +35,13 @@ pub(crate) struct Plan {
     pub(crate) scope: Scope,
     /// The rule that is broken on purpose.
     pub(crate) sabotage: Option<Sabotage>,
+    /// How often nodes are slow or frozen and clocks stand still.
     pub(crate) troubles: HowMany,
+    /// How often several nodes lose their memory at once.
+    pub(crate) disasters: HowMany,
 }
 
-/// How often nodes are slow or frozen and clocks stand still.
+/// How often something happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HowMany {
     Never,
@@ -55,6 +58,7 @@ impl Plan {
             scope,
             sabotage: None,
             troubles: HowMany::Drawn,
+            disasters: HowMany::Drawn,
         }
     }
 }
@@ -146,7 +150,7 @@ impl World {
         }
         let setting = match plan.scope {
             Scope::Narrow => Setting::narrow(),
-            Scope::Wide => Setting::wide(&mut rng),
+            Scope::Wide => Setting::wide(&mut rng, plan.disasters),
         };
         let mut world = Self {
             plan,
@@ -173,10 +177,9 @@ impl World {
             trace: Trace::new(plan.show),
         };
         let setting = &world.setting;
-        world.trace.line(
-            0,
-            format_args!("seed {seed}: {climate:?} {setting:?}"),
-        );
+        world
+            .trace
+            .line(0, format_args!("seed {seed}: {climate:?} {setting:?}"));
         world.begin_all();
         world
     }

@@ -142,7 +142,9 @@ impl Log {
         let agreed = position(index).and_then(|at| self.entries.get(at));
         index <= storage.applied()
             || agreed.is_some_and(|agreed| {
-                storage.entry(index).is_some_and(|it| it.term == agreed.term)
+                storage
+                    .entry(index)
+                    .is_some_and(|it| it.term == agreed.term)
             })
     }
 

@@ -154,7 +154,11 @@ impl World {
             return Ok(());
         };
         inquiry.heard.insert(status.raft_id.node_id(), status);
-        match inquiry.others.iter().all(|it| inquiry.heard.contains_key(it)) {
+        match inquiry
+            .others
+            .iter()
+            .all(|it| inquiry.heard.contains_key(it))
+        {
             true => self.conclude(node, id),
             false => Ok(()),
         }

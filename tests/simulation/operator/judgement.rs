@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use seshat::cluster::recovery::{Obstacle, Survey};
 use seshat::kv::Command;
-use seshat::types::{
-    ClusterMembership, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
-};
+use seshat::types::{ClusterMembership, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role};
 
 #[path = "../../../src/service/standing.rs"]
 #[allow(dead_code)]
@@ -84,7 +82,11 @@ pub(super) fn may_change(
     let counts = |node: &NodeId| Some(*node) != besides;
     let voters: BTreeSet<_> = conf.voters.iter().map(|id| id.node_id()).collect();
     let ids: BTreeSet<RaftId> = conf.voters.iter().copied().collect();
-    let learning = conf.learners.iter().map(|id| id.node_id()).any(|it| counts(&it));
+    let learning = conf
+        .learners
+        .iter()
+        .map(|id| id.node_id())
+        .any(|it| counts(&it));
     let missing = members.ids().any(|it| !voters.contains(&it) && counts(&it));
     let leaving = voters.iter().any(|it| !members.contains(*it) && counts(it));
     let ignorant = others.iter().any(|(node, view)| {

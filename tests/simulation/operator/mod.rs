@@ -134,6 +134,7 @@ impl World {
             }
             3 | 4 => self.order_addition(view),
             5 if members.len() > 3 => self.order_removal(view, node),
+            6 => return self.hand_over(view.leader.unwrap_or(node)),
             _ => {}
         }
         Ok(())
@@ -145,8 +146,10 @@ impl World {
             return Ok(());
         }
         let before = self.holders();
-        self.trace
-            .line(self.now, format_args!("the operator starts node {node} again"));
+        self.trace.line(
+            self.now,
+            format_args!("the operator starts node {node} again"),
+        );
         self.kill(node);
         let off = self.rng.gen_range(0..=200);
         self.schedule(off, Happening::SwitchOn(node));
@@ -158,7 +161,9 @@ impl World {
 
     /// How many have something of a cluster.
     fn holders(&self) -> usize {
-        self.rafts().filter(|raft| raft.storage().applied() > 0).count()
+        self.rafts()
+            .filter(|raft| raft.storage().applied() > 0)
+            .count()
     }
 
     /// Initial members are missing: the operator vouches for them, or switches them on.

@@ -8,9 +8,9 @@ use seshat::node::Proposal;
 use seshat::types::{NodeId, NodeStatus};
 use seshat::wire;
 
+use super::LEAVING;
 use super::inquiry::Wish;
 use super::judgement::{View, Way};
-use super::LEAVING;
 use crate::invariants::{Verdict, Violation, no_copy_is_given_up, one_serving_cluster};
 use crate::restarts::File;
 use crate::sabotage::Sabotage;
@@ -66,6 +66,16 @@ impl World {
                 waiter,
             }]);
         }
+    }
+
+    /// Somebody else is to lead.
+    pub(super) fn hand_over(&mut self, node: NodeId) -> Verdict {
+        if let Some(process) = self.processes.get_mut(&node) {
+            let to = process.member.transfer_leader(None);
+            self.trace
+                .line(self.now, format_args!("{node} hands over: {to:?}"));
+        }
+        self.settle(node)
     }
 
     /// Status recommends a recovery. Two operators may do what it says, at about the same time.
