@@ -128,23 +128,17 @@ impl Clients {
             let (attempt, command) = self.sessions.ask(rng, now, self.floor);
             return self.send(attempt, command, node, now);
         }
-        let waiter = self.next + 1;
-        let key = Bytes::from(format!("k{}", rng.gen_range(0..KEYS)));
-        let (kind, request) = if rng.gen_bool(0.4) {
-            let command = Command::from(Write::Set {
-                key: key.clone(),
-                value: encode(waiter),
-            });
-            (Kind::Write(waiter), Request::Write(command))
-        } else if rng.gen_bool(0.1) {
-            let key = Bytes::from(format!("d{}", rng.gen_range(0..REMOVED_KEYS)));
-            let request = Request::Read(key.clone());
-            let waiter = self.wait(key, What::Once(Kind::Read(None)), node, now);
-            return (waiter, request);
-        } else {
-            (Kind::Read(None), Request::Read(key.clone()))
+        if rng.gen_bool(0.4) {
+            return self.write(rng, node, now);
+        }
+        let key = match rng.gen_bool(0.05) {
+            true => format!("d{}", rng.gen_range(0..REMOVED_KEYS)),
+            false => format!("k{}", rng.gen_range(0..KEYS)),
         };
-        (self.wait(key, What::Once(kind), node, now), request)
+        let key = Bytes::from(key);
+        let what = What::Once(Kind::Read(None));
+        let waiter = self.wait(key.clone(), what, node, now);
+        (waiter, Request::Read(key))
     }
 
     /// An attempt of a client with a session, perhaps not the first, goes to `node`.

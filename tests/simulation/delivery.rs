@@ -43,7 +43,7 @@ impl World {
         };
         let held_up = queued + self.held_up(to.node_id());
         for delay in arrivals {
-            let delay = delay + held_up;
+            let delay = self.in_order(from.node_id(), to.node_id(), &message, delay + held_up);
             let message = Input::Message {
                 message: message.clone(),
                 sent_at: self.now,
@@ -69,6 +69,22 @@ impl World {
         }
         *link = free_at;
         Some(free_at - now)
+    }
+
+    /// When a message arrives that is on its way for so many milliseconds: on a stream none overtakes
+    /// another.
+    fn in_order(&mut self, from: NodeId, to: NodeId, message: &PeerMessage, delay: u64) -> u64 {
+        let streams = matches!(
+            message,
+            PeerMessage::AppendEntries(_) | PeerMessage::AppendEntriesReply(_)
+        );
+        if self.setting.reorders_appends || !streams {
+            return delay;
+        }
+        let now = self.now;
+        let last = self.streams.entry((from, to)).or_default();
+        *last = (*last).max(now + delay);
+        *last - now
     }
 
     /// Whether the process has an address for the one that it sends to: it knows those who are

@@ -127,6 +127,8 @@ pub(crate) struct World {
     pub(crate) network: Network,
     /// When each link has carried what was given to it.
     pub(crate) links: BTreeMap<(NodeId, NodeId), u64>,
+    /// When the last append, or answer to one, arrives that was sent over a link.
+    pub(crate) streams: BTreeMap<(NodeId, NodeId), u64>,
     pub(crate) transfers: BTreeMap<TransferId, Transfer>,
     pub(crate) clients: Clients,
     pub(crate) operator: Operator,
@@ -165,6 +167,7 @@ impl World {
             climate,
             network: Network::healthy(),
             links: BTreeMap::new(),
+            streams: BTreeMap::new(),
             transfers: BTreeMap::new(),
             clients: Clients::default(),
             operator: Operator::default(),

@@ -23,7 +23,7 @@ const PATIENCE_OF_RECOVERY: u64 = 2_000;
 const PAUSE: u64 = 300;
 
 /// Milliseconds for which nobody need have noticed that a process has ended.
-const UNSEEN: u64 = 300;
+const UNSEEN: u64 = 450;
 
 /// What the operator wants.
 #[derive(Debug, Clone)]

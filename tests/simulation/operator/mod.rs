@@ -86,7 +86,7 @@ impl World {
         if view.leader.is_none() {
             return Ok(());
         }
-        for &node in &view.elsewhere {
+        for &node in view.elsewhere.iter().filter(|it| Some(**it) != view.leader) {
             self.start_as_told(node)?;
         }
         if self.calm {
