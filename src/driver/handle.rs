@@ -347,7 +347,7 @@ impl DriverHandle {
 pub(crate) struct Detached {
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) status: watch::Sender<NodeStatus>,
-    _members: watch::Sender<Arc<ClusterMembership>>,
+    pub(crate) members: watch::Sender<Arc<ClusterMembership>>,
     _requests: mpsc::Receiver<Request>,
 }
 
@@ -368,7 +368,7 @@ impl DriverHandle {
         let detached = Detached {
             notices,
             status,
-            _members: members,
+            members,
             _requests: requests,
         };
         (handle, detached)

@@ -8,6 +8,7 @@
 //! can be judged from a message alone has been judged by [`wire`](crate::wire); what depends on the
 //! log is judged by [`judge`](super::judge).
 
+mod following;
 mod members;
 mod probes;
 mod ready;
@@ -30,6 +31,7 @@ use crate::kv::StateMachine;
 use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term};
 use crate::wire::PeerMessage;
 
+use following::Lookback;
 use probes::Probed;
 
 /// One Raft server of one cluster.
@@ -48,6 +50,7 @@ pub struct RaftNode<W> {
     leads_in: Option<Term>,
     read_rounds: u64,
     probed: Probed,
+    lookback: Lookback,
     /// Index of the last applied change of members.
     conf_index: LogIndex,
     /// Who takes part and who is meant to, as applied.
@@ -127,6 +130,7 @@ impl<W> RaftNode<W> {
             leads_in: None,
             read_rounds: 0,
             probed: Probed::default(),
+            lookback: Lookback::default(),
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
@@ -144,6 +148,7 @@ impl<W> RaftNode<W> {
         }
         self.raw.tick();
         self.settle();
+        self.look_back();
     }
 
     /// Stands for election now instead of after a timeout. A process that is no voter does not: raft-rs
@@ -247,6 +252,7 @@ impl<W> RaftNode<W> {
             return;
         }
         self.leads_in = leads_in;
+        self.look_back_anew();
         self.catching_up.clear();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
@@ -301,9 +307,12 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// The leader that it follows, or itself.
+    /// The leader: itself, or one that it has heard of within the longest election timeout. A learner
+    /// believes in its leader for ever, and a follower until it stands for election; the leader may
+    /// be dead long since.
     pub fn leader(&self) -> Option<RaftId> {
-        RaftId::try_from(self.raw.raft.leader_id).ok()
+        let leader = self.is_led().then_some(self.raw.raft.leader_id)?;
+        RaftId::try_from(leader).ok()
     }
 
     /// Highest index that it knows to be committed.

@@ -1,0 +1,112 @@
+//! What state a cluster is in, and what may be done to it: the one judgement, made from what its
+//! members say of themselves at about the same moment.
+//!
+//! Healed, halted, who stands where, whether a node may be added, removed, restarted or recovered
+//! from: services, health, the command line and the simulation all ask here, so they cannot
+//! contradict one another. Nothing here asks anybody anything: a [`Survey`] holds who was asked and
+//! what came back, a [`Picture`] is what that shows.
+//!
+//! Answers contradict one another now and then: a node that was cut off still names a leader that has
+//! been replaced. So the answer of the highest term is right about who leads, who takes part is what
+//! that leader has applied, and who lives is what answers. Where that leaves a doubt, the worse is
+//! assumed: nobody is told to go on before it is safe, and nobody is told that all is over while it
+//! is not.
+
+mod change;
+mod halted;
+mod healed;
+mod picture;
+mod single;
+mod standing;
+mod words;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::types::{Answering, ClusterMembership, NodeId, NodeStatus};
+
+pub use change::decides;
+pub use halted::Halt;
+pub use picture::Picture;
+pub use single::{is_full_member, serves};
+pub use standing::Standing;
+pub use words::State;
+
+/// With fewer voters than this, no majority is left when one of them is lost.
+const CAN_LOSE_ONE: usize = 3;
+
+/// Most members that a cluster may have. Each one more costs every write another copy, and nine
+/// survive four failures.
+pub const MAX_MEMBERS: usize = 9;
+
+/// What a node said of itself, or what answered in its place.
+pub type Answer = Result<NodeStatus, Answering>;
+
+/// What came back when the members of a cluster were asked, at about the same moment, how they are.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    own: NodeId,
+    members: Arc<ClusterMembership>,
+    /// The asking node's own answer among them.
+    answers: BTreeMap<NodeId, Answer>,
+}
+
+impl Survey {
+    /// A survey by the node that says `own` of itself, of `members` as it knows them. Whoever is
+    /// missing in `answers` has not answered. A node that takes over the part of another one, because
+    /// an address is wrong, counts as what it is.
+    pub fn new(
+        own: NodeStatus,
+        members: Arc<ClusterMembership>,
+        answers: impl IntoIterator<Item = (NodeId, Answer)>,
+    ) -> Self {
+        let own_id = own.raft_id.node_id();
+        let own_answer = (own_id, Ok(own));
+        let answers = answers.into_iter().chain([own_answer]);
+        let judged = answers.map(|(node, answer)| {
+            let answer = answer.and_then(|status| match status.raft_id.node_id() {
+                other if other != node => Err(Answering::OtherNode(other)),
+                _ => Ok(status),
+            });
+            (node, answer)
+        });
+        Self {
+            own: own_id,
+            members,
+            answers: judged.collect(),
+        }
+    }
+
+    /// The node that asked.
+    pub fn own(&self) -> NodeId {
+        self.own
+    }
+
+    /// Who was asked.
+    pub fn members(&self) -> &ClusterMembership {
+        &self.members
+    }
+
+    /// What the node says of itself, if it answers.
+    pub fn view(&self, node: NodeId) -> Option<&NodeStatus> {
+        self.answers.get(&node)?.as_ref().ok()
+    }
+
+    /// What the nodes that answer say of themselves.
+    pub fn views(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.answers
+            .values()
+            .filter_map(|answer| answer.as_ref().ok())
+    }
+
+    /// What answers in place of a node that does not.
+    fn answering(&self, node: NodeId) -> Answering {
+        match self.answers.get(&node) {
+            Some(Err(answering)) => *answering,
+            _ => Answering::Silent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
