@@ -13,9 +13,9 @@
 //! is not.
 
 mod change;
-mod halted;
 mod healed;
 mod picture;
+pub mod recovery;
 mod single;
 mod standing;
 mod words;
@@ -26,7 +26,6 @@ use std::sync::Arc;
 use crate::types::{Answering, ClusterMembership, NodeId, NodeStatus};
 
 pub use change::decides;
-pub use halted::Halt;
 pub use picture::Picture;
 pub use single::{is_full_member, serves};
 pub use standing::Standing;
@@ -47,34 +46,44 @@ pub type Answer = Result<NodeStatus, Answering>;
 pub struct Survey {
     own: NodeId,
     members: Arc<ClusterMembership>,
-    /// The asking node's own answer among them.
-    answers: BTreeMap<NodeId, Answer>,
+    /// The asking node's own among them.
+    views: BTreeMap<NodeId, NodeStatus>,
+    /// What answers in place of those who do not.
+    others: BTreeMap<NodeId, Answering>,
 }
 
 impl Survey {
     /// A survey by the node that says `own` of itself, of `members` as it knows them. Whoever is
-    /// missing in `answers` has not answered. A node that takes over the part of another one, because
-    /// an address is wrong, counts as what it is.
+    /// missing in `answers` has not answered. A status of another node than the one that was asked
+    /// says that the address is wrong.
     pub fn new(
         own: NodeStatus,
         members: Arc<ClusterMembership>,
         answers: impl IntoIterator<Item = (NodeId, Answer)>,
     ) -> Self {
         let own_id = own.raft_id.node_id();
-        let own_answer = (own_id, Ok(own));
-        let answers = answers.into_iter().chain([own_answer]);
-        let judged = answers.map(|(node, answer)| {
-            let answer = answer.and_then(|status| match status.raft_id.node_id() {
-                other if other != node => Err(Answering::OtherNode(other)),
-                _ => Ok(status),
-            });
-            (node, answer)
-        });
-        Self {
+        let mut survey = Self {
             own: own_id,
             members,
-            answers: judged.collect(),
+            views: BTreeMap::new(),
+            others: BTreeMap::new(),
+        };
+        for (node, answer) in answers {
+            match answer {
+                Ok(view) if view.raft_id.node_id() == node => {
+                    survey.views.insert(node, view);
+                }
+                Ok(view) => {
+                    let other = Answering::OtherNode(view.raft_id.node_id());
+                    survey.others.insert(node, other);
+                }
+                Err(answering) => {
+                    survey.others.insert(node, answering);
+                }
+            }
         }
+        survey.views.insert(own_id, own);
+        survey
     }
 
     /// The node that asked.
@@ -89,22 +98,18 @@ impl Survey {
 
     /// What the node says of itself, if it answers.
     pub fn view(&self, node: NodeId) -> Option<&NodeStatus> {
-        self.answers.get(&node)?.as_ref().ok()
+        self.views.get(&node)
     }
 
     /// What the nodes that answer say of themselves.
     pub fn views(&self) -> impl Iterator<Item = &NodeStatus> {
-        self.answers
-            .values()
-            .filter_map(|answer| answer.as_ref().ok())
+        self.views.values()
     }
 
     /// What answers in place of a node that does not.
     fn answering(&self, node: NodeId) -> Answering {
-        match self.answers.get(&node) {
-            Some(Err(answering)) => *answering,
-            _ => Answering::Silent,
-        }
+        let answering = self.others.get(&node).copied();
+        answering.unwrap_or(Answering::Silent)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which cluster runs and who leads it, out of answers that may contradict one another.
 
 use super::Survey;
+use super::recovery::{self, Obstacle, Way};
 use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Role};
 
 /// The cluster as its members show it together.
@@ -69,6 +70,18 @@ impl<'a> Picture<'a> {
         self.leader
             .and_then(|leader| self.view(leader.node_id()))
             .filter(|view| self.takes_part(view) && view.role == Some(Role::Leader))
+    }
+
+    /// How the cluster can be recovered, if nobody can ever be elected again, even if everybody who
+    /// is silent came back.
+    pub fn halt(&self) -> Option<Way> {
+        self.way()?.ok().filter(|way| way.halted)
+    }
+
+    /// How the cluster can be recovered, or why not; `None` while somebody leads it.
+    pub(super) fn way(&self) -> Option<Result<Way, Obstacle>> {
+        let cluster = self.cluster.filter(|_| self.leader.is_none())?;
+        Some(recovery::Survey::new(cluster, &self.survey.views).way())
     }
 
     /// What the members that answer say.

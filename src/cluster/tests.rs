@@ -537,10 +537,6 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
             vec![leaderless(1), outside(2), forgotten_learner(3)],
             of_3("nodes 2 and 3", 1),
         ),
-        (
-            vec![leaderless(1), outside(2), elsewhere(3)],
-            of_3("nodes 2 and 3", 1),
-        ),
     ] {
         says(&views, State::Halted, &words);
     }
@@ -560,6 +556,16 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
     says_of(5, &[&lost[..], &two[..]].concat(), State::Halted, words);
     // Whoever is silent may come back, or may have been lost: that changes nothing.
     says_of(5, &[&lost[..], &two[1..]].concat(), State::Halted, words);
+}
+
+#[test]
+fn what_is_left_of_a_cluster_that_was_recovered_elsewhere_is_to_join_it() {
+    says(
+        &[leaderless(1), outside(2), elsewhere(3)],
+        State::NoQuorum,
+        "no quorum: node 3 takes part in cluster 0000000000000008, which may have been recovered from \
+         this one: if it has, this node is left over, and joins it when it is started again",
+    );
 }
 
 #[test]
@@ -727,11 +733,19 @@ fn nobody_leads_who_says_that_it_does_not() {
     let words = "halted: 1 of 2 lost their memory (node 3); what node 1 still has can be recovered: \
                  seshat recover --from 1";
     for role in [Role::Follower, Role::PreCandidate] {
-        for believes in [None, Some(raft_id(1))] {
-            let views = [stepped_down(role), learner(believes), fresh(3)];
-            says(&views, State::Halted, words);
-            assert_eq!(leader(&views), None);
-        }
+        says(
+            &[stepped_down(role), learner(None), fresh(3)],
+            State::Halted,
+            words,
+        );
+        // It has heard of it a moment ago.
+        let views = [stepped_down(role), learner(Some(raft_id(1))), fresh(3)];
+        says(
+            &views,
+            State::NoQuorum,
+            "no quorum: node 2: catching up 98 %; node 3: waits to be let in",
+        );
+        assert_eq!(leader(&views), None);
     }
     // The leader itself has died.
     let survivor = NodeStatus {
@@ -749,7 +763,7 @@ fn nobody_leads_who_says_that_it_does_not() {
 }
 
 #[test]
-fn what_a_learner_has_is_not_recommended() {
+fn what_only_a_learner_has_is_recommended_as_what_it_is() {
     let learner = NodeStatus {
         role: Some(Role::Learner),
         raft_id: again(2),
@@ -760,8 +774,8 @@ fn what_a_learner_has_is_not_recommended() {
     says(
         &[outside(1), learner, outside(3)],
         State::Halted,
-        "halted: 2 of 2 lost their memory (nodes 1 and 3), and nobody is left that had all of the \
-         data",
+        "halted: 2 of 2 lost their memory (nodes 1 and 3); what node 2 still has can be recovered: \
+         seshat recover --from 2 --incomplete",
     );
 }
 

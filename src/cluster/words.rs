@@ -2,7 +2,8 @@
 
 use super::change::no_spare;
 use super::healed::Chore;
-use super::{Halt, Picture, Standing};
+use super::recovery::{Obstacle, Way};
+use super::{Picture, Standing};
 use crate::types::{Answering, NodeId};
 
 /// What a cluster is doing, in one word.
@@ -30,19 +31,23 @@ impl Picture<'_> {
         if self.cluster.is_none() {
             return (State::Forming, self.forming());
         }
-        if let Some(halt) = self.halt() {
-            return (State::Halted, halted(&halt));
+        if let Some(way) = self.halt() {
+            return (State::Halted, self.halted(&way));
         }
         let troubles = self.troubles();
         let steps = self.steps();
         let chores = self.chore_words(troubles.is_empty() && steps.is_empty());
         let all = [troubles.as_slice(), &steps, &chores].concat().join("; ");
         if self.leader.is_none() {
-            let all = match all.is_empty() {
-                true => "no leader yet, an election is under way",
-                false => &all,
+            let why = match self.way() {
+                // What is left of this cluster is not what the others wait for.
+                Some(Err(why @ (Obstacle::Elsewhere { .. } | Obstacle::UnderWay(_)))) => {
+                    why.to_string()
+                }
+                _ if all.is_empty() => "no leader yet, an election is under way".to_owned(),
+                _ => all,
             };
-            return (State::NoQuorum, format!("no quorum: {all}"));
+            return (State::NoQuorum, format!("no quorum: {why}"));
         }
         if !troubles.is_empty() {
             return (State::Degraded, format!("degraded: {all}"));
@@ -90,6 +95,25 @@ impl Picture<'_> {
         format!(
             "{waiting} (to form without {whom}: seshat form --without {})",
             ids.join(",")
+        )
+    }
+
+    /// Who has lost their memory, and how to go on. That a node is gone for good nobody is asked to
+    /// vouch for in whose place something else answers.
+    fn halted(&self, way: &Way) -> String {
+        let lost = format!(
+            "halted: {} of {} lost their memory ({})",
+            way.lost.len(),
+            way.voters,
+            nodes(&way.lost)
+        );
+        let mut silent = way.silent.iter();
+        if silent.any(|id| self.survey.answering(*id) != Answering::Silent) {
+            return format!("{lost}; {}", self.strangers().join("; "));
+        }
+        format!(
+            "{lost}; what node {} still has can be recovered: {way}",
+            way.from()
         )
     }
 
@@ -171,26 +195,6 @@ impl Picture<'_> {
 }
 
 const HEALTHY: &str = "healthy: every member takes part, and the cluster may lose any one of them";
-
-fn halted(halt: &Halt) -> String {
-    let Halt {
-        lost,
-        voters,
-        survivor,
-    } = halt;
-    let lost = format!(
-        "halted: {} of {voters} lost their memory ({})",
-        lost.len(),
-        nodes(lost)
-    );
-    match survivor {
-        Some(survivor) => format!(
-            "{lost}; what node {survivor} still has can be recovered: seshat recover --from \
-             {survivor}"
-        ),
-        None => format!("{lost}, and nobody is left that had all of the data"),
-    }
-}
 
 fn troubled(those: &[NodeId], one: &str, many: &str) -> Option<String> {
     match those {

@@ -19,7 +19,8 @@ use super::{
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId,
+    RecoveryAttempt, Role,
 };
 use crate::wire::SnapshotHeader;
 
@@ -316,10 +317,12 @@ impl<W> Member<W> {
             keys: u64::try_from(keys).unwrap_or(u64::MAX),
             joined_at: None,
             last_index: raft.map_or(0, RaftNode::last_index),
+            last_term: raft.map_or(0, RaftNode::last_term),
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
             following: raft.and_then(RaftNode::following).cloned(),
+            recovery: RecoveryAttempt::default(),
         }
     }
 

@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::{Answer, Survey};
+use crate::cluster::{Answer, Survey, recovery};
 use crate::driver::{DriverHandle, Probe};
 use crate::types::NodeId;
 
@@ -173,12 +173,10 @@ impl Surveys {
     fn others(&self) -> BTreeSet<NodeId> {
         let driver = &self.0.driver;
         let own = driver.status();
-        let conf = &own.conf;
-        let processes = conf.voters.iter().chain(&conf.learners);
         let members = driver.members();
         members
             .ids()
-            .chain(processes.map(|process| process.node_id()))
+            .chain(recovery::known(&own))
             .filter(|node| *node != own.raft_id.node_id())
             .collect()
     }

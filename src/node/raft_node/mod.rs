@@ -8,6 +8,7 @@
 //! can be judged from a message alone has been judged by [`wire`](crate::wire); what depends on the
 //! log is judged by [`judge`](super::judge).
 
+mod catching_up;
 mod following;
 mod members;
 mod probes;
@@ -31,6 +32,7 @@ use crate::kv::StateMachine;
 use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term};
 use crate::wire::PeerMessage;
 
+use catching_up::Rounds;
 use following::Lookback;
 use probes::Probed;
 
@@ -51,6 +53,7 @@ pub struct RaftNode<W> {
     read_rounds: u64,
     probed: Probed,
     lookback: Lookback,
+    rounds: Rounds,
     /// Index of the last applied change of members.
     conf_index: LogIndex,
     /// Who takes part and who is meant to, as applied.
@@ -131,6 +134,7 @@ impl<W> RaftNode<W> {
             read_rounds: 0,
             probed: Probed::default(),
             lookback: Lookback::default(),
+            rounds: Rounds::new(options.election_min_ticks),
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
@@ -143,6 +147,7 @@ impl<W> RaftNode<W> {
     /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
         self.probed.tick();
+        self.rounds.tick(self.last_index());
         if self.defers() {
             return;
         }
@@ -197,7 +202,7 @@ impl<W> RaftNode<W> {
     }
 
     /// Begins to hand leadership to `to`, or to the member whose voter's log reaches furthest, rather one
-    /// that was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
+    /// that keeps up and was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
     /// gives up without a word after an election timeout.
     ///
     /// # Errors
@@ -216,22 +221,12 @@ impl<W> RaftNode<W> {
                 .ok_or_else(|| invalid(format!("node {to} is no voting member"))),
             None => self
                 .best_heir()
+                .map(|(_, heir)| heir)
                 .ok_or_else(|| Refusal::not_applied(Reason::NoQuorum)),
         }?;
         self.raw.transfer_leader(heir.get());
         self.settle();
         Ok(heir.node_id())
-    }
-
-    fn best_heir(&self) -> Option<RaftId> {
-        let tracker = self.raw.raft.prs();
-        self.voters()
-            .into_iter()
-            .filter(|&voter| voter != self.raft_id)
-            .filter(|voter| self.conf.members.contains(&voter.node_id()))
-            .filter_map(|voter| Some((tracker.get(voter.get())?, voter)))
-            .max_by_key(|(progress, _)| (progress.recent_active, progress.matched))
-            .map(|(_, voter)| voter)
     }
 
     /// Messages to `peer` do not arrive.
@@ -252,8 +247,10 @@ impl<W> RaftNode<W> {
             return;
         }
         self.leads_in = leads_in;
-        self.look_back_anew();
         self.catching_up.clear();
+        let last_index = raft.raft_log.last_index();
+        self.rounds.restart(leads_in.map(|_| last_index));
+        self.look_back_anew();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {
@@ -323,6 +320,11 @@ impl<W> RaftNode<W> {
     /// Highest index in its log.
     pub fn last_index(&self) -> LogIndex {
         self.raw.raft.raft_log.last_index()
+    }
+
+    /// Term of the last entry in its log; 0 while that is empty.
+    pub fn last_term(&self) -> Term {
+        self.raw.raft.raft_log.last_term()
     }
 
     /// Who takes part and who is meant to, as it has applied them.
