@@ -111,8 +111,12 @@ impl Picture<'_> {
         if silent.any(|id| self.survey.answering(*id) != Answering::Silent) {
             return format!("{lost}; {}", self.strangers().join("; "));
         }
+        let provided = match way.silent.as_slice() {
+            [] => String::new(),
+            silent => format!(" (if {} can never answer again)", nodes(silent)),
+        };
         format!(
-            "{lost}; what node {} still has can be recovered: {way}",
+            "{lost}; what node {} still has can be recovered: {way}{provided}",
             way.from()
         )
     }
