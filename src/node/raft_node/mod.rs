@@ -9,7 +9,6 @@
 //! log is judged by [`judge`](super::judge).
 
 mod catching_up;
-mod following;
 mod members;
 mod probes;
 mod ready;
@@ -33,7 +32,6 @@ use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term}
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
-use following::Lookback;
 use probes::Probed;
 
 /// One Raft server of one cluster.
@@ -52,7 +50,6 @@ pub struct RaftNode<W> {
     leads_in: Option<Term>,
     read_rounds: u64,
     probed: Probed,
-    lookback: Lookback,
     rounds: Rounds,
     /// Index of the last applied change of members.
     conf_index: LogIndex,
@@ -133,8 +130,7 @@ impl<W> RaftNode<W> {
             leads_in: None,
             read_rounds: 0,
             probed: Probed::default(),
-            lookback: Lookback::default(),
-            rounds: Rounds::new(options.election_min_ticks),
+            rounds: Rounds::default(),
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
@@ -147,13 +143,12 @@ impl<W> RaftNode<W> {
     /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
         self.probed.tick();
-        self.rounds.tick(self.last_index());
         if self.defers() {
             return;
         }
         self.raw.tick();
         self.settle();
-        self.look_back();
+        self.tick_rounds();
     }
 
     /// Stands for election now instead of after a timeout. A process that is no voter does not: raft-rs
@@ -248,9 +243,7 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
-        let last_index = raft.raft_log.last_index();
-        self.rounds.restart(leads_in.map(|_| last_index));
-        self.look_back_anew();
+        self.restart_rounds();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {
