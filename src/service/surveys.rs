@@ -267,7 +267,7 @@ mod tests {
         let (driver, detached) = DriverHandle::detached(status(1), 1);
         let all: crate::types::ClusterMembership = [1, 2, 3].map(node).into();
         detached.members.send_replace(Arc::new(all));
-        let probe: Arc<dyn Probe> = Arc::clone(&members) as _;
+        let probe: Arc<Members> = Arc::clone(&members);
         (Surveys::new(driver, probe), members, detached)
     }
 
