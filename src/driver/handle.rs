@@ -93,6 +93,7 @@ pub struct DriverHandle {
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) status: watch::Receiver<NodeStatus>,
     pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
+    pub(super) decides: watch::Receiver<bool>,
 }
 
 impl std::fmt::Debug for DriverHandle {
@@ -340,6 +341,12 @@ impl DriverHandle {
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
     }
+
+    /// Watches whether a client is served now, or told whom to ask instead. While it is `false`
+    /// there is nobody to decide, and whoever waits for that needs to look at nothing else.
+    pub fn watch_decides(&self) -> watch::Receiver<bool> {
+        self.decides.clone()
+    }
 }
 
 /// The other end of a [`DriverHandle`] in the hands of a test.
@@ -347,29 +354,48 @@ impl DriverHandle {
 pub(crate) struct Detached {
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) status: watch::Sender<NodeStatus>,
+    pub(crate) decides: watch::Sender<bool>,
     _members: watch::Sender<Arc<ClusterMembership>>,
-    _requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Request>,
+}
+
+#[cfg(test)]
+impl Detached {
+    /// Answers all requests that wait with `outcome`; how many these were.
+    pub(crate) fn answer_all(&mut self, outcome: &Outcome) -> usize {
+        let mut answered = 0;
+        while let Ok(request) = self.requests.try_recv() {
+            if let Request::Write { waiter, .. } | Request::Read { waiter, .. } = request {
+                waiter.answer(outcome.clone());
+            }
+            answered += 1;
+        }
+        answered
+    }
 }
 
 #[cfg(test)]
 impl DriverHandle {
     /// A handle without a driver: a test plays its part.
     pub(crate) fn detached(status: NodeStatus, peer_inbox_messages: usize) -> (Self, Detached) {
-        let (requests_in, requests) = mpsc::channel(1);
+        let (requests_in, requests) = mpsc::channel(1024);
         let (notices_in, notices) = mpsc::channel(peer_inbox_messages);
         let (status, status_out) = watch::channel(status);
         let (members, members_out) = watch::channel(Arc::default());
+        let (decides, decides_out) = watch::channel(false);
         let handle = Self {
             requests: requests_in,
             notices: notices_in,
             status: status_out,
             members: members_out,
+            decides: decides_out,
         };
         let detached = Detached {
             notices,
             status,
+            decides,
             _members: members,
-            _requests: requests,
+            requests,
         };
         (handle, detached)
     }

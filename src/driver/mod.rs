@@ -16,6 +16,8 @@
 mod batch;
 mod handle;
 mod journal;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use std::future::Future;
@@ -116,6 +118,7 @@ pub struct Driver {
     notices: mpsc::Receiver<Notice>,
     status: watch::Sender<NodeStatus>,
     members: watch::Sender<Arc<ClusterMembership>>,
+    decides: watch::Sender<bool>,
     /// What the network was last told.
     nodes: Arc<ClusterMembership>,
     joined_at: Option<SystemTime>,
@@ -132,11 +135,13 @@ impl Driver {
         let (notices_in, notices) = mpsc::channel(options.peer_inbox_messages.max(1));
         let (status, status_out) = watch::channel(member.status());
         let (members, members_out) = watch::channel(Arc::clone(member.members()));
+        let (decides, decides_out) = watch::channel(member.decides());
         let handle = DriverHandle {
             requests: requests_in,
             notices: notices_in,
             status: status_out,
             members: members_out,
+            decides: decides_out,
         };
         let driver = Self {
             nodes: Arc::clone(member.nodes()),
@@ -146,6 +151,7 @@ impl Driver {
             notices,
             status,
             members,
+            decides,
             joined_at: None,
             refused: RefusedMessages::default(),
             waiting: Waiting::default(),
@@ -167,11 +173,7 @@ impl Driver {
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
         loop {
-            if self.looks > 0 && self.notices.is_empty() && self.requests.is_empty() {
-                self.looks -= 1;
-                tokio::task::yield_now().await;
-                continue;
-            }
+            // Ticks come first, whatever else there is to do: those of a leader are its heartbeats.
             tokio::select! {
                 biased;
                 _ = ticker.tick() => {
@@ -181,6 +183,10 @@ impl Driver {
                 }
                 Some(notice) = self.notices.recv() => self.take_notice(notice),
                 Some(request) = self.requests.recv() => batch.push(request),
+                () = tokio::task::yield_now(), if self.looks > 0 => {
+                    self.looks -= 1;
+                    continue;
+                }
             }
             self.gather(&mut batch);
             self.submit(&mut batch);
@@ -402,5 +408,8 @@ impl Driver {
             *shown = now;
             changed
         });
+        let decides = self.member.decides();
+        self.decides
+            .send_if_modified(|shown| std::mem::replace(shown, decides) != decides);
     }
 }

@@ -342,6 +342,15 @@ impl<W> Member<W> {
         self.formation.waiting_for()
     }
 
+    /// Whether a client is served now, or told whom to ask instead. Otherwise there is nobody to
+    /// decide (the cluster forms, elects, or hands leadership over), which passes by itself.
+    pub fn decides(&self) -> bool {
+        match &self.raft {
+            Some(raft) => raft.leader().is_some() && !raft.hands_over(),
+            None => self.formation.state() == NodeState::Outside,
+        }
+    }
+
     /// Everything that there is to do since the last call.
     ///
     /// # Errors

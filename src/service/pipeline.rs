@@ -34,7 +34,6 @@ use crate::kv::{Command, Write};
 use crate::proto::kv;
 use crate::proto::kv::pipeline_command::Command as Asked;
 use crate::proto::kv::pipeline_result::Result as Answered;
-use crate::types::NodeState;
 use crate::wire;
 
 /// Batches of one stream that may wait for their answers.
@@ -206,7 +205,7 @@ async fn submit(
             kind
         }));
     }
-    leader_is_known(host, deadline).await;
+    somebody_decides(host, deadline).await;
     let pass = host.gate.enter(bytes);
     let outcomes = pass.and_then(|pass| host.driver.batch(items, pass));
     Submitted {
@@ -236,18 +235,12 @@ fn write(command: &Command, context: &Bytes) -> BatchItem {
 }
 
 /// Waits while nobody can decide, at most until `deadline`.
-async fn leader_is_known(host: &Host, deadline: Instant) {
-    let decided = |status: &crate::types::NodeStatus| {
-        status.leader.is_some() || status.state == NodeState::Outside
-    };
-    if decided(&host.driver.status()) {
-        return;
-    }
-    let mut watch = host.driver.watch();
+async fn somebody_decides(host: &Host, deadline: Instant) {
+    let mut decides = host.driver.watch_decides();
     tokio::select! {
         biased;
         () = host.gate.closed() => {}
-        _ = timeout_at(deadline, watch.wait_for(decided)) => {}
+        _ = timeout_at(deadline, decides.wait_for(|decides| *decides)) => {}
     }
 }
 
