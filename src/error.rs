@@ -8,7 +8,7 @@
 //! message of ours ([`WireError`](crate::wire::WireError)), and a call to another node that failed
 //! ([`RpcError`]).
 
-use crate::types::{ClientId, ClusterId, NodeId, RaftId};
+use crate::types::{Answering, ClientId, ClusterId, NodeId, RaftId};
 
 /// Why a node did not do what it was asked, and what became of the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -180,4 +180,29 @@ pub enum RpcError {
         /// What it said.
         reason: String,
     },
+    /// Something else answers at the address of the node.
+    #[error("node {node} ({addr}) {answering}")]
+    Stranger {
+        /// The called node.
+        node: NodeId,
+        /// Its address.
+        addr: String,
+        /// What answers.
+        answering: Answering,
+    },
+}
+
+impl RpcError {
+    /// What answers in place of the node that was asked.
+    pub fn answering(&self) -> Answering {
+        match self {
+            Self::Unreachable { .. } | Self::Timeout { .. } => Answering::Silent,
+            Self::NotMe { node, not_me } => match not_me.raft_id.node_id() {
+                other if other != *node => Answering::OtherNode(other),
+                _ => Answering::Refusing,
+            },
+            Self::Refused { .. } => Answering::Refusing,
+            Self::Stranger { answering, .. } => *answering,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Nothing here does anything. The types are thin, so that a node id cannot be passed where a raft
 //! id is meant, which is the mistake that costs data in a store that forgets on restart.
 
+mod answering;
 mod status;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,8 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 
-pub use status::{Conf, NodeState, NodeStatus, Role, SnapshotProgress};
+pub use answering::Answering;
+pub use status::{Conf, Following, NodeState, NodeStatus, Role, SnapshotProgress};
 
 /// A key of the map. At least 1 byte; the upper bound is
 /// [`Limits::max_key_bytes`](crate::config::Limits).

@@ -69,7 +69,10 @@ async fn remove(cluster: &Cluster, index: usize) -> Vec<u32> {
     let id = u32::try_from(index + 1).unwrap();
     eventually("the decision to remove", async || {
         let leader = cluster.leader().await;
-        let request = RemoveMemberRequest { id };
+        let request = RemoveMemberRequest {
+            id,
+            ..Default::default()
+        };
         let answer = cluster.admin(leader).remove_member(request).await;
         let answer = answer.inspect_err(|status| assert!(again(status))).ok()?;
         Some(answer.into_inner().members)
@@ -366,7 +369,10 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     };
     let refusal = admin.add_member(taken).await.unwrap_err();
     assert!(matches!(reason(refusal), Reason::InvalidRequest(invalid) if invalid.field == "addr"));
-    let stranger = RemoveMemberRequest { id: 9 };
+    let stranger = RemoveMemberRequest {
+        id: 9,
+        ..Default::default()
+    };
     let refusal = admin.remove_member(stranger).await.unwrap_err();
     assert!(matches!(reason(refusal), Reason::InvalidRequest(invalid) if invalid.field == "id"));
 
@@ -378,6 +384,7 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     assert_eq!(second.members, first.members);
     let follower = RemoveMemberRequest {
         id: u32::try_from(follower + 1).unwrap(),
+        ..Default::default()
     };
     let refusal = admin.remove_member(follower).await.unwrap_err();
     let Reason::FailedPrecondition(precondition) = reason(refusal) else {
@@ -387,7 +394,10 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
         precondition.rule.contains("node 4 does not vote yet"),
         "{precondition:?}"
     );
-    let fourth = RemoveMemberRequest { id: 4 };
+    let fourth = RemoveMemberRequest {
+        id: 4,
+        ..Default::default()
+    };
     let answer = admin.remove_member(fourth).await.unwrap().into_inner();
     assert_eq!(answer.members, [1, 2, 3]);
 
@@ -396,6 +406,7 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     cluster.take(others[0]).kill();
     let live = RemoveMemberRequest {
         id: u32::try_from(others[1] + 1).unwrap(),
+        ..Default::default()
     };
     let refusal = admin.remove_member(live).await.unwrap_err();
     let Reason::FailedPrecondition(precondition) = reason(refusal) else {

@@ -288,7 +288,10 @@ async fn what_only_the_leader_does(met: &mut Met, cluster: &Cluster, leader: usi
     let transfer = TransferLeadershipRequest::default();
     let answer = admin.transfer_leadership(transfer).await;
     met.refusal("TransferLeadership", answer, NOT_LEADER);
-    let remove = RemoveMemberRequest { id: 1 };
+    let remove = RemoveMemberRequest {
+        id: 1,
+        ..Default::default()
+    };
     met.refusal(
         "RemoveMember",
         admin.remove_member(remove).await,
@@ -300,7 +303,10 @@ async fn what_an_operator_may_not(met: &mut Met, cluster: &Cluster, leader: usiz
     let mut admin = cluster.admin(leader);
     let add = AddMemberRequest::default();
     met.refusal("node 0", admin.add_member(add).await, INVALID);
-    let remove = RemoveMemberRequest { id: 9 };
+    let remove = RemoveMemberRequest {
+        id: 9,
+        ..Default::default()
+    };
     let answer = admin.remove_member(remove).await;
     met.refusal("a stranger", answer, INVALID);
     let form = FormRequest {
@@ -406,7 +412,10 @@ async fn before_and_after(met: &mut Met) {
     let waits = tokio::spawn(async move { kv.set(set("k", "v", None)).await });
     // The same connection serves this one after the one that waits.
     let mut admin = cluster.admin(0);
-    let remove = RemoveMemberRequest { id: 1 };
+    let remove = RemoveMemberRequest {
+        id: 1,
+        ..Default::default()
+    };
     met.refusal("no member yet", admin.remove_member(remove).await, FORMING);
     tokio::time::sleep(short).await;
     cluster.take(0).shutdown().await.expect("an orderly end");

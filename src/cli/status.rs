@@ -219,5 +219,6 @@ fn state(state: ClusterState) -> Option<&'static str> {
         ClusterState::NoQuorum => Some("no_quorum"),
         ClusterState::Healing => Some("healing"),
         ClusterState::Halted => Some("halted"),
+        ClusterState::NoSpare => Some("no_spare"),
     }
 }

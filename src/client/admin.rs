@@ -151,7 +151,10 @@ impl Admin {
     /// It may have been decided if the error says [`Applied::Unknown`].
     pub async fn remove_member(&self, id: u16) -> Result<RemoveMemberResponse, Error> {
         let remove = |node: Node| {
-            let request = node.request(RemoveMemberRequest { id: id.into() });
+            let request = node.request(RemoveMemberRequest {
+                id: id.into(),
+                accept_no_spare: false,
+            });
             async move { node.admin().remove_member(request).await }
         };
         let span = debug_span!("remove_member");
@@ -231,6 +234,7 @@ async fn view(node: Node) -> Answer<StatusResponse> {
     let member_timeout = MEMBER_TIMEOUT.min(node.time_left() / 2);
     let request = StatusRequest {
         member_timeout: member_timeout.try_into().ok(),
+        fresh: false,
     };
     node.admin().status(node.request(request)).await
 }

@@ -334,6 +334,7 @@ impl<W> Member<W> {
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
+            following: None,
         }
     }
 

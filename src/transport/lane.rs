@@ -178,7 +178,7 @@ async fn carry(
             peer.is_another(to, *not_me);
             gate.failed();
         }
-        RpcError::Refused { .. } => {
+        RpcError::Refused { .. } | RpcError::Stranger { .. } => {
             if gate.failed() {
                 peer.log_refusal(&error);
             }

@@ -88,7 +88,8 @@ pub struct NodeStatus {
     pub role: Option<Role>,
     /// Its Raft term; 0 before it takes part in a group.
     pub term: Term,
-    /// The leader that it follows, or itself.
+    /// The leader: itself, or one that it has heard of within the longest election timeout. Whom it
+    /// followed before that may be dead.
     pub leader: Option<RaftId>,
     /// Highest index that it knows to be committed.
     pub commit_index: LogIndex,
@@ -108,6 +109,9 @@ pub struct NodeStatus {
     /// The snapshot that it is receiving. The core does not see one before it is whole: the
     /// transport fills this in.
     pub receiving: Option<SnapshotProgress>,
+    /// How the logs of the voters follow its own, if it leads; `None` until the first tick of its
+    /// leadership, and for everybody else.
+    pub following: Option<Arc<Following>>,
 }
 
 impl NodeStatus {
@@ -128,6 +132,7 @@ impl NodeStatus {
             conf: Arc::default(),
             members_known: false,
             receiving: None,
+            following: None,
         }
     }
 }
@@ -150,4 +155,19 @@ pub struct SnapshotProgress {
     pub received: u64,
     /// The whole.
     pub total: u64,
+}
+
+/// How the logs of the voters follow the leader's: measured against what that held one election
+/// timeout ago, or when it was elected, if that is later. Heartbeats alone do not show it: they arrive
+/// where appends do not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Following {
+    /// Highest index that the leader's log held then. Its commit index covers it by now, unless no
+    /// majority takes what it appends.
+    pub last_index: LogIndex,
+    /// Highest index that was known to be committed then. Every voter has applied it by now, unless it
+    /// does not keep up.
+    pub commit_index: LogIndex,
+    /// Raft ids of the voters that have acknowledged `last_index`, the leader's own among them.
+    pub voters: Vec<RaftId>,
 }

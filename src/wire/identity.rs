@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    FormationState, IdentifyResponse, InitialMember, OfferRequest, Role as ProtoRole,
-    SnapshotProgress as ProtoProgress,
+    Following as ProtoFollowing, FormationState, IdentifyResponse, InitialMember, OfferRequest,
+    Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, ClusterMembership, Conf, NodeId, NodeInfo, NodeState, NodeStatus, Offer, RaftId,
-    Role, SnapshotProgress,
+    ClusterId, ClusterMembership, Conf, Following, NodeId, NodeInfo, NodeState, NodeStatus, Offer,
+    RaftId, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -40,6 +40,7 @@ impl From<NodeStatus> for IdentifyResponse {
             conf,
             members_known,
             receiving,
+            following,
         } = status;
         let Conf {
             voters,
@@ -69,7 +70,47 @@ impl From<NodeStatus> for IdentifyResponse {
             members: members.iter().map(|&id| id.into()).collect(),
             members_known,
             receiving: receiving.map(Into::into),
+            following: following.map(|following| Arc::unwrap_or_clone(following).into()),
         }
+    }
+}
+
+impl From<Following> for ProtoFollowing {
+    fn from(following: Following) -> Self {
+        let Following {
+            last_index,
+            commit_index,
+            voters,
+        } = following;
+        Self {
+            last_log_index: last_index,
+            commit_index,
+            voters: voters.into_iter().map(RaftId::get).collect(),
+        }
+    }
+}
+
+impl TryFrom<ProtoFollowing> for Following {
+    type Error = WireError;
+
+    fn try_from(following: ProtoFollowing) -> Result<Self, WireError> {
+        let ProtoFollowing {
+            last_log_index,
+            commit_index,
+            voters,
+        } = following;
+        for (value, limit) in [(last_log_index, MAX_INDEX), (commit_index, last_log_index)] {
+            STATUS.that(
+                value <= limit,
+                "following",
+                format_args!("{value} is past {limit}"),
+            )?;
+        }
+        Ok(Self {
+            last_index: last_log_index,
+            commit_index,
+            voters: raft_ids("following", voters)?,
+        })
     }
 }
 
@@ -117,6 +158,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             members,
             members_known,
             receiving,
+            following,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = match FormationState::try_from(state) {
@@ -188,6 +230,9 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             conf: Arc::new(conf),
             members_known,
             receiving: receiving.map(Into::into),
+            following: following
+                .map(|following| Following::try_from(following).map(Arc::new))
+                .transpose()?,
         })
     }
 }
@@ -359,6 +404,11 @@ mod tests {
                 received: 5,
                 total: 8,
             }),
+            following: Some(Arc::new(Following {
+                last_index: 30,
+                commit_index: 29,
+                voters: vec![life(1)],
+            })),
         }
     }
 
@@ -406,10 +456,14 @@ mod tests {
         assert_eq!(NodeStatus::try_from(response), Ok(fresh));
     }
 
+    fn following(response: &mut IdentifyResponse) -> &mut ProtoFollowing {
+        response.following.as_mut().unwrap()
+    }
+
     #[test]
     fn a_status_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut IdentifyResponse);
-        let spoils: [(&str, Spoil); 15] = [
+        let spoils: [(&str, Spoil); 17] = [
             ("raft_id", |r| r.raft_id = 1),
             ("state", |r| r.state = 0),
             ("state", |r| r.state = 4),
@@ -423,6 +477,8 @@ mod tests {
             ("voters", |r| r.voters.push(3)),
             ("learners", |r| r.learners.push(3)),
             ("members", |r| r.members.push(0)),
+            ("following", |r| following(r).last_log_index = MAX_INDEX + 1),
+            ("following", |r| following(r).voters.push(3)),
             ("applied_index", |r| r.applied_index = r.commit_index + 1),
             ("joined_at", |r| {
                 r.joined_at = Some(Timestamp {

@@ -377,7 +377,10 @@ fn remove(leader: &str, id: u32) {
     runtime.block_on(async {
         let channel = tonic::transport::Endpoint::from_shared(format!("http://{leader}")).unwrap();
         let mut admin = AdminServiceClient::new(channel.connect().await.unwrap());
-        let request = RemoveMemberRequest { id };
+        let request = RemoveMemberRequest {
+            id,
+            ..Default::default()
+        };
         let answer = admin.remove_member(request).await.unwrap().into_inner();
         assert!(!answer.members.contains(&id), "{answer:?}");
     });

@@ -158,6 +158,7 @@ scripts! {
         a_follower_is_removed_and_ends
         a_member_that_is_no_voter_yet_may_be_removed
         a_node_that_is_no_member_waits_outside
+        a_removed_node_that_is_elected_steps_down
         a_removed_node_that_hears_nothing_does_not_disturb
         a_removed_node_waits_while_its_vote_may_be_needed
         a_removed_node_that_is_started_again_is_not_let_in

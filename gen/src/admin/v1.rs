@@ -6,6 +6,11 @@ pub struct StatusRequest {
     /// time is listed as not reachable. Default and upper bound: 1 s.
     #[prost(message, optional, tag = "1")]
     pub member_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Whether every member is asked anew for this call. Otherwise what the members
+    /// said for another call, some 200 ms ago, may do. Whoever is about to restart
+    /// a member needs a fresh answer.
+    #[prost(bool, tag = "2")]
+    pub fresh: bool,
 }
 /// The cluster as one node sees it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -31,8 +36,10 @@ pub struct StatusResponse {
     /// Every member in ascending order of its id.
     #[prost(message, repeated, tag = "7")]
     pub members: ::prost::alloc::vec::Vec<MemberStatus>,
-    /// Whether the voters are exactly the processes that live, one of each
-    /// member, and every one of them knows it: another node may be restarted now.
+    /// Whether any one member may be restarted now: nothing that was acknowledged
+    /// is lost, and writes go on. There are at least three voters, they are exactly
+    /// the processes that live, one of each member, every one of them knows it, and
+    /// its log follows the leader's.
     #[prost(bool, tag = "8")]
     pub healed: bool,
 }
@@ -127,6 +134,11 @@ pub struct RemoveMemberRequest {
     /// Node id of a member.
     #[prost(uint32, tag = "1")]
     pub id: u32,
+    /// Whether the caller accepts that fewer than three members are left, so that
+    /// restarting any one of them halts the cluster, or loses all data. Without it
+    /// such a removal is refused (FailedPrecondition) with what it costs.
+    #[prost(bool, tag = "2")]
+    pub accept_no_spare: bool,
 }
 /// The node is no member from now on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -204,7 +216,8 @@ pub enum ClusterState {
     Forming = 1,
     /// Healed: every member takes part, and the cluster may lose any one of them.
     Healthy = 2,
-    /// A leader is known, but not every member answers or takes part.
+    /// A leader is known, but not every member answers, belongs to the cluster, or
+    /// keeps up with the leader's log.
     Degraded = 3,
     /// No leader is known: reads and writes wait.
     NoQuorum = 4,
@@ -213,6 +226,9 @@ pub enum ClusterState {
     /// So many members have lost their memory that no leader can ever be elected:
     /// an operator has to decide (Recover).
     Halted = 6,
+    /// Every member takes part, but there are fewer than three: restarting any one
+    /// of them halts the cluster, or loses all data.
+    NoSpare = 7,
 }
 impl ClusterState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -228,6 +244,7 @@ impl ClusterState {
             Self::NoQuorum => "CLUSTER_STATE_NO_QUORUM",
             Self::Healing => "CLUSTER_STATE_HEALING",
             Self::Halted => "CLUSTER_STATE_HALTED",
+            Self::NoSpare => "CLUSTER_STATE_NO_SPARE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -240,6 +257,7 @@ impl ClusterState {
             "CLUSTER_STATE_NO_QUORUM" => Some(Self::NoQuorum),
             "CLUSTER_STATE_HEALING" => Some(Self::Healing),
             "CLUSTER_STATE_HALTED" => Some(Self::Halted),
+            "CLUSTER_STATE_NO_SPARE" => Some(Self::NoSpare),
             _ => None,
         }
     }
@@ -458,7 +476,8 @@ pub mod admin_service_client {
         /// Makes a node a member no longer. Returns once the decision is committed;
         /// the leader then removes its process, which ends. Refused
         /// (FailedPrecondition) while an earlier change of members is not finished,
-        /// or where the members that are left could not decide anything. Only the
+        /// where the members that are left could not decide anything, or where fewer
+        /// than three would be left and the caller has not accepted that. Only the
         /// leader serves it; others refuse with NotLeader.
         pub async fn remove_member(
             &mut self,
@@ -583,7 +602,8 @@ pub mod admin_service_server {
         /// Makes a node a member no longer. Returns once the decision is committed;
         /// the leader then removes its process, which ends. Refused
         /// (FailedPrecondition) while an earlier change of members is not finished,
-        /// or where the members that are left could not decide anything. Only the
+        /// where the members that are left could not decide anything, or where fewer
+        /// than three would be left and the caller has not accepted that. Only the
         /// leader serves it; others refuse with NotLeader.
         async fn remove_member(
             &self,

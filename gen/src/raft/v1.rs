@@ -368,7 +368,8 @@ pub struct IdentifyResponse {
     /// What it does in its cluster.
     #[prost(enumeration = "Role", tag = "5")]
     pub role: i32,
-    /// Raft id of the leader that it follows, or its own; 0 for none.
+    /// Raft id of the leader: its own, or one that it has heard of within the
+    /// longest election timeout; 0 for none.
     #[prost(fixed64, tag = "6")]
     pub leader_id: u64,
     /// Highest log index that it knows to be committed.
@@ -404,6 +405,25 @@ pub struct IdentifyResponse {
     /// The snapshot that it is receiving; absent if there is none.
     #[prost(message, optional, tag = "16")]
     pub receiving: ::core::option::Option<SnapshotProgress>,
+    /// How the logs of the voters follow the leader's. Only a leader can tell, from
+    /// the first tick of its leadership on; absent otherwise.
+    #[prost(message, optional, tag = "17")]
+    pub following: ::core::option::Option<Following>,
+}
+/// How the logs of the voters follow the leader's, measured against what that
+/// held one election timeout ago, or when it was elected, if that is later.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Following {
+    /// Highest index that the leader's log held then.
+    #[prost(uint64, tag = "1")]
+    pub last_log_index: u64,
+    /// Highest index that was known to be committed then.
+    #[prost(uint64, tag = "2")]
+    pub commit_index: u64,
+    /// Raft ids of the voters that have acknowledged last_log_index, the leader's
+    /// own among them.
+    #[prost(fixed64, repeated, tag = "3")]
+    pub voters: ::prost::alloc::vec::Vec<u64>,
 }
 /// How far a snapshot has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,16 +1,13 @@
 //! Changes of members: what the leader knows of them, how it proposes one, and how a process behaves
 //! whose node is no member any more.
 
+use raft::StateRole;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
-use raft::{ProgressState, StateRole};
 
 use super::RaftNode;
 use crate::node::reconcile::{Change, Members};
 use crate::node::seed::mix;
-use crate::types::{LogIndex, RaftId};
-
-/// Entries by which a process may be behind and still count as caught up.
-const CAUGHT_UP_SLACK: LogIndex = 64;
+use crate::types::RaftId;
 
 /// Ticks for which a voter that is no member lets the members stand for election first.
 const DEFER_TICKS: u32 = 20;
@@ -28,16 +25,6 @@ impl<W> RaftNode<W> {
         if !ready {
             return None;
         }
-        // raft-rs counts a member that was just added as active. One that has acknowledged nothing
-        // may be a life that has ended.
-        let caught_up = |id: RaftId| {
-            raft.prs().get(id.get()).is_some_and(|progress| {
-                progress.recent_active
-                    && progress.matched > 0
-                    && progress.state != ProgressState::Snapshot
-                    && progress.matched + CAUGHT_UP_SLACK >= raft.raft_log.committed
-            })
-        };
         let conf_state = raft.prs().conf().to_conf_state();
         let ids = |ids: Vec<u64>| ids.into_iter().filter_map(|id| RaftId::try_from(id).ok());
         let active = |id: RaftId| {
@@ -47,7 +34,7 @@ impl<W> RaftNode<W> {
         Some(Members {
             voters: ids(conf_state.voters).map(|id| (id, active(id))).collect(),
             learners: ids(conf_state.learners)
-                .map(|id| (id, caught_up(id)))
+                .map(|id| (id, active(id) && self.keeps_up(id)))
                 .collect(),
         })
     }
@@ -92,23 +79,9 @@ impl<W> RaftNode<W> {
         self.conf.members.contains(&self.raft_id.node_id())
     }
 
-    /// Begins to hand leadership to the member whose voter is alive and reaches furthest; whether
-    /// there is one that has caught up.
+    /// Begins to hand leadership to the best heir; whether there is one that lives and keeps up.
     pub(in crate::node) fn leave_to_a_member(&mut self) -> bool {
-        let raft = &self.raw.raft;
-        let members = self
-            .voters()
-            .into_iter()
-            .filter(|voter| *voter != self.raft_id && self.conf.members.contains(&voter.node_id()));
-        let heir = members
-            .filter_map(|voter| Some((raft.prs().get(voter.get())?.matched, voter)))
-            .filter(|(matched, voter)| {
-                let progress = raft.prs().get(voter.get());
-                progress.is_some_and(|progress| progress.recent_active)
-                    && matched + CAUGHT_UP_SLACK >= raft.raft_log.committed
-            })
-            .max();
-        let Some((_, heir)) = heir else {
+        let Some((true, heir)) = self.best_heir() else {
             return false;
         };
         self.raw.transfer_leader(heir.get());
@@ -116,11 +89,39 @@ impl<W> RaftNode<W> {
         true
     }
 
+    /// The member whose voter's log reaches furthest, rather one that was heard of lately and keeps up;
+    /// and whether it is such a one.
+    pub(super) fn best_heir(&self) -> Option<(bool, RaftId)> {
+        let tracker = self.raw.raft.prs();
+        self.voters()
+            .into_iter()
+            .filter(|&voter| voter != self.raft_id)
+            .filter(|voter| self.conf.members.contains(&voter.node_id()))
+            .filter_map(|voter| {
+                let progress = tracker.get(voter.get())?;
+                let fit = progress.recent_active && self.keeps_up(voter);
+                Some((fit, progress.recent_active, progress.matched, voter))
+            })
+            .max()
+            .map(|(fit, _, _, voter)| (fit, voter))
+    }
+
     /// Whether this process leads, or has heard of a leader within the longest election timeout.
     pub(in crate::node) fn is_led(&self) -> bool {
         let raft = &self.raw.raft;
         raft.state == StateRole::Leader
             || (raft.leader_id != 0 && raft.election_elapsed + 1 < self.options.election_max_ticks)
+    }
+
+    /// Ends the leadership of a process that has just applied its own removal. raft-rs would let it go
+    /// on, and panics at its next commit, for want of a progress of its own. It may even be elected
+    /// with its removal in the log, if nobody else's log reaches as far. The others need it no more:
+    /// whoever stands learns from its refusal of a vote that the removal is committed.
+    pub(super) fn step_down_if_no_voter(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Follower && !raft.promotable() {
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
     }
 
     /// Whether this tick is not to be counted, because it would make a voter stand for election whose

@@ -8,6 +8,7 @@
 //! can be judged from a message alone has been judged by [`wire`](crate::wire); what depends on the
 //! log is judged by [`judge`](super::judge).
 
+mod catching_up;
 mod members;
 mod probes;
 mod ready;
@@ -30,6 +31,7 @@ use crate::kv::StateMachine;
 use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term};
 use crate::wire::PeerMessage;
 
+use catching_up::Rounds;
 use probes::Probed;
 
 /// One Raft server of one cluster.
@@ -48,6 +50,7 @@ pub struct RaftNode<W> {
     leads_in: Option<Term>,
     read_rounds: u64,
     probed: Probed,
+    rounds: Rounds,
     /// Index of the last applied change of members.
     conf_index: LogIndex,
     /// Who takes part and who is meant to, as applied.
@@ -127,6 +130,7 @@ impl<W> RaftNode<W> {
             leads_in: None,
             read_rounds: 0,
             probed: Probed::default(),
+            rounds: Rounds::new(options.election_min_ticks),
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
@@ -139,6 +143,7 @@ impl<W> RaftNode<W> {
     /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
         self.probed.tick();
+        self.rounds.tick(self.last_index());
         if self.defers() {
             return;
         }
@@ -146,10 +151,13 @@ impl<W> RaftNode<W> {
         self.settle();
     }
 
-    /// Stands for election now instead of after a timeout.
+    /// Stands for election now instead of after a timeout. A process that is no voter does not: raft-rs
+    /// would let it, and panics if it wins.
     pub fn campaign(&mut self) {
-        // raft-rs refuses a campaign only where it would be pointless.
-        let _ = self.raw.campaign();
+        if self.raw.raft.promotable() {
+            // raft-rs refuses a campaign only where it would be pointless.
+            let _ = self.raw.campaign();
+        }
         self.settle();
     }
 
@@ -189,7 +197,7 @@ impl<W> RaftNode<W> {
     }
 
     /// Begins to hand leadership to `to`, or to the member whose voter's log reaches furthest, rather one
-    /// that was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
+    /// that keeps up and was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
     /// gives up without a word after an election timeout.
     ///
     /// # Errors
@@ -208,22 +216,12 @@ impl<W> RaftNode<W> {
                 .ok_or_else(|| invalid(format!("node {to} is no voting member"))),
             None => self
                 .best_heir()
+                .map(|(_, heir)| heir)
                 .ok_or_else(|| Refusal::not_applied(Reason::NoQuorum)),
         }?;
         self.raw.transfer_leader(heir.get());
         self.settle();
         Ok(heir.node_id())
-    }
-
-    fn best_heir(&self) -> Option<RaftId> {
-        let tracker = self.raw.raft.prs();
-        self.voters()
-            .into_iter()
-            .filter(|&voter| voter != self.raft_id)
-            .filter(|voter| self.conf.members.contains(&voter.node_id()))
-            .filter_map(|voter| Some((tracker.get(voter.get())?, voter)))
-            .max_by_key(|(progress, _)| (progress.recent_active, progress.matched))
-            .map(|(_, voter)| voter)
     }
 
     /// Messages to `peer` do not arrive.
@@ -245,6 +243,8 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
+        let last_index = raft.raft_log.last_index();
+        self.rounds.restart(leads_in.map(|_| last_index));
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {

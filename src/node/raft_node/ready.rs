@@ -149,6 +149,7 @@ impl<W> RaftNode<W> {
             change.merge_from_bytes(&entry.data).map_err(damaged)?;
             self.raw.apply_conf_change(&change)?
         };
+        self.step_down_if_no_voter();
         self.conf_index = entry.index;
         let storage = self.raw.mut_store();
         storage.set_conf_state(conf_state);
