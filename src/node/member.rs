@@ -15,7 +15,7 @@ use super::directory::Directory;
 use super::reconcile::Reconciler;
 use super::{
     Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply, StepError,
+    Reply, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
@@ -194,6 +194,17 @@ impl<W> Member<W> {
                 }
             }
         }
+    }
+
+    /// How much more may be asked now; see [`RaftNode::room`]. Before the process takes part in a
+    /// cluster it refuses everything at once.
+    pub fn room(&self) -> Room {
+        self.raft.as_ref().map_or(Room::UNLIMITED, RaftNode::room)
+    }
+
+    /// How many requests may wait for their outcome at once.
+    pub fn max_inflight(&self) -> usize {
+        self.options.raft.max_pending_requests
     }
 
     /// Reads a key; see [`RaftNode::read`].

@@ -8,8 +8,8 @@
 //! takes a little longer. Ten thousand that wait cost nothing meanwhile: the node wakes them when
 //! somebody decides again, and none asks before.
 //!
-//! Once a write was submitted and nothing was heard of it, nobody can say what became of it, and
-//! it is never submitted again here.
+//! Once a write has had its turn and nothing was heard of it, nobody can say what became of it, and
+//! it is never submitted again here. One that had no turn in time is taken back, surely not applied.
 
 use bytes::Bytes;
 use tokio::sync::watch::{self, error::RecvError};
@@ -21,7 +21,7 @@ use super::Host;
 use super::deadline::deadline;
 use super::operation::{Operation, numbered_twice};
 use super::trace;
-use crate::driver::Answer;
+use crate::driver::{Answer, Stopped};
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
 use crate::proto::kv::kv_service_server::KvService as Service;
@@ -109,16 +109,17 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Answer, Refusal> {
         let driver = &self.host.driver;
-        let (outcome, applied) = match operation {
+        let (mut pending, applied) = match operation {
             Operation::Command(command) => (
                 driver.write_traced(wire::encode_command(command), context.clone())?,
                 Applied::Unknown,
             ),
             Operation::Get(key) => (driver.read(key.clone())?, Applied::No),
         };
-        let reason = match timeout_at(deadline, outcome).await {
+        let reason = match timeout_at(deadline, &mut pending).await {
             Ok(Ok(outcome)) => return outcome,
-            Ok(Err(_)) => Reason::ShuttingDown,
+            Ok(Err(Stopped)) => Reason::ShuttingDown,
+            Err(_) if pending.withdraw() => return Err(driver.no_turn()),
             Err(_) => Reason::NoQuorum,
         };
         Err(Refusal { reason, applied })
