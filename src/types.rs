@@ -13,7 +13,7 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 
 pub use answering::Answering;
-pub use status::{Conf, Following, NodeState, NodeStatus, Role, SnapshotProgress};
+pub use status::{Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotProgress};
 
 /// A key of the map. At least 1 byte; the upper bound is
 /// [`Limits::max_key_bytes`](crate::config::Limits).

@@ -28,13 +28,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["types", "address"]),
     ("kv", &["types"]),
     ("wire", &["proto", "types", "error", "kv"]),
-    ("node", &["types", "error", "kv", "wire"]),
+    ("cluster", &["types"]),
+    ("node", &["types", "error", "kv", "wire", "cluster"]),
     ("driver", &["types", "error", "kv", "node"]),
     ("transport", &["proto", "types", "error", "wire", "driver"]),
     ("client", &["proto", "error"]),
     (
         "service",
-        &["proto", "types", "address", "error", "kv", "wire", "driver"],
+        &[
+            "proto", "types", "address", "error", "kv", "wire", "cluster", "driver",
+        ],
     ),
     (
         "server",
@@ -46,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "kv",
             "wire",
+            "cluster",
             "node",
             "driver",
             "transport",
@@ -92,7 +96,7 @@ const RESERVED: &[Reserved] = &[
             "std::time::Instant",
             "std::time::SystemTime::now",
         ],
-        allowed: Allowed::NotIn(&["types", "error", "config", "kv", "wire", "node"]),
+        allowed: Allowed::NotIn(&["types", "error", "config", "kv", "wire", "cluster", "node"]),
     },
 ];
 

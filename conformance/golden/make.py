@@ -307,7 +307,8 @@ REAL = {
             "raftId": ONE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
             "role": "ROLE_LEADER", "leaderId": ONE, "commitIndex": "1045", "appliedIndex": "1045",
             "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z", "lastLogIndex": "1047",
-            "voters": [ONE, TWO], "learners": [THREE], "members": [1, 2, 3], "membersKnown": True,
+            "lastLogTerm": "8", "voters": [ONE, TWO], "learners": [THREE], "members": [1, 2, 3],
+            "membersKnown": True,
             "following": {"lastLogIndex": "1046", "commitIndex": "1040", "voters": [ONE, TWO]},
         },
         "a learner": {

@@ -54,7 +54,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
-use crate::types::{ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId};
+use crate::types::{
+    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId,
+};
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
 const PROBE_TICKS: u64 = 2;
@@ -96,6 +98,8 @@ pub enum Reply {
     Started,
     /// No answer, or none that makes sense.
     Failed,
+    /// Something else answers at the address of the node.
+    Stranger(Answering),
 }
 
 /// Where a process stands.
@@ -122,6 +126,8 @@ enum Phase {
 struct Peer {
     /// What it said of itself when it was last asked, if it answered, and when.
     heard: Option<(NodeStatus, u64)>,
+    /// What else was found at its address, if that was the last that was found there.
+    stranger: Option<Answering>,
     /// When the call that is under way began.
     asked_at: Option<u64>,
 }
@@ -231,11 +237,14 @@ impl Formation {
             return "every initial member has been found; the cluster is about to start".to_owned();
         }
         let unheard = self.peers.iter().filter(|(_, peer)| peer.heard.is_none());
-        let silent: Vec<_> = unheard
-            .map(|(&id, _)| id)
-            .filter(|&id| !self.is_vouched(id))
+        let missing = unheard.filter(|&(&id, _)| !self.is_vouched(id));
+        let missing: Vec<_> = missing
+            .map(|(&id, peer)| {
+                let addr = self.members.get(id).map_or("", |info| &info.addr);
+                (id, peer.stranger.map(|stranger| (stranger, addr)))
+            })
             .collect();
-        waiting::fresh(&silent, self.bootstrap)
+        waiting::fresh(&missing, self.bootstrap)
     }
 
     /// One tick has passed.
@@ -298,11 +307,19 @@ impl Formation {
         match reply {
             Reply::Identified(status) if status.raft_id.node_id() == node => {
                 peer.heard = Some((status.clone(), self.now));
+                peer.stranger = None;
                 self.is_there(node);
                 self.learn(&status, asked_at);
             }
-            Reply::Identified(_) | Reply::Failed => {
+            Reply::Identified(_) | Reply::Failed | Reply::Stranger(_) => {
                 peer.heard = None;
+                peer.stranger = match reply {
+                    Reply::Identified(status) => {
+                        Some(Answering::OtherNode(status.raft_id.node_id()))
+                    }
+                    Reply::Stranger(stranger) => Some(stranger),
+                    _ => None,
+                };
                 // Silence of somebody whom the offer leaves out says nothing about it.
                 if self.offers_to(node) {
                     self.withdraw();

@@ -20,7 +20,8 @@ use super::{
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId,
+    RecoveryAttempt, Role,
 };
 use crate::wire::SnapshotHeader;
 
@@ -342,9 +343,11 @@ impl<W> Member<W> {
             keys: u64::try_from(keys).unwrap_or(u64::MAX),
             joined_at: None,
             last_index: raft.map_or(0, RaftNode::last_index),
+            last_term: raft.map_or(0, RaftNode::last_term),
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
+            recovery: RecoveryAttempt::default(),
             following: None,
         }
     }

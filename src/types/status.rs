@@ -101,6 +101,8 @@ pub struct NodeStatus {
     pub joined_at: Option<SystemTime>,
     /// Highest index in its log, committed or not.
     pub last_index: LogIndex,
+    /// Term of the last entry in its log; 0 while that is empty.
+    pub last_term: Term,
     /// Who takes part in its Raft group and who is meant to, as it has applied them.
     pub conf: Arc<Conf>,
     /// Whether every voter knows the last change of voters and learners to be committed. Only a
@@ -109,6 +111,8 @@ pub struct NodeStatus {
     /// The snapshot that it is receiving. The core does not see one before it is whole: the
     /// transport fills this in.
     pub receiving: Option<SnapshotProgress>,
+    /// How far the process is with a recovery of its cluster.
+    pub recovery: RecoveryAttempt,
     /// How the logs of the voters follow its own, if it leads; `None` until the first tick of its
     /// leadership, and for everybody else.
     pub following: Option<Arc<Following>>,
@@ -129,12 +133,23 @@ impl NodeStatus {
             keys: 0,
             joined_at: None,
             last_index: 0,
+            last_term: 0,
             conf: Arc::default(),
             members_known: false,
             receiving: None,
+            recovery: RecoveryAttempt::default(),
             following: None,
         }
     }
+}
+
+/// The last attempt of a process to recover its cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecoveryAttempt {
+    /// Its number: how often the process has begun one. 0 if it never has.
+    pub number: u64,
+    /// Whether it has not ended yet.
+    pub under_way: bool,
 }
 
 /// Who takes part in a Raft group, and who is meant to.

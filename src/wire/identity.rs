@@ -12,7 +12,7 @@ use crate::proto::raft::{
 };
 use crate::types::{
     ClusterId, ClusterMembership, Conf, Following, NodeId, NodeInfo, NodeState, NodeStatus, Offer,
-    RaftId, Role, SnapshotProgress,
+    RaftId, RecoveryAttempt, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -37,9 +37,11 @@ impl From<NodeStatus> for IdentifyResponse {
             keys,
             joined_at,
             last_index,
+            last_term,
             conf,
             members_known,
             receiving,
+            recovery,
             following,
         } = status;
         let Conf {
@@ -70,6 +72,9 @@ impl From<NodeStatus> for IdentifyResponse {
             members: members.iter().map(|&id| id.into()).collect(),
             members_known,
             receiving: receiving.map(Into::into),
+            last_log_term: last_term,
+            recovery_attempt: recovery.number,
+            recovering: recovery.under_way,
             following: following.map(|following| Arc::unwrap_or_clone(following).into()),
         }
     }
@@ -158,6 +163,9 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             members,
             members_known,
             receiving,
+            last_log_term,
+            recovery_attempt,
+            recovering,
             following,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
@@ -193,6 +201,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             ("last_log_index", last_log_index, MAX_INDEX),
             ("commit_index", commit_index, last_log_index),
             ("applied_index", applied_index, commit_index),
+            ("last_log_term", last_log_term, term),
         ] {
             STATUS.that(
                 value <= limit,
@@ -227,9 +236,14 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 .transpose()
                 .map_err(|error| fault("joined_at", error.to_string()))?,
             last_index: last_log_index,
+            last_term: last_log_term,
             conf: Arc::new(conf),
             members_known,
             receiving: receiving.map(Into::into),
+            recovery: RecoveryAttempt {
+                number: recovery_attempt,
+                under_way: recovering,
+            },
             following: following
                 .map(|following| Following::try_from(following).map(Arc::new))
                 .transpose()?,
@@ -394,6 +408,7 @@ mod tests {
             keys: 12,
             joined_at: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
             last_index: 31,
+            last_term: 4,
             conf: Arc::new(Conf {
                 voters: vec![life(1), life(2)],
                 learners: vec![life(3)],
@@ -404,6 +419,10 @@ mod tests {
                 received: 5,
                 total: 8,
             }),
+            recovery: RecoveryAttempt {
+                number: 2,
+                under_way: true,
+            },
             following: Some(Arc::new(Following {
                 last_index: 30,
                 commit_index: 29,
@@ -463,7 +482,7 @@ mod tests {
     #[test]
     fn a_status_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut IdentifyResponse);
-        let spoils: [(&str, Spoil); 17] = [
+        let spoils: [(&str, Spoil); 18] = [
             ("raft_id", |r| r.raft_id = 1),
             ("state", |r| r.state = 0),
             ("state", |r| r.state = 4),
@@ -480,6 +499,7 @@ mod tests {
             ("following", |r| following(r).last_log_index = MAX_INDEX + 1),
             ("following", |r| following(r).voters.push(3)),
             ("applied_index", |r| r.applied_index = r.commit_index + 1),
+            ("last_log_term", |r| r.last_log_term = r.term + 1),
             ("joined_at", |r| {
                 r.joined_at = Some(Timestamp {
                     seconds: i64::MIN,

@@ -273,6 +273,7 @@ impl Names {
             }
             Reply::Started => "heard".to_owned(),
             Reply::Failed => "failed".to_owned(),
+            Reply::Stranger(stranger) => format!("its address {stranger}"),
         }
     }
 

@@ -409,6 +409,15 @@ pub struct IdentifyResponse {
     /// the first tick of its leadership on; absent otherwise.
     #[prost(message, optional, tag = "17")]
     pub following: ::core::option::Option<Following>,
+    /// Term of the last entry in its log; 0 while that is empty.
+    #[prost(uint64, tag = "20")]
+    pub last_log_term: u64,
+    /// How often the process has begun to recover its cluster.
+    #[prost(uint64, tag = "21")]
+    pub recovery_attempt: u64,
+    /// Whether the last of these attempts has not ended yet.
+    #[prost(bool, tag = "22")]
+    pub recovering: bool,
 }
 /// How the logs of the voters follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.

@@ -318,6 +318,11 @@ impl<W> RaftNode<W> {
         self.raw.raft.raft_log.last_index()
     }
 
+    /// Term of the last entry in its log; 0 while that is empty.
+    pub fn last_term(&self) -> Term {
+        self.raw.raft.raft_log.last_term()
+    }
+
     /// Who takes part and who is meant to, as it has applied them.
     pub fn conf(&self) -> &Arc<Conf> {
         &self.conf

@@ -1,0 +1,423 @@
+//! Whether a cluster may be given up, who has most of it, and what is missing elsewhere.
+//!
+//! A recovery makes a new cluster of what one process, the *survivor*, still has. It must not be
+//! begun while the old one may go on, and not at a process that has less than another. Both are
+//! judged here, from what everybody says who answers: for the summary that recommends a recovery, for
+//! the look before it, and for the recovery itself. So what is recommended is accepted.
+//!
+//! **A voter is lost** once another life answers in its place, or its process belongs to another
+//! cluster now. One that does not answer is not lost: it may come back, it may serve somewhere, and it
+//! may have more than everybody who answers. A recovery leaves such a node out only if an operator
+//! vouches that its process is gone for good.
+//!
+//! **Who has most** is a total order, [`Rank`]: the one by which Raft compares logs (paper, section
+//! 5.4.1), and what decides between equal ones. The log that is up to date has everything that was
+//! committed, as far as anybody who answers has it. That holds for a learner's too. But a learner's
+//! log may have ended anywhere, so one that has most is taken only if an operator accepts that.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::types::{ClusterId, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role, Term};
+
+/// How much a process has of its cluster. The greater has more; no two processes are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Term of the last log entry.
+    pub last_term: Term,
+    /// Index of the last log entry.
+    pub last_index: LogIndex,
+    /// Whether it votes, as far as it knows.
+    pub votes: bool,
+    /// Highest index that it knows to be committed.
+    pub commit_index: LogIndex,
+    /// The process.
+    pub raft_id: RaftId,
+}
+
+impl Rank {
+    /// The rank of a process that says this of itself.
+    pub fn of(status: &NodeStatus) -> Self {
+        Self {
+            last_term: status.last_term,
+            last_index: status.last_index,
+            votes: status.conf.voters.contains(&status.raft_id),
+            commit_index: status.commit_index,
+            raft_id: status.raft_id,
+        }
+    }
+
+    /// Whether the log is more up to date than that of `other`, less, or the same.
+    pub fn cmp_log(&self, other: &Self) -> Ordering {
+        (self.last_term, self.last_index).cmp(&(other.last_term, other.last_index))
+    }
+}
+
+impl fmt::Display for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "index {} of term {}", self.last_index, self.last_term)
+    }
+}
+
+/// What an operator orders who gives a cluster up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The cluster that is given up.
+    pub cluster_id: ClusterId,
+    /// The nodes whose processes, the operator vouches, are gone for good.
+    pub without: BTreeSet<NodeId>,
+    /// Whether the operator accepts a survivor that does not vote.
+    pub incomplete: bool,
+}
+
+impl Order {
+    /// To give up `cluster_id` with everybody answering and a survivor that votes.
+    pub fn new(cluster_id: ClusterId) -> Self {
+        Self {
+            cluster_id,
+            without: BTreeSet::new(),
+            incomplete: false,
+        }
+    }
+}
+
+/// How a cluster that nobody can lead now can be recovered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// Who has most of it.
+    pub survivor: Rank,
+    /// Who else has state of it, in descending order of what they have.
+    pub others: Vec<Rank>,
+    /// Nodes that do not answer, in ascending order.
+    pub silent: Vec<NodeId>,
+    /// Whether nobody could be elected either if they came back: only then it is to be recommended.
+    pub halted: bool,
+    /// Voters that are surely lost, as the survivor has applied the voters, in ascending order.
+    pub lost: Vec<NodeId>,
+    /// The number of voters that the survivor has applied.
+    pub voters: usize,
+}
+
+impl Way {
+    /// The node that it starts from.
+    pub fn from(&self) -> NodeId {
+        self.survivor.raft_id.node_id()
+    }
+
+    /// The order that is accepted there, if what it vouches for is true.
+    pub fn order(&self) -> Order {
+        Order {
+            cluster_id: self.cluster_id,
+            without: self.silent.iter().copied().collect(),
+            incomplete: !self.survivor.votes,
+        }
+    }
+}
+
+/// The command that gives the order.
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seshat recover --from {}", self.from())?;
+        if !self.survivor.votes {
+            f.write_str(" --incomplete")?;
+        }
+        if !self.silent.is_empty() {
+            let ids: Vec<_> = self.silent.iter().map(NodeId::to_string).collect();
+            write!(f, " --without {}", ids.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a cluster cannot be recovered, here and now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// Nobody who answers has anything of the cluster.
+    #[error("nobody who answers has anything of this cluster that could be kept")]
+    Nothing,
+    /// This process has nothing of any cluster.
+    #[error("this node takes part in no cluster: it has nothing that could be kept")]
+    NoPart,
+    /// This process takes part in another cluster.
+    #[error("this node takes part in cluster {0}")]
+    OtherCluster(ClusterId),
+    /// Somebody leads.
+    #[error("the cluster is not halted: node {0} leads it")]
+    Led(NodeId),
+    /// Somebody has heard of a leader a moment ago.
+    #[error("the cluster is not halted: node {by} says that node {leader} leads it")]
+    HeardOf {
+        /// Who has heard of it.
+        by: NodeId,
+        /// The leader.
+        leader: NodeId,
+    },
+    /// Those who answer can elect somebody.
+    #[error("the cluster is not halted: {} can elect a leader", nodes(.0))]
+    Majority(Vec<NodeId>),
+    /// A node belongs to another cluster, which may have been made of what it had of this one.
+    #[error(
+        "node {node} takes part in cluster {cluster_id}, which may have been recovered from this one: \
+         if it has, this node is left over, and joins it when it is started again"
+    )]
+    Elsewhere {
+        /// The node.
+        node: NodeId,
+        /// Its cluster.
+        cluster_id: ClusterId,
+    },
+    /// A recovery has begun and not ended.
+    #[error("node {0} is about to recover this cluster: look at seshat status in a few seconds")]
+    UnderWay(NodeId),
+    /// Another process has more.
+    #[error("{}", better(.best, .own))]
+    Better {
+        /// What that one has.
+        best: Rank,
+        /// What this one has.
+        own: Rank,
+    },
+    /// The survivor does not vote, and the operator has not accepted that.
+    #[error(
+        "this node does not vote: it had not caught up with its cluster, or was removed, and nobody \
+         knows how much it lacks; to keep what it has nevertheless: --incomplete"
+    )]
+    Incomplete,
+    /// Nodes do not answer that nobody has vouched for.
+    #[error("{}", silent(.0))]
+    Silent(Vec<NodeId>),
+    /// A node answers that is said to be gone.
+    #[error("node {0} answers: it is not gone")]
+    NotGone(NodeId),
+}
+
+fn better(best: &Rank, own: &Rank) -> String {
+    let node = best.raft_id.node_id();
+    let has = match best.cmp_log(own) {
+        Ordering::Greater if best.last_term == own.last_term => format!(
+            "has more: its log reaches {}, this one's {}",
+            best.last_index, own.last_index
+        ),
+        Ordering::Greater => format!("has more: its log reaches {best}, this one's {own}"),
+        Ordering::Equal | Ordering::Less => "has as much, and goes first".to_owned(),
+    };
+    format!("node {node} {has}; seshat recover --from {node}")
+}
+
+fn silent(those: &[NodeId]) -> String {
+    let (verb, it, its) = match those {
+        [_] => ("does not answer", "it", "its process"),
+        _ => ("do not answer", "they", "their processes"),
+    };
+    let ids: Vec<_> = those.iter().map(NodeId::to_string).collect();
+    format!(
+        "{} {verb}: {it} may still serve, or have more. Connect {its} again, or start again what has \
+         ended. Only if {it} can never answer again, vouch for that: --without {}",
+        nodes(those),
+        ids.join(",")
+    )
+}
+
+/// What is left of one cluster, in the eyes of everybody who answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Survey<'a> {
+    cluster: ClusterId,
+    views: &'a BTreeMap<NodeId, NodeStatus>,
+}
+
+impl<'a> Survey<'a> {
+    /// What is left of `cluster`, if this is what everybody says who answers.
+    pub fn new(cluster: ClusterId, views: &'a BTreeMap<NodeId, NodeStatus>) -> Self {
+        Self { cluster, views }
+    }
+
+    /// Whether `me`, one of those who answer, may carry out `order`, and what that would be.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Obstacle`].
+    pub fn may_recover(&self, me: NodeId, order: &Order) -> Result<Way, Obstacle> {
+        let own = self.views.get(&me).ok_or(Obstacle::NoPart)?;
+        match own.cluster_id {
+            Some(cluster) if own.state == NodeState::Started => {
+                if cluster != self.cluster {
+                    return Err(Obstacle::OtherCluster(cluster));
+                }
+            }
+            _ => return Err(Obstacle::NoPart),
+        }
+        let way = self.way()?;
+        if way.survivor.raft_id != own.raft_id {
+            return Err(Obstacle::Better {
+                best: way.survivor,
+                own: Rank::of(own),
+            });
+        }
+        let mut vouched = order.without.iter();
+        if let Some(node) = vouched.find(|node| self.views.contains_key(node)) {
+            return Err(Obstacle::NotGone(*node));
+        }
+        let silent = way.silent.iter().copied();
+        let silent: Vec<_> = silent.filter(|id| !order.without.contains(id)).collect();
+        if !silent.is_empty() {
+            return Err(Obstacle::Silent(silent));
+        }
+        if !way.survivor.votes && !order.incomplete {
+            return Err(Obstacle::Incomplete);
+        }
+        Ok(way)
+    }
+
+    /// How the cluster can be recovered, by whoever has most of it.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Obstacle`]: somebody leads or could, or nobody has anything, or it is recovered
+    /// already.
+    pub fn way(&self) -> Result<Way, Obstacle> {
+        if let Some((node, cluster_id)) = self.elsewhere() {
+            return Err(Obstacle::Elsewhere { node, cluster_id });
+        }
+        self.is_led()?;
+        let mut survivors: Vec<_> = self.survivors().collect();
+        survivors.sort_by_key(|view| std::cmp::Reverse(Rank::of(view)));
+        let (best, others) = survivors.split_first().ok_or(Obstacle::Nothing)?;
+        for view in &survivors {
+            let able = self.able(view);
+            if able.len() > view.conf.voters.len() / 2 {
+                return Err(Obstacle::Majority(able));
+            }
+        }
+        if let Some(view) = self.parts().find(|view| view.recovery.under_way) {
+            return Err(Obstacle::UnderWay(view.raft_id.node_id()));
+        }
+        let voters = &best.conf.voters;
+        let lost: BTreeSet<_> = voters
+            .iter()
+            .filter(|voter| self.is_lost(**voter))
+            .map(|voter| voter.node_id())
+            .collect();
+        Ok(Way {
+            cluster_id: self.cluster,
+            survivor: Rank::of(best),
+            others: others.iter().map(|view| Rank::of(view)).collect(),
+            silent: self.silent().into_iter().collect(),
+            halted: survivors.iter().all(|view| self.is_hopeless(view)),
+            lost: lost.into_iter().collect(),
+            voters: voters.len(),
+        })
+    }
+
+    /// Everybody who answers and takes part in the cluster.
+    fn parts(&self) -> impl Iterator<Item = &'a NodeStatus> {
+        self.views.values().filter(|view| self.takes_part(view))
+    }
+
+    /// Those of them who have something of it. A process that has just been let in has nothing.
+    fn survivors(&self) -> impl Iterator<Item = &'a NodeStatus> {
+        self.parts()
+            .filter(|view| view.last_index > 0 && !view.conf.voters.is_empty())
+    }
+
+    fn takes_part(&self, view: &NodeStatus) -> bool {
+        view.state == NodeState::Started && view.cluster_id == Some(self.cluster)
+    }
+
+    fn elsewhere(&self) -> Option<(NodeId, ClusterId)> {
+        let mut started = self.views.iter().filter_map(|(node, view)| {
+            let cluster = view.cluster_id?;
+            (view.state == NodeState::Started).then_some((*node, cluster))
+        });
+        started.find(|(_, cluster)| *cluster != self.cluster)
+    }
+
+    /// A leader counts until it is surely lost. Who it is does a process say only if it has heard of
+    /// it lately.
+    fn is_led(&self) -> Result<(), Obstacle> {
+        let leads = |view: &&NodeStatus| view.role == Some(Role::Leader);
+        if let Some(leader) = self.parts().find(leads) {
+            return Err(Obstacle::Led(leader.raft_id.node_id()));
+        }
+        for view in self.parts() {
+            if let Some(leader) = view.leader
+                && !self.is_lost(leader)
+            {
+                return Err(Obstacle::HeardOf {
+                    by: view.raft_id.node_id(),
+                    leader: leader.node_id(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the process has surely ended, or has left the cluster for another one.
+    fn is_lost(&self, process: RaftId) -> bool {
+        self.views
+            .get(&process.node_id())
+            .is_some_and(|view| view.raft_id != process || !self.takes_part(view))
+    }
+
+    /// The nodes whose processes answer and vote, as `view` has the voters.
+    fn able(&self, view: &NodeStatus) -> Vec<NodeId> {
+        let answers = |voter: &&RaftId| self.answers(voter.node_id()) && !self.is_lost(**voter);
+        let voters = view.conf.voters.iter().filter(answers);
+        voters.map(|voter| voter.node_id()).collect()
+    }
+
+    fn answers(&self, node: NodeId) -> bool {
+        self.views.contains_key(&node)
+    }
+
+    /// Whether nobody can ever be elected, as `view` has the voters, even if everybody who is silent
+    /// came back.
+    ///
+    /// They may know of later voters. A voter's own word is enough nevertheless: who took a lost
+    /// voter's place meanwhile answers as well, or is silent and counts. A learner's is not: it may
+    /// have been promoted without having heard.
+    fn is_hopeless(&self, view: &NodeStatus) -> bool {
+        let silent = self.silent();
+        let voters: BTreeSet<_> = view.conf.voters.iter().map(|id| id.node_id()).collect();
+        // A silent node that is no voter yet may have become one: one more that can vote, and one
+        // more that counts.
+        let unknown = silent.difference(&voters).count();
+        let able = self.able(view).len() + silent.len();
+        let knows = silent.is_empty() || view.conf.voters.contains(&view.raft_id);
+        knows && able <= (voters.len() + unknown) / 2
+    }
+
+    /// The nodes that somebody who answers knows to have a part in the cluster, and that do not
+    /// answer.
+    fn silent(&self) -> BTreeSet<NodeId> {
+        let known = self.parts().flat_map(known);
+        known.filter(|node| !self.answers(*node)).collect()
+    }
+}
+
+/// The nodes that have a part in the cluster of `view`, as far as that knows: one that was made a
+/// member while it was cut off is not known.
+pub fn known(view: &NodeStatus) -> impl Iterator<Item = NodeId> {
+    let conf = &view.conf;
+    let processes = conf.voters.iter().chain(&conf.learners);
+    let members = conf.members.iter().copied();
+    members.chain(processes.map(|process| process.node_id()))
+}
+
+/// `node 3`, `nodes 2 and 3`, `nodes 1, 2 and 3`.
+fn nodes(ids: &[NodeId]) -> String {
+    match ids {
+        [] => "nobody".to_owned(),
+        [one] => format!("node {one}"),
+        [all @ .., last] => {
+            let all: Vec<_> = all.iter().map(NodeId::to_string).collect();
+            format!("nodes {} and {last}", all.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;
