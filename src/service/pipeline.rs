@@ -29,6 +29,7 @@ use tonic::{Response, Status, Streaming};
 use super::Host;
 use super::front;
 use super::operation::{self, Operation};
+use crate::deadline::after;
 use crate::driver::{Answer, BatchItem, Outcome, PendingBatch, Stopped};
 use crate::error::{Reason, Refusal};
 use crate::kv::{Command, Write};
@@ -216,7 +217,7 @@ async fn submit(
     }
     somebody_decides(host).await;
     let pass = host.gate.admit(items.len(), bytes).await;
-    let deadline = Instant::now() + host.options.request_timeout;
+    let deadline = after(host.options.request_timeout);
     let outcomes = pass.and_then(|pass| host.driver.batch(items, pass));
     Submitted {
         id,
