@@ -23,12 +23,16 @@ mod departure;
 mod directory;
 mod formation;
 mod judge;
+#[cfg(test)]
+mod lab;
 mod member;
 mod options;
 mod output;
 mod raft_node;
 mod reconcile;
 mod seed;
+#[cfg(test)]
+mod steady_tests;
 mod storage;
 mod waiters;
 mod waiting;
