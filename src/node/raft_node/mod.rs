@@ -305,6 +305,11 @@ impl<W> RaftNode<W> {
         RaftId::try_from(leader).ok()
     }
 
+    /// Whether it hands leadership over: until that has ended, or was given up, it takes no writes.
+    pub fn hands_over(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
     /// Highest index that it knows to be committed.
     pub fn commit_index(&self) -> LogIndex {
         self.raw.raft.raft_log.committed
