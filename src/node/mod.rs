@@ -42,7 +42,7 @@ pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
     Answer, Event, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError,
-    Recovery, StepError, StorageError,
+    Recovery, Room, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::MemoryStorage;

@@ -28,9 +28,6 @@
 
 #![cfg(test)]
 
-mod types {
-    pub(crate) use seshat::types::*;
-}
 mod accidents;
 mod asking;
 mod checker;

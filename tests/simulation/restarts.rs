@@ -13,7 +13,7 @@
 //! dead one they are the only majority, and an entry that both hold stands behind everything that
 //! one of them knew to be committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rand::Rng;
 use seshat::node::{Member, MemberOptions};
@@ -103,7 +103,7 @@ impl World {
         }
         let whole = self.healing.is_none();
         let first = whole && self.summary.restarts.first == 0;
-        let healed = whole && self.healed();
+        let healed = whole && self.is_healed();
         let ungated = self.plan.sabotage == Some(Sabotage::UngatedRestarts);
         let victim = if first || healed || ungated {
             self.victim(ungated)
@@ -189,7 +189,7 @@ impl World {
 
     /// Sees whether the cluster has healed; then the next loss is not far.
     pub(crate) fn watch_healing(&mut self) {
-        let Some(Healing { node, since }) = self.healing.filter(|_| self.healed()) else {
+        let Some(Healing { node, since }) = self.healing.filter(|_| self.is_healed()) else {
             return;
         };
         self.healing = None;
@@ -204,12 +204,5 @@ impl World {
             let next = self.rng.gen_range(1..within);
             self.schedule(next, Happening::Restart);
         }
-    }
-
-    /// Whether the voters are exactly the processes that live, and all of them know it.
-    pub(crate) fn healed(&self) -> bool {
-        let living: BTreeSet<_> = self.members().map(Member::raft_id).collect();
-        self.members().all(|member| member.raft().is_some())
-            && self.members().any(|member| member.healed(&living))
     }
 }

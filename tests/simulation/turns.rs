@@ -229,7 +229,7 @@ impl World {
             Scope::Narrow => {
                 let log = self.clusters.logs().next().map(|(_, log)| log);
                 let log = log.expect("it has served");
-                well_after_the_calm::check(self.members(), self.healed(), log)
+                well_after_the_calm::check(self.members(), self.is_healed(), log)
             }
             Scope::Wide => self.check_exam(),
         }

@@ -177,7 +177,7 @@ impl World {
         let members = process.member.members().clone();
         match inquiry.wish {
             Wish::Look => {
-                let view = judgement::look(&own, &members, inquiry.heard);
+                let view = judgement::look(&own, &members, &inquiry.heard);
                 self.decide(&view, inquiry.began)
             }
             Wish::Change(command) => {
@@ -195,7 +195,7 @@ impl World {
             Wish::Form(_) => Ok(()),
             Wish::Recover(order) => {
                 let heard = inquiry.heard;
-                let allowed = judgement::may_recover(&own, heard.clone(), &order);
+                let allowed = judgement::may_recover(&own, &heard, &order);
                 self.trace
                     .line(self.now, format_args!("{node}: recover: {allowed:?}"));
                 match allowed {
