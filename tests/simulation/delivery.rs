@@ -64,7 +64,7 @@ impl World {
         let now = self.now;
         let link = self.links.entry((from, to)).or_default();
         let free_at = (*link).max(now) + entries * ENTRY_BYTES / bandwidth;
-        if free_at > now + QUEUE {
+        if *link > now && free_at > now + QUEUE {
             return None;
         }
         *link = free_at;

@@ -16,7 +16,7 @@ const LOOK: u64 = 100;
 /// Milliseconds after the last fault by which all must be well.
 const WELL_WITHIN: u64 = 12_000;
 /// Milliseconds within which a node that was started again must vote, whatever is written.
-const HEALED_WITHIN: u64 = 6_000;
+const HEALED_WITHIN: u64 = 8_000;
 
 /// Milliseconds for which the run goes on afterwards.
 const REST: u64 = 4_000;

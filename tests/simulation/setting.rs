@@ -120,7 +120,7 @@ impl Setting {
             &[2, 4, 32, 128]
         };
         let raft = RaftOptions {
-            max_append_bytes: one_of(rng, &[128, 256, 4 << 10, 64 << 10]),
+            max_append_bytes: one_of(rng, bytes),
             max_inflight_appends: one_of(rng, inflight),
             max_uncommitted_bytes: one_of(rng, &[64 << 10, 64 << 10, 4 << 20]),
             max_pending_requests: one_of(rng, &[20, 200, 5_000, 65_536]),
@@ -130,7 +130,6 @@ impl Setting {
             compact_keep_entries: keep,
             ..RaftOptions::default()
         };
-        let far = rng.gen_bool(0.5);
         let distance = |rng: &mut StdRng| match far {
             true => one_of(rng, &[0, 1, 5, 20, 40]),
             false => 0,

@@ -101,8 +101,16 @@ impl World {
                 let stays = |id: &RaftId| {
                     conf.members.contains(&id.node_id()) && Some(id.node_id()) != leaving
                 };
-                let staying: Vec<_> = raft.voters().into_iter().filter(stays).collect();
-                is_majority(&left, &raft.voters()) && is_majority(&left, &staying)
+                let voters = raft.voters();
+                let staying: Vec<_> = voters.iter().copied().filter(stays).collect();
+                // The promotion of a learner may stand in some log already.
+                let mut promoted = conf.learners.iter().map(|learner| {
+                    let voters = voters.iter().chain([learner]);
+                    voters.copied().collect::<Vec<_>>()
+                });
+                is_majority(&left, &voters)
+                    && is_majority(&left, &staying)
+                    && promoted.all(|voters| is_majority(&left, &voters))
             })
     }
 }
