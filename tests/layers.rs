@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &["proto", "types", "error", "kv"]),
     ("cluster", &["types"]),
     ("node", &["types", "error", "kv", "wire", "cluster"]),
-    ("driver", &["types", "error", "kv", "node"]),
+    ("driver", &["types", "error", "kv", "cluster", "node"]),
     ("transport", &["proto", "types", "error", "wire", "driver"]),
     ("client", &["proto", "error"]),
     (

@@ -54,7 +54,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
-use crate::types::{ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId};
+use crate::types::{
+    ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId, RecoveryClaim,
+};
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
 const PROBE_TICKS: u64 = 2;
@@ -78,6 +80,13 @@ pub enum Call {
     Offer(Offer),
     /// The cluster starts. The receiver is the offer's member of that node.
     Start(Offer),
+    /// Will you leave the recovery of the cluster to me?
+    Yield {
+        /// The claim.
+        claim: RecoveryClaim,
+        /// The receiver.
+        to: RaftId,
+    },
 }
 
 /// What came back from a call.
@@ -94,6 +103,13 @@ pub enum Reply {
     },
     /// It heard that the cluster starts.
     Started,
+    /// Whether it leaves the recovery of the cluster to this process.
+    Yielded {
+        /// Which attempt of this process it answers.
+        attempt: u64,
+        /// Why it does not, in words that follow its name; or that nobody knows.
+        answer: Result<(), String>,
+    },
     /// No answer, or none that makes sense.
     Failed,
 }
@@ -312,7 +328,7 @@ impl Formation {
                 cluster_id,
                 accepted,
             } => self.offer_answered(node, cluster_id, accepted),
-            Reply::Started => {}
+            Reply::Started | Reply::Yielded { .. } => {}
         }
         if matches!(self.phase, Phase::Fresh) {
             self.update_outside();
