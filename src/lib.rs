@@ -2,7 +2,7 @@
 //!
 //! The feature `client` holds the Rust [`client`] and nothing of a node; `server` holds the node;
 //! `cli` the command line. All are on by default.
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::print_stderr, clippy::print_stdout)]
 
 #[cfg(feature = "server")]
 mod address;

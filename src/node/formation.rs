@@ -54,8 +54,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
+use super::{Call, Reply};
 use crate::types::{
-    ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId, RecoveryClaim,
+    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId,
 };
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
@@ -70,49 +71,6 @@ const OFFER_TICKS: u64 = 20;
 const MAX_EARLIER_OFFERS: usize = 16;
 /// Ticks for which what a peer said of itself counts as now, while it is asked all the time.
 const LATELY_TICKS: u64 = 2 * PROBE_TICKS;
-
-/// A call to another node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// Who are you?
-    Identify,
-    /// Will you be part of this cluster? The receiver is the offer's member of that node.
-    Offer(Offer),
-    /// The cluster starts. The receiver is the offer's member of that node.
-    Start(Offer),
-    /// Will you leave the recovery of the cluster to me?
-    Yield {
-        /// The claim.
-        claim: RecoveryClaim,
-        /// The receiver.
-        to: RaftId,
-    },
-}
-
-/// What came back from a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// Who the node is.
-    Identified(NodeStatus),
-    /// Whether it accepted the offer of this cluster.
-    Offered {
-        /// The offered cluster.
-        cluster_id: ClusterId,
-        /// Whether it accepted.
-        accepted: bool,
-    },
-    /// It heard that the cluster starts.
-    Started,
-    /// Whether it leaves the recovery of the cluster to this process.
-    Yielded {
-        /// Which attempt of this process it answers.
-        attempt: u64,
-        /// Why it does not, in words that follow its name; or that nobody knows.
-        answer: Result<(), String>,
-    },
-    /// No answer, or none that makes sense.
-    Failed,
-}
 
 /// Where a process stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +96,8 @@ enum Phase {
 struct Peer {
     /// What it said of itself when it was last asked, if it answered, and when.
     heard: Option<(NodeStatus, u64)>,
+    /// What else was found at its address, if that was the last that was found there.
+    stranger: Option<Answering>,
     /// When the call that is under way began.
     asked_at: Option<u64>,
 }
@@ -247,11 +207,14 @@ impl Formation {
             return "every initial member has been found; the cluster is about to start".to_owned();
         }
         let unheard = self.peers.iter().filter(|(_, peer)| peer.heard.is_none());
-        let silent: Vec<_> = unheard
-            .map(|(&id, _)| id)
-            .filter(|&id| !self.is_vouched(id))
+        let missing = unheard.filter(|&(&id, _)| !self.is_vouched(id));
+        let missing: Vec<_> = missing
+            .map(|(&id, peer)| {
+                let addr = self.members.get(id).map_or("", |info| &info.addr);
+                (id, peer.stranger.map(|stranger| (stranger, addr)))
+            })
             .collect();
-        waiting::fresh(&silent, self.bootstrap)
+        waiting::fresh(&missing, self.bootstrap)
     }
 
     /// One tick has passed.
@@ -314,11 +277,19 @@ impl Formation {
         match reply {
             Reply::Identified(status) if status.raft_id.node_id() == node => {
                 peer.heard = Some((status.clone(), self.now));
+                peer.stranger = None;
                 self.is_there(node);
                 self.learn(&status, asked_at);
             }
-            Reply::Identified(_) | Reply::Failed => {
+            Reply::Identified(_) | Reply::Failed | Reply::Stranger(_) => {
                 peer.heard = None;
+                peer.stranger = match reply {
+                    Reply::Identified(status) => {
+                        Some(Answering::OtherNode(status.raft_id.node_id()))
+                    }
+                    Reply::Stranger(stranger) => Some(stranger),
+                    _ => None,
+                };
                 // Silence of somebody whom the offer leaves out says nothing about it.
                 if self.offers_to(node) {
                     self.withdraw();

@@ -396,6 +396,32 @@ fn an_operator_vouches_for_a_member_that_is_missing() {
     assert_eq!(world.states(), [Outside, Started, Started]);
 }
 
+/// `addr` and `client_addr` of node 1 are swapped in the configuration: it runs, and is not found.
+#[test]
+fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
+    let mut process = fresh(2, 0xa);
+    let found = |stranger| Reply::Stranger(stranger);
+    process.tick();
+    process.replied(node(1), found(Answering::ClientPort));
+    process.replied(node(3), Reply::Failed);
+    assert_eq!(
+        process.waiting_for(),
+        "the address of node 1, kvstore-1:7379, leads to the client port of a node; \
+         node 3 has not been found yet"
+    );
+    let refused = process.form_without([node(1)].into());
+    let refused = refused.expect_err("it may be there").to_string();
+    assert!(refused.contains("node 1 may be there"), "{refused}");
+
+    process.replied(node(1), Reply::Identified(status(&fresh(3, 0xa))));
+    let refused = process.form_without([node(1)].into());
+    let refused = refused.expect_err("it may be there").to_string();
+    assert!(refused.contains("leads to node 3"), "{refused}");
+
+    process.replied(node(1), found(Answering::NotGrpc));
+    assert_eq!(process.form_without([node(1)].into()), Ok(()));
+}
+
 #[test]
 fn a_vouched_member_that_answers_ends_it() {
     let mut world = World::new();

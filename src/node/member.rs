@@ -280,7 +280,7 @@ impl<W> Member<W> {
                     self.depart();
                 }
                 Reply::Yielded { attempt, answer } => self.answered_claim(node, attempt, answer),
-                Reply::Offered { .. } | Reply::Started | Reply::Failed => {}
+                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
             }
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::formation::Call;
+use super::call::Call;
 use crate::error::{NotMe, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Rank, Role, Term, Value};

@@ -1,6 +1,6 @@
 //! What a process waits for before it takes part in a cluster, in words for operators.
 
-use crate::types::{ClusterId, NodeId};
+use crate::types::{Answering, ClusterId, NodeId};
 
 /// `cluster_id` runs without the process, whose node is a member there or not.
 pub(super) fn outside(cluster_id: ClusterId, is_member: bool, bootstrap: bool) -> String {
@@ -22,18 +22,32 @@ pub(super) fn outside(cluster_id: ClusterId, is_member: bool, bootstrap: bool) -
     }
 }
 
-/// No cluster has been found, and the nodes `silent` have not answered.
-pub(super) fn fresh(silent: &[NodeId], bootstrap: bool) -> String {
-    match silent {
-        [] if bootstrap => "the initial members are finding one another".to_owned(),
-        [] => "this node joins a running cluster (cluster.bootstrap is false), and none of the \
-               nodes that it asks runs in one yet"
-            .to_owned(),
-        [one] => format!("node {one} has not been found yet"),
+/// No cluster has been found, and the nodes `missing` have not answered; something else has at the
+/// addresses of some.
+pub(super) fn fresh(missing: &[(NodeId, Option<(Answering, &str)>)], bootstrap: bool) -> String {
+    let silent = missing.iter().filter(|(_, found)| found.is_none());
+    let silent: Vec<_> = silent.map(|(id, _)| *id).collect();
+    let mut words: Vec<_> = missing
+        .iter()
+        .filter_map(|(id, found)| {
+            let (stranger, addr) = (*found)?;
+            Some(format!("the address of node {id}, {addr}, {stranger}"))
+        })
+        .collect();
+    match silent.as_slice() {
+        [] if !words.is_empty() => {}
+        [] if bootstrap => words.push("the initial members are finding one another".to_owned()),
+        [] => words.push(
+            "this node joins a running cluster (cluster.bootstrap is false), and none of the \
+             nodes that it asks runs in one yet"
+                .to_owned(),
+        ),
+        [one] => words.push(format!("node {one} has not been found yet")),
         [all @ .., last] => {
             let all: Vec<_> = all.iter().map(NodeId::to_string).collect();
             let all = all.join(", ");
-            format!("nodes {all} and {last} have not been found yet")
+            words.push(format!("nodes {all} and {last} have not been found yet"));
         }
     }
+    words.join("; ")
 }

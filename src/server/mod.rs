@@ -19,6 +19,7 @@
 mod greeting;
 mod life;
 mod listen;
+mod misdirected;
 mod options;
 mod reflection;
 
@@ -47,6 +48,7 @@ use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
 use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
 use crate::types::{ClusterId, NodeId, NodeStatus, RaftId};
 
+use misdirected::Misdirected;
 use reflection::with_reflection;
 
 pub use listen::Listener;
@@ -192,6 +194,7 @@ impl Server {
         let admin = AdminServiceServer::new(AdminService::new(host.clone(), Arc::new(prober)));
         let routes = Routes::default()
             .add_service(health.service())
+            .add_service(Misdirected)
             .add_service(admin);
         let front = Front::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
         let routes = Routes::default().add_service(raft);

@@ -172,13 +172,13 @@ async fn carry(
     tracing::debug!(%error, "streams broke");
     match &error {
         // Whether the peer is there has been noted already.
-        RpcError::Unreachable { .. } => {}
+        RpcError::Unreachable { .. } | RpcError::Stranger { .. } => {}
         RpcError::Timeout { .. } => peer.lost(&error),
         RpcError::NotMe { not_me, .. } => {
             peer.is_another(to, *not_me);
             gate.failed();
         }
-        RpcError::Refused { .. } | RpcError::Stranger { .. } => {
+        RpcError::Refused { .. } => {
             if gate.failed() {
                 peer.log_refusal(&error);
             }

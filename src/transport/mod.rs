@@ -69,6 +69,11 @@ const LEADER_ID: &str = "seshat-leader-id";
 /// The metadata of a stream that says for which follower it is: its raft id, in decimal.
 const FOLLOWER_ID: &str = "seshat-follower-id";
 
+/// The metadata with which a port that does not serve nodes says to a node what it is, and what the
+/// port for clients says.
+pub(crate) const PORT: &str = "seshat-port";
+pub(crate) const CLIENT_PORT: &str = "client";
+
 /// Makes the channel to an endpoint. It must connect lazily, and anew for each request that finds
 /// no connection, as [`Endpoint::connect_lazy`] and [`Endpoint::connect_with_connector_lazy`] do.
 #[derive(Clone)]

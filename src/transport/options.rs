@@ -38,7 +38,8 @@ pub struct TransportOptions {
     pub snapshot_chunk_bytes: usize,
     /// Largest snapshot in bytes that is accepted.
     pub max_snapshot_bytes: u64,
-    /// Unary calls to one peer that may be under way. One more is refused.
+    /// Unary calls to one peer that may be under way: for elections, for formation and for reports,
+    /// each. One more is refused.
     pub max_calls: usize,
     /// Bytes that may be under way on one stream before the receiver has taken them.
     pub window_bytes: u32,

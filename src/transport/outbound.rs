@@ -9,13 +9,15 @@ use tokio::sync::watch;
 use tonic::{Response, Status};
 
 use super::lane::Lane;
-use super::peer::{Client, Leave, Peer};
+use super::peer::{Client, Leave, Peer, Purpose};
 use super::peers::{Known, Peers};
 use super::routes::Routes;
 use crate::driver::{Call, DriverHandle, Identifying, Network, OutgoingSnapshot, Probe, Reply};
 use crate::error::RpcError;
 use crate::proto::raft::{IdentifyRequest, RequestVoteRequest, StartRequest, TimeoutNowRequest};
-use crate::types::{ClusterMembership, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim};
+use crate::types::{
+    Answering, ClusterMembership, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
+};
 use crate::wire::{self, PeerMessage};
 
 const REQUEST_VOTE: &str = "RequestVote";
@@ -54,10 +56,10 @@ impl Outbound {
     }
 
     /// The peer where the process `to` lives and leave to call it, if it may be called now.
-    fn admit(&self, to: u64, rpc: &'static str) -> Option<(RaftId, Arc<Peer>, Leave)> {
+    fn admit(&self, to: u64) -> Option<(RaftId, Arc<Peer>, Leave)> {
         let to = RaftId::try_from(to).ok()?;
         let peer = self.peers.get(to.node_id())?;
-        let leave = peer.admit(rpc).ok()?;
+        let leave = peer.admit(Purpose::Election).ok()?;
         Some((to, Arc::clone(peer), leave))
     }
 }
@@ -73,14 +75,14 @@ impl Network for Outbound {
                 .lane(request.to)
                 .is_some_and(|lane| lane.heartbeat(size, request)),
             PeerMessage::RequestVote(request) => {
-                let Some((to, peer, leave)) = self.admit(request.to, REQUEST_VOTE) else {
+                let Some((to, peer, leave)) = self.admit(request.to) else {
                     return false;
                 };
                 tokio::spawn(request_vote(peer, to, leave, request, self.driver.clone()));
                 true
             }
             PeerMessage::TimeoutNow(request) => {
-                let Some((to, peer, leave)) = self.admit(request.to, TIMEOUT_NOW) else {
+                let Some((to, peer, leave)) = self.admit(request.to) else {
                     return false;
                 };
                 tokio::spawn(timeout_now(peer, to, leave, request));
@@ -201,7 +203,12 @@ async fn form(peer: &Peer, call: Call, driver: &DriverHandle) -> Reply {
     let reply = match call {
         Call::Identify => {
             let timeout = peer.options().rpc_timeout;
-            identify(peer, timeout, driver).await.map(Reply::Identified)
+            let status = identify(peer, Purpose::Formation, timeout, driver).await;
+            let answer = status.map(Reply::Identified);
+            answer.or_else(|error| match error.answering() {
+                Answering::Silent => Err(error),
+                answering => Ok(Reply::Stranger(answering)),
+            })
         }
         Call::Offer(offer) => make_offer(peer, offer).await,
         Call::Start(offer) => start(peer, offer).await,
@@ -215,19 +222,16 @@ async fn form(peer: &Peer, call: Call, driver: &DriverHandle) -> Reply {
 
 async fn identify(
     peer: &Peer,
+    purpose: Purpose,
     timeout: Duration,
     driver: &DriverHandle,
 ) -> Result<NodeStatus, RpcError> {
-    const RPC: &str = "Identify";
     let me = driver.status();
     let request = IdentifyRequest {
         from: me.raft_id.get(),
         cluster_id: me.cluster_id.map(|id| id.0),
     };
-    let leave = peer.admit(RPC)?;
-    let ask = |mut client: Client| async move { client.identify(request).await };
-    let response = peer.ask(leave, RPC, timeout, ask).await?;
-    NodeStatus::try_from(response).map_err(|error| peer.refused(RPC, error.to_string()))
+    peer.identify(request, purpose, timeout).await
 }
 
 async fn make_offer(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
@@ -235,7 +239,7 @@ async fn make_offer(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
     let to = receiver(peer, &offer, RPC)?;
     let cluster_id = offer.cluster_id;
     let request = wire::offer_request(offer, to);
-    let leave = peer.admit(RPC)?;
+    let leave = peer.admit(Purpose::Formation)?;
     let timeout = peer.options().rpc_timeout;
     let ask = |mut client: Client| async move { client.offer(request).await };
     let response = peer.ask(leave, RPC, timeout, ask).await?;
@@ -252,7 +256,7 @@ async fn start(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
         coordinator_id: offer.coordinator.get(),
         to: receiver(peer, &offer, RPC)?.get(),
     };
-    let leave = peer.admit(RPC)?;
+    let leave = peer.admit(Purpose::Formation)?;
     let timeout = peer.options().rpc_timeout;
     let ask = |mut client: Client| async move { client.start(request).await };
     let response = peer.ask(leave, RPC, timeout, ask).await?;
@@ -270,7 +274,7 @@ async fn claim_recovery(peer: &Peer, claim: RecoveryClaim, to: RaftId) -> Reply 
     let timeout = peer.options().rpc_timeout;
     let ask = |mut client: Client| async move { client.yield_recovery(request).await };
     let answer = async {
-        let leave = peer.admit(RPC)?;
+        let leave = peer.admit(Purpose::Formation)?;
         peer.ask(leave, RPC, timeout, ask).await
     };
     let answer = answer.await;
@@ -313,7 +317,7 @@ impl Probe for Prober {
                 addr: String::new(),
                 reason: "this node has no address for it".to_owned(),
             })?;
-            identify(&peer, timeout, &self.driver).await
+            identify(&peer, Purpose::Report, timeout, &self.driver).await
         })
     }
 }

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::gate::Gate;
 use super::options::{PeerAddress, TransportOptions};
 use super::status::find_not_me;
-use super::{Connector, InvalidAddress};
+use super::{CLIENT_PORT, Connector, InvalidAddress, PORT};
 use crate::error::{NotMe, RpcError};
+use crate::proto::raft::IdentifyRequest;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
-use crate::types::{NodeId, RaftId};
+use crate::types::{Answering, NodeId, NodeStatus, RaftId};
+
+/// The call that every version of the service for nodes knows.
+const IDENTIFY: &str = "Identify";
 
 /// Calls a peer.
 pub(super) type Client = RaftServiceClient<Channel>;
@@ -32,7 +36,7 @@ pub(super) struct Peer {
     bulk: Client,
     urgent: Client,
     options: Arc<TransportOptions>,
-    calls: Arc<Semaphore>,
+    budgets: Budgets,
     gate: Gate,
     notes: Mutex<Notes>,
 }
@@ -44,6 +48,47 @@ struct Notes {
     reason: String,
     /// Whom the peer said that it is not, and who it is.
     not_me: BTreeMap<RaftId, NotMe>,
+    /// Who was last found in the place of the peer, since the peer was last there itself.
+    stranger: Option<Answering>,
+}
+
+/// What a call is for. Each purpose has a bound of its own, so that none can keep another from being
+/// served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To elect a leader.
+    Election,
+    /// To form a cluster, and to see who lives.
+    Formation,
+    /// To show operators and health checks how the peer fares.
+    Report,
+}
+
+/// Calls that may be under way, by their purpose.
+#[derive(Debug)]
+struct Budgets {
+    election: Arc<Semaphore>,
+    formation: Arc<Semaphore>,
+    report: Arc<Semaphore>,
+}
+
+impl Budgets {
+    fn new(each: usize) -> Self {
+        let budget = || Arc::new(Semaphore::new(each));
+        Self {
+            election: budget(),
+            formation: budget(),
+            report: budget(),
+        }
+    }
+
+    fn of(&self, purpose: Purpose) -> &Arc<Semaphore> {
+        match purpose {
+            Purpose::Election => &self.election,
+            Purpose::Formation => &self.formation,
+            Purpose::Report => &self.report,
+        }
+    }
 }
 
 /// Leave to make one call.
@@ -73,7 +118,7 @@ impl Peer {
             urgent: client(),
             endpoint,
             connector: connector.clone(),
-            calls: Arc::new(Semaphore::new(options.max_calls)),
+            budgets: Budgets::new(options.max_calls),
             gate: options.gate(me.get() ^ u64::from(id.get())),
             options: Arc::clone(options),
             notes: Mutex::default(),
@@ -116,24 +161,65 @@ impl Peer {
         &self.gate
     }
 
-    /// Leave to make the call `rpc` now.
+    /// Leave to make a call for `purpose` now.
     ///
     /// # Errors
     ///
-    /// The peer is down and it is too early for another attempt, or too many calls are under way.
-    pub(super) fn admit(&self, rpc: &'static str) -> Result<Leave, RpcError> {
+    /// The peer is down and it is too early for another attempt, or too many calls for that purpose
+    /// are under way.
+    pub(super) fn admit(&self, purpose: Purpose) -> Result<Leave, RpcError> {
         if !self.gate.is_ready() {
-            return Err(self.unreachable(self.notes().reason.clone()));
+            return Err(self.out_of_reach());
         }
-        let permit = Arc::clone(&self.calls).try_acquire_owned();
-        let under_way = || format!("{} calls to it are under way", self.options.max_calls);
-        let permit = permit.map_err(|_| self.refused(rpc, under_way()))?;
+        let permit = Arc::clone(self.budgets.of(purpose)).try_acquire_owned();
+        let under_way = || format!("{} such calls are under way", self.options.max_calls);
+        let permit = permit.map_err(|_| self.unreachable(under_way()))?;
         self.gate.begin();
         Ok(Leave(permit))
     }
 
     /// Makes the call `rpc` and waits at most `timeout` for its answer.
     pub(super) async fn ask<T, F>(
+        &self,
+        leave: Leave,
+        rpc: &'static str,
+        timeout: Duration,
+        call: impl FnOnce(Client) -> F,
+    ) -> Result<T, RpcError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answer = self.attempt(leave, rpc, timeout, call).await?;
+        self.reached();
+        Ok(answer)
+    }
+
+    /// Asks the peer who it is, and waits at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcError::Stranger`] where something else answers at its address, and what else can keep a
+    /// call from being answered.
+    pub(super) async fn identify(
+        &self,
+        request: IdentifyRequest,
+        purpose: Purpose,
+        timeout: Duration,
+    ) -> Result<NodeStatus, RpcError> {
+        let leave = self.admit(purpose)?;
+        let ask = |mut client: Client| async move { client.identify(request).await };
+        let response = self.attempt(leave, IDENTIFY, timeout, ask).await?;
+        let status = NodeStatus::try_from(response);
+        let status = status.map_err(|error| self.refused(IDENTIFY, error.to_string()))?;
+        let node = status.raft_id.node_id();
+        if node != self.node {
+            return Err(self.found(Answering::OtherNode(node)));
+        }
+        self.reached();
+        Ok(status)
+    }
+
+    async fn attempt<T, F>(
         &self,
         _leave: Leave,
         rpc: &'static str,
@@ -144,10 +230,7 @@ impl Peer {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         match tokio::time::timeout(timeout, call(self.urgent())).await {
-            Ok(Ok(response)) => {
-                self.reached();
-                Ok(response.into_inner())
-            }
+            Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(rpc, &status)),
             // Says nothing about the peer: the caller may have been impatient. If the peer is
             // gone, the connection will say so.
@@ -157,6 +240,7 @@ impl Peer {
 
     /// The peer answered.
     pub(super) fn reached(&self) {
+        self.notes().stranger = None;
         if self.gate.passed() {
             let Self { me, node, addr, .. } = self;
             tracing::info!(node = %me.node_id(), raft_id = %me, peer = %node, addr, "peer is up");
@@ -166,30 +250,57 @@ impl Peer {
     /// What `status`, with which the call or stream `rpc` ended, means for the peer.
     pub(super) fn failed(&self, rpc: &'static str, status: &Status) -> RpcError {
         if let Some(not_me) = find_not_me(status) {
+            let node = not_me.raft_id.node_id();
+            if node != self.node {
+                return self.found(Answering::OtherNode(node));
+            }
             self.reached();
-            return RpcError::NotMe {
-                node: self.node,
-                not_me,
-            };
+            return RpcError::NotMe { node, not_me };
         }
         // A status that the peer did not send was made from what broke on the way. Its code says
         // little: tonic maps some broken connections to odd ones.
-        if status.source().is_some() {
+        if let Some(source) = status.source() {
+            if speaks_no_http2(source) {
+                return self.found(Answering::NotGrpc);
+            }
             let error = self.unreachable(root_cause(status));
             self.lost(&error);
             return error;
         }
-        self.reached();
+        match status.code() {
+            Code::Unimplemented if rpc == IDENTIFY => return self.found(server(status)),
+            // Who has answered is not known before it has said so.
+            Code::Unimplemented => {}
+            _ => self.reached(),
+        }
         self.refused(rpc, format!("{:?}: {}", status.code(), status.message()))
+    }
+
+    /// Something else answers in the place of the peer, which is out of reach until that ends.
+    fn found(&self, answering: Answering) -> RpcError {
+        let error = RpcError::Stranger {
+            node: self.node,
+            addr: self.addr.clone(),
+            answering,
+        };
+        self.gate.failed();
+        if self.notes().stranger.replace(answering) != Some(answering) {
+            let me = self.me;
+            tracing::warn!(
+                node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                "the peer's address leads to something else",
+            );
+        }
+        error
     }
 
     /// The peer is out of reach because of `error`.
     pub(super) fn lost(&self, error: &RpcError) {
-        if let RpcError::Unreachable { reason, .. } = error {
-            self.notes().reason.clone_from(reason);
-        } else {
-            self.notes().reason = error.to_string();
-        }
+        let reason = match error {
+            RpcError::Unreachable { reason, .. } => reason.clone(),
+            error => error.to_string(),
+        };
+        self.notes().reason = reason;
         if self.gate.failed() {
             let me = self.me;
             tracing::warn!(
@@ -246,6 +357,21 @@ impl Peer {
         }
     }
 
+    /// What the last attempt found, while it is too early for another one.
+    fn out_of_reach(&self) -> RpcError {
+        let Notes {
+            reason, stranger, ..
+        } = &*self.notes();
+        match *stranger {
+            Some(answering) => RpcError::Stranger {
+                node: self.node,
+                addr: self.addr.clone(),
+                answering,
+            },
+            None => self.unreachable(reason.clone()),
+        }
+    }
+
     fn unreachable(&self, reason: String) -> RpcError {
         RpcError::Unreachable {
             node: self.node,
@@ -263,6 +389,28 @@ fn client(connector: &Connector, endpoint: &Endpoint, options: &TransportOptions
     Client::new(connector.connect(endpoint))
         .max_decoding_message_size(options.max_message_bytes)
         .max_encoding_message_size(options.max_message_bytes)
+}
+
+/// What the gRPC server is that does not serve nodes.
+fn server(status: &Status) -> Answering {
+    match status.metadata().get(PORT) {
+        Some(port) if port == CLIENT_PORT => Answering::ClientPort,
+        _ => Answering::OtherService,
+    }
+}
+
+/// Whether whoever listens answered with what is no HTTP/2.
+fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {
+    let nonsense = [h2::Reason::PROTOCOL_ERROR, h2::Reason::FRAME_SIZE_ERROR];
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let reason = error.reason();
+            return error.is_library() && reason.is_some_and(|reason| nonsense.contains(&reason));
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The innermost reason, which is the one that helps: "connection refused", not "transport error".

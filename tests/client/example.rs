@@ -1,6 +1,7 @@
 //! The example of the documentation, run.
 
 use seshat::client::{Client, Operation, PipelineOptions, Reply};
+use seshat::proto::admin::RecoverRequest;
 
 use super::common::cluster::Cluster;
 use super::common::eventually;

@@ -285,6 +285,7 @@ impl Names {
                 Err(reason) => format!("does not yield to attempt {attempt}: {reason}"),
             },
             Reply::Failed => "failed".to_owned(),
+            Reply::Stranger(stranger) => format!("its address {stranger}"),
         }
     }
 

@@ -5,7 +5,7 @@
 //! can be seen: a vouched member that answers ends it, here, and at each of the rest
 //! ([`offered`](Formation::offered)).
 
-use super::{BTreeSet, Formation, NodeId, Phase};
+use super::{Answering, BTreeSet, Formation, NodeId, Phase};
 use crate::error::{Reason, Refusal};
 
 /// Ticks for which an operator's word is good: as long as the call that brought it may wait.
@@ -97,6 +97,15 @@ impl Formation {
             peer.is_some_and(|peer| peer.heard.is_some())
         }) {
             return Err(format!("node {there} is there: it needs nobody's word"));
+        }
+        for &id in without {
+            let stranger = self.peers.get(&id).and_then(|peer| peer.stranger);
+            if let Some(stranger) = stranger.filter(|&stranger| stranger != Answering::NotGrpc) {
+                let addr = self.members.get(id).map_or("", |info| &info.addr);
+                return Err(format!(
+                    "node {id} may be there: its address, {addr}, {stranger}"
+                ));
+            }
         }
         let lowest = self.members.ids().find(|id| !without.contains(id));
         if let Some(lowest) = lowest.filter(|&id| id != self.raft_id.node_id()) {

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 use tonic::Code;
+use tonic::transport::server::TcpIncoming;
 
 use super::super::TransportOptions;
 use super::harness::*;
 use crate::driver::{Call, Network, Notice, Probe, Reply};
 use crate::error::RpcError;
 use crate::proto::raft::RequestVoteResponse;
-use crate::types::{NodeState, NodeStatus, Offer};
+use crate::types::{Answering, NodeState, NodeStatus, Offer};
 use crate::wire::PeerMessage;
 
 fn vote(pre_vote: bool, term: u64) -> RequestVoteResponse {
@@ -237,4 +240,106 @@ async fn a_call_that_fails_is_answered_too() {
         .unwrap_err();
     assert!(matches!(error, RpcError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("refused"), "{error}");
+}
+
+/// Listens, answers whatever comes with `answer`, and serves nobody.
+async fn answers_nonsense(answer: &'static [u8]) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.write_all(answer).await.unwrap();
+            // Until the other side has had enough.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    });
+    addr
+}
+
+/// Listens, and serves gRPC, but nothing that nodes call.
+async fn serves_clients() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (_, health) = tonic_health::server::health_reporter();
+    let server = tonic::transport::Server::builder().add_service(health);
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    addr
+}
+
+#[tokio::test]
+async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
+    let other = Node::new(3, &[], options()).await;
+    let http1 = answers_nonsense(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    for (addr, answering) in [
+        (other.addr, Answering::OtherNode(node_id(3))),
+        (serves_clients().await, Answering::OtherService),
+        (http1, Answering::NotGrpc),
+        (
+            answers_nonsense(b"SSH-2.0-OpenSSH_9.2p1\r\n").await,
+            Answering::NotGrpc,
+        ),
+    ] {
+        let mut node = Node::new(1, &[(2, addr)], options()).await;
+        // Once it has asked, and once it is too early to ask again.
+        for _ in 0..2 {
+            node.network.call(node_id(2), Call::Identify);
+            let Notice::Replied(from, reply) = node.notice().await else {
+                panic!("a reply");
+            };
+            assert_eq!((from, reply), (node_id(2), Reply::Stranger(answering)));
+        }
+        let patience = Duration::from_secs(20);
+        let error = node.prober.identify(node_id(2), patience).await;
+        let addr = addr.to_string();
+        let node = node_id(2);
+        assert_eq!(
+            error,
+            Err(RpcError::Stranger {
+                node,
+                addr,
+                answering
+            })
+        );
+    }
+}
+
+/// Health checks and operators that ask in crowds hold no vote up, and no formation.
+#[tokio::test]
+async fn questions_votes_and_reports_share_no_bound() {
+    let bounds = TransportOptions {
+        max_calls: 1,
+        ..options()
+    };
+    let silent = silent().await;
+    let mut node = Node::new(1, &[(2, silent)], bounds).await;
+    let prober = node.prober.clone();
+    let report = async move { prober.identify(node_id(2), PATIENCE).await };
+    let report = tokio::spawn(report);
+    tokio::task::yield_now().await;
+    let too_many = node.prober.identify(node_id(2), PATIENCE).await;
+    assert!(matches!(too_many, Err(RpcError::Unreachable { .. })));
+    let ask = || PeerMessage::RequestVote(vote_request(life(2), true));
+    assert!(node.network.send(ask()));
+    assert!(!node.network.send(ask()));
+    // The question is under way: no answer comes, neither of it nor of a bound.
+    node.network.call(node_id(2), Call::Identify);
+    node.network.call(node_id(2), Call::Identify);
+    let Notice::Replied(_, Reply::Failed) = node.notice().await else {
+        panic!("the second one is too many");
+    };
+    assert!(node.has_heard_nothing());
+    report.abort();
+}
+
+/// A port that takes connections and never says a word.
+async fn silent() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    });
+    addr
 }
