@@ -457,7 +457,6 @@ fn an_old_answer_says_nothing_of_a_claim() {
     );
 }
 
-/// A member of three hears no more than a learner's word for it, and recovers what it had received.
 #[test]
 fn nobody_recovers_who_leads_or_has_nothing() {
     let order = Order::new(CLUSTER);
@@ -489,4 +488,38 @@ fn nobody_recovers_who_leads_or_has_nothing() {
         rule(&refused).starts_with("nodes 1 and 3 do not answer"),
         "{refused}"
     );
+}
+
+/// A process that was let in and not promoted yet, or that was removed: no voter, and all that is left.
+#[test]
+fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
+    let mut member = fresh(3, 2, 3);
+    let offer = Offer {
+        cluster_id: CLUSTER,
+        coordinator: life(1, 1),
+        members: (1..=3).map(|id| life(id, 1)).collect(),
+        membership: membership(3),
+    };
+    let options = member.options.clone();
+    let raft = RaftNode::start(options.raft_id, &offer, options.raft, 1, &options.logger);
+    member.raft = Some(raft.expect("a server"));
+    assert!(member.formation.join(CLUSTER), "it was fresh");
+    assert_eq!(member.status().role, Some(Role::Learner));
+
+    let views = || [1, 2].map(|id| (node(id), fresh(id, 2, 3).status())).into();
+    let order = Order::new(CLUSTER);
+    let refused = member.may_recover(&order, views()).unwrap_err();
+    assert!(rule(&refused).ends_with("--incomplete"), "{refused}");
+    let order = Order {
+        incomplete: true,
+        ..order
+    };
+    assert!(!member.may_recover(&order, views()).unwrap().kept.votes);
+    member.recover(order, views()).unwrap();
+    let recovered = member.take_recovered().expect("an end").unwrap();
+    let _ = member.output().expect("no broken invariant");
+    let status = member.status();
+    assert_eq!(status.cluster_id, recovered.new);
+    assert_eq!(status.role, Some(Role::Leader));
+    assert_eq!(status.conf.voters, [life(3, 2)]);
 }
