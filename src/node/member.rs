@@ -17,7 +17,7 @@ use super::directory::Directory;
 use super::reconcile::Reconciler;
 use super::{
     Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply, StepError,
+    Reply, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
@@ -223,6 +223,17 @@ impl<W> Member<W> {
         }
     }
 
+    /// How much more may be asked now; see [`RaftNode::room`]. Before the process takes part in a
+    /// cluster it refuses everything at once.
+    pub fn room(&self) -> Room {
+        self.raft.as_ref().map_or(Room::UNLIMITED, RaftNode::room)
+    }
+
+    /// How many requests may wait for their outcome at once.
+    pub fn max_inflight(&self) -> usize {
+        self.options.raft.max_pending_requests
+    }
+
     /// Reads a key; see [`RaftNode::read`].
     pub fn read(&mut self, key: Key, waiter: W) {
         match &mut self.raft {
@@ -258,6 +269,7 @@ impl<W> Member<W> {
     pub fn report_unreachable(&mut self, peer: RaftId) {
         if let Some(raft) = &mut self.raft {
             raft.report_unreachable(peer);
+            self.reconciler.unreachable(peer);
         }
     }
 
@@ -288,7 +300,8 @@ impl<W> Member<W> {
         self.follow_formation();
     }
 
-    /// Takes the next step towards those who are meant to take part, if this node may take one.
+    /// Takes the next step towards those who are meant to take part, if this node may take one, or asks
+    /// what it has to know before.
     fn reconcile(&mut self) {
         let Some(raft) = &mut self.raft else { return };
         let Some(members) = raft.members() else {
@@ -304,6 +317,9 @@ impl<W> Member<W> {
         if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
             raft.change_members(change);
         }
+        let questions = self.reconciler.questions().into_iter();
+        let questions = questions.map(|node| (node, Call::Identify));
+        self.output.calls.extend(questions);
     }
 
     /// Says so, once, when the part of this process in its cluster is over.
@@ -368,13 +384,22 @@ impl<W> Member<W> {
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
             recovery: self.claims.attempt(),
-            following: None,
+            following: raft.and_then(RaftNode::following),
         }
     }
 
     /// What the process waits for before it takes part in a cluster, in words.
     pub fn waiting_for(&self) -> String {
         self.formation.waiting_for()
+    }
+
+    /// Whether a client is served now, or told whom to ask instead. Otherwise there is nobody to
+    /// decide (the cluster forms, elects, or hands leadership over), which passes by itself.
+    pub fn decides(&self) -> bool {
+        match &self.raft {
+            Some(raft) => raft.leader().is_some() && !raft.hands_over(),
+            None => self.formation.state() == NodeState::Outside,
+        }
     }
 
     /// Everything that there is to do since the last call.

@@ -24,12 +24,16 @@ mod departure;
 mod directory;
 mod formation;
 mod judge;
+#[cfg(test)]
+mod lab;
 mod member;
 mod options;
 mod output;
 mod raft_node;
 mod reconcile;
 mod seed;
+#[cfg(test)]
+mod steady_tests;
 mod storage;
 mod waiters;
 mod waiting;
@@ -40,7 +44,7 @@ pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
     Answer, Event, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError,
-    Recovery, StepError, StorageError,
+    Recovery, Room, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::MemoryStorage;

@@ -82,6 +82,17 @@ impl Host {
         }
     }
 
+    /// The same node for another connection, or for another part of this node: what one asks takes
+    /// no turns of the others.
+    #[must_use]
+    pub fn for_another_connection(&self) -> Self {
+        Self {
+            driver: self.driver.for_another_source(),
+            gate: self.gate.for_another_connection(),
+            options: self.options,
+        }
+    }
+
     /// What the client hears of a refusal: with the leader's address, where the leader is known.
     fn refuse(&self, refusal: &Refusal) -> Status {
         to_status(refusal, self.leader_addr(refusal).as_deref())

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Host;
 use super::admin::duration;
 use crate::cluster::recovery::{self, Order};
+use crate::deadline::after;
 use crate::driver::{Probe, Recovery};
 use crate::error::{Reason, Refusal};
 use crate::proto::admin;
@@ -47,7 +48,7 @@ pub(super) async fn form(
 ) -> Result<admin::FormResponse, Refusal> {
     let admin::FormRequest { without, timeout } = request;
     let timeout = duration("timeout", timeout, FORM_TIMEOUT)?;
-    let deadline = caller_gives_up.min(Instant::now() + timeout);
+    let deadline = caller_gives_up.min(after(timeout));
     let without = node_ids(without)?;
     let mut status = host.driver.watch();
     host.driver.form_without(without).await?;
@@ -148,7 +149,7 @@ async fn ask_others(probe: &dyn Probe, own: &NodeStatus) -> BTreeMap<NodeId, Nod
             views.remove(&me);
             return views;
         }
-        let deadline = Instant::now() + SILENCE;
+        let deadline = after(SILENCE);
         let answers = join_all(new.iter().map(|node| ask(probe, *node, deadline))).await;
         views.extend(answers.into_iter().flatten());
         asked.extend(new);
