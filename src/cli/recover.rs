@@ -31,7 +31,7 @@ do not start again what still runs. Only for one whose process is gone for good:
 Says first what would be kept, and changes nothing before the id of the halted
 cluster is typed. In a script, --confirm types it. Then waits until the new cluster is
 healed, and says on standard error what it waits for. With --json (healed is false
-with --no-wait):
+with --no-wait, and with fewer than three members):
   {\"cluster_id\":\"5f0c2d9e71a4b863\",\"new_cluster_id\":\"83b1…\",\"term\":3,
    \"commit_index\":812,\"last_log_index\":815,\"keys\":42,\"other_survivors\":[2],
    \"without\":[],\"healed\":true}
@@ -248,21 +248,21 @@ fn report(
         let survivors = named(&kept.other_survivors);
         done += &format!(" ({survivors} joins when it is started again)");
     }
-    let healed = waited.map_err(|failure| failure.although(&done))?;
+    let settled = waited.map_err(|failure| failure.although(&done))?;
     if json {
         return print(json!({
-            "cluster_id": ClusterId(kept.cluster_id).to_string(),
-            "new_cluster_id": new,
-            "term": kept.term,
-            "commit_index": kept.commit_index,
-            "last_log_index": kept.last_log_index,
-            "keys": kept.keys,
-            "other_survivors": kept.other_survivors,
-            "without": kept.without,
-            "healed": healed.is_some(),
-        }));
+                "cluster_id": ClusterId(kept.cluster_id).to_string(),
+                "new_cluster_id": new,
+                "term": kept.term,
+                "commit_index": kept.commit_index,
+                "last_log_index": kept.last_log_index,
+                "keys": kept.keys,
+                "other_survivors": kept.other_survivors,
+        "without": kept.without,
+                "healed": settled.as_ref().is_some_and(|status| status.healed),
+            }));
     }
-    match healed {
+    match settled {
         Some(status) => print(format_args!("{done}; {}", summary(&status))),
         None => print(done),
     }

@@ -17,6 +17,7 @@
 
 mod admin;
 mod deadline;
+mod describe;
 mod front;
 mod gate;
 mod health;
@@ -26,9 +27,8 @@ mod membership;
 mod operation;
 mod pipeline;
 mod rescue;
-mod standing;
 mod status;
-mod summary;
+mod surveys;
 mod trace;
 
 use std::time::Duration;

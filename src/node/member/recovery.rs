@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Member;
 use super::rescue::not_now;
-use crate::cluster::recovery::{Order, Way, nodes};
+use crate::cluster::nodes;
+use crate::cluster::recovery::{Order, Way};
 use crate::error::Refusal;
 use crate::node::{Call, Event, Recovery};
 use crate::types::{NodeId, NodeStatus, RaftId, Rank, RecoveryAttempt, RecoveryClaim};
