@@ -391,6 +391,19 @@ fn a_member_of_another_cluster_is_outside() {
     assert_eq!(leader(&views), Some(2));
 }
 
+/// Node 2 has recovered the cluster of node 1, which has joined that since it was told of the old one:
+/// whoever started node 2 again would lose the last copy.
+#[test]
+fn a_leader_that_has_answered_before_it_recovered_belongs_to_no_other_cluster() {
+    let own = NodeStatus {
+        leader: Some(raft_id(2)),
+        ..learner(1)
+    };
+    let survey = surveyed_of(3, &[own, elsewhere(2), fresh(3)]);
+    let standing = Picture::new(&survey).standing(node(2));
+    assert_eq!(standing, Standing::Whole);
+}
+
 #[test]
 fn a_node_that_takes_no_part_describes_the_cluster_that_runs() {
     let gone = NodeStatus {

@@ -3,9 +3,12 @@
 //! The core keeps all of its rules. The harness gets in its way: it answers clients itself, or
 //! starts processes as they must not be started.
 
+use std::collections::BTreeMap;
+
+use seshat::cluster::recovery::{Order, known};
 use seshat::kv::{Command, Write};
 use seshat::node::{Answer, PeerMessage, RaftNode};
-use seshat::types::{EntryPayload, LogIndex, NodeId, Role};
+use seshat::types::{EntryPayload, LogIndex, NodeId, NodeStatus, Role};
 use seshat::wire;
 
 use crate::clients::{Waiter, decode};
@@ -120,12 +123,24 @@ impl World {
         if learns && lags { LAG } else { 0 }
     }
 
-    /// Whether those who recover a cluster look at nobody else.
-    pub(crate) fn recovers_blindly(&self) -> bool {
-        matches!(
-            self.plan.sabotage,
-            Some(Sabotage::RecoverEverywhere | Sabotage::RecoverLeast)
-        )
+    /// An order to recover the cluster of `own`, and what was heard before. On purpose nothing is heard
+    /// of other survivors, and the operator vouches that they are gone.
+    pub(crate) fn as_sabotaged(
+        &self,
+        own: &NodeStatus,
+        mut order: Order,
+        mut heard: BTreeMap<NodeId, NodeStatus>,
+    ) -> (Order, BTreeMap<NodeId, NodeStatus>) {
+        let blind = Some(Sabotage::RecoverEverywhere) == self.plan.sabotage
+            || Some(Sabotage::RecoverLeast) == self.plan.sabotage;
+        if blind {
+            heard.retain(|_, status| status.cluster_id != own.cluster_id);
+            let me = own.raft_id.node_id();
+            let gone = known(own).filter(|node| *node != me && !heard.contains_key(node));
+            order.without = gone.collect();
+            order.incomplete = true;
+        }
+        (order, heard)
     }
 }
 

@@ -114,10 +114,13 @@ impl Setting {
         let keep = one_of(rng, &[5, 10, 50, 300]);
         // Over real streams they do not. Where they do, each that comes too early is refused.
         let reorders_appends = rng.gen_bool(0.2);
-        let inflight: &[_] = if reorders_appends {
-            &[2, 4]
-        } else {
-            &[2, 4, 32, 128]
+        let far = rng.gen_bool(0.5);
+        // As little as each follower can live with.
+        let (bytes, inflight): (&[_], &[_]) = match (far, reorders_appends) {
+            (true, true) => (&[512, 4 << 10, 64 << 10], &[4, 8]),
+            (true, false) => (&[256, 512, 4 << 10, 64 << 10], &[4, 32, 128]),
+            (false, true) => (&[128, 256, 4 << 10], &[2, 4]),
+            (false, false) => (&[128, 256, 4 << 10, 64 << 10], &[2, 4, 32, 128]),
         };
         let raft = RaftOptions {
             max_append_bytes: one_of(rng, bytes),

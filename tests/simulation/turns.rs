@@ -161,6 +161,7 @@ impl World {
             match event {
                 Event::SnapshotInstalled { .. } => self.summary.snapshots += 1,
                 Event::Started { cluster_id } => self.started(node, cluster_id)?,
+                Event::Recovered { old, new, .. } => self.recovered(node, old, new)?,
                 Event::Removed { .. } => removed = true,
                 _ => {}
             }

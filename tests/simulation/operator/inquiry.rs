@@ -194,15 +194,8 @@ impl World {
             }
             Wish::Form(_) => Ok(()),
             Wish::Recover(order) => {
-                let heard = inquiry.heard;
-                let allowed = judgement::may_recover(&own, &heard, &order);
-                self.trace
-                    .line(self.now, format_args!("{node}: recover: {allowed:?}"));
-                match allowed {
-                    _ if self.recovers_blindly() => self.recover(node, &heard),
-                    Ok(_) => self.recover(node, &heard),
-                    Err(_) => Ok(()),
-                }
+                let (order, heard) = self.as_sabotaged(&own, order, inquiry.heard);
+                self.recover(node, order, heard)
             }
         }
     }

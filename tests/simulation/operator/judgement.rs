@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use seshat::cluster::recovery::{self, Obstacle};
 pub(super) use seshat::cluster::recovery::{Order, Way, known};
 use seshat::cluster::{Picture, Standing, Survey};
 use seshat::error::Refusal;
@@ -81,16 +80,4 @@ pub(super) fn may_change(
         Command::RemoveMember(id) => survey.may_remove(*id, false),
         Command::Write { .. } | Command::OpenSession(_) => Ok(()),
     }
-}
-
-/// Whether the asked node may carry out the order.
-pub(super) fn may_recover(
-    own: &NodeStatus,
-    others: &BTreeMap<NodeId, NodeStatus>,
-    order: &Order,
-) -> Result<Way, Obstacle> {
-    let me = own.raft_id.node_id();
-    let mut views = others.clone();
-    views.insert(me, own.clone());
-    recovery::Survey::new(order.cluster_id, &views).may_recover(me, order)
 }

@@ -13,7 +13,7 @@ mod orders;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
-use seshat::types::NodeId;
+use seshat::types::{NodeId, RaftId};
 
 use crate::exam::Exam;
 use crate::invariants::{Verdict, healthy_means_any_one_may_go, no_copy_is_given_up};
@@ -26,6 +26,7 @@ pub(crate) use inquiry::InquiryId;
 use inquiry::{Inquiry, Wish};
 use judgement::View;
 pub(crate) use judgement::is_healed;
+use orders::Claim;
 
 /// Milliseconds for which a removal may be under way.
 const LEAVING: u64 = 8_000;
@@ -40,6 +41,7 @@ pub(crate) struct Operator {
     /// When somebody lost its memory last.
     pub(crate) last_loss: u64,
     leaving: Option<(NodeId, u64)>,
+    claims: BTreeMap<RaftId, Claim>,
 }
 
 impl Operator {

@@ -1,16 +1,18 @@
 //! What the operator orders, and what becomes of it where it is carried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
 use seshat::kv::Command;
 use seshat::node::Proposal;
-use seshat::types::{NodeId, NodeStatus};
+use seshat::types::{ClusterId, LogIndex, NodeId, NodeStatus};
 use seshat::wire;
 
 use super::LEAVING;
 use super::inquiry::Wish;
-use super::judgement::{View, Way};
+use super::judgement::{Order, View, Way};
+use crate::clients::Acknowledged;
+use crate::invariants::equal_logs::Log;
 use crate::invariants::{Verdict, Violation, no_copy_is_given_up, one_serving_cluster};
 use crate::restarts::File;
 use crate::sabotage::Sabotage;
@@ -107,39 +109,52 @@ impl World {
         }
     }
 
-    /// The process at `node`, which has heard these, makes a new cluster of what it has.
+    /// The process at `node`, which has heard these, claims to make a new cluster of what it has.
     pub(super) fn recover(
         &mut self,
         node: NodeId,
-        heard: &BTreeMap<NodeId, NodeStatus>,
+        order: Order,
+        heard: BTreeMap<NodeId, NodeStatus>,
     ) -> Verdict {
-        let Some(raft) = self.processes.get(&node).and_then(|it| it.member.raft()) else {
-            return Ok(());
-        };
-        let (survivor, cluster) = (raft.raft_id(), raft.cluster_id());
-        let broken = |reason: String| Violation::safety("equal_logs", reason);
-        let (log, common) = self.clusters.of_survivor(raft).map_err(broken)?;
-        let told = self.clients.acknowledged.iter();
-        let gone: Vec<_> = told
-            .filter(|write| write.cluster == cluster && write.index > common)
-            .cloned()
-            .collect();
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
         };
-        let recovered = process.member.recover(cluster, false);
-        self.trace
-            .line(self.now, format_args!("{node} recovers: {recovered:?}"));
-        let Some(new) = recovered.ok().and_then(|recovered| recovered.new) else {
+        if let Some(raft) = process.member.raft() {
+            let broken = |reason: String| Violation::safety("equal_logs", reason);
+            let (log, common) = self.clusters.of_survivor(raft).map_err(broken)?;
+            let heard = heard.keys().copied().collect();
+            let claim = Claim { log, common, heard };
+            self.operator.claims.insert(raft.raft_id(), claim);
+        }
+        let claimed = process.member.recover(order, heard);
+        self.trace.line(
+            self.now,
+            format_args!("{node} claims to recover: {claimed:?}"),
+        );
+        Ok(())
+    }
+
+    /// The process at `node` has made the cluster `new` of what it had of `cluster`.
+    pub(crate) fn recovered(
+        &mut self,
+        node: NodeId,
+        cluster: ClusterId,
+        new: ClusterId,
+    ) -> Verdict {
+        let survivor = self.processes[&node].member.raft_id();
+        let Some(claim) = self.operator.claims.remove(&survivor) else {
             return Ok(());
         };
+        let Claim { log, common, heard } = claim;
         self.summary.obeyed.recoveries += 1;
         self.clusters.begin_with(new, log);
         let old = self.clusters.log(cluster);
+        let gone = |write: &&Acknowledged| write.cluster == cluster && write.index > common;
+        let gone: Vec<_> = self.clients.acknowledged.iter().filter(gone).collect();
         for holder in self.rafts().filter(|raft| raft.cluster_id() == cluster) {
-            let answered = heard.contains_key(&holder.raft_id().node_id());
-            let held = |write: &&_| old.is_held(holder, write_index(write));
-            if let Some(write) = gone.iter().find(held).filter(|_| answered) {
+            let answered = heard.contains(&holder.raft_id().node_id());
+            let mut held = gone.iter().filter(|write| old.is_held(holder, write.index));
+            if let Some(write) = held.next().filter(|_| answered) {
                 no_copy_is_given_up::lost(survivor, write, holder.raft_id())?;
             }
         }
@@ -150,6 +165,13 @@ impl World {
     }
 }
 
-fn write_index(write: &crate::clients::Acknowledged) -> u64 {
-    write.index
+/// What a process had when it claimed the recovery of its cluster.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// The log that the new cluster begins with.
+    log: Log,
+    /// Up to where that is the log of the old one.
+    common: LogIndex,
+    /// Who had answered.
+    heard: BTreeSet<NodeId>,
 }
