@@ -55,6 +55,11 @@ impl Files {
         })
     }
 
+    /// Whether the node has been configured.
+    pub(crate) fn has(&self, node: NodeId) -> bool {
+        self.0.contains_key(&node)
+    }
+
     /// The operator writes a file.
     pub(crate) fn write(&mut self, node: NodeId, file: File) {
         self.0.insert(node, file);

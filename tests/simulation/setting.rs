@@ -137,7 +137,7 @@ impl Setting {
             true => one_of(rng, &[0, 1, 5, 20, 40]),
             false => 0,
         };
-        Self {
+        let mut setting = Self {
             scope: Scope::Wide,
             founders,
             nodes,
@@ -154,8 +154,12 @@ impl Setting {
             late: Self::draw_late(rng, founders),
             disaster: Self::draw_disaster(rng, nodes, disasters),
             faulty: 20_000,
-            calm: 22_000,
-        }
+            calm: 24_000,
+        };
+        // What is too much at once is carried in the end.
+        let most = 2 * setting.carried();
+        setting.load = setting.load.map(|load| load.min(most));
+        setting
     }
 
     /// Few enough to form the cluster without them.
@@ -202,9 +206,8 @@ impl Setting {
         distance(from) + distance(to)
     }
 
-    /// Writes in a tick that the slowest node can take beside a snapshot of its own: a third of what
-    /// its link carries, and what the leader keeps for it while the snapshot is under way.
-    pub(crate) fn bearable_load(&self) -> u64 {
+    /// Writes in a tick that reach the farthest and slowest node.
+    fn carried(&self) -> u64 {
         let nodes = self.node_ids();
         let links = nodes
             .iter()
@@ -217,12 +220,18 @@ impl Setting {
         let inputs = self.sluggish.map_or(100, |(_, each)| TICK / (each + 1) / 2);
         let link = self
             .bandwidth
-            .map_or(u64::MAX, |bytes| bytes * TICK / ENTRY_BYTES);
-        let carried = (in_append * (inflight * TICK / round_trip).min(inputs)).min(link) / 3;
+            .map_or(u64::MAX, |it| it * TICK / ENTRY_BYTES);
+        let appended = in_append * (inflight * TICK / round_trip).min(inputs);
+        appended.min(link).max(1)
+    }
+
+    /// Writes in a tick that the slowest node can take beside a snapshot of its own: a third of what
+    /// reaches it, and what the leader keeps for it while the snapshot is under way.
+    pub(crate) fn bearable_load(&self) -> u64 {
         let kept = u64::try_from(self.raft.compact_after_bytes).expect("small") / KEPT_BYTES;
         let pending = u64::try_from(self.raft.max_pending_requests).expect("small");
-        let wanted = self.load.unwrap_or(100);
-        wanted.min(carried).min(kept).min(pending).max(1)
+        let wanted = self.load.unwrap_or(100).min(self.carried() / 3);
+        wanted.min(kept).min(pending).max(1)
     }
 
     /// When the run is over.

@@ -85,6 +85,11 @@ impl World {
             self.help_forming(view);
             return Ok(());
         }
+        if self.calm {
+            for &node in &view.silent {
+                self.switch_on(node);
+            }
+        }
         if view.leader.is_none() {
             return Ok(());
         }
@@ -92,9 +97,6 @@ impl World {
             self.start_as_told(node)?;
         }
         if self.calm {
-            for &node in &view.silent {
-                self.switch_on(node);
-            }
             return Ok(());
         }
         if self.plan.sabotage == Some(Sabotage::AlwaysHealthy) {

@@ -27,16 +27,16 @@ impl World {
         let (Some(&node), Some(leader)) = (new.next(), view.leader) else {
             return;
         };
-        // It is started first, configured as the manual says.
-        if !self.processes.contains_key(&node) {
+        // It is started first, configured as the manual says, or as it was long ago.
+        if !self.files.has(node) {
             let members = view.members.iter().copied().chain([node]);
             let file = File {
                 members: members.map(node_info).collect(),
                 bootstrap: false,
             };
             self.files.write(node, file);
-            self.switch_on(node);
         }
+        self.switch_on(node);
         let command = Command::AddMember(node_info(node));
         self.ask_node(leader, Wish::Change(command));
     }
