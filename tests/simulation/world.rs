@@ -210,7 +210,12 @@ impl World {
             self.schedule(at, Happening::Disaster(nodes));
         }
         if self.setting.load.is_some() {
-            let at = self.rng.gen_range(1_000..12_000);
+            // Much is under way when a disaster comes.
+            let disaster = self.setting.disaster.as_ref();
+            let at = match disaster {
+                Some((at, _)) => at.saturating_sub(400),
+                None => self.rng.gen_range(1_000..12_000),
+            };
             let until = at + self.rng.gen_range(500..3_000);
             self.schedule(at, Happening::Load { until });
         }

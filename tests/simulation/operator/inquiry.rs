@@ -194,8 +194,9 @@ impl World {
             }
             Wish::Form(_) => Ok(()),
             Wish::Recover(order) => {
+                let answered = inquiry.heard.keys().copied().collect();
                 let (order, heard) = self.as_sabotaged(&own, order, inquiry.heard);
-                self.recover(node, order, heard)
+                self.recover(node, order, heard, answered)
             }
         }
     }

@@ -109,12 +109,14 @@ impl World {
         }
     }
 
-    /// The process at `node`, which has heard these, claims to make a new cluster of what it has.
+    /// The process at `node`, which has heard these, claims to make a new cluster of what it has. All
+    /// that `answered` may have something of the old one.
     pub(super) fn recover(
         &mut self,
         node: NodeId,
         order: Order,
         heard: BTreeMap<NodeId, NodeStatus>,
+        answered: BTreeSet<NodeId>,
     ) -> Verdict {
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
@@ -122,8 +124,11 @@ impl World {
         if let Some(raft) = process.member.raft() {
             let broken = |reason: String| Violation::safety("equal_logs", reason);
             let (log, common) = self.clusters.of_survivor(raft).map_err(broken)?;
-            let heard = heard.keys().copied().collect();
-            let claim = Claim { log, common, heard };
+            let claim = Claim {
+                log,
+                common,
+                answered,
+            };
             self.operator.claims.insert(raft.raft_id(), claim);
         }
         let claimed = process.member.recover(order, heard);
@@ -145,16 +150,20 @@ impl World {
         let Some(claim) = self.operator.claims.remove(&survivor) else {
             return Ok(());
         };
-        let Claim { log, common, heard } = claim;
+        let Claim {
+            log,
+            common,
+            answered,
+        } = claim;
         self.summary.obeyed.recoveries += 1;
         self.clusters.begin_with(new, log);
         let old = self.clusters.log(cluster);
         let gone = |write: &&Acknowledged| write.cluster == cluster && write.index > common;
         let gone: Vec<_> = self.clients.acknowledged.iter().filter(gone).collect();
         for holder in self.rafts().filter(|raft| raft.cluster_id() == cluster) {
-            let answered = heard.contains(&holder.raft_id().node_id());
+            let answers = answered.contains(&holder.raft_id().node_id());
             let mut held = gone.iter().filter(|write| old.is_held(holder, write.index));
-            if let Some(write) = held.next().filter(|_| answered) {
+            if let Some(write) = held.next().filter(|_| answers) {
                 no_copy_is_given_up::lost(survivor, write, holder.raft_id())?;
             }
         }
@@ -173,5 +182,5 @@ pub(super) struct Claim {
     /// Up to where that is the log of the old one.
     common: LogIndex,
     /// Who had answered.
-    heard: BTreeSet<NodeId>,
+    answered: BTreeSet<NodeId>,
 }
