@@ -15,7 +15,7 @@ use super::directory::Directory;
 use super::reconcile::Reconciler;
 use super::{
     Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply, StepError,
+    Reply, Retired, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
@@ -158,7 +158,8 @@ impl<W> Member<W> {
                 Ok(())
             }
             None => {
-                self.output.retired.push(state_machine);
+                let retired = Retired::StateMachine(Box::new(state_machine));
+                self.output.retired.push(retired);
                 Err(self.not_me())
             }
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::formation::Call;
+use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Role, Term, Value};
@@ -118,9 +119,9 @@ pub struct Output<W> {
     /// Formation calls to other nodes. Each is owed a [`Reply`](super::Reply) or nothing: a call
     /// that is never answered is made again.
     pub calls: Vec<(NodeId, Call)>,
-    /// State machines that nobody needs any more. To free a million keys takes long enough to miss
-    /// heartbeats, so it is for another thread.
-    pub retired: Vec<StateMachine>,
+    /// What nobody needs any more and takes long enough to free to miss heartbeats: it is for another
+    /// thread.
+    pub retired: Vec<Retired>,
 }
 
 impl<W> Default for Output<W> {
@@ -134,6 +135,15 @@ impl<W> Default for Output<W> {
             retired: Vec::new(),
         }
     }
+}
+
+/// What nobody needs any more, and takes long to free.
+#[derive(Debug)]
+pub enum Retired {
+    /// A state machine that a snapshot has replaced.
+    StateMachine(Box<StateMachine>),
+    /// The beginning of the log.
+    Log(CutEntries),
 }
 
 /// Something that an operator may want to read about. Never one per write, unless somebody traces
