@@ -7,7 +7,6 @@
 mod entry;
 mod rescue;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::departure::Departure;
@@ -15,7 +14,7 @@ use super::directory::Directory;
 use super::reconcile::Reconciler;
 use super::{
     Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply, Retired, StepError,
+    Reply, Retired, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
@@ -198,6 +197,17 @@ impl<W> Member<W> {
         }
     }
 
+    /// How much more may be asked now; see [`RaftNode::room`]. Before the process takes part in a
+    /// cluster it refuses everything at once.
+    pub fn room(&self) -> Room {
+        self.raft.as_ref().map_or(Room::UNLIMITED, RaftNode::room)
+    }
+
+    /// How many requests may wait for their outcome at once.
+    pub fn max_inflight(&self) -> usize {
+        self.options.raft.max_pending_requests
+    }
+
     /// Reads a key; see [`RaftNode::read`].
     pub fn read(&mut self, key: Key, waiter: W) {
         match &mut self.raft {
@@ -307,20 +317,6 @@ impl<W> Member<W> {
         self.directory.nodes()
     }
 
-    /// Whether the voters are exactly the processes `living`, of which one stands for each member,
-    /// and all of them know it. Only a leader can tell; everybody else says `false`. The caller has
-    /// to ask the members who they are *now*: what the leader has heard before may be about a life
-    /// that has ended meanwhile, and whoever waits for this answer is about to end another.
-    pub fn healed(&self, living: &BTreeSet<RaftId>) -> bool {
-        self.raft.as_ref().is_some_and(|raft| {
-            raft.members_are_known()
-                && raft.members().is_some_and(|members| {
-                    members.learners.is_empty()
-                        && members.voters.into_keys().collect::<BTreeSet<_>>() == *living
-                })
-        })
-    }
-
     /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.
     pub fn status(&self) -> NodeStatus {
         let raft = self.raft.as_ref();
@@ -350,6 +346,15 @@ impl<W> Member<W> {
     /// What the process waits for before it takes part in a cluster, in words.
     pub fn waiting_for(&self) -> String {
         self.formation.waiting_for()
+    }
+
+    /// Whether a client is served now, or told whom to ask instead. Otherwise there is nobody to
+    /// decide (the cluster forms, elects, or hands leadership over), which passes by itself.
+    pub fn decides(&self) -> bool {
+        match &self.raft {
+            Some(raft) => raft.leader().is_some() && !raft.hands_over(),
+            None => self.formation.state() == NodeState::Outside,
+        }
     }
 
     /// Everything that there is to do since the last call.

@@ -42,7 +42,7 @@ pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
     Answer, Event, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError,
-    Recovery, Retired, StepError, StorageError,
+    Recovery, Retired, Room, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::{CutEntries, MemoryStorage};

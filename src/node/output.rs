@@ -35,6 +35,23 @@ pub enum Input<W> {
     },
 }
 
+/// How much more the core takes on now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Requests.
+    pub requests: usize,
+    /// Bytes of their commands.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// Room for everything.
+    pub const UNLIMITED: Self = Self {
+        requests: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
