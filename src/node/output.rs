@@ -310,6 +310,21 @@ pub enum StepError {
         /// Who recovers the cluster: another process, or this one.
         claimant: RaftId,
     },
+    /// It names a term or an index so far ahead of what this node has heard of that no cluster gets
+    /// there.
+    #[error("{message} from {from}: {what} {value} is too far ahead of {known}")]
+    TooFarAhead {
+        /// The message.
+        message: &'static str,
+        /// Who sent it.
+        from: RaftId,
+        /// What it names.
+        what: &'static str,
+        /// How much that is.
+        value: u64,
+        /// How much this node knows of.
+        known: u64,
+    },
     /// It answers something that this node did not ask, or that it asked of somebody else.
     #[error("{message} from {from}, who is no member")]
     NotMember {

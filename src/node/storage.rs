@@ -103,8 +103,8 @@ impl MemoryStorage {
     pub fn into_parts(self) -> (StateMachine, impl Iterator<Item = VersionedLogEntry>) {
         let applied = self.applied_entries();
         let mut entries = self.entries;
-        entries.drain(..applied.min(entries.len()));
-        (self.state_machine, entries.into_iter().map(versioned))
+        drop(entries.cut(applied));
+        (self.state_machine, entries.into_entries().map(versioned))
     }
 
     /// Index of the first entry that the log holds, or would hold.

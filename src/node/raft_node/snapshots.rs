@@ -158,7 +158,7 @@ impl<W> RaftNode<W> {
             reason,
         };
         let message = header.into_raft()?;
-        judge(&self.raw.raft, &message).map_err(out_of_place)?;
+        judge(&self.raw.raft, (NAME, envelope.from), &message)?;
         let place = place(message.get_snapshot());
         let stepped = self.raw.step(message);
         stepped.map_err(|error| out_of_place(error.to_string()))?;

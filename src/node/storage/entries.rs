@@ -81,6 +81,12 @@ impl Entries {
         first.unwrap_or_default().iter().chain(rest)
     }
 
+    /// All entries. A segment is freed when its last entry has been taken.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        let segments = self.segments.into_iter();
+        segments.flat_map(|segment| segment.entries).skip(self.cut)
+    }
+
     pub(super) fn push(&mut self, entry: Entry) {
         let is_full = |last: &Segment| last.entries.len() >= SEGMENT;
         if self.segments.back().is_none_or(is_full) {
@@ -233,7 +239,6 @@ mod tests {
         }
     }
 
-    /// Two entries are no more than one segment and its neighbour.
     #[test]
     fn what_is_cut_goes_as_it_is() {
         let mut entries = Entries::default();
@@ -242,5 +247,7 @@ mod tests {
         let lengths: Vec<_> = cut.0.iter().map(Vec::len).collect();
         assert_eq!(lengths, [SEGMENT, SEGMENT, 600 - 2 * SEGMENT]);
         assert_eq!(cut.len(), 600);
+        let rest = entries.into_entries().map(|entry| entry.index);
+        assert!(rest.eq(600..1_000));
     }
 }
