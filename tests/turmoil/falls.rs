@@ -172,6 +172,7 @@ impl World {
                 false => self.absent = Some(id),
             }
         }
+        self.restart_left_over();
         // A process that was removed has ended, and whoever looks after its machine starts it again.
         for id in 1..=self.plan.nodes {
             let down = self.absent == Some(id) || self.fallen.iter().any(|it| it.id == id);
@@ -186,6 +187,29 @@ impl World {
                     self.start(id, "starts again, though it was removed");
                 }
             }
+        }
+    }
+
+    /// A survivor that was not recovered from stays out of the new cluster until it is started again,
+    /// which should be when everybody else votes in it: until then it is a copy.
+    fn restart_left_over(&mut self) {
+        let left_over = self.shared.left_over.borrow().first().copied();
+        let Some(id) = left_over.and_then(|id| u16::try_from(id).ok()) else {
+            return;
+        };
+        let standings = self.shared.standings();
+        if !self.shared.is_recovered() || !health::all_vote_but(&standings, id) {
+            return;
+        }
+        self.shared.left_over.borrow_mut().clear();
+        if standings.contains_key(&id) {
+            self.crash(id, "is stopped, as it has the state of the old cluster");
+            self.fallen.push(Fallen {
+                id,
+                back_at: Some(self.sim.elapsed()),
+                back_after: Duration::ZERO,
+                silent: false,
+            });
         }
     }
 

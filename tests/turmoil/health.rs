@@ -94,6 +94,21 @@ pub(crate) fn members(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
     members.unwrap_or_default()
 }
 
+/// Whether all members but `except` vote in the cluster that has a leader.
+pub(crate) fn all_vote_but(standings: &BTreeMap<u16, NodeStatus>, except: u16) -> bool {
+    let Some(leader) = leader(standings) else {
+        return false;
+    };
+    let votes = |id: &u16| {
+        standings.get(id).is_some_and(|status| {
+            status.cluster_id == leader.cluster_id && leader.conf.voters.contains(&status.raft_id)
+        })
+    };
+    members(standings)
+        .iter()
+        .all(|id| *id == except || votes(id))
+}
+
 /// Whether all members have applied the same.
 pub(crate) fn level(standings: &BTreeMap<u16, NodeStatus>) -> bool {
     let members = members(standings);

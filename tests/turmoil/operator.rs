@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use seshat::client::{Admin, AdminNode, Applied, Error};
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::{
-    ClusterState, StatusRequest, StatusResponse, TransferLeadershipRequest,
+    ClusterState, RecoverRequest, StatusRequest, StatusResponse, TransferLeadershipRequest,
 };
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
@@ -194,14 +194,21 @@ impl Operator {
         let Some(old) = node.view().cluster_id else {
             return Ok(());
         };
-        let found = node.recover(old, true).await?;
+        let recover = |dry_run| RecoverRequest {
+            cluster_id: old,
+            dry_run,
+            ..RecoverRequest::default()
+        };
+        let found = node.recover(recover(true)).await?;
         // The flaw: who looks on believes that the survivor had all.
         let last_index = match self.flaw {
             Flaw::Overstated => u64::MAX,
             _ => found.last_log_index,
         };
         self.shared.recovery_begins(old, last_index);
-        match node.recover(old, false).await {
+        // What they have of the old cluster keeps them out of the new one.
+        self.shared.left_over.replace(found.other_survivors);
+        match node.recover(recover(false)).await {
             Ok(_) => {
                 assert!(self.shared.lost.get(), "a majority lived, and was given up");
                 self.shared.recovery_made();

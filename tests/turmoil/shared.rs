@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) report: RefCell<Report>,
     /// Most members of the cluster have lost their memory at once: an operator has to recover it.
     pub(crate) lost: Cell<bool>,
+    /// Nodes that have to be started again once the cluster is recovered.
+    pub(crate) left_over: RefCell<Vec<u32>>,
     /// The clients shall come to an end.
     pub(crate) ending: Cell<bool>,
 }
