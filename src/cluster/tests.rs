@@ -572,6 +572,33 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
     says_of(5, &[&lost[..], &two[1..]].concat(), State::Halted, &words);
 }
 
+/// Node 1 was being let in when the others lost everything, and they wait for its cluster.
+#[test]
+fn a_process_that_has_received_nothing_holds_up_nobody_for_ever() {
+    let empty = NodeStatus {
+        role: Some(Role::Learner),
+        leader: None,
+        conf: Arc::default(),
+        members_known: false,
+        following: None,
+        commit_index: 0,
+        applied_index: 0,
+        last_index: 0,
+        last_term: 0,
+        ..view(1)
+    };
+    let words = "halted: every member has lost its memory, and nothing can be recovered; a new cluster \
+                 forms when you start node 1 again";
+    says(
+        &[outside(2), empty.clone(), outside(3)],
+        State::Halted,
+        words,
+    );
+    // The leader may come back.
+    let survey = surveyed_of(3, &[outside(2), empty]);
+    assert!(Picture::new(&survey).left_over().is_empty());
+}
+
 #[test]
 fn what_is_left_of_a_cluster_that_was_recovered_elsewhere_is_to_join_it() {
     says(

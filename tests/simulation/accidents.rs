@@ -66,6 +66,15 @@ impl World {
         self.see_what_is_lost();
     }
 
+    /// Nobody reaches the node for a moment, and it reaches nobody.
+    pub(crate) fn cut_off(&mut self, node: NodeId) {
+        self.trace
+            .line(self.now, format_args!("node {node} is cut off"));
+        if let Some(process) = self.processes.get_mut(&node) {
+            process.alone_until = self.now + 400;
+        }
+    }
+
     /// A node that is off is switched on, with nothing in memory.
     pub(crate) fn switch_on(&mut self, node: NodeId) {
         if !self.processes.contains_key(&node) {

@@ -109,7 +109,12 @@ impl Setting {
 
     /// Whatever the seed draws.
     pub(crate) fn wide(rng: &mut StdRng, disasters: HowMany) -> Self {
-        let founders = one_of(rng, &[3, 3, 3, 3, 5, 5, 7]);
+        let sizes: &[u16] = match disasters {
+            // So that there is more than one survivor.
+            HowMany::Often => &[5, 7],
+            HowMany::Drawn | HowMany::Never => &[3, 3, 3, 3, 5, 5, 7],
+        };
+        let founders = one_of(rng, sizes);
         let nodes = (founders + rng.gen_range(0..=2)).min(7);
         let keep = one_of(rng, &[5, 10, 50, 300]);
         // Over real streams they do not. Where they do, each that comes too early is refused.

@@ -108,6 +108,10 @@ impl World {
         let Some(Transfer { from, to, .. }) = self.transfers.remove(&id) else {
             return;
         };
+        // The receiver notices that its connection is gone.
+        if let Some(process) = self.processes.get_mut(&to.node_id()) {
+            process.receiving.take_if(|it| it.transfer == id);
+        }
         let report = Input::SnapshotReport { to, delivered };
         self.schedule_input(after, from.0, Some(from.1), report);
     }

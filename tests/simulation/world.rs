@@ -100,6 +100,8 @@ pub(crate) enum Happening {
     Accident,
     /// Several nodes lose their memory at once.
     Disaster(Vec<NodeId>),
+    /// A node is cut off for a moment.
+    CutOff(NodeId),
     /// A node is switched on, if it is off.
     SwitchOn(NodeId),
     /// The operator takes a look.
@@ -207,6 +209,15 @@ impl World {
         self.schedule(first_restart, Happening::Accident);
         self.schedule(500, Happening::Operate);
         if let Some((at, nodes)) = self.setting.disaster.clone() {
+            // Those who survive do not all have the same.
+            let survivor = self
+                .setting
+                .node_ids()
+                .into_iter()
+                .rfind(|it| !nodes.contains(it));
+            if let Some(survivor) = survivor.filter(|_| self.rng.gen_bool(0.7)) {
+                self.schedule(at.saturating_sub(300), Happening::CutOff(survivor));
+            }
             self.schedule(at, Happening::Disaster(nodes));
         }
         if self.setting.load.is_some() {
@@ -295,6 +306,7 @@ impl World {
             Happening::RestartHealing { node, life } => self.restart_healing(node, life),
             Happening::Accident => self.accident(),
             Happening::Disaster(nodes) => self.disaster(&nodes),
+            Happening::CutOff(node) => self.cut_off(node),
             Happening::SwitchOn(node) => self.switch_on(node),
             Happening::Chunk(transfer) => self.send_chunk(transfer),
             Happening::Calm => {

@@ -13,12 +13,17 @@ use seshat::types::{ClusterMembership, NodeId, NodeStatus, RaftId};
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) asked: NodeId,
+    /// What it says in a sentence.
+    #[expect(dead_code, reason = "shown in the trace")]
+    words: String,
     pub(super) healthy: bool,
     pub(super) forming: bool,
     pub(super) leader: Option<NodeId>,
     pub(super) members: BTreeSet<NodeId>,
     pub(super) silent: BTreeSet<NodeId>,
     pub(super) elsewhere: Vec<NodeId>,
+    /// Nodes that hold up a new cluster, and have nothing of an old one.
+    pub(super) left_over: Vec<NodeId>,
     /// How a halted cluster is to be recovered.
     pub(super) way: Option<Way>,
 }
@@ -46,6 +51,7 @@ pub(super) fn look(
     };
     View {
         asked: own.raft_id.node_id(),
+        words: picture.sum_up().1,
         healthy: picture.is_healed(),
         forming: picture.cluster().is_none(),
         leader: picture.leader().map(RaftId::node_id),
@@ -54,6 +60,7 @@ pub(super) fn look(
             .into_iter()
             .collect(),
         elsewhere: those(|it| it == Standing::Elsewhere),
+        left_over: picture.left_over(),
         way: picture.halt(),
     }
 }

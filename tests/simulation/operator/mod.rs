@@ -81,6 +81,9 @@ impl World {
             self.order_recovery(way);
             return Ok(());
         }
+        for &node in &view.left_over {
+            self.start_as_told(node)?;
+        }
         if view.forming {
             self.help_forming(view);
             return Ok(());
