@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["types", "address"]),
     ("kv", &["types"]),
     ("wire", &["proto", "types", "error", "kv"]),
-    ("cluster", &["types"]),
+    ("cluster", &["types", "error"]),
     ("node", &["types", "error", "kv", "wire", "cluster"]),
     ("driver", &["types", "error", "kv", "node"]),
     (

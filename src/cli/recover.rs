@@ -26,7 +26,7 @@ this node are lost.
 Says first what would be kept, and changes nothing before the id of the halted
 cluster is typed. In a script, --confirm types it. Then waits until the new cluster is
 healed, and says on standard error what it waits for. With --json (healed is false
-with --no-wait):
+with --no-wait, and with fewer than three members):
   {\"cluster_id\":\"5f0c2d9e71a4b863\",\"new_cluster_id\":\"83b1…\",\"term\":3,
    \"commit_index\":812,\"last_log_index\":815,\"keys\":42,\"other_survivors\":[2],
    \"healed\":true}
@@ -185,7 +185,7 @@ fn report(
         let survivors = nodes_to_restart(&kept.other_survivors);
         done += &format!(" (restart {survivors})");
     }
-    let healed = waited.map_err(|failure| failure.although(&done))?;
+    let settled = waited.map_err(|failure| failure.although(&done))?;
     if json {
         return print(json!({
             "cluster_id": ClusterId(kept.cluster_id).to_string(),
@@ -195,10 +195,10 @@ fn report(
             "last_log_index": kept.last_log_index,
             "keys": kept.keys,
             "other_survivors": kept.other_survivors,
-            "healed": healed.is_some(),
+            "healed": settled.as_ref().is_some_and(|status| status.healed),
         }));
     }
-    match healed {
+    match settled {
         Some(status) => print(format_args!("{done}; {}", summary(&status))),
         None => print(done),
     }

@@ -19,6 +19,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::words::nodes;
 use crate::types::{ClusterId, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role, Term};
 
 /// How much a process has of its cluster. The greater has more; no two processes are equal.
@@ -404,18 +405,6 @@ pub fn known(view: &NodeStatus) -> impl Iterator<Item = NodeId> {
     let processes = conf.voters.iter().chain(&conf.learners);
     let members = conf.members.iter().copied();
     members.chain(processes.map(|process| process.node_id()))
-}
-
-/// `node 3`, `nodes 2 and 3`, `nodes 1, 2 and 3`.
-fn nodes(ids: &[NodeId]) -> String {
-    match ids {
-        [] => "nobody".to_owned(),
-        [one] => format!("node {one}"),
-        [all @ .., last] => {
-            let all: Vec<_> = all.iter().map(NodeId::to_string).collect();
-            format!("nodes {} and {last}", all.join(", "))
-        }
-    }
 }
 
 #[cfg(test)]

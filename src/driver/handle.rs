@@ -410,7 +410,7 @@ pub(crate) struct Detached {
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) status: watch::Sender<NodeStatus>,
     pub(crate) decides: watch::Sender<bool>,
-    _members: watch::Sender<Arc<ClusterMembership>>,
+    pub(crate) members: watch::Sender<Arc<ClusterMembership>>,
     requests: mpsc::Receiver<(Source, Request)>,
 }
 
@@ -452,7 +452,7 @@ impl DriverHandle {
             notices,
             status,
             decides,
-            _members: members,
+            members,
             requests,
         };
         (handle, detached)

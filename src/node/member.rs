@@ -7,7 +7,6 @@
 mod entry;
 mod rescue;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::departure::Departure;
@@ -315,20 +314,6 @@ impl<W> Member<W> {
     /// part. A new value whenever [`output`](Self::output) has changed it.
     pub fn nodes(&self) -> &Arc<ClusterMembership> {
         self.directory.nodes()
-    }
-
-    /// Whether the voters are exactly the processes `living`, of which one stands for each member,
-    /// and all of them know it. Only a leader can tell; everybody else says `false`. The caller has
-    /// to ask the members who they are *now*: what the leader has heard before may be about a life
-    /// that has ended meanwhile, and whoever waits for this answer is about to end another.
-    pub fn healed(&self, living: &BTreeSet<RaftId>) -> bool {
-        self.raft.as_ref().is_some_and(|raft| {
-            raft.members_are_known()
-                && raft.members().is_some_and(|members| {
-                    members.learners.is_empty()
-                        && members.voters.into_keys().collect::<BTreeSet<_>>() == *living
-                })
-        })
     }
 
     /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.

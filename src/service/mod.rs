@@ -18,6 +18,7 @@
 mod admin;
 mod counted;
 mod deadline;
+mod describe;
 mod front;
 mod gate;
 mod health;
@@ -27,9 +28,8 @@ mod membership;
 mod operation;
 mod pipeline;
 mod rescue;
-mod standing;
 mod status;
-mod summary;
+mod surveys;
 mod trace;
 
 use std::sync::Arc;

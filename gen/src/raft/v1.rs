@@ -399,13 +399,14 @@ pub struct IdentifyResponse {
     #[prost(uint32, repeated, tag = "14")]
     pub members: ::prost::alloc::vec::Vec<u32>,
     /// Whether every voter knows the last change of voters and learners to be
-    /// committed. Only a leader can tell; everybody else says false.
+    /// committed, and none is under way. Only a leader can tell; everybody else says
+    /// false.
     #[prost(bool, tag = "15")]
     pub members_known: bool,
     /// The snapshot that it is receiving; absent if there is none.
     #[prost(message, optional, tag = "16")]
     pub receiving: ::core::option::Option<SnapshotProgress>,
-    /// How the logs of the voters follow the leader's. Only a leader can tell, from
+    /// How the logs of the others follow the leader's. Only a leader can tell, from
     /// the first tick of its leadership on; absent otherwise.
     #[prost(message, optional, tag = "17")]
     pub following: ::core::option::Option<Following>,
@@ -419,7 +420,7 @@ pub struct IdentifyResponse {
     #[prost(bool, tag = "22")]
     pub recovering: bool,
 }
-/// How the logs of the voters follow the leader's, measured against what that
+/// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Following {
@@ -429,10 +430,10 @@ pub struct Following {
     /// Highest index that was known to be committed then.
     #[prost(uint64, tag = "2")]
     pub commit_index: u64,
-    /// Raft ids of the voters that have acknowledged last_log_index, the leader's
-    /// own among them.
+    /// Raft ids of the voters and learners that have acknowledged last_log_index,
+    /// the leader's own among them.
     #[prost(fixed64, repeated, tag = "3")]
-    pub voters: ::prost::alloc::vec::Vec<u64>,
+    pub acknowledged_by: ::prost::alloc::vec::Vec<u64>,
 }
 /// How far a snapshot has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
