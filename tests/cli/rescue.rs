@@ -237,10 +237,15 @@ fn a_recovery_does_not_wait_for_a_survivor_that_stays_out() {
         without_2(there),
     ]);
     let args = ["recover", "--from", "3", "--confirm", ID];
+    let ran = client(&survivor.address, &args);
     assert_eq!(
-        client(&survivor.address, &args).ok(),
-        "cluster 83b1000000000001 runs on what node 3 had (then start node 2 again, to let it in); \
-         degraded: node 2 belongs to another cluster\n"
+        (ran.code, ran.stdout.as_str()),
+        (
+            0,
+            "cluster 83b1000000000001 runs on what node 3 had (then start node 2 again, to let it \
+             in); degraded: node 2 belongs to another cluster\n"
+        ),
+        "{ran:?}"
     );
 }
 
