@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &["proto", "types", "error", "kv"]),
     ("cluster", &["types", "error"]),
     ("node", &["types", "error", "kv", "wire", "cluster"]),
-    ("driver", &["types", "error", "kv", "node"]),
+    ("driver", &["types", "error", "kv", "cluster", "node"]),
     (
         "transport",
         &["deadline", "proto", "types", "error", "wire", "driver"],

@@ -317,6 +317,12 @@ REAL = {
             "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
         },
     },
+    "seshat.raft.v1.YieldRecoveryRequest": {
+        "the first attempt": to(
+            TWO, claimantId=ONE, attempt="1", lastLogTerm="8", lastLogIndex="1047", votes=True,
+            commitIndex="1045",
+        ),
+    },
     "seshat.raft.v1.OfferRequest": {
         "three members": to(
             TWO, coordinatorId=ONE, members=[ONE, TWO, THREE], initialMembers=INITIAL,

@@ -220,18 +220,15 @@ impl AdminNode {
         self.once(form).await
     }
 
-    /// Makes a new cluster of what this node still has of the halted cluster `cluster_id`: see
-    /// `seshat recover`. Changes nothing if it is a `dry_run`.
+    /// Makes a new cluster of what this node still has of a halted one: see `seshat recover`. Changes
+    /// nothing if it is a dry run.
     ///
     /// # Errors
     ///
     /// The cluster may have been given up if the error says [`Applied::Unknown`].
-    pub async fn recover(&self, cluster_id: u64, dry_run: bool) -> Result<RecoverResponse, Error> {
+    pub async fn recover(&self, request: RecoverRequest) -> Result<RecoverResponse, Error> {
         let recover = |node: Node| {
-            let request = node.request(RecoverRequest {
-                cluster_id,
-                dry_run,
-            });
+            let request = node.request(request.clone());
             async move { node.admin().recover(request).await }
         };
         self.once(recover).await

@@ -30,6 +30,7 @@ pub use picture::Picture;
 pub use single::{is_full_member, serves};
 pub use standing::Standing;
 pub use words::State;
+pub(crate) use words::nodes;
 
 /// With fewer voters than this, no majority is left when one of them is lost.
 const CAN_LOSE_ONE: usize = 3;

@@ -20,46 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::words::nodes;
-use crate::types::{ClusterId, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role, Term};
-
-/// How much a process has of its cluster. The greater has more; no two processes are equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
-    /// Term of the last log entry.
-    pub last_term: Term,
-    /// Index of the last log entry.
-    pub last_index: LogIndex,
-    /// Whether it votes, as far as it knows.
-    pub votes: bool,
-    /// Highest index that it knows to be committed.
-    pub commit_index: LogIndex,
-    /// The process.
-    pub raft_id: RaftId,
-}
-
-impl Rank {
-    /// The rank of a process that says this of itself.
-    pub fn of(status: &NodeStatus) -> Self {
-        Self {
-            last_term: status.last_term,
-            last_index: status.last_index,
-            votes: status.conf.voters.contains(&status.raft_id),
-            commit_index: status.commit_index,
-            raft_id: status.raft_id,
-        }
-    }
-
-    /// Whether the log is more up to date than that of `other`, less, or the same.
-    pub fn cmp_log(&self, other: &Self) -> Ordering {
-        (self.last_term, self.last_index).cmp(&(other.last_term, other.last_index))
-    }
-}
-
-impl fmt::Display for Rank {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "index {} of term {}", self.last_index, self.last_term)
-    }
-}
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Rank, Role};
 
 /// What an operator orders who gives a cluster up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -209,7 +209,7 @@ fn troubled(those: &[NodeId], one: &str, many: &str) -> Option<String> {
 }
 
 /// `node 3`, `nodes 2 and 3`, `nodes 1, 2 and 3`.
-pub(super) fn nodes(ids: &[NodeId]) -> String {
+pub(crate) fn nodes(ids: &[NodeId]) -> String {
     match ids {
         [] => "no node".to_owned(),
         [one] => format!("node {one}"),

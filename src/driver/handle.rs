@@ -1,6 +1,6 @@
 //! The way to a driver, and what can be asked of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,12 +9,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::{Batch, BatchItem, Pending, PendingBatch, Waiter};
 use super::fair::Source;
+use crate::cluster::recovery::Order;
 use crate::error::{Reason, Refusal};
 use crate::kv::StateMachine;
 #[cfg(test)]
 use crate::node::Outcome;
 use crate::node::{PeerMessage, Recovery, Reply, SnapshotHeader};
-use crate::types::{ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId};
+use crate::types::{
+    ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
+};
 
 /// The driver has stopped: the node is shutting down or has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,8 +69,10 @@ pub(crate) enum Notice {
         without: BTreeSet<NodeId>,
         begun: oneshot::Sender<Result<(), Refusal>>,
     },
+    Yield(RecoveryClaim, oneshot::Sender<Result<(), String>>),
     Recover {
-        cluster_id: ClusterId,
+        order: Order,
+        views: BTreeMap<NodeId, NodeStatus>,
         dry_run: bool,
         recovered: oneshot::Sender<Result<Recovery, Refusal>>,
     },
@@ -319,6 +324,18 @@ impl DriverHandle {
         outcome.await.map_err(|_| Stopped)
     }
 
+    /// Hands in the claim of another process to recover the cluster; whether this one yields, or why
+    /// not, see [`Member::yield_to`](crate::node::Member::yield_to).
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn yield_to(&self, claim: RecoveryClaim) -> Result<Result<(), String>, Stopped> {
+        let (yielded, outcome) = oneshot::channel();
+        self.notify(Notice::Yield(claim, yielded)).await?;
+        outcome.await.map_err(|_| Stopped)
+    }
+
     /// Begins to hand leadership to `to`, or to the best caught-up voter; who shall lead. raft-rs
     /// gives up silently after an election timeout: watch [`status`](Self::watch) for the outcome.
     ///
@@ -346,17 +363,23 @@ impl DriverHandle {
         self.decide(Notice::Form { without, begun }, outcome).await
     }
 
-    /// Makes a new cluster of what this node has of `cluster_id`, or only says what that would be.
-    /// Whoever asks has made sure that no majority of the old cluster may live. See
+    /// Makes a new cluster of what this node has, as an operator orders it, or only says what that
+    /// would be. `views` is what everybody says of itself who has just answered. See
     /// [`Member::recover`](crate::node::Member::recover).
     ///
     /// # Errors
     ///
     /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
-    pub async fn recover(&self, cluster_id: ClusterId, dry_run: bool) -> Result<Recovery, Refusal> {
+    pub async fn recover(
+        &self,
+        order: Order,
+        views: BTreeMap<NodeId, NodeStatus>,
+        dry_run: bool,
+    ) -> Result<Recovery, Refusal> {
         let (recovered, outcome) = oneshot::channel();
         let notice = Notice::Recover {
-            cluster_id,
+            order,
+            views,
             dry_run,
             recovered,
         };

@@ -29,10 +29,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::error::RpcError;
+use crate::error::{Refusal, RpcError};
 use crate::node::{Event, Member, NodeError, Output, PeerMessage};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
 
@@ -131,6 +131,8 @@ pub struct Driver {
     joined_at: Option<SystemTime>,
     refused: RefusedMessages,
     waiting: Waiting,
+    /// The operator who waits for the end of a recovery.
+    recovering: Option<oneshot::Sender<Result<Recovery, Refusal>>>,
     /// How often the loop still looks for more before it waits.
     looks: u32,
 }
@@ -165,6 +167,7 @@ impl Driver {
             joined_at: None,
             refused: RefusedMessages::default(),
             waiting: Waiting::default(),
+            recovering: None,
             looks: 0,
         };
         (driver, handle)
@@ -281,13 +284,28 @@ impl Driver {
             Notice::Form { without, begun } => {
                 let _ = begun.send(self.member.form_without(without));
             }
+            Notice::Yield(claim, yielded) => {
+                let _ = yielded.send(self.member.yield_to(&claim));
+            }
             Notice::Recover {
-                cluster_id,
-                dry_run,
+                order,
+                views,
+                dry_run: true,
                 recovered,
             } => {
-                let _ = recovered.send(self.member.recover(cluster_id, dry_run));
+                let _ = recovered.send(self.member.may_recover(&order, views));
             }
+            Notice::Recover {
+                order,
+                views,
+                dry_run: false,
+                recovered,
+            } => match self.member.recover(order, views) {
+                Ok(()) => self.recovering = Some(recovered),
+                Err(refusal) => {
+                    let _ = recovered.send(Err(refusal));
+                }
+            },
         }
     }
 
@@ -327,6 +345,12 @@ impl Driver {
             journal::log(&now, event);
         }
         self.publish(now, network);
+        if let Some(outcome) = self.member.take_recovered()
+            && let Some(recovered) = self.recovering.take()
+        {
+            // Whoever asked may have gone meanwhile: then nobody needs the answer.
+            let _ = recovered.send(outcome);
+        }
         self.follow_members(network);
         for message in messages {
             self.send(network, message);

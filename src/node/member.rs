@@ -5,10 +5,12 @@
 //! process says is that it was removed, if it was.
 
 mod entry;
+mod recovery;
 mod rescue;
 
 use std::sync::Arc;
 
+use self::recovery::Claims;
 use super::departure::Departure;
 use super::directory::Directory;
 use super::reconcile::Reconciler;
@@ -19,10 +21,9 @@ use super::{
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId,
-    RecoveryAttempt, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
 };
-use crate::wire::SnapshotHeader;
+use crate::wire::{Envelope, SnapshotHeader, WireError};
 
 /// Who a process is and how it behaves.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ pub struct Member<W> {
     departure: Departure,
     directory: Directory,
     raft: Option<RaftNode<W>>,
+    claims: Claims,
     shown: (NodeState, Option<ClusterId>, bool),
     removed: bool,
     output: Output<W>,
@@ -78,6 +80,7 @@ impl<W> Member<W> {
             removed: false,
             formation,
             raft: None,
+            claims: Claims::default(),
             output: Output::default(),
             broken: None,
         }
@@ -95,7 +98,9 @@ impl<W> Member<W> {
 
     /// One tick has passed.
     pub fn tick(&mut self) {
+        self.tick_claims();
         match &mut self.raft {
+            Some(_) if self.claims.frozen_for(self.options.raft_id).is_some() => {}
             Some(raft) => {
                 raft.tick();
                 let leads = raft.role() == Role::Leader;
@@ -125,6 +130,7 @@ impl<W> Member<W> {
         if self.raft.is_none() {
             self.hear_traffic(message.envelope()?);
         }
+        self.is_thawed(message.name(), || message.envelope())?;
         match &mut self.raft {
             Some(raft) => {
                 let committed = committed(&message);
@@ -149,6 +155,10 @@ impl<W> Member<W> {
         if self.raft.is_none() {
             self.hear_traffic(header.envelope()?);
         }
+        if let Err(error) = self.is_thawed("InstallSnapshot", || header.envelope()) {
+            self.output.retired.push(state_machine);
+            return Err(error);
+        }
         match &mut self.raft {
             Some(raft) => {
                 let committed = header.last_included_index();
@@ -160,6 +170,22 @@ impl<W> Member<W> {
                 self.output.retired.push(state_machine);
                 Err(self.not_me())
             }
+        }
+    }
+
+    /// A process that leaves its cluster to the recovery of it takes no message of the old one.
+    fn is_thawed(
+        &self,
+        message: &'static str,
+        envelope: impl FnOnce() -> Result<Envelope, WireError>,
+    ) -> Result<(), StepError> {
+        match self.claims.frozen_for(self.options.raft_id) {
+            None => Ok(()),
+            Some(claimant) => Err(StepError::Frozen {
+                message,
+                from: envelope()?.from,
+                claimant,
+            }),
         }
     }
 
@@ -256,11 +282,16 @@ impl<W> Member<W> {
     /// `node` replied to a formation call.
     pub fn replied(&mut self, node: NodeId, reply: Reply) {
         if self.raft.is_some() {
-            if let Reply::Identified(status) = &reply {
-                self.reconciler.heard(node, status);
-                self.departure.heard(node, status);
-                self.reconcile();
-                self.depart();
+            match reply {
+                Reply::Identified(status) => {
+                    self.heard_of_claimant(&status);
+                    self.reconciler.heard(node, &status);
+                    self.departure.heard(node, &status);
+                    self.reconcile();
+                    self.depart();
+                }
+                Reply::Yielded { attempt, answer } => self.answered_claim(node, attempt, answer),
+                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
             }
             return;
         }
@@ -337,7 +368,7 @@ impl<W> Member<W> {
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
-            recovery: RecoveryAttempt::default(),
+            recovery: self.claims.attempt(),
             following: raft.and_then(RaftNode::following),
         }
     }

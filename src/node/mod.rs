@@ -19,6 +19,7 @@
 //! raft-rs types stay below this line; what leaves are the library's own types and the generated
 //! messages of the protocol.
 
+mod call;
 mod departure;
 mod directory;
 mod formation;
@@ -37,7 +38,8 @@ mod storage;
 mod waiters;
 mod waiting;
 
-pub use formation::{Call, Formation, Reply};
+pub use call::{Call, Reply};
+pub use formation::Formation;
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
