@@ -84,7 +84,7 @@ pub(super) fn may_change(
     let survey = survey(own, members, others);
     match command {
         Command::AddMember(info) => survey.may_add(info),
-        Command::RemoveMember(id) => survey.may_remove(*id, false),
+        Command::RemoveMember(id) => survey.may_remove(*id),
         Command::Write { .. } | Command::OpenSession(_) => Ok(()),
     }
 }
