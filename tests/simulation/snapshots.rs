@@ -123,11 +123,12 @@ impl World {
         id: TransferId,
         chunk: InstallSnapshotRequest,
     ) {
-        let taken = self.take_chunk(node, id, chunk);
+        // Of a connection that is gone nothing arrives any more.
         let Some(transfer) = self.transfers.get(&id) else {
             return;
         };
         let from = transfer.from.0;
+        let taken = self.take_chunk(node, id, chunk);
         match taken {
             Ok(None) => {}
             Ok(Some((header, state_machine))) => {

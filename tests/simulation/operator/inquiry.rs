@@ -187,7 +187,9 @@ impl World {
                 // Whoever has just died is taken to be alive for a moment, by anybody.
                 let unseen = self.operator.last_loss > inquiry.began
                     && self.operator.last_loss + UNSEEN > self.now;
-                if allowed.is_ok() && !unseen {
+                // The operator does not accept that nobody is left to spare.
+                let spares = members.len() > 3 || !matches!(command, Command::RemoveMember(_));
+                if allowed.is_ok() && !unseen && spares {
                     self.change_members(node, command);
                 }
                 Ok(())
