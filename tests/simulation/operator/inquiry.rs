@@ -187,9 +187,7 @@ impl World {
                 // Whoever has just died is taken to be alive for a moment, by anybody.
                 let unseen = self.operator.last_loss > inquiry.began
                     && self.operator.last_loss + UNSEEN > self.now;
-                // The operator does not accept that nobody is left to spare.
-                let spares = members.len() > 3 || !matches!(command, Command::RemoveMember(_));
-                if allowed.is_ok() && !unseen && spares {
+                if allowed.is_ok() && !unseen {
                     self.change_members(node, command);
                 }
                 Ok(())

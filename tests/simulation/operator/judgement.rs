@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) use seshat::cluster::recovery::{Order, Way, known};
-use seshat::cluster::{Picture, Standing, Survey};
+use seshat::cluster::{Picture, Standing, Survey, costs_nothing};
 use seshat::error::Refusal;
 use seshat::kv::Command;
 use seshat::types::{ClusterMembership, NodeId, NodeStatus, RaftId};
@@ -84,7 +84,11 @@ pub(super) fn may_change(
     let survey = survey(own, members, others);
     match command {
         Command::AddMember(info) => survey.may_add(info),
-        Command::RemoveMember(id) => survey.may_remove(*id),
+        Command::RemoveMember(id) => {
+            survey.may_remove(*id)?;
+            // The operator does not accept that nobody is left to spare.
+            costs_nothing(members, *id)
+        }
         Command::Write { .. } | Command::OpenSession(_) => Ok(()),
     }
 }
