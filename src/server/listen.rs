@@ -24,10 +24,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tonic::body::Body;
 
-use super::greeting::Greeted;
+use super::preface::Prefaced;
 
-/// How long a new connection may be silent.
-const GREETING_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a new connection may take to greet.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the log says that connections are refused, at most.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -146,6 +146,18 @@ where
     S: Send + 'static,
     S::Future: Send + 'static,
 {
+    let io = tokio::select! {
+        biased;
+        () = stopped(&mut stop) => return,
+        greeted = Prefaced::accept(io, PREFACE_TIMEOUT) => match greeted {
+            Ok(io) => io,
+            Err(reason) => {
+                tracing::debug!(listener = options.name, %reason, "no connection");
+                return;
+            }
+        },
+    };
+    let max_resets = usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX);
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -154,12 +166,12 @@ where
             .max_concurrent_streams(options.max_concurrent_streams)
             .keep_alive_interval(options.keepalive_interval)
             .keep_alive_timeout(options.keepalive_timeout)
+            // All the calls of a connection may end at once, because their deadline passes. That is no
+            // reason to end the connection, and with it the writes that are under way.
+            .max_pending_accept_reset_streams(max_resets)
             // gRPC has no use for the date.
             .auto_date_header(false)
-            .serve_connection(
-                TokioIo::new(Greeted::within(GREETING_PATIENCE, io)),
-                service
-            )
+            .serve_connection(TokioIo::new(io), service)
     );
     let ended = tokio::select! {
         biased;
