@@ -12,6 +12,8 @@ pub mod client;
 pub mod cluster;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(any(feature = "client", feature = "server"))]
+mod deadline;
 #[cfg(feature = "server")]
 pub mod driver;
 pub mod error;

@@ -54,6 +54,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
+use super::{Call, Reply};
 use crate::types::{
     Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId,
 };
@@ -70,37 +71,6 @@ const OFFER_TICKS: u64 = 20;
 const MAX_EARLIER_OFFERS: usize = 16;
 /// Ticks for which what a peer said of itself counts as now, while it is asked all the time.
 const LATELY_TICKS: u64 = 2 * PROBE_TICKS;
-
-/// A call to another node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// Who are you?
-    Identify,
-    /// Will you be part of this cluster? The receiver is the offer's member of that node.
-    Offer(Offer),
-    /// The cluster starts. The receiver is the offer's member of that node.
-    Start(Offer),
-}
-
-/// What came back from a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// Who the node is.
-    Identified(NodeStatus),
-    /// Whether it accepted the offer of this cluster.
-    Offered {
-        /// The offered cluster.
-        cluster_id: ClusterId,
-        /// Whether it accepted.
-        accepted: bool,
-    },
-    /// It heard that the cluster starts.
-    Started,
-    /// No answer, or none that makes sense.
-    Failed,
-    /// Something else answers at the address of the node.
-    Stranger(Answering),
-}
 
 /// Where a process stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,7 +299,7 @@ impl Formation {
                 cluster_id,
                 accepted,
             } => self.offer_answered(node, cluster_id, accepted),
-            Reply::Started => {}
+            Reply::Started | Reply::Yielded { .. } => {}
         }
         if matches!(self.phase, Phase::Fresh) {
             self.update_outside();

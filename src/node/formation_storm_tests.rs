@@ -184,6 +184,7 @@ impl Storm {
         };
         let me = process.raft_id;
         let reply = match call {
+            Call::Yield { .. } => Reply::Failed,
             Call::Identify => Reply::Identified(NodeStatus {
                 state: process.state(),
                 cluster_id: process.cluster_id(),

@@ -62,6 +62,7 @@ impl World {
         }
         let process = self.processes.get_mut(&to).expect("a member");
         match call {
+            Call::Yield { .. } => Reply::Failed,
             Call::Identify => Reply::Identified(status(process)),
             Call::Offer(offer) | Call::Start(offer)
                 if !offer.members.contains(&process.raft_id) =>

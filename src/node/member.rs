@@ -5,25 +5,25 @@
 //! process says is that it was removed, if it was.
 
 mod entry;
+mod recovery;
 mod rescue;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use self::recovery::Claims;
 use super::departure::Departure;
 use super::directory::Directory;
 use super::reconcile::Reconciler;
 use super::{
     Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply, StepError,
+    Reply, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId,
-    RecoveryAttempt, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
 };
-use crate::wire::SnapshotHeader;
+use crate::wire::{Envelope, SnapshotHeader, WireError};
 
 /// Who a process is and how it behaves.
 #[derive(Debug, Clone)]
@@ -51,6 +51,7 @@ pub struct Member<W> {
     departure: Departure,
     directory: Directory,
     raft: Option<RaftNode<W>>,
+    claims: Claims,
     shown: (NodeState, Option<ClusterId>, bool),
     removed: bool,
     output: Output<W>,
@@ -79,6 +80,7 @@ impl<W> Member<W> {
             removed: false,
             formation,
             raft: None,
+            claims: Claims::default(),
             output: Output::default(),
             broken: None,
         }
@@ -96,7 +98,9 @@ impl<W> Member<W> {
 
     /// One tick has passed.
     pub fn tick(&mut self) {
+        self.tick_claims();
         match &mut self.raft {
+            Some(_) if self.claims.frozen_for(self.options.raft_id).is_some() => {}
             Some(raft) => {
                 raft.tick();
                 let leads = raft.role() == Role::Leader;
@@ -126,6 +130,7 @@ impl<W> Member<W> {
         if self.raft.is_none() {
             self.hear_traffic(message.envelope()?);
         }
+        self.is_thawed(message.name(), || message.envelope())?;
         match &mut self.raft {
             Some(raft) => {
                 let committed = committed(&message);
@@ -150,6 +155,10 @@ impl<W> Member<W> {
         if self.raft.is_none() {
             self.hear_traffic(header.envelope()?);
         }
+        if let Err(error) = self.is_thawed("InstallSnapshot", || header.envelope()) {
+            self.output.retired.push(state_machine);
+            return Err(error);
+        }
         match &mut self.raft {
             Some(raft) => {
                 let committed = header.last_included_index();
@@ -161,6 +170,22 @@ impl<W> Member<W> {
                 self.output.retired.push(state_machine);
                 Err(self.not_me())
             }
+        }
+    }
+
+    /// A process that leaves its cluster to the recovery of it takes no message of the old one.
+    fn is_thawed(
+        &self,
+        message: &'static str,
+        envelope: impl FnOnce() -> Result<Envelope, WireError>,
+    ) -> Result<(), StepError> {
+        match self.claims.frozen_for(self.options.raft_id) {
+            None => Ok(()),
+            Some(claimant) => Err(StepError::Frozen {
+                message,
+                from: envelope()?.from,
+                claimant,
+            }),
         }
     }
 
@@ -195,6 +220,17 @@ impl<W> Member<W> {
                 }
             }
         }
+    }
+
+    /// How much more may be asked now; see [`RaftNode::room`]. Before the process takes part in a
+    /// cluster it refuses everything at once.
+    pub fn room(&self) -> Room {
+        self.raft.as_ref().map_or(Room::UNLIMITED, RaftNode::room)
+    }
+
+    /// How many requests may wait for their outcome at once.
+    pub fn max_inflight(&self) -> usize {
+        self.options.raft.max_pending_requests
     }
 
     /// Reads a key; see [`RaftNode::read`].
@@ -232,6 +268,7 @@ impl<W> Member<W> {
     pub fn report_unreachable(&mut self, peer: RaftId) {
         if let Some(raft) = &mut self.raft {
             raft.report_unreachable(peer);
+            self.reconciler.unreachable(peer);
         }
     }
 
@@ -245,11 +282,16 @@ impl<W> Member<W> {
     /// `node` replied to a formation call.
     pub fn replied(&mut self, node: NodeId, reply: Reply) {
         if self.raft.is_some() {
-            if let Reply::Identified(status) = &reply {
-                self.reconciler.heard(node, status);
-                self.departure.heard(node, status);
-                self.reconcile();
-                self.depart();
+            match reply {
+                Reply::Identified(status) => {
+                    self.heard_of_claimant(&status);
+                    self.reconciler.heard(node, &status);
+                    self.departure.heard(node, &status);
+                    self.reconcile();
+                    self.depart();
+                }
+                Reply::Yielded { attempt, answer } => self.answered_claim(node, attempt, answer),
+                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
             }
             return;
         }
@@ -257,7 +299,8 @@ impl<W> Member<W> {
         self.follow_formation();
     }
 
-    /// Takes the next step towards those who are meant to take part, if this node may take one.
+    /// Takes the next step towards those who are meant to take part, if this node may take one, or asks
+    /// what it has to know before.
     fn reconcile(&mut self) {
         let Some(raft) = &mut self.raft else { return };
         let Some(members) = raft.members() else {
@@ -273,6 +316,9 @@ impl<W> Member<W> {
         if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
             raft.change_members(change);
         }
+        let questions = self.reconciler.questions().into_iter();
+        let questions = questions.map(|node| (node, Call::Identify));
+        self.output.calls.extend(questions);
     }
 
     /// Says so, once, when the part of this process in its cluster is over.
@@ -301,20 +347,6 @@ impl<W> Member<W> {
         self.directory.nodes()
     }
 
-    /// Whether the voters are exactly the processes `living`, of which one stands for each member,
-    /// and all of them know it. Only a leader can tell; everybody else says `false`. The caller has
-    /// to ask the members who they are *now*: what the leader has heard before may be about a life
-    /// that has ended meanwhile, and whoever waits for this answer is about to end another.
-    pub fn healed(&self, living: &BTreeSet<RaftId>) -> bool {
-        self.raft.as_ref().is_some_and(|raft| {
-            raft.members_are_known()
-                && raft.members().is_some_and(|members| {
-                    members.learners.is_empty()
-                        && members.voters.into_keys().collect::<BTreeSet<_>>() == *living
-                })
-        })
-    }
-
     /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.
     pub fn status(&self) -> NodeStatus {
         let raft = self.raft.as_ref();
@@ -336,14 +368,23 @@ impl<W> Member<W> {
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
-            recovery: RecoveryAttempt::default(),
-            following: None,
+            recovery: self.claims.attempt(),
+            following: raft.and_then(RaftNode::following),
         }
     }
 
     /// What the process waits for before it takes part in a cluster, in words.
     pub fn waiting_for(&self) -> String {
         self.formation.waiting_for()
+    }
+
+    /// Whether a client is served now, or told whom to ask instead. Otherwise there is nobody to
+    /// decide (the cluster forms, elects, or hands leadership over), which passes by itself.
+    pub fn decides(&self) -> bool {
+        match &self.raft {
+            Some(raft) => raft.leader().is_some() && !raft.hands_over(),
+            None => self.formation.state() == NodeState::Outside,
+        }
     }
 
     /// Everything that there is to do since the last call.

@@ -19,26 +19,32 @@
 //! raft-rs types stay below this line; what leaves are the library's own types and the generated
 //! messages of the protocol.
 
+mod call;
 mod departure;
 mod directory;
 mod formation;
 mod judge;
+#[cfg(test)]
+mod lab;
 mod member;
 mod options;
 mod output;
 mod raft_node;
 mod reconcile;
 mod seed;
+#[cfg(test)]
+mod steady_tests;
 mod storage;
 mod waiters;
 mod waiting;
 
-pub use formation::{Call, Formation, Reply};
+pub use call::{Call, Reply};
+pub use formation::Formation;
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
     Answer, Event, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError,
-    Recovery, StepError, StorageError,
+    Recovery, Room, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::MemoryStorage;

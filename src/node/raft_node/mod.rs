@@ -130,7 +130,7 @@ impl<W> RaftNode<W> {
             leads_in: None,
             read_rounds: 0,
             probed: Probed::default(),
-            rounds: Rounds::new(options.election_min_ticks),
+            rounds: Rounds::default(),
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
@@ -143,12 +143,12 @@ impl<W> RaftNode<W> {
     /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
         self.probed.tick();
-        self.rounds.tick(self.last_index());
         if self.defers() {
             return;
         }
         self.raw.tick();
         self.settle();
+        self.tick_rounds();
     }
 
     /// Stands for election now instead of after a timeout. A process that is no voter does not: raft-rs
@@ -243,8 +243,7 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
-        let last_index = raft.raft_log.last_index();
-        self.rounds.restart(leads_in.map(|_| last_index));
+        self.restart_rounds();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {
@@ -298,9 +297,17 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// The leader that it follows, or itself.
+    /// The leader: itself, or one that it has heard of within the longest election timeout. A learner
+    /// believes in its leader for ever, and a follower until it stands for election; the leader may
+    /// be dead long since.
     pub fn leader(&self) -> Option<RaftId> {
-        RaftId::try_from(self.raw.raft.leader_id).ok()
+        let leader = self.is_led().then_some(self.raw.raft.leader_id)?;
+        RaftId::try_from(leader).ok()
+    }
+
+    /// Whether it hands leadership over: until that has ended, or was given up, it takes no writes.
+    pub fn hands_over(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
     }
 
     /// Highest index that it knows to be committed.
