@@ -278,9 +278,11 @@ mod tests {
     #[tokio::test]
     async fn calls_that_are_given_up_together_do_not_end_their_connection() {
         let (mut client, io) = duplex(1 << 20);
-        let service = service_fn(|_: Request<Incoming>| async {
-            pending::<Result<Response<Body>, Infallible>>().await
-        });
+        let service = || {
+            service_fn(|_: Request<Incoming>| async {
+                pending::<Result<Response<Body>, Infallible>>().await
+            })
+        };
         let (_stop, stopped) = watch::channel(false);
         let calls = 200;
         tokio::spawn(serve(One(Some(io)), service, options(calls), stopped));
