@@ -16,7 +16,7 @@ use super::directory::Directory;
 use super::reconcile::Reconciler;
 use super::{
     Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply, Room, StepError,
+    Reply, Retired, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
@@ -156,7 +156,7 @@ impl<W> Member<W> {
             self.hear_traffic(header.envelope()?);
         }
         if let Err(error) = self.is_thawed("InstallSnapshot", || header.envelope()) {
-            self.output.retired.push(state_machine);
+            self.retire(state_machine);
             return Err(error);
         }
         match &mut self.raft {
@@ -167,7 +167,7 @@ impl<W> Member<W> {
                 Ok(())
             }
             None => {
-                self.output.retired.push(state_machine);
+                self.retire(state_machine);
                 Err(self.not_me())
             }
         }
@@ -187,6 +187,11 @@ impl<W> Member<W> {
                 claimant,
             }),
         }
+    }
+
+    fn retire(&mut self, state_machine: StateMachine) {
+        let retired = Retired::StateMachine(Box::new(state_machine));
+        self.output.retired.push(retired);
     }
 
     fn not_me(&self) -> StepError {
