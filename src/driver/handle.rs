@@ -9,8 +9,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::batch::{Batch, BatchItem, Waiter};
 use crate::error::{Reason, Refusal};
 use crate::kv::StateMachine;
-use crate::node::{Outcome, PeerMessage, Recovery, Reply, SnapshotHeader};
-use crate::types::{ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId};
+use crate::node::{CallId, Outcome, PeerMessage, Recovery, Reply, SnapshotHeader};
+use crate::types::{
+    ClusterId, ClusterMembership, Introduction, Key, NodeId, NodeState, NodeStatus, Offer, RaftId,
+};
 
 /// The driver has stopped: the node is shutting down or has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +66,8 @@ pub(crate) enum Notice {
         to: RaftId,
         answer: Option<PeerMessage>,
     },
-    Replied(NodeId, Reply),
+    Replied(CallId, Reply),
+    Asked(Introduction),
     Offered(Offer, oneshot::Sender<bool>),
     Start {
         cluster_id: ClusterId,
@@ -229,13 +232,42 @@ impl DriverHandle {
         self.notify(Notice::SnapshotSent { to, answer }).await
     }
 
-    /// Hands in what `node` replied to a formation call.
+    /// Hands in what came back from a formation call.
     ///
     /// # Errors
     ///
     /// [`Stopped`].
-    pub async fn replied(&self, node: NodeId, reply: Reply) -> Result<(), Stopped> {
-        self.notify(Notice::Replied(node, reply)).await
+    pub async fn replied(&self, call: CallId, reply: Reply) -> Result<(), Stopped> {
+        self.notify(Notice::Replied(call, reply)).await
+    }
+
+    /// Says that another process asks this one who it is. Is lost when half of the inbox is taken: who
+    /// asks, asks again, and nothing that Raft waits for is to wait for this.
+    pub fn asked(&self, by: Introduction) {
+        if self.notices.capacity() > self.notices.max_capacity() / 2 {
+            // A driver that has stopped needs no news.
+            let _ = self.notices.try_send(Notice::Asked(by));
+        }
+    }
+
+    /// Who this process is, for whom it asks.
+    pub fn introduction(&self) -> Introduction {
+        let NodeStatus {
+            raft_id,
+            state,
+            cluster_id,
+            ..
+        } = self.status();
+        Introduction {
+            raft_id,
+            state,
+            cluster_id,
+            members: if state == NodeState::Started {
+                self.members()
+            } else {
+                Arc::default()
+            },
+        }
     }
 
     /// Hands in the offer of a new cluster; whether it was accepted.
@@ -335,6 +367,11 @@ impl DriverHandle {
         Arc::clone(&self.members.borrow())
     }
 
+    /// Watches the [`members`](Self::members).
+    pub fn watch_members(&self) -> watch::Receiver<Arc<ClusterMembership>> {
+        self.members.clone()
+    }
+
     /// Watches how the node stands. The value is always current, but only a change of state,
     /// cluster, role, term, leader or conf wakes a watcher: progress of the log does not.
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
@@ -347,7 +384,7 @@ impl DriverHandle {
 pub(crate) struct Detached {
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) status: watch::Sender<NodeStatus>,
-    _members: watch::Sender<Arc<ClusterMembership>>,
+    pub(crate) members: watch::Sender<Arc<ClusterMembership>>,
     _requests: mpsc::Receiver<Request>,
 }
 
@@ -368,7 +405,7 @@ impl DriverHandle {
         let detached = Detached {
             notices,
             status,
-            _members: members,
+            members,
             _requests: requests,
         };
         (handle, detached)

@@ -26,6 +26,7 @@ mod judge;
 mod member;
 mod options;
 mod output;
+mod questions;
 mod raft_node;
 mod reconcile;
 mod seed;
@@ -33,7 +34,8 @@ mod storage;
 mod waiters;
 mod waiting;
 
-pub use formation::{Call, Formation, Reply};
+pub use departure::ANNOUNCE_TICKS;
+pub use formation::{Call, CallId, Formation, Reply};
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{

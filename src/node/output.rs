@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::formation::Call;
+use super::formation::{Call, CallId};
 use crate::error::{NotMe, Refusal};
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Role, Term, Value};
+use crate::types::{ClusterId, Key, LogIndex, RaftId, Role, Term, Value};
 use crate::wire::{PeerMessage, SnapshotHeader, WireError};
 
 /// A write on its way into the log.
@@ -115,9 +115,9 @@ pub struct Output<W> {
     pub messages: Vec<PeerMessage>,
     /// Snapshots for followers. Each is owed one report of how its sending ended.
     pub snapshots: Vec<OutgoingSnapshot>,
-    /// Formation calls to other nodes. Each is owed a [`Reply`](super::Reply) or nothing: a call
-    /// that is never answered is made again.
-    pub calls: Vec<(NodeId, Call)>,
+    /// Formation calls to other nodes. Each is owed a [`Reply`](super::Reply) under its id, or nothing:
+    /// a call that is never answered is made again.
+    pub calls: Vec<(CallId, Call)>,
     /// State machines that nobody needs any more. To free a million keys takes long enough to miss
     /// heartbeats, so it is for another thread.
     pub retired: Vec<StateMachine>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use seshat::kv::StateMachine;
-use seshat::node::{Call, Member, PeerMessage, RaftNode, Reply};
+use seshat::node::{Call, CallId, Member, PeerMessage, RaftNode, Reply};
 use seshat::types::{NodeId, RaftId, Role, Term};
 use seshat::wire::SnapshotHeader;
 
@@ -31,10 +31,11 @@ pub(crate) enum Input {
     },
     Call {
         from: (NodeId, Life),
+        id: CallId,
         call: Call,
     },
     Reply {
-        from: NodeId,
+        id: CallId,
         reply: Reply,
     },
     /// What came in one turn of the driver.

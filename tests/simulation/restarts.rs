@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use seshat::node::{Member, MemberOptions, RaftOptions};
-use seshat::types::{NodeId, RaftId, Role};
+use seshat::types::{ClusterMembership, NodeId, RaftId, Role};
 
 use crate::process::{Life, Process};
 use crate::sabotage::Sabotage;
@@ -44,6 +44,8 @@ impl World {
             raft_id,
             members: membership(),
             bootstrap: true,
+            remembered: ClusterMembership::default(),
+            formation_wait_ticks: 0,
             // Small bounds, so that batches are cut and logs compacted all the time.
             raft: RaftOptions {
                 max_append_bytes: 256,

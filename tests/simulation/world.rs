@@ -364,8 +364,8 @@ impl World {
             Input::SnapshotReport { to, delivered } => {
                 process.member.report_snapshot(to, delivered);
             }
-            Input::Call { from, call } => self.answer_call(from, node, call),
-            Input::Reply { from, reply } => process.member.replied(from, reply),
+            Input::Call { from, id, call } => self.answer_call(from, id, node, call),
+            Input::Reply { id, reply } => process.member.replied(id, reply),
             Input::Requests(requests) => {
                 for (waiter, request) in requests {
                     self.request(node, waiter, request)?;
@@ -434,8 +434,8 @@ impl World {
         for snapshot in snapshots {
             self.send_snapshot(raft_id, life, snapshot);
         }
-        for (to, call) in calls {
-            self.call(node, life, to, &call);
+        for (id, call) in calls {
+            self.call(node, life, id, &call);
         }
         if self.plan.sabotage == Some(Sabotage::EarlyAcknowledgements) {
             self.acknowledge_early(node);

@@ -105,6 +105,7 @@ fn config(id: u16, limits: &Limits) -> Config {
         },
         cluster: ClusterConfig {
             bootstrap: true,
+            wait_for_survivors: false,
             replication_factor: usize::from(NODES),
             initial_members: members.collect(),
         },
