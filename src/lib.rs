@@ -2,7 +2,7 @@
 //!
 //! The feature `client` holds the Rust [`client`] and nothing of a node; `server` holds the node;
 //! `cli` the command line. All are on by default.
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::print_stderr, clippy::print_stdout)]
 
 #[cfg(feature = "server")]
 mod address;
@@ -12,6 +12,8 @@ pub mod client;
 pub mod cluster;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(any(feature = "client", feature = "server"))]
+mod deadline;
 #[cfg(feature = "server")]
 pub mod driver;
 pub mod error;

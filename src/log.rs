@@ -1,5 +1,8 @@
 //! Where log lines go, and how raft-rs's lines get there.
 //!
+//! Lines go to standard error through a bounded queue ([`writer`]): a reader that stops reading or
+//! ends, or a disk that is full, costs lines, never the node.
+//!
 //! Seshat logs with `tracing`, raft-rs with `slog`. [`raft_logger`] is the bridge: it keeps the
 //! keys and values of every record, which the crate `tracing-slog` drops. Keys that say where in
 //! the life of a Raft group a record belongs become fields of their own, under the names that
@@ -9,14 +12,18 @@
 //! roles, leaders, members, snapshots) is an event of the core, which the driver logs once, in
 //! Seshat's words. raft-rs's own view is for whoever debugs: `SESHAT_LOG=info,raft=debug`.
 
+mod writer;
+
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::str::FromStr;
 
 use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer};
 use tracing::field::DisplayValue;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+
+pub use writer::LastLines;
 
 /// The variables that choose what is logged, in `tracing-subscriber`'s syntax; the first that is
 /// set and not empty counts.
@@ -79,24 +86,44 @@ pub enum LogError {
     /// The process logs already.
     #[error("logging has been set up before")]
     Again,
+    /// The system has no thread for the log.
+    #[error("cannot start a thread for the log: {0}")]
+    Thread(io::ErrorKind),
 }
 
 /// Sends the process's log lines to standard error, from `level` on unless one of
-/// [`FILTER_VARIABLES`] says otherwise.
+/// [`FILTER_VARIABLES`] says otherwise. A line that cannot be written is counted; the process never
+/// waits for one. What is returned is to be kept until the process ends.
 ///
 /// # Errors
 ///
 /// [`LogError`]: the filter cannot be read, or this is not the first call.
-pub fn init(format: LogFormat, level: LevelFilter) -> Result<(), LogError> {
+pub fn init(format: LogFormat, level: LevelFilter) -> Result<LastLines, LogError> {
+    let filter = filter(level, |variable| std::env::var(variable).ok())?;
+    let (queue, last_lines) = writer::start(io::stderr(), warn_of_lost_lines)
+        .map_err(|error| LogError::Thread(error.kind()))?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(level, |variable| std::env::var(variable).ok())?)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_env_filter(filter)
+        .with_writer(queue)
+        .with_ansi(colours())
+        // It would complain on standard error, which is where the trouble is.
+        .log_internal_errors(false);
     match format {
         LogFormat::Human => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
-    .map_err(|_| LogError::Again)
+    .map_err(|_| LogError::Again)?;
+    Ok(last_lines)
+}
+
+fn warn_of_lost_lines(lost: u64) {
+    tracing::warn!(lost, "log lines were lost: nobody took them in time");
+}
+
+/// Whether lines are coloured: on a terminal, unless `NO_COLOR` is set and not empty.
+fn colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !unwanted
 }
 
 fn filter(
@@ -242,7 +269,6 @@ impl Serializer for Fields {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::io;
     use std::sync::{Arc, Mutex};
 
     use tracing_subscriber::fmt::MakeWriter;

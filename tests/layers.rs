@@ -15,13 +15,14 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, Meta, UseTree};
+use syn::{Attribute, BinOp, Expr, Item, Meta, UseTree};
 
 /// Each module and what it may import of ours. Types and errors are at the bottom, the server and
 /// the commands at the top, and nothing points upwards.
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("address", &[]),
+    ("deadline", &[]),
     ("error", &["types"]),
     ("proto", &[]),
     ("log", &[]),
@@ -31,17 +32,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &["types"]),
     ("node", &["types", "error", "kv", "wire", "cluster"]),
     ("driver", &["types", "error", "kv", "node"]),
-    ("transport", &["proto", "types", "error", "wire", "driver"]),
-    ("client", &["proto", "error"]),
+    (
+        "transport",
+        &["deadline", "proto", "types", "error", "wire", "driver"],
+    ),
+    ("client", &["deadline", "proto", "error"]),
     (
         "service",
         &[
-            "proto", "types", "address", "error", "kv", "wire", "cluster", "driver",
+            "deadline", "proto", "types", "address", "error", "kv", "wire", "cluster", "driver",
         ],
     ),
     (
         "server",
         &[
+            "deadline",
             "types",
             "error",
             "proto",
@@ -179,6 +184,10 @@ impl Source {
                 }
             }
         }
+        for line in &uses.sums {
+            let fault = "adding to a clock may panic: crate::deadline does not";
+            tell(*line, fault.to_owned());
+        }
         let lines = self.code.lines().count().saturating_sub(uses.test_lines);
         if lines > MAX_LINES {
             faults.push(format!("{}: {lines} lines without tests", self.name));
@@ -194,6 +203,8 @@ struct Uses {
     /// What a name at the beginning of a path stands for in this file.
     names: HashMap<String, Vec<String>>,
     paths: Vec<(Vec<String>, usize)>,
+    /// Lines that add something to `Instant::now()`.
+    sums: Vec<usize>,
     test_lines: usize,
 }
 
@@ -326,6 +337,24 @@ impl<'ast> Visit<'ast> for Uses {
             self.add(segments.collect(), path.span());
         }
         visit::visit_path(self, path);
+    }
+
+    fn visit_expr_binary(&mut self, sum: &'ast syn::ExprBinary) {
+        if matches!(sum.op, BinOp::Add(_))
+            && let Expr::Call(call) = &*sum.left
+            && let Expr::Path(path) = &*call.func
+            && path
+                .path
+                .segments
+                .iter()
+                .rev()
+                .map(|it| &it.ident)
+                .take(2)
+                .eq(["now", "Instant"])
+        {
+            self.sums.push(sum.span().start().line);
+        }
+        visit::visit_expr_binary(self, sum);
     }
 
     /// What stands in a macro is not parsed: whatever looks like a path in it is one.
@@ -529,6 +558,30 @@ fn what_is_reserved_is_refused_elsewhere() {
         assert!(
             faults.iter().any(|fault| fault.contains("may not use")),
             "{code}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn a_sum_that_a_clock_may_not_hold_is_refused() {
+    for (code, refused) in [
+        ("fn f() { sleep_until(Instant::now() + wait) }", true),
+        (
+            "fn f() { let end = tokio::time::Instant::now() + wait; }",
+            true,
+        ),
+        ("fn f() { let left = end - Instant::now(); }", false),
+        ("fn f() { Instant::now().checked_add(wait) }", false),
+        (
+            "#[cfg(test)] mod tests { fn f() { Instant::now() + wait } }",
+            false,
+        ),
+    ] {
+        let faults = faults("client", code);
+        assert_eq!(
+            faults.iter().any(|it| it.contains("may panic")),
+            refused,
+            "{code}"
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seshat::client::{Admin, Client, Error};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::failure::Failure;
 
@@ -49,12 +49,12 @@ impl Cluster {
 
     /// Waits for `pause`, unless time runs out before its end; whether it did not.
     pub(crate) async fn pause(&self, pause: Duration) -> bool {
-        let end = Instant::now() + pause;
-        let in_time = end < self.deadline;
-        if in_time {
-            sleep_until(end).await;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if pause >= left {
+            return false;
         }
-        in_time
+        sleep(pause).await;
+        true
     }
 
     /// The whole time that the command has, for people.

@@ -19,7 +19,8 @@ use super::failure::Failure;
 use super::logging::LogOptions;
 use super::options::{DEV_CLUSTER, runtime};
 use super::serve::run_node;
-use super::{print, signals};
+use super::signals::{self, Hangup};
+use super::{print, tell};
 
 const HELP: &str = "\
 Prints who leads and what to type next, and runs until Ctrl-C. A second Ctrl-C
@@ -65,16 +66,18 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let configs = self.configs()?;
-        self.log.init(LevelFilter::WARN)?;
-        let stop = signals::listen()
+        let _last_lines = self.log.init(LevelFilter::WARN)?;
+        let stop = signals::listen(Hangup::EndsTheProcess)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
         let endpoints = configs.iter().map(|config| config.node.client_addr.clone());
         let endpoints: Vec<_> = endpoints.collect();
         let nodes = configs.into_iter().map(Node::bind);
         let nodes = nodes.collect::<Result<_, _>>()?;
-        runtime()
-            .map_err(|error| Failure::node(format!("cannot start a runtime: {error}")))?
-            .block_on(run(nodes, &endpoints, stop, self.log.is_default()))?;
+        let runtime =
+            runtime().map_err(|error| Failure::node(format!("cannot start a runtime: {error}")))?;
+        let ended = runtime.block_on(run(nodes, &endpoints, stop, self.log.is_default()));
+        runtime.shutdown_background();
+        ended?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -101,9 +104,7 @@ async fn run(
         .collect::<Result<_, _>>()?;
 
     tokio::select! {
-        Some(end) = ends.recv() => {
-            return end.and(Err(Failure::node("a node stopped by itself")));
-        }
+        failure = failure(&mut ends, turns.len()) => return Err(failure),
         failed = announce_and_wait(endpoints) => return failed,
         () = stop => {}
     }
@@ -112,12 +113,31 @@ async fn run(
     // their majority. Without a majority the others can do nothing more: they end with the process.
     let majority = turns.len() / 2 + 1;
     for turn in turns.into_iter().take(majority) {
-        let _ = turn.send(());
-        if let Some(end) = ends.recv().await {
+        // A node that was removed has ended.
+        if turn.send(()).is_ok()
+            && let Some(end) = ends.recv().await
+        {
             end?;
         }
     }
     Ok(())
+}
+
+/// Waits until a node fails, or none of the `running` ones is left. One that an operator removes ends,
+/// and the others go on.
+async fn failure(
+    ends: &mut mpsc::UnboundedReceiver<Result<(), Failure>>,
+    mut running: usize,
+) -> Failure {
+    while let Some(end) = ends.recv().await {
+        match end {
+            Err(failure) if failure.is_removal() && running > 1 => tell(failure.message()),
+            Err(failure) => return failure,
+            Ok(()) => break,
+        }
+        running -= 1;
+    }
+    Failure::node("a node stopped by itself")
 }
 
 /// A node that is about to start.
@@ -188,7 +208,9 @@ async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
     let cluster = Cluster::new(endpoints.iter().cloned(), PATIENCE)?;
     cluster.client().ready().await?;
     let status = cluster.admin().status().await?;
-    print(welcome(&status, endpoints))?;
+    let welcome = welcome(&status, endpoints);
+    // The cluster runs whether or not anybody reads this, and a full pipe blocks whoever writes.
+    let _ = tokio::task::spawn_blocking(move || print(welcome)).await;
     std::future::pending().await
 }
 

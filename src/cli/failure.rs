@@ -8,6 +8,8 @@ use serde_json::json;
 use seshat::client::{Applied, Error};
 use seshat::config::ConfigError;
 
+use super::tell;
+
 /// A command ended without doing what it was told.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -103,6 +105,11 @@ impl Failure {
         Self::new(Exit::Removed, "removed", message)
     }
 
+    /// Whether it is [`removed`](Self::removed).
+    pub(crate) fn is_removal(&self) -> bool {
+        self.exit == Exit::Removed
+    }
+
     /// Tells the user, and gives the exit code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         let code = match self.exit {
@@ -113,9 +120,9 @@ impl Failure {
             Exit::Removed => 4,
         };
         if json {
-            eprintln!("{}", self.to_json());
+            tell(self.to_json());
         } else {
-            eprintln!("error: {}", self.message);
+            tell(format_args!("error: {}", self.message));
         }
         ExitCode::from(code)
     }

@@ -24,7 +24,6 @@ The read is linearizable: it sees every write that was acknowledged before.
 Examples:
   seshat get greeting
   seshat get photo > photo.jpg
-  seshat get lock || echo free        # a missing key exits 1
   seshat get --json photo | jq -r .value_base64 | base64 -d
 
 Exit codes:

@@ -1,7 +1,7 @@
 //! The flags that say what is logged.
 
 use clap::ArgAction;
-use seshat::log::{self, LogFormat};
+use seshat::log::{self, LastLines, LogFormat};
 use tracing::level_filters::LevelFilter;
 
 use super::failure::Failure;
@@ -26,8 +26,9 @@ impl LogOptions {
         self.verbose == 0 && !log::FILTER_VARIABLES.into_iter().any(set)
     }
 
-    /// Begins to log from level `quietest` on, or from where the flags say.
-    pub(crate) fn init(&self, quietest: LevelFilter) -> Result<(), Failure> {
+    /// Begins to log from level `quietest` on, or from where the flags say. What is returned is to be
+    /// kept until the command ends.
+    pub(crate) fn init(&self, quietest: LevelFilter) -> Result<LastLines, Failure> {
         let levels = [
             LevelFilter::WARN,
             LevelFilter::INFO,

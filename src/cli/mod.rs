@@ -35,6 +35,7 @@ mod wait;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -141,6 +142,24 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
     // Whether help could be shown changes nothing about how the command ends.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Longest wait for somebody to take a line on standard error.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Writes `text` and a newline to standard error. Where nobody takes it, nothing is lost but these
+/// words, and the command goes on.
+fn tell(text: impl std::fmt::Display) {
+    let line = format!("{text}\n");
+    let (done, written) = std::sync::mpsc::sync_channel(1);
+    let write = move || {
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        let _ = done.send(());
+    };
+    // A pipe that is full blocks whoever writes to it.
+    if std::thread::Builder::new().spawn(write).is_ok() {
+        let _ = written.recv_timeout(TELL_TIMEOUT);
+    }
 }
 
 /// Writes `text` and a newline to standard output.

@@ -74,11 +74,14 @@ impl ClientOptions {
     ) -> Result<T, Failure> {
         let runtime = runtime()
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
-        runtime.block_on(async {
+        let outcome = runtime.block_on(async {
             let timeout = self.timeout(usual);
             let cluster = Cluster::new(self.endpoints.iter().cloned(), timeout)?;
             command(cluster).await
-        })
+        });
+        // Dropping it would wait for names that are being resolved, however long that takes.
+        runtime.shutdown_background();
+        outcome
     }
 }
 
@@ -115,6 +118,22 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_does_not_wait_for_what_it_has_given_up() {
+        let options = ClientOptions {
+            endpoints: vec!["127.0.0.1:1".to_owned()],
+            timeout: None,
+            json: false,
+        };
+        let (_never, end) = std::sync::mpsc::channel::<()>();
+        // As a name that no server resolves does; joining it would hang here.
+        let done = options.run(async |_| {
+            tokio::task::spawn_blocking(move || end.recv());
+            Ok(7)
+        });
+        assert_eq!(done.unwrap(), 7);
+    }
 
     #[test]
     fn durations_have_a_unit() {

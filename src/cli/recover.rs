@@ -4,7 +4,7 @@
 //! what would be kept and what may be missing, and goes on only once somebody has typed the id of
 //! the cluster that is given up.
 
-use std::io::{BufRead as _, IsTerminal as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -13,9 +13,9 @@ use seshat::types::ClusterId;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
-use super::print;
 use super::status::summary;
 use super::wait::WaitOptions;
+use super::{print, tell};
 
 const HELP: &str = "\
 For a cluster that has halted: so many of its voters have lost their memory that no
@@ -73,7 +73,7 @@ impl Args {
             Ok(node.recover(cluster_id, true).await?)
         })?;
         if !self.client.json {
-            eprintln!("{}", words(self.from, &kept));
+            tell(words(self.from, &kept));
         }
         self.confirm(ClusterId(kept.cluster_id))?;
         self.client.run_within(HEALING_TIMEOUT, async |cluster| {
@@ -107,7 +107,10 @@ impl Args {
                  {cluster_id}"
             )));
         }
-        eprint!("\nType the cluster id, {cluster_id}, to go on: ");
+        let _ = write!(
+            std::io::stderr(),
+            "\nType the cluster id, {cluster_id}, to go on: "
+        );
         let mut typed = String::new();
         let read = stdin.lock().read_line(&mut typed);
         read.map_err(|error| Failure::local(format!("cannot read standard input: {error}")))?;

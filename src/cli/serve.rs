@@ -1,6 +1,7 @@
 //! `seshat serve`.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use seshat::server::{Server, ServerError, entropy};
@@ -11,7 +12,7 @@ use super::config::ConfigOverrides;
 use super::failure::Failure;
 use super::logging::LogOptions;
 use super::options::runtime;
-use super::signals;
+use super::signals::{self, Hangup};
 
 const HELP: &str = "\
 Fields are taken from the flags, then from environment variables such as
@@ -20,7 +21,9 @@ every fault is listed. See also: seshat config check.
 
 SIGTERM or Ctrl-C stops the node well: it takes no new requests, hands leadership
 over, finishes what it has begun, and ends within limits.shutdown_timeout_ms. A
-second signal ends it at once.
+second signal ends it at once. SIGHUP changes nothing: a terminal may close.
+The log goes to standard error and never holds the node up: lines that nobody
+takes are counted, and a warning tells how many were lost.
 
 Memory only: a node that is stopped forgets everything. The cluster keeps the
 data as long as more than half of its nodes live.
@@ -55,8 +58,8 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let config = self.overrides.load(self.config)?;
-        self.log.init(LevelFilter::INFO)?;
-        let stop = signals::listen()
+        let _last_lines = self.log.init(LevelFilter::INFO)?;
+        let stop = signals::listen(Hangup::Ignored)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
         run_node(config.node.id, Server::bind(config, entropy), stop)?;
         Ok(ExitCode::SUCCESS)
@@ -70,11 +73,20 @@ pub(crate) fn run_node(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::node(format!("node {id}: {error}"));
-    runtime()
-        .map_err(|error| failed(&error))?
-        .block_on(async { bound.await?.run(stop).await })
-        .map_err(|error| match error {
-            ServerError::Removed { .. } => Failure::removed(error.to_string()),
-            error => failed(&error),
-        })
+    let runtime = runtime().map_err(|error| failed(&error))?;
+    let ended = runtime.block_on(async {
+        let mut stop = pin!(stop);
+        // Names in the addresses may take long to resolve.
+        let server = tokio::select! {
+            server = bound => server?,
+            () = &mut stop => return Ok(()),
+        };
+        server.run(stop).await
+    });
+    // Dropping it would wait for names that are being resolved.
+    runtime.shutdown_background();
+    ended.map_err(|error| match error {
+        ServerError::Removed { .. } => Failure::removed(error.to_string()),
+        error => failed(&error),
+    })
 }

@@ -7,6 +7,7 @@ use seshat::proto::admin::StatusResponse;
 use super::client::Cluster;
 use super::failure::Failure;
 use super::status::summary;
+use super::tell;
 
 /// How long to wait before asking again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -60,7 +61,7 @@ impl Progress {
             return;
         }
         if !self.quiet {
-            eprintln!("{summary}");
+            tell(&summary);
         }
         self.said = Some(summary);
     }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::Uri;
+use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::nodes::Shared;
 use super::{Client, Error, Limit};
 
 /// Largest message that a client takes: the upper bound of `limits.max_grpc_message_bytes`.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
+
+/// Shortest time limit and pause: with less, nothing is ever answered, or asked without a rest.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Most connections to one node.
 const MAX_CONNECTIONS: usize = 64;
@@ -32,6 +35,10 @@ pub(super) struct Options {
     pub(super) trust: Duration,
     pub(super) connections: usize,
     pub(super) backoff: Backoff,
+    /// Makes a channel that connects when it is first used.
+    pub(super) connect: fn(&Endpoint) -> Channel,
+    /// Where randomness comes from; none: the system.
+    pub(super) seed: Option<u64>,
 }
 
 /// Pauses between attempts: each twice as long as the one before.
@@ -53,6 +60,8 @@ impl Default for Options {
                 min: Duration::from_millis(20),
                 max: Duration::from_millis(500),
             },
+            connect: Endpoint::connect_lazy,
+            seed: None,
         }
     }
 }
@@ -80,18 +89,19 @@ impl Builder {
         self
     }
 
-    /// Longest time to wait for a connection. Default: 1 s.
+    /// Longest time to wait for a connection, at least 1 ms. Default: 1 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.options.connect_timeout = timeout;
+        self.options.connect_timeout = timeout.max(SHORTEST);
         self
     }
 
     /// How long one node may take to answer before another is tried, where that is safe; never more
-    /// than a third of the time that is left, and twice as long after each silence. Default: 1 s.
+    /// than a third of the time that is left, and twice as long after each silence. At least 1 ms.
+    /// Default: 1 s.
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.options.patience = timeout;
+        self.options.patience = timeout.max(SHORTEST);
         self
     }
 
@@ -110,14 +120,25 @@ impl Builder {
         self
     }
 
-    /// First and longest pause between two attempts. Each pause is drawn at random between half of
-    /// its length and all of it. Default: 20 ms and 500 ms.
+    /// First and longest pause between two attempts, at least 1 ms. Each pause is drawn at random
+    /// between half of its length and all of it. Default: 20 ms and 500 ms.
     #[must_use]
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        let max = max.max(SHORTEST);
         self.options.backoff = Backoff {
-            min: min.min(max),
+            min: min.clamp(SHORTEST, max),
             max,
         };
+        self
+    }
+
+    /// A client in a simulation: `connect` makes its channels, which have to connect lazily, and
+    /// all of its randomness comes from `seed`.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn simulated(mut self, connect: fn(&Endpoint) -> Channel, seed: u64) -> Self {
+        self.options.connect = connect;
+        self.options.seed = Some(seed);
         self
     }
 

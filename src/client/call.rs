@@ -18,7 +18,8 @@ use super::Client;
 use super::error::{Applied, Error};
 use super::fault::{Fault, Hope};
 use super::nodes::{Answer, Node};
-use super::search::{Search, jittered, too_late};
+use super::search::{Search, too_late};
+use crate::deadline::after;
 use crate::proto::kv::{GetRequest, GetResponse};
 
 /// A key that is read only to learn who serves reads. It may hold anything or nothing.
@@ -67,7 +68,7 @@ impl Client {
                 // Enough is left for another node.
                 Repeat::Read | Repeat::Safe => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    deadline.min(Instant::now() + patience.min(left / 3))
+                    deadline.min(after(patience.min(left / 3)))
                 }
             };
             let leader = leader.until(until).traced(self.traceparent.clone());
@@ -90,7 +91,7 @@ impl Client {
             if !again {
                 return Err(doubtful(ended(&leader, fault), in_doubt));
             }
-            let end = Instant::now() + jittered(pause);
+            let end = after(self.shared.jittered(pause));
             if end >= deadline {
                 let faults = [(leader.address, fault)].into();
                 return Err(doubtful(too_late(self.limit, faults), in_doubt));

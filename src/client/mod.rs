@@ -77,6 +77,7 @@ pub use session::Session;
 use call::Repeat;
 use nodes::{Shared, TraceParent};
 
+use crate::deadline::after;
 use crate::proto::kv::SetResponse;
 use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest};
 
@@ -285,12 +286,6 @@ impl Client {
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }
-}
-
-/// A deadline too far away to be told is one that has come: nothing waits for ever.
-fn after(timeout: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(timeout).unwrap_or(now)
 }
 
 impl From<SetResponse> for Written {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -45,6 +47,7 @@ pub(super) struct Shared {
     /// Held by whoever looks for the leader, so that all others wait for what comes of it.
     pub(super) searching: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    random: Mutex<StdRng>,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +74,12 @@ struct Connections {
 
 impl Shared {
     pub(super) fn new(endpoints: Vec<String>, options: Options) -> Self {
+        let random = match options.seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => StdRng::from_entropy(),
+        };
         Self {
+            random: Mutex::new(random),
             options,
             endpoints,
             searching: tokio::sync::Mutex::new(()),
@@ -82,6 +90,16 @@ impl Shared {
     /// Nothing is done under this lock that could panic half-way.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Draws at random.
+    pub(super) fn random<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Between half of `pause` and all of it: clients that failed together must not return together.
+    pub(super) fn jittered(&self, pause: Duration) -> Duration {
+        self.random(|random| random.gen_range(pause / 2..=pause))
     }
 
     /// Who served last, if that is not longer ago than `age`.
@@ -171,7 +189,7 @@ impl Shared {
             .keep_alive_timeout(KEEPALIVE)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let channels = (0..self.options.connections).map(|_| endpoint.connect_lazy());
+        let channels = (0..self.options.connections).map(|_| (self.options.connect)(&endpoint));
         Ok(channels.collect())
     }
 }

@@ -3,6 +3,9 @@
 //! A number is given once. As long as somebody waits for its answer it is outstanding; when nobody
 //! does any more, because it was answered, gave up or was dropped, the session moves past it, and a
 //! copy of it that is still under way is refused when it arrives.
+//!
+//! Numbers are given first come, first served: a batch needs room for all of its writes at once, and
+//! would wait for ever if single writes went ahead of it into every gap.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +22,8 @@ pub(super) const MAX_OUTSTANDING: u64 = 1024;
 pub(super) struct Numbers {
     client_id: u64,
     state: Mutex<State>,
+    /// Held by whoever is next; the others stand in line for it.
+    turn: tokio::sync::Mutex<()>,
     moved: Notify,
 }
 
@@ -42,6 +47,7 @@ impl Numbers {
                 next: 1,
                 outstanding: BTreeSet::new(),
             }),
+            turn: tokio::sync::Mutex::default(),
             moved: Notify::new(),
         }
     }
@@ -50,8 +56,10 @@ impl Numbers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next `count` numbers, at most [`MAX_OUTSTANDING`], once so many may be outstanding.
+    /// The next `count` numbers, at most [`MAX_OUTSTANDING`], once so many may be outstanding and
+    /// everybody who asked before has theirs or waits no longer.
     pub(super) async fn next(self: &Arc<Self>, count: u64) -> Vec<Number> {
+        let _turn = self.turn.lock().await;
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -129,6 +137,41 @@ mod tests {
         drop(third);
         let fourth = numbers.next(1).await.remove(0);
         assert_eq!(stamp(&fourth), (4, 4), "no number is given twice");
+    }
+
+    /// One task after the other runs until it waits, so who asks first is certain.
+    #[tokio::test]
+    async fn numbers_are_given_first_come_first_served() {
+        let numbers = Arc::new(Numbers::new(7));
+        let ask = |count| {
+            let numbers = Arc::clone(&numbers);
+            tokio::spawn(async move { numbers.next(count).await })
+        };
+        let first = numbers.next(1).await;
+        let batch = ask(MAX_OUTSTANDING);
+        let mut singles = Vec::new();
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            singles.push(ask(1));
+        }
+        let gone = ask(MAX_OUTSTANDING);
+        tokio::task::yield_now().await;
+        let last = ask(1);
+        tokio::task::yield_now().await;
+        assert!(
+            singles.iter().all(|single| !single.is_finished()),
+            "writes that came later have gone ahead of the batch"
+        );
+        drop(first);
+        let batch = batch.await.expect("no panic");
+        assert_eq!(stamp(&batch[0]), (2, 2));
+        // Who waits no longer holds nobody up.
+        gone.abort();
+        drop(batch);
+        for (single, number) in singles.into_iter().chain([last]).zip(1026..) {
+            let single = single.await.expect("no panic");
+            assert_eq!(single[0].sequence, number);
+        }
     }
 
     #[tokio::test]

@@ -13,16 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use rand::Rng as _;
 use rand::seq::SliceRandom as _;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Limit;
-use super::builder::{Backoff, Options, endpoint};
+use super::builder::{Backoff, endpoint};
 use super::error::{Applied, Error};
 use super::fault::{Fault, Hope};
 use super::nodes::{Answer, Node, Shared};
+use crate::deadline::{after, since};
 
 /// How long after one node the next is asked.
 const STAGGER: Duration = Duration::from_millis(20);
@@ -82,11 +82,11 @@ where
             nodes: BTreeMap::new(),
         };
         let mut order: Vec<_> = shared.endpoints.iter().map(String::as_str).collect();
-        order.shuffle(&mut rand::thread_rng());
+        shared.random(|random| order.shuffle(random));
         let mut due = Instant::now();
         for address in order {
             if search.insert(address, due) {
-                due += jittered(STAGGER);
+                due = since(due, shared.jittered(STAGGER));
             }
         }
         search
@@ -95,10 +95,10 @@ where
     /// Asks these as well, after all others.
     pub(super) fn also(&mut self, addresses: Vec<String>) {
         let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        let mut due = Instant::now() + STAGGER.saturating_mul(nodes);
+        let mut due = after(STAGGER.saturating_mul(nodes));
         for address in addresses {
             if self.nodes.len() < MAX_NODES && self.insert(&address, due) {
-                due += jittered(STAGGER);
+                due = since(due, self.shared.jittered(STAGGER));
             }
         }
     }
@@ -162,7 +162,7 @@ where
             self.hurry(&fault);
             let again = fault.hope == Hope::Later;
             if again {
-                candidate.postpone(&fault, &self.shared.options);
+                candidate.postpone(&fault, self.shared);
             }
             let known = self.nodes.entry(candidate.address.clone()).or_default();
             known.was_asked = true;
@@ -231,9 +231,9 @@ pub(super) fn too_late(limit: Limit, faults: BTreeMap<String, Fault>) -> Error {
 
 impl Candidate {
     /// Puts the next question off, after every fault a little longer.
-    fn postpone(&mut self, fault: &Fault, options: &Options) {
-        self.due = Instant::now() + jittered(self.pause);
-        self.pause = options.backoff.longer(self.pause);
+    fn postpone(&mut self, fault: &Fault, shared: &Shared) {
+        self.due = after(shared.jittered(self.pause));
+        self.pause = shared.options.backoff.longer(self.pause);
         if fault.silent {
             self.patience = self.patience.saturating_mul(2);
         }
@@ -252,7 +252,7 @@ impl Candidate {
             },
             None => sleep_until(self.due).await,
         }
-        let deadline = deadline.min(Instant::now() + self.patience);
+        let deadline = deadline.min(after(self.patience));
         let outcome = match shared.node(&self.address, deadline) {
             Ok(node) => match timeout_at(deadline, ask(node.clone())).await {
                 Ok(Ok(answer)) => Ok((node, answer.into_inner())),
@@ -290,9 +290,4 @@ impl Backoff {
     pub(super) fn longer(self, pause: Duration) -> Duration {
         pause.saturating_mul(2).min(self.max)
     }
-}
-
-/// Between half of `pause` and all of it: clients that failed together must not return together.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    rand::thread_rng().gen_range(pause / 2..=pause)
 }

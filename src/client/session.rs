@@ -36,7 +36,9 @@ impl Session {
         // Every attempt opens another one. A late copy of an attempt must not open a session again
         // that has expired meanwhile: it would know nothing of the writes that were applied.
         let open = |node: Node| {
-            let client_id = rand::thread_rng().gen_range(1..=u64::MAX);
+            let client_id = client
+                .shared
+                .random(|random| random.gen_range(1..=u64::MAX));
             let request = node.request(OpenSessionRequest { client_id });
             async move {
                 let opened = node.kv().open_session(request).await;

@@ -22,7 +22,7 @@ use super::error::{Applied, Error};
 use super::fault::{Fault, Hope};
 use super::nodes::Node;
 use super::pipeline::Reply;
-use super::search::jittered;
+use crate::deadline::{after, since};
 use crate::proto::kv;
 
 /// What submitters and the task share.
@@ -178,7 +178,7 @@ impl Reader {
             if progress {
                 pause = backoff.min;
             }
-            let until = Instant::now() + jittered(pause);
+            let until = after(self.client.shared.jittered(pause));
             pause = backoff.longer(pause);
             match self.resume(&connection.node, until).await {
                 Some(resumed) => connection = resumed,
@@ -237,9 +237,9 @@ impl Reader {
         };
         let limit = match (self.resumes, oldest.sent) {
             (true, Some(sent)) => {
-                let since = sent.max(self.heard);
-                let share = oldest.deadline.saturating_duration_since(since) / 3;
-                since + self.patience.min(share)
+                let heard = sent.max(self.heard);
+                let share = oldest.deadline.saturating_duration_since(heard) / 3;
+                since(heard, self.patience.min(share))
             }
             _ => oldest.deadline,
         };
@@ -347,7 +347,7 @@ impl Reader {
             let Ok((connection, requests)) = connect(&self.client, deadline, self.window).await
             else {
                 // It will be too late for the oldest batch now, unless no node ever will serve.
-                sleep_until(deadline.min(Instant::now() + self.patience)).await;
+                sleep_until(deadline.min(after(self.patience))).await;
                 continue;
             };
             let mut state = self.stream.state();

@@ -245,6 +245,7 @@ impl<W> Member<W> {
     pub fn report_unreachable(&mut self, peer: RaftId) {
         if let Some(raft) = &mut self.raft {
             raft.report_unreachable(peer);
+            self.reconciler.unreachable(peer);
         }
     }
 
@@ -302,7 +303,8 @@ impl<W> Member<W> {
         }
     }
 
-    /// Takes the next step towards those who are meant to take part, if this node may take one.
+    /// Takes the next step towards those who are meant to take part, if this node may take one, or asks
+    /// what it has to know before.
     fn reconcile(&mut self) {
         let Some(raft) = &mut self.raft else { return };
         let Some(members) = raft.members() else {
@@ -318,6 +320,9 @@ impl<W> Member<W> {
         if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
             raft.change_members(change);
         }
+        let questions = self.reconciler.questions().into_iter();
+        let questions = questions.map(|node| (node, Call::Identify));
+        self.output.calls.extend(questions);
     }
 
     /// Says so, once, when the part of this process in its cluster is over.
@@ -382,7 +387,7 @@ impl<W> Member<W> {
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
             recovery: RecoveryAttempt::default(),
-            following: None,
+            following: raft.and_then(RaftNode::following),
         }
     }
 

@@ -23,6 +23,8 @@ mod departure;
 mod directory;
 mod formation;
 mod judge;
+#[cfg(test)]
+mod lab;
 mod member;
 mod options;
 mod output;
@@ -30,6 +32,8 @@ mod questions;
 mod raft_node;
 mod reconcile;
 mod seed;
+#[cfg(test)]
+mod steady_tests;
 mod storage;
 mod waiters;
 mod waiting;

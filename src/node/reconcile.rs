@@ -12,14 +12,18 @@
 //! * a process of a node that is no member any more is removed. The leader itself is not: it hands
 //!   leadership to a member, and that one removes it.
 //!
-//! No voter is removed unless most of those that would be left are alive.
+//! The voters are not changed unless most of those that would vote afterwards are alive: the others could
+//! decide nothing, and the change could not be taken back. Raft's own traffic does not tell: what was
+//! heard within an election timeout may have come from a process that has died since. So whenever such a
+//! change is planned, all who would vote are asked who they are, and only an answer to that question
+//! counts, of the very process that votes, and not for long.
 //!
 //! The plan is made anew each time from the committed members and from who lives, and from nothing
 //! else, so any later leader goes on where this one stopped, and it does not matter which of the
 //! changes was lost: raft-rs turns a change that is proposed too early into an empty entry without
 //! a word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId};
 
@@ -27,6 +31,11 @@ use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId};
 const PROBE_TICKS: u64 = 5;
 /// Ticks for which what a node said of itself is believed.
 const BELIEVED_TICKS: u64 = 20;
+/// Ticks between two rounds of questions while a change of the voters is planned.
+const CENSUS_TICKS: u64 = 2;
+/// Ticks for which an answer says that its process lives, while a change of the voters is planned. One
+/// round of questions and a little more, so that who answers each of them counts all the time.
+const ALIVE_TICKS: u64 = 3;
 /// Ticks between two attempts of a leader that is no member to hand leadership over. Longer than an
 /// attempt lasts, because nobody is served meanwhile.
 const HAND_OVER_TICKS: u64 = 15;
@@ -45,7 +54,7 @@ pub(super) enum Change {
 /// The processes that take part, and how the leader sees them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Members {
-    /// Raft ids of the voters, and whether each was heard of lately.
+    /// Raft ids of the voters, and whether each holds what the others need to go on.
     pub(super) voters: BTreeMap<RaftId, bool>,
     /// Raft ids of the learners, and whether each has caught up.
     pub(super) learners: BTreeMap<RaftId, bool>,
@@ -59,6 +68,18 @@ pub(super) struct Reconciler {
     probe_at: u64,
     hand_over_at: u64,
     living: BTreeMap<NodeId, (NodeStatus, u64)>,
+    /// While a change of the voters is planned.
+    census: Option<Census>,
+}
+
+/// Who of those that would vote has answered since a change of the voters was planned.
+#[derive(Debug, Default)]
+struct Census {
+    /// Whom to ask, and when.
+    of: BTreeSet<NodeId>,
+    ask_at: u64,
+    /// In which cluster each process takes part, and when it said so.
+    answered: BTreeMap<RaftId, (Option<ClusterId>, u64)>,
 }
 
 impl Reconciler {
@@ -70,6 +91,7 @@ impl Reconciler {
             probe_at: 0,
             hand_over_at: 0,
             living: BTreeMap::new(),
+            census: None,
         }
     }
 
@@ -77,6 +99,9 @@ impl Reconciler {
     pub(super) fn tick(&mut self, leads: bool, meant: &[NodeId]) -> Vec<NodeId> {
         self.now += 1;
         self.living.retain(|node, _| meant.contains(node));
+        if !leads {
+            self.census = None;
+        }
         if !leads || self.probe_at > self.now {
             return Vec::new();
         }
@@ -87,8 +112,37 @@ impl Reconciler {
 
     /// A node has said who it is.
     pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus) {
-        if status.raft_id.node_id() == node {
-            self.living.insert(node, (status.clone(), self.now));
+        if status.raft_id.node_id() != node {
+            return;
+        }
+        self.living.insert(node, (status.clone(), self.now));
+        if let Some(census) = &mut self.census {
+            // Another life of the node is the end of this one.
+            census.answered.retain(|id, _| id.node_id() != node);
+            let said = (status.cluster_id, self.now);
+            census.answered.insert(status.raft_id, said);
+        }
+    }
+
+    /// Messages to `peer` do not arrive: it is not believed to live until it answers again.
+    pub(super) fn unreachable(&mut self, peer: RaftId) {
+        let node = peer.node_id();
+        self.living
+            .retain(|other, (status, _)| *other != node || status.raft_id != peer);
+        if let Some(census) = &mut self.census {
+            census.answered.remove(&peer);
+        }
+    }
+
+    /// Whom to ask at once who they are, because a change of the voters is planned.
+    pub(super) fn questions(&mut self) -> BTreeSet<NodeId> {
+        let now = self.now;
+        match &mut self.census {
+            Some(census) if census.ask_at <= now => {
+                census.ask_at = now + CENSUS_TICKS;
+                census.of.clone()
+            }
+            _ => BTreeSet::new(),
         }
     }
 
@@ -110,41 +164,45 @@ impl Reconciler {
 
     /// The next step, if there is one to take. For a leader that has applied an entry of its own
     /// term and has no change under way. `meant` are the nodes that are meant to take part, this one
-    /// among them.
+    /// among them. Then there may be [`questions`](Self::questions) to ask.
     pub(super) fn plan(
-        &self,
+        &mut self,
         cluster_id: ClusterId,
         meant: &[NodeId],
         members: &Members,
     ) -> Option<Change> {
-        let outsider = |id: &RaftId| !meant.contains(&id.node_id());
-        let mut outsiders = members.voters.keys().copied().filter(outsider);
-        self.forget_learner(meant, members)
-            .or_else(|| outsiders.find_map(|voter| self.remove(voter, members)))
-            .or_else(|| {
-                let mut meant = meant.iter().copied();
-                meant.find_map(|node| self.replace(node, cluster_id, members))
-            })
+        let wanted = self.wanted(cluster_id, meant, members);
+        if wanted.iter().any(|change| change.is_of_voters(members)) {
+            let of = members.voters.keys().chain(members.learners.keys());
+            let of = of.filter(|id| **id != self.me).map(|id| id.node_id());
+            self.census.get_or_insert_default().of = of.collect();
+        } else {
+            self.census = None;
+        }
+        let change = wanted.into_iter().find(|change| {
+            !change.is_of_voters(members) || self.most_live(*change, cluster_id, members)
+        })?;
+        if change.is_of_voters(members) {
+            // The next one is for those to bear who live then.
+            self.census = None;
+        }
+        Some(change)
     }
 
-    /// A learner does not vote: nothing depends on it.
-    fn forget_learner(&self, meant: &[NodeId], members: &Members) -> Option<Change> {
-        let superfluous = |id: RaftId| {
+    /// The steps that would be right, the most urgent first.
+    fn wanted(&self, cluster_id: ClusterId, meant: &[NodeId], members: &Members) -> Vec<Change> {
+        let superfluous = |id: &RaftId| {
             let living = self.living(id.node_id());
-            !meant.contains(&id.node_id()) || living.is_some_and(|living| living.raft_id != id)
+            !meant.contains(&id.node_id()) || living.is_some_and(|living| living.raft_id != *id)
         };
-        let mut learners = members.learners.keys().copied();
-        learners.find(|&id| superfluous(id)).map(Change::Remove)
-    }
-
-    /// The removal of a voter, unless it is this process, or those that would be left could decide
-    /// nothing.
-    fn remove(&self, voter: RaftId, members: &Members) -> Option<Change> {
-        let left = members.voters.iter().filter(|(id, _)| **id != voter);
-        let (all, live) = left.fold((0, 0), |(all, live), (id, active)| {
-            (all + 1, live + usize::from(*active || *id == self.me))
-        });
-        (voter != self.me && live > all / 2).then_some(Change::Remove(voter))
+        let leaves = |id: &RaftId| *id != self.me && !meant.contains(&id.node_id());
+        let learners = members.learners.keys().copied().filter(superfluous);
+        let voters = members.voters.keys().copied().filter(leaves);
+        let removals = learners.chain(voters).map(Change::Remove);
+        let replacements = meant
+            .iter()
+            .filter_map(|node| self.replace(*node, cluster_id, members));
+        removals.chain(replacements).collect()
     }
 
     fn replace(&self, node: NodeId, cluster_id: ClusterId, members: &Members) -> Option<Change> {
@@ -159,10 +217,44 @@ impl Reconciler {
             Some(true) => {
                 let mut voters = members.voters.keys();
                 match voters.find(|voter| voter.node_id() == node) {
-                    Some(&lost) => self.remove(lost, members),
+                    Some(&lost) => (lost != self.me).then_some(Change::Remove(lost)),
                     None => Some(Change::Promote(id)),
                 }
             }
+        }
+    }
+
+    /// Whether more than half of those that would vote after `change` live, and hold what the others
+    /// need to go on.
+    fn most_live(&self, change: Change, cluster_id: ClusterId, members: &Members) -> bool {
+        let mut after = members.voters.clone();
+        match change {
+            Change::Promote(id) => after.insert(id, true),
+            Change::Remove(id) => after.remove(&id),
+            Change::AddLearner(_) => None,
+        };
+        let counts = |(id, able): &(&RaftId, &bool)| {
+            **id == self.me || (**able && self.is_alive(**id, cluster_id))
+        };
+        after.iter().filter(counts).count() > after.len() / 2
+    }
+
+    /// Whether this very process has answered the present questions, lately.
+    fn is_alive(&self, id: RaftId, cluster_id: ClusterId) -> bool {
+        let answered = self.census.as_ref().and_then(|it| it.answered.get(&id));
+        answered.is_some_and(|(cluster, at)| {
+            *cluster == Some(cluster_id) && self.now - at <= ALIVE_TICKS
+        })
+    }
+}
+
+impl Change {
+    /// Whether it changes who votes.
+    fn is_of_voters(&self, members: &Members) -> bool {
+        match self {
+            Self::AddLearner(_) => false,
+            Self::Promote(_) => true,
+            Self::Remove(id) => members.voters.contains_key(id),
         }
     }
 }
@@ -184,8 +276,12 @@ mod tests {
 
     const CLUSTER: ClusterId = ClusterId(7);
 
-    fn life(node: u16, incarnation: u64) -> RaftId {
-        RaftId::new(NodeId::new(node).expect("a node id"), incarnation)
+    fn node(id: u16) -> NodeId {
+        NodeId::new(id).expect("a node id")
+    }
+
+    fn life(id: u16, incarnation: u64) -> RaftId {
+        RaftId::new(node(id), incarnation)
     }
 
     fn status(raft_id: RaftId, state: NodeState, cluster_id: Option<ClusterId>) -> NodeStatus {
@@ -197,8 +293,7 @@ mod tests {
     }
 
     fn nodes(ids: &[u16]) -> Vec<NodeId> {
-        let node = |&id| NodeId::new(id).expect("a node id");
-        ids.iter().map(node).collect()
+        ids.iter().copied().map(node).collect()
     }
 
     /// The leader is the first life of node 1; it has heard `statuses`.
@@ -210,7 +305,23 @@ mod tests {
         reconciler
     }
 
-    /// All voters are active.
+    /// The plan, once those that it asks have said what they said before.
+    fn plan(leader: &mut Reconciler, meant: &[u16], members: &Members) -> Option<Change> {
+        let at_once = leader.plan(CLUSTER, &nodes(meant), members);
+        at_once.or_else(|| {
+            let asked = leader.questions();
+            let statuses: Vec<_> = leader.living.values().cloned().collect();
+            for (status, _) in statuses {
+                let node = status.raft_id.node_id();
+                if asked.contains(&node) {
+                    leader.heard(node, &status);
+                }
+            }
+            leader.plan(CLUSTER, &nodes(meant), members)
+        })
+    }
+
+    /// All voters hold what the others need.
     fn members(voters: &[RaftId], learners: &[(RaftId, bool)]) -> Members {
         Members {
             voters: voters.iter().map(|&voter| (voter, true)).collect(),
@@ -229,9 +340,9 @@ mod tests {
     #[test]
     fn a_lost_life_is_replaced_step_by_step() {
         let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
-        let leader = leader(&[started(two), fresh(again)]);
-        let plan = |voters: &[RaftId], learners: &[(RaftId, bool)]| {
-            leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members(voters, learners))
+        let mut leader = leader(&[started(two), fresh(again)]);
+        let mut plan = |voters: &[RaftId], learners: &[(RaftId, bool)]| {
+            plan(&mut leader, &[1, 2, 3], &members(voters, learners))
         };
         let all = [one, two, three];
         assert_eq!(plan(&all, &[]), Some(Change::AddLearner(again)));
@@ -247,10 +358,10 @@ mod tests {
     #[test]
     fn a_life_that_ended_before_it_was_promoted_is_forgotten_first() {
         let (one, two, three) = (life(1, 1), life(2, 1), life(3, 1));
-        let leader = leader(&[started(two), fresh(life(3, 3))]);
+        let mut leader = leader(&[started(two), fresh(life(3, 3))]);
         let members = members(&[one, two, three], &[(life(3, 2), true)]);
         assert_eq!(
-            leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members),
+            plan(&mut leader, &[1, 2, 3], &members),
             Some(Change::Remove(life(3, 2)))
         );
     }
@@ -263,18 +374,14 @@ mod tests {
             status(again, NodeState::Started, Some(ClusterId(8))),
             status(again, NodeState::Bound, Some(CLUSTER)),
         ] {
-            assert_eq!(
-                leader(&[started(two), other]).plan(CLUSTER, &nodes(&[1, 2, 3]), &members),
-                None
-            );
+            let mut leader = leader(&[started(two), other]);
+            assert_eq!(plan(&mut leader, &[1, 2, 3], &members), None);
         }
-        assert_eq!(
-            leader(&[started(two)]).plan(CLUSTER, &nodes(&[1, 2, 3]), &members),
-            None
-        );
+        let mut silent = leader(&[started(two)]);
+        assert_eq!(plan(&mut silent, &[1, 2, 3], &members), None);
         // One of ours that late news of its former life had removed may come back.
-        let back =
-            leader(&[started(two), started(again)]).plan(CLUSTER, &nodes(&[1, 2, 3]), &members);
+        let mut back = leader(&[started(two), started(again)]);
+        let back = plan(&mut back, &[1, 2, 3], &members);
         assert_eq!(back, Some(Change::AddLearner(again)));
     }
 
@@ -285,13 +392,13 @@ mod tests {
         let mut leader = leader(&[fresh(again)]);
         leader.heard(two.node_id(), &fresh(life(3, 9)));
         assert_eq!(
-            leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members),
+            plan(&mut leader, &[1, 2, 3], &members),
             Some(Change::AddLearner(again))
         );
         for _ in 0..=BELIEVED_TICKS {
             leader.tick(true, &nodes(&[1, 2, 3]));
         }
-        assert_eq!(leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members), None);
+        assert_eq!(plan(&mut leader, &[1, 2, 3], &members), None);
     }
 
     #[test]
@@ -311,8 +418,8 @@ mod tests {
         let mut leader = leader(&[started(two), started(three), fresh(four)]);
         let asked = leader.tick(true, &nodes(&[1, 2, 3, 4]));
         assert_eq!(asked, nodes(&[2, 3, 4]));
-        let plan = |meant: &[u16], voters: &[RaftId], learners: &[(RaftId, bool)]| {
-            leader.plan(CLUSTER, &nodes(meant), &members(voters, learners))
+        let mut plan = |meant: &[u16], voters: &[RaftId], learners: &[(RaftId, bool)]| {
+            plan(&mut leader, meant, &members(voters, learners))
         };
         let three_voters = [one, two, three];
         let add = Some(Change::AddLearner(four));
@@ -336,33 +443,116 @@ mod tests {
         );
     }
 
+    /// What a leader of voters 1 to 4 plans, of which 4 is to go, when those have answered that are `alive`
+    /// and those hold what the others need that are `able`.
+    fn removal_of_four(alive: &[u16], able: &[u16]) -> Option<Change> {
+        let mut leader = leader(&[]);
+        let voters = (1..=4).map(|id| (life(id, 1), able.contains(&id)));
+        let members = Members {
+            voters: voters.collect(),
+            learners: BTreeMap::new(),
+        };
+        let meant = nodes(&[1, 2, 3]);
+        // What was said before anybody was asked does not count.
+        leader.heard(node(2), &started(life(2, 1)));
+        leader.heard(node(3), &started(life(3, 1)));
+        assert_eq!(leader.plan(CLUSTER, &meant, &members), None);
+        let asked: Vec<_> = leader.questions().into_iter().collect();
+        assert_eq!(asked, nodes(&[2, 3, 4]));
+        assert!(leader.questions().is_empty(), "once");
+        for id in alive {
+            leader.heard(node(*id), &started(life(*id, 1)));
+        }
+        leader.plan(CLUSTER, &meant, &members)
+    }
+
     #[test]
     fn no_voter_is_removed_unless_most_of_the_others_live() {
-        let (one, two, three, four) = (life(1, 1), life(2, 1), life(3, 1), life(4, 1));
-        let leader = leader(&[]);
-        let plan = |voters: &[(RaftId, bool)]| {
-            let members = Members {
-                voters: voters.iter().copied().collect(),
-                learners: BTreeMap::new(),
-            };
-            leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members)
-        };
+        let remove = Some(Change::Remove(life(4, 1)));
+        let all = [1, 2, 3, 4];
         // Of three that are left two live, the leader among them.
-        let most = [(one, false), (two, true), (three, false), (four, true)];
-        assert_eq!(plan(&most), Some(Change::Remove(four)));
-        let dead = [(one, false), (two, true), (three, true), (four, false)];
-        assert_eq!(plan(&dead), Some(Change::Remove(four)));
-        let few = [(one, false), (two, false), (three, false), (four, true)];
-        assert_eq!(plan(&few), None);
+        assert_eq!(removal_of_four(&[2], &all), remove);
+        assert_eq!(removal_of_four(&[2, 3], &all), remove);
+        assert_eq!(removal_of_four(&[], &all), None);
+        assert_eq!(removal_of_four(&[4], &all), None, "it will not vote");
+        assert_eq!(removal_of_four(&[2], &[1, 3, 4]), None, "it is behind");
+        assert_eq!(removal_of_four(&[2, 3], &[1, 3, 4]), remove);
+    }
+
+    #[test]
+    fn no_process_is_promoted_unless_most_of_those_live_that_will_vote() {
+        let (one, two, three, four) = (life(1, 1), life(2, 1), life(3, 1), life(4, 1));
+        let members = members(&[one, two, three], &[(four, true)]);
+        let mut leader = leader(&[started(two), started(four)]);
+        let mut plan = || plan(&mut leader, &[1, 2, 3, 4], &members);
+        assert_eq!(plan(), Some(Change::Promote(four)));
+        // Of four voters two would be too few.
+        leader.unreachable(two);
+        let alone = self::plan(&mut leader, &[1, 2, 3, 4], &members);
+        assert_eq!(alone, None);
+    }
+
+    #[test]
+    fn who_has_answered_is_not_believed_for_long() {
+        let (one, two, four) = (life(1, 1), life(2, 1), life(4, 1));
+        let members = members(&[one, two, four], &[]);
+        let planned = |after: &dyn Fn(&mut Reconciler)| {
+            let mut leader = leader(&[]);
+            let meant = nodes(&[1, 2]);
+            assert_eq!(leader.plan(CLUSTER, &meant, &members), None);
+            leader.heard(node(2), &started(two));
+            after(&mut leader);
+            leader.plan(CLUSTER, &meant, &members).is_some()
+        };
+        let ticks = |n: u64| {
+            move |leader: &mut Reconciler| {
+                for _ in 0..n {
+                    leader.tick(true, &nodes(&[1, 2]));
+                }
+            }
+        };
+        assert!(planned(&ticks(ALIVE_TICKS)));
+        assert!(!planned(&ticks(ALIVE_TICKS + 1)));
+        assert!(!planned(&|leader| leader.unreachable(two)));
+        assert!(planned(&|leader| leader.unreachable(life(2, 2))));
+        let again = fresh(life(2, 2));
+        assert!(!planned(&|leader| {
+            leader.heard(node(2), &again);
+            leader.living.clear();
+        }));
+        let elsewhere = status(two, NodeState::Started, Some(ClusterId(8)));
+        assert!(!planned(&|leader| leader.heard(node(2), &elsewhere)));
+        assert!(!planned(&|leader| {
+            leader.tick(false, &nodes(&[1, 2]));
+        }));
+    }
+
+    #[test]
+    fn while_a_change_of_the_voters_waits_all_are_asked_again_and_again() {
+        let (one, two, four) = (life(1, 1), life(2, 1), life(4, 1));
+        let members = members(&[one, two, four], &[]);
+        let mut leader = leader(&[]);
+        let meant = nodes(&[1, 2]);
+        let rounds = (0..10).filter(|_| {
+            leader.tick(true, &meant);
+            assert_eq!(leader.plan(CLUSTER, &meant, &members), None);
+            !leader.questions().is_empty()
+        });
+        assert_eq!(rounds.count(), 5);
+        // Who answers always is believed always.
+        const { assert!(ALIVE_TICKS > CENSUS_TICKS) };
+        // Nothing is to be done any more.
+        let well = super::tests::members(&[one, two], &[]);
+        assert_eq!(leader.plan(CLUSTER, &meant, &well), None);
+        assert!(leader.questions().is_empty());
     }
 
     #[test]
     fn a_lost_life_stays_until_most_of_the_others_live() {
         let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
-        let leader = leader(&[fresh(again)]);
-        let mut members = members(&[one, two, three], &[(again, true)]);
-        members.voters.insert(two, false);
-        assert_eq!(leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members), None);
+        let members = members(&[one, two, three], &[(again, true)]);
+        let mut leader = leader(&[fresh(again)]);
+        assert_eq!(plan(&mut leader, &[1, 2, 3], &members), None);
     }
 
     #[test]
@@ -370,7 +560,7 @@ mod tests {
         let (one, two, three) = (life(1, 1), life(2, 1), life(3, 1));
         let mut leader = leader(&[started(two), started(three)]);
         let members = members(&[one, two, three], &[]);
-        assert_eq!(leader.plan(CLUSTER, &nodes(&[2, 3]), &members), None);
+        assert_eq!(plan(&mut leader, &[2, 3], &members), None);
         // It tries to hand over, and not at every tick.
         let attempts = (0..2 * HAND_OVER_TICKS).filter(|_| {
             leader.tick(true, &nodes(&[2, 3]));
@@ -386,9 +576,9 @@ mod tests {
     #[test]
     fn a_process_that_was_removed_and_lives_on_may_come_back() {
         let (one, two, three, four) = (life(1, 1), life(2, 1), life(3, 1), life(4, 1));
-        let leader = leader(&[started(four)]);
+        let mut leader = leader(&[started(four)]);
         let members = members(&[one, two, three], &[]);
-        let plan = leader.plan(CLUSTER, &nodes(&[1, 2, 3, 4]), &members);
+        let plan = plan(&mut leader, &[1, 2, 3, 4], &members);
         assert_eq!(plan, Some(Change::AddLearner(four)));
     }
 }

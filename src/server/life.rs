@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Server, ServerError};
+use crate::deadline::after;
 use crate::service::hand_over;
 use crate::types::Role;
 
@@ -53,10 +54,10 @@ impl Server {
 
     async fn shut_down(&self) {
         let node = self.raft_id.node_id();
-        let deadline = Instant::now() + self.shutdown_timeout;
+        let deadline = after(self.shutdown_timeout);
         tracing::info!(%node, timeout = ?self.shutdown_timeout, "shutting down");
         self.gate.close();
-        let moment = Instant::now() + self.handover_patience;
+        let moment = after(self.handover_patience);
         let _ = timeout_at(moment.min(deadline), self.gate.drained()).await;
         if self.handle.status().role == Some(Role::Leader) {
             self.hand_over(deadline).await;
@@ -67,7 +68,7 @@ impl Server {
             tracing::warn!(%node, "requests in flight are cut off");
         }
         self.stop_clients.send_replace(true);
-        let _ = timeout_at(Instant::now() + linger, self.stop_clients.closed()).await;
+        let _ = timeout_at(after(linger), self.stop_clients.closed()).await;
         self.stop_nodes.send_replace(true);
     }
 
@@ -79,7 +80,7 @@ impl Server {
         let members = self.handle.members();
         let others: Vec<_> = members.ids().filter(|id| *id != node).collect();
         let heirs = once(None).chain(others.into_iter().map(Some)).cycle();
-        let until = Instant::now() + left / 2;
+        let until = after(left / 2);
         match hand_over(&self.handle, heirs, self.handover_patience, until).await {
             Ok(taken) => {
                 tracing::info!(%node, leader = %taken.leader, term = taken.term, "handed leadership over");

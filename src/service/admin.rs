@@ -15,6 +15,7 @@ use super::leadership::hand_over;
 use super::rescue;
 use super::status::with_message;
 use super::summary::describe;
+use crate::deadline::after;
 use crate::driver::Probe;
 use crate::error::{Reason, Refusal};
 use crate::proto::admin;
@@ -82,7 +83,7 @@ impl AdminService {
             .transpose()
             .map_err(|error| refuse(invalid("to", error.to_string())))?;
         let timeout = duration("timeout", request.timeout, TRANSFER_TIMEOUT).map_err(refuse)?;
-        let deadline = caller_gives_up.min(Instant::now() + timeout);
+        let deadline = caller_gives_up.min(after(timeout));
         let patience = self.host.options.handover_patience;
         let taken = hand_over(&self.host.driver, std::iter::repeat(to), patience, deadline).await;
         match taken {

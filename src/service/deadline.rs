@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
+use crate::deadline::after;
+
 /// The largest part of a caller's patience that is set aside for the way back.
 const WAY_BACK: Duration = Duration::from_millis(100);
 
@@ -17,7 +19,7 @@ pub(super) fn deadline(metadata: &MetadataMap, longest: Duration) -> Instant {
     let patience = grpc_timeout(metadata)
         .map(|timeout| timeout.saturating_sub(WAY_BACK.min(timeout / 10)))
         .map_or(longest, |timeout| timeout.min(longest));
-    Instant::now() + patience
+    after(patience)
 }
 
 /// The `grpc-timeout` header: at most 8 digits and a unit. One that cannot be read counts as none.

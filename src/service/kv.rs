@@ -21,6 +21,7 @@ use super::Host;
 use super::deadline::deadline;
 use super::operation::{Operation, numbered_twice};
 use super::trace;
+use crate::deadline::after;
 use crate::driver::Answer;
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
@@ -86,7 +87,7 @@ impl KvService {
                 status = Some(watch);
                 continue;
             };
-            let until = deadline.min(Instant::now() + RETRY_INTERVAL);
+            let until = deadline.min(after(RETRY_INTERVAL));
             let _ = timeout_at(until, status.changed()).await;
         }
         Err(refusal)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::deadline::after;
 use crate::driver::DriverHandle;
 use crate::error::{Reason, Refusal};
 use crate::types::{NodeId, Role, Term};
@@ -66,7 +67,7 @@ pub async fn hand_over(
             }
             Err(refusal) => return Err(refusal),
         };
-        let until = deadline.min(Instant::now() + pause);
+        let until = deadline.min(after(pause));
         let taken = status.wait_for(|status| status.leader.is_some_and(|leader| leader != own));
         if let Ok(Ok(now)) = timeout_at(until, taken).await
             && let Some(leader) = now.leader

@@ -28,6 +28,7 @@ use tonic::{Response, Status, Streaming};
 use super::Host;
 use super::front;
 use super::operation::{self, Operation};
+use crate::deadline::after;
 use crate::driver::{Answer, BatchItem, Outcome};
 use crate::error::{Applied, Reason, Refusal};
 use crate::kv::{Command, Write};
@@ -194,7 +195,7 @@ async fn submit(
     bytes: usize,
     permit: OwnedSemaphorePermit,
 ) -> Submitted {
-    let deadline = Instant::now() + host.options.request_timeout;
+    let deadline = after(host.options.request_timeout);
     let (mut commands, mut items) = (Vec::new(), Vec::new());
     for operation in operations {
         commands.push(operation.map(|operation| {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Host;
 use super::admin::duration;
+use crate::deadline::after;
 use crate::driver::{Probe, Recovery};
 use crate::error::{Reason, Refusal};
 use crate::proto::admin;
@@ -48,7 +49,7 @@ pub(super) async fn form(
 ) -> Result<admin::FormResponse, Refusal> {
     let admin::FormRequest { without, timeout } = request;
     let timeout = duration("timeout", timeout, FORM_TIMEOUT)?;
-    let deadline = caller_gives_up.min(Instant::now() + timeout);
+    let deadline = caller_gives_up.min(after(timeout));
     let without = without
         .into_iter()
         .map(NodeId::try_from)
@@ -123,7 +124,7 @@ fn others(own: &NodeStatus) -> BTreeSet<NodeId> {
 
 /// What the other nodes say of themselves; nothing of one that stays silent.
 async fn ask_others(probe: &dyn Probe, own: &NodeStatus) -> BTreeMap<NodeId, Option<NodeStatus>> {
-    let deadline = Instant::now() + SILENCE;
+    let deadline = after(SILENCE);
     let asked = others(own).into_iter().map(|node| async move {
         loop {
             match probe.identify(node, ANSWER_TIMEOUT).await {

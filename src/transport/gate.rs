@@ -7,6 +7,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
+use crate::deadline::after;
+
 /// Whether something that fails is worth another attempt now.
 ///
 /// Open until the first failure. Then attempts are apart by a wait that doubles up to a bound, with
@@ -113,7 +115,7 @@ impl Gate {
         let doublings = state.failures.saturating_sub(1).min(16);
         let wait = self.min.saturating_mul(1 << doublings).min(self.max);
         let wait = state.jitter.gen_range(wait / 2..=wait);
-        state.next = Instant::now() + wait;
+        state.next = after(wait);
     }
 }
 

@@ -1,10 +1,8 @@
 //! Real nodes: `dev` and `serve`.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex};
 use std::thread;
@@ -17,7 +15,7 @@ use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use super::{Ran, client, client_command, command, file, ran, with_input};
 
 /// A running `seshat`, ended at the latest with its test.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -27,12 +25,12 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    pub(super) fn start(mut command: Command) -> Self {
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())
     }
 
-    fn signal(&self, name: &str) {
+    pub(super) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.0.id());
         assert!(
             Command::new("sh")
@@ -44,7 +42,7 @@ impl Running {
     }
 
     /// Waits for the end, and gives what had not been read.
-    fn end(mut self) -> Ran {
+    pub(super) fn end(mut self) -> Ran {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         // What is left is little, and fits into the pipe.
         let code = self.0.wait().unwrap().code().unwrap_or(-1);
@@ -64,7 +62,7 @@ impl Running {
     }
 
     /// Signals until the process ends.
-    fn signal_until_it_ends(&mut self, name: &str) -> ExitStatus {
+    pub(super) fn signal_until_it_ends(&mut self, name: &str) -> ExitStatus {
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
@@ -80,7 +78,7 @@ impl Running {
 ///
 /// They lie below those that the system gives to outgoing connections and to whoever binds port 0,
 /// so that nobody takes them before the node does.
-fn free_ports(count: u16) -> u16 {
+pub(super) fn free_ports(count: u16) -> u16 {
     static NEXT: LazyLock<Mutex<u16>> = LazyLock::new(|| {
         let anywhere = std::process::id().wrapping_mul(97) % 20_000;
         Mutex::new(10_000 + u16::try_from(anywhere).unwrap())
@@ -96,7 +94,7 @@ fn free_ports(count: u16) -> u16 {
     }
 }
 
-fn dev(base_port: u16, internal_base_port: u16) -> Command {
+pub(super) fn dev(base_port: u16, internal_base_port: u16) -> Command {
     let [client, internal] = [base_port, internal_base_port].map(|port| port.to_string());
     command(&[
         "dev",
@@ -264,14 +262,14 @@ fn a_node_that_cannot_start_ends_the_cluster() {
 }
 
 /// Three machines that share one configuration file.
-struct Machines {
+pub(super) struct Machines {
     config: String,
     endpoints: String,
 }
 
 impl Machines {
     /// For the test `name`.
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let ports: Vec<_> = (free_ports(6)..).take(6).collect();
         let mut text = "[cluster]\ninitial_members = [\n".to_owned();
         for (index, pair) in ports.chunks(2).enumerate() {
@@ -297,7 +295,7 @@ impl Machines {
         }
     }
 
-    fn serve(&self, id: usize) -> Command {
+    pub(super) fn serve(&self, id: usize) -> Command {
         let members = std::fs::read_to_string(&self.config).unwrap();
         let line = members.lines().nth(id + 1).unwrap();
         let addresses: Vec<_> = line.split('"').skip(1).step_by(2).collect();
@@ -312,7 +310,7 @@ impl Machines {
         serve
     }
 
-    fn address(&self, id: usize) -> &str {
+    pub(super) fn address(&self, id: usize) -> &str {
         self.endpoints.split(',').nth(id - 1).unwrap()
     }
 }
@@ -408,6 +406,26 @@ fn a_node_that_an_operator_removes_ends_with_a_code_of_its_own() {
 }
 
 #[test]
+fn a_cluster_for_trying_out_goes_on_without_a_node_that_is_removed() {
+    let base_port = free_ports(5);
+    let mut dev = dev(base_port, free_ports(5));
+    let mut process = Running::start({
+        dev.args(["--nodes", "5"]);
+        dev
+    });
+    let mut stdout = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    assert!(stdout.any(|line| line.unwrap().contains("Ctrl-C")));
+    let stderr = BufReader::new(process.0.stderr.take().unwrap());
+    let endpoint = format!("127.0.0.1:{base_port}");
+    client(&endpoint, &["member", "remove", "2", "--quiet"]).ok();
+    let mut lines = stderr.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("node 2 was removed from cluster")));
+    assert_eq!(client(&endpoint, &["set", "k", "v"]).ok(), "OK\n");
+    process.signal("TERM");
+    assert_eq!(process.end().code, 0);
+}
+
+#[test]
 fn a_node_alone_is_patient_and_ends_when_told() {
     let machines = Machines::new("alone");
     let node = Running::start(machines.serve(1));
@@ -420,47 +438,4 @@ fn a_node_alone_is_patient_and_ends_when_told() {
     for line in ended.stderr.lines() {
         serde_json::from_str::<Value>(line).unwrap();
     }
-}
-
-/// A pipe that nobody reads and that takes no more: whoever writes to it hangs.
-fn full_pipe() -> (UnixStream, OwnedFd) {
-    let (reader, mut writer) = UnixStream::pair().unwrap();
-    writer.set_nonblocking(true).unwrap();
-    loop {
-        match writer.write(&[b'.'; 4096]) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    writer.set_nonblocking(false).unwrap();
-    (reader, writer.into())
-}
-
-#[test]
-fn a_second_signal_ends_even_a_node_that_hangs() {
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let machines = Machines::new(signal);
-        // The node hangs in its first log line, which comes after it has bound its listeners.
-        let (_reader, stderr) = full_pipe();
-        let mut node = Running(machines.serve(1).stderr(stderr).spawn().unwrap());
-        while TcpStream::connect(machines.address(1)).is_err() {
-            assert_eq!(node.0.try_wait().unwrap(), None);
-            thread::yield_now();
-        }
-        assert_eq!(node.signal_until_it_ends(signal).code(), Some(code));
-    }
-}
-
-#[test]
-fn a_second_signal_ends_even_a_cluster_that_hangs() {
-    let (_reader, stderr) = full_pipe();
-    let base_port = free_ports(3);
-    let mut dev = dev(base_port, free_ports(3));
-    let mut dev = Running(dev.arg("-v").stderr(stderr).spawn().unwrap());
-    while TcpStream::connect(("127.0.0.1", base_port)).is_err() {
-        assert_eq!(dev.0.try_wait().unwrap(), None);
-        thread::yield_now();
-    }
-    assert_eq!(dev.signal_until_it_ends("INT").code(), Some(130));
 }

@@ -18,6 +18,7 @@ mod mock;
 mod read_write;
 mod rescue;
 mod steering;
+mod surroundings;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};

@@ -243,6 +243,8 @@ fn parse_timeout(text: &str) -> Duration {
     let (digits, unit) = text.split_at(text.len() - 1);
     let amount: u64 = digits.parse().unwrap();
     match unit {
+        "H" => Duration::from_secs(amount * 3600),
+        "M" => Duration::from_secs(amount * 60),
         "S" => Duration::from_secs(amount),
         "m" => Duration::from_millis(amount),
         "u" => Duration::from_micros(amount),

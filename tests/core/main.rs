@@ -156,6 +156,7 @@ scripts! {
     members {
         a_dead_member_is_removed
         a_follower_is_removed_and_ends
+        a_member_stays_when_another_one_dies_meanwhile
         a_member_that_is_no_voter_yet_may_be_removed
         a_node_that_is_no_member_waits_outside
         a_removed_node_that_is_elected_steps_down

@@ -78,7 +78,7 @@ struct Worker {
 
 impl Worker {
     async fn all(self, mut numbers: Vec<u32>, target: impl Target) -> Result<(), Failure> {
-        let mut deadline = Instant::now() + self.timeout;
+        let mut began = Instant::now();
         while !numbers.is_empty() {
             let before = numbers.len();
             let refused = match target.open(WINDOW).await {
@@ -86,13 +86,13 @@ impl Worker {
                 Err(refused) => Some(refused),
             };
             if numbers.len() < before {
-                deadline = Instant::now() + self.timeout;
+                began = Instant::now();
             }
             let Some(refused) = refused else {
                 continue;
             };
-            if Instant::now() >= deadline || matches!(refused.kind, "too_large" | "invalid_request")
-            {
+            let late = began.elapsed() >= self.timeout;
+            if late || matches!(refused.kind, "too_large" | "invalid_request") {
                 return Err(self.failed(numbers.len(), &refused));
             }
             sleep(PAUSE).await;

@@ -38,7 +38,7 @@ use seshat::client::MAX_MESSAGE_BYTES;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, duration};
-use super::print;
+use super::{print, tell};
 use bulk::{Task, each};
 use grpc::Link;
 use ledger::Ledger;
@@ -212,10 +212,10 @@ async fn bench<T: Target>(plan: Plan, targets: &[T]) -> Result<Report, Failure> 
     let written = ledger.written();
     if let Err(failure) = each(Task::Remove, &written, targets, &ledger, &wrong, timeout).await {
         let prefix = ledger.values().prefix();
-        eprintln!(
+        tell(format_args!(
             "warning: keys that begin with {prefix} are left: {}",
             failure.message()
-        );
+        ));
     }
     checked
 }

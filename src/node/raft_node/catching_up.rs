@@ -8,74 +8,113 @@
 //! it to lead or to be waited for then, nobody would notice a longer pause than an election makes.
 //!
 //! A round begins with each tick, and all of them are watched at once: a server keeps up as long as it
-//! has acknowledged what the log held an election timeout ago. This one measure decides who is promoted,
-//! to whom leadership is handed over, and whom status and health call healthy.
+//! has acknowledged what the log held an election timeout ago. Under more load than the voters
+//! themselves can carry nobody does, so whoever is to be promoted or to lead only has to hold what was
+//! *committed* an election timeout ago: then it is no worse than those that the leader waits for. This one
+//! measure decides who is promoted, to whom leadership is handed over, without whom the cluster can do,
+//! and, with the longest election timeout, whom status and health call healthy.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use raft::ProgressState;
+use raft::{Progress, ProgressState};
 
 use super::RaftNode;
-use crate::types::{LogIndex, RaftId};
+use crate::types::{Following, LogIndex, RaftId};
 
-/// Where the leader's log ended at the beginning of each round that may still be under way.
-#[derive(Debug)]
+/// What a round replicates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Round {
+    /// Last index of the leader's log when it began.
+    last_index: LogIndex,
+    /// Highest committed index when it began.
+    committed: LogIndex,
+}
+
+/// The rounds that may still be under way.
+#[derive(Debug, Default)]
 pub(super) struct Rounds {
-    /// Rounds that are watched: as many as an election timeout has ticks.
-    limit: usize,
-    /// Last index of the log, oldest round first. Empty while this server does not lead.
-    ends: VecDeque<LogIndex>,
+    /// One for each of the last ticks, the oldest first. Empty while this server does not lead.
+    begun: VecDeque<Round>,
+    following: Option<Arc<Following>>,
 }
 
 impl Rounds {
-    /// The rounds of a server that does not lead yet; one may take up to `limit` ticks.
-    pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit: limit.max(1),
-            ends: VecDeque::new(),
+    /// The next round begins. Those are forgotten that began more than `limit` ticks ago.
+    fn begin(&mut self, round: Round, limit: usize) {
+        self.begun.push_back(round);
+        while self.begun.len() > limit.saturating_add(1) {
+            self.begun.pop_front();
         }
     }
 
-    /// Leadership has ended, or begun with a log that ends at `last_index`.
-    pub(super) fn restart(&mut self, last_index: Option<LogIndex>) {
-        self.ends.clear();
-        self.ends.extend(last_index);
-    }
-
-    /// One tick has passed: the next round replicates what the log holds now.
-    pub(super) fn tick(&mut self, last_index: LogIndex) {
-        if self.ends.is_empty() {
-            return;
-        }
-        self.ends.push_back(last_index);
-        while self.ends.len() > self.limit {
-            self.ends.pop_front();
-        }
-    }
-
-    /// What everybody holds that keeps up; `None` while this server does not lead.
-    fn due(&self) -> Option<LogIndex> {
-        self.ends.front().copied()
+    /// The round that began `ticks` ago, or the first one if that is less; `None` while this server does
+    /// not lead.
+    fn due(&self, ticks: usize) -> Option<Round> {
+        let due = self.begun.len().saturating_sub(ticks.saturating_add(1));
+        self.begun.get(due).copied()
     }
 }
 
 impl<W> RaftNode<W> {
-    /// Whether the server `id` keeps up with the log of this one, which leads: whether it has
-    /// acknowledged everything that the log held an election timeout ago (or when leadership began, if
-    /// that is less). This server itself keeps up while it has committed as much. `false` for
-    /// everybody if this server does not lead. It says nothing about who lives *now*: in a quiet cluster
-    /// there is nothing to acknowledge.
-    pub(in crate::node) fn keeps_up(&self, id: RaftId) -> bool {
-        let raft = &self.raw.raft;
-        let Some(due) = self.rounds.due() else {
-            return false;
-        };
-        if id == self.raft_id {
-            return raft.raft_log.committed >= due;
+    /// Leadership has begun or ended.
+    pub(super) fn restart_rounds(&mut self) {
+        self.rounds = Rounds::default();
+        self.begin_round();
+    }
+
+    /// One tick has passed.
+    pub(super) fn tick_rounds(&mut self) {
+        if self.leads_in.is_some() {
+            self.begin_round();
+            self.rounds.following = self.look_back().map(Arc::new);
         }
-        raft.prs().get(id.get()).is_some_and(|progress| {
-            progress.state != ProgressState::Snapshot && progress.matched >= due
+    }
+
+    fn begin_round(&mut self) {
+        if self.leads_in.is_some() {
+            let round = Round {
+                last_index: self.last_index(),
+                committed: self.commit_index(),
+            };
+            self.rounds.begin(round, self.options.election_max_ticks);
+        }
+    }
+
+    /// Who has acknowledged what the log held the longest election timeout ago.
+    fn look_back(&self) -> Option<Following> {
+        let Round {
+            last_index,
+            committed: commit_index,
+        } = self.rounds.due(self.options.election_max_ticks)?;
+        let mut voters = self.voters();
+        voters.retain(|&id| id == self.raft_id || self.holds(id, last_index));
+        Some(Following {
+            last_index,
+            commit_index,
+            voters,
         })
+    }
+
+    /// How the logs of the voters follow the log of this server, at the last tick; `None` until the first
+    /// tick of its leadership, and if it does not lead.
+    pub(in crate::node) fn following(&self) -> Option<Arc<Following>> {
+        self.rounds.following.clone()
+    }
+
+    /// Whether the server `id` could replace one of those that the leader waits for: whether it has
+    /// acknowledged everything that was committed the shortest election timeout ago (or when
+    /// leadership began, if that is later). `false` for everybody if this server does not lead.
+    pub(in crate::node) fn has_caught_up(&self, id: RaftId) -> bool {
+        let due = self.rounds.due(self.options.election_min_ticks);
+        due.is_some_and(|round| self.holds(id, round.committed))
+    }
+
+    fn holds(&self, id: RaftId, index: LogIndex) -> bool {
+        let holds = |progress: &Progress| {
+            progress.state != ProgressState::Snapshot && progress.matched >= index
+        };
+        self.raw.raft.prs().get(id.get()).is_some_and(holds)
     }
 }
 
@@ -84,18 +123,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_may_take_less_than_an_election_timeout() {
-        let mut rounds = Rounds::new(3);
-        rounds.tick(5);
-        assert_eq!(rounds.due(), None, "it does not lead");
-        rounds.restart(Some(10));
-        assert_eq!(rounds.due(), Some(10));
-        rounds.tick(20);
-        rounds.tick(30);
-        assert_eq!(rounds.due(), Some(10), "two ticks ago");
-        rounds.tick(40);
-        assert_eq!(rounds.due(), Some(20));
-        rounds.restart(None);
-        assert_eq!(rounds.due(), None);
+    fn a_round_is_due_after_a_number_of_ticks() {
+        let mut rounds = Rounds::default();
+        assert_eq!(rounds.due(2), None, "it does not lead");
+        let round = |last_index| Round {
+            last_index,
+            committed: last_index - 1,
+        };
+        for last_index in [10, 20, 30] {
+            rounds.begin(round(last_index), 3);
+            assert_eq!(rounds.due(2), Some(round(10)));
+        }
+        rounds.begin(round(40), 3);
+        rounds.begin(round(50), 3);
+        assert_eq!(rounds.due(0), Some(round(50)));
+        assert_eq!(rounds.due(2), Some(round(30)));
+        assert_eq!(rounds.due(3), Some(round(20)));
+        assert_eq!(rounds.due(9), Some(round(20)), "forgotten");
     }
 }

@@ -27,15 +27,10 @@ impl<W> RaftNode<W> {
         }
         let conf_state = raft.prs().conf().to_conf_state();
         let ids = |ids: Vec<u64>| ids.into_iter().filter_map(|id| RaftId::try_from(id).ok());
-        let active = |id: RaftId| {
-            let progress = raft.prs().get(id.get());
-            progress.is_some_and(|progress| progress.recent_active)
-        };
+        let caught_up = |id: RaftId| (id, self.has_caught_up(id));
         Some(Members {
-            voters: ids(conf_state.voters).map(|id| (id, active(id))).collect(),
-            learners: ids(conf_state.learners)
-                .map(|id| (id, active(id) && self.keeps_up(id)))
-                .collect(),
+            voters: ids(conf_state.voters).map(caught_up).collect(),
+            learners: ids(conf_state.learners).map(caught_up).collect(),
         })
     }
 
@@ -99,7 +94,7 @@ impl<W> RaftNode<W> {
             .filter(|voter| self.conf.members.contains(&voter.node_id()))
             .filter_map(|voter| {
                 let progress = tracker.get(voter.get())?;
-                let fit = progress.recent_active && self.keeps_up(voter);
+                let fit = progress.recent_active && self.has_caught_up(voter);
                 Some((fit, progress.recent_active, progress.matched, voter))
             })
             .max()

@@ -130,7 +130,7 @@ impl<W> RaftNode<W> {
             leads_in: None,
             read_rounds: 0,
             probed: Probed::default(),
-            rounds: Rounds::new(options.election_min_ticks),
+            rounds: Rounds::default(),
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
@@ -143,12 +143,12 @@ impl<W> RaftNode<W> {
     /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
         self.probed.tick();
-        self.rounds.tick(self.last_index());
         if self.defers() {
             return;
         }
         self.raw.tick();
         self.settle();
+        self.tick_rounds();
     }
 
     /// Stands for election now instead of after a timeout. A process that is no voter does not: raft-rs
@@ -243,8 +243,7 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
-        let last_index = raft.raft_log.last_index();
-        self.rounds.restart(leads_in.map(|_| last_index));
+        self.restart_rounds();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {

@@ -1,0 +1,329 @@
+//! A few members and the links between them, in simulated time: for tests of what only shows under
+//! load, or with links that are not alike.
+//!
+//! Time passes in steps of a millisecond. In each, every member takes all that has come for it, ticks
+//! if it is time to, takes the writes of its clients if it leads, and puts out what comes of it. A link
+//! keeps the order of what it carries.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::seed::mix;
+use super::*;
+use crate::kv::{Command, Write};
+use crate::types::{ClusterMembership, NodeId, NodeInfo, RaftId, Role};
+use crate::wire;
+
+/// Milliseconds of a tick.
+pub(super) const TICK: u64 = 100;
+
+/// How long a link takes, in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Link {
+    pub(super) latency: u64,
+    /// Entries that it carries in a millisecond; 0 for as many as there are.
+    pub(super) entries: u64,
+    /// As how many entries a snapshot counts.
+    pub(super) snapshot: u64,
+    /// Nothing arrives.
+    pub(super) cut: bool,
+}
+
+enum Load {
+    Message(PeerMessage),
+    Snapshot(OutgoingSnapshot),
+    /// The sending of a snapshot to a peer has ended.
+    Report(RaftId, bool),
+    Call(RaftId, Call),
+    /// For one process only.
+    Reply(RaftId, NodeId, Reply),
+}
+
+/// Members, and what is on its way between them.
+pub(super) struct Lab {
+    pub(super) now: u64,
+    pub(super) seed: u64,
+    options: RaftOptions,
+    configured: ClusterMembership,
+    pub(super) members: BTreeMap<NodeId, Member<u64>>,
+    lives: u64,
+    links: BTreeMap<(NodeId, NodeId), Link>,
+    /// When each link is free again, in entries that it has carried.
+    busy: BTreeMap<(NodeId, NodeId), u64>,
+    /// What arrives, by when and in which order.
+    under_way: BTreeMap<(u64, u64), (NodeId, Load)>,
+    sent: u64,
+    pub(super) acknowledged: u64,
+    /// Nodes whose process has ended because it was removed.
+    pub(super) gone: BTreeSet<NodeId>,
+}
+
+pub(super) fn node(id: u16) -> NodeId {
+    NodeId::new(id).expect("a node id")
+}
+
+pub(super) fn info(id: NodeId) -> NodeInfo {
+    NodeInfo {
+        id,
+        addr: format!("n{id}:7379"),
+        client_addr: format!("n{id}:6379"),
+    }
+}
+
+impl Lab {
+    /// Nodes 1 to `size`, which know nothing yet.
+    pub(super) fn new(size: u16, seed: u64, options: RaftOptions) -> Self {
+        let ids = (1..=size).map(node);
+        let mut lab = Self {
+            now: 0,
+            seed,
+            options,
+            configured: ids.clone().map(info).collect(),
+            members: BTreeMap::new(),
+            lives: 0,
+            links: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            sent: 0,
+            acknowledged: 0,
+            gone: BTreeSet::new(),
+        };
+        for id in ids {
+            lab.begin(id, true);
+        }
+        lab
+    }
+
+    /// A process of `id` begins; the present one ends.
+    pub(super) fn begin(&mut self, id: NodeId, bootstrap: bool) {
+        self.lives += 1;
+        let mut members = self.configured.clone();
+        members.members.entry(id).or_insert_with(|| info(id));
+        let member = Member::new(MemberOptions {
+            raft_id: RaftId::new(id, self.lives),
+            members,
+            bootstrap,
+            raft: self.options,
+            seed: mix(&[self.seed, self.lives]),
+            logger: slog::Logger::root(slog::Discard, slog::o!()),
+        });
+        self.members.insert(id, member);
+    }
+
+    /// Both directions between `one` and everybody else.
+    pub(super) fn link(&mut self, one: NodeId, link: Link) {
+        for other in (1..=9).map(node).filter(|other| *other != one) {
+            self.links.insert((one, other), link);
+            self.links.insert((other, one), link);
+        }
+    }
+
+    /// The leader of the highest term.
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        let leads = self.members.iter().filter_map(|(id, member)| {
+            let raft = member.raft().filter(|raft| raft.role() == Role::Leader)?;
+            Some((raft.term(), *id))
+        });
+        leads.max().map(|(_, id)| id)
+    }
+
+    /// Who votes, as `id` has applied.
+    pub(super) fn voters(&self, id: NodeId) -> BTreeSet<RaftId> {
+        let raft = self.members.get(&id).and_then(Member::raft);
+        raft.map(|raft| raft.voters().into_iter().collect())
+            .unwrap_or_default()
+    }
+
+    /// A millisecond passes, in which clients write `writes` entries to the leader.
+    pub(super) fn step(&mut self, writes: u64) {
+        self.now += 1;
+        let mut woken = BTreeSet::new();
+        while let Some(first) = self.under_way.first_entry()
+            && first.key().0 <= self.now
+        {
+            let (to, load) = first.remove();
+            woken.insert(to);
+            self.arrive(to, load);
+        }
+        for id in self.members.keys().copied().collect::<Vec<_>>() {
+            // Nobody's clock ticks with another's.
+            if (self.now + 37 * u64::from(id.get())).is_multiple_of(TICK)
+                && let Some(member) = self.members.get_mut(&id)
+            {
+                member.tick();
+                woken.insert(id);
+            }
+        }
+        if writes > 0
+            && let Some(leader) = self.leader()
+        {
+            self.write(leader, writes);
+            woken.insert(leader);
+        }
+        for id in woken {
+            self.settle(id);
+        }
+    }
+
+    /// Steps until `done`; how many milliseconds that took, or `None` if it takes longer than `limit`.
+    pub(super) fn until(
+        &mut self,
+        limit: u64,
+        writes: u64,
+        done: impl Fn(&Self) -> bool,
+    ) -> Option<u64> {
+        let began = self.now;
+        while !done(self) {
+            if self.now - began >= limit {
+                return None;
+            }
+            self.step(writes);
+        }
+        Some(self.now - began)
+    }
+
+    fn write(&mut self, leader: NodeId, writes: u64) {
+        let set = Command::from(Write::Set {
+            key: "k".into(),
+            value: "v".into(),
+        });
+        let command = wire::encode_command(&set);
+        self.propose(leader, (0..writes).map(|_| command.clone()).collect());
+    }
+
+    pub(super) fn command(&mut self, id: NodeId, command: &Command) {
+        self.propose(id, vec![wire::encode_command(command)]);
+        self.settle(id);
+    }
+
+    fn propose(&mut self, id: NodeId, commands: Vec<Bytes>) {
+        let proposal = |command| Proposal {
+            command,
+            context: Bytes::new(),
+            waiter: 0,
+        };
+        if let Some(member) = self.members.get_mut(&id) {
+            member.propose(commands.into_iter().map(proposal).collect());
+        }
+    }
+
+    fn arrive(&mut self, to: NodeId, load: Load) {
+        match load {
+            Load::Message(message) => {
+                if let Some(member) = self.members.get_mut(&to) {
+                    // What it refuses is lost.
+                    let _ = member.step(message);
+                }
+            }
+            Load::Snapshot(OutgoingSnapshot {
+                header,
+                state_machine,
+            }) => {
+                let envelope = header.envelope().expect("an envelope");
+                let member = self.members.get_mut(&to);
+                let taken = member.is_some_and(|it| it.install(header, state_machine).is_ok());
+                let report = Load::Report(envelope.to, taken);
+                self.send(to, envelope.from.node_id(), 0, report);
+            }
+            Load::Report(peer, delivered) => {
+                if let Some(member) = self.members.get_mut(&to) {
+                    member.report_snapshot(peer, delivered);
+                }
+            }
+            Load::Call(caller, call) => self.serve(to, caller, call),
+            Load::Reply(caller, from, reply) => {
+                if let Some(member) = self.members.get_mut(&to)
+                    && member.raft_id() == caller
+                {
+                    member.replied(from, reply);
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, to: NodeId, caller: RaftId, call: Call) {
+        let Some(member) = self.members.get_mut(&to) else {
+            return;
+        };
+        let me = member.raft_id();
+        let reply = match call {
+            Call::Identify => Reply::Identified(member.status()),
+            Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&me) => {
+                Reply::Failed
+            }
+            Call::Offer(offer) => Reply::Offered {
+                cluster_id: offer.cluster_id,
+                accepted: member.offered(offer),
+            },
+            Call::Start(offer) => {
+                member.start(offer.cluster_id, offer.coordinator);
+                Reply::Started
+            }
+        };
+        self.send(to, caller.node_id(), 0, Load::Reply(caller, to, reply));
+    }
+
+    fn settle(&mut self, id: NodeId) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let me = member.raft_id();
+        let output = member.output().expect("no broken invariant");
+        let acknowledged = output.answers.iter().filter(|(_, outcome)| outcome.is_ok());
+        self.acknowledged += u64::try_from(acknowledged.count()).expect("few");
+        for message in output.messages {
+            let to = message.envelope().expect("an envelope").to.node_id();
+            let entries = match &message {
+                PeerMessage::AppendEntries(request) => request.entries.len(),
+                _ => 0,
+            };
+            let entries = u64::try_from(entries).expect("few");
+            self.send(id, to, entries, Load::Message(message));
+        }
+        for snapshot in output.snapshots {
+            let peer = snapshot.header.envelope().expect("an envelope").to;
+            if self.lost(id, peer.node_id()) {
+                self.send(id, id, 0, Load::Report(peer, false));
+            } else {
+                let link = self.links.get(&(id, peer.node_id()));
+                let entries = link.map_or(0, |link| link.snapshot);
+                self.send(id, peer.node_id(), entries, Load::Snapshot(snapshot));
+            }
+        }
+        for (to, call) in output.calls {
+            self.send(id, to, 0, Load::Call(me, call));
+        }
+        let removed = |event: &Event| matches!(event, Event::Removed { .. });
+        if output.events.iter().any(removed) {
+            self.members.remove(&id);
+            self.gone.insert(id);
+        }
+    }
+
+    fn lost(&self, from: NodeId, to: NodeId) -> bool {
+        let cut = self.links.get(&(from, to)).is_some_and(|link| link.cut);
+        cut || !self.members.contains_key(&to)
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, entries: u64, load: Load) {
+        if self.lost(from, to) {
+            return;
+        }
+        let link = self.links.get(&(from, to)).copied().unwrap_or_default();
+        // Counted in entries, so that a link may carry several in a millisecond.
+        let rate = link.entries.max(1);
+        let busy = self.busy.entry((from, to)).or_default();
+        if link.entries > 0 {
+            *busy = (*busy).max(self.now * rate) + entries;
+        }
+        let free = if link.entries > 0 {
+            *busy / rate
+        } else {
+            self.now
+        };
+        self.sent += 1;
+        let at = free.max(self.now) + link.latency.max(1);
+        self.under_way.insert((at, self.sent), (to, load));
+    }
+}

@@ -1,0 +1,87 @@
+//! The core under a steady load that never pauses, with a node that is farther away than the others.
+
+use super::lab::{Lab, Link, TICK, node};
+use super::*;
+use crate::kv::Command;
+use crate::types::RaftId;
+
+/// Three nodes, of which node 3 is `rtt` milliseconds away, once they have a leader that is not node 3
+/// and `writes` entries a millisecond are under way.
+fn three_nodes(rtt: u64, writes: u64) -> Lab {
+    let mut lab = Lab::new(3, 1, RaftOptions::default());
+    let formed = lab.until(50 * TICK, 0, |lab| lab.leader().is_some());
+    assert!(formed.is_some(), "no cluster has formed");
+    assert_ne!(lab.leader(), Some(node(3)), "the coordinator leads");
+    lab.link(node(3), far(rtt));
+    lab.until(5 * TICK, writes, |_| false);
+    lab
+}
+
+fn far(rtt: u64) -> Link {
+    Link {
+        latency: rtt / 2,
+        ..Link::default()
+    }
+}
+
+/// Milliseconds until the present life of node 3 votes, and no other of it.
+fn heals(lab: &mut Lab, limit: u64, writes: u64) -> Option<u64> {
+    lab.until(limit, writes, |lab| {
+        let life = lab.members.get(&node(3)).map(Member::raft_id);
+        let voters = lab.leader().map(|leader| lab.voters(leader));
+        voters.is_some_and(|voters| {
+            let of_three = |id: &&RaftId| id.node_id() == node(3);
+            voters.iter().filter(of_three).copied().eq(life)
+        })
+    })
+}
+
+/// Round trips in milliseconds, and writes a millisecond. Far more than 64 are always on their way.
+const LOADS: [(u64, u64); 4] = [(20, 5), (4, 40), (60, 2), (200, 10)];
+
+#[test]
+fn a_node_that_is_far_away_heals_under_steady_load() {
+    for (rtt, writes) in LOADS {
+        let mut lab = three_nodes(rtt, writes);
+        let acknowledged = lab.acknowledged;
+        lab.begin(node(3), true);
+        let healed = heals(&mut lab, 60 * TICK, writes);
+        assert!(healed.is_some(), "{rtt} ms, {writes} writes a millisecond");
+        assert!(lab.acknowledged > acknowledged, "writes went on");
+    }
+}
+
+/// Node 1 leads and is removed together with node 2, so that node 3 has to take over, which is far away.
+#[test]
+fn a_removed_leader_hands_over_to_a_node_that_is_far_away() {
+    for (rtt, writes) in LOADS {
+        let mut lab = three_nodes(rtt, writes);
+        let leader = lab.leader().expect("a leader");
+        lab.command(leader, &Command::RemoveMember(node(2)));
+        lab.command(leader, &Command::RemoveMember(node(1)));
+        let over = lab.until(60 * TICK, writes, |lab| lab.leader() == Some(node(3)));
+        assert!(over.is_some(), "{rtt} ms, {writes} writes a millisecond");
+        let alone = lab.until(60 * TICK, writes, |lab| lab.voters(node(3)).len() == 1);
+        assert!(alone.is_some(), "the others are removed");
+    }
+}
+
+/// A link that carries little more than what is written: the node gains on the load slowly, and is not
+/// let in before it has.
+#[test]
+fn a_node_behind_a_narrow_link_heals_under_steady_load() {
+    let (rtt, writes, snapshot) = (20, 5, 3_000);
+    for entries in [6, 10] {
+        let mut lab = three_nodes(rtt, writes);
+        let narrow = Link {
+            entries,
+            snapshot,
+            ..far(rtt)
+        };
+        lab.link(node(3), narrow);
+        lab.begin(node(3), true);
+        let healed = heals(&mut lab, 100 * TICK, writes);
+        let sent = snapshot / entries;
+        assert!(healed.is_some_and(|healed| healed > sent), "{healed:?}");
+    }
+}

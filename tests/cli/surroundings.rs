@@ -1,0 +1,162 @@
+//! Nodes and commands in surroundings that misbehave: pipes that nobody reads, disks that are full,
+//! terminals that close, signals.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use super::cluster::{Machines, Running, dev, free_ports};
+use super::{client, command, ran};
+
+/// A pipe that nobody reads and that takes no more: whoever writes to it hangs.
+fn full_pipe() -> (UnixStream, OwnedFd) {
+    let (reader, mut writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    loop {
+        match writer.write(&[b'.'; 4096]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    writer.set_nonblocking(false).unwrap();
+    (reader, writer.into())
+}
+
+/// A pipe whose reader is gone.
+fn closed_pipe() -> OwnedFd {
+    let (_, writer) = UnixStream::pair().unwrap();
+    writer.into()
+}
+
+/// A disk that is full.
+fn full_disk() -> OwnedFd {
+    let full = OpenOptions::new().write(true).open("/dev/full");
+    full.unwrap().into()
+}
+
+/// A cluster that logs all that it can to `stderr`, and its endpoints.
+fn verbose_dev(stderr: OwnedFd) -> (Running, String) {
+    let base_port = free_ports(3);
+    let mut dev = dev(base_port, free_ports(3));
+    dev.arg("-vvv").stdout(Stdio::piped()).stderr(stderr);
+    let mut process = Running(dev.spawn().unwrap());
+    let stdout = BufReader::new(process.0.stdout.take().unwrap());
+    let welcome: Vec<_> = stdout
+        .lines()
+        .map(Result::unwrap)
+        .take_while(|line| !line.contains("Ctrl-C"))
+        .collect();
+    assert!(!welcome.is_empty(), "it has ended");
+    let ports = base_port..base_port + 3;
+    let endpoints: Vec<_> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+    (process, endpoints.join(","))
+}
+
+#[test]
+fn a_log_that_nobody_takes_costs_a_cluster_nothing() {
+    let (_reader, stalled) = full_pipe();
+    for stderr in [closed_pipe(), full_disk(), stalled] {
+        let (dev, endpoints) = verbose_dev(stderr);
+        for n in 0..20 {
+            let value = n.to_string();
+            assert_eq!(client(&endpoints, &["set", "k", &value]).ok(), "OK\n");
+        }
+        assert_eq!(client(&endpoints, &["get", "k"]).ok(), "19");
+        dev.signal("TERM");
+        assert_eq!(dev.end().code, 0, "it ends when told, and once told");
+    }
+}
+
+#[test]
+fn a_node_says_how_many_lines_it_could_not_log() {
+    let machines = Machines::new("lost-lines");
+    let (reader, stalled) = full_pipe();
+    let mut serve = machines.serve(1);
+    // Alone, a node asks for the others for ever, and says so at this level.
+    serve.env("SESHAT_LOG", "trace").stderr(stalled);
+    let node = Running(serve.spawn().unwrap());
+    while TcpStream::connect(machines.address(1)).is_err() {
+        thread::yield_now();
+    }
+    // The queue has to overflow, however long that takes.
+    let calls = thread::spawn({
+        let address = machines.address(1).to_owned();
+        move || {
+            for _ in 0..3_000 {
+                let _ = TcpStream::connect(&address).and_then(|mut it| it.write_all(b"GET"));
+            }
+        }
+    });
+    calls.join().unwrap();
+    let lost = BufReader::new(reader)
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.contains("log lines were lost"));
+    assert!(lost.is_some());
+    node.signal("TERM");
+}
+
+#[test]
+fn a_command_whose_complaint_nobody_takes_ends_with_its_exit_code() {
+    let (_reader, stalled) = full_pipe();
+    for stderr in [closed_pipe(), full_disk(), stalled] {
+        let mut get = command(&["get", "k", "--endpoints", "127.0.0.1:1"]);
+        let get = get.stderr(stderr).stdout(Stdio::piped()).output().unwrap();
+        assert_eq!(ran(get).failed(3), "");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_even_a_node_that_hangs() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let machines = Machines::new(signal);
+        // The node waits for a moment for somebody to take its last lines.
+        let (_reader, stderr) = full_pipe();
+        let mut node = Running(machines.serve(1).stderr(stderr).spawn().unwrap());
+        while TcpStream::connect(machines.address(1)).is_err() {
+            assert_eq!(node.0.try_wait().unwrap(), None);
+            thread::yield_now();
+        }
+        assert_eq!(node.signal_until_it_ends(signal).code(), Some(code));
+    }
+}
+
+#[test]
+fn a_node_outlives_its_terminal() {
+    let machines = Machines::new("hangup");
+    let mut node = Running(machines.serve(1).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(node.0.stderr.take().unwrap()).lines();
+    let mut says = |what: &str| log.by_ref().map(Result::unwrap).any(|it| it.contains(what));
+    assert!(says("listening"));
+    node.signal("HUP");
+    assert!(says("SIGHUP changes nothing"));
+    node.signal("TERM");
+    assert_eq!(node.end().code, 0);
+}
+
+#[test]
+fn a_cluster_for_trying_out_ends_with_its_terminal_unless_told_otherwise() {
+    let (closed, _) = verbose_dev(full_disk());
+    closed.signal("HUP");
+    // Ended by the signal, so there is no exit code.
+    assert_eq!(closed.end().code, -1);
+
+    let base_port = free_ports(3);
+    let plain = dev(base_port, free_ports(3));
+    let mut nohup = Command::new("nohup");
+    nohup.arg(plain.get_program()).args(plain.get_args());
+    nohup.env_remove("SESHAT_LOG").env_remove("RUST_LOG");
+    let mut process = Running::start(nohup);
+    let mut stdout = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    assert!(stdout.any(|line| line.unwrap().contains("Ctrl-C")));
+    process.signal("HUP");
+    let endpoint = format!("127.0.0.1:{base_port}");
+    assert_eq!(client(&endpoint, &["set", "k", "v"]).ok(), "OK\n");
+    process.signal("TERM");
+    assert_eq!(process.end().code, 0);
+}
