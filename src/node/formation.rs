@@ -85,11 +85,14 @@ use crate::types::{
 const PROBE_TICKS: u64 = 2;
 /// Ticks between two rounds of questions of a process that cannot do anything but wait.
 const WAIT_TICKS: u64 = 10;
-/// Ticks after which a call that was not answered counts as failed. A reply that comes later answers
-/// no question any more.
-const CALL_TICKS: u64 = 60;
-/// Ticks after which an offer that not everybody has answered is given up.
-const OFFER_TICKS: u64 = 20;
+/// Ticks of an election timeout, unless it is told otherwise: what nodes take to answer over the links
+/// that they have.
+const PACE: u64 = 10;
+/// Election timeouts after which a call that was not answered counts as failed. A reply that comes
+/// later answers no question any more.
+const CALL_TIMEOUTS: u64 = 6;
+/// Election timeouts after which an offer that not everybody has answered is given up.
+const OFFER_TIMEOUTS: u64 = 2;
 /// Earlier offers that a bound process remembers.
 const MAX_EARLIER_OFFERS: usize = 16;
 /// Ticks for which what a peer said of itself counts as now, while it is asked all the time.
@@ -176,6 +179,8 @@ pub struct Formation {
     bootstrap: bool,
     seed: u64,
     offers_made: u64,
+    /// Ticks of an election timeout.
+    pace: u64,
     now: u64,
     probe_at: u64,
     /// When everybody was last asked.
@@ -203,6 +208,7 @@ impl Formation {
             bootstrap,
             seed,
             offers_made: 0,
+            pace: PACE,
             now: 0,
             probe_at: 0,
             probed_at: 0,
@@ -226,6 +232,11 @@ impl Formation {
     /// make itself known meanwhile.
     pub fn wait(&mut self, ticks: u64) {
         self.forms_at = self.now + ticks;
+    }
+
+    /// The longest election timeout has so many ticks: the waits for answers are multiples of it.
+    pub fn pace(&mut self, ticks: u64) {
+        self.pace = ticks;
     }
 
     /// Where the process stands.
@@ -316,9 +327,10 @@ impl Formation {
         let now = self.now;
         self.vouch.take_if(|vouch| vouch.until < now);
         for peer in self.peers.values_mut() {
-            peer.give_up(now);
+            peer.give_up(now, self.pace.saturating_mul(CALL_TIMEOUTS));
         }
-        if matches!(self.phase, Phase::Offering { since, .. } if now - since > OFFER_TICKS) {
+        if matches!(self.phase, Phase::Offering { since, .. } if now - since > self.pace.saturating_mul(OFFER_TIMEOUTS))
+        {
             self.withdraw();
         }
         if self.probe_at <= now && !matches!(self.phase, Phase::Offering { .. }) {

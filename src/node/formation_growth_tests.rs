@@ -11,6 +11,9 @@
 use super::*;
 use crate::types::Conf;
 
+/// With the election timeout that a formation has by itself.
+const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
+
 const RUNS: u64 = 250;
 const STORM: usize = 400;
 const CALM: u64 = 2 * CALL_TICKS;
@@ -294,7 +297,7 @@ impl World {
     }
 
     fn tick(&mut self, id: NodeId) {
-        let asks = self.now % ASK == 0 || self.memory == Memory::Files;
+        let asks = self.now.is_multiple_of(ASK) || self.memory == Memory::Files;
         let Some(process) = self.processes.get_mut(&id) else {
             return;
         };

@@ -6,6 +6,9 @@
 
 use super::*;
 
+/// With the election timeout that a formation has by itself.
+const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
+
 /// Runs of each number of nodes.
 const RUNS: u64 = 3_000;
 /// Things that happen in one run before the world is calm.

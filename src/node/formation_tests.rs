@@ -2,6 +2,10 @@ use std::sync::Arc;
 
 use super::*;
 
+/// With the election timeout that a formation has by itself.
+const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
+const OFFER_TICKS: u64 = OFFER_TIMEOUTS * PACE;
+
 fn node(id: u16) -> NodeId {
     NodeId::new(id).expect("a node id")
 }

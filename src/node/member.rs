@@ -78,10 +78,12 @@ impl<W> Member<W> {
         );
         formation.remember(&options.remembered);
         formation.wait(options.formation_wait_ticks);
+        let pace = u64::try_from(options.raft.election_max_ticks).unwrap_or(u64::MAX);
+        formation.pace(pace);
         Self {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
-            questions: Questions::default(),
+            questions: Questions::new(pace),
             directory: Directory::new(&options.members, formation.known()),
             options,
             shown: (
@@ -294,9 +296,9 @@ impl<W> Member<W> {
             return;
         }
         if let Reply::Identified(status) = &reply
-            && self.questions.answered(call)
+            && let Some(age) = self.questions.answered(call)
         {
-            self.reconciler.heard(call.to, status);
+            self.reconciler.heard(call.to, status, age);
             self.departure.heard(call.to, status);
             self.reconcile();
             self.depart();
@@ -312,7 +314,8 @@ impl<W> Member<W> {
         };
         if !raft.is_member() {
             if self.reconciler.may_hand_over() && raft.leave_to_a_member() {
-                self.reconciler.handing_over();
+                self.reconciler
+                    .handing_over(self.options.raft.election_min_ticks);
             }
             return;
         }
@@ -320,9 +323,8 @@ impl<W> Member<W> {
         if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
             raft.change_members(change);
         }
-        let questions = self.reconciler.questions().into_iter();
-        let questions = questions.map(|node| (node, Call::Identify));
-        self.output.calls.extend(questions);
+        let questions = self.reconciler.questions();
+        self.ask(questions);
     }
 
     /// Says so, once, when the part of this process in its cluster is over.

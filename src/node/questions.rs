@@ -4,23 +4,31 @@ use std::collections::BTreeMap;
 
 use super::CallId;
 
-/// Ticks within which an answer has to come. What comes later was said of a time that is over: it
-/// would count as news although its sender may be dead.
-const ANSWER_TICKS: u64 = 10;
-
-/// The questions that may still be answered: no more than were asked within [`ANSWER_TICKS`].
-#[derive(Debug, Default)]
+/// The questions that may still be answered: those asked within the last `patience` ticks. What comes
+/// later was said of a time that is over, and would count as news although its sender may be dead.
+#[derive(Debug)]
 pub(super) struct Questions {
+    patience: u64,
     now: u64,
     asked: BTreeMap<CallId, u64>,
 }
 
 impl Questions {
+    /// None yet. An answer may take `patience` ticks: an election timeout, as an answer that takes
+    /// longer comes over links on which nobody could lead.
+    pub(super) fn new(patience: u64) -> Self {
+        Self {
+            patience,
+            now: 0,
+            asked: BTreeMap::new(),
+        }
+    }
+
     /// One tick has passed.
     pub(super) fn tick(&mut self) {
         self.now += 1;
-        let now = self.now;
-        self.asked.retain(|_, at| now - *at <= ANSWER_TICKS);
+        let (now, patience) = (self.now, self.patience);
+        self.asked.retain(|_, at| now - *at <= patience);
     }
 
     /// `question` is asked.
@@ -28,9 +36,9 @@ impl Questions {
         self.asked.insert(question, self.now);
     }
 
-    /// Whether `question` is answered in time, and for the first time.
-    pub(super) fn answered(&mut self, question: CallId) -> bool {
-        self.asked.remove(&question).is_some()
+    /// How many ticks ago `question` was asked, if it is answered in time and for the first time.
+    pub(super) fn answered(&mut self, question: CallId) -> Option<u64> {
+        self.asked.remove(&question).map(|at| self.now - at)
     }
 }
 
@@ -45,18 +53,18 @@ mod tests {
             to: NodeId::new(2).expect("a node id"),
             number,
         };
-        let mut questions = Questions::default();
+        let mut questions = Questions::new(10);
         questions.ask(question(1));
-        for _ in 0..ANSWER_TICKS {
+        for _ in 0..10 {
             questions.tick();
         }
         questions.ask(question(2));
-        assert!(!questions.answered(question(3)), "was never asked");
-        assert!(questions.answered(question(1)));
-        assert!(!questions.answered(question(1)), "a copy");
-        for _ in 0..=ANSWER_TICKS {
+        assert_eq!(questions.answered(question(3)), None, "was never asked");
+        assert_eq!(questions.answered(question(1)), Some(10));
+        assert_eq!(questions.answered(question(1)), None, "a copy");
+        for _ in 0..=10 {
             questions.tick();
         }
-        assert!(!questions.answered(question(2)), "late");
+        assert_eq!(questions.answered(question(2)), None, "late");
     }
 }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::{
-    Answering, CALL_TICKS, Call, CallId, ClusterId, ClusterMembership, Formation, NodeId,
-    NodeState, NodeStatus, Outside, PROBE_TICKS, Phase, WAIT_TICKS,
+    Answering, Call, CallId, ClusterId, ClusterMembership, Formation, NodeId, NodeState,
+    NodeStatus, Outside, PROBE_TICKS, Phase, WAIT_TICKS,
 };
 use crate::types::{Introduction, NodeInfo};
 
@@ -48,12 +48,8 @@ impl Peer {
     }
 
     /// A call that has been under way for too long counts as failed.
-    pub(super) fn give_up(&mut self, now: u64) {
-        if self
-            .asked
-            .take_if(|(_, at)| now - *at > CALL_TICKS)
-            .is_some()
-        {
+    pub(super) fn give_up(&mut self, now: u64, patience: u64) {
+        if self.asked.take_if(|(_, at)| now - *at > patience).is_some() {
             self.heard = None;
         }
     }
