@@ -4,6 +4,7 @@
 //! id is meant, which is the mistake that costs data in a store that forgets on restart.
 
 mod answering;
+mod recovery;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use answering::Answering;
+pub use recovery::{Rank, RecoveryClaim};
 pub use status::{Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotProgress};
 
 /// A key of the map. At least 1 byte; the upper bound is

@@ -29,9 +29,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["types", "address"]),
     ("kv", &["types"]),
     ("wire", &["proto", "types", "error", "kv"]),
-    ("cluster", &["types"]),
+    ("cluster", &["types", "error"]),
     ("node", &["types", "error", "kv", "wire", "cluster"]),
-    ("driver", &["types", "error", "kv", "node"]),
+    ("driver", &["types", "error", "kv", "cluster", "node"]),
     (
         "transport",
         &["deadline", "proto", "types", "error", "wire", "driver"],

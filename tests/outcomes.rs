@@ -318,6 +318,7 @@ async fn what_an_operator_may_not(met: &mut Met, cluster: &Cluster, leader: usiz
     let recover = RecoverRequest {
         cluster_id: status.cluster_id.expect("a cluster").0,
         dry_run: true,
+        ..Default::default()
     };
     met.refusal("a majority lives", admin.recover(recover).await, NOT_NOW);
 }

@@ -115,6 +115,7 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
         let request = RecoverRequest {
             cluster_id: cluster_id.0,
             dry_run,
+            ..RecoverRequest::default()
         };
         let answer = cluster.admin(survivor).recover(request).await;
         answer.map(|answer| answer.into_inner())
@@ -132,7 +133,11 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
     leaderless.expect("the node runs");
     // As long as they are silent, they may still serve somewhere.
     let refusal = recover(&cluster, old, false).await.unwrap_err();
-    assert!(rule(&refusal).contains("do not answer: they may still serve"));
+    let said = rule(&refusal);
+    assert!(
+        said.contains("do not answer: they may still serve"),
+        "{said}"
+    );
     for &index in &lost {
         cluster.start(index);
     }
@@ -158,6 +163,10 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
         last_log_index: before.last_index,
         keys: 3,
         other_survivors: Vec::new(),
+        last_log_term: before.last_term,
+        votes: true,
+        compared: Vec::new(),
+        without: Vec::new(),
     };
     assert_eq!(facts, expected);
 

@@ -318,13 +318,19 @@ REAL = {
             "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z", "lastLogIndex": "1047",
             "lastLogTerm": "8", "voters": [ONE, TWO], "learners": [THREE], "members": [1, 2, 3],
             "membersKnown": True,
-            "following": {"lastLogIndex": "1046", "commitIndex": "1040", "voters": [ONE, TWO]},
+            "following": {"lastLogIndex": "1046", "commitIndex": "1040", "acknowledgedBy": [ONE, TWO]},
         },
         "a learner": {
             "raftId": THREE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
             "role": "ROLE_LEARNER", "leaderId": ONE,
             "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
         },
+    },
+    "seshat.raft.v1.YieldRecoveryRequest": {
+        "the first attempt": to(
+            TWO, claimantId=ONE, attempt="1", lastLogTerm="8", lastLogIndex="1047", votes=True,
+            commitIndex="1045",
+        ),
     },
     "seshat.raft.v1.OfferRequest": {
         "three members": to(

@@ -13,7 +13,9 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::Deserialize;
 use seshat::types::{Introduction, NodeStatus};
-use seshat::wire::{PeerMessage, WireError, decode_command, offer_from_request};
+use seshat::wire::{
+    PeerMessage, WireError, claim_from_request, decode_command, offer_from_request,
+};
 use seshat_proto::{FILE_DESCRIPTOR_SET, admin, kv, raft};
 
 /// One file of vectors.
@@ -105,7 +107,7 @@ fn every_message_is_written_and_read_as_another_language_does() {
     let checks = checks! {
         admin {
             AddMemberRequest AddMemberResponse FormRequest FormResponse RecoverRequest
-            RecoverResponse RemoveMemberRequest RemoveMemberResponse
+            RecoverResponse RecoverySurvivor RemoveMemberRequest RemoveMemberResponse
             MemberStatus StatusRequest StatusResponse TransferLeadershipRequest
             TransferLeadershipResponse
         }
@@ -124,7 +126,7 @@ fn every_message_is_written_and_read_as_another_language_does() {
             ConfState Entry HeartbeatRequest HeartbeatResponse IdentifyRequest IdentifyResponse
             InstallSnapshotRequest InstallSnapshotResponse NotMe OfferRequest OfferResponse
             RequestVoteRequest RequestVoteResponse StartRequest StartResponse TimeoutNowRequest
-            TimeoutNowResponse
+            TimeoutNowResponse YieldRecoveryRequest YieldRecoveryResponse
         }
     };
     let schema = schema();
@@ -218,6 +220,10 @@ fn real_messages_are_well_formed() {
             NodeStatus::try_from,
         ),
         accept::<raft::v1::OfferRequest, _>("seshat.raft.v1.OfferRequest", offer_from_request),
+        accept::<raft::v1::YieldRecoveryRequest, _>(
+            "seshat.raft.v1.YieldRecoveryRequest",
+            claim_from_request,
+        ),
         accept::<raft::v1::NotMe, _>("seshat.raft.v1.NotMe", seshat::error::NotMe::try_from),
         accept::<kv::v1::Command, _>("seshat.kv.v1.Command", |command| {
             decode_command(command.encode_to_vec().into())

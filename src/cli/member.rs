@@ -18,7 +18,7 @@ its configuration, before or after this command. The leader then sends it the da
 and makes it a voter. The id of a member changes its addresses.
 
 Waits until the cluster is healed again, and says on standard error what it waits
-for. With --json (healed is false with --no-wait):
+for. With --json (healed is false with --no-wait, and with fewer than three members):
   {\"applied_index\":42,\"members\":[1,2,3,4],\"healed\":true}
 
 Examples:
@@ -33,18 +33,23 @@ Exit codes:
 
 const REMOVE_HELP: &str = "\
 The leader removes the node's process, which ends, and nobody waits for the node
-any more. Refused where the members that are left could not decide anything.
+any more. Refused where the members that are left could not decide anything; and,
+without --yes, where fewer than three are left: then restarting any one of them
+halts the cluster, or loses all data.
 
-Waits until the cluster is healed again, and says on standard error what it waits
-for. With --json (healed is false with --no-wait):
+Waits until the cluster is healed again, or as whole as it can be with fewer than
+three members, and says on standard error what it waits for. With --json (healed is
+false with --no-wait, and with fewer than three members):
   {\"applied_index\":42,\"members\":[1,2,3],\"healed\":true}
 
 Examples:
   seshat member remove 4
+  seshat member remove 3 --yes      # two are left
   seshat member remove 4 --timeout 5m --quiet
 
 Exit codes:
-  0  the node is no member; unless --no-wait is given, the cluster is healed
+  0  the node is no member; unless --no-wait is given, the cluster is healed, or has
+     fewer than three members and all of them take part
   2  the command line is faulty
   3  the cluster cannot be reached, refused the change, its outcome is unknown, or
      the cluster was not healed in time: the error says which";
@@ -116,6 +121,10 @@ struct Remove {
     /// Its node id
     #[arg(value_parser = node_id())]
     id: u16,
+
+    /// Remove it although fewer than three members are left, so that none may be lost
+    #[arg(long)]
+    yes: bool,
 
     #[command(flatten)]
     wait: WaitOptions,
@@ -209,7 +218,7 @@ impl Add {
 impl Remove {
     fn run(self) -> Result<(), Failure> {
         self.client.run_within(HEALING_TIMEOUT, async |cluster| {
-            let removed = cluster.admin().remove_member(self.id).await?;
+            let removed = cluster.admin().remove_member(self.id, self.yes).await?;
             let RemoveMemberResponse {
                 applied_index,
                 members,
@@ -251,15 +260,15 @@ impl Decided {
             members,
         } = self;
         let since = format!("{what} since log index {applied_index}");
-        let healed = waited.map_err(|failure| failure.although(&since))?;
+        let settled = waited.map_err(|failure| failure.although(&since))?;
         if json {
             return print(json!({
                 "applied_index": applied_index,
                 "members": members,
-                "healed": healed.is_some(),
+                "healed": settled.as_ref().is_some_and(|status| status.healed),
             }));
         }
-        match healed {
+        match settled {
             Some(status) => print(format_args!("{what}; {}", summary(&status))),
             None => print(since),
         }

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use serde_json::json;
-use seshat::proto::admin::{RecoverResponse, StatusResponse};
+use seshat::proto::admin::{RecoverRequest, RecoverResponse, RecoverySurvivor, StatusResponse};
 use seshat::types::ClusterId;
 
 use super::failure::Failure;
@@ -21,20 +21,26 @@ const HELP: &str = "\
 For a cluster that has halted: so many of its voters have lost their memory that no
 leader can ever be elected. One node makes a new cluster of what it still
 has, and the others join that one. Writes that were acknowledged but never reached
-this node are lost.
+this node are lost. The node compares its log with that of every other node first,
+and refuses where one has more: seshat status names the one that has most.
+
+A node that does not answer may still serve, or have more. Bring it back as it is:
+do not start again what still runs. Only for one whose process is gone for good:
+--without. A node that does not vote may have any part of the whole: --incomplete.
 
 Says first what would be kept, and changes nothing before the id of the halted
 cluster is typed. In a script, --confirm types it. Then waits until the new cluster is
 healed, and says on standard error what it waits for. With --json (healed is false
-with --no-wait):
+with --no-wait, and with fewer than three members):
   {\"cluster_id\":\"5f0c2d9e71a4b863\",\"new_cluster_id\":\"83b1…\",\"term\":3,
    \"commit_index\":812,\"last_log_index\":815,\"keys\":42,\"other_survivors\":[2],
-   \"healed\":true}
+   \"without\":[],\"healed\":true}
 
 Examples:
   seshat status                       # halted: … seshat recover --from 3
   seshat recover --from 3
   seshat recover --from 3 --confirm 5f0c2d9e71a4b863
+  seshat recover --from 3 --without 4,5   # their machines are gone for good
 
 Exit codes:
   0  the new cluster runs; unless --no-wait is given, it is healed
@@ -49,6 +55,14 @@ pub(crate) struct Args {
     /// Node id of the node whose state is kept
     #[arg(long, value_name = "NODE", value_parser = node_id())]
     from: u16,
+
+    /// Nodes whose processes are gone for good, as you vouch: they can never answer again
+    #[arg(long, value_name = "NODES", value_delimiter = ',', value_parser = node_id())]
+    without: Vec<u16>,
+
+    /// Accept that the node does not vote, and may have any part of the whole
+    #[arg(long)]
+    incomplete: bool,
 
     /// Id of the halted cluster: go on without asking
     #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id)]
@@ -70,7 +84,7 @@ impl Args {
                 let message = format!("node {} has no state: {view}", self.from);
                 return Err(Failure::precondition(message));
             };
-            Ok(node.recover(cluster_id, true).await?)
+            Ok(node.recover(self.request(cluster_id, true)).await?)
         })?;
         if !self.client.json {
             tell(words(self.from, &kept));
@@ -78,13 +92,22 @@ impl Args {
         self.confirm(ClusterId(kept.cluster_id))?;
         self.client.run_within(HEALING_TIMEOUT, async |cluster| {
             let node = cluster.admin().node(self.from).await?;
-            let kept = node.recover(kept.cluster_id, false).await?;
+            let kept = node.recover(self.request(kept.cluster_id, false)).await?;
             let is_new = |status: &StatusResponse| status.cluster_id == kept.new_cluster_id;
             let json = self.client.json;
             let waited = self.wait.finish(&cluster, json, is_new).await;
             report(self.from, &kept, waited, json)
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn request(&self, cluster_id: u64, dry_run: bool) -> RecoverRequest {
+        RecoverRequest {
+            cluster_id,
+            dry_run,
+            without: self.without.iter().copied().map(u32::from).collect(),
+            incomplete: self.incomplete,
+        }
     }
 
     /// Whether the operator means this cluster.
@@ -128,11 +151,15 @@ fn words(from: u16, kept: &RecoverResponse) -> String {
     let RecoverResponse {
         new_cluster_id: _,
         cluster_id,
-        term,
+        term: _,
         commit_index,
         last_log_index,
         keys,
         other_survivors,
+        last_log_term,
+        votes,
+        compared,
+        without,
     } = kept;
     let cluster_id = ClusterId(*cluster_id);
     let behind = last_log_index.saturating_sub(*commit_index);
@@ -149,22 +176,58 @@ fn words(from: u16, kept: &RecoverResponse) -> String {
         "\
 Node {from} gives up cluster {cluster_id} and makes a new one of what it still has.
 
-Kept:     all of its log, up to index {last_log_index} in term {term}: {keys}{tail}.
-Missing:  writes acknowledged after log index {last_log_index} that never reached node {from}, if
-          there were any. Nobody can say how many.
-
-The nodes that have lost their memory join the new cluster. No other node may
-still serve the old one: look at seshat status, and stop whoever does."
+Kept:     all of its log, up to index {last_log_index} of term {last_log_term}: {keys}{tail}.
+Compared: {}.
+",
+        comparison(compared)
     );
-    if !other_survivors.is_empty() {
-        let survivors = nodes_to_restart(other_survivors);
+    if !without.is_empty() {
         text += &format!(
-            "\n\nRestart {survivors} afterwards: what is still in memory there belongs to the old\n\
-             cluster, and keeps it out of the new one. If more is kept there, recover\n\
-             from there instead."
+            "Left out: {}, gone for good as you vouch. What was there is not compared.\n",
+            named(without)
+        );
+    }
+    text += &format!(
+        "\
+Missing:  writes acknowledged after log index {last_log_index} that never reached node {from}, if
+          there were any. Nobody can say how many."
+    );
+    if !votes {
+        text += &format!(
+            "\n          Node {from} does not vote: it had not caught up, or was removed, so this may\n          \
+             be much."
+        );
+    }
+    text += "\n\nThe nodes that have lost their memory join the new cluster.";
+    if !other_survivors.is_empty() {
+        let survivors = named(other_survivors);
+        text += &format!(
+            " What {survivors} still has\nof the old one stays there, and keeps it out. Start it again \
+             only when every other\nmember takes part in the new cluster: until then it is a copy."
         );
     }
     text
+}
+
+/// What the others have.
+fn comparison(compared: &[RecoverySurvivor]) -> String {
+    let has = |survivor: &RecoverySurvivor| {
+        let RecoverySurvivor {
+            id,
+            last_log_term,
+            last_log_index,
+            commit_index: _,
+            votes: _,
+        } = survivor;
+        format!("node {id} has no more, up to index {last_log_index} of term {last_log_term}")
+    };
+    match compared {
+        [] => "no other node that answers has anything of the cluster".to_owned(),
+        some => {
+            let all: Vec<_> = some.iter().map(has).collect();
+            all.join("\n          ")
+        }
+    }
 }
 
 fn counted(number: u64, one: &str, many: &str) -> String {
@@ -182,29 +245,30 @@ fn report(
     let name = new.as_deref().unwrap_or("unknown");
     let mut done = format!("cluster {name} runs on what node {from} had");
     if !kept.other_survivors.is_empty() {
-        let survivors = nodes_to_restart(&kept.other_survivors);
-        done += &format!(" (restart {survivors})");
+        let survivors = named(&kept.other_survivors);
+        done += &format!(" ({survivors} joins when it is started again)");
     }
-    let healed = waited.map_err(|failure| failure.although(&done))?;
+    let settled = waited.map_err(|failure| failure.although(&done))?;
     if json {
         return print(json!({
-            "cluster_id": ClusterId(kept.cluster_id).to_string(),
-            "new_cluster_id": new,
-            "term": kept.term,
-            "commit_index": kept.commit_index,
-            "last_log_index": kept.last_log_index,
-            "keys": kept.keys,
-            "other_survivors": kept.other_survivors,
-            "healed": healed.is_some(),
-        }));
+                "cluster_id": ClusterId(kept.cluster_id).to_string(),
+                "new_cluster_id": new,
+                "term": kept.term,
+                "commit_index": kept.commit_index,
+                "last_log_index": kept.last_log_index,
+                "keys": kept.keys,
+                "other_survivors": kept.other_survivors,
+        "without": kept.without,
+                "healed": settled.as_ref().is_some_and(|status| status.healed),
+            }));
     }
-    match healed {
+    match settled {
         Some(status) => print(format_args!("{done}; {}", summary(&status))),
         None => print(done),
     }
 }
 
-fn nodes_to_restart(ids: &[u32]) -> String {
+fn named(ids: &[u32]) -> String {
     let all: Vec<_> = ids.iter().map(u32::to_string).collect();
     let nodes = if all.len() == 1 { "node" } else { "nodes" };
     format!("{nodes} {}", all.join(", "))

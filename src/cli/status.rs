@@ -10,23 +10,24 @@ use super::client::Cluster;
 use super::failure::{Failure, printable};
 use super::options::{ClientOptions, HEALING_TIMEOUT};
 use super::print;
-use super::wait::{Progress, until_healed};
+use super::wait::{Goal, Progress, until};
 
 const HELP: &str = "\
 The first line says in words how the cluster is. A node that the answering node
 cannot reach has - where its own word is missing. With --json (unknown: null):
   {\"cluster_id\":\"5f0c…\",\"leader_id\":1,\"term\":2,\"state\":\"healthy\",
-   \"healed\":true,\"summary\":\"healed: …\",\"members\":[
+   \"healed\":true,\"summary\":\"healthy: …\",\"members\":[
    {\"id\":1,\"raft_id\":\"1.3fa94c01b2d7\",\"role\":\"leader\",\"term\":2,
     \"commit_index\":7,\"applied_index\":7,\"keys\":1,\"addr\":\"127.0.0.1:7379\",
     \"client_addr\":\"127.0.0.1:6379\",\"reachable\":true,
     \"caught_up_percent\":null},…]}
 
-  state  forming, healthy (healthy: every member takes part, and the cluster may lose
-         any one of them), healing (every member answers, the leader makes all of
-         them voters), degraded (a leader, but not every member answers), no_quorum
-         (no leader: reads and writes wait), halted (too many members have lost
-         their memory: see seshat recover)
+  state  forming, healthy (healed: any one member may be restarted), no_spare (fewer
+         than three members: none may be restarted), healing (every member answers,
+         the leader makes all of them voters), degraded (a leader, but not every
+         member answers or keeps up with its log), no_quorum (no leader: reads and
+         writes wait), halted (too many members have lost their memory: see seshat
+         recover)
   role   leader, follower, candidate, learner, forming (waits for the cluster to
          form), outside (restarted without its memory; neither votes nor serves)
 
@@ -34,8 +35,10 @@ The leader's view is shown where it can be had, otherwise that of the endpoint
 that knows most. A raft id is new each time that a node starts. While a node is
 sent what it missed, a percentage beside its role says how far it is.
 
-Before another node is restarted the cluster has to be healed. --wait healed asks
-again until it is, and says on standard error what it waits for.
+Healed means that any one member may be restarted now: nothing that was acknowledged
+is lost, and writes go on. --wait healed asks again until it is so, and says on
+standard error what it waits for. It ends at once where no time heals the cluster,
+because it is halted or has fewer than three members.
 
 Examples:
   seshat status
@@ -47,7 +50,8 @@ Examples:
 Exit codes:
   0  somebody answered, whatever the state of the cluster; with --wait: it is healed
   2  the command line is faulty
-  3  no endpoint answers; with --wait: the cluster was not healed in time";
+  3  no endpoint answers; with --wait: the cluster was not healed in time, or never
+     is by itself";
 
 /// Show the nodes of the cluster and how they are.
 #[derive(Debug, clap::Args)]
@@ -74,7 +78,7 @@ impl Args {
             }
             Some(_) => self.client.run_within(HEALING_TIMEOUT, async |cluster| {
                 let progress = Progress::new(self.quiet || self.client.json);
-                until_healed(&cluster, progress, |_| true).await
+                until(Goal::Healed, &cluster, progress, |_| true).await
             })?,
         };
         if self.client.json {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seshat::proto::admin::StatusResponse;
+use seshat::proto::admin::{ClusterState, StatusResponse};
 
 use super::client::Cluster;
 use super::failure::Failure;
@@ -40,7 +40,8 @@ impl WaitOptions {
             return Ok(None);
         }
         let progress = Progress::new(self.quiet || json);
-        until_healed(cluster, progress, suits).await.map(Some)
+        let settled = until(Goal::Settled, cluster, progress, suits).await;
+        settled.map(Some)
     }
 }
 
@@ -67,19 +68,43 @@ impl Progress {
     }
 }
 
-/// Asks how the cluster is until it is healed, and `suits`.
+/// What a command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Any one member may be restarted.
+    Healed,
+    /// A change is carried out: the cluster is healed, or has too few members to lose one and all of
+    /// them take part.
+    Settled,
+}
+
+impl Goal {
+    fn is_reached(self, status: &StatusResponse) -> bool {
+        let settled = self == Self::Settled && status.state() == ClusterState::NoSpare;
+        status.healed || settled
+    }
+}
+
+/// Asks how the cluster is until the goal is reached, and `suits`.
 ///
 /// # Errors
 ///
-/// Time ran out: the last word of the cluster, or that there was none.
-pub(crate) async fn until_healed(
+/// The cluster cannot get there by itself, or time ran out: the last word of the cluster, or that
+/// there was none.
+pub(crate) async fn until(
+    goal: Goal,
     cluster: &Cluster,
     mut progress: Progress,
     suits: impl Fn(&StatusResponse) -> bool,
 ) -> Result<StatusResponse, Failure> {
     loop {
-        let failure = match cluster.admin().status().await {
-            Ok(status) if status.healed && suits(&status) => return Ok(status),
+        let failure = match cluster.admin().fresh_status().await {
+            Ok(status) if goal.is_reached(&status) && suits(&status) => return Ok(status),
+            Ok(status) if is_hopeless(&status) && suits(&status) => {
+                let summary = summary(&status);
+                let message = format!("the cluster cannot be healed: {summary}");
+                return Err(Failure::not_healed(message));
+            }
             Ok(status) => {
                 progress.tell(summary(&status));
                 None
@@ -98,4 +123,9 @@ pub(crate) async fn until_healed(
             });
         }
     }
+}
+
+/// Whether no time heals the cluster: an operator has to decide.
+fn is_hopeless(status: &StatusResponse) -> bool {
+    matches!(status.state(), ClusterState::NoSpare | ClusterState::Halted)
 }

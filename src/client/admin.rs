@@ -51,6 +51,24 @@ impl Admin {
     ///
     /// No endpoint answered in time.
     pub async fn status(&self) -> Result<StatusResponse, Error> {
+        self.look(|node| view(node, false)).await
+    }
+
+    /// As [`status`](Self::status), but every node asks the members anew for this call. For whoever
+    /// is about to restart a member.
+    ///
+    /// # Errors
+    ///
+    /// As for [`status`](Self::status).
+    pub async fn fresh_status(&self) -> Result<StatusResponse, Error> {
+        self.look(|node| view(node, true)).await
+    }
+
+    async fn look<F, Fut>(&self, view: F) -> Result<StatusResponse, Error>
+    where
+        F: Fn(Node) -> Fut + Sync,
+        Fut: Future<Output = Answer<StatusResponse>> + Send,
+    {
         let client = &self.client;
         let deadline = client.deadline();
         let mut search = Search::new(&client.shared, client.limit, deadline, &view);
@@ -79,7 +97,8 @@ impl Admin {
     pub async fn node(&self, id: u16) -> Result<AdminNode, Error> {
         let client = &self.client;
         let deadline = client.deadline();
-        let mut search = Search::new(&client.shared, client.limit, deadline, &view);
+        let ask = |node| view(node, false);
+        let mut search = Search::new(&client.shared, client.limit, deadline, &ask);
         let mut known = None;
         loop {
             let (node, view) = match search.next().await {
@@ -144,16 +163,22 @@ impl Admin {
         self.decide(add).instrument(debug_span!("add_member")).await
     }
 
-    /// Makes the node `id` a member no longer. Returns once that is decided.
+    /// Makes the node `id` a member no longer. Returns once that is decided. Where fewer than three
+    /// members would be left, so that restarting any one of them halts the cluster or loses all data,
+    /// it is refused unless you `accept_no_spare`.
     ///
     /// # Errors
     ///
     /// It may have been decided if the error says [`Applied::Unknown`].
-    pub async fn remove_member(&self, id: u16) -> Result<RemoveMemberResponse, Error> {
+    pub async fn remove_member(
+        &self,
+        id: u16,
+        accept_no_spare: bool,
+    ) -> Result<RemoveMemberResponse, Error> {
         let remove = |node: Node| {
             let request = node.request(RemoveMemberRequest {
                 id: id.into(),
-                accept_no_spare: false,
+                accept_no_spare,
             });
             async move { node.admin().remove_member(request).await }
         };
@@ -195,18 +220,15 @@ impl AdminNode {
         self.once(form).await
     }
 
-    /// Makes a new cluster of what this node still has of the halted cluster `cluster_id`: see
-    /// `seshat recover`. Changes nothing if it is a `dry_run`.
+    /// Makes a new cluster of what this node still has of a halted one: see `seshat recover`. Changes
+    /// nothing if it is a dry run.
     ///
     /// # Errors
     ///
     /// The cluster may have been given up if the error says [`Applied::Unknown`].
-    pub async fn recover(&self, cluster_id: u64, dry_run: bool) -> Result<RecoverResponse, Error> {
+    pub async fn recover(&self, request: RecoverRequest) -> Result<RecoverResponse, Error> {
         let recover = |node: Node| {
-            let request = node.request(RecoverRequest {
-                cluster_id,
-                dry_run,
-            });
+            let request = node.request(request.clone());
             async move { node.admin().recover(request).await }
         };
         self.once(recover).await
@@ -228,13 +250,13 @@ fn most_of(node: &Node) -> Option<prost_types::Duration> {
     (node.time_left() * 4 / 5).try_into().ok()
 }
 
-/// Asks one node how it sees the cluster.
-async fn view(node: Node) -> Answer<StatusResponse> {
+/// Asks one node how it sees the cluster, and whether it is to ask the members anew for this.
+async fn view(node: Node, fresh: bool) -> Answer<StatusResponse> {
     // Part of a short timeout only, so that the members which do answer are shown.
     let member_timeout = MEMBER_TIMEOUT.min(node.time_left() / 2);
     let request = StatusRequest {
         member_timeout: member_timeout.try_into().ok(),
-        fresh: false,
+        fresh,
     };
     node.admin().status(node.request(request)).await
 }
@@ -243,7 +265,10 @@ fn is_leaders_view(view: &StatusResponse) -> bool {
     view.leader_id == Some(view.answered_by)
         && matches!(
             view.state(),
-            ClusterState::Healthy | ClusterState::Healing | ClusterState::Degraded
+            ClusterState::Healthy
+                | ClusterState::NoSpare
+                | ClusterState::Healing
+                | ClusterState::Degraded
         )
 }
 

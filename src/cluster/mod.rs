@@ -1,8 +1,118 @@
-//! The one judgement of a cluster, from what its members say of themselves.
+//! What state a cluster is in, and what may be done to it: the one judgement, made from what its
+//! members say of themselves at about the same moment.
 //!
-//! Services, health, the command line and the simulation all ask here, and the core before it does
-//! what an operator wants, so that no two of them can contradict one another. Everything is a pure
-//! function of [`NodeStatus`](crate::types::NodeStatus)es that were heard at about the same moment.
-//! Where they leave a doubt, the worse is assumed.
+//! Healed, halted, who stands where, whether a node may be added, removed, restarted or recovered
+//! from: services, health, the command line and the simulation all ask here, so they cannot
+//! contradict one another. Nothing here asks anybody anything: a [`Survey`] holds who was asked and
+//! what came back, a [`Picture`] is what that shows.
+//!
+//! Answers contradict one another now and then: a node that was cut off still names a leader that has
+//! been replaced. So the answer of the highest term is right about who leads, who takes part is what
+//! that leader has applied, and who lives is what answers. Where that leaves a doubt, the worse is
+//! assumed: nobody is told to go on before it is safe, and nobody is told that all is over while it
+//! is not.
 
+mod change;
+mod healed;
+mod picture;
 pub mod recovery;
+mod single;
+mod standing;
+mod words;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::types::{Answering, ClusterMembership, NodeId, NodeStatus};
+
+pub use change::decides;
+pub use picture::Picture;
+pub use single::{is_full_member, serves};
+pub use standing::Standing;
+pub use words::State;
+pub(crate) use words::nodes;
+
+/// With fewer voters than this, no majority is left when one of them is lost.
+const CAN_LOSE_ONE: usize = 3;
+
+/// Most members that a cluster may have. Each one more costs every write another copy, and nine
+/// survive four failures.
+pub const MAX_MEMBERS: usize = 9;
+
+/// What a node said of itself, or what answered in its place.
+pub type Answer = Result<NodeStatus, Answering>;
+
+/// What came back when the members of a cluster were asked, at about the same moment, how they are.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    own: NodeId,
+    members: Arc<ClusterMembership>,
+    /// The asking node's own among them.
+    views: BTreeMap<NodeId, NodeStatus>,
+    /// What answers in place of those who do not.
+    others: BTreeMap<NodeId, Answering>,
+}
+
+impl Survey {
+    /// A survey by the node that says `own` of itself, of `members` as it knows them. Whoever is
+    /// missing in `answers` has not answered. A status of another node than the one that was asked
+    /// says that the address is wrong.
+    pub fn new(
+        own: NodeStatus,
+        members: Arc<ClusterMembership>,
+        answers: impl IntoIterator<Item = (NodeId, Answer)>,
+    ) -> Self {
+        let own_id = own.raft_id.node_id();
+        let mut survey = Self {
+            own: own_id,
+            members,
+            views: BTreeMap::new(),
+            others: BTreeMap::new(),
+        };
+        for (node, answer) in answers {
+            match answer {
+                Ok(view) if view.raft_id.node_id() == node => {
+                    survey.views.insert(node, view);
+                }
+                Ok(view) => {
+                    let other = Answering::OtherNode(view.raft_id.node_id());
+                    survey.others.insert(node, other);
+                }
+                Err(answering) => {
+                    survey.others.insert(node, answering);
+                }
+            }
+        }
+        survey.views.insert(own_id, own);
+        survey
+    }
+
+    /// The node that asked.
+    pub fn own(&self) -> NodeId {
+        self.own
+    }
+
+    /// Who was asked.
+    pub fn members(&self) -> &ClusterMembership {
+        &self.members
+    }
+
+    /// What the node says of itself, if it answers.
+    pub fn view(&self, node: NodeId) -> Option<&NodeStatus> {
+        self.views.get(&node)
+    }
+
+    /// What the nodes that answer say of themselves.
+    pub fn views(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.views.values()
+    }
+
+    /// What answers in place of a node that does not.
+    fn answering(&self, node: NodeId) -> Answering {
+        let answering = self.others.get(&node).copied();
+        answering.unwrap_or(Answering::Silent)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,46 +19,8 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::types::{ClusterId, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role, Term};
-
-/// How much a process has of its cluster. The greater has more; no two processes are equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
-    /// Term of the last log entry.
-    pub last_term: Term,
-    /// Index of the last log entry.
-    pub last_index: LogIndex,
-    /// Whether it votes, as far as it knows.
-    pub votes: bool,
-    /// Highest index that it knows to be committed.
-    pub commit_index: LogIndex,
-    /// The process.
-    pub raft_id: RaftId,
-}
-
-impl Rank {
-    /// The rank of a process that says this of itself.
-    pub fn of(status: &NodeStatus) -> Self {
-        Self {
-            last_term: status.last_term,
-            last_index: status.last_index,
-            votes: status.conf.voters.contains(&status.raft_id),
-            commit_index: status.commit_index,
-            raft_id: status.raft_id,
-        }
-    }
-
-    /// Whether the log is more up to date than that of `other`, less, or the same.
-    pub fn cmp_log(&self, other: &Self) -> Ordering {
-        (self.last_term, self.last_index).cmp(&(other.last_term, other.last_index))
-    }
-}
-
-impl fmt::Display for Rank {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "index {} of term {}", self.last_index, self.last_term)
-    }
-}
+use super::words::nodes;
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Rank, Role};
 
 /// What an operator orders who gives a cluster up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -404,18 +366,6 @@ pub fn known(view: &NodeStatus) -> impl Iterator<Item = NodeId> {
     let processes = conf.voters.iter().chain(&conf.learners);
     let members = conf.members.iter().copied();
     members.chain(processes.map(|process| process.node_id()))
-}
-
-/// `node 3`, `nodes 2 and 3`, `nodes 1, 2 and 3`.
-fn nodes(ids: &[NodeId]) -> String {
-    match ids {
-        [] => "nobody".to_owned(),
-        [one] => format!("node {one}"),
-        [all @ .., last] => {
-            let all: Vec<_> = all.iter().map(NodeId::to_string).collect();
-            format!("nodes {} and {last}", all.join(", "))
-        }
-    }
 }
 
 #[cfg(test)]

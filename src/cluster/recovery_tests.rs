@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::types::{Conf, RecoveryAttempt};
+use crate::types::{Conf, LogIndex, RecoveryAttempt};
 
 const CLUSTER: ClusterId = ClusterId(7);
 

@@ -121,12 +121,18 @@ section! {
         /// Bytes of entries that a leader takes on before a majority holds them (raft-rs
         /// `max_uncommitted_size`). Beyond it, writes are refused as overloaded.
         max_uncommitted_bytes: u64 = 64 * 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024;
-        /// Client requests that a node holds at once. One more is refused as overloaded.
+        /// Client requests that a node holds at once, each command of a batch counted. One more is
+        /// refused as overloaded; batches of pipelines may have half of this, and are held back.
         max_pending_requests: usize = 65_536, 1..=1_048_576;
         /// Bytes of keys and values in the client requests that a node holds at once. One more is
-        /// refused as overloaded.
+        /// refused as overloaded; batches of pipelines may have half of this, and are held back.
         max_pending_bytes: usize = 256 * 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024;
-        /// Writes that one turn of the driver proposes.
+        /// Requests, of those, that are on their way through the log or wait for a round of
+        /// heartbeats. The others wait for a turn, which connections share. More of them make a
+        /// lone request wait longer beside many; fewer cost throughput where nodes are far from one
+        /// another, because no more than these are served in the time of a round trip.
+        max_inflight_requests: usize = 4_096, 1..=1_048_576;
+        /// Requests that one turn of the driver takes.
         max_batch_requests: usize = 1_024, 1..=65_536;
         /// Bytes of keys and values that one turn of the driver proposes. A write that is larger
         /// than this is proposed alone.

@@ -225,6 +225,7 @@ const AT_LEAST: &[(&str, &str)] = &[
     // A batch is taken from what waits.
     ("limits.max_pending_requests", "limits.max_batch_requests"),
     ("limits.max_pending_requests", "limits.max_read_batch"),
+    ("limits.max_inflight_requests", "limits.max_batch_requests"),
     (
         "limits.max_pending_bytes",
         "limits.max_key_bytes + limits.max_value_bytes",

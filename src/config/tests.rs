@@ -680,6 +680,11 @@ fn numbers_agree_with_one_another() {
              expected at least limits.max_read_batch = 4096",
         ),
         (
+            &["limits.max_inflight_requests=1023"],
+            "limits.max_inflight_requests: 1023 is too small; \
+             expected at least limits.max_batch_requests = 1024",
+        ),
+        (
             &["limits.max_pending_bytes=1052671"],
             "limits.max_pending_bytes: 1052671 is too small; \
              expected at least limits.max_key_bytes + limits.max_value_bytes = 1052672",
@@ -726,6 +731,7 @@ fn bounds_that_just_agree_are_valid() {
         ],
         &["limits.max_uncommitted_bytes=1118208"],
         &["limits.max_pending_requests=4096"],
+        &["limits.max_inflight_requests=1024"],
         &["limits.max_pending_bytes=1052672"],
         &["limits.compact_keep_entries=9_999"],
     ] {

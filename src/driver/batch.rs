@@ -1,13 +1,23 @@
-//! Several commands that are answered together.
+//! Those who wait for an outcome, alone or as a batch.
 //!
 //! A channel for each command would cost more than the command does. The commands of a batch share
 //! one, which delivers when the last of them has its outcome.
+//!
+//! A command waits for its turn first, and only when it is *taken up* does the core see it. Both
+//! sides have to agree on that: a caller who gives up before *withdraws* it, which surely leaves it
+//! undone, and one who gives up later cannot know.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::Stopped;
+use crate::error::{Reason, Refusal};
 use crate::node::Outcome;
 use crate::types::Key;
 
@@ -25,42 +35,143 @@ pub enum BatchItem {
     Read(Key),
 }
 
-impl BatchItem {
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Write { command, context } => command.len().saturating_add(context.len()),
-            Self::Read(key) => key.len(),
-        }
-    }
-}
-
 /// Whom the core owes an outcome.
 #[derive(Debug)]
 pub struct Waiter(To);
 
 #[derive(Debug)]
 enum To {
-    One(oneshot::Sender<Outcome>),
-    Part { batch: Arc<Batch>, place: usize },
+    One {
+        outcome: oneshot::Sender<Outcome>,
+        hold: Arc<Hold>,
+    },
+    Part {
+        batch: Arc<Batch>,
+        place: usize,
+    },
 }
 
 impl Waiter {
-    pub(super) fn one(waiter: oneshot::Sender<Outcome>) -> Self {
-        Self(To::One(waiter))
+    /// Whoever waits for one command, and the way on which the outcome comes.
+    pub(super) fn one() -> (Self, Pending) {
+        let (waiter, outcome) = oneshot::channel();
+        let hold = Arc::new(Hold::default());
+        let pending = Pending {
+            outcome,
+            hold: Arc::clone(&hold),
+        };
+        let outcome = waiter;
+        (Self(To::One { outcome, hold }), pending)
     }
 
     pub(super) fn part(batch: Arc<Batch>, place: usize) -> Self {
         Self(To::Part { batch, place })
     }
 
+    /// The command is taken up, unless its caller has gone: then it must not be.
+    pub(super) fn take_up(&self) -> bool {
+        match &self.0 {
+            To::One { outcome, hold } => !outcome.is_closed() && hold.take_up(),
+            To::Part { batch, place } => batch.take_up(*place),
+        }
+    }
+
     /// Delivers the outcome. A caller that has gone away needs none.
     pub(super) fn answer(self, outcome: Outcome) {
         match self.0 {
-            To::One(waiter) => {
+            To::One {
+                outcome: waiter, ..
+            } => {
                 let _ = waiter.send(outcome);
             }
             To::Part { batch, place } => batch.answer(place, outcome),
         }
+    }
+}
+
+/// Who has a command: it waits, or the core has it, or its caller took it back. The first to say so
+/// decides.
+#[derive(Debug, Default)]
+struct Hold(AtomicU8);
+
+impl Hold {
+    const WAITS: u8 = 0;
+    const TAKEN_UP: u8 = 1;
+    const WITHDRAWN: u8 = 2;
+
+    fn take_up(&self) -> bool {
+        self.leave(Self::TAKEN_UP)
+    }
+
+    fn withdraw(&self) -> bool {
+        self.leave(Self::WITHDRAWN)
+    }
+
+    fn leave(&self, to: u8) -> bool {
+        let (from, order) = (Self::WAITS, Ordering::SeqCst);
+        self.0.compare_exchange(from, to, order, order).is_ok()
+    }
+}
+
+/// The outcome of a command, when it is known. If the driver stops before, it is [`Stopped`], and
+/// the outcome of a write is unknown. Dropped, it takes the command back if that still waits for its
+/// turn.
+#[derive(Debug)]
+pub struct Pending {
+    outcome: oneshot::Receiver<Outcome>,
+    hold: Arc<Hold>,
+}
+
+impl Pending {
+    /// Takes the command back. `true` if that was in time: it surely has no effect. Otherwise nobody
+    /// can say.
+    pub fn withdraw(self) -> bool {
+        self.hold.withdraw()
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Outcome, Stopped>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.outcome)
+            .poll(context)
+            .map_err(|_| Stopped)
+    }
+}
+
+/// The outcomes of a batch, when the last is known; otherwise like [`Pending`].
+#[derive(Debug)]
+pub struct PendingBatch {
+    outcomes: oneshot::Receiver<Vec<Outcome>>,
+    batch: Weak<Batch>,
+}
+
+impl PendingBatch {
+    /// Takes back what still waits for its turn, and says what became of each command: its outcome
+    /// where there is one, `late` for what was taken back, and [`Reason::NoQuorum`], outcome unknown,
+    /// for what the core has.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`]: the driver has stopped, and the outcome of every write is unknown.
+    pub fn withdraw(mut self, late: &Refusal) -> Result<Vec<Outcome>, Stopped> {
+        let batch = self.batch.upgrade();
+        if let Some(outcomes) = batch.and_then(|batch| batch.withdraw(late)) {
+            return Ok(outcomes);
+        }
+        // The last outcome has just come, or none will.
+        self.outcomes.try_recv().map_err(|_| Stopped)
+    }
+}
+
+impl Future for PendingBatch {
+    type Output = Result<Vec<Outcome>, Stopped>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.outcomes)
+            .poll(context)
+            .map_err(|_| Stopped)
     }
 }
 
@@ -73,6 +184,8 @@ pub(super) struct Batch(Mutex<Outcomes>);
 struct Outcomes {
     outcomes: Vec<Option<Outcome>>,
     missing: usize,
+    /// How many were taken up: they are in order.
+    taken_up: usize,
     done: Option<oneshot::Sender<Vec<Outcome>>>,
     held: Option<Held>,
 }
@@ -89,22 +202,51 @@ impl std::fmt::Debug for Held {
 impl Batch {
     /// A batch of `size` commands, and where their outcomes arrive. `held` is dropped when the last
     /// is there, whether or not the caller looks.
-    pub(super) fn new(
-        size: usize,
-        held: impl Send + 'static,
-    ) -> (Arc<Self>, oneshot::Receiver<Vec<Outcome>>) {
+    pub(super) fn new(size: usize, held: impl Send + 'static) -> (Arc<Self>, PendingBatch) {
         let (done, outcomes) = oneshot::channel();
-        let batch = Self(Mutex::new(Outcomes {
+        let batch = Arc::new(Self(Mutex::new(Outcomes {
             outcomes: vec![None; size],
             missing: size,
+            taken_up: 0,
             done: Some(done),
             held: Some(Held(Box::new(held))),
-        }));
-        (Arc::new(batch), outcomes)
+        })));
+        let pending = PendingBatch {
+            outcomes,
+            batch: Arc::downgrade(&batch),
+        };
+        (batch, pending)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outcomes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_up(&self, place: usize) -> bool {
+        let mut inner = self.lock();
+        let waited_for = inner.done.as_ref().is_some_and(|done| !done.is_closed());
+        if waited_for {
+            inner.taken_up = place + 1;
+        }
+        waited_for
+    }
+
+    fn withdraw(&self, late: &Refusal) -> Option<Vec<Outcome>> {
+        let mut inner = self.lock();
+        inner.done.take()?;
+        inner.held = None;
+        let taken_up = inner.taken_up;
+        let unknown = Refusal::unknown(Reason::NoQuorum);
+        let outcomes = std::mem::take(&mut inner.outcomes).into_iter().enumerate();
+        let became = outcomes.map(|(place, outcome)| {
+            let refusal = if place < taken_up { &unknown } else { late };
+            outcome.unwrap_or_else(|| Err(refusal.clone()))
+        });
+        Some(became.collect())
     }
 
     fn answer(&self, place: usize, outcome: Outcome) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         if let Some(slot @ None) = inner.outcomes.get_mut(place) {
             *slot = Some(outcome);
             inner.missing -= 1;
@@ -133,10 +275,13 @@ mod tests {
         let (batch, mut outcomes) = Batch::new(3, ());
         for place in [2, 0] {
             Waiter::part(Arc::clone(&batch), place).answer(set(u64::try_from(place).unwrap()));
-            assert!(outcomes.try_recv().is_err(), "one is missing");
+            assert!(outcomes.outcomes.try_recv().is_err(), "one is missing");
         }
         Waiter::part(Arc::clone(&batch), 1).answer(set(1));
-        assert_eq!(outcomes.try_recv(), Ok(vec![set(0), set(1), set(2)]));
+        assert_eq!(
+            outcomes.outcomes.try_recv(),
+            Ok(vec![set(0), set(1), set(2)])
+        );
     }
 
     #[test]
@@ -145,9 +290,9 @@ mod tests {
         for (place, index) in [(0, 1), (0, 9), (2, 9)] {
             Waiter::part(Arc::clone(&batch), place).answer(set(index));
         }
-        assert!(outcomes.try_recv().is_err(), "one is missing");
+        assert!(outcomes.outcomes.try_recv().is_err(), "one is missing");
         Waiter::part(batch, 1).answer(set(2));
-        assert_eq!(outcomes.try_recv(), Ok(vec![set(1), set(2)]));
+        assert_eq!(outcomes.outcomes.try_recv(), Ok(vec![set(1), set(2)]));
     }
 
     #[test]
@@ -157,12 +302,12 @@ mod tests {
         let answered = Waiter::part(batch, 1);
         drop(dropped);
         assert_eq!(
-            outcomes.try_recv(),
+            outcomes.outcomes.try_recv(),
             Err(oneshot::error::TryRecvError::Empty)
         );
         answered.answer(set(1));
         assert_eq!(
-            outcomes.try_recv(),
+            outcomes.outcomes.try_recv(),
             Err(oneshot::error::TryRecvError::Closed)
         );
     }
@@ -179,5 +324,58 @@ mod tests {
         let (refused, _outcomes) = Batch::new(1, Arc::clone(&held));
         drop(refused);
         assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    fn late() -> Refusal {
+        Refusal::not_applied(Reason::ShuttingDown)
+    }
+
+    #[test]
+    fn a_command_is_taken_up_or_withdrawn_and_never_both() {
+        let (waiter, pending) = Waiter::one();
+        assert!(waiter.take_up());
+        assert!(!pending.withdraw(), "too late");
+        let (waiter, pending) = Waiter::one();
+        assert!(pending.withdraw());
+        assert!(!waiter.take_up());
+        let (waiter, pending) = Waiter::one();
+        drop(pending);
+        assert!(!waiter.take_up(), "its caller has gone");
+    }
+
+    #[test]
+    fn a_batch_that_is_withdrawn_says_what_became_of_each_command() {
+        let (batch, pending) = Batch::new(3, ());
+        let part = |place| Waiter::part(Arc::clone(&batch), place);
+        assert!(part(0).take_up() && part(1).take_up());
+        part(0).answer(set(7));
+        assert_eq!(
+            pending.withdraw(&late()),
+            Ok(vec![
+                set(7),
+                Err(Refusal::unknown(Reason::NoQuorum)),
+                Err(late())
+            ])
+        );
+        assert!(!part(2).take_up());
+        part(1).answer(set(8));
+    }
+
+    #[test]
+    fn a_batch_that_ends_as_it_is_withdrawn_has_its_outcomes_or_none() {
+        let (batch, pending) = Batch::new(1, ());
+        Waiter::part(Arc::clone(&batch), 0).answer(set(1));
+        assert_eq!(pending.withdraw(&late()), Ok(vec![set(1)]));
+        let (batch, pending) = Batch::new(1, ());
+        drop(batch);
+        assert_eq!(pending.withdraw(&late()), Err(Stopped));
+    }
+
+    #[test]
+    fn the_rest_of_a_batch_whose_caller_has_gone_is_not_taken_up() {
+        let (batch, pending) = Batch::new(2, ());
+        assert!(Waiter::part(Arc::clone(&batch), 0).take_up());
+        drop(pending);
+        assert!(!Waiter::part(batch, 1).take_up());
     }
 }

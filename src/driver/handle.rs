@@ -1,17 +1,23 @@
 //! The way to a driver, and what can be asked of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::batch::{Batch, BatchItem, Waiter};
+use super::batch::{Batch, BatchItem, Pending, PendingBatch, Waiter};
+use super::fair::Source;
+use crate::cluster::recovery::Order;
 use crate::error::{Reason, Refusal};
 use crate::kv::StateMachine;
-use crate::node::{CallId, Outcome, PeerMessage, Recovery, Reply, SnapshotHeader};
+#[cfg(test)]
+use crate::node::Outcome;
+use crate::node::{CallId, PeerMessage, Recovery, Reply, SnapshotHeader};
 use crate::types::{
     ClusterId, ClusterMembership, Introduction, Key, NodeId, NodeState, NodeStatus, Offer, RaftId,
+    RecoveryClaim,
 };
 
 /// The driver has stopped: the node is shutting down or has failed.
@@ -34,23 +40,6 @@ pub(super) enum Request {
         items: Vec<BatchItem>,
         batch: Arc<Batch>,
     },
-}
-
-impl Request {
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Write { command, .. } => command.len(),
-            Self::Read { key, .. } => key.len(),
-            Self::Batch { items, .. } => items.iter().map(BatchItem::bytes).sum(),
-        }
-    }
-
-    pub(super) fn commands(&self) -> usize {
-        match self {
-            Self::Write { .. } | Self::Read { .. } => 1,
-            Self::Batch { items, .. } => items.len(),
-        }
-    }
 }
 
 /// What a peer, the transport or an operator wants.
@@ -82,20 +71,27 @@ pub(crate) enum Notice {
         without: BTreeSet<NodeId>,
         begun: oneshot::Sender<Result<(), Refusal>>,
     },
+    Yield(RecoveryClaim, oneshot::Sender<Result<(), String>>),
     Recover {
-        cluster_id: ClusterId,
+        order: Order,
+        views: BTreeMap<NodeId, NodeStatus>,
         dry_run: bool,
         recovered: oneshot::Sender<Result<Recovery, Refusal>>,
     },
 }
 
-/// The way to a driver. Cheap to clone.
+/// The way to a driver, for one source of requests: its clones share turns with one another, and all
+/// of them together as much as any other source. Cheap to clone.
 #[derive(Clone)]
 pub struct DriverHandle {
-    pub(super) requests: mpsc::Sender<Request>,
-    pub(super) notices: mpsc::Sender<Notice>,
-    pub(super) status: watch::Receiver<NodeStatus>,
-    pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
+    source: Source,
+    sources: Arc<AtomicU64>,
+    max_inflight: usize,
+    requests: mpsc::Sender<(Source, Request)>,
+    notices: mpsc::Sender<Notice>,
+    status: watch::Receiver<NodeStatus>,
+    members: watch::Receiver<Arc<ClusterMembership>>,
+    decides: watch::Receiver<bool>,
 }
 
 impl std::fmt::Debug for DriverHandle {
@@ -106,15 +102,73 @@ impl std::fmt::Debug for DriverHandle {
     }
 }
 
+/// The other ends of a [`DriverHandle`].
+pub(super) struct Ends {
+    pub(super) requests: mpsc::Receiver<(Source, Request)>,
+    pub(super) notices: mpsc::Receiver<Notice>,
+    pub(super) status: watch::Sender<NodeStatus>,
+    pub(super) members: watch::Sender<Arc<ClusterMembership>>,
+    pub(super) decides: watch::Sender<bool>,
+}
+
+/// Bounds of the queues between a handle and its driver.
+pub(super) struct Bounds {
+    pub(super) requests: usize,
+    pub(super) notices: usize,
+    /// Requests that the core has at once; only said to callers.
+    pub(super) max_inflight: usize,
+}
+
 impl DriverHandle {
-    /// Hands in an encoded command. The receiver gets exactly one outcome; if the driver stops
-    /// first it gets an error, and the outcome of the write is unknown.
+    pub(super) fn new(
+        bounds: &Bounds,
+        status: NodeStatus,
+        members: Arc<ClusterMembership>,
+        decides: bool,
+    ) -> (Self, Ends) {
+        let (requests, requests_out) = mpsc::channel(bounds.requests.max(1));
+        let (notices, notices_out) = mpsc::channel(bounds.notices.max(1));
+        let (status_in, status) = watch::channel(status);
+        let (members_in, members) = watch::channel(members);
+        let (decides_in, decides) = watch::channel(decides);
+        let handle = Self {
+            source: Source(0),
+            sources: Arc::new(AtomicU64::new(1)),
+            max_inflight: bounds.max_inflight,
+            requests,
+            notices,
+            status,
+            members,
+            decides,
+        };
+        let ends = Ends {
+            requests: requests_out,
+            notices: notices_out,
+            status: status_in,
+            members: members_in,
+            decides: decides_in,
+        };
+        (handle, ends)
+    }
+
+    /// The way to the same driver for another source of requests, such as a connection: however much
+    /// the others ask, it gets its share of every turn.
+    #[must_use]
+    pub fn for_another_source(&self) -> Self {
+        Self {
+            source: Source(self.sources.fetch_add(1, Ordering::Relaxed)),
+            ..self.clone()
+        }
+    }
+
+    /// Hands in an encoded command. There is exactly one outcome; if the driver stops first there is
+    /// none, and what became of the write is unknown.
     ///
     /// # Errors
     ///
     /// [`Reason::Overloaded`] when the queue is full, [`Reason::ShuttingDown`] when the driver has
     /// stopped; in both cases the write was surely not applied.
-    pub fn write(&self, command: Bytes) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+    pub fn write(&self, command: Bytes) -> Result<Pending, Refusal> {
         self.write_traced(command, Bytes::new())
     }
 
@@ -123,39 +177,32 @@ impl DriverHandle {
     /// # Errors
     ///
     /// As for [`write`](Self::write).
-    pub fn write_traced(
-        &self,
-        command: Bytes,
-        context: Bytes,
-    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
-        let (waiter, outcome) = oneshot::channel();
-        let waiter = Waiter::one(waiter);
+    pub fn write_traced(&self, command: Bytes, context: Bytes) -> Result<Pending, Refusal> {
+        let (waiter, pending) = Waiter::one();
         self.request(Request::Write {
             command,
             context,
             waiter,
         })?;
-        Ok(outcome)
+        Ok(pending)
     }
 
-    /// Asks for a linearizable read. The receiver gets exactly one outcome, or an error if the
-    /// driver stops first.
+    /// Asks for a linearizable read. There is exactly one outcome, unless the driver stops first.
     ///
     /// # Errors
     ///
     /// As for [`write`](Self::write).
-    pub fn read(&self, key: Key) -> Result<oneshot::Receiver<Outcome>, Refusal> {
-        let (waiter, outcome) = oneshot::channel();
-        let waiter = Waiter::one(waiter);
+    pub fn read(&self, key: Key) -> Result<Pending, Refusal> {
+        let (waiter, pending) = Waiter::one();
         self.request(Request::Read { key, waiter })?;
-        Ok(outcome)
+        Ok(pending)
     }
 
     /// Hands in several commands at once. They take effect in their order, and in the order of the
-    /// batches that one caller hands in; a read sees what the writes before it have written. The
-    /// receiver gets one outcome for each, in order, when the last is known; if the driver stops
-    /// first it gets an error, and the outcome of every write is unknown. `held` is dropped as soon
-    /// as the last outcome is known, however late the receiver is asked for it.
+    /// batches that one source hands in; a read sees what the writes before it have written. There
+    /// is one outcome for each, in order, when the last is known; if the driver stops first there
+    /// are none, and what became of every write is unknown. `held` is dropped as soon as the last
+    /// outcome is known, however late the caller looks.
     ///
     /// # Errors
     ///
@@ -164,13 +211,23 @@ impl DriverHandle {
         &self,
         items: Vec<BatchItem>,
         held: impl Send + 'static,
-    ) -> Result<oneshot::Receiver<Vec<Outcome>>, Refusal> {
-        let (batch, outcomes) = Batch::new(items.len(), held);
+    ) -> Result<PendingBatch, Refusal> {
+        let (batch, pending) = Batch::new(items.len(), held);
         self.request(Request::Batch { items, batch })?;
-        Ok(outcomes)
+        Ok(pending)
+    }
+
+    /// What a caller hears who took a request back before it had a turn: others are in the core, as
+    /// many as may be.
+    pub fn no_turn(&self) -> Refusal {
+        Refusal::not_applied(Reason::Overloaded {
+            what: "max_inflight_requests",
+            limit: u64::try_from(self.max_inflight).unwrap_or(u64::MAX),
+        })
     }
 
     fn request(&self, request: Request) -> Result<(), Refusal> {
+        let request = (self.source, request);
         self.requests.try_send(request).map_err(|error| {
             Refusal::not_applied(match error {
                 mpsc::error::TrySendError::Full(_) => Reason::Overloaded {
@@ -298,6 +355,18 @@ impl DriverHandle {
         outcome.await.map_err(|_| Stopped)
     }
 
+    /// Hands in the claim of another process to recover the cluster; whether this one yields, or why
+    /// not, see [`Member::yield_to`](crate::node::Member::yield_to).
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn yield_to(&self, claim: RecoveryClaim) -> Result<Result<(), String>, Stopped> {
+        let (yielded, outcome) = oneshot::channel();
+        self.notify(Notice::Yield(claim, yielded)).await?;
+        outcome.await.map_err(|_| Stopped)
+    }
+
     /// Begins to hand leadership to `to`, or to the best caught-up voter; who shall lead. raft-rs
     /// gives up silently after an election timeout: watch [`status`](Self::watch) for the outcome.
     ///
@@ -325,17 +394,23 @@ impl DriverHandle {
         self.decide(Notice::Form { without, begun }, outcome).await
     }
 
-    /// Makes a new cluster of what this node has of `cluster_id`, or only says what that would be.
-    /// Whoever asks has made sure that no majority of the old cluster may live. See
+    /// Makes a new cluster of what this node has, as an operator orders it, or only says what that
+    /// would be. `views` is what everybody says of itself who has just answered. See
     /// [`Member::recover`](crate::node::Member::recover).
     ///
     /// # Errors
     ///
     /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
-    pub async fn recover(&self, cluster_id: ClusterId, dry_run: bool) -> Result<Recovery, Refusal> {
+    pub async fn recover(
+        &self,
+        order: Order,
+        views: BTreeMap<NodeId, NodeStatus>,
+        dry_run: bool,
+    ) -> Result<Recovery, Refusal> {
         let (recovered, outcome) = oneshot::channel();
         let notice = Notice::Recover {
-            cluster_id,
+            order,
+            views,
             dry_run,
             recovered,
         };
@@ -377,6 +452,12 @@ impl DriverHandle {
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
     }
+
+    /// Watches whether a client is served now, or told whom to ask instead. While it is `false`
+    /// there is nobody to decide, and whoever waits for that needs to look at nothing else.
+    pub fn watch_decides(&self) -> watch::Receiver<bool> {
+        self.decides.clone()
+    }
 }
 
 /// The other end of a [`DriverHandle`] in the hands of a test.
@@ -384,29 +465,51 @@ impl DriverHandle {
 pub(crate) struct Detached {
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) status: watch::Sender<NodeStatus>,
+    pub(crate) decides: watch::Sender<bool>,
     pub(crate) members: watch::Sender<Arc<ClusterMembership>>,
-    _requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<(Source, Request)>,
+}
+
+#[cfg(test)]
+impl Detached {
+    /// Answers all requests that wait with `outcome`; how many these were.
+    pub(crate) fn answer_all(&mut self, outcome: &Outcome) -> usize {
+        let mut answered = 0;
+        while let Ok((_, request)) = self.requests.try_recv() {
+            if let Request::Write { waiter, .. } | Request::Read { waiter, .. } = request
+                && waiter.take_up()
+            {
+                waiter.answer(outcome.clone());
+            }
+            answered += 1;
+        }
+        answered
+    }
 }
 
 #[cfg(test)]
 impl DriverHandle {
     /// A handle without a driver: a test plays its part.
     pub(crate) fn detached(status: NodeStatus, peer_inbox_messages: usize) -> (Self, Detached) {
-        let (requests_in, requests) = mpsc::channel(1);
-        let (notices_in, notices) = mpsc::channel(peer_inbox_messages);
-        let (status, status_out) = watch::channel(status);
-        let (members, members_out) = watch::channel(Arc::default());
-        let handle = Self {
-            requests: requests_in,
-            notices: notices_in,
-            status: status_out,
-            members: members_out,
+        let bounds = Bounds {
+            requests: 1024,
+            notices: peer_inbox_messages,
+            max_inflight: 1024,
         };
-        let detached = Detached {
+        let (handle, ends) = Self::new(&bounds, status, Arc::default(), false);
+        let Ends {
+            requests,
             notices,
             status,
             members,
-            _requests: requests,
+            decides,
+        } = ends;
+        let detached = Detached {
+            notices,
+            status,
+            decides,
+            members,
+            requests,
         };
         (handle, detached)
     }

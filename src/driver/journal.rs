@@ -33,6 +33,16 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
              index, if there were any, are lost. Other nodes with state of the old cluster have to \
              be started again",
         ),
+        Event::Yielded { to } => tracing::warn!(
+            %node, %raft_id, term = now, index = committed, %to,
+            "leaves the recovery of the cluster to another process, and takes no part in it any \
+             more, unless that fails",
+        ),
+        Event::ClaimVoid { from } => tracing::warn!(
+            %node, %raft_id, term = now, index = committed, %from,
+            "takes part in the cluster again: the process that was about to recover it has ended or \
+             given up",
+        ),
         Event::Outside {
             cluster_id,
             is_member: true,

@@ -7,34 +7,42 @@
 //!
 //! One turn takes whatever waits, up to a bound: all proposals of a turn become one message to each
 //! follower, all reads of a turn one round of heartbeats. Under load turns grow by themselves, and
-//! with them the batches; without load a turn serves one caller at once.
+//! with them the batches; without load a turn serves one caller at once. What is more than a turn
+//! waits in the [`Backlog`], from which each turn takes equal parts of whoever asks. And no turn
+//! gives the core more than it has room for: the log is a line without turns, so it has to be short.
 //!
 //! Two queues lead in, both bounded. Clients' requests are refused when theirs is full
 //! (`Overloaded`); peers' messages wait, which holds back the stream that they came on. Peers go
 //! first: what they bring finishes what clients wait for.
 
+mod backlog;
 mod batch;
+mod fair;
 mod handle;
 mod journal;
+#[cfg(test)]
+mod tests;
 mod workers;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::error::RpcError;
-use crate::node::{Event, Input, Member, NodeError, Output, PeerMessage, Proposal};
+use crate::error::{Refusal, RpcError};
+use crate::node::{Event, Member, NodeError, Output, PeerMessage};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
 
-use handle::Request;
+use backlog::{Backlog, Turn};
+use fair::Source;
+use handle::{Bounds, Ends, Request};
 use journal::{RefusedMessages, Waiting};
 
 pub use crate::node::{Answer, Call, CallId, Outcome, OutgoingSnapshot, Recovery, Reply};
-pub use batch::{BatchItem, Waiter};
+pub use batch::{BatchItem, Pending, PendingBatch, Waiter};
 #[cfg(test)]
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
@@ -112,15 +120,19 @@ pub struct DriverOptions {
 pub struct Driver {
     member: Member<Waiter>,
     options: DriverOptions,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<(Source, Request)>,
+    backlog: Backlog,
     notices: mpsc::Receiver<Notice>,
     status: watch::Sender<NodeStatus>,
     members: watch::Sender<Arc<ClusterMembership>>,
+    decides: watch::Sender<bool>,
     /// What the network was last told.
     nodes: Arc<ClusterMembership>,
     joined_at: Option<SystemTime>,
     refused: RefusedMessages,
     waiting: Waiting,
+    /// The operator who waits for the end of a recovery.
+    recovering: Option<oneshot::Sender<Result<Recovery, Refusal>>>,
     /// How often the loop still looks for more before it waits.
     looks: u32,
 }
@@ -128,27 +140,34 @@ pub struct Driver {
 impl Driver {
     /// A driver that owns `member`, and the way to it.
     pub fn new(member: Member<Waiter>, options: DriverOptions) -> (Self, DriverHandle) {
-        let (requests_in, requests) = mpsc::channel(options.max_pending_requests.max(1));
-        let (notices_in, notices) = mpsc::channel(options.peer_inbox_messages.max(1));
-        let (status, status_out) = watch::channel(member.status());
-        let (members, members_out) = watch::channel(Arc::clone(member.members()));
-        let handle = DriverHandle {
-            requests: requests_in,
-            notices: notices_in,
-            status: status_out,
-            members: members_out,
+        let bounds = Bounds {
+            requests: options.max_pending_requests,
+            notices: options.peer_inbox_messages,
+            max_inflight: member.max_inflight(),
         };
-        let driver = Self {
-            nodes: Arc::clone(member.nodes()),
-            member,
-            options,
+        let members = Arc::clone(member.members());
+        let (handle, ends) = DriverHandle::new(&bounds, member.status(), members, member.decides());
+        let Ends {
             requests,
             notices,
             status,
             members,
+            decides,
+        } = ends;
+        let driver = Self {
+            nodes: Arc::clone(member.nodes()),
+            member,
+            requests,
+            backlog: Backlog::new(options.max_pending_requests),
+            options,
+            notices,
+            status,
+            members,
+            decides,
             joined_at: None,
             refused: RefusedMessages::default(),
             waiting: Waiting::default(),
+            recovering: None,
             looks: 0,
         };
         (driver, handle)
@@ -165,13 +184,8 @@ impl Driver {
         // After a pause of the process one tick is enough: a burst of them would look like many
         // silent heartbeat intervals and start an election that nobody needs.
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch = Vec::new();
         loop {
-            if self.looks > 0 && self.notices.is_empty() && self.requests.is_empty() {
-                self.looks -= 1;
-                tokio::task::yield_now().await;
-                continue;
-            }
+            // Ticks come first, whatever else there is to do: those of a leader are its heartbeats.
             tokio::select! {
                 biased;
                 _ = ticker.tick() => {
@@ -180,10 +194,17 @@ impl Driver {
                     self.waiting.log_changes(&self.member);
                 }
                 Some(notice) = self.notices.recv() => self.take_notice(notice),
-                Some(request) = self.requests.recv() => batch.push(request),
+                Some((source, request)) = self.requests.recv(), if self.backlog.has_place() => {
+                    self.backlog.push(source, request);
+                }
+                () = ready(()), if self.backlog.goes_on() => {}
+                () = tokio::task::yield_now(), if self.looks > 0 => {
+                    self.looks -= 1;
+                    continue;
+                }
             }
-            self.gather(&mut batch);
-            self.submit(&mut batch);
+            self.gather();
+            self.submit();
             if let Some(removed) = self.settle(&mut network)? {
                 return Ok(removed);
             }
@@ -192,56 +213,32 @@ impl Driver {
         }
     }
 
-    /// Takes what else waits, up to the bounds of a turn.
-    fn gather(&mut self, batch: &mut Vec<Request>) {
+    /// Takes what else has come, up to the bounds of the queues.
+    fn gather(&mut self) {
         for _ in 0..self.options.peer_inbox_messages {
             let Ok(notice) = self.notices.try_recv() else {
                 break;
             };
             self.take_notice(notice);
         }
-        let mut bytes: usize = batch.iter().map(Request::bytes).sum();
-        let mut commands: usize = batch.iter().map(Request::commands).sum();
-        while commands < self.options.max_batch_requests && bytes < self.options.max_batch_bytes {
-            let Ok(request) = self.requests.try_recv() else {
-                break;
-            };
-            bytes += request.bytes();
-            commands += request.commands();
-            batch.push(request);
+        while self.backlog.has_place()
+            && let Ok((source, request)) = self.requests.try_recv()
+        {
+            self.backlog.push(source, request);
         }
     }
 
-    fn submit(&mut self, batch: &mut Vec<Request>) {
-        let mut inputs = Vec::new();
-        for request in batch.drain(..) {
-            match request {
-                Request::Write {
-                    command,
-                    context,
-                    waiter,
-                } => {
-                    inputs.push(Input::Write(Proposal {
-                        command,
-                        context,
-                        waiter,
-                    }));
-                }
-                Request::Read { key, waiter } => self.member.read(key, waiter),
-                Request::Batch { items, batch } => {
-                    inputs.extend(items.into_iter().enumerate().map(|(place, item)| {
-                        let waiter = Waiter::part(Arc::clone(&batch), place);
-                        match item {
-                            BatchItem::Write { command, context } => Input::Write(Proposal {
-                                command,
-                                context,
-                                waiter,
-                            }),
-                            BatchItem::Read(key) => Input::Read { key, waiter },
-                        }
-                    }));
-                }
-            }
+    /// Gives the core what this turn takes of the requests that wait.
+    fn submit(&mut self) {
+        let DriverOptions {
+            max_batch_requests,
+            max_batch_bytes,
+            ..
+        } = self.options;
+        let room = self.member.room();
+        let Turn { inputs, reads } = self.backlog.turn(max_batch_requests, max_batch_bytes, room);
+        for (key, waiter) in reads {
+            self.member.read(key, waiter);
         }
         if !inputs.is_empty() {
             self.member.submit(inputs);
@@ -288,13 +285,28 @@ impl Driver {
             Notice::Form { without, begun } => {
                 let _ = begun.send(self.member.form_without(without));
             }
+            Notice::Yield(claim, yielded) => {
+                let _ = yielded.send(self.member.yield_to(&claim));
+            }
             Notice::Recover {
-                cluster_id,
-                dry_run,
+                order,
+                views,
+                dry_run: true,
                 recovered,
             } => {
-                let _ = recovered.send(self.member.recover(cluster_id, dry_run));
+                let _ = recovered.send(self.member.may_recover(&order, views));
             }
+            Notice::Recover {
+                order,
+                views,
+                dry_run: false,
+                recovered,
+            } => match self.member.recover(order, views) {
+                Ok(()) => self.recovering = Some(recovered),
+                Err(refusal) => {
+                    let _ = recovered.send(Err(refusal));
+                }
+            },
         }
     }
 
@@ -317,6 +329,9 @@ impl Driver {
         if !answers.is_empty() || self.member.raft().is_some_and(|raft| raft.waiting() > 0) {
             self.looks = LOOKS;
         }
+        if !answers.is_empty() {
+            self.backlog.go_on();
+        }
         for (waiter, outcome) in answers {
             waiter.answer(outcome);
         }
@@ -331,6 +346,12 @@ impl Driver {
             journal::log(&now, event);
         }
         self.publish(now, network);
+        if let Some(outcome) = self.member.take_recovered()
+            && let Some(recovered) = self.recovering.take()
+        {
+            // Whoever asked may have gone meanwhile: then nobody needs the answer.
+            let _ = recovered.send(outcome);
+        }
         self.follow_members(network);
         for message in messages {
             self.send(network, message);
@@ -403,5 +424,8 @@ impl Driver {
             *shown = now;
             changed
         });
+        let decides = self.member.decides();
+        self.decides
+            .send_if_modified(|shown| std::mem::replace(shown, decides) != decides);
     }
 }

@@ -113,6 +113,13 @@ impl Map {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 
+    /// Where each shard is in memory: a shard that was copied is somewhere else.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> Vec<*const ()> {
+        let places = self.shards.iter().map(Arc::as_ptr);
+        places.map(<*const Shard>::cast).collect()
+    }
+
     /// The pairs, shard by shard. Each shard is let go of when its pairs are given, so whoever works
     /// through a copy frees it on the way.
     pub fn into_shards(self) -> Shards {

@@ -154,6 +154,12 @@ impl StateMachine {
         self.map.iter()
     }
 
+    /// Where each part of the map is in memory: a part that was copied is somewhere else.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> Vec<*const ()> {
+        self.map.places()
+    }
+
     /// The pairs in the order in which a snapshot has them.
     pub fn into_shards(self) -> Shards {
         self.map.into_shards()

@@ -76,9 +76,9 @@ use self::known::Peer;
 use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
+use super::{Call, CallId, Reply};
 use crate::types::{
-    Answering, ClusterId, ClusterMembership, Introduction, NodeId, NodeState, NodeStatus, Offer,
-    RaftId,
+    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId,
 };
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
@@ -97,46 +97,6 @@ const OFFER_TIMEOUTS: u64 = 2;
 const MAX_EARLIER_OFFERS: usize = 16;
 /// Ticks for which what a peer said of itself counts as now, while it is asked all the time.
 const LATELY_TICKS: u64 = 2 * PROBE_TICKS;
-
-/// A call that is made, and which its reply has to name: a reply answers one question and no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId {
-    /// The node that is called.
-    pub to: NodeId,
-    /// The number of the call; no other call of the process has it.
-    pub number: u64,
-}
-
-/// A call to another node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// Who are you? The caller says who it is.
-    Identify(Introduction),
-    /// Will you be part of this cluster? The receiver is the offer's member of that node.
-    Offer(Offer),
-    /// The cluster starts. The receiver is the offer's member of that node.
-    Start(Offer),
-}
-
-/// What came back from a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// Who the node is.
-    Identified(NodeStatus),
-    /// Whether it accepted the offer of this cluster.
-    Offered {
-        /// The offered cluster.
-        cluster_id: ClusterId,
-        /// Whether it accepted.
-        accepted: bool,
-    },
-    /// It heard that the cluster starts.
-    Started,
-    /// No answer, or none that makes sense.
-    Failed,
-    /// Something else answers at the address of the node.
-    Stranger(Answering),
-}
 
 /// Where a process stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -369,7 +329,7 @@ impl Formation {
                 cluster_id,
                 accepted,
             } => self.offer_answered(node, cluster_id, accepted),
-            Reply::Started => {}
+            Reply::Started | Reply::Yielded { .. } => {}
         }
         if matches!(self.phase, Phase::Fresh) {
             self.update_outside();

@@ -9,7 +9,7 @@
 //! calm, everybody who can be is in one cluster: what is left of one, or a new one.
 
 use super::*;
-use crate::types::Conf;
+use crate::types::{Conf, Introduction};
 
 /// With the election timeout that a formation has by itself.
 const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
@@ -566,6 +566,7 @@ fn serve(process: &mut Process, call: Call) -> (RaftId, Reply) {
     let Process { formation, applied } = process;
     let me = formation.raft_id;
     let reply = match call {
+        Call::Yield { .. } => Reply::Failed,
         Call::Identify(by) => {
             formation.asked(&by);
             let conf = Conf {

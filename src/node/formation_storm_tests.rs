@@ -187,6 +187,7 @@ impl Storm {
         };
         let me = process.raft_id;
         let reply = match call {
+            Call::Yield { .. } => Reply::Failed,
             Call::Identify(by) => {
                 process.asked(&by);
                 Reply::Identified(NodeStatus {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::types::Introduction;
 
 /// With the election timeout that a formation has by itself.
 const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
@@ -83,6 +84,7 @@ impl World {
         }
         let process = self.processes.get_mut(&to).expect("a member");
         match call {
+            Call::Yield { .. } => Reply::Failed,
             Call::Identify(by) => {
                 process.asked(&by);
                 Reply::Identified(status(process))

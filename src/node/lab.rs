@@ -265,6 +265,11 @@ impl Lab {
                 member.start(offer.cluster_id, offer.coordinator);
                 Reply::Started
             }
+            Call::Yield { to, .. } if to != me => Reply::Failed,
+            Call::Yield { claim, .. } => Reply::Yielded {
+                attempt: claim.attempt,
+                answer: member.yield_to(&claim),
+            },
         };
         self.send(to, caller.node_id(), 0, Load::Reply(caller, call_id, reply));
     }

@@ -5,26 +5,27 @@
 //! process says is that it was removed, if it was.
 
 mod entry;
+mod recovery;
 mod rescue;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use self::recovery::Claims;
 use super::departure::Departure;
 use super::directory::Directory;
 use super::questions::Questions;
 use super::reconcile::Reconciler;
 use super::{
     Call, CallId, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode,
-    RaftOptions, Reply, StepError,
+    RaftOptions, Reply, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{
     ClusterId, ClusterMembership, Introduction, Key, LogIndex, NodeId, NodeState, NodeStatus,
-    RaftId, RecoveryAttempt, Role,
+    RaftId, Role,
 };
-use crate::wire::SnapshotHeader;
+use crate::wire::{Envelope, SnapshotHeader, WireError};
 
 /// Who a process is and how it behaves.
 #[derive(Debug, Clone)]
@@ -61,6 +62,7 @@ pub struct Member<W> {
     questions: Questions,
     directory: Directory,
     raft: Option<RaftNode<W>>,
+    claims: Claims,
     shown: (NodeState, Option<ClusterId>, bool),
     removed: bool,
     output: Output<W>,
@@ -94,6 +96,7 @@ impl<W> Member<W> {
             removed: false,
             formation,
             raft: None,
+            claims: Claims::default(),
             output: Output::default(),
             broken: None,
         }
@@ -111,7 +114,9 @@ impl<W> Member<W> {
 
     /// One tick has passed.
     pub fn tick(&mut self) {
+        self.tick_claims();
         match &mut self.raft {
+            Some(_) if self.claims.frozen_for(self.options.raft_id).is_some() => {}
             Some(raft) => {
                 raft.tick();
                 let leads = raft.role() == Role::Leader;
@@ -141,6 +146,7 @@ impl<W> Member<W> {
         if self.raft.is_none() {
             self.hear_traffic(message.envelope()?);
         }
+        self.is_thawed(message.name(), || message.envelope())?;
         match &mut self.raft {
             Some(raft) => {
                 let committed = committed(&message);
@@ -165,6 +171,10 @@ impl<W> Member<W> {
         if self.raft.is_none() {
             self.hear_traffic(header.envelope()?);
         }
+        if let Err(error) = self.is_thawed("InstallSnapshot", || header.envelope()) {
+            self.output.retired.push(state_machine);
+            return Err(error);
+        }
         match &mut self.raft {
             Some(raft) => {
                 let committed = header.last_included_index();
@@ -176,6 +186,22 @@ impl<W> Member<W> {
                 self.output.retired.push(state_machine);
                 Err(self.not_me())
             }
+        }
+    }
+
+    /// A process that leaves its cluster to the recovery of it takes no message of the old one.
+    fn is_thawed(
+        &self,
+        message: &'static str,
+        envelope: impl FnOnce() -> Result<Envelope, WireError>,
+    ) -> Result<(), StepError> {
+        match self.claims.frozen_for(self.options.raft_id) {
+            None => Ok(()),
+            Some(claimant) => Err(StepError::Frozen {
+                message,
+                from: envelope()?.from,
+                claimant,
+            }),
         }
     }
 
@@ -210,6 +236,17 @@ impl<W> Member<W> {
                 }
             }
         }
+    }
+
+    /// How much more may be asked now; see [`RaftNode::room`]. Before the process takes part in a
+    /// cluster it refuses everything at once.
+    pub fn room(&self) -> Room {
+        self.raft.as_ref().map_or(Room::UNLIMITED, RaftNode::room)
+    }
+
+    /// How many requests may wait for their outcome at once.
+    pub fn max_inflight(&self) -> usize {
+        self.options.raft.max_pending_requests
     }
 
     /// Reads a key; see [`RaftNode::read`].
@@ -261,12 +298,17 @@ impl<W> Member<W> {
     /// Asks `nodes` who they are.
     fn ask(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
         for to in nodes {
-            let number = self.formation.next_call();
-            let question = CallId { to, number };
+            let question = self.call(to, Call::Identify(self.introduction()));
             self.questions.ask(question);
-            let call = Call::Identify(self.introduction());
-            self.output.calls.push((question, call));
         }
+    }
+
+    /// Makes `call` to the node `to`.
+    fn call(&mut self, to: NodeId, call: Call) -> CallId {
+        let number = self.formation.next_call();
+        let id = CallId { to, number };
+        self.output.calls.push((id, call));
+        id
     }
 
     /// Who this process is, for whom it asks.
@@ -290,19 +332,27 @@ impl<W> Member<W> {
 
     /// A reply to a call of this process has come.
     pub fn replied(&mut self, call: CallId, reply: Reply) {
-        if self.raft.is_none() {
-            self.formation.replied(call, reply);
-            self.follow_formation();
+        if self.raft.is_some() {
+            match reply {
+                Reply::Identified(status) => {
+                    let Some(age) = self.questions.answered(call) else {
+                        return;
+                    };
+                    self.heard_of_claimant(&status);
+                    self.reconciler.heard(call.to, &status, age);
+                    self.departure.heard(call.to, &status);
+                    self.reconcile();
+                    self.depart();
+                }
+                Reply::Yielded { attempt, answer } => {
+                    self.answered_claim(call.to, attempt, answer);
+                }
+                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
+            }
             return;
         }
-        if let Reply::Identified(status) = &reply
-            && let Some(age) = self.questions.answered(call)
-        {
-            self.reconciler.heard(call.to, status, age);
-            self.departure.heard(call.to, status);
-            self.reconcile();
-            self.depart();
-        }
+        self.formation.replied(call, reply);
+        self.follow_formation();
     }
 
     /// Takes the next step towards those who are meant to take part, if this node may take one, or asks
@@ -353,20 +403,6 @@ impl<W> Member<W> {
         self.directory.nodes()
     }
 
-    /// Whether the voters are exactly the processes `living`, of which one stands for each member,
-    /// and all of them know it. Only a leader can tell; everybody else says `false`. The caller has
-    /// to ask the members who they are *now*: what the leader has heard before may be about a life
-    /// that has ended meanwhile, and whoever waits for this answer is about to end another.
-    pub fn healed(&self, living: &BTreeSet<RaftId>) -> bool {
-        self.raft.as_ref().is_some_and(|raft| {
-            raft.members_are_known()
-                && raft.members().is_some_and(|members| {
-                    members.learners.is_empty()
-                        && members.voters.into_keys().collect::<BTreeSet<_>>() == *living
-                })
-        })
-    }
-
     /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.
     pub fn status(&self) -> NodeStatus {
         let raft = self.raft.as_ref();
@@ -388,7 +424,7 @@ impl<W> Member<W> {
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
-            recovery: RecoveryAttempt::default(),
+            recovery: self.claims.attempt(),
             following: raft.and_then(RaftNode::following),
         }
     }
@@ -396,6 +432,15 @@ impl<W> Member<W> {
     /// What the process waits for before it takes part in a cluster, in words.
     pub fn waiting_for(&self) -> String {
         self.formation.waiting_for()
+    }
+
+    /// Whether a client is served now, or told whom to ask instead. Otherwise there is nobody to
+    /// decide (the cluster forms, elects, or hands leadership over), which passes by itself.
+    pub fn decides(&self) -> bool {
+        match &self.raft {
+            Some(raft) => raft.leader().is_some() && !raft.hands_over(),
+            None => self.formation.state() == NodeState::Outside,
+        }
     }
 
     /// Everything that there is to do since the last call.

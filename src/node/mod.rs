@@ -19,6 +19,7 @@
 //! raft-rs types stay below this line; what leaves are the library's own types and the generated
 //! messages of the protocol.
 
+mod call;
 mod departure;
 mod directory;
 mod formation;
@@ -38,13 +39,14 @@ mod storage;
 mod waiters;
 mod waiting;
 
+pub use call::{Call, CallId, Reply};
 pub use departure::ANNOUNCE_TICKS;
-pub use formation::{Call, CallId, Formation, Reply};
+pub use formation::Formation;
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
     Answer, Event, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError,
-    Recovery, StepError, StorageError,
+    Recovery, Room, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::MemoryStorage;

@@ -1,11 +1,13 @@
 //! What goes into the core and what comes out of it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
-use super::formation::{Call, CallId};
+use super::call::{Call, CallId};
 use crate::error::{NotMe, Refusal};
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, Key, LogIndex, RaftId, Role, Term, Value};
+use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Rank, Role, Term, Value};
 use crate::wire::{PeerMessage, SnapshotHeader, WireError};
 
 /// A write on its way into the log.
@@ -32,6 +34,23 @@ pub enum Input<W> {
         /// Whom to answer.
         waiter: W,
     },
+}
+
+/// How much more the core takes on now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Requests.
+    pub requests: usize,
+    /// Bytes of their commands.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// Room for everything.
+    pub const UNLIMITED: Self = Self {
+        requests: usize::MAX,
+        bytes: usize::MAX,
+    };
 }
 
 /// What became of a request.
@@ -69,7 +88,7 @@ pub enum Answer {
 }
 
 /// What an operator is told who makes a new cluster of what a process has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
     /// The cluster that has halted.
     pub old: ClusterId,
@@ -77,12 +96,14 @@ pub struct Recovery {
     pub new: Option<ClusterId>,
     /// The term of the process in the old cluster.
     pub term: Term,
-    /// Highest index that it knew to be committed.
-    pub commit_index: LogIndex,
-    /// Index of its last log entry. All up to it are kept.
-    pub last_index: LogIndex,
+    /// How far its log reaches, and what it knew to be committed. All of the log is kept.
+    pub kept: Rank,
     /// Number of keys at the commit index.
     pub keys: u64,
+    /// What others have that still have state of the old cluster, in descending order.
+    pub others: Vec<Rank>,
+    /// The nodes that were left out because an operator has vouched for them.
+    pub without: BTreeSet<NodeId>,
 }
 
 /// What a waiter gets: exactly one of these.
@@ -160,6 +181,17 @@ pub enum Event {
         commit_index: LogIndex,
         /// Index of the last log entry. All up to it were kept.
         last_index: LogIndex,
+    },
+    /// The process leaves the recovery of its cluster to another one, and takes no part in the old
+    /// one any more.
+    Yielded {
+        /// The other process.
+        to: RaftId,
+    },
+    /// The process takes part in its cluster again: the recovery that it had yielded to will not be.
+    ClaimVoid {
+        /// Who had claimed it.
+        from: RaftId,
     },
     /// The process found a cluster running without it, and waits outside.
     Outside {
@@ -255,6 +287,18 @@ pub enum StepError {
         from: RaftId,
         /// What it contradicts.
         reason: String,
+    },
+    /// The process has left its cluster to the recovery of it.
+    #[error(
+        "{message} from {from}: this process leaves the cluster to {claimant}, which recovers it"
+    )]
+    Frozen {
+        /// The message.
+        message: &'static str,
+        /// Who sent it.
+        from: RaftId,
+        /// Who recovers the cluster: another process, or this one.
+        claimant: RaftId,
     },
     /// It answers something that this node did not ask, or that it asked of somebody else.
     #[error("{message} from {from}, who is no member")]

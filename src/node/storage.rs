@@ -77,21 +77,30 @@ impl MemoryStorage {
         }
     }
 
-    /// The storage of the only voter of a cluster that begins with `state_machine`, as if it had
-    /// installed a snapshot of it at index and term `at`. Nobody has voted in `term` yet.
-    pub fn recovered(
-        voter: RaftId,
-        state_machine: StateMachine,
-        at: (LogIndex, Term),
-        term: Term,
-    ) -> Self {
+    /// The storage of the only voter of a cluster that begins at index and term `at`, as if it had
+    /// installed a snapshot there; [`begin_with`](Self::begin_with) says of what. Nobody has voted in
+    /// `term` yet.
+    pub fn recovered(voter: RaftId, at: (LogIndex, Term), term: Term) -> Self {
         let mut storage = Self::bootstrap(&[voter], ClusterMembership::default());
         storage.hard_state.term = term;
         storage.hard_state.commit = at.0;
         storage.compacted = at;
         storage.applied = at;
-        storage.state_machine = state_machine;
         storage
+    }
+
+    /// The state machine at the applied index becomes `state_machine`.
+    pub fn begin_with(&mut self, state_machine: StateMachine) {
+        self.state_machine = state_machine;
+    }
+
+    /// The state machine, and the entries that are not applied to it. Each is freed when whoever goes
+    /// through them lets go of it; those that are applied are freed at once.
+    pub fn into_parts(self) -> (StateMachine, impl Iterator<Item = VersionedLogEntry>) {
+        let applied = self.applied_entries();
+        let mut entries = self.entries;
+        entries.drain(..applied.min(entries.len()));
+        (self.state_machine, entries.into_iter().map(versioned))
     }
 
     /// Index of the first entry that the log holds, or would hold.
@@ -309,23 +318,28 @@ impl MemoryStorage {
             return None;
         }
         let entry = self.entries.get(self.position(index))?;
-        Some(VersionedLogEntry {
-            version: FORMAT_VERSION,
-            index: entry.index,
-            term: entry.term,
-            payload: match entry.get_entry_type() {
-                EntryType::EntryNormal if entry.data.is_empty() => EntryPayload::Empty,
-                EntryType::EntryNormal => EntryPayload::Command(entry.data.clone()),
-                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                    EntryPayload::ConfChange(entry.data.clone())
-                }
-            },
-        })
+        Some(versioned(entry.clone()))
     }
 
     /// Whether a process takes part at the applied index.
     pub fn is_member(&self, raft_id: u64) -> bool {
         self.conf_state.voters.contains(&raft_id) || self.conf_state.learners.contains(&raft_id)
+    }
+}
+
+/// The entry as the rest of the house knows it.
+fn versioned(entry: Entry) -> VersionedLogEntry {
+    VersionedLogEntry {
+        version: FORMAT_VERSION,
+        index: entry.index,
+        term: entry.term,
+        payload: match entry.get_entry_type() {
+            EntryType::EntryNormal if entry.data.is_empty() => EntryPayload::Empty,
+            EntryType::EntryNormal => EntryPayload::Command(entry.data),
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                EntryPayload::ConfChange(entry.data)
+            }
+        },
     }
 }
 

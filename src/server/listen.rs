@@ -84,17 +84,17 @@ pub(super) struct ListenOptions {
     pub(super) keepalive_timeout: Duration,
 }
 
-/// Serves HTTP/2 until `stop` holds `true` and every connection has ended. To cut the connections,
-/// drop the future.
+/// Serves HTTP/2 until `stop` holds `true` and every connection has ended, each connection with a
+/// `service` of its own. To cut the connections, drop the future.
 pub(super) async fn serve<L, S>(
     mut listener: L,
-    service: S,
+    service: impl Fn() -> S,
     options: ListenOptions,
     mut stop: watch::Receiver<bool>,
 ) where
     L: Listener,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
-    S: Clone + Send + 'static,
+    S: Send + 'static,
     S::Future: Send + 'static,
 {
     let name = options.name;
@@ -115,7 +115,7 @@ pub(super) async fn serve<L, S>(
                 }
                 Ok((io, peer)) => {
                     tracing::debug!(listener = name, %peer, "connected");
-                    connections.spawn(converse(io, service.clone(), options, stop.clone()));
+                    connections.spawn(converse(io, service(), options, stop.clone()));
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {

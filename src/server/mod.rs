@@ -237,13 +237,19 @@ impl Server {
         let (stop_nodes, nodes_stopped) = watch::channel(false);
         let clients = listen::serve(
             client,
-            service_fn(move |request| front.call(request)),
+            move || {
+                let front = front.for_another_connection();
+                service_fn(move |request| front.call(request))
+            },
             options::client_listener(&config),
             clients_stopped,
         );
         let nodes = listen::serve(
             internal,
-            service_fn(move |request| nodes.clone().call(request)),
+            move || {
+                let nodes = nodes.clone();
+                service_fn(move |request| nodes.clone().call(request))
+            },
             internal_options,
             nodes_stopped,
         );

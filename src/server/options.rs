@@ -74,7 +74,7 @@ fn raft(config: &Config) -> RaftOptions {
         max_append_bytes: limits.max_append_bytes,
         max_inflight_appends: limits.max_inflight_appends,
         max_uncommitted_bytes: bytes(limits.max_uncommitted_bytes),
-        max_pending_requests: limits.max_pending_requests,
+        max_pending_requests: limits.max_inflight_requests,
         max_read_batch: limits.max_read_batch,
         compact_after_entries: bytes(limits.compact_after_entries),
         compact_after_bytes: bytes(limits.compact_after_bytes),

@@ -1,29 +1,25 @@
 //! `AdminService`: looks at the cluster and steers it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::Host;
 use super::deadline::deadline;
+use super::describe::describe;
 use super::leadership::hand_over;
 use super::rescue;
 use super::status::with_message;
-use super::summary::describe;
+use super::surveys::{MEMBER_TIMEOUT, Surveys};
 use crate::deadline::after;
 use crate::driver::Probe;
 use crate::error::{Reason, Refusal};
 use crate::proto::admin;
 use crate::proto::admin::admin_service_server::AdminService as Service;
-use crate::types::{NodeId, NodeStatus};
-
-/// Longest wait for another member's view.
-const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::types::NodeId;
 
 /// Longest wait for a new leader.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +29,7 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct AdminService {
     pub(super) host: Host,
     probe: Arc<dyn Probe>,
+    pub(super) surveys: Surveys,
     /// Held by whoever changes members: one after the other.
     pub(super) turn: Arc<Mutex<()>>,
 }
@@ -49,26 +46,11 @@ impl AdminService {
     /// Serves for `host`, and asks the other members through `probe`.
     pub fn new(host: Host, probe: Arc<dyn Probe>) -> Self {
         Self {
+            surveys: Surveys::new(host.driver.clone(), Arc::clone(&probe)),
             host,
             probe,
             turn: Arc::default(),
         }
-    }
-
-    /// What every other member that answers in time says of itself.
-    pub(super) async fn others(
-        &self,
-        own: NodeId,
-        timeout: Duration,
-    ) -> BTreeMap<NodeId, NodeStatus> {
-        let members = self.host.driver.members();
-        let others = members.iter().filter(|info| info.id != own);
-        let views = join_all(others.map(|info| async move {
-            let view = self.probe.identify(info.id, timeout).await.ok()?;
-            // A wrong address in the configuration can lead to another member.
-            (view.raft_id.node_id() == info.id).then_some((info.id, view))
-        }));
-        views.await.into_iter().flatten().collect()
     }
 
     async fn transfer(
@@ -143,19 +125,17 @@ impl Service for AdminService {
         &self,
         request: Request<admin::StatusRequest>,
     ) -> Result<Response<admin::StatusResponse>, Status> {
-        let timeout = duration(
-            "member_timeout",
-            request.into_inner().member_timeout,
-            MEMBER_TIMEOUT,
-        )
-        .map_err(|refusal| self.host.refuse(&refusal))?;
-        let own = self.host.driver.status().raft_id.node_id();
-        let others = self.others(own, timeout).await;
-        // Looks at itself last: what the others say may be about a leader that this node has
-        // followed meanwhile.
-        let view = self.host.driver.status();
-        let members = self.host.driver.members();
-        Ok(Response::new(describe(&view, &members, others)))
+        let admin::StatusRequest {
+            member_timeout,
+            fresh,
+        } = request.into_inner();
+        let patience = duration("member_timeout", member_timeout, MEMBER_TIMEOUT)
+            .map_err(|refusal| self.host.refuse(&refusal))?;
+        let survey = match fresh {
+            true => self.surveys.fresh(patience).await,
+            false => self.surveys.recent(patience).await,
+        };
+        Ok(Response::new(describe(&survey)))
     }
 
     #[tracing::instrument(level = "debug", skip_all)]

@@ -24,22 +24,29 @@ use crate::proto::kv::kv_service_server::KvServiceServer;
 /// the detail that every refusal of ours has.
 #[derive(Debug, Clone)]
 pub struct Front {
+    host: Host,
     kv: KvServiceServer<KvService>,
     rest: Routes,
-    max_grpc_message_bytes: usize,
 }
 
 impl Front {
     /// Leads to the `KvService` of `host`, and to `rest`.
     pub fn new(host: Host, rest: Routes) -> Self {
-        let max_grpc_message_bytes = host.options.max_grpc_message_bytes;
-        let kv = KvServiceServer::new(KvService::new(host))
-            .max_decoding_message_size(max_grpc_message_bytes)
-            .max_encoding_message_size(max_grpc_message_bytes);
         Self {
-            kv,
+            kv: kv_service(&host),
+            host,
             rest: rest.prepare(),
-            max_grpc_message_bytes,
+        }
+    }
+
+    /// The same for another connection: it shares turns, and places at the gate, with the others.
+    #[must_use]
+    pub fn for_another_connection(&self) -> Self {
+        let host = self.host.for_another_connection();
+        Self {
+            kv: kv_service(&host),
+            host,
+            rest: self.rest.clone(),
         }
     }
 
@@ -52,7 +59,7 @@ impl Front {
         B: HttpBody<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let limit = self.max_grpc_message_bytes;
+        let limit = self.host.options.max_grpc_message_bytes;
         let answer = if is_kv(request.uri().path()) {
             Either::Left(self.kv.clone().call(request))
         } else {
@@ -60,6 +67,13 @@ impl Front {
         };
         answer.map(move |answer| answer.map(|answer| detailed(answer, limit)))
     }
+}
+
+fn kv_service(host: &Host) -> KvServiceServer<KvService> {
+    let max_grpc_message_bytes = host.options.max_grpc_message_bytes;
+    KvServiceServer::new(KvService::new(host.clone()))
+        .max_decoding_message_size(max_grpc_message_bytes)
+        .max_encoding_message_size(max_grpc_message_bytes)
 }
 
 fn is_kv(path: &str) -> bool {

@@ -1,17 +1,27 @@
 //! Who is inside.
+//!
+//! Single requests and batches share a bound and differ in what happens at it. A single request is
+//! refused: its caller can go elsewhere. A batch of a pipeline is held back, and with it the stream
+//! that it comes on, which is what streams are for. Batches have at most half of the room, so that
+//! however many there are a single request finds a place; and connections take turns with them, so
+//! that none waits for all that another has in mind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Reason, Refusal};
 
-/// Counts the requests in flight and the bytes that they hold, refuses what would be too much, and
-/// closes for good when the node shuts down: then nobody comes in, and one can wait until all have
-/// left. Cheap to clone; a request costs it a few additions.
+/// Counts the commands in flight and the bytes that they hold, refuses or holds back what would be
+/// too much, and closes for good when the node shuts down: then nobody comes in, and one can wait
+/// until all have left. Cheap to clone; a request costs it a few additions.
 #[derive(Debug, Clone)]
-pub struct Gate(Arc<Inner>);
+pub struct Gate {
+    inner: Arc<Inner>,
+    /// The batches of one connection wait here, one behind the other.
+    line: Arc<Mutex<()>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -19,21 +29,74 @@ struct Inner {
     max_bytes: usize,
     requests: AtomicUsize,
     bytes: AtomicUsize,
+    batches: Batches,
     closed: AtomicBool,
     changed: Notify,
 }
 
+/// Room for batches.
+#[derive(Debug)]
+struct Batches {
+    max_commands: u32,
+    max_bytes: u32,
+    commands: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+}
+
+/// Where a batch is.
+type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Batches {
+    fn new(max_commands: usize, max_bytes: usize) -> Self {
+        let bound = |max: usize| u32::try_from(max).unwrap_or(u32::MAX).max(1);
+        let room = |max: u32| Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(usize::MAX)));
+        let (max_commands, max_bytes) = (bound(max_commands), bound(max_bytes));
+        Self {
+            max_commands,
+            max_bytes,
+            commands: room(max_commands),
+            bytes: room(max_bytes),
+        }
+    }
+
+    /// Waits for a place. A batch that is larger than all the room takes all of it.
+    async fn place(&self, commands: usize, bytes: usize) -> Option<Place> {
+        let of = |wanted: usize, max: u32| u32::try_from(wanted).unwrap_or(max).min(max);
+        let commands = of(commands, self.max_commands);
+        let commands = Arc::clone(&self.commands).acquire_many_owned(commands);
+        let commands = commands.await.ok()?;
+        let bytes = of(bytes, self.max_bytes);
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(bytes);
+        Some((commands, bytes.await.ok()?))
+    }
+}
+
 impl Gate {
-    /// A gate that lets in at most `max_requests` at once, which hold at most `max_bytes`.
+    /// A gate that lets in at most `max_requests` commands at once, which hold at most `max_bytes`;
+    /// half of each for batches.
     pub fn new(max_requests: usize, max_bytes: usize) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             max_requests,
             max_bytes,
             requests: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            batches: Batches::new(max_requests / 2, max_bytes / 2),
             closed: AtomicBool::new(false),
             changed: Notify::new(),
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            line: Arc::default(),
+        }
+    }
+
+    /// The same gate for another connection.
+    #[must_use]
+    pub fn for_another_connection(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            line: Arc::default(),
+        }
     }
 
     /// Lets in a request that holds `bytes`, until the pass is dropped.
@@ -44,13 +107,8 @@ impl Gate {
     pub fn enter(&self, bytes: usize) -> Result<Pass, Refusal> {
         // Counts first and judges then, so that requests which come at once see one another. The
         // pass takes back what a refused request has counted.
-        let inner = &self.0;
-        let requests = inner.requests.fetch_add(1, Ordering::SeqCst);
-        let held = inner.bytes.fetch_add(bytes, Ordering::SeqCst);
-        let pass = Pass {
-            gate: self.clone(),
-            bytes,
-        };
+        let inner = &self.inner;
+        let (pass, requests, held) = self.count(1, bytes, None);
         let overloaded = |what, limit| {
             Refusal::not_applied(Reason::Overloaded {
                 what,
@@ -68,15 +126,52 @@ impl Gate {
         }
     }
 
+    /// Lets in a batch of `commands` that holds `bytes`, as soon as there is room for it, until the
+    /// pass is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ShuttingDown`].
+    pub async fn admit(&self, commands: usize, bytes: usize) -> Result<Pass, Refusal> {
+        let place = async {
+            let _line = self.line.lock().await;
+            self.inner.batches.place(commands, bytes).await
+        };
+        let place = tokio::select! {
+            biased;
+            () = self.closed() => None,
+            place = place => place,
+        };
+        let Some(place) = place else {
+            return Err(Refusal::not_applied(Reason::ShuttingDown));
+        };
+        let commands = place.0.num_permits();
+        Ok(self.count(commands, bytes, Some(place)).0)
+    }
+
+    /// A pass, and how many requests and bytes were inside before.
+    fn count(&self, requests: usize, bytes: usize, place: Option<Place>) -> (Pass, usize, usize) {
+        let inner = &self.inner;
+        let requests_before = inner.requests.fetch_add(requests, Ordering::SeqCst);
+        let bytes_before = inner.bytes.fetch_add(bytes, Ordering::SeqCst);
+        let pass = Pass {
+            inner: Arc::clone(inner),
+            requests,
+            bytes,
+            _place: place,
+        };
+        (pass, requests_before, bytes_before)
+    }
+
     /// Lets nobody in from now on.
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::SeqCst);
-        self.0.changed.notify_waiters();
+        self.inner.closed.store(true, Ordering::SeqCst);
+        self.inner.changed.notify_waiters();
     }
 
     /// Whether the gate is closed.
     pub fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::SeqCst)
+        self.inner.closed.load(Ordering::SeqCst)
     }
 
     /// Waits until the gate is closed.
@@ -86,14 +181,14 @@ impl Gate {
 
     /// Waits until the gate is closed and nobody is inside.
     pub async fn drained(&self) {
-        self.until(|| self.is_closed() && self.0.requests.load(Ordering::SeqCst) == 0)
+        self.until(|| self.is_closed() && self.inner.requests.load(Ordering::SeqCst) == 0)
             .await;
     }
 
     async fn until(&self, reached: impl Fn() -> bool) {
         loop {
             // Listens before it looks, so that no change falls between.
-            let changed = self.0.changed.notified();
+            let changed = self.inner.changed.notified();
             if reached() {
                 return;
             }
@@ -105,15 +200,18 @@ impl Gate {
 /// Leave to be inside.
 #[derive(Debug)]
 pub struct Pass {
-    gate: Gate,
+    inner: Arc<Inner>,
+    requests: usize,
     bytes: usize,
+    _place: Option<Place>,
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let inner = &self.gate.0;
+        let inner = &self.inner;
         inner.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
-        if inner.requests.fetch_sub(1, Ordering::SeqCst) == 1 && self.gate.is_closed() {
+        let before = inner.requests.fetch_sub(self.requests, Ordering::SeqCst);
+        if before == self.requests && inner.closed.load(Ordering::SeqCst) {
             inner.changed.notify_waiters();
         }
     }
@@ -121,6 +219,8 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     fn overloaded(refused: Result<Pass, Refusal>) -> (&'static str, u64) {
@@ -159,5 +259,78 @@ mod tests {
         assert!(!drained.is_finished());
         drop(inside);
         drained.await.unwrap();
+    }
+
+    /// Whether `admitted` is through; it goes on waiting if not.
+    async fn through(admitted: &mut JoinHandle<Result<Pass, Refusal>>) -> bool {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        admitted.is_finished()
+    }
+
+    fn admit(gate: &Gate, commands: usize, bytes: usize) -> JoinHandle<Result<Pass, Refusal>> {
+        let gate = gate.clone();
+        tokio::spawn(async move { gate.admit(commands, bytes).await })
+    }
+
+    #[tokio::test]
+    async fn a_batch_counts_by_its_commands_and_bytes_and_is_held_back() {
+        let gate = Gate::new(8, 100);
+        let first = gate.admit(3, 10).await.unwrap();
+        let mut second = admit(&gate, 2, 10);
+        assert!(
+            !through(&mut second).await,
+            "half of the room is for others"
+        );
+        drop(first);
+        let second = second.await.unwrap().unwrap();
+        let mut third = admit(&gate, 1, 41);
+        assert!(!through(&mut third).await, "half of the bytes");
+        drop(second);
+        let _third = third.await.unwrap().unwrap();
+        let _singles: Vec<_> = (0..7).map(|_| gate.enter(1).unwrap()).collect();
+        assert_eq!(overloaded(gate.enter(1)), ("max_pending_requests", 8));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_larger_than_the_room_comes_in_alone() {
+        let gate = Gate::new(8, 100);
+        let large = gate.admit(1000, 1000).await.unwrap();
+        let mut other = admit(&gate, 1, 1);
+        assert!(!through(&mut other).await);
+        drop(large);
+        other.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_take_turns_with_their_batches() {
+        let greedy = Gate::new(2, 100);
+        let modest = greedy.for_another_connection();
+        let mut inside = greedy.admit(1, 1).await.unwrap();
+        let mut waits: Vec<_> = (0..3).map(|_| admit(&greedy, 1, 1)).collect();
+        assert!(!through(&mut waits[0]).await);
+        waits.push(admit(&modest, 1, 1));
+        let mut order = Vec::new();
+        while order.len() < 4 {
+            drop(inside);
+            through(&mut waits[0]).await;
+            let next = (0..4).find(|index| !order.contains(index) && waits[*index].is_finished());
+            let next = next.unwrap();
+            order.push(next);
+            inside = (&mut waits[next]).await.unwrap().unwrap();
+        }
+        assert_eq!(order, [0, 3, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_waits_hears_that_the_gate_closes() {
+        let gate = Gate::new(2, 10);
+        let _inside = gate.admit(1, 1).await.unwrap();
+        let mut waits = admit(&gate, 1, 1);
+        assert!(!through(&mut waits).await);
+        gate.close();
+        let refusal = waits.await.unwrap().unwrap_err();
+        assert_eq!(refusal, Refusal::not_applied(Reason::ShuttingDown));
     }
 }

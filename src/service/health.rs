@@ -12,10 +12,9 @@
 //!
 //! Neither is SERVING once the node shuts down.
 //!
-//! A node judges by what it has applied itself, and only about itself. While another node heals it
-//! stays a full member: if all of them went out of service for that, clients would lose a cluster
-//! that works. So this is less than *healed*, which only the leader can tell, and only by asking
-//! every member: `seshat status --wait healed` does.
+//! A node judges by what it has applied itself, and only about itself
+//! ([`cluster::is_full_member`]). That is less than *healed*, for which every member has to be asked:
+//! `seshat status --wait healed` does.
 
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
@@ -23,9 +22,10 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::{Gate, KvService};
+use crate::cluster;
 use crate::driver::DriverHandle;
 use crate::proto::kv::kv_service_server::KvServiceServer;
-use crate::types::{NodeState, NodeStatus};
+use crate::types::NodeStatus;
 
 /// The process as a whole: whether it is a full member.
 const PROCESS: &str = "";
@@ -51,8 +51,8 @@ struct Said {
 impl Said {
     fn of(status: &NodeStatus) -> Self {
         Self {
-            full_member: serves(status) && votes_alone(status),
-            serves: serves(status),
+            full_member: cluster::is_full_member(status),
+            serves: cluster::serves(status),
         }
     }
 }
@@ -109,26 +109,12 @@ impl Health {
     }
 }
 
-/// Whether the node takes part and knows who leads.
-fn serves(status: &NodeStatus) -> bool {
-    status.state == NodeState::Started && status.leader.is_some()
-}
-
-/// Whether this life of the node votes, and no other one is left, neither as a voter nor as a
-/// learner.
-fn votes_alone(status: &NodeStatus) -> bool {
-    let own = status.raft_id;
-    let conf = &status.conf;
-    let mut lives = conf.voters.iter().chain(&conf.learners);
-    conf.voters.contains(&own) && lives.all(|id| *id == own || id.node_id() != own.node_id())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::types::{Conf, NodeId, RaftId, Role};
+    use crate::types::{Conf, NodeId, NodeState, RaftId, Role};
 
     fn life(node: u16, incarnation: u64) -> RaftId {
         RaftId::new(NodeId::new(node).unwrap(), incarnation)

@@ -5,14 +5,14 @@
 //! cluster forms, elects, or hands leadership over): then it waits here, not applied and safe to
 //! submit again, until that changes or its caller's deadline comes. So the first write of a new
 //! user simply succeeds as soon as the cluster has formed, and a write that meets an election
-//! takes a little longer.
+//! takes a little longer. Ten thousand that wait cost nothing meanwhile: the node wakes them when
+//! somebody decides again, and none asks before.
 //!
-//! Once a write was submitted and nothing was heard of it, nobody can say what became of it, and
-//! it is never submitted again here.
-
-use std::time::Duration;
+//! Once a write has had its turn and nothing was heard of it, nobody can say what became of it, and
+//! it is never submitted again here. One that had no turn in time is taken back, surely not applied.
 
 use bytes::Bytes;
+use tokio::sync::watch::{self, error::RecvError};
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -21,17 +21,12 @@ use super::Host;
 use super::deadline::deadline;
 use super::operation::{Operation, numbered_twice};
 use super::trace;
-use crate::deadline::after;
-use crate::driver::Answer;
+use crate::driver::{Answer, Stopped};
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
 use crate::proto::kv::kv_service_server::KvService as Service;
 use crate::types::NodeState;
 use crate::wire;
-
-/// How often a waiting request is tried again although nothing seems to have changed: raft-rs gives
-/// up a hand-over of leadership without a word.
-const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// `KvService` of one node.
 #[derive(Debug, Clone)]
@@ -69,7 +64,7 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Answer, Refusal> {
         let _pass = self.host.gate.enter(operation.bytes())?;
-        let mut status = None;
+        let mut decides = None;
         let mut refusal = Refusal::not_applied(Reason::NoQuorum);
         // What is submitted after the deadline could only end as unknown.
         while Instant::now() < deadline {
@@ -80,15 +75,18 @@ impl KvService {
             if self.host.gate.is_closed() {
                 return Err(Refusal::not_applied(Reason::ShuttingDown));
             }
-            let Some(status) = &mut status else {
+            let Some(decides) = &mut decides else {
                 // What has changed since the attempt would not wake us: try again before waiting.
-                let mut watch = self.host.driver.watch();
+                let mut watch = self.host.driver.watch_decides();
                 watch.mark_unchanged();
-                status = Some(watch);
+                decides = Some(watch);
                 continue;
             };
-            let until = deadline.min(after(RETRY_INTERVAL));
-            let _ = timeout_at(until, status.changed()).await;
+            tokio::select! {
+                biased;
+                () = self.host.gate.closed() => {}
+                _ = timeout_at(deadline, decided(decides)) => {}
+            }
         }
         Err(refusal)
     }
@@ -111,19 +109,30 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Answer, Refusal> {
         let driver = &self.host.driver;
-        let (outcome, applied) = match operation {
+        let (mut pending, applied) = match operation {
             Operation::Command(command) => (
                 driver.write_traced(wire::encode_command(command), context.clone())?,
                 Applied::Unknown,
             ),
             Operation::Get(key) => (driver.read(key.clone())?, Applied::No),
         };
-        let reason = match timeout_at(deadline, outcome).await {
+        let reason = match timeout_at(deadline, &mut pending).await {
             Ok(Ok(outcome)) => return outcome,
-            Ok(Err(_)) => Reason::ShuttingDown,
+            Ok(Err(Stopped)) => Reason::ShuttingDown,
+            Err(_) if pending.withdraw() => return Err(driver.no_turn()),
             Err(_) => Reason::NoQuorum,
         };
         Err(Refusal { reason, applied })
+    }
+}
+
+/// Waits until somebody decides who did not before.
+async fn decided(decides: &mut watch::Receiver<bool>) -> Result<(), RecvError> {
+    loop {
+        decides.changed().await?;
+        if *decides.borrow_and_update() {
+            return Ok(());
+        }
     }
 }
 
@@ -209,5 +218,106 @@ impl Service for KvService {
     ) -> Result<Response<Self::PipelineStream>, Status> {
         let context = trace::context(request.metadata());
         super::pipeline::serve(self.host.clone(), request.into_inner(), context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::task::{JoinSet, yield_now};
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::driver::{Detached, DriverHandle, Outcome};
+    use crate::service::{Gate, ServiceOptions};
+    use crate::types::{NodeId, NodeStatus, RaftId};
+
+    const WAITING: usize = 1000;
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn detached() -> (Host, Detached) {
+        let raft_id = RaftId::new(NodeId::new(1).unwrap(), 1);
+        let (handle, driver) = DriverHandle::detached(NodeStatus::fresh(raft_id), 1);
+        let options = ServiceOptions {
+            max_key_bytes: 8,
+            max_value_bytes: 8,
+            max_grpc_message_bytes: 1024,
+            request_timeout: PATIENCE,
+            handover_patience: Duration::from_secs(1),
+        };
+        (
+            Host::new(handle, Gate::new(WAITING, 1 << 20), options),
+            driver,
+        )
+    }
+
+    fn all_read(host: &Host) -> JoinSet<Result<Answer, Refusal>> {
+        let mut callers = JoinSet::new();
+        for _ in 0..WAITING {
+            let kv = KvService::new(host.clone());
+            callers.spawn(async move {
+                let operation = Operation::Get("k".into());
+                let deadline = Instant::now() + PATIENCE;
+                kv.execute(&operation, &Bytes::new(), deadline).await
+            });
+        }
+        callers
+    }
+
+    /// How often the driver is asked while `time` passes, if it always answers `outcome`.
+    async fn asked(driver: &mut Detached, outcome: &Outcome, time: Duration) -> usize {
+        let until = Instant::now() + time;
+        let mut asked = 0;
+        loop {
+            // Whoever has been answered may ask again.
+            yield_now().await;
+            match driver.answer_all(outcome) {
+                0 if Instant::now() >= until => return asked,
+                0 => advance(Duration::from_millis(10)).await,
+                some => asked += some,
+            }
+        }
+    }
+
+    fn nobody() -> Outcome {
+        Err(Refusal::not_applied(Reason::NoQuorum))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_wait_ask_again_when_somebody_decides_and_not_before() {
+        let (host, mut driver) = detached();
+        let mut callers = all_read(&host);
+        let moment = Duration::from_secs(2);
+        // Once more than once: what changed behind the first attempt would wake nobody.
+        assert_eq!(asked(&mut driver, &nobody(), moment).await, 2 * WAITING);
+        // Somebody decides, and is gone again at once.
+        driver.decides.send_replace(true);
+        assert_eq!(asked(&mut driver, &nobody(), moment).await, WAITING);
+        driver.decides.send_replace(false);
+        assert_eq!(asked(&mut driver, &nobody(), moment / 4).await, 0);
+        driver.decides.send_replace(true);
+        let answer = Answer::Got {
+            value: None,
+            applied_index: 7,
+        };
+        let asked = asked(&mut driver, &Ok(answer.clone()), moment).await;
+        assert_eq!(asked, WAITING);
+        while let Some(outcome) = callers.join_next().await {
+            assert_eq!(outcome.unwrap(), Ok(answer.clone()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_wait_keep_their_deadline() {
+        let (host, mut driver) = detached();
+        let begin = Instant::now();
+        let mut callers = all_read(&host);
+        assert_eq!(asked(&mut driver, &nobody(), PATIENCE).await, 2 * WAITING);
+        while let Some(outcome) = callers.join_next().await {
+            assert_eq!(outcome.unwrap(), nobody());
+        }
+        let waited = begin.elapsed();
+        assert!(waited < PATIENCE + Duration::from_millis(100), "{waited:?}");
     }
 }

@@ -17,6 +17,7 @@
 
 mod admin;
 mod deadline;
+mod describe;
 mod front;
 mod gate;
 mod health;
@@ -26,9 +27,8 @@ mod membership;
 mod operation;
 mod pipeline;
 mod rescue;
-mod standing;
 mod status;
-mod summary;
+mod surveys;
 mod trace;
 
 use std::time::Duration;
@@ -79,6 +79,17 @@ impl Host {
             driver,
             gate,
             options,
+        }
+    }
+
+    /// The same node for another connection, or for another part of this node: what one asks takes
+    /// no turns of the others.
+    #[must_use]
+    pub fn for_another_connection(&self) -> Self {
+        Self {
+            driver: self.driver.for_another_source(),
+            gate: self.gate.for_another_connection(),
+            options: self.options,
         }
     }
 

@@ -1,11 +1,11 @@
 //! `Pipeline`: many commands in flight on one stream.
 //!
-//! Two halves share a stream. One reads requests, in order, and submits each batch as soon as it is
-//! there; the other sends the answers, in the order of the requests. Between them is a queue, bounded
-//! in batches and in bytes: when it is full nothing more is read, and HTTP/2's flow control holds the
-//! client back. So a client that does not read its answers costs a bounded amount of memory and
-//! delays nobody but itself: what counts against the node's bounds counts only until the outcomes are
-//! known, not until they are read.
+//! Two halves share a stream. One reads requests, in order, and submits each batch as soon as the
+//! gate has room for it; the other sends the answers, in the order of the requests. Between them is a
+//! queue, bounded in batches and in bytes: when it is full nothing more is read, and HTTP/2's flow
+//! control holds the client back. So a client that does not read its answers costs a bounded amount
+//! of memory and delays nobody but itself: what counts against the node's bounds counts only until
+//! the outcomes are known, not until they are read.
 //!
 //! A stream that the node ends, because a request breaks a rule or the node shuts down, ends with a
 //! status behind the answers of everything that was submitted. So what that status says of a write,
@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
 
@@ -29,13 +30,12 @@ use super::Host;
 use super::front;
 use super::operation::{self, Operation};
 use crate::deadline::after;
-use crate::driver::{Answer, BatchItem, Outcome};
-use crate::error::{Applied, Reason, Refusal};
+use crate::driver::{Answer, BatchItem, Outcome, PendingBatch, Stopped};
+use crate::error::{Reason, Refusal};
 use crate::kv::{Command, Write};
 use crate::proto::kv;
 use crate::proto::kv::pipeline_command::Command as Asked;
 use crate::proto::kv::pipeline_result::Result as Answered;
-use crate::types::NodeState;
 use crate::wire;
 
 /// Batches of one stream that may wait for their answers.
@@ -97,7 +97,14 @@ pub(super) fn serve(
             }
         }
     });
-    tokio::spawn(answer(host, queued, answers));
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            // What still waits for its turn is taken back.
+            () = answers.closed() => {}
+            () = answer(&host, queued, &answers) => {}
+        }
+    });
     Ok(Response::new(Answers(stream)))
 }
 
@@ -110,7 +117,7 @@ struct Submitted {
     /// What each command is, or why it was refused before it was submitted.
     commands: Vec<Result<Kind, Refusal>>,
     /// The outcomes of those that were submitted.
-    outcomes: Result<oneshot::Receiver<Vec<Outcome>>, Refusal>,
+    outcomes: Result<PendingBatch, Refusal>,
     deadline: Instant,
     _bytes: OwnedSemaphorePermit,
 }
@@ -166,6 +173,8 @@ async fn read(
         if queue.send(Ok(submitted)).await.is_err() {
             return Ok(());
         }
+        // A batch keeps the thread busy for a millisecond: others come first now.
+        yield_now().await;
     }
 }
 
@@ -195,7 +204,6 @@ async fn submit(
     bytes: usize,
     permit: OwnedSemaphorePermit,
 ) -> Submitted {
-    let deadline = after(host.options.request_timeout);
     let (mut commands, mut items) = (Vec::new(), Vec::new());
     for operation in operations {
         commands.push(operation.map(|operation| {
@@ -207,8 +215,9 @@ async fn submit(
             kind
         }));
     }
-    leader_is_known(host, deadline).await;
-    let pass = host.gate.enter(bytes);
+    somebody_decides(host).await;
+    let pass = host.gate.admit(items.len(), bytes).await;
+    let deadline = after(host.options.request_timeout);
     let outcomes = pass.and_then(|pass| host.driver.batch(items, pass));
     Submitted {
         id,
@@ -236,27 +245,22 @@ fn write(command: &Command, context: &Bytes) -> BatchItem {
     }
 }
 
-/// Waits while nobody can decide, at most until `deadline`.
-async fn leader_is_known(host: &Host, deadline: Instant) {
-    let decided = |status: &crate::types::NodeStatus| {
-        status.leader.is_some() || status.state == NodeState::Outside
-    };
-    if decided(&host.driver.status()) {
-        return;
-    }
-    let mut watch = host.driver.watch();
+/// Waits while nobody can decide, at most for the request timeout.
+async fn somebody_decides(host: &Host) {
+    let patience = host.options.request_timeout;
+    let mut decides = host.driver.watch_decides();
     tokio::select! {
         biased;
         () = host.gate.closed() => {}
-        _ = timeout_at(deadline, watch.wait_for(decided)) => {}
+        _ = timeout(patience, decides.wait_for(|decides| *decides)) => {}
     }
 }
 
 /// Sends the answers, in order.
 async fn answer(
-    host: Host,
+    host: &Host,
     mut queued: mpsc::Receiver<Queued>,
-    answers: mpsc::Sender<Result<Ready, Status>>,
+    answers: &mpsc::Sender<Result<Ready, Status>>,
 ) {
     while let Some(next) = queued.recv().await {
         let batch = match next {
@@ -267,14 +271,10 @@ async fn answer(
             }
         };
         let outcomes = match batch.outcomes {
-            Ok(outcomes) => match timeout_at(batch.deadline, outcomes).await {
-                Ok(Ok(outcomes)) => Ok(outcomes),
-                Ok(Err(_)) => Err((Reason::ShuttingDown, Applied::Unknown)),
-                Err(_) => Err((Reason::NoQuorum, Applied::Unknown)),
-            },
-            Err(refusal) => Err((refusal.reason, refusal.applied)),
+            Ok(pending) => outcomes(host, pending, batch.deadline).await,
+            Err(refusal) => Err(refusal),
         };
-        let results = results(&host, batch.commands, outcomes);
+        let results = results(host, batch.commands, outcomes);
         let answer = Ready {
             response: kv::PipelineResponse {
                 id: batch.id,
@@ -288,28 +288,35 @@ async fn answer(
     }
 }
 
+/// What became of the commands of a batch, at the latest at its deadline.
+async fn outcomes(
+    host: &Host,
+    mut pending: PendingBatch,
+    deadline: Instant,
+) -> Result<Vec<Outcome>, Refusal> {
+    let outcomes = match timeout_at(deadline, &mut pending).await {
+        Ok(outcomes) => outcomes,
+        Err(_) => pending.withdraw(&host.driver.no_turn()),
+    };
+    outcomes.map_err(|Stopped| Refusal::unknown(Reason::ShuttingDown))
+}
+
 /// One result for each command.
 fn results(
     host: &Host,
     commands: Vec<Result<Kind, Refusal>>,
-    outcomes: Result<Vec<Outcome>, (Reason, Applied)>,
+    outcomes: Result<Vec<Outcome>, Refusal>,
 ) -> Vec<kv::PipelineResult> {
     let (mut outcomes, failure) = match outcomes {
-        Ok(outcomes) => (outcomes.into_iter(), (Reason::NoQuorum, Applied::Unknown)),
+        Ok(outcomes) => (outcomes.into_iter(), Refusal::unknown(Reason::NoQuorum)),
         Err(failure) => (Vec::new().into_iter(), failure),
     };
     let mut room = host.options.max_grpc_message_bytes / 2;
     let results = commands.into_iter().map(|command| {
         let outcome = command.and_then(|kind| {
-            let outcome = outcomes.next().unwrap_or_else(|| {
-                let (reason, applied) = failure.clone();
-                let applied = match kind {
-                    Kind::Set | Kind::Delete => applied,
-                    Kind::Read => Applied::No,
-                };
-                Err(Refusal { reason, applied })
-            });
-            answered(kind, fits(outcome?, &mut room, host)?)
+            let outcome = outcomes.next().unwrap_or_else(|| Err(failure.clone()));
+            let answer = outcome.map_err(|refusal| of_kind(refusal, kind))?;
+            answered(kind, fits(answer, &mut room, host)?)
         });
         let result = match outcome {
             Ok(answered) => answered,
@@ -320,6 +327,14 @@ fn results(
         }
     });
     results.collect()
+}
+
+/// A read has no effect, whatever became of it.
+fn of_kind(refusal: Refusal, kind: Kind) -> Refusal {
+    match kind {
+        Kind::Set | Kind::Delete => refusal,
+        Kind::Read => Refusal::not_applied(refusal.reason),
+    }
 }
 
 /// Values that together are larger than a message may be cannot be answered in one.

@@ -20,7 +20,8 @@ use crate::proto::raft::{
     AppendEntriesRequest, AppendEntriesResponse, HeartbeatRequest, HeartbeatResponse,
     IdentifyRequest, IdentifyResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     OfferRequest, OfferResponse, RequestVoteRequest, RequestVoteResponse, StartRequest,
-    StartResponse, TimeoutNowRequest, TimeoutNowResponse,
+    StartResponse, TimeoutNowRequest, TimeoutNowResponse, YieldRecoveryRequest,
+    YieldRecoveryResponse,
 };
 use crate::types::{ClusterId, Introduction, NodeState, NodeStatus, RaftId};
 use crate::wire::{self, Envelope, PeerMessage, SnapshotAssembly, SnapshotHeader, WireError};
@@ -359,6 +360,18 @@ impl RaftService for Inbound {
             .await
             .map_err(status::stopped)?;
         Ok(Response::new(StartResponse { started }))
+    }
+
+    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    async fn yield_recovery(
+        &self,
+        request: Request<YieldRecoveryRequest>,
+    ) -> Result<Response<YieldRecoveryResponse>, Status> {
+        let (claim, to) = wire::claim_from_request(request.into_inner())
+            .map_err(|error| status::malformed(&error))?;
+        self.is_for_me(to, Some(claim.cluster_id))?;
+        let answer = self.driver.yield_to(claim).await.map_err(status::stopped)?;
+        Ok(Response::new(wire::yield_response(answer)))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::driver::{
 };
 use crate::error::RpcError;
 use crate::proto::raft::{RequestVoteRequest, StartRequest, TimeoutNowRequest};
-use crate::types::{Answering, ClusterMembership, NodeId, Offer, RaftId};
+use crate::types::{Answering, ClusterMembership, NodeId, Offer, RaftId, RecoveryClaim};
 use crate::wire::{self, PeerMessage};
 
 const REQUEST_VOTE: &str = "RequestVote";
@@ -212,6 +212,7 @@ async fn form(peer: &Peer, call: Call) -> Reply {
         }
         Call::Offer(offer) => make_offer(peer, offer).await,
         Call::Start(offer) => start(peer, offer).await,
+        Call::Yield { claim, to } => Ok(claim_recovery(peer, claim, to).await),
     };
     reply.unwrap_or_else(|error| {
         tracing::debug!(%error);
@@ -249,6 +250,26 @@ async fn start(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
         Ok(Reply::Started)
     } else {
         Err(peer.refused(RPC, "it does not take part".to_owned()))
+    }
+}
+
+/// Asks the process `to` to leave the recovery of the cluster to this one. No answer is no word.
+async fn claim_recovery(peer: &Peer, claim: RecoveryClaim, to: RaftId) -> Reply {
+    const RPC: &str = "YieldRecovery";
+    let request = wire::yield_request(claim, to);
+    let timeout = peer.options().rpc_timeout;
+    let ask = |mut client: Client| async move { client.yield_recovery(request).await };
+    let answer = async {
+        let leave = peer.admit(Purpose::Formation)?;
+        peer.ask(leave, RPC, timeout, ask).await
+    };
+    let answer = answer.await;
+    Reply::Yielded {
+        attempt: claim.attempt,
+        answer: answer.map_or_else(
+            |error: RpcError| Err(format!("has not yielded: {error}")),
+            wire::yielded,
+        ),
     }
 }
 

@@ -105,15 +105,15 @@ pub struct NodeStatus {
     pub last_term: Term,
     /// Who takes part in its Raft group and who is meant to, as it has applied them.
     pub conf: Arc<Conf>,
-    /// Whether every voter knows the last change of voters and learners to be committed. Only a
-    /// leader can tell.
+    /// Whether every voter knows the last change of voters and learners to be committed, and none is
+    /// under way. Only a leader can tell.
     pub members_known: bool,
     /// The snapshot that it is receiving. The core does not see one before it is whole: the
     /// transport fills this in.
     pub receiving: Option<SnapshotProgress>,
     /// How far the process is with a recovery of its cluster.
     pub recovery: RecoveryAttempt,
-    /// How the logs of the voters follow its own, if it leads; `None` until the first tick of its
+    /// How the logs of the others follow its own, if it leads; `None` until the first tick of its
     /// leadership, and for everybody else.
     pub following: Option<Arc<Following>>,
 }
@@ -172,7 +172,7 @@ pub struct SnapshotProgress {
     pub total: u64,
 }
 
-/// How the logs of the voters follow the leader's: measured against what that held one election
+/// How the logs of the others follow the leader's: measured against what that held one election
 /// timeout ago, or when it was elected, if that is later. Heartbeats alone do not show it: they arrive
 /// where appends do not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -183,6 +183,7 @@ pub struct Following {
     /// Highest index that was known to be committed then. Every voter has applied it by now, unless it
     /// does not keep up.
     pub commit_index: LogIndex,
-    /// Raft ids of the voters that have acknowledged `last_index`, the leader's own among them.
-    pub voters: Vec<RaftId>,
+    /// Raft ids of the voters and learners that have acknowledged `last_index`, the leader's own among
+    /// them.
+    pub acknowledged_by: Vec<RaftId>,
 }

@@ -142,12 +142,12 @@ impl From<Following> for ProtoFollowing {
         let Following {
             last_index,
             commit_index,
-            voters,
+            acknowledged_by,
         } = following;
         Self {
             last_log_index: last_index,
             commit_index,
-            voters: voters.into_iter().map(RaftId::get).collect(),
+            acknowledged_by: acknowledged_by.into_iter().map(RaftId::get).collect(),
         }
     }
 }
@@ -159,7 +159,7 @@ impl TryFrom<ProtoFollowing> for Following {
         let ProtoFollowing {
             last_log_index,
             commit_index,
-            voters,
+            acknowledged_by,
         } = following;
         for (value, limit) in [(last_log_index, MAX_INDEX), (commit_index, last_log_index)] {
             STATUS.that(
@@ -171,7 +171,7 @@ impl TryFrom<ProtoFollowing> for Following {
         Ok(Self {
             last_index: last_log_index,
             commit_index,
-            voters: raft_ids("following", voters)?,
+            acknowledged_by: raft_ids("following", acknowledged_by)?,
         })
     }
 }
@@ -501,7 +501,7 @@ mod tests {
             following: Some(Arc::new(Following {
                 last_index: 30,
                 commit_index: 29,
-                voters: vec![life(1)],
+                acknowledged_by: vec![life(1)],
             })),
         }
     }
@@ -572,7 +572,7 @@ mod tests {
             ("learners", |r| r.learners.push(3)),
             ("members", |r| r.members.push(0)),
             ("following", |r| following(r).last_log_index = MAX_INDEX + 1),
-            ("following", |r| following(r).voters.push(3)),
+            ("following", |r| following(r).acknowledged_by.push(3)),
             ("applied_index", |r| r.applied_index = r.commit_index + 1),
             ("last_log_term", |r| r.last_log_term = r.term + 1),
             ("joined_at", |r| {

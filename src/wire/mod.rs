@@ -13,6 +13,7 @@
 
 mod check;
 mod chunks;
+mod claim;
 mod error;
 mod identity;
 mod kv;
@@ -21,6 +22,7 @@ mod snapshot;
 
 pub use check::{MAX_INDEX, MAX_TERM};
 pub use chunks::{SnapshotAssembly, SnapshotChunks};
+pub use claim::{claim_from_request, yield_request, yield_response, yielded};
 pub use error::{StatusDetail, error_detail, find_detail, pack_detail};
 pub use identity::{offer_from_request, offer_request};
 pub use kv::{decode_command, encode_command};

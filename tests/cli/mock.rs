@@ -343,7 +343,7 @@ impl AdminService for Mock {
     ) -> Result<Response<admin::RecoverResponse>, Status> {
         let request = request.into_inner();
         let mut state = self.state();
-        state.recoveries.push(request);
+        state.recoveries.push(request.clone());
         let recover = state.recover.clone();
         let recover = recover.ok_or_else(|| precondition("the cluster is not halted"))?;
         let new_cluster_id = recover.new_cluster_id.filter(|_| !request.dry_run);

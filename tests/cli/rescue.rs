@@ -1,7 +1,7 @@
 //! `form` and `recover`.
 
 use seshat_proto::admin::v1::{
-    ClusterState, MemberRole, MemberStatus, RecoverResponse, StatusResponse,
+    ClusterState, MemberRole, MemberStatus, RecoverResponse, RecoverySurvivor, StatusResponse,
 };
 
 use super::healing::healed;
@@ -130,6 +130,16 @@ fn survivor(looks: usize) -> (Mock, Mock) {
         last_log_index: 815,
         keys: 42,
         other_survivors: vec![2],
+        last_log_term: 3,
+        votes: true,
+        compared: vec![RecoverySurvivor {
+            id: 2,
+            last_log_term: 3,
+            last_log_index: 810,
+            commit_index: 800,
+            votes: true,
+        }],
+        without: Vec::new(),
     });
     let shown = halted(3, &survivor.address);
     let lost = Mock::showing(halted(1, &survivor.address));
@@ -162,11 +172,12 @@ fn nothing_is_recovered_before_somebody_has_confirmed() {
         for part in [
             reason,
             "gives up cluster 5f0c2d9e71a4b863",
-            "up to index 815 in term 3: 42 keys, with the\n          3 entries after index 812",
+            "up to index 815 of term 3: 42 keys, with the\n          3 entries after index 812",
+            "Compared: node 2 has no more, up to index 810 of term 3.\n",
             "writes acknowledged after log index 815 that never reached node 3",
             "join the new cluster",
-            "No other node may\nstill serve",
-            "Restart node 2 afterwards",
+            "What node 2 still has",
+            "Start it again only when every other\nmember takes part",
         ] {
             assert!(words.contains(part), "{part}: {words}");
         }
@@ -190,7 +201,7 @@ fn a_confirmed_recovery_waits_until_the_new_cluster_is_healed() {
         (ran.code, ran.stdout.as_str()),
         (
             0,
-            "cluster 83b1000000000001 runs on what node 3 had (restart node 2); healthy: every \
+            "cluster 83b1000000000001 runs on what node 3 had (node 2 joins when it is started again); healthy: every \
              member takes part\n"
         ),
         "{ran:?}"
@@ -210,7 +221,7 @@ fn a_recovery_in_json_says_what_was_kept() {
     let expected = |healed: bool| {
         format!(
             "{{\"cluster_id\":\"{ID}\",\"new_cluster_id\":\"83b1000000000001\",{kept}\
-             \"other_survivors\":[2],\"healed\":{healed}}}\n"
+             \"other_survivors\":[2],\"without\":[],\"healed\":{healed}}}\n"
         )
     };
     assert_eq!(client(&survivor.address, &args).ok(), expected(true));

@@ -1,6 +1,7 @@
 //! The example of the documentation, run.
 
 use seshat::client::{Client, Operation, PipelineOptions, Reply};
+use seshat::proto::admin::RecoverRequest;
 
 use super::common::cluster::Cluster;
 use super::common::eventually;
@@ -47,6 +48,11 @@ async fn operators_are_served() {
     assert_eq!(transferred.leader_id, u32::from(to));
     let node = admin.node(to).await.unwrap();
     assert_eq!(node.view().answered_by, u32::from(to));
-    let error = node.recover(1, true).await.unwrap_err();
+    let request = RecoverRequest {
+        cluster_id: 1,
+        dry_run: true,
+        ..RecoverRequest::default()
+    };
+    let error = node.recover(request).await.unwrap_err();
     assert_eq!(error.kind(), "invalid_request", "{error}");
 }

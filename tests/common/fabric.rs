@@ -245,6 +245,10 @@ impl Fabric {
                             };
                             Reply::Started
                         }
+                        Call::Yield { claim, .. } => Reply::Yielded {
+                            attempt: claim.attempt,
+                            answer: driver.yield_to(claim).await.unwrap(),
+                        },
                     };
                     let back = self
                         .links()

@@ -5,9 +5,11 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use seshat::cluster::recovery::Order;
+use seshat::error::Refusal;
 use seshat::node::{
     Call, CallId, Event, Input, Member, MemberOptions, Outcome, OutgoingSnapshot, Output,
-    PeerMessage, Proposal, RaftNode, RaftOptions, Reply, StepError,
+    PeerMessage, Proposal, RaftNode, RaftOptions, Recovery, Reply, StepError,
 };
 use seshat::types::{
     ClusterId, ClusterMembership, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term,
@@ -58,6 +60,7 @@ impl Filter {
             Parcel::Call(_, _, Call::Identify(_)) => "Identify",
             Parcel::Call(_, _, Call::Offer(_)) => "Offer",
             Parcel::Call(_, _, Call::Start(_)) => "Start",
+            Parcel::Call(_, _, Call::Yield { .. }) => "Yield",
             Parcel::Reply(..) => "Reply",
         };
         self.from.is_none_or(|from| from == packet.from)
@@ -287,20 +290,46 @@ impl Cluster {
         self.settle(node)
     }
 
-    pub(crate) fn recover(&mut self, node: NodeId, dry_run: bool, stray: bool) -> Result<()> {
+    /// An operator has `node` recover its cluster. With `dry_run` nothing happens; with `stray` another
+    /// cluster is named.
+    pub(crate) fn recover(
+        &mut self,
+        node: NodeId,
+        mut order: Order,
+        dry_run: bool,
+        stray: bool,
+    ) -> Result<()> {
         let ClusterId(id) = self.status(node)?.cluster_id.unwrap_or(ClusterId(0));
-        let asked = ClusterId(id ^ u64::from(stray));
-        match self.member(node)?.recover(asked, dry_run) {
-            Ok(recovery) => {
-                let text = self.names.recovery(&recovery);
-                self.line(format_args!("n{node} {text}"));
+        order.cluster_id = ClusterId(id ^ u64::from(stray));
+        let views = self.views(node);
+        let member = self.member(node)?;
+        let ended = if dry_run {
+            Some(member.may_recover(&order, views))
+        } else {
+            match member.recover(order, views) {
+                Ok(()) => None,
+                Err(refusal) => Some(Err(refusal)),
             }
-            Err(refusal) => {
-                let refusal = self.names.tidy(&refusal);
-                self.line(format_args!("n{node} recovers nothing: {refusal}"));
-            }
+        };
+        if let Some(ended) = ended {
+            self.recovered(node, &ended);
         }
         self.settle(node)
+    }
+
+    /// What the others say of themselves that `node` can reach.
+    fn views(&self, node: NodeId) -> BTreeMap<NodeId, NodeStatus> {
+        let cut = |to| self.cut.contains(&(node, to)) || self.cut.contains(&(to, node));
+        let others = self.members.iter().filter(|(id, _)| !cut(**id));
+        others.map(|(id, member)| (*id, member.status())).collect()
+    }
+
+    fn recovered(&mut self, node: NodeId, ended: &std::result::Result<Recovery, Refusal>) {
+        let text = match ended {
+            Ok(recovery) => self.names.recovery(recovery),
+            Err(refusal) => format!("recovers nothing: {}", self.names.tidy(refusal)),
+        };
+        self.line(format_args!("n{node} {text}"));
     }
 
     pub(crate) fn report_unreachable(&mut self, node: NodeId, peer: NodeId) -> Result<()> {
@@ -378,6 +407,9 @@ impl Cluster {
 
     /// Carries out what a member puts out, as the driver does: answers, events, messages, calls.
     fn settle(&mut self, node: NodeId) -> Result<()> {
+        if let Some(ended) = self.member(node)?.take_recovered() {
+            self.recovered(node, &ended);
+        }
         let member = self.member(node)?;
         let (raft_id, output) = (member.raft_id(), member.output());
         let Output {
@@ -679,6 +711,11 @@ impl Cluster {
                 member.start(offer.cluster_id, offer.coordinator);
                 Reply::Started
             }
+            Call::Yield { to, .. } if to != raft_id => Reply::Failed,
+            Call::Yield { claim, .. } => Reply::Yielded {
+                attempt: claim.attempt,
+                answer: member.yield_to(&claim),
+            },
         })
     }
 }

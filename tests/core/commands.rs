@@ -5,10 +5,11 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use seshat::cluster::recovery::Order;
 use seshat::kv;
 use seshat::node::{OutgoingSnapshot, PeerMessage, RaftOptions};
 use seshat::proto::raft as proto;
-use seshat::types::{ClientId, NodeId, NodeState, NodeStatus, RaftId, Term};
+use seshat::types::{ClientId, ClusterId, NodeId, NodeState, NodeStatus, RaftId, Term};
 
 use crate::cluster::{Cluster, Filter, Result, info};
 use crate::show;
@@ -141,13 +142,18 @@ pub(crate) enum Command {
         without: Vec<u16>,
     },
     /// `recover 1`: an operator has node 1 make a new cluster of what it has. With `dry_run=true`
-    /// it only says what that would be; with `stray=true` the operator names another cluster.
+    /// it only says what that would be; with `stray=true` the operator names another cluster. With
+    /// `without=3` the operator vouches for node 3, with `incomplete=true` accepts a learner.
     Recover {
         node: u16,
         #[arg(key, optional)]
         dry_run: bool,
         #[arg(key, optional)]
         stray: bool,
+        #[arg(key)]
+        without: Option<u16>,
+        #[arg(key, optional)]
+        incomplete: bool,
     },
     /// `unreachable 1 peer=2`: the transport of node 1 reports that messages to 2 do not arrive.
     Unreachable {
@@ -476,7 +482,17 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             node: id,
             dry_run,
             stray,
-        } => cluster.recover(node(*id)?, *dry_run, *stray),
+            without,
+            incomplete,
+        } => {
+            let without: Result<_> = without.iter().map(|&id| node(id)).collect();
+            let order = Order {
+                cluster_id: ClusterId(0),
+                without: without?,
+                incomplete: *incomplete,
+            };
+            cluster.recover(node(*id)?, order, *dry_run, *stray)
+        }
         Command::Unreachable { node: id, peer } => {
             cluster.report_unreachable(node(*id)?, node(*peer)?)
         }

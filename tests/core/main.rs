@@ -173,11 +173,14 @@ scripts! {
     }
     rescue {
         a_recovery_keeps_what_stands_behind_the_commit_index
+        a_claimant_that_dies_sets_the_others_free
         a_recovery_that_may_not_be
+        a_survivor_that_was_removed_is_a_member_again
         an_old_survivor_stays_out_until_it_is_restarted
         forms_without_a_member_that_comes_later
         forms_without_a_member_that_comes_meanwhile
         no_forming_without_good_reason
+        one_of_two_survivors_recovers
         two_lose_their_memory_and_the_third_recovers
     }
     transfer {

@@ -12,7 +12,8 @@ use seshat::kv::{Command, Effect, Session, Write};
 use seshat::node::{Answer, Call, Event, Outcome, OutgoingSnapshot, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
 use seshat::types::{
-    ClientId, ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, VersionedLogEntry,
+    ClientId, ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, Rank,
+    VersionedLogEntry,
 };
 use seshat::wire;
 
@@ -258,6 +259,13 @@ impl Names {
             Call::Identify(_) => "Identify".to_owned(),
             Call::Offer(offer) => format!("Offer {}", self.offer(offer)),
             Call::Start(offer) => format!("Start {}", self.offer(offer)),
+            Call::Yield { claim, to } => format!(
+                "Yield {} to attempt {} of {}, which has {}",
+                process(*to),
+                claim.attempt,
+                process(claim.rank.raft_id),
+                claim.rank
+            ),
         }
     }
 
@@ -272,6 +280,10 @@ impl Names {
                 format!("offer {} {verdict}", self.cluster(*cluster_id))
             }
             Reply::Started => "heard".to_owned(),
+            Reply::Yielded { attempt, answer } => match answer {
+                Ok(()) => format!("yields to attempt {attempt}"),
+                Err(reason) => format!("does not yield to attempt {attempt}: {reason}"),
+            },
             Reply::Failed => "failed".to_owned(),
             Reply::Stranger(stranger) => format!("its address {stranger}"),
         }
@@ -283,18 +295,31 @@ impl Names {
             old,
             new,
             term,
-            commit_index,
-            last_index,
+            kept,
             keys,
+            ref others,
+            ref without,
         } = *recovery;
+        let Rank {
+            last_index,
+            commit_index,
+            ..
+        } = kept;
         let verb = match new {
             Some(new) => format!("makes cluster {}", self.cluster(new)),
             None => "could make a cluster".to_owned(),
         };
         let old = self.cluster(old);
-        format!(
+        let mut text = format!(
             "{verb} of cluster {old}: term={term} commit={commit_index} last={last_index} keys={keys}"
-        )
+        );
+        for other in others {
+            text += &format!(", {} has {other}", process(other.raft_id));
+        }
+        for node in without {
+            text += &format!(", without n{node}");
+        }
+        text
     }
 
     /// Who a process is and where it stands.
@@ -319,6 +344,10 @@ impl Names {
             }
             Event::Bound { cluster_id } => format!("bound to {}", self.cluster(*cluster_id)),
             Event::Started { cluster_id } => format!("started in {}", self.cluster(*cluster_id)),
+            Event::Yielded { to } => format!("leaves the recovery to {}", process(*to)),
+            Event::ClaimVoid { from } => {
+                format!("takes part again, as {} recovers nothing", process(*from))
+            }
             Event::Outside {
                 cluster_id,
                 is_member,

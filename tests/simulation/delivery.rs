@@ -181,6 +181,11 @@ impl World {
                 member.start(offer.cluster_id, offer.coordinator);
                 Reply::Started
             }
+            Call::Yield { to, .. } if to != member.raft_id() => Reply::Failed,
+            Call::Yield { claim, .. } => Reply::Yielded {
+                attempt: claim.attempt,
+                answer: member.yield_to(&claim),
+            },
         };
         let (caller, life) = from;
         self.trace.line(

@@ -13,9 +13,10 @@
 //! dead one they are the only majority, and an entry that both hold stands behind everything that
 //! one of them knew to be committed.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rand::Rng;
+use seshat::cluster::{Picture, Survey};
 use seshat::node::{Member, MemberOptions, RaftOptions};
 use seshat::types::{ClusterMembership, NodeId, RaftId, Role};
 
@@ -171,11 +172,16 @@ impl World {
         }
     }
 
-    /// Whether the voters are exactly the processes that live, and all of them know it.
+    /// Whether any of the nodes would tell an operator that the cluster is healed.
     pub(crate) fn healed(&self) -> bool {
         let members = || self.processes.values().map(|process| &process.member);
-        let living: BTreeSet<_> = members().map(Member::raft_id).collect();
-        members().all(|member| member.raft().is_some())
-            && members().any(|member| member.healed(&living))
+        let answers: Vec<_> = members()
+            .map(|member| (member.raft_id().node_id(), Ok(member.status())))
+            .collect();
+        members().any(|member| {
+            let known = Arc::clone(member.members());
+            let survey = Survey::new(member.status(), known, answers.clone());
+            Picture::new(&survey).is_healed()
+        })
     }
 }

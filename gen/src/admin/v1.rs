@@ -169,7 +169,7 @@ pub struct FormResponse {
     pub cluster_id: u64,
 }
 /// Asks a node to make a new cluster of what it still has.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecoverRequest {
     /// The halted cluster: what the operator has typed to confirm.
     #[prost(fixed64, tag = "1")]
@@ -177,9 +177,19 @@ pub struct RecoverRequest {
     /// Only say what would be kept.
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
+    /// Node ids of those whose processes, the caller vouches, are gone for good.
+    /// Every other node has to answer: it may still serve, or have more. One that
+    /// answers must not be among them.
+    #[prost(uint32, repeated, tag = "3")]
+    pub without: ::prost::alloc::vec::Vec<u32>,
+    /// Whether the caller accepts that the node does not vote: it had not caught up
+    /// with its cluster, or was removed from it, so that what it has may be any
+    /// part of the whole.
+    #[prost(bool, tag = "4")]
+    pub incomplete: bool,
 }
 /// What was kept, or would be.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RecoverResponse {
     /// The new cluster; absent for a dry run.
     #[prost(fixed64, optional, tag = "1")]
@@ -205,6 +215,40 @@ pub struct RecoverResponse {
     /// They have to be started again to join the new one.
     #[prost(uint32, repeated, tag = "7")]
     pub other_survivors: ::prost::alloc::vec::Vec<u32>,
+    /// Term of the last entry in its log. Logs are compared by this, then by their
+    /// last index.
+    #[prost(uint64, tag = "8")]
+    pub last_log_term: u64,
+    /// Whether the node votes: otherwise it may have any part of the whole.
+    #[prost(bool, tag = "9")]
+    pub votes: bool,
+    /// What the other survivors have, those that have more first. None has more
+    /// than the node.
+    #[prost(message, repeated, tag = "10")]
+    pub compared: ::prost::alloc::vec::Vec<RecoverySurvivor>,
+    /// Node ids of those that were left out because the caller has vouched for
+    /// them, in ascending order. What they have was not compared.
+    #[prost(uint32, repeated, tag = "11")]
+    pub without: ::prost::alloc::vec::Vec<u32>,
+}
+/// What another process has of the halted cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverySurvivor {
+    /// Node id.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// Term of the last entry in its log.
+    #[prost(uint64, tag = "2")]
+    pub last_log_term: u64,
+    /// Highest index in its log.
+    #[prost(uint64, tag = "3")]
+    pub last_log_index: u64,
+    /// Highest log index that it knows to be committed.
+    #[prost(uint64, tag = "4")]
+    pub commit_index: u64,
+    /// Whether it votes.
+    #[prost(bool, tag = "5")]
+    pub votes: bool,
 }
 /// What a cluster is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -532,7 +576,10 @@ pub mod admin_service_client {
         /// Makes a new cluster of what this node still has, when the cluster has
         /// halted for good because more than half of its members have lost their
         /// memory. Writes that were acknowledged but never reached this node are
-        /// lost. Refused (FailedPrecondition) while the cluster is not halted.
+        /// lost. Refused (FailedPrecondition) while the cluster is not halted, while a
+        /// node does not answer for which the caller does not vouch, and where another
+        /// node has more. The other survivors are asked to yield first, so that no two
+        /// nodes do this at once.
         pub async fn recover(
             &mut self,
             request: impl tonic::IntoRequest<super::RecoverRequest>,
@@ -624,7 +671,10 @@ pub mod admin_service_server {
         /// Makes a new cluster of what this node still has, when the cluster has
         /// halted for good because more than half of its members have lost their
         /// memory. Writes that were acknowledged but never reached this node are
-        /// lost. Refused (FailedPrecondition) while the cluster is not halted.
+        /// lost. Refused (FailedPrecondition) while the cluster is not halted, while a
+        /// node does not answer for which the caller does not vouch, and where another
+        /// node has more. The other survivors are asked to yield first, so that no two
+        /// nodes do this at once.
         async fn recover(
             &self,
             request: tonic::Request<super::RecoverRequest>,

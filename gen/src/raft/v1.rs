@@ -409,13 +409,14 @@ pub struct IdentifyResponse {
     #[prost(uint32, repeated, tag = "14")]
     pub members: ::prost::alloc::vec::Vec<u32>,
     /// Whether every voter knows the last change of voters and learners to be
-    /// committed. Only a leader can tell; everybody else says false.
+    /// committed, and none is under way. Only a leader can tell; everybody else says
+    /// false.
     #[prost(bool, tag = "15")]
     pub members_known: bool,
     /// The snapshot that it is receiving; absent if there is none.
     #[prost(message, optional, tag = "16")]
     pub receiving: ::core::option::Option<SnapshotProgress>,
-    /// How the logs of the voters follow the leader's. Only a leader can tell, from
+    /// How the logs of the others follow the leader's. Only a leader can tell, from
     /// the first tick of its leadership on; absent otherwise.
     #[prost(message, optional, tag = "17")]
     pub following: ::core::option::Option<Following>,
@@ -429,7 +430,7 @@ pub struct IdentifyResponse {
     #[prost(bool, tag = "22")]
     pub recovering: bool,
 }
-/// How the logs of the voters follow the leader's, measured against what that
+/// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Following {
@@ -439,10 +440,10 @@ pub struct Following {
     /// Highest index that was known to be committed then.
     #[prost(uint64, tag = "2")]
     pub commit_index: u64,
-    /// Raft ids of the voters that have acknowledged last_log_index, the leader's
-    /// own among them.
+    /// Raft ids of the voters and learners that have acknowledged last_log_index,
+    /// the leader's own among them.
     #[prost(fixed64, repeated, tag = "3")]
-    pub voters: ::prost::alloc::vec::Vec<u64>,
+    pub acknowledged_by: ::prost::alloc::vec::Vec<u64>,
 }
 /// How far a snapshot has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -521,6 +522,46 @@ pub struct StartResponse {
     /// Whether the receiver takes part in the cluster.
     #[prost(bool, tag = "1")]
     pub started: bool,
+}
+/// Asks a process to leave the recovery of its cluster to the asking one. Who
+/// yields neither votes nor acknowledges anything in that cluster any more, and
+/// recovers nothing, until the asking process has ended or given up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct YieldRecoveryRequest {
+    /// The cluster that is given up.
+    #[prost(fixed64, tag = "1")]
+    pub cluster_id: u64,
+    /// Raft id of the process that is about to recover it.
+    #[prost(fixed64, tag = "2")]
+    pub claimant_id: u64,
+    /// Which attempt of that process it is: 1 for its first.
+    #[prost(uint64, tag = "3")]
+    pub attempt: u64,
+    /// Term of the last entry in its log.
+    #[prost(uint64, tag = "4")]
+    pub last_log_term: u64,
+    /// Highest index in its log.
+    #[prost(uint64, tag = "5")]
+    pub last_log_index: u64,
+    /// Whether it votes, as far as it knows.
+    #[prost(bool, tag = "6")]
+    pub votes: bool,
+    /// Highest log index that it knows to be committed.
+    #[prost(uint64, tag = "7")]
+    pub commit_index: u64,
+    /// Raft id of the receiver.
+    #[prost(fixed64, tag = "8")]
+    pub to: u64,
+}
+/// Answer to YieldRecoveryRequest.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct YieldRecoveryResponse {
+    /// Whether the receiver leaves the recovery to the asking process.
+    #[prost(bool, tag = "1")]
+    pub yielded: bool,
+    /// Why it does not, in words that follow its name; empty if it does.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Detail of the status (FAILED_PRECONDITION) with which a node refuses a
 /// message that is for another process or another cluster.
@@ -1021,6 +1062,31 @@ pub mod raft_service_client {
                 .insert(GrpcMethod::new("seshat.raft.v1.RaftService", "Start"));
             self.inner.unary(req, path, codec).await
         }
+        /// Asks a node to leave the recovery of its cluster to another one.
+        pub async fn yield_recovery(
+            &mut self,
+            request: impl tonic::IntoRequest<super::YieldRecoveryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::YieldRecoveryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.raft.v1.RaftService/YieldRecovery",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.raft.v1.RaftService", "YieldRecovery"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1110,6 +1176,14 @@ pub mod raft_service_server {
             &self,
             request: tonic::Request<super::StartRequest>,
         ) -> std::result::Result<tonic::Response<super::StartResponse>, tonic::Status>;
+        /// Asks a node to leave the recovery of its cluster to another one.
+        async fn yield_recovery(
+            &self,
+            request: tonic::Request<super::YieldRecoveryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::YieldRecoveryResponse>,
+            tonic::Status,
+        >;
     }
     /// The RPCs of Raft, and those by which nodes find one another.
     ///
@@ -1547,6 +1621,51 @@ pub mod raft_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StartSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.raft.v1.RaftService/YieldRecovery" => {
+                    #[allow(non_camel_case_types)]
+                    struct YieldRecoverySvc<T: RaftService>(pub Arc<T>);
+                    impl<
+                        T: RaftService,
+                    > tonic::server::UnaryService<super::YieldRecoveryRequest>
+                    for YieldRecoverySvc<T> {
+                        type Response = super::YieldRecoveryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::YieldRecoveryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RaftService>::yield_recovery(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = YieldRecoverySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,13 +1,14 @@
 //! What only an operator may decide: to form a cluster although initial members are missing, and to
 //! make a new cluster of what one process still has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Member;
+use crate::cluster::recovery::{Obstacle, Order, Survey, Way};
 use crate::error::{Reason, Refusal};
 use crate::node::seed::mix;
-use crate::node::{Event, RaftNode, Recovery};
-use crate::types::{ClusterId, NodeId, Role};
+use crate::node::{Event, NodeError, RaftNode, Recovery};
+use crate::types::{ClusterId, NodeId, NodeInfo, NodeStatus};
 
 impl<W> Member<W> {
     /// An operator vouches that the initial members `without` are fresh; see
@@ -22,53 +23,78 @@ impl<W> Member<W> {
         Ok(())
     }
 
-    /// Makes a new cluster, whose only voter is this process, of the whole log that it has of the
-    /// halted cluster `cluster_id`; with `dry_run` it only says what that would be. The members stay
-    /// who they are: the new leader takes in their present lives as it does after any loss of
-    /// memory.
-    ///
-    /// That the old cluster is halted for good, this process cannot know. The caller has to have
-    /// made sure that no majority of its voters lives.
+    /// How `order` can be carried out here, if `views` is what everybody says who answers.
     ///
     /// # Errors
     ///
-    /// [`Reason::InvalidRequest`] unless this process takes part in `cluster_id`;
-    /// [`Reason::FailedPrecondition`] unless it takes part in a cluster at all, as a voter, and
-    /// knows no leader. Nothing has changed then.
-    pub fn recover(&mut self, cluster_id: ClusterId, dry_run: bool) -> Result<Recovery, Refusal> {
+    /// What stands in the way. Nothing has changed then, but that a void claim is forgotten.
+    pub(super) fn way(
+        &mut self,
+        order: &Order,
+        mut views: BTreeMap<NodeId, NodeStatus>,
+    ) -> Result<Way, Refusal> {
         self.take_what_is_ready()?;
-        let keys = self.status().keys;
-        let Some(raft) = &mut self.raft else {
-            return Err(not_now(
-                "this node takes part in no cluster: it has nothing that could be kept".to_owned(),
-            ));
-        };
-        judge(raft, cluster_id)?;
-        let facts = Recovery {
-            old: cluster_id,
-            new: None,
-            term: raft.term(),
-            commit_index: raft.commit_index(),
-            last_index: raft.last_index(),
-            keys,
-        };
-        if dry_run {
-            return Ok(facts);
+        for view in views.values() {
+            self.heard_of_claimant(view);
         }
+        let me = self.raft_id().node_id();
+        views.insert(me, self.status());
+        let way = Survey::new(order.cluster_id, &views).may_recover(me, order);
+        let way = way.map_err(refusal)?;
+        if let Some(node) = self.claims.held_by_another(order) {
+            return Err(not_now(format!(
+                "this node has left the recovery of the cluster to node {node}: ask that one, or start \
+                 it again if it has ended"
+            )));
+        }
+        if self.address().is_none() {
+            return Err(not_now(
+                "this node is no member any more, and nobody knows its addresses".to_owned(),
+            ));
+        }
+        let raft = self.raft.as_ref();
+        raft.map_or(Ok(()), RaftNode::check_log).map_err(unusable)?;
+        Ok(way)
+    }
+
+    /// Where this node is, as the replicated state has it, or else its configuration.
+    fn address(&self) -> Option<NodeInfo> {
+        let me = self.raft_id().node_id();
+        let known = self.directory.nodes().get(me);
+        known.or_else(|| self.options.members.get(me)).cloned()
+    }
+
+    /// What a recovery by `order` keeps.
+    pub(super) fn facts(&self, order: &Order, way: &Way) -> Recovery {
+        let NodeStatus { term, keys, .. } = self.status();
+        Recovery {
+            old: order.cluster_id,
+            new: None,
+            term,
+            kept: way.survivor,
+            keys,
+            others: way.others.clone(),
+            without: order.without.clone(),
+        }
+    }
+
+    /// Makes the new cluster. Nobody else can do so any more.
+    pub(super) fn carry_out(&mut self, order: &Order, way: &Way) -> Result<Recovery, Refusal> {
+        let facts = self.facts(order, way);
+        let (Some(own), Some(raft)) = (self.address(), &mut self.raft) else {
+            return Err(refusal(Obstacle::NoPart));
+        };
+        let old = order.cluster_id;
         // No process lives twice and none recovers the same cluster twice, so this id is new.
-        let new = ClusterId(mix(&[
-            self.options.seed,
-            raft.raft_id().get(),
-            cluster_id.0,
-        ]));
-        let recovered = raft.recover(new, &self.options.logger);
-        *raft = recovered
-            .map_err(|error| not_now(format!("this node cannot apply all of its log: {error}")))?;
+        let new = ClusterId(mix(&[self.options.seed, raft.raft_id().get(), old.0]));
+        *raft = raft
+            .recover(new, own, &self.options.logger)
+            .map_err(unusable)?;
         self.output.events.push(Event::Recovered {
-            old: cluster_id,
+            old,
             new,
-            commit_index: facts.commit_index,
-            last_index: facts.last_index,
+            commit_index: facts.kept.commit_index,
+            last_index: facts.kept.last_index,
         });
         self.formation.recovered(new);
         self.follow_formation();
@@ -79,7 +105,7 @@ impl<W> Member<W> {
     }
 
     /// What raft-rs has taken but not handed out yet belongs to the log.
-    fn take_what_is_ready(&mut self) -> Result<(), Refusal> {
+    pub(super) fn take_what_is_ready(&mut self) -> Result<(), Refusal> {
         match self.output() {
             Ok(output) => {
                 self.output = output;
@@ -94,28 +120,19 @@ impl<W> Member<W> {
     }
 }
 
-fn judge<W>(raft: &RaftNode<W>, cluster_id: ClusterId) -> Result<(), Refusal> {
-    if raft.cluster_id() != cluster_id {
-        return Err(Refusal::not_applied(Reason::InvalidRequest {
-            field: "cluster_id",
-            rule: format!("this node takes part in cluster {}", raft.cluster_id()),
-        }));
-    }
-    if let Some(leader) = raft.leader() {
-        let leader = leader.node_id();
-        return Err(not_now(format!(
-            "the cluster is not halted: node {leader} leads it"
-        )));
-    }
-    // What a learner has may be any part of the whole.
-    if raft.role() == Role::Learner {
-        return Err(not_now(
-            "this node has not caught up with its cluster: ask a member that votes".to_owned(),
-        ));
-    }
-    Ok(())
+fn unusable(error: NodeError) -> Refusal {
+    not_now(format!("this node cannot apply all of its log: {error}"))
 }
 
-fn not_now(rule: String) -> Refusal {
+fn refusal(obstacle: Obstacle) -> Refusal {
+    let invalid = |field, rule| Refusal::not_applied(Reason::InvalidRequest { field, rule });
+    match obstacle {
+        Obstacle::OtherCluster(_) => invalid("cluster_id", obstacle.to_string()),
+        Obstacle::NotGone(_) => invalid("without", obstacle.to_string()),
+        _ => not_now(obstacle.to_string()),
+    }
+}
+
+pub(super) fn not_now(rule: String) -> Refusal {
     Refusal::not_applied(Reason::FailedPrecondition { rule })
 }

@@ -87,16 +87,21 @@ impl<W> RaftNode<W> {
             last_index,
             committed: commit_index,
         } = self.rounds.due(self.options.election_max_ticks)?;
-        let mut voters = self.voters();
-        voters.retain(|&id| id == self.raft_id || self.holds(id, last_index));
+        let ids = self.raw.raft.prs().iter();
+        let ids = ids.filter_map(|(id, _)| RaftId::try_from(*id).ok());
+        let mut acknowledged_by: Vec<_> = ids
+            .filter(|&id| id == self.raft_id || self.holds(id, last_index))
+            .collect();
+        // raft-rs keeps them in no order, and the same inputs have to give the same outputs.
+        acknowledged_by.sort_unstable();
         Some(Following {
             last_index,
             commit_index,
-            voters,
+            acknowledged_by,
         })
     }
 
-    /// How the logs of the voters follow the log of this server, at the last tick; `None` until the first
+    /// How the logs of the others follow the log of this server, at the last tick; `None` until the first
     /// tick of its leadership, and if it does not lead.
     pub(in crate::node) fn following(&self) -> Option<Arc<Following>> {
         self.rounds.following.clone()

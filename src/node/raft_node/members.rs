@@ -34,9 +34,10 @@ impl<W> RaftNode<W> {
         })
     }
 
-    /// Whether every voter knows the last change of members to be committed.
+    /// Whether every voter knows the last change of members to be committed, and none is under way.
     pub(in crate::node) fn members_are_known(&self) -> bool {
-        if self.raw.raft.state != StateRole::Leader {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader || raft.has_pending_conf() {
             return false;
         }
         let tracker = self.raw.raft.prs();

@@ -297,9 +297,17 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// The leader that it follows, or itself.
+    /// The leader: itself, or one that it has heard of within the longest election timeout. A learner
+    /// believes in its leader for ever, and a follower until it stands for election; the leader may
+    /// be dead long since.
     pub fn leader(&self) -> Option<RaftId> {
-        RaftId::try_from(self.raw.raft.leader_id).ok()
+        let leader = self.is_led().then_some(self.raw.raft.leader_id)?;
+        RaftId::try_from(leader).ok()
+    }
+
+    /// Whether it hands leadership over: until that has ended, or was given up, it takes no writes.
+    pub fn hands_over(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
     }
 
     /// Highest index that it knows to be committed.

@@ -6,6 +6,10 @@
 //! told that the outcome is unknown, or has heard nothing, and a write that was refused as "not
 //! applied" never entered a log.
 //!
+//! There is no second copy of anything: the state machine moves from the old server to the new one,
+//! and the log is freed on the way. A cluster may have halted because memory ran out. So everything
+//! that can fail is tried before anything has changed.
+//!
 //! The new server has the raft id of the old one, although it has forgotten, on purpose, what that
 //! has voted for and acknowledged. That is safe because it is in another cluster: every message
 //! names its cluster, in both directions, and one of the old cluster is refused before raft-rs sees
@@ -17,7 +21,7 @@ use super::RaftNode;
 use crate::error::{Reason, Refusal};
 use crate::kv::{Command, StateMachine};
 use crate::node::{MemoryStorage, NodeError};
-use crate::types::{ClusterId, EntryPayload};
+use crate::types::{ClusterId, EntryPayload, LogIndex, NodeInfo, VersionedLogEntry};
 use crate::wire;
 
 impl<W> RaftNode<W> {
@@ -25,22 +29,23 @@ impl<W> RaftNode<W> {
     /// has. It stands for election at once. It takes over whom this one owes an answer; this one
     /// must not be used any more. There must be nothing left to [`output`](Self::output).
     ///
+    /// The node of this server is a member of the new cluster, at the addresses `own` if its removal
+    /// was applied: nobody else could let the others in.
+    ///
     /// # Errors
     ///
     /// [`NodeError`] if the log cannot be applied: this server goes on as if nothing had happened.
     pub(in crate::node) fn recover(
         &mut self,
         cluster_id: ClusterId,
+        own: NodeInfo,
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
-        let storage = self.raw.store();
-        let last_index = self.last_index();
-        let last_term = self.raw.raft.raft_log.last_term();
-        let state_machine = self.everything_applied(storage)?;
+        self.check_log()?;
+        let at = (self.last_index(), self.last_term());
         // A term of its own, so that the two clusters can be told apart in a log.
         let term = self.term().saturating_add(1);
-        let storage =
-            MemoryStorage::recovered(self.raft_id, state_machine, (last_index, last_term), term);
+        let storage = MemoryStorage::recovered(self.raft_id, at, term);
         let mut new = Self::with_storage(
             self.raft_id,
             cluster_id,
@@ -49,6 +54,8 @@ impl<W> RaftNode<W> {
             self.seed,
             logger,
         )?;
+        let state_machine = self.take_everything(own);
+        new.begin_with(state_machine);
         let (writes, reads) = self.waiters.take_all();
         new.output = std::mem::take(&mut self.output);
         for waiter in writes {
@@ -62,26 +69,64 @@ impl<W> RaftNode<W> {
         Ok(new)
     }
 
-    /// The state machine after the last entry of the log. Changes of voters are passed over, as the
-    /// new cluster has its own, and so is the removal of this very member, which the new cluster
-    /// cannot do without.
-    fn everything_applied(&self, storage: &MemoryStorage) -> Result<StateMachine, NodeError> {
-        let mut state_machine = storage.state_machine().clone();
+    /// Whether everything in the log can be applied. Reads it, and keeps nothing of what it reads.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Apply`] of the first entry that cannot.
+    pub(in crate::node) fn check_log(&self) -> Result<(), NodeError> {
+        let storage = self.raw.store();
         for index in storage.applied() + 1..=self.last_index() {
-            let damaged = |reason: String| NodeError::Apply { index, reason };
-            let entry = storage
-                .entry(index)
-                .ok_or_else(|| damaged("the log does not hold it".to_owned()))?;
-            let EntryPayload::Command(data) = entry.payload else {
-                continue;
-            };
-            let command = wire::decode_command(data).map_err(|error| damaged(error.to_string()))?;
-            if command != Command::RemoveMember(self.raft_id.node_id()) {
+            let entry = storage.entry(index).ok_or_else(|| NodeError::Apply {
+                index,
+                reason: "the log does not hold it".to_owned(),
+            })?;
+            command(entry)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the state machine out and applies the rest of the log, of which it frees each entry as
+    /// soon as that is applied. Changes of voters are passed over, as the new cluster has its own, and
+    /// so is the removal of this very member.
+    fn take_everything(&mut self, own: NodeInfo) -> StateMachine {
+        let me = own.id;
+        let storage = std::mem::take(self.raw.mut_store());
+        let applied = storage.applied();
+        let (mut state_machine, tail) = storage.into_parts();
+        if !state_machine.members().contains(me) {
+            state_machine.apply(applied, Command::AddMember(own));
+        }
+        for entry in tail {
+            // All of it has been checked.
+            if let Ok(Some((index, command))) = command(entry)
+                && command != Command::RemoveMember(me)
+            {
                 state_machine.apply(index, command);
             }
         }
-        Ok(state_machine)
+        state_machine
     }
+
+    /// Begins with `state_machine` at the applied index.
+    fn begin_with(&mut self, state_machine: StateMachine) {
+        self.raw.mut_store().begin_with(state_machine);
+        self.conf = std::sync::Arc::new(self.raw.store().conf());
+        self.settle();
+    }
+}
+
+/// The command that an entry holds, if it holds one.
+fn command(entry: VersionedLogEntry) -> Result<Option<(LogIndex, Command)>, NodeError> {
+    let index = entry.index;
+    let EntryPayload::Command(data) = entry.payload else {
+        return Ok(None);
+    };
+    let command = wire::decode_command(data).map_err(|error| NodeError::Apply {
+        index,
+        reason: error.to_string(),
+    })?;
+    Ok(Some((index, command)))
 }
 
 #[cfg(test)]
@@ -95,6 +140,14 @@ mod tests {
 
     fn node(id: u16) -> NodeId {
         NodeId::new(id).expect("a node id")
+    }
+
+    fn info(id: u16) -> NodeInfo {
+        NodeInfo {
+            id: node(id),
+            addr: format!("kvstore-{id}:7379"),
+            client_addr: format!("kvstore-{id}:6379"),
+        }
     }
 
     fn entry(index: u64, data: Option<Command>) -> Entry {
@@ -131,10 +184,7 @@ mod tests {
 
     #[test]
     fn the_tail_is_applied_without_what_the_new_cluster_cannot_use() {
-        let set = Command::from(Write::Set {
-            key: "k".into(),
-            value: "v".into(),
-        });
+        let set = set("k", "v");
         let mut conf_change = entry(4, None);
         conf_change.set_entry_type(EntryType::EntryConfChangeV2);
         conf_change.data = vec![0xff].into();
@@ -145,7 +195,9 @@ mod tests {
             entry(5, Some(Command::RemoveMember(node(2)))),
             entry(6, Some(Command::RemoveMember(node(3)))),
         ]);
-        let mut new = old.recover(ClusterId(8), &logger()).expect("a server");
+        let mut new = old
+            .recover(ClusterId(8), info(2), &logger())
+            .expect("a server");
         let _ = new.output().expect("no broken invariant");
         assert_eq!(new.cluster_id(), ClusterId(8));
         assert_eq!(new.leader(), Some(new.raft_id()));
@@ -159,17 +211,99 @@ mod tests {
         assert_eq!(members, [node(1), node(2)]);
     }
 
+    fn set(key: &str, value: &str) -> Command {
+        Command::from(Write::Set {
+            key: key.to_owned().into(),
+            value: value.to_owned().into(),
+        })
+    }
+
+    /// A server whose state machine has `keys` keys, all applied.
+    fn with_keys(keys: u64) -> RaftNode<u8> {
+        let mut raft = survivor(Vec::new());
+        for key in 0..keys {
+            let index = raft.last_index() + 1;
+            let command = set(&key.to_string(), "old");
+            let storage = raft.raw.mut_store();
+            storage
+                .append(vec![entry(index, Some(command.clone()))])
+                .expect("no gap");
+            storage.apply(index, 1, Some(command)).expect("in order");
+        }
+        raft
+    }
+
+    /// The tail touches every part of the map, and no part is copied for it: there is nobody else who
+    /// has it.
+    #[test]
+    fn nothing_is_copied_and_the_log_is_freed() {
+        let keys = 20_000;
+        let mut old = with_keys(keys);
+        let first = old.last_index() + 1;
+        let tail = (0..keys).map(|key| entry(first + key, Some(set(&key.to_string(), "new"))));
+        let tail: Vec<_> = tail.collect();
+        let payloads: Vec<_> = tail.iter().map(|entry| entry.data.clone()).collect();
+        old.raw.mut_store().append(tail).expect("no gap");
+        let before = old.storage().state_machine().places();
+        let new = old
+            .recover(ClusterId(8), info(2), &logger())
+            .expect("a server");
+        let state = new.storage().state_machine();
+        assert_eq!(state.len(), usize::try_from(keys).expect("few"));
+        assert!(state.pairs().all(|(_, value)| value == "new"));
+        let copied = state
+            .places()
+            .iter()
+            .zip(&before)
+            .filter(|(new, old)| new != old)
+            .count();
+        assert_eq!(copied, 0, "of {} parts", before.len());
+        // The old server is still there, and its log is not.
+        assert!(payloads.iter().all(bytes::Bytes::is_unique));
+        drop(old);
+    }
+
+    #[test]
+    fn a_survivor_whose_own_removal_was_applied_is_a_member_again() {
+        let mut old = survivor(Vec::new());
+        let storage = old.raw.mut_store();
+        let removal = Command::RemoveMember(node(2));
+        storage
+            .append(vec![entry(2, Some(removal.clone()))])
+            .expect("no gap");
+        storage.apply(2, 1, Some(removal)).expect("in order");
+        let mut new = old
+            .recover(ClusterId(8), info(2), &logger())
+            .expect("a server");
+        let _ = new.output().expect("no broken invariant");
+        let members: Vec<_> = new.conf().members.clone();
+        assert_eq!(members, [1, 2, 3].map(node));
+        assert_eq!(
+            new.storage().state_machine().members().get(node(2)),
+            Some(&info(2))
+        );
+        assert!(new.is_member(), "so it lets the others in");
+        assert_eq!(new.leader(), Some(new.raft_id()));
+    }
+
     #[test]
     fn a_log_that_cannot_be_applied_leaves_the_old_server_as_it_was() {
         let mut damaged = entry(2, None);
         damaged.data = vec![0xff].into();
-        let mut old = survivor(vec![damaged]);
+        damaged.index = 3;
+        let mut old = survivor(vec![entry(2, Some(set("k", "v"))), damaged]);
         assert!(matches!(
-            old.recover(ClusterId(8), &logger()),
-            Err(NodeError::Apply { index: 2, .. })
+            old.recover(ClusterId(8), info(2), &logger()),
+            Err(NodeError::Apply { index: 3, .. })
         ));
         assert_eq!(old.cluster_id(), ClusterId(7));
-        assert_eq!(old.last_index(), 2);
+        assert_eq!(old.last_index(), 3);
+        assert_eq!(old.storage().log_entries(), 2);
+        assert_eq!(
+            old.storage().applied(),
+            1,
+            "not even the first entry was applied"
+        );
         assert_eq!(old.voters().len(), 3);
     }
 }

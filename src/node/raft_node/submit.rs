@@ -4,8 +4,9 @@ use raft::eraftpb::{Entry, Message, MessageType};
 
 use super::RaftNode;
 use crate::error::{Reason, Refusal};
+use crate::node::options::RaftOptions;
 use crate::node::waiters::Sight;
-use crate::node::{Input, Proposal};
+use crate::node::{Input, Proposal, Room};
 use crate::types::{Key, LogIndex};
 
 impl<W> RaftNode<W> {
@@ -39,6 +40,24 @@ impl<W> RaftNode<W> {
         }
         self.see_placed_reads();
         self.settle();
+    }
+
+    /// How much more may be asked now without a refusal for want of room. One that does not lead
+    /// refuses all at once, so it has room for all.
+    pub fn room(&self) -> Room {
+        if self.serves().is_err() {
+            return Room::UNLIMITED;
+        }
+        let RaftOptions {
+            max_pending_requests,
+            max_uncommitted_bytes,
+            ..
+        } = self.options;
+        let uncommitted = self.raw.raft.uncommitted_size();
+        Room {
+            requests: max_pending_requests.saturating_sub(self.waiters.len()),
+            bytes: max_uncommitted_bytes.saturating_sub(uncommitted),
+        }
     }
 
     /// Appends `entries`, one for each of `writers`; whether that was possible.

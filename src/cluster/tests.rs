@@ -1,9 +1,12 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+//! The judgement of clusters, told as what their members say.
 
+use std::sync::Arc;
+
+use super::words::nodes;
 use super::*;
-use crate::types::{ClusterId, Conf, SnapshotProgress};
+use crate::types::{
+    ClusterId, Conf, Following, NodeInfo, NodeState, RaftId, Role, SnapshotProgress,
+};
 
 const CLUSTER: ClusterId = ClusterId(7);
 
@@ -47,16 +50,31 @@ fn view(id: u16) -> NodeStatus {
         applied_index: 8,
         last_index: 9,
         keys: 4,
-        joined_at: Some(UNIX_EPOCH + Duration::from_millis(1500)),
         conf: whole(),
         members_known: leads,
+        following: leads.then(|| following(&[1, 2, 3].map(raft_id))),
         ..NodeStatus::fresh(raft_id(id))
     }
 }
 
-/// Node 2 leads the voters and learners of `conf`.
+/// These have acknowledged what the leader held one election timeout ago: entry 9, the last one.
+/// Entry 8 was committed then.
+fn following(acknowledged_by: &[RaftId]) -> Arc<Following> {
+    Arc::new(Following {
+        last_index: 9,
+        commit_index: 8,
+        acknowledged_by: acknowledged_by.to_vec(),
+    })
+}
+
+/// Node 2 leads the voters and learners of `conf`, all of whom follow.
 fn leads(conf: Arc<Conf>) -> NodeStatus {
-    NodeStatus { conf, ..view(2) }
+    let all: Vec<_> = conf.voters.iter().chain(&conf.learners).copied().collect();
+    NodeStatus {
+        conf,
+        following: Some(following(&all)),
+        ..view(2)
+    }
 }
 
 /// Another life of the node, which belongs to nothing yet.
@@ -96,6 +114,7 @@ fn leaderless(id: u16) -> NodeStatus {
         role: Some(Role::PreCandidate),
         leader: None,
         members_known: false,
+        following: None,
         ..view(id)
     }
 }
@@ -108,84 +127,65 @@ fn elsewhere(id: u16) -> NodeStatus {
     }
 }
 
-/// What the first of `views` says of a cluster of nodes 1 to `size`.
-fn described_of(size: u16, views: &[NodeStatus]) -> StatusResponse {
-    let membership = (1..=size)
-        .map(|id| NodeInfo {
-            id: node(id),
-            addr: format!("kvstore-{id}:7379"),
-            client_addr: format!("kvstore-{id}:6379"),
-        })
-        .collect();
+/// What the first of `views` has surveyed of a cluster of nodes 1 to `size`.
+fn surveyed_of(size: u16, views: &[NodeStatus]) -> Survey {
+    let members: ClusterMembership = (1..=size).map(info).collect();
     let (own, others) = views.split_first().unwrap();
-    let others: BTreeMap<_, _> = others
+    let answers = others
         .iter()
-        .map(|view| (view.raft_id.node_id(), view.clone()))
-        .collect();
-    describe(own, &membership, others)
+        .map(|view| (view.raft_id.node_id(), Ok(view.clone())));
+    Survey::new(own.clone(), Arc::new(members), answers)
 }
 
-fn described(views: &[NodeStatus]) -> StatusResponse {
-    described_of(3, views)
+fn info(id: u16) -> NodeInfo {
+    NodeInfo {
+        id: node(id),
+        addr: format!("kvstore-{id}:7379"),
+        client_addr: format!("kvstore-{id}:6379"),
+    }
 }
 
-/// Fails unless the cluster is said to be in `state`, in these words.
+/// Fails unless `survey` shows a cluster in `state`, in these words.
 #[track_caller]
-fn says(views: &[NodeStatus], state: ClusterState, words: &str) {
-    let response = described(views);
-    assert_eq!(
-        (response.state(), response.summary.as_str()),
-        (state, words)
-    );
-    assert_eq!(response.healed, state == ClusterState::Healthy);
+fn shows(survey: &Survey, state: State, words: &str) {
+    let picture = Picture::new(survey);
+    let (found, summary) = picture.sum_up();
+    assert_eq!((found, summary.as_str()), (state, words));
+    assert_eq!(picture.is_healed(), state == State::Healthy);
 }
 
-fn roles(response: &StatusResponse) -> Vec<MemberRole> {
-    let members = response.members.iter();
-    members.map(|member| member.role()).collect()
+#[track_caller]
+fn says_of(size: u16, views: &[NodeStatus], state: State, words: &str) {
+    shows(&surveyed_of(size, views), state, words);
 }
 
-fn percent(views: &[NodeStatus], id: usize) -> Option<u32> {
-    described(views).members[id - 1].caught_up_percent
+/// Fails unless the first of `views` shows a cluster of three in `state`, in these words.
+#[track_caller]
+fn says(views: &[NodeStatus], state: State, words: &str) {
+    says_of(3, views, state, words);
+}
+
+fn leader(views: &[NodeStatus]) -> Option<u16> {
+    let survey = surveyed_of(3, views);
+    let leader = Picture::new(&survey).leader();
+    leader.map(|leader| leader.node_id().get())
+}
+
+fn percent(views: &[NodeStatus], id: u16) -> Option<u32> {
+    let survey = surveyed_of(3, views);
+    match Picture::new(&survey).standing(node(id)) {
+        Standing::CatchingUp(percent) => Some(percent),
+        _ => None,
+    }
 }
 
 const HEALED: &str = "healthy: every member takes part, and the cluster may lose any one of them";
 
 #[test]
 fn a_healed_cluster() {
-    let response = described(&[view(1), view(2), view(3)]);
-    assert_eq!(response.state(), ClusterState::Healthy);
-    assert_eq!(response.summary, HEALED);
-    assert!(response.healed);
-    assert_eq!(response.cluster_id, Some(7));
-    assert_eq!(response.leader_id, Some(2));
-    assert_eq!((response.term, response.answered_by), (3, 1));
-    assert_eq!(
-        roles(&response),
-        [
-            MemberRole::Follower,
-            MemberRole::Leader,
-            MemberRole::Follower
-        ]
-    );
-    let expected = MemberStatus {
-        id: 3,
-        raft_id: raft_id(3).get(),
-        role: MemberRole::Follower.into(),
-        term: 3,
-        commit_index: 9,
-        applied_index: 8,
-        keys: 4,
-        addr: "kvstore-3:7379".to_owned(),
-        client_addr: "kvstore-3:6379".to_owned(),
-        reachable: true,
-        joined_at: Some(prost_types::Timestamp {
-            seconds: 1,
-            nanos: 500_000_000,
-        }),
-        caught_up_percent: None,
-    };
-    assert_eq!(response.members.last(), Some(&expected));
+    let views = [view(1), view(2), view(3)];
+    says(&views, State::Healthy, HEALED);
+    assert_eq!(leader(&views), Some(2));
 }
 
 #[test]
@@ -200,8 +200,14 @@ fn healed_takes_the_word_of_the_leader_for_exactly_those_who_live() {
     };
     let two_of_one = conf(&[raft_id(1), raft_id(2), raft_id(3), again(3)], &[]);
     let late_learner = conf(&[1, 2, 3].map(raft_id), &[again(1)]);
+    // Asked before it was elected.
     let not_told = NodeStatus {
-        role: Some(Role::Follower),
+        role: Some(Role::Candidate),
+        leader: None,
+        ..view(2)
+    };
+    let no_tick_yet = NodeStatus {
+        following: None,
         ..view(2)
     };
     let one_more = Arc::new(Conf {
@@ -238,23 +244,16 @@ fn healed_takes_the_word_of_the_leader_for_exactly_those_who_live() {
             view(3),
             "healing: the leader has just been elected",
         ),
+        (
+            no_tick_yet,
+            view(3),
+            "healing: the leader has just been elected",
+        ),
         (leads(one_more), view(3), "healing: letting node 4 in"),
         (leads(one_less), view(3), "healing: removing node 3"),
     ] {
-        says(&[view(1), leader, third], ClusterState::Healing, words);
+        says(&[view(1), leader, third], State::Healing, words);
     }
-}
-
-#[test]
-fn a_small_cluster_is_healed_but_may_lose_nobody() {
-    let two = Arc::new(Conf {
-        voters: [1, 2].map(raft_id).to_vec(),
-        learners: Vec::new(),
-        members: [1, 2].map(node).to_vec(),
-    });
-    let response = described_of(2, &[view(1), leads(two)]);
-    assert_eq!(response.summary, "healthy: every member takes part");
-    assert!(response.healed);
 }
 
 #[test]
@@ -311,10 +310,10 @@ fn the_steps_of_a_life_that_replaces_another() {
     for (leader, third, words, caught_up) in table {
         let views = [view(1), leader, third];
         let words = format!("healing node 3: {words}");
-        says(&views, ClusterState::Healing, &words);
+        says(&views, State::Healing, &words);
         assert_eq!(percent(&views, 3), caught_up, "{words}");
     }
-    says(&[view(1), promoted(), voter], ClusterState::Healthy, HEALED);
+    says(&[view(1), promoted(), voter], State::Healthy, HEALED);
 }
 
 #[test]
@@ -350,16 +349,9 @@ fn the_percent_rises_and_stays_below_100() {
 #[test]
 fn a_member_that_does_not_answer_degrades_the_cluster() {
     let views = [view(1), view(2)];
-    says(
-        &views,
-        ClusterState::Degraded,
-        "degraded: node 3 does not answer",
-    );
-    let silent = described(&views).members.pop().unwrap();
-    assert_eq!(
-        (silent.role(), silent.raft_id, silent.reachable),
-        (MemberRole::Unspecified, raft_id(3).get(), false)
-    );
+    says(&views, State::Degraded, "degraded: node 3 does not answer");
+    let survey = surveyed_of(3, &views);
+    assert_eq!(Picture::new(&survey).known_as(node(3)), Some(raft_id(3)));
     // A voter that does not answer cannot be told anything either.
     let cannot_tell = NodeStatus {
         members_known: false,
@@ -367,23 +359,23 @@ fn a_member_that_does_not_answer_degrades_the_cluster() {
     };
     says(
         &[view(1), cannot_tell],
-        ClusterState::Degraded,
+        State::Degraded,
         "degraded: node 3 does not answer",
     );
     // The leader itself.
     says(
         &[view(1), view(3)],
-        ClusterState::Degraded,
+        State::Degraded,
         "degraded: node 2 does not answer",
     );
     says(
         &[view(2)],
-        ClusterState::Degraded,
+        State::Degraded,
         "degraded: nodes 1 and 3 do not answer",
     );
     says(
         &[fresh(1), view(2)],
-        ClusterState::Degraded,
+        State::Degraded,
         "degraded: node 3 does not answer; node 1: waits to be let in",
     );
 }
@@ -393,12 +385,10 @@ fn a_member_of_another_cluster_is_outside() {
     let views = [view(1), view(2), elsewhere(3)];
     says(
         &views,
-        ClusterState::Degraded,
+        State::Degraded,
         "degraded: node 3 belongs to another cluster",
     );
-    let response = described(&views);
-    assert_eq!(response.leader_id, Some(2));
-    assert_eq!(response.members.last().unwrap().role(), MemberRole::Outside);
+    assert_eq!(leader(&views), Some(2));
 }
 
 #[test]
@@ -408,11 +398,11 @@ fn a_node_that_takes_no_part_describes_the_cluster_that_runs() {
         ..outside(3)
     };
     for own in [fresh(3), outside(3), gone] {
-        let response = described(&[own, view(1), view(2)]);
-        assert_eq!(response.summary, "healing node 3: waits to be let in");
-        assert_eq!(response.cluster_id, Some(7));
-        assert_eq!((response.leader_id, response.answered_by), (Some(2), 3));
-        assert_eq!(response.members.last().unwrap().role(), MemberRole::Outside);
+        let views = [own, view(1), view(2)];
+        says(&views, State::Healing, "healing node 3: waits to be let in");
+        let survey = surveyed_of(3, &views);
+        assert_eq!(Picture::new(&survey).cluster(), Some(CLUSTER));
+        assert_eq!((leader(&views), survey.own()), (Some(2), node(3)));
     }
 }
 
@@ -424,7 +414,7 @@ fn members_that_come_and_go() {
     });
     says(
         &[view(1), leads(removing), view(3)],
-        ClusterState::Healing,
+        State::Healing,
         "healing: removing node 4",
     );
     let adding = Arc::new(Conf {
@@ -432,10 +422,18 @@ fn members_that_come_and_go() {
         ..(*whole()).clone()
     });
     let leader = || leads(Arc::clone(&adding));
-    let silent = described_of(4, &[view(1), leader(), view(3)]);
-    assert_eq!(silent.summary, "degraded: node 4 does not answer");
-    let there = described_of(4, &[view(1), leader(), view(3), fresh(4)]);
-    assert_eq!(there.summary, "healing node 4: waits to be let in");
+    says_of(
+        4,
+        &[view(1), leader(), view(3)],
+        State::Degraded,
+        "degraded: node 4 does not answer",
+    );
+    says_of(
+        4,
+        &[view(1), leader(), view(3), fresh(4)],
+        State::Healing,
+        "healing node 4: waits to be let in",
+    );
 }
 
 #[test]
@@ -447,34 +445,39 @@ fn a_cluster_that_forms() {
     };
     says(
         &[fresh(1)],
-        ClusterState::Forming,
+        State::Forming,
         "forming: waiting for nodes 2 and 3",
     );
     says(
         &[fresh(1), bound(2)],
-        ClusterState::Forming,
+        State::Forming,
         "forming: waiting for node 3 (to form without it: seshat form --without 3)",
     );
-    let five = described_of(5, &[fresh(1), fresh(2), fresh(4)]);
-    assert_eq!(
-        five.summary,
-        "forming: waiting for nodes 3 and 5 (to form without them: seshat form --without 3,5)"
+    says_of(
+        5,
+        &[fresh(1), fresh(2), fresh(4)],
+        State::Forming,
+        "forming: waiting for nodes 3 and 5 (to form without them: seshat form --without 3,5)",
     );
-    assert_eq!(five.cluster_id, None);
     let all = [bound(1), bound(2), bound(3)];
     says(
         &all,
-        ClusterState::Forming,
+        State::Forming,
         "forming: every initial member is there, the cluster is about to start",
     );
-    assert_eq!(roles(&described(&all)), [MemberRole::Forming; 3]);
+    // Whether they reach one another as well, only the first of them can tell.
+    says(
+        &[bound(3), bound(1), bound(2)],
+        State::Forming,
+        "forming: every initial member answers node 3; node 1 starts the cluster when all of them \
+         answer it as well",
+    );
     let views = [view(1), view(2), bound(3)];
     says(
         &views,
-        ClusterState::Healing,
+        State::Healing,
         "healing node 3: has not started yet",
     );
-    assert_eq!(roles(&described(&views))[2], MemberRole::Forming);
 }
 
 #[test]
@@ -498,11 +501,9 @@ fn without_a_leader_there_is_no_quorum() {
             "no quorum: node 2: waits to be let in",
         ),
     ] {
-        says(&views, ClusterState::NoQuorum, words);
-        assert_eq!(described(&views).leader_id, None);
+        says(&views, State::NoQuorum, words);
+        assert_eq!(leader(&views), None);
     }
-    let all = described(&[leaderless(1), leaderless(2), leaderless(3)]);
-    assert_eq!(roles(&all), [MemberRole::Candidate; 3]);
 }
 
 #[test]
@@ -536,12 +537,8 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
             vec![leaderless(1), outside(2), forgotten_learner(3)],
             of_3("nodes 2 and 3", 1),
         ),
-        (
-            vec![leaderless(1), outside(2), elsewhere(3)],
-            of_3("nodes 2 and 3", 1),
-        ),
     ] {
-        says(&views, ClusterState::Halted, &words);
+        says(&views, State::Halted, &words);
     }
     let five = Arc::new(Conf {
         voters: (1..=5).map(raft_id).collect(),
@@ -554,15 +551,22 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
     };
     let lost = [outside(1), outside(4), outside(5)];
     let two = [survivor(leaderless(2)), survivor(ahead.clone())];
-    let response = described_of(5, &[&lost[..], &two[..]].concat());
-    assert_eq!(
-        response.summary,
-        "halted: 3 of 5 lost their memory (nodes 1, 4 and 5); what node 3 still has can be \
-         recovered: seshat recover --from 3"
-    );
+    let words = "halted: 3 of 5 lost their memory (nodes 1, 4 and 5); what node 3 still has can be \
+                 recovered: seshat recover --from 3";
+    says_of(5, &[&lost[..], &two[..]].concat(), State::Halted, words);
     // Whoever is silent may come back, or may have been lost: that changes nothing.
-    let response = described_of(5, &[&lost[..], &two[1..]].concat());
-    assert_eq!(response.state(), ClusterState::Halted);
+    let words = format!("{words} --without 2 (if node 2 can never answer again)");
+    says_of(5, &[&lost[..], &two[1..]].concat(), State::Halted, &words);
+}
+
+#[test]
+fn what_is_left_of_a_cluster_that_was_recovered_elsewhere_is_to_join_it() {
+    says(
+        &[leaderless(1), outside(2), elsewhere(3)],
+        State::NoQuorum,
+        "no quorum: node 3 takes part in cluster 0000000000000008, which may have been recovered from \
+         this one: if it has, this node is left over, and joins it when it is started again",
+    );
 }
 
 #[test]
@@ -593,8 +597,9 @@ fn what_may_still_come_back_is_not_halted() {
             },
         ],
     ] {
-        let response = described(&views);
-        assert_eq!(response.state(), ClusterState::NoQuorum, "{response:?}");
+        let survey = surveyed_of(3, &views);
+        let (state, words) = Picture::new(&survey).sum_up();
+        assert_eq!(state, State::NoQuorum, "{words}");
     }
 }
 
@@ -609,14 +614,224 @@ fn the_highest_term_knows_who_leads() {
     };
     says(
         &[replaced, view(2), view(3)],
-        ClusterState::Healing,
+        State::Healing,
         "healing node 1: does not follow node 2 yet",
     );
-    let response = described(&[leaderless(1), view(2), view(3)]);
-    assert_eq!(response.leader_id, Some(2));
+    assert_eq!(leader(&[leaderless(1), view(2), view(3)]), Some(2));
 }
 
 #[test]
 fn node_ids_are_listed_as_one_says_them() {
     assert_eq!(nodes(&[node(1), node(2), node(3)]), "nodes 1, 2 and 3");
+}
+
+#[test]
+fn a_cluster_of_fewer_than_three_is_never_healed() {
+    let conf_of = |ids: &[u16]| {
+        Arc::new(Conf {
+            voters: ids.iter().copied().map(raft_id).collect(),
+            learners: Vec::new(),
+            members: ids.iter().copied().map(node).collect(),
+        })
+    };
+    says_of(
+        2,
+        &[view(1), leads(conf_of(&[1, 2]))],
+        State::NoSpare,
+        "no spare: 2 members take part, and restarting any one of them halts the cluster",
+    );
+    let alone = NodeStatus {
+        raft_id: raft_id(1),
+        leader: Some(raft_id(1)),
+        ..leads(conf_of(&[1]))
+    };
+    let alone = NodeStatus {
+        following: Some(following(&[raft_id(1)])),
+        ..alone
+    };
+    says_of(
+        1,
+        &[alone],
+        State::NoSpare,
+        "no spare: 1 member takes part, and restarting it loses all data",
+    );
+}
+
+#[test]
+fn four_members_can_lose_one_and_say_so() {
+    let conf = Arc::new(Conf {
+        voters: [1, 2, 3, 4].map(raft_id).to_vec(),
+        learners: Vec::new(),
+        members: [1, 2, 3, 4].map(node).to_vec(),
+    });
+    let views = [view(1), leads(conf), view(3), view(4)];
+    says_of(4, &views, State::Healthy, HEALED);
+}
+
+/// Seen: heartbeats arrive and appends do not, so every write hangs, and all was said to be healthy.
+#[test]
+fn a_leader_that_commits_nothing_is_not_healthy() {
+    let stuck = NodeStatus {
+        commit_index: 8,
+        following: Some(following(&[raft_id(2)])),
+        ..view(2)
+    };
+    says(
+        &[view(1), stuck, view(3)],
+        State::Degraded,
+        "degraded: writes are not committed; nodes 1 and 3 do not keep up with the leader's log",
+    );
+}
+
+/// Seen: a follower stuck at commit 4 against 9, in a cluster that was said to be healthy.
+#[test]
+fn a_voter_whose_log_does_not_follow_is_not_healthy() {
+    let words = "degraded: node 3 does not keep up with the leader's log";
+    let at_4 = NodeStatus {
+        commit_index: 4,
+        applied_index: 4,
+        last_index: 4,
+        ..view(3)
+    };
+    let leader = NodeStatus {
+        following: Some(following(&[1, 2].map(raft_id))),
+        ..view(2)
+    };
+    says(&[view(1), leader, at_4.clone()], State::Degraded, words);
+    // It has acknowledged everything, but does not get on with it.
+    let holds_all = NodeStatus {
+        last_index: 9,
+        ..at_4
+    };
+    says(&[view(1), view(2), holds_all], State::Degraded, words);
+    // What the leader has taken since then may be on its way to all of them.
+    let under_load = NodeStatus {
+        commit_index: 20,
+        applied_index: 19,
+        last_index: 30,
+        ..view(2)
+    };
+    says(&[view(1), under_load, view(3)], State::Healthy, HEALED);
+}
+
+/// Seen: node 3 lost its memory while node 2 was catching up, and for ever node 1 was said to be
+/// about to follow itself, because the learner believed in it.
+#[test]
+fn nobody_leads_who_says_that_it_does_not() {
+    let conf = conf(&[1, 3].map(raft_id), &[again(2)]);
+    let learner = |leader| NodeStatus {
+        role: Some(Role::Learner),
+        leader,
+        conf: Arc::clone(&conf),
+        raft_id: again(2),
+        ..leaderless(2)
+    };
+    let stepped_down = |role| NodeStatus {
+        role: Some(role),
+        conf: Arc::clone(&conf),
+        ..leaderless(1)
+    };
+    let words = "halted: 1 of 2 lost their memory (node 3); what node 1 still has can be recovered: \
+                 seshat recover --from 1";
+    for role in [Role::Follower, Role::PreCandidate] {
+        says(
+            &[stepped_down(role), learner(None), fresh(3)],
+            State::Halted,
+            words,
+        );
+        // It has heard of it a moment ago.
+        let views = [stepped_down(role), learner(Some(raft_id(1))), fresh(3)];
+        says(
+            &views,
+            State::NoQuorum,
+            "no quorum: node 2: catching up 98 %; node 3: waits to be let in",
+        );
+        assert_eq!(leader(&views), None);
+    }
+    // The leader itself has died.
+    let survivor = NodeStatus {
+        conf: Arc::clone(&conf),
+        ..leaderless(3)
+    };
+    for believes in [None, Some(raft_id(1))] {
+        says(
+            &[outside(1), learner(believes), survivor.clone()],
+            State::Halted,
+            "halted: 1 of 2 lost their memory (node 1); what node 3 still has can be recovered: \
+             seshat recover --from 3",
+        );
+    }
+}
+
+#[test]
+fn what_only_a_learner_has_is_recommended_as_what_it_is() {
+    let learner = NodeStatus {
+        role: Some(Role::Learner),
+        raft_id: again(2),
+        leader: None,
+        conf: conf(&[1, 3].map(raft_id), &[again(2)]),
+        ..view(2)
+    };
+    says(
+        &[outside(1), learner, outside(3)],
+        State::Halted,
+        "halted: 2 of 2 lost their memory (nodes 1 and 3); what node 2 still has can be recovered: \
+         seshat recover --from 2 --incomplete",
+    );
+}
+
+/// What node 1 says of a cluster that forms, when `answering` answers where node 3 should.
+fn forming_with(answering: Answering) -> Survey {
+    let members = (1..=3).map(info).collect::<ClusterMembership>();
+    let answers = [(node(2), Ok(fresh(2))), (node(3), Err(answering))];
+    Survey::new(fresh(1), Arc::new(members), answers)
+}
+
+/// Seen: the two addresses of node 3 were swapped, and the operator was told to form without it.
+#[test]
+fn only_a_node_that_is_silent_may_be_formed_without() {
+    let offer = "forming: waiting for node 3 (to form without it: seshat form --without 3)";
+    shows(&forming_with(Answering::Silent), State::Forming, offer);
+    let at = "forming: waiting for node 3 (node 3: its address kvstore-3:7379 leads to";
+    for (answering, words) in [
+        (
+            Answering::Refusing,
+            "forming: waiting for node 3 (node 3 refuses to say how it is)".to_owned(),
+        ),
+        (
+            Answering::ClientPort,
+            format!("{at} the client port of a node)"),
+        ),
+        (
+            Answering::OtherService,
+            format!("{at} a gRPC server that is no node)"),
+        ),
+        (
+            Answering::NotGrpc,
+            format!("{at} something that does not speak gRPC)"),
+        ),
+        (Answering::OtherNode(node(2)), format!("{at} node 2)")),
+    ] {
+        shows(&forming_with(answering), State::Forming, &words);
+    }
+    // An answer of another node is taken for what it is.
+    let members = (1..=3).map(info).collect::<ClusterMembership>();
+    let answers = [(node(2), Ok(fresh(2))), (node(3), Ok(fresh(2)))];
+    let survey = Survey::new(fresh(1), Arc::new(members), answers);
+    shows(&survey, State::Forming, &format!("{at} node 2)"));
+}
+
+#[test]
+fn a_wrong_address_is_named_in_a_cluster_that_runs() {
+    let members = (1..=3).map(info).collect::<ClusterMembership>();
+    let answers = [
+        (node(2), Ok(view(2))),
+        (node(3), Err(Answering::ClientPort)),
+    ];
+    let survey = Survey::new(view(1), Arc::new(members), answers);
+    shows(
+        &survey,
+        State::Degraded,
+        "degraded: node 3: its address kvstore-3:7379 leads to the client port of a node",
+    );
 }

@@ -1,0 +1,87 @@
+//! Whether any one member may be restarted now, and what the leader still has to do before.
+
+use std::collections::BTreeSet;
+
+use super::{CAN_LOSE_ONE, Picture, Standing};
+use crate::types::{NodeId, NodeStatus, Role};
+
+/// What a leader still has to do that no living member shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chore {
+    /// Lets in a member that the asked node does not know of yet.
+    LetIn(NodeId),
+    /// Removes the process of a node that is a member no longer.
+    Remove(NodeId),
+    /// Removes a process of a member that is not the one which lives.
+    Forget(NodeId),
+    /// Makes the last change known to every voter.
+    MakeKnown,
+}
+
+impl Picture<'_> {
+    /// Whether any one member may be restarted now: nothing that was acknowledged is lost, and writes
+    /// go on.
+    ///
+    /// There are three voters or more, and the cluster is whole: the voters are exactly the processes
+    /// that live, one of each member; every one of them knows it, follows the leader and votes; and
+    /// its log follows the leader's.
+    pub fn is_healed(&self) -> bool {
+        self.survey.members().len() >= CAN_LOSE_ONE && self.is_whole()
+    }
+
+    /// Whether every member takes part, and nothing is under way.
+    pub(super) fn is_whole(&self) -> bool {
+        let Some(leader) = self.leader_view() else {
+            return false;
+        };
+        let members = self.survey.members();
+        let conf = &leader.conf;
+        let living: BTreeSet<_> = self.members_views().map(|view| view.raft_id).collect();
+        let votes = |view: &NodeStatus| view.role.is_some_and(|role| role != Role::Learner);
+        leader.members_known
+            && conf.learners.is_empty()
+            && conf.voters.len() == members.len()
+            && conf.voters.iter().copied().collect::<BTreeSet<_>>() == living
+            && conf.members.iter().copied().eq(members.ids())
+            && self.members_views().all(votes)
+            && members.ids().all(|id| self.standing(id) == Standing::Whole)
+            && self.commits() == Some(true)
+    }
+
+    /// Whether what the leader appends is committed: its commit index covers what its log held one
+    /// election timeout ago. `None` if it does not say: it has just been elected.
+    pub(super) fn commits(&self) -> Option<bool> {
+        let leader = self.leader_view()?;
+        let following = leader.following.as_deref()?;
+        Some(leader.commit_index >= following.last_index)
+    }
+
+    /// What the leader has to do, besides what the standings of the members show.
+    pub(super) fn chores(&self) -> Vec<Chore> {
+        let Some(leader) = self.leader_view() else {
+            return Vec::new();
+        };
+        let members = self.survey.members();
+        let conf = &leader.conf;
+        let mut chores: Vec<_> = conf
+            .members
+            .iter()
+            .filter(|member| !members.contains(**member))
+            .map(|member| Chore::LetIn(*member))
+            .collect();
+        for id in conf.voters.iter().chain(&conf.learners) {
+            let node = id.node_id();
+            let lives = self.view(node).is_none_or(|view| view.raft_id == *id);
+            let stands = || matches!(self.standing(node), Standing::Whole | Standing::Behind);
+            if !conf.members.contains(&node) {
+                chores.push(Chore::Remove(node));
+            } else if !lives && stands() {
+                chores.push(Chore::Forget(node));
+            }
+        }
+        if chores.is_empty() && !leader.members_known {
+            chores.push(Chore::MakeKnown);
+        }
+        chores
+    }
+}

@@ -1,0 +1,133 @@
+//! Which cluster runs and who leads it, out of answers that may contradict one another.
+
+use super::Survey;
+use super::recovery::{self, Obstacle, Way};
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Role};
+
+/// The cluster as its members show it together.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    pub(super) survey: &'a Survey,
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) leader: Option<RaftId>,
+}
+
+impl<'a> Picture<'a> {
+    /// What `survey` shows.
+    pub fn new(survey: &'a Survey) -> Self {
+        let mut picture = Self {
+            survey,
+            cluster: running_cluster(survey),
+            leader: None,
+        };
+        picture.leader = picture.find_leader();
+        picture
+    }
+
+    /// The cluster that runs; `None` while one forms.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// Who leads it.
+    pub fn leader(&self) -> Option<RaftId> {
+        self.leader
+    }
+
+    /// What the node says of itself, if it answers.
+    pub fn view(&self, node: NodeId) -> Option<&'a NodeStatus> {
+        self.survey.view(node)
+    }
+
+    /// Everybody who answers and takes part in the running cluster.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &'a NodeStatus> {
+        self.survey.views().filter(|view| self.takes_part(view))
+    }
+
+    pub(super) fn takes_part(&self, view: &NodeStatus) -> bool {
+        view.state == NodeState::Started && self.cluster.is_some_and(|id| is_of(view, id))
+    }
+
+    /// Who leads, as the answer of the highest term has it; of two such answers, the leader's own.
+    /// Nobody, where another life answers in the leader's place, or the leader says that it leads no
+    /// more.
+    fn find_leader(&self) -> Option<RaftId> {
+        let named = self
+            .parts()
+            .filter(|view| view.leader.is_some())
+            .max_by_key(|view| (view.term, view.role == Some(Role::Leader)))?;
+        let leader = named.leader?;
+        let leads = self.view(leader.node_id()).is_none_or(|view| {
+            // A candidate may have been elected since it was asked.
+            let may_lead = matches!(view.role, Some(Role::Leader | Role::Candidate));
+            view.raft_id == leader && (may_lead || view.term < named.term)
+        });
+        leads.then_some(leader)
+    }
+
+    /// The leader's own answer, if there is one and it knows that it leads.
+    pub(super) fn leader_view(&self) -> Option<&'a NodeStatus> {
+        self.leader
+            .and_then(|leader| self.view(leader.node_id()))
+            .filter(|view| self.takes_part(view) && view.role == Some(Role::Leader))
+    }
+
+    /// How the cluster can be recovered, if nobody can ever be elected again, even if everybody who
+    /// is silent came back.
+    pub fn halt(&self) -> Option<Way> {
+        self.way()?.ok().filter(|way| way.halted)
+    }
+
+    /// How the cluster can be recovered, or why not; `None` while somebody leads it.
+    pub(super) fn way(&self) -> Option<Result<Way, Obstacle>> {
+        let cluster = self.cluster.filter(|_| self.leader.is_none())?;
+        Some(recovery::Survey::new(cluster, &self.survey.views).way())
+    }
+
+    /// What the members that answer say.
+    pub(super) fn members_views(&self) -> impl Iterator<Item = &'a NodeStatus> {
+        let members = self.survey.members().ids();
+        members.filter_map(|id| self.view(id))
+    }
+
+    /// The process that the cluster knows the node by.
+    pub fn known_as(&self, node: NodeId) -> Option<RaftId> {
+        let newest = self
+            .parts()
+            .max_by_key(|view| (view.applied_index, view.term));
+        let voters = newest.map(|view| view.conf.voters.iter());
+        let voter = voters.into_iter().flatten().find(|id| id.node_id() == node);
+        voter
+            .copied()
+            .or(self.leader.filter(|leader| leader.node_id() == node))
+    }
+}
+
+/// The cluster that runs: the one that the asking node takes part in or waits for, or else the one
+/// that others take part in. A node that waits may wait for a cluster that is no more.
+fn running_cluster(survey: &Survey) -> Option<ClusterId> {
+    let own = survey.view(survey.own())?;
+    let started = || {
+        survey
+            .views()
+            .filter(|view| view.state == NodeState::Started)
+    };
+    let others = || {
+        started()
+            .max_by_key(|view| (view.leader.is_some(), view.term))
+            .and_then(|view| view.cluster_id)
+    };
+    match own.state {
+        NodeState::Started => own.cluster_id,
+        NodeState::Outside => own
+            .cluster_id
+            .filter(|id| started().any(|view| is_of(view, *id)))
+            .or_else(others)
+            .or(own.cluster_id),
+        NodeState::Fresh | NodeState::Bound => others(),
+    }
+}
+
+pub(super) fn is_of(view: &NodeStatus, cluster: ClusterId) -> bool {
+    view.cluster_id == Some(cluster)
+}

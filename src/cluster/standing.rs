@@ -1,0 +1,123 @@
+//! How each member stands to the running cluster.
+
+use super::Picture;
+use super::picture::is_of;
+use crate::types::{Answering, LogIndex, NodeId, NodeState, NodeStatus, Role};
+
+/// What the snapshot counts of the way to being caught up, in percent: nearly all that there is to
+/// do.
+const SNAPSHOT_SHARE: u64 = 90;
+
+/// What the log behind the snapshot counts, in percent. With the snapshot that makes 99: the last
+/// one is for being caught up.
+const LOG_SHARE: u64 = 9;
+
+/// How a member stands to the running cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Does not answer; something else may.
+    Absent(Answering),
+    /// Runs, but has not found its cluster yet, or waits for its start.
+    Forming,
+    /// Belongs to another cluster.
+    Elsewhere,
+    /// Lives, but takes no part: it has lost its memory, or is new.
+    Waiting,
+    /// Receives the state or the log, and has this much of it in percent: 0 to 99.
+    CatchingUp(u32),
+    /// Has caught up and does not vote yet.
+    BecomingVoter,
+    /// Takes part but does not follow the leader, or there is none.
+    Leaderless,
+    /// Votes and follows the leader, but its log does not.
+    Behind,
+    /// Votes and follows the leader, or leads.
+    Whole,
+}
+
+impl Picture<'_> {
+    /// How the member `node` stands.
+    pub fn standing(&self, node: NodeId) -> Standing {
+        let Some(view) = self.view(node) else {
+            return Standing::Absent(self.survey.answering(node));
+        };
+        let Some(cluster) = self.cluster else {
+            return Standing::Forming;
+        };
+        match view.state {
+            NodeState::Bound | NodeState::Started if !is_of(view, cluster) => Standing::Elsewhere,
+            NodeState::Bound => Standing::Forming,
+            _ if view.receiving.is_some() => self.catching_up(view),
+            NodeState::Fresh | NodeState::Outside if self.is_learner(view) => {
+                self.catching_up(view)
+            }
+            NodeState::Fresh | NodeState::Outside => Standing::Waiting,
+            NodeState::Started if self.is_learner(view) => self.catching_up(view),
+            NodeState::Started if self.is_unknown(view) => Standing::Waiting,
+            // It may have been asked before it was elected.
+            NodeState::Started if self.leader == Some(view.raft_id) => Standing::Whole,
+            NodeState::Started if self.leader.is_none() || view.leader != self.leader => {
+                Standing::Leaderless
+            }
+            NodeState::Started if self.is_behind(view) => Standing::Behind,
+            NodeState::Started => Standing::Whole,
+        }
+    }
+
+    /// The members that stand so, in ascending order.
+    pub(super) fn those(&self, which: impl Fn(Standing) -> bool) -> Vec<NodeId> {
+        let members = self.survey.members().ids();
+        members.filter(|id| which(self.standing(*id))).collect()
+    }
+
+    /// Whether the leader has the process as a learner, or it has itself as one.
+    fn is_learner(&self, view: &NodeStatus) -> bool {
+        let listed = |leader: &NodeStatus| leader.conf.learners.contains(&view.raft_id);
+        view.role == Some(Role::Learner) || self.leader_view().is_some_and(listed)
+    }
+
+    /// Whether the leader has the process neither as a voter nor as a learner.
+    fn is_unknown(&self, view: &NodeStatus) -> bool {
+        let listed = |leader: &NodeStatus| {
+            let conf = &leader.conf;
+            conf.voters.contains(&view.raft_id) || conf.learners.contains(&view.raft_id)
+        };
+        self.leader_view().is_some_and(|leader| !listed(leader))
+    }
+
+    /// Whether the leader says that the process's log lacks what its own held one election timeout
+    /// ago, or the process has not applied what was committed then.
+    fn is_behind(&self, view: &NodeStatus) -> bool {
+        let following = self.leader_view().and_then(|it| it.following.as_deref());
+        following.is_some_and(|following| {
+            !following.acknowledged_by.contains(&view.raft_id)
+                || view.applied_index < following.commit_index
+        })
+    }
+
+    /// How far a process is that receives the state and then the log.
+    ///
+    /// The two cannot be measured by one yardstick: the state comes in bytes, the log in entries. So
+    /// each has a share of the way. While a snapshot arrives, its bytes count; afterwards the
+    /// entries count that the process has applied of those which the leader has committed. That
+    /// never reaches 100, and goes back only if the process has to begin again, with another
+    /// snapshot, or if clients write faster than it applies.
+    fn catching_up(&self, view: &NodeStatus) -> Standing {
+        let goal = self.leader_view().unwrap_or(view).commit_index;
+        let percent = match view.receiving {
+            Some(progress) => SNAPSHOT_SHARE * part(progress.received, progress.total, 100) / 100,
+            None if view.applied_index == 0 => 0,
+            None if view.state == NodeState::Started && view.applied_index >= goal => {
+                return Standing::BecomingVoter;
+            }
+            None => SNAPSHOT_SHARE + part(view.applied_index, goal, LOG_SHARE),
+        };
+        Standing::CatchingUp(u32::try_from(percent).unwrap_or(0))
+    }
+}
+
+/// Which part of `whole` is `some`, if the whole counts `share`. Of nothing, nothing.
+fn part(some: LogIndex, whole: LogIndex, share: u64) -> u64 {
+    let part = u128::from(some.min(whole)) * u128::from(share) / u128::from(whole.max(1));
+    u64::try_from(part).unwrap_or(share)
+}

@@ -1,0 +1,221 @@
+//! The judgement in a word and in a sentence, for people.
+
+use super::change::no_spare;
+use super::healed::Chore;
+use super::recovery::{Obstacle, Way};
+use super::{Picture, Standing};
+use crate::types::{Answering, NodeId};
+
+/// What a cluster is doing, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The initial members have not all found one another yet.
+    Forming,
+    /// Healed: any one member may be restarted now.
+    Healthy,
+    /// Every member takes part, but there are too few to lose one.
+    NoSpare,
+    /// Every member answers, and the leader is about to make all of them voters.
+    Healing,
+    /// There is a leader, but not every member answers, belongs to the cluster, or keeps up.
+    Degraded,
+    /// There is no leader: reads and writes wait.
+    NoQuorum,
+    /// There can never be a leader again.
+    Halted,
+}
+
+impl Picture<'_> {
+    /// What the cluster is doing, in a word and in a sentence.
+    pub fn sum_up(&self) -> (State, String) {
+        if self.cluster.is_none() {
+            return (State::Forming, self.forming());
+        }
+        if let Some(way) = self.halt() {
+            return (State::Halted, self.halted(&way));
+        }
+        let troubles = self.troubles();
+        let steps = self.steps();
+        let chores = self.chore_words(troubles.is_empty() && steps.is_empty());
+        let all = [troubles.as_slice(), &steps, &chores].concat().join("; ");
+        if self.leader.is_none() {
+            let why = match self.way() {
+                // What is left of this cluster is not what the others wait for.
+                Some(Err(why @ (Obstacle::Elsewhere { .. } | Obstacle::UnderWay(_)))) => {
+                    why.to_string()
+                }
+                _ if all.is_empty() => "no leader yet, an election is under way".to_owned(),
+                _ => all,
+            };
+            return (State::NoQuorum, format!("no quorum: {why}"));
+        }
+        if !troubles.is_empty() {
+            return (State::Degraded, format!("degraded: {all}"));
+        }
+        if self.is_whole() {
+            return match no_spare(self.survey.members().len()) {
+                None => (State::Healthy, HEALTHY.to_owned()),
+                Some(cost) => (State::NoSpare, format!("no spare: {cost}")),
+            };
+        }
+        let summary = match (steps.is_empty(), chores.is_empty()) {
+            (false, _) => format!("healing {all}"),
+            (true, false) => format!("healing: {all}"),
+            (true, true) => "healing: the leader has just been elected".to_owned(),
+        };
+        (State::Healing, summary)
+    }
+
+    fn forming(&self) -> String {
+        let survey = self.survey;
+        let members = survey.members().ids();
+        let (here, missing): (Vec<_>, Vec<_>) = members.partition(|id| self.view(*id).is_some());
+        if missing.is_empty() {
+            let coordinator = here.first().copied().unwrap_or(survey.own());
+            if coordinator == survey.own() {
+                return "forming: every initial member is there, the cluster is about to start"
+                    .to_owned();
+            }
+            return format!(
+                "forming: every initial member answers node {}; node {coordinator} starts the \
+                 cluster when all of them answer it as well",
+                survey.own()
+            );
+        }
+        let waiting = format!("forming: waiting for {}", nodes(&missing));
+        let strangers = self.strangers();
+        if !strangers.is_empty() {
+            return format!("{waiting} ({})", strangers.join("; "));
+        }
+        if here.len() <= missing.len() {
+            return waiting;
+        }
+        let ids: Vec<_> = missing.iter().map(NodeId::to_string).collect();
+        let whom = if ids.len() == 1 { "it" } else { "them" };
+        format!(
+            "{waiting} (to form without {whom}: seshat form --without {})",
+            ids.join(",")
+        )
+    }
+
+    /// Who has lost their memory, and how to go on. That a node is gone for good nobody is asked to
+    /// vouch for in whose place something else answers.
+    fn halted(&self, way: &Way) -> String {
+        let lost = format!(
+            "halted: {} of {} lost their memory ({})",
+            way.lost.len(),
+            way.voters,
+            nodes(&way.lost)
+        );
+        let mut silent = way.silent.iter();
+        if silent.any(|id| self.survey.answering(*id) != Answering::Silent) {
+            return format!("{lost}; {}", self.strangers().join("; "));
+        }
+        let provided = match way.silent.as_slice() {
+            [] => String::new(),
+            silent => format!(" (if {} can never answer again)", nodes(silent)),
+        };
+        format!(
+            "{lost}; what node {} still has can be recovered: {way}{provided}",
+            way.from()
+        )
+    }
+
+    /// What answers in place of members.
+    fn strangers(&self) -> Vec<String> {
+        let members = self.survey.members().iter();
+        let stranger = members.filter_map(|info| match self.standing(info.id) {
+            Standing::Absent(Answering::Silent) => None,
+            Standing::Absent(answering @ Answering::Refusing) => {
+                Some(format!("node {} {answering}", info.id))
+            }
+            Standing::Absent(answering) => Some(format!(
+                "node {}: its address {} {answering}",
+                info.id, info.addr
+            )),
+            _ => None,
+        });
+        stranger.collect()
+    }
+
+    /// What keeps members from taking their part, and the leader from committing.
+    fn troubles(&self) -> Vec<String> {
+        let silent = self.those(|it| it == Standing::Absent(Answering::Silent));
+        let elsewhere = self.those(|it| it == Standing::Elsewhere);
+        let behind = self.those(|it| it == Standing::Behind);
+        let mut troubles: Vec<_> = troubled(&silent, "does not answer", "do not answer")
+            .into_iter()
+            .chain(self.strangers())
+            .collect();
+        troubles.extend(troubled(
+            &elsewhere,
+            "belongs to another cluster",
+            "belong to another cluster",
+        ));
+        if self.commits() == Some(false) {
+            troubles.push("writes are not committed".to_owned());
+        }
+        troubles.extend(troubled(
+            &behind,
+            "does not keep up with the leader's log",
+            "do not keep up with the leader's log",
+        ));
+        troubles
+    }
+
+    /// What is being done to whom of the living members.
+    fn steps(&self) -> Vec<String> {
+        let step = |id: NodeId| {
+            let what = match self.standing(id) {
+                Standing::Absent(_) | Standing::Elsewhere | Standing::Behind | Standing::Whole => {
+                    return None;
+                }
+                Standing::Forming => "has not started yet".to_owned(),
+                Standing::Waiting => "waits to be let in".to_owned(),
+                Standing::CatchingUp(percent) => format!("catching up {percent} %"),
+                Standing::BecomingVoter => "being made a voter".to_owned(),
+                Standing::Leaderless => {
+                    format!("does not follow node {} yet", self.leader?.node_id())
+                }
+            };
+            Some(format!("node {id}: {what}"))
+        };
+        self.survey.members().ids().filter_map(step).collect()
+    }
+
+    /// What else the leader is about to do. That not everybody knows of the last change goes without
+    /// saying unless it is all that is left.
+    fn chore_words(&self, all_that_is_left: bool) -> Vec<String> {
+        let chore = |chore| match chore {
+            Chore::LetIn(id) => Some(format!("letting node {id} in")),
+            Chore::Remove(id) => Some(format!("removing node {id}")),
+            Chore::Forget(id) => Some(format!("removing a former life of node {id}")),
+            Chore::MakeKnown => {
+                all_that_is_left.then(|| "every voter is being told who the others are".to_owned())
+            }
+        };
+        self.chores().into_iter().filter_map(chore).collect()
+    }
+}
+
+const HEALTHY: &str = "healthy: every member takes part, and the cluster may lose any one of them";
+
+fn troubled(those: &[NodeId], one: &str, many: &str) -> Option<String> {
+    match those {
+        [] => None,
+        [_] => Some(format!("{} {one}", nodes(those))),
+        _ => Some(format!("{} {many}", nodes(those))),
+    }
+}
+
+/// `node 3`, `nodes 2 and 3`, `nodes 1, 2 and 3`.
+pub(crate) fn nodes(ids: &[NodeId]) -> String {
+    match ids {
+        [] => "no node".to_owned(),
+        [one] => format!("node {one}"),
+        [all @ .., last] => {
+            let all: Vec<_> = all.iter().map(NodeId::to_string).collect();
+            format!("nodes {} and {last}", all.join(", "))
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What clients want and what a turn takes of it.
+//!
+//! Every request comes apart into its commands here, so that a batch of thousands is no longer one
+//! thing that is either taken or not: a turn takes as many commands as it may, in equal parts from
+//! whoever waits ([`FairQueue`]), and the rest of a batch waits like everything else. A command whose
+//! caller has gone is dropped, and was surely not applied.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::batch::{BatchItem, Waiter};
+use super::fair::{FairQueue, Source};
+use super::handle::Request;
+use crate::node::{Input, Proposal, Room};
+use crate::types::Key;
+
+/// What a command costs beside its bytes: about as many bytes take as long as the rest of it.
+const COMMAND_COST: usize = 1024;
+
+/// What one turn of a source is worth: so little that many sources have a part in every turn of the
+/// driver.
+const QUANTUM: usize = 16 * COMMAND_COST;
+
+/// One command that waits for its turn.
+struct Waiting {
+    what: What,
+    waiter: Waiter,
+}
+
+enum What {
+    Write {
+        command: Bytes,
+        context: Bytes,
+    },
+    /// A read that has its place among the writes of its batch.
+    PlacedRead(Key),
+    Read(Key),
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        match &self.what {
+            What::Write { command, context } => command.len().saturating_add(context.len()),
+            What::PlacedRead(key) | What::Read(key) => key.len(),
+        }
+    }
+}
+
+/// What one turn takes.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// Writes, and the reads that have a place among them.
+    pub(super) inputs: Vec<Input<Waiter>>,
+    /// Reads of their own.
+    pub(super) reads: Vec<(Key, Waiter)>,
+}
+
+/// The requests that wait for a turn.
+pub(super) struct Backlog {
+    queue: FairQueue<Waiting>,
+    max_commands: usize,
+    /// Whether the last turn left something that the next can take.
+    goes_on: bool,
+}
+
+impl Backlog {
+    /// Takes requests in until `max_commands` wait.
+    pub(super) fn new(max_commands: usize) -> Self {
+        Self {
+            queue: FairQueue::new(QUANTUM),
+            max_commands,
+            goes_on: false,
+        }
+    }
+
+    /// Whether one more request may come in.
+    pub(super) fn has_place(&self) -> bool {
+        self.queue.len() < self.max_commands
+    }
+
+    /// Whether a turn would take something.
+    pub(super) fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    /// The core has room again.
+    pub(super) fn go_on(&mut self) {
+        self.goes_on = !self.queue.is_empty();
+    }
+
+    /// A request of `source`.
+    pub(super) fn push(&mut self, source: Source, request: Request) {
+        match request {
+            Request::Write {
+                command,
+                context,
+                waiter,
+            } => self.wait(source, What::Write { command, context }, waiter),
+            Request::Read { key, waiter } => self.wait(source, What::Read(key), waiter),
+            Request::Batch { items, batch } => {
+                for (place, item) in items.into_iter().enumerate() {
+                    let what = match item {
+                        BatchItem::Write { command, context } => What::Write { command, context },
+                        BatchItem::Read(key) => What::PlacedRead(key),
+                    };
+                    self.wait(source, what, Waiter::part(Arc::clone(&batch), place));
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, source: Source, what: What, waiter: Waiter) {
+        let waiting = Waiting { what, waiter };
+        let cost = COMMAND_COST.saturating_add(waiting.bytes());
+        self.queue.push(source, cost, waiting);
+    }
+
+    /// What a turn takes that may take `max_commands` and goes on until it has `max_bytes`, if the
+    /// core has that much `room`. What has no room waits.
+    pub(super) fn turn(&mut self, max_commands: usize, max_bytes: usize, room: Room) -> Turn {
+        let mut turn = Turn::default();
+        let (mut commands, mut bytes) = (0, 0);
+        self.goes_on = false;
+        while commands < room.requests {
+            if commands >= max_commands || bytes >= max_bytes {
+                self.goes_on = !self.queue.is_empty();
+                break;
+            }
+            let left = room.bytes.saturating_sub(bytes);
+            let Some(Waiting { what, waiter }) =
+                self.queue.pop_if(|waiting| waiting.bytes() <= left)
+            else {
+                break;
+            };
+            if !waiter.take_up() {
+                continue;
+            }
+            commands += 1;
+            match what {
+                What::Write { command, context } => {
+                    bytes += command.len().saturating_add(context.len());
+                    turn.inputs.push(Input::Write(Proposal {
+                        command,
+                        context,
+                        waiter,
+                    }));
+                }
+                What::PlacedRead(key) => turn.inputs.push(Input::Read { key, waiter }),
+                What::Read(key) => turn.reads.push((key, waiter)),
+            }
+        }
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{Batch, Pending, PendingBatch};
+    use super::*;
+
+    const ANY: usize = usize::MAX;
+
+    fn batch(backlog: &mut Backlog, source: u64, size: usize) -> PendingBatch {
+        let item = |_| BatchItem::Write {
+            command: Bytes::from("12345678"),
+            context: Bytes::new(),
+        };
+        let (batch, pending) = Batch::new(size, ());
+        let items = (0..size).map(item).collect();
+        backlog.push(Source(source), Request::Batch { items, batch });
+        pending
+    }
+
+    fn read(backlog: &mut Backlog, source: u64) -> Pending {
+        let (waiter, pending) = Waiter::one();
+        let key = Key::from("k");
+        backlog.push(Source(source), Request::Read { key, waiter });
+        pending
+    }
+
+    fn taken(turn: &Turn) -> (usize, usize) {
+        (turn.inputs.len(), turn.reads.len())
+    }
+
+    #[test]
+    fn a_turn_takes_a_part_of_each_batch_and_whoever_is_alone() {
+        let mut backlog = Backlog::new(ANY);
+        let _batches: Vec<_> = (1..=4)
+            .flat_map(|source| [source; 64])
+            .map(|source| batch(&mut backlog, source, 4096))
+            .collect();
+        let _alone = read(&mut backlog, 5);
+        let turn = backlog.turn(1024, ANY, Room::UNLIMITED);
+        assert_eq!(taken(&turn), (1023, 1));
+        assert!(backlog.goes_on());
+    }
+
+    #[test]
+    fn many_requests_of_one_connection_keep_no_other_waiting() {
+        let mut backlog = Backlog::new(ANY);
+        let _many: Vec<_> = (0..10_000).map(|_| read(&mut backlog, 1)).collect();
+        let _one = batch(&mut backlog, 2, 1);
+        let turn = backlog.turn(64, ANY, Room::UNLIMITED);
+        assert_eq!(taken(&turn), (1, 63));
+    }
+
+    #[test]
+    fn what_the_core_has_no_room_for_waits() {
+        let mut backlog = Backlog::new(ANY);
+        let _batch = batch(&mut backlog, 1, 10);
+        let room = |requests, bytes| Room { requests, bytes };
+        assert_eq!(taken(&backlog.turn(ANY, ANY, room(3, ANY))), (3, 0));
+        assert!(!backlog.goes_on(), "the core has to answer first");
+        assert_eq!(taken(&backlog.turn(ANY, ANY, room(ANY, 17))), (2, 0));
+        assert!(!backlog.goes_on());
+        backlog.go_on();
+        assert!(backlog.goes_on());
+        assert_eq!(taken(&backlog.turn(ANY, 9, Room::UNLIMITED)), (2, 0));
+        assert!(backlog.goes_on());
+        assert_eq!(taken(&backlog.turn(ANY, ANY, Room::UNLIMITED)), (3, 0));
+        assert!(!backlog.goes_on());
+    }
+
+    #[test]
+    fn whoever_has_gone_takes_no_turn() {
+        let mut backlog = Backlog::new(ANY);
+        drop(batch(&mut backlog, 1, 4096));
+        drop(read(&mut backlog, 1));
+        let late = read(&mut backlog, 1);
+        assert!(late.withdraw());
+        let _there = read(&mut backlog, 1);
+        let turn = backlog.turn(1, ANY, Room::UNLIMITED);
+        assert_eq!(taken(&turn), (0, 1));
+    }
+
+    #[test]
+    fn it_is_as_long_as_it_may_be() {
+        let mut backlog = Backlog::new(2);
+        let _first = read(&mut backlog, 1);
+        assert!(backlog.has_place());
+        let _second = read(&mut backlog, 1);
+        assert!(!backlog.has_place());
+    }
+}

@@ -1,0 +1,237 @@
+//! Turns, shared among those who ask.
+//!
+//! One connection can hand in more in a moment than a node does in a second. If all requests stood
+//! in one line, everybody behind it would wait that second. So every *source* has a line of its own,
+//! and the sources take turns: deficit round robin (Shreedhar and Varghese, 1995). A turn is worth a
+//! quantum, and each request is paid from the balance of its source; one that the balance does not
+//! cover waits for another turn. So sources share by cost and not by number, whoever asks for much
+//! waits for itself, and a source that comes with one small request waits for one turn of each other
+//! at most.
+//!
+//! A request costs a look into a hash map, and one more for each quantum that it is worth. The queue
+//! is as long as its owner lets it grow.
+
+use std::collections::{HashMap, VecDeque};
+
+use foldhash::fast::RandomState;
+
+/// Emptied lines that are kept for the next source, and the longest that is worth it.
+const SPARE_LINES: usize = 64;
+const SPARE_LENGTH: usize = 64;
+
+/// Whoever shares turns with others: a connection, or a part of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Source(pub(super) u64);
+
+/// What one source asks for.
+struct Line<T> {
+    /// With the cost of each.
+    requests: VecDeque<(usize, T)>,
+    balance: usize,
+}
+
+/// Requests of many sources.
+pub(super) struct FairQueue<T> {
+    lines: HashMap<Source, Line<T>, RandomState>,
+    /// The sources that ask for something, in the order of their turns.
+    turns: VecDeque<Source>,
+    quantum: usize,
+    len: usize,
+    spare: Vec<VecDeque<(usize, T)>>,
+}
+
+impl<T> FairQueue<T> {
+    /// An empty queue, in which one turn of a source is worth `quantum`.
+    pub(super) fn new(quantum: usize) -> Self {
+        Self {
+            lines: HashMap::default(),
+            turns: VecDeque::new(),
+            quantum: quantum.max(1),
+            len: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// How many requests wait.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A request, behind the others of its source.
+    pub(super) fn push(&mut self, source: Source, cost: usize, request: T) {
+        let Self {
+            lines,
+            turns,
+            quantum,
+            spare,
+            ..
+        } = self;
+        let line = lines.entry(source).or_insert_with(|| {
+            turns.push_back(source);
+            Line {
+                requests: spare.pop().unwrap_or_default(),
+                balance: *quantum,
+            }
+        });
+        line.requests.push_back((cost, request));
+        self.len += 1;
+    }
+
+    /// The request whose turn it is, unless it does not fit: then it stays the next.
+    pub(super) fn pop_if(&mut self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
+        loop {
+            let source = *self.turns.front()?;
+            let line = self.lines.get_mut(&source)?;
+            let (cost, request) = line.requests.front()?;
+            if let Some(balance) = line.balance.checked_sub(*cost) {
+                if !fits(request) {
+                    return None;
+                }
+                line.balance = balance;
+                let (_, request) = line.requests.pop_front()?;
+                if line.requests.is_empty() {
+                    self.leave(source);
+                }
+                self.len -= 1;
+                return Some(request);
+            }
+            line.balance = line.balance.saturating_add(self.quantum);
+            self.turns.rotate_left(1);
+        }
+    }
+
+    /// A source whose turn it was asks for nothing more. It keeps no balance: whoever was silent has
+    /// saved nothing.
+    fn leave(&mut self, source: Source) {
+        self.turns.pop_front();
+        if let Some(Line { requests, .. }) = self.lines.remove(&source)
+            && self.spare.len() < SPARE_LINES
+            && requests.capacity() <= SPARE_LENGTH
+        {
+            self.spare.push(requests);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUANTUM: usize = 10;
+
+    /// A queue of requests that are (source, number), each of which costs as much as is said.
+    fn queue(requests: &[(u64, usize, u32)]) -> FairQueue<(u64, u32)> {
+        let mut queue = FairQueue::new(QUANTUM);
+        for &(source, cost, number) in requests {
+            queue.push(Source(source), cost, (source, number));
+        }
+        queue
+    }
+
+    fn pop(queue: &mut FairQueue<(u64, u32)>) -> Option<(u64, u32)> {
+        queue.pop_if(|_| true)
+    }
+
+    fn all(queue: &mut FairQueue<(u64, u32)>) -> Vec<(u64, u32)> {
+        std::iter::from_fn(|| pop(queue)).collect()
+    }
+
+    #[test]
+    fn a_lone_source_is_served_in_its_order_whatever_it_asks() {
+        let mut queue = queue(&[(1, 1, 1), (1, 1000, 2), (1, 0, 3)]);
+        assert_eq!(queue.len(), 3);
+        assert_eq!(all(&mut queue), [(1, 1), (1, 2), (1, 3)]);
+        assert!(queue.is_empty());
+        assert_eq!(pop(&mut queue), None);
+    }
+
+    #[test]
+    fn whoever_comes_with_one_request_waits_for_one_turn_of_each_other() {
+        let mut many: Vec<_> = (0..1000)
+            .flat_map(|number| [(1, 1, number), (2, 1, number)])
+            .collect();
+        many.push((3, 1, 0));
+        let mut queue = queue(&many);
+        let before = all(&mut queue).iter().position(|(source, _)| *source == 3);
+        assert_eq!(before, Some(2 * QUANTUM));
+    }
+
+    #[test]
+    fn sources_share_by_cost() {
+        // One asks for large things, the other for small ones, both for more than is served.
+        let mut requests: Vec<_> = (0..100).map(|number| (1, 25, number)).collect();
+        requests.extend((0..2000).map(|number| (2, 1, number)));
+        let mut queue = queue(&requests);
+        let mut served = [0_usize; 2];
+        for _ in 0..1040 {
+            match pop(&mut queue) {
+                Some((1, _)) => served[0] += 25,
+                Some((2, _)) => served[1] += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        let [large, small] = served;
+        assert!(large.abs_diff(small) <= 25 + QUANTUM, "{large} {small}");
+    }
+
+    #[test]
+    fn whoever_was_silent_has_saved_nothing() {
+        let mut queue = queue(&[(1, 1, 0)]);
+        assert_eq!(all(&mut queue), [(1, 0)]);
+        for number in 0..30 {
+            queue.push(Source(2), 1, (2, number));
+            queue.push(Source(1), 1, (1, number));
+        }
+        let served = all(&mut queue);
+        for source in [1, 2] {
+            let first = served.iter().take(2 * QUANTUM);
+            let count = first.filter(|(of, _)| *of == source).count();
+            assert_eq!(count, QUANTUM, "source {source}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_does_not_fit_stays_the_next() {
+        let mut queue = queue(&[(1, 1, 1), (2, 1, 1)]);
+        assert_eq!(queue.pop_if(|_| false), None);
+        assert_eq!(queue.len(), 2);
+        assert_eq!(all(&mut queue), [(1, 1), (2, 1)]);
+    }
+
+    /// However they come and go, each request leaves once, and those of a source in order.
+    #[test]
+    fn every_request_leaves_once_and_in_the_order_of_its_source() {
+        use rand::rngs::StdRng;
+        use rand::{Rng as _, SeedableRng as _};
+        for seed in 0..100 {
+            println!("seed {seed}");
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut queue = FairQueue::new(QUANTUM);
+            let (mut pushed, mut popped) = ([0_u32; 8], [0_u32; 8]);
+            for _ in 0..2000 {
+                if rng.gen_bool(0.5) {
+                    let source = rng.gen_range(0..8);
+                    let number = &mut pushed[source];
+                    let source = u64::try_from(source).unwrap();
+                    queue.push(Source(source), rng.gen_range(0..40), (source, *number));
+                    *number += 1;
+                } else if let Some((source, number)) = pop(&mut queue) {
+                    let expected = &mut popped[usize::try_from(source).unwrap()];
+                    assert_eq!(number, *expected);
+                    *expected += 1;
+                }
+            }
+            for (source, number) in all(&mut queue) {
+                let expected = &mut popped[usize::try_from(source).unwrap()];
+                assert_eq!(number, *expected);
+                *expected += 1;
+            }
+            assert_eq!(pushed, popped);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A survey as `Status` answers it. What it means, [`cluster`](crate::cluster) judges.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cluster::{Picture, Standing, State, Survey};
+use crate::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusResponse};
+use crate::types::{NodeInfo, NodeState, NodeStatus, RaftId, Role};
+
+/// Describes the cluster as `survey` shows it.
+pub(super) fn describe(survey: &Survey) -> StatusResponse {
+    let picture = Picture::new(survey);
+    let (state, summary) = picture.sum_up();
+    let own = survey.view(survey.own());
+    let own_cluster = own.and_then(|own| own.cluster_id);
+    let members = survey.members().iter();
+    StatusResponse {
+        cluster_id: picture.cluster().or(own_cluster).map(|id| id.0),
+        leader_id: picture.leader().map(|leader| leader.node_id().into()),
+        term: own.map_or(0, |own| own.term),
+        state: ClusterState::from(state).into(),
+        summary,
+        healed: picture.is_healed(),
+        answered_by: survey.own().into(),
+        members: members.map(|info| member(info, &picture)).collect(),
+    }
+}
+
+fn member(info: &NodeInfo, picture: &Picture<'_>) -> MemberStatus {
+    let known = MemberStatus {
+        id: info.id.into(),
+        addr: info.addr.clone(),
+        client_addr: info.client_addr.clone(),
+        ..MemberStatus::default()
+    };
+    let Some(view) = picture.view(info.id) else {
+        return MemberStatus {
+            raft_id: picture.known_as(info.id).map_or(0, RaftId::get),
+            ..known
+        };
+    };
+    let standing = picture.standing(info.id);
+    MemberStatus {
+        raft_id: view.raft_id.get(),
+        role: role(view, standing).into(),
+        term: view.term,
+        commit_index: view.commit_index,
+        applied_index: view.applied_index,
+        keys: view.keys,
+        reachable: true,
+        joined_at: view.joined_at.and_then(timestamp),
+        caught_up_percent: match standing {
+            Standing::CatchingUp(percent) => Some(percent),
+            _ => None,
+        },
+        ..known
+    }
+}
+
+fn role(view: &NodeStatus, standing: Standing) -> MemberRole {
+    match (standing, view.state, view.role) {
+        (Standing::Absent(_), _, _) => MemberRole::Unspecified,
+        (Standing::Forming, _, _) => MemberRole::Forming,
+        (Standing::Elsewhere, _, _) => MemberRole::Outside,
+        (_, NodeState::Fresh | NodeState::Outside, _) => MemberRole::Outside,
+        (_, _, None) => MemberRole::Forming,
+        (_, _, Some(Role::Learner)) => MemberRole::Learner,
+        (_, _, Some(Role::Follower)) => MemberRole::Follower,
+        (_, _, Some(Role::PreCandidate | Role::Candidate)) => MemberRole::Candidate,
+        (_, _, Some(Role::Leader)) => MemberRole::Leader,
+    }
+}
+
+fn timestamp(at: SystemTime) -> Option<prost_types::Timestamp> {
+    let since = at.duration_since(UNIX_EPOCH).ok()?;
+    Some(prost_types::Timestamp {
+        seconds: i64::try_from(since.as_secs()).ok()?,
+        nanos: i32::try_from(since.subsec_nanos()).ok()?,
+    })
+}
+
+impl From<State> for ClusterState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Forming => Self::Forming,
+            State::Healthy => Self::Healthy,
+            State::NoSpare => Self::NoSpare,
+            State::Healing => Self::Healing,
+            State::Degraded => Self::Degraded,
+            State::NoQuorum => Self::NoQuorum,
+            State::Halted => Self::Halted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cluster::Answer;
+    use crate::types::{Answering, ClusterId, ClusterMembership, Conf, Following, NodeId};
+
+    fn node(id: u16) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn life(id: u16) -> RaftId {
+        RaftId::new(node(id), 0xabc)
+    }
+
+    /// Takes part in the cluster in term 3 and follows node 2, or is node 2.
+    fn view(id: u16) -> NodeStatus {
+        let leads = id == 2;
+        let all = [1, 2, 3].map(life).to_vec();
+        let following = Following {
+            last_index: 9,
+            commit_index: 8,
+            acknowledged_by: all.clone(),
+        };
+        NodeStatus {
+            state: NodeState::Started,
+            cluster_id: Some(ClusterId(7)),
+            role: Some(if leads { Role::Leader } else { Role::Follower }),
+            term: 3,
+            leader: Some(life(2)),
+            commit_index: 9,
+            applied_index: 8,
+            last_index: 9,
+            keys: 4,
+            joined_at: Some(UNIX_EPOCH + Duration::from_millis(1500)),
+            conf: Arc::new(Conf {
+                voters: all,
+                learners: Vec::new(),
+                members: [1, 2, 3].map(node).to_vec(),
+            }),
+            members_known: leads,
+            following: leads.then(|| Arc::new(following)),
+            ..NodeStatus::fresh(life(id))
+        }
+    }
+
+    fn described(own: NodeStatus, answers: [(u16, Answer); 2]) -> StatusResponse {
+        let members: ClusterMembership = [1, 2, 3].map(node).into();
+        let answers = answers.map(|(id, answer)| (node(id), answer));
+        describe(&Survey::new(own, members.into(), answers))
+    }
+
+    fn roles(response: &StatusResponse) -> Vec<MemberRole> {
+        let members = response.members.iter();
+        members.map(|member| member.role()).collect()
+    }
+
+    #[test]
+    fn a_healed_cluster() {
+        let response = described(view(1), [(2, Ok(view(2))), (3, Ok(view(3)))]);
+        assert_eq!(response.state(), ClusterState::Healthy);
+        assert!(response.summary.starts_with("healthy: "));
+        assert!(response.healed);
+        assert_eq!(response.cluster_id, Some(7));
+        assert_eq!(response.leader_id, Some(2));
+        assert_eq!((response.term, response.answered_by), (3, 1));
+        assert_eq!(
+            roles(&response),
+            [
+                MemberRole::Follower,
+                MemberRole::Leader,
+                MemberRole::Follower
+            ]
+        );
+        let expected = MemberStatus {
+            id: 3,
+            raft_id: life(3).get(),
+            role: MemberRole::Follower.into(),
+            term: 3,
+            commit_index: 9,
+            applied_index: 8,
+            keys: 4,
+            addr: "kvstore-3:7379".to_owned(),
+            client_addr: "kvstore-3:6379".to_owned(),
+            reachable: true,
+            joined_at: Some(prost_types::Timestamp {
+                seconds: 1,
+                nanos: 500_000_000,
+            }),
+            caught_up_percent: None,
+        };
+        assert_eq!(response.members.last(), Some(&expected));
+    }
+
+    #[test]
+    fn a_member_that_does_not_answer_is_listed_as_the_cluster_knows_it() {
+        let response = described(view(1), [(2, Ok(view(2))), (3, Err(Answering::Silent))]);
+        assert!(!response.healed);
+        let silent = response.members.last().unwrap();
+        assert_eq!(
+            (silent.role(), silent.raft_id, silent.reachable),
+            (MemberRole::Unspecified, life(3).get(), false)
+        );
+    }
+
+    #[test]
+    fn the_roles_of_those_who_take_no_part() {
+        let fresh = |id| NodeStatus::fresh(RaftId::new(node(id), 0xdef));
+        let bound = |id| NodeStatus {
+            state: NodeState::Bound,
+            cluster_id: Some(ClusterId(7)),
+            ..fresh(id)
+        };
+        let elsewhere = NodeStatus {
+            cluster_id: Some(ClusterId(8)),
+            ..view(3)
+        };
+        let learner = NodeStatus {
+            role: Some(Role::Learner),
+            ..view(3)
+        };
+        let candidate = NodeStatus {
+            role: Some(Role::PreCandidate),
+            leader: None,
+            ..view(3)
+        };
+        for (third, role) in [
+            (fresh(3), MemberRole::Outside),
+            (bound(3), MemberRole::Forming),
+            (elsewhere, MemberRole::Outside),
+            (learner, MemberRole::Learner),
+            (candidate, MemberRole::Candidate),
+        ] {
+            let response = described(view(1), [(2, Ok(view(2))), (3, Ok(third))]);
+            assert_eq!(roles(&response)[2], role, "{response:?}");
+        }
+        let forming = described(bound(1), [(2, Ok(bound(2))), (3, Ok(fresh(3)))]);
+        assert_eq!(roles(&forming), [MemberRole::Forming; 3]);
+        assert_eq!(forming.cluster_id, Some(7), "the one that it is bound to");
+    }
+
+    #[test]
+    fn who_catches_up_shows_how_far_it_is() {
+        let receiving = NodeStatus {
+            receiving: Some(crate::types::SnapshotProgress {
+                received: 5,
+                total: 10,
+            }),
+            ..NodeStatus::fresh(RaftId::new(node(3), 0xdef))
+        };
+        let response = described(view(1), [(2, Ok(view(2))), (3, Ok(receiving))]);
+        assert_eq!(response.members[2].caught_up_percent, Some(45));
+    }
+}

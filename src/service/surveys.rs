@@ -1,0 +1,345 @@
+//! Asks every member how it is, once for all who want to know at that moment.
+//!
+//! Each `Status` call used to ask every member itself, and a few dozen at once were more than a member
+//! answers at a time: what it refused looked as if it did not answer. So there is one round of
+//! questions at a time. Whoever asks joins the one under way, or takes what the last one has found if
+//! that is recent. Whoever is about to act on the answer, because it restarts, adds or removes a
+//! node, gets a round that began after it asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::cluster::{Answer, Survey, recovery};
+use crate::driver::{DriverHandle, Probe};
+use crate::types::NodeId;
+
+/// Longest wait for a member's answer.
+pub(super) const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long after it began a round serves those who do not need a fresh one.
+const RECENT: Duration = Duration::from_millis(200);
+
+/// The rounds of questions of one node. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Surveys(Arc<Inner>);
+
+struct Inner {
+    driver: DriverHandle,
+    probe: Arc<dyn Probe>,
+    /// The last round that has begun.
+    last: Mutex<Round>,
+}
+
+/// One round of questions.
+#[derive(Clone)]
+struct Round {
+    /// The first is 1.
+    number: u64,
+    began: Instant,
+    found: watch::Receiver<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    answers: BTreeMap<NodeId, Answer>,
+    /// What all answers together show, once everybody has answered or has had its time.
+    survey: Option<Arc<Survey>>,
+}
+
+impl Round {
+    /// What a round looks like that never took place.
+    fn none() -> Self {
+        Self {
+            number: 0,
+            began: Instant::now(),
+            found: watch::channel(Found::default()).1,
+        }
+    }
+
+    /// Whether nobody is asked any more.
+    fn is_over(&self) -> bool {
+        let asking = self.found.has_changed().is_ok();
+        !asking || self.found.borrow().survey.is_some()
+    }
+
+    async fn over(&mut self) {
+        let _ = self.found.wait_for(|found| found.survey.is_some()).await;
+    }
+}
+
+impl Surveys {
+    /// Asks through `probe` for the node behind `driver`.
+    pub(super) fn new(driver: DriverHandle, probe: Arc<dyn Probe>) -> Self {
+        Self(Arc::new(Inner {
+            driver,
+            probe,
+            last: Mutex::new(Round::none()),
+        }))
+    }
+
+    /// How the members are, or were a moment ago. Waits at most `patience` for one that does not
+    /// answer.
+    pub(super) async fn recent(&self, patience: Duration) -> Arc<Survey> {
+        let round = {
+            let mut last = self.last();
+            if last.is_over() && (last.number == 0 || last.began.elapsed() > RECENT) {
+                *last = self.begin(last.number);
+            }
+            last.clone()
+        };
+        self.result(round, patience).await
+    }
+
+    /// How the members are when they are asked from now on. Waits at most `patience` for one that does
+    /// not answer, and as long as a round takes for one that is under way.
+    pub(super) async fn fresh(&self, patience: Duration) -> Arc<Survey> {
+        let after = self.last().number;
+        loop {
+            let mut round = {
+                let mut last = self.last();
+                if last.is_over() && last.number <= after {
+                    *last = self.begin(last.number);
+                }
+                last.clone()
+            };
+            if round.number > after {
+                return self.result(round, patience).await;
+            }
+            round.over().await;
+        }
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Round> {
+        self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn result(&self, mut round: Round, patience: Duration) -> Arc<Survey> {
+        let _ = timeout(patience, round.over()).await;
+        let found = round.found.borrow();
+        match &found.survey {
+            Some(survey) => Arc::clone(survey),
+            None => Arc::new(self.survey(found.answers.clone())),
+        }
+    }
+
+    /// What the answers show. The node looks at itself last: they may be about a leader that it has
+    /// followed meanwhile.
+    fn survey(&self, answers: BTreeMap<NodeId, Answer>) -> Survey {
+        let driver = &self.0.driver;
+        Survey::new(driver.status(), driver.members(), answers)
+    }
+
+    /// The round after the one numbered `last`.
+    fn begin(&self, last: u64) -> Round {
+        let (publish, found) = watch::channel(Found::default());
+        let surveys = self.clone();
+        tokio::spawn(async move { surveys.ask(publish).await });
+        Round {
+            number: last + 1,
+            began: Instant::now(),
+            found,
+        }
+    }
+
+    async fn ask(&self, publish: watch::Sender<Found>) {
+        let probe = &self.0.probe;
+        let mut asked: FuturesUnordered<_> = self
+            .others()
+            .into_iter()
+            .map(|node| async move {
+                let answer = probe.identify(node, MEMBER_TIMEOUT).await;
+                (node, answer.map_err(|error| error.answering()))
+            })
+            .collect();
+        while let Some((node, answer)) = asked.next().await {
+            publish.send_modify(|found| {
+                found.answers.insert(node, answer);
+            });
+        }
+        publish.send_modify(|found| {
+            let survey = self.survey(std::mem::take(&mut found.answers));
+            found.survey = Some(Arc::new(survey));
+        });
+    }
+
+    /// Everybody who may take part, as far as this node knows: the members, and whoever is none any
+    /// more but still votes.
+    fn others(&self) -> BTreeSet<NodeId> {
+        let driver = &self.0.driver;
+        let own = driver.status();
+        let members = driver.members();
+        members
+            .ids()
+            .chain(recovery::known(&own))
+            .filter(|node| *node != own.raft_id.node_id())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::cluster::{Picture, State};
+    use crate::driver::{Detached, Identifying};
+    use crate::error::RpcError;
+    use crate::types::{ClusterId, Conf, Following, NodeState, NodeStatus, RaftId, Role};
+
+    fn node(id: u16) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    /// Node `id` of a healed cluster of three that node 1 leads.
+    fn status(id: u16) -> NodeStatus {
+        let lives: Vec<_> = (1..=3).map(|id| RaftId::new(node(id), 1)).collect();
+        let leads = id == 1;
+        NodeStatus {
+            state: NodeState::Started,
+            cluster_id: Some(ClusterId(7)),
+            role: Some(if leads { Role::Leader } else { Role::Follower }),
+            leader: Some(lives[0]),
+            members_known: leads,
+            following: leads.then(|| {
+                Arc::new(Following {
+                    acknowledged_by: lives.clone(),
+                    ..Following::default()
+                })
+            }),
+            conf: Arc::new(Conf {
+                voters: lives,
+                learners: Vec::new(),
+                members: (1..=3).map(node).collect(),
+            }),
+            ..NodeStatus::fresh(RaftId::new(node(id), 1))
+        }
+    }
+
+    /// Members that answer after 5 ms, three of them at a time at most, as a node refuses more
+    /// questions than it has room for. One of them may be silent.
+    struct Members {
+        silent: Option<NodeId>,
+        asked: AtomicUsize,
+        answering: AtomicUsize,
+    }
+
+    const AT_A_TIME: usize = 3;
+
+    impl Probe for Members {
+        fn identify(&self, node: NodeId, timeout: Duration) -> Identifying<'_> {
+            Box::pin(async move {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                let gone = |reason: &str| RpcError::Unreachable {
+                    node,
+                    addr: String::new(),
+                    reason: reason.to_owned(),
+                };
+                if self.silent == Some(node) {
+                    tokio::time::sleep(timeout).await;
+                    return Err(gone("silent"));
+                }
+                if self.answering.fetch_add(1, Ordering::Relaxed) >= AT_A_TIME {
+                    self.answering.fetch_sub(1, Ordering::Relaxed);
+                    return Err(gone("too many questions"));
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                self.answering.fetch_sub(1, Ordering::Relaxed);
+                Ok(status(node.get()))
+            })
+        }
+    }
+
+    /// Node 1, which asks these members.
+    fn asking(silent: Option<u16>) -> (Surveys, Arc<Members>, Detached) {
+        let members = Arc::new(Members {
+            silent: silent.map(node),
+            asked: AtomicUsize::new(0),
+            answering: AtomicUsize::new(0),
+        });
+        let (driver, detached) = DriverHandle::detached(status(1), 1);
+        let all: crate::types::ClusterMembership = [1, 2, 3].map(node).into();
+        detached.members.send_replace(Arc::new(all));
+        let probe: Arc<Members> = Arc::clone(&members);
+        (Surveys::new(driver, probe), members, detached)
+    }
+
+    fn state(survey: &Survey) -> State {
+        Picture::new(survey).sum_up().0
+    }
+
+    impl Members {
+        /// How often somebody was asked since this was called last.
+        fn asked(&self) -> usize {
+            self.asked.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    /// Seen: of 200 `Status` calls at once, 70 % said that a healthy cluster was not.
+    #[tokio::test(start_paused = true)]
+    async fn two_hundred_who_ask_at_once_are_one_round_and_no_false_alarm() {
+        let (surveys, members, _node) = asking(None);
+        let all = (0..200).map(|_| surveys.recent(MEMBER_TIMEOUT));
+        let found = join_all(all).await;
+        assert!(found.iter().all(|survey| state(survey) == State::Healthy));
+        assert_eq!(members.asked(), 2, "each member once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_serves_for_a_moment() {
+        let (surveys, members, _node) = asking(None);
+        surveys.recent(MEMBER_TIMEOUT).await;
+        tokio::time::sleep(RECENT / 2).await;
+        surveys.recent(MEMBER_TIMEOUT).await;
+        assert_eq!(members.asked(), 2);
+        tokio::time::sleep(RECENT).await;
+        surveys.recent(MEMBER_TIMEOUT).await;
+        assert_eq!(members.asked(), 2, "a second round");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_a_fresh_answer_gets_a_round_that_begins_after_the_call() {
+        let (surveys, members, _node) = asking(None);
+        surveys.recent(MEMBER_TIMEOUT).await;
+        assert_eq!(members.asked(), 2);
+        surveys.fresh(MEMBER_TIMEOUT).await;
+        assert_eq!(members.asked(), 2, "the recent one does not do");
+
+        let under_way = surveys.fresh(MEMBER_TIMEOUT);
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let all = (0..200).map(|_| surveys.fresh(MEMBER_TIMEOUT));
+            join_all(all).await
+        };
+        let (_, found) = tokio::join!(under_way, later);
+        assert!(found.iter().all(|survey| state(survey) == State::Healthy));
+        assert_eq!(
+            members.asked(),
+            4,
+            "the one under way, and one for all others"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_member_is_waited_for_as_long_as_the_caller_likes() {
+        let (surveys, members, _node) = asking(Some(3));
+        let begun = Instant::now();
+        let patience = Duration::from_millis(50);
+        let found = surveys.recent(patience).await;
+        assert_eq!(begun.elapsed(), patience);
+        assert_eq!(state(&found), State::Degraded);
+        assert!(found.view(node(2)).is_some(), "it has answered");
+        // The round goes on, and serves whoever has more patience.
+        let found = surveys.recent(MEMBER_TIMEOUT).await;
+        assert_eq!(begun.elapsed(), MEMBER_TIMEOUT);
+        assert_eq!(state(&found), State::Degraded);
+        assert_eq!(members.asked(), 2);
+    }
+}
