@@ -15,9 +15,10 @@ use crate::error::{Reason, Refusal};
 use crate::kv::StateMachine;
 #[cfg(test)]
 use crate::node::Outcome;
-use crate::node::{PeerMessage, Recovery, Reply, SnapshotHeader};
+use crate::node::{CallId, PeerMessage, Recovery, Reply, SnapshotHeader};
 use crate::types::{
-    ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
+    ClusterId, ClusterMembership, Introduction, Key, NodeId, NodeState, NodeStatus, Offer, RaftId,
+    RecoveryClaim,
 };
 
 /// The driver has stopped: the node is shutting down or has failed.
@@ -55,7 +56,8 @@ pub(crate) enum Notice {
         to: RaftId,
         answer: Option<PeerMessage>,
     },
-    Replied(NodeId, Reply),
+    Replied(CallId, Reply),
+    Asked(Introduction),
     Offered(Offer, oneshot::Sender<bool>),
     Start {
         cluster_id: ClusterId,
@@ -290,13 +292,42 @@ impl DriverHandle {
         self.notify(Notice::SnapshotSent { to, answer }).await
     }
 
-    /// Hands in what `node` replied to a formation call.
+    /// Hands in what came back from a formation call.
     ///
     /// # Errors
     ///
     /// [`Stopped`].
-    pub async fn replied(&self, node: NodeId, reply: Reply) -> Result<(), Stopped> {
-        self.notify(Notice::Replied(node, reply)).await
+    pub async fn replied(&self, call: CallId, reply: Reply) -> Result<(), Stopped> {
+        self.notify(Notice::Replied(call, reply)).await
+    }
+
+    /// Says that another process asks this one who it is. Is lost when half of the inbox is taken: who
+    /// asks, asks again, and nothing that Raft waits for is to wait for this.
+    pub fn asked(&self, by: Introduction) {
+        if self.notices.capacity() > self.notices.max_capacity() / 2 {
+            // A driver that has stopped needs no news.
+            let _ = self.notices.try_send(Notice::Asked(by));
+        }
+    }
+
+    /// Who this process is, for whom it asks.
+    pub fn introduction(&self) -> Introduction {
+        let NodeStatus {
+            raft_id,
+            state,
+            cluster_id,
+            ..
+        } = self.status();
+        Introduction {
+            raft_id,
+            state,
+            cluster_id,
+            members: if state == NodeState::Started {
+                self.members()
+            } else {
+                Arc::default()
+            },
+        }
     }
 
     /// Hands in the offer of a new cluster; whether it was accepted.
@@ -412,6 +443,11 @@ impl DriverHandle {
     /// until it has applied something.
     pub fn members(&self) -> Arc<ClusterMembership> {
         Arc::clone(&self.members.borrow())
+    }
+
+    /// Watches the [`members`](Self::members).
+    pub fn watch_members(&self) -> watch::Receiver<Arc<ClusterMembership>> {
+        self.members.clone()
     }
 
     /// Watches how the node stands. The value is always current, but only a change of state,

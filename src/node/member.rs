@@ -13,15 +13,17 @@ use std::sync::Arc;
 use self::recovery::Claims;
 use super::departure::Departure;
 use super::directory::Directory;
+use super::questions::Questions;
 use super::reconcile::Reconciler;
 use super::{
-    Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply, Retired, Room, StepError,
+    Call, CallId, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode,
+    RaftOptions, Reply, Retired, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
+    ClusterId, ClusterMembership, Introduction, Key, LogIndex, NodeId, NodeState, NodeStatus,
+    RaftId, Role,
 };
 use crate::wire::{Envelope, SnapshotHeader, WireError};
 
@@ -31,10 +33,18 @@ pub struct MemberOptions {
     /// This life of the process.
     pub raft_id: RaftId,
     /// The initial members of the cluster, this one among them; for a process that joins later, the
-    /// nodes that it asks. Once it takes part, the members are those of the replicated state.
+    /// nodes that it asks. It joins no cluster unless one of these, or of those `remembered`, says
+    /// that it takes part in it. Once it takes part, the members are those of the replicated state.
     pub members: ClusterMembership,
+    /// The last members that former lives of this process knew, if anything has been kept of them.
+    /// Nobody forms a new cluster before these have been asked as well.
+    pub remembered: ClusterMembership,
     /// Whether the process takes part in forming a new cluster, or only waits to be let into one.
     pub bootstrap: bool,
+    /// Ticks for which it waits before it helps to form one: as long as a survivor of a former
+    /// cluster may need to notice that it has no leader, and to ask this process who it is. 0 where
+    /// there can be no former cluster.
+    pub formation_wait_ticks: u64,
     /// Timing and bounds of the Raft server.
     pub raft: RaftOptions,
     /// Where random choices come from: election timeouts and the id of a new cluster.
@@ -49,6 +59,7 @@ pub struct Member<W> {
     formation: Formation,
     reconciler: Reconciler,
     departure: Departure,
+    questions: Questions,
     directory: Directory,
     raft: Option<RaftNode<W>>,
     claims: Claims,
@@ -61,16 +72,21 @@ pub struct Member<W> {
 impl<W> Member<W> {
     /// A process that has just begun.
     pub fn new(options: MemberOptions) -> Self {
-        let formation = Formation::new(
+        let mut formation = Formation::new(
             options.raft_id,
             &options.members,
             options.bootstrap,
             options.seed,
         );
+        formation.remember(&options.remembered);
+        formation.wait(options.formation_wait_ticks);
+        let pace = u64::try_from(options.raft.election_max_ticks).unwrap_or(u64::MAX);
+        formation.pace(pace);
         Self {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
-            directory: Directory::new(&options.members),
+            questions: Questions::new(pace),
+            directory: Directory::new(&options.members, formation.known()),
             options,
             shown: (
                 formation.state(),
@@ -110,8 +126,8 @@ impl<W> Member<W> {
                     self.departure
                         .tick(leads, raft.is_led(), raft.conf(), others),
                 );
-                let calls = ask.into_iter().map(|node| (node, Call::Identify));
-                self.output.calls.extend(calls);
+                self.questions.tick();
+                self.ask(ask);
                 self.reconcile();
             }
             None => {
@@ -284,23 +300,63 @@ impl<W> Member<W> {
         }
     }
 
-    /// `node` replied to a formation call.
-    pub fn replied(&mut self, node: NodeId, reply: Reply) {
+    /// Asks `nodes` who they are.
+    fn ask(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        for to in nodes {
+            let question = self.call(to, Call::Identify(self.introduction()));
+            self.questions.ask(question);
+        }
+    }
+
+    /// Makes `call` to the node `to`.
+    fn call(&mut self, to: NodeId, call: Call) -> CallId {
+        let number = self.formation.next_call();
+        let id = CallId { to, number };
+        self.output.calls.push((id, call));
+        id
+    }
+
+    /// Who this process is, for whom it asks.
+    pub fn introduction(&self) -> Introduction {
+        match &self.raft {
+            Some(_) => Introduction {
+                members: Arc::clone(self.directory.members()),
+                ..self.formation.introduction()
+            },
+            None => self.formation.introduction(),
+        }
+    }
+
+    /// Another process asks this one who it is.
+    pub fn asked(&mut self, by: &Introduction) {
+        if self.raft.is_none() {
+            self.formation.asked(by);
+            self.follow_formation();
+        }
+    }
+
+    /// A reply to a call of this process has come.
+    pub fn replied(&mut self, call: CallId, reply: Reply) {
         if self.raft.is_some() {
             match reply {
                 Reply::Identified(status) => {
+                    let Some(age) = self.questions.answered(call) else {
+                        return;
+                    };
                     self.heard_of_claimant(&status);
-                    self.reconciler.heard(node, &status);
-                    self.departure.heard(node, &status);
+                    self.reconciler.heard(call.to, &status, age);
+                    self.departure.heard(call.to, &status);
                     self.reconcile();
                     self.depart();
                 }
-                Reply::Yielded { attempt, answer } => self.answered_claim(node, attempt, answer),
+                Reply::Yielded { attempt, answer } => {
+                    self.answered_claim(call.to, attempt, answer);
+                }
                 Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
             }
             return;
         }
-        self.formation.replied(node, reply);
+        self.formation.replied(call, reply);
         self.follow_formation();
     }
 
@@ -313,7 +369,8 @@ impl<W> Member<W> {
         };
         if !raft.is_member() {
             if self.reconciler.may_hand_over() && raft.leave_to_a_member() {
-                self.reconciler.handing_over();
+                self.reconciler
+                    .handing_over(self.options.raft.election_min_ticks);
             }
             return;
         }
@@ -321,9 +378,8 @@ impl<W> Member<W> {
         if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
             raft.change_members(change);
         }
-        let questions = self.reconciler.questions().into_iter();
-        let questions = questions.map(|node| (node, Call::Identify));
-        self.output.calls.extend(questions);
+        let questions = self.reconciler.questions();
+        self.ask(questions);
     }
 
     /// Says so, once, when the part of this process in its cluster is over.

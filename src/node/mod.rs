@@ -29,6 +29,7 @@ mod lab;
 mod member;
 mod options;
 mod output;
+mod questions;
 mod raft_node;
 mod reconcile;
 mod seed;
@@ -38,7 +39,8 @@ mod storage;
 mod waiters;
 mod waiting;
 
-pub use call::{Call, Reply};
+pub use call::{Call, CallId, Reply};
+pub use departure::ANNOUNCE_TICKS;
 pub use formation::Formation;
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;

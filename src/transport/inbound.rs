@@ -23,7 +23,7 @@ use crate::proto::raft::{
     StartResponse, TimeoutNowRequest, TimeoutNowResponse, YieldRecoveryRequest,
     YieldRecoveryResponse,
 };
-use crate::types::{ClusterId, NodeState, NodeStatus, RaftId};
+use crate::types::{ClusterId, Introduction, NodeState, NodeStatus, RaftId};
 use crate::wire::{self, Envelope, PeerMessage, SnapshotAssembly, SnapshotHeader, WireError};
 
 /// Serves other nodes.
@@ -303,20 +303,25 @@ impl RaftService for Inbound {
         Ok(Response::new(TimeoutNowResponse {}))
     }
 
-    /// Answers anybody: who asks makes no difference to who this is.
+    /// Answers anybody: who asks makes no difference to who this is. The core hears of it where one of
+    /// the two takes part in nothing: there it may have to know.
     #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
     async fn identify(
         &self,
-        _request: Request<IdentifyRequest>,
+        request: Request<IdentifyRequest>,
     ) -> Result<Response<IdentifyResponse>, Status> {
+        let now = self.driver.status();
+        // One that does not say who it is, or not well, is answered all the same.
+        if let Ok(by) = Introduction::try_from(request.into_inner())
+            && (now.state, by.state) != (NodeState::Started, NodeState::Started)
+        {
+            self.driver.asked(by);
+        }
         let receiving = self
             .routes
             .transfer
             .with((), |transfer| transfer.progress.get());
-        let status = NodeStatus {
-            receiving,
-            ..self.driver.status()
-        };
+        let status = NodeStatus { receiving, ..now };
         Ok(Response::new(status.into()))
     }
 

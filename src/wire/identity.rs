@@ -7,21 +7,83 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    Following as ProtoFollowing, FormationState, IdentifyResponse, InitialMember, OfferRequest,
-    Role as ProtoRole, SnapshotProgress as ProtoProgress,
+    Following as ProtoFollowing, FormationState, IdentifyRequest, IdentifyResponse, InitialMember,
+    OfferRequest, Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, ClusterMembership, Conf, Following, NodeId, NodeInfo, NodeState, NodeStatus, Offer,
-    RaftId, RecoveryAttempt, Role, SnapshotProgress,
+    ClusterId, ClusterMembership, Conf, Following, Introduction, NodeId, NodeInfo, NodeState,
+    NodeStatus, Offer, RaftId, RecoveryAttempt, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
 
 const STATUS: Check = Check("IdentifyResponse");
 const OFFER: Check = Check("OfferRequest");
+const INTRODUCTION: Check = Check("IdentifyRequest");
+
+/// Most members that a process can introduce itself with.
+const MAX_INTRODUCED: usize = 1024;
 
 /// Fewest initial members of a cluster: with fewer, no majority survives a loss.
 const MIN_MEMBERS: usize = 3;
+
+impl From<Introduction> for IdentifyRequest {
+    fn from(introduction: Introduction) -> Self {
+        let Introduction {
+            raft_id,
+            state,
+            cluster_id,
+            members,
+        } = introduction;
+        let (state, cluster_id) = visible(state, cluster_id);
+        Self {
+            from: raft_id.get(),
+            cluster_id: cluster_id.map(|id| id.0),
+            state: state.into(),
+            members: members.iter().cloned().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<IdentifyRequest> for Introduction {
+    type Error = WireError;
+
+    fn try_from(request: IdentifyRequest) -> Result<Self, WireError> {
+        let IdentifyRequest {
+            from,
+            cluster_id,
+            state,
+            members,
+        } = request;
+        let state = INTRODUCTION.state(state)?;
+        INTRODUCTION.that(
+            cluster_id.is_some() != (state == NodeState::Fresh),
+            "cluster_id",
+            format_args!("{cluster_id:?} of a node that is {state}"),
+        )?;
+        INTRODUCTION.that(
+            members.len() <= MAX_INTRODUCED,
+            "members",
+            format_args!("{} are more than {MAX_INTRODUCED}", members.len()),
+        )?;
+        Ok(Self {
+            raft_id: INTRODUCTION.raft_id("from", from)?,
+            state,
+            cluster_id: cluster_id.map(ClusterId),
+            members: Arc::new(INTRODUCTION.membership("members", members)?),
+        })
+    }
+}
+
+/// What others see of where a process stands. An outside node belongs to nothing, and the cluster that
+/// it waits for is not its own.
+fn visible(state: NodeState, cluster_id: Option<ClusterId>) -> (FormationState, Option<ClusterId>) {
+    match state {
+        NodeState::Fresh | NodeState::Outside => (FormationState::Fresh, None),
+        NodeState::Bound => (FormationState::Bound, cluster_id),
+        NodeState::Started => (FormationState::Started, cluster_id),
+    }
+}
 
 impl From<NodeStatus> for IdentifyResponse {
     fn from(status: NodeStatus) -> Self {
@@ -49,12 +111,7 @@ impl From<NodeStatus> for IdentifyResponse {
             learners,
             members,
         } = &*conf;
-        // An outside node belongs to nothing, and the cluster that it waits for is not its own.
-        let (state, cluster_id) = match state {
-            NodeState::Fresh | NodeState::Outside => (FormationState::Fresh, None),
-            NodeState::Bound => (FormationState::Bound, cluster_id),
-            NodeState::Started => (FormationState::Started, cluster_id),
-        };
+        let (state, cluster_id) = visible(state, cluster_id);
         Self {
             raft_id: raft_id.get(),
             state: state.into(),
@@ -169,14 +226,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             following,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
-        let state = match FormationState::try_from(state) {
-            Ok(FormationState::Fresh) => NodeState::Fresh,
-            Ok(FormationState::Bound) => NodeState::Bound,
-            Ok(FormationState::Started) => NodeState::Started,
-            Ok(FormationState::Unspecified) | Err(_) => {
-                return Err(fault("state", format!("unknown state {state}")));
-            }
-        };
+        let state = STATUS.state(state)?;
         STATUS.that(
             cluster_id.is_some() != (state == NodeState::Fresh),
             "cluster_id",
@@ -275,6 +325,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         coordinator,
         members,
         membership,
+        absent,
     } = offer;
     let initial_members = membership.members.into_values();
     OfferRequest {
@@ -282,19 +333,8 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         coordinator_id: coordinator.get(),
         members: members.into_iter().map(RaftId::get).collect(),
         to: to.get(),
-        initial_members: initial_members
-            .map(
-                |NodeInfo {
-                     id,
-                     addr,
-                     client_addr,
-                 }| InitialMember {
-                    id: id.into(),
-                    addr,
-                    client_addr,
-                },
-            )
-            .collect(),
+        initial_members: initial_members.map(Into::into).collect(),
+        absent: absent.into_iter().map(Into::into).collect(),
     }
 }
 
@@ -310,8 +350,14 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         members,
         to,
         initial_members,
+        absent,
     } = request;
-    let membership = membership(initial_members)?;
+    OFFER.that(
+        initial_members.len() >= MIN_MEMBERS,
+        "initial_members",
+        format_args!("{} are fewer than {MIN_MEMBERS}", initial_members.len()),
+    )?;
+    let membership = OFFER.membership("initial_members", initial_members)?;
     OFFER.that(
         members.len() > membership.len() / 2,
         "members",
@@ -346,43 +392,72 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         coordinator,
         members,
         membership,
+        absent: absent
+            .into_iter()
+            .map(NodeId::try_from)
+            .collect::<Result<_, _>>()
+            .map_err(|error| WireError::new(OFFER.0, "absent", error.to_string()))?,
     };
     Ok((offer, OFFER.raft_id("to", to)?))
 }
 
-fn membership(initial_members: Vec<InitialMember>) -> Result<ClusterMembership, WireError> {
-    OFFER.that(
-        initial_members.len() >= MIN_MEMBERS,
-        "initial_members",
-        format_args!("{} are fewer than {MIN_MEMBERS}", initial_members.len()),
-    )?;
-    let mut membership = ClusterMembership::default();
-    for InitialMember {
-        id,
-        addr,
-        client_addr,
-    } in initial_members
-    {
-        let id = NodeId::try_from(id)
-            .map_err(|error| WireError::new(OFFER.0, "initial_members", error.to_string()))?;
-        OFFER.that(
-            membership
-                .members
-                .last_key_value()
-                .is_none_or(|(&last, _)| last < id),
-            "initial_members",
-            format_args!("node {id} is not in ascending order"),
-        )?;
-        membership.members.insert(
+impl Check {
+    fn state(self, state: i32) -> Result<NodeState, WireError> {
+        match FormationState::try_from(state) {
+            Ok(FormationState::Fresh) => Ok(NodeState::Fresh),
+            Ok(FormationState::Bound) => Ok(NodeState::Bound),
+            Ok(FormationState::Started) => Ok(NodeState::Started),
+            Ok(FormationState::Unspecified) | Err(_) => {
+                let reason = format!("unknown state {state}");
+                Err(WireError::new(self.0, "state", reason))
+            }
+        }
+    }
+
+    fn membership(
+        self,
+        field: &'static str,
+        infos: Vec<InitialMember>,
+    ) -> Result<ClusterMembership, WireError> {
+        let mut membership = ClusterMembership::default();
+        for InitialMember {
             id,
-            NodeInfo {
+            addr,
+            client_addr,
+        } in infos
+        {
+            let id = NodeId::try_from(id)
+                .map_err(|error| WireError::new(self.0, field, error.to_string()))?;
+            let last = membership.members.last_key_value();
+            self.that(
+                last.is_none_or(|(&last, _)| last < id),
+                field,
+                format_args!("node {id} is not in ascending order"),
+            )?;
+            let info = NodeInfo {
                 id,
                 addr,
                 client_addr,
-            },
-        );
+            };
+            membership.members.insert(id, info);
+        }
+        Ok(membership)
     }
-    Ok(membership)
+}
+
+impl From<NodeInfo> for InitialMember {
+    fn from(info: NodeInfo) -> Self {
+        let NodeInfo {
+            id,
+            addr,
+            client_addr,
+        } = info;
+        Self {
+            id: id.into(),
+            addr,
+            client_addr,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -539,6 +614,7 @@ mod tests {
             coordinator: life(2),
             members: vec![life(9), life(2), life(5)],
             membership: membership([2, 5, 9]),
+            absent: BTreeSet::from([NodeId::new(4).expect("a node id")]),
         }
     }
 

@@ -1,9 +1,9 @@
 //! A process of the simulation: a member, and the machine that it runs on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use seshat::kv::StateMachine;
-use seshat::node::{Call, Member, PeerMessage, RaftNode, Reply};
+use seshat::node::{Call, CallId, Member, PeerMessage, RaftNode, Reply};
 use seshat::proto::raft::InstallSnapshotRequest;
 use seshat::types::{NodeId, NodeStatus, RaftId, Role, Term};
 use seshat::wire::{SnapshotAssembly, SnapshotHeader};
@@ -41,10 +41,11 @@ pub(crate) enum Input {
     },
     Call {
         from: (NodeId, Life),
+        id: CallId,
         call: Call,
     },
     Reply {
-        from: NodeId,
+        id: CallId,
         reply: Reply,
     },
     /// What came in one turn of the driver.
@@ -94,6 +95,8 @@ pub(crate) struct Process {
     pub(crate) alone_until: u64,
     /// The snapshot that is arriving.
     pub(crate) receiving: Option<Receiving>,
+    /// Nodes that have asked it who it is.
+    pub(crate) asked_by: BTreeSet<NodeId>,
     /// When it ticked.
     pub(crate) ticks: Vec<u64>,
     /// When others last said that they follow it, and in which term. Kept for those who read by a
@@ -112,6 +115,7 @@ impl Process {
             stalled_until: 0,
             alone_until: 0,
             receiving: None,
+            asked_by: BTreeSet::new(),
             ticks: Vec::new(),
             followed: BTreeMap::new(),
         }

@@ -14,6 +14,7 @@
 //! one of them knew to be committed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rand::Rng;
 use seshat::node::{Member, MemberOptions};
@@ -26,7 +27,11 @@ use crate::world::{Happening, TICK, World};
 
 /// What the nodes are configured with.
 #[derive(Debug)]
-pub(crate) struct Files(BTreeMap<NodeId, File>);
+pub(crate) struct Files {
+    files: BTreeMap<NodeId, File>,
+    /// The last members that each node knew, if that is kept.
+    remembered: BTreeMap<NodeId, Arc<ClusterMembership>>,
+}
 
 /// What one node is configured with.
 #[derive(Debug, Clone)]
@@ -44,12 +49,15 @@ impl Files {
             let bootstrap = true;
             (node, File { members, bootstrap })
         };
-        Self(members.ids().map(file).collect())
+        Self {
+            files: members.ids().map(file).collect(),
+            remembered: BTreeMap::new(),
+        }
     }
 
     /// What the node is configured with. One that nobody has configured knows itself alone.
     pub(crate) fn get(&self, node: NodeId) -> File {
-        self.0.get(&node).cloned().unwrap_or_else(|| File {
+        self.files.get(&node).cloned().unwrap_or_else(|| File {
             members: [node_info(node)].into_iter().collect(),
             bootstrap: false,
         })
@@ -57,12 +65,26 @@ impl Files {
 
     /// Whether the node has been configured.
     pub(crate) fn has(&self, node: NodeId) -> bool {
-        self.0.contains_key(&node)
+        self.files.contains_key(&node)
+    }
+
+    /// The last members that the node knew.
+    pub(crate) fn remembered(&self, node: NodeId) -> ClusterMembership {
+        let remembered = self.remembered.get(&node);
+        remembered.map_or_else(Default::default, |it| ClusterMembership::clone(it))
+    }
+
+    /// The process at the node keeps the members that it knows.
+    pub(crate) fn remember(&mut self, node: NodeId, members: &Arc<ClusterMembership>) {
+        let kept = self.remembered.get(&node);
+        if kept.is_none_or(|kept| !Arc::ptr_eq(kept, members)) {
+            self.remembered.insert(node, Arc::clone(members));
+        }
     }
 
     /// The operator writes a file.
     pub(crate) fn write(&mut self, node: NodeId, file: File) {
-        self.0.insert(node, file);
+        self.files.insert(node, file);
     }
 }
 
@@ -87,7 +109,9 @@ impl World {
         let options = MemberOptions {
             raft_id,
             members,
+            remembered: self.files.remembered(node),
             bootstrap,
+            formation_wait_ticks: self.setting.formation_wait_ticks,
             raft: self.setting.raft,
             seed: self.rng.r#gen(),
             logger: slog::Logger::root(slog::Discard, slog::o!()),

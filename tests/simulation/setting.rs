@@ -50,6 +50,10 @@ pub(crate) struct Setting {
     /// Whether the operator writes the present members into the files of all nodes whenever they
     /// have changed.
     pub(crate) rewrites_files: bool,
+    /// Whether a node keeps the last members that it knew.
+    pub(crate) remembers: bool,
+    /// Ticks for which a process waits for word of survivors before it helps to form a cluster.
+    pub(crate) formation_wait_ticks: u64,
     /// Nodes that are switched off in the beginning.
     pub(crate) late: Vec<NodeId>,
     /// When which nodes lose their memory at once, whatever that costs.
@@ -100,6 +104,8 @@ impl Setting {
             sluggish: None,
             load: None,
             rewrites_files: true,
+            remembers: false,
+            formation_wait_ticks: 0,
             late: Vec::new(),
             disaster: None,
             faulty: 60_000,
@@ -156,6 +162,8 @@ impl Setting {
                 .then(|| (node_id(rng.gen_range(1..=nodes)), rng.gen_range(1..=4))),
             load: rng.gen_bool(0.25).then(|| one_of(rng, &[20, 60, 150, 300])),
             rewrites_files: rng.gen_bool(0.5),
+            remembers: rng.gen_bool(0.5),
+            formation_wait_ticks: 32,
             late: Self::draw_late(rng, founders),
             disaster: Self::draw_disaster(rng, nodes, disasters),
             faulty: 20_000,

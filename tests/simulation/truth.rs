@@ -67,11 +67,25 @@ impl World {
         let formed = raft.storage().applied() > 0 && self.clusters.log(cluster).len() == 0;
         let others = self.rafts().filter(|it| it.cluster_id() != cluster);
         let others = others.filter(|it| it.storage().applied() > 0);
+        let others = others.filter(|it| self.is_known_to_members_of(cluster, it.raft_id()));
         let others: Vec<_> = others.map(|it| (it.raft_id(), it.cluster_id())).collect();
         if formed {
             one_serving_cluster::formed(raft.raft_id(), cluster, &others)?;
         }
         one_serving_cluster::check(&self.able_clusters())
+    }
+
+    /// Whether those who form a cluster could know of a process: it was a member as far as one of them
+    /// has it in a file, or it has asked one of them who that is.
+    fn is_known_to_members_of(&self, cluster: ClusterId, holder: RaftId) -> bool {
+        let node = holder.node_id();
+        let forms = |process: &&Process| process.status().cluster_id == Some(cluster);
+        self.processes.values().filter(forms).any(|process| {
+            let me = process.member.raft_id().node_id();
+            process.asked_by.contains(&node)
+                || self.files.get(me).members.contains(node)
+                || self.files.remembered(me).contains(node)
+        })
     }
 
     /// The clusters that can serve: somebody knows voters most of whom live.
@@ -94,8 +108,12 @@ impl World {
         let mut left = self.parts(cluster);
         left.retain(|id| !losing.contains(&id.node_id()));
         let leaving = self.operator.leaving();
-        self.rafts()
-            .filter(|raft| raft.cluster_id() == cluster)
+        // Whoever was removed may not know it, and counts no more.
+        let parts = || self.rafts().filter(|raft| raft.cluster_id() == cluster);
+        let newest = parts().max_by_key(|raft| raft.storage().applied());
+        let voters = newest.map(|raft| raft.voters()).unwrap_or_default();
+        parts()
+            .filter(|raft| voters.contains(&raft.raft_id()))
             .all(|raft| {
                 let conf = raft.conf();
                 let stays = |id: &RaftId| {
