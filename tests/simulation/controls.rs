@@ -136,3 +136,9 @@ fn a_node_that_does_not_heal_under_load_is_caught() {
     let report = run_wide(Sabotage::LearnersLag, 12);
     assert_caught_by(&report, "healing_ends_under_load", 3);
 }
+
+#[test]
+fn a_second_cluster_beside_members_that_were_added_later_is_caught() {
+    let report = run_disasters(Sabotage::Forgets, 120);
+    assert_caught_by(&report, "one_serving_cluster", 1);
+}

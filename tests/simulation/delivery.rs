@@ -5,6 +5,7 @@ use seshat::node::{Call, CallId, PeerMessage, Reply};
 use seshat::types::{NodeId, NodeState, NodeStatus, Offer, RaftId};
 
 use crate::process::{Input, Life};
+use crate::sabotage::Sabotage;
 use crate::setting::ENTRY_BYTES;
 use crate::world::World;
 
@@ -150,7 +151,9 @@ impl World {
         let meant = |offer: &Offer| offer.members.contains(&raft_id);
         let reply = match call {
             Call::Identify(by) => {
-                member.asked(&by);
+                if self.plan.sabotage != Some(Sabotage::Forgets) {
+                    member.asked(&by);
+                }
                 Reply::Identified(wire_view(member.status()))
             }
             Call::Offer(ref offer) | Call::Start(ref offer) if !meant(offer) => Reply::Failed,

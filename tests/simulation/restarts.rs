@@ -106,12 +106,21 @@ impl World {
             _ => drawn,
         };
         let File { members, bootstrap } = self.files.get(node);
+        let forgets = self.plan.sabotage == Some(Sabotage::Forgets);
         let options = MemberOptions {
             raft_id,
             members,
-            remembered: self.files.remembered(node),
+            remembered: if forgets {
+                ClusterMembership::default()
+            } else {
+                self.files.remembered(node)
+            },
             bootstrap,
-            formation_wait_ticks: self.setting.formation_wait_ticks,
+            formation_wait_ticks: if forgets {
+                0
+            } else {
+                self.setting.formation_wait_ticks
+            },
             raft: self.setting.raft,
             seed: self.rng.r#gen(),
             logger: slog::Logger::root(slog::Discard, slog::o!()),

@@ -50,10 +50,12 @@ pub(crate) enum Sabotage {
     RecoverLeast,
     /// What a process receives that does not vote yet takes seconds.
     LearnersLag,
+    /// A process remembers no members, waits for nobody, and hears of no survivor that asks.
+    Forgets,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
@@ -66,6 +68,7 @@ impl Sabotage {
         Self::RecoverEverywhere,
         Self::RecoverLeast,
         Self::LearnersLag,
+        Self::Forgets,
     ];
 }
 

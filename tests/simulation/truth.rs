@@ -71,6 +71,9 @@ impl World {
         let others: Vec<_> = others.map(|it| (it.raft_id(), it.cluster_id())).collect();
         if formed {
             one_serving_cluster::formed(raft.raft_id(), cluster, &others)?;
+            if !self.clients.acknowledged.is_empty() {
+                self.give_up_what_was_told();
+            }
         }
         one_serving_cluster::check(&self.able_clusters())
     }
