@@ -318,6 +318,7 @@ REAL = {
             "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z", "lastLogIndex": "1047",
             "lastLogTerm": "8", "voters": [ONE, TWO], "learners": [THREE], "members": [1, 2, 3],
             "membersKnown": True,
+            "rivals": [THREE],
             "following": {"lastLogIndex": "1046", "commitIndex": "1040", "acknowledgedBy": [ONE, TWO]},
         },
         "a learner": {

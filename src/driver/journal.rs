@@ -101,6 +101,11 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
                 target: "seshat::trace", %node, %raft_id, term, index, %traceparent, "applied",
             );
         }
+        Event::Rivals { one, other, addr } => tracing::error!(
+            %node, %raft_id, term = now, index = committed, peer = %one.node_id(), %one, %other, addr,
+            "two processes use the id of one node: a machine has the id of another one, or the node \
+             was started twice. One of them has to be stopped; until then either is let in rarely",
+        ),
         Event::LogCompacted { first_index } => {
             tracing::debug!(%node, %raft_id, term = now, index = first_index, "compacted the log");
         }

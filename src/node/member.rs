@@ -324,9 +324,28 @@ impl<W> Member<W> {
 
     /// Another process asks this one who it is.
     pub fn asked(&mut self, by: &Introduction) {
-        if self.raft.is_none() {
-            self.formation.asked(by);
-            self.follow_formation();
+        match &self.raft {
+            None => {
+                self.formation.asked(by);
+                self.follow_formation();
+            }
+            // It may live beside the process that answers at the address of its node.
+            Some(raft) => {
+                let meant = raft.conf().members.contains(&by.raft_id.node_id());
+                if raft.role() == Role::Leader && meant {
+                    let rivals = self.reconciler.asked(by.raft_id);
+                    self.name_rivals(rivals);
+                }
+            }
+        }
+    }
+
+    fn name_rivals(&mut self, rivals: Option<[RaftId; 2]>) {
+        if let Some([one, other]) = rivals {
+            let info = self.directory.nodes().get(one.node_id());
+            let addr = info.map_or_else(String::new, |info| info.addr.clone());
+            let event = Event::Rivals { one, other, addr };
+            self.output.events.push(event);
         }
     }
 
@@ -339,7 +358,8 @@ impl<W> Member<W> {
                         return;
                     };
                     self.heard_of_claimant(&status);
-                    self.reconciler.heard(call.to, &status, age);
+                    let rivals = self.reconciler.heard(call.to, &status, age);
+                    self.name_rivals(rivals);
                     self.departure.heard(call.to, &status);
                     self.reconcile();
                     self.depart();
@@ -421,6 +441,7 @@ impl<W> Member<W> {
             joined_at: None,
             last_index: raft.map_or(0, RaftNode::last_index),
             last_term: raft.map_or(0, RaftNode::last_term),
+            rivals: self.reconciler.rivals(),
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,

@@ -32,6 +32,7 @@ mod output;
 mod questions;
 mod raft_node;
 mod reconcile;
+mod rivals;
 mod seed;
 #[cfg(test)]
 mod steady_tests;

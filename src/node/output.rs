@@ -262,6 +262,15 @@ pub enum Event {
         /// Its term.
         term: Term,
     },
+    /// Two processes of one node live: one was started twice, or two machines have the same id.
+    Rivals {
+        /// One of them.
+        one: RaftId,
+        /// The other one.
+        other: RaftId,
+        /// The address of their node.
+        addr: String,
+    },
     /// The log was cut.
     LogCompacted {
         /// First index that the log still holds.

@@ -25,6 +25,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::rivals::Rivals;
 use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId};
 
 /// Ticks between two rounds of questions of a leader.
@@ -70,6 +71,7 @@ pub(super) struct Reconciler {
     living: BTreeMap<NodeId, (NodeStatus, u64)>,
     /// While a change of the voters is planned.
     census: Option<Census>,
+    rivals: Rivals,
 }
 
 /// Who of those that would vote has answered since a change of the voters was planned.
@@ -94,6 +96,7 @@ impl Reconciler {
             hand_over_at: 0,
             living: BTreeMap::new(),
             census: None,
+            rivals: Rivals::default(),
         }
     }
 
@@ -101,6 +104,7 @@ impl Reconciler {
     pub(super) fn tick(&mut self, leads: bool, meant: &[NodeId]) -> Vec<NodeId> {
         self.now += 1;
         self.living.retain(|node, _| meant.contains(node));
+        self.rivals.tick(self.now);
         if !leads {
             self.census = None;
         }
@@ -112,20 +116,44 @@ impl Reconciler {
         others.copied().collect()
     }
 
-    /// A node has said who it is, asked `age` ticks ago.
-    pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus, age: u64) {
+    /// A node has said who it is, asked `age` ticks ago; its rival, if that is news.
+    pub(super) fn heard(
+        &mut self,
+        node: NodeId,
+        status: &NodeStatus,
+        age: u64,
+    ) -> Option<[RaftId; 2]> {
         if status.raft_id.node_id() != node {
-            return;
+            return None;
         }
+        let asked_at = self.now.saturating_sub(age);
+        let rivals = self.met(status.raft_id, asked_at);
         self.living.insert(node, (status.clone(), self.now));
         if let Some(census) = &mut self.census {
             // Another life of the node is the end of this one.
             census.answered.retain(|id, _| id.node_id() != node);
-            if self.now.saturating_sub(age) >= census.since {
+            if asked_at >= census.since {
                 let said = (status.cluster_id, self.now);
                 census.answered.insert(status.raft_id, said);
             }
         }
+        rivals
+    }
+
+    /// `life` lives, by its own word: it has asked this process who it is. Its rival, if that is news.
+    pub(super) fn asked(&mut self, life: RaftId) -> Option<[RaftId; 2]> {
+        self.met(life, self.now)
+    }
+
+    fn met(&mut self, life: RaftId, asked_at: u64) -> Option<[RaftId; 2]> {
+        let news = self.rivals.seen(life, asked_at, self.now);
+        let mut all = self.rivals.all();
+        all.find(|of| news && of.contains(&life))
+    }
+
+    /// The processes that live beside another one of their node.
+    pub(super) fn rivals(&self) -> Vec<RaftId> {
+        self.rivals.all().flatten().collect()
     }
 
     /// Messages to `peer` do not arrive: it is not believed to live until it answers again.
@@ -196,6 +224,9 @@ impl Reconciler {
             // The next one is for those to bear who live then.
             self.census = None;
         }
+        if let Change::AddLearner(id) = change {
+            self.rivals.replaced(id.node_id(), self.now);
+        }
         Some(change)
     }
 
@@ -203,7 +234,9 @@ impl Reconciler {
     fn wanted(&self, cluster_id: ClusterId, meant: &[NodeId], members: &Members) -> Vec<Change> {
         let superfluous = |id: &RaftId| {
             let living = self.living(id.node_id());
-            !meant.contains(&id.node_id()) || living.is_some_and(|living| living.raft_id != *id)
+            let calm = self.rivals.may_replace(id.node_id(), self.now);
+            !meant.contains(&id.node_id())
+                || (calm && living.is_some_and(|living| living.raft_id != *id))
         };
         let leaves = |id: &RaftId| *id != self.me && !meant.contains(&id.node_id());
         let learners = members.learners.keys().copied().filter(superfluous);
@@ -222,7 +255,10 @@ impl Reconciler {
             return None;
         }
         match members.learners.get(&id) {
-            None => may_join(living, cluster_id).then_some(Change::AddLearner(id)),
+            None => {
+                let may = may_join(living, cluster_id) && self.rivals.may_replace(node, self.now);
+                may.then_some(Change::AddLearner(id))
+            }
             Some(false) => None,
             Some(true) => {
                 let mut voters = members.voters.keys();

@@ -103,6 +103,9 @@ pub struct NodeStatus {
     pub last_index: LogIndex,
     /// Term of the last entry in its log; 0 while that is empty.
     pub last_term: Term,
+    /// Raft ids of processes that live beside another one of their node, two of each such node: a
+    /// machine has the id of another one, or a node was started twice. Only a leader can tell.
+    pub rivals: Vec<RaftId>,
     /// Who takes part in its Raft group and who is meant to, as it has applied them.
     pub conf: Arc<Conf>,
     /// Whether every voter knows the last change of voters and learners to be committed, and none is
@@ -134,6 +137,7 @@ impl NodeStatus {
             joined_at: None,
             last_index: 0,
             last_term: 0,
+            rivals: Vec::new(),
             conf: Arc::default(),
             members_known: false,
             receiving: None,

@@ -100,6 +100,7 @@ impl From<NodeStatus> for IdentifyResponse {
             joined_at,
             last_index,
             last_term,
+            rivals,
             conf,
             members_known,
             receiving,
@@ -133,6 +134,7 @@ impl From<NodeStatus> for IdentifyResponse {
             recovery_attempt: recovery.number,
             recovering: recovery.under_way,
             following: following.map(|following| Arc::unwrap_or_clone(following).into()),
+            rivals: rivals.into_iter().map(RaftId::get).collect(),
         }
     }
 }
@@ -224,6 +226,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             recovery_attempt,
             recovering,
             following,
+            rivals,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -287,6 +290,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 .map_err(|error| fault("joined_at", error.to_string()))?,
             last_index: last_log_index,
             last_term: last_log_term,
+            rivals: raft_ids("rivals", rivals)?,
             conf: Arc::new(conf),
             members_known,
             receiving: receiving.map(Into::into),

@@ -393,6 +393,9 @@ impl Names {
             Event::SnapshotInstalled { index, term, keys } => {
                 format!("installed a snapshot up to {index}@{term} with {keys} keys")
             }
+            Event::Rivals { one, other, .. } => {
+                format!("two of one node: {} and {}", process(*one), process(*other))
+            }
             Event::LogCompacted { first_index } => {
                 format!("compacted its log, which now begins at {first_index}")
             }
