@@ -55,6 +55,8 @@ pub(super) struct Lab {
     under_way: BTreeMap<(u64, u64), (NodeId, Load)>,
     sent: u64,
     pub(super) acknowledged: u64,
+    /// Log entries that members have left to others to free.
+    pub(super) retired: usize,
     /// Nodes whose process has ended because it was removed.
     pub(super) gone: BTreeSet<NodeId>,
 }
@@ -87,6 +89,7 @@ impl Lab {
             under_way: BTreeMap::new(),
             sent: 0,
             acknowledged: 0,
+            retired: 0,
             gone: BTreeSet::new(),
         };
         for id in ids {
@@ -282,6 +285,11 @@ impl Lab {
         let output = member.output().expect("no broken invariant");
         let acknowledged = output.answers.iter().filter(|(_, outcome)| outcome.is_ok());
         self.acknowledged += u64::try_from(acknowledged.count()).expect("few");
+        for retired in output.retired {
+            if let Retired::Log(cut) = retired {
+                self.retired += cut.len();
+            }
+        }
         for message in output.messages {
             let to = message.envelope().expect("an envelope").to.node_id();
             let entries = match &message {

@@ -17,7 +17,7 @@ use super::questions::Questions;
 use super::reconcile::Reconciler;
 use super::{
     Call, CallId, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode,
-    RaftOptions, Reply, Room, StepError,
+    RaftOptions, Reply, Retired, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
@@ -172,7 +172,7 @@ impl<W> Member<W> {
             self.hear_traffic(header.envelope()?);
         }
         if let Err(error) = self.is_thawed("InstallSnapshot", || header.envelope()) {
-            self.output.retired.push(state_machine);
+            self.retire(state_machine);
             return Err(error);
         }
         match &mut self.raft {
@@ -183,7 +183,7 @@ impl<W> Member<W> {
                 Ok(())
             }
             None => {
-                self.output.retired.push(state_machine);
+                self.retire(state_machine);
                 Err(self.not_me())
             }
         }
@@ -203,6 +203,11 @@ impl<W> Member<W> {
                 claimant,
             }),
         }
+    }
+
+    fn retire(&mut self, state_machine: StateMachine) {
+        let retired = Retired::StateMachine(Box::new(state_machine));
+        self.output.retired.push(retired);
     }
 
     fn not_me(&self) -> StepError {

@@ -47,9 +47,9 @@ pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
     Answer, Event, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError,
-    Recovery, Room, StepError, StorageError,
+    Recovery, Retired, Room, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
-pub use storage::MemoryStorage;
+pub use storage::{CutEntries, MemoryStorage};
 
 pub use crate::wire::{PeerMessage, SnapshotHeader};

@@ -24,7 +24,7 @@ pub struct RaftOptions {
     pub max_read_batch: usize,
     /// Entries that the log may hold before it is cut.
     pub compact_after_entries: usize,
-    /// Bytes that the log may hold before it is cut.
+    /// Memory in bytes that the applied part of the log may take before it is cut.
     pub compact_after_bytes: usize,
     /// Entries that stay when the log is cut, unless they take more than half of
     /// `compact_after_bytes`.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::call::{Call, CallId};
+use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Rank, Role, Term, Value};
@@ -139,9 +140,9 @@ pub struct Output<W> {
     /// Formation calls to other nodes. Each is owed a [`Reply`](super::Reply) under its id, or nothing:
     /// a call that is never answered is made again.
     pub calls: Vec<(CallId, Call)>,
-    /// State machines that nobody needs any more. To free a million keys takes long enough to miss
-    /// heartbeats, so it is for another thread.
-    pub retired: Vec<StateMachine>,
+    /// What nobody needs any more and takes long enough to free to miss heartbeats: it is for another
+    /// thread.
+    pub retired: Vec<Retired>,
 }
 
 impl<W> Default for Output<W> {
@@ -155,6 +156,15 @@ impl<W> Default for Output<W> {
             retired: Vec::new(),
         }
     }
+}
+
+/// What nobody needs any more, and takes long to free.
+#[derive(Debug)]
+pub enum Retired {
+    /// A state machine that a snapshot has replaced.
+    StateMachine(Box<StateMachine>),
+    /// The beginning of the log.
+    Log(CutEntries),
 }
 
 /// Something that an operator may want to read about. Never one per write, unless somebody traces
@@ -308,6 +318,21 @@ pub enum StepError {
         from: RaftId,
         /// Who recovers the cluster: another process, or this one.
         claimant: RaftId,
+    },
+    /// It names a term or an index so far ahead of what this node has heard of that no cluster gets
+    /// there.
+    #[error("{message} from {from}: {what} {value} is too far ahead of {known}")]
+    TooFarAhead {
+        /// The message.
+        message: &'static str,
+        /// Who sent it.
+        from: RaftId,
+        /// What it names.
+        what: &'static str,
+        /// How much that is.
+        value: u64,
+        /// How much this node knows of.
+        known: u64,
     },
     /// It answers something that this node did not ask, or that it asked of somebody else.
     #[error("{message} from {from}, who is no member")]

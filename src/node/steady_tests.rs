@@ -85,3 +85,17 @@ fn a_node_behind_a_narrow_link_heals_under_steady_load() {
         assert!(healed.is_some_and(|healed| healed > sent), "{healed:?}");
     }
 }
+
+/// To free a large log takes as long as it takes; the node's thread has heartbeats to send.
+#[test]
+fn a_large_log_is_freed_elsewhere() {
+    let options = RaftOptions {
+        compact_after_entries: 20_000,
+        ..RaftOptions::default()
+    };
+    let mut lab = Lab::new(3, 1, options);
+    let cut = lab.until(50 * TICK, 500, |lab| lab.retired > 0);
+    assert!(cut.is_some());
+    let kept = options.compact_keep_entries;
+    assert!(lab.retired > 20_000 - kept, "{} entries", lab.retired);
+}

@@ -141,6 +141,7 @@ scripts! {
         a_snapshot_at_the_commit_of_another_term
         a_snapshot_without_its_state_machine
         a_vote_of_a_stranger_does_not_disturb
+        a_term_too_far_ahead
         an_answer_of_somebody_who_is_no_member
         an_append_answer_past_the_log
         an_append_before_the_commit

@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::checker::Kind;
-use crate::network::{CLIENT_PORT, channel};
+use crate::network::{channel, client_addr};
 use crate::shared::Shared;
 
 /// Keys that the clients share: few, so that they meet.
@@ -34,11 +34,13 @@ pub(crate) struct Habits {
     pub(crate) max_padding: u64,
     /// A flaw for the negative control: writes are repeated later, although they were made.
     pub(crate) repeats: bool,
+    /// A flaw for another: writes of sessions are sent without their numbers.
+    pub(crate) unnumbered: bool,
 }
 
 /// A channel to node `id`, of a client that gives a silent connection up soon.
 pub(crate) fn to_node(id: u16) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://n{id}:{CLIENT_PORT}"));
+    let endpoint = Endpoint::from_shared(format!("http://{}", client_addr(id)));
     let endpoint = endpoint
         .expect("an address")
         .connect_timeout(Duration::from_millis(500))
@@ -139,8 +141,7 @@ impl Client {
                 let index = answer.applied_index;
                 self.tell(format_args!("{what}: applied at {index}"));
                 self.shared.count("writes");
-                let end = self.shared.moment();
-                self.shared.remember(key, kind, start, Some(end));
+                self.shared.remember(key, kind, start, true, Some(index));
                 self.repeat(message);
                 true
             }
@@ -152,7 +153,7 @@ impl Client {
             Told::Nothing => {
                 self.tell(format_args!("{what}: unknown"));
                 self.shared.count("writes with unknown outcome");
-                self.shared.remember(key, kind, start, None);
+                self.shared.remember(key, kind, start, false, None);
                 false
             }
         }
@@ -180,12 +181,13 @@ impl Client {
             self.shared.count("reads refused");
             return false;
         };
-        let value = answer.value.map(|value| decode(&value, &self.habits));
+        let value = answer
+            .value
+            .map(|value| decode(&value, self.habits.max_padding));
         self.tell(format_args!("get k{key}: {value:?}"));
         self.shared.count("reads");
-        let end = self.shared.moment();
         self.shared
-            .remember(key, Kind::Read(value), start, Some(end));
+            .remember(key, Kind::Read(value), start, true, None);
         true
     }
 
@@ -229,7 +231,7 @@ impl Client {
     }
 }
 
-fn name(key: u64) -> Bytes {
+pub(crate) fn name(key: u64) -> Bytes {
     Bytes::from(format!("k{key}"))
 }
 
@@ -240,7 +242,7 @@ fn detail(status: &Status) -> Option<ErrorDetail> {
 }
 
 /// `value` as bytes, followed by as much padding as belongs to it.
-fn encode(value: u64, max_padding: u64) -> Bytes {
+pub(crate) fn encode(value: u64, max_padding: u64) -> Bytes {
     let scattered = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let padding = usize::try_from(scattered % (max_padding + 1)).expect("a small number");
     let mut bytes = BytesMut::new();
@@ -250,11 +252,11 @@ fn encode(value: u64, max_padding: u64) -> Bytes {
 }
 
 /// The value that `bytes` are. Panics unless they are just what was written.
-fn decode(bytes: &Bytes, habits: &Habits) -> u64 {
+pub(crate) fn decode(bytes: &Bytes, max_padding: u64) -> u64 {
     let value = bytes.first_chunk().map(|value| u64::from_be_bytes(*value));
     let value = value.expect("a value begins with its number");
     assert!(
-        *bytes == encode(value, habits.max_padding),
+        *bytes == encode(value, max_padding),
         "value {value} was changed on its way"
     );
     value

@@ -1,20 +1,21 @@
 //! What an observer who sees all nodes at once can say of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use seshat::types::{LogIndex, NodeState, NodeStatus, RaftId, Role, Term};
-
-use crate::node::NODES;
+use seshat::types::{ClusterId, LogIndex, NodeState, NodeStatus, RaftId, Role, Term};
 
 /// What has been seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    leaders: BTreeMap<Term, RaftId>,
+    leaders: BTreeMap<(ClusterId, Term), RaftId>,
+    /// The cluster that has a leader, and those that had one before it.
+    serving: Option<ClusterId>,
+    past: BTreeSet<ClusterId>,
     whole: Option<Whole>,
     healed: bool,
 }
 
-/// A cluster of three living voters that follow one leader.
+/// A cluster whose members all live, vote, and follow one leader.
 #[derive(Debug, PartialEq, Eq)]
 struct Whole {
     lives: Vec<RaftId>,
@@ -24,18 +25,33 @@ struct Whole {
 }
 
 impl Health {
-    /// Looks at the nodes that run. Panics if two have led in one term: election safety (paper,
-    /// figure 3).
-    pub(crate) fn look(&mut self, standings: &BTreeMap<u16, NodeStatus>) {
+    /// Looks at the nodes that run. Panics if two have led in one term (election safety: paper,
+    /// figure 3), or if two clusters serve: another one may begin to once, if the operator
+    /// `may_have_recovered` the first.
+    pub(crate) fn look(&mut self, standings: &BTreeMap<u16, NodeStatus>, may_have_recovered: bool) {
         for status in standings.values() {
-            if status.role == Some(Role::Leader) {
-                let leader = self.leaders.entry(status.term).or_insert(status.raft_id);
-                let (term, other) = (status.term, status.raft_id);
-                assert_eq!(*leader, other, "two leaders in term {term}");
-            }
+            let (Some(Role::Leader), Some(cluster)) = (status.role, status.cluster_id) else {
+                continue;
+            };
+            let term = (cluster, status.term);
+            let leader = *self.leaders.entry(term).or_insert(status.raft_id);
+            let other = status.raft_id;
+            assert_eq!(leader, other, "two leaders in term {}", status.term);
+            self.serves(cluster, may_have_recovered);
         }
         if !self.healed {
             self.healed = self.is_whole(standings);
+        }
+    }
+
+    fn serves(&mut self, cluster: ClusterId, may_have_recovered: bool) {
+        if self.serving == Some(cluster) {
+            return;
+        }
+        if let Some(former) = self.serving.replace(cluster) {
+            let renewed = may_have_recovered && self.past.is_empty();
+            assert!(renewed, "two clusters serve: {former} and {cluster}");
+            self.past.insert(former);
         }
     }
 
@@ -45,15 +61,15 @@ impl Health {
         self.whole = None;
     }
 
-    /// Whether, since memory was lost last, the voters were exactly the processes that live, and all
-    /// of them knew that this is committed: each had applied what the leader had applied when all
-    /// were voters.
+    /// Whether, since memory was lost last, the voters were exactly the members' processes that
+    /// live, and all of them knew that this is committed: each had applied what the leader had
+    /// applied when all were voters.
     pub(crate) fn healed(&self) -> bool {
         self.healed
     }
 
     fn is_whole(&mut self, standings: &BTreeMap<u16, NodeStatus>) -> bool {
-        let Some(now) = whole(standings) else {
+        let Some((now, members)) = whole(standings) else {
             self.whole = None;
             return false;
         };
@@ -62,28 +78,77 @@ impl Health {
             self.whole = Some(now);
         }
         self.whole.as_ref().is_some_and(|whole| {
-            standings
-                .values()
+            members
+                .iter()
                 .all(|status| status.applied_index >= whole.applied)
         })
     }
 }
 
-fn whole(standings: &BTreeMap<u16, NodeStatus>) -> Option<Whole> {
-    if standings.len() != usize::from(NODES) {
-        return None;
-    }
+/// The members as the leader knows them, in the order of their ids; none if nobody leads.
+pub(crate) fn members(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
+    let members = leader(standings).map(|leader| {
+        let ids: BTreeSet<_> = leader.conf.members.iter().map(|id| id.get()).collect();
+        ids.into_iter().collect()
+    });
+    members.unwrap_or_default()
+}
+
+/// Whether all members but `except` vote in the cluster that has a leader.
+pub(crate) fn all_vote_but(standings: &BTreeMap<u16, NodeStatus>, except: u16) -> bool {
+    let Some(leader) = leader(standings) else {
+        return false;
+    };
+    let votes = |id: &u16| {
+        standings.get(id).is_some_and(|status| {
+            status.cluster_id == leader.cluster_id && leader.conf.voters.contains(&status.raft_id)
+        })
+    };
+    members(standings)
+        .iter()
+        .all(|id| *id == except || votes(id))
+}
+
+/// Whether all members have applied the same.
+pub(crate) fn level(standings: &BTreeMap<u16, NodeStatus>) -> bool {
+    let members = members(standings);
+    let mut applied = members.iter().map(|id| {
+        standings
+            .get(id)
+            .map(|status| (status.applied_index, status.keys))
+    });
+    let first = applied.next().flatten();
+    first.is_some() && applied.all(|other| other == first)
+}
+
+fn leader(standings: &BTreeMap<u16, NodeStatus>) -> Option<&NodeStatus> {
     let leads = |status: &&NodeStatus| status.role == Some(Role::Leader);
-    let leader = standings.values().filter(leads).max_by_key(|s| s.term)?;
+    standings.values().filter(leads).max_by_key(|it| it.term)
+}
+
+fn whole(standings: &BTreeMap<u16, NodeStatus>) -> Option<(Whole, Vec<&NodeStatus>)> {
+    let leader = leader(standings)?;
+    let members = members(standings);
+    let members: Vec<_> = members
+        .iter()
+        .map(|id| standings.get(id))
+        .collect::<Option<_>>()?;
     let follows = |status: &NodeStatus| {
         status.state == NodeState::Started
             && status.cluster_id == leader.cluster_id
             && status.leader == Some(leader.raft_id)
             && matches!(status.role, Some(Role::Leader | Role::Follower))
     };
-    standings.values().all(follows).then(|| Whole {
-        lives: standings.values().map(|status| status.raft_id).collect(),
-        leader: leader.raft_id,
-        applied: leader.applied_index,
-    })
+    let lives: Vec<_> = members.iter().map(|status| status.raft_id).collect();
+    let mut voters = leader.conf.voters.clone();
+    voters.sort_unstable_by_key(|voter| voter.node_id());
+    let well = voters == lives && members.iter().all(|status| follows(status));
+    well.then_some((
+        Whole {
+            lives,
+            leader: leader.raft_id,
+            applied: leader.applied_index,
+        },
+        members,
+    ))
 }

@@ -24,6 +24,15 @@ struct Seen {
     report: Report,
     /// Events at level error, and panics.
     errors: Vec<String>,
+    /// Nodes that snapshots were sent to, and those that have installed one.
+    snapshots: Vec<Snapshot>,
+}
+
+/// What became of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Snapshot {
+    SentTo(u16),
+    InstalledBy(u16),
 }
 
 impl Logs {
@@ -55,6 +64,11 @@ impl Logs {
         self.seen().report.clone()
     }
 
+    /// What became of snapshots since this was asked last.
+    pub(crate) fn snapshots(&self) -> Vec<Snapshot> {
+        std::mem::take(&mut self.seen().snapshots)
+    }
+
     /// Panics if a node has logged an error, or if a task has panicked.
     pub(crate) fn check(&self) {
         let errors = std::mem::take(&mut self.seen().errors);
@@ -74,15 +88,23 @@ impl<S: Subscriber> Layer<S> for Logs {
         let mut words = Words::default();
         event.record(&mut words);
         let mut seen = self.seen();
-        if *event.metadata().level() == Level::ERROR {
+        let removed = |word: &String| word.contains("was removed from");
+        let expected = removed(&words.message) || words.others.iter().any(removed);
+        if *event.metadata().level() == Level::ERROR && !expected {
             seen.errors.push(format!("{words:?}"));
         }
         match words.message.as_str() {
             "sends a snapshot" => {
                 seen.report.add("snapshots sent", 1);
                 seen.report.add("keys in them", words.keys);
+                seen.snapshots
+                    .extend(words.node("to").map(Snapshot::SentTo));
             }
-            "installed a snapshot" => seen.report.add("snapshots installed", 1),
+            "installed a snapshot" => {
+                seen.report.add("snapshots installed", 1);
+                let node = words.node("node");
+                seen.snapshots.extend(node.map(Snapshot::InstalledBy));
+            }
             "became leader" => seen.report.add("leaders elected", 1),
             "peer is down" => seen.report.add("peers lost", 1),
             _ => {}
@@ -96,6 +118,15 @@ struct Words {
     message: String,
     keys: u64,
     others: Vec<String>,
+}
+
+impl Words {
+    /// The node in the field `name`: a node id, or the raft id of one of its processes.
+    fn node(&self, name: &str) -> Option<u16> {
+        let mut fields = self.others.iter().filter_map(|it| it.split_once('='));
+        let (_, id) = fields.find(|(field, _)| *field == name)?;
+        id.split('.').next()?.parse().ok()
+    }
 }
 
 impl Visit for Words {

@@ -3,8 +3,14 @@
 //! Where `tests/simulation/` runs the core alone, this runs everything above it as well: gRPC,
 //! HTTP/2, streams, reconnects, backoff, snapshots in chunks, on simulated TCP
 //! ([turmoil](https://docs.rs/turmoil)). A seed decides what is cut off, stalled, slowed down and
-//! lost, which node ends how and when it starts again, and what the clients ask. The history of
-//! every key has to be linearizable, and the cluster has to heal once the network has.
+//! lost, which node ends how and when it starts again, and what the clients ask. Some clients call
+//! the protocol, others use the Rust client, with sessions and pipelines. An operator forms the
+//! cluster although a node is missing, adds members and removes them, and recovers the cluster when
+//! most of its members have lost their memory at once.
+//!
+//! The history of every key has to be linearizable; after a recovery, from what the survivor had on.
+//! A numbered write is applied once. One cluster serves at a time. The cluster has to heal once the
+//! network has, and everybody is answered then.
 //!
 //! Each seed has a process of its own, as two runs in one process may differ. A seed that fails
 //! prints how to run it alone, with a trace that can be read as a story:
@@ -20,11 +26,15 @@
 #[path = "../simulation/checker.rs"]
 mod checker;
 mod clients;
+mod falls;
 mod health;
+mod history;
+mod library;
 mod logs;
 mod network;
 mod node;
 mod operator;
+mod plan;
 mod report;
 mod runs;
 mod shared;
@@ -44,6 +54,19 @@ use world::{Flaw, World};
 /// Seeds that an ordinary test run covers.
 const DEFAULT_SEEDS: u64 = 16;
 
+/// What happens in some of them.
+const MUST_HAPPEN: [&str; 9] = [
+    "reads",
+    "numbered writes",
+    "batches",
+    "snapshots installed",
+    "snapshots torn",
+    "clusters formed without a node",
+    "members added",
+    "members removed",
+    "clusters recovered",
+];
+
 /// Every seed keeps every promise.
 #[test]
 fn seeds() {
@@ -61,7 +84,9 @@ fn seeds() {
          SEED={} cargo test --test turmoil replay -- --nocapture",
         seeds[0]
     );
-    assert!(report.get("reads") > 0 && report.get("snapshots installed") > 0);
+    for what in MUST_HAPPEN {
+        assert!(report.get(what) > 0, "no {what}: the runs say little");
+    }
 }
 
 /// Runs the seed `SEED` with its trace. Every run of every seed is this test, in a process of its
@@ -71,11 +96,10 @@ fn replay() {
     let Some(seed) = env("SEED") else {
         return;
     };
-    let flaw = match std::env::var(runs::FLAW).as_deref() {
-        Ok("Repeats") => Flaw::Repeats,
-        Ok("KeptIds") => Flaw::KeptIds,
-        _ => Flaw::None,
-    };
+    let named = std::env::var(runs::FLAW).unwrap_or_default();
+    let mut flaws = Flaw::ALL.into_iter();
+    let flaw = flaws.find(|flaw| format!("{flaw:?}") == named);
+    let flaw = flaw.unwrap_or(Flaw::None);
     let loud = std::env::var_os(runs::QUIET).is_none();
     runs::give_up_in_time();
     repeatable::seed(seed);
@@ -89,7 +113,7 @@ fn one(seed: u64, flaw: Flaw, loud: bool) {
     let limits = node::limits(&mut StdRng::seed_from_u64(seed));
     let logs = Logs::watch(loud);
     let shared = Rc::new(Shared::new(loud));
-    World::new(seed, flaw, &limits, &shared).run();
+    World::new(seed, flaw, &limits, &logs, &shared).run();
     logs.check();
     let mut report = shared.report.borrow().clone();
     report.add_all(&logs.report());
@@ -130,4 +154,28 @@ fn a_node_that_comes_back_under_its_old_raft_id_is_found() {
         })
     };
     assert!((0..20).any(found));
+}
+
+/// Whether one of the first seeds with this `flaw` ends in this `complaint`.
+fn is_found(flaw: Flaw, complaint: &str) -> bool {
+    let found = |seed| run(seed, flaw).is_err_and(|failure| failure.contains(complaint));
+    (0..20).any(found)
+}
+
+/// What a session sends twice without a number is applied twice, and that is seen.
+#[test]
+fn a_session_without_numbers_is_found() {
+    assert!(is_found(Flaw::Unnumbered, "was not applied once"));
+}
+
+/// A second cluster is seen as soon as it has a leader.
+#[test]
+fn a_cluster_beside_the_cluster_is_found() {
+    assert!(is_found(Flaw::Apart, "two clusters serve"));
+}
+
+/// If a recovery loses a write that the survivor is said to have had, that is seen.
+#[test]
+fn a_recovery_that_keeps_less_than_the_survivor_had_is_found() {
+    assert!(is_found(Flaw::Overstated, "the survivor had the log up to"));
 }

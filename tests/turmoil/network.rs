@@ -15,6 +15,16 @@ pub(crate) const CLIENT_PORT: u16 = 6379;
 /// Where every node listens for other nodes.
 pub(crate) const INTERNAL_PORT: u16 = 7379;
 
+/// Where clients reach node `id`.
+pub(crate) fn client_addr(id: u16) -> String {
+    format!("n{id}:{CLIENT_PORT}")
+}
+
+/// Where other nodes reach node `id`.
+pub(crate) fn internal_addr(id: u16) -> String {
+    format!("n{id}:{INTERNAL_PORT}")
+}
+
 /// A port of a simulated host.
 pub(crate) struct Listener(TcpListener);
 

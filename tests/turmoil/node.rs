@@ -6,15 +6,16 @@ use std::rc::Rc;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use seshat::config::{ClusterConfig, Config, Limits, Member, NodeConfig, RaftConfig};
-use seshat::server::Server;
+use seshat::server::{Server, ServerError};
 use seshat::types::NodeId;
 use tokio::sync::Notify;
 
-use crate::network::{CLIENT_PORT, INTERNAL_PORT, Listener, connector};
+use crate::network::{CLIENT_PORT, INTERNAL_PORT, Listener, client_addr, connector, internal_addr};
 use crate::shared::Shared;
+use crate::world::Flaw;
 
-/// Nodes of the cluster.
-pub(crate) const NODES: u16 = 3;
+/// Nodes that form the cluster. Others are added later.
+pub(crate) const FIRST: u16 = 3;
 
 /// Limits at which a few writes already fill what is limited.
 pub(crate) fn limits(rng: &mut StdRng) -> Limits {
@@ -39,26 +40,19 @@ pub(crate) struct Cradle {
     id: u16,
     config: Config,
     seed: u64,
-    /// Whether the next life keeps the raft id of the last: the flaw of a negative control.
-    keeps_id: bool,
+    flaw: Flaw,
     lives: Rc<Cell<u64>>,
     stop: Rc<Notify>,
     shared: Rc<Shared>,
 }
 
 impl Cradle {
-    pub(crate) fn new(
-        id: u16,
-        limits: &Limits,
-        seed: u64,
-        keeps_id: bool,
-        shared: Rc<Shared>,
-    ) -> Self {
+    pub(crate) fn new(id: u16, limits: &Limits, seed: u64, flaw: Flaw, shared: Rc<Shared>) -> Self {
         Self {
             id,
-            config: config(id, limits),
+            config: config(id, limits, flaw),
             seed,
-            keeps_id,
+            flaw,
             lives: Rc::default(),
             stop: Rc::default(),
             shared,
@@ -74,7 +68,7 @@ impl Cradle {
     pub(crate) async fn live(self) -> turmoil::Result {
         let client = Listener::bind(CLIENT_PORT).await?;
         let internal = Listener::bind(INTERNAL_PORT).await?;
-        if !self.keeps_id {
+        if self.flaw != Flaw::KeptIds {
             self.lives.set(self.lives.get() + 1);
         }
         let life = u64::from(self.id) << 32 | self.lives.get();
@@ -85,17 +79,30 @@ impl Cradle {
         let stop = self.stop;
         let ended = server.run(async move { stop.notified().await }).await;
         self.shared.died(self.id);
-        Ok(ended?)
+        match ended {
+            Err(ServerError::Removed { .. }) => {
+                self.shared.count("processes ended by their removal");
+                Ok(())
+            }
+            ended => Ok(ended?),
+        }
     }
 }
 
-fn config(id: u16, limits: &Limits) -> Config {
+fn config(id: u16, limits: &Limits, flaw: Flaw) -> Config {
     let node = |id| NodeId::new(id).expect("a node id");
-    let members = (1..=NODES).map(|id| Member {
+    let joins = id > FIRST;
+    let apart = joins && flaw == Flaw::Apart;
+    let known: Vec<_> = match apart {
+        true => (FIRST + 1..=FIRST * 2).collect(),
+        false => (1..=FIRST).chain(joins.then_some(id)).collect(),
+    };
+    let members = known.into_iter().map(|id| Member {
         id: node(id),
-        addr: format!("n{id}:{INTERNAL_PORT}"),
-        client_addr: format!("n{id}:{CLIENT_PORT}"),
+        addr: internal_addr(id),
+        client_addr: client_addr(id),
     });
+    let members: Vec<_> = members.collect();
     let config = Config {
         node: NodeConfig {
             id: node(id),
@@ -104,10 +111,10 @@ fn config(id: u16, limits: &Limits) -> Config {
             data_dir: None,
         },
         cluster: ClusterConfig {
-            bootstrap: true,
+            bootstrap: !joins || apart,
             wait_for_survivors: false,
-            replication_factor: usize::from(NODES),
-            initial_members: members.collect(),
+            replication_factor: members.len(),
+            initial_members: members,
         },
         raft: RaftConfig::default(),
         limits: limits.clone(),

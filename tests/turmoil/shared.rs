@@ -8,9 +8,10 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
 use seshat::driver::DriverHandle;
-use seshat::types::NodeStatus;
+use seshat::types::{LogIndex, NodeStatus};
 
-use crate::checker::{self, Kind, Operation};
+use crate::checker::Kind;
+use crate::history::{self, Break, Told};
 use crate::report::Report;
 
 /// The shared part of a world.
@@ -21,12 +22,33 @@ pub(crate) struct Shared {
     story: RefCell<DefaultHasher>,
     moment: Cell<u64>,
     value: Cell<u64>,
-    history: RefCell<BTreeMap<u64, Vec<Operation>>>,
+    history: RefCell<BTreeMap<u64, Vec<Told>>>,
+    recovery: Cell<Recovery>,
     nodes: RefCell<BTreeMap<u16, DriverHandle>>,
     /// What happened how often.
     pub(crate) report: RefCell<Report>,
+    /// Most members of the cluster have lost their memory at once: an operator has to recover it.
+    pub(crate) lost: Cell<bool>,
+    /// Nodes that have to be started again once the cluster is recovered.
+    pub(crate) left_over: RefCell<Vec<u32>>,
     /// The clients shall come to an end.
     pub(crate) ending: Cell<bool>,
+}
+
+/// The recovery of a run: there is one at most.
+#[derive(Debug, Clone, Copy, Default)]
+struct Recovery {
+    /// When the first attempt began that may have succeeded.
+    asked: Option<u64>,
+    /// When it was known to have taken place.
+    made: Option<u64>,
+    /// The cluster that is given up, and how long the log of the survivor is.
+    old: Option<u64>,
+    last_index: LogIndex,
+    /// Whether an attempt may have succeeded of which nobody knows.
+    in_doubt: bool,
+    /// How often this has changed.
+    changes: u64,
 }
 
 impl Shared {
@@ -64,16 +86,103 @@ impl Shared {
         self.value.get()
     }
 
-    pub(crate) fn remember(&self, key: u64, kind: Kind, start: u64, end: Option<u64>) {
-        let operation = Operation { kind, start, end };
+    /// An operation on `key` that began at `start` is over, and was answered unless its outcome is
+    /// unknown: a write with its index in the log.
+    pub(crate) fn remember(
+        &self,
+        key: u64,
+        kind: Kind,
+        start: u64,
+        answered: bool,
+        index: Option<LogIndex>,
+    ) {
+        let end = answered.then(|| self.moment());
+        let told = Told {
+            kind,
+            start,
+            end,
+            index,
+        };
         let mut history = self.history.borrow_mut();
-        history.entry(key).or_default().push(operation);
+        history.entry(key).or_default().push(told);
+    }
+
+    /// The operator asks for a recovery of the cluster `old` from a node whose log ends at
+    /// `last_index`.
+    pub(crate) fn recovery_begins(&self, old: u64, last_index: LogIndex) {
+        let mut recovery = self.recovery.get();
+        recovery.asked.get_or_insert_with(|| self.moment());
+        (recovery.old, recovery.last_index) = (Some(old), last_index);
+        recovery.changes += 1;
+        self.recovery.set(recovery);
+    }
+
+    /// What was asked for did surely not take place, unless an earlier attempt did.
+    pub(crate) fn recovery_refused(&self) {
+        let recovery = self.recovery.get();
+        self.recovery.set(Recovery {
+            asked: recovery.in_doubt.then_some(recovery.asked).flatten(),
+            ..recovery
+        });
+    }
+
+    /// It has taken place.
+    pub(crate) fn recovery_made(&self) {
+        let mut recovery = self.recovery.get();
+        recovery.made.get_or_insert_with(|| self.moment());
+        recovery.changes += 1;
+        self.recovery.set(recovery);
+    }
+
+    /// The operator has seen `cluster`, and whether it is led. If a recovery of another one was
+    /// asked for and nobody knew what came of it, it has taken place.
+    pub(crate) fn saw_cluster(&self, cluster: Option<u64>, is_led: bool) {
+        let recovery = self.recovery.get();
+        let renewed = recovery.old.is_some() && cluster.is_some() && cluster != recovery.old;
+        if renewed && is_led && recovery.asked.is_some() && recovery.made.is_none() {
+            self.recovery_made();
+        }
+    }
+
+    /// Whether the operator has asked for a recovery that may have taken place.
+    pub(crate) fn may_be_recovered(&self) -> bool {
+        self.recovery.get().asked.is_some()
+    }
+
+    /// Nobody knows whether it has taken place.
+    pub(crate) fn recovery_in_doubt(&self) {
+        let recovery = self.recovery.get();
+        self.recovery.set(Recovery {
+            in_doubt: true,
+            ..recovery
+        });
+    }
+
+    /// Whether it surely has.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.recovery.get().made.is_some()
+    }
+
+    /// Changes whenever acknowledged writes may have been lost.
+    pub(crate) fn era(&self) -> u64 {
+        self.recovery.get().changes
     }
 
     /// Panics unless the history of every key is linearizable.
     pub(crate) fn check(&self) {
+        let Recovery {
+            asked,
+            made,
+            last_index,
+            ..
+        } = self.recovery.get();
+        let recovery = asked.zip(made).map(|(asked, done)| Break {
+            asked,
+            done,
+            last_index,
+        });
         for (key, history) in self.history.borrow().iter() {
-            if let Err(fault) = checker::check(history) {
+            if let Err(fault) = history::check(history, recovery) {
                 panic!("the history of k{key} is not linearizable: {fault}");
             }
         }

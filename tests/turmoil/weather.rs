@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
+use rand::seq::IteratorRandom as _;
 use turmoil::Sim;
-
-use crate::node::NODES;
 
 /// One state of the network. Bytes that a cut drops are never sent again, as if it outlasted every
 /// retransmission: each connection across it is dead, and nobody is told.
@@ -27,11 +26,16 @@ pub(crate) enum Weather {
 }
 
 impl Weather {
-    /// Other weather for the nodes and these clients.
-    pub(crate) fn draw(rng: &mut StdRng, clients: &[String]) -> Self {
-        let node = rng.gen_range(1..=NODES);
-        let others: Vec<_> = (1..=NODES).filter(|id| *id != node).map(host).collect();
-        let (node, clients) = (vec![host(node)], clients.to_vec());
+    /// Other weather for so many nodes and these clients.
+    pub(crate) fn draw(rng: &mut StdRng, nodes: u16, clients: &[String]) -> Self {
+        // Of five nodes, two may share a fate.
+        let few = usize::from(1 + u16::from(nodes > 4 && rng.gen_bool(0.4)));
+        let some = (1..=nodes).choose_multiple(rng, few);
+        let others: Vec<_> = (1..=nodes)
+            .filter(|id| !some.contains(id))
+            .map(host)
+            .collect();
+        let (node, clients) = (some.into_iter().map(host).collect(), clients.to_vec());
         let (one, other) = match rng.gen_range(0..10) {
             0..5 => (node, others),
             5..7 => (node, vec![others[rng.gen_range(0..others.len())].clone()]),

@@ -1,26 +1,29 @@
-//! Three nodes, their clients, and everything that befalls them: one run, decided by its seed.
+//! The nodes, their clients, and everything that befalls them: one run, decided by its seed.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::seq::IteratorRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use seshat::config::Limits;
-use seshat::types::NodeStatus;
 use turmoil::Sim;
 
 use crate::clients::{Client, Habits};
-use crate::health::Health;
-use crate::node::{Cradle, NODES};
+use crate::falls::{Doom, Fallen};
+use crate::health::{self, Health};
+use crate::library::User;
+use crate::logs::Logs;
+use crate::node::Cradle;
 use crate::operator;
+use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::weather::{Weather, host};
 
-/// Hosts of clients, and the clients on each.
+/// Hosts of clients, and how many there are on each: some call the protocol, some use the library.
 const CLIENT_HOSTS: u16 = 2;
-const CLIENTS_PER_HOST: u16 = 3;
+const CALLERS_PER_HOST: u16 = 2;
+const USERS_PER_HOST: u16 = 1;
 
 /// A whole cluster heals, and every client gets its last answers, within so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,40 +36,69 @@ pub(crate) enum Flaw {
     Repeats,
     /// A node that has forgotten everything comes back as the Raft server that it was.
     KeptIds,
+    /// What a session sends again does not carry its number.
+    Unnumbered,
+    /// The nodes that are to be added form a cluster of their own.
+    Apart,
+    /// Whoever recovers the cluster believes that the survivor had every write.
+    Overstated,
 }
 
-/// A node that is down, or about to be.
-struct Fallen {
-    id: u16,
-    /// When it starts again; unknown while it shuts down.
-    back_at: Option<Duration>,
-    back_after: Duration,
-    /// It fell silent before it fell.
-    silent: bool,
+impl Flaw {
+    /// All of them, and none.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::None,
+        Self::Repeats,
+        Self::KeptIds,
+        Self::Unnumbered,
+        Self::Apart,
+        Self::Overstated,
+    ];
 }
 
 /// One run.
 pub(crate) struct World {
-    rng: StdRng,
-    sim: Sim<'static>,
-    shared: Rc<Shared>,
-    cradles: Vec<Cradle>,
-    clients: Vec<String>,
-    longest_delay: Duration,
-    weather: Weather,
+    pub(crate) rng: StdRng,
+    pub(crate) sim: Sim<'static>,
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) logs: Logs,
+    pub(crate) plan: Plan,
+    pub(crate) cradles: Vec<Cradle>,
+    pub(crate) clients: Vec<String>,
+    pub(crate) longest_delay: Duration,
+    pub(crate) weather: Weather,
     next_weather: Duration,
-    fallen: Option<Fallen>,
-    next_fall: Duration,
+    pub(crate) fallen: Vec<Fallen>,
+    pub(crate) next_fall: Duration,
     /// Whether a node may fall before the cluster has formed.
-    early_fall: bool,
+    pub(crate) early_fall: bool,
     /// The node that is cut off so that another falls while it knows less than the third.
-    trap: Option<u16>,
-    health: Health,
+    pub(crate) trap: Option<u16>,
+    /// From when on most members may lose their memory together.
+    pub(crate) halts_at: Option<Duration>,
+    pub(crate) doom: Option<Doom>,
+    /// Whether those who are left then are always cut off before.
+    pub(crate) overstates: bool,
+    /// The node that has not been started yet, and until when at least.
+    pub(crate) absent: Option<u16>,
+    pub(crate) absent_until: Duration,
+    /// When those that were removed start again.
+    pub(crate) returns: BTreeMap<u16, Duration>,
+    /// Nodes that will be cut off while they receive a snapshot.
+    pub(crate) tears: BTreeMap<u16, Duration>,
+    pub(crate) health: Health,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, flaw: Flaw, limits: &Limits, shared: &Rc<Shared>) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        flaw: Flaw,
+        limits: &Limits,
+        logs: &Logs,
+        shared: &Rc<Shared>,
+    ) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
+        let plan = Plan::draw(&mut rng, flaw);
         let longest_delay = Duration::from_millis([1, 5, 20, 60][rng.gen_range(0..4)]);
         let mut sim = turmoil::Builder::new()
             .rng_seed(rng.r#gen())
@@ -78,36 +110,54 @@ impl World {
             .tcp_capacity([64, 256, 1024][rng.gen_range(0..3)])
             .enable_random_order()
             .build();
-        let cradles: Vec<_> = (1..=NODES)
-            .map(|id| {
-                let keeps_id = flaw == Flaw::KeptIds;
-                Cradle::new(id, limits, rng.r#gen(), keeps_id, Rc::clone(shared))
-            })
+        let cradles: Vec<_> = (1..=plan.nodes)
+            .map(|id| Cradle::new(id, limits, rng.r#gen(), flaw, Rc::clone(shared)))
             .collect();
         for (id, cradle) in (1..).zip(&cradles) {
             let cradle = cradle.clone();
             sim.host(host(id), move || cradle.clone().live());
+        }
+        if let Some(absent) = plan.absent {
+            sim.crash(host(absent));
         }
         let habits = Habits {
             patience: Duration::from_millis(rng.gen_range(300..3_000)),
             longest_pause: [10, 60, 150, 400][rng.gen_range(0..4)],
             max_padding: [0, 500, 8_000, 40_000][rng.gen_range(0..4)],
             repeats: flaw == Flaw::Repeats,
+            unnumbered: flaw == Flaw::Unnumbered,
         };
-        let clients = add_clients(&mut sim, &mut rng, &habits, shared);
-        operator::add(&mut sim, rng.r#gen(), Rc::clone(shared));
+        let clients = add_clients(&mut sim, &mut rng, plan.nodes, &habits, shared);
+        operator::add(&mut sim, rng.r#gen(), plan, flaw, Rc::clone(shared));
+        let early_fall = rng.gen_bool(0.2) && plan.absent.is_none() && !plan.halts;
+        let soon = Duration::from_millis(rng.gen_range(1_000..4_000));
+        // It is calm until most are lost: the cluster has to be healed then.
+        let mut within = |longest| match plan.halts {
+            true => soon,
+            false => Duration::from_millis(rng.gen_range(0..longest)),
+        };
+        let (next_fall, next_weather) = (within(3_000), within(5_000));
         Self {
             sim,
             shared: Rc::clone(shared),
+            logs: logs.clone(),
+            plan,
             cradles,
             clients,
             longest_delay,
             weather: Weather::Clear,
-            next_weather: Duration::from_millis(rng.gen_range(0..5_000)),
-            fallen: None,
-            next_fall: Duration::from_millis(rng.gen_range(0..3_000)),
-            early_fall: rng.gen_bool(0.2),
+            next_weather,
+            fallen: Vec::new(),
+            next_fall,
+            early_fall,
             trap: None,
+            halts_at: plan.halts.then_some(soon),
+            doom: None,
+            overstates: flaw == Flaw::Overstated,
+            absent: plan.absent,
+            absent_until: soon / 2,
+            returns: BTreeMap::new(),
+            tears: BTreeMap::new(),
             health: Health::default(),
             rng,
         }
@@ -115,17 +165,19 @@ impl World {
 
     /// Lives through a hard time, then through a calm one. Panics if a promise is broken.
     pub(crate) fn run(mut self) {
+        self.tell(format_args!("{:?}", self.plan));
         let hard = Duration::from_millis(self.rng.gen_range(5_000..12_000));
         while self.sim.elapsed() < hard {
             self.step();
             self.change_weather();
+            self.tear();
             self.fell();
             self.raise();
         }
-        self.trap = None;
+        (self.trap, self.doom) = (None, None);
         self.turn(Weather::Clear, Duration::MAX);
         let deadline = self.sim.elapsed() + PATIENCE;
-        while !(self.fallen.is_none() && self.health.healed()) {
+        while !self.is_well() {
             assert!(self.sim.elapsed() < deadline, "it does not heal");
             self.step();
             self.raise();
@@ -136,8 +188,9 @@ impl World {
         while !self.step() {
             let waiting = "a client waits for its last answers, or health for its return";
             assert!(self.sim.elapsed() < deadline, "{waiting}");
+            self.raise();
         }
-        while !level(&self.shared.standings()) {
+        while !health::level(&self.shared.standings()) {
             assert!(self.sim.elapsed() < deadline, "a node stays behind");
             self.step();
         }
@@ -150,10 +203,18 @@ impl World {
             .add("simulated seconds", seconds);
     }
 
+    /// Whether everybody is there, and nobody is waited for.
+    fn is_well(&self) -> bool {
+        let recovered = !self.shared.lost.get() || self.shared.is_recovered();
+        let all = self.fallen.is_empty() && self.absent.is_none();
+        all && recovered && self.health.healed()
+    }
+
     /// Lets a moment pass. Says whether every client has come to its end.
     fn step(&mut self) -> bool {
         let ended = self.sim.step().expect("nodes do not fail");
-        self.health.look(&self.shared.standings());
+        let may_be_another = self.shared.may_be_recovered();
+        self.health.look(&self.shared.standings(), may_be_another);
         ended
     }
 
@@ -161,12 +222,12 @@ impl World {
         if self.sim.elapsed() < self.next_weather {
             return;
         }
-        let weather = Weather::draw(&mut self.rng, &self.clients);
+        let weather = Weather::draw(&mut self.rng, self.plan.nodes, &self.clients);
         let spell = Duration::from_millis(self.rng.gen_range(100..4_000));
         self.turn(weather, spell);
     }
 
-    fn turn(&mut self, weather: Weather, spell: Duration) {
+    pub(crate) fn turn(&mut self, weather: Weather, spell: Duration) {
         self.tell(format_args!("weather: {weather}"));
         self.shared.count(weather.name());
         self.weather.end(&mut self.sim, self.longest_delay);
@@ -175,134 +236,46 @@ impl World {
         self.next_weather = self.sim.elapsed().saturating_add(spell);
     }
 
-    /// Cuts node `id` off from the others.
-    fn cut(&mut self, id: u16, spell: Duration) {
-        let others = (1..=NODES).filter(|other| *other != id).map(host);
-        self.turn(Weather::Cut(vec![host(id)], others.collect()), spell);
+    /// Cuts nodes off from the others.
+    pub(crate) fn cut(&mut self, ids: &[u16], spell: Duration) {
+        let others = (1..=self.plan.nodes).filter(|id| !ids.contains(id));
+        let ids = ids.iter().copied().map(host).collect();
+        self.turn(Weather::Cut(ids, others.map(host).collect()), spell);
     }
 
-    /// Ends a node now and then: one loss of memory at a time, the next only after healed.
-    fn fell(&mut self) {
-        let now = self.sim.elapsed();
-        let may_fall = self.early_fall || self.health.healed();
-        if self.fallen.is_some() || now < self.next_fall || !may_fall {
-            return;
-        }
-        if self.trap.is_none() && !self.early_fall && self.rng.gen_bool(0.5) {
-            return self.set_trap();
-        }
-        self.early_fall = false;
-        let ids = (1..=NODES).filter(|id| Some(*id) != self.trap);
-        let id = ids.choose(&mut self.rng).expect("a node");
-        let back_after = match self.rng.gen_bool(0.3) {
-            true => Duration::ZERO,
-            false => Duration::from_millis(self.rng.gen_range(1..4_000)),
-        };
-        let cradle = &self.cradles[usize::from(id) - 1];
-        let way = self.rng.gen_range(0..4);
-        let silent = way == 1;
-        if way == 0 {
-            cradle.stop();
-            self.tell(format_args!("n{id} is asked to shut down"));
-            self.shared.count("shutdowns");
-        } else {
-            if silent {
-                // The machine dies: nobody is told that its connections have ended.
-                for other in self.everybody_but(id) {
-                    self.sim.partition(host(id), other);
-                }
-            }
-            self.shared.died(id);
-            self.sim.crash(host(id));
-            let how = if silent { "falls silent" } else { "crashes" };
-            self.tell(format_args!("n{id} {how}"));
-            self.shared.count("crashes");
-        }
-        self.fallen = Some(Fallen {
-            id,
-            back_at: (way != 0).then_some(now + back_after),
-            back_after,
-            silent,
-        });
-    }
-
-    /// Prepares the worst case: a node misses writes, one of the two that have them forgets, and
-    /// then the other one is cut off. Those that are left must not decide.
-    fn set_trap(&mut self) {
-        let behind = self.rng.gen_range(1..=NODES);
-        self.cut(behind, Duration::from_secs(10));
-        self.trap = Some(behind);
-        self.next_fall = self.sim.elapsed() + Duration::from_millis(self.rng.gen_range(50..1_500));
-    }
-
-    /// Starts a node again that has been down for long enough.
-    fn raise(&mut self) {
-        let now = self.sim.elapsed();
-        let Some(fallen) = &mut self.fallen else {
-            return;
-        };
-        let id = fallen.id;
-        if fallen.back_at.is_none() && !self.sim.is_host_running(host(id)) {
-            fallen.back_at = Some(now + fallen.back_after);
-        }
-        if fallen.back_at.is_none_or(|at| now < at) {
-            return;
-        }
-        if fallen.silent {
-            for other in self.everybody_but(id) {
-                self.sim.release(host(id), other);
-            }
-            self.weather.begin(&mut self.sim);
-        }
-        if let Some(behind) = self.trap.take() {
-            let ahead = (1..=NODES).find(|other| ![id, behind].contains(other));
-            let spell = Duration::from_millis(self.rng.gen_range(500..4_000));
-            self.cut(ahead.expect("a third node"), spell);
-        }
-        self.fallen = None;
-        self.health.memory_lost();
-        self.sim.bounce(host(id));
-        self.tell(format_args!("n{id} starts again"));
-        self.next_fall = now + Duration::from_millis(self.rng.gen_range(1..2_000));
-    }
-
-    fn everybody_but(&self, id: u16) -> Vec<String> {
-        let nodes = (1..=NODES).filter(|other| *other != id).map(host);
-        nodes.chain(self.clients.iter().cloned()).collect()
-    }
-
-    fn tell(&self, line: std::fmt::Arguments<'_>) {
+    pub(crate) fn tell(&self, line: std::fmt::Arguments<'_>) {
         self.shared.tell(self.sim.elapsed(), line);
     }
-}
-
-/// Whether all nodes have applied the same.
-fn level(standings: &BTreeMap<u16, NodeStatus>) -> bool {
-    let mut applied = standings
-        .values()
-        .map(|node| (node.applied_index, node.keys));
-    let first = applied.next();
-    first.is_some() && applied.all(|other| Some(other) == first)
 }
 
 fn add_clients(
     sim: &mut Sim<'static>,
     rng: &mut StdRng,
+    nodes: u16,
     habits: &Habits,
     shared: &Rc<Shared>,
 ) -> Vec<String> {
     let names: Vec<_> = (1..=CLIENT_HOSTS).map(|host| format!("c{host}")).collect();
     for name in &names {
-        let crew: Vec<_> = (1..=CLIENTS_PER_HOST)
-            .map(|number| (format!("{name}.{number}"), rng.r#gen()))
-            .collect();
+        let mut crew = |what, count| -> Vec<_> {
+            let members = (1..=count).map(|number| {
+                let rng = StdRng::seed_from_u64(rng.r#gen());
+                (format!("{name}.{what}{number}"), rng)
+            });
+            members.collect()
+        };
+        let callers = crew("caller", CALLERS_PER_HOST);
+        let users = crew("user", USERS_PER_HOST);
         let (habits, shared) = (habits.clone(), Rc::clone(shared));
         sim.client(name.as_str(), async move {
-            let crew = crew.into_iter().map(|(name, seed)| {
-                let rng = StdRng::seed_from_u64(seed);
-                Client::new(name, rng, NODES, habits.clone(), Rc::clone(&shared)).run()
+            let callers = callers.into_iter().map(|(name, rng)| {
+                Client::new(name, rng, nodes, habits.clone(), Rc::clone(&shared)).run()
             });
-            futures_util::future::join_all(crew).await;
+            let users = users.into_iter().map(|(name, rng)| {
+                User::new(name, rng, nodes, habits.clone(), Rc::clone(&shared)).run()
+            });
+            let callers = futures_util::future::join_all(callers);
+            futures_util::future::join(callers, futures_util::future::join_all(users)).await;
             Ok(())
         });
     }

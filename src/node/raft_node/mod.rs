@@ -184,7 +184,7 @@ impl<W> RaftNode<W> {
         if message.get_msg_type() == MessageType::MsgSnapshot {
             return Err(out_of_place("comes without its state machine".to_owned()));
         }
-        judge(&self.raw.raft, &message).map_err(out_of_place)?;
+        judge(&self.raw.raft, (name, envelope.from), &message)?;
         let stepped = self.step_raft(message);
         self.settle();
         stepped.map_err(|error| match error {

@@ -10,9 +10,12 @@ use super::RaftNode;
 use crate::error::{Reason, Refusal};
 use crate::kv::{Effect, Written};
 use crate::node::waiters::Sight;
-use crate::node::{Answer, Event, NodeError, Outcome, Output};
+use crate::node::{Answer, CutEntries, Event, NodeError, Outcome, Output, Retired};
 use crate::types::{ClientId, LogIndex, Term};
 use crate::wire::{self, PeerMessage};
+
+/// Entries that are freed here and now. What takes longer than a turn under load is for another thread.
+const FREED_AT_ONCE: usize = 16_384;
 
 impl<W> RaftNode<W> {
     /// Everything that there is to do since the last call.
@@ -223,6 +226,13 @@ impl<W> RaftNode<W> {
         }
     }
 
+    /// Leaves entries to whoever has the time to free them, if there are many.
+    pub(super) fn retire_log(&mut self, cut: CutEntries) {
+        if cut.len() > FREED_AT_ONCE {
+            self.output.retired.push(Retired::Log(cut));
+        }
+    }
+
     /// Cuts the log when it has grown past a bound. A tail stays, so that a follower that is only
     /// a little behind needs no snapshot, and what a follower needs behind its snapshot stays too.
     fn compact(&mut self) -> Result<(), NodeError> {
@@ -242,7 +252,8 @@ impl<W> RaftNode<W> {
             }
         };
         if let Some(index) = index {
-            self.raw.mut_store().compact(index)?;
+            let cut = self.raw.mut_store().compact(index)?;
+            self.retire_log(cut);
             self.output.events.push(Event::LogCompacted {
                 first_index: index + 1,
             });

@@ -16,7 +16,7 @@ use super::RaftNode;
 use crate::error::NotMe;
 use crate::kv::StateMachine;
 use crate::node::judge::judge;
-use crate::node::{Event, NodeError, OutgoingSnapshot, StepError};
+use crate::node::{Event, NodeError, OutgoingSnapshot, Retired, StepError};
 use crate::types::{LogIndex, RaftId, Term};
 use crate::wire::SnapshotHeader;
 
@@ -137,6 +137,7 @@ impl<W> RaftNode<W> {
             // raft-rs has ignored it.
             _ => Some(state_machine),
         };
+        let replaced = replaced.map(Box::new).map(Retired::StateMachine);
         self.output.retired.extend(replaced);
         self.settle();
         stepped.map(|_| ())
@@ -157,7 +158,7 @@ impl<W> RaftNode<W> {
             reason,
         };
         let message = header.into_raft()?;
-        judge(&self.raw.raft, &message).map_err(out_of_place)?;
+        judge(&self.raw.raft, (NAME, envelope.from), &message)?;
         let place = place(message.get_snapshot());
         let stepped = self.raw.step(message);
         stepped.map_err(|error| out_of_place(error.to_string()))?;
@@ -181,8 +182,10 @@ impl<W> RaftNode<W> {
             keys: state_machine.len(),
         });
         self.conf_index = index;
-        let replaced = self.raw.mut_store().install(snapshot, state_machine);
+        let (replaced, cut) = self.raw.mut_store().install(snapshot, state_machine);
+        let replaced = Retired::StateMachine(Box::new(replaced));
         self.output.retired.push(replaced);
+        self.retire_log(cut);
         self.conf = Arc::new(self.raw.store().conf());
         Ok(())
     }
