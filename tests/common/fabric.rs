@@ -43,6 +43,8 @@ enum Parcel {
 struct Links {
     handles: BTreeMap<NodeId, (DriverHandle, UnboundedSender<Parcel>)>,
     cut: BTreeSet<NodeId>,
+    /// Nodes that no part of the log reaches, while heartbeats do.
+    logless: BTreeSet<NodeId>,
 }
 
 impl Links {
@@ -200,9 +202,16 @@ impl Fabric {
         self.links().cut.insert(id);
     }
 
+    /// Loses what is appended, and snapshots, on their way to a node; heartbeats arrive.
+    pub fn keep_the_log_from(&self, id: NodeId) {
+        self.links().logless.insert(id);
+    }
+
     /// Mends what was cut.
     pub fn mend(&self) {
-        self.links().cut.clear();
+        let mut links = self.links();
+        links.cut.clear();
+        links.logless.clear();
     }
 
     fn links(&self) -> MutexGuard<'_, Links> {
@@ -212,6 +221,13 @@ impl Fabric {
     fn post(&self, from: NodeId, to: NodeId, parcel: Parcel) -> bool {
         let links = self.links();
         let way = links.between(from, to);
+        let log = matches!(
+            parcel,
+            Parcel::Message(PeerMessage::AppendEntries(_)) | Parcel::Snapshot(_)
+        );
+        if log && links.logless.contains(&to) {
+            return way.is_some();
+        }
         way.is_some_and(|(_, parcels)| parcels.send(parcel).is_ok())
     }
 
