@@ -836,3 +836,31 @@ fn a_wrong_address_is_named_in_a_cluster_that_runs() {
         "degraded: node 3: its address kvstore-3:7379 leads to the client port of a node",
     );
 }
+
+#[test]
+fn two_processes_of_one_node_are_named_with_their_raft_ids_and_address() {
+    let leader = NodeStatus {
+        rivals: vec![raft_id(3), again(3)],
+        ..view(2)
+    };
+    says(
+        &[view(1), leader, view(3)],
+        State::Degraded,
+        "degraded: two processes use the id of node 3, 3.000000000abc and 3.000000000def, and either \
+         answers at kvstore-3:7379 or asks the others: stop one of them",
+    );
+}
+
+#[test]
+fn nobody_is_told_lightly_to_form_without_members_of_a_former_cluster() {
+    let waits = |id| NodeStatus {
+        awaits: [4, 5].map(node).to_vec(),
+        ..fresh(id)
+    };
+    says(
+        &[waits(1), fresh(2), fresh(3)],
+        State::Forming,
+        "forming: waiting for nodes 4 and 5; nodes 4 and 5 may still hold the data of a former \
+         cluster: start what is left of it. Only if that is gone for good: seshat form --without 4,5",
+    );
+}

@@ -70,6 +70,11 @@ impl Picture<'_> {
         let survey = self.survey;
         let members = survey.members().ids();
         let (here, missing): (Vec<_>, Vec<_>) = members.partition(|id| self.view(*id).is_some());
+        let own = self.view(survey.own());
+        let awaits = own.map_or(&[][..], |own| own.awaits.as_slice());
+        if !awaits.is_empty() {
+            return former(&missing, awaits);
+        }
         if missing.is_empty() {
             let coordinator = here.first().copied().unwrap_or(survey.own());
             if coordinator == survey.own() {
@@ -155,6 +160,16 @@ impl Picture<'_> {
         if self.commits() == Some(false) {
             troubles.push("writes are not committed".to_owned());
         }
+        let rivals = self.leader_view().map_or(&[][..], |it| &it.rivals);
+        for pair in rivals.chunks_exact(2) {
+            let [one, other] = pair else { continue };
+            let node = one.node_id();
+            let addr = self.survey.members().get(node).map_or("", |info| &info.addr);
+            troubles.push(format!(
+                "two processes use the id of node {node}, {one} and {other}, and either answers at \
+                 {addr} or asks the others: stop one of them"
+            ));
+        }
         troubles.extend(troubled(
             &behind,
             "does not keep up with the leader's log",
@@ -206,6 +221,18 @@ fn troubled(those: &[NodeId], one: &str, many: &str) -> Option<String> {
         [_] => Some(format!("{} {one}", nodes(those))),
         _ => Some(format!("{} {many}", nodes(those))),
     }
+}
+
+/// Members of a former cluster may hold the last copies: that they are silent says little.
+fn former(missing: &[NodeId], awaits: &[NodeId]) -> String {
+    let ids = missing.iter().chain(awaits).map(NodeId::to_string);
+    format!(
+        "forming: waiting for {}; {} may still hold the data of a former cluster: start what is left \
+         of it. Only if that is gone for good: seshat form --without {}",
+        nodes(&[missing, awaits].concat()),
+        nodes(awaits),
+        ids.collect::<Vec<_>>().join(",")
+    )
 }
 
 /// `node 3`, `nodes 2 and 3`, `nodes 1, 2 and 3`.

@@ -446,6 +446,10 @@ impl<W> Member<W> {
             joined_at: None,
             last_index: raft.map_or(0, RaftNode::last_index),
             last_term: raft.map_or(0, RaftNode::last_term),
+            awaits: match raft {
+                Some(_) => Vec::new(),
+                None => self.formation.awaits(),
+            },
             rivals: self.reconciler.rivals(),
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),

@@ -103,6 +103,10 @@ pub struct NodeStatus {
     pub last_index: LogIndex,
     /// Term of the last entry in its log; 0 while that is empty.
     pub last_term: Term,
+    /// Nodes that are no initial members, and that it waits for all the same before it helps to form a
+    /// cluster: they were members of one, and may still take part in it. Only the process itself
+    /// knows; others do not say so.
+    pub awaits: Vec<NodeId>,
     /// Raft ids of processes that live beside another one of their node, two of each such node: a
     /// machine has the id of another one, or a node was started twice. Only a leader can tell.
     pub rivals: Vec<RaftId>,
@@ -137,6 +141,7 @@ impl NodeStatus {
             joined_at: None,
             last_index: 0,
             last_term: 0,
+            awaits: Vec::new(),
             rivals: Vec::new(),
             conf: Arc::default(),
             members_known: false,
