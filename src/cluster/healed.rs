@@ -39,6 +39,7 @@ impl Picture<'_> {
         let living: BTreeSet<_> = self.members_views().map(|view| view.raft_id).collect();
         let votes = |view: &NodeStatus| view.role.is_some_and(|role| role != Role::Learner);
         leader.members_known
+            && leader.rivals.is_empty()
             && conf.learners.is_empty()
             && conf.voters.len() == members.len()
             && conf.voters.iter().copied().collect::<BTreeSet<_>>() == living

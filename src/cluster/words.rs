@@ -164,7 +164,11 @@ impl Picture<'_> {
         for pair in rivals.chunks_exact(2) {
             let [one, other] = pair else { continue };
             let node = one.node_id();
-            let addr = self.survey.members().get(node).map_or("", |info| &info.addr);
+            let addr = self
+                .survey
+                .members()
+                .get(node)
+                .map_or("", |info| &info.addr);
             troubles.push(format!(
                 "two processes use the id of node {node}, {one} and {other}, and either answers at \
                  {addr} or asks the others: stop one of them"

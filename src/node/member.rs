@@ -4,6 +4,7 @@
 //! refused with what the process waits for, and messages with who it is. The last thing that a
 //! process says is that it was removed, if it was.
 
+mod asking;
 mod entry;
 mod recovery;
 mod rescue;
@@ -16,14 +17,13 @@ use super::directory::Directory;
 use super::questions::Questions;
 use super::reconcile::Reconciler;
 use super::{
-    Call, CallId, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode,
-    RaftOptions, Reply, Retired, Room, StepError,
+    Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
+    Retired, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Introduction, Key, LogIndex, NodeId, NodeState, NodeStatus,
-    RaftId, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
 };
 use crate::wire::{Envelope, SnapshotHeader, WireError};
 
@@ -298,86 +298,6 @@ impl<W> Member<W> {
         if let Some(raft) = &mut self.raft {
             raft.report_snapshot(peer, delivered);
         }
-    }
-
-    /// Asks `nodes` who they are.
-    fn ask(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
-        for to in nodes {
-            let question = self.call(to, Call::Identify(self.introduction()));
-            self.questions.ask(question);
-        }
-    }
-
-    /// Makes `call` to the node `to`.
-    fn call(&mut self, to: NodeId, call: Call) -> CallId {
-        let number = self.formation.next_call();
-        let id = CallId { to, number };
-        self.output.calls.push((id, call));
-        id
-    }
-
-    /// Who this process is, for whom it asks.
-    pub fn introduction(&self) -> Introduction {
-        match &self.raft {
-            Some(_) => Introduction {
-                members: Arc::clone(self.directory.members()),
-                ..self.formation.introduction()
-            },
-            None => self.formation.introduction(),
-        }
-    }
-
-    /// Another process asks this one who it is.
-    pub fn asked(&mut self, by: &Introduction) {
-        match &self.raft {
-            None => {
-                self.formation.asked(by);
-                self.follow_formation();
-            }
-            // It may live beside the process that answers at the address of its node.
-            Some(raft) => {
-                let meant = raft.conf().members.contains(&by.raft_id.node_id());
-                if raft.role() == Role::Leader && meant {
-                    let rivals = self.reconciler.asked(by.raft_id);
-                    self.name_rivals(rivals);
-                }
-            }
-        }
-    }
-
-    fn name_rivals(&mut self, rivals: Option<[RaftId; 2]>) {
-        if let Some([one, other]) = rivals {
-            let info = self.directory.nodes().get(one.node_id());
-            let addr = info.map_or_else(String::new, |info| info.addr.clone());
-            let event = Event::Rivals { one, other, addr };
-            self.output.events.push(event);
-        }
-    }
-
-    /// A reply to a call of this process has come.
-    pub fn replied(&mut self, call: CallId, reply: Reply) {
-        if self.raft.is_some() {
-            match reply {
-                Reply::Identified(status) => {
-                    let Some(age) = self.questions.answered(call) else {
-                        return;
-                    };
-                    self.heard_of_claimant(&status);
-                    let rivals = self.reconciler.heard(call.to, &status, age);
-                    self.name_rivals(rivals);
-                    self.departure.heard(call.to, &status);
-                    self.reconcile();
-                    self.depart();
-                }
-                Reply::Yielded { attempt, answer } => {
-                    self.answered_claim(call.to, attempt, answer);
-                }
-                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
-            }
-            return;
-        }
-        self.formation.replied(call, reply);
-        self.follow_formation();
     }
 
     /// Takes the next step towards those who are meant to take part, if this node may take one, or asks

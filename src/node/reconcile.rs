@@ -567,7 +567,9 @@ mod tests {
             leader.living.clear();
         }));
         let elsewhere = status(two, NodeState::Started, Some(ClusterId(8)));
-        assert!(!planned(&|leader| leader.heard(node(2), &elsewhere, 0)));
+        assert!(!planned(&|leader| {
+            leader.heard(node(2), &elsewhere, 0);
+        }));
         assert!(!planned(&|leader| {
             leader.tick(false, &nodes(&[1, 2]));
         }));
@@ -626,5 +628,26 @@ mod tests {
         let members = members(&[one, two, three], &[]);
         let plan = plan(&mut leader, &[1, 2, 3, 4], &members);
         assert_eq!(plan, Some(Change::AddLearner(four)));
+    }
+
+    /// Seen: 33 changes of members in 11 switches, and no word.
+    #[test]
+    fn two_processes_of_one_node_are_named_and_replaced_rarely() {
+        let (one, two, three) = (life(1, 1), life(2, 1), life(3, 1));
+        let mut leader = leader(&[started(two), started(three)]);
+        let members = members(&[one, two, three], &[]);
+        let (mut named, mut changes) = (0, 0);
+        for switch in 0..100 {
+            let alive = match switch % 2 {
+                0 => fresh(life(3, 2)),
+                _ => started(three),
+            };
+            named += u32::from(leader.heard(node(3), &alive, 0).is_some());
+            changes += u32::from(plan(&mut leader, &[1, 2, 3], &members).is_some());
+            leader.tick(true, &nodes(&[1, 2, 3]));
+        }
+        assert_eq!(named, 1);
+        assert_eq!(leader.rivals().len(), 2);
+        assert_eq!(changes, 1, "before it was known");
     }
 }

@@ -60,7 +60,9 @@ impl Rivals {
         let other = std::mem::replace(&mut lives.present, life);
         lives.since = now;
         let again = lives.former.contains(&life);
-        lives.former.retain(|former| *former != life && *former != other);
+        lives
+            .former
+            .retain(|former| *former != life && *former != other);
         lives.former.push_front(other);
         lives.former.truncate(MAX_FORMER);
         if !again {

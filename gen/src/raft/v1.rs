@@ -429,6 +429,10 @@ pub struct IdentifyResponse {
     /// Whether the last of these attempts has not ended yet.
     #[prost(bool, tag = "22")]
     pub recovering: bool,
+    /// Raft ids of processes that live beside another one of their node, two of
+    /// each such node. Only a leader can tell; nobody otherwise.
+    #[prost(fixed64, repeated, tag = "23")]
+    pub rivals: ::prost::alloc::vec::Vec<u64>,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.

@@ -46,7 +46,9 @@ impl Formation {
         }
         self.vouch = Some(Vouch {
             without,
-            until: self.now.saturating_add(self.pace.saturating_mul(VOUCH_TIMEOUTS)),
+            until: self
+                .now
+                .saturating_add(self.pace.saturating_mul(VOUCH_TIMEOUTS)),
         });
         if matches!(self.phase, Phase::Fresh) {
             self.maybe_offer();
