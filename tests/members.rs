@@ -71,7 +71,7 @@ async fn remove(cluster: &Cluster, index: usize) -> Vec<u32> {
         let leader = cluster.leader().await;
         let request = RemoveMemberRequest {
             id,
-            ..Default::default()
+            accept_no_spare: true,
         };
         let answer = cluster.admin(leader).remove_member(request).await;
         let answer = answer.inspect_err(|status| assert!(again(status))).ok()?;

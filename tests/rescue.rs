@@ -35,8 +35,8 @@ fn form_without(without: &[u32]) -> FormRequest {
 }
 
 /// Waits until every node votes in one cluster, follows its leader, and has `keys` keys.
-async fn whole(cluster: &Cluster, keys: u64) -> ClusterId {
-    eventually("three voters of one cluster", async || {
+async fn whole(cluster: &Cluster, size: usize, keys: u64) -> ClusterId {
+    eventually("voters of one cluster", async || {
         let all: Vec<_> = cluster.running().map(|(_, node)| node.status()).collect();
         let [first, ..] = all.as_slice() else {
             return None;
@@ -48,10 +48,10 @@ async fn whole(cluster: &Cluster, keys: u64) -> ClusterId {
                 && status.leader.is_some()
                 && status.leader == first.leader
                 && status.keys == keys
-                && status.conf.voters.len() == 3
+                && status.conf.voters.len() == size
                 && living.iter().all(|id| status.conf.voters.contains(id))
         });
-        first.cluster_id.filter(|_| well && all.len() == 3)
+        first.cluster_id.filter(|_| well && all.len() == size)
     })
     .await
 }
@@ -86,7 +86,7 @@ async fn two_nodes_form_without_the_third_which_joins_later() {
     assert!(rule(&refusal).starts_with("this node takes part in cluster"));
 
     cluster.start(0);
-    assert_eq!(whole(&cluster, 1).await, ClusterId(formed.cluster_id));
+    assert_eq!(whole(&cluster, 3, 1).await, ClusterId(formed.cluster_id));
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
     for key in ["a", "b", "c"] {
         cluster.set(key, "1").await;
     }
-    let old = whole(&cluster, 3).await;
+    let old = whole(&cluster, 3, 3).await;
     let survivor = cluster.leader().await;
     let recover = async |cluster: &Cluster, cluster_id: ClusterId, dry_run| {
         let request = RecoverRequest {
@@ -179,9 +179,79 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
     let leads = tokio::time::timeout(Duration::from_secs(5), leads).await;
     assert_eq!(leads.unwrap().unwrap().cluster_id, Some(new));
     cluster.set("d", "2").await;
-    assert_eq!(whole(&cluster, 4).await, new);
+    assert_eq!(whole(&cluster, 3, 4).await, new);
     assert_eq!(cluster.get("a").await.as_deref(), Some("1"));
     assert_eq!(cluster.get("d").await.as_deref(), Some("2"));
     let refusal = recover(&cluster, new, false).await.unwrap_err();
     assert!(rule(&refusal).contains("the cluster is not halted"));
+}
+
+/// Three of five lose their memory, and two operators recover at the same time, one at each survivor.
+#[tokio::test]
+async fn two_recoveries_at_once_make_one_cluster() {
+    let mut cluster = Cluster::started(5).await;
+    for key in ["a", "b", "c"] {
+        cluster.set(key, "1").await;
+    }
+    let old = whole(&cluster, 5, 3).await;
+    let lost = [0, 1, 2];
+    for index in lost {
+        cluster.take(index).kill();
+    }
+    for index in lost {
+        cluster.start(index);
+    }
+    let survivors = [3, 4];
+    for index in survivors {
+        let mut status = cluster.node(index).handle.watch();
+        let leaderless = status.wait_for(|status| status.leader.is_none()).await;
+        leaderless.expect("the node runs");
+    }
+    for index in lost {
+        let mut status = cluster.node(index).handle.watch();
+        let outside = status.wait_for(|status| status.state == NodeState::Outside);
+        outside.await.expect("the node runs");
+    }
+    let recover = async |index: usize| {
+        let request = RecoverRequest {
+            cluster_id: old.0,
+            ..RecoverRequest::default()
+        };
+        cluster.admin(index).recover(request).await
+    };
+    let (one, other) = tokio::join!(recover(3), recover(4));
+    let (mut won, mut refused) = (Vec::new(), Vec::new());
+    for (index, answer) in [(3, one), (4, other)] {
+        match answer {
+            Ok(recovered) => won.push((index, recovered.into_inner())),
+            Err(refusal) => refused.push(rule(&refusal)),
+        }
+    }
+    assert!(won.len() < 2, "{won:?}");
+    // Where both have given way, a retry succeeds at the one that has most.
+    for index in survivors {
+        if won.is_empty()
+            && let Ok(recovered) = recover(index).await
+        {
+            won.push((index, recovered.into_inner()));
+        }
+    }
+    let (winner, new) = won.pop().unwrap_or_else(|| panic!("{refused:?}"));
+    let other = 7 - winner;
+    let id = u32::try_from(other + 1).unwrap();
+    assert_eq!(new.other_survivors, [id]);
+    let compared: Vec<_> = new.compared.iter().map(|it| it.last_log_index).collect();
+    assert!(
+        compared.len() == 1 && compared[0] <= new.last_log_index,
+        "{compared:?}"
+    );
+    let error = recover(other).await.unwrap_err();
+    assert!(rule(&error).contains("takes part in cluster"), "{error}");
+
+    // The other survivor joins when it is started again.
+    cluster.take(other).kill();
+    cluster.start(other);
+    let new = new.new_cluster_id.map(ClusterId);
+    assert_eq!(Some(whole(&cluster, 5, 3).await), new);
+    assert_eq!(cluster.get("a").await.as_deref(), Some("1"));
 }

@@ -14,7 +14,7 @@ use seshat::types::ClusterId;
 use super::failure::Failure;
 use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
 use super::status::summary;
-use super::wait::WaitOptions;
+use super::wait::{Goal, WaitOptions};
 use super::{print, tell};
 
 const HELP: &str = "\
@@ -29,9 +29,11 @@ do not start again what still runs. Only for one whose process is gone for good:
 --without. A node that does not vote may have any part of the whole: --incomplete.
 
 Says first what would be kept, and changes nothing before the id of the halted
-cluster is typed. In a script, --confirm types it. Then waits until the new cluster is
-healed, and says on standard error what it waits for. With --json (healed is false
-with --no-wait, and with fewer than three members):
+cluster is typed. In a script, --confirm types it. Then waits until every member
+takes part in the new cluster that can, and says on standard error what it waits for.
+What is left to do is printed: survivors to start again, members to remove. With --json
+(healed is false where something is left to do, with --no-wait, and with fewer than
+three members):
   {\"cluster_id\":\"5f0c2d9e71a4b863\",\"new_cluster_id\":\"83b1…\",\"term\":3,
    \"commit_index\":812,\"last_log_index\":815,\"keys\":42,\"other_survivors\":[2],
    \"without\":[],\"healed\":true}
@@ -43,7 +45,8 @@ Examples:
   seshat recover --from 3 --without 4,5   # their machines are gone for good
 
 Exit codes:
-  0  the new cluster runs; unless --no-wait is given, it is healed
+  0  the new cluster runs; unless --no-wait is given, it is healed but for what is
+     left to do
   2  the command line is faulty, or nobody confirmed: nothing was changed
   3  the node cannot be reached, it refused, the outcome is unknown, or the new
      cluster was not healed in time: the error says which";
@@ -95,7 +98,7 @@ impl Args {
             let kept = node.recover(self.request(kept.cluster_id, false)).await?;
             let is_new = |status: &StatusResponse| status.cluster_id == kept.new_cluster_id;
             let json = self.client.json;
-            let waited = self.wait.finish(&cluster, json, is_new).await;
+            let waited = self.wait.reach(goal(&kept), &cluster, json, is_new).await;
             report(self.from, &kept, waited, json)
         })?;
         Ok(ExitCode::SUCCESS)
@@ -234,6 +237,16 @@ fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
+/// What the new cluster can come to by itself.
+fn goal(kept: &RecoverResponse) -> Goal {
+    let others = [kept.other_survivors.as_slice(), &kept.without].concat();
+    if others.is_empty() {
+        Goal::Settled
+    } else {
+        Goal::AllVoteBut(others)
+    }
+}
+
 /// Says what has become of them.
 fn report(
     from: u16,
@@ -246,7 +259,17 @@ fn report(
     let mut done = format!("cluster {name} runs on what node {from} had");
     if !kept.other_survivors.is_empty() {
         let survivors = named(&kept.other_survivors);
-        done += &format!(" ({survivors} joins when it is started again)");
+        done += &format!(" (then start {survivors} again, to let it in)");
+    }
+    if !kept.without.is_empty() {
+        let gone = kept.without.iter();
+        let gone: Vec<_> = gone
+            .map(|id| format!("seshat member remove {id}"))
+            .collect();
+        done += &format!(
+            " (what was left out is still a member: {})",
+            gone.join(", ")
+        );
     }
     let settled = waited.map_err(|failure| failure.although(&done))?;
     if json {

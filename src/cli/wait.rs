@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seshat::proto::admin::{ClusterState, StatusResponse};
+use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusResponse};
 
 use super::client::Cluster;
 use super::failure::Failure;
@@ -29,9 +29,21 @@ pub(crate) struct WaitOptions {
 }
 
 impl WaitOptions {
-    /// Waits as it was told. Says what it waits for unless the answer is in JSON.
+    /// Waits until a change is carried out, as it was told. Says what it waits for unless the answer
+    /// is in JSON.
     pub(crate) async fn finish(
         &self,
+        cluster: &Cluster,
+        json: bool,
+        suits: impl Fn(&StatusResponse) -> bool,
+    ) -> Result<Option<StatusResponse>, Failure> {
+        self.reach(Goal::Settled, cluster, json, suits).await
+    }
+
+    /// Waits until `goal` is reached, as it was told.
+    pub(crate) async fn reach(
+        &self,
+        goal: Goal,
         cluster: &Cluster,
         json: bool,
         suits: impl Fn(&StatusResponse) -> bool,
@@ -40,8 +52,7 @@ impl WaitOptions {
             return Ok(None);
         }
         let progress = Progress::new(self.quiet || json);
-        let settled = until(Goal::Settled, cluster, progress, suits).await;
-        settled.map(Some)
+        until(goal, cluster, progress, suits).await.map(Some)
     }
 }
 
@@ -69,20 +80,34 @@ impl Progress {
 }
 
 /// What a command waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Goal {
     /// Any one member may be restarted.
     Healed,
     /// A change is carried out: the cluster is healed, or has too few members to lose one and all of
     /// them take part.
     Settled,
+    /// Every member votes but these, which cannot: they are gone, or have to be started again first.
+    AllVoteBut(Vec<u32>),
 }
 
 impl Goal {
-    fn is_reached(self, status: &StatusResponse) -> bool {
-        let settled = self == Self::Settled && status.state() == ClusterState::NoSpare;
-        status.healed || settled
+    fn is_reached(&self, status: &StatusResponse) -> bool {
+        let reached = match self {
+            Self::Healed => false,
+            Self::Settled => status.state() == ClusterState::NoSpare,
+            Self::AllVoteBut(others) => {
+                let members = status.members.iter();
+                let mut wanted = members.filter(|member| !others.contains(&member.id));
+                status.leader_id.is_some() && wanted.all(votes)
+            }
+        };
+        status.healed || reached
     }
+}
+
+fn votes(member: &MemberStatus) -> bool {
+    matches!(member.role(), MemberRole::Follower | MemberRole::Leader)
 }
 
 /// Asks how the cluster is until the goal is reached, and `suits`.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::{CAN_LOSE_ONE, MAX_MEMBERS, Survey};
 use crate::error::{Reason, Refusal};
-use crate::types::{NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role};
+use crate::types::{ClusterMembership, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role};
 
 impl Survey {
     /// Whether the asking node, which has to lead, may make `info` a member, or give a member these
@@ -33,13 +33,12 @@ impl Survey {
         }
     }
 
-    /// Whether the asking node, which has to lead, may make `id` a member no longer. That no member
-    /// is spare afterwards has to be accepted.
+    /// Whether the asking node, which has to lead, may make `id` a member no longer.
     ///
     /// # Errors
     ///
-    /// What would have to hold, or what the removal costs.
-    pub fn may_remove(&self, id: NodeId, accept_no_spare: bool) -> Result<(), Refusal> {
+    /// What would have to hold.
+    pub fn may_remove(&self, id: NodeId) -> Result<(), Refusal> {
         let leader = self.leader()?;
         if !self.members().contains(id) {
             return Err(Refusal::not_applied(Reason::InvalidRequest {
@@ -61,13 +60,7 @@ impl Survey {
                 left.len()
             )));
         }
-        match no_spare(left.len()) {
-            Some(cost) if !accept_no_spare => Err(not_now(format!(
-                "without node {id}, {cost} (to remove it nevertheless: seshat member remove {id} \
-                 --yes)"
-            ))),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// What the asking node says of itself, if it leads.
@@ -126,6 +119,21 @@ impl Survey {
     }
 }
 
+/// Whether one of `members` may be removed without a word.
+///
+/// # Errors
+///
+/// What its removal costs, if no member is spare afterwards: whoever orders it has to accept that.
+pub fn costs_nothing(members: &ClusterMembership, id: NodeId) -> Result<(), Refusal> {
+    let left = members.ids().filter(|left| *left != id).count();
+    match no_spare(left) {
+        Some(cost) if members.contains(id) && left > 0 => Err(not_now(format!(
+            "without node {id}, {cost} (to remove it nevertheless: seshat member remove {id} --yes)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a node that says this of itself decides who is a member: it leads.
 ///
 /// # Errors
@@ -167,7 +175,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::types::{ClusterId, ClusterMembership, Conf, Following};
+    use crate::types::{ClusterId, Conf, Following};
 
     fn node(id: u16) -> NodeId {
         NodeId::new(id).unwrap()
@@ -247,9 +255,8 @@ mod tests {
             self.survey().may_add(info)
         }
 
-        /// Whether a node may be removed, whatever it costs.
         fn may_remove(self, id: NodeId) -> Result<(), Refusal> {
-            self.survey().may_remove(id, true)
+            self.survey().may_remove(id)
         }
     }
 
@@ -354,8 +361,8 @@ mod tests {
         Arc::make_mut(&mut back.own.conf).learners.push(again);
         back.others.get_mut(&node(3)).unwrap().raft_id = again;
         let back = back.survey();
-        assert_eq!(why(back.may_remove(node(3), true)), "ok");
-        let refused = why(back.may_remove(node(2), true));
+        assert_eq!(why(back.may_remove(node(3))), "ok");
+        let refused = why(back.may_remove(node(2)));
         assert!(refused.contains("node 3 is catching up"), "{refused}");
     }
 
@@ -364,39 +371,35 @@ mod tests {
         let mut view = view(&ALL, &ALL, &ALL);
         view.others.get_mut(&node(2)).unwrap().conf = conf(&ALL, &[1, 2, 3, 4]);
         let survey = view.survey();
-        let refused = why(survey.may_remove(node(3), true));
+        let refused = why(survey.may_remove(node(3)));
         assert!(
             refused.contains("node 2 does not know of it yet"),
             "{refused}"
         );
-        assert_eq!(why(survey.may_remove(node(2), true)), "ok");
+        assert_eq!(why(survey.may_remove(node(2))), "ok");
     }
 
     #[test]
     fn a_removal_that_leaves_nobody_to_spare_says_what_it_costs() {
-        let remove = |size: u16, accept| {
-            let all: Vec<_> = (1..=size).collect();
-            why(view(&all, &all, &all)
-                .survey()
-                .may_remove(node(size), accept))
+        let cost = |size: u16| {
+            let members: ClusterMembership = (1..=size).map(info).collect();
+            why(costs_nothing(&members, node(size)))
         };
-        assert_eq!(remove(4, false), "ok");
+        assert_eq!(cost(4), "ok");
         assert_eq!(
-            remove(3, false),
+            cost(3),
             "not now: without node 3, 2 members take part, and restarting any one of them halts the \
              cluster (to remove it nevertheless: seshat member remove 3 --yes)"
         );
         assert_eq!(
-            remove(2, false),
+            cost(2),
             "not now: without node 2, 1 member takes part, and restarting it loses all data (to \
              remove it nevertheless: seshat member remove 2 --yes)"
         );
-        assert_eq!(remove(3, true), "ok");
-        assert_eq!(remove(2, true), "ok");
-        assert_eq!(
-            remove(1, true),
-            "not now: the last member cannot be removed"
-        );
+        // What cannot be done costs nothing.
+        assert_eq!(cost(1), "ok");
+        let members = [1, 2].map(info).into_iter().collect();
+        assert_eq!(why(costs_nothing(&members, node(3))), "ok");
     }
 
     #[test]

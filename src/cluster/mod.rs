@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::types::{Answering, ClusterMembership, NodeId, NodeStatus};
 
-pub use change::decides;
+pub use change::{costs_nothing, decides};
 pub use picture::Picture;
 pub use single::{is_full_member, serves};
 pub use standing::Standing;

@@ -81,7 +81,7 @@ impl<'a> Picture<'a> {
     /// How the cluster can be recovered, or why not; `None` while somebody leads it.
     pub(super) fn way(&self) -> Option<Result<Way, Obstacle>> {
         let cluster = self.cluster.filter(|_| self.leader.is_none())?;
-        Some(recovery::Survey::new(cluster, &self.survey.views).way())
+        Some(recovery::Remains::new(cluster, &self.survey.views).way())
     }
 
     /// What the members that answer say.

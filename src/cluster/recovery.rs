@@ -122,8 +122,8 @@ pub enum Obstacle {
     Majority(Vec<NodeId>),
     /// A node belongs to another cluster, which may have been made of what it had of this one.
     #[error(
-        "node {node} takes part in cluster {cluster_id}, which may have been recovered from this one: \
-         if it has, this node is left over, and joins it when it is started again"
+        "node {node} takes part in cluster {cluster_id}, which may have been recovered from this one. If \
+         it has, this node is left over: once every other member takes part there, start it again"
     )]
     Elsewhere {
         /// The node.
@@ -185,12 +185,12 @@ fn silent(those: &[NodeId]) -> String {
 
 /// What is left of one cluster, in the eyes of everybody who answers.
 #[derive(Debug, Clone, Copy)]
-pub struct Survey<'a> {
+pub struct Remains<'a> {
     cluster: ClusterId,
     views: &'a BTreeMap<NodeId, NodeStatus>,
 }
 
-impl<'a> Survey<'a> {
+impl<'a> Remains<'a> {
     /// What is left of `cluster`, if this is what everybody says who answers.
     pub fn new(cluster: ClusterId, views: &'a BTreeMap<NodeId, NodeStatus>) -> Self {
         Self { cluster, views }

@@ -57,7 +57,7 @@ fn views(all: impl IntoIterator<Item = NodeStatus>) -> BTreeMap<NodeId, NodeStat
 
 /// The command that recovers the cluster, or why there is none.
 fn way(all: impl IntoIterator<Item = NodeStatus>) -> String {
-    match Survey::new(CLUSTER, &views(all)).way() {
+    match Remains::new(CLUSTER, &views(all)).way() {
         Ok(way) if way.halted => format!("halted: {way}"),
         Ok(way) => format!("in doubt: {way}"),
         Err(obstacle) => obstacle.to_string(),
@@ -119,14 +119,14 @@ fn the_log_that_is_up_to_date_is_kept() {
 #[test]
 fn whoever_has_less_is_told_who_has_more() {
     let all = views([voter(1, 5, 80), voter(4, 5, 90), lost(2), lost(3), lost(5)]);
-    let survey = Survey::new(CLUSTER, &all);
+    let remains = Remains::new(CLUSTER, &all);
     let order = Order::new(CLUSTER);
-    let refused = survey.may_recover(node(1), &order).unwrap_err();
+    let refused = remains.may_recover(node(1), &order).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "node 4 has more: its log reaches 90, this one's 80; seshat recover --from 4"
     );
-    let way = survey.may_recover(node(4), &order).unwrap();
+    let way = remains.may_recover(node(4), &order).unwrap();
     assert_eq!(way.others, [Rank::of(&voter(1, 5, 80))]);
     assert_eq!(
         (way.lost.as_slice(), way.voters),
@@ -134,7 +134,7 @@ fn whoever_has_less_is_told_who_has_more() {
     );
 
     let all = views([voter(1, 5, 80), voter(4, 5, 80), lost(2), lost(3), lost(5)]);
-    let refused = Survey::new(CLUSTER, &all).may_recover(node(1), &order);
+    let refused = Remains::new(CLUSTER, &all).may_recover(node(1), &order);
     assert_eq!(
         refused.unwrap_err().to_string(),
         "node 4 has as much, and goes first; seshat recover --from 4"
@@ -153,15 +153,15 @@ fn a_learner_is_kept_only_if_it_has_most_and_an_operator_accepts_that() {
         "halted: seshat recover --from 2 --incomplete"
     );
     let all = views(all);
-    let survey = Survey::new(CLUSTER, &all);
+    let remains = Remains::new(CLUSTER, &all);
     let order = Order::new(CLUSTER);
-    let refused = survey.may_recover(node(2), &order);
+    let refused = remains.may_recover(node(2), &order);
     assert_eq!(refused, Err(Obstacle::Incomplete));
     let order = Order {
         incomplete: true,
         ..order
     };
-    assert!(survey.may_recover(node(2), &order).is_ok());
+    assert!(remains.may_recover(node(2), &order).is_ok());
     // One that has received nothing yet has nothing that could be kept.
     let empty = NodeStatus {
         last_index: 0,
@@ -254,21 +254,21 @@ fn a_cluster_is_recovered_once() {
 #[test]
 fn nobody_is_left_out_who_answers_or_may_answer() {
     let all = views([voter(1, 5, 9), lost(2), lost(3), lost(4)]);
-    let survey = Survey::new(CLUSTER, &all);
+    let remains = Remains::new(CLUSTER, &all);
     let order = |without: &[u16]| Order {
         without: without.iter().copied().map(node).collect(),
         ..Order::new(CLUSTER)
     };
-    let refused = survey.may_recover(node(1), &order(&[])).unwrap_err();
+    let refused = remains.may_recover(node(1), &order(&[])).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "node 5 does not answer: it may still serve, or have more. Connect its process again, or \
          start again what has ended. Only if it can never answer again, vouch for that: --without 5"
     );
-    let refused = survey.may_recover(node(1), &order(&[3, 5]));
+    let refused = remains.may_recover(node(1), &order(&[3, 5]));
     assert_eq!(refused, Err(Obstacle::NotGone(node(3))));
-    assert!(survey.may_recover(node(1), &order(&[5])).is_ok());
-    let refused = survey.may_recover(node(2), &order(&[5]));
+    assert!(remains.may_recover(node(1), &order(&[5])).is_ok());
+    let refused = remains.may_recover(node(2), &order(&[5]));
     assert_eq!(refused, Err(Obstacle::NoPart));
 }
 
@@ -312,21 +312,21 @@ fn what_is_recommended_is_accepted_and_nothing_else_is() {
         for two in looks(2) {
             for three in looks(3) {
                 let all = views([one.clone(), two.clone(), three].into_iter().flatten());
-                let survey = Survey::new(CLUSTER, &all);
-                let way = survey.way().ok();
+                let remains = Remains::new(CLUSTER, &all);
+                let way = remains.way().ok();
                 all_views += 1;
                 recommended += usize::from(way.as_ref().is_some_and(|way| way.halted));
-                let takers = takers(survey);
+                let takers = takers(remains);
                 accepted += usize::from(!takers.is_empty());
                 match &way {
                     None => assert!(takers.is_empty(), "{all:?}"),
                     Some(way) => {
                         assert_eq!(takers, [way.from()], "{all:?}");
                         let order = way.order();
-                        assert!(survey.may_recover(way.from(), &order).is_ok(), "{all:?}");
+                        assert!(remains.may_recover(way.from(), &order).is_ok(), "{all:?}");
                         // With less of a say, it is refused.
                         let meek = Order::new(CLUSTER);
-                        let said = survey.may_recover(way.from(), &meek).is_ok();
+                        let said = remains.may_recover(way.from(), &meek).is_ok();
                         assert_eq!(said, meek == order, "{all:?}");
                         harms_nobody(&all, way);
                     }
@@ -341,8 +341,8 @@ fn what_is_recommended_is_accepted_and_nothing_else_is() {
 }
 
 /// The nodes that accept a recovery from an operator who agrees to everything.
-fn takers(survey: Survey<'_>) -> Vec<NodeId> {
-    let silent = (1..=3).map(node).filter(|id| !survey.answers(*id));
+fn takers(remains: Remains<'_>) -> Vec<NodeId> {
+    let silent = (1..=3).map(node).filter(|id| !remains.answers(*id));
     let order = Order {
         cluster_id: CLUSTER,
         without: silent.collect(),
@@ -350,7 +350,7 @@ fn takers(survey: Survey<'_>) -> Vec<NodeId> {
     };
     let nodes = (1..=3).map(node);
     nodes
-        .filter(|id| survey.may_recover(*id, &order).is_ok())
+        .filter(|id| remains.may_recover(*id, &order).is_ok())
         .collect()
 }
 

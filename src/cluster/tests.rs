@@ -565,7 +565,8 @@ fn what_is_left_of_a_cluster_that_was_recovered_elsewhere_is_to_join_it() {
         &[leaderless(1), outside(2), elsewhere(3)],
         State::NoQuorum,
         "no quorum: node 3 takes part in cluster 0000000000000008, which may have been recovered from \
-         this one: if it has, this node is left over, and joins it when it is started again",
+         this one. If it has, this node is left over: once every other member takes part there, start \
+         it again",
     );
 }
 

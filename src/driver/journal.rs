@@ -30,8 +30,8 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
         } => tracing::warn!(
             %node, %raft_id, term = now, index = last_index, committed = commit_index, %old, %new,
             "an operator made a new cluster of what this node had: acknowledged writes behind the \
-             index, if there were any, are lost. Other nodes with state of the old cluster have to \
-             be started again",
+             index, if there were any, are lost. Other nodes with state of the old cluster join \
+             when they are started again, which should wait until every other member takes part",
         ),
         Event::Yielded { to } => tracing::warn!(
             %node, %raft_id, term = now, index = committed, %to,

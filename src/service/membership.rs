@@ -4,14 +4,15 @@
 //! take part in line with it, one at a time. When a decision may be made,
 //! [`cluster`](crate::cluster) judges, by what every member says when it is asked for this.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::admin::AdminService;
 use super::surveys::MEMBER_TIMEOUT;
 use crate::address::Address;
 use crate::cluster::{self, Survey};
+use crate::deadline::after;
 use crate::driver::Answer;
 use crate::error::{Reason, Refusal};
 use crate::kv::Command;
@@ -20,6 +21,9 @@ use crate::proto::admin::{
 };
 use crate::types::{ClusterMembership, LogIndex, NodeId, NodeInfo};
 use crate::wire;
+
+/// Pause between two looks at what stands in the way of a decision.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl AdminService {
     /// Makes a node a member, or changes the addresses of one.
@@ -34,9 +38,11 @@ impl AdminService {
     ) -> Result<AddMemberResponse, Refusal> {
         let info = node_info(request)?;
         let _turn = self.turn.lock().await;
-        let survey = self.survey().await?;
-        addresses_are_free(survey.members(), &info)?;
-        survey.may_add(&info)?;
+        let judge = |survey: &Survey| {
+            addresses_are_free(survey.members(), &info)?;
+            survey.may_add(&info)
+        };
+        self.judged(judge, deadline).await?;
         let (applied_index, members) = self.decide(Command::AddMember(info), deadline).await?;
         Ok(AddMemberResponse {
             applied_index,
@@ -60,8 +66,13 @@ impl AdminService {
         } = request;
         let id = node_id(id)?;
         let _turn = self.turn.lock().await;
-        let survey = self.survey().await?;
-        survey.may_remove(id, accept_no_spare)?;
+        let driver = &self.host.driver;
+        cluster::decides(&driver.status())?;
+        if !accept_no_spare {
+            cluster::costs_nothing(&driver.members(), id)?;
+        }
+        let judge = |survey: &Survey| survey.may_remove(id);
+        self.judged(judge, deadline).await?;
         let (applied_index, members) = self.decide(Command::RemoveMember(id), deadline).await?;
         Ok(RemoveMemberResponse {
             applied_index,
@@ -69,10 +80,29 @@ impl AdminService {
         })
     }
 
-    /// How the members are now, if this node decides about them.
-    async fn survey(&self) -> Result<Arc<Survey>, Refusal> {
-        cluster::decides(&self.host.driver.status())?;
-        Ok(self.surveys.fresh(MEMBER_TIMEOUT).await)
+    /// Whether the cluster can bear a decision now. What stands in its way may pass in a moment, right
+    /// after an election or a decision: so it is judged again for as long as an election may take.
+    async fn judged(
+        &self,
+        judge: impl Fn(&Survey) -> Result<(), Refusal>,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let patience = after(self.host.options.handover_patience).min(deadline);
+        loop {
+            cluster::decides(&self.host.driver.status())?;
+            let judged = judge(&*self.surveys.fresh(MEMBER_TIMEOUT).await);
+            let passing = matches!(
+                &judged,
+                Err(Refusal {
+                    reason: Reason::FailedPrecondition { .. },
+                    ..
+                })
+            );
+            if !passing || after(PAUSE) > patience {
+                return judged;
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     /// Puts the decision into the log and waits until it is applied: its index, and the members.

@@ -377,7 +377,7 @@ fn remove(leader: &str, id: u32) {
         let mut admin = AdminServiceClient::new(channel.connect().await.unwrap());
         let request = RemoveMemberRequest {
             id,
-            ..Default::default()
+            accept_no_spare: true,
         };
         let answer = admin.remove_member(request).await.unwrap().into_inner();
         assert!(!answer.members.contains(&id), "{answer:?}");

@@ -110,6 +110,52 @@ fn what_is_not_healed_in_time_exits_3_with_the_last_word() {
     );
 }
 
+/// What node 1, the leader, says of the two members that are left.
+pub(crate) fn no_spare() -> StatusResponse {
+    let mut status = healed();
+    status.members.pop();
+    StatusResponse {
+        state: ClusterState::NoSpare.into(),
+        summary: "no spare: 2 members take part".to_owned(),
+        healed: false,
+        ..status
+    }
+}
+
+/// Seen: exit 0 with two members, of which none may be restarted.
+#[test]
+fn what_no_time_heals_is_not_waited_for() {
+    let halted = StatusResponse {
+        state: ClusterState::Halted.into(),
+        summary: "halted: seshat recover --from 3".to_owned(),
+        leader_id: None,
+        ..no_spare()
+    };
+    for status in [no_spare(), halted] {
+        let error = format!("error: the cluster cannot be healed: {}\n", status.summary);
+        let node = Mock::showing(status);
+        // Half an hour, otherwise.
+        let ran = client(&node.address, &wait(&["--timeout", "30m"]));
+        assert_eq!(ran.failed(3), error);
+        let error = client(&node.address, &wait(&["--json"])).failed_in_json(3);
+        assert_eq!(error["kind"], "not_healed", "{error}");
+    }
+    let json = client(&Mock::showing(no_spare()).address, &["status", "--json"]).ok();
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&status["healed"], &status["state"]),
+        (&false.into(), &"no_spare".into())
+    );
+}
+
+#[test]
+fn whoever_waits_has_the_members_asked_anew() {
+    let node = Mock::showing(healed());
+    client(&node.address, &["status"]).ok();
+    client(&node.address, &WAIT).ok();
+    assert_eq!(node.asked_to_be_fresh(), [false, true]);
+}
+
 #[test]
 fn only_healed_can_be_waited_for() {
     let error = seshat(&["status", "--wait", "leader"]).failed(2);

@@ -4,7 +4,7 @@ use seshat_proto::admin::v1::{AddMemberRequest, MemberRole, MemberStatus, Status
 use tonic::Status;
 
 use super::client;
-use super::healing::{healed, healing};
+use super::healing::{healed, healing, no_spare};
 use super::mock::{Fate, Mock, not_leader, precondition};
 use super::steering::{degraded, member};
 
@@ -90,6 +90,29 @@ fn a_member_is_removed_once_nobody_waits_for_it() {
     assert_eq!(
         client(&node.address, &["member", "remove", "4", "--json"]).ok(),
         "{\"applied_index\":1,\"members\":[1,2,3],\"healed\":true}\n"
+    );
+}
+
+/// What a removal costs is said by the node, which refuses it without `--yes`.
+#[test]
+fn a_removal_that_leaves_two_is_asked_for_twice() {
+    let node = leader().next_write(Fate::Refused(precondition("it costs something")));
+    let error = client(&node.address, &["member", "remove", "3"]).failed(3);
+    assert!(error.ends_with("it costs something\n"), "{error}");
+
+    let node = leader().shows([healed(), no_spare()]);
+    let remove = ["member", "remove", "3", "--yes", "--quiet"];
+    assert_eq!(
+        client(&node.address, &remove).ok(),
+        "node 3 is no member; no spare: 2 members take part\n"
+    );
+    let accepted: Vec<_> = node.removed().iter().map(|it| it.accept_no_spare).collect();
+    assert_eq!(accepted, [true]);
+    let node = leader().shows([healed(), no_spare()]);
+    let json = client(&node.address, &["member", "remove", "3", "--yes", "--json"]).ok();
+    assert_eq!(
+        json,
+        "{\"applied_index\":1,\"members\":[1,2],\"healed\":false}\n"
     );
 }
 

@@ -66,6 +66,9 @@ struct State {
     statuses: VecDeque<StatusResponse>,
     members: BTreeSet<u32>,
     added: Vec<admin::AddMemberRequest>,
+    removed: Vec<admin::RemoveMemberRequest>,
+    /// Whether each call of `Status` wanted the members to be asked anew.
+    fresh: Vec<bool>,
     form: Option<admin::FormResponse>,
     forms: Vec<Vec<u32>>,
     recover: Option<admin::RecoverResponse>,
@@ -127,6 +130,16 @@ impl Mock {
     pub(crate) fn recovers(self, recover: admin::RecoverResponse) -> Self {
         self.state().recover = Some(recover);
         self
+    }
+
+    /// What was to be removed.
+    pub(crate) fn removed(&self) -> Vec<admin::RemoveMemberRequest> {
+        self.state().removed.clone()
+    }
+
+    /// Whether each call of `Status` wanted the members to be asked anew.
+    pub(crate) fn asked_to_be_fresh(&self) -> Vec<bool> {
+        self.state().fresh.clone()
     }
 
     /// What was to be added.
@@ -267,8 +280,13 @@ impl KvService for Mock {
 
 #[tonic::async_trait]
 impl AdminService for Mock {
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let statuses = &mut self.state().statuses;
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let mut state = self.state();
+        state.fresh.push(request.into_inner().fresh);
+        let statuses = &mut state.statuses;
         let last = statuses.len() == 1;
         let status = if last {
             statuses.front().cloned()
@@ -314,9 +332,10 @@ impl AdminService for Mock {
         &self,
         request: Request<admin::RemoveMemberRequest>,
     ) -> Result<Response<admin::RemoveMemberResponse>, Status> {
-        let id = request.into_inner().id;
+        let request = request.into_inner();
         let remove = |state: &mut State| {
-            state.members.remove(&id);
+            state.members.remove(&request.id);
+            state.removed.push(request);
             state.members.iter().copied().collect()
         };
         let (members, applied_index) = self.write(remove).await?;

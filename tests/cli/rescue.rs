@@ -201,7 +201,7 @@ fn a_confirmed_recovery_waits_until_the_new_cluster_is_healed() {
         (ran.code, ran.stdout.as_str()),
         (
             0,
-            "cluster 83b1000000000001 runs on what node 3 had (node 2 joins when it is started again); healthy: every \
+            "cluster 83b1000000000001 runs on what node 3 had (then start node 2 again, to let it in); healthy: every \
              member takes part\n"
         ),
         "{ran:?}"
@@ -211,6 +211,42 @@ fn a_confirmed_recovery_waits_until_the_new_cluster_is_healed() {
         "{ran:?}"
     );
     assert_eq!(survivor.recoveries(), [(HALTED, false), (HALTED, true)]);
+}
+
+/// The other survivor stays out until it is started again, which is told when nobody else is missing.
+#[test]
+fn a_recovery_does_not_wait_for_a_survivor_that_stays_out() {
+    let without_2 = |one: MemberRole| StatusResponse {
+        leader_id: Some(3),
+        state: ClusterState::Degraded.into(),
+        summary: "degraded: node 2 belongs to another cluster".to_owned(),
+        members: vec![
+            member(1, one),
+            member(2, MemberRole::Outside),
+            member(3, MemberRole::Leader),
+        ],
+        ..recovered().not_healed()
+    };
+    let (survivor, _lost) = survivor(2);
+    let shown = halted(3, &survivor.address);
+    let (catching_up, there) = (MemberRole::Learner, MemberRole::Follower);
+    let survivor = survivor.shows([
+        shown.clone(),
+        shown,
+        without_2(catching_up),
+        without_2(there),
+    ]);
+    let args = ["recover", "--from", "3", "--confirm", ID];
+    let ran = client(&survivor.address, &args);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (
+            0,
+            "cluster 83b1000000000001 runs on what node 3 had (then start node 2 again, to let it \
+             in); degraded: node 2 belongs to another cluster\n"
+        ),
+        "{ran:?}"
+    );
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub const MAX_VALUE: usize = 32;
 pub const MAX_MESSAGE: usize = 256;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_REQUESTS: usize = 100;
+pub const MAX_UNREAD: usize = 64 << 10;
 
 enum Parcel {
     Message(PeerMessage),
@@ -42,6 +43,8 @@ enum Parcel {
 struct Links {
     handles: BTreeMap<NodeId, (DriverHandle, UnboundedSender<Parcel>)>,
     cut: BTreeSet<NodeId>,
+    /// Nodes that no part of the log reaches, while heartbeats do.
+    logless: BTreeSet<NodeId>,
 }
 
 impl Links {
@@ -68,6 +71,7 @@ pub struct Node {
     pub id: NodeId,
     pub driver: DriverHandle,
     pub gate: Gate,
+    pub host: Host,
     pub local: Local,
     pub kv: KvServiceClient<Local>,
     pub admin: AdminServiceClient<Local>,
@@ -158,17 +162,19 @@ impl Fabric {
                 max_key_bytes: MAX_KEY,
                 max_value_bytes: MAX_VALUE,
                 max_grpc_message_bytes: MAX_MESSAGE,
+                max_unread_bytes: MAX_UNREAD,
                 request_timeout: REQUEST_TIMEOUT,
                 handover_patience: Duration::from_secs(1),
             },
         );
         let admin = AdminService::new(host.clone(), Arc::new(wire));
         let rest = Routes::new(AdminServiceServer::new(admin)).add_service(health.service());
-        let front = Local(Arc::new(Front::new(host, rest)));
+        let front = Local(Arc::new(Front::new(host.clone(), rest)));
         Node {
             id,
             driver: handle,
             gate,
+            host,
             local: front.clone(),
             kv: KvServiceClient::new(front.clone()),
             admin: AdminServiceClient::new(front.clone()),
@@ -197,9 +203,16 @@ impl Fabric {
         self.links().cut.insert(id);
     }
 
+    /// Loses what is appended, and snapshots, on their way to a node; heartbeats arrive.
+    pub fn keep_the_log_from(&self, id: NodeId) {
+        self.links().logless.insert(id);
+    }
+
     /// Mends what was cut.
     pub fn mend(&self) {
-        self.links().cut.clear();
+        let mut links = self.links();
+        links.cut.clear();
+        links.logless.clear();
     }
 
     fn links(&self) -> MutexGuard<'_, Links> {
@@ -209,6 +222,13 @@ impl Fabric {
     fn post(&self, from: NodeId, to: NodeId, parcel: Parcel) -> bool {
         let links = self.links();
         let way = links.between(from, to);
+        let log = matches!(
+            parcel,
+            Parcel::Message(PeerMessage::AppendEntries(_)) | Parcel::Snapshot(_)
+        );
+        if log && links.logless.contains(&to) {
+            return way.is_some();
+        }
         way.is_some_and(|(_, parcels)| parcels.send(parcel).is_ok())
     }
 

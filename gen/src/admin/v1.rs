@@ -212,7 +212,8 @@ pub struct RecoverResponse {
     #[prost(uint64, tag = "6")]
     pub keys: u64,
     /// Node ids of other members that still have state of the halted cluster.
-    /// They have to be started again to join the new one.
+    /// They join the new one when they are started again, and are copies until
+    /// then: that should wait until every other member takes part in it.
     #[prost(uint32, repeated, tag = "7")]
     pub other_survivors: ::prost::alloc::vec::Vec<u32>,
     /// Term of the last entry in its log. Logs are compared by this, then by their

@@ -6,8 +6,10 @@
 //! cluster any more, and recovers nothing itself. So is the claimant while it asks: what it compared
 //! stays as it was. It acts when all have yielded, and gives up when one refuses, or after a while.
 //!
-//! Of two claimants at most one gets the word of the other, since who claims yields to nobody. Where
-//! both refuse, both give up, and whoever tries again succeeds.
+//! A process yields only to one that ranks above it ([`Rank`]), and what it has stays as it is from then
+//! on. So of two claimants that hear of one another the lesser never gets the word of the greater, and
+//! gives way to it. Where both fail, because somebody else had yielded to the lesser one already or the
+//! network loses what they say, nothing has changed, and whoever tries again succeeds.
 //!
 //! Nobody has to be told that an attempt has failed, so that word cannot be lost: who has yielded asks
 //! the claimant how it is. It takes part again when another life answers there, or when the claimant
@@ -178,8 +180,8 @@ impl<W> Member<W> {
     ///
     /// # Errors
     ///
-    /// Why this process does not yield, in words that follow its name: it has heard of a leader, it is
-    /// about to recover the cluster itself, it has yielded to another claimant, or it has more.
+    /// Why this process does not yield, in words that follow its name: it has heard of a leader, it has
+    /// yielded to another claimant, or it has more.
     pub fn yield_to(&mut self, claim: &RecoveryClaim) -> Result<(), String> {
         // What raft-rs has taken but not handed out yet belongs to the log.
         self.take_what_is_ready()
@@ -195,9 +197,6 @@ impl<W> Member<W> {
         if raft.is_led() {
             return Err("has heard of a leader a moment ago".to_owned());
         }
-        if self.claims.own.is_some() {
-            return Err("is about to recover the cluster itself".to_owned());
-        }
         if own > claim.rank {
             return Err(format!("has more by now: its log reaches {own}"));
         }
@@ -212,6 +211,10 @@ impl<W> Member<W> {
             Some(_) => {}
             None => self.output.events.push(Event::Yielded { to }),
         }
+        self.give_up(&format!(
+            "node {} recovers it, which has more",
+            to.node_id()
+        ));
         self.claims.yielded = Some(Yielded {
             claim: *claim,
             ask_at: self.claims.now + ASK_TICKS,

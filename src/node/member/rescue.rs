@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Member;
-use crate::cluster::recovery::{Obstacle, Order, Survey, Way};
+use crate::cluster::recovery::{Obstacle, Order, Remains, Way};
 use crate::error::{Reason, Refusal};
 use crate::node::seed::mix;
 use crate::node::{Event, NodeError, RaftNode, Recovery};
@@ -39,7 +39,7 @@ impl<W> Member<W> {
         }
         let me = self.raft_id().node_id();
         views.insert(me, self.status());
-        let way = Survey::new(order.cluster_id, &views).may_recover(me, order);
+        let way = Remains::new(order.cluster_id, &views).may_recover(me, order);
         let way = way.map_err(refusal)?;
         if let Some(node) = self.claims.held_by_another(order) {
             return Err(not_now(format!(

@@ -1,0 +1,175 @@
+//! What whole nodes say of their cluster when it is not what it looks like: without sockets, and under
+//! a clock that is the test's.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::fabric::{Fabric, Node, leader_first};
+use common::refused;
+use seshat::proto::admin::{ClusterState, RemoveMemberRequest, StatusRequest, StatusResponse};
+use seshat::proto::kv::SetRequest;
+use seshat::proto::kv::error_detail::Reason;
+use seshat::types::{NodeState, Role};
+use tokio::time::{Instant, sleep};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+const HEALTHY: &str = "healthy: every member takes part, and the cluster may lose any one of them";
+
+/// Longest wait for anything, on the clock of the test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn status(node: &mut Node) -> StatusResponse {
+    let request = StatusRequest {
+        fresh: true,
+        ..StatusRequest::default()
+    };
+    node.admin.status(request).await.unwrap().into_inner()
+}
+
+/// Asks `node` until it says `words`.
+async fn until(node: &mut Node, words: &str) -> StatusResponse {
+    let began = Instant::now();
+    loop {
+        let response = status(node).await;
+        if response.summary == words {
+            return response;
+        }
+        let said = response.summary;
+        assert!(began.elapsed() < PATIENCE, "for ever: {said}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn set() -> SetRequest {
+    SetRequest {
+        key: "k".into(),
+        value: "v".into(),
+        session: None,
+    }
+}
+
+/// Seen: every write hung, and the cluster was healthy, because heartbeats arrived.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_commits_nothing_is_not_healthy() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    leader.kv.set(set()).await.unwrap();
+    until(&mut followers[0], HEALTHY).await;
+
+    let mut ids = [followers[0].id, followers[1].id];
+    ids.sort_unstable();
+    for id in ids {
+        fabric.keep_the_log_from(id);
+    }
+    let mut kv = leader.kv.clone();
+    let write = tokio::spawn(async move { kv.set(set()).await });
+    let [one, two] = ids;
+    let words = format!(
+        "degraded: writes are not committed; nodes {one} and {two} do not keep up with the leader's \
+         log"
+    );
+    for node in [&mut leader, &mut followers[0]] {
+        let response = until(node, &words).await;
+        assert_eq!(response.state(), ClusterState::Degraded);
+        assert!(!response.healed);
+        assert!(response.members.iter().all(|member| member.reachable));
+    }
+    fabric.mend();
+    until(&mut leader, HEALTHY).await;
+    write.await.unwrap().unwrap();
+}
+
+/// Seen: a follower stuck at commit 4 against 9 in a healthy cluster.
+#[tokio::test(start_paused = true)]
+async fn a_follower_whose_log_is_stuck_is_named() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, followers) = leader_first(nodes);
+    until(&mut leader, HEALTHY).await;
+    let stuck = followers[0].id;
+    fabric.keep_the_log_from(stuck);
+    for _ in 0..5 {
+        leader.kv.set(set()).await.unwrap();
+    }
+    let words = format!("degraded: node {stuck} does not keep up with the leader's log");
+    until(&mut leader, &words).await;
+    fabric.mend();
+    until(&mut leader, HEALTHY).await;
+}
+
+async fn serves(node: &mut Node) -> ServingStatus {
+    let request = HealthCheckRequest {
+        service: "seshat.kv.v1.KvService".to_owned(),
+    };
+    let response = node.health.check(request).await.unwrap();
+    response.into_inner().status()
+}
+
+/// Seen: node 2 was catching up when node 3 lost its memory. The learner believed in its leader for
+/// ever, so nobody said that the cluster had halted, and the learner sent clients to a node that did
+/// not lead.
+#[tokio::test(start_paused = true)]
+async fn a_learner_that_believes_in_its_leader_does_not_hide_that_the_cluster_has_halted() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    until(&mut leader, HEALTHY).await;
+    let (two, three) = (followers[0].id, followers[1].id);
+    followers[0].kill().await;
+    fabric.keep_the_log_from(two);
+    let mut learner = fabric.start(two.get(), 2).await;
+    let mut its = learner.driver.watch();
+    let joined = its.wait_for(|status| status.role == Some(Role::Learner));
+    joined.await.unwrap();
+    assert_eq!(serves(&mut learner).await, ServingStatus::Serving);
+
+    followers[1].kill().await;
+    let mut again = fabric.start(three.get(), 2).await;
+    let mut lost = [two, three];
+    lost.sort_unstable();
+    let survivor = leader.id;
+    let words = format!(
+        "halted: 2 of 3 lost their memory (nodes {} and {}); what node {survivor} still has can be \
+         recovered: seshat recover --from {survivor}",
+        lost[0], lost[1]
+    );
+    for node in [&mut leader, &mut learner, &mut again] {
+        let response = until(node, &words).await;
+        assert_eq!(response.state(), ClusterState::Halted);
+        assert_eq!(response.leader_id, None);
+        assert_eq!(serves(node).await, ServingStatus::NotServing);
+    }
+    let view = learner.status();
+    assert_eq!((view.state, view.leader), (NodeState::Started, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_shrinks_says_what_that_costs() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    until(&mut leader, HEALTHY).await;
+    let id = followers[0].id.into();
+    let request = |accept_no_spare| RemoveMemberRequest {
+        id,
+        accept_no_spare,
+    };
+    let refusal = leader.admin.remove_member(request(false)).await;
+    let refusal = refusal.unwrap_err();
+    let (_, Some(Reason::FailedPrecondition(precondition))) = refused(&refusal) else {
+        panic!("{refusal:?}");
+    };
+    let words = "2 members take part, and restarting any one of them halts the cluster";
+    assert!(precondition.rule.contains(words), "{precondition:?}");
+
+    let answer = leader.admin.remove_member(request(true)).await.unwrap();
+    assert_eq!(answer.into_inner().members.len(), 2);
+    let response = until(&mut followers[1], &format!("no spare: {words}")).await;
+    assert_eq!(response.state(), ClusterState::NoSpare);
+    assert!(!response.healed);
+}
