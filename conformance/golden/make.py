@@ -318,8 +318,8 @@ REAL = {
             "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z", "lastLogIndex": "1047",
             "lastLogTerm": "8", "voters": [ONE, TWO], "learners": [THREE], "members": [1, 2, 3],
             "membersKnown": True,
-            "rivals": [THREE],
             "following": {"lastLogIndex": "1046", "commitIndex": "1040", "acknowledgedBy": [ONE, TWO]},
+            "doubled": [{"one": TWO, "other": THREE}],
         },
         "a learner": {
             "raftId": THREE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",

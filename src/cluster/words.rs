@@ -157,22 +157,16 @@ impl Picture<'_> {
             "belongs to another cluster",
             "belong to another cluster",
         ));
+        troubles.extend(self.doubled().map(|[one, other]| {
+            let node = one.node_id();
+            let at = self.survey.members().get(node);
+            let at = at.map_or_else(String::new, |info| format!(" at {}", info.addr));
+            format!(
+                "node {node}: two processes answer{at} in turn, {one} and {other}: stop one of them"
+            )
+        }));
         if self.commits() == Some(false) {
             troubles.push("writes are not committed".to_owned());
-        }
-        let rivals = self.leader_view().map_or(&[][..], |it| &it.rivals);
-        for pair in rivals.chunks_exact(2) {
-            let [one, other] = pair else { continue };
-            let node = one.node_id();
-            let addr = self
-                .survey
-                .members()
-                .get(node)
-                .map_or("", |info| &info.addr);
-            troubles.push(format!(
-                "two processes use the id of node {node}, {one} and {other}, and either answers at \
-                 {addr} or asks the others: stop one of them"
-            ));
         }
         troubles.extend(troubled(
             &behind,

@@ -322,6 +322,20 @@ impl<W> Member<W> {
         self.ask(questions);
     }
 
+    /// Says so, once, when two processes answer in turn as one node.
+    fn look_for_doubles(&mut self, status: &NodeStatus) {
+        let leads = self
+            .raft
+            .as_ref()
+            .is_some_and(|raft| raft.role() == Role::Leader);
+        if leads && let Some(processes) = self.reconciler.doubled(status) {
+            let node = status.raft_id.node_id();
+            let addr = self.directory.nodes().get(node);
+            let addr = addr.map_or_else(String::new, |info| info.addr.clone());
+            self.output.events.push(Event::Doubled { processes, addr });
+        }
+    }
+
     /// Says so, once, when the part of this process in its cluster is over.
     fn depart(&mut self) {
         if let Some(raft) = &self.raft
@@ -370,12 +384,12 @@ impl<W> Member<W> {
                 Some(_) => Vec::new(),
                 None => self.formation.awaits(),
             },
-            rivals: self.reconciler.rivals(),
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
             recovery: self.claims.attempt(),
             following: raft.and_then(RaftNode::following),
+            doubled: self.reconciler.doubles(),
         }
     }
 

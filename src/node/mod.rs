@@ -22,17 +22,19 @@
 mod call;
 mod departure;
 mod directory;
+mod doubles;
 mod formation;
 mod judge;
 #[cfg(test)]
 mod lab;
 mod member;
+#[cfg(test)]
+mod member_storm_tests;
 mod options;
 mod output;
 mod questions;
 mod raft_node;
 mod reconcile;
-mod rivals;
 mod seed;
 #[cfg(test)]
 mod steady_tests;

@@ -215,6 +215,13 @@ pub enum Event {
         /// The cluster.
         cluster_id: ClusterId,
     },
+    /// Two processes answer in turn as one node.
+    Doubled {
+        /// The processes, in ascending order.
+        processes: [RaftId; 2],
+        /// Where they answer.
+        addr: String,
+    },
     /// The term changed.
     TermChanged {
         /// The new term.
@@ -271,15 +278,6 @@ pub enum Event {
         index: LogIndex,
         /// Its term.
         term: Term,
-    },
-    /// Two processes of one node live: one was started twice, or two machines have the same id.
-    Rivals {
-        /// One of them.
-        one: RaftId,
-        /// The other one.
-        other: RaftId,
-        /// The address of their node.
-        addr: String,
     },
     /// The log was cut.
     LogCompacted {

@@ -107,9 +107,6 @@ pub struct NodeStatus {
     /// cluster: they were members of one, and may still take part in it. Only the process itself
     /// knows; others do not say so.
     pub awaits: Vec<NodeId>,
-    /// Raft ids of processes that live beside another one of their node, two of each such node: a
-    /// machine has the id of another one, or a node was started twice. Only a leader can tell.
-    pub rivals: Vec<RaftId>,
     /// Who takes part in its Raft group and who is meant to, as it has applied them.
     pub conf: Arc<Conf>,
     /// Whether every voter knows the last change of voters and learners to be committed, and none is
@@ -123,6 +120,8 @@ pub struct NodeStatus {
     /// How the logs of the others follow its own, if it leads; `None` until the first tick of its
     /// leadership, and for everybody else.
     pub following: Option<Arc<Following>>,
+    /// Processes of nodes that have two, which answer in turn, as it has lately heard if it leads.
+    pub doubled: Vec<[RaftId; 2]>,
 }
 
 impl NodeStatus {
@@ -142,12 +141,12 @@ impl NodeStatus {
             last_index: 0,
             last_term: 0,
             awaits: Vec::new(),
-            rivals: Vec::new(),
             conf: Arc::default(),
             members_known: false,
             receiving: None,
             recovery: RecoveryAttempt::default(),
             following: None,
+            doubled: Vec::new(),
         }
     }
 }

@@ -369,6 +369,10 @@ impl Names {
                 let new = self.cluster(*new);
                 format!("recovered {old} as {new} up to {last_index}, committed {commit_index}")
             }
+            Event::Doubled {
+                processes: [one, other],
+                ..
+            } => format!("{} and {} are one node", process(*one), process(*other)),
             Event::TermChanged { term } => format!("term {term}"),
             Event::RoleChanged {
                 role, last_index, ..
@@ -392,9 +396,6 @@ impl Names {
             }
             Event::SnapshotInstalled { index, term, keys } => {
                 format!("installed a snapshot up to {index}@{term} with {keys} keys")
-            }
-            Event::Rivals { one, other, .. } => {
-                format!("two of one node: {} and {}", process(*one), process(*other))
             }
             Event::LogCompacted { first_index } => {
                 format!("compacted its log, which now begins at {first_index}")

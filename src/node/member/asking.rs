@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Member;
-use crate::node::{Call, CallId, Event, Reply};
-use crate::types::{Introduction, NodeId, RaftId, Role};
+use crate::node::{Call, CallId, Reply};
+use crate::types::{Introduction, NodeId};
 
 impl<W> Member<W> {
     /// Asks `nodes` who they are.
@@ -36,28 +36,9 @@ impl<W> Member<W> {
 
     /// Another process asks this one who it is.
     pub fn asked(&mut self, by: &Introduction) {
-        match &self.raft {
-            None => {
-                self.formation.asked(by);
-                self.follow_formation();
-            }
-            // It may live beside the process that answers at the address of its node.
-            Some(raft) => {
-                let meant = raft.conf().members.contains(&by.raft_id.node_id());
-                if raft.role() == Role::Leader && meant {
-                    let rivals = self.reconciler.asked(by.raft_id);
-                    self.name_rivals(rivals);
-                }
-            }
-        }
-    }
-
-    fn name_rivals(&mut self, rivals: Option<[RaftId; 2]>) {
-        if let Some([one, other]) = rivals {
-            let info = self.directory.nodes().get(one.node_id());
-            let addr = info.map_or_else(String::new, |info| info.addr.clone());
-            let event = Event::Rivals { one, other, addr };
-            self.output.events.push(event);
+        if self.raft.is_none() {
+            self.formation.asked(by);
+            self.follow_formation();
         }
     }
 
@@ -70,8 +51,8 @@ impl<W> Member<W> {
                         return;
                     };
                     self.heard_of_claimant(&status);
-                    let rivals = self.reconciler.heard(call.to, &status, age);
-                    self.name_rivals(rivals);
+                    self.reconciler.heard(call.to, &status, age);
+                    self.look_for_doubles(&status);
                     self.departure.heard(call.to, &status);
                     self.reconcile();
                     self.depart();
