@@ -55,7 +55,7 @@ impl Routes {
         };
         for call in self.votes.take((candidate, reply.pre_vote)) {
             // The call may have been given up meanwhile.
-            let _ = call.send(reply.clone());
+            let _ = call.send(reply);
         }
     }
 }
