@@ -27,6 +27,8 @@ mod judge;
 #[cfg(test)]
 mod lab;
 mod member;
+#[cfg(test)]
+mod member_storm_tests;
 mod options;
 mod output;
 mod raft_node;
