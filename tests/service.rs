@@ -14,15 +14,20 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::fabric::{Fabric, MAX_KEY, MAX_MESSAGE, MAX_REQUESTS, MAX_VALUE, Node, leader_first};
+use common::fabric::{
+    Fabric, MAX_KEY, MAX_MESSAGE, MAX_REQUESTS, MAX_UNREAD, MAX_VALUE, Node, REQUEST_TIMEOUT,
+    leader_first,
+};
 use common::{Refused, node_id, refused};
 use http_body_util::Full;
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::pipeline_command::Command;
 use seshat::proto::kv::{
     Applied, DeleteRequest, Forming, GetRequest, InvalidRequest, NoQuorum, NotLeader, Overloaded,
     SetRequest, ShuttingDown, TooLarge,
 };
+use seshat::proto::kv::{PipelineCommand, PipelineRequest};
 use seshat::types::{NodeState, NodeStatus, Role};
 use tokio::time::Instant;
 use tonic::codegen::Service as _;
@@ -340,6 +345,59 @@ async fn a_full_node_says_which_bound_was_met() {
     assert_eq!(refusal(leader.kv.get(get(b"k")).await), expected);
     drop(inside);
     leader.kv.get(get(b"k")).await.unwrap();
+}
+
+/// However many streams do not read: what waits for them is bounded, and one that reads is served.
+#[tokio::test(start_paused = true)]
+async fn streams_that_do_not_read_hold_no_more_than_is_left_for_one_that_does() {
+    const STREAMS: usize = 8;
+    const READS: usize = 4;
+    /// More than one batch and its answer count for.
+    const BATCH_BYTES: usize = READS * (256 + MAX_VALUE + MAX_KEY);
+    let batch = |id| {
+        let read = PipelineCommand {
+            command: Some(Command::Get(get(b"k"))),
+        };
+        PipelineRequest {
+            id,
+            commands: vec![read; READS],
+        }
+    };
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    leader.kv.set(set(b"k", b"vvvv")).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let requests = tokio_stream::iter((0..200).map(batch));
+        let answers = leader.kv.pipeline(requests).await.unwrap();
+        streams.push(answers.into_inner());
+    }
+    // The clock runs on when nobody has anything to do.
+    tokio::time::sleep(REQUEST_TIMEOUT * 2).await;
+    let held = leader.host.unread().held();
+    println!("{held} bytes wait for {STREAMS} streams");
+    assert!(held > MAX_UNREAD / 2, "they are not held back too early");
+    assert!(held <= MAX_UNREAD, "they are held back");
+
+    let mut reader = leader
+        .kv
+        .pipeline(tokio_stream::iter((0..100).map(batch)))
+        .await
+        .unwrap()
+        .into_inner();
+    for id in 0..100 {
+        let answer = reader.message().await.unwrap().expect("an answer");
+        assert_eq!((answer.id, answer.results.len()), (id, READS));
+        assert!(leader.host.unread().held() <= MAX_UNREAD + BATCH_BYTES);
+    }
+    // Those that read after all miss nothing.
+    for stream in &mut streams {
+        for id in 0..200 {
+            assert_eq!(stream.message().await.unwrap().unwrap().id, id);
+        }
+        assert!(stream.message().await.unwrap().is_none());
+    }
+    assert_eq!(leader.host.unread().held(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,10 @@ section! {
         /// lone request wait longer beside many; fewer cost throughput where nodes are far from one
         /// another, because no more than these are served in the time of a round trip.
         max_inflight_requests: usize = 4_096, 1..=1_048_576;
+        /// Bytes of answers of pipelines that clients have not taken yet, over all streams. A
+        /// stream that holds as much as is left free is not read on, and a value for it that was
+        /// not foreseen is refused as overloaded.
+        max_unread_bytes: usize = 256 * 1024 * 1024, 256 * 1024..=1024 * 1024 * 1024 * 1024;
         /// Requests that one turn of the driver takes.
         max_batch_requests: usize = 1_024, 1..=65_536;
         /// Bytes of keys and values that one turn of the driver proposes. A write that is larger

@@ -231,6 +231,11 @@ const AT_LEAST: &[(&str, &str)] = &[
         "limits.max_key_bytes + limits.max_value_bytes",
     ),
     ("limits.max_pending_bytes", "limits.max_batch_bytes"),
+    // A stream may hold no more than it leaves free, and one answer is a message.
+    (
+        "limits.max_unread_bytes",
+        "2 * limits.max_grpc_message_bytes",
+    ),
     // A compaction must have something to drop.
     (
         "limits.compact_after_entries",

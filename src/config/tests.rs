@@ -685,6 +685,11 @@ fn numbers_agree_with_one_another() {
              expected at least limits.max_batch_requests = 1024",
         ),
         (
+            &["limits.max_unread_bytes=8388607"],
+            "limits.max_unread_bytes: 8388607 is too small; \
+             expected at least 2 * limits.max_grpc_message_bytes = 8388608",
+        ),
+        (
             &["limits.max_pending_bytes=1052671"],
             "limits.max_pending_bytes: 1052671 is too small; \
              expected at least limits.max_key_bytes + limits.max_value_bytes = 1052672",
@@ -732,6 +737,7 @@ fn bounds_that_just_agree_are_valid() {
         &["limits.max_uncommitted_bytes=1118208"],
         &["limits.max_pending_requests=4096"],
         &["limits.max_inflight_requests=1024"],
+        &["limits.max_unread_bytes=8388608"],
         &["limits.max_pending_bytes=1052672"],
         &["limits.compact_keep_entries=9_999"],
     ] {

@@ -157,6 +157,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::super::batch::{Batch, Pending, PendingBatch};
+    use super::super::unread::{Unread, ValueRoom};
     use super::*;
 
     const ANY: usize = usize::MAX;
@@ -166,7 +167,8 @@ mod tests {
             command: Bytes::from("12345678"),
             context: Bytes::new(),
         };
-        let (batch, pending) = Batch::new(size, ());
+        let room = ValueRoom::new(Unread::new(0).account(0).hold(0), 0);
+        let (batch, pending) = Batch::new(size, room, ());
         let items = (0..size).map(item).collect();
         backlog.push(Source(source), Request::Batch { items, batch });
         pending

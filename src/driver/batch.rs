@@ -17,8 +17,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Stopped;
+use super::unread::{Held, ValueRoom};
 use crate::error::{Reason, Refusal};
-use crate::node::Outcome;
+use crate::node::{Answer, Outcome};
 use crate::types::Key;
 
 /// One command of a batch.
@@ -140,10 +141,19 @@ impl Future for Pending {
     }
 }
 
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Answered {
+    /// One outcome for each command, in order.
+    pub outcomes: Vec<Outcome>,
+    /// What the values in them hold: to be dropped when they are.
+    pub values: Held,
+}
+
 /// The outcomes of a batch, when the last is known; otherwise like [`Pending`].
 #[derive(Debug)]
 pub struct PendingBatch {
-    outcomes: oneshot::Receiver<Vec<Outcome>>,
+    outcomes: oneshot::Receiver<Answered>,
     batch: Weak<Batch>,
 }
 
@@ -155,10 +165,10 @@ impl PendingBatch {
     /// # Errors
     ///
     /// [`Stopped`]: the driver has stopped, and the outcome of every write is unknown.
-    pub fn withdraw(mut self, late: &Refusal) -> Result<Vec<Outcome>, Stopped> {
+    pub fn withdraw(mut self, late: &Refusal) -> Result<Answered, Stopped> {
         let batch = self.batch.upgrade();
-        if let Some(outcomes) = batch.and_then(|batch| batch.withdraw(late)) {
-            return Ok(outcomes);
+        if let Some(answered) = batch.and_then(|batch| batch.withdraw(late)) {
+            return Ok(answered);
         }
         // The last outcome has just come, or none will.
         self.outcomes.try_recv().map_err(|_| Stopped)
@@ -166,7 +176,7 @@ impl PendingBatch {
 }
 
 impl Future for PendingBatch {
-    type Output = Result<Vec<Outcome>, Stopped>;
+    type Output = Result<Answered, Stopped>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.outcomes)
@@ -186,30 +196,35 @@ struct Outcomes {
     missing: usize,
     /// How many were taken up: they are in order.
     taken_up: usize,
-    done: Option<oneshot::Sender<Vec<Outcome>>>,
-    held: Option<Held>,
+    /// Where they go, and the room for their values.
+    done: Option<(oneshot::Sender<Answered>, ValueRoom)>,
+    pass: Option<Pass>,
 }
 
 /// What is dropped when the last outcome is there.
-struct Held(#[expect(dead_code, reason = "only dropped")] Box<dyn Send>);
+struct Pass(#[expect(dead_code, reason = "only dropped")] Box<dyn Send>);
 
-impl std::fmt::Debug for Held {
+impl std::fmt::Debug for Pass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held").finish_non_exhaustive()
+        f.debug_struct("Pass").finish_non_exhaustive()
     }
 }
 
 impl Batch {
-    /// A batch of `size` commands, and where their outcomes arrive. `held` is dropped when the last
-    /// is there, whether or not the caller looks.
-    pub(super) fn new(size: usize, held: impl Send + 'static) -> (Arc<Self>, PendingBatch) {
+    /// A batch of `size` commands, whose values have `room`, and where their outcomes arrive. `pass`
+    /// is dropped when the last is there, whether or not the caller looks.
+    pub(super) fn new(
+        size: usize,
+        room: ValueRoom,
+        pass: impl Send + 'static,
+    ) -> (Arc<Self>, PendingBatch) {
         let (done, outcomes) = oneshot::channel();
         let batch = Arc::new(Self(Mutex::new(Outcomes {
             outcomes: vec![None; size],
             missing: size,
             taken_up: 0,
-            done: Some(done),
-            held: Some(Held(Box::new(held))),
+            done: Some((done, room)),
+            pass: Some(Pass(Box::new(pass))),
         })));
         let pending = PendingBatch {
             outcomes,
@@ -224,17 +239,18 @@ impl Batch {
 
     fn take_up(&self, place: usize) -> bool {
         let mut inner = self.lock();
-        let waited_for = inner.done.as_ref().is_some_and(|done| !done.is_closed());
+        let done = inner.done.as_ref();
+        let waited_for = done.is_some_and(|(done, _)| !done.is_closed());
         if waited_for {
             inner.taken_up = place + 1;
         }
         waited_for
     }
 
-    fn withdraw(&self, late: &Refusal) -> Option<Vec<Outcome>> {
+    fn withdraw(&self, late: &Refusal) -> Option<Answered> {
         let mut inner = self.lock();
-        inner.done.take()?;
-        inner.held = None;
+        let (_, room) = inner.done.take()?;
+        inner.pass = None;
         let taken_up = inner.taken_up;
         let unknown = Refusal::unknown(Reason::NoQuorum);
         let outcomes = std::mem::take(&mut inner.outcomes).into_iter().enumerate();
@@ -242,29 +258,82 @@ impl Batch {
             let refusal = if place < taken_up { &unknown } else { late };
             outcome.unwrap_or_else(|| Err(refusal.clone()))
         });
-        Some(became.collect())
+        Some(Answered {
+            outcomes: became.collect(),
+            values: room.close(),
+        })
     }
 
     fn answer(&self, place: usize, outcome: Outcome) {
         let mut inner = self.lock();
-        if let Some(slot @ None) = inner.outcomes.get_mut(place) {
-            *slot = Some(outcome);
-            inner.missing -= 1;
+        let Outcomes {
+            outcomes,
+            missing,
+            done,
+            pass,
+            ..
+        } = &mut *inner;
+        // For a caller that has gone no value is kept.
+        let Some((_, room)) = done.as_mut().filter(|(done, _)| !done.is_closed()) else {
+            return;
+        };
+        if let Some(slot @ None) = outcomes.get_mut(place) {
+            *slot = Some(with_room(outcome, room));
+            *missing -= 1;
         }
-        if inner.missing == 0
-            && let Some(done) = inner.done.take()
+        if *missing == 0
+            && let Some((done, room)) = done.take()
         {
-            let outcomes = std::mem::take(&mut inner.outcomes);
-            inner.held = None;
-            let _ = done.send(outcomes.into_iter().flatten().collect());
+            let outcomes = std::mem::take(outcomes);
+            *pass = None;
+            let _ = done.send(Answered {
+                outcomes: outcomes.into_iter().flatten().collect(),
+                values: room.close(),
+            });
         }
     }
 }
 
+/// The outcome, or why the value in it has no room.
+fn with_room(outcome: Outcome, room: &mut ValueRoom) -> Outcome {
+    if let Ok(Answer::Got {
+        value: Some(value), ..
+    }) = &outcome
+    {
+        room.take(value.len())?;
+    }
+    outcome
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::unread::{Account, Unread};
     use super::*;
-    use crate::node::Answer;
+
+    fn account() -> Arc<Account> {
+        Unread::new(100).account(100)
+    }
+
+    fn batch_with_room(size: usize) -> (Arc<Batch>, PendingBatch) {
+        batch_of(size, &account(), ())
+    }
+
+    fn batch_of(
+        size: usize,
+        account: &Arc<Account>,
+        pass: impl Send + 'static,
+    ) -> (Arc<Batch>, PendingBatch) {
+        Batch::new(size, ValueRoom::new(account.hold(0), 10), pass)
+    }
+
+    /// The outcomes, if they are there.
+    fn there(pending: &mut PendingBatch) -> Result<Vec<Outcome>, oneshot::error::TryRecvError> {
+        Ok(pending.outcomes.try_recv()?.outcomes)
+    }
+
+    fn withdrawn(pending: PendingBatch) -> Result<Vec<Outcome>, Stopped> {
+        Ok(pending.withdraw(&late())?.outcomes)
+    }
 
     fn set(applied_index: u64) -> Outcome {
         Ok(Answer::Set { applied_index })
@@ -272,42 +341,39 @@ mod tests {
 
     #[test]
     fn the_outcomes_arrive_together_and_in_the_order_of_the_commands() {
-        let (batch, mut outcomes) = Batch::new(3, ());
+        let (batch, mut outcomes) = batch_with_room(3);
         for place in [2, 0] {
             Waiter::part(Arc::clone(&batch), place).answer(set(u64::try_from(place).unwrap()));
-            assert!(outcomes.outcomes.try_recv().is_err(), "one is missing");
+            assert!(there(&mut outcomes).is_err(), "one is missing");
         }
         Waiter::part(Arc::clone(&batch), 1).answer(set(1));
-        assert_eq!(
-            outcomes.outcomes.try_recv(),
-            Ok(vec![set(0), set(1), set(2)])
-        );
+        assert_eq!(there(&mut outcomes), Ok(vec![set(0), set(1), set(2)]));
     }
 
     #[test]
     fn an_answer_counts_once_and_only_where_there_is_a_place() {
-        let (batch, mut outcomes) = Batch::new(2, ());
+        let (batch, mut outcomes) = batch_with_room(2);
         for (place, index) in [(0, 1), (0, 9), (2, 9)] {
             Waiter::part(Arc::clone(&batch), place).answer(set(index));
         }
-        assert!(outcomes.outcomes.try_recv().is_err(), "one is missing");
+        assert!(there(&mut outcomes).is_err(), "one is missing");
         Waiter::part(batch, 1).answer(set(2));
-        assert_eq!(outcomes.outcomes.try_recv(), Ok(vec![set(1), set(2)]));
+        assert_eq!(there(&mut outcomes), Ok(vec![set(1), set(2)]));
     }
 
     #[test]
     fn a_waiter_that_is_dropped_ends_the_batch_without_outcomes() {
-        let (batch, mut outcomes) = Batch::new(2, ());
+        let (batch, mut outcomes) = batch_with_room(2);
         let dropped = Waiter::part(Arc::clone(&batch), 0);
         let answered = Waiter::part(batch, 1);
         drop(dropped);
         assert_eq!(
-            outcomes.outcomes.try_recv(),
+            there(&mut outcomes),
             Err(oneshot::error::TryRecvError::Empty)
         );
         answered.answer(set(1));
         assert_eq!(
-            outcomes.outcomes.try_recv(),
+            there(&mut outcomes),
             Err(oneshot::error::TryRecvError::Closed)
         );
     }
@@ -315,13 +381,13 @@ mod tests {
     #[test]
     fn what_a_batch_holds_is_let_go_with_the_last_outcome_though_nobody_looks() {
         let held = Arc::new(());
-        let (batch, outcomes) = Batch::new(1, Arc::clone(&held));
+        let (batch, outcomes) = batch_of(1, &account(), Arc::clone(&held));
         assert_eq!(Arc::strong_count(&held), 2);
         Waiter::part(Arc::clone(&batch), 0).answer(set(1));
         assert_eq!(Arc::strong_count(&held), 1);
         drop((batch, outcomes));
 
-        let (refused, _outcomes) = Batch::new(1, Arc::clone(&held));
+        let (refused, _outcomes) = batch_of(1, &account(), Arc::clone(&held));
         drop(refused);
         assert_eq!(Arc::strong_count(&held), 1);
     }
@@ -345,12 +411,12 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_withdrawn_says_what_became_of_each_command() {
-        let (batch, pending) = Batch::new(3, ());
+        let (batch, pending) = batch_with_room(3);
         let part = |place| Waiter::part(Arc::clone(&batch), place);
         assert!(part(0).take_up() && part(1).take_up());
         part(0).answer(set(7));
         assert_eq!(
-            pending.withdraw(&late()),
+            withdrawn(pending),
             Ok(vec![
                 set(7),
                 Err(Refusal::unknown(Reason::NoQuorum)),
@@ -363,19 +429,61 @@ mod tests {
 
     #[test]
     fn a_batch_that_ends_as_it_is_withdrawn_has_its_outcomes_or_none() {
-        let (batch, pending) = Batch::new(1, ());
+        let (batch, pending) = batch_with_room(1);
         Waiter::part(Arc::clone(&batch), 0).answer(set(1));
-        assert_eq!(pending.withdraw(&late()), Ok(vec![set(1)]));
-        let (batch, pending) = Batch::new(1, ());
+        assert_eq!(withdrawn(pending), Ok(vec![set(1)]));
+        let (batch, pending) = batch_with_room(1);
         drop(batch);
-        assert_eq!(pending.withdraw(&late()), Err(Stopped));
+        assert_eq!(withdrawn(pending), Err(Stopped));
     }
 
     #[test]
     fn the_rest_of_a_batch_whose_caller_has_gone_is_not_taken_up() {
-        let (batch, pending) = Batch::new(2, ());
+        let (batch, pending) = batch_with_room(2);
         assert!(Waiter::part(Arc::clone(&batch), 0).take_up());
         drop(pending);
         assert!(!Waiter::part(batch, 1).take_up());
+    }
+
+    fn got(bytes: usize) -> Outcome {
+        Ok(Answer::Got {
+            value: Some(vec![b'v'; bytes].into()),
+            applied_index: 1,
+        })
+    }
+
+    #[test]
+    fn values_count_from_when_they_are_there_until_they_are_dropped() {
+        let account = account();
+        let (batch, mut pending) = batch_of(2, &account, ());
+        Waiter::part(Arc::clone(&batch), 0).answer(got(4));
+        assert_eq!(account.held(), 4);
+        Waiter::part(batch, 1).answer(got(3));
+        let answered = pending.outcomes.try_recv().unwrap();
+        assert_eq!(account.held(), 7);
+        drop(answered);
+        assert_eq!(account.held(), 0);
+    }
+
+    #[test]
+    fn values_of_a_caller_that_has_gone_are_not_kept() {
+        let account = account();
+        let (batch, pending) = batch_of(2, &account, ());
+        drop(pending);
+        Waiter::part(Arc::clone(&batch), 0).answer(got(4));
+        assert_eq!(account.held(), 0);
+    }
+
+    #[test]
+    fn a_value_without_room_is_refused_and_those_behind_it_are_not() {
+        let (batch, mut pending) = batch_with_room(3);
+        for (place, bytes) in [(0, 8), (1, 3), (2, 2)] {
+            Waiter::part(Arc::clone(&batch), place).answer(got(bytes));
+        }
+        let outcomes = there(&mut pending).unwrap();
+        assert_eq!(outcomes[0], got(8));
+        let refusal = outcomes[1].as_ref().unwrap_err();
+        assert!(matches!(refusal.reason, Reason::TooLarge { limit: 10, .. }));
+        assert_eq!(outcomes[2], got(2));
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::{Batch, BatchItem, Pending, PendingBatch, Waiter};
 use super::fair::Source;
+use super::unread::ValueRoom;
 use crate::cluster::recovery::Order;
 use crate::error::{Reason, Refusal};
 use crate::kv::StateMachine;
@@ -199,8 +200,9 @@ impl DriverHandle {
     /// Hands in several commands at once. They take effect in their order, and in the order of the
     /// batches that one source hands in; a read sees what the writes before it have written. There
     /// is one outcome for each, in order, when the last is known; if the driver stops first there
-    /// are none, and what became of every write is unknown. `held` is dropped as soon as the last
-    /// outcome is known, however late the caller looks.
+    /// are none, and what became of every write is unknown. `pass` is dropped as soon as the last
+    /// outcome is known, however late the caller looks; the values that were read have `room` until
+    /// the caller drops them.
     ///
     /// # Errors
     ///
@@ -208,9 +210,10 @@ impl DriverHandle {
     pub fn batch(
         &self,
         items: Vec<BatchItem>,
-        held: impl Send + 'static,
+        room: ValueRoom,
+        pass: impl Send + 'static,
     ) -> Result<PendingBatch, Refusal> {
-        let (batch, pending) = Batch::new(items.len(), held);
+        let (batch, pending) = Batch::new(items.len(), room, pass);
         self.request(Request::Batch { items, batch })?;
         Ok(pending)
     }

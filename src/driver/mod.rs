@@ -22,6 +22,7 @@ mod handle;
 mod journal;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod workers;
 
 use std::future::{Future, ready};
@@ -42,11 +43,12 @@ use handle::{Bounds, Ends, Request};
 use journal::{RefusedMessages, Waiting};
 
 pub use crate::node::{Answer, Call, Outcome, OutgoingSnapshot, Recovery, Reply};
-pub use batch::{BatchItem, Pending, PendingBatch, Waiter};
+pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
 #[cfg(test)]
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
+pub use unread::{Account, Held, Unread, ValueRoom};
 pub use workers::Workers;
 
 /// How often the loop looks for more before it lets its thread sleep, once it has served a client.

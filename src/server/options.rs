@@ -102,6 +102,7 @@ pub(super) fn service(config: &Config) -> ServiceOptions {
         max_key_bytes: config.limits.max_key_bytes,
         max_value_bytes: config.limits.max_value_bytes,
         max_grpc_message_bytes: config.limits.max_grpc_message_bytes,
+        max_unread_bytes: config.limits.max_unread_bytes,
         request_timeout: config.limits.request_timeout(),
         handover_patience: config.raft.election_timeout_max(),
     }

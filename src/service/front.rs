@@ -11,6 +11,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
+use super::counted::counted;
 use super::status::with_code;
 use super::{Host, KvService, to_status};
 use crate::error::{Reason, Refusal};
@@ -65,7 +66,7 @@ impl Front {
         } else {
             Either::Right(self.rest.clone().call(request))
         };
-        answer.map(move |answer| answer.map(|answer| detailed(answer, limit)))
+        answer.map(move |answer| answer.map(|answer| counted(detailed(answer, limit))))
     }
 }
 
@@ -169,5 +170,58 @@ mod tests {
         assert!(!unknown.details().is_empty());
         let ours = to_status(&Refusal::not_applied(Reason::NoQuorum), None);
         assert_eq!(read(&refused(ours.clone())).details(), ours.details());
+    }
+
+    #[tokio::test]
+    async fn a_large_value_counts_until_its_answer_is_taken() {
+        use http_body_util::Full;
+        use prost::Message as _;
+
+        use crate::driver::{Answer, DriverHandle};
+        use crate::proto::kv::GetRequest;
+        use crate::service::{Gate, ServiceOptions};
+        use crate::types::{NodeId, NodeStatus, RaftId};
+
+        const VALUE: usize = 2048;
+        let raft_id = RaftId::new(NodeId::new(1).unwrap(), 1);
+        let (handle, mut driver) = DriverHandle::detached(NodeStatus::fresh(raft_id), 1);
+        let options = ServiceOptions {
+            max_key_bytes: 8,
+            max_value_bytes: VALUE,
+            max_grpc_message_bytes: 4 * VALUE,
+            max_unread_bytes: 3 * VALUE,
+            request_timeout: std::time::Duration::from_secs(5),
+            handover_patience: std::time::Duration::from_secs(1),
+        };
+        let host = Host::new(handle, Gate::new(9, 1 << 20), options);
+        let front = Front::new(host.clone(), Routes::default());
+        let outcome = Ok(Answer::Got {
+            value: Some(vec![b'v'; VALUE].into()),
+            applied_index: 1,
+        });
+        let mut get = async || {
+            let message = GetRequest { key: "k".into() }.encode_to_vec();
+            let frame = [
+                &[0, 0, 0, 0, u8::try_from(message.len()).unwrap()],
+                &message[..],
+            ]
+            .concat();
+            let request = http::Request::post("/seshat.kv.v1.KvService/Get")
+                .header("content-type", "application/grpc")
+                .body(Full::new(bytes::Bytes::from(frame)))
+                .unwrap();
+            let call = tokio::spawn(front.call(request));
+            while driver.answer_all(&outcome) == 0 {
+                tokio::task::yield_now().await;
+            }
+            call.await.unwrap().unwrap()
+        };
+        let first = get().await;
+        assert_eq!(host.unread().held(), VALUE);
+        let refused = get().await;
+        let status = Status::from_header_map(refused.headers()).unwrap();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        drop(first);
+        assert_eq!(host.unread().held(), 0);
     }
 }

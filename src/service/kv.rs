@@ -11,6 +11,8 @@
 //! Once a write has had its turn and nothing was heard of it, nobody can say what became of it, and
 //! it is never submitted again here. One that had no turn in time is taken back, surely not applied.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::watch::{self, error::RecvError};
 use tokio::time::{Instant, timeout_at};
@@ -18,6 +20,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Host;
+use super::counted::Holds;
 use super::deadline::deadline;
 use super::operation::{Operation, numbered_twice};
 use super::trace;
@@ -27,6 +30,9 @@ use crate::proto::kv;
 use crate::proto::kv::kv_service_server::KvService as Service;
 use crate::types::NodeState;
 use crate::wire;
+
+/// Bytes of a value from which on its answer counts until it is sent.
+const COUNTED_FROM: usize = 1024;
 
 /// `KvService` of one node.
 #[derive(Debug, Clone)]
@@ -54,6 +60,17 @@ impl KvService {
             Err(refusal) => Err(refusal),
         };
         outcome.map_err(|refusal| self.host.refuse(&refusal))
+    }
+
+    /// What the answer with a value of `bytes` is to hold until it is sent: nothing for a small one,
+    /// which takes less than the call itself.
+    fn holds(&self, bytes: usize) -> Result<Option<Holds>, Status> {
+        if bytes < COUNTED_FROM {
+            return Ok(None);
+        }
+        let held = self.host.account.try_hold(bytes);
+        let held = held.map_err(|refusal| self.host.refuse(&refusal))?;
+        Ok(Some(Holds(Arc::new(held))))
     }
 
     /// Tries until there is an outcome that waiting would not change, or until the deadline.
@@ -167,10 +184,18 @@ impl Service for KvService {
             Answer::Got {
                 value,
                 applied_index,
-            } => Ok(Response::new(kv::GetResponse {
-                value,
-                applied_index,
-            })),
+            } => {
+                let bytes = value.as_ref().map_or(0, Bytes::len);
+                let holds = self.holds(bytes)?;
+                let mut answer = Response::new(kv::GetResponse {
+                    value,
+                    applied_index,
+                });
+                if let Some(holds) = holds {
+                    answer.extensions_mut().insert(holds);
+                }
+                Ok(answer)
+            }
             _ => Err(astray()),
         }
     }
@@ -243,6 +268,7 @@ mod tests {
             max_key_bytes: 8,
             max_value_bytes: 8,
             max_grpc_message_bytes: 1024,
+            max_unread_bytes: 1024,
             request_timeout: PATIENCE,
             handover_patience: Duration::from_secs(1),
         };

@@ -16,6 +16,7 @@
 //! * [`Gate`] counts the requests in flight, bounds them, and closes when the node shuts down.
 
 mod admin;
+mod counted;
 mod deadline;
 mod describe;
 mod front;
@@ -31,11 +32,12 @@ mod status;
 mod surveys;
 mod trace;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Status;
 
-use crate::driver::DriverHandle;
+use crate::driver::{Account, DriverHandle, Unread};
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::ErrorDetail;
 use crate::wire;
@@ -57,6 +59,8 @@ pub struct ServiceOptions {
     pub max_value_bytes: usize,
     /// Largest gRPC message in bytes.
     pub max_grpc_message_bytes: usize,
+    /// Bytes of answers of pipelines that clients have not taken yet.
+    pub max_unread_bytes: usize,
     /// Longest that a request waits.
     pub request_timeout: Duration,
     /// How long an attempt to hand over leadership may take before it is made again: the longest
@@ -69,15 +73,21 @@ pub struct ServiceOptions {
 pub struct Host {
     driver: DriverHandle,
     gate: Gate,
+    unread: Arc<Unread>,
+    /// What the answers to single calls of this connection hold.
+    account: Arc<Account>,
     options: ServiceOptions,
 }
 
 impl Host {
     /// The node behind `driver`, whose requests pass through `gate`.
     pub fn new(driver: DriverHandle, gate: Gate, options: ServiceOptions) -> Self {
+        let unread = Unread::new(options.max_unread_bytes);
         Self {
             driver,
             gate,
+            account: unread.account(usize::MAX),
+            unread,
             options,
         }
     }
@@ -89,8 +99,15 @@ impl Host {
         Self {
             driver: self.driver.for_another_source(),
             gate: self.gate.for_another_connection(),
+            unread: Arc::clone(&self.unread),
+            account: self.unread.account(usize::MAX),
             options: self.options,
         }
+    }
+
+    /// Answers that clients have not taken yet.
+    pub fn unread(&self) -> &Unread {
+        &self.unread
     }
 
     /// What the client hears of a refusal: with the leader's address, where the leader is known.

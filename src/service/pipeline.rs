@@ -2,10 +2,10 @@
 //!
 //! Two halves share a stream. One reads requests, in order, and submits each batch as soon as the
 //! gate has room for it; the other sends the answers, in the order of the requests. Between them is a
-//! queue, bounded in batches and in bytes: when it is full nothing more is read, and HTTP/2's flow
-//! control holds the client back. So a client that does not read its answers costs a bounded amount
-//! of memory and delays nobody but itself: what counts against the node's bounds counts only until
-//! the outcomes are known, not until they are read.
+//! queue, bounded in batches and, with all that the answers hold, in bytes: when it is full nothing
+//! more is read, and HTTP/2's flow control holds the client back. So a client that does not read its
+//! answers costs a bounded amount of memory and delays nobody but itself: what it does not read
+//! counts in its own account, and takes no place at the gate.
 //!
 //! A stream that the node ends, because a request breaks a rule or the node shuts down, ends with a
 //! status behind the answers of everything that was submitted. So what that status says of a write,
@@ -15,63 +15,38 @@
 //! other, and the driver keeps the order of what one caller hands in. While there is no leader that
 //! task waits, at most for the request timeout, and with it all that is behind.
 
-use std::pin::{Pin, pin};
+mod answers;
+mod budget;
+
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_stream::Stream;
+use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
 
 use super::Host;
 use super::front;
-use super::operation::{self, Operation};
+use super::operation::Operation;
 use crate::deadline::after;
-use crate::driver::{Answer, BatchItem, Outcome, PendingBatch, Stopped};
+use crate::driver::BatchItem;
 use crate::error::{Reason, Refusal};
 use crate::kv::{Command, Write};
 use crate::proto::kv;
 use crate::proto::kv::pipeline_command::Command as Asked;
-use crate::proto::kv::pipeline_result::Result as Answered;
 use crate::wire;
+
+pub(super) use answers::Answers;
+
+use answers::{Kind, MAX_ANSWERS, Queued, Submitted};
+use budget::{Budget, COMMAND_BYTES};
 
 /// Batches of one stream that may wait for their answers.
 const MAX_BATCHES: usize = 1024;
 /// Commands of one batch.
 const MAX_COMMANDS: usize = 4096;
-/// Bytes of keys and values of one stream that may wait for their answers, and what one batch may
-/// hold alone.
-const MAX_BYTES: u32 = 16 << 20;
-/// What a command counts for beside its key and value.
-const COMMAND_BYTES: usize = 64;
-
-/// Answers of one stream that may wait to be taken. What is taken at once is sent at once: each
-/// answer for itself would cost a system call for each.
-const MAX_ANSWERS: usize = 64;
-
-/// The answers of one stream.
-#[derive(Debug)]
-pub struct Answers(mpsc::Receiver<Result<Ready, Status>>);
-
-/// An answer that waits to be taken, and until then counts against the stream's bytes.
-#[derive(Debug)]
-struct Ready {
-    response: kv::PipelineResponse,
-    _bytes: OwnedSemaphorePermit,
-}
-
-impl Stream for Answers {
-    type Item = Result<kv::PipelineResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let answer = ready!(self.0.poll_recv(context));
-        Poll::Ready(answer.map(|answer| Ok(answer?.response)))
-    }
-}
-
 /// Serves one stream until the client ends it or the node shuts down.
 pub(super) fn serve(
     host: Host,
@@ -83,14 +58,15 @@ pub(super) fn serve(
     }
     let (queue, queued) = mpsc::channel(MAX_BATCHES);
     let (answers, stream) = mpsc::channel(MAX_ANSWERS);
+    let budget = Arc::new(Budget::new(&host));
     tokio::spawn({
-        let (host, answers) = (host.clone(), answers.clone());
+        let (host, answers, budget) = (host.clone(), answers.clone(), Arc::clone(&budget));
         async move {
             let ended = tokio::select! {
                 biased;
                 // Nobody reads the answers any more.
                 () = answers.closed() => return,
-                ended = read(&host, requests, &context, &queue) => ended,
+                ended = read(&host, requests, &context, &budget, &queue) => ended,
             };
             if let Err(status) = ended {
                 let _ = queue.send(Err(status)).await;
@@ -102,31 +78,10 @@ pub(super) fn serve(
             biased;
             // What still waits for its turn is taken back.
             () = answers.closed() => {}
-            () = answer(&host, queued, &answers) => {}
+            () = answers::send(&host, queued, &budget, &answers) => {}
         }
     });
-    Ok(Response::new(Answers(stream)))
-}
-
-/// What waits for its turn to be sent: a batch, or why the stream ends.
-type Queued = Result<Submitted, Status>;
-
-/// A batch on its way.
-struct Submitted {
-    id: u64,
-    /// What each command is, or why it was refused before it was submitted.
-    commands: Vec<Result<Kind, Refusal>>,
-    /// The outcomes of those that were submitted.
-    outcomes: Result<PendingBatch, Refusal>,
-    deadline: Instant,
-    _bytes: OwnedSemaphorePermit,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Set,
-    Delete,
-    Read,
+    Ok(Response::new(Answers::new(stream)))
 }
 
 /// Reads requests and submits them, in order.
@@ -134,11 +89,9 @@ async fn read(
     host: &Host,
     mut requests: Streaming<kv::PipelineRequest>,
     context: &Bytes,
+    budget: &Budget,
     queue: &mpsc::Sender<Queued>,
 ) -> Result<(), Status> {
-    let budget = Arc::new(Semaphore::new(
-        usize::try_from(MAX_BYTES).unwrap_or(usize::MAX),
-    ));
     let mut closed = pin!(host.gate.closed());
     loop {
         let request = tokio::select! {
@@ -161,15 +114,7 @@ async fn read(
             .into_iter()
             .map(|command| operation(command, host))
             .collect();
-        let bytes: usize = operations
-            .iter()
-            .map(|operation| operation.as_ref().map_or(0, Operation::bytes) + COMMAND_BYTES)
-            .sum();
-        let held = u32::try_from(bytes).unwrap_or(MAX_BYTES).min(MAX_BYTES);
-        let Ok(permit) = Arc::clone(&budget).acquire_many_owned(held).await else {
-            return Ok(());
-        };
-        let submitted = submit(host, id, operations, context, bytes, permit).await;
+        let submitted = submit(host, id, operations, context, budget).await;
         if queue.send(Ok(submitted)).await.is_err() {
             return Ok(());
         }
@@ -201,9 +146,13 @@ async fn submit(
     id: u64,
     operations: Vec<Result<Operation, Refusal>>,
     context: &Bytes,
-    bytes: usize,
-    permit: OwnedSemaphorePermit,
+    budget: &Budget,
 ) -> Submitted {
+    let asked = || operations.iter().flatten();
+    let bytes: usize = asked().map(Operation::bytes).sum();
+    let reads = asked().filter(|asked| matches!(asked, Operation::Get(_)));
+    let held = bytes.saturating_add(operations.len().saturating_mul(COMMAND_BYTES));
+    let (held, room) = budget.reserve(held, reads.count()).await;
     let (mut commands, mut items) = (Vec::new(), Vec::new());
     for operation in operations {
         commands.push(operation.map(|operation| {
@@ -218,13 +167,13 @@ async fn submit(
     somebody_decides(host).await;
     let pass = host.gate.admit(items.len(), bytes).await;
     let deadline = after(host.options.request_timeout);
-    let outcomes = pass.and_then(|pass| host.driver.batch(items, pass));
+    let outcomes = pass.and_then(|pass| host.driver.batch(items, room, pass));
     Submitted {
         id,
         commands,
         outcomes,
         deadline,
-        _bytes: permit,
+        held,
     }
 }
 
@@ -253,179 +202,5 @@ async fn somebody_decides(host: &Host) {
         biased;
         () = host.gate.closed() => {}
         _ = timeout(patience, decides.wait_for(|decides| *decides)) => {}
-    }
-}
-
-/// Sends the answers, in order.
-async fn answer(
-    host: &Host,
-    mut queued: mpsc::Receiver<Queued>,
-    answers: &mpsc::Sender<Result<Ready, Status>>,
-) {
-    while let Some(next) = queued.recv().await {
-        let batch = match next {
-            Ok(batch) => batch,
-            Err(status) => {
-                let _ = answers.send(Err(status)).await;
-                return;
-            }
-        };
-        let outcomes = match batch.outcomes {
-            Ok(pending) => outcomes(host, pending, batch.deadline).await,
-            Err(refusal) => Err(refusal),
-        };
-        let results = results(host, batch.commands, outcomes);
-        let answer = Ready {
-            response: kv::PipelineResponse {
-                id: batch.id,
-                results,
-            },
-            _bytes: batch._bytes,
-        };
-        if answers.send(Ok(answer)).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What became of the commands of a batch, at the latest at its deadline.
-async fn outcomes(
-    host: &Host,
-    mut pending: PendingBatch,
-    deadline: Instant,
-) -> Result<Vec<Outcome>, Refusal> {
-    let outcomes = match timeout_at(deadline, &mut pending).await {
-        Ok(outcomes) => outcomes,
-        Err(_) => pending.withdraw(&host.driver.no_turn()),
-    };
-    outcomes.map_err(|Stopped| Refusal::unknown(Reason::ShuttingDown))
-}
-
-/// One result for each command.
-fn results(
-    host: &Host,
-    commands: Vec<Result<Kind, Refusal>>,
-    outcomes: Result<Vec<Outcome>, Refusal>,
-) -> Vec<kv::PipelineResult> {
-    let (mut outcomes, failure) = match outcomes {
-        Ok(outcomes) => (outcomes.into_iter(), Refusal::unknown(Reason::NoQuorum)),
-        Err(failure) => (Vec::new().into_iter(), failure),
-    };
-    let mut room = host.options.max_grpc_message_bytes / 2;
-    let results = commands.into_iter().map(|command| {
-        let outcome = command.and_then(|kind| {
-            let outcome = outcomes.next().unwrap_or_else(|| Err(failure.clone()));
-            let answer = outcome.map_err(|refusal| of_kind(refusal, kind))?;
-            answered(kind, fits(answer, &mut room, host)?)
-        });
-        let result = match outcome {
-            Ok(answered) => answered,
-            Err(refusal) => Answered::Error(error(host, &refusal)),
-        };
-        kv::PipelineResult {
-            result: Some(result),
-        }
-    });
-    results.collect()
-}
-
-/// A read has no effect, whatever became of it.
-fn of_kind(refusal: Refusal, kind: Kind) -> Refusal {
-    match kind {
-        Kind::Set | Kind::Delete => refusal,
-        Kind::Read => Refusal::not_applied(refusal.reason),
-    }
-}
-
-/// Values that together are larger than a message may be cannot be answered in one.
-fn fits(answer: Answer, room: &mut usize, host: &Host) -> Result<Answer, Refusal> {
-    if let Answer::Got {
-        value: Some(value), ..
-    } = &answer
-    {
-        // The first always fits: a single value does.
-        let first = *room == host.options.max_grpc_message_bytes / 2;
-        if value.len() > *room && !first {
-            return Err(Refusal::not_applied(Reason::TooLarge {
-                what: "response",
-                limit: u64::try_from(host.options.max_grpc_message_bytes / 2).unwrap_or(u64::MAX),
-            }));
-        }
-        *room = room.saturating_sub(value.len().max(1));
-    }
-    Ok(answer)
-}
-
-fn answered(kind: Kind, answer: Answer) -> Result<Answered, Refusal> {
-    match (kind, answer) {
-        (Kind::Set, Answer::Set { applied_index }) => {
-            Ok(Answered::Set(kv::SetResponse { applied_index }))
-        }
-        (
-            Kind::Delete,
-            Answer::Deleted {
-                existed,
-                applied_index,
-            },
-        ) => Ok(Answered::Delete(kv::DeleteResponse {
-            existed,
-            applied_index,
-        })),
-        (
-            Kind::Read,
-            Answer::Got {
-                value,
-                applied_index,
-            },
-        ) => Ok(Answered::Get(kv::GetResponse {
-            value,
-            applied_index,
-        })),
-        _ => Err(operation::numbered_twice()),
-    }
-}
-
-fn error(host: &Host, refusal: &Refusal) -> kv::PipelineError {
-    let status = host.refuse(refusal);
-    kv::PipelineError {
-        code: u32::try_from(i32::from(status.code())).unwrap_or(0),
-        message: status.message().to_owned(),
-        detail: Some(host.detail(refusal)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio_stream::StreamExt as _;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_answer_counts_until_it_is_taken() {
-        let budget = Arc::new(Semaphore::new(10));
-        let (answers, stream) = mpsc::channel(MAX_ANSWERS);
-        for id in 0..3 {
-            let bytes = Arc::clone(&budget).acquire_many_owned(2).await.unwrap();
-            let response = kv::PipelineResponse {
-                id,
-                results: Vec::new(),
-            };
-            let ready = Ready {
-                response,
-                _bytes: bytes,
-            };
-            answers.send(Ok(ready)).await.unwrap();
-        }
-        drop(answers);
-        let mut stream = Answers(stream);
-        for id in 0..3 {
-            assert_eq!(
-                budget.available_permits(),
-                4 + 2 * usize::try_from(id).unwrap()
-            );
-            assert_eq!(stream.next().await.unwrap().unwrap().id, id);
-        }
-        assert_eq!(budget.available_permits(), 10);
-        assert!(stream.next().await.is_none());
     }
 }

@@ -31,6 +31,7 @@ pub const MAX_VALUE: usize = 32;
 pub const MAX_MESSAGE: usize = 256;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_REQUESTS: usize = 100;
+pub const MAX_UNREAD: usize = 64 << 10;
 
 enum Parcel {
     Message(PeerMessage),
@@ -70,6 +71,7 @@ pub struct Node {
     pub id: NodeId,
     pub driver: DriverHandle,
     pub gate: Gate,
+    pub host: Host,
     pub local: Local,
     pub kv: KvServiceClient<Local>,
     pub admin: AdminServiceClient<Local>,
@@ -160,17 +162,19 @@ impl Fabric {
                 max_key_bytes: MAX_KEY,
                 max_value_bytes: MAX_VALUE,
                 max_grpc_message_bytes: MAX_MESSAGE,
+                max_unread_bytes: MAX_UNREAD,
                 request_timeout: REQUEST_TIMEOUT,
                 handover_patience: Duration::from_secs(1),
             },
         );
         let admin = AdminService::new(host.clone(), Arc::new(wire));
         let rest = Routes::new(AdminServiceServer::new(admin)).add_service(health.service());
-        let front = Local(Arc::new(Front::new(host, rest)));
+        let front = Local(Arc::new(Front::new(host.clone(), rest)));
         Node {
             id,
             driver: handle,
             gate,
+            host,
             local: front.clone(),
             kv: KvServiceClient::new(front.clone()),
             admin: AdminServiceClient::new(front.clone()),

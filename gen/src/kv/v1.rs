@@ -729,9 +729,10 @@ pub mod kv_service_client {
         /// refused has no effect on those behind it: they are still carried out. Where
         /// that matters, wait for the answer before sending on.
         ///
-        /// The node reads a stream only as fast as the client takes the answers: at
-        /// most 1024 requests of a stream, and 16 MiB of their keys and values, wait
-        /// at the node. A request holds at most 4096 commands.
+        /// The node reads a stream only as fast as the client takes the answers, and
+        /// as its turn comes among others: at most 1024 requests of a stream wait at
+        /// the node, and 16 MiB of their keys and values and of their answers. A
+        /// request holds at most 4096 commands.
         pub async fn pipeline(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::PipelineRequest>,
@@ -815,9 +816,10 @@ pub mod kv_service_server {
         /// refused has no effect on those behind it: they are still carried out. Where
         /// that matters, wait for the answer before sending on.
         ///
-        /// The node reads a stream only as fast as the client takes the answers: at
-        /// most 1024 requests of a stream, and 16 MiB of their keys and values, wait
-        /// at the node. A request holds at most 4096 commands.
+        /// The node reads a stream only as fast as the client takes the answers, and
+        /// as its turn comes among others: at most 1024 requests of a stream wait at
+        /// the node, and 16 MiB of their keys and values and of their answers. A
+        /// request holds at most 4096 commands.
         async fn pipeline(
             &self,
             request: tonic::Request<tonic::Streaming<super::PipelineRequest>>,

@@ -1,0 +1,238 @@
+//! The answers of a stream: made in the order of the requests, and counted until they are sent.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::Stream;
+use tonic::Status;
+
+use super::super::{Host, operation};
+use super::budget::Budget;
+use crate::driver::{Answer, Answered, Held, Outcome, PendingBatch, Stopped};
+use crate::error::{Reason, Refusal};
+use crate::proto::kv;
+use crate::proto::kv::pipeline_result::Result as Said;
+
+/// Answers of one stream that may wait to be taken. What is taken at once is sent at once: each
+/// answer for itself would cost a system call for each.
+pub(super) const MAX_ANSWERS: usize = 64;
+
+/// The answers of one stream.
+#[derive(Debug)]
+pub struct Answers {
+    ready: mpsc::Receiver<Result<Ready, Status>>,
+    /// What the last one holds: it is sent when the next is asked for.
+    sending: Option<Holds>,
+}
+
+/// What an answer holds: its commands and results, and its values.
+type Holds = (Held, Option<Held>);
+
+/// An answer that waits to be taken.
+#[derive(Debug)]
+pub(super) struct Ready {
+    response: kv::PipelineResponse,
+    holds: Holds,
+}
+
+impl Answers {
+    pub(super) fn new(ready: mpsc::Receiver<Result<Ready, Status>>) -> Self {
+        Self {
+            ready,
+            sending: None,
+        }
+    }
+}
+
+impl Stream for Answers {
+    type Item = Result<kv::PipelineResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.sending = None;
+        let ready = ready!(self.ready.poll_recv(context));
+        Poll::Ready(ready.map(|ready| {
+            let Ready { response, holds } = ready?;
+            self.sending = Some(holds);
+            Ok(response)
+        }))
+    }
+}
+
+/// What waits for its turn to be sent: a batch, or why the stream ends.
+pub(super) type Queued = Result<Submitted, Status>;
+
+/// A batch on its way.
+pub(super) struct Submitted {
+    pub(super) id: u64,
+    /// What each command is, or why it was refused before it was submitted.
+    pub(super) commands: Vec<Result<Kind, Refusal>>,
+    /// The outcomes of those that were submitted.
+    pub(super) outcomes: Result<PendingBatch, Refusal>,
+    pub(super) deadline: Instant,
+    /// What its commands and their answers hold.
+    pub(super) held: Held,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Set,
+    Delete,
+    Read,
+}
+
+/// Sends the answers, in order.
+pub(super) async fn send(
+    host: &Host,
+    mut queued: mpsc::Receiver<Queued>,
+    budget: &Budget,
+    answers: &mpsc::Sender<Result<Ready, Status>>,
+) {
+    while let Some(next) = queued.recv().await {
+        let Submitted {
+            id,
+            commands,
+            outcomes: pending,
+            deadline,
+            held,
+        } = match next {
+            Ok(batch) => batch,
+            Err(status) => {
+                let _ = answers.send(Err(status)).await;
+                return;
+            }
+        };
+        let (outcomes, values) = match pending {
+            Ok(pending) => outcomes(host, pending, deadline).await,
+            Err(refusal) => (Err(refusal), None),
+        };
+        if let Ok(outcomes) = &outcomes {
+            budget.learn(outcomes);
+        }
+        let results = results(host, commands, outcomes);
+        let response = kv::PipelineResponse { id, results };
+        let holds = (held, values);
+        if answers.send(Ok(Ready { response, holds })).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What became of the commands of a batch, at the latest at its deadline, and what their values
+/// hold.
+async fn outcomes(
+    host: &Host,
+    mut pending: PendingBatch,
+    deadline: Instant,
+) -> (Result<Vec<Outcome>, Refusal>, Option<Held>) {
+    let answered = match timeout_at(deadline, &mut pending).await {
+        Ok(answered) => answered,
+        Err(_) => pending.withdraw(&host.driver.no_turn()),
+    };
+    match answered {
+        Ok(Answered { outcomes, values }) => (Ok(outcomes), Some(values)),
+        Err(Stopped) => (Err(Refusal::unknown(Reason::ShuttingDown)), None),
+    }
+}
+
+/// One result for each command.
+fn results(
+    host: &Host,
+    commands: Vec<Result<Kind, Refusal>>,
+    outcomes: Result<Vec<Outcome>, Refusal>,
+) -> Vec<kv::PipelineResult> {
+    let (mut outcomes, failure) = match outcomes {
+        Ok(outcomes) => (outcomes.into_iter(), Refusal::unknown(Reason::NoQuorum)),
+        Err(failure) => (Vec::new().into_iter(), failure),
+    };
+    let results = commands.into_iter().map(|command| {
+        let said = command.and_then(|kind| {
+            let outcome = outcomes.next().unwrap_or_else(|| Err(failure.clone()));
+            said(kind, outcome.map_err(|refusal| of_kind(refusal, kind))?)
+        });
+        let result = said.unwrap_or_else(|refusal| Said::Error(error(host, &refusal)));
+        kv::PipelineResult {
+            result: Some(result),
+        }
+    });
+    results.collect()
+}
+
+/// A read has no effect, whatever became of it.
+fn of_kind(refusal: Refusal, kind: Kind) -> Refusal {
+    match kind {
+        Kind::Set | Kind::Delete => refusal,
+        Kind::Read => Refusal::not_applied(refusal.reason),
+    }
+}
+
+fn said(kind: Kind, answer: Answer) -> Result<Said, Refusal> {
+    match (kind, answer) {
+        (Kind::Set, Answer::Set { applied_index }) => {
+            Ok(Said::Set(kv::SetResponse { applied_index }))
+        }
+        (
+            Kind::Delete,
+            Answer::Deleted {
+                existed,
+                applied_index,
+            },
+        ) => Ok(Said::Delete(kv::DeleteResponse {
+            existed,
+            applied_index,
+        })),
+        (
+            Kind::Read,
+            Answer::Got {
+                value,
+                applied_index,
+            },
+        ) => Ok(Said::Get(kv::GetResponse {
+            value,
+            applied_index,
+        })),
+        _ => Err(operation::numbered_twice()),
+    }
+}
+
+fn error(host: &Host, refusal: &Refusal) -> kv::PipelineError {
+    let status = host.refuse(refusal);
+    kv::PipelineError {
+        code: u32::try_from(i32::from(status.code())).unwrap_or(0),
+        message: status.message().to_owned(),
+        detail: Some(host.detail(refusal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+    use crate::driver::Unread;
+
+    #[tokio::test]
+    async fn an_answer_counts_until_the_next_is_asked_for() {
+        let unread = Unread::new(1000);
+        let account = unread.account(100);
+        let (answers, stream) = mpsc::channel(MAX_ANSWERS);
+        for id in 0..3 {
+            let response = kv::PipelineResponse {
+                id,
+                results: Vec::new(),
+            };
+            let holds = account.reserve(4).await.split(1);
+            let holds = (holds.0, Some(holds.1));
+            answers.send(Ok(Ready { response, holds })).await.unwrap();
+        }
+        drop(answers);
+        let mut stream = Answers::new(stream);
+        for (id, held) in [(0, 12), (1, 8), (2, 4)] {
+            assert_eq!(stream.next().await.unwrap().unwrap().id, id);
+            assert_eq!(unread.held(), held);
+        }
+        assert!(stream.next().await.is_none());
+        assert_eq!(unread.held(), 0);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a stream may hold.
+//!
+//! The bytes of a request are known when it comes, those of its answer are not: a read of few bytes
+//! may bring a large value. So room for the values is taken by what the stream has read lately, and
+//! corrected when the values are there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::Host;
+use crate::driver::{Account, Answer, Held, Outcome, ValueRoom};
+
+/// Bytes of requests and answers of one stream that may wait until they are sent, unless a single
+/// batch has more.
+const MAX_BYTES: usize = 16 << 20;
+
+/// What a command and its answer count for beside key and value.
+pub(super) const COMMAND_BYTES: usize = 256;
+
+/// What one stream may hold.
+pub(super) struct Budget {
+    account: Arc<Account>,
+    /// Bytes that a read is expected to bring.
+    expected: AtomicUsize,
+    /// Bytes of values that fit into one answer.
+    max_values: usize,
+}
+
+impl Budget {
+    /// The budget of a new stream: until it has read something, the largest value is expected.
+    pub(super) fn new(host: &Host) -> Self {
+        Self {
+            account: host.unread.account(MAX_BYTES),
+            expected: AtomicUsize::new(host.options.max_value_bytes),
+            max_values: host.options.max_grpc_message_bytes / 2,
+        }
+    }
+
+    /// Waits for room for a batch that has `bytes` and reads `reads` keys. Both parts are held until
+    /// the answer is sent.
+    pub(super) async fn reserve(&self, bytes: usize, reads: usize) -> (Held, ValueRoom) {
+        let expected = self.expected.load(Ordering::Relaxed);
+        // A single value may be larger than those that fit together.
+        let values = reads
+            .saturating_mul(expected)
+            .min(self.max_values.max(expected));
+        let held = self.account.reserve(bytes.saturating_add(values)).await;
+        let (held, values) = held.split(values);
+        (held, ValueRoom::new(values, self.max_values))
+    }
+
+    /// Expects what was read: the largest of late, and of those before the less the longer ago.
+    pub(super) fn learn(&self, outcomes: &[Outcome]) {
+        let bytes = outcomes.iter().filter_map(|outcome| match outcome {
+            Ok(Answer::Got { value, .. }) => Some(value.as_ref().map_or(0, bytes::Bytes::len)),
+            _ => None,
+        });
+        if let Some(largest) = bytes.max() {
+            let expected = self.expected.load(Ordering::Relaxed);
+            let before = expected - expected / 8;
+            self.expected.store(before.max(largest), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Unread;
+
+    fn budget(expected: usize) -> Budget {
+        Budget {
+            account: Unread::new(1 << 30).account(MAX_BYTES),
+            expected: AtomicUsize::new(expected),
+            max_values: 1000,
+        }
+    }
+
+    fn got(bytes: usize) -> Outcome {
+        let value = Some(vec![0; bytes].into());
+        let applied_index = 1;
+        Ok(Answer::Got {
+            value,
+            applied_index,
+        })
+    }
+
+    #[tokio::test]
+    async fn room_is_taken_for_what_reads_are_expected_to_bring() {
+        let budget = budget(100);
+        for (reads, values) in [(0, 0), (3, 300), (500, 1000)] {
+            let (held, room) = budget.reserve(7, reads).await;
+            assert_eq!((held.bytes(), budget.account.held()), (7, 7 + values));
+            drop((held, room));
+        }
+    }
+
+    #[test]
+    fn the_largest_of_late_is_expected() {
+        let budget = budget(1 << 20);
+        let expected = || budget.expected.load(Ordering::Relaxed);
+        budget.learn(&[Ok(Answer::Set { applied_index: 1 })]);
+        assert_eq!(expected(), 1 << 20, "nothing was read");
+        for _ in 0..100 {
+            budget.learn(&[got(10), got(30)]);
+        }
+        assert_eq!(expected(), 30);
+        budget.learn(&[got(5000)]);
+        assert_eq!(expected(), 5000);
+    }
+}
