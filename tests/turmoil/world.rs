@@ -225,6 +225,7 @@ impl World {
         runs::moment_passed();
         let may_be_another = self.shared.may_be_recovered();
         self.health.look(&self.shared.standings(), may_be_another);
+        self.shared.highest_term.set(self.health.highest_term());
         ended
     }
 
