@@ -22,6 +22,7 @@
 mod call;
 mod departure;
 mod directory;
+mod doubles;
 mod formation;
 mod judge;
 #[cfg(test)]
