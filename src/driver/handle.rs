@@ -17,7 +17,7 @@ use crate::kv::StateMachine;
 use crate::node::Outcome;
 use crate::node::{CallId, PeerMessage, Recovery, Reply, SnapshotHeader};
 use crate::types::{
-    ClusterId, ClusterMembership, Introduction, Key, NodeId, NodeState, NodeStatus, Offer, RaftId,
+    ClusterId, ClusterMembership, Introduction, Key, NodeId, NodeStatus, Offer, RaftId,
     RecoveryClaim,
 };
 
@@ -89,9 +89,9 @@ pub struct DriverHandle {
     sources: Arc<AtomicU64>,
     max_inflight: usize,
     requests: mpsc::Sender<(Source, Request)>,
-    notices: mpsc::Sender<Notice>,
+    pub(super) notices: mpsc::Sender<Notice>,
     status: watch::Receiver<NodeStatus>,
-    members: watch::Receiver<Arc<ClusterMembership>>,
+    pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
     decides: watch::Receiver<bool>,
 }
 
@@ -292,44 +292,6 @@ impl DriverHandle {
         self.notify(Notice::SnapshotSent { to, answer }).await
     }
 
-    /// Hands in what came back from a formation call.
-    ///
-    /// # Errors
-    ///
-    /// [`Stopped`].
-    pub async fn replied(&self, call: CallId, reply: Reply) -> Result<(), Stopped> {
-        self.notify(Notice::Replied(call, reply)).await
-    }
-
-    /// Says that another process asks this one who it is. Is lost when half of the inbox is taken: who
-    /// asks, asks again, and nothing that Raft waits for is to wait for this.
-    pub fn asked(&self, by: Introduction) {
-        if self.notices.capacity() > self.notices.max_capacity() / 2 {
-            // A driver that has stopped needs no news.
-            let _ = self.notices.try_send(Notice::Asked(by));
-        }
-    }
-
-    /// Who this process is, for whom it asks.
-    pub fn introduction(&self) -> Introduction {
-        let NodeStatus {
-            raft_id,
-            state,
-            cluster_id,
-            ..
-        } = self.status();
-        Introduction {
-            raft_id,
-            state,
-            cluster_id,
-            members: if state == NodeState::Started {
-                self.members()
-            } else {
-                Arc::default()
-            },
-        }
-    }
-
     /// Hands in the offer of a new cluster; whether it was accepted.
     ///
     /// # Errors
@@ -430,7 +392,7 @@ impl DriverHandle {
         outcome.await.map_err(|_| stopped(Stopped))?
     }
 
-    async fn notify(&self, notice: Notice) -> Result<(), Stopped> {
+    pub(super) async fn notify(&self, notice: Notice) -> Result<(), Stopped> {
         self.notices.send(notice).await.map_err(|_| Stopped)
     }
 
@@ -443,11 +405,6 @@ impl DriverHandle {
     /// until it has applied something.
     pub fn members(&self) -> Arc<ClusterMembership> {
         Arc::clone(&self.members.borrow())
-    }
-
-    /// Watches the [`members`](Self::members).
-    pub fn watch_members(&self) -> watch::Receiver<Arc<ClusterMembership>> {
-        self.members.clone()
     }
 
     /// Watches how the node stands. The value is always current, but only a change of state,

@@ -15,6 +15,7 @@
 //! (`Overloaded`); peers' messages wait, which holds back the stream that they came on. Peers go
 //! first: what they bring finishes what clients wait for.
 
+mod asking;
 mod backlog;
 mod batch;
 mod fair;

@@ -4,6 +4,7 @@
 //! refused with what the process waits for, and messages with who it is. The last thing that a
 //! process says is that it was removed, if it was.
 
+mod asking;
 mod entry;
 mod recovery;
 mod rescue;
@@ -16,14 +17,13 @@ use super::directory::Directory;
 use super::questions::Questions;
 use super::reconcile::Reconciler;
 use super::{
-    Call, CallId, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode,
-    RaftOptions, Reply, Retired, Room, StepError,
+    Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
+    Retired, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, Introduction, Key, LogIndex, NodeId, NodeState, NodeStatus,
-    RaftId, Role,
+    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
 };
 use crate::wire::{Envelope, SnapshotHeader, WireError};
 
@@ -300,66 +300,6 @@ impl<W> Member<W> {
         }
     }
 
-    /// Asks `nodes` who they are.
-    fn ask(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
-        for to in nodes {
-            let question = self.call(to, Call::Identify(self.introduction()));
-            self.questions.ask(question);
-        }
-    }
-
-    /// Makes `call` to the node `to`.
-    fn call(&mut self, to: NodeId, call: Call) -> CallId {
-        let number = self.formation.next_call();
-        let id = CallId { to, number };
-        self.output.calls.push((id, call));
-        id
-    }
-
-    /// Who this process is, for whom it asks.
-    pub fn introduction(&self) -> Introduction {
-        match &self.raft {
-            Some(_) => Introduction {
-                members: Arc::clone(self.directory.members()),
-                ..self.formation.introduction()
-            },
-            None => self.formation.introduction(),
-        }
-    }
-
-    /// Another process asks this one who it is.
-    pub fn asked(&mut self, by: &Introduction) {
-        if self.raft.is_none() {
-            self.formation.asked(by);
-            self.follow_formation();
-        }
-    }
-
-    /// A reply to a call of this process has come.
-    pub fn replied(&mut self, call: CallId, reply: Reply) {
-        if self.raft.is_some() {
-            match reply {
-                Reply::Identified(status) => {
-                    let Some(age) = self.questions.answered(call) else {
-                        return;
-                    };
-                    self.heard_of_claimant(&status);
-                    self.reconciler.heard(call.to, &status, age);
-                    self.departure.heard(call.to, &status);
-                    self.reconcile();
-                    self.depart();
-                }
-                Reply::Yielded { attempt, answer } => {
-                    self.answered_claim(call.to, attempt, answer);
-                }
-                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
-            }
-            return;
-        }
-        self.formation.replied(call, reply);
-        self.follow_formation();
-    }
-
     /// Takes the next step towards those who are meant to take part, if this node may take one, or asks
     /// what it has to know before.
     fn reconcile(&mut self) {
@@ -380,6 +320,20 @@ impl<W> Member<W> {
         }
         let questions = self.reconciler.questions();
         self.ask(questions);
+    }
+
+    /// Says so, once, when two processes answer in turn as one node.
+    fn look_for_doubles(&mut self, status: &NodeStatus) {
+        let leads = self
+            .raft
+            .as_ref()
+            .is_some_and(|raft| raft.role() == Role::Leader);
+        if leads && let Some(processes) = self.reconciler.doubled(status) {
+            let node = status.raft_id.node_id();
+            let addr = self.directory.nodes().get(node);
+            let addr = addr.map_or_else(String::new, |info| info.addr.clone());
+            self.output.events.push(Event::Doubled { processes, addr });
+        }
     }
 
     /// Says so, once, when the part of this process in its cluster is over.
@@ -426,11 +380,16 @@ impl<W> Member<W> {
             joined_at: None,
             last_index: raft.map_or(0, RaftNode::last_index),
             last_term: raft.map_or(0, RaftNode::last_term),
+            awaits: match raft {
+                Some(_) => Vec::new(),
+                None => self.formation.awaits(),
+            },
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,
             recovery: self.claims.attempt(),
             following: raft.and_then(RaftNode::following),
+            doubled: self.reconciler.doubles(),
         }
     }
 

@@ -7,77 +7,28 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    Following as ProtoFollowing, FormationState, IdentifyRequest, IdentifyResponse, InitialMember,
-    OfferRequest, Role as ProtoRole, SnapshotProgress as ProtoProgress,
+    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse, OfferRequest,
+    Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, ClusterMembership, Conf, Following, Introduction, NodeId, NodeInfo, NodeState,
-    NodeStatus, Offer, RaftId, RecoveryAttempt, Role, SnapshotProgress,
+    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, RaftId, RecoveryAttempt,
+    Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
 
 const STATUS: Check = Check("IdentifyResponse");
 const OFFER: Check = Check("OfferRequest");
-const INTRODUCTION: Check = Check("IdentifyRequest");
-
-/// Most members that a process can introduce itself with.
-const MAX_INTRODUCED: usize = 1024;
 
 /// Fewest initial members of a cluster: with fewer, no majority survives a loss.
 const MIN_MEMBERS: usize = 3;
 
-impl From<Introduction> for IdentifyRequest {
-    fn from(introduction: Introduction) -> Self {
-        let Introduction {
-            raft_id,
-            state,
-            cluster_id,
-            members,
-        } = introduction;
-        let (state, cluster_id) = visible(state, cluster_id);
-        Self {
-            from: raft_id.get(),
-            cluster_id: cluster_id.map(|id| id.0),
-            state: state.into(),
-            members: members.iter().cloned().map(Into::into).collect(),
-        }
-    }
-}
-
-impl TryFrom<IdentifyRequest> for Introduction {
-    type Error = WireError;
-
-    fn try_from(request: IdentifyRequest) -> Result<Self, WireError> {
-        let IdentifyRequest {
-            from,
-            cluster_id,
-            state,
-            members,
-        } = request;
-        let state = INTRODUCTION.state(state)?;
-        INTRODUCTION.that(
-            cluster_id.is_some() != (state == NodeState::Fresh),
-            "cluster_id",
-            format_args!("{cluster_id:?} of a node that is {state}"),
-        )?;
-        INTRODUCTION.that(
-            members.len() <= MAX_INTRODUCED,
-            "members",
-            format_args!("{} are more than {MAX_INTRODUCED}", members.len()),
-        )?;
-        Ok(Self {
-            raft_id: INTRODUCTION.raft_id("from", from)?,
-            state,
-            cluster_id: cluster_id.map(ClusterId),
-            members: Arc::new(INTRODUCTION.membership("members", members)?),
-        })
-    }
-}
-
 /// What others see of where a process stands. An outside node belongs to nothing, and the cluster that
 /// it waits for is not its own.
-fn visible(state: NodeState, cluster_id: Option<ClusterId>) -> (FormationState, Option<ClusterId>) {
+pub(super) fn visible(
+    state: NodeState,
+    cluster_id: Option<ClusterId>,
+) -> (FormationState, Option<ClusterId>) {
     match state {
         NodeState::Fresh | NodeState::Outside => (FormationState::Fresh, None),
         NodeState::Bound => (FormationState::Bound, cluster_id),
@@ -100,11 +51,13 @@ impl From<NodeStatus> for IdentifyResponse {
             joined_at,
             last_index,
             last_term,
+            awaits: _,
             conf,
             members_known,
             receiving,
             recovery,
             following,
+            doubled,
         } = status;
         let Conf {
             voters,
@@ -133,6 +86,13 @@ impl From<NodeStatus> for IdentifyResponse {
             recovery_attempt: recovery.number,
             recovering: recovery.under_way,
             following: following.map(|following| Arc::unwrap_or_clone(following).into()),
+            doubled: doubled
+                .into_iter()
+                .map(|[one, other]| DoubledNode {
+                    one: one.get(),
+                    other: other.get(),
+                })
+                .collect(),
         }
     }
 }
@@ -224,6 +184,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             recovery_attempt,
             recovering,
             following,
+            doubled,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -287,6 +248,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 .map_err(|error| fault("joined_at", error.to_string()))?,
             last_index: last_log_index,
             last_term: last_log_term,
+            awaits: Vec::new(),
             conf: Arc::new(conf),
             members_known,
             receiving: receiving.map(Into::into),
@@ -297,6 +259,13 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             following: following
                 .map(|following| Following::try_from(following).map(Arc::new))
                 .transpose()?,
+            doubled: doubled
+                .into_iter()
+                .map(|DoubledNode { one, other }| {
+                    let id = |id| STATUS.raft_id("doubled", id);
+                    Ok([id(one)?, id(other)?])
+                })
+                .collect::<Result<_, WireError>>()?,
         })
     }
 }
@@ -401,70 +370,12 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
     Ok((offer, OFFER.raft_id("to", to)?))
 }
 
-impl Check {
-    fn state(self, state: i32) -> Result<NodeState, WireError> {
-        match FormationState::try_from(state) {
-            Ok(FormationState::Fresh) => Ok(NodeState::Fresh),
-            Ok(FormationState::Bound) => Ok(NodeState::Bound),
-            Ok(FormationState::Started) => Ok(NodeState::Started),
-            Ok(FormationState::Unspecified) | Err(_) => {
-                let reason = format!("unknown state {state}");
-                Err(WireError::new(self.0, "state", reason))
-            }
-        }
-    }
-
-    fn membership(
-        self,
-        field: &'static str,
-        infos: Vec<InitialMember>,
-    ) -> Result<ClusterMembership, WireError> {
-        let mut membership = ClusterMembership::default();
-        for InitialMember {
-            id,
-            addr,
-            client_addr,
-        } in infos
-        {
-            let id = NodeId::try_from(id)
-                .map_err(|error| WireError::new(self.0, field, error.to_string()))?;
-            let last = membership.members.last_key_value();
-            self.that(
-                last.is_none_or(|(&last, _)| last < id),
-                field,
-                format_args!("node {id} is not in ascending order"),
-            )?;
-            let info = NodeInfo {
-                id,
-                addr,
-                client_addr,
-            };
-            membership.members.insert(id, info);
-        }
-        Ok(membership)
-    }
-}
-
-impl From<NodeInfo> for InitialMember {
-    fn from(info: NodeInfo) -> Self {
-        let NodeInfo {
-            id,
-            addr,
-            client_addr,
-        } = info;
-        Self {
-            id: id.into(),
-            addr,
-            client_addr,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::types::{ClusterMembership, NodeInfo};
 
     fn life(node: u64) -> RaftId {
         RaftId::try_from(node << 48 | 0xABC).unwrap()
@@ -484,6 +395,7 @@ mod tests {
             joined_at: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
             last_index: 31,
             last_term: 4,
+            awaits: Vec::new(),
             conf: Arc::new(Conf {
                 voters: vec![life(1), life(2)],
                 learners: vec![life(3)],
@@ -503,6 +415,7 @@ mod tests {
                 commit_index: 29,
                 acknowledged_by: vec![life(1)],
             })),
+            doubled: vec![[life(2), RaftId::new(life(2).node_id(), 9)]],
         }
     }
 
@@ -557,7 +470,7 @@ mod tests {
     #[test]
     fn a_status_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut IdentifyResponse);
-        let spoils: [(&str, Spoil); 18] = [
+        let spoils: [(&str, Spoil); 19] = [
             ("raft_id", |r| r.raft_id = 1),
             ("state", |r| r.state = 0),
             ("state", |r| r.state = 4),
@@ -573,6 +486,7 @@ mod tests {
             ("members", |r| r.members.push(0)),
             ("following", |r| following(r).last_log_index = MAX_INDEX + 1),
             ("following", |r| following(r).acknowledged_by.push(3)),
+            ("doubled", |r| r.doubled[0].other = 3),
             ("applied_index", |r| r.applied_index = r.commit_index + 1),
             ("last_log_term", |r| r.last_log_term = r.term + 1),
             ("joined_at", |r| {

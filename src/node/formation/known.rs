@@ -78,6 +78,17 @@ impl Formation {
         }
     }
 
+    /// The nodes that are no initial members, and that have not said that they belong to nothing.
+    pub fn awaits(&self) -> Vec<NodeId> {
+        if !matches!(self.phase, Phase::Fresh) || self.outside.is_some() {
+            return Vec::new();
+        }
+        let others = self.peers.iter().filter(|&(&id, peer)| {
+            !self.members.contains(id) && !self.is_vouched(id) && !peer.belongs_to_nothing()
+        });
+        others.map(|(id, _)| *id).collect()
+    }
+
     fn know(&mut self, info: &NodeInfo, named: bool) {
         let told = self.known.len().saturating_sub(self.members.len());
         if !self.known.contains(info.id) && (named || told < MAX_TOLD) {

@@ -8,8 +8,9 @@
 use super::{Answering, BTreeSet, Formation, NodeId, Outside, Phase};
 use crate::error::{Reason, Refusal};
 
-/// Ticks for which an operator's word is good: as long as the call that brought it may wait.
-const VOUCH_TICKS: u64 = 100;
+/// Election timeouts for which an operator's word is good: time for everybody to be asked and to accept,
+/// some times.
+const VOUCH_TIMEOUTS: u64 = 10;
 
 /// What an operator has said.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl Formation {
     /// An operator vouches that the nodes `without` are fresh: no process of theirs runs, and none has
     /// ever been part of a cluster with the others that still runs. This process then offers a cluster
     /// to the rest of the initial members as soon as everybody it knows of has answered, within the
-    /// next 100 ticks. Asking again does no harm.
+    /// next ten election timeouts. Asking again does no harm.
     ///
     /// # Errors
     ///
@@ -45,7 +46,9 @@ impl Formation {
         }
         self.vouch = Some(Vouch {
             without,
-            until: self.now + VOUCH_TICKS,
+            until: self
+                .now
+                .saturating_add(self.pace.saturating_mul(VOUCH_TIMEOUTS)),
         });
         if matches!(self.phase, Phase::Fresh) {
             self.maybe_offer();
