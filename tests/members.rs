@@ -406,7 +406,7 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     cluster.take(others[0]).kill();
     let live = RemoveMemberRequest {
         id: u32::try_from(others[1] + 1).unwrap(),
-        ..Default::default()
+        accept_no_spare: true,
     };
     let refusal = admin.remove_member(live).await.unwrap_err();
     let Reason::FailedPrecondition(precondition) = reason(refusal) else {

@@ -310,6 +310,7 @@ REAL = {
             "lastLogTerm": "8", "voters": [ONE, TWO], "learners": [THREE], "members": [1, 2, 3],
             "membersKnown": True,
             "following": {"lastLogIndex": "1046", "commitIndex": "1040", "acknowledgedBy": [ONE, TWO]},
+            "doubled": [{"one": TWO, "other": THREE}],
         },
         "a learner": {
             "raftId": THREE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",

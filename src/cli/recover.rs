@@ -98,7 +98,10 @@ impl Args {
             let kept = node.recover(self.request(kept.cluster_id, false)).await?;
             let is_new = |status: &StatusResponse| status.cluster_id == kept.new_cluster_id;
             let json = self.client.json;
-            let waited = self.wait.reach(goal(&kept), &cluster, json, is_new).await;
+            // Others may still see the old cluster, and one that stays out sees nothing else.
+            let look = async || node.status().await;
+            let goal = goal(&kept);
+            let waited = self.wait.reach(goal, look, &cluster, json, is_new).await;
             report(self.from, &kept, waited, json)
         })?;
         Ok(ExitCode::SUCCESS)
@@ -257,19 +260,13 @@ fn report(
     let new = kept.new_cluster_id.map(|id| ClusterId(id).to_string());
     let name = new.as_deref().unwrap_or("unknown");
     let mut done = format!("cluster {name} runs on what node {from} had");
-    if !kept.other_survivors.is_empty() {
-        let survivors = named(&kept.other_survivors);
-        done += &format!(" (then start {survivors} again, to let it in)");
-    }
-    if !kept.without.is_empty() {
-        let gone = kept.without.iter();
-        let gone: Vec<_> = gone
-            .map(|id| format!("seshat member remove {id}"))
-            .collect();
-        done += &format!(
-            " (what was left out is still a member: {})",
-            gone.join(", ")
-        );
+    let starts = (!kept.other_survivors.is_empty())
+        .then(|| format!("start {} again", named(&kept.other_survivors)));
+    let gone = kept.without.iter();
+    let removals = gone.map(|id| format!("seshat member remove {id}"));
+    let left: Vec<_> = starts.into_iter().chain(removals).collect();
+    if !left.is_empty() {
+        done += &format!(" (left to do: {})", left.join("; "));
     }
     let settled = waited.map_err(|failure| failure.although(&done))?;
     if json {

@@ -78,7 +78,8 @@ impl Args {
             }
             Some(_) => self.client.run_within(HEALING_TIMEOUT, async |cluster| {
                 let progress = Progress::new(self.quiet || self.client.json);
-                until(Goal::Healed, &cluster, progress, |_| true).await
+                let look = async || cluster.admin().fresh_status().await;
+                until(Goal::Healed, look, &cluster, progress, |_| true).await
             })?,
         };
         if self.client.json {

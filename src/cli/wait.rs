@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use seshat::client::Error;
 use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusResponse};
 
 use super::client::Cluster;
@@ -37,13 +38,15 @@ impl WaitOptions {
         json: bool,
         suits: impl Fn(&StatusResponse) -> bool,
     ) -> Result<Option<StatusResponse>, Failure> {
-        self.reach(Goal::Settled, cluster, json, suits).await
+        let look = async || cluster.admin().fresh_status().await;
+        self.reach(Goal::Settled, look, cluster, json, suits).await
     }
 
-    /// Waits until `goal` is reached, as it was told.
+    /// Waits until `goal` is reached, as it was told, where `look` says how the cluster is.
     pub(crate) async fn reach(
         &self,
         goal: Goal,
+        look: impl AsyncFn() -> Result<StatusResponse, Error>,
         cluster: &Cluster,
         json: bool,
         suits: impl Fn(&StatusResponse) -> bool,
@@ -52,7 +55,7 @@ impl WaitOptions {
             return Ok(None);
         }
         let progress = Progress::new(self.quiet || json);
-        until(goal, cluster, progress, suits).await.map(Some)
+        until(goal, look, cluster, progress, suits).await.map(Some)
     }
 }
 
@@ -110,7 +113,7 @@ fn votes(member: &MemberStatus) -> bool {
     matches!(member.role(), MemberRole::Follower | MemberRole::Leader)
 }
 
-/// Asks how the cluster is until the goal is reached, and `suits`.
+/// Looks how the cluster is until the goal is reached, and `suits`.
 ///
 /// # Errors
 ///
@@ -118,12 +121,13 @@ fn votes(member: &MemberStatus) -> bool {
 /// there was none.
 pub(crate) async fn until(
     goal: Goal,
+    look: impl AsyncFn() -> Result<StatusResponse, Error>,
     cluster: &Cluster,
     mut progress: Progress,
     suits: impl Fn(&StatusResponse) -> bool,
 ) -> Result<StatusResponse, Failure> {
     loop {
-        let failure = match cluster.admin().fresh_status().await {
+        let failure = match look().await {
             Ok(status) if goal.is_reached(&status) && suits(&status) => return Ok(status),
             Ok(status) if is_hopeless(&status) && suits(&status) => {
                 let summary = summary(&status);

@@ -234,6 +234,15 @@ impl AdminNode {
         self.once(recover).await
     }
 
+    /// How this node sees the cluster, which it asks anew for this call.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer in time.
+    pub async fn status(&self) -> Result<StatusResponse, Error> {
+        self.once(|node| view(node, true)).await
+    }
+
     async fn once<T, F, Fut>(&self, make: F) -> Result<T, Error>
     where
         F: Fn(Node) -> Fut + Sync,

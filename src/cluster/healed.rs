@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{CAN_LOSE_ONE, Picture, Standing};
-use crate::types::{NodeId, NodeStatus, Role};
+use crate::types::{NodeId, NodeStatus, RaftId, Role};
 
 /// What a leader still has to do that no living member shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,7 @@ impl Picture<'_> {
             && self.members_views().all(votes)
             && members.ids().all(|id| self.standing(id) == Standing::Whole)
             && self.commits() == Some(true)
+            && leader.doubled.is_empty()
     }
 
     /// Whether what the leader appends is committed: its commit index covers what its log held one
@@ -54,6 +55,12 @@ impl Picture<'_> {
         let leader = self.leader_view()?;
         let following = leader.following.as_deref()?;
         Some(leader.commit_index >= following.last_index)
+    }
+
+    /// The processes of members of which two answer in turn, as the leader says.
+    pub(super) fn doubled(&self) -> impl Iterator<Item = [RaftId; 2]> {
+        let doubled = self.leader_view().into_iter().flat_map(|it| &it.doubled);
+        doubled.copied()
     }
 
     /// What the leader has to do, besides what the standings of the members show.

@@ -154,6 +154,9 @@ pub enum Obstacle {
     /// A node answers that is said to be gone.
     #[error("node {0} answers: it is not gone")]
     NotGone(NodeId),
+    /// A node is said to be gone that nobody knows.
+    #[error("node {0} has no part in this cluster")]
+    Stranger(NodeId),
 }
 
 fn better(best: &Rank, own: &Rank) -> String {
@@ -218,9 +221,11 @@ impl<'a> Remains<'a> {
                 own: Rank::of(own),
             });
         }
-        let mut vouched = order.without.iter();
-        if let Some(node) = vouched.find(|node| self.views.contains_key(node)) {
-            return Err(Obstacle::NotGone(*node));
+        if let Some(node) = order.without.iter().find(|id| !way.silent.contains(id)) {
+            return Err(match self.answers(*node) {
+                true => Obstacle::NotGone(*node),
+                false => Obstacle::Stranger(*node),
+            });
         }
         let silent = way.silent.iter().copied();
         let silent: Vec<_> = silent.filter(|id| !order.without.contains(id)).collect();

@@ -267,6 +267,8 @@ fn nobody_is_left_out_who_answers_or_may_answer() {
     );
     let refused = remains.may_recover(node(1), &order(&[3, 5]));
     assert_eq!(refused, Err(Obstacle::NotGone(node(3))));
+    let refused = remains.may_recover(node(1), &order(&[5, 6]));
+    assert_eq!(refused, Err(Obstacle::Stranger(node(6))));
     assert!(remains.may_recover(node(1), &order(&[5])).is_ok());
     let refused = remains.may_recover(node(2), &order(&[5]));
     assert_eq!(refused, Err(Obstacle::NoPart));

@@ -836,3 +836,18 @@ fn a_wrong_address_is_named_in_a_cluster_that_runs() {
         "degraded: node 3: its address kvstore-3:7379 leads to the client port of a node",
     );
 }
+
+/// Seen: two processes under one node id took turns, and the voters changed with each turn, without a
+/// word.
+#[test]
+fn two_processes_of_one_node_are_named() {
+    let leader = NodeStatus {
+        doubled: vec![[raft_id(3), again(3)]],
+        ..view(2)
+    };
+    let words = "degraded: node 3: two processes answer at kvstore-3:7379 in turn, 3.000000000abc \
+                 and 3.000000000def: stop one of them";
+    says(&[view(1), leader.clone(), view(3)], State::Degraded, words);
+    let words = format!("{words}; node 3: waits to be let in");
+    says(&[view(1), leader, fresh(3)], State::Degraded, &words);
+}

@@ -152,6 +152,14 @@ impl Picture<'_> {
             "belongs to another cluster",
             "belong to another cluster",
         ));
+        troubles.extend(self.doubled().map(|[one, other]| {
+            let node = one.node_id();
+            let at = self.survey.members().get(node);
+            let at = at.map_or_else(String::new, |info| format!(" at {}", info.addr));
+            format!(
+                "node {node}: two processes answer{at} in turn, {one} and {other}: stop one of them"
+            )
+        }));
         if self.commits() == Some(false) {
             troubles.push("writes are not committed".to_owned());
         }

@@ -62,6 +62,13 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
             %node, %raft_id, %cluster_id, term = now, index = committed,
             "this node was removed from the cluster: it is no member any more, and ends",
         ),
+        Event::Doubled {
+            processes: [one, other],
+            addr,
+        } => tracing::warn!(
+            %node, %raft_id, term = now, index = committed, double = %one.node_id(), %one, %other, addr,
+            "two processes answer in turn as one node: stop one of them. Neither is let in before",
+        ),
         Event::TermChanged { term } => {
             tracing::info!(%node, %raft_id, term, index = committed, "term changed");
         }

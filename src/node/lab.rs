@@ -35,6 +35,8 @@ enum Load {
     Snapshot(OutgoingSnapshot),
     /// The sending of a snapshot to a peer has ended.
     Report(RaftId, bool),
+    /// Messages to a peer do not arrive.
+    Unreachable(RaftId),
     Call(RaftId, Call),
     /// For one process only.
     Reply(RaftId, NodeId, Reply),
@@ -55,6 +57,8 @@ pub(super) struct Lab {
     under_way: BTreeMap<(u64, u64), (NodeId, Load)>,
     sent: u64,
     pub(super) acknowledged: u64,
+    /// How often a member has applied a change of who takes part.
+    pub(super) conf_changes: usize,
     /// Log entries that members have left to others to free.
     pub(super) retired: usize,
     /// Nodes whose process has ended because it was removed.
@@ -89,6 +93,7 @@ impl Lab {
             under_way: BTreeMap::new(),
             sent: 0,
             acknowledged: 0,
+            conf_changes: 0,
             retired: 0,
             gone: BTreeSet::new(),
         };
@@ -120,6 +125,20 @@ impl Lab {
             self.links.insert((one, other), link);
             self.links.insert((other, one), link);
         }
+    }
+
+    /// One direction.
+    pub(super) fn link_one_way(&mut self, from: NodeId, to: NodeId, link: Link) {
+        self.links.insert((from, to), link);
+    }
+
+    /// An operator hands leadership over.
+    pub(super) fn transfer(&mut self, leader: NodeId, to: NodeId) {
+        if let Some(member) = self.members.get_mut(&leader) {
+            // It says why not.
+            let _ = member.transfer_leader(Some(to));
+        }
+        self.settle(leader);
     }
 
     /// The leader of the highest term.
@@ -234,6 +253,11 @@ impl Lab {
                     member.report_snapshot(peer, delivered);
                 }
             }
+            Load::Unreachable(peer) => {
+                if let Some(member) = self.members.get_mut(&to) {
+                    member.report_unreachable(peer);
+                }
+            }
             Load::Call(caller, call) => self.serve(to, caller, call),
             Load::Reply(caller, from, reply) => {
                 if let Some(member) = self.members.get_mut(&to)
@@ -286,7 +310,12 @@ impl Lab {
             }
         }
         for message in output.messages {
-            let to = message.envelope().expect("an envelope").to.node_id();
+            let peer = message.envelope().expect("an envelope").to;
+            let to = peer.node_id();
+            if self.lost(id, to) {
+                self.send(id, id, 0, Load::Unreachable(peer));
+                continue;
+            }
             let entries = match &message {
                 PeerMessage::AppendEntries(request) => request.entries.len(),
                 _ => 0,
@@ -307,6 +336,8 @@ impl Lab {
         for (to, call) in output.calls {
             self.send(id, to, 0, Load::Call(me, call));
         }
+        let changed = |event: &&Event| matches!(event, Event::ConfChanged { .. });
+        self.conf_changes += output.events.iter().filter(changed).count();
         let removed = |event: &Event| matches!(event, Event::Removed { .. });
         if output.events.iter().any(removed) {
             self.members.remove(&id);

@@ -291,6 +291,7 @@ impl<W> Member<W> {
                 Reply::Identified(status) => {
                     self.heard_of_claimant(&status);
                     self.reconciler.heard(node, &status);
+                    self.look_for_doubles(&status);
                     self.departure.heard(node, &status);
                     self.reconcile();
                     self.depart();
@@ -324,6 +325,20 @@ impl<W> Member<W> {
         let questions = self.reconciler.questions().into_iter();
         let questions = questions.map(|node| (node, Call::Identify));
         self.output.calls.extend(questions);
+    }
+
+    /// Says so, once, when two processes answer in turn as one node.
+    fn look_for_doubles(&mut self, status: &NodeStatus) {
+        let leads = self
+            .raft
+            .as_ref()
+            .is_some_and(|raft| raft.role() == Role::Leader);
+        if leads && let Some(processes) = self.reconciler.doubled(status) {
+            let node = status.raft_id.node_id();
+            let addr = self.directory.nodes().get(node);
+            let addr = addr.map_or_else(String::new, |info| info.addr.clone());
+            self.output.events.push(Event::Doubled { processes, addr });
+        }
     }
 
     /// Says so, once, when the part of this process in its cluster is over.
@@ -375,6 +390,7 @@ impl<W> Member<W> {
             receiving: None,
             recovery: self.claims.attempt(),
             following: raft.and_then(RaftNode::following),
+            doubled: self.reconciler.doubles(),
         }
     }
 

@@ -22,11 +22,14 @@
 mod call;
 mod departure;
 mod directory;
+mod doubles;
 mod formation;
 mod judge;
 #[cfg(test)]
 mod lab;
 mod member;
+#[cfg(test)]
+mod member_storm_tests;
 mod options;
 mod output;
 mod raft_node;

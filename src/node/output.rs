@@ -215,6 +215,13 @@ pub enum Event {
         /// The cluster.
         cluster_id: ClusterId,
     },
+    /// Two processes answer in turn as one node.
+    Doubled {
+        /// The processes, in ascending order.
+        processes: [RaftId; 2],
+        /// Where they answer.
+        addr: String,
+    },
     /// The term changed.
     TermChanged {
         /// The new term.

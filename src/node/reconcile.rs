@@ -12,6 +12,9 @@
 //! * a process of a node that is no member any more is removed. The leader itself is not: it hands
 //!   leadership to a member, and that one removes it.
 //!
+//! Nobody is replaced while two processes answer in turn as one node: each would be taken for the next
+//! life of the other, for ever.
+//!
 //! The voters are not changed unless most of those that would vote afterwards are alive: the others could
 //! decide nothing, and the change could not be taken back. Raft's own traffic does not tell: what was
 //! heard within an election timeout may have come from a process that has died since. So whenever such a
@@ -25,6 +28,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::doubles::Doubles;
 use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId};
 
 /// Ticks between two rounds of questions of a leader.
@@ -70,6 +74,7 @@ pub(super) struct Reconciler {
     living: BTreeMap<NodeId, (NodeStatus, u64)>,
     /// While a change of the voters is planned.
     census: Option<Census>,
+    doubles: Doubles,
 }
 
 /// Who of those that would vote has answered since a change of the voters was planned.
@@ -92,6 +97,7 @@ impl Reconciler {
             hand_over_at: 0,
             living: BTreeMap::new(),
             census: None,
+            doubles: Doubles::default(),
         }
     }
 
@@ -99,8 +105,10 @@ impl Reconciler {
     pub(super) fn tick(&mut self, leads: bool, meant: &[NodeId]) -> Vec<NodeId> {
         self.now += 1;
         self.living.retain(|node, _| meant.contains(node));
+        self.doubles.retain(meant);
         if !leads {
             self.census = None;
+            self.doubles = Doubles::default();
         }
         if !leads || self.probe_at > self.now {
             return Vec::new();
@@ -122,6 +130,19 @@ impl Reconciler {
             let said = (status.cluster_id, self.now);
             census.answered.insert(status.raft_id, said);
         }
+    }
+
+    /// A process has answered who leads now; whether that shows for the first time that its node has
+    /// two processes, and which.
+    pub(super) fn doubled(&mut self, status: &NodeStatus) -> Option<[RaftId; 2]> {
+        let id = status.raft_id;
+        let shown = self.doubles.heard(id, self.now);
+        self.doubles.of(id.node_id(), self.now).filter(|_| shown)
+    }
+
+    /// The processes of nodes that have two, as a leader has heard.
+    pub(super) fn doubles(&self) -> Vec<[RaftId; 2]> {
+        self.doubles.all(self.now)
     }
 
     /// Messages to `peer` do not arrive: it is not believed to live until it answers again.
@@ -208,7 +229,8 @@ impl Reconciler {
     fn replace(&self, node: NodeId, cluster_id: ClusterId, members: &Members) -> Option<Change> {
         let living = self.living(node)?;
         let id = living.raft_id;
-        if members.voters.contains_key(&id) {
+        let has_two = self.doubles.of(node, self.now).is_some();
+        if members.voters.contains_key(&id) || has_two {
             return None;
         }
         match members.learners.get(&id) {
@@ -553,6 +575,29 @@ mod tests {
         let members = members(&[one, two, three], &[(again, true)]);
         let mut leader = leader(&[fresh(again)]);
         assert_eq!(plan(&mut leader, &[1, 2, 3], &members), None);
+    }
+
+    /// Seen: 33 changes of the voters in 11 turns.
+    #[test]
+    fn nobody_is_replaced_while_two_processes_answer_in_turn() {
+        let (one, two, three, other) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+        let members = members(&[one, two, three], &[]);
+        let mut leader = leader(&[started(two)]);
+        let mut changes = 0;
+        for turn in 0..50 {
+            let answering = if turn % 2 == 0 {
+                fresh(other)
+            } else {
+                started(three)
+            };
+            leader.tick(true, &nodes(&[1, 2, 3]));
+            leader.heard(node(3), &answering);
+            leader.doubled(&answering);
+            let plan = leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members);
+            changes += u32::from(plan.is_some());
+        }
+        assert_eq!(leader.doubles(), [[three, other]]);
+        assert!(changes <= 3, "{changes} changes");
     }
 
     #[test]

@@ -24,10 +24,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tonic::body::Body;
 
-use super::greeting::Greeted;
+use super::preface::Prefaced;
 
-/// How long a new connection may be silent.
-const GREETING_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a new connection may take to greet.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the log says that connections are refused, at most.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -146,6 +146,18 @@ where
     S: Send + 'static,
     S::Future: Send + 'static,
 {
+    let io = tokio::select! {
+        biased;
+        () = stopped(&mut stop) => return,
+        greeted = Prefaced::accept(io, PREFACE_TIMEOUT) => match greeted {
+            Ok(io) => io,
+            Err(reason) => {
+                tracing::debug!(listener = options.name, %reason, "no connection");
+                return;
+            }
+        },
+    };
+    let max_resets = usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX);
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -154,12 +166,12 @@ where
             .max_concurrent_streams(options.max_concurrent_streams)
             .keep_alive_interval(options.keepalive_interval)
             .keep_alive_timeout(options.keepalive_timeout)
+            // All the calls of a connection may end at once, because their deadline passes. That is no
+            // reason to end the connection, and with it the writes that are under way.
+            .max_pending_accept_reset_streams(max_resets)
             // gRPC has no use for the date.
             .auto_date_header(false)
-            .serve_connection(
-                TokioIo::new(Greeted::within(GREETING_PATIENCE, io)),
-                service
-            )
+            .serve_connection(TokioIo::new(io), service)
     );
     let ended = tokio::select! {
         biased;
@@ -189,4 +201,104 @@ fn is_the_peers(error: &io::Error) -> bool {
             | io::ErrorKind::NotConnected
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+
+    /// A listener to which one connection comes.
+    struct One(Option<DuplexStream>);
+
+    impl Listener for One {
+        type Io = DuplexStream;
+
+        async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+            match self.0.take() {
+                Some(io) => Ok((io, self.local_addr()?)),
+                None => pending().await,
+            }
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(SocketAddr::from(([127, 0, 0, 1], 1)))
+        }
+    }
+
+    fn options(max_concurrent_streams: u32) -> ListenOptions {
+        ListenOptions {
+            name: "test",
+            max_connections: 16,
+            max_concurrent_streams,
+            stream_window_bytes: 65_535,
+            connection_window_bytes: 65_535,
+            keepalive_interval: Duration::from_secs(3600),
+            keepalive_timeout: Duration::from_secs(3600),
+        }
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    /// The kinds of the frames that come from `io`, up to the answer to a ping or the end.
+    async fn frames(io: &mut DuplexStream) -> Vec<u8> {
+        let mut kinds = Vec::new();
+        loop {
+            let mut header = [0; 9];
+            if io.read_exact(&mut header).await.is_err() {
+                return kinds;
+            }
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            io.read_exact(&mut payload).await.unwrap();
+            kinds.push(header[3]);
+            if matches!(header[3], PING | GOAWAY) {
+                return kinds;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_given_up_together_do_not_end_their_connection() {
+        let (mut client, io) = duplex(1 << 20);
+        let service = || {
+            service_fn(|_: Request<Incoming>| async {
+                pending::<Result<Response<Body>, Infallible>>().await
+            })
+        };
+        let (_stop, stopped) = watch::channel(false);
+        let calls = 200;
+        tokio::spawn(serve(One(Some(io)), service, options(calls), stopped));
+
+        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        sent.extend(frame(SETTINGS, 0, 0, &[]));
+        for call in 0..calls {
+            let stream = 2 * call + 1;
+            // POST, http and / from the static table, as complete headers and the end of the stream.
+            sent.extend(frame(HEADERS, 5, stream, &[0x83, 0x86, 0x84]));
+            // CANCEL.
+            sent.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+        }
+        sent.extend(frame(PING, 0, 0, &[0; 8]));
+        client.write_all(&sent).await.unwrap();
+        let received = frames(&mut client).await;
+        assert_eq!(received.last(), Some(&PING), "{received:?}");
+    }
 }

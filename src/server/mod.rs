@@ -16,11 +16,11 @@
 //! 5. the listener for clients lets its connections finish;
 //! 6. what is left is cut.
 
-mod greeting;
 mod life;
 mod listen;
 mod misdirected;
 mod options;
+mod preface;
 mod reflection;
 
 use std::future::Future;

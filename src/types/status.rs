@@ -116,6 +116,8 @@ pub struct NodeStatus {
     /// How the logs of the others follow its own, if it leads; `None` until the first tick of its
     /// leadership, and for everybody else.
     pub following: Option<Arc<Following>>,
+    /// Processes of nodes that have two, which answer in turn, as it has lately heard if it leads.
+    pub doubled: Vec<[RaftId; 2]>,
 }
 
 impl NodeStatus {
@@ -139,6 +141,7 @@ impl NodeStatus {
             receiving: None,
             recovery: RecoveryAttempt::default(),
             following: None,
+            doubled: Vec::new(),
         }
     }
 }

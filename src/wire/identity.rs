@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    Following as ProtoFollowing, FormationState, IdentifyResponse, InitialMember, OfferRequest,
-    Role as ProtoRole, SnapshotProgress as ProtoProgress,
+    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse, InitialMember,
+    OfferRequest, Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
     ClusterId, ClusterMembership, Conf, Following, NodeId, NodeInfo, NodeState, NodeStatus, Offer,
@@ -43,6 +43,7 @@ impl From<NodeStatus> for IdentifyResponse {
             receiving,
             recovery,
             following,
+            doubled,
         } = status;
         let Conf {
             voters,
@@ -76,6 +77,13 @@ impl From<NodeStatus> for IdentifyResponse {
             recovery_attempt: recovery.number,
             recovering: recovery.under_way,
             following: following.map(|following| Arc::unwrap_or_clone(following).into()),
+            doubled: doubled
+                .into_iter()
+                .map(|[one, other]| DoubledNode {
+                    one: one.get(),
+                    other: other.get(),
+                })
+                .collect(),
         }
     }
 }
@@ -167,6 +175,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             recovery_attempt,
             recovering,
             following,
+            doubled,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = match FormationState::try_from(state) {
@@ -247,6 +256,13 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             following: following
                 .map(|following| Following::try_from(following).map(Arc::new))
                 .transpose()?,
+            doubled: doubled
+                .into_iter()
+                .map(|DoubledNode { one, other }| {
+                    let id = |id| STATUS.raft_id("doubled", id);
+                    Ok([id(one)?, id(other)?])
+                })
+                .collect::<Result<_, WireError>>()?,
         })
     }
 }
@@ -428,6 +444,7 @@ mod tests {
                 commit_index: 29,
                 acknowledged_by: vec![life(1)],
             })),
+            doubled: vec![[life(2), RaftId::new(life(2).node_id(), 9)]],
         }
     }
 
@@ -482,7 +499,7 @@ mod tests {
     #[test]
     fn a_status_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut IdentifyResponse);
-        let spoils: [(&str, Spoil); 18] = [
+        let spoils: [(&str, Spoil); 19] = [
             ("raft_id", |r| r.raft_id = 1),
             ("state", |r| r.state = 0),
             ("state", |r| r.state = 4),
@@ -498,6 +515,7 @@ mod tests {
             ("members", |r| r.members.push(0)),
             ("following", |r| following(r).last_log_index = MAX_INDEX + 1),
             ("following", |r| following(r).acknowledged_by.push(3)),
+            ("doubled", |r| r.doubled[0].other = 3),
             ("applied_index", |r| r.applied_index = r.commit_index + 1),
             ("last_log_term", |r| r.last_log_term = r.term + 1),
             ("joined_at", |r| {

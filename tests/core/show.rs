@@ -369,6 +369,10 @@ impl Names {
                 let new = self.cluster(*new);
                 format!("recovered {old} as {new} up to {last_index}, committed {commit_index}")
             }
+            Event::Doubled {
+                processes: [one, other],
+                ..
+            } => format!("{} and {} are one node", process(*one), process(*other)),
             Event::TermChanged { term } => format!("term {term}"),
             Event::RoleChanged {
                 role, last_index, ..

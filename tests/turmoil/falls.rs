@@ -242,7 +242,7 @@ impl World {
         let now = self.sim.elapsed();
         for snapshot in self.logs.snapshots() {
             match snapshot {
-                Snapshot::SentTo(id) if self.rng.gen_bool(0.4) => {
+                Snapshot::SentTo(id) if self.rng.gen_bool(0.7) => {
                     let share = self.rng.gen_range(0.0..2.0);
                     self.tears
                         .insert(id, now + self.longest_delay.mul_f64(share));

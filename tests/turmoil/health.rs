@@ -44,6 +44,15 @@ impl Health {
         }
     }
 
+    /// The highest term that had a leader.
+    pub(crate) fn highest_term(&self) -> Term {
+        self.leaders
+            .keys()
+            .map(|(_, term)| *term)
+            .max()
+            .unwrap_or(0)
+    }
+
     fn serves(&mut self, cluster: ClusterId, may_have_recovered: bool) {
         if self.serving == Some(cluster) {
             return;

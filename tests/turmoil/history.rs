@@ -22,13 +22,14 @@ pub(crate) struct Told {
     pub(crate) index: Option<LogIndex>,
 }
 
-/// A recovery: when it was asked for, when it was known to have taken place, and how long the log of
-/// the survivor was.
+/// A recovery: when it was asked for, when it was known to have taken place, and up to where the log
+/// of the survivor surely was that of the cluster. An entry that it had beyond what it knew to be
+/// committed may never have been: another leader may have put another one there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Break {
     pub(crate) asked: u64,
     pub(crate) done: u64,
-    pub(crate) last_index: LogIndex,
+    pub(crate) kept: LogIndex,
 }
 
 /// Whether `history`, with a recovery in it or none, can be true; or why not.
@@ -122,7 +123,7 @@ fn is_kept(history: &[Told], recovery: Break, first: Option<u64>) -> Result<(), 
             Kind::Read(_) => None,
         })
         .collect();
-    let had = indices.values().filter(|it| **it <= recovery.last_index);
+    let had = indices.values().filter(|it| **it <= recovery.kept);
     let index = match first {
         None => 0,
         Some(value) => match indices.get(&value) {
@@ -133,7 +134,7 @@ fn is_kept(history: &[Told], recovery: Break, first: Option<u64>) -> Result<(), 
     match had.max() {
         Some(last) if index < *last => Err(format!(
             "the survivor had the log up to {}, the write at {last} too, and the key was {first:?}",
-            recovery.last_index
+            recovery.kept
         )),
         _ => Ok(()),
     }
@@ -146,7 +147,7 @@ mod tests {
     const RECOVERY: Break = Break {
         asked: 100,
         done: 110,
-        last_index: 5,
+        kept: 5,
     };
 
     fn write(value: u64, start: u64, end: Option<u64>, index: u64) -> Told {
@@ -178,7 +179,7 @@ mod tests {
         let missing = [first, second, read(None, 120)];
         assert!(check(&missing, Some(RECOVERY)).is_err());
         let longer = Break {
-            last_index: 6,
+            kept: 6,
             ..RECOVERY
         };
         assert!(check(&kept, Some(longer)).is_err());

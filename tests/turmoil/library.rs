@@ -134,8 +134,9 @@ impl User {
         written.is_ok()
     }
 
-    /// The flaw of a negative control: a write without a number is sent again until it is answered.
-    async fn unnumbered(&self, key: Bytes, value: Option<u64>) -> Result<Option<bool>, Error> {
+    /// The flaw of a negative control: a write without a number is sent again until it is answered,
+    /// and some answers are lost.
+    async fn unnumbered(&mut self, key: Bytes, value: Option<u64>) -> Result<Option<bool>, Error> {
         loop {
             let written = match value {
                 Some(value) => {
@@ -148,6 +149,7 @@ impl User {
                 }
             };
             match written {
+                Ok(_) if self.rng.gen_bool(0.1) => {}
                 Err(error) if error.applied() == Applied::Unknown => {}
                 written => return written,
             }

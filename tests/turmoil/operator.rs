@@ -200,12 +200,15 @@ impl Operator {
             ..RecoverRequest::default()
         };
         let found = node.recover(recover(true)).await?;
-        // The flaw: who looks on believes that the survivor had all.
-        let last_index = match self.flaw {
+        // A log that ends with an entry of the last leader has all that was committed before.
+        let is_latest = found.last_log_term >= self.shared.highest_term.get();
+        let kept = match self.flaw {
+            // The flaw: who looks on believes that the survivor had all.
             Flaw::Overstated => u64::MAX,
-            _ => found.last_log_index,
+            _ if is_latest => found.last_log_index,
+            _ => found.commit_index,
         };
-        self.shared.recovery_begins(old, last_index);
+        self.shared.recovery_begins(old, kept);
         // What they have of the old cluster keeps them out of the new one.
         self.shared.left_over.replace(found.other_survivors);
         match node.recover(recover(false)).await {

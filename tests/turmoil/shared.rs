@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
 use seshat::driver::DriverHandle;
-use seshat::types::{LogIndex, NodeStatus};
+use seshat::types::{LogIndex, NodeStatus, Term};
 
 use crate::checker::Kind;
 use crate::history::{self, Break, Told};
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) report: RefCell<Report>,
     /// Most members of the cluster have lost their memory at once: an operator has to recover it.
     pub(crate) lost: Cell<bool>,
+    /// The highest term that had a leader.
+    pub(crate) highest_term: Cell<Term>,
     /// Nodes that have to be started again once the cluster is recovered.
     pub(crate) left_over: RefCell<Vec<u32>>,
     /// The clients shall come to an end.
@@ -42,9 +44,9 @@ struct Recovery {
     asked: Option<u64>,
     /// When it was known to have taken place.
     made: Option<u64>,
-    /// The cluster that is given up, and how long the log of the survivor is.
+    /// The cluster that is given up, and up to where the log of the survivor is kept.
     old: Option<u64>,
-    last_index: LogIndex,
+    kept: LogIndex,
     /// Whether an attempt may have succeeded of which nobody knows.
     in_doubt: bool,
     /// How often this has changed.
@@ -107,12 +109,12 @@ impl Shared {
         history.entry(key).or_default().push(told);
     }
 
-    /// The operator asks for a recovery of the cluster `old` from a node whose log ends at
-    /// `last_index`.
-    pub(crate) fn recovery_begins(&self, old: u64, last_index: LogIndex) {
+    /// The operator asks for a recovery of the cluster `old` from a node that surely has its
+    /// log up to `kept`.
+    pub(crate) fn recovery_begins(&self, old: u64, kept: LogIndex) {
         let mut recovery = self.recovery.get();
         recovery.asked.get_or_insert_with(|| self.moment());
-        (recovery.old, recovery.last_index) = (Some(old), last_index);
+        (recovery.old, recovery.kept) = (Some(old), kept);
         recovery.changes += 1;
         self.recovery.set(recovery);
     }
@@ -171,16 +173,11 @@ impl Shared {
     /// Panics unless the history of every key is linearizable.
     pub(crate) fn check(&self) {
         let Recovery {
-            asked,
-            made,
-            last_index,
-            ..
+            asked, made, kept, ..
         } = self.recovery.get();
-        let recovery = asked.zip(made).map(|(asked, done)| Break {
-            asked,
-            done,
-            last_index,
-        });
+        let recovery = asked
+            .zip(made)
+            .map(|(asked, done)| Break { asked, done, kept });
         for (key, history) in self.history.borrow().iter() {
             if let Err(fault) = history::check(history, recovery) {
                 panic!("the history of k{key} is not linearizable: {fault}");

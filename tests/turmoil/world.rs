@@ -17,6 +17,7 @@ use crate::logs::Logs;
 use crate::node::Cradle;
 use crate::operator;
 use crate::plan::Plan;
+use crate::runs;
 use crate::shared::Shared;
 use crate::weather::{Weather, host};
 
@@ -77,6 +78,8 @@ pub(crate) struct World {
     /// From when on most members may lose their memory together.
     pub(crate) halts_at: Option<Duration>,
     pub(crate) doom: Option<Doom>,
+    /// Within so long a cluster heals.
+    patience: Duration,
     /// Whether those who are left then are always cut off before.
     pub(crate) overstates: bool,
     /// The node that has not been started yet, and until when at least.
@@ -153,6 +156,12 @@ impl World {
             trap: None,
             halts_at: plan.halts.then_some(soon),
             doom: None,
+            // That it does not heal is what is to be seen.
+            patience: if flaw == Flaw::KeptIds {
+                PATIENCE / 4
+            } else {
+                PATIENCE
+            },
             overstates: flaw == Flaw::Overstated,
             absent: plan.absent,
             absent_until: soon / 2,
@@ -176,7 +185,7 @@ impl World {
         }
         (self.trap, self.doom) = (None, None);
         self.turn(Weather::Clear, Duration::MAX);
-        let deadline = self.sim.elapsed() + PATIENCE;
+        let deadline = self.sim.elapsed() + self.patience;
         while !self.is_well() {
             assert!(self.sim.elapsed() < deadline, "it does not heal");
             self.step();
@@ -213,8 +222,10 @@ impl World {
     /// Lets a moment pass. Says whether every client has come to its end.
     fn step(&mut self) -> bool {
         let ended = self.sim.step().expect("nodes do not fail");
+        runs::moment_passed();
         let may_be_another = self.shared.may_be_recovered();
         self.health.look(&self.shared.standings(), may_be_another);
+        self.shared.highest_term.set(self.health.highest_term());
         ended
     }
 

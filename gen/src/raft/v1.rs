@@ -351,7 +351,7 @@ pub struct IdentifyRequest {
     pub cluster_id: ::core::option::Option<u64>,
 }
 /// Who a node is, and how it fares.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IdentifyResponse {
     /// Raft id of the living process.
     #[prost(fixed64, tag = "1")]
@@ -419,6 +419,9 @@ pub struct IdentifyResponse {
     /// Whether the last of these attempts has not ended yet.
     #[prost(bool, tag = "22")]
     pub recovering: bool,
+    /// Nodes of which two processes answer in turn. Only a leader can tell.
+    #[prost(message, repeated, tag = "23")]
+    pub doubled: ::prost::alloc::vec::Vec<DoubledNode>,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
@@ -434,6 +437,16 @@ pub struct Following {
     /// the leader's own among them.
     #[prost(fixed64, repeated, tag = "3")]
     pub acknowledged_by: ::prost::alloc::vec::Vec<u64>,
+}
+/// Two processes that answer in turn as one node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DoubledNode {
+    /// Raft id of one of them.
+    #[prost(fixed64, tag = "1")]
+    pub one: u64,
+    /// Raft id of the other.
+    #[prost(fixed64, tag = "2")]
+    pub other: u64,
 }
 /// How far a snapshot has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -65,8 +65,10 @@ enum Packet {
     Reply(Reply),
 }
 
-/// Processes of one halted cluster of five: 1 and 4 survive, and 2, 3 and 5 have lost their memory.
+/// Processes of one halted cluster. By default of five: 1 and 4 survive, and 2, 3 and 5 have lost their
+/// memory.
 struct World {
+    size: u16,
     members: BTreeMap<NodeId, Member<()>>,
     /// What is on its way, by sender and receiver, in order.
     links: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
@@ -77,10 +79,16 @@ const SIZE: u16 = 5;
 
 impl World {
     fn new() -> Self {
-        let survivors = [1, 4].map(|id| started(id, SIZE));
-        let lost = [2, 3, 5].map(|id| fresh(id, 2, SIZE));
-        let members = survivors.into_iter().chain(lost);
+        Self::of(SIZE, &[1, 4])
+    }
+
+    fn of(size: u16, survivors: &[u16]) -> Self {
+        let members = (1..=size).map(|id| match survivors.contains(&id) {
+            true => started(id, size),
+            false => fresh(id, 2, size),
+        });
         let mut world = Self {
+            size,
             members: members.map(|it| (it.raft_id().node_id(), it)).collect(),
             links: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -178,7 +186,8 @@ impl World {
 
     /// Another life of a node.
     fn restart(&mut self, id: u16, incarnation: u64) {
-        self.members.insert(node(id), fresh(id, incarnation, SIZE));
+        self.members
+            .insert(node(id), fresh(id, incarnation, self.size));
     }
 }
 
@@ -525,4 +534,66 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
     assert_eq!(status.cluster_id, recovered.new);
     assert_eq!(status.role, Some(Role::Leader));
     assert_eq!(status.conf.voters, [life(3, 2)]);
+}
+
+/// Three survivors of seven and as many operators, each of whom believes that theirs has most: whatever
+/// comes, in whatever order, and whatever is lost. In the end one of them recovers.
+#[test]
+fn any_number_of_recoveries_at_any_time_makes_one_cluster() {
+    let survivors = [1, 4, 6];
+    let (mut soon, mut late) = (0, 0);
+    for seed in 0..100 {
+        let mut draws = 0;
+        let mut draw = |below: usize| {
+            draws += 1;
+            let drawn = crate::node::seed::mix(&[seed, draws]) % u64::try_from(below).unwrap();
+            usize::try_from(drawn).unwrap()
+        };
+        let mut world = World::of(7, &survivors);
+        for _ in 0..60 {
+            let id = survivors[draw(3)];
+            match draw(8) {
+                0 => {
+                    let mut views = world.views();
+                    for other in survivors.iter().filter(|other| **other != id) {
+                        let outdated = views.get_mut(&node(*other)).expect("it answers");
+                        if outdated.cluster_id == Some(CLUSTER) {
+                            (outdated.last_term, outdated.last_index) = (0, 1);
+                            outdated.recovery = RecoveryAttempt::default();
+                        }
+                    }
+                    // It may be refused, as the node has yielded or is about to recover.
+                    let _ = world.order(id, views);
+                }
+                1 => world.tick(id),
+                choice => {
+                    let due = world.due();
+                    if let Some(link) = due.get(draw(due.len().max(1))).copied() {
+                        match choice {
+                            2 => drop(world.links.get_mut(&link).and_then(VecDeque::pop_front)),
+                            _ => world.deliver(link),
+                        }
+                    }
+                }
+            }
+            assert!(world.clusters().len() < 2, "seed {seed}");
+        }
+        soon += world.clusters().len();
+        late += 1 - world.clusters().len();
+        for _ in 0..2 * ATTEMPT_TICKS {
+            for id in survivors {
+                world.tick(id);
+            }
+            world.deliver_all();
+        }
+        if world.clusters().is_empty() {
+            let views = world.views();
+            world
+                .order(6, views)
+                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            world.deliver_all();
+        }
+        assert_eq!(world.clusters().len(), 1, "seed {seed}");
+    }
+    assert!(soon > 10 && late > 10, "{soon} at once, {late} later");
 }

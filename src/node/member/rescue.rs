@@ -128,7 +128,7 @@ fn refusal(obstacle: Obstacle) -> Refusal {
     let invalid = |field, rule| Refusal::not_applied(Reason::InvalidRequest { field, rule });
     match obstacle {
         Obstacle::OtherCluster(_) => invalid("cluster_id", obstacle.to_string()),
-        Obstacle::NotGone(_) => invalid("without", obstacle.to_string()),
+        Obstacle::NotGone(_) | Obstacle::Stranger(_) => invalid("without", obstacle.to_string()),
         _ => not_now(obstacle.to_string()),
     }
 }

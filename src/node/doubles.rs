@@ -1,0 +1,128 @@
+//! Two processes of one node.
+//!
+//! A process that was started again takes the place of its former life, which never answers again. So
+//! when lives of one node answer in turn, two processes run under its id: a configuration was copied,
+//! or an address leads to two machines. Each of them would be taken for the next life of the other, and
+//! the voters would change with each answer. So they are named, and no life is replaced while they go
+//! on.
+
+use std::collections::BTreeMap;
+
+use crate::types::{NodeId, RaftId};
+
+/// How often a life has to answer again after another one has, before they count as two processes. A
+/// single late answer looks like two such returns.
+const RETURNS: u32 = 4;
+/// Ticks after the last return for which they do.
+const REMEMBERED_TICKS: u64 = 600;
+
+/// Who has answered in turn, as a leader has heard.
+#[derive(Debug, Default)]
+pub(super) struct Doubles(BTreeMap<NodeId, Lives>);
+
+#[derive(Debug)]
+struct Lives {
+    last: RaftId,
+    /// Who answered before the last one.
+    other: Option<RaftId>,
+    returns: u32,
+    returned_at: u64,
+}
+
+impl Lives {
+    fn are_two(&self, now: u64) -> bool {
+        self.returns >= RETURNS && now.saturating_sub(self.returned_at) <= REMEMBERED_TICKS
+    }
+
+    fn heard(&mut self, id: RaftId, now: u64) {
+        if id == self.last {
+            return;
+        }
+        // Returns that lie far apart are those of late answers.
+        let recent = now.saturating_sub(self.returned_at) <= REMEMBERED_TICKS;
+        self.returns = match self.other {
+            Some(other) if other == id && recent => self.returns.saturating_add(1),
+            Some(other) if other == id => 1,
+            _ => 0,
+        };
+        self.returned_at = now;
+        self.other = Some(std::mem::replace(&mut self.last, id));
+    }
+}
+
+impl Doubles {
+    /// The process `id` has answered at tick `now`; whether that shows for the first time that its
+    /// node has two.
+    pub(super) fn heard(&mut self, id: RaftId, now: u64) -> bool {
+        let lives = self.0.entry(id.node_id()).or_insert(Lives {
+            last: id,
+            other: None,
+            returns: 0,
+            returned_at: now,
+        });
+        let before = lives.are_two(now);
+        lives.heard(id, now);
+        lives.are_two(now) && !before
+    }
+
+    /// The two processes of `node`, if it has two at tick `now`, in ascending order.
+    pub(super) fn of(&self, node: NodeId, now: u64) -> Option<[RaftId; 2]> {
+        let lives = self.0.get(&node).filter(|lives| lives.are_two(now))?;
+        let other = lives.other?;
+        Some([lives.last.min(other), lives.last.max(other)])
+    }
+
+    /// All of them.
+    pub(super) fn all(&self, now: u64) -> Vec<[RaftId; 2]> {
+        let two = self.0.iter().filter(|(_, lives)| lives.are_two(now));
+        two.filter_map(|(node, _)| self.of(*node, now)).collect()
+    }
+
+    /// Forgets nodes that are not `meant` to take part.
+    pub(super) fn retain(&mut self, meant: &[NodeId]) {
+        self.0.retain(|node, _| meant.contains(node));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(incarnation: u64) -> RaftId {
+        RaftId::new(NodeId::new(3).expect("a node id"), incarnation)
+    }
+
+    /// What is known at tick `now` once these lives have answered, one every tick.
+    fn after(lives: &[u64], now: u64) -> Vec<[RaftId; 2]> {
+        let mut doubles = Doubles::default();
+        for (tick, incarnation) in (0..).zip(lives) {
+            doubles.heard(life(*incarnation), tick);
+        }
+        doubles.all(now)
+    }
+
+    #[test]
+    fn lives_that_answer_in_turn_are_two_processes() {
+        let both = vec![[life(1), life(2)]];
+        assert_eq!(after(&[1, 2, 1, 2, 1, 2], 6), both);
+        assert_eq!(after(&[1, 1, 2, 2, 1, 1, 2, 1, 2], 9), both);
+        let later = after(&[1, 2, 1, 2, 1, 2], 6 + REMEMBERED_TICKS);
+        assert!(later.is_empty(), "{later:?}");
+    }
+
+    #[test]
+    fn a_node_that_is_started_again_is_one_process() {
+        let late_answer = &[1, 2, 1, 2, 2, 2];
+        for lives in [&[1, 1, 1][..], &[1, 2, 3, 4, 5, 6, 7, 8], late_answer] {
+            let found = after(lives, 9);
+            assert!(found.is_empty(), "{lives:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_told_once() {
+        let mut doubles = Doubles::default();
+        let told = (0..20).filter(|tick| doubles.heard(life(tick % 2), *tick));
+        assert_eq!(told.count(), 1);
+    }
+}

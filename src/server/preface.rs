@@ -1,0 +1,280 @@
+//! The first bytes of a connection.
+//!
+//! A connection takes a place of the listener from the moment that it is accepted, and HTTP/2 finds a
+//! peer that has vanished only once both have greeted (hyper sets no time for that). So the whole
+//! greeting of the peer, HTTP/2's preface and the SETTINGS that follow (RFC 9113, section 3.4), has to
+//! arrive within one time limit. A peer that speaks another protocol is told what this port is in its
+//! own words, as far as it has any.
+
+use std::io::{self, Cursor};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::timeout;
+
+/// What an HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes of a frame before its payload.
+const FRAME_HEADER: usize = 9;
+
+/// Most bytes of the first SETTINGS: more settings than there are.
+const MAX_SETTINGS: usize = 1_024;
+
+/// The type of a SETTINGS frame.
+const SETTINGS: u8 = 4;
+
+/// Longest wait for a stranger to take its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+const HTTP_1_ANSWER: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
+    Content-Type: text/plain\r\n\
+    Connection: close\r\n\
+    \r\n\
+    This is Seshat. It speaks gRPC, which is HTTP/2 without TLS: use the command seshat, or a gRPC \
+    client.\n";
+
+const REDIS_ANSWER: &[u8] =
+    b"-ERR this is Seshat: it speaks gRPC, not the Redis protocol; use the command seshat\r\n";
+
+/// Why a connection is none of ours.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoPreface {
+    /// The greeting was not complete in time.
+    #[error("the HTTP/2 preface did not arrive in time")]
+    Late,
+    /// The connection ended, or failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The peer speaks this.
+    #[error("the peer speaks {0}")]
+    Stranger(&'static str),
+}
+
+/// A connection whose peer has greeted: what it has sent so far is read again.
+#[derive(Debug)]
+pub(super) struct Prefaced<I> {
+    greeting: Bytes,
+    io: I,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
+    /// Waits for the greeting of the peer, for as long as `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPreface`]. A stranger has been answered.
+    pub(super) async fn accept(mut io: I, limit: Duration) -> Result<Self, NoPreface> {
+        let greeting = timeout(limit, read_greeting(&mut io))
+            .await
+            .map_err(|_| NoPreface::Late)?;
+        match greeting {
+            Ok(greeting) => Ok(Self { greeting, io }),
+            Err(NoPreface::Stranger(protocol)) => {
+                // It may not care.
+                let _ = timeout(ANSWER_TIMEOUT, answer(&mut io, protocol)).await;
+                Err(NoPreface::Stranger(protocol))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads the preface and the SETTINGS, and perhaps more.
+async fn read_greeting(io: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, NoPreface> {
+    let mut read = BytesMut::with_capacity(PREFACE.len() + FRAME_HEADER + MAX_SETTINGS);
+    loop {
+        match missing(&read)? {
+            0 => return Ok(read.freeze()),
+            _ if io.read_buf(&mut read).await? == 0 => {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How many bytes of the greeting are missing at least behind `read`.
+fn missing(read: &[u8]) -> Result<usize, NoPreface> {
+    if !read
+        .iter()
+        .zip(PREFACE)
+        .all(|(byte, expected)| byte == expected)
+    {
+        return Err(NoPreface::Stranger(protocol(read)));
+    }
+    let mut frame = Cursor::new(read.get(PREFACE.len()..).unwrap_or_default());
+    if frame.remaining() < FRAME_HEADER {
+        return Ok(PREFACE.len() + FRAME_HEADER - read.len());
+    }
+    let length = usize::try_from(frame.get_uint(3)).unwrap_or(usize::MAX);
+    if frame.get_u8() != SETTINGS || length > MAX_SETTINGS {
+        return Err(NoPreface::Stranger("no valid HTTP/2"));
+    }
+    Ok((PREFACE.len() + FRAME_HEADER + length).saturating_sub(read.len()))
+}
+
+/// Which protocol begins with `read`.
+fn protocol(read: &[u8]) -> &'static str {
+    match read {
+        [b'*' | b'$', ..] => "the Redis protocol",
+        [0x16, ..] => "TLS",
+        [first, ..] if first.is_ascii_uppercase() => "HTTP/1",
+        [first, ..] if first.is_ascii_alphabetic() => "the Redis protocol",
+        _ => "an unknown protocol",
+    }
+}
+
+async fn answer(io: &mut (impl AsyncWrite + Unpin), protocol: &str) -> io::Result<()> {
+    let answer = match protocol {
+        "HTTP/1" => HTTP_1_ANSWER,
+        "the Redis protocol" => REDIS_ANSWER,
+        _ => b"",
+    };
+    io.write_all(answer).await?;
+    io.shutdown().await
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { greeting, io } = self.get_mut();
+        if greeting.is_empty() {
+            return Pin::new(io).poll_read(cx, buf);
+        }
+        let part = greeting.split_to(greeting.len().min(buf.remaining()));
+        buf.put_slice(&part);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Prefaced<I> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// A preface, SETTINGS with one setting, and the first bytes of what follows.
+    fn greeting() -> Vec<u8> {
+        let settings = [0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
+        [PREFACE, &settings, b"more"].concat()
+    }
+
+    fn pair() -> (DuplexStream, DuplexStream) {
+        duplex(4096)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_for_the_greeting_is_read_again() {
+        let greeting = greeting();
+        let (mut peer, io) = pair();
+        let speak = async {
+            for byte in &greeting {
+                peer.write_u8(*byte).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            // Having greeted, it may be silent.
+            sleep(LIMIT * 10).await;
+            peer.write_all(b", much later").await.unwrap();
+            drop(peer);
+        };
+        let listen = async {
+            let mut io = Prefaced::accept(io, LIMIT).await.unwrap();
+            let mut read = Vec::new();
+            io.read_to_end(&mut read).await.unwrap();
+            read
+        };
+        let ((), read) = tokio::join!(speak, listen);
+        assert_eq!(read, [&greeting[..], b", much later"].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_greets_or_never_ends_is_not_waited_for() {
+        let whole = greeting();
+        let settings_end = whole.len() - "more".len();
+        for sent in [0, 1, PREFACE.len(), PREFACE.len() + 5, settings_end - 1] {
+            let (mut peer, io) = pair();
+            peer.write_all(&whole[..sent]).await.unwrap();
+            let began = Instant::now();
+            let error = Prefaced::accept(io, LIMIT).await.unwrap_err();
+            assert!(matches!(error, NoPreface::Late), "{sent}: {error}");
+            assert_eq!(began.elapsed(), LIMIT, "{sent}");
+        }
+        let (mut peer, io) = pair();
+        peer.write_all(&whole[..settings_end]).await.unwrap();
+        assert!(Prefaced::accept(io, LIMIT).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_is_told_what_this_is() {
+        for (sent, protocol, answered) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], "HTTP/1", "HTTP/1.1 505 "),
+            (b"PUT / HTTP/1.1\r\n\r\n", "HTTP/1", "HTTP/1.1 505 "),
+            (b"*1\r\n$4\r\nPING\r\n", "the Redis protocol", "-ERR "),
+            (b"ping\r\n", "the Redis protocol", "-ERR "),
+            (b"\x16\x03\x01\x02\x00\x01", "TLS", ""),
+            (b"\x00\x01", "an unknown protocol", ""),
+        ] {
+            let (mut peer, io) = pair();
+            peer.write_all(sent).await.unwrap();
+            let error = Prefaced::accept(io, LIMIT).await.unwrap_err();
+            assert_eq!(error.to_string(), format!("the peer speaks {protocol}"));
+            let mut answer = String::new();
+            peer.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(answered), "{answer:?}");
+            assert_eq!(answer.is_empty(), answered.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_that_are_no_settings_and_endless_settings_are_refused() {
+        for header in [
+            [0, 0, 6, 1, 0, 0, 0, 0, 1],
+            [1, 0, 0, SETTINGS, 0, 0, 0, 0, 0],
+        ] {
+            let (mut peer, io) = pair();
+            peer.write_all(&[PREFACE, &header].concat()).await.unwrap();
+            let error = Prefaced::accept(io, LIMIT).await.unwrap_err();
+            assert!(matches!(error, NoPreface::Stranger(_)), "{error}");
+        }
+    }
+}
