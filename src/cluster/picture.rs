@@ -78,6 +78,18 @@ impl<'a> Picture<'a> {
         self.way()?.ok().filter(|way| way.halted)
     }
 
+    /// The nodes to be started again because nothing is left of their cluster: they were let into it
+    /// and had received nothing yet when all others lost their memory, and as long as they wait for it
+    /// no new one forms. Empty unless every member answers.
+    pub fn left_over(&self) -> Vec<NodeId> {
+        let nothing = matches!(self.way(), Some(Err(Obstacle::Nothing)));
+        let mut members = self.survey.members().ids();
+        match nothing && members.all(|id| self.view(id).is_some()) {
+            true => self.parts().map(|view| view.raft_id.node_id()).collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// How the cluster can be recovered, or why not; `None` while somebody leads it.
     pub(super) fn way(&self) -> Option<Result<Way, Obstacle>> {
         let cluster = self.cluster.filter(|_| self.leader.is_none())?;

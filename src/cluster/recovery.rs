@@ -325,7 +325,12 @@ impl<'a> Remains<'a> {
     fn is_lost(&self, process: RaftId) -> bool {
         self.views
             .get(&process.node_id())
-            .is_some_and(|view| view.raft_id != process || !self.takes_part(view))
+            .is_some_and(|view| view.raft_id != process || self.is_elsewhere(view))
+    }
+
+    /// Who belongs to nothing, or is bound, may take part by now: it is about to start.
+    fn is_elsewhere(&self, view: &NodeStatus) -> bool {
+        view.state == NodeState::Started && view.cluster_id != Some(self.cluster)
     }
 
     /// The nodes whose processes answer and vote, as `view` has the voters.

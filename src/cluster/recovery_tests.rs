@@ -95,6 +95,21 @@ fn a_cluster_is_halted_once_no_majority_can_come_back() {
 }
 
 #[test]
+fn a_voter_that_is_about_to_start_is_not_lost() {
+    let bound = NodeStatus {
+        state: NodeState::Bound,
+        cluster_id: Some(CLUSTER),
+        ..NodeStatus::fresh(life(2, 1))
+    };
+    // It has answered before it was offered the cluster that node 1 has started meanwhile.
+    let fresh = NodeStatus::fresh(life(3, 1));
+    assert_eq!(
+        way([voter(1, 3, 1), bound, fresh]),
+        "the cluster is not halted: nodes 1, 2 and 3 can elect a leader"
+    );
+}
+
+#[test]
 fn the_log_that_is_up_to_date_is_kept() {
     let all = |two: NodeStatus| way([voter(1, 5, 80), two, lost(3), lost(4), lost(5)]);
     assert_eq!(all(voter(2, 5, 90)), "halted: seshat recover --from 2");

@@ -45,6 +45,8 @@ impl Picture<'_> {
             return Standing::Forming;
         };
         match view.state {
+            // It may have been asked before it was elected, or before it made this cluster of another.
+            NodeState::Started if self.leader == Some(view.raft_id) => Standing::Whole,
             NodeState::Bound | NodeState::Started if !is_of(view, cluster) => Standing::Elsewhere,
             NodeState::Bound => Standing::Forming,
             _ if view.receiving.is_some() => self.catching_up(view),
@@ -54,8 +56,6 @@ impl Picture<'_> {
             NodeState::Fresh | NodeState::Outside => Standing::Waiting,
             NodeState::Started if self.is_learner(view) => self.catching_up(view),
             NodeState::Started if self.is_unknown(view) => Standing::Waiting,
-            // It may have been asked before it was elected.
-            NodeState::Started if self.leader == Some(view.raft_id) => Standing::Whole,
             NodeState::Started if self.leader.is_none() || view.leader != self.leader => {
                 Standing::Leaderless
             }

@@ -391,6 +391,19 @@ fn a_member_of_another_cluster_is_outside() {
     assert_eq!(leader(&views), Some(2));
 }
 
+/// Node 2 has recovered the cluster of node 1, which has joined that since it was told of the old one:
+/// whoever started node 2 again would lose the last copy.
+#[test]
+fn a_leader_that_has_answered_before_it_recovered_belongs_to_no_other_cluster() {
+    let own = NodeStatus {
+        leader: Some(raft_id(2)),
+        ..learner(1)
+    };
+    let survey = surveyed_of(3, &[own, elsewhere(2), fresh(3)]);
+    let standing = Picture::new(&survey).standing(node(2));
+    assert_eq!(standing, Standing::Whole);
+}
+
 #[test]
 fn a_node_that_takes_no_part_describes_the_cluster_that_runs() {
     let gone = NodeStatus {
@@ -557,6 +570,33 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
     // Whoever is silent may come back, or may have been lost: that changes nothing.
     let words = format!("{words} --without 2 (if node 2 can never answer again)");
     says_of(5, &[&lost[..], &two[1..]].concat(), State::Halted, &words);
+}
+
+/// Node 1 was being let in when the others lost everything, and they wait for its cluster.
+#[test]
+fn a_process_that_has_received_nothing_holds_up_nobody_for_ever() {
+    let empty = NodeStatus {
+        role: Some(Role::Learner),
+        leader: None,
+        conf: Arc::default(),
+        members_known: false,
+        following: None,
+        commit_index: 0,
+        applied_index: 0,
+        last_index: 0,
+        last_term: 0,
+        ..view(1)
+    };
+    let words = "halted: every member has lost its memory, and nothing can be recovered; a new cluster \
+                 forms when you start node 1 again";
+    says(
+        &[outside(2), empty.clone(), outside(3)],
+        State::Halted,
+        words,
+    );
+    // The leader may come back.
+    let survey = surveyed_of(3, &[outside(2), empty]);
+    assert!(Picture::new(&survey).left_over().is_empty());
 }
 
 #[test]

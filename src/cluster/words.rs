@@ -34,6 +34,15 @@ impl Picture<'_> {
         if let Some(way) = self.halt() {
             return (State::Halted, self.halted(&way));
         }
+        let left_over = self.left_over();
+        if !left_over.is_empty() {
+            let summary = format!(
+                "halted: every member has lost its memory, and nothing can be recovered; a new cluster \
+                 forms when you start {} again",
+                nodes(&left_over)
+            );
+            return (State::Halted, summary);
+        }
         let troubles = self.troubles();
         let steps = self.steps();
         let chores = self.chore_words(troubles.is_empty() && steps.is_empty());

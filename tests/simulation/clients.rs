@@ -8,9 +8,11 @@ use rand::rngs::StdRng;
 use seshat::error::Applied;
 use seshat::kv::{Command, Write};
 use seshat::node::{Answer, Outcome};
-use seshat::types::{LogIndex, NodeId};
+use seshat::types::{ClusterId, LogIndex, NodeId};
 
 use crate::checker::{Kind, Operation};
+use crate::invariants::answers_follow_time::{self, Floor};
+use crate::invariants::reads_keep_their_place::{Batches, Place};
 use crate::invariants::{Verdict, waiters_end_once};
 use crate::numbered::{Attempt, Numbered, REMOVED_KEYS, Sessions};
 
@@ -36,6 +38,8 @@ enum What {
     Once(Kind),
     /// Perhaps one attempt of many.
     Session(Attempt),
+    /// What the operator decides.
+    Decision,
 }
 
 /// An attempt under way.
@@ -44,6 +48,10 @@ struct Pending {
     key: Bytes,
     what: What,
     start: u64,
+    /// What had been told by then.
+    floor: Floor,
+    /// Where it stands among others that came in one batch.
+    place: Option<Place>,
     node: NodeId,
     /// Whether the node has taken the request and owes an answer.
     taken: bool,
@@ -54,6 +62,7 @@ struct Pending {
 /// A write that was acknowledged.
 #[derive(Debug, Clone)]
 pub(crate) struct Acknowledged {
+    pub(crate) cluster: ClusterId,
     pub(crate) index: LogIndex,
     pub(crate) key: Bytes,
     pub(crate) value: Bytes,
@@ -62,6 +71,7 @@ pub(crate) struct Acknowledged {
 /// What a read saw.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    pub(crate) cluster: ClusterId,
     pub(crate) index: LogIndex,
     pub(crate) key: Bytes,
     pub(crate) value: Option<Bytes>,
@@ -74,6 +84,10 @@ pub(crate) struct Clients {
     pending: BTreeMap<Waiter, Pending>,
     /// How many each node owes an answer.
     owed: BTreeMap<NodeId, usize>,
+    /// What was told last, and where.
+    pub(crate) floor: Floor,
+    told_up_to: BTreeMap<ClusterId, LogIndex>,
+    pub(crate) batches: Batches,
     pub(crate) history: BTreeMap<Bytes, Vec<Operation>>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) sessions: Sessions,
@@ -84,6 +98,8 @@ pub(crate) struct Clients {
     /// When a read was last answered.
     pub(crate) last_read: u64,
     pub(crate) refused: u64,
+    /// Whether something that was acknowledged had to be given up.
+    pub(crate) bereft: bool,
 }
 
 pub(crate) fn encode(value: u64) -> Bytes {
@@ -95,30 +111,34 @@ pub(crate) fn decode(value: &Bytes) -> u64 {
     text.parse().expect("clients write numbers")
 }
 
+/// The index that an answer names.
+fn index_of(answer: &Answer) -> Option<LogIndex> {
+    match *answer {
+        Answer::Set { applied_index }
+        | Answer::Deleted { applied_index, .. }
+        | Answer::Got { applied_index, .. } => Some(applied_index),
+        Answer::SessionOpened { .. } | Answer::MembersDecided { .. } => None,
+    }
+}
+
 impl Clients {
     /// A new request to `node`, at `now`. Every value is written once.
     pub(crate) fn ask(&mut self, rng: &mut StdRng, node: NodeId, now: u64) -> (Waiter, Request) {
         if rng.gen_bool(WITH_SESSION) {
-            let (attempt, command) = self.sessions.ask(rng, now);
+            let (attempt, command) = self.sessions.ask(rng, now, self.floor);
             return self.send(attempt, command, node, now);
         }
-        let waiter = self.next + 1;
-        let key = Bytes::from(format!("k{}", rng.gen_range(0..KEYS)));
-        let (kind, request) = if rng.gen_bool(0.4) {
-            let command = Command::from(Write::Set {
-                key: key.clone(),
-                value: encode(waiter),
-            });
-            (Kind::Write(waiter), Request::Write(command))
-        } else if rng.gen_bool(0.1) {
-            let key = Bytes::from(format!("d{}", rng.gen_range(0..REMOVED_KEYS)));
-            let request = Request::Read(key.clone());
-            let waiter = self.wait(key, What::Once(Kind::Read(None)), node, now);
-            return (waiter, request);
-        } else {
-            (Kind::Read(None), Request::Read(key.clone()))
+        if rng.gen_bool(0.4) {
+            return self.write(rng, node, now);
+        }
+        let key = match rng.gen_bool(0.05) {
+            true => format!("d{}", rng.gen_range(0..REMOVED_KEYS)),
+            false => format!("k{}", rng.gen_range(0..KEYS)),
         };
-        (self.wait(key, What::Once(kind), node, now), request)
+        let key = Bytes::from(key);
+        let what = What::Once(Kind::Read(None));
+        let waiter = self.wait(key.clone(), what, node, now);
+        (waiter, Request::Read(key))
     }
 
     /// An attempt of a client with a session, perhaps not the first, goes to `node`.
@@ -139,6 +159,8 @@ impl Clients {
             key,
             what,
             start: now,
+            floor: self.floor,
+            place: None,
             node,
             taken: false,
             told_early: false,
@@ -150,8 +172,56 @@ impl Clients {
     /// What `waiter` sent, if it may be sent again.
     pub(crate) fn attempt(&self, waiter: Waiter) -> Option<Attempt> {
         match self.pending.get(&waiter)?.what {
-            What::Once(_) => None,
+            What::Once(_) | What::Decision => None,
             What::Session(attempt) => Some(attempt),
+        }
+    }
+
+    /// A write of a value of its own.
+    pub(crate) fn write(&mut self, rng: &mut StdRng, node: NodeId, now: u64) -> (Waiter, Request) {
+        let waiter = self.next + 1;
+        let key = Bytes::from(format!("k{}", rng.gen_range(0..KEYS)));
+        let value = encode(waiter);
+        let command = Command::from(Write::Set {
+            key: key.clone(),
+            value,
+        });
+        let what = What::Once(Kind::Write(waiter));
+        (self.wait(key, what, node, now), Request::Write(command))
+    }
+
+    /// A change of members that the operator wants.
+    pub(crate) fn decide(&mut self, node: NodeId, now: u64) -> Waiter {
+        self.wait(Bytes::new(), What::Decision, node, now)
+    }
+
+    /// The highest index that was told to anybody by nodes of `cluster`.
+    pub(crate) fn told_up_to(&self, cluster: ClusterId) -> LogIndex {
+        self.told_up_to.get(&cluster).copied().unwrap_or_default()
+    }
+
+    fn raise(&mut self, cluster: ClusterId, index: LogIndex) {
+        self.floor = self.floor.raise(cluster, index);
+        let highest = self.told_up_to.entry(cluster).or_default();
+        *highest = index.max(*highest);
+    }
+
+    /// What these have sent reaches its node in one batch, in this order.
+    pub(crate) fn place(&mut self, waiters: impl Iterator<Item = Waiter>) {
+        let batch = self.batches.begin();
+        for (position, waiter) in waiters.enumerate() {
+            let Some(pending) = self.pending.get_mut(&waiter) else {
+                continue;
+            };
+            pending.place = match pending.what {
+                What::Once(kind) => Some(Place {
+                    batch,
+                    position,
+                    read: matches!(kind, Kind::Read(_)),
+                }),
+                // It may have been written long ago.
+                What::Session(_) | What::Decision => None,
+            };
         }
     }
 
@@ -163,8 +233,14 @@ impl Clients {
         }
     }
 
-    /// `waiter` was told `outcome` at `now`.
-    pub(crate) fn told(&mut self, waiter: Waiter, outcome: &Outcome, now: u64) -> Verdict {
+    /// `waiter` was told `outcome` at `now`, by a node in `cluster`.
+    pub(crate) fn told(
+        &mut self,
+        waiter: Waiter,
+        outcome: &Outcome,
+        now: u64,
+        cluster: ClusterId,
+    ) -> Verdict {
         let Some(pending) = self.pending.remove(&waiter) else {
             return Err(waiters_end_once::twice(waiter, outcome));
         };
@@ -176,11 +252,21 @@ impl Clients {
         }
         let kind = match pending.what {
             What::Once(kind) => kind,
-            What::Session(attempt) => return self.told_attempt(attempt, outcome, now),
+            What::Session(attempt) => return self.told_attempt(attempt, outcome, now, cluster),
+            What::Decision => return Ok(()),
         };
+        if let Ok(answer) = outcome
+            && let Some(index) = index_of(answer)
+        {
+            answers_follow_time::check(pending.floor, (cluster, index), waiter)?;
+            self.raise(cluster, index);
+            if let Some(place) = pending.place {
+                self.batches.check(place, index)?;
+            }
+        }
         let (kind, end) = match (kind, outcome) {
             (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
-                self.acknowledge(value, pending.key.clone(), *applied_index);
+                self.acknowledge(value, pending.key.clone(), (cluster, *applied_index));
                 self.last_write = now;
                 (Kind::Write(value), Some(now))
             }
@@ -194,6 +280,7 @@ impl Clients {
                 self.reads += 1;
                 self.last_read = now;
                 self.seen.push(Seen {
+                    cluster,
                     index: *applied_index,
                     key: pending.key.clone(),
                     value: value.clone(),
@@ -214,21 +301,31 @@ impl Clients {
         Ok(())
     }
 
-    fn told_attempt(&mut self, attempt: Attempt, outcome: &Outcome, now: u64) -> Verdict {
+    fn told_attempt(
+        &mut self,
+        attempt: Attempt,
+        outcome: &Outcome,
+        now: u64,
+        cluster: ClusterId,
+    ) -> Verdict {
         let refused = matches!(outcome, Err(refusal) if refusal.applied == Applied::No);
         self.refused += u64::from(refused);
         let Some(&Numbered {
             ref write,
             start,
+            floor,
             done: Some(done),
             ..
-        }) = self.sessions.told(attempt, outcome)?
+        }) = self.sessions.told(attempt, outcome, cluster)?
         else {
             return Ok(());
         };
         self.last_write = now;
-        if let Write::Set { key, value } = write.clone() {
-            self.acknowledge(decode(&value), key.clone(), done.index);
+        let write = write.clone();
+        answers_follow_time::check(floor, (cluster, done.index), attempt)?;
+        self.raise(cluster, done.index);
+        if let Write::Set { key, value } = write {
+            self.acknowledge(decode(&value), key.clone(), (cluster, done.index));
             if key.starts_with(b"k") {
                 self.remember(key, Kind::Write(decode(&value)), start, Some(now));
             }
@@ -254,7 +351,7 @@ impl Clients {
 
     /// `waiter` is told at `now` that its write took place at `index`, whatever becomes of it; what
     /// it is told later does not count.
-    pub(crate) fn told_early(&mut self, waiter: Waiter, index: LogIndex, now: u64) {
+    pub(crate) fn told_early(&mut self, waiter: Waiter, at: (ClusterId, LogIndex), now: u64) {
         let Some(pending) = self.pending.get_mut(&waiter) else {
             return;
         };
@@ -266,12 +363,13 @@ impl Clients {
         }
         self.last_write = now;
         let (key, start) = (pending.key.clone(), pending.start);
-        self.acknowledge(waiter, key.clone(), index);
+        self.acknowledge(waiter, key.clone(), at);
         self.remember(key, kind, start, Some(now));
     }
 
-    fn acknowledge(&mut self, value: u64, key: Bytes, index: LogIndex) {
+    fn acknowledge(&mut self, value: u64, key: Bytes, (cluster, index): (ClusterId, LogIndex)) {
         self.acknowledged.push(Acknowledged {
+            cluster,
             index,
             key,
             value: encode(value),
@@ -293,7 +391,7 @@ impl Clients {
             .filter(|pending| !pending.told_early)
             .filter_map(|pending| match pending.what {
                 What::Once(kind @ Kind::Write(_)) => Some((pending.key, kind, pending.start)),
-                What::Once(Kind::Read(_)) | What::Session(_) => None,
+                What::Once(Kind::Read(_)) | What::Session(_) | What::Decision => None,
             });
         for (key, kind, start) in unknown.collect::<Vec<_>>() {
             self.remember(key, kind, start, None);

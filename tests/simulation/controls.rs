@@ -4,19 +4,35 @@
 use crate::invariants::Promise;
 use crate::runner::{Report, run_seeds};
 use crate::sabotage::Sabotage;
+use crate::setting::Scope;
 use crate::trace::Show;
 use crate::world::{HowMany, Plan};
 
-/// Breaks a rule in so many runs.
+/// Breaks a rule in so many runs of the narrow world.
 fn run(sabotage: Sabotage, troubles: HowMany, seeds: u64) -> Report {
-    let plan = Plan {
-        sabotage: Some(sabotage),
-        troubles,
-        ..Plan::new(Show::Nothing)
-    };
-    let report = run_seeds(0, seeds, plan);
+    let plan = Plan::new(Scope::Narrow, Show::Nothing);
+    run_plan(Plan { troubles, ..plan }, sabotage, seeds)
+}
+
+/// Breaks a rule in so many runs of the wide world.
+fn run_wide(sabotage: Sabotage, seeds: u64) -> Report {
+    run_plan(Plan::new(Scope::Wide, Show::Nothing), sabotage, seeds)
+}
+
+/// The same with a loss of several nodes at once in every run.
+fn run_disasters(sabotage: Sabotage, seeds: u64) -> Report {
+    let plan = Plan::new(Scope::Wide, Show::Nothing);
+    let disasters = HowMany::Often;
+    run_plan(Plan { disasters, ..plan }, sabotage, seeds)
+}
+
+fn run_plan(plan: Plan, sabotage: Sabotage, seeds: u64) -> Report {
+    let troubles = plan.troubles;
+    let sabotage = Some(sabotage);
+    let report = run_seeds(0, seeds, Plan { sabotage, ..plan });
     println!(
-        "{sabotage:?}, troubles {troubles:?}: {} of {seeds} seeds caught ({})",
+        "{:?}, {sabotage:?}, troubles {troubles:?}: {} of {seeds} seeds caught ({})",
+        plan.scope,
         report.failures.len(),
         report.by_invariant()
     );
@@ -70,4 +86,53 @@ fn restarts_before_the_cluster_has_healed_halt_it_at_worst() {
     let halted = report.broke(Promise::Liveness).len();
     assert!(report.broke(Promise::Safety).is_empty(), "{report}");
     assert!(halted >= 6, "only {halted} halted");
+}
+
+/// At least `least` of the runs must have been seen to be wrong by this very invariant.
+fn assert_caught_by(report: &Report, invariant: &str, least: usize) {
+    let caught = report.failures.iter();
+    let caught = caught.filter(|(_, it)| it.invariant == invariant).count();
+    assert!(caught >= least, "only {caught} by {invariant}\n{report}");
+}
+
+#[test]
+fn answers_that_go_back_in_time_are_caught() {
+    let report = run_wide(Sabotage::LocalReads, 24);
+    assert_caught_by(&report, "answers_follow_time", 1);
+}
+
+#[test]
+fn reads_that_lose_their_place_are_caught() {
+    let report = run_wide(Sabotage::ReadsLast, 12);
+    assert_caught_by(&report, "reads_keep_their_place", 6);
+}
+
+#[test]
+fn losses_that_the_cluster_cannot_bear_are_seen_to_halt_it() {
+    let report = run_wide(Sabotage::UngatedAccidents, 12);
+    assert_caught_by(&report, "healthy_means_any_one_may_go", 3);
+}
+
+#[test]
+fn a_status_that_says_healthy_too_early_is_caught() {
+    let report = run_wide(Sabotage::AlwaysHealthy, 24);
+    assert_caught_by(&report, "healthy_means_any_one_may_go", 3);
+}
+
+#[test]
+fn recoveries_by_two_survivors_are_caught() {
+    let report = run_disasters(Sabotage::RecoverEverywhere, 40);
+    assert_caught_by(&report, "one_serving_cluster", 1);
+}
+
+#[test]
+fn a_recovery_by_the_survivor_that_has_least_is_caught() {
+    let report = run_disasters(Sabotage::RecoverLeast, 40);
+    assert_caught_by(&report, "no_copy_is_given_up", 1);
+}
+
+#[test]
+fn a_node_that_does_not_heal_under_load_is_caught() {
+    let report = run_wide(Sabotage::LearnersLag, 12);
+    assert_caught_by(&report, "healing_ends_under_load", 3);
 }

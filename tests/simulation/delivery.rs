@@ -1,21 +1,15 @@
-//! How what a process puts out reaches the others: messages, snapshots, and calls with their
-//! replies.
+//! How what a process puts out reaches the others: messages, and calls with their replies.
 
 use rand::Rng;
-use seshat::kv::StateMachine;
-use seshat::node::{Call, OutgoingSnapshot, PeerMessage, Reply};
-use seshat::proto::raft::InstallSnapshotRequest;
+use seshat::node::{Call, PeerMessage, Reply};
 use seshat::types::{NodeId, NodeState, NodeStatus, Offer, RaftId};
 
-use seshat::wire::{SnapshotAssembly, SnapshotChunks, SnapshotHeader, WireError};
-
 use crate::process::{Input, Life};
+use crate::setting::ENTRY_BYTES;
 use crate::world::World;
 
-/// Milliseconds after which it is known that a snapshot has not arrived.
-const SNAPSHOT_TIMEOUT: u64 = 200;
-/// Bytes of a snapshot in one chunk: a few pairs.
-const CHUNK_BYTES: usize = 64;
+/// Milliseconds for which messages wait for their link before the next ones are dropped.
+const QUEUE: u64 = 300;
 /// Milliseconds after which it is known that a call has failed.
 const CALL_FAILS_AFTER: u64 = 50;
 
@@ -23,6 +17,9 @@ impl World {
     /// Sends a message of `from`.
     pub(crate) fn send(&mut self, from: RaftId, message: PeerMessage) {
         let to = message.envelope().expect("made by a node").to;
+        if !self.knows_the_way(from.node_id(), to.node_id(), &message) {
+            return;
+        }
         let arrivals = self.arrivals(from.node_id(), to.node_id());
         self.trace.line(
             self.now,
@@ -31,11 +28,22 @@ impl World {
                 message.name()
             ),
         );
-        if arrivals.is_empty() && self.rng.gen_bool(0.1) {
-            let process = self.processes.get_mut(&from.node_id());
-            process.expect("it sends").member.report_unreachable(to);
+        if arrivals.is_empty()
+            && self.rng.gen_bool(0.1)
+            && let Some(process) = self.processes.get_mut(&from.node_id())
+        {
+            process.member.report_unreachable(to);
         }
+        let Some(queued) = self.queue(from.node_id(), to.node_id(), &message) else {
+            // The queue of the peer is full.
+            if let Some(process) = self.processes.get_mut(&from.node_id()) {
+                process.member.report_unreachable(to);
+            }
+            return;
+        };
+        let held_up = queued + self.held_up(to.node_id());
         for delay in arrivals {
+            let delay = self.in_order(from.node_id(), to.node_id(), &message, delay + held_up);
             let message = Input::Message {
                 message: message.clone(),
                 sent_at: self.now,
@@ -44,91 +52,61 @@ impl World {
         }
     }
 
-    /// Sends a snapshot of `from`, chunk by chunk. The transport always says how it went; sometimes
-    /// it is wrong about a success, when the answer is lost.
-    pub(crate) fn send_snapshot(&mut self, from: RaftId, life: Life, snapshot: OutgoingSnapshot) {
-        let OutgoingSnapshot {
-            header,
-            state_machine,
-        } = snapshot;
-        let to = header.envelope().expect("made by a node").to;
-        let mut chunks: Vec<_> = SnapshotChunks::new(header, state_machine, CHUNK_BYTES).collect();
-        let fault = (!self.calm && self.rng.gen_bool(0.3)).then(|| self.spoil(&mut chunks));
-        let mut arrivals = self.arrivals(from.node_id(), to.node_id());
-        let assembled = assemble(chunks);
-        self.trace.line(
-            self.now,
-            format_args!(
-                "{from} sends a snapshot to {to}, arriving in {arrivals:?}, {fault:?}: {:?}",
-                assembled.as_ref().err()
-            ),
-        );
-        if assembled.is_err() {
-            self.summary.broken_snapshots += 1;
-            arrivals.clear();
+    /// Milliseconds for which a message waits behind others of its link; `None` if too much waits
+    /// there. What holds no entries overtakes them.
+    fn queue(&mut self, from: NodeId, to: NodeId, message: &PeerMessage) -> Option<u64> {
+        let (Some(bandwidth), PeerMessage::AppendEntries(request)) =
+            (self.setting.bandwidth, message)
+        else {
+            return Some(0);
+        };
+        let entries = u64::try_from(request.entries.len()).expect("small");
+        let now = self.now;
+        let link = self.links.entry((from, to)).or_default();
+        let free_at = (*link).max(now) + entries * ENTRY_BYTES / bandwidth;
+        if *link > now && free_at > now + QUEUE {
+            return None;
         }
-        let delivered = !arrivals.is_empty() && self.rng.gen_bool(0.8);
-        let delay = arrivals.iter().max().copied().unwrap_or(SNAPSHOT_TIMEOUT) + 1;
-        let report = Input::SnapshotReport { to, delivered };
-        self.schedule_input(delay, from.node_id(), Some(life), report);
-        if let Ok((header, state_machine)) = assembled {
-            for delay in arrivals {
-                let snapshot = Input::Snapshot {
-                    header: header.clone(),
-                    state_machine: state_machine.clone(),
-                };
-                self.schedule_input(delay, to.node_id(), None, snapshot);
-            }
-        }
+        *link = free_at;
+        Some(free_at - now)
     }
 
-    /// Something happens to some chunk of a snapshot.
-    fn spoil(&mut self, chunks: &mut Vec<InstallSnapshotRequest>) -> ChunkFault {
-        let at = self.rng.gen_range(0..chunks.len());
-        match self.rng.gen_range(0..4) {
-            0 => {
-                chunks.truncate(at);
-                ChunkFault::CutBefore(at)
-            }
-            1 => {
-                chunks.remove(at);
-                ChunkFault::Lost(at)
-            }
-            2 => {
-                let chunk = chunks[at].clone();
-                chunks.insert(at, chunk);
-                ChunkFault::Doubled(at)
-            }
-            _ => {
-                let mut data = chunks[at].data.to_vec();
-                let byte = self.rng.gen_range(0..data.len());
-                data[byte] ^= 1 << self.rng.gen_range(0..8);
-                chunks[at].data = data.into();
-                ChunkFault::Damaged(at)
-            }
+    /// When a message arrives that is on its way for so many milliseconds: on a stream none overtakes
+    /// another.
+    fn in_order(&mut self, from: NodeId, to: NodeId, message: &PeerMessage, delay: u64) -> u64 {
+        let streams = matches!(
+            message,
+            PeerMessage::AppendEntries(_) | PeerMessage::AppendEntriesReply(_)
+        );
+        if self.setting.reorders_appends || !streams {
+            return delay;
         }
+        let now = self.now;
+        let last = self.streams.entry((from, to)).or_default();
+        *last = (*last).max(now + delay);
+        *last - now
     }
 
-    /// A snapshot has reached `node`.
-    pub(crate) fn install(
-        &mut self,
-        node: NodeId,
-        header: SnapshotHeader,
-        state_machine: StateMachine,
-    ) {
-        let process = self.processes.get_mut(&node).expect("every node lives");
-        let outcome = process.member.install(header, state_machine);
-        self.trace.line(
-            self.now,
-            format_args!("{node} takes a snapshot: {outcome:?}"),
+    /// Whether the process has an address for the one that it sends to: it knows those who are
+    /// members, and those who still take part. A reply goes back on the way that its request came.
+    fn knows_the_way(&self, from: NodeId, to: NodeId, message: &PeerMessage) -> bool {
+        let is_reply = matches!(
+            message,
+            PeerMessage::RequestVoteReply(_)
+                | PeerMessage::AppendEntriesReply(_)
+                | PeerMessage::HeartbeatReply(_)
         );
+        let process = self.processes.get(&from);
+        is_reply || process.is_some_and(|it| it.member.nodes().contains(to))
     }
 
     /// A message reaches `node`.
     pub(crate) fn deliver(&mut self, node: NodeId, message: PeerMessage, sent_at: u64) {
         self.note_follower(node, &message, sent_at);
         let name = message.name();
-        let process = self.processes.get_mut(&node).expect("every node lives");
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
         let outcome = process.member.step(message);
         self.trace
             .line(self.now, format_args!("{node} takes {name}: {outcome:?}"));
@@ -155,7 +133,9 @@ impl World {
 
     /// A call reaches `node`, which replies.
     pub(crate) fn answer_call(&mut self, from: (NodeId, Life), node: NodeId, call: Call) {
-        let process = self.processes.get_mut(&node).expect("every node lives");
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
         let member = &mut process.member;
         let meant = |offer: &Offer| offer.members.contains(&member.raft_id());
         let reply = match call {
@@ -190,41 +170,25 @@ impl World {
     }
 
     /// When the copies of something sent now arrive.
-    fn arrivals(&mut self, from: NodeId, to: NodeId) -> Vec<u64> {
-        let alone = |node| self.processes[node].alone_until > self.now;
-        if [from, to].iter().any(alone) {
+    pub(crate) fn arrivals(&mut self, from: NodeId, to: NodeId) -> Vec<u64> {
+        if !self.is_reachable(from) || !self.is_reachable(to) {
             return Vec::new();
         }
-        self.network.arrivals(&mut self.rng, from, to)
+        let distance = self.setting.distance(from, to);
+        let mut arrivals = self.network.arrivals(&mut self.rng, from, to);
+        arrivals.iter_mut().for_each(|delay| *delay += distance);
+        arrivals
     }
-}
 
-/// What becomes of a chunk on its way.
-#[derive(Debug)]
-#[expect(dead_code, reason = "shown in the trace")]
-enum ChunkFault {
-    CutBefore(usize),
-    Lost(usize),
-    Doubled(usize),
-    Damaged(usize),
-}
-
-/// Puts a snapshot together, as the receiver does.
-fn assemble(
-    chunks: Vec<InstallSnapshotRequest>,
-) -> Result<(SnapshotHeader, StateMachine), WireError> {
-    let Some(first) = chunks.first() else {
-        return Err(WireError::new("InstallSnapshotRequest", "data", "no chunk"));
-    };
-    let mut assembly = SnapshotAssembly::new(first, u64::MAX)?;
-    for chunk in chunks {
-        assembly.add(chunk)?;
+    /// Whether the node is on and on the network.
+    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
+        let process = self.processes.get(&node);
+        process.is_some_and(|process| process.alone_until <= self.now)
     }
-    assembly.finish()
 }
 
 /// What a status becomes on its way over the wire: an outside process says that it is fresh.
-fn wire_view(mut status: NodeStatus) -> NodeStatus {
+pub(crate) fn wire_view(mut status: NodeStatus) -> NodeStatus {
     if status.state == NodeState::Outside {
         status.state = NodeState::Fresh;
         status.cluster_id = None;

@@ -15,7 +15,7 @@ use seshat::types::NodeId;
 
 use crate::invariants::Verdict;
 use crate::process::{Input, Life};
-use crate::world::{Happening, World, node_ids};
+use crate::world::{Happening, World};
 
 /// What befalls a process, for so many milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,9 @@ impl World {
         self.trace
             .line(self.now, format_args!("node {node} {trouble}"));
         let now = self.now;
-        let process = self.processes.get_mut(&node).expect("every node lives");
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
         match trouble {
             Trouble::Slow { each, lasting } => {
                 process.slow = Some((now + lasting, each));
@@ -95,8 +97,10 @@ impl World {
 
     /// Every trouble ends.
     pub(crate) fn end_troubles(&mut self) {
-        for node in node_ids() {
-            let process = self.processes.get_mut(&node).expect("every node lives");
+        for node in self.setting.node_ids() {
+            let Some(process) = self.processes.get_mut(&node) else {
+                continue;
+            };
             process.slow = None;
             (process.stalled_until, process.alone_until) = (0, 0);
             process.busy_until = self.now;
@@ -107,7 +111,9 @@ impl World {
 
     /// The process at `node` does nothing for `lasting` milliseconds from now on, or longer.
     fn busy(&mut self, node: NodeId, lasting: u64) {
-        let process = self.processes.get_mut(&node).expect("every node lives");
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
         process.busy_until = process.busy_until.max(self.now + lasting);
         let life = process.life;
         self.schedule(lasting, Happening::Wake { node, life });
@@ -115,7 +121,9 @@ impl World {
 
     /// `input` reaches `node`, which takes it now or later. What is for another `life` is lost.
     pub(crate) fn arrive(&mut self, node: NodeId, life: Option<Life>, input: Input) -> Verdict {
-        let process = self.processes.get_mut(&node).expect("every node lives");
+        let Some(process) = self.processes.get_mut(&node) else {
+            return Ok(());
+        };
         if life.is_some_and(|life| life != process.life) {
             return Ok(());
         }
@@ -129,7 +137,9 @@ impl World {
     /// A busy process looks at what has arrived meanwhile.
     pub(crate) fn wake(&mut self, node: NodeId, life: Life) -> Verdict {
         loop {
-            let process = self.processes.get_mut(&node).expect("every node lives");
+            let Some(process) = self.processes.get_mut(&node) else {
+                return Ok(());
+            };
             if process.life != life || process.busy_until > self.now {
                 return Ok(());
             }
@@ -144,7 +154,12 @@ impl World {
     fn work(&mut self, node: NodeId, input: Input) -> Verdict {
         self.take(node, input)?;
         let slow = self.processes.get(&node).and_then(|process| process.slow);
-        if let Some((_, each)) = slow.filter(|(until, _)| *until > self.now) {
+        let slow = slow.filter(|(until, _)| *until > self.now);
+        let sluggish = self
+            .setting
+            .sluggish
+            .filter(|(sluggish, _)| *sluggish == node);
+        if let Some((_, each)) = slow.or(sluggish.map(|(_, each)| (0, each))) {
             let lasting = self.rng.gen_range(0..=each);
             self.busy(node, lasting);
         }

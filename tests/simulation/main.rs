@@ -5,45 +5,63 @@
 //! when. A seed that fails prints how to run it alone, with a trace that can be read as a story:
 //!
 //! ```text
-//! SEED=17 cargo test --test simulation replay -- --nocapture
+//! SEED=17 WORLD=Wide cargo test --test simulation replay -- --nocapture
 //! ```
 //!
 //! `SEEDS=10000 cargo test --release --test simulation seeds -- --nocapture` runs more of them, and
 //! `FIRST_SEED` says where to begin.
 //!
-//! * [`world`]: the agenda, the clients' requests, and what is checked after each step;
-//!   [`process`]: one process and its machine.
-//! * [`network`], [`faults`], [`restarts`]: what goes wrong. [`delivery`]: how messages, snapshots
-//!   and calls travel.
-//! * [`clients`], [`numbered`], [`checker`], [`invariants`]: what must hold nevertheless.
+//! There are two worlds ([`setting`]). The *narrow* one has three nodes at equal distances and one
+//! loss of memory at a time, and is strict about it. The *wide* one has three to seven nodes, near and
+//! far, with bounds that are met, load that is too much, losses of whole groups, and an operator who
+//! adds, removes, forms, recovers and restarts, and does what status says.
+//!
+//! * [`world`]: the agenda; [`turns`]: one turn of a process, and what is checked after it;
+//!   [`process`]: one process and its machine; [`truth`]: what is, as nobody in the world can know.
+//! * [`network`], [`faults`], [`restarts`], [`accidents`]: what goes wrong. [`delivery`],
+//!   [`snapshots`]: how messages, calls and snapshots travel.
+//! * [`operator`]: looks, is told, and obeys. [`exam`]: how a run in the wide world ends.
+//! * [`asking`], [`clients`], [`numbered`]: what clients ask. [`clusters`], [`checker`],
+//!   [`invariants`]: what must hold nevertheless, one property a file.
 //! * [`sabotage`], [`controls`]: rules broken on purpose, to see that somebody notices.
 //! * [`runner`], [`summary`], [`trace`]: many seeds, and what is said of them.
 
 #![cfg(test)]
 
+mod accidents;
+mod asking;
 mod checker;
 mod clients;
+mod clusters;
 mod controls;
 mod delivery;
+mod exam;
 mod faults;
 mod invariants;
 mod network;
 mod numbered;
+mod operator;
 mod process;
 mod restarts;
 mod runner;
 mod sabotage;
+mod setting;
+mod snapshots;
 mod summary;
 mod trace;
+mod truth;
+mod turns;
 mod world;
 
 use runner::{run_seed, run_seeds};
 use sabotage::Sabotage;
+use setting::Scope;
 use trace::Show;
 use world::{HowMany, Plan};
 
-/// Seeds that an ordinary test run covers.
-const DEFAULT_SEEDS: u64 = 100;
+/// Seeds of each world that an ordinary test run covers.
+const NARROW_SEEDS: u64 = 100;
+const WIDE_SEEDS: u64 = 60;
 
 fn env(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -54,13 +72,14 @@ fn env(name: &str) -> Option<u64> {
     )
 }
 
-/// Every fault, unless `SABOTAGE` or `TROUBLES` make it a plan of a negative control.
-fn plan(show: Show) -> Plan {
-    let troubles = [HowMany::Never, HowMany::Drawn, HowMany::Often];
+/// Every fault, unless `SABOTAGE`, `TROUBLES` or `DISASTERS` make it a plan of a negative control.
+fn plan(scope: Scope, show: Show) -> Plan {
+    let how_many = [HowMany::Never, HowMany::Drawn, HowMany::Often];
     Plan {
         sabotage: one_of("SABOTAGE", &Sabotage::ALL),
-        troubles: one_of("TROUBLES", &troubles).unwrap_or(HowMany::Drawn),
-        ..Plan::new(show)
+        troubles: one_of("TROUBLES", &how_many).unwrap_or(HowMany::Drawn),
+        disasters: one_of("DISASTERS", &how_many).unwrap_or(HowMany::Drawn),
+        ..Plan::new(scope, show)
     }
 }
 
@@ -71,14 +90,22 @@ fn one_of<T: Copy + std::fmt::Debug>(name: &str, all: &[T]) -> Option<T> {
     Some(*found.unwrap_or_else(|| panic!("{name} is one of {all:?}, not {value:?}")))
 }
 
-/// Every seed keeps every promise.
+fn every_seed_keeps_every_promise(scope: Scope, default: u64) {
+    let first = env("FIRST_SEED").unwrap_or(0);
+    let count = env("SEEDS").unwrap_or(default);
+    let report = run_seeds(first, count, plan(scope, Show::Nothing));
+    println!("{scope:?} seeds {first} to {}: {report}", first + count - 1);
+    assert!(report.failures.is_empty(), "some seeds failed: see above");
+}
+
 #[test]
 fn seeds() {
-    let first = env("FIRST_SEED").unwrap_or(0);
-    let count = env("SEEDS").unwrap_or(DEFAULT_SEEDS);
-    let report = run_seeds(first, count, plan(Show::Nothing));
-    println!("seeds {first} to {}: {report}", first + count - 1);
-    assert!(report.failures.is_empty(), "some seeds failed: see above");
+    every_seed_keeps_every_promise(Scope::Narrow, NARROW_SEEDS);
+}
+
+#[test]
+fn seeds_of_the_wide_world() {
+    every_seed_keeps_every_promise(Scope::Wide, WIDE_SEEDS);
 }
 
 /// Runs the seed `SEED` with its trace; without one, the first.
@@ -91,7 +118,8 @@ fn replay() {
         Show::Nothing
     };
     let seed = seed.unwrap_or(0);
-    match run_seed(seed, plan(show)) {
+    let scope = one_of("WORLD", &[Scope::Narrow, Scope::Wide]).unwrap_or(Scope::Narrow);
+    match run_seed(seed, plan(scope, show)) {
         Ok(summary) => println!("seed {seed}: {summary}"),
         Err(violation) => panic!("seed {seed} failed: {violation}"),
     }
@@ -100,10 +128,12 @@ fn replay() {
 /// The same seed gives the same run, byte for byte.
 #[test]
 fn the_same_seed_twice_is_the_same_run() {
-    for seed in 0..3 {
-        let run = || run_seed(seed, Plan::new(Show::Digest)).map(|summary| summary.trace);
-        let trace = run();
-        assert!(trace.as_ref().is_ok_and(|&(bytes, _)| bytes > 0));
-        assert_eq!(trace, run(), "seed {seed}");
+    for scope in [Scope::Narrow, Scope::Wide] {
+        for seed in 0..3 {
+            let run = || run_seed(seed, Plan::new(scope, Show::Digest)).map(|it| it.trace);
+            let trace = run();
+            assert!(trace.as_ref().is_ok_and(|&(bytes, _)| bytes > 0));
+            assert_eq!(trace, run(), "seed {seed}");
+        }
     }
 }

@@ -4,6 +4,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::types::NodeId;
 
+use crate::setting::{Scope, Setting};
+
 /// How rough a whole run is. Some runs are all storm; in most there is time to heal between two
 /// storms, so that a node can be lost again and again.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +25,9 @@ impl Climate {
     }
 
     /// The network of the next phase.
-    pub(crate) fn network(&self, rng: &mut StdRng, nodes: &[NodeId]) -> Network {
+    pub(crate) fn network(&self, rng: &mut StdRng, setting: &Setting) -> Network {
         if rng.gen_bool(self.storms) {
-            Network::storm(rng, nodes)
+            Network::storm(rng, setting)
         } else {
             Network::fair(rng)
         }
@@ -67,7 +69,12 @@ impl Network {
     }
 
     /// A network with faults.
-    fn storm(rng: &mut StdRng, nodes: &[NodeId]) -> Self {
+    fn storm(rng: &mut StdRng, setting: &Setting) -> Self {
+        let nodes = setting.node_ids();
+        let kinds = match setting.scope {
+            Scope::Narrow => 6,
+            Scope::Wide => 8,
+        };
         let mut network = Self {
             loss: [0.0, 0.01, 0.1, 0.3][rng.gen_range(0..4)],
             doubling: [0.0, 0.05, 0.2][rng.gen_range(0..3)],
@@ -76,7 +83,7 @@ impl Network {
         };
         let lonely = nodes[rng.gen_range(0..nodes.len())];
         let others = nodes.iter().copied().filter(|&node| node != lonely);
-        match rng.gen_range(0..6) {
+        match rng.gen_range(0..kinds) {
             // Nobody hears it and it hears nobody.
             0 => network
                 .cut
@@ -89,14 +96,29 @@ impl Network {
             3 => network
                 .cut
                 .extend(others.take(1).map(|node| (lonely, node))),
+            // Two halves know nothing of one another.
+            6 => {
+                let half: Vec<_> = nodes.iter().map(|_| rng.gen_bool(0.5)).collect();
+                let sides = || nodes.iter().zip(&half);
+                let links = sides().flat_map(|(&from, side)| {
+                    let beyond = sides().filter(move |(_, other)| *other != side);
+                    beyond.map(move |(&to, _)| (from, to))
+                });
+                network.cut.extend(links);
+            }
             _ => {}
         }
         network
     }
 
+    /// Whether nothing gets from one node to another.
+    pub(crate) fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
     /// When the copies of a message that is sent now arrive: none, one or two of them.
     pub(crate) fn arrivals(&self, rng: &mut StdRng, from: NodeId, to: NodeId) -> Vec<u64> {
-        let copies = if self.cut.contains(&(from, to)) || rng.gen_bool(self.loss) {
+        let copies = if self.is_cut(from, to) || rng.gen_bool(self.loss) {
             0
         } else if rng.gen_bool(self.doubling) {
             2

@@ -9,9 +9,11 @@ use rand::rngs::StdRng;
 use seshat::error::Reason;
 use seshat::kv::{Command, Stamp, Write};
 use seshat::node::{Answer, Outcome};
-use seshat::types::{ClientId, LogIndex};
+use seshat::types::{ClientId, ClusterId, LogIndex};
 
 use crate::clients::{KEYS, encode};
+use crate::clusters::Clusters;
+use crate::invariants::answers_follow_time::Floor;
 use crate::invariants::{Verdict, Violation, numbered_writes_apply_once};
 
 /// Clients with a session.
@@ -56,7 +58,11 @@ pub(crate) struct Numbered {
     /// As it was first sent.
     stamp: Stamp,
     pub(crate) start: u64,
+    /// What had been told by then.
+    pub(crate) floor: Floor,
     pub(crate) done: Option<Done>,
+    /// Where it was acknowledged.
+    cluster: Option<ClusterId>,
 }
 
 /// One client.
@@ -84,6 +90,8 @@ impl Session {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
+    /// Clients before this one have given up.
+    first: u64,
     sessions: BTreeMap<u64, Session>,
     /// Attempts at what had been sent before.
     pub(crate) retries: u64,
@@ -91,8 +99,8 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// What some client sends next.
-    pub(crate) fn ask(&mut self, rng: &mut StdRng, now: u64) -> (Attempt, Command) {
-        let client = rng.gen_range(1..=SESSIONS);
+    pub(crate) fn ask(&mut self, rng: &mut StdRng, now: u64, floor: Floor) -> (Attempt, Command) {
+        let client = self.first + rng.gen_range(1..=SESSIONS);
         let session = self.sessions.entry(client).or_default();
         if !session.open || rng.gen_bool(0.02) {
             let open = Command::OpenSession(ClientId(client));
@@ -111,7 +119,9 @@ impl Sessions {
                 write: draw(rng, (client, next)),
                 stamp,
                 start: now,
+                floor,
                 done: None,
+                cluster: None,
             });
             next
         } else {
@@ -150,8 +160,12 @@ impl Sessions {
         &mut self,
         attempt: Attempt,
         outcome: &Outcome,
+        cluster: ClusterId,
     ) -> Result<Option<&Numbered>, Violation> {
         let number = match attempt {
+            Attempt::Open(client) | Attempt::Write((client, _)) if client <= self.first => {
+                return Ok(None);
+            }
             Attempt::Open(client) => {
                 if let Ok(Answer::SessionOpened { .. }) = outcome {
                     self.sessions.entry(client).or_default().open = true;
@@ -194,6 +208,7 @@ impl Sessions {
             return Ok(None);
         }
         write.done = Some(done);
+        write.cluster = Some(cluster);
         Ok(Some(write))
     }
 
@@ -206,13 +221,18 @@ impl Sessions {
     }
 
     /// Each write that was acknowledged did what the agreed log says.
-    pub(crate) fn check(&self, log: &numbered_writes_apply_once::Once) -> Verdict {
+    pub(crate) fn check(&self, clusters: &Clusters) -> Verdict {
         for (number, write) in self.writes() {
-            if let Some(done) = write.done {
-                log.check(number, done)?;
+            if let (Some(done), Some(cluster)) = (write.done, write.cluster) {
+                clusters.log(cluster).once.check(number, done)?;
             }
         }
         Ok(())
+    }
+
+    /// What was acknowledged may be gone: all clients begin anew.
+    pub(crate) fn begin_anew(&mut self) {
+        self.first += SESSIONS;
     }
 }
 

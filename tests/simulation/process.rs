@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use seshat::kv::StateMachine;
 use seshat::node::{Call, Member, PeerMessage, RaftNode, Reply};
-use seshat::types::{NodeId, RaftId, Role, Term};
-use seshat::wire::SnapshotHeader;
+use seshat::proto::raft::InstallSnapshotRequest;
+use seshat::types::{NodeId, NodeStatus, RaftId, Role, Term};
+use seshat::wire::{SnapshotAssembly, SnapshotHeader};
 
 use crate::clients::{Request, Waiter};
+use crate::operator::InquiryId;
 
 /// Which start of a node this is, counted over the whole run. Unlike a raft id it cannot be kept.
 pub(crate) type Life = u64;
+
+/// A snapshot on its way, chunk by chunk.
+pub(crate) type TransferId = u64;
 
 /// Something that reaches a process.
 #[derive(Debug, Clone)]
@@ -25,6 +30,11 @@ pub(crate) enum Input {
         header: SnapshotHeader,
         state_machine: StateMachine,
     },
+    /// A part of a snapshot.
+    Chunk {
+        transfer: TransferId,
+        chunk: InstallSnapshotRequest,
+    },
     SnapshotReport {
         to: RaftId,
         delivered: bool,
@@ -38,7 +48,34 @@ pub(crate) enum Input {
         reply: Reply,
     },
     /// What came in one turn of the driver.
-    Requests(Vec<(Waiter, Request)>),
+    Requests {
+        requests: Vec<(Waiter, Request)>,
+        /// Whether they came as one batch, in which each has its place.
+        placed: bool,
+    },
+    /// The operator asks or wants something.
+    Operator(InquiryId),
+    /// Another node asks who this one is, for the operator.
+    Question {
+        from: (NodeId, Life),
+        inquiry: InquiryId,
+    },
+    /// What another node has said of itself.
+    Answer {
+        inquiry: InquiryId,
+        status: NodeStatus,
+    },
+    /// The process has waited long enough for answers.
+    Conclude(InquiryId),
+}
+
+/// A snapshot that is being received.
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    pub(crate) transfer: TransferId,
+    pub(crate) assembly: SnapshotAssembly,
+    pub(crate) received: u64,
+    pub(crate) total: u64,
 }
 
 /// A process that lives.
@@ -55,6 +92,8 @@ pub(crate) struct Process {
     pub(crate) stalled_until: u64,
     /// Until when no other process can be reached.
     pub(crate) alone_until: u64,
+    /// The snapshot that is arriving.
+    pub(crate) receiving: Option<Receiving>,
     /// When it ticked.
     pub(crate) ticks: Vec<u64>,
     /// When others last said that they follow it, and in which term. Kept for those who read by a
@@ -72,6 +111,7 @@ impl Process {
             slow: None,
             stalled_until: 0,
             alone_until: 0,
+            receiving: None,
             ticks: Vec::new(),
             followed: BTreeMap::new(),
         }

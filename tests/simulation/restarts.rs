@@ -13,16 +13,58 @@
 //! dead one they are the only majority, and an entry that both hold stands behind everything that
 //! one of them knew to be committed.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use rand::Rng;
-use seshat::cluster::{Picture, Survey};
-use seshat::node::{Member, MemberOptions, RaftOptions};
-use seshat::types::{NodeId, RaftId, Role};
+use seshat::node::{Member, MemberOptions};
+use seshat::types::{ClusterMembership, NodeId, RaftId, Role};
 
 use crate::process::{Life, Process};
 use crate::sabotage::Sabotage;
-use crate::world::{Happening, TICK, World, membership};
+use crate::setting::{Setting, node_info};
+use crate::world::{Happening, TICK, World};
+
+/// What the nodes are configured with.
+#[derive(Debug)]
+pub(crate) struct Files(BTreeMap<NodeId, File>);
+
+/// What one node is configured with.
+#[derive(Debug, Clone)]
+pub(crate) struct File {
+    pub(crate) members: ClusterMembership,
+    /// Whether it may take part in forming a cluster.
+    pub(crate) bootstrap: bool,
+}
+
+impl Files {
+    pub(crate) fn new(setting: &Setting) -> Self {
+        let members = setting.membership();
+        let file = |node| {
+            let members = members.clone();
+            let bootstrap = true;
+            (node, File { members, bootstrap })
+        };
+        Self(members.ids().map(file).collect())
+    }
+
+    /// What the node is configured with. One that nobody has configured knows itself alone.
+    pub(crate) fn get(&self, node: NodeId) -> File {
+        self.0.get(&node).cloned().unwrap_or_else(|| File {
+            members: [node_info(node)].into_iter().collect(),
+            bootstrap: false,
+        })
+    }
+
+    /// Whether the node has been configured.
+    pub(crate) fn has(&self, node: NodeId) -> bool {
+        self.0.contains_key(&node)
+    }
+
+    /// The operator writes a file.
+    pub(crate) fn write(&mut self, node: NodeId, file: File) {
+        self.0.insert(node, file);
+    }
+}
 
 /// A loss from which the cluster has not recovered.
 #[derive(Debug, Clone, Copy)]
@@ -41,25 +83,19 @@ impl World {
             (Some(Sabotage::SameRaftId), Some(former)) => former,
             _ => drawn,
         };
+        let File { members, bootstrap } = self.files.get(node);
         let options = MemberOptions {
             raft_id,
-            members: membership(),
-            bootstrap: true,
-            // Small bounds, so that batches are cut and logs compacted all the time.
-            raft: RaftOptions {
-                max_append_bytes: 256,
-                max_inflight_appends: 4,
-                max_read_batch: 3,
-                compact_after_entries: 40,
-                compact_keep_entries: 10,
-                ..RaftOptions::default()
-            },
+            members,
+            bootstrap,
+            raft: self.setting.raft,
             seed: self.rng.r#gen(),
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };
+        self.kill(node);
         self.lives += 1;
         let process = Process::new(self.lives, Member::new(options));
-        self.log.begins(raft_id);
+        self.clusters.begins(raft_id);
         self.processes.insert(node, process);
         let phase = self.rng.gen_range(0..TICK);
         self.schedule_tick(node, self.lives, phase);
@@ -72,7 +108,7 @@ impl World {
         }
         let whole = self.healing.is_none();
         let first = whole && self.summary.restarts.first == 0;
-        let healed = whole && self.healed();
+        let healed = whole && self.is_healed();
         let ungated = self.plan.sabotage == Some(Sabotage::UngatedRestarts);
         let victim = if first || healed || ungated {
             self.victim(ungated)
@@ -91,7 +127,7 @@ impl World {
         } else {
             restarts.ungated += 1;
         }
-        self.kill(node);
+        self.start_again(node);
         if ungated {
             let next = self.rng.gen_range(1..10_000);
             self.schedule(next, Happening::Restart);
@@ -126,18 +162,23 @@ impl World {
             (false, true) => restarts.joiners += 1,
             (false, false) => restarts.outside += 1,
         }
-        self.kill(node);
+        self.start_again(node);
     }
 
-    fn kill(&mut self, node: NodeId) {
-        let member = &self.processes[&node].member;
-        let role = member.raft().map(|raft| raft.role());
-        self.trace.line(
-            self.now,
-            format_args!("node {node}, {role:?}, is started again"),
-        );
+    /// The process at `node` ends, if one lives there. All that it knew is gone.
+    pub(crate) fn kill(&mut self, node: NodeId) {
+        let Some(process) = self.processes.remove(&node) else {
+            return;
+        };
+        let role = process.member.raft().map(|raft| raft.role());
+        self.trace
+            .line(self.now, format_args!("node {node}, {role:?}, is killed"));
         self.summary.restarts.leaders += u64::from(role == Some(Role::Leader));
         self.clients.lost(node);
+        self.operator.last_loss = self.now;
+    }
+
+    fn start_again(&mut self, node: NodeId) {
         self.begin(node);
         self.healing = Some(Healing {
             node,
@@ -153,7 +194,7 @@ impl World {
 
     /// Sees whether the cluster has healed; then the next loss is not far.
     pub(crate) fn watch_healing(&mut self) {
-        let Some(Healing { node, since }) = self.healing.filter(|_| self.healed()) else {
+        let Some(Healing { node, since }) = self.healing.filter(|_| self.is_healed()) else {
             return;
         };
         self.healing = None;
@@ -168,18 +209,5 @@ impl World {
             let next = self.rng.gen_range(1..within);
             self.schedule(next, Happening::Restart);
         }
-    }
-
-    /// Whether any of the nodes would tell an operator that the cluster is healed.
-    pub(crate) fn healed(&self) -> bool {
-        let members = || self.processes.values().map(|process| &process.member);
-        let answers: Vec<_> = members()
-            .map(|member| (member.raft_id().node_id(), Ok(member.status())))
-            .collect();
-        members().any(|member| {
-            let known = Arc::clone(member.members());
-            let survey = Survey::new(member.status(), known, answers.clone());
-            Picture::new(&survey).is_healed()
-        })
     }
 }

@@ -102,13 +102,23 @@ fn text(payload: &(dyn Any + Send)) -> &str {
 
 /// What shows the trace of a seed.
 fn replay_command(seed: u64, plan: Plan) -> String {
-    let sabotage = plan.sabotage.map(|it| format!("SABOTAGE={it:?} "));
-    let troubles = plan.troubles;
-    let troubles = (troubles != HowMany::Drawn).then(|| format!("TROUBLES={troubles:?} "));
+    let Plan {
+        show: _,
+        scope,
+        sabotage,
+        troubles,
+        disasters,
+    } = plan;
+    let sabotage = sabotage.map(|it| format!("SABOTAGE={it:?} "));
+    let unusual = |name: &str, how_many: HowMany| match how_many {
+        HowMany::Drawn => String::new(),
+        _ => format!("{name}={how_many:?} "),
+    };
     format!(
-        "SEED={seed} {}{}cargo test --test simulation replay -- --nocapture",
+        "SEED={seed} WORLD={scope:?} {}{}{}cargo test --test simulation replay -- --nocapture",
         sabotage.unwrap_or_default(),
-        troubles.unwrap_or_default()
+        unusual("TROUBLES", troubles),
+        unusual("DISASTERS", disasters),
     )
 }
 

@@ -3,9 +3,12 @@
 //! The core keeps all of its rules. The harness gets in its way: it answers clients itself, or
 //! starts processes as they must not be started.
 
+use std::collections::BTreeMap;
+
+use seshat::cluster::recovery::{Order, known};
 use seshat::kv::{Command, Write};
 use seshat::node::{Answer, PeerMessage, RaftNode};
-use seshat::types::{EntryPayload, LogIndex, NodeId};
+use seshat::types::{EntryPayload, LogIndex, NodeId, NodeStatus, Role};
 use seshat::wire;
 
 use crate::clients::{Waiter, decode};
@@ -15,6 +18,9 @@ use crate::world::World;
 /// Ticks for which a lease holds after a follower last said that it follows. It votes for nobody
 /// else for five ticks, of which the first may come at once; clocks run apart by a twentieth.
 const LEASE_TICKS: usize = 2;
+
+/// Milliseconds by which learners lag.
+const LAG: u64 = 5_000;
 
 /// A rule that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,25 +36,43 @@ pub(crate) enum Sabotage {
     EarlyAcknowledgements,
     /// A process is killed before the cluster has healed from the loss of another.
     UngatedRestarts,
+    /// The reads of a batch stand behind all of its writes.
+    ReadsLast,
     /// The numbers of writes do not reach the core, so that a copy is a write of its own.
     NoNumbers,
+    /// Losses do not wait until the cluster bears them, and the operator is told that they did.
+    UngatedAccidents,
+    /// Status says `healthy` as soon as there is a leader.
+    AlwaysHealthy,
+    /// A halted cluster is recovered by all survivors at once, and none of them looks at another.
+    RecoverEverywhere,
+    /// A halted cluster is recovered by the survivor that has least, whatever others have.
+    RecoverLeast,
+    /// What a process receives that does not vote yet takes seconds.
+    LearnersLag,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
         Self::EarlyAcknowledgements,
         Self::UngatedRestarts,
+        Self::ReadsLast,
         Self::NoNumbers,
+        Self::UngatedAccidents,
+        Self::AlwaysHealthy,
+        Self::RecoverEverywhere,
+        Self::RecoverLeast,
+        Self::LearnersLag,
     ];
 }
 
 impl World {
     /// What a harness that answers reads itself says of `key`; `None` if it leaves it to the core.
     pub(crate) fn local_read(&self, node: NodeId, key: &[u8]) -> Option<Answer> {
-        let process = &self.processes[&node];
+        let process = self.processes.get(&node)?;
         let raft = process.leads()?;
         let answers = match self.plan.sabotage {
             Some(Sabotage::LocalReads) => true,
@@ -79,12 +103,44 @@ impl World {
         let Some(raft) = self.processes[&node].leads() else {
             return;
         };
+        let cluster = raft.cluster_id();
         let told: Vec<_> = unapplied_writes(raft).collect();
         for (waiter, index) in told {
             self.trace
                 .line(self.now, format_args!("{waiter} is told early: {index}"));
-            self.clients.told_early(waiter, index, self.now);
+            self.clients.told_early(waiter, (cluster, index), self.now);
         }
+    }
+}
+
+impl World {
+    /// Milliseconds by which what is sent to `to` is held up on purpose.
+    pub(crate) fn held_up(&self, to: NodeId) -> u64 {
+        let process = self.processes.get(&to);
+        let raft = process.and_then(|process| process.member.raft());
+        let learns = raft.is_some_and(|raft| raft.role() == Role::Learner);
+        let lags = self.plan.sabotage == Some(Sabotage::LearnersLag);
+        if learns && lags { LAG } else { 0 }
+    }
+
+    /// An order to recover the cluster of `own`, and what was heard before. On purpose nothing is heard
+    /// of other survivors, and the operator vouches that they are gone.
+    pub(crate) fn as_sabotaged(
+        &self,
+        own: &NodeStatus,
+        mut order: Order,
+        mut heard: BTreeMap<NodeId, NodeStatus>,
+    ) -> (Order, BTreeMap<NodeId, NodeStatus>) {
+        let blind = Some(Sabotage::RecoverEverywhere) == self.plan.sabotage
+            || Some(Sabotage::RecoverLeast) == self.plan.sabotage;
+        if blind {
+            heard.retain(|_, status| status.cluster_id != own.cluster_id);
+            let me = own.raft_id.node_id();
+            let gone = known(own).filter(|node| *node != me && !heard.contains_key(node));
+            order.without = gone.collect();
+            order.incomplete = true;
+        }
+        (order, heard)
     }
 }
 

@@ -20,6 +20,17 @@ pub(crate) struct Summary {
     pub(crate) snapshots: u64,
     /// Snapshots that were broken off or refused at some chunk.
     pub(crate) broken_snapshots: u64,
+    /// Snapshots that travelled chunk by chunk.
+    pub(crate) transfers: u64,
+    /// Writes in times of load.
+    pub(crate) load: u64,
+    /// Losses of single nodes, which the cluster had to bear.
+    pub(crate) accidents: u64,
+    /// Losses of several at once.
+    pub(crate) disasters: u64,
+    /// Processes that ended because they were removed.
+    pub(crate) departed: u64,
+    pub(crate) obeyed: Obeyed,
     pub(crate) restarts: Restarts,
     pub(crate) troubles: Troubles,
     /// Milliseconds from the start of a process until everybody knew it to be a member in the place
@@ -48,6 +59,16 @@ pub(crate) struct Restarts {
     pub(crate) leaders: u64,
 }
 
+/// What the operator did, because it was told that it may or should.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Obeyed {
+    pub(crate) restarts: u64,
+    pub(crate) additions: u64,
+    pub(crate) removals: u64,
+    pub(crate) forms: u64,
+    pub(crate) recoveries: u64,
+}
+
 /// What happened to processes that went on living.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Troubles {
@@ -69,6 +90,16 @@ impl Summary {
         self.entries += other.entries;
         self.snapshots += other.snapshots;
         self.broken_snapshots += other.broken_snapshots;
+        self.transfers += other.transfers;
+        self.load += other.load;
+        self.accidents += other.accidents;
+        self.disasters += other.disasters;
+        self.departed += other.departed;
+        self.obeyed.restarts += other.obeyed.restarts;
+        self.obeyed.additions += other.obeyed.additions;
+        self.obeyed.removals += other.obeyed.removals;
+        self.obeyed.forms += other.obeyed.forms;
+        self.obeyed.recoveries += other.obeyed.recoveries;
         self.restarts.healed += other.restarts.healed;
         self.restarts.first += other.restarts.first;
         self.restarts.outside += other.restarts.outside;
@@ -97,6 +128,12 @@ impl fmt::Display for Summary {
             entries,
             snapshots,
             broken_snapshots,
+            transfers,
+            load,
+            accidents,
+            disasters,
+            departed,
+            obeyed,
             restarts,
             troubles,
             heal_times,
@@ -128,6 +165,20 @@ impl fmt::Display for Summary {
             restarts.joiners,
             restarts.promoted,
             restarts.leaders
+        )?;
+        let Obeyed {
+            restarts: started_again,
+            additions,
+            removals,
+            forms,
+            recoveries,
+        } = obeyed;
+        writeln!(
+            f,
+            "wide: {load} writes under load, {transfers} snapshots in chunks, {accidents} losses \
+             borne, {disasters} disasters; the operator: {started_again} restarts while healthy, \
+             {additions} additions, {removals} removals ({departed} processes ended), {forms} \
+             formed without others, {recoveries} recoveries"
         )?;
         writeln!(
             f,

@@ -1,51 +1,47 @@
-//! Three processes, a network between them, clients in front of them, and one clock.
+//! Processes, a network between them, clients and an operator in front of them, and one clock.
 
 use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use seshat::kv::Command;
-use seshat::node::{Event, Output, Proposal};
-use seshat::types::{ClusterMembership, NodeId, NodeInfo};
-use seshat::wire;
+use seshat::types::NodeId;
 
-use crate::clients::{Clients, Request, Waiter};
-use crate::invariants::equal_logs::Log;
+use crate::clients::Clients;
+use crate::clusters::Clusters;
+use crate::exam::Exam;
 use crate::invariants::one_leader_a_term::Leaders;
-use crate::invariants::{
-    Verdict, Violation, acknowledged_writes_are_kept, everybody_is_answered, linearizable,
-    nobody_breaks, one_cluster, reads_see_the_log, served_after_the_calm, waiters_end_once,
-    well_after_the_calm,
-};
+use crate::invariants::{Verdict, Violation};
 use crate::network::{Climate, Network};
 use crate::numbered::Attempt;
-use crate::process::{Input, Life, Process};
-use crate::restarts::Healing;
-use crate::sabotage::{Sabotage, without_number};
+use crate::operator::Operator;
+use crate::process::{Input, Life, Process, TransferId};
+use crate::restarts::{Files, Healing};
+use crate::sabotage::Sabotage;
+use crate::setting::{Scope, Setting};
+use crate::snapshots::Transfer;
 use crate::summary::Summary;
 use crate::trace::{Show, Trace};
 
 /// Milliseconds between two ticks of a node.
 pub(crate) const TICK: u64 = 100;
-/// Milliseconds for which a run has faults.
-const FAULTY: u64 = 60_000;
-/// Milliseconds after the last fault by which everything must be well again.
-const CALM: u64 = 10_000;
 /// Milliseconds before the end by which clients cease to ask, so that all can be answered.
-const SILENCE: u64 = 1_500;
-/// Milliseconds before the end in which a write and a read must have been answered.
-const SERVED_WITHIN: u64 = 3_000;
+pub(crate) const SILENCE: u64 = 1_500;
 
 /// What a run is, beside its seed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) show: Show,
+    pub(crate) scope: Scope,
     /// The rule that is broken on purpose.
     pub(crate) sabotage: Option<Sabotage>,
+    /// How often nodes are slow or frozen and clocks stand still.
     pub(crate) troubles: HowMany,
+    /// How often several nodes lose their memory at once.
+    pub(crate) disasters: HowMany,
 }
 
-/// How often nodes are slow or frozen and clocks stand still.
+/// How often something happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HowMany {
     Never,
@@ -56,11 +52,13 @@ pub(crate) enum HowMany {
 
 impl Plan {
     /// Every fault, and every rule kept.
-    pub(crate) fn new(show: Show) -> Self {
+    pub(crate) fn new(scope: Scope, show: Show) -> Self {
         Self {
             show,
+            scope,
             sabotage: None,
             troubles: HowMany::Drawn,
+            disasters: HowMany::Drawn,
         }
     }
 }
@@ -82,6 +80,10 @@ pub(crate) enum Happening {
     },
     /// Clients ask.
     Ask,
+    /// Clients write as much as they can, for a tick.
+    Load {
+        until: u64,
+    },
     /// A copy of what a client has sent arrives somewhere, late.
     Copy {
         attempt: Attempt,
@@ -94,40 +96,51 @@ pub(crate) enum Happening {
         node: NodeId,
         life: Life,
     },
+    /// Some node loses its memory, and is perhaps switched off for a while.
+    Accident,
+    /// Several nodes lose their memory at once.
+    Disaster(Vec<NodeId>),
+    /// A node is cut off for a moment.
+    CutOff(NodeId),
+    /// A node is switched on, if it is off.
+    SwitchOn(NodeId),
+    /// The operator takes a look.
+    Operate,
+    /// The next chunk of a snapshot is due.
+    Chunk(TransferId),
     /// The faults end.
     Calm,
+    /// Sees how the exam goes.
+    Exam,
 }
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
+    pub(crate) setting: Setting,
     pub(crate) rng: StdRng,
     pub(crate) now: u64,
     sequence: u64,
     agenda: BTreeMap<(u64, u64), Happening>,
+    /// Those that live. A node without one is switched off.
     pub(crate) processes: BTreeMap<NodeId, Process>,
+    pub(crate) files: Files,
     pub(crate) lives: Life,
     pub(crate) climate: Climate,
     pub(crate) network: Network,
+    /// When each link has carried what was given to it.
+    pub(crate) links: BTreeMap<(NodeId, NodeId), u64>,
+    /// When the last append, or answer to one, arrives that was sent over a link.
+    pub(crate) streams: BTreeMap<(NodeId, NodeId), u64>,
+    pub(crate) transfers: BTreeMap<TransferId, Transfer>,
     pub(crate) clients: Clients,
+    pub(crate) operator: Operator,
     pub(crate) calm: bool,
     pub(crate) healing: Option<Healing>,
-    leaders: Leaders,
-    pub(crate) log: Log,
+    pub(crate) exam: Exam,
+    pub(crate) leaders: Leaders,
+    pub(crate) clusters: Clusters,
     pub(crate) summary: Summary,
     pub(crate) trace: Trace,
-}
-
-pub(crate) fn node_ids() -> Vec<NodeId> {
-    (1..=3).filter_map(NodeId::new).collect()
-}
-
-pub(crate) fn membership() -> ClusterMembership {
-    let info = |id: NodeId| NodeInfo {
-        id,
-        addr: format!("n{id}:7379"),
-        client_addr: format!("n{id}:6379"),
-    };
-    node_ids().into_iter().map(info).collect()
 }
 
 impl World {
@@ -139,8 +152,14 @@ impl World {
             HowMany::Drawn => {}
             HowMany::Often => climate.troubles_within = Some(4_000),
         }
+        let setting = match plan.scope {
+            Scope::Narrow => Setting::narrow(),
+            Scope::Wide => Setting::wide(&mut rng, plan.disasters),
+        };
         let mut world = Self {
             plan,
+            files: Files::new(&setting),
+            setting,
             rng,
             now: 0,
             sequence: 0,
@@ -149,27 +168,68 @@ impl World {
             lives: 0,
             climate,
             network: Network::healthy(),
+            links: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            transfers: BTreeMap::new(),
             clients: Clients::default(),
+            operator: Operator::default(),
             calm: false,
             healing: None,
+            exam: Exam::default(),
             leaders: Leaders::default(),
-            log: Log::default(),
+            clusters: Clusters::default(),
             summary: Summary::default(),
             trace: Trace::new(plan.show),
         };
+        let setting = &world.setting;
         world
             .trace
-            .line(0, format_args!("seed {seed}: {climate:?}"));
-        for node in node_ids() {
-            world.begin(node);
-        }
-        let first_restart = world.rng.gen_range(1..3_000);
-        world.schedule(0, Happening::Weather);
-        world.schedule(0, Happening::Ask);
-        world.schedule(1_000, Happening::Trouble);
-        world.schedule(first_restart, Happening::Restart);
-        world.schedule(FAULTY, Happening::Calm);
+            .line(0, format_args!("seed {seed}: {climate:?} {setting:?}"));
+        world.begin_all();
         world
+    }
+
+    /// What happens in any case.
+    fn begin_all(&mut self) {
+        for id in 1..=self.setting.founders {
+            let node = crate::setting::node_id(id);
+            if !self.setting.late.contains(&node) {
+                self.begin(node);
+            }
+        }
+        let first_restart = self.rng.gen_range(1..3_000);
+        self.schedule(0, Happening::Weather);
+        self.schedule(0, Happening::Ask);
+        self.schedule(1_000, Happening::Trouble);
+        self.schedule(self.setting.faulty, Happening::Calm);
+        if self.setting.scope == Scope::Narrow {
+            self.schedule(first_restart, Happening::Restart);
+            return;
+        }
+        self.schedule(first_restart, Happening::Accident);
+        self.schedule(500, Happening::Operate);
+        if let Some((at, nodes)) = self.setting.disaster.clone() {
+            // Those who survive do not all have the same.
+            let survivor = self
+                .setting
+                .node_ids()
+                .into_iter()
+                .rfind(|it| !nodes.contains(it));
+            if let Some(survivor) = survivor.filter(|_| self.rng.gen_bool(0.7)) {
+                self.schedule(at.saturating_sub(300), Happening::CutOff(survivor));
+            }
+            self.schedule(at, Happening::Disaster(nodes));
+        }
+        if self.setting.load.is_some() {
+            // Much is under way when a disaster comes.
+            let disaster = self.setting.disaster.as_ref();
+            let at = match disaster {
+                Some((at, _)) => at.saturating_sub(400),
+                None => self.rng.gen_range(1_000..12_000),
+            };
+            let until = at + self.rng.gen_range(500..3_000);
+            self.schedule(at, Happening::Load { until });
+        }
     }
 
     pub(crate) fn schedule(&mut self, delay: u64, happening: Happening) {
@@ -203,6 +263,7 @@ impl World {
         let Self {
             clients, leaders, ..
         } = &self;
+        let logs = || self.clusters.logs().map(|(_, log)| log);
         Ok(Summary {
             seeds: 1,
             acknowledged: count(clients.acknowledged.len()),
@@ -210,9 +271,9 @@ impl World {
             refused: clients.refused,
             numbered: count(clients.sessions.writes().count()),
             retries: clients.sessions.retries,
-            suppressed: count(self.log.once.suppressed()),
+            suppressed: count(logs().map(|log| log.once.suppressed()).sum()),
             terms: count(leaders.terms()),
-            entries: count(self.log.len()),
+            entries: count(logs().map(|log| log.len()).sum()),
             trace: self.trace.digest(),
             ..self.summary
         })
@@ -220,7 +281,7 @@ impl World {
 
     fn run_to_the_end(&mut self) -> Verdict {
         while let Some(((now, _), happening)) = self.agenda.pop_first() {
-            if now > FAULTY + CALM {
+            if now > self.setting.end() {
                 break;
             }
             self.now = now;
@@ -235,16 +296,27 @@ impl World {
             Happening::Input { node, life, input } => return self.arrive(node, life, *input),
             Happening::Wake { node, life } => return self.wake(node, life),
             Happening::Ask => return self.ask(),
+            Happening::Load { until } => return self.load(until),
             Happening::Copy { attempt, command } => return self.ask_again(attempt, command),
+            Happening::Operate => return self.operate(),
+            Happening::Exam => return self.examine(),
             Happening::Weather => self.weather(),
             Happening::Trouble => self.trouble(),
             Happening::Restart => self.restart(),
             Happening::RestartHealing { node, life } => self.restart_healing(node, life),
+            Happening::Accident => self.accident(),
+            Happening::Disaster(nodes) => self.disaster(&nodes),
+            Happening::CutOff(node) => self.cut_off(node),
+            Happening::SwitchOn(node) => self.switch_on(node),
+            Happening::Chunk(transfer) => self.send_chunk(transfer),
             Happening::Calm => {
                 self.trace.line(self.now, format_args!("calm"));
                 self.calm = true;
                 self.network = Network::healthy();
                 self.end_troubles();
+                if self.setting.scope == Scope::Wide {
+                    self.schedule(0, Happening::Exam);
+                }
             }
         }
         Ok(())
@@ -254,224 +326,11 @@ impl World {
         if self.calm {
             return;
         }
-        self.network = self.climate.network(&mut self.rng, &node_ids());
+        self.network = self.climate.network(&mut self.rng, &self.setting);
         self.trace
             .line(self.now, format_args!("weather: {}", self.network));
         let next = self.rng.gen_range(500..4_000);
         self.schedule(next, Happening::Weather);
-    }
-
-    /// Some node; with the given probability one that believes to lead, if there is one.
-    pub(crate) fn some_node(&mut self, leader: f64) -> NodeId {
-        let leaders = self.processes.iter().filter(|(_, it)| it.leads().is_some());
-        let leaders: Vec<_> = leaders.map(|(&node, _)| node).collect();
-        let from = if !leaders.is_empty() && self.rng.gen_bool(leader) {
-            leaders
-        } else {
-            node_ids()
-        };
-        from[self.rng.gen_range(0..from.len())]
-    }
-
-    /// Clients ask some node, mostly one that leads.
-    fn ask(&mut self) -> Verdict {
-        let next = self.rng.gen_range(1..60);
-        if self.now + next < FAULTY + CALM - SILENCE {
-            self.schedule(next, Happening::Ask);
-        }
-        let node = self.some_node(0.85);
-        let mut requests = Vec::new();
-        // Several callers often come in one turn of the driver.
-        for _ in 0..self.rng.gen_range(1..=4) {
-            let (waiter, request) = self.clients.ask(&mut self.rng, node, self.now);
-            self.trace
-                .line(self.now, format_args!("{waiter} asks {node}: {request:?}"));
-            self.copy(node, waiter, &request, &mut requests);
-            requests.push((waiter, request));
-        }
-        self.arrive(node, None, Input::Requests(requests))
-    }
-
-    /// What a client with a session sends may be doubled on its way: the copy comes at once, or much
-    /// later and somewhere else.
-    fn copy(
-        &mut self,
-        node: NodeId,
-        waiter: Waiter,
-        request: &Request,
-        requests: &mut Vec<(Waiter, Request)>,
-    ) {
-        let (Some(attempt), Request::Write(command)) = (self.clients.attempt(waiter), request)
-        else {
-            return;
-        };
-        let command = command.clone();
-        match self.rng.gen_range(0..10) {
-            0 => {
-                self.clients.sessions.retries += 1;
-                let copy = self.clients.send(attempt, command, node, self.now);
-                self.trace
-                    .line(self.now, format_args!("{} is a copy of {waiter}", copy.0));
-                requests.push(copy);
-            }
-            1 => {
-                let within = [100, 2_000, 30_000][self.rng.gen_range(0..3)];
-                let delay = self.rng.gen_range(1..within);
-                self.schedule(delay, Happening::Copy { attempt, command });
-            }
-            _ => {}
-        }
-    }
-
-    /// A late copy arrives.
-    fn ask_again(&mut self, attempt: Attempt, command: Command) -> Verdict {
-        if self.now >= FAULTY + CALM - SILENCE {
-            return Ok(());
-        }
-        self.clients.sessions.retries += 1;
-        let node = self.some_node(0.85);
-        let (waiter, request) = self.clients.send(attempt, command, node, self.now);
-        self.trace.line(
-            self.now,
-            format_args!("{waiter} is a late copy at {node}: {request:?}"),
-        );
-        self.arrive(node, None, Input::Requests(vec![(waiter, request)]))
-    }
-
-    /// The process at `node` takes `input`.
-    pub(crate) fn take(&mut self, node: NodeId, input: Input) -> Verdict {
-        let now = self.now;
-        let process = self.processes.get_mut(&node).expect("every node lives");
-        let life = process.life;
-        match input {
-            Input::Tick if process.stalled_until > now => {
-                let rest = process.stalled_until - now;
-                self.schedule_tick(node, life, rest.min(TICK));
-                return Ok(());
-            }
-            Input::Tick => {
-                process.ticks.push(now);
-                process.member.tick();
-                // Clocks do not run alike.
-                let next = TICK + self.rng.gen_range(0..=TICK / 20);
-                self.schedule_tick(node, life, next);
-            }
-            Input::Message { message, sent_at } => self.deliver(node, message, sent_at),
-            Input::Snapshot {
-                header,
-                state_machine,
-            } => self.install(node, header, state_machine),
-            Input::SnapshotReport { to, delivered } => {
-                process.member.report_snapshot(to, delivered);
-            }
-            Input::Call { from, call } => self.answer_call(from, node, call),
-            Input::Reply { from, reply } => process.member.replied(from, reply),
-            Input::Requests(requests) => {
-                for (waiter, request) in requests {
-                    self.request(node, waiter, request)?;
-                }
-            }
-        }
-        self.settle(node)
-    }
-
-    fn request(&mut self, node: NodeId, waiter: Waiter, request: Request) -> Verdict {
-        if let Request::Read(key) = &request
-            && let Some(answer) = self.local_read(node, key)
-        {
-            self.trace.line(
-                self.now,
-                format_args!("{waiter} is told at once {answer:?}"),
-            );
-            return self.clients.told(waiter, &Ok(answer), self.now);
-        }
-        self.clients.taken(waiter);
-        let process = self.processes.get_mut(&node).expect("every node lives");
-        match request {
-            Request::Write(command) => {
-                let command = match self.plan.sabotage {
-                    Some(Sabotage::NoNumbers) => without_number(command),
-                    _ => command,
-                };
-                process.member.propose(vec![Proposal {
-                    context: Default::default(),
-                    command: wire::encode_command(&command),
-                    waiter,
-                }]);
-            }
-            Request::Read(key) => process.member.read(key, waiter),
-        }
-        Ok(())
-    }
-
-    /// Carries out what a node puts out, and checks what can be checked at any moment.
-    fn settle(&mut self, node: NodeId) -> Verdict {
-        let process = self.processes.get_mut(&node).expect("every node lives");
-        let (life, raft_id) = (process.life, process.member.raft_id());
-        let output = process.member.output();
-        let Output {
-            answers,
-            events,
-            messages,
-            snapshots,
-            calls,
-            retired: _,
-        } = output.map_err(|error| nobody_breaks::broken(raft_id, &error))?;
-        for (waiter, outcome) in answers {
-            self.trace
-                .line(self.now, format_args!("{waiter} is told {outcome:?}"));
-            self.clients.told(waiter, &outcome, self.now)?;
-        }
-        for event in events {
-            self.trace.line(self.now, format_args!("{node}: {event:?}"));
-            if matches!(event, Event::SnapshotInstalled { .. }) {
-                self.summary.snapshots += 1;
-            }
-        }
-        for message in messages {
-            self.send(raft_id, message);
-        }
-        for snapshot in snapshots {
-            self.send_snapshot(raft_id, life, snapshot);
-        }
-        for (to, call) in calls {
-            self.call(node, life, to, &call);
-        }
-        if self.plan.sabotage == Some(Sabotage::EarlyAcknowledgements) {
-            self.acknowledge_early(node);
-        }
-        self.check(node)
-    }
-
-    /// What must hold at any moment, as far as `node` may have changed it.
-    fn check(&mut self, node: NodeId) -> Verdict {
-        let process = &self.processes[&node];
-        let Some(raft) = process.member.raft() else {
-            return waiters_end_once::check(&process.member, &self.clients);
-        };
-        self.leaders.check(raft)?;
-        self.log.check(raft)?;
-        waiters_end_once::check(&process.member, &self.clients)?;
-        one_cluster::check(self.processes.values().map(|process| &process.member))?;
-        if process.leads().is_some() {
-            self.watch_healing();
-        }
-        Ok(())
-    }
-
-    /// What must hold when the calm has lasted. Safety first: a run that halts must not be wrong.
-    fn check_end(&self) -> Verdict {
-        let members = || self.processes.values().map(|process| &process.member);
-        for raft in members().filter_map(|member| member.raft()) {
-            self.log.check_map(raft.raft_id(), raft.storage())?;
-        }
-        linearizable::check(&self.clients)?;
-        reads_see_the_log::check(&self.clients.seen, &self.log)?;
-        self.clients.sessions.check(&self.log.once)?;
-        acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.log)?;
-        everybody_is_answered::check(&self.clients)?;
-        served_after_the_calm::check(&self.clients, FAULTY + CALM - SERVED_WITHIN)?;
-        well_after_the_calm::check(members(), self.healed(), &self.log)
     }
 }
 

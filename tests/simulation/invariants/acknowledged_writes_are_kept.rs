@@ -2,17 +2,17 @@
 
 use seshat::kv::{Command, Write};
 
-use super::equal_logs::Log;
 use super::{Verdict, safe};
 use crate::clients::Acknowledged;
+use crate::clusters::Clusters;
 
-pub(crate) fn check(acknowledged: &[Acknowledged], log: &Log) -> Verdict {
+pub(crate) fn check(acknowledged: &[Acknowledged], clusters: &Clusters) -> Verdict {
     for write in acknowledged {
         let expected = Write::Set {
             key: write.key.clone(),
             value: write.value.clone(),
         };
-        let found = log.command(write.index);
+        let found = clusters.log(write.cluster).command(write.index);
         let kept = matches!(found, Some(Command::Write { write, .. }) if *write == expected);
         safe(kept, "acknowledged_writes_are_kept", || {
             format!("{write:?}, but the log holds {found:?}")

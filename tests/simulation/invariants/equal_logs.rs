@@ -17,7 +17,7 @@ const NAME: &str = "equal_logs";
 const FIRST: LogIndex = 2;
 
 /// An entry that somebody has applied.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Applied {
     term: Term,
     payload: EntryPayload,
@@ -81,10 +81,16 @@ impl Log {
                 format!("{by} applied {payload:?} of term {term} at {index}, others {known:?}")
             });
         }
+        self.push(index, term, payload)
+            .map_err(|reason| Violation::safety(NAME, reason))
+    }
+
+    /// The agreed log goes on.
+    fn push(&mut self, index: LogIndex, term: Term, payload: EntryPayload) -> Result<(), String> {
         let command = match &payload {
             EntryPayload::Command(data) => {
                 let command = wire::decode_command(data.clone());
-                Some(command.map_err(|error| Violation::safety(NAME, error.to_string()))?)
+                Some(command.map_err(|error| error.to_string())?)
             }
             EntryPayload::Empty | EntryPayload::ConfChange(_) => None,
         };
@@ -97,6 +103,49 @@ impl Log {
             command,
         });
         Ok(())
+    }
+
+    /// All that `survivor` has, applied or not, as the beginning of another log; and up to where that
+    /// is this one.
+    pub(crate) fn continued_by<W>(
+        &self,
+        survivor: &RaftNode<W>,
+    ) -> Result<(Self, LogIndex), String> {
+        let storage = survivor.storage();
+        let mut log = Self::default();
+        let mut common = FIRST - 1;
+        for index in FIRST..=survivor.last_index() {
+            let agreed = position(index).and_then(|at| self.entries.get(at));
+            let held = storage.entry(index);
+            let (term, payload) = match (agreed, held) {
+                (agreed, Some(held)) => {
+                    let same = agreed.is_some_and(|it| it.term == held.term);
+                    if same && common + 1 == index {
+                        common = index;
+                    }
+                    (held.term, held.payload)
+                }
+                (Some(agreed), None) => {
+                    common = index;
+                    (agreed.term, agreed.payload.clone())
+                }
+                (None, None) => return Err(format!("nobody applied {index}")),
+            };
+            log.push(index, term, payload)?;
+        }
+        Ok((log, common))
+    }
+
+    /// Whether `raft` holds the agreed entry at `index`, applied or not.
+    pub(crate) fn is_held<W>(&self, raft: &RaftNode<W>, index: LogIndex) -> bool {
+        let storage = raft.storage();
+        let agreed = position(index).and_then(|at| self.entries.get(at));
+        index <= storage.applied()
+            || agreed.is_some_and(|agreed| {
+                storage
+                    .entry(index)
+                    .is_some_and(|it| it.term == agreed.term)
+            })
     }
 
     /// What `command`, which stands at `index`, makes of its key.

@@ -3,13 +3,19 @@
 //! A violation is a value: what breaks on purpose in a negative control is counted, not unwound.
 
 pub(crate) mod acknowledged_writes_are_kept;
+pub(crate) mod answers_follow_time;
 pub(crate) mod equal_logs;
 pub(crate) mod everybody_is_answered;
+pub(crate) mod healing_ends_under_load;
+pub(crate) mod healthy_means_any_one_may_go;
 pub(crate) mod linearizable;
+pub(crate) mod no_copy_is_given_up;
 pub(crate) mod nobody_breaks;
 pub(crate) mod numbered_writes_apply_once;
 pub(crate) mod one_cluster;
 pub(crate) mod one_leader_a_term;
+pub(crate) mod one_serving_cluster;
+pub(crate) mod reads_keep_their_place;
 pub(crate) mod reads_see_the_log;
 pub(crate) mod served_after_the_calm;
 pub(crate) mod waiters_end_once;

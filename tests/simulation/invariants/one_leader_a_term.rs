@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use seshat::node::RaftNode;
-use seshat::types::{RaftId, Role, Term};
+use seshat::types::{ClusterId, RaftId, Role, Term};
 
 use super::{Verdict, safe};
 
-/// Who led in which term.
+/// Who led in which term of which cluster.
 #[derive(Debug, Default)]
-pub(crate) struct Leaders(BTreeMap<Term, RaftId>);
+pub(crate) struct Leaders(BTreeMap<(ClusterId, Term), RaftId>);
 
 impl Leaders {
     pub(crate) fn check<W>(&mut self, raft: &RaftNode<W>) -> Verdict {
@@ -17,7 +17,7 @@ impl Leaders {
             return Ok(());
         }
         let (term, me) = (raft.term(), raft.raft_id());
-        let leader = *self.0.entry(term).or_insert(me);
+        let leader = *self.0.entry((raft.cluster_id(), term)).or_insert(me);
         safe(leader == me, "one_leader_a_term", || {
             format!("{leader} and {me} led in term {term}")
         })

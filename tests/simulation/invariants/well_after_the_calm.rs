@@ -5,7 +5,7 @@ use seshat::node::{Member, RaftNode};
 use seshat::types::Role;
 
 use super::equal_logs::Log;
-use super::{Verdict, live};
+use super::{Verdict, Violation, live};
 
 const NAME: &str = "well_after_the_calm";
 
@@ -15,6 +15,20 @@ pub(crate) fn check<'a, W: 'a>(
     healed: bool,
     log: &Log,
 ) -> Verdict {
+    let started = check_members(members, healed)?;
+    let applied: Vec<_> = started.iter().map(|raft| applied(raft)).collect();
+    let whole = applied.iter().all(|&index| index == log.last_index());
+    live(whole, NAME, || {
+        let last = log.last_index();
+        format!("applied up to {applied:?}, and the log ends at {last}")
+    })
+}
+
+/// The same without a look at the log. Returns those who take part.
+pub(crate) fn check_members<'a, W: 'a>(
+    members: impl Iterator<Item = &'a Member<W>>,
+    healed: bool,
+) -> Result<Vec<&'a RaftNode<W>>, Violation> {
     let mut started = Vec::new();
     for member in members {
         let raft = member.raft();
@@ -30,12 +44,7 @@ pub(crate) fn check<'a, W: 'a>(
         let voters: Vec<_> = started.iter().map(|raft| raft.voters()).collect();
         format!("not healed: the nodes know the voters {voters:?}")
     })?;
-    let applied: Vec<_> = started.iter().map(|raft| applied(raft)).collect();
-    let whole = applied.iter().all(|&index| index == log.last_index());
-    live(whole, NAME, || {
-        let last = log.last_index();
-        format!("applied up to {applied:?}, and the log ends at {last}")
-    })
+    Ok(started)
 }
 
 fn applied<W>(raft: &RaftNode<W>) -> u64 {

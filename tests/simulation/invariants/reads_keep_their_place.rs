@@ -1,0 +1,66 @@
+//! A read that stands among writes sees those before it, and none of those behind it.
+
+use std::collections::BTreeMap;
+
+use seshat::types::LogIndex;
+
+use super::{Verdict, safe};
+
+const NAME: &str = "reads_keep_their_place";
+
+/// Where a request stands in its batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) batch: u64,
+    pub(crate) position: usize,
+    pub(crate) read: bool,
+}
+
+/// What was answered to the requests of each batch, by their positions.
+#[derive(Debug, Default)]
+struct Batch {
+    writes: BTreeMap<usize, LogIndex>,
+    reads: BTreeMap<usize, LogIndex>,
+}
+
+/// All batches.
+#[derive(Debug, Default)]
+pub(crate) struct Batches {
+    begun: u64,
+    batches: BTreeMap<u64, Batch>,
+}
+
+impl Batches {
+    /// A batch begins; its name.
+    pub(crate) fn begin(&mut self) -> u64 {
+        self.begun += 1;
+        self.begun
+    }
+
+    /// The request at `place` was answered with `index`.
+    pub(crate) fn check(&mut self, place: Place, index: LogIndex) -> Verdict {
+        let batch = self.batches.entry(place.batch).or_default();
+        let at = place.position;
+        let (own, others) = match place.read {
+            true => (&mut batch.reads, &batch.writes),
+            false => (&mut batch.writes, &batch.reads),
+        };
+        own.insert(at, index);
+        let before = others.range(..at).next_back();
+        let after = others.range(at..).next();
+        let (write_before, write_after) = match place.read {
+            // A write is seen by the read at its index, and by all that come later.
+            true => (
+                before.is_none_or(|(_, &write)| write <= index),
+                after.is_none_or(|(_, &write)| index < write),
+            ),
+            false => (
+                before.is_none_or(|(_, &read)| read < index),
+                after.is_none_or(|(_, &read)| index <= read),
+            ),
+        };
+        safe(write_before && write_after, NAME, || {
+            format!("{place:?} was answered with {index}, between {before:?} and {after:?}")
+        })
+    }
+}

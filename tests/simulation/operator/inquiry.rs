@@ -1,0 +1,203 @@
+//! What the operator asks of a node, and how that node finds an answer: it asks the others who they
+//! are, waits until all have said so or some time is over, and judges then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::Rng;
+use seshat::kv::Command;
+use seshat::types::{NodeId, NodeStatus};
+
+use super::judgement::{self, Order};
+use crate::delivery::wire_view;
+use crate::invariants::Verdict;
+use crate::process::{Input, Life};
+use crate::world::World;
+
+/// The name of an inquiry.
+pub(crate) type InquiryId = u64;
+
+/// Milliseconds for which a node waits for what the others say.
+const PATIENCE: u64 = 1_000;
+/// The same before a recovery, and the pause between two questions to a node that does not answer.
+const PATIENCE_OF_RECOVERY: u64 = 2_000;
+const PAUSE: u64 = 300;
+
+/// Milliseconds for which nobody need have noticed that a process has ended.
+const UNSEEN: u64 = 450;
+
+/// What the operator wants.
+#[derive(Debug, Clone)]
+pub(super) enum Wish {
+    /// To see how the cluster is.
+    Look,
+    /// That a node becomes a member or ceases to be one.
+    Change(Command),
+    /// A cluster without these initial members.
+    Form(BTreeSet<NodeId>),
+    /// A new cluster of what the asked node has.
+    Recover(Order),
+}
+
+/// A question of the operator that a node is about to answer.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    wish: Wish,
+    began: u64,
+    /// The process that was asked, once it has been.
+    life: Option<Life>,
+    others: BTreeSet<NodeId>,
+    heard: BTreeMap<NodeId, NodeStatus>,
+}
+
+impl World {
+    /// The operator asks `node`.
+    pub(super) fn ask_node(&mut self, node: NodeId, wish: Wish) {
+        self.operator.asked += 1;
+        let id = self.operator.asked;
+        let inquiry = Inquiry {
+            wish,
+            began: self.now,
+            life: None,
+            others: BTreeSet::new(),
+            heard: BTreeMap::new(),
+        };
+        self.operator.inquiries.insert(id, inquiry);
+        let delay = self.rng.gen_range(1..20);
+        self.schedule_input(delay, node, None, Input::Operator(id));
+    }
+
+    /// The question has reached `node`.
+    pub(crate) fn asked_by_operator(&mut self, node: NodeId, id: InquiryId) -> Verdict {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return Ok(());
+        };
+        let Some(inquiry) = self.operator.inquiries.get_mut(&id) else {
+            return Ok(());
+        };
+        if let Wish::Form(without) = &inquiry.wish {
+            let formed = process.member.form_without(without.clone());
+            self.trace
+                .line(self.now, format_args!("{node} forms without: {formed:?}"));
+            self.summary.obeyed.forms += u64::from(formed.is_ok());
+            self.operator.inquiries.remove(&id);
+            return Ok(());
+        }
+        if let Some(life) = inquiry.life {
+            if life == process.life {
+                self.question(node, life, id);
+            }
+            return Ok(());
+        }
+        let own = process.status();
+        let mut others: BTreeSet<_> = match &inquiry.wish {
+            Wish::Recover(_) => judgement::known(&own).collect(),
+            _ => process.member.members().ids().collect(),
+        };
+        others.remove(&node);
+        let life = process.life;
+        (inquiry.life, inquiry.others) = (Some(life), others);
+        let patience = match inquiry.wish {
+            Wish::Recover(_) => PATIENCE_OF_RECOVERY,
+            _ => PATIENCE,
+        };
+        let repeat = matches!(inquiry.wish, Wish::Recover(_));
+        self.question(node, life, id);
+        let mut again = PAUSE;
+        while repeat && again < patience {
+            self.schedule_input(again, node, Some(life), Input::Operator(id));
+            again += PAUSE;
+        }
+        self.schedule_input(patience, node, Some(life), Input::Conclude(id));
+        Ok(())
+    }
+
+    /// `node` asks everybody who has not answered yet.
+    fn question(&mut self, node: NodeId, life: Life, id: InquiryId) {
+        let Some(inquiry) = self.operator.inquiries.get(&id) else {
+            return;
+        };
+        let silent = inquiry.others.iter();
+        let silent: Vec<_> = silent
+            .filter(|other| !inquiry.heard.contains_key(other))
+            .copied()
+            .collect();
+        for other in silent {
+            if let Some(delay) = self.arrivals(node, other).first().copied() {
+                let from = (node, life);
+                let question = Input::Question { from, inquiry: id };
+                self.schedule_input(delay, other, None, question);
+            }
+        }
+    }
+
+    /// `node` says who it is.
+    pub(crate) fn answer_question(&mut self, node: NodeId, from: (NodeId, Life), id: InquiryId) {
+        let Some(process) = self.processes.get(&node) else {
+            return;
+        };
+        let status = wire_view(process.status());
+        if let Some(delay) = self.arrivals(node, from.0).first().copied() {
+            let inquiry = id;
+            let answer = Input::Answer { inquiry, status };
+            self.schedule_input(delay, from.0, Some(from.1), answer);
+        }
+    }
+
+    /// `node` hears what another one says of itself.
+    pub(crate) fn hear_answer(
+        &mut self,
+        node: NodeId,
+        id: InquiryId,
+        status: NodeStatus,
+    ) -> Verdict {
+        let Some(inquiry) = self.operator.inquiries.get_mut(&id) else {
+            return Ok(());
+        };
+        inquiry.heard.insert(status.raft_id.node_id(), status);
+        match inquiry
+            .others
+            .iter()
+            .all(|it| inquiry.heard.contains_key(it))
+        {
+            true => self.conclude(node, id),
+            false => Ok(()),
+        }
+    }
+
+    /// `node` has heard enough, or waited long enough.
+    pub(crate) fn conclude(&mut self, node: NodeId, id: InquiryId) -> Verdict {
+        let Some(process) = self.processes.get(&node) else {
+            return Ok(());
+        };
+        let Some(inquiry) = self.operator.inquiries.remove(&id) else {
+            return Ok(());
+        };
+        // It looks at itself last.
+        let own = process.status();
+        let members = process.member.members().clone();
+        match inquiry.wish {
+            Wish::Look => {
+                let view = judgement::look(&own, &members, &inquiry.heard);
+                self.decide(&view, inquiry.began)
+            }
+            Wish::Change(command) => {
+                let allowed = judgement::may_change(&own, &members, &inquiry.heard, &command);
+                self.trace
+                    .line(self.now, format_args!("{node}: {command:?}: {allowed:?}"));
+                // Whoever has just died is taken to be alive for a moment, by anybody.
+                let unseen = self.operator.last_loss > inquiry.began
+                    && self.operator.last_loss + UNSEEN > self.now;
+                if allowed.is_ok() && !unseen {
+                    self.change_members(node, command);
+                }
+                Ok(())
+            }
+            Wish::Form(_) => Ok(()),
+            Wish::Recover(order) => {
+                let answered = inquiry.heard.keys().copied().collect();
+                let (order, heard) = self.as_sabotaged(&own, order, inquiry.heard);
+                self.recover(node, order, heard, answered)
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Somebody who operates the nodes: looks at their status and does what it says.
+//!
+//! The operator knows no more than a real one: what a node answers that asked the others, over the
+//! same network, at slightly different moments. It knows which nodes are switched off. It obeys: where
+//! status says `healthy` it may start any one node again, where status recommends a recovery it
+//! recovers, and it does what a refusal tells it to do. If that loses something that was
+//! acknowledged, or makes two clusters that serve, the run fails.
+
+mod inquiry;
+mod judgement;
+mod orders;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::Rng;
+use seshat::types::{NodeId, RaftId};
+
+use crate::exam::Exam;
+use crate::invariants::{Verdict, healthy_means_any_one_may_go, no_copy_is_given_up};
+use crate::restarts::File;
+use crate::sabotage::Sabotage;
+use crate::setting::node_info;
+use crate::world::{Happening, World};
+
+pub(crate) use inquiry::InquiryId;
+use inquiry::{Inquiry, Wish};
+use judgement::View;
+pub(crate) use judgement::is_healed;
+use orders::Claim;
+
+/// Milliseconds for which a removal may be under way.
+const LEAVING: u64 = 8_000;
+
+/// What the operator is about.
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    asked: InquiryId,
+    inquiries: BTreeMap<InquiryId, Inquiry>,
+    /// Losses that the cluster could not bear.
+    pub(crate) disasters: u64,
+    /// When somebody lost its memory last.
+    pub(crate) last_loss: u64,
+    leaving: Option<(NodeId, u64)>,
+    claims: BTreeMap<RaftId, Claim>,
+}
+
+impl Operator {
+    /// The node whose removal may be under way.
+    pub(crate) fn leaving(&self) -> Option<NodeId> {
+        self.leaving.map(|(node, _)| node)
+    }
+}
+
+impl World {
+    /// The operator takes a look at some node that is on.
+    pub(crate) fn operate(&mut self) -> Verdict {
+        let within = if self.calm { 500 } else { 1_500 };
+        let next = self.rng.gen_range(100..within);
+        self.schedule(next, Happening::Operate);
+        let now = self.now;
+        self.operator.leaving.take_if(|(_, until)| *until < now);
+        if self.exam != Exam::Ahead {
+            return Ok(());
+        }
+        let on: Vec<_> = self.processes.keys().copied().collect();
+        if on.is_empty() {
+            return Ok(());
+        }
+        let node = on[self.rng.gen_range(0..on.len())];
+        self.ask_node(node, Wish::Look);
+        Ok(())
+    }
+
+    /// The operator reads what it was shown, and does something about it. `since` is when it began to
+    /// look.
+    fn decide(&mut self, view: &View, since: u64) -> Verdict {
+        self.trace
+            .line(self.now, format_args!("the operator sees {view:?}"));
+        if let Some(way) = &view.way {
+            healthy_means_any_one_may_go::halted(self.operator.disasters, view.asked)?;
+            self.order_recovery(way);
+            return Ok(());
+        }
+        for &node in &view.left_over {
+            self.start_as_told(node)?;
+        }
+        if view.forming {
+            self.help_forming(view);
+            return Ok(());
+        }
+        if self.calm {
+            for &node in &view.silent {
+                self.switch_on(node);
+            }
+        }
+        if view.leader.is_none() {
+            return Ok(());
+        }
+        for &node in view.elsewhere.iter().filter(|it| Some(**it) != view.leader) {
+            self.start_as_told(node)?;
+        }
+        if self.calm {
+            return Ok(());
+        }
+        if self.plan.sabotage == Some(Sabotage::AlwaysHealthy) {
+            return self.do_something(view, self.now);
+        }
+        if view.healthy {
+            return self.do_something(view, since);
+        }
+        let off = view.silent.iter().copied();
+        let off: Vec<_> = off.filter(|it| !self.processes.contains_key(it)).collect();
+        if let Some(&node) = off.first() {
+            match self.rng.gen_range(0..4) {
+                0 => self.switch_on(node),
+                1 if view.members.len() > 3 => self.order_removal(view, node),
+                2 => self.order_addition(view),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All is well: the operator may do what it likes.
+    fn do_something(&mut self, view: &View, since: u64) -> Verdict {
+        if self.setting.rewrites_files && view.members.len() % 2 == 1 {
+            self.rewrite_files(&view.members);
+        }
+        let members: Vec<_> = view.members.iter().copied().collect();
+        let node = match self.rng.gen_bool(0.3) {
+            true => self.some_node(1.0),
+            false => members[self.rng.gen_range(0..members.len())],
+        };
+        match self.rng.gen_range(0..8) {
+            // Had it looked a moment later, it had not been told so.
+            0..=2 if self.operator.last_loss <= since => {
+                let bears = self.bears_the_loss_of(&BTreeSet::from([node]));
+                healthy_means_any_one_may_go::check(node, bears)?;
+                self.summary.obeyed.restarts += 1;
+                self.start_as_told(node)?;
+            }
+            3 | 4 => self.order_addition(view),
+            5 if members.len() > 3 => self.order_removal(view, node),
+            6 => return self.hand_over(view.leader.unwrap_or(node)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A node is started again because the operator was told that it may, or must.
+    fn start_as_told(&mut self, node: NodeId) -> Verdict {
+        if !self.processes.contains_key(&node) {
+            return Ok(());
+        }
+        let before = self.holders();
+        self.trace.line(
+            self.now,
+            format_args!("the operator starts node {node} again"),
+        );
+        self.kill(node);
+        let off = self.rng.gen_range(0..=200);
+        self.schedule(off, Happening::SwitchOn(node));
+        match before {
+            0 => Ok(()),
+            _ => no_copy_is_given_up::last(node, self.holders()),
+        }
+    }
+
+    /// How many have something of a cluster.
+    fn holders(&self) -> usize {
+        self.rafts()
+            .filter(|raft| raft.storage().applied() > 0)
+            .count()
+    }
+
+    /// Initial members are missing: the operator vouches for them, or switches them on.
+    fn help_forming(&mut self, view: &View) {
+        let off = |node: &NodeId| !self.processes.contains_key(node);
+        let missing: Vec<_> = view.silent.iter().copied().collect();
+        let Some(&first) = missing.iter().find(|node| off(node)) else {
+            return;
+        };
+        let all_off = missing.iter().all(off);
+        let few = 2 * missing.len() < view.members.len();
+        if !all_off || !few || self.calm || self.rng.gen_bool(0.5) {
+            self.switch_on(first);
+            return;
+        }
+        let there = view.members.difference(&view.silent).next();
+        if let Some(&lowest) = there {
+            self.ask_node(lowest, Wish::Form(missing.into_iter().collect()));
+        }
+    }
+
+    /// The files of all nodes say who the members are.
+    fn rewrite_files(&mut self, members: &BTreeSet<NodeId>) {
+        let file = File {
+            members: members.iter().copied().map(node_info).collect(),
+            bootstrap: true,
+        };
+        for &node in members {
+            self.files.write(node, file.clone());
+        }
+    }
+}

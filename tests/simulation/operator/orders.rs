@@ -1,0 +1,186 @@
+//! What the operator orders, and what becomes of it where it is carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::Rng;
+use seshat::kv::Command;
+use seshat::node::Proposal;
+use seshat::types::{ClusterId, LogIndex, NodeId, NodeStatus};
+use seshat::wire;
+
+use super::LEAVING;
+use super::inquiry::Wish;
+use super::judgement::{Order, View, Way};
+use crate::clients::Acknowledged;
+use crate::invariants::equal_logs::Log;
+use crate::invariants::{Verdict, Violation, no_copy_is_given_up, one_serving_cluster};
+use crate::restarts::File;
+use crate::sabotage::Sabotage;
+use crate::setting::node_info;
+use crate::world::World;
+
+impl World {
+    /// Some node that is no member yet is to become one.
+    pub(super) fn order_addition(&mut self, view: &View) {
+        let nodes = self.setting.node_ids();
+        let mut new = nodes.iter().filter(|node| !view.members.contains(node));
+        let (Some(&node), Some(leader)) = (new.next(), view.leader) else {
+            return;
+        };
+        // It is started first, configured as the manual says, or as it was long ago.
+        if !self.files.has(node) {
+            let members = view.members.iter().copied().chain([node]);
+            let file = File {
+                members: members.map(node_info).collect(),
+                bootstrap: false,
+            };
+            self.files.write(node, file);
+        }
+        self.switch_on(node);
+        let command = Command::AddMember(node_info(node));
+        self.ask_node(leader, Wish::Change(command));
+    }
+
+    /// A member is to be one no longer.
+    pub(super) fn order_removal(&mut self, view: &View, node: NodeId) {
+        if let Some(leader) = view.leader
+            && self.operator.leaving.is_none()
+        {
+            self.ask_node(leader, Wish::Change(Command::RemoveMember(node)));
+        }
+    }
+
+    /// The node that leads puts a change of members into the log.
+    pub(super) fn change_members(&mut self, node: NodeId, command: Command) {
+        match command {
+            Command::RemoveMember(leaving) => {
+                self.operator.leaving = Some((leaving, self.now + LEAVING));
+                self.summary.obeyed.removals += 1;
+            }
+            _ => self.summary.obeyed.additions += 1,
+        }
+        let waiter = self.clients.decide(node, self.now);
+        self.clients.taken(waiter);
+        if let Some(process) = self.processes.get_mut(&node) {
+            process.member.propose(vec![Proposal {
+                context: Default::default(),
+                command: wire::encode_command(&command),
+                waiter,
+            }]);
+        }
+    }
+
+    /// Somebody else is to lead.
+    pub(super) fn hand_over(&mut self, node: NodeId) -> Verdict {
+        if let Some(process) = self.processes.get_mut(&node) {
+            let to = process.member.transfer_leader(None);
+            self.trace
+                .line(self.now, format_args!("{node} hands over: {to:?}"));
+        }
+        self.settle(node)
+    }
+
+    /// Status recommends a recovery. Two operators may do what it says, at about the same time.
+    pub(super) fn order_recovery(&mut self, way: &Way) {
+        // Only for what is off can anybody vouch.
+        let off = |node: &NodeId| !self.processes.contains_key(node);
+        let order = way.order();
+        if !order.without.iter().all(off) {
+            return;
+        }
+        match self.plan.sabotage {
+            Some(Sabotage::RecoverEverywhere) => {
+                for other in &way.others {
+                    self.ask_node(other.raft_id.node_id(), Wish::Recover(order.clone()));
+                }
+            }
+            Some(Sabotage::RecoverLeast) if !way.others.is_empty() => {
+                let least = way.others.last().map(|least| least.raft_id.node_id());
+                self.ask_node(least.unwrap_or(way.from()), Wish::Recover(order));
+                return;
+            }
+            _ => {}
+        }
+        self.ask_node(way.from(), Wish::Recover(order.clone()));
+        if let Some(other) = way.others.first()
+            && self.rng.gen_bool(0.3)
+        {
+            self.ask_node(other.raft_id.node_id(), Wish::Recover(order));
+        }
+    }
+
+    /// The process at `node`, which has heard these, claims to make a new cluster of what it has. All
+    /// that `answered` may have something of the old one.
+    pub(super) fn recover(
+        &mut self,
+        node: NodeId,
+        order: Order,
+        heard: BTreeMap<NodeId, NodeStatus>,
+        answered: BTreeSet<NodeId>,
+    ) -> Verdict {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return Ok(());
+        };
+        if let Some(raft) = process.member.raft() {
+            let broken = |reason: String| Violation::safety("equal_logs", reason);
+            let (log, common) = self.clusters.of_survivor(raft).map_err(broken)?;
+            let claim = Claim {
+                log,
+                common,
+                answered,
+            };
+            self.operator.claims.insert(raft.raft_id(), claim);
+        }
+        let claimed = process.member.recover(order, heard);
+        self.trace.line(
+            self.now,
+            format_args!("{node} claims to recover: {claimed:?}"),
+        );
+        Ok(())
+    }
+
+    /// The process at `node` has made the cluster `new` of what it had of `cluster`.
+    pub(crate) fn recovered(
+        &mut self,
+        node: NodeId,
+        cluster: ClusterId,
+        new: ClusterId,
+    ) -> Verdict {
+        let survivor = self.processes[&node].member.raft_id();
+        let Some(claim) = self.operator.claims.remove(&survivor) else {
+            return Ok(());
+        };
+        let Claim {
+            log,
+            common,
+            answered,
+        } = claim;
+        self.summary.obeyed.recoveries += 1;
+        self.clusters.begin_with(new, log);
+        let old = self.clusters.log(cluster);
+        let gone = |write: &&Acknowledged| write.cluster == cluster && write.index > common;
+        let gone: Vec<_> = self.clients.acknowledged.iter().filter(gone).collect();
+        for holder in self.rafts().filter(|raft| raft.cluster_id() == cluster) {
+            let answers = answered.contains(&holder.raft_id().node_id());
+            let mut held = gone.iter().filter(|write| old.is_held(holder, write.index));
+            if let Some(write) = held.next().filter(|_| answers) {
+                no_copy_is_given_up::lost(survivor, write, holder.raft_id())?;
+            }
+        }
+        if self.clients.told_up_to(cluster) > common {
+            self.give_up_what_was_told();
+        }
+        one_serving_cluster::check(&self.able_clusters())
+    }
+}
+
+/// What a process had when it claimed the recovery of its cluster.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// The log that the new cluster begins with.
+    log: Log,
+    /// Up to where that is the log of the old one.
+    common: LogIndex,
+    /// Who had answered.
+    answered: BTreeSet<NodeId>,
+}

@@ -1,0 +1,246 @@
+//! What the seed decides once for a whole run: how many nodes there are and how far apart they are,
+//! how tight the bounds are, how much is asked, and what befalls whole groups of nodes.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use seshat::node::RaftOptions;
+use seshat::types::{ClusterMembership, NodeId, NodeInfo};
+
+use crate::world::{HowMany, TICK};
+
+/// What an entry of a client's write takes in a message.
+pub(crate) const ENTRY_BYTES: u64 = 40;
+/// What the writes of one tick of load may take of the bound on the log, while a snapshot is under
+/// way.
+const KEPT_BYTES: u64 = 200;
+
+/// Which world a run is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Three nodes at equal distances, one loss of memory at a time, and nobody who operates them.
+    Narrow,
+    /// Three to seven nodes, an operator, load, tiny bounds, and losses of whole groups.
+    Wide,
+}
+
+/// What holds for a whole run.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) scope: Scope,
+    /// Nodes 1 to this one form the cluster.
+    pub(crate) founders: u16,
+    /// Nodes 1 to this one may become members.
+    pub(crate) nodes: u16,
+    pub(crate) raft: RaftOptions,
+    /// Bytes of a snapshot in one chunk.
+    pub(crate) chunk_bytes: usize,
+    /// Milliseconds from the middle of the network to a node.
+    pub(crate) distances: BTreeMap<NodeId, u64>,
+    /// Whether appends, and what answers them, overtake one another on their way.
+    pub(crate) reorders_appends: bool,
+    /// Bytes of entries that a link carries in a millisecond, if that is bounded.
+    pub(crate) bandwidth: Option<u64>,
+    /// A node that is slow as long as the run lasts, and how many milliseconds it works on each
+    /// input at most.
+    pub(crate) sluggish: Option<(NodeId, u64)>,
+    /// Writes in each tick of a time of load, if there are such times.
+    pub(crate) load: Option<u64>,
+    /// Whether the operator writes the present members into the files of all nodes whenever they
+    /// have changed.
+    pub(crate) rewrites_files: bool,
+    /// Nodes that are switched off in the beginning.
+    pub(crate) late: Vec<NodeId>,
+    /// When which nodes lose their memory at once, whatever that costs.
+    pub(crate) disaster: Option<(u64, Vec<NodeId>)>,
+    /// Milliseconds for which a run has faults.
+    pub(crate) faulty: u64,
+    /// Milliseconds after the last fault by which everything must be well again.
+    pub(crate) calm: u64,
+}
+
+pub(crate) fn node_id(id: u16) -> NodeId {
+    NodeId::new(id).expect("not 0")
+}
+
+/// Where the node listens.
+pub(crate) fn node_info(id: NodeId) -> NodeInfo {
+    NodeInfo {
+        id,
+        addr: format!("n{id}:7379"),
+        client_addr: format!("n{id}:6379"),
+    }
+}
+
+fn one_of<T: Copy>(rng: &mut StdRng, among: &[T]) -> T {
+    among[rng.gen_range(0..among.len())]
+}
+
+impl Setting {
+    /// Three nodes that bounds cut into small pieces.
+    pub(crate) fn narrow() -> Self {
+        Self {
+            scope: Scope::Narrow,
+            founders: 3,
+            nodes: 3,
+            // Small bounds, so that batches are cut and logs compacted all the time.
+            raft: RaftOptions {
+                max_append_bytes: 256,
+                max_inflight_appends: 4,
+                max_read_batch: 3,
+                compact_after_entries: 40,
+                compact_keep_entries: 10,
+                ..RaftOptions::default()
+            },
+            chunk_bytes: 64,
+            distances: BTreeMap::new(),
+            reorders_appends: true,
+            bandwidth: None,
+            sluggish: None,
+            load: None,
+            rewrites_files: true,
+            late: Vec::new(),
+            disaster: None,
+            faulty: 60_000,
+            calm: 10_000,
+        }
+    }
+
+    /// Whatever the seed draws.
+    pub(crate) fn wide(rng: &mut StdRng, disasters: HowMany) -> Self {
+        let sizes: &[u16] = match disasters {
+            // So that there is more than one survivor.
+            HowMany::Often => &[5, 7],
+            HowMany::Drawn | HowMany::Never => &[3, 3, 3, 3, 5, 5, 7],
+        };
+        let founders = one_of(rng, sizes);
+        let nodes = (founders + rng.gen_range(0..=2)).min(7);
+        let keep = one_of(rng, &[5, 10, 50, 300]);
+        // Over real streams they do not. Where they do, each that comes too early is refused.
+        let reorders_appends = rng.gen_bool(0.2);
+        let far = rng.gen_bool(0.5);
+        // As little as each follower can live with.
+        let (bytes, inflight): (&[_], &[_]) = match (far, reorders_appends) {
+            (true, true) => (&[512, 4 << 10, 64 << 10], &[4, 8]),
+            (true, false) => (&[256, 512, 4 << 10, 64 << 10], &[4, 32, 128]),
+            (false, true) => (&[128, 256, 4 << 10], &[2, 4]),
+            (false, false) => (&[128, 256, 4 << 10, 64 << 10], &[2, 4, 32, 128]),
+        };
+        let raft = RaftOptions {
+            max_append_bytes: one_of(rng, bytes),
+            max_inflight_appends: one_of(rng, inflight),
+            max_uncommitted_bytes: one_of(rng, &[64 << 10, 64 << 10, 4 << 20]),
+            max_pending_requests: one_of(rng, &[20, 200, 5_000, 65_536]),
+            max_read_batch: one_of(rng, &[16, 64, 4096]),
+            compact_after_entries: keep * one_of(rng, &[2, 4]),
+            compact_after_bytes: one_of(rng, &[4 << 10, 64 << 10, 64 << 20]),
+            compact_keep_entries: keep,
+            ..RaftOptions::default()
+        };
+        let distance = |rng: &mut StdRng| match far {
+            true => one_of(rng, &[0, 1, 5, 20, 40]),
+            false => 0,
+        };
+        let mut setting = Self {
+            scope: Scope::Wide,
+            founders,
+            nodes,
+            raft,
+            chunk_bytes: one_of(rng, &[64, 256, 4 << 10]),
+            distances: (1..=nodes).map(|id| (node_id(id), distance(rng))).collect(),
+            reorders_appends,
+            bandwidth: one_of(rng, &[None, None, Some(20), Some(100)]),
+            sluggish: rng
+                .gen_bool(0.3)
+                .then(|| (node_id(rng.gen_range(1..=nodes)), rng.gen_range(1..=4))),
+            load: rng.gen_bool(0.25).then(|| one_of(rng, &[20, 60, 150, 300])),
+            rewrites_files: rng.gen_bool(0.5),
+            late: Self::draw_late(rng, founders),
+            disaster: Self::draw_disaster(rng, nodes, disasters),
+            faulty: 20_000,
+            calm: 24_000,
+        };
+        // What is too much at once is carried in the end.
+        let most = 2 * setting.carried();
+        setting.load = setting.load.map(|load| load.min(most));
+        setting
+    }
+
+    /// Few enough to form the cluster without them.
+    fn draw_late(rng: &mut StdRng, founders: u16) -> Vec<NodeId> {
+        if rng.gen_bool(0.8) {
+            return Vec::new();
+        }
+        let most = (founders - 1) / 2;
+        let late = (1..=founders).filter(|_| rng.gen_bool(0.4)).map(node_id);
+        late.take(usize::from(most)).collect()
+    }
+
+    fn draw_disaster(
+        rng: &mut StdRng,
+        nodes: u16,
+        how_many: HowMany,
+    ) -> Option<(u64, Vec<NodeId>)> {
+        let share = match how_many {
+            HowMany::Never => return None,
+            HowMany::Drawn if rng.gen_bool(0.6) => return None,
+            HowMany::Drawn => one_of(rng, &[0.4, 0.6, 0.8, 1.0]),
+            HowMany::Often => 0.6,
+        };
+        let hit = (1..=nodes).filter(|_| rng.gen_bool(share)).map(node_id);
+        let hit = hit.collect();
+        Some((rng.gen_range(2_000..16_000), hit))
+    }
+
+    /// All nodes that may be members.
+    pub(crate) fn node_ids(&self) -> Vec<NodeId> {
+        (1..=self.nodes).map(node_id).collect()
+    }
+
+    /// The initial members.
+    pub(crate) fn membership(&self) -> ClusterMembership {
+        (1..=self.founders)
+            .map(|id| node_info(node_id(id)))
+            .collect()
+    }
+
+    /// Milliseconds that anything takes between two nodes at least.
+    pub(crate) fn distance(&self, from: NodeId, to: NodeId) -> u64 {
+        let distance = |node| self.distances.get(&node).copied().unwrap_or(0);
+        distance(from) + distance(to)
+    }
+
+    /// Writes in a tick that reach the farthest and slowest node.
+    fn carried(&self) -> u64 {
+        let nodes = self.node_ids();
+        let links = nodes
+            .iter()
+            .flat_map(|from| nodes.iter().map(move |to| (from, to)));
+        let farthest = links.map(|(from, to)| self.distance(*from, *to)).max();
+        let round_trip = 2 * farthest.unwrap_or(0) + 15;
+        let in_append = (self.raft.max_append_bytes / ENTRY_BYTES).max(1);
+        let inflight = u64::try_from(self.raft.max_inflight_appends).expect("small");
+        // A slow node takes so many inputs in a tick.
+        let inputs = self.sluggish.map_or(100, |(_, each)| TICK / (each + 1) / 2);
+        let link = self
+            .bandwidth
+            .map_or(u64::MAX, |it| it * TICK / ENTRY_BYTES);
+        let appended = in_append * (inflight * TICK / round_trip).min(inputs);
+        appended.min(link).max(1)
+    }
+
+    /// Writes in a tick that the slowest node can take beside a snapshot of its own: a third of what
+    /// reaches it, and what the leader keeps for it while the snapshot is under way.
+    pub(crate) fn bearable_load(&self) -> u64 {
+        let kept = u64::try_from(self.raft.compact_after_bytes).expect("small") / KEPT_BYTES;
+        let pending = u64::try_from(self.raft.max_pending_requests).expect("small");
+        let wanted = self.load.unwrap_or(100).min(self.carried() / 3);
+        wanted.min(kept).min(pending).max(1)
+    }
+
+    /// When the run is over.
+    pub(crate) fn end(&self) -> u64 {
+        self.faulty + self.calm
+    }
+}

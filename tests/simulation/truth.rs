@@ -1,0 +1,121 @@
+//! What is, as nobody in the world can know it: who lives, what can serve, what a loss would cost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use seshat::node::RaftNode;
+use seshat::types::{ClusterId, NodeId, NodeStatus, RaftId, SnapshotProgress};
+
+use crate::clients::Waiter;
+use crate::invariants::{Verdict, one_serving_cluster};
+use crate::operator::is_healed;
+use crate::process::Process;
+use crate::setting::Scope;
+use crate::world::World;
+
+impl Process {
+    /// What the process says of itself, as its shell puts it together.
+    pub(crate) fn status(&self) -> NodeStatus {
+        let receiving = self.receiving.as_ref().map(|it| SnapshotProgress {
+            received: it.received,
+            total: it.total,
+        });
+        NodeStatus {
+            receiving,
+            ..self.member.status()
+        }
+    }
+}
+
+impl World {
+    /// What everybody says of itself at this very moment.
+    pub(crate) fn statuses(&self) -> BTreeMap<NodeId, NodeStatus> {
+        let processes = self.processes.iter();
+        processes.map(|(&node, it)| (node, it.status())).collect()
+    }
+
+    /// Those who take part in a cluster.
+    pub(crate) fn rafts(&self) -> impl Iterator<Item = &RaftNode<Waiter>> {
+        self.members().filter_map(|member| member.raft())
+    }
+
+    /// The processes that take part in `cluster`.
+    fn parts(&self, cluster: ClusterId) -> BTreeSet<RaftId> {
+        let parts = self.rafts().filter(|raft| raft.cluster_id() == cluster);
+        parts.map(|raft| raft.raft_id()).collect()
+    }
+
+    /// Whether the leader would say that all is well, if it asked everybody at this very moment.
+    pub(crate) fn is_healed(&self) -> bool {
+        let Some(leader) = self.leader() else {
+            return false;
+        };
+        let views = self.statuses();
+        let node = leader.raft_id().node_id();
+        let process = &self.processes[&node];
+        is_healed(&process.status(), process.member.members(), &views)
+    }
+
+    /// `node` takes part in `cluster` from now on.
+    pub(crate) fn started(&mut self, node: NodeId, cluster: ClusterId) -> Verdict {
+        if self.setting.scope == Scope::Narrow {
+            return Ok(());
+        }
+        let Some(raft) = self.processes[&node].member.raft() else {
+            return Ok(());
+        };
+        // Nobody has applied anything of it yet, and this one begins with something.
+        let formed = raft.storage().applied() > 0 && self.clusters.log(cluster).len() == 0;
+        let others = self.rafts().filter(|it| it.cluster_id() != cluster);
+        let others = others.filter(|it| it.storage().applied() > 0);
+        let others: Vec<_> = others.map(|it| (it.raft_id(), it.cluster_id())).collect();
+        if formed {
+            one_serving_cluster::formed(raft.raft_id(), cluster, &others)?;
+        }
+        one_serving_cluster::check(&self.able_clusters())
+    }
+
+    /// The clusters that can serve: somebody knows voters most of whom live.
+    pub(crate) fn able_clusters(&self) -> BTreeSet<ClusterId> {
+        let able = self.rafts().filter(|raft| {
+            let voters = raft.voters();
+            // Who is no voter, or hears of no other, may be wrong about who is one.
+            voters.contains(&raft.raft_id()) && is_majority(&self.parts(raft.cluster_id()), &voters)
+        });
+        able.map(|raft| raft.cluster_id()).collect()
+    }
+
+    /// Whether the cluster goes on, and keeps all that it has acknowledged, if these nodes lose
+    /// their memory as well: most of the voters live, whoever of the living is asked who they are,
+    /// and also once those are removed that are to go.
+    pub(crate) fn bears_the_loss_of(&self, losing: &BTreeSet<NodeId>) -> bool {
+        let Some(cluster) = self.able_clusters().into_iter().next() else {
+            return false;
+        };
+        let mut left = self.parts(cluster);
+        left.retain(|id| !losing.contains(&id.node_id()));
+        let leaving = self.operator.leaving();
+        self.rafts()
+            .filter(|raft| raft.cluster_id() == cluster)
+            .all(|raft| {
+                let conf = raft.conf();
+                let stays = |id: &RaftId| {
+                    conf.members.contains(&id.node_id()) && Some(id.node_id()) != leaving
+                };
+                let voters = raft.voters();
+                let staying: Vec<_> = voters.iter().copied().filter(stays).collect();
+                // The promotion of a learner may stand in some log already.
+                let mut promoted = conf.learners.iter().map(|learner| {
+                    let voters = voters.iter().chain([learner]);
+                    voters.copied().collect::<Vec<_>>()
+                });
+                is_majority(&left, &voters)
+                    && is_majority(&left, &staying)
+                    && promoted.all(|voters| is_majority(&left, &voters))
+            })
+    }
+}
+
+fn is_majority(living: &BTreeSet<RaftId>, voters: &[RaftId]) -> bool {
+    let live = voters.iter().filter(|voter| living.contains(voter)).count();
+    2 * live > voters.len()
+}

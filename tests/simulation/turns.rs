@@ -1,0 +1,238 @@
+//! One turn of a process: it takes something, puts something out, and is looked at.
+
+use rand::Rng;
+use seshat::node::{self, Event, Member, Output, Proposal};
+use seshat::types::{ClusterId, NodeId};
+use seshat::wire;
+
+use crate::clients::{Request, Waiter};
+use crate::invariants::{
+    Verdict, acknowledged_writes_are_kept, everybody_is_answered, linearizable, nobody_breaks,
+    one_cluster, reads_see_the_log, served_after_the_calm, waiters_end_once, well_after_the_calm,
+};
+use crate::process::Input;
+use crate::sabotage::{Sabotage, without_number};
+use crate::setting::Scope;
+use crate::world::{TICK, World};
+
+/// Milliseconds before the end in which a write and a read must have been answered.
+const SERVED_WITHIN: u64 = 3_000;
+
+impl World {
+    /// The process at `node` takes `input`.
+    pub(crate) fn take(&mut self, node: NodeId, input: Input) -> Verdict {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&node) else {
+            return Ok(());
+        };
+        let life = process.life;
+        match input {
+            Input::Tick if process.stalled_until > now => {
+                let rest = process.stalled_until - now;
+                self.schedule_tick(node, life, rest.min(TICK));
+                return Ok(());
+            }
+            Input::Tick => {
+                process.ticks.push(now);
+                process.member.tick();
+                // Clocks do not run alike.
+                let next = TICK + self.rng.gen_range(0..=TICK / 20);
+                self.schedule_tick(node, life, next);
+            }
+            Input::Message { message, sent_at } => self.deliver(node, message, sent_at),
+            Input::Snapshot {
+                header,
+                state_machine,
+            } => self.install(node, header, state_machine),
+            Input::Chunk { transfer, chunk } => self.receive_chunk(node, transfer, chunk),
+            Input::SnapshotReport { to, delivered } => {
+                process.member.report_snapshot(to, delivered);
+            }
+            Input::Call { from, call } => self.answer_call(from, node, call),
+            Input::Reply { from, reply } => process.member.replied(from, reply),
+            Input::Requests { requests, placed } => self.requests(node, requests, placed)?,
+            Input::Operator(inquiry) => self.asked_by_operator(node, inquiry)?,
+            Input::Question { from, inquiry } => self.answer_question(node, from, inquiry),
+            Input::Answer { inquiry, status } => self.hear_answer(node, inquiry, status)?,
+            Input::Conclude(inquiry) => self.conclude(node, inquiry)?,
+        }
+        self.settle(node)
+    }
+
+    fn requests(
+        &mut self,
+        node: NodeId,
+        requests: Vec<(Waiter, Request)>,
+        placed: bool,
+    ) -> Verdict {
+        if !placed {
+            for (waiter, request) in requests {
+                self.request(node, waiter, request)?;
+            }
+            return Ok(());
+        }
+        let mut inputs = Vec::new();
+        for (waiter, request) in requests {
+            self.clients.taken(waiter);
+            inputs.push(match request {
+                Request::Write(command) => node::Input::Write(self.proposal(command, waiter)),
+                Request::Read(key) => node::Input::Read { key, waiter },
+            });
+        }
+        if self.plan.sabotage == Some(Sabotage::ReadsLast) {
+            inputs.sort_by_key(|input| matches!(input, node::Input::Read { .. }));
+        }
+        if let Some(process) = self.processes.get_mut(&node) {
+            process.member.submit(inputs);
+        }
+        Ok(())
+    }
+
+    fn proposal(&self, command: seshat::kv::Command, waiter: Waiter) -> Proposal<Waiter> {
+        let command = match self.plan.sabotage {
+            Some(Sabotage::NoNumbers) => without_number(command),
+            _ => command,
+        };
+        Proposal {
+            context: Default::default(),
+            command: wire::encode_command(&command),
+            waiter,
+        }
+    }
+
+    fn request(&mut self, node: NodeId, waiter: Waiter, request: Request) -> Verdict {
+        if let Request::Read(key) = &request
+            && let Some(answer) = self.local_read(node, key)
+        {
+            self.trace.line(
+                self.now,
+                format_args!("{waiter} is told at once {answer:?}"),
+            );
+            let cluster = self.cluster_of(node);
+            return self.clients.told(waiter, &Ok(answer), self.now, cluster);
+        }
+        self.clients.taken(waiter);
+        let proposal = match request {
+            Request::Write(command) => Some(self.proposal(command, waiter)),
+            Request::Read(key) => {
+                if let Some(process) = self.processes.get_mut(&node) {
+                    process.member.read(key, waiter);
+                }
+                None
+            }
+        };
+        if let (Some(proposal), Some(process)) = (proposal, self.processes.get_mut(&node)) {
+            process.member.propose(vec![proposal]);
+        }
+        Ok(())
+    }
+
+    /// The cluster that `node` takes part in; none is 0.
+    pub(crate) fn cluster_of(&self, node: NodeId) -> ClusterId {
+        let process = self.processes.get(&node);
+        let raft = process.and_then(|process| process.member.raft());
+        raft.map_or(ClusterId(0), |raft| raft.cluster_id())
+    }
+
+    /// Carries out what a node puts out, and checks what can be checked at any moment.
+    pub(crate) fn settle(&mut self, node: NodeId) -> Verdict {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return Ok(());
+        };
+        let (life, raft_id) = (process.life, process.member.raft_id());
+        let output = process.member.output();
+        let Output {
+            answers,
+            events,
+            messages,
+            snapshots,
+            calls,
+            retired: _,
+        } = output.map_err(|error| nobody_breaks::broken(raft_id, &error))?;
+        let cluster = self.cluster_of(node);
+        for (waiter, outcome) in answers {
+            self.trace
+                .line(self.now, format_args!("{waiter} is told {outcome:?}"));
+            self.clients.told(waiter, &outcome, self.now, cluster)?;
+        }
+        let mut removed = false;
+        for event in events {
+            self.trace.line(self.now, format_args!("{node}: {event:?}"));
+            match event {
+                Event::SnapshotInstalled { .. } => self.summary.snapshots += 1,
+                Event::Started { cluster_id } => self.started(node, cluster_id)?,
+                Event::Recovered { old, new, .. } => self.recovered(node, old, new)?,
+                Event::Removed { .. } => removed = true,
+                _ => {}
+            }
+        }
+        for message in messages {
+            self.send(raft_id, message);
+        }
+        for snapshot in snapshots {
+            self.send_snapshot(raft_id, life, snapshot);
+        }
+        for (to, call) in calls {
+            self.call(node, life, to, &call);
+        }
+        if self.plan.sabotage == Some(Sabotage::EarlyAcknowledgements) {
+            self.acknowledge_early(node);
+        }
+        self.check(node)?;
+        if removed {
+            self.departed(node);
+        }
+        Ok(())
+    }
+
+    /// What must hold at any moment, as far as `node` may have changed it.
+    fn check(&mut self, node: NodeId) -> Verdict {
+        let Some(process) = self.processes.get(&node) else {
+            return Ok(());
+        };
+        let Some(raft) = process.member.raft() else {
+            return waiters_end_once::check(&process.member, &self.clients);
+        };
+        self.leaders.check(raft)?;
+        self.clusters.check(raft)?;
+        waiters_end_once::check(&process.member, &self.clients)?;
+        let leads = process.leads().is_some();
+        if self.setting.scope == Scope::Narrow {
+            one_cluster::check(self.members())?;
+            if leads {
+                self.watch_healing();
+            }
+        }
+        Ok(())
+    }
+
+    /// All that live.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member<Waiter>> {
+        self.processes.values().map(|process| &process.member)
+    }
+
+    /// What must hold when the calm has lasted. Safety first: a run that halts must not be wrong.
+    pub(crate) fn check_end(&self) -> Verdict {
+        for raft in self.members().filter_map(|member| member.raft()) {
+            let log = self.clusters.log(raft.cluster_id());
+            log.check_map(raft.raft_id(), raft.storage())?;
+        }
+        if !self.clients.bereft {
+            linearizable::check(&self.clients)?;
+        }
+        reads_see_the_log::check(&self.clients.seen, &self.clusters)?;
+        self.clients.sessions.check(&self.clusters)?;
+        acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.clusters)?;
+        everybody_is_answered::check(&self.clients)?;
+        let served_since = self.setting.end() - SERVED_WITHIN;
+        served_after_the_calm::check(&self.clients, served_since)?;
+        match self.setting.scope {
+            Scope::Narrow => {
+                let log = self.clusters.logs().next().map(|(_, log)| log);
+                let log = log.expect("it has served");
+                well_after_the_calm::check(self.members(), self.is_healed(), log)
+            }
+            Scope::Wide => self.check_exam(),
+        }
+    }
+}
