@@ -139,7 +139,7 @@ section! {
         /// not foreseen is refused as overloaded.
         max_unread_bytes: usize = 256 * 1024 * 1024, 256 * 1024..=1024 * 1024 * 1024 * 1024;
         /// Requests that one turn of the driver takes.
-        max_batch_requests: usize = 1_024, 1..=65_536;
+        max_batch_requests: usize = 2_048, 1..=65_536;
         /// Bytes of keys and values that one turn of the driver proposes. A write that is larger
         /// than this is proposed alone.
         max_batch_bytes: usize = 1024 * 1024, 1024..=64 * 1024 * 1024;
