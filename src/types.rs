@@ -7,9 +7,10 @@ mod answering;
 mod recovery;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -338,6 +339,22 @@ pub struct Offer {
     /// All initial members. One that is not in `members` is missing, and an operator has vouched
     /// that it is fresh.
     pub membership: ClusterMembership,
+    /// Other nodes, members of a former cluster perhaps, that an operator has vouched for.
+    pub absent: BTreeSet<NodeId>,
+}
+
+/// Who asks another process who that is: what is asked of may have to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introduction {
+    /// The asking process.
+    pub raft_id: RaftId,
+    /// Where it stands.
+    pub state: NodeState,
+    /// The cluster that it is bound to or takes part in.
+    pub cluster_id: Option<ClusterId>,
+    /// The members of that cluster. Before it takes part in one: everybody who may take part in one,
+    /// as far as it knows.
+    pub members: Arc<ClusterMembership>,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use seshat::log;
 use seshat::node::{Member, MemberOptions, RaftOptions};
 use seshat::proto::raft::HeartbeatRequest;
 use seshat::transport::{Connector, PeerAddress, Transport, TransportOptions};
-use seshat::types::{NodeId, NodeInfo, RaftId};
+use seshat::types::{ClusterMembership, NodeId, NodeInfo, RaftId};
 use seshat::wire::PeerMessage;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -88,6 +88,8 @@ fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
         raft_id,
         members: (1..=3).filter_map(NodeId::new).map(info).collect(),
         bootstrap: true,
+        remembered: ClusterMembership::default(),
+        formation_wait_ticks: 0,
         raft: RaftOptions::default(),
         seed: 1,
         logger: log::raft_logger(|id| id.to_string()),

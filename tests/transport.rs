@@ -10,6 +10,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +26,9 @@ use seshat::proto::raft::{
     RequestVoteRequest, StartRequest, TimeoutNowRequest, entry,
 };
 use seshat::transport::{Connector, PeerAddress, Transport, TransportOptions};
-use seshat::types::{ClusterId, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role};
+use seshat::types::{
+    ClusterId, ClusterMembership, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role,
+};
 use seshat::wire;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
@@ -66,6 +69,8 @@ impl Node {
             raft_id,
             members: [1, 2, 3].map(info).into_iter().collect(),
             bootstrap: true,
+            remembered: ClusterMembership::default(),
+            formation_wait_ticks: 0,
             raft: RaftOptions::default(),
             seed: u64::from(id),
             logger: log::raft_logger(|id| id.to_string()),
@@ -151,6 +156,7 @@ async fn two_of_three() -> (Node, Node) {
         coordinator: life(1),
         members: vec![life(1), life(2), life(3)],
         membership: [1, 2, 3].map(info).into_iter().collect(),
+        absent: BTreeSet::new(),
     };
     for node in &mut nodes {
         let request = wire::offer_request(offer.clone(), node.raft_id);

@@ -298,6 +298,15 @@ REAL = {
             "log": to(ONE, term="8", success=True, followerId=THREE, index="1045"),
         },
     },
+    "seshat.raft.v1.IdentifyRequest": {
+        "a fresh process": {
+            "from": ONE, "state": "FORMATION_STATE_FRESH", "members": INITIAL,
+        },
+        "a survivor": {
+            "from": TWO, "clusterId": CLUSTER, "state": "FORMATION_STATE_STARTED",
+            "members": INITIAL,
+        },
+    },
     "seshat.raft.v1.IdentifyResponse": {
         "a fresh process": {"raftId": ONE, "state": "FORMATION_STATE_FRESH"},
         "a bound process": {
@@ -330,6 +339,10 @@ REAL = {
         ),
         "one of three is missing": to(
             TWO, coordinatorId=ONE, members=[ONE, TWO], initialMembers=INITIAL,
+        ),
+        "members of a former cluster are gone": to(
+            TWO, coordinatorId=ONE, members=[ONE, TWO, THREE], initialMembers=INITIAL,
+            absent=[4, 5],
         ),
     },
     "seshat.raft.v1.NotMe": {

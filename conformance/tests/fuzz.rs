@@ -9,7 +9,7 @@ use proptest::strategy::ValueTree as _;
 use raft::Raft;
 use raft::eraftpb::{Message, MessageType};
 use seshat::kv::StateMachine;
-use seshat::types::NodeStatus;
+use seshat::types::{Introduction, NodeStatus};
 use seshat::wire::{
     MAX_INDEX, MAX_TERM, PeerMessage, decode_command, decode_snapshot, encode_snapshot,
     offer_from_request,
@@ -19,7 +19,7 @@ use seshat_conformance::generate::{bytes, message};
 use seshat_conformance::{config, decode, encode};
 use seshat_proto::raft::v1::{
     AppendEntriesRequest, AppendEntriesResponse, ConfChange, ConfChangeSingle, ConfChangeV2,
-    ConfState, Entry, HeartbeatRequest, HeartbeatResponse, IdentifyResponse,
+    ConfState, Entry, HeartbeatRequest, HeartbeatResponse, IdentifyRequest, IdentifyResponse,
     InstallSnapshotRequest, InstallSnapshotResponse, NotMe, OfferRequest, RequestVoteRequest,
     RequestVoteResponse, TimeoutNowRequest, entry::Payload,
 };
@@ -66,6 +66,9 @@ proptest! {
         use prost::Message as _;
         if let Ok(response) = InstallSnapshotResponse::decode(bytes.clone()) {
             let _ = PeerMessage::try_from(response);
+        }
+        if let Ok(request) = IdentifyRequest::decode(bytes.clone()) {
+            let _ = Introduction::try_from(request);
         }
         if let Ok(response) = IdentifyResponse::decode(bytes.clone()) {
             let _ = NodeStatus::try_from(response);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::Deserialize;
-use seshat::types::NodeStatus;
+use seshat::types::{Introduction, NodeStatus};
 use seshat::wire::{
     PeerMessage, WireError, claim_from_request, decode_command, offer_from_request,
 };
@@ -210,6 +210,10 @@ fn real_messages_are_well_formed() {
         accept::<raft::v1::InstallSnapshotResponse, _>(
             "seshat.raft.v1.InstallSnapshotResponse",
             PeerMessage::try_from,
+        ),
+        accept::<raft::v1::IdentifyRequest, _>(
+            "seshat.raft.v1.IdentifyRequest",
+            Introduction::try_from,
         ),
         accept::<raft::v1::IdentifyResponse, _>(
             "seshat.raft.v1.IdentifyResponse",

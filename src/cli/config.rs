@@ -97,7 +97,7 @@ pub(crate) struct ConfigOverrides {
     #[arg(long, value_name = "HOST:PORT")]
     internal_addr: Option<String>,
 
-    /// Accepted, but nothing is written to it in this version [node.data_dir]
+    /// Directory for a small file of the last known members; no state is written [node.data_dir]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 

@@ -17,6 +17,9 @@ Start the new node with bootstrap off, and with the present members and itself i
 its configuration, before or after this command. The leader then sends it the data
 and makes it a voter. The id of a member changes its addresses.
 
+The configuration of every node should list the present members, or set
+node.data_dir: whom it lists, a node asks when it is started again.
+
 Waits until the cluster is healed again, and says on standard error what it waits
 for. With --json (healed is false with --no-wait, and with fewer than three members):
   {\"applied_index\":42,\"members\":[1,2,3,4],\"healed\":true}
@@ -204,6 +207,7 @@ impl Add {
             } = added;
             let decided = Decided {
                 what: format!("node {} is a member", self.id),
+                advice: FILES,
                 applied_index,
                 members,
             };
@@ -225,6 +229,7 @@ impl Remove {
             } = removed;
             let decided = Decided {
                 what: format!("node {} is no member", self.id),
+                advice: "",
                 applied_index,
                 members,
             };
@@ -240,9 +245,15 @@ fn lists(status: &StatusResponse, id: u16) -> bool {
     status.members.iter().any(|it| it.id == u32::from(id))
 }
 
+/// After a restart a node asks those that its configuration lists, or that its file does.
+const FILES: &str = "\nlist it in the configuration of every node, or set node.data_dir there: whom \
+                     these name, a node asks when it is started again";
+
 /// What the cluster has decided.
 struct Decided {
     what: String,
+    /// What else is to be done, if anything.
+    advice: &'static str,
     applied_index: u64,
     members: Vec<u32>,
 }
@@ -256,6 +267,7 @@ impl Decided {
     ) -> Result<(), Failure> {
         let Self {
             what,
+            advice,
             applied_index,
             members,
         } = self;
@@ -269,8 +281,8 @@ impl Decided {
             }));
         }
         match settled {
-            Some(status) => print(format_args!("{what}; {}", summary(&status))),
-            None => print(since),
+            Some(status) => print(format_args!("{what}; {}{advice}", summary(&status))),
+            None => print(format_args!("{since}{advice}")),
         }
     }
 }

@@ -891,3 +891,17 @@ fn two_processes_of_one_node_are_named() {
     let words = format!("{words}; node 3: waits to be let in");
     says(&[view(1), leader, fresh(3)], State::Degraded, &words);
 }
+
+#[test]
+fn nobody_is_told_lightly_to_form_without_members_of_a_former_cluster() {
+    let waits = |id| NodeStatus {
+        awaits: [4, 5].map(node).to_vec(),
+        ..fresh(id)
+    };
+    says(
+        &[waits(1), fresh(2), fresh(3)],
+        State::Forming,
+        "forming: waiting for nodes 4 and 5; nodes 4 and 5 may still hold the data of a former \
+         cluster: start what is left of it. Only if that is gone for good: seshat form --without 4,5",
+    );
+}

@@ -79,6 +79,11 @@ impl Picture<'_> {
         let survey = self.survey;
         let members = survey.members().ids();
         let (here, missing): (Vec<_>, Vec<_>) = members.partition(|id| self.view(*id).is_some());
+        let own = self.view(survey.own());
+        let awaits = own.map_or(&[][..], |own| own.awaits.as_slice());
+        if !awaits.is_empty() {
+            return former(&missing, awaits);
+        }
         if missing.is_empty() {
             let coordinator = here.first().copied().unwrap_or(survey.own());
             if coordinator == survey.own() {
@@ -223,6 +228,18 @@ fn troubled(those: &[NodeId], one: &str, many: &str) -> Option<String> {
         [_] => Some(format!("{} {one}", nodes(those))),
         _ => Some(format!("{} {many}", nodes(those))),
     }
+}
+
+/// Members of a former cluster may hold the last copies: that they are silent says little.
+fn former(missing: &[NodeId], awaits: &[NodeId]) -> String {
+    let ids = missing.iter().chain(awaits).map(NodeId::to_string);
+    format!(
+        "forming: waiting for {}; {} may still hold the data of a former cluster: start what is left \
+         of it. Only if that is gone for good: seshat form --without {}",
+        nodes(&[missing, awaits].concat()),
+        nodes(awaits),
+        ids.collect::<Vec<_>>().join(",")
+    )
 }
 
 /// `node 3`, `nodes 2 and 3`, `nodes 1, 2 and 3`.

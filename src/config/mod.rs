@@ -72,8 +72,10 @@ pub struct NodeConfig {
     /// Where the node listens for other nodes: `host:port`. Default `0.0.0.0:7379`. The traffic
     /// here is trusted: keep it from strangers.
     pub internal_addr: String,
-    /// Accepted so that a later version can use it. **Nothing is written to it**: this version keeps
-    /// everything in memory. Default none.
+    /// A directory of this node alone, which is made if it is not there. The node keeps a small file
+    /// in it: who the members are, ids and addresses and **nothing of the state**, which is in memory
+    /// only. Started again, the node asks these members as well before it helps to form a new cluster.
+    /// Default none: then `cluster.initial_members` has to list the present members.
     pub data_dir: Option<PathBuf>,
 }
 
@@ -86,10 +88,16 @@ pub struct ClusterConfig {
     /// Default `true`: a cluster forms only when *all* initial members are fresh, so that a
     /// restarted node can never form a second one.
     pub bootstrap: bool,
+    /// Whether this node waits a moment before it helps to form a new cluster: as long as a member of
+    /// a former one may need to notice that it has no leader and to say that it is there, which is the
+    /// longest election timeout and some ticks. Default `true`; `false` is for clusters that live
+    /// and die as a whole, in tests, say.
+    pub wait_for_survivors: bool,
     /// The machines that form the cluster: an odd number, at least 3. With `bootstrap = false`, this
     /// node and those that it asks, at least 1. No default. From then on the members are part of the
-    /// replicated state, and operators change them there. Then this list should be changed as well:
-    /// it is whom a node asks, when it is started again, before it helps to form a new cluster.
+    /// replicated state, and operators change them there. Then this list should be changed as well,
+    /// unless `node.data_dir` is set: it is whom a node asks, when it is started again, before it
+    /// helps to form a new cluster, and whom it has to hear before it joins a running one.
     pub initial_members: Vec<Member>,
     /// How many nodes hold each key. Every member of a Seshat cluster holds every key, so the only
     /// right value is the number of initial members, which is the default. The field is there to be
@@ -189,6 +197,7 @@ impl Config {
             },
             cluster: ClusterConfig {
                 bootstrap: true,
+                wait_for_survivors: false,
                 replication_factor: initial_members.len(),
                 initial_members,
             },

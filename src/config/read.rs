@@ -32,6 +32,7 @@ pub(super) fn fields() -> impl Iterator<Item = &'static str> {
         "node.internal_addr",
         "node.data_dir",
         "cluster.bootstrap",
+        "cluster.wait_for_survivors",
         MEMBERS,
         "cluster.replication_factor",
     ];
@@ -52,6 +53,7 @@ pub(super) fn config(settings: Settings, faults: &mut Faults) -> Config {
         data_dir: reader.data_dir(),
     };
     let bootstrap = reader.boolean("cluster.bootstrap", true);
+    let wait_for_survivors = reader.boolean("cluster.wait_for_survivors", true);
     let initial_members = reader.members();
     let replication_factor = reader.number(
         "cluster.replication_factor",
@@ -62,6 +64,7 @@ pub(super) fn config(settings: Settings, faults: &mut Faults) -> Config {
         node,
         cluster: ClusterConfig {
             bootstrap,
+            wait_for_survivors,
             initial_members,
             replication_factor,
         },

@@ -794,6 +794,7 @@ fn a_dev_cluster_is_on_loopback() {
         client_addr: Some(config.node.client_addr.clone()),
         internal_addr: Some(config.node.internal_addr.clone()),
         initial_members: Some(members.to_owned()),
+        set: vec!["cluster.wait_for_survivors=false".to_owned()],
         ..Overrides::default()
     };
     assert_eq!(Config::load(None, std::iter::empty(), &flags), Ok(config));

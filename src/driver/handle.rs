@@ -15,9 +15,10 @@ use crate::error::{Reason, Refusal};
 use crate::kv::StateMachine;
 #[cfg(test)]
 use crate::node::Outcome;
-use crate::node::{PeerMessage, Recovery, Reply, SnapshotHeader};
+use crate::node::{CallId, PeerMessage, Recovery, Reply, SnapshotHeader};
 use crate::types::{
-    ClusterId, ClusterMembership, Key, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
+    ClusterId, ClusterMembership, Introduction, Key, NodeId, NodeStatus, Offer, RaftId,
+    RecoveryClaim,
 };
 
 /// The driver has stopped: the node is shutting down or has failed.
@@ -55,7 +56,8 @@ pub(crate) enum Notice {
         to: RaftId,
         answer: Option<PeerMessage>,
     },
-    Replied(NodeId, Reply),
+    Replied(CallId, Reply),
+    Asked(Introduction),
     Offered(Offer, oneshot::Sender<bool>),
     Start {
         cluster_id: ClusterId,
@@ -87,9 +89,9 @@ pub struct DriverHandle {
     sources: Arc<AtomicU64>,
     max_inflight: usize,
     requests: mpsc::Sender<(Source, Request)>,
-    notices: mpsc::Sender<Notice>,
+    pub(super) notices: mpsc::Sender<Notice>,
     status: watch::Receiver<NodeStatus>,
-    members: watch::Receiver<Arc<ClusterMembership>>,
+    pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
     decides: watch::Receiver<bool>,
 }
 
@@ -290,15 +292,6 @@ impl DriverHandle {
         self.notify(Notice::SnapshotSent { to, answer }).await
     }
 
-    /// Hands in what `node` replied to a formation call.
-    ///
-    /// # Errors
-    ///
-    /// [`Stopped`].
-    pub async fn replied(&self, node: NodeId, reply: Reply) -> Result<(), Stopped> {
-        self.notify(Notice::Replied(node, reply)).await
-    }
-
     /// Hands in the offer of a new cluster; whether it was accepted.
     ///
     /// # Errors
@@ -399,7 +392,7 @@ impl DriverHandle {
         outcome.await.map_err(|_| stopped(Stopped))?
     }
 
-    async fn notify(&self, notice: Notice) -> Result<(), Stopped> {
+    pub(super) async fn notify(&self, notice: Notice) -> Result<(), Stopped> {
         self.notices.send(notice).await.map_err(|_| Stopped)
     }
 

@@ -15,6 +15,7 @@
 //! (`Overloaded`); peers' messages wait, which holds back the stream that they came on. Peers go
 //! first: what they bring finishes what clients wait for.
 
+mod asking;
 mod backlog;
 mod batch;
 mod fair;
@@ -42,7 +43,7 @@ use fair::Source;
 use handle::{Bounds, Ends, Request};
 use journal::{RefusedMessages, Waiting};
 
-pub use crate::node::{Answer, Call, Outcome, OutgoingSnapshot, Recovery, Reply};
+pub use crate::node::{Answer, Call, CallId, Outcome, OutgoingSnapshot, Recovery, Reply};
 pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
 #[cfg(test)]
 pub(crate) use handle::Detached;
@@ -72,8 +73,8 @@ pub trait Network: Send + 'static {
     fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool;
 
     /// Makes a formation call. The reply, or [`Reply::Failed`], comes back through
-    /// [`DriverHandle::replied`].
-    fn call(&mut self, to: NodeId, call: Call);
+    /// [`DriverHandle::replied`], under the same id.
+    fn call(&mut self, id: CallId, call: Call);
 
     /// Says whether this node leads. A node that does not lead keeps no streams open.
     fn set_leading(&mut self, leading: bool);
@@ -268,7 +269,8 @@ impl Driver {
                     self.step(answer);
                 }
             }
-            Notice::Replied(node, reply) => self.member.replied(node, reply),
+            Notice::Replied(call, reply) => self.member.replied(call, reply),
+            Notice::Asked(by) => self.member.asked(&by),
             // Whoever asked may have gone meanwhile: then nobody needs the answer.
             Notice::Offered(offer, accepted) => {
                 let _ = accepted.send(self.member.offered(offer));
@@ -360,8 +362,8 @@ impl Driver {
         for snapshot in snapshots {
             self.send_snapshot(network, snapshot);
         }
-        for (to, call) in calls {
-            network.call(to, call);
+        for (id, call) in calls {
+            network.call(id, call);
         }
         if !retired.is_empty() {
             self.options.workers.free(retired);

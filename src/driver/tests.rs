@@ -33,7 +33,9 @@ fn fresh(options: DriverOptions) -> (Driver, DriverHandle) {
     let member = Member::new(MemberOptions {
         raft_id: RaftId::new(node(1), 1),
         members: members.collect(),
+        remembered: ClusterMembership::default(),
         bootstrap: true,
+        formation_wait_ticks: 0,
         raft: RaftOptions::default(),
         seed: 7,
         logger: slog::Logger::root(slog::Discard, slog::o!()),
@@ -56,10 +58,10 @@ impl Network for Silence {
         false
     }
 
-    fn call(&mut self, to: NodeId, _: Call) {
+    fn call(&mut self, id: CallId, _: Call) {
         let _ = self.calls.send(Instant::now());
         let driver = self.driver.clone();
-        tokio::spawn(async move { driver.replied(to, Reply::Failed).await });
+        tokio::spawn(async move { driver.replied(id, Reply::Failed).await });
     }
 
     fn set_leading(&mut self, _: bool) {}

@@ -1,12 +1,23 @@
 //! What a process asks another one outside of Raft, and what comes back.
 
-use crate::types::{Answering, ClusterId, NodeStatus, Offer, RaftId, RecoveryClaim};
+use crate::types::{
+    Answering, ClusterId, Introduction, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
+};
+
+/// A call that is made, and which its reply has to name: a reply answers one question and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId {
+    /// The node that is called.
+    pub to: NodeId,
+    /// The number of the call; no other call of the process has it.
+    pub number: u64,
+}
 
 /// A call to another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    /// Who are you?
-    Identify,
+    /// Who are you? The caller says who it is.
+    Identify(Introduction),
     /// Will you be part of this cluster? The receiver is the offer's member of that node.
     Offer(Offer),
     /// The cluster starts. The receiver is the offer's member of that node.

@@ -3,7 +3,9 @@
 //! An operator may decide that a node is a member no longer. The leader then removes its process
 //! from the Raft group, and stops sending to it at that moment: the process may never receive the
 //! entry that removed it. So a process that has heard of no leader for a while, or that knows of the
-//! decision, asks the others who they are; their answers say who takes part and who is meant to.
+//! decision, asks the others who they are; their answers say who takes part and who is meant to. The
+//! question says who asks, so that members which were started again learn that something is left of
+//! their cluster (see `formation.rs`): it is asked soon.
 //!
 //! It must not go too early. As long as a voter that does not know of the removal could become a
 //! candidate, the vote of the removed process may be needed: with it gone, and the leader as well,
@@ -14,11 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{ClusterId, Conf, LogIndex, NodeId, NodeState, NodeStatus, RaftId};
 
-/// Ticks without a leader after which a process asks whether it still takes part. Longer than an
-/// ordinary election takes.
-const SILENT_TICKS: u64 = 20;
+/// Ticks after which a process that counts as without a leader asks whether it still takes part.
+const SILENT_TICKS: u64 = 2;
 /// Ticks between two rounds of questions.
-const ASK_TICKS: u64 = 10;
+const ASK_TICKS: u64 = 5;
+/// Ticks within which every member that can be reached hears of a process that counts as without a
+/// leader, even if the first attempt to reach it fails. A process that was started again has to wait
+/// for so long before it may believe that nothing is left of its cluster.
+pub const ANNOUNCE_TICKS: u64 = SILENT_TICKS + 2 * ASK_TICKS;
 /// Ticks for which an answer counts.
 const BELIEVED_TICKS: u64 = 40;
 

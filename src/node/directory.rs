@@ -16,13 +16,20 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// The directory of a process that knows only its configuration.
-    pub(super) fn new(configured: &ClusterMembership) -> Self {
-        let configured = Arc::new(configured.clone());
+    /// The directory of a process that takes part in nothing yet: it knows the `configured` members,
+    /// and perhaps more nodes.
+    pub(super) fn new(configured: &ClusterMembership, known: &Arc<ClusterMembership>) -> Self {
         Self {
-            members: Arc::clone(&configured),
-            nodes: configured,
+            members: Arc::new(configured.clone()),
+            nodes: Arc::clone(known),
             followed: Arc::default(),
+        }
+    }
+
+    /// Takes over whom a process knows that takes part in nothing yet.
+    pub(super) fn learn(&mut self, known: &Arc<ClusterMembership>) {
+        if self.nodes != *known {
+            self.nodes = Arc::clone(known);
         }
     }
 
@@ -84,7 +91,7 @@ mod tests {
 
     #[test]
     fn whoever_still_takes_part_can_be_reached() {
-        let mut directory = Directory::new(&members(&[1, 2, 3]));
+        let mut directory = Directory::new(&members(&[1, 2, 3]), &Arc::new(members(&[1, 2, 3])));
         directory.follow(&Arc::default(), &voters(&[1]));
         assert_eq!(**directory.nodes(), members(&[1, 2, 3]), "nothing applied");
 
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_member_that_moves_is_found_at_its_new_address() {
-        let mut directory = Directory::new(&members(&[1, 2, 3]));
+        let mut directory = Directory::new(&members(&[1, 2, 3]), &Arc::new(members(&[1, 2, 3])));
         let mut moved = members(&[1, 2, 3]);
         for info in moved.members.values_mut() {
             info.addr = format!("other-{}:7379", info.id);

@@ -1,8 +1,9 @@
 //! How processes that know nothing become a cluster, once.
 //!
-//! A process begins *fresh*. The initial member with the lowest node id coordinates: it asks the
-//! others who they are until all of them have answered that they belong to no running cluster, then
-//! offers them a new one: a random cluster id and the exact raft ids that it heard. Who accepts is
+//! A process begins *fresh*. The initial member with the lowest node id coordinates: it asks all that
+//! it knows of who they are until every one has answered that it belongs to no running cluster, then
+//! offers the initial members a new one: a random cluster id and the exact raft ids that it heard. Who
+//! accepts is
 //! *bound*. When all have accepted, the coordinator starts the cluster and says so; a bound process
 //! starts on that word, or on Raft traffic of its cluster. A *started* process refuses every offer,
 //! and leaves its cluster only for one that an operator makes of it.
@@ -41,20 +42,41 @@
 //!
 //! Undecided offers harm nobody, in whatever order they arrive, since nobody ever starts them.
 //!
+//! # Former clusters
+//!
+//! The steps above speak of the initial members, as all that offer and accept are of them. A former
+//! cluster may have had others: the initial members may have lost their memory all at once while
+//! members that were added later hold the last copies. So a process asks everybody it *knows of*
+//! (`known.rs`): the initial members, the last members of its former lives, which `data_dir` holds, and
+//! whom others have told it of. It offers nothing, and accepts nothing, before each of those has
+//! answered that it belongs to no cluster, or is vouched for; an offer names the vouched ones, so that
+//! each who accepts holds it against what it knows itself. Two more things help who remembers
+//! nothing: a started process that hears no leader asks all members who they are, and so tells those
+//! that were started again that it is there; and a fresh process waits for as long as that takes before
+//! it offers or accepts anything. So no cluster is formed beside one of which a living process is
+//! known to any that would take part in forming it.
+//!
+//! # Outside
+//!
 //! A fresh process that finds a member running in a cluster knows that it is *outside*: it was part
 //! of that cluster in an earlier life, and has lost its memory, or it is new to it. It waits until the
-//! leader lets it in, which the leader's first message says, and goes on asking meanwhile. The leader
-//! lets in members only; whether its node is one, the process learns from what the others say.
+//! leader lets it in, which the leader's first message says, and goes on asking meanwhile. It believes
+//! no message of a cluster before a member that it was told of by its configuration or its former
+//! lives has said, asked by it, that it takes part there. The leader lets in members only; whether its
+//! node is one, the process learns from what the others say.
 
 mod bound;
+mod known;
 mod vouch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use self::known::Peer;
 use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
-use super::{Call, Reply};
+use super::{Call, CallId, Reply};
 use crate::types::{
     Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId,
 };
@@ -63,10 +85,14 @@ use crate::types::{
 const PROBE_TICKS: u64 = 2;
 /// Ticks between two rounds of questions of a process that cannot do anything but wait.
 const WAIT_TICKS: u64 = 10;
-/// Ticks after which a call that was not answered counts as failed: longer than any call may take.
-const CALL_TICKS: u64 = 60;
-/// Ticks after which an offer that not everybody has answered is given up.
-const OFFER_TICKS: u64 = 20;
+/// Ticks of an election timeout, unless it is told otherwise: what nodes take to answer over the links
+/// that they have.
+const PACE: u64 = 10;
+/// Election timeouts after which a call that was not answered counts as failed. A reply that comes
+/// later answers no question any more.
+const CALL_TIMEOUTS: u64 = 6;
+/// Election timeouts after which an offer that not everybody has answered is given up.
+const OFFER_TIMEOUTS: u64 = 2;
 /// Earlier offers that a bound process remembers.
 const MAX_EARLIER_OFFERS: usize = 16;
 /// Ticks for which what a peer said of itself counts as now, while it is asked all the time.
@@ -91,28 +117,36 @@ enum Phase {
     Joined { cluster_id: ClusterId },
 }
 
-/// What is known of another initial member.
-#[derive(Debug, Default)]
-struct Peer {
-    /// What it said of itself when it was last asked, if it answered, and when.
-    heard: Option<(NodeStatus, u64)>,
-    /// What else was found at its address, if that was the last that was found there.
-    stranger: Option<Answering>,
-    /// When the call that is under way began.
-    asked_at: Option<u64>,
+/// A cluster that runs without the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outside {
+    cluster_id: ClusterId,
+    /// Whether the node of the process is a member there.
+    is_member: bool,
+    /// Whether one of those has said so that configuration or former lives name.
+    confirmed: bool,
 }
 
 /// One process on its way into a cluster.
 #[derive(Debug)]
 pub struct Formation {
     raft_id: RaftId,
+    /// The initial members: a new cluster is made of them.
     members: ClusterMembership,
+    /// Everybody who may take part in a cluster that runs.
+    known: Arc<ClusterMembership>,
     /// Whether it takes part in forming a new cluster, or only waits to be let into one.
     bootstrap: bool,
     seed: u64,
     offers_made: u64,
+    /// Ticks of an election timeout.
+    pace: u64,
     now: u64,
     probe_at: u64,
+    /// When everybody was last asked.
+    probed_at: u64,
+    /// Before this tick it forms nothing: a survivor of a former cluster may still make itself known.
+    forms_at: u64,
     phase: Phase,
     /// Offers accepted before the current one, the latest first.
     earlier: Vec<Offer>,
@@ -120,32 +154,49 @@ pub struct Formation {
     accepted_at: u64,
     /// The initial members that an operator has vouched for.
     vouch: Option<Vouch>,
-    /// The cluster that runs without it, and whether its node is a member there.
-    outside: Option<(ClusterId, bool)>,
+    outside: Option<Outside>,
     peers: BTreeMap<NodeId, Peer>,
-    calls: Vec<(NodeId, Call)>,
+    calls_made: u64,
+    calls: Vec<(CallId, Call)>,
 }
 
 impl Formation {
     /// The process `raft_id` among the initial `members`; random ids come from `seed`.
     pub fn new(raft_id: RaftId, members: &ClusterMembership, bootstrap: bool, seed: u64) -> Self {
-        let others = members.ids().filter(|&id| id != raft_id.node_id());
-        Self {
+        let mut formation = Self {
             raft_id,
             bootstrap,
             seed,
             offers_made: 0,
+            pace: PACE,
             now: 0,
             probe_at: 0,
+            probed_at: 0,
+            forms_at: 0,
             phase: Phase::Fresh,
             earlier: Vec::new(),
             accepted_at: 0,
             vouch: None,
             outside: None,
-            peers: others.map(|id| (id, Peer::default())).collect(),
+            peers: BTreeMap::new(),
             members: members.clone(),
+            known: Arc::default(),
+            calls_made: 0,
             calls: Vec::new(),
-        }
+        };
+        formation.remember(members);
+        formation
+    }
+
+    /// Forms nothing, and helps nobody to, for the next `ticks`: a survivor of a former cluster may
+    /// make itself known meanwhile.
+    pub fn wait(&mut self, ticks: u64) {
+        self.forms_at = self.now + ticks;
+    }
+
+    /// The longest election timeout has so many ticks: the waits for answers are multiples of it.
+    pub fn pace(&mut self, ticks: u64) {
+        self.pace = ticks;
     }
 
     /// Where the process stands.
@@ -163,14 +214,14 @@ impl Formation {
         match &self.phase {
             Phase::Started { offer } | Phase::Bound { offer } => Some(offer.cluster_id),
             Phase::Joined { cluster_id } => Some(*cluster_id),
-            Phase::Fresh | Phase::Offering { .. } => self.outside.map(|(id, _)| id),
+            Phase::Fresh | Phase::Offering { .. } => self.outside.map(|outside| outside.cluster_id),
         }
     }
 
     /// Whether the node of this process is a member of the cluster that runs without it, or there is
     /// no such cluster.
     pub fn is_member(&self) -> bool {
-        self.outside.is_none_or(|(_, is_member)| is_member)
+        self.outside.is_none_or(|outside| outside.is_member)
     }
 
     /// The cluster that the process takes part in, once it does.
@@ -181,14 +232,19 @@ impl Formation {
         }
     }
 
-    /// The leader of `cluster_id` counts this process among its members: it takes part from now on,
-    /// unless it is bound to another cluster or takes part in one.
+    /// A leader of `cluster_id` sends to this process, so that it takes part from now on: if it is
+    /// fresh, and a member that it was told of by configuration or former lives has said that it
+    /// takes part in that cluster. Otherwise it asks them at once.
     pub fn join(&mut self, cluster_id: ClusterId) -> bool {
-        if matches!(self.phase, Phase::Fresh) {
+        if !matches!(self.phase, Phase::Fresh) {
+            return false;
+        }
+        if self.is_confirmed(cluster_id) {
             self.phase = Phase::Joined { cluster_id };
             self.outside = None;
             return true;
         }
+        self.ask_at_once();
         false
     }
 
@@ -200,8 +256,13 @@ impl Formation {
 
     /// What the process waits for, in words.
     pub fn waiting_for(&self) -> String {
-        if let Some((cluster_id, is_member)) = self.outside {
-            return waiting::outside(cluster_id, is_member, self.bootstrap);
+        if let Some(Outside {
+            cluster_id,
+            is_member,
+            confirmed,
+        }) = self.outside
+        {
+            return waiting::outside(cluster_id, is_member, confirmed, self.bootstrap);
         }
         if !matches!(self.phase, Phase::Fresh) {
             return "every initial member has been found; the cluster is about to start".to_owned();
@@ -210,11 +271,11 @@ impl Formation {
         let missing = unheard.filter(|&(&id, _)| !self.is_vouched(id));
         let missing: Vec<_> = missing
             .map(|(&id, peer)| {
-                let addr = self.members.get(id).map_or("", |info| &info.addr);
+                let addr = self.known.get(id).map_or("", |info| &info.addr);
                 (id, peer.stranger.map(|stranger| (stranger, addr)))
             })
             .collect();
-        waiting::fresh(&missing, self.bootstrap)
+        waiting::fresh(&missing, self.bootstrap, self.now < self.forms_at)
     }
 
     /// One tick has passed.
@@ -226,11 +287,10 @@ impl Formation {
         let now = self.now;
         self.vouch.take_if(|vouch| vouch.until < now);
         for peer in self.peers.values_mut() {
-            if peer.asked_at.take_if(|at| now - *at > CALL_TICKS).is_some() {
-                peer.heard = None;
-            }
+            peer.give_up(now, self.pace.saturating_mul(CALL_TIMEOUTS));
         }
-        if matches!(self.phase, Phase::Offering { since, .. } if now - since > OFFER_TICKS) {
+        if matches!(self.phase, Phase::Offering { since, .. } if now - since > self.pace.saturating_mul(OFFER_TIMEOUTS))
+        {
             self.withdraw();
         }
         if self.probe_at <= now && !matches!(self.phase, Phase::Offering { .. }) {
@@ -238,63 +298,33 @@ impl Formation {
         }
     }
 
-    /// Asks every peer that is not being asked who it is.
-    fn probe(&mut self) {
-        let pause = if self.outside.is_some() {
-            WAIT_TICKS
-        } else {
-            PROBE_TICKS
-        };
-        self.probe_at = self.now + pause;
-        let idle = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.asked_at.is_none());
-        let idle: Vec<_> = idle.map(|(&id, _)| id).collect();
-        for id in idle {
-            self.call(id, Call::Identify);
-        }
-    }
-
-    fn call(&mut self, to: NodeId, call: Call) {
-        if let Some(peer) = self.peers.get_mut(&to) {
-            peer.asked_at = Some(self.now);
-            self.calls.push((to, call));
-        }
-    }
-
     /// The calls to make.
-    pub fn take_calls(&mut self) -> Vec<(NodeId, Call)> {
+    pub fn take_calls(&mut self) -> Vec<(CallId, Call)> {
         std::mem::take(&mut self.calls)
     }
 
-    /// `node` replied to a call.
-    pub fn replied(&mut self, node: NodeId, reply: Reply) {
-        let Some(peer) = self.peers.get_mut(&node) else {
+    /// A reply to a call has come.
+    pub fn replied(&mut self, call: CallId, reply: Reply) {
+        let node = call.to;
+        let Some(asked_at) = self
+            .peers
+            .get_mut(&node)
+            .and_then(|peer| peer.answers(call))
+        else {
             return;
         };
-        let asked_at = peer.asked_at.take();
         match reply {
             Reply::Identified(status) if status.raft_id.node_id() == node => {
-                peer.heard = Some((status.clone(), self.now));
-                peer.stranger = None;
+                self.heard(node, &status);
                 self.is_there(node);
                 self.learn(&status, asked_at);
             }
-            Reply::Identified(_) | Reply::Failed | Reply::Stranger(_) => {
-                peer.heard = None;
-                peer.stranger = match reply {
-                    Reply::Identified(status) => {
-                        Some(Answering::OtherNode(status.raft_id.node_id()))
-                    }
-                    Reply::Stranger(stranger) => Some(stranger),
-                    _ => None,
-                };
-                // Silence of somebody whom the offer leaves out says nothing about it.
-                if self.offers_to(node) {
-                    self.withdraw();
-                }
+            Reply::Identified(status) => {
+                let other = Answering::OtherNode(status.raft_id.node_id());
+                self.missed(node, Some(other));
             }
+            Reply::Stranger(stranger) => self.missed(node, Some(stranger)),
+            Reply::Failed => self.missed(node, None),
             Reply::Offered {
                 cluster_id,
                 accepted,
@@ -307,43 +337,25 @@ impl Formation {
         }
     }
 
-    /// A fresh process is outside as long as some member runs in a cluster.
-    fn update_outside(&mut self) {
-        let heard = self.peers.values().filter_map(|peer| peer.heard.as_ref());
-        let started = heard.filter(|(status, _)| status.state == NodeState::Started);
-        let Some((first, _)) = started.clone().next() else {
-            self.outside = None;
-            return;
-        };
-        // Who has applied most knows best who is a member. Who has applied nothing knows nobody.
-        let same = started.filter(|(status, _)| status.cluster_id == first.cluster_id);
-        let best = same.max_by_key(|(status, _)| status.applied_index);
-        let members = best.map(|(status, _)| status.conf.members.as_slice());
-        let is_member = members
-            .is_none_or(|members| members.is_empty() || members.contains(&self.raft_id.node_id()));
-        self.outside = first.cluster_id.map(|cluster_id| (cluster_id, is_member));
-    }
-
-    /// The coordinator offers a cluster when every other initial member that nobody has vouched for
-    /// has said that it runs in none. It does not matter how long ago, or whether one is being asked
-    /// again: distant members may answer in turn, never close together, and to a life that has ended
-    /// meanwhile the offer means nothing.
+    /// The coordinator offers a cluster when everybody it knows of, unless vouched for, has said that
+    /// it runs in none. It does not matter how long ago, or whether one is being asked again: distant
+    /// members may answer in turn, never close together, and to a life that has ended meanwhile the
+    /// offer means nothing.
     fn maybe_offer(&mut self) {
         let me = self.raft_id.node_id();
         let rest = || {
             let peers = self.peers.iter();
             peers.filter(|&(&id, _)| !self.is_vouched(id))
         };
-        let coordinates =
-            self.bootstrap && self.outside.is_none() && rest().all(|(&id, _)| me < id);
-        let ready = rest().all(|(_, peer)| {
-            let heard = peer.heard.as_ref();
-            heard.is_some_and(|(status, _)| status.state != NodeState::Started)
-        });
-        if !coordinates || !ready {
+        let initial = || rest().filter(|(id, _)| self.members.contains(**id));
+        let coordinates = self.bootstrap
+            && self.forms_at <= self.now
+            && self.outside.is_none()
+            && initial().all(|(&id, _)| me < id);
+        if !coordinates || !rest().all(|(_, peer)| peer.belongs_to_nothing()) {
             return;
         }
-        let heard = rest().filter_map(|(_, peer)| peer.heard.as_ref());
+        let heard = initial().filter_map(|(_, peer)| peer.heard.as_ref());
         let others = heard.map(|(status, _)| status.raft_id);
         let members = std::iter::once(self.raft_id).chain(others).collect();
         self.offers_made += 1;
@@ -352,6 +364,7 @@ impl Formation {
             coordinator: self.raft_id,
             members,
             membership: self.members.clone(),
+            absent: self.vouched_others(),
         };
         self.phase = Phase::Offering {
             offer: offer.clone(),
@@ -406,9 +419,7 @@ impl Formation {
     fn withdraw(&mut self) {
         if matches!(self.phase, Phase::Offering { .. }) {
             self.phase = Phase::Fresh;
-            for peer in self.peers.values_mut() {
-                *peer = Peer::default();
-            }
+            self.peers.values_mut().for_each(Peer::forget);
         }
     }
 }
@@ -420,3 +431,7 @@ mod tests;
 #[cfg(test)]
 #[path = "formation_storm_tests.rs"]
 mod storm;
+
+#[cfg(test)]
+#[path = "formation_growth_tests.rs"]
+mod growth;

@@ -6,6 +6,9 @@
 
 use super::*;
 
+/// With the election timeout that a formation has by itself.
+const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
+
 /// Runs of each number of nodes.
 const RUNS: u64 = 3_000;
 /// Things that happen in one run before the world is calm.
@@ -20,9 +23,9 @@ struct Packet {
 }
 
 enum Load {
-    Call(Call),
+    Call(CallId, Call),
     /// For one process only.
-    Reply(RaftId, Reply),
+    Reply(RaftId, CallId, Reply),
     Traffic(RaftId, ClusterId),
 }
 
@@ -103,10 +106,10 @@ impl Storm {
         let from = process.raft_id;
         let calls = process.take_calls();
         self.network
-            .extend(calls.into_iter().map(|(to, call)| Packet {
+            .extend(calls.into_iter().map(|(id, call)| Packet {
                 from,
-                to,
-                load: Load::Call(call),
+                to: id.to,
+                load: Load::Call(id, call),
             }));
     }
 
@@ -139,20 +142,20 @@ impl Storm {
             .cut
             .is_some_and(|cut| cut == to || cut == from.node_id())
         {
-            if let Load::Call(_) = load
+            if let Load::Call(id, _) = load
                 && let Some(caller) = self.processes.get_mut(&from.node_id())
             {
-                caller.replied(to, Reply::Failed);
+                caller.replied(id, Reply::Failed);
             }
             return;
         }
         let reply = match load {
-            Load::Call(call) => Some(self.serve(to, call)),
-            Load::Reply(caller, reply) => {
+            Load::Call(id, call) => Some((id, self.serve(to, call))),
+            Load::Reply(caller, id, reply) => {
                 let process = self.processes.get_mut(&to);
                 if let Some(process) = process.filter(|process| process.raft_id == caller) {
                     let before = process.state();
-                    process.replied(from.node_id(), reply);
+                    process.replied(id, reply);
                     let let_go = before == NodeState::Bound
                         && !matches!(process.state(), NodeState::Bound | NodeState::Started);
                     self.tally.let_go += u64::from(let_go);
@@ -167,11 +170,11 @@ impl Storm {
                 None
             }
         };
-        if let Some((callee, reply)) = reply {
+        if let Some((id, (callee, reply))) = reply {
             self.network.push(Packet {
                 from: callee,
                 to: from.node_id(),
-                load: Load::Reply(from, reply),
+                load: Load::Reply(from, id, reply),
             });
         }
         self.take_calls(to);
@@ -185,11 +188,14 @@ impl Storm {
         let me = process.raft_id;
         let reply = match call {
             Call::Yield { .. } => Reply::Failed,
-            Call::Identify => Reply::Identified(NodeStatus {
-                state: process.state(),
-                cluster_id: process.cluster_id(),
-                ..NodeStatus::fresh(me)
-            }),
+            Call::Identify(by) => {
+                process.asked(&by);
+                Reply::Identified(NodeStatus {
+                    state: process.state(),
+                    cluster_id: process.cluster_id(),
+                    ..NodeStatus::fresh(me)
+                })
+            }
             Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&me) => {
                 Reply::Failed
             }
@@ -244,8 +250,8 @@ impl Storm {
                 let packet = self.network.remove(0);
                 // What makes a cluster is late, and the word of its start is very late.
                 let late = match packet.load {
-                    Load::Call(Call::Offer(_)) => self.draw(2) > 0,
-                    Load::Call(Call::Start(_)) | Load::Traffic(..) => self.draw(12) > 0,
+                    Load::Call(_, Call::Offer(_)) => self.draw(2) > 0,
+                    Load::Call(_, Call::Start(_)) | Load::Traffic(..) => self.draw(12) > 0,
                     _ => false,
                 };
                 if late {
@@ -284,11 +290,11 @@ impl Storm {
     fn lose(&mut self) {
         let nth = self.draw(self.network.len());
         let Packet { from, to, load } = self.network.remove(nth);
-        if let (Load::Call(_), 0) = (load, self.draw(2)) {
+        if let (Load::Call(id, _), 0) = (load, self.draw(2)) {
             self.network.push(Packet {
                 from: RaftId::new(to, 0),
                 to: from.node_id(),
-                load: Load::Reply(from, Reply::Failed),
+                load: Load::Reply(from, id, Reply::Failed),
             });
         }
     }

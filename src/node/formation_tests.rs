@@ -1,4 +1,11 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::types::Introduction;
+
+/// With the election timeout that a formation has by itself.
+const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
+const OFFER_TICKS: u64 = OFFER_TIMEOUTS * PACE;
 
 fn node(id: u16) -> NodeId {
     NodeId::new(id).expect("a node id")
@@ -22,6 +29,21 @@ fn status(process: &Formation) -> NodeStatus {
         cluster_id: process.cluster_id(),
         ..NodeStatus::fresh(process.raft_id)
     }
+}
+
+/// `process` hears `reply` to what it has asked `id`, or asks now.
+fn answer(process: &mut Formation, id: u16, reply: Reply) {
+    let to = node(id);
+    let asked = process.peers[&to].asked;
+    let number = asked.map_or_else(
+        || {
+            process.call(to, Call::Identify(process.introduction()));
+            let calls = process.take_calls();
+            calls.last().expect("a call").0.number
+        },
+        |(number, _)| number,
+    );
+    process.replied(CallId { to, number }, reply);
 }
 
 /// Three processes and the calls between them. A call reaches whoever lives at a node then.
@@ -63,7 +85,10 @@ impl World {
         let process = self.processes.get_mut(&to).expect("a member");
         match call {
             Call::Yield { .. } => Reply::Failed,
-            Call::Identify => Reply::Identified(status(process)),
+            Call::Identify(by) => {
+                process.asked(&by);
+                Reply::Identified(status(process))
+            }
             Call::Offer(offer) | Call::Start(offer)
                 if !offer.members.contains(&process.raft_id) =>
             {
@@ -95,18 +120,18 @@ impl World {
             for (&from, process) in &mut self.processes {
                 let down = self.down.contains(&from);
                 let made = process.take_calls().into_iter().filter(|_| !down);
-                calls.extend(made.map(|(to, call)| (from, to, call)));
+                calls.extend(made.map(|(id, call)| (from, id, call)));
             }
             if calls.is_empty() {
                 return;
             }
-            for (from, to, call) in calls {
-                if stop(to, &call) {
+            for (from, id, call) in calls {
+                if stop(id.to, &call) {
                     return;
                 }
-                let reply = self.serve(to, call);
+                let reply = self.serve(id.to, call);
                 if let Some(process) = self.processes.get_mut(&from) {
-                    process.replied(to, reply);
+                    process.replied(id, reply);
                 }
             }
         }
@@ -164,18 +189,18 @@ fn members_that_answer_late_and_in_turn_are_offered_a_cluster() {
         let mut offered = false;
         for now in 0..10 * OFFER_TICKS {
             coordinator.tick();
-            for (to, call) in coordinator.take_calls() {
+            for (id, call) in coordinator.take_calls() {
                 offered |= matches!(call, Call::Offer(_));
                 // Node 3 listens a little later, so from then on it is asked in turn with node 2.
-                match now < PROBE_TICKS && to == node(3) {
-                    true => coordinator.replied(to, Reply::Failed),
-                    false => under_way.push((now + delay, to)),
+                match now < PROBE_TICKS && id.to == node(3) {
+                    true => coordinator.replied(id, Reply::Failed),
+                    false => under_way.push((now + delay, id)),
                 }
             }
             let arrived = under_way.extract_if(.., |(at, _)| *at <= now);
-            for (_, to) in arrived.collect::<Vec<_>>() {
-                let status = status(&fresh(to.get(), 0xa));
-                coordinator.replied(to, Reply::Identified(status));
+            for (_, id) in arrived.collect::<Vec<_>>() {
+                let status = status(&fresh(id.to.get(), 0xa));
+                coordinator.replied(id, Reply::Identified(status));
             }
         }
         assert!(offered, "answers after {delay} ticks");
@@ -283,6 +308,7 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
         coordinator: life(1, 0xb),
         members: vec![life(1, 0xb), life(2, 0xa), life(3, 0xa)],
         membership: members(),
+        absent: BTreeSet::new(),
     };
     assert!(world.at(3).offered(newer.clone()));
     // … and the old coordinator's traffic reaches node 2 first.
@@ -304,6 +330,7 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
         coordinator,
         members: members.to_vec(),
         membership: self::members(),
+        absent: BTreeSet::new(),
     };
     let (one, two, three) = (life(1, 0xa), life(2, 0xa), life(3, 0xa));
     let refused = [
@@ -342,10 +369,10 @@ fn an_answer_to_an_offer_that_was_given_up_counts_for_nothing() {
             _ => None,
         })
     };
-    coordinator.replied(node(2), fresh_peer(2));
-    coordinator.replied(node(3), fresh_peer(3));
+    answer(&mut coordinator, 2, fresh_peer(2));
+    answer(&mut coordinator, 3, fresh_peer(3));
     let first = offer_of(&mut coordinator).expect("an offer");
-    coordinator.replied(node(2), Reply::Failed);
+    answer(&mut coordinator, 2, Reply::Failed);
     let accepted = |cluster_id| Reply::Offered {
         cluster_id,
         accepted: true,
@@ -353,14 +380,14 @@ fn an_answer_to_an_offer_that_was_given_up_counts_for_nothing() {
     for _ in 0..=PROBE_TICKS {
         coordinator.tick();
     }
-    coordinator.replied(node(2), fresh_peer(2));
-    coordinator.replied(node(3), fresh_peer(3));
+    answer(&mut coordinator, 2, fresh_peer(2));
+    answer(&mut coordinator, 3, fresh_peer(3));
     let second = offer_of(&mut coordinator).expect("another offer");
     assert_ne!(first, second);
-    coordinator.replied(node(3), accepted(second));
-    coordinator.replied(node(2), accepted(first));
+    answer(&mut coordinator, 3, accepted(second));
+    answer(&mut coordinator, 2, accepted(first));
     assert_eq!(coordinator.state(), Fresh);
-    coordinator.replied(node(2), accepted(second));
+    answer(&mut coordinator, 2, accepted(second));
     assert_eq!(coordinator.state(), Started);
 }
 
@@ -402,8 +429,8 @@ fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
     let mut process = fresh(2, 0xa);
     let found = |stranger| Reply::Stranger(stranger);
     process.tick();
-    process.replied(node(1), found(Answering::ClientPort));
-    process.replied(node(3), Reply::Failed);
+    answer(&mut process, 1, found(Answering::ClientPort));
+    answer(&mut process, 3, Reply::Failed);
     assert_eq!(
         process.waiting_for(),
         "the address of node 1, kvstore-1:7379, leads to the client port of a node; \
@@ -413,12 +440,12 @@ fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
     let refused = refused.expect_err("it may be there").to_string();
     assert!(refused.contains("node 1 may be there"), "{refused}");
 
-    process.replied(node(1), Reply::Identified(status(&fresh(3, 0xa))));
+    answer(&mut process, 1, Reply::Identified(status(&fresh(3, 0xa))));
     let refused = process.form_without([node(1)].into());
     let refused = refused.expect_err("it may be there").to_string();
     assert!(refused.contains("leads to node 3"), "{refused}");
 
-    process.replied(node(1), found(Answering::NotGrpc));
+    answer(&mut process, 1, found(Answering::NotGrpc));
     assert_eq!(process.form_without([node(1)].into()), Ok(()));
 }
 
@@ -459,10 +486,11 @@ fn an_offer_without_somebody_who_is_there_is_refused() {
         coordinator: life(1, 0xa),
         members: vec![life(1, 0xa), life(2, 0xa)],
         membership: members(),
+        absent: BTreeSet::new(),
     };
     let mut process = fresh(2, 0xa);
     process.tick();
-    process.replied(node(3), Reply::Identified(status(&fresh(3, 0xa))));
+    answer(&mut process, 3, Reply::Identified(status(&fresh(3, 0xa))));
     assert!(!process.offered(offer.clone()));
     for _ in 0..=LATELY_TICKS {
         process.tick();
@@ -480,6 +508,7 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
         coordinator: life(ids[0], 0xa),
         members: ids.iter().map(|&id| life(id, 0xa)).collect(),
         membership: members.clone(),
+        absent: BTreeSet::new(),
     };
     assert!(five.offered(offer(7, &[1, 2, 3, 4, 5])));
     // Meanwhile nodes 2, 3 and 4 have started a cluster without nodes 1 and 5.
@@ -487,12 +516,12 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
     two.phase = Phase::Started {
         offer: offer(8, &[2, 3, 4]),
     };
-    five.replied(node(2), Reply::Identified(status(&two)));
+    answer(&mut five, 2, Reply::Identified(status(&two)));
     assert_eq!(five.state(), Bound, "that may have been long ago");
     for _ in 0..=PROBE_TICKS {
         five.tick();
     }
-    five.replied(node(2), Reply::Identified(status(&two)));
+    answer(&mut five, 2, Reply::Identified(status(&two)));
     assert_eq!(five.state(), Outside);
     assert_eq!(five.cluster_id(), Some(ClusterId(8)));
 }
@@ -505,6 +534,7 @@ fn a_late_offer_strands_nobody() {
         coordinator: life(1, incarnation),
         members: vec![life(1, incarnation), life(2, 0xa), life(3, 0xa)],
         membership: members(),
+        absent: BTreeSet::new(),
     };
     let (dead, newer) = (offer(7, 0xa), offer(8, 0xb));
     let mut process = fresh(3, 0xa);
@@ -518,7 +548,7 @@ fn a_late_offer_strands_nobody() {
     for _ in 0..=PROBE_TICKS {
         process.tick();
     }
-    process.replied(node(1), Reply::Identified(status(&next)));
+    answer(&mut process, 1, Reply::Identified(status(&next)));
     assert_eq!(process.state(), Started);
     assert_eq!(process.cluster_id(), Some(ClusterId(8)));
 }
@@ -531,9 +561,271 @@ fn late_traffic_of_a_dead_member_starts_no_earlier_offer() {
         coordinator: life(1, incarnation),
         members: vec![life(1, incarnation), life(2, incarnation), life(3, 0xa)],
         membership: members(),
+        absent: BTreeSet::new(),
     };
     assert!(process.offered(offer(7, 0xa)));
     assert!(process.offered(offer(8, 0xb)));
     process.hear_traffic(ClusterId(7), life(2, 0xa));
     assert_eq!(process.state(), Bound);
+}
+
+/// Nodes 1 to 5 of a cluster that has grown: 4 and 5 take part in it.
+fn grown() -> ClusterMembership {
+    [1, 2, 3, 4, 5].map(node).into()
+}
+
+/// What a survivor of that cluster says of itself.
+fn survivor(id: u16) -> NodeStatus {
+    NodeStatus {
+        state: Started,
+        cluster_id: Some(ClusterId(0xa)),
+        applied_index: 9,
+        conf: Arc::new(crate::types::Conf {
+            members: [1, 2, 3, 4, 5].map(node).to_vec(),
+            ..crate::types::Conf::default()
+        }),
+        ..NodeStatus::fresh(life(id, 0xa))
+    }
+}
+
+fn introduced(status: &NodeStatus) -> Introduction {
+    Introduction {
+        raft_id: status.raft_id,
+        state: status.state,
+        cluster_id: status.cluster_id,
+        members: Arc::new(grown()),
+    }
+}
+
+/// A process of a cluster that was grown to five, with the file of its last members.
+fn remembers(id: u16) -> Formation {
+    let mut process = fresh(id, 0xb);
+    process.remember(&grown());
+    process
+}
+
+/// The configuration of nodes 1 to 3 lists these three, and all of them were started again.
+#[test]
+fn who_remembers_members_forms_nothing_before_they_have_answered() {
+    let mut world = World::new();
+    for id in 1..=3 {
+        world.processes.insert(node(id), remembers(id));
+    }
+    world.down.extend([node(4), node(5)]);
+    world.tick_many();
+    assert_eq!(world.states(), [Fresh; 3]);
+    assert_eq!(
+        world.at(1).waiting_for(),
+        "nodes 4 and 5 have not been found yet"
+    );
+    // They are there, and hold what is left.
+    for id in [4, 5] {
+        for at in 1..=3 {
+            answer(world.at(at), id, Reply::Identified(survivor(id)));
+        }
+    }
+    assert_eq!(world.states(), [Outside; 3]);
+    assert_eq!(world.at(1).cluster_id(), Some(ClusterId(0xa)));
+}
+
+#[test]
+fn who_remembers_members_that_lost_everything_too_forms_a_cluster_of_the_initial_ones() {
+    let mut world = World::new();
+    for id in 1..=3 {
+        world.processes.insert(node(id), remembers(id));
+    }
+    for id in [4, 5] {
+        let waits = Formation::new(life(id, 0xb), &grown(), false, 42);
+        world.processes.insert(node(id), waits);
+    }
+    world.tick_many();
+    assert_eq!(
+        world.states(),
+        [Started, Started, Started, Outside, Outside]
+    );
+    let offer = world.at(3).started().expect("started").clone();
+    assert_eq!(offer.membership, members());
+    assert_eq!(offer.members.len(), 3);
+}
+
+/// Only node 3 remembers; the coordinator learns from its questions whom else to ask.
+#[test]
+fn who_remembers_more_tells_the_coordinator() {
+    let mut world = World::new();
+    world.processes.insert(node(3), remembers(3));
+    world.down.extend([node(4), node(5)]);
+    world.tick_many();
+    assert_eq!(world.states(), [Fresh; 3]);
+    assert_eq!(
+        world.at(1).waiting_for(),
+        "nodes 4 and 5 have not been found yet"
+    );
+    // An operator who knows that they are gone says so once.
+    let gone = BTreeSet::from([node(4), node(5)]);
+    assert_eq!(world.at(1).form_without(gone.clone()), Ok(()));
+    world.tick_many();
+    assert_eq!(world.states(), [Started; 3]);
+    assert_eq!(world.at(3).started().expect("started").absent, gone);
+}
+
+#[test]
+fn an_offer_of_who_does_not_know_of_all_is_refused() {
+    let offer = |absent: &[u16]| Offer {
+        cluster_id: ClusterId(7),
+        coordinator: life(1, 0xa),
+        members: vec![life(1, 0xa), life(2, 0xb), life(3, 0xa)],
+        membership: members(),
+        absent: absent.iter().copied().map(node).collect(),
+    };
+    assert!(!remembers(2).offered(offer(&[])));
+    assert!(!remembers(2).offered(offer(&[4])));
+    assert!(remembers(2).offered(offer(&[4, 5])));
+    let mut process = remembers(2);
+    for id in [4, 5] {
+        answer(&mut process, id, Reply::Identified(status(&fresh(id, 0xb))));
+    }
+    assert!(process.offered(offer(&[])));
+    assert!(!remembers_survivor().offered(offer(&[4, 5])), "node 4 runs");
+}
+
+fn remembers_survivor() -> Formation {
+    let mut process = remembers(2);
+    answer(&mut process, 4, Reply::Identified(survivor(4)));
+    for _ in 0..=2 * LATELY_TICKS {
+        process.tick();
+    }
+    process
+}
+
+/// Nobody has a file: nodes 4 and 5 have lost their leader, and ask all members who they are.
+#[test]
+fn a_survivor_that_asks_keeps_processes_from_forming_a_second_cluster() {
+    let mut world = World::new();
+    world.down.extend([node(4), node(5)]);
+    for id in 1..=3 {
+        world.restart(id, 0xb);
+        world.at(id).wait(10);
+    }
+    for _ in 0..9 {
+        world.tick();
+    }
+    assert_eq!(world.states(), [Fresh; 3], "they wait");
+    assert!(world.at(1).waiting_for().contains("a former cluster"));
+    world.at(2).asked(&introduced(&survivor(4)));
+    world.tick_many();
+    assert_eq!(world.states(), [Fresh; 3]);
+    assert_eq!(
+        world.at(2).waiting_for(),
+        "nodes 4 and 5 have not been found yet"
+    );
+    answer(world.at(2), 4, Reply::Identified(survivor(4)));
+    assert_eq!(world.at(2).state(), Outside);
+    let words = world.at(2).waiting_for();
+    assert!(words.contains("list its present members"), "{words}");
+}
+
+#[test]
+fn nobody_waits_longer_than_he_has_to() {
+    let mut world = World::new();
+    for id in 1..=3 {
+        world.at(id).wait(10);
+    }
+    for _ in 0..9 {
+        world.tick();
+    }
+    assert_eq!(world.states(), [Fresh; 3]);
+    for _ in 0..2 * PROBE_TICKS {
+        world.tick();
+    }
+    assert_eq!(world.states(), [Started; 3]);
+}
+
+#[test]
+fn a_coordinator_that_is_asked_by_a_survivor_takes_its_offer_back() {
+    let mut coordinator = fresh(1, 0xb);
+    coordinator.tick();
+    for id in [2, 3] {
+        answer(
+            &mut coordinator,
+            id,
+            Reply::Identified(status(&fresh(id, 0xb))),
+        );
+    }
+    let calls = coordinator.take_calls();
+    let offered = calls.iter().find_map(|(id, call)| match call {
+        Call::Offer(offer) => Some((*id, offer.cluster_id)),
+        _ => None,
+    });
+    let (id, cluster_id) = offered.expect("an offer");
+    coordinator.asked(&introduced(&survivor(4)));
+    for to in [2, 3].map(node) {
+        let number = id.number + u64::from(to != id.to);
+        let accepted = true;
+        coordinator.replied(
+            CallId { to, number },
+            Reply::Offered {
+                cluster_id,
+                accepted,
+            },
+        );
+    }
+    assert_eq!(coordinator.state(), Fresh);
+}
+
+#[test]
+fn strangers_and_joiners_hold_nobody_up() {
+    let mut process = fresh(1, 0xa);
+    let strangers = Introduction {
+        members: Arc::new([7, 8, 9].map(node).into()),
+        ..introduced(&survivor(7))
+    };
+    process.asked(&strangers);
+    process.asked(&Formation::new(life(4, 1), &grown(), false, 1).introduction());
+    process.asked(&fresh(1, 0xb).introduction());
+    assert_eq!(**process.known(), members());
+}
+
+#[test]
+fn a_fresh_process_joins_what_its_members_confirm_and_nothing_else() {
+    let (running, forged) = (ClusterId(0xa), ClusterId(0xbad));
+    let mut process = fresh(3, 0xb);
+    process.tick();
+    process.take_calls();
+    answer(&mut process, 1, Reply::Failed);
+    process.tick();
+    assert!(!process.join(forged));
+    assert_eq!(process.take_calls().len(), 1, "it asks at once");
+    assert!(!process.join(running));
+    assert_eq!(process.take_calls().len(), 0, "once a tick");
+    answer(&mut process, 1, Reply::Identified(survivor(1)));
+    assert!(!process.join(forged));
+    assert!(process.join(running));
+
+    // Whoever only says so himself is no member.
+    let mut process = fresh(3, 0xb);
+    process.asked(&introduced(&survivor(4)));
+    answer(&mut process, 4, Reply::Identified(survivor(4)));
+    assert_eq!(process.state(), Outside);
+    assert!(!process.join(running));
+}
+
+/// With a heartbeat of 50 ms a call may take 100 ticks.
+#[test]
+fn an_answer_counts_for_its_own_question_only() {
+    let mut process = fresh(1, 0xa);
+    process.tick();
+    let first = process.take_calls();
+    for _ in 0..=CALL_TICKS + PROBE_TICKS {
+        process.tick();
+    }
+    assert_eq!(process.take_calls().len(), 2, "asked again");
+    for (id, _) in first {
+        let late = status(&fresh(id.to.get(), 0xa));
+        process.replied(id, Reply::Identified(late));
+    }
+    assert!(process.take_calls().is_empty(), "no offer");
+    assert_eq!(
+        process.waiting_for(),
+        "nodes 2 and 3 have not been found yet"
+    );
 }

@@ -37,9 +37,9 @@ enum Load {
     Report(RaftId, bool),
     /// Messages to a peer do not arrive.
     Unreachable(RaftId),
-    Call(RaftId, Call),
+    Call(RaftId, CallId, Call),
     /// For one process only.
-    Reply(RaftId, NodeId, Reply),
+    Reply(RaftId, CallId, Reply),
 }
 
 /// Members, and what is on its way between them.
@@ -111,7 +111,9 @@ impl Lab {
         let member = Member::new(MemberOptions {
             raft_id: RaftId::new(id, self.lives),
             members,
+            remembered: ClusterMembership::default(),
             bootstrap,
+            formation_wait_ticks: 0,
             raft: self.options,
             seed: mix(&[self.seed, self.lives]),
             logger: slog::Logger::root(slog::Discard, slog::o!()),
@@ -258,24 +260,27 @@ impl Lab {
                     member.report_unreachable(peer);
                 }
             }
-            Load::Call(caller, call) => self.serve(to, caller, call),
-            Load::Reply(caller, from, reply) => {
+            Load::Call(caller, call_id, call) => self.serve(to, caller, call_id, call),
+            Load::Reply(caller, call_id, reply) => {
                 if let Some(member) = self.members.get_mut(&to)
                     && member.raft_id() == caller
                 {
-                    member.replied(from, reply);
+                    member.replied(call_id, reply);
                 }
             }
         }
     }
 
-    fn serve(&mut self, to: NodeId, caller: RaftId, call: Call) {
+    fn serve(&mut self, to: NodeId, caller: RaftId, call_id: CallId, call: Call) {
         let Some(member) = self.members.get_mut(&to) else {
             return;
         };
         let me = member.raft_id();
         let reply = match call {
-            Call::Identify => Reply::Identified(member.status()),
+            Call::Identify(by) => {
+                member.asked(&by);
+                Reply::Identified(member.status())
+            }
             Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&me) => {
                 Reply::Failed
             }
@@ -293,7 +298,7 @@ impl Lab {
                 answer: member.yield_to(&claim),
             },
         };
-        self.send(to, caller.node_id(), 0, Load::Reply(caller, to, reply));
+        self.send(to, caller.node_id(), 0, Load::Reply(caller, call_id, reply));
     }
 
     fn settle(&mut self, id: NodeId) {
@@ -333,8 +338,8 @@ impl Lab {
                 self.send(id, peer.node_id(), entries, Load::Snapshot(snapshot));
             }
         }
-        for (to, call) in output.calls {
-            self.send(id, to, 0, Load::Call(me, call));
+        for (call_id, call) in output.calls {
+            self.send(id, call_id.to, 0, Load::Call(me, call_id, call));
         }
         let changed = |event: &&Event| matches!(event, Event::ConfChanged { .. });
         self.conf_changes += output.events.iter().filter(changed).count();

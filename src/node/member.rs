@@ -4,6 +4,7 @@
 //! refused with what the process waits for, and messages with who it is. The last thing that a
 //! process says is that it was removed, if it was.
 
+mod asking;
 mod entry;
 mod recovery;
 mod rescue;
@@ -13,10 +14,11 @@ use std::sync::Arc;
 use self::recovery::Claims;
 use super::departure::Departure;
 use super::directory::Directory;
+use super::questions::Questions;
 use super::reconcile::Reconciler;
 use super::{
-    Call, Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Reply, Retired, Room, StepError,
+    Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
+    Retired, Room, StepError,
 };
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
@@ -31,10 +33,18 @@ pub struct MemberOptions {
     /// This life of the process.
     pub raft_id: RaftId,
     /// The initial members of the cluster, this one among them; for a process that joins later, the
-    /// nodes that it asks. Once it takes part, the members are those of the replicated state.
+    /// nodes that it asks. It joins no cluster unless one of these, or of those `remembered`, says
+    /// that it takes part in it. Once it takes part, the members are those of the replicated state.
     pub members: ClusterMembership,
+    /// The last members that former lives of this process knew, if anything has been kept of them.
+    /// Nobody forms a new cluster before these have been asked as well.
+    pub remembered: ClusterMembership,
     /// Whether the process takes part in forming a new cluster, or only waits to be let into one.
     pub bootstrap: bool,
+    /// Ticks for which it waits before it helps to form one: as long as a survivor of a former
+    /// cluster may need to notice that it has no leader, and to ask this process who it is. 0 where
+    /// there can be no former cluster.
+    pub formation_wait_ticks: u64,
     /// Timing and bounds of the Raft server.
     pub raft: RaftOptions,
     /// Where random choices come from: election timeouts and the id of a new cluster.
@@ -49,6 +59,7 @@ pub struct Member<W> {
     formation: Formation,
     reconciler: Reconciler,
     departure: Departure,
+    questions: Questions,
     directory: Directory,
     raft: Option<RaftNode<W>>,
     claims: Claims,
@@ -61,16 +72,21 @@ pub struct Member<W> {
 impl<W> Member<W> {
     /// A process that has just begun.
     pub fn new(options: MemberOptions) -> Self {
-        let formation = Formation::new(
+        let mut formation = Formation::new(
             options.raft_id,
             &options.members,
             options.bootstrap,
             options.seed,
         );
+        formation.remember(&options.remembered);
+        formation.wait(options.formation_wait_ticks);
+        let pace = u64::try_from(options.raft.election_max_ticks).unwrap_or(u64::MAX);
+        formation.pace(pace);
         Self {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
-            directory: Directory::new(&options.members),
+            questions: Questions::new(pace),
+            directory: Directory::new(&options.members, formation.known()),
             options,
             shown: (
                 formation.state(),
@@ -110,8 +126,8 @@ impl<W> Member<W> {
                     self.departure
                         .tick(leads, raft.is_led(), raft.conf(), others),
                 );
-                let calls = ask.into_iter().map(|node| (node, Call::Identify));
-                self.output.calls.extend(calls);
+                self.questions.tick();
+                self.ask(ask);
                 self.reconcile();
             }
             None => {
@@ -284,27 +300,6 @@ impl<W> Member<W> {
         }
     }
 
-    /// `node` replied to a formation call.
-    pub fn replied(&mut self, node: NodeId, reply: Reply) {
-        if self.raft.is_some() {
-            match reply {
-                Reply::Identified(status) => {
-                    self.heard_of_claimant(&status);
-                    self.reconciler.heard(node, &status);
-                    self.look_for_doubles(&status);
-                    self.departure.heard(node, &status);
-                    self.reconcile();
-                    self.depart();
-                }
-                Reply::Yielded { attempt, answer } => self.answered_claim(node, attempt, answer),
-                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
-            }
-            return;
-        }
-        self.formation.replied(node, reply);
-        self.follow_formation();
-    }
-
     /// Takes the next step towards those who are meant to take part, if this node may take one, or asks
     /// what it has to know before.
     fn reconcile(&mut self) {
@@ -314,7 +309,8 @@ impl<W> Member<W> {
         };
         if !raft.is_member() {
             if self.reconciler.may_hand_over() && raft.leave_to_a_member() {
-                self.reconciler.handing_over();
+                self.reconciler
+                    .handing_over(self.options.raft.election_min_ticks);
             }
             return;
         }
@@ -322,9 +318,8 @@ impl<W> Member<W> {
         if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
             raft.change_members(change);
         }
-        let questions = self.reconciler.questions().into_iter();
-        let questions = questions.map(|node| (node, Call::Identify));
-        self.output.calls.extend(questions);
+        let questions = self.reconciler.questions();
+        self.ask(questions);
     }
 
     /// Says so, once, when two processes answer in turn as one node.
@@ -385,6 +380,10 @@ impl<W> Member<W> {
             joined_at: None,
             last_index: raft.map_or(0, RaftNode::last_index),
             last_term: raft.map_or(0, RaftNode::last_term),
+            awaits: match raft {
+                Some(_) => Vec::new(),
+                None => self.formation.awaits(),
+            },
             conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
             members_known: raft.is_some_and(RaftNode::members_are_known),
             receiving: None,

@@ -32,6 +32,7 @@ mod member;
 mod member_storm_tests;
 mod options;
 mod output;
+mod questions;
 mod raft_node;
 mod reconcile;
 mod seed;
@@ -41,7 +42,8 @@ mod storage;
 mod waiters;
 mod waiting;
 
-pub use call::{Call, Reply};
+pub use call::{Call, CallId, Reply};
+pub use departure::ANNOUNCE_TICKS;
 pub use formation::Formation;
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;

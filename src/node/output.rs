@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::call::Call;
+use super::call::{Call, CallId};
 use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
 use crate::kv::StateMachine;
@@ -137,9 +137,9 @@ pub struct Output<W> {
     pub messages: Vec<PeerMessage>,
     /// Snapshots for followers. Each is owed one report of how its sending ended.
     pub snapshots: Vec<OutgoingSnapshot>,
-    /// Formation calls to other nodes. Each is owed a [`Reply`](super::Reply) or nothing: a call
-    /// that is never answered is made again.
-    pub calls: Vec<(NodeId, Call)>,
+    /// Formation calls to other nodes. Each is owed a [`Reply`](super::Reply) under its id, or nothing:
+    /// a call that is never answered is made again.
+    pub calls: Vec<(CallId, Call)>,
     /// What nobody needs any more and takes long enough to free to miss heartbeats: it is for another
     /// thread.
     pub retired: Vec<Retired>,

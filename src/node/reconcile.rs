@@ -40,9 +40,9 @@ const CENSUS_TICKS: u64 = 2;
 /// Ticks for which an answer says that its process lives, while a change of the voters is planned. One
 /// round of questions and a little more, so that who answers each of them counts all the time.
 const ALIVE_TICKS: u64 = 3;
-/// Ticks between two attempts of a leader that is no member to hand leadership over. Longer than an
-/// attempt lasts, because nobody is served meanwhile.
-const HAND_OVER_TICKS: u64 = 15;
+/// Election timeouts between two attempts of a leader that is no member to hand leadership over. An
+/// attempt lasts one, and nobody is served meanwhile.
+const HAND_OVER_TIMEOUTS: u64 = 3;
 
 /// One step towards the processes that are meant to take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,8 @@ pub(super) struct Reconciler {
 /// Who of those that would vote has answered since a change of the voters was planned.
 #[derive(Debug, Default)]
 struct Census {
+    /// When it began: an answer to an earlier question says nothing about now.
+    since: u64,
     /// Whom to ask, and when.
     of: BTreeSet<NodeId>,
     ask_at: u64,
@@ -118,17 +120,20 @@ impl Reconciler {
         others.copied().collect()
     }
 
-    /// A node has said who it is.
-    pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus) {
+    /// A node has said who it is, asked `age` ticks ago.
+    pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus, age: u64) {
         if status.raft_id.node_id() != node {
             return;
         }
+        let asked_at = self.now.saturating_sub(age);
         self.living.insert(node, (status.clone(), self.now));
         if let Some(census) = &mut self.census {
             // Another life of the node is the end of this one.
             census.answered.retain(|id, _| id.node_id() != node);
-            let said = (status.cluster_id, self.now);
-            census.answered.insert(status.raft_id, said);
+            if asked_at >= census.since {
+                let said = (status.cluster_id, self.now);
+                census.answered.insert(status.raft_id, said);
+            }
         }
     }
 
@@ -172,9 +177,11 @@ impl Reconciler {
         self.hand_over_at <= self.now
     }
 
-    /// It has begun to.
-    pub(super) fn handing_over(&mut self) {
-        self.hand_over_at = self.now + HAND_OVER_TICKS;
+    /// It has begun to; an attempt lasts `election_ticks`.
+    pub(super) fn handing_over(&mut self, election_ticks: usize) {
+        let timeout = u64::try_from(election_ticks).unwrap_or(u64::MAX);
+        let pause = timeout.saturating_mul(HAND_OVER_TIMEOUTS);
+        self.hand_over_at = self.now.saturating_add(pause);
     }
 
     /// What the life that answers at `node` has lately said of itself.
@@ -196,7 +203,11 @@ impl Reconciler {
         if wanted.iter().any(|change| change.is_of_voters(members)) {
             let of = members.voters.keys().chain(members.learners.keys());
             let of = of.filter(|id| **id != self.me).map(|id| id.node_id());
-            self.census.get_or_insert_default().of = of.collect();
+            let begun = || Census {
+                since: self.now,
+                ..Census::default()
+            };
+            self.census.get_or_insert_with(begun).of = of.collect();
         } else {
             self.census = None;
         }
@@ -322,7 +333,7 @@ mod tests {
     fn leader(statuses: &[NodeStatus]) -> Reconciler {
         let mut reconciler = Reconciler::new(life(1, 1));
         for status in statuses {
-            reconciler.heard(status.raft_id.node_id(), status);
+            reconciler.heard(status.raft_id.node_id(), status, 0);
         }
         reconciler
     }
@@ -336,7 +347,7 @@ mod tests {
             for (status, _) in statuses {
                 let node = status.raft_id.node_id();
                 if asked.contains(&node) {
-                    leader.heard(node, &status);
+                    leader.heard(node, &status, 0);
                 }
             }
             leader.plan(CLUSTER, &nodes(meant), members)
@@ -412,7 +423,7 @@ mod tests {
         let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
         let members = members(&[one, two, three], &[]);
         let mut leader = leader(&[fresh(again)]);
-        leader.heard(two.node_id(), &fresh(life(3, 9)));
+        leader.heard(two.node_id(), &fresh(life(3, 9)), 0);
         assert_eq!(
             plan(&mut leader, &[1, 2, 3], &members),
             Some(Change::AddLearner(again))
@@ -476,14 +487,14 @@ mod tests {
         };
         let meant = nodes(&[1, 2, 3]);
         // What was said before anybody was asked does not count.
-        leader.heard(node(2), &started(life(2, 1)));
-        leader.heard(node(3), &started(life(3, 1)));
+        leader.heard(node(2), &started(life(2, 1)), 0);
+        leader.heard(node(3), &started(life(3, 1)), 0);
         assert_eq!(leader.plan(CLUSTER, &meant, &members), None);
         let asked: Vec<_> = leader.questions().into_iter().collect();
         assert_eq!(asked, nodes(&[2, 3, 4]));
         assert!(leader.questions().is_empty(), "once");
         for id in alive {
-            leader.heard(node(*id), &started(life(*id, 1)));
+            leader.heard(node(*id), &started(life(*id, 1)), 0);
         }
         leader.plan(CLUSTER, &meant, &members)
     }
@@ -522,7 +533,7 @@ mod tests {
             let mut leader = leader(&[]);
             let meant = nodes(&[1, 2]);
             assert_eq!(leader.plan(CLUSTER, &meant, &members), None);
-            leader.heard(node(2), &started(two));
+            leader.heard(node(2), &started(two), 0);
             after(&mut leader);
             leader.plan(CLUSTER, &meant, &members).is_some()
         };
@@ -539,11 +550,13 @@ mod tests {
         assert!(planned(&|leader| leader.unreachable(life(2, 2))));
         let again = fresh(life(2, 2));
         assert!(!planned(&|leader| {
-            leader.heard(node(2), &again);
+            leader.heard(node(2), &again, 0);
             leader.living.clear();
         }));
         let elsewhere = status(two, NodeState::Started, Some(ClusterId(8)));
-        assert!(!planned(&|leader| leader.heard(node(2), &elsewhere)));
+        assert!(!planned(&|leader| {
+            leader.heard(node(2), &elsewhere, 0);
+        }));
         assert!(!planned(&|leader| {
             leader.tick(false, &nodes(&[1, 2]));
         }));
@@ -591,7 +604,7 @@ mod tests {
                 started(three)
             };
             leader.tick(true, &nodes(&[1, 2, 3]));
-            leader.heard(node(3), &answering);
+            leader.heard(node(3), &answering, 0);
             leader.doubled(&answering);
             let plan = leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members);
             changes += u32::from(plan.is_some());
@@ -607,11 +620,11 @@ mod tests {
         let members = members(&[one, two, three], &[]);
         assert_eq!(plan(&mut leader, &[2, 3], &members), None);
         // It tries to hand over, and not at every tick.
-        let attempts = (0..2 * HAND_OVER_TICKS).filter(|_| {
+        let attempts = (0..30).filter(|_| {
             leader.tick(true, &nodes(&[2, 3]));
             let may = leader.may_hand_over();
             if may {
-                leader.handing_over();
+                leader.handing_over(5);
             }
             may
         });

@@ -3,8 +3,19 @@
 use crate::types::{Answering, ClusterId, NodeId};
 
 /// `cluster_id` runs without the process, whose node is a member there or not.
-pub(super) fn outside(cluster_id: ClusterId, is_member: bool, bootstrap: bool) -> String {
-    if !is_member {
+/// None of the nodes that it was told to ask takes part there unless `confirmed`.
+pub(super) fn outside(
+    cluster_id: ClusterId,
+    is_member: bool,
+    confirmed: bool,
+    bootstrap: bool,
+) -> String {
+    if !confirmed {
+        format!(
+            "cluster {cluster_id} runs, but none of the nodes that this node is told to ask takes \
+             part in it: list its present members in cluster.initial_members"
+        )
+    } else if !is_member {
         format!(
             "this node is no member of cluster {cluster_id}, which runs without it; \
              it waits until an operator adds it"
@@ -23,8 +34,12 @@ pub(super) fn outside(cluster_id: ClusterId, is_member: bool, bootstrap: bool) -
 }
 
 /// No cluster has been found, and the nodes `missing` have not answered; something else has at the
-/// addresses of some.
-pub(super) fn fresh(missing: &[(NodeId, Option<(Answering, &str)>)], bootstrap: bool) -> String {
+/// addresses of some. It `waits` before it forms anything.
+pub(super) fn fresh(
+    missing: &[(NodeId, Option<(Answering, &str)>)],
+    bootstrap: bool,
+    waits: bool,
+) -> String {
     let silent = missing.iter().filter(|(_, found)| found.is_none());
     let silent: Vec<_> = silent.map(|(id, _)| *id).collect();
     let mut words: Vec<_> = missing
@@ -36,6 +51,11 @@ pub(super) fn fresh(missing: &[(NodeId, Option<(Answering, &str)>)], bootstrap: 
         .collect();
     match silent.as_slice() {
         [] if !words.is_empty() => {}
+        [] if bootstrap && waits => words.push(
+            "all members have been found; for a moment longer it waits whether somebody takes part \
+             in a former cluster"
+                .to_owned(),
+        ),
         [] if bootstrap => words.push("the initial members are finding one another".to_owned()),
         [] => words.push(
             "this node joins a running cluster (cluster.bootstrap is false), and none of the \

@@ -22,10 +22,12 @@ mod misdirected;
 mod options;
 mod preface;
 mod reflection;
+mod remembered;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,10 +48,11 @@ use crate::proto::kv::kv_service_server::KvServiceServer;
 use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
 use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
-use crate::types::{ClusterId, NodeId, NodeStatus, RaftId};
+use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 use misdirected::Misdirected;
 use reflection::with_reflection;
+use remembered::Remembered;
 
 pub use listen::Listener;
 
@@ -72,6 +75,18 @@ pub enum ServerError {
     /// A member has an address that no connection can be made to.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
+    /// What former lives of the node wrote down cannot be relied on.
+    #[error(
+        "node.data_dir: {}: {reason}. It says whom to ask before a new cluster is formed: delete it if \
+         no other member is left of a former cluster",
+        path.display()
+    )]
+    Remembered {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The descriptors of the protocol cannot be served.
     #[error("server reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -176,9 +191,18 @@ impl Server {
         let logger = log::raft_logger(|id| {
             RaftId::try_from(id).map_or_else(|_| id.to_string(), |id| id.to_string())
         });
-        let member = Member::new(options::member(&config, raft_id, random(), logger));
+        let (file, remembered) = match &config.node.data_dir {
+            Some(dir) => {
+                let opened = Remembered::open(dir, config.node.id, connector.workers()).await?;
+                (Some(opened.0), opened.1)
+            }
+            None => (None, ClusterMembership::default()),
+        };
+        let member = options::member(&config, remembered, raft_id, random(), logger);
+        let member = Member::new(member);
+        let known = Arc::clone(member.nodes());
         let (driver, handle) = Driver::new(member, options::driver(&config, connector.workers()));
-        let transport_options = options::transport(&config, random());
+        let transport_options = options::transport(&config, &known, random());
         let internal_options = options::internal_listener(&config, &transport_options);
         let Transport {
             network,
@@ -229,7 +253,14 @@ impl Server {
             internal_options,
             nodes_stopped,
         );
+        let remember = file.map(|file| file.follow(handle.clone()));
         let vital: Vec<Task> = vec![
+            Box::pin(async move {
+                if let Some(remember) = remember {
+                    remember.await;
+                }
+                Ok(())
+            }),
             Box::pin(async move {
                 let Removed { cluster_id } = driver.run(network).await?;
                 let node = raft_id.node_id();

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::listen::ListenOptions;
 use crate::config::{Config, MESSAGE_OVERHEAD_BYTES};
 use crate::driver::{DriverOptions, Workers};
-use crate::node::{MemberOptions, RaftOptions};
+use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
 use crate::transport::{PeerAddress, TransportOptions};
-use crate::types::RaftId;
+use crate::types::{ClusterMembership, RaftId};
 
 /// A client's connection is pinged this often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -29,6 +29,7 @@ const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
 pub(super) fn member(
     config: &Config,
+    remembered: ClusterMembership,
     raft_id: RaftId,
     seed: u64,
     logger: slog::Logger,
@@ -36,11 +37,29 @@ pub(super) fn member(
     MemberOptions {
         raft_id,
         members: config.membership(),
+        remembered,
         bootstrap: config.cluster.bootstrap,
+        formation_wait_ticks: formation_wait_ticks(config),
         raft: raft(config),
         seed,
         logger,
     }
+}
+
+/// How long a fresh process waits for word of a survivor: as long as that may still believe in its
+/// leader, and then needs to reach this process, past the pause after an attempt that failed.
+fn formation_wait_ticks(config: &Config) -> u64 {
+    if !config.cluster.wait_for_survivors {
+        return 0;
+    }
+    let (_, election_max_ticks) = config.raft.election_ticks();
+    let tick = config.raft.heartbeat_interval().as_millis().max(1);
+    let pause = TransportOptions::default().backoff_max.as_millis();
+    let ticks = |ticks| u64::try_from(ticks).unwrap_or(u64::MAX);
+    u64::try_from(election_max_ticks)
+        .unwrap_or(u64::MAX)
+        .saturating_add(ANNOUNCE_TICKS)
+        .saturating_add(ticks(pause.div_ceil(tick)))
 }
 
 fn raft(config: &Config) -> RaftOptions {
@@ -74,15 +93,16 @@ pub(super) fn driver(config: &Config, workers: Workers) -> DriverOptions {
     }
 }
 
-pub(super) fn transport(config: &Config, seed: u64) -> TransportOptions {
+/// `known` are the nodes that have to be reached from the beginning.
+pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -> TransportOptions {
     let limits = &config.limits;
-    let members = config.cluster.initial_members.iter();
     TransportOptions {
-        peers: members
-            .filter(|member| member.id != config.node.id)
-            .map(|member| PeerAddress {
-                id: member.id,
-                addr: member.addr.clone(),
+        peers: known
+            .iter()
+            .filter(|info| info.id != config.node.id)
+            .map(|info| PeerAddress {
+                id: info.id,
+                addr: info.addr.clone(),
             })
             .collect(),
         seed,

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What waits, by what it waits for. A newer entry takes the place of an older one of the same key.
+/// Most entries under one key. A peer whose connections break again and again has a few, until the
+/// broken ones are noticed.
+const MAX_BESIDE: usize = 16;
+
+/// What waits, by what it waits for.
 #[derive(Debug)]
 pub(super) struct Desk<K, V> {
     state: Mutex<State<K, V>>,
@@ -11,7 +15,8 @@ pub(super) struct Desk<K, V> {
 
 #[derive(Debug)]
 struct State<K, V> {
-    entries: BTreeMap<K, (u64, V)>,
+    /// In the order in which they came; no key without an entry.
+    entries: BTreeMap<K, Vec<(u64, V)>>,
     entered: u64,
 }
 
@@ -27,13 +32,25 @@ impl<K, V> Default for Desk<K, V> {
 }
 
 impl<K: Ord + Copy, V> Desk<K, V> {
-    /// Enters `value` under `key` for as long as the ticket lives. An earlier entry is dropped, so
-    /// that whoever made it learns that it waits in vain.
+    /// Enters `value` under `key` for as long as the ticket lives. Earlier entries are dropped, so
+    /// that whoever made them learns that he waits in vain.
     pub(super) fn enter(self: &Arc<Self>, key: K, value: V) -> Ticket<K, V> {
+        self.state().entries.remove(&key);
+        self.put(key, value)
+    }
+
+    /// Enters `value` beside what is there: whoever uses the name of another takes nothing from him.
+    /// Nothing if there are too many.
+    pub(super) fn enter_beside(self: &Arc<Self>, key: K, value: V) -> Option<Ticket<K, V>> {
+        let there = self.state().entries.get(&key).map_or(0, Vec::len);
+        (there < MAX_BESIDE).then(|| self.put(key, value))
+    }
+
+    fn put(self: &Arc<Self>, key: K, value: V) -> Ticket<K, V> {
         let mut state = self.state();
         state.entered = state.entered.wrapping_add(1);
         let number = state.entered;
-        state.entries.insert(key, (number, value));
+        state.entries.entry(key).or_default().push((number, value));
         Ticket {
             desk: Arc::clone(self),
             key,
@@ -41,14 +58,29 @@ impl<K: Ord + Copy, V> Desk<K, V> {
         }
     }
 
-    /// Takes the entry under `key`.
-    pub(super) fn take(&self, key: K) -> Option<V> {
-        self.state().entries.remove(&key).map(|(_, value)| value)
+    /// Takes the entries under `key`.
+    pub(super) fn take(&self, key: K) -> impl Iterator<Item = V> {
+        let taken = self.state().entries.remove(&key).unwrap_or_default();
+        taken.into_iter().map(|(_, value)| value)
     }
 
-    /// Looks at the entry under `key`. No other entry can be reached meanwhile: be quick.
+    /// Looks at the first entry under `key`. No other entry can be reached meanwhile: be quick.
     pub(super) fn with<T>(&self, key: K, look: impl FnOnce(&V) -> T) -> Option<T> {
-        self.state().entries.get(&key).map(|(_, value)| look(value))
+        let state = self.state();
+        let (_, value) = state.entries.get(&key)?.first()?;
+        Some(look(value))
+    }
+
+    /// Looks at every entry under `key`; the last one gets `item` itself, the others copies. Be quick.
+    pub(super) fn each<T: Clone>(&self, key: K, item: T, mut look: impl FnMut(&V, T)) {
+        let state = self.state();
+        let entries = state.entries.get(&key).and_then(|all| all.split_last());
+        if let Some(((_, last), others)) = entries {
+            for (_, value) in others {
+                look(value, item.clone());
+            }
+            look(last, item);
+        }
     }
 }
 
@@ -70,13 +102,11 @@ pub(super) struct Ticket<K: Ord, V> {
 impl<K: Ord, V> Drop for Ticket<K, V> {
     fn drop(&mut self) {
         let mut state = self.desk.state();
-        // Whoever came later under the same key keeps the place.
-        let mine = state
-            .entries
-            .get(&self.key)
-            .is_some_and(|(number, _)| *number == self.number);
-        if mine {
-            state.entries.remove(&self.key);
+        if let Some(entries) = state.entries.get_mut(&self.key) {
+            entries.retain(|(number, _)| *number != self.number);
+            if entries.is_empty() {
+                state.entries.remove(&self.key);
+            }
         }
     }
 }
@@ -95,8 +125,20 @@ mod tests {
         assert_eq!(desk.with(1, |value| *value), Some('c'));
         drop(second);
         assert_eq!(desk.with(1, |value| *value), None);
-        assert_eq!(desk.take(2), Some('b'));
-        assert_eq!(desk.take(2), None);
+        assert!(desk.take(2).eq(['b']));
+        assert_eq!(desk.take(2).count(), 0);
         drop(other);
+    }
+
+    #[test]
+    fn entries_beside_one_another_take_nothing_from_one_another() {
+        let desk = Arc::new(Desk::default());
+        let tickets: Vec<_> = (0..MAX_BESIDE).map(|n| desk.enter_beside(1, n)).collect();
+        assert!(desk.enter_beside(1, 99).is_none(), "too many");
+        let mut seen = Vec::new();
+        desk.each(1, "item", |value, _| seen.push(*value));
+        assert!(seen.into_iter().eq(0..MAX_BESIDE));
+        drop(tickets);
+        desk.each(1, "item", |_, _| panic!("nobody is there"));
     }
 }

@@ -23,7 +23,7 @@ use crate::proto::raft::{
     StartResponse, TimeoutNowRequest, TimeoutNowResponse, YieldRecoveryRequest,
     YieldRecoveryResponse,
 };
-use crate::types::{ClusterId, NodeState, NodeStatus, RaftId};
+use crate::types::{ClusterId, Introduction, NodeState, NodeStatus, RaftId};
 use crate::wire::{self, Envelope, PeerMessage, SnapshotAssembly, SnapshotHeader, WireError};
 
 /// Serves other nodes.
@@ -108,9 +108,15 @@ impl Inbound {
         let (replies, stream) = mpsc::channel(self.options.reply_queue_messages.max(1));
         let enter = {
             let (streams, replies) = (Arc::clone(streams), replies.clone());
-            move |leader| streams.enter(leader, replies.clone())
+            move |leader| {
+                let ticket = streams.enter_beside(leader, replies.clone());
+                ticket.ok_or_else(|| too_many(leader))
+            }
         };
-        let ticket = stated.map(|leader| (leader, enter(leader)));
+        let ticket = match stated {
+            Some(leader) => Some((leader, enter(leader)?)),
+            None => None,
+        };
         let inbound = self.clone();
         tokio::spawn(async move {
             let requests = request.into_inner();
@@ -130,7 +136,7 @@ impl Inbound {
         mut requests: Streaming<Q>,
         wrap: fn(Q) -> PeerMessage,
         ticket: Option<(RaftId, T)>,
-        enter: impl Fn(RaftId) -> T,
+        enter: impl Fn(RaftId) -> Result<T, Status>,
     ) -> Result<(), Status> {
         let Some(first) = next(&mut requests).await? else {
             return Ok(());
@@ -138,7 +144,10 @@ impl Inbound {
         let first = wrap(first);
         // A stream belongs to one leader, so its first message is judged for all.
         let leader = self.judge(&first)?;
-        let (stated, _ticket) = ticket.unwrap_or_else(|| (leader.from, enter(leader.from)));
+        let (stated, _ticket) = match ticket {
+            Some(ticket) => ticket,
+            None => (leader.from, enter(leader.from)?),
+        };
         if stated != leader.from {
             return Err(stranger(&first, leader, stated));
         }
@@ -207,11 +216,13 @@ impl RaftService for Inbound {
         let message = PeerMessage::RequestVote(request);
         let candidate = self.judge(&message)?.from;
         let (call, vote) = oneshot::channel();
-        let _ticket = self.routes.votes.enter((candidate, request.pre_vote), call);
+        let votes = &self.routes.votes;
+        let ticket = votes.enter_beside((candidate, request.pre_vote), call);
+        let _ticket = ticket.ok_or_else(|| too_many(candidate))?;
         let ask = async {
             self.step(message).await?;
             vote.await
-                .map_err(|_| Status::aborted("the candidate has asked again"))
+                .map_err(|_| Status::aborted("no word on the vote"))
         };
         let patience = self.options.vote_patience;
         let vote = timeout(patience, ask).await.map_err(|_| {
@@ -303,20 +314,25 @@ impl RaftService for Inbound {
         Ok(Response::new(TimeoutNowResponse {}))
     }
 
-    /// Answers anybody: who asks makes no difference to who this is.
+    /// Answers anybody: who asks makes no difference to who this is. The core hears of it where one of
+    /// the two takes part in nothing: there it may have to know.
     #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
     async fn identify(
         &self,
-        _request: Request<IdentifyRequest>,
+        request: Request<IdentifyRequest>,
     ) -> Result<Response<IdentifyResponse>, Status> {
+        let now = self.driver.status();
+        // One that does not say who it is, or not well, is answered all the same.
+        if let Ok(by) = Introduction::try_from(request.into_inner())
+            && (now.state, by.state) != (NodeState::Started, NodeState::Started)
+        {
+            self.driver.asked(by);
+        }
         let receiving = self
             .routes
             .transfer
             .with((), |transfer| transfer.progress.get());
-        let status = NodeStatus {
-            receiving,
-            ..self.driver.status()
-        };
+        let status = NodeStatus { receiving, ..now };
         Ok(Response::new(status.into()))
     }
 
@@ -396,6 +412,11 @@ fn stranger(message: &PeerMessage, envelope: Envelope, leader: RaftId) -> Status
         "{} from {from} to {to} in cluster {cluster_id} does not belong on this stream of {leader}",
         message.name(),
     ))
+}
+
+/// As many streams or calls are open as a process ever has.
+fn too_many(process: RaftId) -> Status {
+    Status::resource_exhausted(format!("too many streams or calls of {process} are open"))
 }
 
 /// The next message of a stream. tonic calls one that cannot be decoded an internal error; it is the

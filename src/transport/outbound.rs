@@ -12,12 +12,12 @@ use super::lane::Lane;
 use super::peer::{Client, Leave, Peer, Purpose};
 use super::peers::{Known, Peers};
 use super::routes::Routes;
-use crate::driver::{Call, DriverHandle, Identifying, Network, OutgoingSnapshot, Probe, Reply};
-use crate::error::RpcError;
-use crate::proto::raft::{IdentifyRequest, RequestVoteRequest, StartRequest, TimeoutNowRequest};
-use crate::types::{
-    Answering, ClusterMembership, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
+use crate::driver::{
+    Call, CallId, DriverHandle, Identifying, Network, OutgoingSnapshot, Probe, Reply,
 };
+use crate::error::RpcError;
+use crate::proto::raft::{RequestVoteRequest, StartRequest, TimeoutNowRequest};
+use crate::types::{Answering, ClusterMembership, NodeId, Offer, RaftId, RecoveryClaim};
 use crate::wire::{self, PeerMessage};
 
 const REQUEST_VOTE: &str = "RequestVote";
@@ -111,16 +111,16 @@ impl Network for Outbound {
             .is_some_and(|lane| lane.snapshot(snapshot))
     }
 
-    fn call(&mut self, to: NodeId, call: Call) {
-        let peer = self.peers.get(to).cloned();
+    fn call(&mut self, id: CallId, call: Call) {
+        let peer = self.peers.get(id.to).cloned();
         let driver = self.driver.clone();
         tokio::spawn(async move {
             let reply = match peer {
-                Some(peer) => form(&peer, call, &driver).await,
+                Some(peer) => form(&peer, call).await,
                 None => Reply::Failed,
             };
             // A driver that has stopped needs no reply.
-            let _ = driver.replied(to, reply).await;
+            let _ = driver.replied(id, reply).await;
         });
     }
 
@@ -199,11 +199,11 @@ async fn timeout_now(peer: Arc<Peer>, to: RaftId, leave: Leave, request: Timeout
 
 /// Makes a formation call.
 #[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node()))]
-async fn form(peer: &Peer, call: Call, driver: &DriverHandle) -> Reply {
+async fn form(peer: &Peer, call: Call) -> Reply {
     let reply = match call {
-        Call::Identify => {
+        Call::Identify(who) => {
             let timeout = peer.options().rpc_timeout;
-            let status = identify(peer, Purpose::Formation, timeout, driver).await;
+            let status = peer.identify(who.into(), Purpose::Formation, timeout).await;
             let answer = status.map(Reply::Identified);
             answer.or_else(|error| match error.answering() {
                 Answering::Silent => Err(error),
@@ -218,20 +218,6 @@ async fn form(peer: &Peer, call: Call, driver: &DriverHandle) -> Reply {
         tracing::debug!(%error);
         Reply::Failed
     })
-}
-
-async fn identify(
-    peer: &Peer,
-    purpose: Purpose,
-    timeout: Duration,
-    driver: &DriverHandle,
-) -> Result<NodeStatus, RpcError> {
-    let me = driver.status();
-    let request = IdentifyRequest {
-        from: me.raft_id.get(),
-        cluster_id: me.cluster_id.map(|id| id.0),
-    };
-    peer.identify(request, purpose, timeout).await
 }
 
 async fn make_offer(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
@@ -317,7 +303,8 @@ impl Probe for Prober {
                 addr: String::new(),
                 reason: "this node has no address for it".to_owned(),
             })?;
-            identify(&peer, Purpose::Report, timeout, &self.driver).await
+            let request = self.driver.introduction().into();
+            peer.identify(request, Purpose::Report, timeout).await
         })
     }
 }

@@ -34,7 +34,7 @@ impl Routes {
         let Ok(leader) = RaftId::try_from(reply.to) else {
             return;
         };
-        match self.snapshots.take(leader) {
+        match self.snapshots.take(leader).next() {
             // The call may have been given up meanwhile.
             Some(call) => {
                 let _ = call.send(reply);
@@ -53,16 +53,17 @@ impl Routes {
         let Ok(candidate) = RaftId::try_from(reply.to) else {
             return;
         };
-        if let Some(call) = self.votes.take((candidate, reply.pre_vote)) {
+        for call in self.votes.take((candidate, reply.pre_vote)) {
             // The call may have been given up meanwhile.
             let _ = call.send(reply);
         }
     }
 }
 
-/// Puts `reply` on the stream of `leader`, if there is one and it has room.
-fn put<T>(streams: &Desk<RaftId, Replies<T>>, leader: RaftId, reply: T) {
-    streams.with(leader, |replies| {
+/// Puts `reply` on the streams of `leader` that have room. There is one, unless a connection broke
+/// without a word or somebody else uses the leader's name.
+fn put<T: Clone>(streams: &Desk<RaftId, Replies<T>>, leader: RaftId, reply: T) {
+    streams.each(leader, reply, |replies, reply| {
         let _ = replies.try_send(Ok(reply));
     });
 }

@@ -103,6 +103,10 @@ pub struct NodeStatus {
     pub last_index: LogIndex,
     /// Term of the last entry in its log; 0 while that is empty.
     pub last_term: Term,
+    /// Nodes that are no initial members, and that it waits for all the same before it helps to form a
+    /// cluster: they were members of one, and may still take part in it. Only the process itself
+    /// knows; others do not say so.
+    pub awaits: Vec<NodeId>,
     /// Who takes part in its Raft group and who is meant to, as it has applied them.
     pub conf: Arc<Conf>,
     /// Whether every voter knows the last change of voters and learners to be committed, and none is
@@ -136,6 +140,7 @@ impl NodeStatus {
             joined_at: None,
             last_index: 0,
             last_term: 0,
+            awaits: Vec::new(),
             conf: Arc::default(),
             members_known: false,
             receiving: None,

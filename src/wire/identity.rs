@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse, InitialMember,
-    OfferRequest, Role as ProtoRole, SnapshotProgress as ProtoProgress,
+    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse, OfferRequest,
+    Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, ClusterMembership, Conf, Following, NodeId, NodeInfo, NodeState, NodeStatus, Offer,
-    RaftId, RecoveryAttempt, Role, SnapshotProgress,
+    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, RaftId, RecoveryAttempt,
+    Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -22,6 +22,19 @@ const OFFER: Check = Check("OfferRequest");
 
 /// Fewest initial members of a cluster: with fewer, no majority survives a loss.
 const MIN_MEMBERS: usize = 3;
+
+/// What others see of where a process stands. An outside node belongs to nothing, and the cluster that
+/// it waits for is not its own.
+pub(super) fn visible(
+    state: NodeState,
+    cluster_id: Option<ClusterId>,
+) -> (FormationState, Option<ClusterId>) {
+    match state {
+        NodeState::Fresh | NodeState::Outside => (FormationState::Fresh, None),
+        NodeState::Bound => (FormationState::Bound, cluster_id),
+        NodeState::Started => (FormationState::Started, cluster_id),
+    }
+}
 
 impl From<NodeStatus> for IdentifyResponse {
     fn from(status: NodeStatus) -> Self {
@@ -38,6 +51,7 @@ impl From<NodeStatus> for IdentifyResponse {
             joined_at,
             last_index,
             last_term,
+            awaits: _,
             conf,
             members_known,
             receiving,
@@ -50,12 +64,7 @@ impl From<NodeStatus> for IdentifyResponse {
             learners,
             members,
         } = &*conf;
-        // An outside node belongs to nothing, and the cluster that it waits for is not its own.
-        let (state, cluster_id) = match state {
-            NodeState::Fresh | NodeState::Outside => (FormationState::Fresh, None),
-            NodeState::Bound => (FormationState::Bound, cluster_id),
-            NodeState::Started => (FormationState::Started, cluster_id),
-        };
+        let (state, cluster_id) = visible(state, cluster_id);
         Self {
             raft_id: raft_id.get(),
             state: state.into(),
@@ -178,14 +187,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             doubled,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
-        let state = match FormationState::try_from(state) {
-            Ok(FormationState::Fresh) => NodeState::Fresh,
-            Ok(FormationState::Bound) => NodeState::Bound,
-            Ok(FormationState::Started) => NodeState::Started,
-            Ok(FormationState::Unspecified) | Err(_) => {
-                return Err(fault("state", format!("unknown state {state}")));
-            }
-        };
+        let state = STATUS.state(state)?;
         STATUS.that(
             cluster_id.is_some() != (state == NodeState::Fresh),
             "cluster_id",
@@ -246,6 +248,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 .map_err(|error| fault("joined_at", error.to_string()))?,
             last_index: last_log_index,
             last_term: last_log_term,
+            awaits: Vec::new(),
             conf: Arc::new(conf),
             members_known,
             receiving: receiving.map(Into::into),
@@ -291,6 +294,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         coordinator,
         members,
         membership,
+        absent,
     } = offer;
     let initial_members = membership.members.into_values();
     OfferRequest {
@@ -298,19 +302,8 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         coordinator_id: coordinator.get(),
         members: members.into_iter().map(RaftId::get).collect(),
         to: to.get(),
-        initial_members: initial_members
-            .map(
-                |NodeInfo {
-                     id,
-                     addr,
-                     client_addr,
-                 }| InitialMember {
-                    id: id.into(),
-                    addr,
-                    client_addr,
-                },
-            )
-            .collect(),
+        initial_members: initial_members.map(Into::into).collect(),
+        absent: absent.into_iter().map(Into::into).collect(),
     }
 }
 
@@ -326,8 +319,14 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         members,
         to,
         initial_members,
+        absent,
     } = request;
-    let membership = membership(initial_members)?;
+    OFFER.that(
+        initial_members.len() >= MIN_MEMBERS,
+        "initial_members",
+        format_args!("{} are fewer than {MIN_MEMBERS}", initial_members.len()),
+    )?;
+    let membership = OFFER.membership("initial_members", initial_members)?;
     OFFER.that(
         members.len() > membership.len() / 2,
         "members",
@@ -362,43 +361,13 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         coordinator,
         members,
         membership,
+        absent: absent
+            .into_iter()
+            .map(NodeId::try_from)
+            .collect::<Result<_, _>>()
+            .map_err(|error| WireError::new(OFFER.0, "absent", error.to_string()))?,
     };
     Ok((offer, OFFER.raft_id("to", to)?))
-}
-
-fn membership(initial_members: Vec<InitialMember>) -> Result<ClusterMembership, WireError> {
-    OFFER.that(
-        initial_members.len() >= MIN_MEMBERS,
-        "initial_members",
-        format_args!("{} are fewer than {MIN_MEMBERS}", initial_members.len()),
-    )?;
-    let mut membership = ClusterMembership::default();
-    for InitialMember {
-        id,
-        addr,
-        client_addr,
-    } in initial_members
-    {
-        let id = NodeId::try_from(id)
-            .map_err(|error| WireError::new(OFFER.0, "initial_members", error.to_string()))?;
-        OFFER.that(
-            membership
-                .members
-                .last_key_value()
-                .is_none_or(|(&last, _)| last < id),
-            "initial_members",
-            format_args!("node {id} is not in ascending order"),
-        )?;
-        membership.members.insert(
-            id,
-            NodeInfo {
-                id,
-                addr,
-                client_addr,
-            },
-        );
-    }
-    Ok(membership)
 }
 
 #[cfg(test)]
@@ -406,6 +375,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::types::{ClusterMembership, NodeInfo};
 
     fn life(node: u64) -> RaftId {
         RaftId::try_from(node << 48 | 0xABC).unwrap()
@@ -425,6 +395,7 @@ mod tests {
             joined_at: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
             last_index: 31,
             last_term: 4,
+            awaits: Vec::new(),
             conf: Arc::new(Conf {
                 voters: vec![life(1), life(2)],
                 learners: vec![life(3)],
@@ -557,6 +528,7 @@ mod tests {
             coordinator: life(2),
             members: vec![life(9), life(2), life(5)],
             membership: membership([2, 5, 9]),
+            absent: BTreeSet::from([NodeId::new(4).expect("a node id")]),
         }
     }
 

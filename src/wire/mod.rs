@@ -16,6 +16,7 @@ mod chunks;
 mod claim;
 mod error;
 mod identity;
+mod introduction;
 mod kv;
 mod raft;
 mod snapshot;

@@ -109,6 +109,7 @@ impl Cluster {
             },
             cluster: ClusterConfig {
                 bootstrap: true,
+                wait_for_survivors: false,
                 replication_factor: members.len(),
                 initial_members: members.clone(),
             },

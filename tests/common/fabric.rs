@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use seshat::driver::{
-    Call, Driver, DriverHandle, DriverOptions, Identifying, Network, OutgoingSnapshot, Probe, Reply,
+    Call, CallId, Driver, DriverHandle, DriverOptions, Identifying, Network, OutgoingSnapshot,
+    Probe, Reply,
 };
 use seshat::error::RpcError;
 use seshat::node::{Member, MemberOptions, PeerMessage, RaftOptions};
@@ -37,7 +38,7 @@ pub const MAX_UNREAD: usize = 64 << 10;
 enum Parcel {
     Message(PeerMessage),
     Snapshot(OutgoingSnapshot),
-    Call(NodeId, Call),
+    Call(NodeId, CallId, Call),
 }
 
 #[derive(Default)]
@@ -131,6 +132,8 @@ impl Fabric {
             raft_id,
             members: self.membership(),
             bootstrap: true,
+            remembered: ClusterMembership::default(),
+            formation_wait_ticks: 0,
             raft: RaftOptions {
                 max_pending_requests: MAX_INFLIGHT,
                 ..RaftOptions::default()
@@ -249,9 +252,12 @@ impl Fabric {
                     header,
                     state_machine,
                 }) => driver.install(header, state_machine).await.unwrap(),
-                Parcel::Call(from, call) => {
+                Parcel::Call(from, id, call) => {
                     let reply = match call {
-                        Call::Identify => Reply::Identified(driver.status()),
+                        Call::Identify(by) => {
+                            driver.asked(by);
+                            Reply::Identified(driver.status())
+                        }
                         Call::Offer(offer) => Reply::Offered {
                             cluster_id: offer.cluster_id,
                             accepted: driver.offered(offer).await.unwrap(),
@@ -273,7 +279,7 @@ impl Fabric {
                         .between(own, from)
                         .map(|(handle, _)| handle.clone());
                     if let Some(back) = back {
-                        let _ = back.replied(own, reply).await;
+                        let _ = back.replied(id, reply).await;
                     }
                 }
             }
@@ -306,14 +312,17 @@ impl Network for Wire {
         posted
     }
 
-    fn call(&mut self, to: NodeId, call: Call) {
-        if self.fabric.post(self.own, to, Parcel::Call(self.own, call)) {
+    fn call(&mut self, id: CallId, call: Call) {
+        if self
+            .fabric
+            .post(self.own, id.to, Parcel::Call(self.own, id, call))
+        {
             return;
         }
         let own = self.fabric.links().handles.get(&self.own).cloned();
         tokio::spawn(async move {
             if let Some((driver, _)) = own {
-                let _ = driver.replied(to, Reply::Failed).await;
+                let _ = driver.replied(id, Reply::Failed).await;
             }
         });
     }

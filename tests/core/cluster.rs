@@ -8,10 +8,12 @@ use std::sync::Arc;
 use seshat::cluster::recovery::Order;
 use seshat::error::Refusal;
 use seshat::node::{
-    Call, Event, Input, Member, MemberOptions, Outcome, OutgoingSnapshot, Output, PeerMessage,
-    Proposal, RaftNode, RaftOptions, Recovery, Reply, StepError,
+    Call, CallId, Event, Input, Member, MemberOptions, Outcome, OutgoingSnapshot, Output,
+    PeerMessage, Proposal, RaftNode, RaftOptions, Recovery, Reply, StepError,
 };
-use seshat::types::{ClusterId, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term};
+use seshat::types::{
+    ClusterId, ClusterMembership, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term,
+};
 use seshat::{kv, wire};
 
 use crate::show::{self, Names};
@@ -29,9 +31,9 @@ pub(crate) struct Waiter(usize);
 enum Parcel {
     Message(PeerMessage),
     Snapshot(OutgoingSnapshot),
-    Call(RaftId, Call),
+    Call(RaftId, CallId, Call),
     /// To the process that called; another life of its node has no use for it.
-    Reply(RaftId, Reply),
+    Reply(RaftId, CallId, Reply),
 }
 
 struct Packet {
@@ -55,10 +57,10 @@ impl Filter {
         let kind = match &packet.parcel {
             Parcel::Message(message) => message.name(),
             Parcel::Snapshot(_) => "InstallSnapshot",
-            Parcel::Call(_, Call::Identify) => "Identify",
-            Parcel::Call(_, Call::Offer(_)) => "Offer",
-            Parcel::Call(_, Call::Start(_)) => "Start",
-            Parcel::Call(_, Call::Yield { .. }) => "Yield",
+            Parcel::Call(_, _, Call::Identify(_)) => "Identify",
+            Parcel::Call(_, _, Call::Offer(_)) => "Offer",
+            Parcel::Call(_, _, Call::Start(_)) => "Start",
+            Parcel::Call(_, _, Call::Yield { .. }) => "Yield",
             Parcel::Reply(..) => "Reply",
         };
         self.from.is_none_or(|from| from == packet.from)
@@ -143,6 +145,8 @@ impl Cluster {
             raft_id,
             members: configured.into_iter().map(info).collect(),
             bootstrap,
+            remembered: ClusterMembership::default(),
+            formation_wait_ticks: 0,
             raft: self.raft,
             seed: SEED,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
@@ -450,7 +454,8 @@ impl Cluster {
                 Parcel::Snapshot(snapshot),
             );
         }
-        for (to, call) in calls {
+        for (id, call) in calls {
+            let to = id.to;
             let text = self.names.call(&call);
             self.send(
                 raft_id,
@@ -458,7 +463,7 @@ impl Cluster {
                 '⇢',
                 &format!("n{to}"),
                 &text,
-                Parcel::Call(raft_id, call),
+                Parcel::Call(raft_id, id, call),
             );
         }
         if ends {
@@ -512,8 +517,8 @@ impl Cluster {
         if self.cut.contains(&(from, to)) || !self.alive(to) {
             self.line(format_args!("{name} ✗ {to_name} {text}"));
             // The caller learns that its call failed. Nobody learns that of a message.
-            if let Parcel::Call(caller, _) = parcel {
-                self.fail(to, caller);
+            if let Parcel::Call(caller, id, _) = parcel {
+                self.fail(caller, id);
             }
         } else {
             self.line(format_args!("{name} {arrow} {to_name} {text}"));
@@ -521,11 +526,11 @@ impl Cluster {
         }
     }
 
-    fn fail(&mut self, from: NodeId, caller: RaftId) {
+    fn fail(&mut self, caller: RaftId, id: CallId) {
         self.network.push(Packet {
-            from,
+            from: id.to,
             to: caller.node_id(),
-            parcel: Parcel::Reply(caller, Reply::Failed),
+            parcel: Parcel::Reply(caller, id, Reply::Failed),
         });
     }
 
@@ -608,15 +613,15 @@ impl Cluster {
                     let text = show::snapshot(&snapshot);
                     self.line(format_args!("n{from} ✗ n{to} {text}"));
                 }
-                Parcel::Call(caller, call) => {
+                Parcel::Call(caller, id, call) => {
                     let text = self.names.call(&call);
                     self.line(format_args!("n{from} ✗ n{to} {text}"));
-                    self.fail(to, caller);
+                    self.fail(caller, id);
                 }
-                Parcel::Reply(caller, reply) => {
+                Parcel::Reply(caller, id, reply) => {
                     let text = self.names.reply(&reply);
                     self.line(format_args!("n{from} ✗ n{to} {text}"));
-                    self.fail(from, caller);
+                    self.fail(caller, id);
                 }
             }
         }
@@ -624,8 +629,8 @@ impl Cluster {
 
     fn hand_over(&mut self, Packet { from, to, parcel }: Packet) -> Result<()> {
         if !self.alive(to) {
-            if let Parcel::Call(caller, _) = parcel {
-                self.fail(to, caller);
+            if let Parcel::Call(caller, id, _) = parcel {
+                self.fail(caller, id);
             }
             return Ok(());
         }
@@ -642,7 +647,7 @@ impl Cluster {
                 let installed = self.member(to)?.install(header, state_machine);
                 self.refused(from, to, "InstallSnapshot", installed)?;
             }
-            Parcel::Call(caller, call) => {
+            Parcel::Call(caller, id, call) => {
                 let raft_id = self.status(to)?.raft_id;
                 let reply = self.serve(to, call)?;
                 let text = self.names.reply(&reply);
@@ -653,12 +658,12 @@ impl Cluster {
                     '⇢',
                     &caller_name,
                     &text,
-                    Parcel::Reply(caller, reply),
+                    Parcel::Reply(caller, id, reply),
                 );
             }
-            Parcel::Reply(caller, reply) => {
+            Parcel::Reply(caller, id, reply) => {
                 if self.status(to)?.raft_id == caller {
-                    self.member(to)?.replied(from, reply);
+                    self.member(to)?.replied(id, reply);
                 }
             }
         }
@@ -686,7 +691,8 @@ impl Cluster {
         let member = self.member(node)?;
         let raft_id = member.raft_id();
         Ok(match call {
-            Call::Identify => {
+            Call::Identify(by) => {
+                member.asked(&by);
                 let mut status = member.status();
                 if status.state == NodeState::Outside {
                     status.state = NodeState::Fresh;

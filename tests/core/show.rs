@@ -256,7 +256,7 @@ impl Names {
 
     pub(crate) fn call(&mut self, call: &Call) -> String {
         match call {
-            Call::Identify => "Identify".to_owned(),
+            Call::Identify(_) => "Identify".to_owned(),
             Call::Offer(offer) => format!("Offer {}", self.offer(offer)),
             Call::Start(offer) => format!("Start {}", self.offer(offer)),
             Call::Yield { claim, to } => format!(

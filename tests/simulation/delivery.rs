@@ -1,7 +1,7 @@
 //! How what a process puts out reaches the others: messages, and calls with their replies.
 
 use rand::Rng;
-use seshat::node::{Call, PeerMessage, Reply};
+use seshat::node::{Call, CallId, PeerMessage, Reply};
 use seshat::types::{NodeId, NodeState, NodeStatus, Offer, RaftId};
 
 use crate::process::{Input, Life};
@@ -113,11 +113,12 @@ impl World {
     }
 
     /// Makes a call of the process `life` at `from`.
-    pub(crate) fn call(&mut self, from: NodeId, life: Life, to: NodeId, call: &Call) {
+    pub(crate) fn call(&mut self, from: NodeId, life: Life, id: CallId, call: &Call) {
+        let to = id.to;
         let arrivals = self.arrivals(from, to);
         if arrivals.is_empty() && self.rng.gen_bool(0.5) {
             let failed = Input::Reply {
-                from: to,
+                id,
                 reply: Reply::Failed,
             };
             self.schedule_input(CALL_FAILS_AFTER, from, Some(life), failed);
@@ -125,6 +126,7 @@ impl World {
         for delay in arrivals {
             let call = Input::Call {
                 from: (from, life),
+                id,
                 call: call.clone(),
             };
             self.schedule_input(delay, to, None, call);
@@ -132,14 +134,24 @@ impl World {
     }
 
     /// A call reaches `node`, which replies.
-    pub(crate) fn answer_call(&mut self, from: (NodeId, Life), node: NodeId, call: Call) {
+    pub(crate) fn answer_call(
+        &mut self,
+        from: (NodeId, Life),
+        id: CallId,
+        node: NodeId,
+        call: Call,
+    ) {
         let Some(process) = self.processes.get_mut(&node) else {
             return;
         };
         let member = &mut process.member;
-        let meant = |offer: &Offer| offer.members.contains(&member.raft_id());
+        let raft_id = member.raft_id();
+        let meant = |offer: &Offer| offer.members.contains(&raft_id);
         let reply = match call {
-            Call::Identify => Reply::Identified(wire_view(member.status())),
+            Call::Identify(by) => {
+                member.asked(&by);
+                Reply::Identified(wire_view(member.status()))
+            }
             Call::Offer(ref offer) | Call::Start(ref offer) if !meant(offer) => Reply::Failed,
             Call::Offer(offer) => Reply::Offered {
                 cluster_id: offer.cluster_id,
@@ -162,7 +174,7 @@ impl World {
         );
         for delay in self.arrivals(node, caller) {
             let reply = Input::Reply {
-                from: node,
+                id,
                 reply: reply.clone(),
             };
             self.schedule_input(delay, caller, Some(life), reply);

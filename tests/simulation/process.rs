@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use seshat::kv::StateMachine;
-use seshat::node::{Call, Member, PeerMessage, RaftNode, Reply};
+use seshat::node::{Call, CallId, Member, PeerMessage, RaftNode, Reply};
 use seshat::proto::raft::InstallSnapshotRequest;
 use seshat::types::{NodeId, NodeStatus, RaftId, Role, Term};
 use seshat::wire::{SnapshotAssembly, SnapshotHeader};
@@ -41,10 +41,11 @@ pub(crate) enum Input {
     },
     Call {
         from: (NodeId, Life),
+        id: CallId,
         call: Call,
     },
     Reply {
-        from: NodeId,
+        id: CallId,
         reply: Reply,
     },
     /// What came in one turn of the driver.

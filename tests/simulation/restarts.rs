@@ -87,7 +87,9 @@ impl World {
         let options = MemberOptions {
             raft_id,
             members,
+            remembered: ClusterMembership::default(),
             bootstrap,
+            formation_wait_ticks: 0,
             raft: self.setting.raft,
             seed: self.rng.r#gen(),
             logger: slog::Logger::root(slog::Discard, slog::o!()),

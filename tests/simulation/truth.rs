@@ -94,8 +94,12 @@ impl World {
         let mut left = self.parts(cluster);
         left.retain(|id| !losing.contains(&id.node_id()));
         let leaving = self.operator.leaving();
-        self.rafts()
-            .filter(|raft| raft.cluster_id() == cluster)
+        // Whoever was removed may not know it, and counts no more.
+        let parts = || self.rafts().filter(|raft| raft.cluster_id() == cluster);
+        let newest = parts().max_by_key(|raft| raft.storage().applied());
+        let voters = newest.map(|raft| raft.voters()).unwrap_or_default();
+        parts()
+            .filter(|raft| voters.contains(&raft.raft_id()))
             .all(|raft| {
                 let conf = raft.conf();
                 let stays = |id: &RaftId| {

@@ -48,8 +48,8 @@ impl World {
             Input::SnapshotReport { to, delivered } => {
                 process.member.report_snapshot(to, delivered);
             }
-            Input::Call { from, call } => self.answer_call(from, node, call),
-            Input::Reply { from, reply } => process.member.replied(from, reply),
+            Input::Call { from, id, call } => self.answer_call(from, id, node, call),
+            Input::Reply { id, reply } => process.member.replied(id, reply),
             Input::Requests { requests, placed } => self.requests(node, requests, placed)?,
             Input::Operator(inquiry) => self.asked_by_operator(node, inquiry)?,
             Input::Question { from, inquiry } => self.answer_question(node, from, inquiry),
@@ -172,8 +172,8 @@ impl World {
         for snapshot in snapshots {
             self.send_snapshot(raft_id, life, snapshot);
         }
-        for (to, call) in calls {
-            self.call(node, life, to, &call);
+        for (id, call) in calls {
+            self.call(node, life, id, &call);
         }
         if self.plan.sabotage == Some(Sabotage::EarlyAcknowledgements) {
             self.acknowledge_early(node);

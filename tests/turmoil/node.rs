@@ -112,6 +112,7 @@ fn config(id: u16, limits: &Limits, flaw: Flaw) -> Config {
         },
         cluster: ClusterConfig {
             bootstrap: !joins || apart,
+            wait_for_survivors: false,
             replication_factor: members.len(),
             initial_members: members,
         },

@@ -183,7 +183,15 @@ impl World {
             self.fell();
             self.raise();
         }
-        (self.trap, self.doom) = (None, None);
+        self.trap = None;
+        self.turn(Weather::Clear, Duration::MAX);
+        // What the plan has in store for a cluster that is healed comes now at the latest.
+        let deadline = self.sim.elapsed() + PATIENCE;
+        while (self.halts_at.is_some() || self.doom.is_some()) && self.sim.elapsed() < deadline {
+            self.step();
+            self.fell();
+            self.raise();
+        }
         self.turn(Weather::Clear, Duration::MAX);
         let deadline = self.sim.elapsed() + self.patience;
         while !self.is_well() {

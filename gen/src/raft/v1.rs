@@ -341,7 +341,7 @@ pub struct TimeoutNowRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimeoutNowResponse {}
 /// Asks a node who it is. Any node may ask, at any time.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IdentifyRequest {
     /// Raft id of the asking process.
     #[prost(fixed64, tag = "1")]
@@ -349,6 +349,16 @@ pub struct IdentifyRequest {
     /// Cluster of the asking process; absent while it has none.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+    /// Where the asking process stands; not said by versions that do not introduce
+    /// themselves.
+    #[prost(enumeration = "FormationState", tag = "3")]
+    pub state: i32,
+    /// Members of that cluster, as the asking process knows them. Of a process that
+    /// has not started: everybody who may take part in a cluster that runs, as far
+    /// as it knows; nobody, if it forms none. A process that has not started asks
+    /// them before it helps to form a cluster.
+    #[prost(message, repeated, tag = "4")]
+    pub members: ::prost::alloc::vec::Vec<InitialMember>,
 }
 /// Who a node is, and how it fares.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -480,6 +490,11 @@ pub struct OfferRequest {
     /// it is let in when it comes.
     #[prost(message, repeated, tag = "5")]
     pub initial_members: ::prost::alloc::vec::Vec<InitialMember>,
+    /// Node ids of others, members of a former cluster perhaps, of whom the
+    /// coordinator knows and for whom an operator has vouched. The receiver refuses
+    /// if it knows of yet others that have not said that they belong to nothing.
+    #[prost(uint32, repeated, tag = "6")]
+    pub absent: ::prost::alloc::vec::Vec<u32>,
 }
 /// A member that a cluster is meant to have from its beginning.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -22,7 +22,8 @@ use super::{
 impl Formation {
     /// Takes an offer; whether it is accepted.
     pub fn offered(&mut self, offer: Offer) -> bool {
-        if !self.bootstrap || !self.is_well_formed(&offer) || self.misses_who_is_there(&offer) {
+        let may_form = self.bootstrap && self.forms_at <= self.now && self.is_well_formed(&offer);
+        if !may_form || self.misses_who_is_there(&offer) || self.knows_of_more(&offer) {
             return false;
         }
         match &self.phase {
@@ -51,6 +52,7 @@ impl Formation {
             coordinator,
             members,
             membership,
+            absent: _,
         } = offer;
         let nodes: BTreeSet<_> = members.iter().map(|id| id.node_id()).collect();
         membership.ids().eq(self.members.ids())
@@ -63,17 +65,28 @@ impl Formation {
             && *coordinator != self.raft_id
     }
 
-    /// Whether an initial member that `offer` leaves out has lately answered this process: then it
-    /// is not missing, whoever has vouched for it.
+    /// Whether somebody of whom `offer` says that it is missing runs in a cluster, or has lately
+    /// answered this process: then it is not missing, whoever has vouched for it.
     fn misses_who_is_there(&self, offer: &Offer) -> bool {
         let lately = self.now.saturating_sub(LATELY_TICKS);
-        let left_out = self
+        let left_out = self.peers.iter().filter(|(id, _)| {
+            let vouched = self.members.contains(**id) || offer.absent.contains(id);
+            vouched && offer.members.iter().all(|member| member.node_id() != **id)
+        });
+        left_out.map(|(_, peer)| peer).any(|peer| {
+            let heard = peer.heard.as_ref();
+            peer.has_started() || heard.is_some_and(|(_, at)| *at >= lately)
+        })
+    }
+
+    /// Whether this process knows of somebody whom `offer` does not speak of, and who has not said
+    /// that it takes part in nothing: the coordinator may not know of it.
+    fn knows_of_more(&self, offer: &Offer) -> bool {
+        let mut others = self
             .peers
             .iter()
-            .filter(|(id, _)| offer.members.iter().all(|member| member.node_id() != **id));
-        left_out
-            .filter_map(|(_, peer)| peer.heard.as_ref())
-            .any(|(_, at)| *at >= lately)
+            .filter(|(id, _)| !self.members.contains(**id) && !offer.absent.contains(id));
+        others.any(|(_, peer)| !peer.belongs_to_nothing())
     }
 
     /// The coordinator says that a cluster starts; whether this process takes part in it now.
@@ -109,12 +122,12 @@ impl Formation {
 
     /// What a peer's place means for this process: a cluster may be running. The question was asked
     /// at `asked_at`.
-    pub(super) fn learn(&mut self, status: &NodeStatus, asked_at: Option<u64>) {
+    pub(super) fn learn(&mut self, status: &NodeStatus, asked_at: u64) {
         let (NodeState::Started, Some(cluster_id)) = (status.state, status.cluster_id) else {
             return;
         };
         // Within one tick nobody knows what came first.
-        let about_now = asked_at.is_some_and(|at| at > self.accepted_at);
+        let about_now = asked_at > self.accepted_at;
         let Phase::Bound { offer: current } = &self.phase else {
             return;
         };

@@ -5,31 +5,32 @@
 //! can be seen: a vouched member that answers ends it, here, and at each of the rest
 //! ([`offered`](Formation::offered)).
 
-use super::{Answering, BTreeSet, Formation, NodeId, Phase};
+use super::{Answering, BTreeSet, Formation, NodeId, Outside, Phase};
 use crate::error::{Reason, Refusal};
 
-/// Ticks for which an operator's word is good: as long as the call that brought it may wait.
-const VOUCH_TICKS: u64 = 100;
+/// Election timeouts for which an operator's word is good: time for everybody to be asked and to accept,
+/// some times.
+const VOUCH_TIMEOUTS: u64 = 10;
 
 /// What an operator has said.
 #[derive(Debug)]
 pub(super) struct Vouch {
-    /// The initial members that are fresh, wherever they are.
+    /// The nodes that are fresh, or gone for good.
     without: BTreeSet<NodeId>,
     /// The last tick at which that counts.
     pub(super) until: u64,
 }
 
 impl Formation {
-    /// An operator vouches that the initial members `without` are fresh: no process of theirs runs,
-    /// and none has ever been part of a cluster with the others that still runs. This process then
-    /// offers a cluster to the rest as soon as all of them have answered, within the next
-    /// 100 ticks. Asking again does no harm.
+    /// An operator vouches that the nodes `without` are fresh: no process of theirs runs, and none has
+    /// ever been part of a cluster with the others that still runs. This process then offers a cluster
+    /// to the rest of the initial members as soon as everybody it knows of has answered, within the
+    /// next ten election timeouts. Asking again does no harm.
     ///
     /// # Errors
     ///
-    /// [`Reason::InvalidRequest`] unless `without` are other initial members, fewer than half of
-    /// all. [`Reason::FailedPrecondition`] unless this process has the lowest node id of the rest,
+    /// [`Reason::InvalidRequest`] unless `without` are other nodes that this process knows of, fewer
+    /// than half of the initial members among them. [`Reason::FailedPrecondition`] unless this process has the lowest node id of the rest,
     /// forms clusters at all and is part of none, and as long as a member of `without` answers.
     pub fn form_without(&mut self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
         self.judge_missing(&without).map_err(|rule| {
@@ -40,16 +41,14 @@ impl Formation {
         })?;
         self.judge_moment(&without)
             .map_err(|rule| Refusal::not_applied(Reason::FailedPrecondition { rule }))?;
-        let offers_so = self.peers.keys().all(|&id| {
-            let vouched = without.contains(&id);
-            self.offers_to(id) != vouched
-        });
-        if !offers_so {
+        if !self.offers_without(&without) {
             self.withdraw();
         }
         self.vouch = Some(Vouch {
             without,
-            until: self.now + VOUCH_TICKS,
+            until: self
+                .now
+                .saturating_add(self.pace.saturating_mul(VOUCH_TIMEOUTS)),
         });
         if matches!(self.phase, Phase::Fresh) {
             self.maybe_offer();
@@ -57,17 +56,38 @@ impl Formation {
         Ok(())
     }
 
+    /// Whether this process offers a cluster to all initial members but `without`, and says so of the
+    /// others.
+    fn offers_without(&self, without: &BTreeSet<NodeId>) -> bool {
+        let Phase::Offering { offer, .. } = &self.phase else {
+            return false;
+        };
+        let mut peers = self.peers.keys();
+        peers.all(|&id| match self.members.contains(id) {
+            true => self.offers_to(id) != without.contains(&id),
+            false => offer.absent.contains(&id) == without.contains(&id),
+        })
+    }
+
+    /// The nodes that an operator has vouched for and that are no initial members.
+    pub(super) fn vouched_others(&self) -> BTreeSet<NodeId> {
+        let vouched = self.vouch.iter().flat_map(|vouch| &vouch.without);
+        let others = vouched.filter(|&&id| !self.members.contains(id));
+        others.copied().collect()
+    }
+
     fn judge_missing(&self, without: &BTreeSet<NodeId>) -> Result<(), String> {
         if without.is_empty() {
-            return Err("names the initial members that are missing: at least one".to_owned());
+            return Err("names the nodes that are missing: at least one".to_owned());
         }
         if without.contains(&self.raft_id.node_id()) {
             return Err("this node is there: ask it to form without others".to_owned());
         }
-        if let Some(stranger) = without.iter().find(|&&id| !self.members.contains(id)) {
+        if let Some(stranger) = without.iter().find(|&&id| !self.known.contains(id)) {
             return Err(format!("node {stranger} is no initial member"));
         }
-        let (missing, all) = (without.len(), self.members.len());
+        let missing = without.iter().filter(|&&id| self.members.contains(id));
+        let (missing, all) = (missing.count(), self.members.len());
         if 2 * missing >= all {
             return Err(format!(
                 "more than half of the initial members have to be there: without {missing} of \
@@ -84,7 +104,7 @@ impl Formation {
         {
             return Err(format!("this node takes part in cluster {cluster_id}"));
         }
-        if let Some((cluster_id, _)) = self.outside {
+        if let Some(Outside { cluster_id, .. }) = self.outside {
             return Err(format!(
                 "cluster {cluster_id} is running: this node waits until its leader takes it back"
             ));
@@ -101,7 +121,7 @@ impl Formation {
         for &id in without {
             let stranger = self.peers.get(&id).and_then(|peer| peer.stranger);
             if let Some(stranger) = stranger.filter(|&stranger| stranger != Answering::NotGrpc) {
-                let addr = self.members.get(id).map_or("", |info| &info.addr);
+                let addr = self.known.get(id).map_or("", |info| &info.addr);
                 return Err(format!(
                     "node {id} may be there: its address, {addr}, {stranger}"
                 ));

@@ -44,6 +44,9 @@ impl<W> Member<W> {
                 Err(error) => self.broken = Some(error),
             }
         }
+        if self.raft.is_none() {
+            self.directory.learn(self.formation.known());
+        }
         let now @ (state, cluster_id, is_member) = (
             self.formation.state(),
             self.formation.cluster_id(),
@@ -69,7 +72,9 @@ impl<W> Member<W> {
         let MemberOptions {
             raft_id,
             members: _,
+            remembered: _,
             bootstrap: _,
+            formation_wait_ticks: _,
             raft,
             seed,
             logger,

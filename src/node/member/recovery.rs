@@ -141,7 +141,7 @@ impl<W> Member<W> {
         let awaited: BTreeSet<_> = way.others.iter().map(|other| other.raft_id).collect();
         for to in &awaited {
             let call = Call::Yield { claim, to: *to };
-            self.output.calls.push((to.node_id(), call));
+            self.call(to.node_id(), call);
         }
         self.claims.own = Some(Attempt {
             order,
@@ -276,7 +276,7 @@ impl<W> Member<W> {
         {
             yielded.ask_at = now + ASK_TICKS;
             let node = yielded.to().node_id();
-            self.output.calls.push((node, Call::Identify));
+            self.ask([node]);
         }
     }
 

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::error::Reason;
-use crate::node::{MemberOptions, RaftNode, RaftOptions, Reply, StepError};
+use crate::node::{CallId, MemberOptions, RaftNode, RaftOptions, Reply, StepError};
 use crate::types::{ClusterId, ClusterMembership, NodeInfo, NodeState, Offer, Role};
 use crate::wire::PeerMessage;
 
@@ -27,7 +27,9 @@ fn fresh(id: u16, incarnation: u64, size: u16) -> Member<()> {
     Member::new(MemberOptions {
         raft_id: life(id, incarnation),
         members: membership(size),
+        remembered: ClusterMembership::default(),
         bootstrap: true,
+        formation_wait_ticks: 0,
         raft: RaftOptions::default(),
         seed: u64::from(id),
         logger: slog::Logger::root(slog::Discard, slog::o!()),
@@ -42,6 +44,7 @@ fn started(id: u16, size: u16) -> Member<()> {
         coordinator: life(1, 1),
         members: (1..=size).map(|id| life(id, 1)).collect(),
         membership: membership(size),
+        absent: BTreeSet::new(),
     };
     let MemberOptions {
         raft_id,
@@ -51,7 +54,7 @@ fn started(id: u16, size: u16) -> Member<()> {
         ..
     } = &member.options;
     let raft = RaftNode::start(*raft_id, &offer, *raft, *seed, logger).expect("a server");
-    assert!(member.formation.join(CLUSTER), "it was fresh");
+    member.formation.recovered(CLUSTER);
     member.raft = Some(raft);
     member
 }
@@ -61,8 +64,8 @@ const CLUSTER: ClusterId = ClusterId(7);
 /// Something between two processes.
 #[derive(Debug, Clone)]
 enum Packet {
-    Call(Call),
-    Reply(Reply),
+    Call(CallId, Call),
+    Reply(CallId, Reply),
 }
 
 /// Processes of one halted cluster. By default of five: 1 and 4 survive, and 2, 3 and 5 have lost their
@@ -117,7 +120,9 @@ impl World {
             }
             let started = member.raft().is_some();
             let calls = output.calls.into_iter().filter(|_| started);
-            sent.extend(calls.map(|(to, call)| ((*id, to), Packet::Call(call))));
+            sent.extend(
+                calls.map(|(call_id, call)| ((*id, call_id.to), Packet::Call(call_id, call))),
+            );
         }
         for (link, packet) in sent {
             self.links.entry(link).or_default().push_back(packet);
@@ -137,21 +142,24 @@ impl World {
             return;
         };
         let reply = match packet {
-            Packet::Call(Call::Identify) => Some(Reply::Identified(member.status())),
-            Packet::Call(Call::Yield { to, .. }) if to != member.raft_id() => Some(Reply::Failed),
-            Packet::Call(Call::Yield { claim, .. }) => Some(Reply::Yielded {
-                attempt: claim.attempt,
-                answer: member.yield_to(&claim),
-            }),
-            Packet::Call(call) => panic!("{call:?}"),
-            Packet::Reply(reply) => {
-                member.replied(from, reply);
+            Packet::Call(id, Call::Identify(_)) => Some((id, Reply::Identified(member.status()))),
+            Packet::Call(id, Call::Yield { to, .. }) if to != member.raft_id() => {
+                Some((id, Reply::Failed))
+            }
+            Packet::Call(id, Call::Yield { claim, .. }) => {
+                let answer = member.yield_to(&claim);
+                let attempt = claim.attempt;
+                Some((id, Reply::Yielded { attempt, answer }))
+            }
+            Packet::Call(_, call) => panic!("{call:?}"),
+            Packet::Reply(id, reply) => {
+                member.replied(id, reply);
                 None
             }
         };
-        if let Some(reply) = reply {
+        if let Some((id, reply)) = reply {
             let back = self.links.entry((to, from)).or_default();
-            back.push_back(Packet::Reply(reply));
+            back.push_back(Packet::Reply(id, reply));
         }
         self.settle();
     }
@@ -462,7 +470,10 @@ fn an_old_answer_says_nothing_of_a_claim() {
     let views = world.views();
     world.order(4, views).unwrap();
     world.deliver((node(4), node(1)));
-    world.member(1).replied(node(4), Reply::Identified(before));
+    let member = world.member(1);
+    let asked = member.call(node(4), Call::Identify(member.introduction()));
+    member.questions.ask(asked);
+    member.replied(asked, Reply::Identified(before));
     assert_eq!(
         world.member(1).claims.frozen_for(life(1, 1)),
         Some(life(4, 1))
@@ -511,11 +522,12 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
         coordinator: life(1, 1),
         members: (1..=3).map(|id| life(id, 1)).collect(),
         membership: membership(3),
+        absent: BTreeSet::new(),
     };
     let options = member.options.clone();
     let raft = RaftNode::start(options.raft_id, &offer, options.raft, 1, &options.logger);
     member.raft = Some(raft.expect("a server"));
-    assert!(member.formation.join(CLUSTER), "it was fresh");
+    member.formation.recovered(CLUSTER);
     assert_eq!(member.status().role, Some(Role::Learner));
 
     let views = || [1, 2].map(|id| (node(id), fresh(id, 2, 3).status())).into();

@@ -9,8 +9,8 @@ use crate::node::reconcile::{Change, Members};
 use crate::node::seed::mix;
 use crate::types::RaftId;
 
-/// Ticks for which a voter that is no member lets the members stand for election first.
-const DEFER_TICKS: u32 = 20;
+/// Shortest election timeouts for which a voter that is no member lets the members stand first.
+const DEFER_TIMEOUTS: usize = 4;
 
 impl<W> RaftNode<W> {
     /// The processes that take part, as the leader sees them; `None` while no change of members may be
@@ -132,7 +132,7 @@ impl<W> RaftNode<W> {
             return false;
         }
         self.deferred += 1;
-        self.deferred <= DEFER_TICKS
+        self.deferred <= DEFER_TIMEOUTS.saturating_mul(self.options.election_min_ticks)
     }
 
     /// The election timeout in ticks: that of a voter whose node is no member is the longest.

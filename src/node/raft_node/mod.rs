@@ -56,7 +56,7 @@ pub struct RaftNode<W> {
     /// Who takes part and who is meant to, as applied.
     conf: Arc<Conf>,
     /// Ticks that were not counted in a row.
-    deferred: u32,
+    deferred: usize,
     /// The state machine of a snapshot that raft-rs has been given and has not handed back yet.
     incoming: Option<((LogIndex, Term), StateMachine)>,
     /// Snapshots that raft-rs wants to send.

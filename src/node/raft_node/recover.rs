@@ -169,6 +169,7 @@ mod tests {
             coordinator: RaftId::new(node(1), 1),
             members: [1, 2, 3].map(|id| RaftId::new(node(id), 1)).to_vec(),
             membership: members,
+            absent: std::collections::BTreeSet::new(),
         };
         let raft_id = RaftId::new(node(2), 1);
         let options = RaftOptions::default();

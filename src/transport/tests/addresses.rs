@@ -114,6 +114,7 @@ async fn formation_calls_are_for_one_process_too() {
         members: vec![life(1).get(), former.get(), life(3).get()],
         to: former.get(),
         initial_members: [1, 2, 3].map(initial_member).to_vec(),
+        absent: Vec::new(),
     };
     let start = StartRequest {
         cluster_id: ELSEWHERE.0,

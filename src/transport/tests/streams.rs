@@ -1,6 +1,8 @@
 //! Order, bounds, and where replies go.
 
-use super::super::TransportOptions;
+use tonic::{Code, Request};
+
+use super::super::{FOLLOWER_ID, LEADER_ID, TransportOptions};
 use super::harness::*;
 use crate::driver::{Network, Notice};
 use crate::wire::PeerMessage;
@@ -164,4 +166,34 @@ async fn a_reply_that_nobody_waits_for_is_dropped() {
             .network
             .send(PeerMessage::HeartbeatReply(heartbeat_reply()))
     );
+}
+
+#[tokio::test]
+async fn a_stream_under_the_name_of_a_leader_takes_none_of_its_replies() {
+    let mut follower = Node::new(2, &[], options()).await;
+    let mut leader = Node::leader(follower.addr, options()).await;
+    assert!(leader.network.send(heartbeat(life(2))));
+    assert_eq!(follower.message().await, heartbeat(life(2)));
+
+    // A stranger opens streams as the same leader, and says nothing.
+    let mut stranger = client(follower.addr).await;
+    let mut taken = Vec::new();
+    let refused = soon(async {
+        loop {
+            let mut request = Request::new(tokio_stream::pending());
+            let metadata = request.metadata_mut();
+            metadata.insert(LEADER_ID, life(1).get().into());
+            metadata.insert(FOLLOWER_ID, life(2).get().into());
+            match stranger.heartbeat(request).await {
+                Ok(stream) => taken.push(stream),
+                Err(status) => break status,
+            }
+        }
+    });
+    assert_eq!(refused.await.code(), Code::ResourceExhausted);
+    follower
+        .network
+        .send(PeerMessage::HeartbeatReply(heartbeat_reply()));
+    let reply = PeerMessage::HeartbeatReply(heartbeat_reply());
+    assert_eq!(leader.message().await, reply);
 }

@@ -1,0 +1,70 @@
+//! What a process asks others outside of Raft, what they answer, and who asks it.
+
+use std::sync::Arc;
+
+use super::Member;
+use crate::node::{Call, CallId, Reply};
+use crate::types::{Introduction, NodeId};
+
+impl<W> Member<W> {
+    /// Asks `nodes` who they are.
+    pub(super) fn ask(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        for to in nodes {
+            let question = self.call(to, Call::Identify(self.introduction()));
+            self.questions.ask(question);
+        }
+    }
+
+    /// Makes `call` to the node `to`.
+    pub(super) fn call(&mut self, to: NodeId, call: Call) -> CallId {
+        let number = self.formation.next_call();
+        let id = CallId { to, number };
+        self.output.calls.push((id, call));
+        id
+    }
+
+    /// Who this process is, for whom it asks.
+    pub fn introduction(&self) -> Introduction {
+        match &self.raft {
+            Some(_) => Introduction {
+                members: Arc::clone(self.directory.members()),
+                ..self.formation.introduction()
+            },
+            None => self.formation.introduction(),
+        }
+    }
+
+    /// Another process asks this one who it is.
+    pub fn asked(&mut self, by: &Introduction) {
+        if self.raft.is_none() {
+            self.formation.asked(by);
+            self.follow_formation();
+        }
+    }
+
+    /// A reply to a call of this process has come.
+    pub fn replied(&mut self, call: CallId, reply: Reply) {
+        if self.raft.is_some() {
+            match reply {
+                Reply::Identified(status) => {
+                    let Some(age) = self.questions.answered(call) else {
+                        return;
+                    };
+                    self.heard_of_claimant(&status);
+                    self.reconciler.heard(call.to, &status, age);
+                    self.look_for_doubles(&status);
+                    self.departure.heard(call.to, &status);
+                    self.reconcile();
+                    self.depart();
+                }
+                Reply::Yielded { attempt, answer } => {
+                    self.answered_claim(call.to, attempt, answer);
+                }
+                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
+            }
+            return;
+        }
+        self.formation.replied(call, reply);
+        self.follow_formation();
+    }
+}

@@ -1,0 +1,70 @@
+//! The questions of a process that takes part, by which it tells an answer of now from a late one.
+
+use std::collections::BTreeMap;
+
+use super::CallId;
+
+/// The questions that may still be answered: those asked within the last `patience` ticks. What comes
+/// later was said of a time that is over, and would count as news although its sender may be dead.
+#[derive(Debug)]
+pub(super) struct Questions {
+    patience: u64,
+    now: u64,
+    asked: BTreeMap<CallId, u64>,
+}
+
+impl Questions {
+    /// None yet. An answer may take `patience` ticks: an election timeout, as an answer that takes
+    /// longer comes over links on which nobody could lead.
+    pub(super) fn new(patience: u64) -> Self {
+        Self {
+            patience,
+            now: 0,
+            asked: BTreeMap::new(),
+        }
+    }
+
+    /// One tick has passed.
+    pub(super) fn tick(&mut self) {
+        self.now += 1;
+        let (now, patience) = (self.now, self.patience);
+        self.asked.retain(|_, at| now - *at <= patience);
+    }
+
+    /// `question` is asked.
+    pub(super) fn ask(&mut self, question: CallId) {
+        self.asked.insert(question, self.now);
+    }
+
+    /// How many ticks ago `question` was asked, if it is answered in time and for the first time.
+    pub(super) fn answered(&mut self, question: CallId) -> Option<u64> {
+        self.asked.remove(&question).map(|at| self.now - at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NodeId;
+
+    #[test]
+    fn an_answer_counts_for_its_question_once_and_in_time() {
+        let question = |number| CallId {
+            to: NodeId::new(2).expect("a node id"),
+            number,
+        };
+        let mut questions = Questions::new(10);
+        questions.ask(question(1));
+        for _ in 0..10 {
+            questions.tick();
+        }
+        questions.ask(question(2));
+        assert_eq!(questions.answered(question(3)), None, "was never asked");
+        assert_eq!(questions.answered(question(1)), Some(10));
+        assert_eq!(questions.answered(question(1)), None, "a copy");
+        for _ in 0..=10 {
+            questions.tick();
+        }
+        assert_eq!(questions.answered(question(2)), None, "late");
+    }
+}
