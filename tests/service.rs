@@ -20,6 +20,7 @@ use common::fabric::{
 };
 use common::{Refused, node_id, refused};
 use http_body_util::Full;
+use seshat::kv::{Command as WriteCommand, Write};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::pipeline_command::Command;
@@ -29,6 +30,7 @@ use seshat::proto::kv::{
 };
 use seshat::proto::kv::{PipelineCommand, PipelineRequest};
 use seshat::types::{NodeState, NodeStatus, Role};
+use seshat::wire;
 use tokio::time::Instant;
 use tonic::codegen::Service as _;
 use tonic::{Code, Request, Status};
@@ -335,7 +337,7 @@ async fn a_full_node_says_which_bound_was_met() {
     let (_fabric, nodes) = Fabric::started(3).await;
     let (mut leader, _followers) = leader_first(nodes);
     let inside: Vec<_> = (0..MAX_REQUESTS)
-        .map(|_| leader.gate.enter(1).unwrap())
+        .map(|_| leader.gate.for_another_connection().enter(1).unwrap())
         .collect();
     let reason = Reason::Overloaded(Overloaded {
         what: "max_pending_requests".to_owned(),
@@ -345,6 +347,35 @@ async fn a_full_node_says_which_bound_was_met() {
     assert_eq!(refusal(leader.kv.get(get(b"k")).await), expected);
     drop(inside);
     leader.kv.get(get(b"k")).await.unwrap();
+}
+
+/// More than the core takes at once waits for its answers, and for no tick.
+#[tokio::test(start_paused = true)]
+async fn what_the_core_has_no_room_for_goes_on_as_soon_as_it_has() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (leader, _followers) = leader_first(nodes);
+    let began = Instant::now();
+    let reads: Vec<_> = (0..MAX_REQUESTS)
+        .map(|_| leader.driver.read("k".into()).unwrap())
+        .collect();
+    for read in reads {
+        read.await.unwrap().unwrap();
+    }
+    let writes: Vec<_> = (0..MAX_REQUESTS)
+        .map(|_| {
+            let write = Write::Set {
+                key: "k".into(),
+                value: "v".into(),
+            };
+            let command = wire::encode_command(&WriteCommand::from(write));
+            leader.driver.write(command).unwrap()
+        })
+        .collect();
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(100), "{took:?}");
 }
 
 /// However many streams do not read: what waits for them is bounded, and one that reads is served.

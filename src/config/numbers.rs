@@ -122,10 +122,12 @@ section! {
         /// `max_uncommitted_size`). Beyond it, writes are refused as overloaded.
         max_uncommitted_bytes: u64 = 64 * 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024;
         /// Client requests that a node holds at once, each command of a batch counted. One more is
-        /// refused as overloaded; batches of pipelines may have half of this, and are held back.
+        /// refused as overloaded, and so is one whose connection has more of them than are left
+        /// free. Batches of pipelines may have half of this, and are held back.
         max_pending_requests: usize = 65_536, 1..=1_048_576;
         /// Bytes of keys and values in the client requests that a node holds at once. One more is
-        /// refused as overloaded; batches of pipelines may have half of this, and are held back.
+        /// refused as overloaded, and so is one whose connection has more of them than are left
+        /// free. Batches of pipelines may have half of this, and are held back.
         max_pending_bytes: usize = 256 * 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024;
         /// Requests, of those, that are on their way through the log or wait for a round of
         /// heartbeats. The others wait for a turn, which connections share. More of them make a
@@ -137,7 +139,7 @@ section! {
         /// not foreseen is refused as overloaded.
         max_unread_bytes: usize = 256 * 1024 * 1024, 256 * 1024..=1024 * 1024 * 1024 * 1024;
         /// Requests that one turn of the driver takes.
-        max_batch_requests: usize = 1_024, 1..=65_536;
+        max_batch_requests: usize = 2_048, 1..=65_536;
         /// Bytes of keys and values that one turn of the driver proposes. A write that is larger
         /// than this is proposed alone.
         max_batch_bytes: usize = 1024 * 1024, 1024..=64 * 1024 * 1024;

@@ -661,18 +661,18 @@ fn numbers_agree_with_one_another() {
         (
             &[
                 "limits.max_uncommitted_bytes=2000000",
-                "limits.max_batch_bytes=1934465",
+                "limits.max_batch_bytes=1868929",
             ],
             "limits.max_uncommitted_bytes: 2000000 is too small; expected at least \
              limits.max_batch_bytes + 64 * limits.max_batch_requests = 2000001",
         ),
         (
             &[
-                "limits.max_pending_requests=1023",
+                "limits.max_pending_requests=2047",
                 "limits.max_read_batch=1",
             ],
-            "limits.max_pending_requests: 1023 is too small; \
-             expected at least limits.max_batch_requests = 1024",
+            "limits.max_pending_requests: 2047 is too small; \
+             expected at least limits.max_batch_requests = 2048",
         ),
         (
             &["limits.max_pending_requests=4095"],
@@ -680,9 +680,9 @@ fn numbers_agree_with_one_another() {
              expected at least limits.max_read_batch = 4096",
         ),
         (
-            &["limits.max_inflight_requests=1023"],
-            "limits.max_inflight_requests: 1023 is too small; \
-             expected at least limits.max_batch_requests = 1024",
+            &["limits.max_inflight_requests=2047"],
+            "limits.max_inflight_requests: 2047 is too small; \
+             expected at least limits.max_batch_requests = 2048",
         ),
         (
             &["limits.max_unread_bytes=8388607"],
@@ -734,9 +734,9 @@ fn bounds_that_just_agree_are_valid() {
             "limits.peer_queue_bytes=4194304",
             "limits.max_inflight_appends=8",
         ],
-        &["limits.max_uncommitted_bytes=1118208"],
+        &["limits.max_uncommitted_bytes=1179648"],
         &["limits.max_pending_requests=4096"],
-        &["limits.max_inflight_requests=1024"],
+        &["limits.max_inflight_requests=2048"],
         &["limits.max_unread_bytes=8388608"],
         &["limits.max_pending_bytes=1052672"],
         &["limits.compact_keep_entries=9_999"],

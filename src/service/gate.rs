@@ -4,7 +4,8 @@
 //! refused: its caller can go elsewhere. A batch of a pipeline is held back, and with it the stream
 //! that it comes on, which is what streams are for. Batches have at most half of the room, so that
 //! however many there are a single request finds a place; and connections take turns with them, so
-//! that none waits for all that another has in mind.
+//! that none waits for all that another has in mind. The single requests of one connection take at
+//! most as many places as they leave free, so that another connection finds one as well.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,8 +20,17 @@ use crate::error::{Reason, Refusal};
 #[derive(Debug, Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
-    /// The batches of one connection wait here, one behind the other.
-    line: Arc<Mutex<()>>,
+    own: Arc<Own>,
+}
+
+/// What one connection has inside.
+#[derive(Debug, Default)]
+struct Own {
+    /// Its single requests, and the bytes that they hold.
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Its batches wait here, one behind the other.
+    line: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -86,7 +96,7 @@ impl Gate {
         };
         Self {
             inner: Arc::new(inner),
-            line: Arc::default(),
+            own: Arc::default(),
         }
     }
 
@@ -95,7 +105,7 @@ impl Gate {
     pub fn for_another_connection(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            line: Arc::default(),
+            own: Arc::default(),
         }
     }
 
@@ -107,23 +117,37 @@ impl Gate {
     pub fn enter(&self, bytes: usize) -> Result<Pass, Refusal> {
         // Counts first and judges then, so that requests which come at once see one another. The
         // pass takes back what a refused request has counted.
-        let inner = &self.inner;
-        let (pass, requests, held) = self.count(1, bytes, None);
-        let overloaded = |what, limit| {
-            Refusal::not_applied(Reason::Overloaded {
-                what,
-                limit: u64::try_from(limit).unwrap_or(u64::MAX),
-            })
-        };
+        let Inner {
+            max_requests,
+            max_bytes,
+            ..
+        } = *self.inner;
+        let (order, own) = (Ordering::SeqCst, &self.own);
+        let of_own = own.requests.fetch_add(1, order);
+        let own_bytes = own.bytes.fetch_add(bytes, order);
+        let (pass, of_all, all_bytes) = self.count(1, bytes, Of::Single(Arc::clone(own)));
         if self.is_closed() {
-            Err(Refusal::not_applied(Reason::ShuttingDown))
-        } else if requests >= inner.max_requests {
-            Err(overloaded("max_pending_requests", inner.max_requests))
-        } else if held.saturating_add(bytes) > inner.max_bytes {
-            Err(overloaded("max_pending_bytes", inner.max_bytes))
-        } else {
-            Ok(pass)
+            return Err(Refusal::not_applied(Reason::ShuttingDown));
         }
+        let share = "a connection's share of max_pending_requests";
+        room(
+            1,
+            of_own,
+            of_all,
+            max_requests,
+            "max_pending_requests",
+            share,
+        )?;
+        let share = "a connection's share of max_pending_bytes";
+        room(
+            bytes,
+            own_bytes,
+            all_bytes,
+            max_bytes,
+            "max_pending_bytes",
+            share,
+        )?;
+        Ok(pass)
     }
 
     /// Lets in a batch of `commands` that holds `bytes`, as soon as there is room for it, until the
@@ -134,7 +158,7 @@ impl Gate {
     /// [`Reason::ShuttingDown`].
     pub async fn admit(&self, commands: usize, bytes: usize) -> Result<Pass, Refusal> {
         let place = async {
-            let _line = self.line.lock().await;
+            let _line = self.own.line.lock().await;
             self.inner.batches.place(commands, bytes).await
         };
         let place = tokio::select! {
@@ -146,11 +170,11 @@ impl Gate {
             return Err(Refusal::not_applied(Reason::ShuttingDown));
         };
         let commands = place.0.num_permits();
-        Ok(self.count(commands, bytes, Some(place)).0)
+        Ok(self.count(commands, bytes, Of::Batch(place)).0)
     }
 
     /// A pass, and how many requests and bytes were inside before.
-    fn count(&self, requests: usize, bytes: usize, place: Option<Place>) -> (Pass, usize, usize) {
+    fn count(&self, requests: usize, bytes: usize, of: Of) -> (Pass, usize, usize) {
         let inner = &self.inner;
         let requests_before = inner.requests.fetch_add(requests, Ordering::SeqCst);
         let bytes_before = inner.bytes.fetch_add(bytes, Ordering::SeqCst);
@@ -158,7 +182,7 @@ impl Gate {
             inner: Arc::clone(inner),
             requests,
             bytes,
-            _place: place,
+            of,
         };
         (pass, requests_before, bytes_before)
     }
@@ -197,18 +221,50 @@ impl Gate {
     }
 }
 
+/// Whether there is room for `more` of what `all` have up to `max`, and a connection has `own` of.
+fn room(
+    more: usize,
+    own: usize,
+    all: usize,
+    max: usize,
+    what: &'static str,
+    share: &'static str,
+) -> Result<(), Refusal> {
+    let free = max.saturating_sub(all);
+    let (what, limit) = if more > free {
+        (what, max)
+    } else if own > free {
+        (share, own)
+    } else {
+        return Ok(());
+    };
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    Err(Refusal::not_applied(Reason::Overloaded { what, limit }))
+}
+
 /// Leave to be inside.
 #[derive(Debug)]
 pub struct Pass {
     inner: Arc<Inner>,
     requests: usize,
     bytes: usize,
-    _place: Option<Place>,
+    of: Of,
+}
+
+/// Whose pass it is.
+#[derive(Debug)]
+enum Of {
+    Single(Arc<Own>),
+    Batch(#[expect(dead_code, reason = "only dropped")] Place),
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         let inner = &self.inner;
+        if let Of::Single(own) = &self.of {
+            own.requests.fetch_sub(1, Ordering::SeqCst);
+            own.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        }
         inner.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
         let before = inner.requests.fetch_sub(self.requests, Ordering::SeqCst);
         if before == self.requests && inner.closed.load(Ordering::SeqCst) {
@@ -239,7 +295,8 @@ mod tests {
         assert_eq!(overloaded(gate.enter(0)), ("max_pending_requests", 2));
         drop(one);
         assert_eq!(overloaded(gate.enter(5)), ("max_pending_bytes", 10));
-        drop((gate.enter(4).unwrap(), two));
+        let other = gate.for_another_connection();
+        drop((other.enter(4).unwrap(), two));
         gate.enter(10).unwrap();
     }
 
@@ -259,6 +316,32 @@ mod tests {
         assert!(!drained.is_finished());
         drop(inside);
         drained.await.unwrap();
+    }
+
+    #[test]
+    fn the_single_requests_of_a_connection_leave_as_many_places_as_they_take() {
+        let gate = Gate::new(8, 100);
+        let enter = |gate: &Gate| {
+            let mut inside = Vec::new();
+            let refused = loop {
+                match gate.enter(1) {
+                    Ok(pass) => inside.push(pass),
+                    refused => break overloaded(refused).0,
+                }
+            };
+            (inside, refused)
+        };
+        let share = "a connection's share of max_pending_requests";
+        let (hog, refused) = enter(&gate);
+        assert_eq!((hog.len(), refused), (5, share));
+        let (other, refused) = enter(&gate.for_another_connection());
+        assert_eq!((other.len(), refused), (2, share));
+        let (last, refused) = enter(&gate.for_another_connection());
+        assert_eq!((last.len(), refused), (1, "max_pending_requests"));
+        drop((hog, other, last));
+        let _large = gate.enter(60).unwrap();
+        let refused = overloaded(gate.enter(1)).0;
+        assert_eq!(refused, "a connection's share of max_pending_bytes");
     }
 
     /// Whether `admitted` is through; it goes on waiting if not.
@@ -289,7 +372,8 @@ mod tests {
         assert!(!through(&mut third).await, "half of the bytes");
         drop(second);
         let _third = third.await.unwrap().unwrap();
-        let _singles: Vec<_> = (0..7).map(|_| gate.enter(1).unwrap()).collect();
+        let single = |_| gate.for_another_connection().enter(1).unwrap();
+        let _singles: Vec<_> = (0..7).map(single).collect();
         assert_eq!(overloaded(gate.enter(1)), ("max_pending_requests", 8));
     }
 

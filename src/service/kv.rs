@@ -273,7 +273,7 @@ mod tests {
             handover_patience: Duration::from_secs(1),
         };
         (
-            Host::new(handle, Gate::new(WAITING, 1 << 20), options),
+            Host::new(handle, Gate::new(2 * WAITING, 1 << 20), options),
             driver,
         )
     }

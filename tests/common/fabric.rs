@@ -32,6 +32,7 @@ pub const MAX_VALUE: usize = 32;
 pub const MAX_MESSAGE: usize = 256;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_REQUESTS: usize = 100;
+pub const MAX_INFLIGHT: usize = 16;
 pub const MAX_UNREAD: usize = 64 << 10;
 
 enum Parcel {
@@ -133,7 +134,10 @@ impl Fabric {
             bootstrap: true,
             remembered: ClusterMembership::default(),
             formation_wait_ticks: 0,
-            raft: RaftOptions::default(),
+            raft: RaftOptions {
+                max_pending_requests: MAX_INFLIGHT,
+                ..RaftOptions::default()
+            },
             seed: 7,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         });

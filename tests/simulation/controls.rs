@@ -45,9 +45,13 @@ fn assert_caught(report: &Report, least: usize) {
     assert!(wrong >= least, "only {wrong} are wrong\n{report}");
 }
 
+/// The leader believes that such a process has what it has lost, and never sends that again. It believes
+/// no leader before a member has confirmed the cluster, so it seldom gets to acknowledge what it lacks.
 #[test]
 fn a_restart_under_the_same_raft_id_is_caught() {
-    assert_caught(&run(Sabotage::SameRaftId, HowMany::Drawn, 24), 6);
+    let report = run(Sabotage::SameRaftId, HowMany::Drawn, 24);
+    let caught = report.failures.len();
+    assert!(caught >= 6, "only {caught} are caught\n{report}");
 }
 
 #[test]
