@@ -83,18 +83,18 @@ impl World {
             (Some(Sabotage::SameRaftId), Some(former)) => former,
             _ => drawn,
         };
+        self.kill(node);
         let File { members, bootstrap } = self.files.get(node);
         let options = MemberOptions {
             raft_id,
             members,
-            remembered: ClusterMembership::default(),
+            remembered: self.remembered.get(&node).cloned().unwrap_or_default(),
             bootstrap,
             formation_wait_ticks: 0,
             raft: self.setting.raft,
             seed: self.rng.r#gen(),
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };
-        self.kill(node);
         self.lives += 1;
         let process = Process::new(self.lives, Member::new(options));
         self.clusters.begins(raft_id);
@@ -167,11 +167,16 @@ impl World {
         self.start_again(node);
     }
 
-    /// The process at `node` ends, if one lives there. All that it knew is gone.
+    /// The process at `node` ends, if one lives there. All that it knew is gone, but who the members are.
     pub(crate) fn kill(&mut self, node: NodeId) {
         let Some(process) = self.processes.remove(&node) else {
             return;
         };
+        // Who takes part has written down who the members are.
+        if process.member.raft().is_some() {
+            let members = ClusterMembership::clone(process.member.members());
+            self.remembered.insert(node, members);
+        }
         let role = process.member.raft().map(|raft| raft.role());
         self.trace
             .line(self.now, format_args!("node {node}, {role:?}, is killed"));

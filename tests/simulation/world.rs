@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use seshat::kv::Command;
-use seshat::types::NodeId;
+use seshat::types::{ClusterMembership, NodeId};
 
 use crate::clients::Clients;
 use crate::clusters::Clusters;
@@ -124,6 +124,8 @@ pub(crate) struct World {
     /// Those that live. A node without one is switched off.
     pub(crate) processes: BTreeMap<NodeId, Process>,
     pub(crate) files: Files,
+    /// The members that the last life of a node knew: what it has written down.
+    pub(crate) remembered: BTreeMap<NodeId, ClusterMembership>,
     pub(crate) lives: Life,
     pub(crate) climate: Climate,
     pub(crate) network: Network,
@@ -159,6 +161,7 @@ impl World {
         let mut world = Self {
             plan,
             files: Files::new(&setting),
+            remembered: BTreeMap::new(),
             setting,
             rng,
             now: 0,
