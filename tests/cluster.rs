@@ -8,7 +8,7 @@
 
 mod common;
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -408,9 +408,10 @@ async fn connections_are_bounded() {
             .unwrap();
         stream
     };
-    /// Whether the server speaks: it sends its settings at once to whom it takes.
+    /// Whether the server answers the greeting of a client: it sends its settings to whom it takes.
     fn taken(mut stream: &TcpStream) -> bool {
-        matches!(stream.read(&mut [0]), Ok(1))
+        let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        stream.write_all(greeting).is_ok() && matches!(stream.read(&mut [0]), Ok(1))
     }
     let mut inside: Vec<_> = (0..16).map(|_| connect()).collect();
     assert!(inside.iter().all(taken));

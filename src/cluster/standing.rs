@@ -47,7 +47,8 @@ impl Picture<'_> {
         match view.state {
             // It may have been asked before it was elected, or before it made this cluster of another.
             NodeState::Started if self.leader == Some(view.raft_id) => Standing::Whole,
-            NodeState::Bound | NodeState::Started if !is_of(view, cluster) => Standing::Elsewhere,
+            NodeState::Started if !is_of(view, cluster) => Standing::Elsewhere,
+            // Also of an earlier offer: a process that waits for a start belongs to no cluster yet.
             NodeState::Bound => Standing::Forming,
             _ if view.receiving.is_some() => self.catching_up(view),
             NodeState::Fresh | NodeState::Outside if self.is_learner(view) => {

@@ -391,6 +391,22 @@ fn a_member_of_another_cluster_is_outside() {
     assert_eq!(leader(&views), Some(2));
 }
 
+/// It was asked before it heard of the later offer that has started meanwhile: whoever started it again
+/// as one that is left over would lose a voter.
+#[test]
+fn a_process_that_is_bound_to_an_earlier_offer_belongs_to_no_other_cluster() {
+    let bound = NodeStatus {
+        state: NodeState::Bound,
+        cluster_id: Some(ClusterId(8)),
+        ..fresh(3)
+    };
+    says(
+        &[view(1), view(2), bound],
+        State::Healing,
+        "healing node 3: has not started yet",
+    );
+}
+
 /// Node 2 has recovered the cluster of node 1, which has joined that since it was told of the old one:
 /// whoever started node 2 again would lose the last copy.
 #[test]

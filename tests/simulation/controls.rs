@@ -137,7 +137,7 @@ fn a_recovery_by_the_survivor_that_has_least_is_caught() {
 
 #[test]
 fn a_node_that_does_not_heal_under_load_is_caught() {
-    let report = run_wide(Sabotage::LearnersLag, 12);
+    let report = run_wide(Sabotage::LearnersLag, 24);
     assert_caught_by(&report, "healing_ends_under_load", 3);
 }
 

@@ -244,7 +244,7 @@ impl Setting {
         let kept = u64::try_from(self.raft.compact_after_bytes).expect("small") / KEPT_BYTES;
         let pending = u64::try_from(self.raft.max_pending_requests).expect("small");
         let wanted = self.load.unwrap_or(100).min(self.carried() / 3);
-        wanted.min(kept).min(pending).max(1)
+        wanted.min(kept).min(pending / 2).max(1)
     }
 
     /// When the run is over.
