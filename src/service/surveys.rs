@@ -310,7 +310,8 @@ mod tests {
         surveys.recent(MEMBER_TIMEOUT).await;
         assert_eq!(members.asked(), 2);
         node.status.send_replace(whole);
-        assert_eq!(state(&surveys.recent(MEMBER_TIMEOUT).await), State::Healthy);
+        let found = surveys.recent(MEMBER_TIMEOUT).await;
+        assert_eq!(state(&found), State::Healthy);
         assert_eq!(members.asked(), 2, "anew");
     }
 
