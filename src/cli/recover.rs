@@ -260,8 +260,10 @@ fn report(
     let new = kept.new_cluster_id.map(|id| ClusterId(id).to_string());
     let name = new.as_deref().unwrap_or("unknown");
     let mut done = format!("cluster {name} runs on what node {from} had");
-    let starts = (!kept.other_survivors.is_empty())
-        .then(|| format!("start {} again", named(&kept.other_survivors)));
+    let starts = (!kept.other_survivors.is_empty()).then(|| {
+        let those = named(&kept.other_survivors);
+        format!("start {those} again, once every other member takes part")
+    });
     let gone = kept.without.iter();
     let removals = gone.map(|id| format!("seshat member remove {id}"));
     let left: Vec<_> = starts.into_iter().chain(removals).collect();

@@ -280,7 +280,12 @@ fn the_steps_of_a_life_that_replaces_another() {
     let table = [
         (view(2), fresh(3), "waits to be let in", None),
         (view(2), outside(3), "waits to be let in", None),
-        (with_learner(), outside(3), "catching up 0 %", Some(0)),
+        (
+            with_learner(),
+            outside(3),
+            "asked in, has not joined yet (if that lasts, its log says why)",
+            Some(0),
+        ),
         (with_learner(), empty.clone(), "catching up 0 %", Some(0)),
         (
             with_learner(),

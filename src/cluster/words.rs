@@ -4,7 +4,7 @@ use super::change::no_spare;
 use super::healed::Chore;
 use super::recovery::{Obstacle, Way};
 use super::{Picture, Standing};
-use crate::types::{Answering, NodeId};
+use crate::types::{Answering, NodeId, NodeState, NodeStatus};
 
 /// What a cluster is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +194,9 @@ impl Picture<'_> {
                 }
                 Standing::Forming => "has not started yet".to_owned(),
                 Standing::Waiting => "waits to be let in".to_owned(),
+                Standing::CatchingUp(0) if self.has_not_joined(id) => {
+                    "asked in, has not joined yet (if that lasts, its log says why)".to_owned()
+                }
                 Standing::CatchingUp(percent) => format!("catching up {percent} %"),
                 Standing::BecomingVoter => "being made a voter".to_owned(),
                 Standing::Leaderless => {
@@ -203,6 +206,15 @@ impl Picture<'_> {
             Some(format!("node {id}: {what}"))
         };
         self.survey.members().ids().filter_map(step).collect()
+    }
+
+    /// Whether nothing that the leader has sent has made the process take part. One that knows nobody
+    /// of its cluster by its configuration believes no leader.
+    fn has_not_joined(&self, id: NodeId) -> bool {
+        let outside = |view: &NodeStatus| {
+            view.receiving.is_none() && matches!(view.state, NodeState::Fresh | NodeState::Outside)
+        };
+        self.survey.view(id).is_some_and(outside)
     }
 
     /// What else the leader is about to do. That not everybody knows of the last change goes without

@@ -201,7 +201,7 @@ fn a_confirmed_recovery_waits_until_the_new_cluster_is_healed() {
         (ran.code, ran.stdout.as_str()),
         (
             0,
-            "cluster 83b1000000000001 runs on what node 3 had (left to do: start node 2 again); healthy: every \
+            "cluster 83b1000000000001 runs on what node 3 had (left to do: start node 2 again, once every other member takes part); healthy: every \
              member takes part\n"
         ),
         "{ran:?}"
@@ -242,7 +242,7 @@ fn a_recovery_does_not_wait_for_a_survivor_that_stays_out() {
         (ran.code, ran.stdout.as_str()),
         (
             0,
-            "cluster 83b1000000000001 runs on what node 3 had (left to do: start node 2 again); \
+            "cluster 83b1000000000001 runs on what node 3 had (left to do: start node 2 again, once every other member takes part); \
              degraded: node 2 belongs to another cluster\n"
         ),
         "{ran:?}"

@@ -64,6 +64,25 @@ impl Cradle {
         self.stop.notify_one();
     }
 
+    /// The configuration of the life that begins. The operator keeps the files up to date: each names
+    /// everybody whom somebody counts among the members, so that whoever forgot everything knows whom to believe.
+    fn file(&self) -> Config {
+        let mut config = self.config.clone();
+        let named = |id: u16, config: &Config| {
+            let mut members = config.cluster.initial_members.iter();
+            members.any(|member| member.id.get() == id)
+        };
+        for status in self.shared.standings().values() {
+            for id in &status.conf.members {
+                if self.flaw != Flaw::Apart && !named(id.get(), &config) {
+                    config.cluster.initial_members.push(member(id.get()));
+                }
+            }
+        }
+        config.cluster.replication_factor = config.cluster.initial_members.len();
+        config
+    }
+
     /// A life, from its start to its orderly end. A crash drops it on the way.
     pub(crate) async fn live(self) -> turmoil::Result {
         let client = Listener::bind(CLIENT_PORT).await?;
@@ -74,7 +93,7 @@ impl Cradle {
         let life = u64::from(self.id) << 32 | self.lives.get();
         let mut random = StdRng::seed_from_u64(self.seed ^ life);
         let random = move || random.next_u64();
-        let server = Server::new(self.config, client, internal, &connector(), random).await?;
+        let server = Server::new(self.file(), client, internal, &connector(), random).await?;
         self.shared.born(self.id, server.handle());
         let stop = self.stop;
         let ended = server.run(async move { stop.notified().await }).await;
@@ -89,23 +108,25 @@ impl Cradle {
     }
 }
 
+fn member(id: u16) -> Member {
+    Member {
+        id: NodeId::new(id).expect("a node id"),
+        addr: internal_addr(id),
+        client_addr: client_addr(id),
+    }
+}
+
 fn config(id: u16, limits: &Limits, flaw: Flaw) -> Config {
-    let node = |id| NodeId::new(id).expect("a node id");
     let joins = id > FIRST;
     let apart = joins && flaw == Flaw::Apart;
     let known: Vec<_> = match apart {
         true => (FIRST + 1..=FIRST * 2).collect(),
         false => (1..=FIRST).chain(joins.then_some(id)).collect(),
     };
-    let members = known.into_iter().map(|id| Member {
-        id: node(id),
-        addr: internal_addr(id),
-        client_addr: client_addr(id),
-    });
-    let members: Vec<_> = members.collect();
+    let members: Vec<_> = known.into_iter().map(member).collect();
     let config = Config {
         node: NodeConfig {
-            id: node(id),
+            id: member(id).id,
             client_addr: format!("0.0.0.0:{CLIENT_PORT}"),
             internal_addr: format!("0.0.0.0:{INTERNAL_PORT}"),
             data_dir: None,
