@@ -7,7 +7,7 @@ pub(super) use seshat::cluster::recovery::{Order, Way, known};
 use seshat::cluster::{Picture, Standing, Survey, costs_nothing};
 use seshat::error::Refusal;
 use seshat::kv::Command;
-use seshat::types::{ClusterMembership, NodeId, NodeStatus, RaftId};
+use seshat::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 /// What status shows.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct View {
     words: String,
     pub(super) healthy: bool,
     pub(super) forming: bool,
+    /// The cluster that runs, as far as the asked node knows.
+    pub(super) cluster: Option<ClusterId>,
     pub(super) leader: Option<NodeId>,
     pub(super) members: BTreeSet<NodeId>,
     pub(super) silent: BTreeSet<NodeId>,
@@ -54,6 +56,7 @@ pub(super) fn look(
         words: picture.sum_up().1,
         healthy: picture.is_healed(),
         forming: picture.cluster().is_none(),
+        cluster: picture.cluster(),
         leader: picture.leader().map(RaftId::node_id),
         members: members.ids().collect(),
         silent: those(|it| matches!(it, Standing::Absent(_)))
