@@ -1,6 +1,6 @@
 //! Where log lines go, and how raft-rs's lines get there.
 //!
-//! Lines go to standard error through a bounded queue ([`writer`]): a reader that stops reading or
+//! Lines go to standard error through a bounded queue (`log/writer.rs`): a reader that stops reading or
 //! ends, or a disk that is full, costs lines, never the node.
 //!
 //! Seshat logs with `tracing`, raft-rs with `slog`. [`raft_logger`] is the bridge: it keeps the

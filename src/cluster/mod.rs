@@ -92,6 +92,23 @@ impl Survey {
         self.own
     }
 
+    /// Whether the node that asked still stands where it stood, now that it says `own` of itself. If
+    /// not, the survey tells of the past.
+    pub fn is_current(&self, own: &NodeStatus) -> bool {
+        let place = |it: &NodeStatus| {
+            (
+                it.raft_id,
+                it.state,
+                it.cluster_id,
+                it.role,
+                it.leader,
+                it.term,
+            )
+        };
+        self.view(self.own)
+            .is_some_and(|then| place(then) == place(own) && then.conf == own.conf)
+    }
+
     /// Who was asked.
     pub fn members(&self) -> &ClusterMembership {
         &self.members

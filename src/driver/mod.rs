@@ -8,7 +8,7 @@
 //! One turn takes whatever waits, up to a bound: all proposals of a turn become one message to each
 //! follower, all reads of a turn one round of heartbeats. Under load turns grow by themselves, and
 //! with them the batches; without load a turn serves one caller at once. What is more than a turn
-//! waits in the [`Backlog`], from which each turn takes equal parts of whoever asks. And no turn
+//! waits in the `Backlog`, from which each turn takes equal parts of whoever asks. And no turn
 //! gives the core more than it has room for: the log is a line without turns, so it has to be short.
 //!
 //! Two queues lead in, both bounded. Clients' requests are refused when theirs is full

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Answer, Survey, recovery};
 use crate::driver::{DriverHandle, Probe};
-use crate::types::NodeId;
+use crate::types::{NodeId, NodeStatus};
 
 /// Longest wait for a member's answer.
 pub(super) const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,6 +68,14 @@ impl Round {
         !asking || self.found.borrow().survey.is_some()
     }
 
+    /// Whether what it has found is about now, as far as the node that asked knows, which says `own`
+    /// of itself.
+    fn is_recent(&self, own: &NodeStatus) -> bool {
+        let found = self.found.borrow();
+        let survey = found.survey.as_ref();
+        self.began.elapsed() <= RECENT && survey.is_some_and(|survey| survey.is_current(own))
+    }
+
     async fn over(&mut self) {
         let _ = self.found.wait_for(|found| found.survey.is_some()).await;
     }
@@ -88,7 +96,7 @@ impl Surveys {
     pub(super) async fn recent(&self, patience: Duration) -> Arc<Survey> {
         let round = {
             let mut last = self.last();
-            if last.is_over() && (last.number == 0 || last.began.elapsed() > RECENT) {
+            if last.is_over() && !last.is_recent(&self.0.driver.status()) {
                 *last = self.begin(last.number);
             }
             last.clone()
@@ -192,7 +200,7 @@ mod tests {
     use crate::cluster::{Picture, State};
     use crate::driver::{Detached, Identifying};
     use crate::error::RpcError;
-    use crate::types::{ClusterId, Conf, Following, NodeState, NodeStatus, RaftId, Role};
+    use crate::types::{ClusterId, Conf, Following, NodeState, RaftId, Role};
 
     fn node(id: u16) -> NodeId {
         NodeId::new(id).unwrap()
@@ -290,6 +298,21 @@ mod tests {
         let found = join_all(all).await;
         assert!(found.iter().all(|survey| state(survey) == State::Healthy));
         assert_eq!(members.asked(), 2, "each member once");
+    }
+
+    /// Seen: `forming`, right after the asked node had formed its cluster and served a write.
+    #[tokio::test(start_paused = true)]
+    async fn a_round_serves_no_longer_than_the_node_stands_where_it_stood() {
+        let (surveys, members, node) = asking(None);
+        let whole = status(1);
+        let outside = NodeStatus::fresh(whole.raft_id);
+        node.status.send_replace(outside);
+        surveys.recent(MEMBER_TIMEOUT).await;
+        assert_eq!(members.asked(), 2);
+        node.status.send_replace(whole);
+        let found = surveys.recent(MEMBER_TIMEOUT).await;
+        assert_eq!(state(&found), State::Healthy);
+        assert_eq!(members.asked(), 2, "anew");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,12 +2,14 @@
 //! terminals that close, signals.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use super::cluster::{Machines, Running, dev, free_ports};
 use super::{client, command, ran};
@@ -72,32 +74,41 @@ fn a_log_that_nobody_takes_costs_a_cluster_nothing() {
     }
 }
 
+/// A greeting, and pings that the node logs one by one.
+fn chatter() -> Vec<u8> {
+    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for _ in 0..100 {
+        frames.extend(b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    }
+    frames
+}
+
 #[test]
 fn a_node_says_how_many_lines_it_could_not_log() {
     let machines = Machines::new("lost-lines");
     let (reader, stalled) = full_pipe();
     let mut serve = machines.serve(1);
-    // Alone, a node asks for the others for ever, and says so at this level.
     serve.env("SESHAT_LOG", "trace").stderr(stalled);
     let node = Running(serve.spawn().unwrap());
     while TcpStream::connect(machines.address(1)).is_err() {
         thread::yield_now();
     }
-    // The queue has to overflow, however long that takes.
-    let calls = thread::spawn({
-        let address = machines.address(1).to_owned();
-        move || {
-            for _ in 0..3_000 {
-                let _ = TcpStream::connect(&address).and_then(|mut it| it.write_all(b"GET"));
-            }
+    // Several lines a ping: many times as many as the queue takes.
+    for _ in 0..300 {
+        let mut talk = TcpStream::connect(machines.address(1)).unwrap();
+        talk.write_all(&chatter()).unwrap();
+        // The settings: what it has sent is being read.
+        let _ = talk.read(&mut [0]);
+    }
+    let (found, lost) = mpsc::channel();
+    thread::spawn(move || {
+        let lines = BufReader::new(reader).lines().map_while(Result::ok);
+        for line in lines.filter(|line| line.contains("log lines were lost")) {
+            let _ = found.send(line);
         }
     });
-    calls.join().unwrap();
-    let lost = BufReader::new(reader)
-        .lines()
-        .map_while(Result::ok)
-        .find(|line| line.contains("log lines were lost"));
-    assert!(lost.is_some());
+    let line = lost.recv_timeout(Duration::from_secs(60));
+    assert!(line.is_ok(), "no line says how many were lost");
     node.signal("TERM");
 }
 
