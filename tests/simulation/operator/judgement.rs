@@ -34,18 +34,21 @@ fn survey(
     own: &NodeStatus,
     members: &Arc<ClusterMembership>,
     others: &BTreeMap<NodeId, NodeStatus>,
+    begun_in: Option<ClusterId>,
 ) -> Survey {
     let answers = others.iter().map(|(node, view)| (*node, Ok(view.clone())));
-    Survey::new(own.clone(), Arc::clone(members), answers)
+    Survey::new(own.clone(), Arc::clone(members), answers).begun_in(begun_in)
 }
 
-/// What the asked node shows, which says `own` of itself and has heard the others.
+/// What the asked node shows, which says `own` of itself and has heard the others; it took part in the
+/// cluster `begun_in` when it began to ask.
 pub(super) fn look(
     own: &NodeStatus,
     members: &Arc<ClusterMembership>,
     others: &BTreeMap<NodeId, NodeStatus>,
+    begun_in: Option<ClusterId>,
 ) -> View {
-    let survey = survey(own, members, others);
+    let survey = survey(own, members, others, begun_in);
     let picture = Picture::new(&survey);
     let those = |which: fn(Standing) -> bool| -> Vec<NodeId> {
         let ids = members.ids();
@@ -74,7 +77,7 @@ pub(crate) fn is_healed(
     members: &Arc<ClusterMembership>,
     views: &BTreeMap<NodeId, NodeStatus>,
 ) -> bool {
-    Picture::new(&survey(own, members, views)).is_healed()
+    Picture::new(&survey(own, members, views, own.cluster_id)).is_healed()
 }
 
 /// Whether the asked node may put the change into the log.
@@ -82,9 +85,10 @@ pub(super) fn may_change(
     own: &NodeStatus,
     members: &Arc<ClusterMembership>,
     others: &BTreeMap<NodeId, NodeStatus>,
+    begun_in: Option<ClusterId>,
     command: &Command,
 ) -> Result<(), Refusal> {
-    let survey = survey(own, members, others);
+    let survey = survey(own, members, others, begun_in);
     match command {
         Command::AddMember(info) => survey.may_add(info),
         Command::RemoveMember(id) => {
