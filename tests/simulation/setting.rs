@@ -236,10 +236,11 @@ impl Setting {
         let Some(bandwidth) = self.bandwidth else {
             return appended.max(1);
         };
-        // Whoever was sent an append too early refuses it, and is probed until it has taken one: with the
-        // same append in each tick. If the link takes longer than a tick for one, each waits behind its
-        // own repetitions, and one in all that time gets on.
-        let repeats = self.reorders_appends && in_append * ENTRY_BYTES > bandwidth * TICK;
+        // Whoever has taken a snapshot, refused an append that came too early, or missed one that found the
+        // queue of its link full, is probed until it has taken one: with the same append in each tick. If
+        // the link takes longer than a tick for one, each waits behind its own repetitions, and one in all
+        // that time gets on.
+        let repeats = in_append * ENTRY_BYTES > bandwidth * TICK;
         let probed = match repeats {
             true => in_append * TICK / (round_trip + QUEUE),
             false => appended,
