@@ -23,7 +23,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::types::{Answering, ClusterMembership, NodeId, NodeStatus};
+use crate::types::{Answering, ClusterId, ClusterMembership, NodeId, NodeStatus};
 
 pub use change::{costs_nothing, decides};
 pub use picture::Picture;
@@ -85,6 +85,19 @@ impl Survey {
         }
         survey.views.insert(own_id, own);
         survey
+    }
+
+    /// The node took part in `cluster` when it began to ask. If a recovery has made another of that
+    /// meanwhile, whoever answered as a part of the former may have joined the new one since: such an
+    /// answer says nothing, and counts as none.
+    #[must_use]
+    pub fn begun_in(mut self, cluster: Option<ClusterId>) -> Self {
+        let now = self.view(self.own).and_then(|own| own.cluster_id);
+        if cluster.is_some() && cluster != now {
+            self.views
+                .retain(|node, view| *node == self.own || view.cluster_id != cluster);
+        }
+        self
     }
 
     /// The node that asked.

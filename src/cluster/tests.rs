@@ -396,6 +396,22 @@ fn a_member_of_another_cluster_is_outside() {
     assert_eq!(leader(&views), Some(2));
 }
 
+/// Node 2 has recovered the cluster while it asked: node 3 had answered before it was let in, and whoever
+/// started it again as one that belongs to another cluster would lose a voter.
+#[test]
+fn an_answer_that_is_older_than_a_recovery_says_nothing() {
+    let survey = || surveyed_of(3, &[view(2), elsewhere(3), view(1)]);
+    let standing = |survey: Survey| Picture::new(&survey).standing(node(3));
+    assert_eq!(standing(survey()), Standing::Elsewhere);
+    let now = survey().begun_in(Some(CLUSTER));
+    assert_eq!(standing(now), Standing::Elsewhere);
+    let joined = survey().begun_in(None);
+    assert_eq!(standing(joined), Standing::Elsewhere);
+    let before = survey().begun_in(Some(ClusterId(8)));
+    assert!(!Picture::new(&before).is_healed());
+    assert_eq!(standing(before), Standing::Absent(Answering::Silent));
+}
+
 /// It was asked before it heard of the later offer that has started meanwhile: whoever started it again
 /// as one that is left over would lose a voter.
 #[test]

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Answer, Survey, recovery};
 use crate::driver::{DriverHandle, Probe};
-use crate::types::{NodeId, NodeStatus};
+use crate::types::{ClusterId, NodeId, NodeStatus};
 
 /// Longest wait for a member's answer.
 pub(super) const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,6 +47,8 @@ struct Round {
 
 #[derive(Default)]
 struct Found {
+    /// In which cluster the node took part when it began to ask.
+    begun_in: Option<ClusterId>,
     answers: BTreeMap<NodeId, Answer>,
     /// What all answers together show, once everybody has answered or has had its time.
     survey: Option<Arc<Survey>>,
@@ -132,20 +134,23 @@ impl Surveys {
         let found = round.found.borrow();
         match &found.survey {
             Some(survey) => Arc::clone(survey),
-            None => Arc::new(self.survey(found.answers.clone())),
+            None => Arc::new(self.survey(found.answers.clone(), found.begun_in)),
         }
     }
 
     /// What the answers show. The node looks at itself last: they may be about a leader that it has
     /// followed meanwhile.
-    fn survey(&self, answers: BTreeMap<NodeId, Answer>) -> Survey {
+    fn survey(&self, answers: BTreeMap<NodeId, Answer>, begun_in: Option<ClusterId>) -> Survey {
         let driver = &self.0.driver;
-        Survey::new(driver.status(), driver.members(), answers)
+        Survey::new(driver.status(), driver.members(), answers).begun_in(begun_in)
     }
 
     /// The round after the one numbered `last`.
     fn begin(&self, last: u64) -> Round {
-        let (publish, found) = watch::channel(Found::default());
+        let (publish, found) = watch::channel(Found {
+            begun_in: self.0.driver.status().cluster_id,
+            ..Found::default()
+        });
         let surveys = self.clone();
         tokio::spawn(async move { surveys.ask(publish).await });
         Round {
@@ -171,7 +176,7 @@ impl Surveys {
             });
         }
         publish.send_modify(|found| {
-            let survey = self.survey(std::mem::take(&mut found.answers));
+            let survey = self.survey(std::mem::take(&mut found.answers), found.begun_in);
             found.survey = Some(Arc::new(survey));
         });
     }
@@ -200,7 +205,7 @@ mod tests {
     use crate::cluster::{Picture, State};
     use crate::driver::{Detached, Identifying};
     use crate::error::RpcError;
-    use crate::types::{ClusterId, Conf, Following, NodeState, RaftId, Role};
+    use crate::types::{Conf, Following, NodeState, RaftId, Role};
 
     fn node(id: u16) -> NodeId {
         NodeId::new(id).unwrap()

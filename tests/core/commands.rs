@@ -35,6 +35,8 @@ pub(crate) enum Command {
         #[arg(key)]
         compact_after: Option<usize>,
         #[arg(key)]
+        compact_bytes: Option<usize>,
+        #[arg(key)]
         compact_keep: Option<usize>,
     },
     /// `form`: ticks and delivers until all nodes take part in one cluster, with a leader, and know
@@ -312,6 +314,7 @@ impl Script {
             pending,
             read_batch,
             compact_after,
+            compact_bytes,
             compact_keep,
         } = command
         else {
@@ -325,6 +328,7 @@ impl Script {
             max_pending_requests: pending.unwrap_or(defaults.max_pending_requests),
             max_read_batch: read_batch.unwrap_or(defaults.max_read_batch),
             compact_after_entries: compact_after.unwrap_or(defaults.compact_after_entries),
+            compact_after_bytes: compact_bytes.unwrap_or(defaults.compact_after_bytes),
             compact_keep_entries: compact_keep.unwrap_or(defaults.compact_keep_entries),
             ..defaults
         };

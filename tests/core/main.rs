@@ -129,6 +129,7 @@ scripts! {
         an_append_follows_its_snapshot_in_the_same_turn
         an_older_entry_is_committed_only_with_one_of_the_leaders_own
         compaction_keeps_a_tail
+        compaction_keeps_what_follows_a_snapshot_of_large_entries
         compaction_keeps_what_follows_a_snapshot_under_way
         compaction_keeps_what_is_not_applied
         conflicting_entries_are_overwritten

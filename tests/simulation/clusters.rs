@@ -3,7 +3,7 @@
 //! Most runs have one. Another one begins where an operator recovers one from what a survivor has,
 //! or where everybody has lost everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seshat::node::RaftNode;
 use seshat::types::{ClusterId, LogIndex, RaftId};
@@ -16,6 +16,8 @@ use crate::invariants::equal_logs::Log;
 pub(crate) struct Clusters {
     logs: BTreeMap<ClusterId, Log>,
     nothing: Log,
+    /// Those that were made of what a survivor had.
+    recovered: BTreeSet<ClusterId>,
 }
 
 impl Clusters {
@@ -50,5 +52,11 @@ impl Clusters {
     /// The cluster that was made so runs.
     pub(crate) fn begin_with(&mut self, cluster: ClusterId, log: Log) {
         self.logs.insert(cluster, log);
+        self.recovered.insert(cluster);
+    }
+
+    /// Whether the cluster was made of what a survivor had, be it nothing.
+    pub(crate) fn is_recovered(&self, cluster: ClusterId) -> bool {
+        self.recovered.contains(&cluster)
     }
 }

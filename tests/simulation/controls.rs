@@ -113,7 +113,7 @@ fn reads_that_lose_their_place_are_caught() {
 
 #[test]
 fn losses_that_the_cluster_cannot_bear_are_seen_to_halt_it() {
-    let report = run_wide(Sabotage::UngatedAccidents, 12);
+    let report = run_wide(Sabotage::UngatedAccidents, 24);
     assert_caught_by(&report, "healthy_means_any_one_may_go", 3);
 }
 

@@ -10,7 +10,7 @@ use crate::setting::ENTRY_BYTES;
 use crate::world::World;
 
 /// Milliseconds for which messages wait for their link before the next ones are dropped.
-const QUEUE: u64 = 300;
+pub(crate) const QUEUE: u64 = 300;
 /// Milliseconds after which it is known that a call has failed.
 const CALL_FAILS_AFTER: u64 = 50;
 
@@ -26,7 +26,7 @@ impl World {
             self.now,
             format_args!(
                 "{from} sends {} to {to}, arriving in {arrivals:?}",
-                message.name()
+                described(&message)
             ),
         );
         if arrivals.is_empty()
@@ -200,6 +200,25 @@ impl World {
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
         let process = self.processes.get(&node);
         process.is_some_and(|process| process.alone_until <= self.now)
+    }
+}
+
+/// The name of a message, and where appends stand.
+fn described(message: &PeerMessage) -> String {
+    let name = message.name();
+    match message {
+        PeerMessage::AppendEntries(it) => {
+            format!(
+                "{name} behind {} of {}",
+                it.prev_log_index,
+                it.entries.len()
+            )
+        }
+        PeerMessage::AppendEntriesReply(it) => {
+            let outcome = if it.success { "holds" } else { "refuses" };
+            format!("{name} {outcome} {}", it.index)
+        }
+        _ => name.to_owned(),
     }
 }
 

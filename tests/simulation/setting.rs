@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use seshat::node::RaftOptions;
 use seshat::types::{ClusterMembership, NodeId, NodeInfo};
 
+use crate::delivery::QUEUE;
 use crate::world::{HowMany, TICK};
 
 /// What an entry of a client's write takes in a message.
@@ -231,11 +232,21 @@ impl Setting {
         let inflight = u64::try_from(self.raft.max_inflight_appends).expect("small");
         // A slow node takes so many inputs in a tick.
         let inputs = self.sluggish.map_or(100, |(_, each)| TICK / (each + 1) / 2);
-        let link = self
-            .bandwidth
-            .map_or(u64::MAX, |it| it * TICK / ENTRY_BYTES);
         let appended = in_append * (inflight * TICK / round_trip).min(inputs);
-        appended.min(link).max(1)
+        let Some(bandwidth) = self.bandwidth else {
+            return appended.max(1);
+        };
+        // Whoever has taken a snapshot, refused an append that came too early, or missed one that found the
+        // queue of its link full, is probed until it has taken one: with the same append in each tick. If
+        // the link takes longer than a tick for one, each waits behind its own repetitions, and one in all
+        // that time gets on.
+        let repeats = in_append * ENTRY_BYTES > bandwidth * TICK;
+        let probed = match repeats {
+            true => in_append * TICK / (round_trip + QUEUE),
+            false => appended,
+        };
+        let link = bandwidth * TICK / ENTRY_BYTES;
+        appended.min(probed).min(link).max(1)
     }
 
     /// Writes in a tick that the slowest node can take beside a snapshot of its own: a third of what

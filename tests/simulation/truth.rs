@@ -64,7 +64,8 @@ impl World {
             return Ok(());
         };
         // Nobody has applied anything of it yet, and this one begins with something.
-        let formed = raft.storage().applied() > 0 && self.clusters.log(cluster).len() == 0;
+        let empty = self.clusters.log(cluster).len() == 0 && !self.clusters.is_recovered(cluster);
+        let formed = raft.storage().applied() > 0 && empty;
         let others = self.rafts().filter(|it| it.cluster_id() != cluster);
         let others = others.filter(|it| it.storage().applied() > 0);
         let others = others.filter(|it| self.is_known_to_members_of(cluster, it.raft_id()));

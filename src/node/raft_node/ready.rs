@@ -243,15 +243,14 @@ impl<W> RaftNode<W> {
         {
             return Ok(());
         }
-        let index = match self.kept_for_followers() {
-            Some(kept) => self.excess_before(kept),
-            None => {
-                let keep_bytes = options.compact_after_bytes / 2;
-                let storage = self.raw.store();
-                storage.excess(options.compact_keep_entries, keep_bytes)
-            }
+        let keep_bytes = options.compact_after_bytes / 2;
+        let excess = storage.excess(options.compact_keep_entries, keep_bytes);
+        let tail = excess.unwrap_or(storage.compacted());
+        let index = match self.kept_for_followers(tail) {
+            Some(kept) => self.excess_before(kept, tail),
+            None => tail,
         };
-        if let Some(index) = index {
+        if index > self.raw.store().compacted() {
             let cut = self.raw.mut_store().compact(index)?;
             self.retire_log(cut);
             self.output.events.push(Event::LogCompacted {

@@ -79,16 +79,16 @@ impl<W> RaftNode<W> {
     }
 
     /// The lowest index behind which a follower that was sent a snapshot still needs the log; `None`
-    /// if there is no such follower, or if the log has grown too large to wait for it.
-    pub(super) fn kept_for_followers(&mut self) -> Option<LogIndex> {
+    /// if there is no such follower, or if the log has grown too large to wait for it. The usual tail
+    /// begins behind `tail`.
+    pub(super) fn kept_for_followers(&mut self, tail: LogIndex) -> Option<LogIndex> {
         let raw = &self.raw;
-        let committed = raw.raft.raft_log.committed;
-        // Whoever needs no more than the usual tail has caught up.
-        let tail = u64::try_from(self.options.compact_keep_entries).unwrap_or(u64::MAX);
+        // Whoever holds half of the usual tail has caught up. How many entries that is depends on their
+        // size.
+        let middle = tail.midpoint(raw.store().applied());
         self.catching_up.retain(|to| {
             raw.raft.prs().get(to.get()).is_some_and(|progress| {
-                progress.state == ProgressState::Snapshot
-                    || progress.matched.saturating_add(tail / 2) < committed
+                progress.state == ProgressState::Snapshot || progress.matched < middle
             })
         });
         let limit = self.options.compact_after_bytes.saturating_mul(KEPT_FACTOR);
@@ -107,13 +107,17 @@ impl<W> RaftNode<W> {
             .min()
     }
 
-    /// Up to where the log may be cut so that everything behind `kept` stays, and the usual tail.
-    /// Cut is a tail's length at a time, or a log would be cut with each answer of a follower.
-    pub(super) fn excess_before(&self, kept: LogIndex) -> Option<LogIndex> {
+    /// Up to where the log may be cut so that everything behind `kept` stays, and the usual tail, which
+    /// begins behind `tail`. Cut is a tail's length at a time, or a log would be cut with each answer
+    /// of a follower.
+    pub(super) fn excess_before(&self, kept: LogIndex, tail: LogIndex) -> LogIndex {
         let storage = self.raw.store();
-        let tail = u64::try_from(self.options.compact_keep_entries).unwrap_or(u64::MAX);
-        let index = kept.min(storage.applied().saturating_sub(tail));
-        (index > storage.compacted().saturating_add(tail)).then_some(index)
+        let length = storage.applied().saturating_sub(tail);
+        let index = kept.min(tail);
+        match index > storage.compacted().saturating_add(length) {
+            true => index,
+            false => storage.compacted(),
+        }
     }
 
     /// Takes a snapshot of the leader: its header, and the state machine that came with it.

@@ -3,6 +3,10 @@
 //!
 //! The model forgets nothing and has no bounds, and it knows a write by its value, not by its stamp
 //! alone: so it cannot be wrong in the way in which the sessions of the core may be.
+//!
+//! One thing it takes from the stamps: a client has said in this log that it no longer waits for lower
+//! numbers. One of them that does not stand before was acknowledged by a cluster that was lost since,
+//! and a copy of it that comes now must not take effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +25,8 @@ const NAME: &str = "numbered_writes_apply_once";
 pub(crate) struct Once {
     open: BTreeSet<u64>,
     done: BTreeMap<Number, Done>,
+    /// Below this number each client waits for nothing.
+    first_outstanding: BTreeMap<u64, u64>,
     /// Where a write stands that stands before it already.
     again: BTreeSet<LogIndex>,
 }
@@ -47,8 +53,15 @@ impl Once {
         if !self.open.contains(&number.0) {
             return false;
         }
+        let waits_from = self.first_outstanding.entry(number.0).or_default();
+        let late = number.1 < *waits_from;
+        let said = stamp.map_or(0, |stamp| stamp.first_outstanding);
+        *waits_from = said.max(*waits_from);
         if self.done.contains_key(&number) {
             self.again.insert(index);
+            return false;
+        }
+        if late {
             return false;
         }
         self.done.insert(number, Done { index, existed });

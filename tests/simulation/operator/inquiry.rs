@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
 use seshat::kv::Command;
-use seshat::types::{NodeId, NodeStatus};
+use seshat::types::{ClusterId, NodeId, NodeStatus};
 
 use super::judgement::{self, Order};
 use crate::delivery::wire_view;
@@ -45,6 +45,8 @@ pub(super) struct Inquiry {
     began: u64,
     /// The process that was asked, once it has been.
     life: Option<Life>,
+    /// In which cluster it took part then.
+    begun_in: Option<ClusterId>,
     others: BTreeSet<NodeId>,
     heard: BTreeMap<NodeId, NodeStatus>,
 }
@@ -58,6 +60,7 @@ impl World {
             wish,
             began: self.now,
             life: None,
+            begun_in: None,
             others: BTreeSet::new(),
             heard: BTreeMap::new(),
         };
@@ -95,6 +98,7 @@ impl World {
         };
         others.remove(&node);
         let life = process.life;
+        inquiry.begun_in = own.cluster_id;
         (inquiry.life, inquiry.others) = (Some(life), others);
         let patience = match inquiry.wish {
             Wish::Recover(_) => PATIENCE_OF_RECOVERY,
@@ -177,11 +181,13 @@ impl World {
         let members = process.member.members().clone();
         match inquiry.wish {
             Wish::Look => {
-                let view = judgement::look(&own, &members, &inquiry.heard);
+                let view = judgement::look(&own, &members, &inquiry.heard, inquiry.begun_in);
                 self.decide(&view, inquiry.began)
             }
             Wish::Change(command) => {
-                let allowed = judgement::may_change(&own, &members, &inquiry.heard, &command);
+                let begun_in = inquiry.begun_in;
+                let allowed =
+                    judgement::may_change(&own, &members, &inquiry.heard, begun_in, &command);
                 self.trace
                     .line(self.now, format_args!("{node}: {command:?}: {allowed:?}"));
                 // Whoever has just died is taken to be alive for a moment, by anybody.

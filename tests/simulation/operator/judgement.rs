@@ -7,7 +7,7 @@ pub(super) use seshat::cluster::recovery::{Order, Way, known};
 use seshat::cluster::{Picture, Standing, Survey, costs_nothing};
 use seshat::error::Refusal;
 use seshat::kv::Command;
-use seshat::types::{ClusterMembership, NodeId, NodeStatus, RaftId};
+use seshat::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 /// What status shows.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct View {
     words: String,
     pub(super) healthy: bool,
     pub(super) forming: bool,
+    /// The cluster that runs, as far as the asked node knows.
+    pub(super) cluster: Option<ClusterId>,
     pub(super) leader: Option<NodeId>,
     pub(super) members: BTreeSet<NodeId>,
     pub(super) silent: BTreeSet<NodeId>,
@@ -32,18 +34,21 @@ fn survey(
     own: &NodeStatus,
     members: &Arc<ClusterMembership>,
     others: &BTreeMap<NodeId, NodeStatus>,
+    begun_in: Option<ClusterId>,
 ) -> Survey {
     let answers = others.iter().map(|(node, view)| (*node, Ok(view.clone())));
-    Survey::new(own.clone(), Arc::clone(members), answers)
+    Survey::new(own.clone(), Arc::clone(members), answers).begun_in(begun_in)
 }
 
-/// What the asked node shows, which says `own` of itself and has heard the others.
+/// What the asked node shows, which says `own` of itself and has heard the others; it took part in the
+/// cluster `begun_in` when it began to ask.
 pub(super) fn look(
     own: &NodeStatus,
     members: &Arc<ClusterMembership>,
     others: &BTreeMap<NodeId, NodeStatus>,
+    begun_in: Option<ClusterId>,
 ) -> View {
-    let survey = survey(own, members, others);
+    let survey = survey(own, members, others, begun_in);
     let picture = Picture::new(&survey);
     let those = |which: fn(Standing) -> bool| -> Vec<NodeId> {
         let ids = members.ids();
@@ -54,6 +59,7 @@ pub(super) fn look(
         words: picture.sum_up().1,
         healthy: picture.is_healed(),
         forming: picture.cluster().is_none(),
+        cluster: picture.cluster(),
         leader: picture.leader().map(RaftId::node_id),
         members: members.ids().collect(),
         silent: those(|it| matches!(it, Standing::Absent(_)))
@@ -71,7 +77,7 @@ pub(crate) fn is_healed(
     members: &Arc<ClusterMembership>,
     views: &BTreeMap<NodeId, NodeStatus>,
 ) -> bool {
-    Picture::new(&survey(own, members, views)).is_healed()
+    Picture::new(&survey(own, members, views, own.cluster_id)).is_healed()
 }
 
 /// Whether the asked node may put the change into the log.
@@ -79,9 +85,10 @@ pub(super) fn may_change(
     own: &NodeStatus,
     members: &Arc<ClusterMembership>,
     others: &BTreeMap<NodeId, NodeStatus>,
+    begun_in: Option<ClusterId>,
     command: &Command,
 ) -> Result<(), Refusal> {
-    let survey = survey(own, members, others);
+    let survey = survey(own, members, others, begun_in);
     match command {
         Command::AddMember(info) => survey.may_add(info),
         Command::RemoveMember(id) => {

@@ -31,6 +31,9 @@ use orders::Claim;
 /// Milliseconds for which a removal may be under way.
 const LEAVING: u64 = 8_000;
 
+/// What a process says whose file names nobody that takes part.
+const LIST_THE_MEMBERS: &str = "list its present members in cluster.initial_members";
+
 /// What the operator is about.
 #[derive(Debug, Default)]
 pub(crate) struct Operator {
@@ -99,6 +102,7 @@ impl World {
         for &node in view.elsewhere.iter().filter(|it| Some(**it) != view.leader) {
             self.start_as_told(node)?;
         }
+        self.rewrite_files_as_told(view)?;
         if self.calm {
             return Ok(());
         }
@@ -190,6 +194,29 @@ impl World {
         if let Some(&lowest) = there {
             self.ask_node(lowest, Wish::Form(missing.into_iter().collect()));
         }
+    }
+
+    /// A process says that none of those that its file names takes part in the cluster that runs, and
+    /// that the file is to name the present members: it does from now on, and the process is started
+    /// again.
+    fn rewrite_files_as_told(&mut self, view: &View) -> Verdict {
+        let Some(cluster) = view.cluster else {
+            return Ok(());
+        };
+        let runs = format!("cluster {cluster} runs");
+        for &node in &view.members {
+            let process = self.processes.get(&node);
+            let words = process.map(|it| it.member.waiting_for());
+            if words.is_some_and(|it| it.starts_with(&runs) && it.ends_with(LIST_THE_MEMBERS)) {
+                let file = File {
+                    members: view.members.iter().copied().map(node_info).collect(),
+                    ..self.files.get(node)
+                };
+                self.files.write(node, file);
+                self.start_as_told(node)?;
+            }
+        }
+        Ok(())
     }
 
     /// The files of all nodes say who the members are.
