@@ -86,7 +86,11 @@ impl<W> Member<W> {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
             questions: Questions::new(pace),
-            directory: Directory::new(&options.members, formation.known()),
+            directory: Directory::new(
+                options.raft_id.node_id(),
+                &options.members,
+                formation.known(),
+            ),
             options,
             shown: (
                 formation.state(),

@@ -353,10 +353,11 @@ pub struct IdentifyRequest {
     /// themselves.
     #[prost(enumeration = "FormationState", tag = "3")]
     pub state: i32,
-    /// Members of that cluster, as the asking process knows them. Of a process that
-    /// has not started: everybody who may take part in a cluster that runs, as far
-    /// as it knows; nobody, if it forms none. A process that has not started asks
-    /// them before it helps to form a cluster.
+    /// Members of that cluster, and whoever else takes part in it, as the asking
+    /// process knows them; itself among them, even if it is no member any more. Of a
+    /// process that has not started: everybody who may take part in a cluster that
+    /// runs, as far as it knows; nobody, if it forms none. A process that has not
+    /// started asks them before it helps to form a cluster.
     #[prost(message, repeated, tag = "4")]
     pub members: ::prost::alloc::vec::Vec<InitialMember>,
 }
