@@ -78,7 +78,8 @@ use super::seed::mix;
 use super::waiting;
 use super::{Call, CallId, Reply};
 use crate::types::{
-    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId,
+    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel,
+    RaftId,
 };
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
@@ -125,6 +126,8 @@ struct Outside {
     is_member: bool,
     /// Whether one of those has said so that configuration or former lives name.
     confirmed: bool,
+    /// What that cluster speaks.
+    level: ProtocolLevel,
 }
 
 /// One process on its way into a cluster.
@@ -138,6 +141,8 @@ pub struct Formation {
     /// Whether it takes part in forming a new cluster, or only waits to be let into one.
     bootstrap: bool,
     seed: u64,
+    /// What the process speaks.
+    level: ProtocolLevel,
     offers_made: u64,
     /// Ticks of an election timeout.
     pace: u64,
@@ -167,6 +172,7 @@ impl Formation {
             raft_id,
             bootstrap,
             seed,
+            level: ProtocolLevel::CURRENT,
             offers_made: 0,
             pace: PACE,
             now: 0,
@@ -197,6 +203,11 @@ impl Formation {
     /// The longest election timeout has so many ticks: the waits for answers are multiples of it.
     pub fn pace(&mut self, ticks: u64) {
         self.pace = ticks;
+    }
+
+    /// The process speaks `level` instead of what its version does.
+    pub fn speak(&mut self, level: ProtocolLevel) {
+        self.level = level;
     }
 
     /// Where the process stands.
@@ -239,13 +250,18 @@ impl Formation {
         if !matches!(self.phase, Phase::Fresh) {
             return false;
         }
-        if self.is_confirmed(cluster_id) {
+        if self.is_confirmed(cluster_id) && !self.is_too_old() {
             self.phase = Phase::Joined { cluster_id };
             self.outside = None;
             return true;
         }
         self.ask_at_once();
         false
+    }
+
+    /// Whether the process does not speak what the cluster does that runs without it.
+    fn is_too_old(&self) -> bool {
+        self.outside.is_some_and(|it| it.level > self.level)
     }
 
     /// An operator has made a new cluster of what this process had: it takes part in that one from
@@ -260,8 +276,12 @@ impl Formation {
             cluster_id,
             is_member,
             confirmed,
+            level,
         }) = self.outside
         {
+            if self.is_too_old() {
+                return waiting::too_old(cluster_id, level, self.level);
+            }
             return waiting::outside(cluster_id, is_member, confirmed, self.bootstrap);
         }
         if !matches!(self.phase, Phase::Fresh) {
@@ -356,8 +376,11 @@ impl Formation {
             return;
         }
         let heard = initial().filter_map(|(_, peer)| peer.heard.as_ref());
-        let others = heard.map(|(status, _)| status.raft_id);
+        let heard: Vec<_> = heard.map(|(it, _)| (it.raft_id, it.level)).collect();
+        let others = heard.iter().map(|(raft_id, _)| *raft_id);
         let members = std::iter::once(self.raft_id).chain(others).collect();
+        let levels = heard.iter().map(|(_, level)| *level);
+        let level = levels.fold(self.level, ProtocolLevel::min);
         self.offers_made += 1;
         let offer = Offer {
             cluster_id: ClusterId(mix(&[self.seed, self.raft_id.get(), self.offers_made])),
@@ -365,6 +388,7 @@ impl Formation {
             members,
             membership: self.members.clone(),
             absent: self.vouched_others(),
+            level,
         };
         self.phase = Phase::Offering {
             offer: offer.clone(),

@@ -309,6 +309,7 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
         members: vec![life(1, 0xb), life(2, 0xa), life(3, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     assert!(world.at(3).offered(newer.clone()));
     // … and the old coordinator's traffic reaches node 2 first.
@@ -331,6 +332,7 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
         members: members.to_vec(),
         membership: self::members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let (one, two, three) = (life(1, 0xa), life(2, 0xa), life(3, 0xa));
     let refused = [
@@ -487,6 +489,7 @@ fn an_offer_without_somebody_who_is_there_is_refused() {
         members: vec![life(1, 0xa), life(2, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let mut process = fresh(2, 0xa);
     process.tick();
@@ -509,6 +512,7 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
         members: ids.iter().map(|&id| life(id, 0xa)).collect(),
         membership: members.clone(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     assert!(five.offered(offer(7, &[1, 2, 3, 4, 5])));
     // Meanwhile nodes 2, 3 and 4 have started a cluster without nodes 1 and 5.
@@ -535,6 +539,7 @@ fn a_late_offer_strands_nobody() {
         members: vec![life(1, incarnation), life(2, 0xa), life(3, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let (dead, newer) = (offer(7, 0xa), offer(8, 0xb));
     let mut process = fresh(3, 0xa);
@@ -562,6 +567,7 @@ fn late_traffic_of_a_dead_member_starts_no_earlier_offer() {
         members: vec![life(1, incarnation), life(2, incarnation), life(3, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     assert!(process.offered(offer(7, 0xa)));
     assert!(process.offered(offer(8, 0xb)));
@@ -676,6 +682,7 @@ fn an_offer_of_who_does_not_know_of_all_is_refused() {
         members: vec![life(1, 0xa), life(2, 0xb), life(3, 0xa)],
         membership: members(),
         absent: absent.iter().copied().map(node).collect(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     assert!(!remembers(2).offered(offer(&[])));
     assert!(!remembers(2).offered(offer(&[4])));

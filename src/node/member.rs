@@ -8,6 +8,7 @@ mod asking;
 mod entry;
 mod recovery;
 mod rescue;
+mod takes;
 
 use std::sync::Arc;
 
@@ -82,6 +83,7 @@ impl<W> Member<W> {
         formation.wait(options.formation_wait_ticks);
         let pace = u64::try_from(options.raft.election_max_ticks).unwrap_or(u64::MAX);
         formation.pace(pace);
+        formation.speak(options.raft.level);
         Self {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
@@ -219,18 +221,13 @@ impl<W> Member<W> {
 
     /// Puts commands into the log; see [`RaftNode::propose`].
     pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
-        match &mut self.raft {
-            Some(raft) => raft.propose(proposals),
-            None => {
-                for proposal in proposals {
-                    self.refuse(proposal.waiter);
-                }
-            }
-        }
+        self.submit(proposals.into_iter().map(Input::Write).collect());
     }
 
-    /// Writes, and reads among them; see [`RaftNode::submit`].
-    pub fn submit(&mut self, inputs: Vec<Input<W>>) {
+    /// Writes, and reads among them; see [`RaftNode::submit`]. Writes that not every member could take
+    /// are refused.
+    pub fn submit(&mut self, mut inputs: Vec<Input<W>>) {
+        self.refuse_what_some_cannot_take(&mut inputs);
         match &mut self.raft {
             Some(raft) => raft.submit(inputs),
             None => {
@@ -315,20 +312,32 @@ impl<W> Member<W> {
             return;
         }
         let meant = &raft.conf().members;
-        if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
+        let (cluster_id, level) = (raft.cluster_id(), raft.level());
+        let levels = (self.options.raft.level, level);
+        if let Some(change) = self.reconciler.plan((cluster_id, level), meant, &members) {
             raft.change_members(change);
+        } else if let Some(level) = self.reconciler.raise(cluster_id, levels, meant, &members) {
+            raft.raise_level(level);
         }
         let questions = self.reconciler.questions();
         self.ask(questions);
     }
 
-    /// Says so, once, when two processes answer in turn as one node.
-    fn look_for_doubles(&mut self, status: &NodeStatus) {
-        let leads = self
-            .raft
-            .as_ref()
-            .is_some_and(|raft| raft.role() == Role::Leader);
-        if leads && let Some(processes) = self.reconciler.doubled(status) {
+    /// Says so, once, when a process answers that cannot be let in, or two in turn as one node.
+    fn look_at(&mut self, status: &NodeStatus) {
+        let raft = self.raft.as_ref();
+        let Some(raft) = raft.filter(|raft| raft.role() == Role::Leader) else {
+            return;
+        };
+        let needed = raft.level();
+        if self.reconciler.shows_old(status, needed) {
+            self.output.events.push(Event::TooOld {
+                process: status.raft_id,
+                level: status.level,
+                needed,
+            });
+        }
+        if let Some(processes) = self.reconciler.doubled(status) {
             let node = status.raft_id.node_id();
             let addr = self.directory.nodes().get(node);
             let addr = addr.map_or_else(String::new, |info| info.addr.clone());
@@ -390,6 +399,9 @@ impl<W> Member<W> {
             recovery: self.claims.attempt(),
             following: raft.and_then(RaftNode::following),
             doubled: self.reconciler.doubles(),
+            level: self.options.raft.level,
+            cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
+            unreadable: raft.and_then(RaftNode::unreadable),
         }
     }
 

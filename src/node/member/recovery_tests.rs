@@ -45,6 +45,7 @@ fn started(id: u16, size: u16) -> Member<()> {
         members: (1..=size).map(|id| life(id, 1)).collect(),
         membership: membership(size),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let MemberOptions {
         raft_id,
@@ -523,6 +524,7 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
         members: (1..=3).map(|id| life(id, 1)).collect(),
         membership: membership(3),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let options = member.options.clone();
     let raft = RaftNode::start(options.raft_id, &offer, options.raft, 1, &options.logger);

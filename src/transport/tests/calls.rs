@@ -188,6 +188,7 @@ async fn a_cluster_is_offered_and_started() {
         members: vec![life(1), life(2), life(3)],
         membership: [1, 2, 3].map(node_id).into(),
         absent: [node_id(7)].into(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     for accepted in [true, false] {
         coordinator
@@ -242,6 +243,7 @@ async fn a_call_that_fails_is_answered_too() {
         members: vec![life(1), life(3), life(4)],
         membership: [1, 2, 3].map(node_id).into(),
         absent: [node_id(7)].into(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     for (to, call) in [
         (2, identify()),
