@@ -75,6 +75,9 @@ pub enum ServerError {
     /// A member has an address that no connection can be made to.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
+    /// What `node.data_dir` names is there, and no directory.
+    #[error("node.data_dir: {} is not a directory", .0.display())]
+    NoDirectory(PathBuf),
     /// What former lives of the node wrote down cannot be relied on.
     #[error(
         "node.data_dir: {}: {reason}. It says whom to ask before a new cluster is formed: delete it if \
