@@ -20,6 +20,7 @@ mod life;
 mod listen;
 mod misdirected;
 mod options;
+mod places;
 mod preface;
 mod reflection;
 mod remembered;
@@ -50,6 +51,7 @@ use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
 use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
+use listen::Standing;
 use misdirected::Misdirected;
 use reflection::with_reflection;
 use remembered::Remembered;
@@ -206,7 +208,7 @@ impl Server {
         let known = Arc::clone(member.nodes());
         let (driver, handle) = Driver::new(member, options::driver(&config, connector.workers()));
         let transport_options = options::transport(&config, &known, random());
-        let internal_options = options::internal_listener(&config, &transport_options);
+        let internal_options = options::internal_listener(&transport_options);
         let Transport {
             network,
             service: raft,
@@ -236,12 +238,16 @@ impl Server {
         };
         let client_addr = addr("client_addr", &config.node.client_addr, &client)?;
         let internal_addr = addr("internal_addr", &config.node.internal_addr, &internal)?;
+        let max_connections = limits.max_connections;
         let (stop_clients, clients_stopped) = watch::channel(false);
         let (stop_nodes, nodes_stopped) = watch::channel(false);
         let clients = listen::serve(
             client,
-            move || {
-                let front = front.for_another_connection();
+            move |standing| {
+                let front = match standing {
+                    Standing::Seated => front.for_another_connection(),
+                    Standing::Spare => front.for_operators(max_connections),
+                };
                 service_fn(move |request| front.call(request))
             },
             options::client_listener(&config),
@@ -249,7 +255,7 @@ impl Server {
         );
         let nodes = listen::serve(
             internal,
-            move || {
+            move |_| {
                 let nodes = nodes.clone();
                 service_fn(move |request| nodes.clone().call(request))
             },
