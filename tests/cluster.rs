@@ -17,7 +17,9 @@ use common::{eventually, refused};
 use seshat::config::{ConfigError, Limits};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
-use seshat::proto::kv::{Applied, GetRequest, NoQuorum, NotLeader, Overloaded, SetRequest, TooLarge};
+use seshat::proto::kv::{
+    Applied, GetRequest, NoQuorum, NotLeader, Overloaded, SetRequest, TooLarge,
+};
 use seshat::server::{Server, ServerError};
 use seshat::types::Role;
 use tokio_stream::StreamExt as _;
@@ -431,7 +433,11 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
     });
     assert_eq!(refused(&status), (Applied::No, Some(reason)));
     for _ in 0..100 {
-        let status = cluster.admin(0).status(StatusRequest::default()).await.unwrap();
+        let status = cluster
+            .admin(0)
+            .status(StatusRequest::default())
+            .await
+            .unwrap();
         assert_eq!(status.into_inner().members.len(), 3);
     }
     drop(busy.pop());

@@ -315,7 +315,8 @@ impl Conversation {
             let answer = service.call(request);
             answer.map(|answer| answer.map(|answer| call.answered(answer)))
         });
-        let mut connection = pin!(builder(&self.options).serve_connection(TokioIo::new(io), service));
+        let mut connection =
+            pin!(builder(&self.options).serve_connection(TokioIo::new(io), service));
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
@@ -598,7 +599,10 @@ mod tests {
         let mut spare = greeted().await;
         spare.write_all(&call).await.unwrap();
         assert_eq!(frames(&mut spare).await.last(), Some(&GOAWAY));
-        for client in [&mut busy, &mut last].into_iter().chain(&mut newcomers[1..]) {
+        for client in [&mut busy, &mut last]
+            .into_iter()
+            .chain(&mut newcomers[1..])
+        {
             assert!(!is_cut(client).await);
         }
     }

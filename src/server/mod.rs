@@ -16,6 +16,7 @@
 //! 5. the listener for clients lets its connections finish;
 //! 6. what is left is cut.
 
+mod descriptors;
 mod life;
 mod listen;
 mod misdirected;
@@ -56,6 +57,7 @@ use misdirected::Misdirected;
 use reflection::with_reflection;
 use remembered::Remembered;
 
+pub use descriptors::{Descriptors, RESERVED_DESCRIPTORS};
 pub use listen::Listener;
 
 /// Why a server did not start, or why it ended.

@@ -287,7 +287,9 @@ mod tests {
         assert_eq!(error, words);
         let status = NodeStatus::fresh(RaftId::new(node(1), 1));
         let (handle, driver) = DriverHandle::detached(status.clone(), 1);
-        driver.members.send_replace(Arc::new([1, 2].map(node).into()));
+        driver
+            .members
+            .send_replace(Arc::new([1, 2].map(node).into()));
         let started = |commit_index| NodeStatus {
             state: NodeState::Started,
             conf: Arc::new(Conf {
