@@ -306,7 +306,7 @@ impl Lab {
         let reply = match call {
             Call::Identify(by) => {
                 member.asked(&by);
-                Reply::Identified(member.status())
+                Reply::Identified(Box::new(member.status()))
             }
             Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&me) => {
                 Reply::Failed

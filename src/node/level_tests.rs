@@ -23,7 +23,7 @@ fn cluster(levels: [ProtocolLevel; 3]) -> Lab {
     for id in (1..=3).map(node) {
         lab.begin(id, true);
     }
-    let formed = lab.until(50 * TICK, 0, |lab| healed(lab));
+    let formed = lab.until(50 * TICK, 0, healed);
     assert!(formed.is_some(), "no cluster has formed");
     lab
 }
@@ -52,7 +52,7 @@ fn healed(lab: &Lab) -> bool {
 fn restart(lab: &mut Lab, id: NodeId, level: ProtocolLevel, writes: u64) {
     lab.levels.insert(id, level);
     lab.begin(id, true);
-    let healed = lab.until(100 * TICK, writes, |lab| healed(lab));
+    let healed = lab.until(100 * TICK, writes, healed);
     assert!(
         healed.is_some(),
         "node {id} does not come back: {:?}",

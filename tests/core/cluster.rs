@@ -708,7 +708,7 @@ impl Cluster {
                     status.state = NodeState::Fresh;
                     status.cluster_id = None;
                 }
-                Reply::Identified(status)
+                Reply::Identified(Box::new(status))
             }
             Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&raft_id) => {
                 Reply::Failed

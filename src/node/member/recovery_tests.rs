@@ -143,7 +143,9 @@ impl World {
             return;
         };
         let reply = match packet {
-            Packet::Call(id, Call::Identify(_)) => Some((id, Reply::Identified(member.status()))),
+            Packet::Call(id, Call::Identify(_)) => {
+                Some((id, Reply::Identified(Box::new(member.status()))))
+            }
             Packet::Call(id, Call::Yield { to, .. }) if to != member.raft_id() => {
                 Some((id, Reply::Failed))
             }
@@ -474,7 +476,7 @@ fn an_old_answer_says_nothing_of_a_claim() {
     let member = world.member(1);
     let asked = member.call(node(4), Call::Identify(member.introduction()));
     member.questions.ask(asked);
-    member.replied(asked, Reply::Identified(before));
+    member.replied(asked, Reply::Identified(Box::new(before)));
     assert_eq!(
         world.member(1).claims.frozen_for(life(1, 1)),
         Some(life(4, 1))

@@ -13,7 +13,7 @@ impl<W> Member<W> {
             return;
         };
         let refused = |input: &mut Input<W>| match input {
-            Input::Write(write) => !level_of(&write.command).is_some_and(|it| it <= level),
+            Input::Write(write) => level_of(&write.command).is_none_or(|it| it > level),
             Input::Read { .. } => false,
         };
         for input in inputs.extract_if(.., refused) {

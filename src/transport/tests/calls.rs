@@ -147,7 +147,7 @@ async fn a_node_says_who_it_is() {
     let Notice::Replied(from, Reply::Identified(status)) = node.notice().await else {
         panic!("a reply");
     };
-    assert_eq!((from, status), (call_id(2), started(life(2))));
+    assert_eq!((from, *status), (call_id(2), started(life(2))));
 
     let fresh = NodeStatus {
         state: NodeState::Fresh,
