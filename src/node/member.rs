@@ -7,8 +7,8 @@
 mod asking;
 mod entry;
 mod recovery;
+mod requests;
 mod rescue;
-mod takes;
 
 use std::sync::Arc;
 
@@ -18,14 +18,11 @@ use super::directory::Directory;
 use super::questions::Questions;
 use super::reconcile::Reconciler;
 use super::{
-    Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Retired, Room, StepError,
+    Event, Formation, NodeError, Output, PeerMessage, RaftNode, RaftOptions, Retired, StepError,
 };
-use crate::error::{NotMe, Reason, Refusal};
+use crate::error::NotMe;
 use crate::kv::StateMachine;
-use crate::types::{
-    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
-};
+use crate::types::{ClusterId, ClusterMembership, LogIndex, NodeState, NodeStatus, RaftId, Role};
 use crate::wire::{Envelope, SnapshotHeader, WireError};
 
 /// Who a process is and how it behaves.
@@ -217,69 +214,6 @@ impl<W> Member<W> {
             raft_id: self.options.raft_id,
             cluster_id: self.formation.cluster_id(),
         })
-    }
-
-    /// Puts commands into the log; see [`RaftNode::propose`].
-    pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
-        self.submit(proposals.into_iter().map(Input::Write).collect());
-    }
-
-    /// Writes, and reads among them; see [`RaftNode::submit`]. Writes that not every member could take
-    /// are refused.
-    pub fn submit(&mut self, mut inputs: Vec<Input<W>>) {
-        self.refuse_what_some_cannot_take(&mut inputs);
-        match &mut self.raft {
-            Some(raft) => raft.submit(inputs),
-            None => {
-                for input in inputs {
-                    let (Input::Write(Proposal { waiter, .. }) | Input::Read { waiter, .. }) =
-                        input;
-                    self.refuse(waiter);
-                }
-            }
-        }
-    }
-
-    /// How much more may be asked now; see [`RaftNode::room`]. Before the process takes part in a
-    /// cluster it refuses everything at once.
-    pub fn room(&self) -> Room {
-        self.raft.as_ref().map_or(Room::UNLIMITED, RaftNode::room)
-    }
-
-    /// How many requests may wait for their outcome at once.
-    pub fn max_inflight(&self) -> usize {
-        self.options.raft.max_pending_requests
-    }
-
-    /// Reads a key; see [`RaftNode::read`].
-    pub fn read(&mut self, key: Key, waiter: W) {
-        match &mut self.raft {
-            Some(raft) => raft.read(key, waiter),
-            None => self.refuse(waiter),
-        }
-    }
-
-    fn refuse(&mut self, waiter: W) {
-        let refusal = Refusal::not_applied(self.forming());
-        self.output.answers.push((waiter, Err(refusal)));
-    }
-
-    fn forming(&self) -> Reason {
-        Reason::Forming {
-            waiting_for: self.formation.waiting_for(),
-        }
-    }
-
-    /// Begins to hand leadership over; see [`RaftNode::transfer_leader`].
-    ///
-    /// # Errors
-    ///
-    /// Why this node cannot hand over.
-    pub fn transfer_leader(&mut self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
-        match &mut self.raft {
-            Some(raft) => raft.transfer_leader(to),
-            None => Err(Refusal::not_applied(self.forming())),
-        }
     }
 
     /// Messages to `peer` do not arrive.
