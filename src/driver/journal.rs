@@ -1,13 +1,9 @@
 //! What a node's log says of its Raft group: every event with its node id, raft id, term and log
 //! index, and nothing per write.
 
-use std::time::Duration;
-
+use crate::log::Repeats;
 use crate::node::{Event, Member, StepError};
 use crate::types::NodeStatus;
-
-/// How often refused peer messages are summed up, at most.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes one event into the log of the process that stands as `status` says. Term and index are the
 /// event's own, or where it has none, the term and the commit index of the process.
@@ -69,6 +65,30 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
             %node, %raft_id, term = now, index = committed, double = %one.node_id(), %one, %other, addr,
             "two processes answer in turn as one node: stop one of them. Neither is let in before",
         ),
+        Event::TooOld {
+            process,
+            level,
+            needed,
+        } => tracing::error!(
+            %node, %raft_id, term = now, index = committed, %process, %level, %needed,
+            "a process is not let in: it runs an older version, and the cluster has been raised to \
+             a protocol level that it does not speak. Start a newer version on node {}",
+            process.node_id(),
+        ),
+        Event::LevelRaised { level, index, term } => tracing::info!(
+            %node, %raft_id, term, index, %level,
+            "every member speaks a higher protocol level, and so does the cluster from now on: \
+             older versions are not let in any more",
+        ),
+        Event::Unreadable {
+            from,
+            index,
+            reason,
+        } => tracing::error!(
+            %node, %raft_id, term = now, index, %from, %reason,
+            "cannot read an entry of the log, as the leader runs a newer version: this node holds \
+             what came before and receives nothing more. Start a newer version of it",
+        ),
         Event::TermChanged { term } => {
             tracing::info!(%node, %raft_id, term, index = committed, "term changed");
         }
@@ -114,35 +134,17 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
     }
 }
 
-/// Peer messages that the core refused since the log last spoke of them: a peer that sends nothing
-/// but garbage must not fill the disk.
+/// Peer messages that the core refused: a peer that sends nothing but garbage must not fill the disk.
 #[derive(Default)]
 pub(super) struct RefusedMessages {
-    count: u64,
-    last: Option<StepError>,
-    logged_at: Option<tokio::time::Instant>,
+    repeats: Repeats,
 }
 
 impl RefusedMessages {
-    pub(super) fn record(&mut self, error: StepError) {
+    pub(super) fn record(&self, error: &StepError) {
         tracing::debug!(%error, "refused a peer message");
-        self.count = self.count.saturating_add(1);
-        self.last = Some(error);
-    }
-
-    pub(super) fn log_at_intervals(&mut self) {
-        let Some(last) = &self.last else { return };
-        if self
-            .logged_at
-            .is_some_and(|at| at.elapsed() < REFUSAL_LOG_INTERVAL)
-        {
-            return;
-        }
-        tracing::warn!(count = self.count, %last, "refused peer messages");
-        *self = Self {
-            logged_at: Some(tokio::time::Instant::now()),
-            ..Self::default()
-        };
+        self.repeats
+            .warn(|kept_back| tracing::warn!(%error, kept_back, "refused a peer message"));
     }
 }
 

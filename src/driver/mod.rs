@@ -196,7 +196,6 @@ impl Driver {
                 biased;
                 _ = ticker.tick() => {
                     self.member.tick();
-                    self.refused.log_at_intervals();
                     self.waiting.log_changes(&self.member);
                 }
                 Some(notice) = self.notices.recv() => self.take_notice(notice),
@@ -259,7 +258,7 @@ impl Driver {
                 state_machine,
             } => {
                 if let Err(error) = self.member.install(header, state_machine) {
-                    self.refused.record(error);
+                    self.refused.record(&error);
                 }
             }
             Notice::Unreachable(peer) => self.member.report_unreachable(peer),
@@ -318,7 +317,7 @@ impl Driver {
 
     fn step(&mut self, message: PeerMessage) {
         if let Err(error) = self.member.step(message) {
-            self.refused.record(error);
+            self.refused.record(&error);
         }
     }
 

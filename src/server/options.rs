@@ -8,13 +8,17 @@ use crate::driver::{DriverOptions, Workers};
 use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
 use crate::transport::{PeerAddress, TransportOptions};
-use crate::types::{ClusterMembership, RaftId};
+use crate::types::{ClusterMembership, ProtocolLevel, RaftId};
 
 /// A client's connection is pinged this often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A client's connection that does not answer a ping for so long is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that the listener for nodes holds at once: three from each other node, if it is sent a
+/// snapshot, and those that these have lost and that are not noticed yet.
+pub(super) const INTERNAL_CONNECTIONS: usize = 128;
 
 /// How many of the largest requests one client's connection may have on the way at once.
 const REQUESTS_IN_WINDOW: u32 = 4;
@@ -67,6 +71,7 @@ fn raft(config: &Config) -> RaftOptions {
     let (election_min_ticks, election_max_ticks) = config.raft.election_ticks();
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     RaftOptions {
+        level: ProtocolLevel::CURRENT,
         heartbeat_ticks: 1,
         election_min_ticks,
         // The configuration excludes its bound, the core includes it.
@@ -139,6 +144,7 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
     ListenOptions {
         name: "client_addr",
         max_connections: limits.max_connections,
+        strangers_are_idle: false,
         max_concurrent_streams: limits.max_concurrent_streams,
         stream_window_bytes,
         connection_window_bytes: stream_window_bytes
@@ -155,10 +161,11 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
 }
 
 /// The listener for nodes: the other side of what the transport connects with.
-pub(super) fn internal_listener(config: &Config, transport: &TransportOptions) -> ListenOptions {
+pub(super) fn internal_listener(transport: &TransportOptions) -> ListenOptions {
     ListenOptions {
         name: "internal_addr",
-        max_connections: config.limits.max_connections,
+        max_connections: INTERNAL_CONNECTIONS,
+        strangers_are_idle: true,
         max_concurrent_streams: transport.max_streams,
         stream_window_bytes: transport.window_bytes,
         connection_window_bytes: transport.window_bytes,
