@@ -283,7 +283,17 @@ fn the_steps_of_a_life_that_replaces_another() {
         (
             with_learner(),
             outside(3),
-            "asked in, has not joined yet (if that lasts, its log says why)",
+            "asked in, has not joined yet",
+            Some(0),
+        ),
+        (
+            with_learner(),
+            NodeStatus {
+                unconfirmed: true,
+                ..outside(3)
+            },
+            "does not join, as it is told to ask nobody who takes part: list nodes 1 and 2 in its \
+             cluster.initial_members, and start it again",
             Some(0),
         ),
         (with_learner(), empty.clone(), "catching up 0 %", Some(0)),

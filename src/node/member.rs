@@ -340,6 +340,7 @@ impl<W> Member<W> {
             level: self.options.raft.level,
             cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
             unreadable: raft.and_then(RaftNode::unreadable),
+            unconfirmed: self.formation.is_unconfirmed(),
         }
     }
 

@@ -443,6 +443,10 @@ pub struct IdentifyResponse {
     /// older version. Its log ends before. 0 for none.
     #[prost(uint64, tag = "26")]
     pub unreadable_index: u64,
+    /// Of a process that is outside of a cluster: none of the nodes that it is told
+    /// to ask has said that it takes part there, so the process does not join it.
+    #[prost(bool, tag = "29")]
+    pub unconfirmed: bool,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
