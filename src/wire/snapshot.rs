@@ -14,7 +14,7 @@ use crate::kv::{Effect, Session, Shards, StateMachine, Written, shard_of};
 use crate::proto::kv as proto;
 use crate::proto::kv::remembered_answer::Effect as Remembered;
 use crate::proto::kv::snapshot_record::Record;
-use crate::types::{ClientId, ClusterMembership, Key, NodeInfo, Value};
+use crate::types::{ClientId, ClusterId, ClusterMembership, Key, NodeInfo, Value};
 use crate::wire::WireError;
 
 /// Version of the snapshot format that this node writes, and the only one that it reads.
@@ -47,6 +47,11 @@ impl SnapshotWriter {
             pairs: number(state_machine.len()),
             members: number(members.len()),
             sessions: number(state_machine.sessions().len()),
+            recovered_from: state_machine
+                .recovered_from()
+                .iter()
+                .map(|id| id.0)
+                .collect(),
         }));
         write(&header, &mut buffer);
         for info in members.iter() {
@@ -272,6 +277,7 @@ impl SnapshotReader {
                     pairs,
                     members,
                     sessions,
+                    recovered_from,
                 } = header;
                 if version != SNAPSHOT_VERSION {
                     let reason = format!(
@@ -279,6 +285,8 @@ impl SnapshotReader {
                     );
                     return Err(WireError::new("SnapshotHeader", "version", reason));
                 }
+                let recovered_from = recovered_from.into_iter().map(ClusterId);
+                self.state_machine.restore_recovered_from(recovered_from);
                 self.missing = Some(Missing {
                     members,
                     sessions,
@@ -440,6 +448,7 @@ mod tests {
             pairs,
             members: 0,
             sessions: 0,
+            recovered_from: Vec::new(),
         })
     }
 
@@ -604,6 +613,7 @@ mod tests {
                 pairs,
                 members: 0,
                 sessions,
+                recovered_from: Vec::new(),
             })
         };
         let cases = [
@@ -671,6 +681,7 @@ mod tests {
             ),
             members in prop::collection::btree_map(1u16.., "[a-z]{0,5}", 0..4),
             sessions in sessions(),
+            recovered_from in prop::collection::vec(any::<u64>(), 0..20),
             cut in 1usize..300,
         ) {
             let pairs = pairs.into_iter();
@@ -682,7 +693,10 @@ mod tests {
                 client_addr: addr.to_uppercase(),
                 addr,
             });
-            let state = with_sessions(state.with_members(members.collect()), &sessions);
+            let mut state = with_sessions(state.with_members(members.collect()), &sessions);
+            for cluster_id in recovered_from {
+                state.recover_from(ClusterId(cluster_id));
+            }
             let mut writer = SnapshotWriter::new(state.clone());
             let (size, mut written) = (writer.size(), 0);
             let mut reader = SnapshotReader::default();
