@@ -46,16 +46,13 @@ async fn two_clusters_behind_one_list_are_never_mixed() {
         whose.push(name);
     }
     // Everybody has to look for a leader, and the leader of the other cluster is there at once.
-    for round in 0..2 {
-        let mut index = clusters[round].leader().await;
-        clusters[round].take(index).kill();
+    for cluster in &mut clusters {
+        let index = cluster.leader().await;
+        cluster.take(index).kill();
         for (client, name) in clients.iter().zip(&whose) {
             assert_eq!(read(client).await.as_ref(), Some(name));
             client.set("whose", name.clone()).await.unwrap();
         }
-        clusters[round].start(index);
-        index = clusters[round].leader().await;
-        assert!(clusters[round].node(index).status().leader.is_some());
     }
 }
 
