@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::map::{Map, Shards};
 use super::{Command, Session, Sessions, Stamp, Verdict, Write, Written};
-use crate::types::{ClientId, ClusterId, ClusterMembership, Key, LogIndex, Value};
+use crate::types::{ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Value};
 
 /// Clusters that a state remembers to have come from.
 pub const MAX_RECOVERED_FROM: usize = 16;
@@ -21,6 +21,8 @@ pub enum Effect {
     },
     /// The members are what the command wants. The last one is never removed.
     MembersDecided,
+    /// The cluster speaks the level of the command, or a higher one.
+    LevelRaised,
     /// A session is open.
     SessionOpened,
     /// Nothing: the session of the write is not there, or its number was forgotten.
@@ -28,7 +30,7 @@ pub enum Effect {
 }
 
 /// A map of bytes to bytes, the sessions of clients, the members that the cluster is meant to have,
-/// and the clusters from which it was recovered.
+/// the protocol level of the cluster, and the clusters from which it was recovered.
 ///
 /// A clone costs some tens of microseconds, however much there is, and shares what neither changes:
 /// it is what a snapshot is made of.
@@ -38,6 +40,7 @@ pub struct StateMachine {
     sessions: Sessions,
     members: Arc<ClusterMembership>,
     recovered_from: Arc<[ClusterId]>,
+    level: ProtocolLevel,
 }
 
 impl StateMachine {
@@ -56,6 +59,12 @@ impl StateMachine {
             members: Arc::new(members),
             ..self
         }
+    }
+
+    /// The same in a cluster of another level.
+    #[must_use]
+    pub fn with_level(self, level: ProtocolLevel) -> Self {
+        Self { level, ..self }
     }
 
     /// Applies the command that stands at `index`. A write of a session that was applied before is
@@ -82,6 +91,10 @@ impl StateMachine {
                     members.members.remove(&id);
                 }
                 Effect::MembersDecided
+            }
+            Command::RaiseLevel(level) => {
+                self.level = self.level.max(level);
+                Effect::LevelRaised
             }
         };
         Written { effect, index }
@@ -159,6 +172,11 @@ impl StateMachine {
     /// Puts the clusters back that a snapshot names.
     pub fn restore_recovered_from(&mut self, clusters: impl IntoIterator<Item = ClusterId>) {
         self.recovered_from = clusters.into_iter().take(MAX_RECOVERED_FROM).collect();
+    }
+
+    /// What the cluster speaks.
+    pub fn level(&self) -> ProtocolLevel {
+        self.level
     }
 
     /// The sessions.
