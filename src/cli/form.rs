@@ -73,7 +73,7 @@ impl Args {
 /// Who has to be asked: the first of those that are there.
 fn coordinator(status: &StatusResponse, without: &[u16]) -> Result<u16, Failure> {
     if status.state() != ClusterState::Forming {
-        let message = format!("a cluster runs already: {}", summary(status));
+        let message = format!("there is a cluster already: {}", summary(status));
         return Err(Failure::precondition(message));
     }
     let named = |member: &MemberStatus| without.iter().any(|id| u32::from(*id) == member.id);

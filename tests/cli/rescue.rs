@@ -58,7 +58,7 @@ fn a_cluster_is_not_formed_where_one_runs_or_nobody_is_there() {
     };
     assert_eq!(
         form(healed(), "3"),
-        "error: a cluster runs already: healthy: every member takes part\n"
+        "error: there is a cluster already: healthy: every member takes part\n"
     );
     let here = || forming(1, ["kv-1:6379", "kv-2:6379", "kv-3:6379"]);
     assert_eq!(form(here(), "9"), "error: node 9 is no initial member\n");
