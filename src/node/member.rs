@@ -362,37 +362,6 @@ impl<W> Member<W> {
         self.directory.nodes()
     }
 
-    /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.
-    pub fn status(&self) -> NodeStatus {
-        let raft = self.raft.as_ref();
-        let storage = raft.map(RaftNode::storage);
-        let keys = storage.map_or(0, |storage| storage.state_machine().len());
-        NodeStatus {
-            raft_id: self.options.raft_id,
-            state: self.formation.state(),
-            cluster_id: self.formation.cluster_id(),
-            role: raft.map(RaftNode::role),
-            term: raft.map_or(0, RaftNode::term),
-            leader: raft.and_then(RaftNode::leader),
-            commit_index: raft.map_or(0, RaftNode::commit_index),
-            applied_index: storage.map_or(0, |storage| storage.applied()),
-            keys: u64::try_from(keys).unwrap_or(u64::MAX),
-            joined_at: None,
-            last_index: raft.map_or(0, RaftNode::last_index),
-            last_term: raft.map_or(0, RaftNode::last_term),
-            awaits: match raft {
-                Some(_) => Vec::new(),
-                None => self.formation.awaits(),
-            },
-            conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
-            members_known: raft.is_some_and(RaftNode::members_are_known),
-            receiving: None,
-            recovery: self.claims.attempt(),
-            following: raft.and_then(RaftNode::following),
-            doubled: self.reconciler.doubles(),
-        }
-    }
-
     /// What the process waits for before it takes part in a cluster, in words.
     pub fn waiting_for(&self) -> String {
         self.formation.waiting_for()

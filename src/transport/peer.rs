@@ -328,17 +328,6 @@ impl Peer {
         tracing::warn!(node = %me.node_id(), raft_id = %me, peer = %self.node, %error);
     }
 
-    /// The snapshot that the peer needs has `bytes` bytes, more than any node accepts.
-    pub(super) fn log_too_large(&self, bytes: u64) {
-        let me = self.me;
-        let limit = self.options.max_snapshot_bytes;
-        tracing::error!(
-            node = %me.node_id(), raft_id = %me, peer = %self.node, bytes, limit,
-            "the snapshot is larger than limits.max_snapshot_bytes: the peer cannot be brought up \
-             to date until that is raised on every node, or keys are deleted",
-        );
-    }
-
     pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
         RpcError::Timeout {
             node: self.node,

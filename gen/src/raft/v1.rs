@@ -432,6 +432,12 @@ pub struct IdentifyResponse {
     /// Nodes of which two processes answer in turn. Only a leader can tell.
     #[prost(message, repeated, tag = "23")]
     pub doubled: ::prost::alloc::vec::Vec<DoubledNode>,
+    /// What its keys, values and sessions take in memory, in bytes.
+    #[prost(uint64, tag = "24")]
+    pub state_bytes: u64,
+    /// What they may take, in bytes; 0 if it does not say.
+    #[prost(uint64, tag = "25")]
+    pub max_state_bytes: u64,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.

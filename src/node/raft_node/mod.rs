@@ -9,6 +9,7 @@
 //! log is judged by [`judge`](super::judge).
 
 mod catching_up;
+mod growth;
 mod members;
 mod probes;
 mod ready;
@@ -32,6 +33,7 @@ use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term}
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
+use growth::Growth;
 use probes::Probed;
 
 /// One Raft server of one cluster.
@@ -45,6 +47,7 @@ pub struct RaftNode<W> {
     seed: u64,
     raw: RawNode<MemoryStorage>,
     waiters: Waiters<W>,
+    growth: Growth,
     /// The term in which this node leads and in which its waiters came. When it changes, they are
     /// told that leadership has ended.
     leads_in: Option<Term>,
@@ -127,6 +130,7 @@ impl<W> RaftNode<W> {
             deferred: 0,
             raw,
             waiters: Waiters::default(),
+            growth: Growth::default(),
             leads_in: None,
             read_rounds: 0,
             probed: Probed::default(),
@@ -244,6 +248,7 @@ impl<W> RaftNode<W> {
         self.leads_in = leads_in;
         self.catching_up.clear();
         self.restart_rounds();
+        self.restart_growth();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {
