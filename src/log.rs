@@ -12,6 +12,7 @@
 //! roles, leaders, members, snapshots) is an event of the core, which the driver logs once, in
 //! Seshat's words. raft-rs's own view is for whoever debugs: `SESHAT_LOG=info,raft=debug`.
 
+mod repeats;
 mod writer;
 
 use std::fmt::{self, Write as _};
@@ -23,11 +24,16 @@ use tracing::field::DisplayValue;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use repeats::Repeats;
 pub use writer::LastLines;
 
 /// The variables that choose what is logged, in `tracing-subscriber`'s syntax; the first that is
 /// set and not empty counts.
 pub const FILTER_VARIABLES: [&str; 2] = ["SESHAT_LOG", "RUST_LOG"];
+
+/// The filter beside the level, unless more is wanted: a peer can make h2 warn as often as it likes, and
+/// what matters of that is said in Seshat's words.
+const UNASKED: &str = "h2=error";
 
 /// What log lines look like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,6 +141,7 @@ fn filter(
         .find_map(|name| Some((name, variable(name).filter(|text| !text.is_empty())?)));
     let builder = EnvFilter::builder().with_default_directive(level.into());
     match set {
+        None if level <= LevelFilter::INFO => Ok(builder.parse_lossy(format!("{UNASKED},{level}"))),
         None => Ok(builder.parse_lossy("")),
         Some((variable, text)) => builder.parse(text).map_err(|error| LogError::Filter {
             variable,
@@ -383,7 +390,10 @@ mod tests {
         let error = filter(info, seshat).unwrap_err();
         assert!(error.to_string().starts_with("SESHAT_LOG: "), "{error}");
         let empty = |name: &str| (name == "SESHAT_LOG").then(String::new);
-        assert_eq!(filter(info, empty).unwrap().to_string(), "info");
+        let unasked = filter(info, empty).unwrap().to_string();
+        assert_eq!(unasked, "h2=error,info");
+        let verbose = filter(LevelFilter::DEBUG, empty).unwrap().to_string();
+        assert_eq!(verbose, "debug");
         let both = |name: &str| Some(if name == "RUST_LOG" { "warn" } else { "debug" }.to_owned());
         assert_eq!(filter(info, both).unwrap().to_string(), "debug");
     }

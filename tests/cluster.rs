@@ -8,16 +8,18 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, channel};
 use common::{eventually, refused};
 use seshat::config::{ConfigError, Limits};
-use seshat::proto::admin::{ClusterState, TransferLeadershipRequest};
+use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
-use seshat::proto::kv::{Applied, GetRequest, NoQuorum, NotLeader, SetRequest, TooLarge};
+use seshat::proto::kv::{
+    Applied, GetRequest, NoQuorum, NotLeader, Overloaded, SetRequest, TooLarge,
+};
 use seshat::server::{Server, ServerError};
 use seshat::types::Role;
 use tokio_stream::StreamExt as _;
@@ -394,31 +396,56 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded() {
+async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
     let limits = Limits {
         max_connections: 16,
         ..Limits::default()
     };
     let mut cluster = Cluster::with_limits(3, &limits);
     cluster.start_all().await;
-    let connect = || {
-        let stream = TcpStream::connect(cluster.client_addr(0)).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        stream
-    };
-    /// Whether the server answers the greeting of a client: it sends its settings to whom it takes.
-    fn taken(mut stream: &TcpStream) -> bool {
-        let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-        stream.write_all(greeting).is_ok() && matches!(stream.read(&mut [0]), Ok(1))
+    // They hold all places and make no use of them.
+    let mut idle: Vec<_> = (0..16)
+        .map(|_| TcpStream::connect(cluster.client_addr(0)).unwrap())
+        .collect();
+    for (index, stream) in idle.iter_mut().enumerate() {
+        let greeting: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        // Every other one never ends its greeting.
+        let length = if index % 2 == 0 { 1 } else { greeting.len() };
+        stream.write_all(&greeting[..length]).unwrap();
     }
-    let mut inside: Vec<_> = (0..16).map(|_| connect()).collect();
-    assert!(inside.iter().all(taken));
-    assert!(!taken(&connect()), "one connection too many");
-    drop(inside.pop());
+    let watch = async || {
+        let mut health = HealthClient::new(channel(cluster.client_addr(0)));
+        let request = HealthCheckRequest::default();
+        health.watch(request).await.map(tonic::Response::into_inner)
+    };
+    let mut busy = Vec::new();
+    for _ in 0..16 {
+        let mut watched = watch().await.unwrap();
+        assert!(watched.next().await.unwrap().is_ok());
+        busy.push(watched);
+    }
+    // All are in use: a client is told so, and an operator is served.
+    let status = cluster.kv(0).set(set("k", "v")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let reason = Reason::Overloaded(Overloaded {
+        what: "max_connections".to_owned(),
+        limit: 16,
+    });
+    assert_eq!(refused(&status), (Applied::No, Some(reason)));
+    for _ in 0..100 {
+        let status = cluster
+            .admin(0)
+            .status(StatusRequest::default())
+            .await
+            .unwrap();
+        assert_eq!(status.into_inner().members.len(), 3);
+    }
+    drop(busy.pop());
     eventually("a place for one more", async || {
-        taken(&connect()).then_some(())
+        match cluster.kv(0).get(get("k")).await {
+            Ok(_) => Some(()),
+            Err(status) => matches!(refused(&status).1, Some(Reason::NotLeader(_))).then_some(()),
+        }
     })
     .await;
 }

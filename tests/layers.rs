@@ -31,10 +31,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &["proto", "types", "error", "kv"]),
     ("cluster", &["types", "error"]),
     ("node", &["types", "error", "kv", "wire", "cluster"]),
-    ("driver", &["types", "error", "kv", "cluster", "node"]),
+    (
+        "driver",
+        &["log", "types", "error", "kv", "cluster", "node"],
+    ),
     (
         "transport",
-        &["deadline", "proto", "types", "error", "wire", "driver"],
+        &[
+            "deadline", "log", "proto", "types", "error", "wire", "driver",
+        ],
     ),
     ("client", &["deadline", "proto", "error"]),
     (

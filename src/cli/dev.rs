@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use seshat::config::Config;
 use seshat::proto::admin::StatusResponse;
-use seshat::server::{Server, entropy};
+use seshat::server::{Descriptors, Server, entropy};
 use seshat::types::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::level_filters::LevelFilter;
@@ -42,6 +42,9 @@ Exit codes:
 
 /// How long a cluster on one machine may take to elect a leader, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Client connections that each node has to have descriptors for.
+const FEWEST_CONNECTIONS: usize = 16;
 
 /// Run a whole cluster on this machine, to try things out.
 #[derive(Debug, clap::Args)]
@@ -85,7 +88,16 @@ impl Args {
         let one = |id| Config::for_dev(id, self.nodes, self.base_port, self.internal_base_port);
         // With no nodes at all, the configuration of node 1 says what is wrong.
         let ids = (1..=self.nodes.max(1)).filter_map(NodeId::new);
-        Ok(ids.map(one).collect::<Result<_, _>>()?)
+        let mut configs = ids.map(one).collect::<Result<Vec<_>, _>>()?;
+        let descriptors = Descriptors::of_this_process().shared_by(self.nodes);
+        for config in &mut configs {
+            let connections = &mut config.limits.max_connections;
+            *connections = descriptors
+                .connections()
+                .clamp(FEWEST_CONNECTIONS, *connections);
+            descriptors.suffice(config)?;
+        }
+        Ok(configs)
     }
 }
 

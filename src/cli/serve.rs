@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 
-use seshat::server::{Server, ServerError, entropy};
+use seshat::server::{Descriptors, Server, ServerError, entropy};
 use seshat::types::NodeId;
 use tracing::level_filters::LevelFilter;
 
@@ -17,7 +17,9 @@ use super::signals::{self, Hangup};
 const HELP: &str = "\
 Fields are taken from the flags, then from environment variables such as
 SESHAT_NODE__ID=2, then from the file. A faulty configuration starts nothing:
-every fault is listed. See also: seshat config check.
+every fault is listed. See also: seshat config check. The limit of open files
+(ulimit -n) is raised as far as the system lets it, and has to suffice for
+limits.max_connections and some hundred more.
 
 SIGTERM or Ctrl-C stops the node well: it takes no new requests, hands leadership
 over, finishes what it has begun, and ends within limits.shutdown_timeout_ms. A
@@ -58,6 +60,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let config = self.overrides.load(self.config)?;
+        Descriptors::of_this_process().suffice(&config)?;
         let _last_lines = self.log.init(LevelFilter::INFO)?;
         let stop = signals::listen(Hangup::Ignored)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;

@@ -158,7 +158,10 @@ section! {
         /// Newest applied entries that a compaction leaves in the log, so that a follower which is
         /// a little behind needs no snapshot.
         compact_keep_entries: u64 = 1_000, 1..=1_000_000;
-        /// Connections that each listener holds at once.
+        /// Connections of clients that a node holds at once. One more takes the place of one that has
+        /// not greeted yet, or else of the one that has been idle for longest. Only if calls are under
+        /// way on all of them is its client refused, as overloaded; an operator is not. Each takes a
+        /// descriptor, and a node keeps some hundred to itself.
         max_connections: usize = 1_024, 16..=1_048_576;
         /// Calls and streams that one connection holds at once. Further ones wait in the client.
         max_concurrent_streams: u32 = 4_096, 16..=1_048_576;

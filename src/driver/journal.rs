@@ -1,13 +1,9 @@
 //! What a node's log says of its Raft group: every event with its node id, raft id, term and log
 //! index, and nothing per write.
 
-use std::time::Duration;
-
+use crate::log::Repeats;
 use crate::node::{Event, Member, StepError};
 use crate::types::NodeStatus;
-
-/// How often refused peer messages are summed up, at most.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes one event into the log of the process that stands as `status` says. Term and index are the
 /// event's own, or where it has none, the term and the commit index of the process.
@@ -114,35 +110,17 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
     }
 }
 
-/// Peer messages that the core refused since the log last spoke of them: a peer that sends nothing
-/// but garbage must not fill the disk.
+/// Peer messages that the core refused: a peer that sends nothing but garbage must not fill the disk.
 #[derive(Default)]
 pub(super) struct RefusedMessages {
-    count: u64,
-    last: Option<StepError>,
-    logged_at: Option<tokio::time::Instant>,
+    repeats: Repeats,
 }
 
 impl RefusedMessages {
-    pub(super) fn record(&mut self, error: StepError) {
+    pub(super) fn record(&self, error: &StepError) {
         tracing::debug!(%error, "refused a peer message");
-        self.count = self.count.saturating_add(1);
-        self.last = Some(error);
-    }
-
-    pub(super) fn log_at_intervals(&mut self) {
-        let Some(last) = &self.last else { return };
-        if self
-            .logged_at
-            .is_some_and(|at| at.elapsed() < REFUSAL_LOG_INTERVAL)
-        {
-            return;
-        }
-        tracing::warn!(count = self.count, %last, "refused peer messages");
-        *self = Self {
-            logged_at: Some(tokio::time::Instant::now()),
-            ..Self::default()
-        };
+        self.repeats
+            .warn(|kept_back| tracing::warn!(%error, kept_back, "refused a peer message"));
     }
 }
 

@@ -193,7 +193,6 @@ impl Driver {
                 biased;
                 _ = ticker.tick() => {
                     self.member.tick();
-                    self.refused.log_at_intervals();
                     self.waiting.log_changes(&self.member);
                 }
                 Some(notice) = self.notices.recv() => self.take_notice(notice),
@@ -256,7 +255,7 @@ impl Driver {
                 state_machine,
             } => {
                 if let Err(error) = self.member.install(header, state_machine) {
-                    self.refused.record(error);
+                    self.refused.record(&error);
                 }
             }
             Notice::Unreachable(peer) => self.member.report_unreachable(peer),
@@ -315,7 +314,7 @@ impl Driver {
 
     fn step(&mut self, message: PeerMessage) {
         if let Err(error) = self.member.step(message) {
-            self.refused.record(error);
+            self.refused.record(&error);
         }
     }
 

@@ -10,30 +10,56 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::body::Body;
 
+use super::places::{Place, Places};
 use super::preface::Prefaced;
+use crate::deadline::after;
+use crate::log::Repeats;
 
 /// How long a new connection may take to greet.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the log says that connections are refused, at most.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a connection that was told to end may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a listener rests when the system gives it no connection, for want of descriptors.
 const REST: Duration = Duration::from_millis(100);
+
+/// Connections beyond `max_connections` that are there for one call: an operator's is served, and a
+/// client's is told that the node is full.
+pub(super) const SPARE_CONNECTIONS: usize = 32;
+
+/// Connections that have given up their place and are about to end; one more is cut at once.
+pub(super) const LEAVING_CONNECTIONS: usize = 16;
+
+/// Fewest calls that a client may give up within a second, however few streams it may have.
+const MIN_RESETS: u32 = 1_024;
+
+/// How often a client may give up all calls of a connection within a second.
+const RESETS_PER_STREAM: u32 = 2;
+
+/// Streams, of those that a connection may have, whose broken frames are borne with: h2 counts these
+/// over the whole life of a connection. A frame that was under way when its stream ended is one.
+const ERRORS_PER_STREAM: usize = 16;
+
+/// Bytes of the metadata of a call above which the connection answers with HTTP status 431 before
+/// anybody can say more. It closes the connection at four times this.
+const MAX_HEADER_LIST_BYTES: u32 = 64 << 10;
 
 /// Where connections come from: TCP, or a simulated network.
 pub trait Listener: Send + 'static {
@@ -71,9 +97,11 @@ impl Listener for TcpListener {
 pub(super) struct ListenOptions {
     /// What the listener is for, in the log.
     pub(super) name: &'static str,
-    /// Connections at once. One more is closed as soon as it comes, so that a client can turn to
-    /// another node instead of waiting.
+    /// Connections at once. One more takes the place of one that makes no use of it; if there is none,
+    /// it is one of [`SPARE_CONNECTIONS`].
     pub(super) max_connections: usize,
+    /// Whether a connection that never got a good answer may lose its place whatever it has asked.
+    pub(super) strangers_are_idle: bool,
     /// Calls and streams at once on one connection.
     pub(super) max_concurrent_streams: u32,
     /// Bytes that a client may send on one stream, and on all, ahead of the handlers.
@@ -84,106 +112,254 @@ pub(super) struct ListenOptions {
     pub(super) keepalive_timeout: Duration,
 }
 
+impl ListenOptions {
+    /// Most calls of a connection that may be given up within a second.
+    fn max_resets(&self) -> u32 {
+        self.max_concurrent_streams
+            .saturating_mul(RESETS_PER_STREAM)
+            .max(MIN_RESETS)
+    }
+
+    fn max_tasks(&self) -> usize {
+        self.max_connections
+            .saturating_add(SPARE_CONNECTIONS)
+            .saturating_add(LEAVING_CONNECTIONS)
+    }
+}
+
+/// Whom a connection is served as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has a place.
+    Seated,
+    /// All places are in use: it is there for one call.
+    Spare,
+}
+
+/// What a listener says again and again when it is in trouble.
+#[derive(Default)]
+struct Warnings {
+    full: Repeats,
+    cannot_accept: Repeats,
+}
+
+/// A listener at work.
+struct Acceptor<F> {
+    options: ListenOptions,
+    service: F,
+    stop: watch::Receiver<bool>,
+    connections: JoinSet<()>,
+    places: Places,
+    spare: Places,
+    warnings: Warnings,
+}
+
 /// Serves HTTP/2 until `stop` holds `true` and every connection has ended, each connection with a
 /// `service` of its own. To cut the connections, drop the future.
-pub(super) async fn serve<L, S>(
+pub(super) async fn serve<L, F, S>(
     mut listener: L,
-    service: impl Fn() -> S,
+    service: F,
     options: ListenOptions,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) where
     L: Listener,
+    F: Fn(Standing) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + 'static,
     S::Future: Send + 'static,
 {
     let name = options.name;
-    let mut connections = JoinSet::new();
-    let mut complained: Option<Instant> = None;
+    let mut stopping = stop.clone();
+    let mut acceptor = Acceptor {
+        options,
+        service,
+        stop,
+        connections: JoinSet::new(),
+        places: Places::new(options.max_connections, options.strangers_are_idle),
+        spare: Places::new(SPARE_CONNECTIONS, false),
+        warnings: Warnings::default(),
+    };
+    let mut rests_until = None;
     loop {
         tokio::select! {
             biased;
-            () = stopped(&mut stop) => break,
-            Some(ended) = connections.join_next() => see_off(name, ended),
-            accepted = listener.accept() => match accepted {
-                Ok((_, peer)) if connections.len() >= options.max_connections => {
-                    if complained.is_none_or(|at| at.elapsed() >= REFUSAL_LOG_INTERVAL) {
-                        complained = Some(Instant::now());
-                        let max_connections = options.max_connections;
-                        tracing::warn!(listener = name, max_connections, %peer, "too many connections");
-                    }
-                }
-                Ok((io, peer)) => {
-                    tracing::debug!(listener = name, %peer, "connected");
-                    connections.spawn(converse(io, service(), options, stop.clone()));
-                }
+            () = stopped(&mut stopping) => break,
+            Some(ended) = acceptor.connections.join_next_with_id() => acceptor.see_off(ended),
+            () = rest(rests_until), if rests_until.is_some() => rests_until = None,
+            accepted = listener.accept(), if rests_until.is_none() => match accepted {
+                Ok((io, peer)) => acceptor.admit(io, peer),
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
-                    tracing::warn!(listener = name, %error, "cannot accept connections");
-                    tokio::time::sleep(REST).await;
+                    acceptor.warnings.cannot_accept.warn(|kept_back| {
+                        tracing::warn!(listener = name, %error, kept_back, "cannot accept connections");
+                    });
+                    // It may be for want of descriptors.
+                    acceptor.places.make_room(false);
+                    rests_until = Some(after(REST));
                 }
             },
         }
     }
     drop(listener);
-    while let Some(ended) = connections.join_next().await {
-        see_off(name, ended);
+    while let Some(ended) = acceptor.connections.join_next_with_id().await {
+        acceptor.see_off(ended);
     }
 }
 
-/// A connection that panicked is a fault of ours, but no reason to end the others.
-fn see_off(name: &str, ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(listener = name, %error, "a connection failed");
-    }
-}
-
-/// Serves one connection. After `stop` it answers what has been asked and takes no more.
-async fn converse<I, S>(io: I, service: S, options: ListenOptions, mut stop: watch::Receiver<bool>)
+impl<F, S> Acceptor<F>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Standing) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + 'static,
     S::Future: Send + 'static,
 {
-    let io = tokio::select! {
-        biased;
-        () = stopped(&mut stop) => return,
-        greeted = Prefaced::accept(io, PREFACE_TIMEOUT) => match greeted {
-            Ok(io) => io,
-            Err(reason) => {
-                tracing::debug!(listener = options.name, %reason, "no connection");
+    /// Gives a new connection a place, or the time for one call, or nothing.
+    fn admit<I>(&mut self, io: I, peer: SocketAddr)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let options = self.options;
+        let name = options.name;
+        let gently = self.connections.len() < options.max_tasks();
+        let standing = if !self.places.is_full() || self.places.make_room(gently).is_some() {
+            Standing::Seated
+        } else {
+            self.warnings.full.warn(|kept_back| {
+                let max_connections = options.max_connections;
+                tracing::warn!(
+                    listener = name, max_connections, %peer, kept_back,
+                    "too many connections, and all are in use",
+                );
+            });
+            if self.spare.is_full() && self.spare.make_room(false).is_none() {
                 return;
             }
-        },
-    };
-    let max_resets = usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX);
-    let mut connection = pin!(
-        http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(options.stream_window_bytes)
-            .initial_connection_window_size(options.connection_window_bytes)
-            .max_concurrent_streams(options.max_concurrent_streams)
-            .keep_alive_interval(options.keepalive_interval)
-            .keep_alive_timeout(options.keepalive_timeout)
-            // All the calls of a connection may end at once, because their deadline passes. That is no
-            // reason to end the connection, and with it the writes that are under way.
-            .max_pending_accept_reset_streams(max_resets)
-            // gRPC has no use for the date.
-            .auto_date_header(false)
-            .serve_connection(TokioIo::new(io), service)
-    );
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(listener = options.name, %error, "connection ended");
+            Standing::Spare
+        };
+        tracing::debug!(listener = name, %peer, ?standing, "connected");
+        let places = match standing {
+            Standing::Seated => &mut self.places,
+            Standing::Spare => &mut self.spare,
+        };
+        let place = places.prepare(options.max_resets());
+        let service = (self.service)(standing);
+        let conversation = Conversation {
+            place: Arc::clone(&place),
+            standing,
+            options,
+            stop: self.stop.clone(),
+        };
+        let task = self.connections.spawn(conversation.hold(io, service));
+        places.take(place, task);
     }
+
+    /// A connection that panicked is a fault of ours, but no reason to end the others.
+    fn see_off(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                if error.is_panic() {
+                    let name = self.options.name;
+                    tracing::error!(listener = name, %error, "a connection failed");
+                }
+                error.id()
+            }
+        };
+        self.places.free(id);
+        self.spare.free(id);
+    }
+}
+
+async fn rest(until: Option<Instant>) {
+    if let Some(until) = until {
+        sleep_until(until).await;
+    }
+}
+
+/// One connection, and what it is served by.
+struct Conversation {
+    place: Arc<Place>,
+    standing: Standing,
+    options: ListenOptions,
+    stop: watch::Receiver<bool>,
+}
+
+impl Conversation {
+    /// Serves the connection. After `stop` it answers what has been asked and takes no more.
+    async fn hold<I, S>(mut self, io: I, service: S)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+        S: Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let name = self.options.name;
+        let io = tokio::select! {
+            biased;
+            () = stopped(&mut self.stop) => return,
+            greeted = Prefaced::accept(io, PREFACE_TIMEOUT) => match greeted {
+                Ok(io) => io,
+                Err(reason) => {
+                    tracing::debug!(listener = name, %reason, "no connection");
+                    return;
+                }
+            },
+        };
+        self.place.greeted();
+        let (place, standing) = (Arc::clone(&self.place), self.standing);
+        let service = service_fn(move |request| {
+            let call = place.begin();
+            if standing == Standing::Spare {
+                place.ask_to_leave();
+            }
+            let answer = service.call(request);
+            answer.map(|answer| answer.map(|answer| call.answered(answer)))
+        });
+        let mut connection =
+            pin!(builder(&self.options).serve_connection(TokioIo::new(io), service));
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut self.stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = self.place.asked_to_leave() => {
+                connection.as_mut().graceful_shutdown();
+                match timeout(LEAVE_TIMEOUT, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        tracing::debug!(listener = name, "connection cut");
+                        return;
+                    }
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(listener = name, %error, "connection ended");
+        }
+    }
+}
+
+fn builder(options: &ListenOptions) -> http2::Builder<TokioExecutor> {
+    let max_streams = usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX);
+    let max_resets = usize::try_from(options.max_resets()).unwrap_or(usize::MAX);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(options.stream_window_bytes)
+        .initial_connection_window_size(options.connection_window_bytes)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .keep_alive_interval(options.keepalive_interval)
+        .keep_alive_timeout(options.keepalive_timeout)
+        // All the calls of a connection may end at once, because their deadline passes. That is no
+        // reason to end the connection, and with it the writes that are under way.
+        .max_pending_accept_reset_streams(max_resets)
+        .max_local_error_reset_streams(max_streams.saturating_mul(ERRORS_PER_STREAM))
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        // gRPC has no use for the date.
+        .auto_date_header(false);
+    builder
 }
 
 /// Waits until `stop` holds `true`, or until nobody is left to say so.
@@ -207,8 +383,9 @@ fn is_the_peers(error: &io::Error) -> bool {
 mod tests {
     use std::future::pending;
 
-    use hyper::service::service_fn;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::sync::mpsc;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -218,14 +395,14 @@ mod tests {
     const PING: u8 = 6;
     const GOAWAY: u8 = 7;
 
-    /// A listener to which one connection comes.
-    struct One(Option<DuplexStream>);
+    /// A listener to which those connections come that are handed to it.
+    struct Handed(mpsc::UnboundedReceiver<DuplexStream>);
 
-    impl Listener for One {
+    impl Listener for Handed {
         type Io = DuplexStream;
 
         async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
-            match self.0.take() {
+            match self.0.recv().await {
                 Some(io) => Ok((io, self.local_addr()?)),
                 None => pending().await,
             }
@@ -236,10 +413,37 @@ mod tests {
         }
     }
 
+    /// A listener whose calls are never answered.
+    struct Silent {
+        door: mpsc::UnboundedSender<DuplexStream>,
+        _stop: watch::Sender<bool>,
+    }
+
+    impl Silent {
+        fn start(options: ListenOptions) -> Self {
+            let service = |_| {
+                service_fn(|_: Request<Incoming>| async {
+                    pending::<Result<Response<Body>, Infallible>>().await
+                })
+            };
+            let (door, connections) = mpsc::unbounded_channel();
+            let (stop, stopped) = watch::channel(false);
+            tokio::spawn(serve(Handed(connections), service, options, stopped));
+            Self { door, _stop: stop }
+        }
+
+        fn connect(&self) -> DuplexStream {
+            let (client, io) = duplex(1 << 20);
+            self.door.send(io).unwrap();
+            client
+        }
+    }
+
     fn options(max_concurrent_streams: u32) -> ListenOptions {
         ListenOptions {
             name: "test",
             max_connections: 16,
+            strangers_are_idle: false,
             max_concurrent_streams,
             stream_window_bytes: 65_535,
             connection_window_bytes: 65_535,
@@ -275,30 +479,150 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn calls_that_are_given_up_together_do_not_end_their_connection() {
-        let (mut client, io) = duplex(1 << 20);
-        let service = || {
-            service_fn(|_: Request<Incoming>| async {
-                pending::<Result<Response<Body>, Infallible>>().await
-            })
-        };
-        let (_stop, stopped) = watch::channel(false);
-        let calls = 200;
-        tokio::spawn(serve(One(Some(io)), service, options(calls), stopped));
-
+    fn greeting() -> Vec<u8> {
         let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         sent.extend(frame(SETTINGS, 0, 0, &[]));
-        for call in 0..calls {
+        sent
+    }
+
+    /// The calls `calls`, each given up at once.
+    fn given_up(calls: impl Iterator<Item = u32>) -> Vec<u8> {
+        let call = |call| {
             let stream = 2 * call + 1;
             // POST, http and / from the static table, as complete headers and the end of the stream.
-            sent.extend(frame(HEADERS, 5, stream, &[0x83, 0x86, 0x84]));
+            let mut frames = frame(HEADERS, 5, stream, &[0x83, 0x86, 0x84]);
             // CANCEL.
-            sent.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
-        }
+            frames.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+            frames
+        };
+        calls.flat_map(call).collect()
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_given_up_together_do_not_end_their_connection() {
+        let calls = 200;
+        let silent = Silent::start(options(calls));
+        let mut client = silent.connect();
+        let mut sent = greeting();
+        sent.extend(given_up(0..calls));
         sent.extend(frame(PING, 0, 0, &[0; 8]));
         client.write_all(&sent).await.unwrap();
         let received = frames(&mut client).await;
         assert_eq!(received.last(), Some(&PING), "{received:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_gives_up_calls_without_end_has_to_leave() {
+        let options = options(16);
+        let silent = Silent::start(options);
+        let mut client = silent.connect();
+        client.write_all(&greeting()).await.unwrap();
+        let mut next = 0;
+        let mut give_up = async |calls| {
+            let mut sent = given_up(next..next + calls);
+            next += calls;
+            sent.extend(frame(PING, 0, 0, &[0; 8]));
+            client.write_all(&sent).await.unwrap();
+            frames(&mut client).await
+        };
+        // For as long as it likes, below the rate.
+        for _ in 0..10 {
+            for _ in 0..options.max_resets() / 16 {
+                let received = give_up(16).await;
+                assert_eq!(received.last(), Some(&PING), "{received:?}");
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        let mut rounds = 0;
+        while give_up(16).await.last() == Some(&PING) {
+            rounds += 1;
+            assert!(rounds < options.max_resets() / 8, "it goes on");
+        }
+        // It does not care, and another client is served meanwhile.
+        let mut other = silent.connect();
+        let mut sent = greeting();
+        sent.extend(frame(PING, 0, 0, &[0; 8]));
+        other.write_all(&sent).await.unwrap();
+        assert_eq!(frames(&mut other).await.last(), Some(&PING));
+        let began = Instant::now();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(began.elapsed() <= LEAVE_TIMEOUT);
+    }
+
+    /// Whether the connection is cut.
+    async fn is_cut(client: &mut DuplexStream) -> bool {
+        let mut rest = Vec::new();
+        timeout(Duration::from_millis(1), client.read_to_end(&mut rest))
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_makes_no_use_of_a_place_loses_it_to_whoever_comes() {
+        let silent = Silent::start(ListenOptions {
+            max_connections: 4,
+            ..options(16)
+        });
+        let greeted = async || {
+            let mut client = silent.connect();
+            client.write_all(&greeting()).await.unwrap();
+            client.write_all(&frame(PING, 0, 0, &[0; 8])).await.unwrap();
+            assert_eq!(frames(&mut client).await.last(), Some(&PING));
+            client
+        };
+        let mut idle = greeted().await;
+        let mut busy = greeted().await;
+        let call = frame(HEADERS, 5, 1, &[0x83, 0x86, 0x84]);
+        busy.write_all(&call).await.unwrap();
+        let mut unfinished = [silent.connect(), silent.connect()];
+        for client in &mut unfinished {
+            client.write_all(b"P").await.unwrap();
+        }
+        let mut newcomers = vec![greeted().await];
+        assert!(is_cut(&mut unfinished[0]).await, "it has not greeted");
+        assert!(!is_cut(&mut unfinished[1]).await, "it came later");
+        newcomers.push(greeted().await);
+        assert!(is_cut(&mut unfinished[1]).await);
+        assert!(!is_cut(&mut idle).await);
+        newcomers.push(greeted().await);
+        assert_eq!(frames(&mut idle).await.last(), Some(&GOAWAY));
+        assert!(!is_cut(&mut busy).await);
+
+        // As long as somebody is idle, the next one gets in; then it is there for one call.
+        for client in &mut newcomers[1..] {
+            client.write_all(&call).await.unwrap();
+        }
+        let mut last = greeted().await;
+        assert_eq!(frames(&mut newcomers[0]).await.last(), Some(&GOAWAY));
+        last.write_all(&call).await.unwrap();
+        let mut spare = greeted().await;
+        spare.write_all(&call).await.unwrap();
+        assert_eq!(frames(&mut spare).await.last(), Some(&GOAWAY));
+        for client in [&mut busy, &mut last]
+            .into_iter()
+            .chain(&mut newcomers[1..])
+        {
+            assert!(!is_cut(client).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_that_asks_and_gets_no_good_answer_is_idle_where_peers_are_expected() {
+        let silent = Silent::start(ListenOptions {
+            max_connections: 1,
+            strangers_are_idle: true,
+            ..options(16)
+        });
+        let mut sent = greeting();
+        sent.extend(frame(HEADERS, 5, 1, &[0x83, 0x86, 0x84]));
+        sent.extend(frame(PING, 0, 0, &[0; 8]));
+        let mut stranger = silent.connect();
+        stranger.write_all(&sent).await.unwrap();
+        assert_eq!(frames(&mut stranger).await.last(), Some(&PING));
+        let mut peer = silent.connect();
+        peer.write_all(&sent).await.unwrap();
+        assert_eq!(frames(&mut peer).await.last(), Some(&PING));
+        assert_eq!(frames(&mut stranger).await.last(), Some(&GOAWAY));
     }
 }

@@ -16,10 +16,12 @@
 //! 5. the listener for clients lets its connections finish;
 //! 6. what is left is cut.
 
+mod descriptors;
 mod life;
 mod listen;
 mod misdirected;
 mod options;
+mod places;
 mod preface;
 mod reflection;
 mod remembered;
@@ -50,10 +52,12 @@ use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
 use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
+use listen::Standing;
 use misdirected::Misdirected;
 use reflection::with_reflection;
 use remembered::Remembered;
 
+pub use descriptors::{Descriptors, RESERVED_DESCRIPTORS};
 pub use listen::Listener;
 
 /// Why a server did not start, or why it ended.
@@ -75,6 +79,9 @@ pub enum ServerError {
     /// A member has an address that no connection can be made to.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
+    /// What `node.data_dir` names is there, and no directory.
+    #[error("node.data_dir: {} is not a directory", .0.display())]
+    NoDirectory(PathBuf),
     /// What former lives of the node wrote down cannot be relied on.
     #[error(
         "node.data_dir: {}: {reason}. It says whom to ask before a new cluster is formed: delete it if \
@@ -203,7 +210,7 @@ impl Server {
         let known = Arc::clone(member.nodes());
         let (driver, handle) = Driver::new(member, options::driver(&config, connector.workers()));
         let transport_options = options::transport(&config, &known, random());
-        let internal_options = options::internal_listener(&config, &transport_options);
+        let internal_options = options::internal_listener(&transport_options);
         let Transport {
             network,
             service: raft,
@@ -233,12 +240,16 @@ impl Server {
         };
         let client_addr = addr("client_addr", &config.node.client_addr, &client)?;
         let internal_addr = addr("internal_addr", &config.node.internal_addr, &internal)?;
+        let max_connections = limits.max_connections;
         let (stop_clients, clients_stopped) = watch::channel(false);
         let (stop_nodes, nodes_stopped) = watch::channel(false);
         let clients = listen::serve(
             client,
-            move || {
-                let front = front.for_another_connection();
+            move |standing| {
+                let front = match standing {
+                    Standing::Seated => front.for_another_connection(),
+                    Standing::Spare => front.for_operators(max_connections),
+                };
                 service_fn(move |request| front.call(request))
             },
             options::client_listener(&config),
@@ -246,7 +257,7 @@ impl Server {
         );
         let nodes = listen::serve(
             internal,
-            move || {
+            move |_| {
                 let nodes = nodes.clone();
                 service_fn(move |request| nodes.clone().call(request))
             },

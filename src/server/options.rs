@@ -17,6 +17,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// A client's connection that does not answer a ping for so long is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Connections that the listener for nodes holds at once: three from each other node, if it is sent a
+/// snapshot, and those that these have lost and that are not noticed yet.
+pub(super) const INTERNAL_CONNECTIONS: usize = 128;
+
 /// How many of the largest requests one client's connection may have on the way at once.
 const REQUESTS_IN_WINDOW: u32 = 4;
 
@@ -151,6 +155,7 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
     ListenOptions {
         name: "client_addr",
         max_connections: limits.max_connections,
+        strangers_are_idle: false,
         max_concurrent_streams: limits.max_concurrent_streams,
         stream_window_bytes,
         connection_window_bytes: stream_window_bytes
@@ -167,10 +172,11 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
 }
 
 /// The listener for nodes: the other side of what the transport connects with.
-pub(super) fn internal_listener(config: &Config, transport: &TransportOptions) -> ListenOptions {
+pub(super) fn internal_listener(transport: &TransportOptions) -> ListenOptions {
     ListenOptions {
         name: "internal_addr",
-        max_connections: config.limits.max_connections,
+        max_connections: INTERNAL_CONNECTIONS,
+        strangers_are_idle: true,
         max_concurrent_streams: transport.max_streams,
         stream_window_bytes: transport.window_bytes,
         connection_window_bytes: transport.window_bytes,

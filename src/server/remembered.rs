@@ -10,7 +10,6 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::future::pending;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +27,8 @@ const FILE: &str = "members";
 const HEAD: &str = "seshat-members 1";
 /// Most bytes that it may have: thousands of members.
 const MAX_BYTES: u64 = 1 << 20;
-/// How long a write that failed is not tried again, and so how often the log speaks of it at most.
+/// How long a write that failed is not tried again, unless the members change, and so how often the
+/// log speaks of it at most.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// The file of one node.
@@ -45,14 +45,21 @@ impl Remembered {
     /// # Errors
     ///
     /// [`ServerError::Remembered`]: the file cannot be read, is damaged or belongs to another node.
+    /// [`ServerError::NoDirectory`]: it cannot be in `dir`.
     pub(super) async fn open(
         dir: &Path,
         node: NodeId,
         workers: Workers,
     ) -> Result<(Self, ClusterMembership), ServerError> {
-        let path = dir.join(FILE);
-        let read = workers.run(move || read(&path, node)).await;
-        let read = read.unwrap_or_else(|error| Err(error.to_string()));
+        let (path, parent) = (dir.join(FILE), dir.to_owned());
+        let read = workers
+            .run(move || match parent.exists() && !parent.is_dir() {
+                true => None,
+                false => Some(read(&path, node)),
+            })
+            .await;
+        let read = read.unwrap_or_else(|error| Some(Err(error.to_string())));
+        let read = read.ok_or_else(|| ServerError::NoDirectory(dir.to_owned()))?;
         let members = read.map_err(|reason| ServerError::Remembered {
             path: dir.join(FILE),
             reason,
@@ -88,16 +95,11 @@ impl Remembered {
                     }
                 }
             }
-            let retry = async {
-                match failed {
-                    true => sleep(RETRY).await,
-                    false => pending().await,
-                }
-            };
+            // The status changes with every write.
             let goes_on = tokio::select! {
-                changed = status.changed() => changed.is_ok(),
+                changed = status.changed(), if !failed => changed.is_ok(),
                 changed = members.changed() => changed.is_ok(),
-                () = retry => true,
+                () = sleep(RETRY), if failed => true,
             };
             if !goes_on {
                 return;
@@ -270,6 +272,46 @@ mod tests {
         settle().await;
         let (_, read) = open(&dir, 1).await.expect("it was written");
         assert_eq!(read, *members([1, 4]));
+        drop(driver);
+        follow.await.expect("it ends with the driver");
+        fs::remove_dir_all(&dir).expect("the directory");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_cannot_be_written_is_not_tried_again_with_every_change_of_the_status() {
+        let dir = scratch("retried");
+        let (file, _) = open(&dir, 1).await.expect("no file yet");
+        fs::write(&dir, "in the way").expect("a file");
+        let error = open(&dir, 1).await.expect_err("no directory").to_string();
+        let words = format!("node.data_dir: {} is not a directory", dir.display());
+        assert_eq!(error, words);
+        let status = NodeStatus::fresh(RaftId::new(node(1), 1));
+        let (handle, driver) = DriverHandle::detached(status.clone(), 1);
+        driver
+            .members
+            .send_replace(Arc::new([1, 2].map(node).into()));
+        let started = |commit_index| NodeStatus {
+            state: NodeState::Started,
+            conf: Arc::new(Conf {
+                members: [1, 2].map(node).to_vec(),
+                ..Conf::default()
+            }),
+            commit_index,
+            ..status.clone()
+        };
+        let follow = tokio::spawn(file.follow(handle));
+        let work = async || {
+            for commit_index in 0..10 {
+                driver.status.send_replace(started(commit_index));
+                tokio::task::yield_now().await;
+            }
+        };
+        work().await;
+        fs::remove_file(&dir).expect("the file");
+        work().await;
+        assert!(!dir.exists(), "it was tried again at once");
+        sleep(RETRY * 2).await;
+        assert!(dir.join(FILE).exists(), "it was not tried again");
         drop(driver);
         follow.await.expect("it ends with the driver");
         fs::remove_dir_all(&dir).expect("the directory");

@@ -1,7 +1,7 @@
 //! The way to the handlers.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
@@ -28,6 +28,8 @@ pub struct Front {
     host: Host,
     kv: KvServiceServer<KvService>,
     rest: Routes,
+    /// Why it serves operators alone, where it does.
+    refuses_clients: Option<Refusal>,
 }
 
 impl Front {
@@ -37,6 +39,7 @@ impl Front {
             kv: kv_service(&host),
             host,
             rest: rest.prepare(),
+            refuses_clients: None,
         }
     }
 
@@ -48,6 +51,20 @@ impl Front {
             kv: kv_service(&host),
             host,
             rest: self.rest.clone(),
+            refuses_clients: None,
+        }
+    }
+
+    /// The same for a connection beyond the `max_connections` that there may be: operators are served,
+    /// and reads and writes refused.
+    #[must_use]
+    pub fn for_operators(&self, max_connections: usize) -> Self {
+        Self {
+            refuses_clients: Some(Refusal::not_applied(Reason::Overloaded {
+                what: "max_connections",
+                limit: u64::try_from(max_connections).unwrap_or(u64::MAX),
+            })),
+            ..self.for_another_connection()
         }
     }
 
@@ -61,10 +78,13 @@ impl Front {
         B::Error: Into<StdError> + Send + 'static,
     {
         let limit = self.host.options.max_grpc_message_bytes;
-        let answer = if is_kv(request.uri().path()) {
-            Either::Left(self.kv.clone().call(request))
-        } else {
-            Either::Right(self.rest.clone().call(request))
+        let answer = match (is_kv(request.uri().path()), &self.refuses_clients) {
+            (true, None) => Either::Left(self.kv.clone().call(request)),
+            (true, Some(refusal)) => {
+                let refused = to_status(refusal, None).into_http();
+                Either::Right(Either::Left(ready(Ok(refused))))
+            }
+            (false, _) => Either::Right(Either::Right(self.rest.clone().call(request))),
         };
         answer.map(move |answer| answer.map(|answer| counted(detailed(answer, limit))))
     }

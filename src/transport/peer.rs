@@ -14,6 +14,7 @@ use super::options::{PeerAddress, TransportOptions};
 use super::status::find_not_me;
 use super::{CLIENT_PORT, Connector, InvalidAddress, PORT};
 use crate::error::{NotMe, RpcError};
+use crate::log::Repeats;
 use crate::proto::raft::IdentifyRequest;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
 use crate::types::{Answering, NodeId, NodeStatus, RaftId};
@@ -39,6 +40,7 @@ pub(super) struct Peer {
     budgets: Budgets,
     gate: Gate,
     notes: Mutex<Notes>,
+    warnings: Warnings,
 }
 
 /// What the log and an operator are told.
@@ -50,6 +52,15 @@ struct Notes {
     not_me: BTreeMap<RaftId, NotMe>,
     /// Who was last found in the place of the peer, since the peer was last there itself.
     stranger: Option<Answering>,
+}
+
+/// What the log says of the peer, and may have to say again and again.
+#[derive(Debug, Default)]
+struct Warnings {
+    down: Repeats,
+    stranger: Repeats,
+    another: Repeats,
+    refusal: Repeats,
 }
 
 /// What a call is for. Each purpose has a bound of its own, so that none can keep another from being
@@ -122,6 +133,7 @@ impl Peer {
             gate: options.gate(me.get() ^ u64::from(id.get())),
             options: Arc::clone(options),
             notes: Mutex::default(),
+            warnings: Warnings::default(),
         }))
     }
 
@@ -286,10 +298,12 @@ impl Peer {
         self.gate.failed();
         if self.notes().stranger.replace(answering) != Some(answering) {
             let me = self.me;
-            tracing::warn!(
-                node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
-                "the peer's address leads to something else",
-            );
+            self.warnings.stranger.warn(|kept_back| {
+                tracing::warn!(
+                    node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                    kept_back, "the peer's address leads to something else",
+                );
+            });
         }
         error
     }
@@ -303,10 +317,12 @@ impl Peer {
         self.notes().reason = reason;
         if self.gate.failed() {
             let me = self.me;
-            tracing::warn!(
-                node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
-                "peer is down",
-            );
+            self.warnings.down.warn(|kept_back| {
+                tracing::warn!(
+                    node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                    kept_back, "peer is down",
+                );
+            });
         }
     }
 
@@ -315,17 +331,24 @@ impl Peer {
     pub(super) fn is_another(&self, to: RaftId, not_me: NotMe) {
         if self.notes().not_me.insert(to, not_me) != Some(not_me) {
             let me = self.me;
-            tracing::warn!(
-                node = %me.node_id(), raft_id = %me, peer = %self.node, %to, %not_me,
-                "peer is not the process that was addressed",
-            );
+            self.warnings.another.warn(|kept_back| {
+                tracing::warn!(
+                    node = %me.node_id(), raft_id = %me, peer = %self.node, %to, %not_me, kept_back,
+                    "peer is not the process that was addressed",
+                );
+            });
         }
     }
 
     /// The peer did not take a stream or a snapshot.
     pub(super) fn log_refusal(&self, error: &RpcError) {
         let me = self.me;
-        tracing::warn!(node = %me.node_id(), raft_id = %me, peer = %self.node, %error);
+        self.warnings.refusal.warn(|kept_back| {
+            tracing::warn!(
+                node = %me.node_id(), raft_id = %me, peer = %self.node, %error, kept_back,
+                "the peer refused",
+            );
+        });
     }
 
     pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {

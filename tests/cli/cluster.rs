@@ -310,6 +310,18 @@ impl Machines {
         serve
     }
 
+    pub(super) fn endpoints(&self) -> &str {
+        &self.endpoints
+    }
+
+    /// Where node `id` listens for nodes.
+    pub(super) fn internal_address(&self, id: usize) -> String {
+        let members = std::fs::read_to_string(&self.config).unwrap();
+        let line = members.lines().nth(id + 1).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    }
+
+    /// Where node `id` listens for clients.
     pub(super) fn address(&self, id: usize) -> &str {
         self.endpoints.split(',').nth(id - 1).unwrap()
     }

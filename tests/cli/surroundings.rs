@@ -11,6 +11,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use seshat::server::RESERVED_DESCRIPTORS;
+
 use super::cluster::{Machines, Running, dev, free_ports};
 use super::{client, command, ran};
 
@@ -148,6 +150,105 @@ fn a_node_outlives_its_terminal() {
     assert!(says("SIGHUP changes nothing"));
     node.signal("TERM");
     assert_eq!(node.end().code, 0);
+}
+
+/// `command` with the limits that `ulimit` sets.
+fn limited(ulimit: &str, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    let script = format!("ulimit {ulimit} && exec \"$0\" \"$@\"");
+    limited.args(["-c", &script]).arg(command.get_program());
+    limited.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited.stdin(Stdio::null());
+    limited
+}
+
+const MAX_CONNECTIONS: usize = 64;
+
+#[test]
+fn a_node_that_may_have_too_few_descriptors_says_so_and_takes_all_that_it_may_have() {
+    let machines = Machines::new("descriptors");
+    let needed = MAX_CONNECTIONS + RESERVED_DESCRIPTORS;
+    let mut serve = machines.serve(1);
+    serve.env(
+        "SESHAT_LIMITS__MAX_CONNECTIONS",
+        MAX_CONNECTIONS.to_string(),
+    );
+    let output = limited(&format!("-n {}", needed - 1), &serve).output();
+    let error = ran(output.unwrap()).failed(2);
+    let words = format!(
+        "limits.max_connections: {MAX_CONNECTIONS} connections of clients, and {RESERVED_DESCRIPTORS} \
+         descriptors for the node, its peers and operators, are {needed}, and this process may have {}; \
+         expected at most {}, or a limit",
+        needed - 1,
+        MAX_CONNECTIONS - 1
+    );
+    assert!(error.contains(&words), "{error}");
+
+    let soft = limited(&format!("-n {needed} && ulimit -Sn 32"), &serve);
+    let mut node = Running::start(soft);
+    let mut log = BufReader::new(node.0.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("listening")));
+    node.signal("TERM");
+    assert_eq!(node.end().code, 0);
+}
+
+/// Connections to `address` that do nothing. Every other one greets before.
+fn idlers(address: &str, count: usize) -> Vec<TcpStream> {
+    let connect = |index| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // It may be cut off already.
+        let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let length = if index % 2 == 0 { greeting.len() } else { 1 };
+        let _ = stream.write_all(&greeting[..length]);
+        stream
+    };
+    (0..count).map(connect).collect()
+}
+
+#[test]
+fn idle_connections_keep_neither_a_node_nor_an_operator_out() {
+    let machines = Machines::new("idlers");
+    let descriptors = format!("-n {}", MAX_CONNECTIONS + RESERVED_DESCRIPTORS);
+    let log = |id| format!("{}/idlers-{id}.log", env!("CARGO_TARGET_TMPDIR"));
+    let start = |id| {
+        let mut serve = machines.serve(id);
+        serve.env(
+            "SESHAT_LIMITS__MAX_CONNECTIONS",
+            MAX_CONNECTIONS.to_string(),
+        );
+        let mut serve = limited(&descriptors, &serve);
+        let log = std::fs::File::create(log(id)).unwrap();
+        Running(serve.stderr(log).stdout(Stdio::null()).spawn().unwrap())
+    };
+    let mut nodes: Vec<_> = (1..=3).map(start).collect();
+    let healed = ["status", "--wait", "healed", "--quiet", "--json"];
+    let status = client(machines.endpoints(), &healed).ok();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let leader = usize::try_from(status["leader_id"].as_u64().unwrap()).unwrap();
+
+    let enough = MAX_CONNECTIONS + RESERVED_DESCRIPTORS;
+    let mut idle = idlers(machines.address(leader), enough);
+    idle.extend(idlers(&machines.internal_address(leader), enough));
+    assert_eq!(
+        client(machines.address(leader), &["set", "k", "v"]).ok(),
+        "OK\n"
+    );
+    let other = leader % 3 + 1;
+    nodes[other - 1].signal("KILL");
+    nodes[other - 1].0.wait().unwrap();
+    nodes[other - 1] = start(other);
+    client(machines.address(leader), &healed).ok();
+    assert_eq!(client(machines.endpoints(), &["get", "k"]).ok(), "v");
+    drop(idle);
+    let log = std::fs::read_to_string(log(leader)).unwrap();
+    let complaints = log.lines().filter(|line| line.contains("connections"));
+    assert_eq!(complaints.collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 #[test]

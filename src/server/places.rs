@@ -1,0 +1,252 @@
+//! The places of a listener: who has one, and who gives it up when somebody else wants it.
+//!
+//! A listener that is full is no reason to turn a client away while others hold a place and make no
+//! use of it. So whoever comes takes the place of a connection that has not greeted, or else of the one
+//! that has been idle for longest.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, Id};
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Body as HttpBody, http};
+
+/// The time in which calls that are given up are counted.
+const RESET_WINDOW: Duration = Duration::from_secs(1);
+
+/// The connections that have a place.
+#[derive(Debug)]
+pub(super) struct Places {
+    limit: usize,
+    /// Whether a connection that never got a good answer counts as idle, whatever it has asked.
+    strangers_are_idle: bool,
+    clock: Arc<AtomicU64>,
+    taken: HashMap<Id, (Arc<Place>, AbortHandle)>,
+}
+
+/// Who was asked to give up a place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// A connection that had not greeted; it is cut.
+    Unfinished,
+    /// A connection without calls; it is told to end.
+    Idle,
+}
+
+impl Places {
+    /// Places for `limit` connections.
+    pub(super) fn new(limit: usize, strangers_are_idle: bool) -> Self {
+        Self {
+            limit,
+            strangers_are_idle,
+            clock: Arc::default(),
+            taken: HashMap::new(),
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.taken.len() >= self.limit
+    }
+
+    /// A place for a connection that is about to begin, and whose calls may be given up `max_resets`
+    /// times a second.
+    pub(super) fn prepare(&self, max_resets: u32) -> Arc<Place> {
+        Arc::new(Place {
+            since: AtomicU64::new(tick(&self.clock)),
+            clock: Arc::clone(&self.clock),
+            greeted: AtomicBool::new(false),
+            served: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+            resets: Mutex::new(Resets {
+                began: Instant::now(),
+                count: 0,
+            }),
+            max_resets,
+            leave: Notify::new(),
+        })
+    }
+
+    /// The connection that `task` serves has begun.
+    pub(super) fn take(&mut self, place: Arc<Place>, task: AbortHandle) {
+        self.taken.insert(task.id(), (place, task));
+    }
+
+    /// The connection that the task `id` served has ended. It may have given up its place before.
+    pub(super) fn free(&mut self, id: Id) {
+        self.taken.remove(&id);
+    }
+
+    /// Makes room, if somebody has a place and makes no use of it. Whoever is idle is told, and has
+    /// ended when that has reached it; without `gently` it is cut.
+    pub(super) fn make_room(&mut self, gently: bool) -> Option<GivenUp> {
+        let candidates = self.taken.iter().filter_map(|(id, (place, _))| {
+            let given_up = place.would_give_up(self.strangers_are_idle)?;
+            let is_idle = given_up == GivenUp::Idle;
+            Some(((is_idle, place.since.load(Ordering::Relaxed)), *id))
+        });
+        let ((is_idle, _), id) = candidates.min_by_key(|(order, _)| *order)?;
+        let (place, task) = self.taken.remove(&id)?;
+        match is_idle && gently {
+            true => place.leave.notify_one(),
+            false => task.abort(),
+        }
+        Some(match is_idle {
+            true => GivenUp::Idle,
+            false => GivenUp::Unfinished,
+        })
+    }
+}
+
+/// What one connection does, as far as that decides whether it keeps its place.
+#[derive(Debug)]
+pub(super) struct Place {
+    clock: Arc<AtomicU64>,
+    /// When it came, or when its last call ended, by the order of such events.
+    since: AtomicU64,
+    greeted: AtomicBool,
+    /// Whether it got a good answer.
+    served: AtomicBool,
+    /// Calls and streams that are under way.
+    calls: AtomicUsize,
+    resets: Mutex<Resets>,
+    max_resets: u32,
+    leave: Notify,
+}
+
+/// Calls that were given up lately.
+#[derive(Debug)]
+struct Resets {
+    began: Instant,
+    count: u32,
+}
+
+impl Place {
+    pub(super) fn greeted(&self) {
+        self.greeted.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the connection to end well: it answers what it has been asked, and takes no more.
+    pub(super) fn ask_to_leave(&self) {
+        self.leave.notify_one();
+    }
+
+    /// Waits until the connection is to end well.
+    pub(super) async fn asked_to_leave(&self) {
+        self.leave.notified().await;
+    }
+
+    /// A call has come.
+    pub(super) fn begin(self: &Arc<Self>) -> Call {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Call {
+            place: Arc::clone(self),
+            done: false,
+        }
+    }
+
+    fn would_give_up(&self, strangers_are_idle: bool) -> Option<GivenUp> {
+        let is_idle = || {
+            let is_stranger = strangers_are_idle && !self.served.load(Ordering::Relaxed);
+            is_stranger || self.calls.load(Ordering::Relaxed) == 0
+        };
+        match self.greeted.load(Ordering::Relaxed) {
+            false => Some(GivenUp::Unfinished),
+            true => is_idle().then_some(GivenUp::Idle),
+        }
+    }
+
+    /// A call was given up by the client. Some are, all together, when a deadline passes; a client that
+    /// goes on and on has to leave.
+    fn reset(&self) {
+        let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
+        if resets.began.elapsed() >= RESET_WINDOW {
+            *resets = Resets {
+                began: Instant::now(),
+                count: 0,
+            };
+        }
+        resets.count = resets.count.saturating_add(1);
+        if resets.count > self.max_resets {
+            tracing::debug!(resets.count, "a client gives up too many calls");
+            self.ask_to_leave();
+        }
+    }
+}
+
+fn tick(clock: &AtomicU64) -> u64 {
+    clock.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A call or stream that is under way, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Call {
+    place: Arc<Place>,
+    done: bool,
+}
+
+impl Call {
+    /// The call is answered with `answer`, whose body may take longer.
+    pub(super) fn answered(mut self, answer: http::Response<Body>) -> http::Response<Answering> {
+        let served = &self.place.served;
+        if !served.load(Ordering::Relaxed) && !answer.headers().contains_key(Status::GRPC_STATUS) {
+            served.store(true, Ordering::Relaxed);
+        }
+        self.done = answer.body().is_end_stream();
+        answer.map(|body| Answering { body, call: self })
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.done {
+            self.place.reset();
+        }
+        if self.place.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let now = tick(&self.place.clock);
+            self.place.since.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The body of an answer, with which its call ends.
+#[derive(Debug)]
+pub(super) struct Answering {
+    body: Body,
+    call: Call,
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(frame) = &polled {
+            self.call.done = match frame {
+                Some(Ok(frame)) => frame.is_trailers() || self.body.is_end_stream(),
+                Some(Err(_)) | None => true,
+            };
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
