@@ -65,6 +65,9 @@ impl<W> Member<W> {
             recovery: self.claims.attempt(),
             following: raft.and_then(RaftNode::following),
             doubled: self.reconciler.doubles(),
+            level: self.options.raft.level,
+            cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
+            unreadable: raft.and_then(RaftNode::unreadable),
         }
     }
 
@@ -86,7 +89,7 @@ impl<W> Member<W> {
                     };
                     self.heard_of_claimant(&status);
                     self.reconciler.heard(call.to, &status, age);
-                    self.look_for_doubles(&status);
+                    self.look_at(&status);
                     self.departure.heard(call.to, &status);
                     self.reconcile();
                     self.depart();

@@ -10,6 +10,7 @@
 
 mod catching_up;
 mod growth;
+mod level;
 mod members;
 mod probes;
 mod ready;
@@ -34,6 +35,7 @@ use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
 use growth::Growth;
+use level::Unreadable;
 use probes::Probed;
 
 /// One Raft server of one cluster.
@@ -66,6 +68,9 @@ pub struct RaftNode<W> {
     outgoing: Vec<Message>,
     /// Followers that were sent a snapshot and do not hold yet what came after it.
     catching_up: BTreeSet<RaftId>,
+    /// Index of the entry by which this leader raises the level of the cluster; 0 for none.
+    raise_at: LogIndex,
+    unreadable: Option<Unreadable>,
     /// What the last output said of term, role and leader.
     shown: (Term, Role, Option<RaftId>),
     output: Output<W>,
@@ -85,7 +90,8 @@ impl<W> RaftNode<W> {
         seed: u64,
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
-        let storage = MemoryStorage::bootstrap(&offer.members, offer.membership.clone());
+        let storage = MemoryStorage::bootstrap(&offer.members, offer.membership.clone())
+            .of_level(offer.level);
         Self::with_storage(raft_id, offer.cluster_id, storage, options, seed, logger)
     }
 
@@ -138,6 +144,8 @@ impl<W> RaftNode<W> {
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
+            raise_at: 0,
+            unreadable: None,
             output: Output::default(),
         };
         node.settle();
@@ -189,7 +197,14 @@ impl<W> RaftNode<W> {
             return Err(out_of_place("comes without its state machine".to_owned()));
         }
         judge(&self.raw.raft, (name, envelope.from), &message)?;
+        self.check_readable(envelope.from, &message)?;
+        let entries = &message.entries;
+        let read = entries.first().zip(entries.last());
+        let read = read.map(|(first, last)| (first.index, last.index));
         let stepped = self.step_raft(message);
+        if let Some(read) = read {
+            self.has_read(read);
+        }
         self.settle();
         stepped.map_err(|error| match error {
             raft::Error::StepPeerNotFound => StepError::NotMember {
@@ -247,6 +262,7 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
+        self.raise_at = 0;
         self.restart_rounds();
         self.restart_growth();
         let (writes, reads) = self.waiters.take_all();
