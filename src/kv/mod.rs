@@ -15,7 +15,7 @@ pub use sessions::{
     MAX_OUTSTANDING, MAX_SESSION_BYTES, MAX_SESSION_MEMORY, MAX_SESSIONS, Session, Sessions, Stamp,
     Verdict, Written,
 };
-pub use state_machine::{Effect, StateMachine};
+pub use state_machine::{Effect, MAX_RECOVERED_FROM, StateMachine};
 
 use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel, Value};
 
