@@ -85,7 +85,11 @@ impl<W> Member<W> {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
             questions: Questions::new(pace),
-            directory: Directory::new(&options.members, formation.known()),
+            directory: Directory::new(
+                options.raft_id.node_id(),
+                &options.members,
+                formation.known(),
+            ),
             options,
             shown: (
                 formation.state(),
@@ -303,6 +307,48 @@ impl<W> Member<W> {
     /// part. A new value whenever [`output`](Self::output) has changed it.
     pub fn nodes(&self) -> &Arc<ClusterMembership> {
         self.directory.nodes()
+    }
+
+    /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.
+    pub fn status(&self) -> NodeStatus {
+        let raft = self.raft.as_ref();
+        let storage = raft.map(RaftNode::storage);
+        let keys = storage.map_or(0, |storage| storage.state_machine().len());
+        let memory = storage.map_or(0, |storage| storage.state_machine().memory());
+        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        NodeStatus {
+            raft_id: self.options.raft_id,
+            state: self.formation.state(),
+            cluster_id: self.formation.cluster_id(),
+            recovered_from: storage
+                .map(|storage| Arc::clone(storage.state_machine().recovered_from()))
+                .unwrap_or_default(),
+            role: raft.map(RaftNode::role),
+            term: raft.map_or(0, RaftNode::term),
+            leader: raft.and_then(RaftNode::leader),
+            commit_index: raft.map_or(0, RaftNode::commit_index),
+            applied_index: storage.map_or(0, |storage| storage.applied()),
+            keys: number(keys),
+            state_bytes: number(memory),
+            max_state_bytes: number(self.options.raft.max_state_bytes),
+            joined_at: None,
+            last_index: raft.map_or(0, RaftNode::last_index),
+            last_term: raft.map_or(0, RaftNode::last_term),
+            awaits: match raft {
+                Some(_) => Vec::new(),
+                None => self.formation.awaits(),
+            },
+            conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
+            members_known: raft.is_some_and(RaftNode::members_are_known),
+            receiving: None,
+            recovery: self.claims.attempt(),
+            following: raft.and_then(RaftNode::following),
+            doubled: self.reconciler.doubles(),
+            level: self.options.raft.level,
+            cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
+            unreadable: raft.and_then(RaftNode::unreadable),
+            unconfirmed: self.formation.is_unconfirmed(),
+        }
     }
 
     /// What the process waits for before it takes part in a cluster, in words.

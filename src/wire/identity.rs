@@ -72,6 +72,7 @@ impl From<NodeStatus> for IdentifyResponse {
             level,
             cluster_level,
             unreadable,
+            unconfirmed,
         } = status;
         let Conf {
             voters,
@@ -112,6 +113,7 @@ impl From<NodeStatus> for IdentifyResponse {
             protocol_level: said(level),
             cluster_protocol_level: said(cluster_level),
             unreadable_index: unreadable.unwrap_or(0),
+            unconfirmed,
         }
     }
 }
@@ -209,6 +211,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             protocol_level,
             cluster_protocol_level,
             unreadable_index,
+            unconfirmed,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -296,6 +299,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             level: ProtocolLevel::new(protocol_level),
             cluster_level: ProtocolLevel::new(cluster_protocol_level),
             unreadable: (unreadable_index != 0).then_some(unreadable_index),
+            unconfirmed,
         })
     }
 }
@@ -456,6 +460,7 @@ mod tests {
             level: ProtocolLevel::new(3),
             cluster_level: ProtocolLevel::new(2),
             unreadable: Some(32),
+            unconfirmed: true,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Member;
-use crate::node::{Call, CallId, RaftNode, Reply};
-use crate::types::{Introduction, NodeId, NodeStatus};
+use crate::node::{Call, CallId, Reply};
+use crate::types::{Introduction, NodeId};
 
 impl<W> Member<W> {
     /// Asks `nodes` who they are.
@@ -23,54 +23,15 @@ impl<W> Member<W> {
         id
     }
 
-    /// Who this process is, for whom it asks.
+    /// Who this process is, for whom it asks. It tells of all who take part, so of itself even if it is
+    /// no member any more: members that have lost their memory are to find what it still has.
     pub fn introduction(&self) -> Introduction {
         match &self.raft {
             Some(_) => Introduction {
-                members: Arc::clone(self.directory.members()),
+                members: Arc::clone(self.directory.nodes()),
                 ..self.formation.introduction()
             },
             None => self.formation.introduction(),
-        }
-    }
-
-    /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.
-    pub fn status(&self) -> NodeStatus {
-        let raft = self.raft.as_ref();
-        let storage = raft.map(RaftNode::storage);
-        let keys = storage.map_or(0, |storage| storage.state_machine().len());
-        let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
-        NodeStatus {
-            raft_id: self.options.raft_id,
-            state: self.formation.state(),
-            cluster_id: self.formation.cluster_id(),
-            recovered_from: storage
-                .map(|storage| Arc::clone(storage.state_machine().recovered_from()))
-                .unwrap_or_default(),
-            role: raft.map(RaftNode::role),
-            term: raft.map_or(0, RaftNode::term),
-            leader: raft.and_then(RaftNode::leader),
-            commit_index: raft.map_or(0, RaftNode::commit_index),
-            applied_index: storage.map_or(0, |storage| storage.applied()),
-            keys: u64::try_from(keys).unwrap_or(u64::MAX),
-            state_bytes: storage.map_or(0, |storage| bytes(storage.state_machine().memory())),
-            max_state_bytes: bytes(self.options.raft.max_state_bytes),
-            joined_at: None,
-            last_index: raft.map_or(0, RaftNode::last_index),
-            last_term: raft.map_or(0, RaftNode::last_term),
-            awaits: match raft {
-                Some(_) => Vec::new(),
-                None => self.formation.awaits(),
-            },
-            conf: raft.map(|raft| Arc::clone(raft.conf())).unwrap_or_default(),
-            members_known: raft.is_some_and(RaftNode::members_are_known),
-            receiving: None,
-            recovery: self.claims.attempt(),
-            following: raft.and_then(RaftNode::following),
-            doubled: self.reconciler.doubles(),
-            level: self.options.raft.level,
-            cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
-            unreadable: raft.and_then(RaftNode::unreadable),
         }
     }
 
