@@ -80,6 +80,7 @@ use nodes::{Shared, TraceParent};
 use crate::deadline::after;
 use crate::proto::kv::SetResponse;
 use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest};
+use crate::traceparent;
 
 /// A client of one cluster.
 ///
@@ -176,8 +177,9 @@ impl Client {
     /// write of it is applied. What is no such value is not carried.
     #[must_use]
     pub fn traced(&self, traceparent: &str) -> Self {
+        let valid = Some(traceparent).filter(|text| traceparent::is_valid(text.as_bytes()));
         Self {
-            traceparent: traceparent.parse().ok(),
+            traceparent: valid.and_then(|text| text.parse().ok()),
             ..self.clone()
         }
     }
