@@ -4,6 +4,7 @@
 //! id is meant, which is the mistake that costs data in a store that forgets on restart.
 
 mod answering;
+mod level;
 mod recovery;
 mod status;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use answering::Answering;
+pub use level::ProtocolLevel;
 pub use recovery::{Rank, RecoveryClaim};
 pub use status::{Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotProgress};
 
@@ -341,6 +343,8 @@ pub struct Offer {
     pub membership: ClusterMembership,
     /// Other nodes, members of a former cluster perhaps, that an operator has vouched for.
     pub absent: BTreeSet<NodeId>,
+    /// What all `members` speak: the level of the cluster.
+    pub level: ProtocolLevel,
 }
 
 /// Who asks another process who that is: what is asked of may have to know.

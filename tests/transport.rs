@@ -157,6 +157,7 @@ async fn two_of_three() -> (Node, Node) {
         members: vec![life(1), life(2), life(3)],
         membership: [1, 2, 3].map(info).into_iter().collect(),
         absent: BTreeSet::new(),
+        level: seshat::types::ProtocolLevel::FIRST,
     };
     for node in &mut nodes {
         let request = wire::offer_request(offer.clone(), node.raft_id);

@@ -112,7 +112,7 @@ fn every_message_is_written_and_read_as_another_language_does() {
             TransferLeadershipResponse
         }
         kv {
-            AddMemberCommand FailedPrecondition Member RemoveMemberCommand
+            AddMemberCommand FailedPrecondition Member RaiseProtocolLevelCommand RemoveMemberCommand
             OpenSessionCommand OpenSessionRequest OpenSessionResponse PipelineCommand PipelineError
             PipelineRequest PipelineResponse PipelineResult RememberedAnswer Session SessionExpired
             SessionRecord SessionStamp

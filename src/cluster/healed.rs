@@ -79,7 +79,13 @@ impl Picture<'_> {
         for id in conf.voters.iter().chain(&conf.learners) {
             let node = id.node_id();
             let lives = self.view(node).is_none_or(|view| view.raft_id == *id);
-            let stands = || matches!(self.standing(node), Standing::Whole | Standing::Behind);
+            let stands = || {
+                let standing = self.standing(node);
+                matches!(
+                    standing,
+                    Standing::Whole | Standing::Behind | Standing::CannotRead(_)
+                )
+            };
             if !conf.members.contains(&node) {
                 chores.push(Chore::Remove(node));
             } else if !lives && stands() {

@@ -2,7 +2,7 @@
 
 use super::Survey;
 use super::recovery::{self, Obstacle, Way};
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Role};
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId, Role};
 
 /// The cluster as its members show it together.
 #[derive(Debug)]
@@ -94,6 +94,12 @@ impl<'a> Picture<'a> {
     pub(super) fn way(&self) -> Option<Result<Way, Obstacle>> {
         let cluster = self.cluster.filter(|_| self.leader.is_none())?;
         Some(recovery::Remains::new(cluster, &self.survey.views).way())
+    }
+
+    /// What the running cluster speaks.
+    pub(super) fn level(&self) -> ProtocolLevel {
+        let levels = self.parts().map(|view| view.cluster_level);
+        levels.max().unwrap_or_default()
     }
 
     /// What the members that answer say.

@@ -21,6 +21,8 @@ pub enum Standing {
     Forming,
     /// Belongs to another cluster.
     Elsewhere,
+    /// Lives, but is not let in: it does not speak what the cluster does.
+    TooOld,
     /// Lives, but takes no part: it has lost its memory, or is new.
     Waiting,
     /// Receives the state or the log, and has this much of it in percent: 0 to 99.
@@ -29,6 +31,8 @@ pub enum Standing {
     BecomingVoter,
     /// Takes part but does not follow the leader, or there is none.
     Leaderless,
+    /// Takes part, but cannot read what the leader sends, from this entry on: it runs an older version.
+    CannotRead(LogIndex),
     /// Votes and follows the leader, but its log does not.
     Behind,
     /// Votes and follows the leader, or leads.
@@ -54,7 +58,9 @@ impl Picture<'_> {
             NodeState::Fresh | NodeState::Outside if self.is_learner(view) => {
                 self.catching_up(view)
             }
+            NodeState::Fresh | NodeState::Outside if view.level < self.level() => Standing::TooOld,
             NodeState::Fresh | NodeState::Outside => Standing::Waiting,
+            NodeState::Started if let Some(index) = view.unreadable => Standing::CannotRead(index),
             NodeState::Started if self.is_learner(view) => self.catching_up(view),
             NodeState::Started if self.is_unknown(view) => Standing::Waiting,
             NodeState::Started if self.leader.is_none() || view.leader != self.leader => {

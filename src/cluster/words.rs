@@ -177,6 +177,20 @@ impl Picture<'_> {
         if self.commits() == Some(false) {
             troubles.push("writes are not committed".to_owned());
         }
+        troubles.extend(self.survey.members().ids().filter_map(|id| {
+            let older = |what: &str| {
+                Some(format!(
+                    "node {id} runs an older version and {what}: start a newer one"
+                ))
+            };
+            match self.standing(id) {
+                Standing::TooOld => older("is not let in any more"),
+                Standing::CannotRead(index) => {
+                    older(&format!("cannot read entry {index} of the leader's log"))
+                }
+                _ => None,
+            }
+        }));
         troubles.extend(troubled(
             &behind,
             "does not keep up with the leader's log",
@@ -189,9 +203,12 @@ impl Picture<'_> {
     fn steps(&self) -> Vec<String> {
         let step = |id: NodeId| {
             let what = match self.standing(id) {
-                Standing::Absent(_) | Standing::Elsewhere | Standing::Behind | Standing::Whole => {
-                    return None;
-                }
+                Standing::Absent(_)
+                | Standing::Elsewhere
+                | Standing::TooOld
+                | Standing::CannotRead(_)
+                | Standing::Behind
+                | Standing::Whole => return None,
                 Standing::Forming => "has not started yet".to_owned(),
                 Standing::Waiting => "waits to be let in".to_owned(),
                 Standing::CatchingUp(0) if self.has_not_joined(id) => {

@@ -65,6 +65,30 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
             %node, %raft_id, term = now, index = committed, double = %one.node_id(), %one, %other, addr,
             "two processes answer in turn as one node: stop one of them. Neither is let in before",
         ),
+        Event::TooOld {
+            process,
+            level,
+            needed,
+        } => tracing::error!(
+            %node, %raft_id, term = now, index = committed, %process, %level, %needed,
+            "a process is not let in: it runs an older version, and the cluster has been raised to \
+             a protocol level that it does not speak. Start a newer version on node {}",
+            process.node_id(),
+        ),
+        Event::LevelRaised { level, index, term } => tracing::info!(
+            %node, %raft_id, term, index, %level,
+            "every member speaks a higher protocol level, and so does the cluster from now on: \
+             older versions are not let in any more",
+        ),
+        Event::Unreadable {
+            from,
+            index,
+            reason,
+        } => tracing::error!(
+            %node, %raft_id, term = now, index, %from, %reason,
+            "cannot read an entry of the log, as the leader runs a newer version: this node holds \
+             what came before and receives nothing more. Start a newer version of it",
+        ),
         Event::TermChanged { term } => {
             tracing::info!(%node, %raft_id, term, index = committed, "term changed");
         }

@@ -16,7 +16,7 @@ pub use sessions::{
 };
 pub use state_machine::{Effect, StateMachine};
 
-use crate::types::{ClientId, Key, NodeId, NodeInfo, Value};
+use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel, Value};
 
 /// What stands in one entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub enum Command {
     AddMember(NodeInfo),
     /// Makes a node a member no longer.
     RemoveMember(NodeId),
+    /// Raises the protocol level of the cluster.
+    RaiseLevel(ProtocolLevel),
 }
 
 impl Command {
@@ -42,7 +44,19 @@ impl Command {
         match self {
             Self::Write { stamp, .. } => stamp.map(|stamp| stamp.client_id),
             Self::OpenSession(client_id) => Some(*client_id),
-            Self::AddMember(_) | Self::RemoveMember(_) => None,
+            Self::AddMember(_) | Self::RemoveMember(_) | Self::RaiseLevel(_) => None,
+        }
+    }
+
+    /// What a process has to speak to obey it. In the log of a cluster of a lower level it does not
+    /// stand, but for the one that raises that.
+    pub fn level(&self) -> ProtocolLevel {
+        match self {
+            Self::RaiseLevel(level) => *level,
+            Self::Write { .. }
+            | Self::OpenSession(_)
+            | Self::AddMember(_)
+            | Self::RemoveMember(_) => ProtocolLevel::FIRST,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::map::{Map, Shards};
 use super::{Command, Session, Sessions, Stamp, Verdict, Write, Written};
-use crate::types::{ClientId, ClusterMembership, Key, LogIndex, Value};
+use crate::types::{ClientId, ClusterMembership, Key, LogIndex, ProtocolLevel, Value};
 
 /// What a command did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +18,16 @@ pub enum Effect {
     },
     /// The members are what the command wants. The last one is never removed.
     MembersDecided,
+    /// The cluster speaks the level of the command, or a higher one.
+    LevelRaised,
     /// A session is open.
     SessionOpened,
     /// Nothing: the session of the write is not there, or its number was forgotten.
     SessionExpired,
 }
 
-/// A map of bytes to bytes, the sessions of clients, and the members that the cluster is meant to
-/// have.
+/// A map of bytes to bytes, the sessions of clients, the members that the cluster is meant to have,
+/// and the protocol level of the cluster.
 ///
 /// A clone costs some tens of microseconds, however much there is, and shares what neither changes:
 /// it is what a snapshot is made of.
@@ -34,6 +36,7 @@ pub struct StateMachine {
     map: Map,
     sessions: Sessions,
     members: Arc<ClusterMembership>,
+    level: ProtocolLevel,
 }
 
 impl StateMachine {
@@ -52,6 +55,12 @@ impl StateMachine {
             members: Arc::new(members),
             ..self
         }
+    }
+
+    /// The same in a cluster of another level.
+    #[must_use]
+    pub fn with_level(self, level: ProtocolLevel) -> Self {
+        Self { level, ..self }
     }
 
     /// Applies the command that stands at `index`. A write of a session that was applied before is
@@ -78,6 +87,10 @@ impl StateMachine {
                     members.members.remove(&id);
                 }
                 Effect::MembersDecided
+            }
+            Command::RaiseLevel(level) => {
+                self.level = self.level.max(level);
+                Effect::LevelRaised
             }
         };
         Written { effect, index }
@@ -137,6 +150,11 @@ impl StateMachine {
     /// [`Member`](crate::node::Member).
     pub fn members(&self) -> &Arc<ClusterMembership> {
         &self.members
+    }
+
+    /// What the cluster speaks.
+    pub fn level(&self) -> ProtocolLevel {
+        self.level
     }
 
     /// The sessions.

@@ -35,7 +35,7 @@ pub enum Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// Who the node is.
-    Identified(NodeStatus),
+    Identified(Box<NodeStatus>),
     /// Whether it accepted the offer of this cluster.
     Offered {
         /// The offered cluster.

@@ -67,6 +67,7 @@
 
 mod bound;
 mod known;
+mod offering;
 mod vouch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +79,8 @@ use super::seed::mix;
 use super::waiting;
 use super::{Call, CallId, Reply};
 use crate::types::{
-    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, RaftId,
+    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel,
+    RaftId,
 };
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
@@ -125,6 +127,8 @@ struct Outside {
     is_member: bool,
     /// Whether one of those has said so that configuration or former lives name.
     confirmed: bool,
+    /// What that cluster speaks.
+    level: ProtocolLevel,
 }
 
 /// One process on its way into a cluster.
@@ -138,6 +142,8 @@ pub struct Formation {
     /// Whether it takes part in forming a new cluster, or only waits to be let into one.
     bootstrap: bool,
     seed: u64,
+    /// What the process speaks.
+    level: ProtocolLevel,
     offers_made: u64,
     /// Ticks of an election timeout.
     pace: u64,
@@ -167,6 +173,7 @@ impl Formation {
             raft_id,
             bootstrap,
             seed,
+            level: ProtocolLevel::CURRENT,
             offers_made: 0,
             pace: PACE,
             now: 0,
@@ -197,6 +204,11 @@ impl Formation {
     /// The longest election timeout has so many ticks: the waits for answers are multiples of it.
     pub fn pace(&mut self, ticks: u64) {
         self.pace = ticks;
+    }
+
+    /// The process speaks `level` instead of what its version does.
+    pub fn speak(&mut self, level: ProtocolLevel) {
+        self.level = level;
     }
 
     /// Where the process stands.
@@ -239,13 +251,18 @@ impl Formation {
         if !matches!(self.phase, Phase::Fresh) {
             return false;
         }
-        if self.is_confirmed(cluster_id) {
+        if self.is_confirmed(cluster_id) && !self.is_too_old() {
             self.phase = Phase::Joined { cluster_id };
             self.outside = None;
             return true;
         }
         self.ask_at_once();
         false
+    }
+
+    /// Whether the process does not speak what the cluster does that runs without it.
+    fn is_too_old(&self) -> bool {
+        self.outside.is_some_and(|it| it.level > self.level)
     }
 
     /// An operator has made a new cluster of what this process had: it takes part in that one from
@@ -260,8 +277,12 @@ impl Formation {
             cluster_id,
             is_member,
             confirmed,
+            level,
         }) = self.outside
         {
+            if self.is_too_old() {
+                return waiting::too_old(cluster_id, level, self.level);
+            }
             return waiting::outside(cluster_id, is_member, confirmed, self.bootstrap);
         }
         if !matches!(self.phase, Phase::Fresh) {
@@ -334,92 +355,6 @@ impl Formation {
         if matches!(self.phase, Phase::Fresh) {
             self.update_outside();
             self.maybe_offer();
-        }
-    }
-
-    /// The coordinator offers a cluster when everybody it knows of, unless vouched for, has said that
-    /// it runs in none. It does not matter how long ago, or whether one is being asked again: distant
-    /// members may answer in turn, never close together, and to a life that has ended meanwhile the
-    /// offer means nothing.
-    fn maybe_offer(&mut self) {
-        let me = self.raft_id.node_id();
-        let rest = || {
-            let peers = self.peers.iter();
-            peers.filter(|&(&id, _)| !self.is_vouched(id))
-        };
-        let initial = || rest().filter(|(id, _)| self.members.contains(**id));
-        let coordinates = self.bootstrap
-            && self.forms_at <= self.now
-            && self.outside.is_none()
-            && initial().all(|(&id, _)| me < id);
-        if !coordinates || !rest().all(|(_, peer)| peer.belongs_to_nothing()) {
-            return;
-        }
-        let heard = initial().filter_map(|(_, peer)| peer.heard.as_ref());
-        let others = heard.map(|(status, _)| status.raft_id);
-        let members = std::iter::once(self.raft_id).chain(others).collect();
-        self.offers_made += 1;
-        let offer = Offer {
-            cluster_id: ClusterId(mix(&[self.seed, self.raft_id.get(), self.offers_made])),
-            coordinator: self.raft_id,
-            members,
-            membership: self.members.clone(),
-            absent: self.vouched_others(),
-        };
-        self.phase = Phase::Offering {
-            offer: offer.clone(),
-            accepted: BTreeSet::new(),
-            since: self.now,
-        };
-        self.call_members(&offer, &Call::Offer(offer.clone()));
-    }
-
-    fn call_members(&mut self, offer: &Offer, call: &Call) {
-        for member in &offer.members {
-            self.call(member.node_id(), call.clone());
-        }
-    }
-
-    /// Whether this process offers a cluster to `node`.
-    fn offers_to(&self, node: NodeId) -> bool {
-        match &self.phase {
-            Phase::Offering { offer, .. } => {
-                offer.members.iter().any(|member| member.node_id() == node)
-            }
-            _ => false,
-        }
-    }
-
-    fn offer_answered(&mut self, node: NodeId, cluster_id: ClusterId, accepts: bool) {
-        let Phase::Offering {
-            offer, accepted, ..
-        } = &mut self.phase
-        else {
-            return;
-        };
-        // The answer to an offer that was given up says nothing about this one.
-        if offer.cluster_id != cluster_id {
-            return;
-        }
-        if !accepts {
-            self.withdraw();
-            return;
-        }
-        accepted.insert(node);
-        if accepted.len() + 1 == offer.members.len() {
-            let offer = offer.clone();
-            self.phase = Phase::Started {
-                offer: offer.clone(),
-            };
-            self.call_members(&offer, &Call::Start(offer.clone()));
-        }
-    }
-
-    /// Gives up an offer that not everybody accepted, and asks everybody anew.
-    fn withdraw(&mut self) {
-        if matches!(self.phase, Phase::Offering { .. }) {
-            self.phase = Phase::Fresh;
-            self.peers.values_mut().for_each(Peer::forget);
         }
     }
 }

@@ -573,12 +573,12 @@ fn serve(process: &mut Process, call: Call) -> (RaftId, Reply) {
                 members: applied.ids().collect(),
                 ..Conf::default()
             };
-            Reply::Identified(NodeStatus {
+            Reply::Identified(Box::new(NodeStatus {
                 state: formation.state(),
                 cluster_id: formation.cluster_id(),
                 conf: Arc::new(conf),
                 ..NodeStatus::fresh(me)
-            })
+            }))
         }
         Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&me) => Reply::Failed,
         Call::Offer(offer) => Reply::Offered {

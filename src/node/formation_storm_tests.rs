@@ -190,11 +190,11 @@ impl Storm {
             Call::Yield { .. } => Reply::Failed,
             Call::Identify(by) => {
                 process.asked(&by);
-                Reply::Identified(NodeStatus {
+                Reply::Identified(Box::new(NodeStatus {
                     state: process.state(),
                     cluster_id: process.cluster_id(),
                     ..NodeStatus::fresh(me)
-                })
+                }))
             }
             Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&me) => {
                 Reply::Failed

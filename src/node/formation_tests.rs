@@ -87,7 +87,7 @@ impl World {
             Call::Yield { .. } => Reply::Failed,
             Call::Identify(by) => {
                 process.asked(&by);
-                Reply::Identified(status(process))
+                Reply::Identified(Box::new(status(process)))
             }
             Call::Offer(offer) | Call::Start(offer)
                 if !offer.members.contains(&process.raft_id) =>
@@ -200,7 +200,7 @@ fn members_that_answer_late_and_in_turn_are_offered_a_cluster() {
             let arrived = under_way.extract_if(.., |(at, _)| *at <= now);
             for (_, id) in arrived.collect::<Vec<_>>() {
                 let status = status(&fresh(id.to.get(), 0xa));
-                coordinator.replied(id, Reply::Identified(status));
+                coordinator.replied(id, Reply::Identified(Box::new(status)));
             }
         }
         assert!(offered, "answers after {delay} ticks");
@@ -309,6 +309,7 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
         members: vec![life(1, 0xb), life(2, 0xa), life(3, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     assert!(world.at(3).offered(newer.clone()));
     // … and the old coordinator's traffic reaches node 2 first.
@@ -331,6 +332,7 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
         members: members.to_vec(),
         membership: self::members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let (one, two, three) = (life(1, 0xa), life(2, 0xa), life(3, 0xa));
     let refused = [
@@ -361,7 +363,7 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
 fn an_answer_to_an_offer_that_was_given_up_counts_for_nothing() {
     let mut coordinator = fresh(1, 0xa);
     coordinator.tick();
-    let fresh_peer = |id| Reply::Identified(status(&fresh(id, 0xa)));
+    let fresh_peer = |id| Reply::Identified(Box::new(status(&fresh(id, 0xa))));
     let offer_of = |process: &mut Formation| {
         let calls = process.take_calls();
         calls.into_iter().find_map(|(_, call)| match call {
@@ -440,7 +442,11 @@ fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
     let refused = refused.expect_err("it may be there").to_string();
     assert!(refused.contains("node 1 may be there"), "{refused}");
 
-    answer(&mut process, 1, Reply::Identified(status(&fresh(3, 0xa))));
+    answer(
+        &mut process,
+        1,
+        Reply::Identified(Box::new(status(&fresh(3, 0xa)))),
+    );
     let refused = process.form_without([node(1)].into());
     let refused = refused.expect_err("it may be there").to_string();
     assert!(refused.contains("leads to node 3"), "{refused}");
@@ -487,10 +493,15 @@ fn an_offer_without_somebody_who_is_there_is_refused() {
         members: vec![life(1, 0xa), life(2, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let mut process = fresh(2, 0xa);
     process.tick();
-    answer(&mut process, 3, Reply::Identified(status(&fresh(3, 0xa))));
+    answer(
+        &mut process,
+        3,
+        Reply::Identified(Box::new(status(&fresh(3, 0xa)))),
+    );
     assert!(!process.offered(offer.clone()));
     for _ in 0..=LATELY_TICKS {
         process.tick();
@@ -509,6 +520,7 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
         members: ids.iter().map(|&id| life(id, 0xa)).collect(),
         membership: members.clone(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     assert!(five.offered(offer(7, &[1, 2, 3, 4, 5])));
     // Meanwhile nodes 2, 3 and 4 have started a cluster without nodes 1 and 5.
@@ -516,12 +528,12 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
     two.phase = Phase::Started {
         offer: offer(8, &[2, 3, 4]),
     };
-    answer(&mut five, 2, Reply::Identified(status(&two)));
+    answer(&mut five, 2, Reply::Identified(Box::new(status(&two))));
     assert_eq!(five.state(), Bound, "that may have been long ago");
     for _ in 0..=PROBE_TICKS {
         five.tick();
     }
-    answer(&mut five, 2, Reply::Identified(status(&two)));
+    answer(&mut five, 2, Reply::Identified(Box::new(status(&two))));
     assert_eq!(five.state(), Outside);
     assert_eq!(five.cluster_id(), Some(ClusterId(8)));
 }
@@ -535,6 +547,7 @@ fn a_late_offer_strands_nobody() {
         members: vec![life(1, incarnation), life(2, 0xa), life(3, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let (dead, newer) = (offer(7, 0xa), offer(8, 0xb));
     let mut process = fresh(3, 0xa);
@@ -548,7 +561,7 @@ fn a_late_offer_strands_nobody() {
     for _ in 0..=PROBE_TICKS {
         process.tick();
     }
-    answer(&mut process, 1, Reply::Identified(status(&next)));
+    answer(&mut process, 1, Reply::Identified(Box::new(status(&next))));
     assert_eq!(process.state(), Started);
     assert_eq!(process.cluster_id(), Some(ClusterId(8)));
 }
@@ -562,6 +575,7 @@ fn late_traffic_of_a_dead_member_starts_no_earlier_offer() {
         members: vec![life(1, incarnation), life(2, incarnation), life(3, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     assert!(process.offered(offer(7, 0xa)));
     assert!(process.offered(offer(8, 0xb)));
@@ -621,7 +635,7 @@ fn who_remembers_members_forms_nothing_before_they_have_answered() {
     // They are there, and hold what is left.
     for id in [4, 5] {
         for at in 1..=3 {
-            answer(world.at(at), id, Reply::Identified(survivor(id)));
+            answer(world.at(at), id, Reply::Identified(Box::new(survivor(id))));
         }
     }
     assert_eq!(world.states(), [Outside; 3]);
@@ -676,13 +690,18 @@ fn an_offer_of_who_does_not_know_of_all_is_refused() {
         members: vec![life(1, 0xa), life(2, 0xb), life(3, 0xa)],
         membership: members(),
         absent: absent.iter().copied().map(node).collect(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     assert!(!remembers(2).offered(offer(&[])));
     assert!(!remembers(2).offered(offer(&[4])));
     assert!(remembers(2).offered(offer(&[4, 5])));
     let mut process = remembers(2);
     for id in [4, 5] {
-        answer(&mut process, id, Reply::Identified(status(&fresh(id, 0xb))));
+        answer(
+            &mut process,
+            id,
+            Reply::Identified(Box::new(status(&fresh(id, 0xb)))),
+        );
     }
     assert!(process.offered(offer(&[])));
     assert!(!remembers_survivor().offered(offer(&[4, 5])), "node 4 runs");
@@ -690,7 +709,7 @@ fn an_offer_of_who_does_not_know_of_all_is_refused() {
 
 fn remembers_survivor() -> Formation {
     let mut process = remembers(2);
-    answer(&mut process, 4, Reply::Identified(survivor(4)));
+    answer(&mut process, 4, Reply::Identified(Box::new(survivor(4))));
     for _ in 0..=2 * LATELY_TICKS {
         process.tick();
     }
@@ -718,7 +737,7 @@ fn a_survivor_that_asks_keeps_processes_from_forming_a_second_cluster() {
         world.at(2).waiting_for(),
         "nodes 4 and 5 have not been found yet"
     );
-    answer(world.at(2), 4, Reply::Identified(survivor(4)));
+    answer(world.at(2), 4, Reply::Identified(Box::new(survivor(4))));
     assert_eq!(world.at(2).state(), Outside);
     let words = world.at(2).waiting_for();
     assert!(words.contains("list its present members"), "{words}");
@@ -748,7 +767,7 @@ fn a_coordinator_that_is_asked_by_a_survivor_takes_its_offer_back() {
         answer(
             &mut coordinator,
             id,
-            Reply::Identified(status(&fresh(id, 0xb))),
+            Reply::Identified(Box::new(status(&fresh(id, 0xb)))),
         );
     }
     let calls = coordinator.take_calls();
@@ -797,14 +816,14 @@ fn a_fresh_process_joins_what_its_members_confirm_and_nothing_else() {
     assert_eq!(process.take_calls().len(), 1, "it asks at once");
     assert!(!process.join(running));
     assert_eq!(process.take_calls().len(), 0, "once a tick");
-    answer(&mut process, 1, Reply::Identified(survivor(1)));
+    answer(&mut process, 1, Reply::Identified(Box::new(survivor(1))));
     assert!(!process.join(forged));
     assert!(process.join(running));
 
     // Whoever only says so himself is no member.
     let mut process = fresh(3, 0xb);
     process.asked(&introduced(&survivor(4)));
-    answer(&mut process, 4, Reply::Identified(survivor(4)));
+    answer(&mut process, 4, Reply::Identified(Box::new(survivor(4))));
     assert_eq!(process.state(), Outside);
     assert!(!process.join(running));
 }
@@ -821,7 +840,7 @@ fn an_answer_counts_for_its_own_question_only() {
     assert_eq!(process.take_calls().len(), 2, "asked again");
     for (id, _) in first {
         let late = status(&fresh(id.to.get(), 0xa));
-        process.replied(id, Reply::Identified(late));
+        process.replied(id, Reply::Identified(Box::new(late)));
     }
     assert!(process.take_calls().is_empty(), "no offer");
     assert_eq!(

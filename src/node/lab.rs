@@ -11,8 +11,9 @@ use bytes::Bytes;
 
 use super::seed::mix;
 use super::*;
+use crate::error::Refusal;
 use crate::kv::{Command, Write};
-use crate::types::{ClusterMembership, NodeId, NodeInfo, RaftId, Role};
+use crate::types::{ClusterMembership, NodeId, NodeInfo, ProtocolLevel, RaftId, Role};
 use crate::wire;
 
 /// Milliseconds of a tick.
@@ -47,6 +48,8 @@ pub(super) struct Lab {
     pub(super) now: u64,
     pub(super) seed: u64,
     options: RaftOptions,
+    /// What the next processes of nodes speak, if not what this version does.
+    pub(super) levels: BTreeMap<NodeId, ProtocolLevel>,
     configured: ClusterMembership,
     pub(super) members: BTreeMap<NodeId, Member<u64>>,
     lives: u64,
@@ -57,6 +60,9 @@ pub(super) struct Lab {
     under_way: BTreeMap<(u64, u64), (NodeId, Load)>,
     sent: u64,
     pub(super) acknowledged: u64,
+    /// What callers were refused with, and what the members had to say of levels.
+    pub(super) refusals: Vec<Refusal>,
+    pub(super) of_levels: Vec<(NodeId, Event)>,
     /// How often a member has applied a change of who takes part.
     pub(super) conf_changes: usize,
     /// Log entries that members have left to others to free.
@@ -85,6 +91,7 @@ impl Lab {
             now: 0,
             seed,
             options,
+            levels: BTreeMap::new(),
             configured: ids.clone().map(info).collect(),
             members: BTreeMap::new(),
             lives: 0,
@@ -93,6 +100,8 @@ impl Lab {
             under_way: BTreeMap::new(),
             sent: 0,
             acknowledged: 0,
+            refusals: Vec::new(),
+            of_levels: Vec::new(),
             conf_changes: 0,
             retired: 0,
             gone: BTreeSet::new(),
@@ -103,18 +112,36 @@ impl Lab {
         lab
     }
 
+    /// Every process that begins from now on has `id` among its initial members.
+    pub(super) fn configure(&mut self, id: NodeId) {
+        self.configured.members.insert(id, info(id));
+    }
+
+    /// The leader `id` raises the level of the cluster, whoever may not speak that.
+    pub(super) fn force_level(&mut self, id: NodeId, level: ProtocolLevel) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.force_level(level);
+        }
+        self.settle(id);
+    }
+
     /// A process of `id` begins; the present one ends.
     pub(super) fn begin(&mut self, id: NodeId, bootstrap: bool) {
         self.lives += 1;
         let mut members = self.configured.clone();
         members.members.entry(id).or_insert_with(|| info(id));
+        let level = self.levels.get(&id).copied().unwrap_or(self.options.level);
+        let raft = RaftOptions {
+            level,
+            ..self.options
+        };
         let member = Member::new(MemberOptions {
             raft_id: RaftId::new(id, self.lives),
             members,
             remembered: ClusterMembership::default(),
             bootstrap,
             formation_wait_ticks: 0,
-            raft: self.options,
+            raft,
             seed: mix(&[self.seed, self.lives]),
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         });
@@ -279,7 +306,7 @@ impl Lab {
         let reply = match call {
             Call::Identify(by) => {
                 member.asked(&by);
-                Reply::Identified(member.status())
+                Reply::Identified(Box::new(member.status()))
             }
             Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&me) => {
                 Reply::Failed
@@ -309,6 +336,16 @@ impl Lab {
         let output = member.output().expect("no broken invariant");
         let acknowledged = output.answers.iter().filter(|(_, outcome)| outcome.is_ok());
         self.acknowledged += u64::try_from(acknowledged.count()).expect("few");
+        let refusals = output.answers.into_iter().filter_map(|(_, it)| it.err());
+        self.refusals.extend(refusals);
+        let of_levels = |event: &&Event| {
+            matches!(
+                event,
+                Event::TooOld { .. } | Event::LevelRaised { .. } | Event::Unreadable { .. }
+            )
+        };
+        let of_levels = output.events.iter().filter(of_levels);
+        self.of_levels.extend(of_levels.map(|it| (id, it.clone())));
         for retired in output.retired {
             if let Retired::Log(cut) = retired {
                 self.retired += cut.len();

@@ -7,6 +7,7 @@
 mod asking;
 mod entry;
 mod recovery;
+mod requests;
 mod rescue;
 
 use std::sync::Arc;
@@ -17,14 +18,11 @@ use super::directory::Directory;
 use super::questions::Questions;
 use super::reconcile::Reconciler;
 use super::{
-    Event, Formation, Input, NodeError, Output, PeerMessage, Proposal, RaftNode, RaftOptions,
-    Retired, Room, StepError,
+    Event, Formation, NodeError, Output, PeerMessage, RaftNode, RaftOptions, Retired, StepError,
 };
-use crate::error::{NotMe, Reason, Refusal};
+use crate::error::NotMe;
 use crate::kv::StateMachine;
-use crate::types::{
-    ClusterId, ClusterMembership, Key, LogIndex, NodeId, NodeState, NodeStatus, RaftId, Role,
-};
+use crate::types::{ClusterId, ClusterMembership, LogIndex, NodeState, NodeStatus, RaftId, Role};
 use crate::wire::{Envelope, SnapshotHeader, WireError};
 
 /// Who a process is and how it behaves.
@@ -82,6 +80,7 @@ impl<W> Member<W> {
         formation.wait(options.formation_wait_ticks);
         let pace = u64::try_from(options.raft.election_max_ticks).unwrap_or(u64::MAX);
         formation.pace(pace);
+        formation.speak(options.raft.level);
         Self {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
@@ -217,74 +216,6 @@ impl<W> Member<W> {
         })
     }
 
-    /// Puts commands into the log; see [`RaftNode::propose`].
-    pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
-        match &mut self.raft {
-            Some(raft) => raft.propose(proposals),
-            None => {
-                for proposal in proposals {
-                    self.refuse(proposal.waiter);
-                }
-            }
-        }
-    }
-
-    /// Writes, and reads among them; see [`RaftNode::submit`].
-    pub fn submit(&mut self, inputs: Vec<Input<W>>) {
-        match &mut self.raft {
-            Some(raft) => raft.submit(inputs),
-            None => {
-                for input in inputs {
-                    let (Input::Write(Proposal { waiter, .. }) | Input::Read { waiter, .. }) =
-                        input;
-                    self.refuse(waiter);
-                }
-            }
-        }
-    }
-
-    /// How much more may be asked now; see [`RaftNode::room`]. Before the process takes part in a
-    /// cluster it refuses everything at once.
-    pub fn room(&self) -> Room {
-        self.raft.as_ref().map_or(Room::UNLIMITED, RaftNode::room)
-    }
-
-    /// How many requests may wait for their outcome at once.
-    pub fn max_inflight(&self) -> usize {
-        self.options.raft.max_pending_requests
-    }
-
-    /// Reads a key; see [`RaftNode::read`].
-    pub fn read(&mut self, key: Key, waiter: W) {
-        match &mut self.raft {
-            Some(raft) => raft.read(key, waiter),
-            None => self.refuse(waiter),
-        }
-    }
-
-    fn refuse(&mut self, waiter: W) {
-        let refusal = Refusal::not_applied(self.forming());
-        self.output.answers.push((waiter, Err(refusal)));
-    }
-
-    fn forming(&self) -> Reason {
-        Reason::Forming {
-            waiting_for: self.formation.waiting_for(),
-        }
-    }
-
-    /// Begins to hand leadership over; see [`RaftNode::transfer_leader`].
-    ///
-    /// # Errors
-    ///
-    /// Why this node cannot hand over.
-    pub fn transfer_leader(&mut self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
-        match &mut self.raft {
-            Some(raft) => raft.transfer_leader(to),
-            None => Err(Refusal::not_applied(self.forming())),
-        }
-    }
-
     /// Messages to `peer` do not arrive.
     pub fn report_unreachable(&mut self, peer: RaftId) {
         if let Some(raft) = &mut self.raft {
@@ -315,20 +246,32 @@ impl<W> Member<W> {
             return;
         }
         let meant = &raft.conf().members;
-        if let Some(change) = self.reconciler.plan(raft.cluster_id(), meant, &members) {
+        let (cluster_id, level) = (raft.cluster_id(), raft.level());
+        let levels = (self.options.raft.level, level);
+        if let Some(change) = self.reconciler.plan((cluster_id, level), meant, &members) {
             raft.change_members(change);
+        } else if let Some(level) = self.reconciler.raise(cluster_id, levels, meant, &members) {
+            raft.raise_level(level);
         }
         let questions = self.reconciler.questions();
         self.ask(questions);
     }
 
-    /// Says so, once, when two processes answer in turn as one node.
-    fn look_for_doubles(&mut self, status: &NodeStatus) {
-        let leads = self
-            .raft
-            .as_ref()
-            .is_some_and(|raft| raft.role() == Role::Leader);
-        if leads && let Some(processes) = self.reconciler.doubled(status) {
+    /// Says so, once, when a process answers that cannot be let in, or two in turn as one node.
+    fn look_at(&mut self, status: &NodeStatus) {
+        let raft = self.raft.as_ref();
+        let Some(raft) = raft.filter(|raft| raft.role() == Role::Leader) else {
+            return;
+        };
+        let needed = raft.level();
+        if self.reconciler.shows_old(status, needed) {
+            self.output.events.push(Event::TooOld {
+                process: status.raft_id,
+                level: status.level,
+                needed,
+            });
+        }
+        if let Some(processes) = self.reconciler.doubled(status) {
             let node = status.raft_id.node_id();
             let addr = self.directory.nodes().get(node);
             let addr = addr.map_or_else(String::new, |info| info.addr.clone());
@@ -390,6 +333,9 @@ impl<W> Member<W> {
             recovery: self.claims.attempt(),
             following: raft.and_then(RaftNode::following),
             doubled: self.reconciler.doubles(),
+            level: self.options.raft.level,
+            cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
+            unreadable: raft.and_then(RaftNode::unreadable),
         }
     }
 

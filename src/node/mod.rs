@@ -27,6 +27,8 @@ mod formation;
 mod judge;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod level_tests;
 mod member;
 #[cfg(test)]
 mod member_storm_tests;

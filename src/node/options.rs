@@ -1,11 +1,13 @@
 //! Timing and bounds of the core, in ticks, entries and bytes.
 
-use crate::types::{LogIndex, RaftId};
+use crate::types::{LogIndex, ProtocolLevel, RaftId};
 
 /// Timing and bounds of a [`RaftNode`](super::RaftNode). The shell fills them from its
 /// configuration, which has checked them against one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RaftOptions {
+    /// What the process speaks: what its version does, but for tests.
+    pub level: ProtocolLevel,
     /// Ticks between two heartbeats: 1, as the heartbeat interval is the tick.
     pub heartbeat_ticks: usize,
     /// Shortest election timeout in ticks.
@@ -35,6 +37,7 @@ pub struct RaftOptions {
 impl Default for RaftOptions {
     fn default() -> Self {
         Self {
+            level: ProtocolLevel::CURRENT,
             heartbeat_ticks: 1,
             election_min_ticks: 5,
             election_max_ticks: 10,

@@ -8,7 +8,9 @@ use super::call::{Call, CallId};
 use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Rank, Role, Term, Value};
+use crate::types::{
+    ClusterId, Key, LogIndex, NodeId, ProtocolLevel, RaftId, Rank, Role, Term, Value,
+};
 use crate::wire::{PeerMessage, SnapshotHeader, WireError};
 
 /// A write on its way into the log.
@@ -222,6 +224,34 @@ pub enum Event {
         /// Where they answer.
         addr: String,
     },
+    /// A process answers at a member's address that does not speak what the cluster does: it is not
+    /// let in.
+    TooOld {
+        /// The process.
+        process: RaftId,
+        /// What it speaks.
+        level: ProtocolLevel,
+        /// What the cluster speaks.
+        needed: ProtocolLevel,
+    },
+    /// The cluster speaks a higher level from now on.
+    LevelRaised {
+        /// The level.
+        level: ProtocolLevel,
+        /// Index of the entry that raised it.
+        index: LogIndex,
+        /// Its term.
+        term: Term,
+    },
+    /// The leader sends an entry that this process cannot read.
+    Unreadable {
+        /// The leader.
+        from: RaftId,
+        /// Index of the entry.
+        index: LogIndex,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The term changed.
     TermChanged {
         /// The new term.
@@ -331,6 +361,16 @@ pub enum StepError {
         value: u64,
         /// How much this node knows of.
         known: u64,
+    },
+    /// It holds something that this process does not know, as its sender runs a newer version.
+    #[error("entry {index} of {from} cannot be read, it comes of a newer version: {reason}")]
+    Unreadable {
+        /// Who sent it.
+        from: RaftId,
+        /// The entry, or the last that a snapshot stands for.
+        index: LogIndex,
+        /// What is not known.
+        reason: String,
     },
     /// It answers something that this node did not ask, or that it asked of somebody else.
     #[error("{message} from {from}, who is no member")]

@@ -29,7 +29,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::doubles::Doubles;
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId};
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId};
 
 /// Ticks between two rounds of questions of a leader.
 const PROBE_TICKS: u64 = 5;
@@ -75,6 +75,8 @@ pub(super) struct Reconciler {
     /// While a change of the voters is planned.
     census: Option<Census>,
     doubles: Doubles,
+    /// Processes that do not speak what the cluster does, and of which that has been said.
+    too_old: BTreeSet<RaftId>,
 }
 
 /// Who of those that would vote has answered since a change of the voters was planned.
@@ -100,6 +102,7 @@ impl Reconciler {
             living: BTreeMap::new(),
             census: None,
             doubles: Doubles::default(),
+            too_old: BTreeSet::new(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Reconciler {
         if !leads {
             self.census = None;
             self.doubles = Doubles::default();
+            self.too_old.clear();
         }
         if !leads || self.probe_at > self.now {
             return Vec::new();
@@ -148,6 +152,46 @@ impl Reconciler {
     /// The processes of nodes that have two, as a leader has heard.
     pub(super) fn doubles(&self) -> Vec<[RaftId; 2]> {
         self.doubles.all(self.now)
+    }
+
+    /// A process has answered who leads now a cluster of `level`; whether that shows for the first time
+    /// that it is too old to be let in.
+    pub(super) fn shows_old(&mut self, status: &NodeStatus, level: ProtocolLevel) -> bool {
+        self.too_old
+            .retain(|id| id.node_id() != status.raft_id.node_id() || *id == status.raft_id);
+        status.level < level && self.too_old.insert(status.raft_id)
+    }
+
+    /// A member whose process, as was heard lately, speaks less than `level`.
+    pub(super) fn speaks_less(&self, level: ProtocolLevel) -> Option<NodeId> {
+        let living = self.living.keys().filter_map(|node| self.living(*node));
+        let mut older = living.filter(|status| status.level < level);
+        older.next().map(|status| status.raft_id.node_id())
+    }
+
+    /// What a cluster of `level` can be raised to: what this process, which speaks `own`, and all others
+    /// speak. There is one voter of each of the nodes that are `meant` to take part, and no learner,
+    /// and each has lately said what it speaks.
+    pub(super) fn raise(
+        &self,
+        cluster_id: ClusterId,
+        (own, level): (ProtocolLevel, ProtocolLevel),
+        meant: &[NodeId],
+        members: &Members,
+    ) -> Option<ProtocolLevel> {
+        let voters = || members.voters.keys();
+        let whole = members.learners.is_empty()
+            && voters().map(|id| id.node_id()).eq(meant.iter().copied());
+        let speaks = |id: &RaftId| match *id == self.me {
+            true => Some(own),
+            false => self
+                .living(id.node_id())
+                .filter(|it| it.raft_id == *id && it.cluster_id == Some(cluster_id))
+                .map(|it| it.level),
+        };
+        // Of who has said nothing, the lowest.
+        let lowest = voters().map(speaks).min().flatten();
+        lowest.filter(|lowest| whole && *lowest > level)
     }
 
     /// Messages to `peer` do not arrive: it is not believed to live until it answers again.
@@ -191,15 +235,15 @@ impl Reconciler {
     }
 
     /// The next step, if there is one to take. For a leader that has applied an entry of its own
-    /// term and has no change under way. `meant` are the nodes that are meant to take part, this one
+    /// term and has no change under way, in a cluster that speaks a level. `meant` are the nodes that are meant to take part, this one
     /// among them. Then there may be [`questions`](Self::questions) to ask.
     pub(super) fn plan(
         &mut self,
-        cluster_id: ClusterId,
+        (cluster_id, level): (ClusterId, ProtocolLevel),
         meant: &[NodeId],
         members: &Members,
     ) -> Option<Change> {
-        let wanted = self.wanted(cluster_id, meant, members);
+        let wanted = self.wanted((cluster_id, level), meant, members);
         if wanted.iter().any(|change| change.is_of_voters(members)) {
             let of = members.voters.keys().chain(members.learners.keys());
             let of = of.filter(|id| **id != self.me).map(|id| id.node_id());
@@ -222,7 +266,12 @@ impl Reconciler {
     }
 
     /// The steps that would be right, the most urgent first.
-    fn wanted(&self, cluster_id: ClusterId, meant: &[NodeId], members: &Members) -> Vec<Change> {
+    fn wanted(
+        &self,
+        cluster: (ClusterId, ProtocolLevel),
+        meant: &[NodeId],
+        members: &Members,
+    ) -> Vec<Change> {
         let superfluous = |id: &RaftId| {
             let living = self.living(id.node_id());
             !meant.contains(&id.node_id()) || living.is_some_and(|living| living.raft_id != *id)
@@ -233,11 +282,16 @@ impl Reconciler {
         let removals = learners.chain(voters).map(Change::Remove);
         let replacements = meant
             .iter()
-            .filter_map(|node| self.replace(*node, cluster_id, members));
+            .filter_map(|node| self.replace(*node, cluster, members));
         removals.chain(replacements).collect()
     }
 
-    fn replace(&self, node: NodeId, cluster_id: ClusterId, members: &Members) -> Option<Change> {
+    fn replace(
+        &self,
+        node: NodeId,
+        (cluster_id, level): (ClusterId, ProtocolLevel),
+        members: &Members,
+    ) -> Option<Change> {
         let living = self.living(node)?;
         let id = living.raft_id;
         let has_two = self.doubles.of(node, self.now).is_some();
@@ -245,7 +299,10 @@ impl Reconciler {
             return None;
         }
         match members.learners.get(&id) {
-            None => may_join(living, cluster_id).then_some(Change::AddLearner(id)),
+            None => {
+                let may = living.level >= level && may_join(living, cluster_id);
+                may.then_some(Change::AddLearner(id))
+            }
             Some(false) => None,
             Some(true) => {
                 let mut voters = members.voters.keys();
@@ -308,6 +365,7 @@ mod tests {
     use super::*;
 
     const CLUSTER: ClusterId = ClusterId(7);
+    const OURS: (ClusterId, ProtocolLevel) = (CLUSTER, ProtocolLevel::FIRST);
 
     fn node(id: u16) -> NodeId {
         NodeId::new(id).expect("a node id")
@@ -340,7 +398,7 @@ mod tests {
 
     /// The plan, once those that it asks have said what they said before.
     fn plan(leader: &mut Reconciler, meant: &[u16], members: &Members) -> Option<Change> {
-        let at_once = leader.plan(CLUSTER, &nodes(meant), members);
+        let at_once = leader.plan(OURS, &nodes(meant), members);
         at_once.or_else(|| {
             let asked = leader.questions();
             let statuses: Vec<_> = leader.living.values().cloned().collect();
@@ -350,7 +408,7 @@ mod tests {
                     leader.heard(node, &status, 0);
                 }
             }
-            leader.plan(CLUSTER, &nodes(meant), members)
+            leader.plan(OURS, &nodes(meant), members)
         })
     }
 
@@ -489,14 +547,14 @@ mod tests {
         // What was said before anybody was asked does not count.
         leader.heard(node(2), &started(life(2, 1)), 0);
         leader.heard(node(3), &started(life(3, 1)), 0);
-        assert_eq!(leader.plan(CLUSTER, &meant, &members), None);
+        assert_eq!(leader.plan(OURS, &meant, &members), None);
         let asked: Vec<_> = leader.questions().into_iter().collect();
         assert_eq!(asked, nodes(&[2, 3, 4]));
         assert!(leader.questions().is_empty(), "once");
         for id in alive {
             leader.heard(node(*id), &started(life(*id, 1)), 0);
         }
-        leader.plan(CLUSTER, &meant, &members)
+        leader.plan(OURS, &meant, &members)
     }
 
     #[test]
@@ -532,10 +590,10 @@ mod tests {
         let planned = |after: &dyn Fn(&mut Reconciler)| {
             let mut leader = leader(&[]);
             let meant = nodes(&[1, 2]);
-            assert_eq!(leader.plan(CLUSTER, &meant, &members), None);
+            assert_eq!(leader.plan(OURS, &meant, &members), None);
             leader.heard(node(2), &started(two), 0);
             after(&mut leader);
-            leader.plan(CLUSTER, &meant, &members).is_some()
+            leader.plan(OURS, &meant, &members).is_some()
         };
         let ticks = |n: u64| {
             move |leader: &mut Reconciler| {
@@ -570,7 +628,7 @@ mod tests {
         let meant = nodes(&[1, 2]);
         let rounds = (0..10).filter(|_| {
             leader.tick(true, &meant);
-            assert_eq!(leader.plan(CLUSTER, &meant, &members), None);
+            assert_eq!(leader.plan(OURS, &meant, &members), None);
             !leader.questions().is_empty()
         });
         assert_eq!(rounds.count(), 5);
@@ -578,7 +636,7 @@ mod tests {
         const { assert!(ALIVE_TICKS > CENSUS_TICKS) };
         // Nothing is to be done any more.
         let well = super::tests::members(&[one, two], &[]);
-        assert_eq!(leader.plan(CLUSTER, &meant, &well), None);
+        assert_eq!(leader.plan(OURS, &meant, &well), None);
         assert!(leader.questions().is_empty());
     }
 
@@ -606,7 +664,7 @@ mod tests {
             leader.tick(true, &nodes(&[1, 2, 3]));
             leader.heard(node(3), &answering, 0);
             leader.doubled(&answering);
-            let plan = leader.plan(CLUSTER, &nodes(&[1, 2, 3]), &members);
+            let plan = leader.plan(OURS, &nodes(&[1, 2, 3]), &members);
             changes += u32::from(plan.is_some());
         }
         assert_eq!(leader.doubles(), [[three, other]]);

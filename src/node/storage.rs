@@ -19,8 +19,8 @@ pub use entries::CutEntries;
 use entries::{Entries, memory_of};
 
 use crate::types::{
-    ClusterMembership, Conf, EntryPayload, FORMAT_VERSION, LogIndex, RaftHardState, RaftId,
-    SnapshotMetadata, Term, VersionedLogEntry,
+    ClusterMembership, Conf, EntryPayload, FORMAT_VERSION, LogIndex, ProtocolLevel, RaftHardState,
+    RaftId, SnapshotMetadata, Term, VersionedLogEntry,
 };
 
 /// What an entry takes in a message beside its data and context, at most: index, term, type and framing.
@@ -66,6 +66,15 @@ impl MemoryStorage {
             applied: (1, 1),
             state_machine: StateMachine::new(members),
             ..Self::default()
+        }
+    }
+
+    /// The same for a cluster that speaks `level`.
+    #[must_use]
+    pub fn of_level(self, level: ProtocolLevel) -> Self {
+        Self {
+            state_machine: self.state_machine.with_level(level),
+            ..self
         }
     }
 

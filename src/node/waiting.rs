@@ -1,6 +1,6 @@
 //! What a process waits for before it takes part in a cluster, in words for operators.
 
-use crate::types::{Answering, ClusterId, NodeId};
+use crate::types::{Answering, ClusterId, NodeId, ProtocolLevel};
 
 /// `cluster_id` runs without the process, whose node is a member there or not.
 /// None of the nodes that it was told to ask takes part there unless `confirmed`.
@@ -31,6 +31,14 @@ pub(super) fn outside(
              it waits until the leader of cluster {cluster_id} lets it in"
         )
     }
+}
+
+/// `cluster_id` runs without the process, and speaks `level`; the process only speaks `own`.
+pub(super) fn too_old(cluster_id: ClusterId, level: ProtocolLevel, own: ProtocolLevel) -> String {
+    format!(
+        "this version is too old for cluster {cluster_id}, which has been raised to protocol level \
+         {level}, and is not let in: it speaks level {own} only. Start a newer version of this node"
+    )
 }
 
 /// No cluster has been found, and the nodes `missing` have not answered; something else has at the

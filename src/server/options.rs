@@ -8,7 +8,7 @@ use crate::driver::{DriverOptions, Workers};
 use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
 use crate::transport::{PeerAddress, TransportOptions};
-use crate::types::{ClusterMembership, RaftId};
+use crate::types::{ClusterMembership, ProtocolLevel, RaftId};
 
 /// A client's connection is pinged this often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -71,6 +71,7 @@ fn raft(config: &Config) -> RaftOptions {
     let (election_min_ticks, election_max_ticks) = config.raft.election_ticks();
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     RaftOptions {
+        level: ProtocolLevel::CURRENT,
         heartbeat_ticks: 1,
         election_min_ticks,
         // The configuration excludes its bound, the core includes it.

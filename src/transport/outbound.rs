@@ -204,7 +204,7 @@ async fn form(peer: &Peer, call: Call) -> Reply {
         Call::Identify(who) => {
             let timeout = peer.options().rpc_timeout;
             let status = peer.identify(who.into(), Purpose::Formation, timeout).await;
-            let answer = status.map(Reply::Identified);
+            let answer = status.map(|status| Reply::Identified(Box::new(status)));
             answer.or_else(|error| match error.answering() {
                 Answering::Silent => Err(error),
                 answering => Ok(Reply::Stranger(answering)),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClusterId, LogIndex, NodeId, RaftId, Term};
+use super::{ClusterId, LogIndex, NodeId, ProtocolLevel, RaftId, Term};
 
 /// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,6 +122,13 @@ pub struct NodeStatus {
     pub following: Option<Arc<Following>>,
     /// Processes of nodes that have two, which answer in turn, as it has lately heard if it leads.
     pub doubled: Vec<[RaftId; 2]>,
+    /// What the process speaks.
+    pub level: ProtocolLevel,
+    /// What its cluster speaks, as it has applied it; the first before.
+    pub cluster_level: ProtocolLevel,
+    /// An entry that its leader sends and that it cannot read, as the leader runs a newer version: its
+    /// log ends before.
+    pub unreadable: Option<LogIndex>,
 }
 
 impl NodeStatus {
@@ -147,6 +154,9 @@ impl NodeStatus {
             recovery: RecoveryAttempt::default(),
             following: None,
             doubled: Vec::new(),
+            level: ProtocolLevel::FIRST,
+            cluster_level: ProtocolLevel::FIRST,
+            unreadable: None,
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::proto::raft::{
     Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, RaftId, RecoveryAttempt,
-    Role, SnapshotProgress,
+    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId,
+    RecoveryAttempt, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -22,6 +22,14 @@ const OFFER: Check = Check("OfferRequest");
 
 /// Fewest initial members of a cluster: with fewer, no majority survives a loss.
 const MIN_MEMBERS: usize = 3;
+
+/// The number of a level in a message: the first goes without saying.
+pub(in crate::wire) fn said(level: ProtocolLevel) -> u32 {
+    match level {
+        ProtocolLevel::FIRST => 0,
+        level => level.get(),
+    }
+}
 
 /// What others see of where a process stands. An outside node belongs to nothing, and the cluster that
 /// it waits for is not its own.
@@ -58,6 +66,9 @@ impl From<NodeStatus> for IdentifyResponse {
             recovery,
             following,
             doubled,
+            level,
+            cluster_level,
+            unreadable,
         } = status;
         let Conf {
             voters,
@@ -93,6 +104,9 @@ impl From<NodeStatus> for IdentifyResponse {
                     other: other.get(),
                 })
                 .collect(),
+            protocol_level: said(level),
+            cluster_protocol_level: said(cluster_level),
+            unreadable_index: unreadable.unwrap_or(0),
         }
     }
 }
@@ -185,6 +199,9 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             recovering,
             following,
             doubled,
+            protocol_level,
+            cluster_protocol_level,
+            unreadable_index,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -266,6 +283,9 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                     Ok([id(one)?, id(other)?])
                 })
                 .collect::<Result<_, WireError>>()?,
+            level: ProtocolLevel::new(protocol_level),
+            cluster_level: ProtocolLevel::new(cluster_protocol_level),
+            unreadable: (unreadable_index != 0).then_some(unreadable_index),
         })
     }
 }
@@ -295,6 +315,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         members,
         membership,
         absent,
+        level,
     } = offer;
     let initial_members = membership.members.into_values();
     OfferRequest {
@@ -304,6 +325,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         to: to.get(),
         initial_members: initial_members.map(Into::into).collect(),
         absent: absent.into_iter().map(Into::into).collect(),
+        protocol_level: said(level),
     }
 }
 
@@ -320,6 +342,7 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         to,
         initial_members,
         absent,
+        protocol_level,
     } = request;
     OFFER.that(
         initial_members.len() >= MIN_MEMBERS,
@@ -366,6 +389,7 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
             .map(NodeId::try_from)
             .collect::<Result<_, _>>()
             .map_err(|error| WireError::new(OFFER.0, "absent", error.to_string()))?,
+        level: ProtocolLevel::new(protocol_level),
     };
     Ok((offer, OFFER.raft_id("to", to)?))
 }
@@ -416,6 +440,9 @@ mod tests {
                 acknowledged_by: vec![life(1)],
             })),
             doubled: vec![[life(2), RaftId::new(life(2).node_id(), 9)]],
+            level: ProtocolLevel::new(3),
+            cluster_level: ProtocolLevel::new(2),
+            unreadable: Some(32),
         }
     }
 
@@ -529,6 +556,7 @@ mod tests {
             members: vec![life(9), life(2), life(5)],
             membership: membership([2, 5, 9]),
             absent: BTreeSet::from([NodeId::new(4).expect("a node id")]),
+            level: ProtocolLevel::FIRST,
         }
     }
 

@@ -6,8 +6,12 @@ use prost::Message as _;
 use crate::kv::{Command, Stamp, Write};
 use crate::proto::kv as proto;
 use crate::proto::kv::command::Operation;
-use crate::types::{ClientId, Key, NodeId, NodeInfo};
+use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel};
 use crate::wire::WireError;
+
+/// Operations with these numbers, and all between, are of the first protocol level.
+const FIRST_OPERATION: u8 = 1;
+const LAST_OPERATION_OF_FIRST_LEVEL: u8 = 5;
 
 impl From<Command> for proto::Command {
     fn from(command: Command) -> Self {
@@ -28,6 +32,10 @@ impl From<Command> for proto::Command {
             }),
             Command::RemoveMember(id) => {
                 Operation::RemoveMember(proto::RemoveMemberCommand { id: id.into() })
+            }
+            Command::RaiseLevel(level) => {
+                let level = level.get();
+                Operation::RaiseProtocolLevel(proto::RaiseProtocolLevelCommand { level })
             }
         };
         Self {
@@ -75,6 +83,14 @@ impl TryFrom<proto::Command> for Command {
                     WireError::new("RemoveMemberCommand", "id", error.to_string())
                 })?))
             }
+            Some(Operation::RaiseProtocolLevel(proto::RaiseProtocolLevelCommand { level })) => {
+                let level = ProtocolLevel::new(level);
+                if level == ProtocolLevel::FIRST {
+                    let message = "RaiseProtocolLevelCommand";
+                    return Err(WireError::new(message, "level", "not 2 or more"));
+                }
+                Ok(Self::RaiseLevel(level))
+            }
             None => Err(WireError::new("Command", "operation", "missing or unknown")),
         }
     }
@@ -103,6 +119,19 @@ pub fn decode_command(data: Bytes) -> Result<Command, WireError> {
         return Err(WireError::new("Command", "operation", reason));
     }
     command.try_into()
+}
+
+/// What a process has to speak to obey the command that a log entry holds: see [`Command::level`].
+///
+/// # Errors
+///
+/// As [`decode_command`], which is only called where the number of the operation does not tell.
+pub fn level_of_command(data: &Bytes) -> Result<ProtocolLevel, WireError> {
+    // The key of the field that comes first, which is the operation.
+    match data.first().map(|key| key >> 3) {
+        Some(FIRST_OPERATION..=LAST_OPERATION_OF_FIRST_LEVEL) => Ok(ProtocolLevel::FIRST),
+        _ => decode_command(data.clone()).map(|command| command.level()),
+    }
 }
 
 impl From<Stamp> for proto::SessionStamp {
@@ -209,6 +238,7 @@ mod tests {
             client_addr: "four:6379".to_owned(),
         });
         let remove = Command::RemoveMember(node);
+        let raise = Command::RaiseLevel(ProtocolLevel::new(2));
         for command in [
             set("k", "v"),
             set("k", ""),
@@ -217,8 +247,11 @@ mod tests {
             open,
             add,
             remove,
+            raise,
         ] {
-            assert_eq!(decode_command(encode_command(&command)), Ok(command));
+            let data = encode_command(&command);
+            assert_eq!(level_of_command(&data), Ok(command.level()));
+            assert_eq!(decode_command(data), Ok(command));
         }
     }
 
@@ -263,6 +296,11 @@ mod tests {
             (b"\x1a\x00".to_vec(), "AddMemberCommand", "member"),
             (b"\x1a\x02\x0a\x00".to_vec(), "Member", "id"),
             (b"\x22\x00".to_vec(), "RemoveMemberCommand", "id"),
+            (
+                b"\x3a\x02\x08\x01".to_vec(),
+                "RaiseProtocolLevelCommand",
+                "level",
+            ),
             (
                 b"\x2a\x00\x32\x04\x10\x01\x18\x01".to_vec(),
                 "Command",

@@ -14,11 +14,18 @@ use crate::kv::{Effect, Session, Shards, StateMachine, Written, shard_of};
 use crate::proto::kv as proto;
 use crate::proto::kv::remembered_answer::Effect as Remembered;
 use crate::proto::kv::snapshot_record::Record;
-use crate::types::{ClientId, ClusterMembership, Key, NodeInfo, Value};
+use crate::types::{ClientId, ClusterMembership, Key, NodeInfo, ProtocolLevel, Value};
 use crate::wire::WireError;
+use crate::wire::identity::said;
 
-/// Version of the snapshot format that this node writes, and the only one that it reads.
-const SNAPSHOT_VERSION: u32 = 1;
+/// Version of the format of snapshots of a cluster of this level. Whoever knows of no levels refuses
+/// version 2.
+fn version_of(level: ProtocolLevel) -> u32 {
+    match level {
+        ProtocolLevel::FIRST => 1,
+        _ => 2,
+    }
+}
 
 /// Longest length prefix of a record: a 64-bit varint.
 const MAX_PREFIX_BYTES: usize = 10;
@@ -43,10 +50,11 @@ impl SnapshotWriter {
         let mut buffer = BytesMut::new();
         let members = state_machine.members();
         let header = record(Record::Header(proto::SnapshotHeader {
-            version: SNAPSHOT_VERSION,
+            version: version_of(state_machine.level()),
             pairs: number(state_machine.len()),
             members: number(members.len()),
             sessions: number(state_machine.sessions().len()),
+            protocol_level: said(state_machine.level()),
         }));
         write(&header, &mut buffer);
         for info in members.iter() {
@@ -136,7 +144,10 @@ fn session_record(client_id: ClientId, session: &Session) -> proto::SnapshotReco
             Effect::Set => Remembered::Set(true),
             Effect::Deleted { existed } => Remembered::Existed(existed),
             // Only writes are remembered.
-            Effect::MembersDecided | Effect::SessionOpened | Effect::SessionExpired => return None,
+            Effect::MembersDecided
+            | Effect::LevelRaised
+            | Effect::SessionOpened
+            | Effect::SessionExpired => return None,
         };
         Some(proto::RememberedAnswer {
             sequence,
@@ -210,6 +221,7 @@ pub struct SnapshotReader {
     /// What is still to come; `None` before the header.
     missing: Option<Missing>,
     members: ClusterMembership,
+    level: ProtocolLevel,
     last_session: Option<ClientId>,
     /// Shard and key of the last pair. A key is never empty, so the first pair is past it.
     last: (usize, Key),
@@ -222,6 +234,7 @@ impl Default for SnapshotReader {
             rest: BytesMut::new(),
             missing: None,
             members: ClusterMembership::default(),
+            level: ProtocolLevel::FIRST,
             last_session: None,
             last: (0, Key::new()),
             state_machine: StateMachine::default(),
@@ -272,13 +285,15 @@ impl SnapshotReader {
                     pairs,
                     members,
                     sessions,
+                    protocol_level,
                 } = header;
-                if version != SNAPSHOT_VERSION {
-                    let reason = format!(
-                        "{version} is not {SNAPSHOT_VERSION}, the one that this node knows"
-                    );
+                let level = ProtocolLevel::new(protocol_level);
+                let known = version_of(level);
+                if version != known {
+                    let reason = format!("{version} of level {level}: this node knows {known}");
                     return Err(WireError::new("SnapshotHeader", "version", reason));
                 }
+                self.level = level;
                 self.missing = Some(Missing {
                     members,
                     sessions,
@@ -357,7 +372,10 @@ impl SnapshotReader {
                 members: 0,
                 sessions: 0,
                 pairs: 0,
-            }) => Ok(self.state_machine.with_members(self.members)),
+            }) => Ok(self
+                .state_machine
+                .with_members(self.members)
+                .with_level(self.level)),
             Some(missing) => Err(WireError::new(
                 "SnapshotHeader",
                 missing.field(),
@@ -440,6 +458,7 @@ mod tests {
             pairs,
             members: 0,
             sessions: 0,
+            protocol_level: 0,
         })
     }
 
@@ -467,6 +486,24 @@ mod tests {
         let empty = encode_snapshot(&StateMachine::default());
         assert_eq!(empty, snapshot([header(1, 0)]));
         assert_eq!(decode_snapshot(&empty), Ok(StateMachine::default()));
+    }
+
+    #[test]
+    fn a_snapshot_of_a_higher_level_has_a_version_that_older_nodes_refuse() {
+        let higher = StateMachine::default().with_level(ProtocolLevel::new(2));
+        let header = proto::SnapshotHeader {
+            version: 2,
+            protocol_level: 2,
+            ..proto::SnapshotHeader::default()
+        };
+        let encoded = encode_snapshot(&higher);
+        assert_eq!(encoded, snapshot([Record::Header(header)]));
+        assert_eq!(decode_snapshot(&encoded), Ok(higher));
+        let disguised = snapshot([Record::Header(proto::SnapshotHeader {
+            version: 1,
+            ..header
+        })]);
+        assert_eq!(decode_snapshot(&disguised).unwrap_err().field, "version");
     }
 
     #[test]
@@ -604,6 +641,7 @@ mod tests {
                 pairs,
                 members: 0,
                 sessions,
+                protocol_level: 0,
             })
         };
         let cases = [

@@ -256,7 +256,7 @@ impl Fabric {
                     let reply = match call {
                         Call::Identify(by) => {
                             driver.asked(by);
-                            Reply::Identified(driver.status())
+                            Reply::Identified(Box::new(driver.status()))
                         }
                         Call::Offer(offer) => Reply::Offered {
                             cluster_id: offer.cluster_id,

@@ -12,7 +12,8 @@ use seshat::node::{
     PeerMessage, Proposal, RaftNode, RaftOptions, Recovery, Reply, StepError,
 };
 use seshat::types::{
-    ClusterId, ClusterMembership, Key, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role, Term,
+    ClusterId, ClusterMembership, Key, NodeId, NodeInfo, NodeState, NodeStatus, ProtocolLevel,
+    RaftId, Role, Term,
 };
 use seshat::{kv, wire};
 
@@ -85,6 +86,8 @@ pub(crate) struct Cluster {
     configured: BTreeMap<NodeId, (Vec<NodeId>, bool)>,
     members: BTreeMap<NodeId, Member<Waiter>>,
     lives: BTreeMap<NodeId, u64>,
+    /// What the processes of nodes speak, if not what this version does.
+    levels: BTreeMap<NodeId, ProtocolLevel>,
     network: Vec<Packet>,
     /// Directed links that carry nothing.
     cut: BTreeSet<(NodeId, NodeId)>,
@@ -107,6 +110,7 @@ impl Cluster {
             configured: BTreeMap::new(),
             members: BTreeMap::new(),
             lives: BTreeMap::new(),
+            levels: BTreeMap::new(),
             network: Vec::new(),
             cut: BTreeSet::new(),
             callers: Vec::new(),
@@ -147,7 +151,10 @@ impl Cluster {
             bootstrap,
             remembered: ClusterMembership::default(),
             formation_wait_ticks: 0,
-            raft: self.raft,
+            raft: RaftOptions {
+                level: self.levels.get(&node).copied().unwrap_or(self.raft.level),
+                ..self.raft
+            },
             seed: SEED,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };
@@ -388,7 +395,10 @@ impl Cluster {
         Ok(())
     }
 
-    pub(crate) fn restart(&mut self, node: NodeId) -> Result<()> {
+    pub(crate) fn restart(&mut self, node: NodeId, level: Option<ProtocolLevel>) -> Result<()> {
+        if let Some(level) = level {
+            self.levels.insert(node, level);
+        }
         if self.alive(node) {
             self.crash(node)?;
         }
@@ -698,7 +708,7 @@ impl Cluster {
                     status.state = NodeState::Fresh;
                     status.cluster_id = None;
                 }
-                Reply::Identified(status)
+                Reply::Identified(Box::new(status))
             }
             Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&raft_id) => {
                 Reply::Failed

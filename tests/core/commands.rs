@@ -9,7 +9,9 @@ use seshat::cluster::recovery::Order;
 use seshat::kv;
 use seshat::node::{OutgoingSnapshot, PeerMessage, RaftOptions};
 use seshat::proto::raft as proto;
-use seshat::types::{ClientId, ClusterId, NodeId, NodeState, NodeStatus, RaftId, Term};
+use seshat::types::{
+    ClientId, ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId, Term,
+};
 
 use crate::cluster::{Cluster, Filter, Result, info};
 use crate::show;
@@ -90,8 +92,13 @@ pub(crate) enum Command {
     Heal,
     /// `crash 1`: the process ends.
     Crash { node: u16 },
-    /// `restart 1`: the next life of node 1 begins; the present one ends, if it has not yet.
-    Restart { node: u16 },
+    /// `restart 1`: the next life of node 1 begins; the present one ends, if it has not yet. With
+    /// `level=2` it is of a version that speaks that, as are its later lives.
+    Restart {
+        node: u16,
+        #[arg(key)]
+        level: Option<u32>,
+    },
     /// `join 4`: node 4 is started for the first time, with a configuration that says that it joins
     /// a running cluster.
     Join { node: u16 },
@@ -408,7 +415,9 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             Ok(())
         }
         Command::Crash { node: id } => cluster.crash(node(*id)?),
-        Command::Restart { node: id } => cluster.restart(node(*id)?),
+        Command::Restart { node: id, level } => {
+            cluster.restart(node(*id)?, level.map(ProtocolLevel::new))
+        }
         Command::Join { node: id } => cluster.join(node(*id)?),
         Command::Add { node: id, members } => {
             let add = |id: &u16| Ok(kv::Command::AddMember(info(node(*id)?)));

@@ -173,6 +173,10 @@ scripts! {
         the_members_may_stand_first
         two_changes_are_made_one_after_the_other
     }
+    level {
+        a_rolling_upgrade_raises_the_level
+        an_older_version_is_not_let_in
+    }
     rescue {
         a_recovery_keeps_what_stands_behind_the_commit_index
         a_claimant_that_dies_sets_the_others_free

@@ -58,6 +58,7 @@ pub(crate) fn command(command: &Command) -> String {
         Command::OpenSession(client_id) => format!("open session {}", client_id.0),
         Command::AddMember(info) => format!("add member {}", info.id),
         Command::RemoveMember(id) => format!("remove member {id}"),
+        Command::RaiseLevel(level) => format!("raise level to {level}"),
     }
 }
 
@@ -373,6 +374,22 @@ impl Names {
                 processes: [one, other],
                 ..
             } => format!("{} and {} are one node", process(*one), process(*other)),
+            Event::TooOld {
+                process: id,
+                level,
+                needed,
+            } => format!(
+                "does not let {} in, which speaks {level}: {needed} is spoken here",
+                process(*id)
+            ),
+            Event::LevelRaised { level, index, .. } => {
+                format!("the cluster speaks {level} from index {index}")
+            }
+            Event::Unreadable {
+                from,
+                index,
+                reason,
+            } => format!("cannot read {index} of {}: {reason}", process(*from)),
             Event::TermChanged { term } => format!("term {term}"),
             Event::RoleChanged {
                 role, last_index, ..

@@ -154,7 +154,7 @@ impl World {
                 if self.plan.sabotage != Some(Sabotage::Forgets) {
                     member.asked(&by);
                 }
-                Reply::Identified(wire_view(member.status()))
+                Reply::Identified(Box::new(wire_view(member.status())))
             }
             Call::Offer(ref offer) | Call::Start(ref offer) if !meant(offer) => Reply::Failed,
             Call::Offer(offer) => Reply::Offered {

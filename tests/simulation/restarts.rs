@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::Rng;
-use seshat::node::{Member, MemberOptions};
+use seshat::node::{Member, MemberOptions, RaftOptions};
 use seshat::types::{ClusterMembership, NodeId, RaftId, Role};
 
 use crate::process::{Life, Process};
@@ -121,7 +121,10 @@ impl World {
             } else {
                 self.setting.formation_wait_ticks
             },
-            raft: self.setting.raft,
+            raft: RaftOptions {
+                level: self.setting.level(self.now),
+                ..self.setting.raft
+            },
             seed: self.rng.r#gen(),
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };

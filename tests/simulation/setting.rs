@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::node::RaftOptions;
-use seshat::types::{ClusterMembership, NodeId, NodeInfo};
+use seshat::types::{ClusterMembership, NodeId, NodeInfo, ProtocolLevel};
 
 use crate::delivery::QUEUE;
 use crate::world::{HowMany, TICK};
@@ -59,6 +59,8 @@ pub(crate) struct Setting {
     pub(crate) late: Vec<NodeId>,
     /// When which nodes lose their memory at once, whatever that costs.
     pub(crate) disaster: Option<(u64, Vec<NodeId>)>,
+    /// From when on a process that begins is of a newer version, which speaks a higher protocol level.
+    pub(crate) upgraded_at: Option<u64>,
     /// Milliseconds for which a run has faults.
     pub(crate) faulty: u64,
     /// Milliseconds after the last fault by which everything must be well again.
@@ -109,6 +111,7 @@ impl Setting {
             formation_wait_ticks: 0,
             late: Vec::new(),
             disaster: None,
+            upgraded_at: None,
             faulty: 60_000,
             calm: 10_000,
         }
@@ -167,6 +170,7 @@ impl Setting {
             formation_wait_ticks: 32,
             late: Self::draw_late(rng, founders),
             disaster: Self::draw_disaster(rng, nodes, disasters),
+            upgraded_at: None,
             faulty: 20_000,
             calm: 24_000,
         };
@@ -200,6 +204,14 @@ impl Setting {
         let hit = (1..=nodes).filter(|_| rng.gen_bool(share)).map(node_id);
         let hit = hit.collect();
         Some((rng.gen_range(2_000..16_000), hit))
+    }
+
+    /// What a process speaks that begins at `now`.
+    pub(crate) fn level(&self, now: u64) -> ProtocolLevel {
+        match self.upgraded_at {
+            Some(at) if at <= now => ProtocolLevel::new(ProtocolLevel::CURRENT.get() + 1),
+            _ => ProtocolLevel::CURRENT,
+        }
     }
 
     /// All nodes that may be members.

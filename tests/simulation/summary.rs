@@ -18,6 +18,8 @@ pub(crate) struct Summary {
     pub(crate) terms: u64,
     pub(crate) entries: u64,
     pub(crate) snapshots: u64,
+    /// How often a process has applied that its cluster speaks a higher protocol level.
+    pub(crate) raised: u64,
     /// Snapshots that were broken off or refused at some chunk.
     pub(crate) broken_snapshots: u64,
     /// Snapshots that travelled chunk by chunk.
@@ -89,6 +91,7 @@ impl Summary {
         self.terms += other.terms;
         self.entries += other.entries;
         self.snapshots += other.snapshots;
+        self.raised += other.raised;
         self.broken_snapshots += other.broken_snapshots;
         self.transfers += other.transfers;
         self.load += other.load;
@@ -127,6 +130,7 @@ impl fmt::Display for Summary {
             terms,
             entries,
             snapshots,
+            raised,
             broken_snapshots,
             transfers,
             load,
@@ -178,7 +182,8 @@ impl fmt::Display for Summary {
             "wide: {load} writes under load, {transfers} snapshots in chunks, {accidents} losses \
              borne, {disasters} disasters; the operator: {started_again} restarts while healthy, \
              {additions} additions, {removals} removals ({departed} processes ended), {forms} \
-             formed without others, {recoveries} recoveries"
+             formed without others, {recoveries} recoveries; {raised} times a node learnt of a \
+             raised protocol level"
         )?;
         writeln!(
             f,

@@ -160,6 +160,7 @@ impl World {
             self.trace.line(self.now, format_args!("{node}: {event:?}"));
             match event {
                 Event::SnapshotInstalled { .. } => self.summary.snapshots += 1,
+                Event::LevelRaised { .. } => self.summary.raised += 1,
                 Event::Started { cluster_id } => self.started(node, cluster_id)?,
                 Event::Recovered { old, new, .. } => self.recovered(node, old, new)?,
                 Event::Removed { .. } => removed = true,

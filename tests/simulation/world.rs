@@ -152,10 +152,13 @@ impl World {
             HowMany::Drawn => {}
             HowMany::Often => climate.troubles_within = Some(4_000),
         }
-        let setting = match plan.scope {
+        let mut setting = match plan.scope {
             Scope::Narrow => Setting::narrow(),
             Scope::Wide => Setting::wide(&mut rng, plan.disasters),
         };
+        // Every fourth run has a newer version, some from the beginning. Not drawn, which would make
+        // other runs of all the others.
+        setting.upgraded_at = (seed % 4 == 1).then_some(seed % 7 * 1_500);
         let mut world = Self {
             plan,
             files: Files::new(&setting),

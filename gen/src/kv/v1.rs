@@ -160,7 +160,7 @@ pub struct Command {
     #[prost(message, optional, tag = "6")]
     pub session: ::core::option::Option<SessionStamp>,
     /// What the command does. Exactly one is set.
-    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5, 7")]
     pub operation: ::core::option::Option<command::Operation>,
 }
 /// Nested message and enum types in `Command`.
@@ -183,6 +183,9 @@ pub mod command {
         /// Opens a session.
         #[prost(message, tag = "5")]
         OpenSession(super::OpenSessionCommand),
+        /// Raises the protocol level of the cluster.
+        #[prost(message, tag = "7")]
+        RaiseProtocolLevel(super::RaiseProtocolLevelCommand),
     }
 }
 /// Binds `key` to `value`, whether or not the key was bound before.
@@ -213,6 +216,15 @@ pub struct OpenSessionCommand {
     /// Random id of the session; not 0.
     #[prost(fixed64, tag = "1")]
     pub client_id: u64,
+}
+/// Raises the protocol level of the cluster, which never sinks: from now on its
+/// log and its snapshots may hold what processes of lower levels do not know.
+/// The leader proposes it when every process that takes part speaks that level.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RaiseProtocolLevelCommand {
+    /// The level: 2 or more.
+    #[prost(uint32, tag = "1")]
+    pub level: u32,
 }
 /// Numbers a write within a session: see Session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -295,7 +307,8 @@ pub mod snapshot_record {
 /// Says what follows in a snapshot, so that a reader notices a truncated one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotHeader {
-    /// Version of the record format: 1.
+    /// Version of the record format: 1 while the protocol level of the cluster is
+    /// 1, otherwise 2.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// Number of pairs that follow.
@@ -307,6 +320,9 @@ pub struct SnapshotHeader {
     /// Number of sessions that follow.
     #[prost(uint64, tag = "4")]
     pub sessions: u64,
+    /// Protocol level of the cluster; absent: 1.
+    #[prost(uint32, tag = "5")]
+    pub protocol_level: u32,
 }
 /// A session and the answers that are remembered for it.
 #[derive(Clone, PartialEq, ::prost::Message)]

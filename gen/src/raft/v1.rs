@@ -432,6 +432,16 @@ pub struct IdentifyResponse {
     /// Nodes of which two processes answer in turn. Only a leader can tell.
     #[prost(message, repeated, tag = "23")]
     pub doubled: ::prost::alloc::vec::Vec<DoubledNode>,
+    /// Highest protocol level that the process speaks; absent: 1.
+    #[prost(uint32, tag = "24")]
+    pub protocol_level: u32,
+    /// Protocol level of its cluster, as it has applied it; absent: 1.
+    #[prost(uint32, tag = "25")]
+    pub cluster_protocol_level: u32,
+    /// Index of an entry that the leader sends, and that it cannot read: it runs an
+    /// older version. Its log ends before. 0 for none.
+    #[prost(uint64, tag = "26")]
+    pub unreadable_index: u64,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
@@ -495,6 +505,10 @@ pub struct OfferRequest {
     /// if it knows of yet others that have not said that they belong to nothing.
     #[prost(uint32, repeated, tag = "6")]
     pub absent: ::prost::alloc::vec::Vec<u32>,
+    /// Protocol level of the cluster: what all members speak that take part from the
+    /// beginning; absent: 1.
+    #[prost(uint32, tag = "7")]
+    pub protocol_level: u32,
 }
 /// A member that a cluster is meant to have from its beginning.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

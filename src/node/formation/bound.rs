@@ -45,7 +45,7 @@ impl Formation {
     }
 
     /// Whether `offer` is of more than half of the initial members, this process among them, by the
-    /// lowest of them.
+    /// lowest of them, and of a level that this process speaks.
     fn is_well_formed(&self, offer: &Offer) -> bool {
         let Offer {
             cluster_id: _,
@@ -53,9 +53,11 @@ impl Formation {
             members,
             membership,
             absent: _,
+            level,
         } = offer;
         let nodes: BTreeSet<_> = members.iter().map(|id| id.node_id()).collect();
-        membership.ids().eq(self.members.ids())
+        *level <= self.level
+            && membership.ids().eq(self.members.ids())
             && nodes.iter().all(|&id| self.members.contains(id))
             && nodes.len() == members.len()
             && 2 * nodes.len() > self.members.len()

@@ -232,10 +232,13 @@ impl Formation {
         let best = same.max_by_key(|(_, _, status)| status.applied_index);
         let members = best.map(|(_, _, status)| status.conf.members.as_slice());
         let is_member = members.is_none_or(|members| members.is_empty() || members.contains(&me));
+        let same = said.iter().filter(|(_, id, _)| *id == cluster_id);
+        let levels = same.map(|(.., status)| status.cluster_level);
         self.outside = Some(Outside {
             cluster_id,
             is_member,
             confirmed,
+            level: levels.max().unwrap_or_default(),
         });
     }
 }

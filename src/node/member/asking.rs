@@ -52,7 +52,7 @@ impl<W> Member<W> {
                     };
                     self.heard_of_claimant(&status);
                     self.reconciler.heard(call.to, &status, age);
-                    self.look_for_doubles(&status);
+                    self.look_at(&status);
                     self.departure.heard(call.to, &status);
                     self.reconcile();
                     self.depart();

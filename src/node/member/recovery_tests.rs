@@ -45,6 +45,7 @@ fn started(id: u16, size: u16) -> Member<()> {
         members: (1..=size).map(|id| life(id, 1)).collect(),
         membership: membership(size),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let MemberOptions {
         raft_id,
@@ -142,7 +143,9 @@ impl World {
             return;
         };
         let reply = match packet {
-            Packet::Call(id, Call::Identify(_)) => Some((id, Reply::Identified(member.status()))),
+            Packet::Call(id, Call::Identify(_)) => {
+                Some((id, Reply::Identified(Box::new(member.status()))))
+            }
             Packet::Call(id, Call::Yield { to, .. }) if to != member.raft_id() => {
                 Some((id, Reply::Failed))
             }
@@ -473,7 +476,7 @@ fn an_old_answer_says_nothing_of_a_claim() {
     let member = world.member(1);
     let asked = member.call(node(4), Call::Identify(member.introduction()));
     member.questions.ask(asked);
-    member.replied(asked, Reply::Identified(before));
+    member.replied(asked, Reply::Identified(Box::new(before)));
     assert_eq!(
         world.member(1).claims.frozen_for(life(1, 1)),
         Some(life(4, 1))
@@ -523,6 +526,7 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
         members: (1..=3).map(|id| life(id, 1)).collect(),
         membership: membership(3),
         absent: BTreeSet::new(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     let options = member.options.clone();
     let raft = RaftNode::start(options.raft_id, &offer, options.raft, 1, &options.logger);

@@ -15,13 +15,14 @@ const DEFER_TIMEOUTS: usize = 4;
 impl<W> RaftNode<W> {
     /// The processes that take part, as the leader sees them; `None` while no change of members may be
     /// proposed: this node does not lead, has not applied an entry of its term, hands leadership
-    /// over, or a change is under way.
+    /// over, or a change is under way, of members or of the level.
     pub(in crate::node) fn members(&self) -> Option<Members> {
         let raft = &self.raw.raft;
         let ready = raft.state == StateRole::Leader
             && raft.apply_to_current_term()
             && !raft.has_pending_conf()
-            && raft.lead_transferee.is_none();
+            && raft.lead_transferee.is_none()
+            && !self.is_raising();
         if !ready {
             return None;
         }

@@ -9,6 +9,7 @@
 //! log is judged by [`judge`](super::judge).
 
 mod catching_up;
+mod level;
 mod members;
 mod probes;
 mod ready;
@@ -32,6 +33,7 @@ use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term}
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
+use level::Unreadable;
 use probes::Probed;
 
 /// One Raft server of one cluster.
@@ -63,6 +65,9 @@ pub struct RaftNode<W> {
     outgoing: Vec<Message>,
     /// Followers that were sent a snapshot and do not hold yet what came after it.
     catching_up: BTreeSet<RaftId>,
+    /// Index of the entry by which this leader raises the level of the cluster; 0 for none.
+    raise_at: LogIndex,
+    unreadable: Option<Unreadable>,
     /// What the last output said of term, role and leader.
     shown: (Term, Role, Option<RaftId>),
     output: Output<W>,
@@ -82,7 +87,8 @@ impl<W> RaftNode<W> {
         seed: u64,
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
-        let storage = MemoryStorage::bootstrap(&offer.members, offer.membership.clone());
+        let storage = MemoryStorage::bootstrap(&offer.members, offer.membership.clone())
+            .of_level(offer.level);
         Self::with_storage(raft_id, offer.cluster_id, storage, options, seed, logger)
     }
 
@@ -134,6 +140,8 @@ impl<W> RaftNode<W> {
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
+            raise_at: 0,
+            unreadable: None,
             output: Output::default(),
         };
         node.settle();
@@ -185,7 +193,14 @@ impl<W> RaftNode<W> {
             return Err(out_of_place("comes without its state machine".to_owned()));
         }
         judge(&self.raw.raft, (name, envelope.from), &message)?;
+        self.check_readable(envelope.from, &message)?;
+        let entries = &message.entries;
+        let read = entries.first().zip(entries.last());
+        let read = read.map(|(first, last)| (first.index, last.index));
         let stepped = self.step_raft(message);
+        if let Some(read) = read {
+            self.has_read(read);
+        }
         self.settle();
         stepped.map_err(|error| match error {
             raft::Error::StepPeerNotFound => StepError::NotMember {
@@ -243,6 +258,7 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
+        self.raise_at = 0;
         self.restart_rounds();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);

@@ -12,7 +12,7 @@ use crate::kv::{Effect, Written};
 use crate::node::waiters::Sight;
 use crate::node::{Answer, CutEntries, Event, NodeError, Outcome, Output, Retired};
 use crate::types::{ClientId, LogIndex, Term};
-use crate::wire::{self, PeerMessage};
+use crate::wire::PeerMessage;
 
 /// Entries that are freed here and now. What takes longer than a turn under load is for another thread.
 const FREED_AT_ONCE: usize = 16_384;
@@ -121,15 +121,19 @@ impl<W> RaftNode<W> {
     }
 
     fn apply_command(&mut self, index: LogIndex, term: Term, data: Bytes) -> Result<(), NodeError> {
-        let command = wire::decode_command(data).map_err(|error| NodeError::Apply {
-            index,
-            reason: error.to_string(),
-        })?;
+        let command = self.decode(data);
+        let command = command.map_err(|reason| NodeError::Apply { index, reason })?;
         let client_id = command.client_id();
         let storage = self.raw.mut_store();
         let written = storage.apply(index, term, Some(command))?;
-        if written.is_some_and(|written| written.effect == Effect::MembersDecided) {
-            self.conf = Arc::new(storage.conf());
+        match written.map(|written| written.effect) {
+            Some(Effect::MembersDecided) => self.conf = Arc::new(storage.conf()),
+            Some(Effect::LevelRaised) => {
+                let level = storage.state_machine().level();
+                let raised = Event::LevelRaised { level, index, term };
+                self.output.events.push(raised);
+            }
+            _ => {}
         }
         if let (Some(written), Some(waiter)) = (written, self.waiters.take_write(index, term)) {
             let outcome = outcome(written, client_id);
@@ -273,7 +277,10 @@ fn outcome(written: Written, client_id: Option<ClientId>) -> Outcome {
             existed,
             applied_index,
         }),
-        (Effect::MembersDecided, _) => Ok(Answer::MembersDecided { applied_index }),
+        // Nobody waits for a raised level: it is a decision like those about members.
+        (Effect::MembersDecided | Effect::LevelRaised, _) => {
+            Ok(Answer::MembersDecided { applied_index })
+        }
         (Effect::SessionOpened, _) => Ok(Answer::SessionOpened { applied_index }),
         (Effect::SessionExpired, client_id) => {
             // Only a write of a session can expire with it.

@@ -170,6 +170,7 @@ mod tests {
             members: [1, 2, 3].map(|id| RaftId::new(node(id), 1)).to_vec(),
             membership: members,
             absent: std::collections::BTreeSet::new(),
+            level: crate::types::ProtocolLevel::FIRST,
         };
         let raft_id = RaftId::new(node(2), 1);
         let options = RaftOptions::default();

@@ -130,6 +130,21 @@ impl<W> RaftNode<W> {
         header: SnapshotHeader,
         state_machine: StateMachine,
     ) -> Result<(), StepError> {
+        if state_machine.level() > self.options.level {
+            let error = StepError::Unreadable {
+                from: header.envelope()?.from,
+                index: header.last_included_index(),
+                reason: format!(
+                    "the snapshot is of protocol level {}, and this version speaks {}",
+                    state_machine.level(),
+                    self.options.level
+                ),
+            };
+            self.output
+                .retired
+                .push(Retired::StateMachine(Box::new(state_machine)));
+            return Err(error);
+        }
         let stepped = self.step_snapshot(header);
         let pending = self.raw.snap().map(place);
         let replaced = match &stepped {

@@ -61,7 +61,7 @@ impl<W> RaftNode<W> {
     }
 
     /// Appends `entries`, one for each of `writers`; whether that was possible.
-    fn put_into_log(&mut self, entries: Vec<Entry>, writers: Vec<W>) -> bool {
+    pub(super) fn put_into_log(&mut self, entries: Vec<Entry>, writers: Vec<W>) -> bool {
         if entries.is_empty() {
             return true;
         }

@@ -147,7 +147,7 @@ async fn a_node_says_who_it_is() {
     let Notice::Replied(from, Reply::Identified(status)) = node.notice().await else {
         panic!("a reply");
     };
-    assert_eq!((from, status), (call_id(2), started(life(2))));
+    assert_eq!((from, *status), (call_id(2), started(life(2))));
 
     let fresh = NodeStatus {
         state: NodeState::Fresh,
@@ -188,6 +188,7 @@ async fn a_cluster_is_offered_and_started() {
         members: vec![life(1), life(2), life(3)],
         membership: [1, 2, 3].map(node_id).into(),
         absent: [node_id(7)].into(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     for accepted in [true, false] {
         coordinator
@@ -242,6 +243,7 @@ async fn a_call_that_fails_is_answered_too() {
         members: vec![life(1), life(3), life(4)],
         membership: [1, 2, 3].map(node_id).into(),
         absent: [node_id(7)].into(),
+        level: crate::types::ProtocolLevel::FIRST,
     };
     for (to, call) in [
         (2, identify()),

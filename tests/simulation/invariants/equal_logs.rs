@@ -155,7 +155,10 @@ impl Log {
                 Write::Set { key, value } => (key.clone(), Some(value.clone())),
                 Write::Delete { key } => (key.clone(), None),
             }),
-            Command::OpenSession(_) | Command::AddMember(_) | Command::RemoveMember(_) => None,
+            Command::OpenSession(_)
+            | Command::AddMember(_)
+            | Command::RemoveMember(_)
+            | Command::RaiseLevel(_) => None,
         };
         let key = version.as_ref().map(|(key, _)| key);
         let existed = key.is_some_and(|key| self.bound(key, index).is_some());

@@ -41,7 +41,9 @@ impl Once {
                 self.open.insert(client_id.0);
                 return false;
             }
-            Command::AddMember(_) | Command::RemoveMember(_) => return false,
+            Command::AddMember(_) | Command::RemoveMember(_) | Command::RaiseLevel(_) => {
+                return false;
+            }
         };
         let (number, existed) = match write {
             Write::Set { value, .. } => (number_of(decode(value)), None),

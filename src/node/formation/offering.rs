@@ -1,0 +1,97 @@
+//! What a coordinator does: it offers a cluster to those who belong to nothing, and starts it when all
+//! have accepted.
+
+use super::known::Peer;
+use super::{BTreeSet, Call, ClusterId, Formation, NodeId, Offer, Phase, ProtocolLevel, mix};
+
+impl Formation {
+    /// The coordinator offers a cluster when everybody it knows of, unless vouched for, has said that
+    /// it runs in none. It does not matter how long ago, or whether one is being asked again: distant
+    /// members may answer in turn, never close together, and to a life that has ended meanwhile the
+    /// offer means nothing.
+    pub(super) fn maybe_offer(&mut self) {
+        let me = self.raft_id.node_id();
+        let rest = || {
+            let peers = self.peers.iter();
+            peers.filter(|&(&id, _)| !self.is_vouched(id))
+        };
+        let initial = || rest().filter(|(id, _)| self.members.contains(**id));
+        let coordinates = self.bootstrap
+            && self.forms_at <= self.now
+            && self.outside.is_none()
+            && initial().all(|(&id, _)| me < id);
+        if !coordinates || !rest().all(|(_, peer)| peer.belongs_to_nothing()) {
+            return;
+        }
+        let heard = initial().filter_map(|(_, peer)| peer.heard.as_ref());
+        let heard: Vec<_> = heard.map(|(it, _)| (it.raft_id, it.level)).collect();
+        let others = heard.iter().map(|(raft_id, _)| *raft_id);
+        let members = std::iter::once(self.raft_id).chain(others).collect();
+        let levels = heard.iter().map(|(_, level)| *level);
+        let level = levels.fold(self.level, ProtocolLevel::min);
+        self.offers_made += 1;
+        let offer = Offer {
+            cluster_id: ClusterId(mix(&[self.seed, self.raft_id.get(), self.offers_made])),
+            coordinator: self.raft_id,
+            members,
+            membership: self.members.clone(),
+            absent: self.vouched_others(),
+            level,
+        };
+        self.phase = Phase::Offering {
+            offer: offer.clone(),
+            accepted: BTreeSet::new(),
+            since: self.now,
+        };
+        self.call_members(&offer, &Call::Offer(offer.clone()));
+    }
+
+    pub(super) fn call_members(&mut self, offer: &Offer, call: &Call) {
+        for member in &offer.members {
+            self.call(member.node_id(), call.clone());
+        }
+    }
+
+    /// Whether this process offers a cluster to `node`.
+    pub(super) fn offers_to(&self, node: NodeId) -> bool {
+        match &self.phase {
+            Phase::Offering { offer, .. } => {
+                offer.members.iter().any(|member| member.node_id() == node)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn offer_answered(&mut self, node: NodeId, cluster_id: ClusterId, accepts: bool) {
+        let Phase::Offering {
+            offer, accepted, ..
+        } = &mut self.phase
+        else {
+            return;
+        };
+        // The answer to an offer that was given up says nothing about this one.
+        if offer.cluster_id != cluster_id {
+            return;
+        }
+        if !accepts {
+            self.withdraw();
+            return;
+        }
+        accepted.insert(node);
+        if accepted.len() + 1 == offer.members.len() {
+            let offer = offer.clone();
+            self.phase = Phase::Started {
+                offer: offer.clone(),
+            };
+            self.call_members(&offer, &Call::Start(offer.clone()));
+        }
+    }
+
+    /// Gives up an offer that not everybody accepted, and asks everybody anew.
+    pub(super) fn withdraw(&mut self) {
+        if matches!(self.phase, Phase::Offering { .. }) {
+            self.phase = Phase::Fresh;
+            self.peers.values_mut().for_each(Peer::forget);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What the cluster speaks, what this process can read, and how the first is raised.
+
+use bytes::Bytes;
+use raft::StateRole;
+use raft::eraftpb::{Entry, EntryType, Message};
+
+use super::RaftNode;
+use crate::kv::Command;
+use crate::node::{Event, StepError};
+use crate::types::{LogIndex, ProtocolLevel, RaftId, Term};
+use crate::wire;
+
+/// An entry that a leader sends and that this process cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    term: Term,
+    index: LogIndex,
+}
+
+impl<W> RaftNode<W> {
+    /// What the cluster speaks, as this process has applied it.
+    pub fn level(&self) -> ProtocolLevel {
+        self.raw.store().state_machine().level()
+    }
+
+    /// Puts into the log that the cluster speaks `level` from now on. Until that is applied, or lost
+    /// with the leadership, there are no other changes of [`members`](Self::members): who is let in
+    /// has to speak what the cluster does.
+    pub(in crate::node) fn raise_level(&mut self, level: ProtocolLevel) {
+        let entry = Entry {
+            data: wire::encode_command(&Command::RaiseLevel(level)),
+            ..Entry::default()
+        };
+        if self.put_into_log(vec![entry], Vec::new()) {
+            self.raise_at = self.last_index();
+        }
+        self.settle();
+    }
+
+    /// Whether the level is being raised.
+    pub(super) fn is_raising(&self) -> bool {
+        self.raise_at > self.raw.store().applied()
+    }
+
+    /// Lets an append pass that this process can read. Otherwise the log ends before it: a node that
+    /// stopped would take along what it holds, and one that went on would apply something else than
+    /// the others do.
+    pub(super) fn check_readable(
+        &mut self,
+        from: RaftId,
+        message: &Message,
+    ) -> Result<(), StepError> {
+        for entry in &message.entries {
+            if entry.get_entry_type() != EntryType::EntryNormal || entry.data.is_empty() {
+                continue;
+            }
+            let Err(reason) = self.decode(entry.data.clone()) else {
+                continue;
+            };
+            let (term, index) = (message.term, entry.index);
+            let unreadable = Some(Unreadable { term, index });
+            if term >= self.term() && self.unreadable != unreadable {
+                self.unreadable = unreadable;
+                let reason = reason.clone();
+                let unreadable = Event::Unreadable {
+                    from,
+                    index,
+                    reason,
+                };
+                self.output.events.push(unreadable);
+            }
+            return Err(StepError::Unreadable {
+                from,
+                index,
+                reason,
+            });
+        }
+        Ok(())
+    }
+
+    /// The entries `first` to `last` of the leader can be read, and have been taken if the log reaches
+    /// so far: one of them that could not be read before has been replaced.
+    pub(super) fn has_read(&mut self, (first, last): (LogIndex, LogIndex)) {
+        let taken = first..=last.min(self.last_index());
+        let read = |it: &mut Unreadable| taken.contains(&it.index);
+        self.unreadable.take_if(read);
+    }
+
+    /// The entry that the present leader sends and that this process cannot read.
+    pub(in crate::node) fn unreadable(&self) -> Option<LogIndex> {
+        let unreadable = self.unreadable?;
+        let follows = self.raw.raft.state == StateRole::Follower;
+        let present = unreadable.term == self.term() && unreadable.index > self.commit_index();
+        (follows && present).then_some(unreadable.index)
+    }
+
+    /// The command in the data of an entry.
+    ///
+    /// # Errors
+    ///
+    /// In words, if this process does not know all of it.
+    pub(super) fn decode(&self, data: Bytes) -> Result<Command, String> {
+        let command = wire::decode_command(data).map_err(|error| error.to_string())?;
+        let (level, speaks) = (command.level(), self.options.level);
+        if level > speaks {
+            return Err(format!(
+                "it is of protocol level {level}, and this version speaks {speaks}"
+            ));
+        }
+        Ok(command)
+    }
+}
