@@ -69,7 +69,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
 pub use admin::{Admin, AdminNode};
-pub use builder::{Builder, MAX_MESSAGE_BYTES, endpoint};
+pub use builder::{Builder, MAX_MESSAGE_BYTES, endpoint, endpoints};
 pub use error::{Applied, Error, Reason, Refusal};
 pub use pipeline::{Answers, Operation, Pipeline, PipelineOptions, Reply};
 pub use session::Session;

@@ -61,10 +61,9 @@ async fn serve(mut io: TcpStream, came: mpsc::UnboundedSender<()>) -> std::io::R
     loop {
         let mut header = [0; 9];
         io.read_exact(&mut header).await?;
-        let [_, a, b, c, kind, flags, ..] = [&[0], &header[..]].concat()[..] else {
-            unreachable!()
-        };
-        let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap()];
+        let [kind, flags] = [header[3], header[4]];
+        let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
         io.read_exact(&mut payload).await?;
         let stream = u32::from_be_bytes(header[5..].try_into().unwrap());
         let is_late = payload.windows(LATE.len()).any(|part| part == LATE);
