@@ -38,12 +38,14 @@ fn set(key: &str, value: &str) -> SetRequest {
         key: key.to_owned().into(),
         value: value.to_owned().into(),
         session: None,
+        ..SetRequest::default()
     }
 }
 
 fn get(key: &str) -> GetRequest {
     GetRequest {
         key: key.to_owned().into(),
+        ..GetRequest::default()
     }
 }
 
@@ -374,6 +376,7 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
             key: "k".into(),
             value: vec![0; bytes].into(),
             session: None,
+            ..SetRequest::default()
         };
         let status = kv.set(large).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
@@ -387,9 +390,11 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
         key: vec![b'k'; limits.max_key_bytes].into(),
         value: vec![b'v'; limits.max_value_bytes].into(),
         session: None,
+        ..SetRequest::default()
     };
     let read = GetRequest {
         key: largest.key.clone(),
+        ..GetRequest::default()
     };
     kv.set(largest.clone()).await.unwrap();
     assert_eq!(

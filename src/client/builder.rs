@@ -164,6 +164,7 @@ impl Builder {
         Ok(Client {
             shared,
             limit,
+            cluster: None,
             traceparent: None,
         })
     }

@@ -85,7 +85,11 @@ impl<W> Member<W> {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
             questions: Questions::new(pace),
-            directory: Directory::new(&options.members, formation.known()),
+            directory: Directory::new(
+                options.raft_id.node_id(),
+                &options.members,
+                formation.known(),
+            ),
             options,
             shown: (
                 formation.state(),
@@ -314,6 +318,9 @@ impl<W> Member<W> {
             raft_id: self.options.raft_id,
             state: self.formation.state(),
             cluster_id: self.formation.cluster_id(),
+            recovered_from: storage
+                .map(|storage| Arc::clone(storage.state_machine().recovered_from()))
+                .unwrap_or_default(),
             role: raft.map(RaftNode::role),
             term: raft.map_or(0, RaftNode::term),
             leader: raft.and_then(RaftNode::leader),
@@ -336,6 +343,7 @@ impl<W> Member<W> {
             level: self.options.raft.level,
             cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
             unreadable: raft.and_then(RaftNode::unreadable),
+            unconfirmed: self.formation.is_unconfirmed(),
         }
     }
 

@@ -84,6 +84,9 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// The cluster that it is bound to or takes part in; for an outside node, the one it waits for.
     pub cluster_id: Option<ClusterId>,
+    /// The clusters from which that was recovered, the last first. Only the process itself knows;
+    /// others do not say so.
+    pub recovered_from: Arc<[ClusterId]>,
     /// What it does in its Raft group; `None` before it takes part in one.
     pub role: Option<Role>,
     /// Its Raft term; 0 before it takes part in a group.
@@ -129,6 +132,9 @@ pub struct NodeStatus {
     /// An entry that its leader sends and that it cannot read, as the leader runs a newer version: its
     /// log ends before.
     pub unreadable: Option<LogIndex>,
+    /// Whether it is outside of a cluster that it does not join, as nobody whom its configuration or its
+    /// former lives name has said to take part there.
+    pub unconfirmed: bool,
 }
 
 impl NodeStatus {
@@ -138,6 +144,7 @@ impl NodeStatus {
             raft_id,
             state: NodeState::Fresh,
             cluster_id: None,
+            recovered_from: Arc::default(),
             role: None,
             term: 0,
             leader: None,
@@ -157,6 +164,7 @@ impl NodeStatus {
             level: ProtocolLevel::FIRST,
             cluster_level: ProtocolLevel::FIRST,
             unreadable: None,
+            unconfirmed: false,
         }
     }
 }

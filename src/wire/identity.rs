@@ -50,6 +50,7 @@ impl From<NodeStatus> for IdentifyResponse {
             raft_id,
             state,
             cluster_id,
+            recovered_from: _,
             role,
             term,
             leader,
@@ -69,6 +70,7 @@ impl From<NodeStatus> for IdentifyResponse {
             level,
             cluster_level,
             unreadable,
+            unconfirmed,
         } = status;
         let Conf {
             voters,
@@ -107,6 +109,7 @@ impl From<NodeStatus> for IdentifyResponse {
             protocol_level: said(level),
             cluster_protocol_level: said(cluster_level),
             unreadable_index: unreadable.unwrap_or(0),
+            unconfirmed,
         }
     }
 }
@@ -202,6 +205,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             protocol_level,
             cluster_protocol_level,
             unreadable_index,
+            unconfirmed,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -250,6 +254,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             raft_id: STATUS.raft_id("raft_id", raft_id)?,
             state,
             cluster_id: cluster_id.map(ClusterId),
+            recovered_from: Arc::default(),
             role,
             term,
             leader: match leader_id {
@@ -286,6 +291,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             level: ProtocolLevel::new(protocol_level),
             cluster_level: ProtocolLevel::new(cluster_protocol_level),
             unreadable: (unreadable_index != 0).then_some(unreadable_index),
+            unconfirmed,
         })
     }
 }
@@ -410,6 +416,7 @@ mod tests {
             raft_id: life(1),
             state: NodeState::Started,
             cluster_id: Some(ClusterId(7)),
+            recovered_from: Arc::default(),
             role: Some(Role::Leader),
             term: 5,
             leader: Some(life(1)),
@@ -443,6 +450,7 @@ mod tests {
             level: ProtocolLevel::new(3),
             cluster_level: ProtocolLevel::new(2),
             unreadable: Some(32),
+            unconfirmed: true,
         }
     }
 
