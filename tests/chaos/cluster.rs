@@ -156,6 +156,17 @@ impl Cluster {
             .append(true)
             .open(log_file(self.files.path(), node))
             .expect("a file");
+        self.start_with(node, log.into());
+    }
+
+    /// Starts a node in a new life, whose log nobody reads: each line of it fails.
+    pub(crate) fn start_unread(&mut self, node: usize) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        self.start_with(node, writer.into());
+    }
+
+    fn start_with(&mut self, node: usize, log: Stdio) {
         let child = Command::new(env!("CARGO_BIN_EXE_seshat"))
             .args(["serve", "--config"])
             .arg(config_file(self.files.path(), node))
@@ -217,6 +228,22 @@ impl Cluster {
     pub(crate) async fn ends_as_removed(&mut self, node: usize) {
         let ended = self.ended(node).await;
         assert_eq!(ended.code(), Some(REMOVED), "node {}: {ended}", node + 1);
+    }
+
+    /// What happens to a node that was started from a terminal which is closed.
+    pub(crate) fn hang_up(&self, node: usize) {
+        self.process(node).signal("HUP");
+    }
+
+    /// Where the nodes that run listen, for clients and for nodes.
+    pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
+        let running = self.places.iter().zip(&self.nodes);
+        let running = running.filter(|(_, process)| process.is_some());
+        let of = |place: &Place| {
+            let client_addr = place.client_addr.parse().expect("an address");
+            [client_addr, place.internal_addr]
+        };
+        running.flat_map(|(place, _)| of(place)).collect()
     }
 
     pub(crate) fn pause(&self, node: usize) {

@@ -8,7 +8,8 @@
 //! cargo test --test chaos -- --nocapture
 //! ```
 //!
-//! The soak draws its troubles at random and keeps one cluster through all of them:
+//! The soak draws its troubles at random, of nodes, of links and of what surrounds a process, and keeps
+//! one cluster through all of them:
 //!
 //! ```text
 //! CHAOS_SECONDS=600 cargo test --release --test chaos soak -- --nocapture
@@ -31,6 +32,7 @@ mod openers;
 mod operator;
 mod scenarios;
 mod soak;
+mod strangers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

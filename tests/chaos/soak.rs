@@ -13,6 +13,7 @@ use crate::clients::{Caller, Load};
 use crate::cluster::Cluster;
 use crate::history::{History, now};
 use crate::links::Fate;
+use crate::strangers::{Stranger, Strangers};
 use crate::{caller, ms, scenario};
 
 /// Seconds that the soak takes in an ordinary test run.
@@ -74,10 +75,16 @@ enum Trouble {
     Slow,
     /// A fourth member comes and goes.
     Guest,
+    /// The terminal that a node was started from is closed.
+    Hangup,
+    /// A node is started again with a log that nobody reads.
+    UnreadLog,
+    /// The same at all nodes, and at the ports for nodes.
+    Crowd(Stranger),
     Nothing,
 }
 
-const TROUBLES: [Trouble; 10] = [
+const TROUBLES: [Trouble; 17] = [
     Trouble::Kill,
     Trouble::Stop,
     Trouble::Pause,
@@ -87,6 +94,13 @@ const TROUBLES: [Trouble; 10] = [
     Trouble::Disconnect,
     Trouble::Slow,
     Trouble::Guest,
+    Trouble::Hangup,
+    Trouble::UnreadLog,
+    Trouble::Crowd(Stranger::Idle),
+    Trouble::Crowd(Stranger::Stuck),
+    Trouble::Crowd(Stranger::SlowReader),
+    Trouble::Crowd(Stranger::Impatient),
+    Trouble::Crowd(Stranger::Lost),
     Trouble::Nothing,
 ];
 
@@ -102,13 +116,18 @@ impl fmt::Display for Trouble {
             Self::Disconnect => "every connection broken",
             Self::Slow => "100 ms on each link",
             Self::Guest => "has a fourth member beside it",
+            Self::Hangup => "loses its terminal",
+            Self::UnreadLog => "logs to nobody",
+            Self::Crowd(stranger) => return write!(f, "stands in a crowd: {stranger:?}"),
             Self::Nothing => "left alone",
         })
     }
 }
 
 impl Trouble {
-    async fn begin(self, cluster: &mut Cluster, node: usize) {
+    /// Gives the strangers that come, if they do, who stay until the trouble is over.
+    async fn begin(self, cluster: &mut Cluster, node: usize) -> Vec<Strangers> {
+        let mut strangers = Vec::new();
         match self {
             Self::Kill => cluster.kill(&[node]),
             Self::Stop => cluster.stop(&[node]).await,
@@ -122,8 +141,19 @@ impl Trouble {
                 cluster.start(GUEST);
                 cluster.add_member(GUEST).await;
             }
+            Self::Hangup => cluster.hang_up(node),
+            Self::UnreadLog => {
+                cluster.stop(&[node]).await;
+                cluster.start_unread(node);
+            }
+            Self::Crowd(stranger) => {
+                for addr in cluster.listeners() {
+                    strangers.push(Strangers::at(addr, stranger).await);
+                }
+            }
             Self::Nothing => {}
         }
+        strangers
     }
 
     async fn end(self, cluster: &mut Cluster, node: usize) {
@@ -137,7 +167,7 @@ impl Trouble {
                 cluster.remove_member(GUEST).await;
                 cluster.ends_as_removed(GUEST).await;
             }
-            Self::Nothing => {}
+            Self::Hangup | Self::UnreadLog | Self::Crowd(_) | Self::Nothing => {}
         }
     }
 }
@@ -166,9 +196,10 @@ impl Soak {
             &format!("{round}-"),
         );
         load.write_after(now()).await;
-        trouble.begin(cluster, node).await;
+        let strangers = trouble.begin(cluster, node).await;
         let begun = now();
         tokio::time::sleep(Duration::from_millis(hold)).await;
+        drop(strangers);
         trouble.end(cluster, node).await;
         let healed = cluster.wait_until_healed().await;
         load.write_after(now()).await;

@@ -107,18 +107,9 @@ impl World {
         let ids = members.iter().copied();
         let mut doomed = ids.choose_multiple(&mut self.rng, most);
         doomed.sort_unstable();
-        if (1..=FIRST).all(|id| doomed.contains(&id)) && members.len() > usize::from(FIRST) {
-            // Those that are configured to form a cluster could form another one.
-            let spared = doomed.remove(0);
-            doomed.extend(
-                members
-                    .iter()
-                    .find(|id| **id > FIRST && !doomed.contains(id)),
-            );
-            self.tell(format_args!("n{spared} is spared"));
-        }
         let mut at = self.sim.elapsed();
         if self.overstates || self.rng.gen_bool(0.5) {
+            self.spare_one_of_the_first(&members, &mut doomed);
             let left: Vec<_> = members
                 .into_iter()
                 .filter(|id| !doomed.contains(id))
@@ -127,6 +118,18 @@ impl World {
             at += Duration::from_millis(self.rng.gen_range(200..1_500));
         }
         self.doom = Some(Doom { at, ids: doomed });
+    }
+
+    /// Whoever is left is about to be cut off, and cannot tell those that are configured to form a cluster
+    /// that there is one: all together they would form another one.
+    fn spare_one_of_the_first(&self, members: &[u16], doomed: &mut Vec<u16>) {
+        if (1..=FIRST).all(|id| doomed.contains(&id)) && members.len() > usize::from(FIRST) {
+            let spared = doomed.remove(0);
+            let others = members.iter().filter(|id| **id > FIRST);
+            let other = others.copied().find(|id| !doomed.contains(id));
+            doomed.extend(other);
+            self.tell(format_args!("n{spared} is spared"));
+        }
     }
 
     fn halt(&mut self, ids: &[u16]) {
