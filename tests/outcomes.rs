@@ -115,7 +115,11 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
     Some(match reason {
         Reason::NotLeader { .. } => Reason::NoQuorum,
         Reason::NoQuorum => Reason::Overloaded { what, limit },
-        Reason::Overloaded { .. } => Reason::TooLarge { what, limit },
+        Reason::Overloaded { .. } => Reason::TooLarge {
+            what,
+            limit,
+            node_id: None,
+        },
         Reason::TooLarge { .. } => Reason::Forming {
             waiting_for: "something".to_owned(),
         },

@@ -19,6 +19,9 @@
 //! raft-rs types stay below this line; what leaves are the library's own types and the generated
 //! messages of the protocol.
 
+mod agreed;
+#[cfg(test)]
+mod agreed_tests;
 mod call;
 mod departure;
 mod directory;

@@ -234,6 +234,18 @@ pub enum Event {
         /// What the cluster speaks.
         needed: ProtocolLevel,
     },
+    /// Another process that takes part takes less than this one, which leads: nobody puts more than
+    /// that into the log.
+    TakesLess {
+        /// The process.
+        process: RaftId,
+        /// The setting that differs.
+        limit: &'static str,
+        /// Its value there, in bytes.
+        there: u64,
+        /// Its value here.
+        here: u64,
+    },
     /// The cluster speaks a higher level from now on.
     LevelRaised {
         /// The level.

@@ -137,6 +137,7 @@ pub(super) fn reason(status: &Status, max_grpc_message_bytes: usize) -> Option<R
         Code::OutOfRange => Some(Reason::TooLarge {
             what: "message",
             limit: u64::try_from(max_grpc_message_bytes).unwrap_or(u64::MAX),
+            node_id: None,
         }),
         Code::Internal => Some(invalid("message", status.message())),
         Code::Unimplemented if status.message().is_empty() => {

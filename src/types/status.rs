@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClusterId, LogIndex, NodeId, ProtocolLevel, RaftId, Term};
+use super::{ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Term};
 
 /// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,6 +129,8 @@ pub struct NodeStatus {
     /// An entry that its leader sends and that it cannot read, as the leader runs a newer version: its
     /// log ends before.
     pub unreadable: Option<LogIndex>,
+    /// What it takes at most; versions that do not know do not say so.
+    pub limits: Option<NodeLimits>,
 }
 
 impl NodeStatus {
@@ -157,6 +159,7 @@ impl NodeStatus {
             level: ProtocolLevel::FIRST,
             cluster_level: ProtocolLevel::FIRST,
             unreadable: None,
+            limits: None,
         }
     }
 }
