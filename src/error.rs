@@ -122,6 +122,18 @@ pub enum Reason {
         /// The session.
         client_id: ClientId,
     },
+    /// The request is for another cluster than the one that this node is of.
+    #[error("{}", match successor {
+        true => format!("this node takes part in cluster {cluster_id}, which was recovered from \
+                         the one that is asked: writes that were acknowledged there may be lost"),
+        false => format!("this node takes part in cluster {cluster_id}, not in the one that is asked"),
+    })]
+    OtherCluster {
+        /// The cluster that this node takes part in.
+        cluster_id: ClusterId,
+        /// Whether that was recovered from the one that the request names.
+        successor: bool,
+    },
     /// The node is shutting down.
     #[error("this node is shutting down")]
     ShuttingDown,

@@ -35,12 +35,14 @@ fn set(key: &str, value: &str) -> SetRequest {
         key: key.to_owned().into(),
         value: value.to_owned().into(),
         session: None,
+        ..SetRequest::default()
     }
 }
 
 fn get(key: &str) -> GetRequest {
     GetRequest {
         key: key.to_owned().into(),
+        ..GetRequest::default()
     }
 }
 
@@ -371,6 +373,7 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
             key: "k".into(),
             value: vec![0; bytes].into(),
             session: None,
+            ..SetRequest::default()
         };
         let status = kv.set(large).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
@@ -385,9 +388,11 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
         key: vec![b'k'; limits.max_key_bytes].into(),
         value: vec![b'v'; limits.max_value_bytes].into(),
         session: None,
+        ..SetRequest::default()
     };
     let read = GetRequest {
         key: largest.key.clone(),
+        ..GetRequest::default()
     };
     kv.set(largest.clone()).await.unwrap();
     assert_eq!(
@@ -430,7 +435,9 @@ async fn a_leader_takes_no_value_that_the_others_could_not_take() {
     let named = eventually("a word about the limits", async || {
         let status = admin.status(StatusRequest::default()).await;
         let summary = status.unwrap().into_inner().summary;
-        summary.contains("limits.max_value_bytes").then_some(summary)
+        summary
+            .contains("limits.max_value_bytes")
+            .then_some(summary)
     });
     let named = named.await;
     assert!(named.contains("on nodes 2 and 3"), "{named}");

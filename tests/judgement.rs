@@ -53,6 +53,7 @@ fn set() -> SetRequest {
         key: "k".into(),
         value: "v".into(),
         session: None,
+        ..SetRequest::default()
     }
 }
 

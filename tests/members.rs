@@ -145,6 +145,7 @@ impl Load {
                         key: key.clone().into(),
                         value: value.clone().into(),
                         session: None,
+                        ..SetRequest::default()
                     });
                     request.set_timeout(Duration::from_secs(2));
                     let count = nodes.len();
@@ -232,6 +233,7 @@ async fn a_cluster_grows_from_3_to_5_and_shrinks_to_3_under_load() {
         reads.spawn(async move {
             let request = GetRequest {
                 key: key.clone().into(),
+                ..GetRequest::default()
             };
             let found = kv.get(request).await.unwrap().into_inner().value;
             assert_eq!(found.as_deref(), Some(value.as_bytes()), "{key}");
@@ -263,6 +265,7 @@ async fn a_node_that_is_removed_and_started_again_waits_outside() {
         key: "k".into(),
         value: "v".into(),
         session: None,
+        ..SetRequest::default()
     };
     let refusal = cluster.kv(gone).set(write).await.unwrap_err();
     let (Applied::No, Some(Reason::Forming(forming))) = refused(&refusal) else {
@@ -328,6 +331,7 @@ async fn a_member_moves_to_another_address() {
         key: "k".into(),
         value: "w".into(),
         session: None,
+        ..SetRequest::default()
     };
     let refusal = cluster.kv(leader).set(write).await.unwrap_err();
     let (_, Some(Reason::NotLeader(not_leader))) = refused(&refusal) else {

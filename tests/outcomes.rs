@@ -29,7 +29,7 @@ use seshat::proto::kv::{
     SetRequest, SetResponse,
 };
 use seshat::service::to_status;
-use seshat::types::{ClientId, NodeId, Role};
+use seshat::types::{ClientId, ClusterId, NodeId, Role};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
@@ -95,6 +95,7 @@ fn row_of(code: Code, applied: kv::Applied, reason: &Detail) -> Row {
         Detail::ShuttingDown(_) => "shutting_down",
         Detail::FailedPrecondition(_) => "failed_precondition",
         Detail::SessionExpired(_) => "session_expired",
+        Detail::OtherCluster(_) => "other_cluster",
     };
     let applied = match applied {
         kv::Applied::No => "NO",
@@ -133,7 +134,11 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
         Reason::FailedPrecondition { .. } => Reason::SessionExpired {
             client_id: ClientId(7),
         },
-        Reason::SessionExpired { .. } => Reason::ShuttingDown,
+        Reason::SessionExpired { .. } => Reason::OtherCluster {
+            cluster_id: ClusterId(7),
+            successor: false,
+        },
+        Reason::OtherCluster { .. } => Reason::ShuttingDown,
         Reason::ShuttingDown => return None,
     })
 }
@@ -189,6 +194,7 @@ const TOO_LARGE: [&str; 3] = ["INVALID_ARGUMENT", "too_large", "NO"];
 const NOT_LEADER: [&str; 3] = ["FAILED_PRECONDITION", "not_leader", "NO"];
 const NOT_NOW: [&str; 3] = ["FAILED_PRECONDITION", "failed_precondition", "NO"];
 const EXPIRED: [&str; 3] = ["FAILED_PRECONDITION", "session_expired", "NO"];
+const OTHER_CLUSTER: [&str; 3] = ["FAILED_PRECONDITION", "other_cluster", "NO"];
 const NO_QUORUM: [&str; 3] = ["UNAVAILABLE", "no_quorum", "NO"];
 const NO_QUORUM_UNKNOWN: [&str; 3] = ["DEADLINE_EXCEEDED", "no_quorum", "UNKNOWN"];
 const FORMING: [&str; 3] = ["UNAVAILABLE", "forming", "NO"];
@@ -202,12 +208,14 @@ fn set(key: &str, value: impl Into<Bytes>, session: Option<Session>) -> SetReque
         key: key.to_owned().into(),
         value: value.into(),
         session,
+        ..SetRequest::default()
     }
 }
 
 fn get(key: &str) -> GetRequest {
     GetRequest {
         key: key.to_owned().into(),
+        ..GetRequest::default()
     }
 }
 
@@ -230,7 +238,10 @@ async fn odd(channel: Channel, path: &'static str) -> Result<SetResponse, Status
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.expect("a connection");
     let codec = ProstCodec::<SetResponse, SetResponse>::default();
-    let message = SetResponse { applied_index: 1 };
+    let message = SetResponse {
+        applied_index: 1,
+        ..SetResponse::default()
+    };
     let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
     let answer = grpc.unary(Request::new(message), path, codec).await?;
     Ok(answer.into_inner())
@@ -267,7 +278,10 @@ async fn what_no_session_allows(met: &mut Met, cluster: &Cluster, leader: usize)
         let request = set("k", "v", number(7, sequence, first));
         met.refusal("invalid numbers", kv.set(request).await, INVALID);
     }
-    let open = |client_id| OpenSessionRequest { client_id };
+    let open = |client_id| OpenSessionRequest {
+        client_id,
+        ..OpenSessionRequest::default()
+    };
     met.refusal("session 0", kv.open_session(open(0)).await, INVALID);
     let request = || set("k", "v", number(7, 1, 1));
     met.refusal("no session", kv.set(request()).await, EXPIRED);
@@ -276,10 +290,85 @@ async fn what_no_session_allows(met: &mut Met, cluster: &Cluster, leader: usize)
     let delete = DeleteRequest {
         key: Bytes::from("k"),
         session: number(7, 1, 1),
+        ..DeleteRequest::default()
     };
     met.refusal("another kind", kv.delete(delete).await, INVALID);
     kv.set(set("k", "v", number(7, 3, 3))).await.unwrap();
     met.refusal("given up", kv.set(request()).await, EXPIRED);
+}
+
+/// A request of whatever kind that is for another cluster, at whichever node it arrives.
+async fn what_is_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: usize) {
+    let own = cluster.node(leader).status().cluster_id.unwrap().0;
+    let other = Some(own ^ 1);
+    for index in 0..3 {
+        let mut kv = cluster.kv(index);
+        let request = SetRequest {
+            cluster_id: other,
+            ..set("k", "v", number(9, 1, 1))
+        };
+        met.refusal("Set", kv.set(request).await, OTHER_CLUSTER);
+        let request = GetRequest {
+            cluster_id: other,
+            // What is wrong with it here may be right there.
+            key: Bytes::new(),
+        };
+        met.refusal("Get", kv.get(request).await, OTHER_CLUSTER);
+        let request = DeleteRequest {
+            key: Bytes::from("k"),
+            cluster_id: other,
+            ..DeleteRequest::default()
+        };
+        met.refusal("Delete", kv.delete(request).await, OTHER_CLUSTER);
+        let request = OpenSessionRequest {
+            client_id: 9,
+            cluster_id: other,
+        };
+        let answer = kv.open_session(request).await;
+        met.refusal("OpenSession", answer, OTHER_CLUSTER);
+        for command in [Command::Set(set("k", "v", None)), Command::Get(get(""))] {
+            let row = piped_to(&mut kv, command, other).await.unwrap_err();
+            met.row("in a pipeline", row, OTHER_CLUSTER);
+        }
+    }
+    // What names this one, or none, is served.
+    let mut kv = cluster.kv(leader);
+    for (named, answered) in [(Some(own), None), (None, Some(own))] {
+        let cluster_id = named;
+        let request = SetRequest {
+            cluster_id,
+            ..set("k", "v", None)
+        };
+        let answer = kv.set(request).await.unwrap().into_inner();
+        assert_eq!(answer.cluster_id, answered);
+        let request = GetRequest {
+            cluster_id,
+            ..get("k")
+        };
+        let answer = kv.get(request).await.unwrap().into_inner();
+        assert_eq!(answer.cluster_id, answered);
+        let request = DeleteRequest {
+            key: Bytes::from("k"),
+            cluster_id,
+            ..DeleteRequest::default()
+        };
+        let answer = kv.delete(request).await.unwrap().into_inner();
+        assert_eq!(answer.cluster_id, answered);
+        let request = OpenSessionRequest {
+            client_id: 8,
+            cluster_id,
+        };
+        let answer = kv.open_session(request).await.unwrap().into_inner();
+        assert_eq!(answer.cluster_id, answered);
+        let command = Command::Get(get("k"));
+        assert_eq!(piped_to(&mut kv, command, named).await, Ok(answered));
+    }
+    let named_twice = Command::Get(GetRequest {
+        cluster_id: Some(own),
+        ..get("k")
+    });
+    let row = piped(&mut kv, named_twice).await;
+    met.row("a command that names a cluster", row, INVALID);
 }
 
 async fn what_only_the_leader_does(met: &mut Met, cluster: &Cluster, leader: usize) {
@@ -287,7 +376,10 @@ async fn what_only_the_leader_does(met: &mut Met, cluster: &Cluster, leader: usi
     let (mut kv, mut admin) = (cluster.kv(follower), cluster.admin(follower));
     met.refusal("Set", kv.set(set("k", "v", None)).await, NOT_LEADER);
     met.refusal("Get", kv.get(get("k")).await, NOT_LEADER);
-    let open = OpenSessionRequest { client_id: 7 };
+    let open = OpenSessionRequest {
+        client_id: 7,
+        ..OpenSessionRequest::default()
+    };
     met.refusal("OpenSession", kv.open_session(open).await, NOT_LEADER);
     let transfer = TransferLeadershipRequest::default();
     let answer = admin.transfer_leadership(transfer).await;
@@ -329,25 +421,36 @@ async fn what_an_operator_may_not(met: &mut Met, cluster: &Cluster, leader: usiz
 
 /// One command, as a pipeline answers it.
 async fn piped(kv: &mut KvServiceClient<Channel>, command: Command) -> Row {
+    piped_to(kv, command, None).await.expect_err("a refusal")
+}
+
+/// One command, in a pipeline that names a cluster: the cluster that the answer names, or how it is
+/// refused.
+async fn piped_to(
+    kv: &mut KvServiceClient<Channel>,
+    command: Command,
+    cluster_id: Option<u64>,
+) -> Result<Option<u64>, Row> {
     let request = PipelineRequest {
         id: 1,
         commands: vec![PipelineCommand {
             command: Some(command),
         }],
+        cluster_id,
     };
     let answers = kv.pipeline(tokio_stream::iter([request])).await;
     let mut answers = answers.expect("a stream").into_inner();
     let mut answer = answers.message().await.unwrap().expect("an answer");
     let Some(kv::pipeline_result::Result::Error(error)) = answer.results.remove(0).result else {
-        panic!("a refusal");
+        return Ok(answer.cluster_id);
     };
     let detail = error.detail.expect("a detail");
     let code = Code::from_i32(i32::try_from(error.code).unwrap());
-    row_of(
+    Err(row_of(
         code,
         detail.applied(),
         &detail.reason.clone().expect("a reason"),
-    )
+    ))
 }
 
 async fn the_same_in_a_pipeline(met: &mut Met, cluster: &Cluster, leader: usize) {
@@ -450,6 +553,7 @@ async fn what_the_page_lists_can_be_met() {
     let leader = cluster.leader().await;
     what_no_limit_allows(&mut met, &cluster, leader).await;
     what_no_session_allows(&mut met, &cluster, leader).await;
+    what_is_for_another_cluster(&mut met, &cluster, leader).await;
     what_only_the_leader_does(&mut met, &cluster, leader).await;
     what_an_operator_may_not(&mut met, &cluster, leader).await;
     the_same_in_a_pipeline(&mut met, &cluster, leader).await;

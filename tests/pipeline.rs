@@ -76,6 +76,7 @@ fn batch(id: u64, commands: Vec<Command>) -> PipelineRequest {
     PipelineRequest {
         id,
         commands: commands.collect(),
+        ..PipelineRequest::default()
     }
 }
 
@@ -84,12 +85,14 @@ fn set(key: &str, value: impl Into<Bytes>) -> Command {
         key: key.to_owned().into(),
         value: value.into(),
         session: None,
+        ..SetRequest::default()
     })
 }
 
 fn get(key: &str) -> Command {
     Command::Get(GetRequest {
         key: key.to_owned().into(),
+        ..GetRequest::default()
     })
 }
 
@@ -97,6 +100,7 @@ fn delete(key: &str) -> Command {
     Command::Delete(DeleteRequest {
         key: key.to_owned().into(),
         session: None,
+        ..DeleteRequest::default()
     })
 }
 
@@ -212,6 +216,7 @@ async fn a_command_that_is_refused_does_not_disturb_the_others() {
         key: Bytes::from("k"),
         value: Bytes::from("expired"),
         session: Some(session(9, 1)),
+        ..SetRequest::default()
     });
     let commands = vec![
         set("k", "1"),
@@ -257,13 +262,17 @@ async fn a_numbered_batch_that_is_sent_again_on_another_stream_applies_once() {
     let cluster = Cluster::started(3).await;
     let leader = cluster.leader().await;
     let mut kv = cluster.kv(leader);
-    let open = OpenSessionRequest { client_id: 7 };
+    let open = OpenSessionRequest {
+        client_id: 7,
+        ..OpenSessionRequest::default()
+    };
     kv.open_session(open).await.unwrap();
     let numbered = |sequence, value: &str| {
         Command::Set(SetRequest {
             key: Bytes::from("k"),
             value: Bytes::from(value.to_owned()),
             session: Some(session(7, sequence)),
+            ..SetRequest::default()
         })
     };
     let commands = vec![numbered(1, "one"), numbered(2, "two")];
@@ -278,6 +287,7 @@ async fn a_numbered_batch_that_is_sent_again_on_another_stream_applies_once() {
     let removal = Command::Delete(DeleteRequest {
         key: Bytes::from("k"),
         session: Some(session(7, 1)),
+        ..DeleteRequest::default()
     });
     second.send(1, commands).await;
     second.send(2, vec![removal, get("k")]).await;
@@ -349,6 +359,7 @@ async fn a_client_that_does_not_read_delays_nobody_else() {
         key: Bytes::from("k"),
         value: vec![b'v'; VALUE].into(),
         session: None,
+        ..SetRequest::default()
     };
     other.set(value.clone()).await.unwrap();
 

@@ -42,12 +42,14 @@ fn set(key: &[u8], value: &[u8]) -> SetRequest {
         key: key.to_vec().into(),
         value: value.to_vec().into(),
         session: None,
+        ..SetRequest::default()
     }
 }
 
 fn get(key: &[u8]) -> GetRequest {
     GetRequest {
         key: key.to_vec().into(),
+        ..GetRequest::default()
     }
 }
 
@@ -83,6 +85,7 @@ async fn what_was_set_is_got_until_it_is_deleted() {
     let delete = DeleteRequest {
         key: b"k".to_vec().into(),
         session: None,
+        ..DeleteRequest::default()
     };
     let deleted = leader.kv.delete(delete.clone()).await.unwrap().into_inner();
     assert!(deleted.existed);
@@ -118,6 +121,7 @@ async fn keys_and_values_have_limits() {
     let delete = |key: &[u8]| DeleteRequest {
         key: key.to_vec().into(),
         session: None,
+        ..DeleteRequest::default()
     };
     let kv = &mut leader.kv;
 
@@ -393,6 +397,7 @@ async fn streams_that_do_not_read_hold_no_more_than_is_left_for_one_that_does() 
         PipelineRequest {
             id,
             commands: vec![read; READS],
+            ..PipelineRequest::default()
         }
     };
     let (_fabric, nodes) = Fabric::started(3).await;

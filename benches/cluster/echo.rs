@@ -114,13 +114,17 @@ impl KvService for Answers {
 
     async fn set(&self, _: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
         let applied_index = APPLIED_INDEX;
-        Ok(Response::new(SetResponse { applied_index }))
+        Ok(Response::new(SetResponse {
+            applied_index,
+            ..SetResponse::default()
+        }))
     }
 
     async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         Ok(Response::new(GetResponse {
             value: Some(Bytes::from_static(VALUE)),
             applied_index: APPLIED_INDEX,
+            ..GetResponse::default()
         }))
     }
 
@@ -128,6 +132,7 @@ impl KvService for Answers {
         Ok(Response::new(DeleteResponse {
             existed: true,
             applied_index: APPLIED_INDEX,
+            ..DeleteResponse::default()
         }))
     }
 }

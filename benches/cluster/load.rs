@@ -191,7 +191,13 @@ async fn calls(
                 client.set(set_request(key)).await?;
             }
             Call::Get => {
-                let answer = client.get(GetRequest { key }).await?.into_inner();
+                let answer = client
+                    .get(GetRequest {
+                        key,
+                        ..GetRequest::default()
+                    })
+                    .await?
+                    .into_inner();
                 let value = answer.value.unwrap_or_default();
                 ensure!(value == VALUE, "a read did not return what was written");
             }
@@ -228,6 +234,7 @@ fn set_request(key: Bytes) -> SetRequest {
         key,
         value,
         session: None,
+        ..SetRequest::default()
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) async fn first_write(client_addrs: &[String]) -> Result<FirstWrite> {
                 key,
                 value,
                 session: None,
+                ..SetRequest::default()
             };
             while client.set(request.clone()).await.is_err() {
                 tokio::time::sleep(PAUSE).await;

@@ -24,6 +24,7 @@ pub(crate) fn set(number: u64, value: Bytes) -> SetRequest {
         key,
         value,
         session: None,
+        ..SetRequest::default()
     }
 }
 

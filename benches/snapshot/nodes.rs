@@ -133,6 +133,7 @@ impl Nodes {
                     key: "probe".into(),
                     value: "probe".into(),
                     session: None,
+                    ..SetRequest::default()
                 };
                 if client.set(probe).await.is_ok() {
                     self.leader = index;

@@ -118,7 +118,7 @@ fn every_message_is_written_and_read_as_another_language_does() {
             SessionRecord SessionStamp
             Command DeleteCommand DeleteRequest DeleteResponse ErrorDetail Forming GetRequest
             GetResponse InvalidRequest KeyValue NoQuorum NotLeader Overloaded SetCommand SetRequest
-            SetResponse ShuttingDown SnapshotHeader SnapshotRecord TooLarge
+            SetResponse ShuttingDown SnapshotHeader SnapshotRecord TooLarge OtherCluster
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2

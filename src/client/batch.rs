@@ -49,8 +49,8 @@ impl Batch {
         }
     }
 
-    /// What is sent for it now.
-    pub(super) fn request(&self) -> kv::PipelineRequest {
+    /// What is sent for it now, to `cluster`.
+    pub(super) fn request(&self, cluster: Option<u64>) -> kv::PipelineRequest {
         let mut numbers = self.numbers.iter();
         let mut stamp = || numbers.next().map(Number::stamp);
         let commands = self.operations.iter().cloned().map(|operation| {
@@ -59,11 +59,16 @@ impl Batch {
                     key,
                     value,
                     session: stamp(),
+                    cluster_id: None,
                 }),
-                Operation::Get { key } => Command::Get(kv::GetRequest { key }),
+                Operation::Get { key } => Command::Get(kv::GetRequest {
+                    key,
+                    cluster_id: None,
+                }),
                 Operation::Delete { key } => Command::Delete(kv::DeleteRequest {
                     key,
                     session: stamp(),
+                    cluster_id: None,
                 }),
             };
             kv::PipelineCommand {
@@ -73,6 +78,7 @@ impl Batch {
         kv::PipelineRequest {
             id: self.id,
             commands: commands.collect(),
+            cluster_id: cluster,
         }
     }
 

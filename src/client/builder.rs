@@ -163,6 +163,7 @@ impl Builder {
         Ok(Client {
             shared,
             limit,
+            cluster: None,
             traceparent: None,
         })
     }

@@ -71,7 +71,9 @@ impl Client {
                     deadline.min(after(patience.min(left / 3)))
                 }
             };
-            let leader = leader.until(until).traced(self.traceparent.clone());
+            let cluster = self.cluster.or(leader.cluster);
+            let leader = leader.until(until).of(cluster);
+            let leader = leader.traced(self.traceparent.clone());
             let fault = match attempt(&leader, &make).await {
                 Ok(answer) => {
                     self.shared.served(&leader.address);
@@ -85,6 +87,8 @@ impl Client {
             in_doubt |= fault.applied == Applied::Unknown;
             let again = match (fault.applied, repeat) {
                 (Applied::Unknown, Repeat::Unsafe) => false,
+                // Sessions end with their cluster.
+                (_, Repeat::Safe) if fault.successor().is_some() => false,
                 _ => fault.hope == Hope::Later,
             };
             let silent = fault.silent;
@@ -128,17 +132,21 @@ impl Client {
         if let Some(last) = self.shared.leader(None) {
             search.add(&last);
         }
-        let (leader, _) = search.next().await?;
+        let (leader, answer) = search.next().await?;
+        let cluster = self.shared.learn(answer.cluster_id);
         debug!(node = leader.address, "found the leader");
         self.shared.remember_leader(&leader.address);
-        Ok(leader.until(deadline))
+        Ok(leader.until(deadline).of(cluster))
     }
 }
 
 /// Asks for a read that nobody needs.
 pub(super) async fn probe(node: Node) -> Answer<GetResponse> {
-    let key = PROBED_KEY.into();
-    node.kv().get(node.request(GetRequest { key })).await
+    let request = GetRequest {
+        key: PROBED_KEY.into(),
+        cluster_id: node.cluster,
+    };
+    node.kv().get(node.request(request)).await
 }
 
 /// Makes a call to one node, once.

@@ -87,9 +87,17 @@ impl Error {
         }
     }
 
-    /// Whether this ends a session: it was given up, and a new one has to be opened.
+    /// Whether this ends a session: it was given up, or its cluster is no more, and a new one has to be
+    /// opened.
     pub fn is_session_expired(&self) -> bool {
-        matches!(self.reason(), Some(Reason::SessionExpired(_)))
+        matches!(self.reason(), Some(Reason::SessionExpired(_))) || self.is_other_cluster()
+    }
+
+    /// Whether another cluster answers than the one that this client, or this session, has spoken to.
+    /// A client does not go on with it, unless it was recovered from that one; whoever wants to, after
+    /// all data was lost and the cluster formed anew, makes a new client.
+    pub fn is_other_cluster(&self) -> bool {
+        matches!(self.reason(), Some(Reason::OtherCluster(_)))
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -147,6 +155,7 @@ impl Refusal {
             Some(Reason::FailedPrecondition(_)) => "failed_precondition",
             Some(Reason::SessionExpired(_)) => "session_expired",
             Some(Reason::ShuttingDown(_)) => "shutting_down",
+            Some(Reason::OtherCluster(_)) => "other_cluster",
             None => "refused",
         }
     }

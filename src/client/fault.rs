@@ -14,7 +14,7 @@ use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use super::error::Refusal;
 use crate::error::Applied;
 use crate::proto::kv::error_detail::Reason;
-use crate::proto::kv::{Applied as ProtoApplied, ErrorDetail, PipelineError};
+use crate::proto::kv::{Applied as ProtoApplied, ErrorDetail, OtherCluster, PipelineError};
 
 /// The type of the detail that every refusal carries.
 const DETAIL: &str = "seshat.kv.v1.ErrorDetail";
@@ -96,6 +96,22 @@ impl Fault {
         }
     }
 
+    /// The cluster that answers in place of the one that was asked, and was recovered from it.
+    pub(super) fn successor(&self) -> Option<u64> {
+        match self.reason {
+            Some(Reason::OtherCluster(OtherCluster {
+                cluster_id,
+                successor: true,
+            })) => Some(cluster_id),
+            _ => None,
+        }
+    }
+
+    /// Whether another cluster answers, in whichever way it came about.
+    pub(super) fn is_other_cluster(&self) -> bool {
+        matches!(self.reason, Some(Reason::OtherCluster(_)))
+    }
+
     /// Whether another node has to be asked next time.
     pub(super) fn ends_leadership(&self) -> bool {
         match &self.reason {
@@ -132,6 +148,7 @@ impl Fault {
                 | Reason::NoQuorum(_)
                 | Reason::Overloaded(_)
                 | Reason::Forming(_)
+                | Reason::OtherCluster(_)
                 | Reason::ShuttingDown(_),
             ) => Hope::Later,
             Some(

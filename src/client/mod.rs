@@ -31,6 +31,14 @@
 //! # }
 //! ```
 //!
+//! # One cluster
+//!
+//! A client belongs to the cluster that answered it first: what other clusters would answer, where a
+//! list of endpoints leads to two of them, is not taken. If an operator recovers that cluster from what
+//! one node still had, the client logs a warning and goes on; sessions and pipelines end. Watch
+//! [`Client::watch_cluster`] to learn of it. A cluster that forms anew after all data was lost has
+//! nothing to do with the former: calls end with [`Error::is_other_cluster`], until a new client is made.
+//!
 //! # Many at once
 //!
 //! A [`Pipeline`] keeps many commands in flight on one stream, and they take effect in order.
@@ -90,6 +98,8 @@ use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, S
 pub struct Client {
     shared: Arc<Shared>,
     limit: Limit,
+    /// The cluster that calls name, if not the one that `shared` knows.
+    cluster: Option<u64>,
     traceparent: Option<TraceParent>,
 }
 
@@ -182,6 +192,21 @@ impl Client {
         }
     }
 
+    /// The id of the cluster that this client belongs to, once that has answered. A change says that an
+    /// operator has made another cluster of what was left of it: writes that were acknowledged before
+    /// may be lost.
+    pub fn watch_cluster(&self) -> tokio::sync::watch::Receiver<Option<u64>> {
+        self.shared.watch_cluster()
+    }
+
+    /// The same client, whose calls are for `cluster` even if another one takes the place of that.
+    fn bound_to(&self, cluster: Option<u64>) -> Self {
+        Self {
+            cluster,
+            ..self.clone()
+        }
+    }
+
     /// When a call ends that begins now.
     fn deadline(&self) -> Instant {
         self.limit
@@ -199,13 +224,14 @@ impl Client {
         key: impl Into<Bytes>,
         value: impl Into<Bytes>,
     ) -> Result<Written, Error> {
-        let request = SetRequest {
-            key: key.into(),
-            value: value.into(),
-            session: None,
-        };
+        let (key, value) = (key.into(), value.into());
         let set = |node: nodes::Node| {
-            let request = node.request(request.clone());
+            let request = node.request(SetRequest {
+                key: key.clone(),
+                value: value.clone(),
+                session: None,
+                cluster_id: node.cluster,
+            });
             async move { node.kv().set(request).await }
         };
         let call = self.call(self.deadline(), Repeat::Unsafe, set);
@@ -227,9 +253,12 @@ impl Client {
     ///
     /// Nothing was read.
     pub async fn get_with_index(&self, key: impl Into<Bytes>) -> Result<Found, Error> {
-        let request = GetRequest { key: key.into() };
+        let key = key.into();
         let get = |node: nodes::Node| {
-            let request = node.request(request.clone());
+            let request = node.request(GetRequest {
+                key: key.clone(),
+                cluster_id: node.cluster,
+            });
             async move { node.kv().get(request).await }
         };
         let call = self.call(self.deadline(), Repeat::Read, get);
@@ -242,12 +271,13 @@ impl Client {
     ///
     /// The removal may have been applied if the error says [`Applied::Unknown`].
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, Error> {
-        let request = DeleteRequest {
-            key: key.into(),
-            session: None,
-        };
+        let key = key.into();
         let delete = |node: nodes::Node| {
-            let request = node.request(request.clone());
+            let request = node.request(DeleteRequest {
+                key: key.clone(),
+                session: None,
+                cluster_id: node.cluster,
+            });
             async move { node.kv().delete(request).await }
         };
         let call = self.call(self.deadline(), Repeat::Unsafe, delete);
@@ -290,7 +320,7 @@ impl Client {
 
 impl From<SetResponse> for Written {
     fn from(response: SetResponse) -> Self {
-        let SetResponse { applied_index } = response;
+        let SetResponse { applied_index, .. } = response;
         Self { applied_index }
     }
 }
@@ -300,6 +330,7 @@ impl From<DeleteResponse> for Deleted {
         let DeleteResponse {
             existed,
             applied_index,
+            ..
         } = response;
         Self {
             existed,
@@ -313,6 +344,7 @@ impl From<GetResponse> for Found {
         let GetResponse {
             value,
             applied_index,
+            ..
         } = response;
         Self {
             value,

@@ -1,5 +1,9 @@
 //! The nodes that a client knows, its connections to them, and who leads.
 //!
+//! The first leader that is found decides which cluster a client speaks to: from then on its requests
+//! name that one, and nodes of any other refuse them. It goes on with another cluster only if that says
+//! that it was recovered from the one it knows.
+//!
 //! All clones of a client share this. Connections are made when they are first used and make
 //! themselves anew; one on which nothing came back is left to those who still wait on it.
 
@@ -9,10 +13,12 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
+use tracing::warn;
 
 use super::builder::{MAX_MESSAGE_BYTES, Options};
 use super::fault::Fault;
@@ -46,6 +52,8 @@ pub(super) struct Shared {
     pub(super) endpoints: Vec<String>,
     /// Held by whoever looks for the leader, so that all others wait for what comes of it.
     pub(super) searching: tokio::sync::Mutex<()>,
+    /// The cluster that requests name.
+    cluster: watch::Sender<Option<u64>>,
     state: Mutex<State>,
     random: Mutex<StdRng>,
 }
@@ -83,6 +91,7 @@ impl Shared {
             options,
             endpoints,
             searching: tokio::sync::Mutex::new(()),
+            cluster: watch::Sender::default(),
             state: Mutex::default(),
         }
     }
@@ -130,8 +139,44 @@ impl Shared {
         });
     }
 
+    /// The cluster that requests name, and every other one that takes its place.
+    pub(super) fn watch_cluster(&self) -> watch::Receiver<Option<u64>> {
+        self.cluster.subscribe()
+    }
+
+    /// The leader that was found first is of the cluster `named`. The cluster that requests name.
+    pub(super) fn learn(&self, named: Option<u64>) -> Option<u64> {
+        self.cluster.send_if_modified(|known| {
+            let news = known.is_none() && named.is_some();
+            *known = known.or(named);
+            news
+        });
+        *self.cluster.borrow()
+    }
+
+    /// The cluster `old` is no more: `new` was recovered from it.
+    fn follow(&self, old: u64, new: u64) {
+        let follows = self.cluster.send_if_modified(|known| {
+            let follows = *known == Some(old);
+            if follows {
+                *known = Some(new);
+            }
+            follows
+        });
+        if follows {
+            warn!(
+                old = %format_args!("{old:016x}"), new = %format_args!("{new:016x}"),
+                "the cluster was recovered by an operator: writes that were acknowledged before may be \
+                 lost, and its sessions are over. This client goes on with what was recovered",
+            );
+        }
+    }
+
     /// Draws the conclusions from a fault of `node`.
     pub(super) fn note(&self, node: &Node, fault: &Fault) {
+        if let (Some(old), Some(new)) = (node.cluster, fault.successor()) {
+            self.follow(old, new);
+        }
         let mut state = self.state();
         let led = |leader: &mut Leader| leader.address == node.address;
         if fault.ends_leadership() {
@@ -176,6 +221,7 @@ impl Shared {
             connection,
             channel,
             deadline,
+            cluster: *self.cluster.borrow(),
             traceparent: None,
         })
     }
@@ -201,6 +247,8 @@ pub(super) struct Node {
     connection: u64,
     channel: Channel,
     pub(super) deadline: Instant,
+    /// The cluster that its calls name.
+    pub(super) cluster: Option<u64>,
     /// The trace context that its calls carry.
     traceparent: Option<TraceParent>,
 }
@@ -208,6 +256,10 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn until(self, deadline: Instant) -> Self {
         Self { deadline, ..self }
+    }
+
+    pub(super) fn of(self, cluster: Option<u64>) -> Self {
+        Self { cluster, ..self }
     }
 
     pub(super) fn traced(self, traceparent: Option<TraceParent>) -> Self {

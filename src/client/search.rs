@@ -30,6 +30,9 @@ const STAGGER: Duration = Duration::from_millis(20);
 /// Nodes that a search asks at most, those included that others name.
 const MAX_NODES: usize = 128;
 
+/// How often a search asks at an address where another cluster answers: one name may lead to both.
+const MAX_FOREIGN: u32 = 4;
+
 /// One question, asked of all known nodes.
 pub(super) struct Search<'a, T, F> {
     shared: &'a Shared,
@@ -63,6 +66,8 @@ struct Candidate {
     hurry: Option<Arc<Notify>>,
     pause: Duration,
     patience: Duration,
+    /// How often another cluster has answered.
+    foreign: u32,
 }
 
 impl<'a, T, F, Fut> Search<'a, T, F>
@@ -125,6 +130,7 @@ where
             hurry: Some(Arc::clone(&known.hurry)),
             pause: self.shared.options.backoff.min,
             patience: self.shared.options.patience,
+            foreign: 0,
         };
         self.push(candidate);
         true
@@ -160,7 +166,8 @@ where
                 return Err(Error::Refused(Box::new(fault.refusal(&candidate.address))));
             }
             self.hurry(&fault);
-            let again = fault.hope == Hope::Later;
+            candidate.foreign += u32::from(fault.is_other_cluster());
+            let again = fault.hope == Hope::Later && candidate.foreign < MAX_FOREIGN;
             if again {
                 candidate.postpone(&fault, self.shared);
             }

@@ -22,12 +22,14 @@ use crate::proto::kv::{DeleteRequest, OpenSessionRequest, SetRequest};
 /// one waits. Their order among one another is open, as that of any concurrent writes.
 ///
 /// The cluster gives up the sessions that were used least lately when it holds too many. Then every
-/// write of the session ends with `SessionExpired`, see [`Error::is_session_expired`]: open another.
-/// The error says [`Applied::Unknown`] only where an earlier attempt at that very write may have
+/// write of the session ends with `SessionExpired`, see [`Error::is_session_expired`]: open another. So
+/// it ends with its cluster, if an operator makes another one of what is left of that. The error says [`Applied::Unknown`] only where an earlier attempt at that very write may have
 /// been applied.
 #[derive(Debug, Clone)]
 pub struct Session {
     client: Client,
+    /// The cluster that knows it.
+    cluster: Option<u64>,
     numbers: Arc<Numbers>,
 }
 
@@ -39,17 +41,22 @@ impl Session {
             let client_id = client
                 .shared
                 .random(|random| random.gen_range(1..=u64::MAX));
-            let request = node.request(OpenSessionRequest { client_id });
+            let cluster_id = node.cluster;
+            let request = node.request(OpenSessionRequest {
+                client_id,
+                cluster_id,
+            });
             async move {
                 let opened = node.kv().open_session(request).await;
-                opened.map(|opened| opened.map(|_| client_id))
+                opened.map(|opened| opened.map(|_| (client_id, cluster_id)))
             }
         };
         // Whether one was opened by an attempt that was not answered matters to nobody.
         let call = client.call(client.deadline(), Repeat::Read, open);
-        let client_id = call.instrument(debug_span!("open_session")).await?;
+        let (client_id, cluster) = call.instrument(debug_span!("open_session")).await?;
         Ok(Self {
             client,
+            cluster,
             numbers: Arc::new(Numbers::new(client_id)),
         })
     }
@@ -73,10 +80,12 @@ impl Session {
                 key: key.clone(),
                 value: value.clone(),
                 session: Some(number.stamp()),
+                cluster_id: node.cluster,
             });
             async move { node.kv().set(request).await }
         };
-        let call = self.client.call(deadline, Repeat::Safe, set);
+        let client = self.client.bound_to(self.cluster);
+        let call = client.call(deadline, Repeat::Safe, set);
         Ok(call.instrument(debug_span!("session_set")).await?.into())
     }
 
@@ -93,10 +102,12 @@ impl Session {
             let request = node.request(DeleteRequest {
                 key: key.clone(),
                 session: Some(number.stamp()),
+                cluster_id: node.cluster,
             });
             async move { node.kv().delete(request).await }
         };
-        let call = self.client.call(deadline, Repeat::Safe, delete);
+        let client = self.client.bound_to(self.cluster);
+        let call = client.call(deadline, Repeat::Safe, delete);
         Ok(call.instrument(debug_span!("session_delete")).await?.into())
     }
 
@@ -126,7 +137,8 @@ impl Session {
     /// No leader was found in time.
     pub async fn pipeline(&self, options: PipelineOptions) -> Result<Pipeline, Error> {
         let numbers = Some(Arc::clone(&self.numbers));
-        Pipeline::open(self.client.clone(), numbers, options).await
+        let client = self.client.bound_to(self.cluster);
+        Pipeline::open(client, numbers, options).await
     }
 
     /// The same session, with `timeout` for each call.
@@ -134,6 +146,7 @@ impl Session {
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {
             client: self.client.with_timeout(timeout),
+            cluster: self.cluster,
             numbers: Arc::clone(&self.numbers),
         }
     }

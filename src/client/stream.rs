@@ -39,6 +39,8 @@ struct State {
     /// The way to the node, while there is one.
     requests: Option<mpsc::Sender<kv::PipelineRequest>>,
     last_id: u64,
+    /// The cluster that it was opened to.
+    cluster: Option<u64>,
     /// Nobody submits any more.
     closed: bool,
     /// Why nothing can be submitted any more.
@@ -54,7 +56,7 @@ impl State {
             batch.sent = Some(Instant::now());
             // There is room for all that may be in flight. If the stream has broken, the task will
             // hear of it and take care of the batch.
-            let _ = requests.try_send(batch.request());
+            let _ = requests.try_send(batch.request(self.cluster));
         }
         self.in_flight.push_back(batch);
     }
@@ -85,6 +87,7 @@ impl Stream {
         let stream = Arc::new(Self {
             state: Mutex::new(State {
                 requests: Some(requests),
+                cluster: connection.node.cluster,
                 ..State::default()
             }),
             woken: Notify::new(),
@@ -280,8 +283,10 @@ impl Reader {
         // Whoever submits has to slow down where the node is overloaded.
         let moves = |fault: &&Fault| fault.hope == Hope::Later && fault.ends_leadership();
         let left = faults().find(moves).cloned();
+        // Nobody leads any more whom its writes could be sent to again.
+        let is_over = |fault: &Fault| !self.resumes || fault.is_other_cluster();
         if let Some(fault) = &left
-            && self.resumes
+            && !is_over(fault)
             && Instant::now() < batch.deadline
         {
             let refused = |result: &Result<Reply, Fault>| {

@@ -401,6 +401,11 @@ impl DriverHandle {
         self.status.borrow().clone()
     }
 
+    /// Looks at how the node stands now, and copies nothing.
+    pub fn look<T>(&self, at: impl FnOnce(&NodeStatus) -> T) -> T {
+        at(&self.status.borrow())
+    }
+
     /// The members that the cluster is meant to have, as far as this node knows: the configured ones
     /// until it has applied something.
     pub fn members(&self) -> Arc<ClusterMembership> {

@@ -14,7 +14,7 @@ pub use map::{Map, Shards, shard_of};
 pub use sessions::{
     MAX_OUTSTANDING, MAX_SESSION_BYTES, MAX_SESSIONS, Session, Sessions, Stamp, Verdict, Written,
 };
-pub use state_machine::{Effect, StateMachine};
+pub use state_machine::{Effect, MAX_RECOVERED_FROM, StateMachine};
 
 use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel, Value};
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::map::{Map, Shards};
 use super::{Command, Session, Sessions, Stamp, Verdict, Write, Written};
-use crate::types::{ClientId, ClusterMembership, Key, LogIndex, ProtocolLevel, Value};
+use crate::types::{ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Value};
+
+/// Clusters that a state remembers to have come from.
+pub const MAX_RECOVERED_FROM: usize = 16;
 
 /// What a command did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub enum Effect {
 }
 
 /// A map of bytes to bytes, the sessions of clients, the members that the cluster is meant to have,
-/// and the protocol level of the cluster.
+/// the protocol level of the cluster, and the clusters from which it was recovered.
 ///
 /// A clone costs some tens of microseconds, however much there is, and shares what neither changes:
 /// it is what a snapshot is made of.
@@ -36,6 +39,7 @@ pub struct StateMachine {
     map: Map,
     sessions: Sessions,
     members: Arc<ClusterMembership>,
+    recovered_from: Arc<[ClusterId]>,
     level: ProtocolLevel,
 }
 
@@ -150,6 +154,24 @@ impl StateMachine {
     /// [`Member`](crate::node::Member).
     pub fn members(&self) -> &Arc<ClusterMembership> {
         &self.members
+    }
+
+    /// The clusters from which this one was recovered, the last first: at most
+    /// [`MAX_RECOVERED_FROM`].
+    pub fn recovered_from(&self) -> &Arc<[ClusterId]> {
+        &self.recovered_from
+    }
+
+    /// From now on this is the state of a cluster that was recovered from `cluster_id`.
+    pub fn recover_from(&mut self, cluster_id: ClusterId) {
+        let earlier = self.recovered_from.iter().copied();
+        let all = std::iter::once(cluster_id).chain(earlier);
+        self.recovered_from = all.take(MAX_RECOVERED_FROM).collect();
+    }
+
+    /// Puts the clusters back that a snapshot names.
+    pub fn restore_recovered_from(&mut self, clusters: impl IntoIterator<Item = ClusterId>) {
+        self.recovered_from = clusters.into_iter().take(MAX_RECOVERED_FROM).collect();
     }
 
     /// What the cluster speaks.

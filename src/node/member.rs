@@ -329,6 +329,9 @@ impl<W> Member<W> {
             raft_id: self.options.raft_id,
             state: self.formation.state(),
             cluster_id: self.formation.cluster_id(),
+            recovered_from: storage
+                .map(|storage| Arc::clone(storage.state_machine().recovered_from()))
+                .unwrap_or_default(),
             role: raft.map(RaftNode::role),
             term: raft.map_or(0, RaftNode::term),
             leader: raft.and_then(RaftNode::leader),

@@ -221,7 +221,11 @@ mod tests {
             applied_index: 1,
         });
         let mut get = async || {
-            let message = GetRequest { key: "k".into() }.encode_to_vec();
+            let request = GetRequest {
+                key: "k".into(),
+                cluster_id: None,
+            };
+            let message = request.encode_to_vec();
             let frame = [
                 &[0, 0, 0, 0, u8::try_from(message.len()).unwrap()],
                 &message[..],

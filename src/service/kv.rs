@@ -49,15 +49,17 @@ impl KvService {
     async fn serve(
         &self,
         metadata: &MetadataMap,
+        cluster: Option<u64>,
         operation: Result<Operation, Refusal>,
     ) -> Result<Answer, Status> {
         let outcome = match operation {
             Ok(operation) => {
                 let deadline = deadline(metadata, self.host.options.request_timeout);
                 let context = trace::context(metadata);
-                self.execute(&operation, &context, deadline).await
+                self.execute(cluster, &operation, &context, deadline).await
             }
-            Err(refusal) => Err(refusal),
+            // What is too large here may be small enough where it should have gone.
+            Err(refusal) => Err(self.host.is_for_us(cluster).err().unwrap_or(refusal)),
         };
         outcome.map_err(|refusal| self.host.refuse(&refusal))
     }
@@ -76,6 +78,7 @@ impl KvService {
     /// Tries until there is an outcome that waiting would not change, or until the deadline.
     async fn execute(
         &self,
+        cluster: Option<u64>,
         operation: &Operation,
         context: &Bytes,
         deadline: Instant,
@@ -85,6 +88,8 @@ impl KvService {
         let mut refusal = Refusal::not_applied(Reason::NoQuorum);
         // What is submitted after the deadline could only end as unknown.
         while Instant::now() < deadline {
+            // Each time: a node that waits may come to take part in another cluster than expected.
+            self.host.is_for_us(cluster)?;
             refusal = match self.attempt(operation, context, deadline).await {
                 Err(refusal) if self.passes(&refusal) => refusal,
                 outcome => return outcome,
@@ -166,9 +171,13 @@ impl Service for KvService {
         request: Request<kv::SetRequest>,
     ) -> Result<Response<kv::SetResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
+        let cluster = request.cluster_id;
         let operation = Operation::set(request, &self.host.options);
-        match self.serve(&metadata, operation).await? {
-            Answer::Set { applied_index } => Ok(Response::new(kv::SetResponse { applied_index })),
+        match self.serve(&metadata, cluster, operation).await? {
+            Answer::Set { applied_index } => Ok(Response::new(kv::SetResponse {
+                applied_index,
+                cluster_id: self.host.answering(cluster),
+            })),
             _ => Err(self.host.refuse(&numbered_twice())),
         }
     }
@@ -179,8 +188,9 @@ impl Service for KvService {
         request: Request<kv::GetRequest>,
     ) -> Result<Response<kv::GetResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
+        let cluster = request.cluster_id;
         let operation = Operation::get(request, &self.host.options);
-        match self.serve(&metadata, operation).await? {
+        match self.serve(&metadata, cluster, operation).await? {
             Answer::Got {
                 value,
                 applied_index,
@@ -190,6 +200,7 @@ impl Service for KvService {
                 let mut answer = Response::new(kv::GetResponse {
                     value,
                     applied_index,
+                    cluster_id: self.host.answering(cluster),
                 });
                 if let Some(holds) = holds {
                     answer.extensions_mut().insert(holds);
@@ -206,14 +217,16 @@ impl Service for KvService {
         request: Request<kv::DeleteRequest>,
     ) -> Result<Response<kv::DeleteResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
+        let cluster = request.cluster_id;
         let operation = Operation::delete(request, &self.host.options);
-        match self.serve(&metadata, operation).await? {
+        match self.serve(&metadata, cluster, operation).await? {
             Answer::Deleted {
                 existed,
                 applied_index,
             } => Ok(Response::new(kv::DeleteResponse {
                 existed,
                 applied_index,
+                cluster_id: self.host.answering(cluster),
             })),
             _ => Err(self.host.refuse(&numbered_twice())),
         }
@@ -225,11 +238,13 @@ impl Service for KvService {
         request: Request<kv::OpenSessionRequest>,
     ) -> Result<Response<kv::OpenSessionResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
+        let cluster = request.cluster_id;
         let operation = Operation::open_session(request);
-        match self.serve(&metadata, operation).await? {
-            Answer::SessionOpened { applied_index } => {
-                Ok(Response::new(kv::OpenSessionResponse { applied_index }))
-            }
+        match self.serve(&metadata, cluster, operation).await? {
+            Answer::SessionOpened { applied_index } => Ok(Response::new(kv::OpenSessionResponse {
+                applied_index,
+                cluster_id: self.host.answering(cluster),
+            })),
             _ => Err(astray()),
         }
     }
@@ -285,7 +300,7 @@ mod tests {
             callers.spawn(async move {
                 let operation = Operation::Get("k".into());
                 let deadline = Instant::now() + PATIENCE;
-                kv.execute(&operation, &Bytes::new(), deadline).await
+                kv.execute(None, &operation, &Bytes::new(), deadline).await
             });
         }
         callers

@@ -15,6 +15,7 @@
 //! * [`Health`] is what load balancers and orchestrators ask.
 //! * [`Gate`] counts the requests in flight, bounds them, and closes when the node shuts down.
 
+mod addressed;
 mod admin;
 mod counted;
 mod deadline;

@@ -26,6 +26,7 @@ impl Operation {
             key,
             value,
             session,
+            cluster_id: _,
         } = request;
         check_key(&key, options)?;
         within("value", value.len(), options.max_value_bytes)?;
@@ -36,19 +37,26 @@ impl Operation {
         request: kv::DeleteRequest,
         options: &ServiceOptions,
     ) -> Result<Self, Refusal> {
-        let kv::DeleteRequest { key, session } = request;
+        let kv::DeleteRequest {
+            key,
+            session,
+            cluster_id: _,
+        } = request;
         check_key(&key, options)?;
         write(Write::Delete { key }, session)
     }
 
     pub(super) fn get(request: kv::GetRequest, options: &ServiceOptions) -> Result<Self, Refusal> {
-        let kv::GetRequest { key } = request;
+        let kv::GetRequest { key, cluster_id: _ } = request;
         check_key(&key, options)?;
         Ok(Self::Get(key))
     }
 
     pub(super) fn open_session(request: kv::OpenSessionRequest) -> Result<Self, Refusal> {
-        let kv::OpenSessionRequest { client_id } = request;
+        let kv::OpenSessionRequest {
+            client_id,
+            cluster_id: _,
+        } = request;
         if client_id == 0 {
             return Err(invalid("client_id", "not 0".to_owned()));
         }

@@ -101,7 +101,12 @@ async fn read(
             }
             request = requests.message() => request.map_err(|status| no_request(status, host))?,
         };
-        let Some(kv::PipelineRequest { id, commands }) = request else {
+        let Some(kv::PipelineRequest {
+            id,
+            commands,
+            cluster_id: cluster,
+        }) = request
+        else {
             return Ok(());
         };
         if commands.is_empty() || commands.len() > MAX_COMMANDS {
@@ -114,7 +119,7 @@ async fn read(
             .into_iter()
             .map(|command| operation(command, host))
             .collect();
-        let submitted = submit(host, id, operations, context, budget).await;
+        let submitted = submit(host, (id, cluster), operations, context, budget).await;
         if queue.send(Ok(submitted)).await.is_err() {
             return Ok(());
         }
@@ -130,6 +135,18 @@ fn no_request(status: Status, host: &Host) -> Status {
 }
 
 fn operation(command: kv::PipelineCommand, host: &Host) -> Result<Operation, Refusal> {
+    let named = match &command.command {
+        Some(Asked::Set(request)) => request.cluster_id,
+        Some(Asked::Get(request)) => request.cluster_id,
+        Some(Asked::Delete(request)) => request.cluster_id,
+        None => None,
+    };
+    if named.is_some() {
+        return Err(Refusal::not_applied(Reason::InvalidRequest {
+            field: "cluster_id",
+            rule: "in a pipeline the PipelineRequest names the cluster".to_owned(),
+        }));
+    }
     match command.command {
         Some(Asked::Set(request)) => Operation::set(request, &host.options),
         Some(Asked::Get(request)) => Operation::get(request, &host.options),
@@ -143,7 +160,7 @@ fn operation(command: kv::PipelineCommand, host: &Host) -> Result<Operation, Ref
 
 async fn submit(
     host: &Host,
-    id: u64,
+    (id, cluster): (u64, Option<u64>),
     operations: Vec<Result<Operation, Refusal>>,
     context: &Bytes,
     budget: &Budget,
@@ -167,9 +184,14 @@ async fn submit(
     somebody_decides(host).await;
     let pass = host.gate.admit(items.len(), bytes).await;
     let deadline = after(host.options.request_timeout);
+    if let Err(refusal) = host.is_for_us(cluster) {
+        commands.fill(Err(refusal));
+        items.clear();
+    }
     let outcomes = pass.and_then(|pass| host.driver.batch(items, room, pass));
     Submitted {
         id,
+        cluster,
         commands,
         outcomes,
         deadline,

@@ -23,7 +23,7 @@ use crate::wire;
 /// | `NotLeader` | `FAILED_PRECONDITION`: ask another node, not this one | `UNKNOWN` |
 /// | `Overloaded` | `RESOURCE_EXHAUSTED` | `UNKNOWN` |
 /// | `TooLarge`, `InvalidRequest` | `INVALID_ARGUMENT` | `UNKNOWN` |
-/// | `FailedPrecondition`, `SessionExpired` | `FAILED_PRECONDITION` | `UNKNOWN` |
+/// | `FailedPrecondition`, `SessionExpired`, `OtherCluster` | `FAILED_PRECONDITION` | `UNKNOWN` |
 ///
 /// `ABORTED` would sound right for a leader that lost its office halfway, but generic clients take
 /// it as "was not done, do it again".
@@ -65,7 +65,8 @@ fn code(refusal: &Refusal) -> Code {
             Applied::No,
             Reason::NotLeader { .. }
             | Reason::FailedPrecondition { .. }
-            | Reason::SessionExpired { .. },
+            | Reason::SessionExpired { .. }
+            | Reason::OtherCluster { .. },
         ) => Code::FailedPrecondition,
         (Applied::No, Reason::Overloaded { .. }) => Code::ResourceExhausted,
         (Applied::No, Reason::TooLarge { .. } | Reason::InvalidRequest { .. }) => {
@@ -81,6 +82,7 @@ fn code(refusal: &Refusal) -> Code {
             | Reason::InvalidRequest { .. }
             | Reason::FailedPrecondition { .. }
             | Reason::SessionExpired { .. }
+            | Reason::OtherCluster { .. }
             | Reason::ShuttingDown,
         ) => Code::Unknown,
     }

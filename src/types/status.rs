@@ -84,6 +84,9 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// The cluster that it is bound to or takes part in; for an outside node, the one it waits for.
     pub cluster_id: Option<ClusterId>,
+    /// The clusters from which that was recovered, the last first. Only the process itself knows;
+    /// others do not say so.
+    pub recovered_from: Arc<[ClusterId]>,
     /// What it does in its Raft group; `None` before it takes part in one.
     pub role: Option<Role>,
     /// Its Raft term; 0 before it takes part in a group.
@@ -140,6 +143,7 @@ impl NodeStatus {
             raft_id,
             state: NodeState::Fresh,
             cluster_id: None,
+            recovered_from: Arc::default(),
             role: None,
             term: 0,
             leader: None,

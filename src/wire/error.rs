@@ -84,6 +84,13 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
                 client_id: client_id.0,
             })
         }
+        Reason::OtherCluster {
+            cluster_id,
+            successor,
+        } => ProtoReason::OtherCluster(proto::OtherCluster {
+            cluster_id: cluster_id.0,
+            successor: *successor,
+        }),
         Reason::ShuttingDown => ProtoReason::ShuttingDown(proto::ShuttingDown {}),
     };
     ErrorDetail {
@@ -201,6 +208,16 @@ mod tests {
                 ProtoReason::InvalidRequest(proto::InvalidRequest {
                     field: "key".to_owned(),
                     rule: "not empty".to_owned(),
+                }),
+            ),
+            (
+                Reason::OtherCluster {
+                    cluster_id: ClusterId(8),
+                    successor: true,
+                },
+                ProtoReason::OtherCluster(proto::OtherCluster {
+                    cluster_id: 8,
+                    successor: true,
                 }),
             ),
             (

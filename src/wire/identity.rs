@@ -50,6 +50,7 @@ impl From<NodeStatus> for IdentifyResponse {
             raft_id,
             state,
             cluster_id,
+            recovered_from: _,
             role,
             term,
             leader,
@@ -291,6 +292,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             raft_id: STATUS.raft_id("raft_id", raft_id)?,
             state,
             cluster_id: cluster_id.map(ClusterId),
+            recovered_from: Arc::default(),
             role,
             term,
             leader: match leader_id {
@@ -452,6 +454,7 @@ mod tests {
             raft_id: life(1),
             state: NodeState::Started,
             cluster_id: Some(ClusterId(7)),
+            recovered_from: Arc::default(),
             role: Some(Role::Leader),
             term: 5,
             leader: Some(life(1)),

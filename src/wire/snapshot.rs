@@ -14,7 +14,7 @@ use crate::kv::{Effect, Session, Shards, StateMachine, Written, shard_of};
 use crate::proto::kv as proto;
 use crate::proto::kv::remembered_answer::Effect as Remembered;
 use crate::proto::kv::snapshot_record::Record;
-use crate::types::{ClientId, ClusterMembership, Key, NodeInfo, ProtocolLevel, Value};
+use crate::types::{ClientId, ClusterId, ClusterMembership, Key, NodeInfo, ProtocolLevel, Value};
 use crate::wire::WireError;
 use crate::wire::identity::said;
 
@@ -55,6 +55,11 @@ impl SnapshotWriter {
             members: number(members.len()),
             sessions: number(state_machine.sessions().len()),
             protocol_level: said(state_machine.level()),
+            recovered_from: state_machine
+                .recovered_from()
+                .iter()
+                .map(|id| id.0)
+                .collect(),
         }));
         write(&header, &mut buffer);
         for info in members.iter() {
@@ -286,6 +291,7 @@ impl SnapshotReader {
                     members,
                     sessions,
                     protocol_level,
+                    recovered_from,
                 } = header;
                 let level = ProtocolLevel::new(protocol_level);
                 let known = version_of(level);
@@ -294,6 +300,8 @@ impl SnapshotReader {
                     return Err(WireError::new("SnapshotHeader", "version", reason));
                 }
                 self.level = level;
+                let recovered_from = recovered_from.into_iter().map(ClusterId);
+                self.state_machine.restore_recovered_from(recovered_from);
                 self.missing = Some(Missing {
                     members,
                     sessions,
@@ -459,6 +467,7 @@ mod tests {
             members: 0,
             sessions: 0,
             protocol_level: 0,
+            recovered_from: Vec::new(),
         })
     }
 
@@ -497,7 +506,7 @@ mod tests {
             ..proto::SnapshotHeader::default()
         };
         let encoded = encode_snapshot(&higher);
-        assert_eq!(encoded, snapshot([Record::Header(header)]));
+        assert_eq!(encoded, snapshot([Record::Header(header.clone())]));
         assert_eq!(decode_snapshot(&encoded), Ok(higher));
         let disguised = snapshot([Record::Header(proto::SnapshotHeader {
             version: 1,
@@ -642,6 +651,7 @@ mod tests {
                 members: 0,
                 sessions,
                 protocol_level: 0,
+                recovered_from: Vec::new(),
             })
         };
         let cases = [
@@ -709,6 +719,7 @@ mod tests {
             ),
             members in prop::collection::btree_map(1u16.., "[a-z]{0,5}", 0..4),
             sessions in sessions(),
+            recovered_from in prop::collection::vec(any::<u64>(), 0..20),
             cut in 1usize..300,
         ) {
             let pairs = pairs.into_iter();
@@ -720,7 +731,10 @@ mod tests {
                 client_addr: addr.to_uppercase(),
                 addr,
             });
-            let state = with_sessions(state.with_members(members.collect()), &sessions);
+            let mut state = with_sessions(state.with_members(members.collect()), &sessions);
+            for cluster_id in recovered_from {
+                state.recover_from(ClusterId(cluster_id));
+            }
             let mut writer = SnapshotWriter::new(state.clone());
             let (size, mut written) = (writer.size(), 0);
             let mut reader = SnapshotReader::default();

@@ -72,6 +72,7 @@ impl Caller {
             key: key.to_owned().into(),
             value: value.to_string().into(),
             session: None,
+            ..SetRequest::default()
         });
         let (told, failure) = match self.nodes[node].clone().set(request).await {
             Ok(_) => (Told::Done(None), None),
@@ -86,6 +87,7 @@ impl Caller {
         let start = now();
         let request = timed(GetRequest {
             key: key.to_owned().into(),
+            ..GetRequest::default()
         });
         let (told, failure) = match self.nodes[node].clone().get(request).await {
             Ok(answer) => (Told::Done(answer.into_inner().value.map(number)), None),

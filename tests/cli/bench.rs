@@ -112,7 +112,10 @@ impl Liar {
             state.map.insert(key, (first, value));
         }
         let applied_index = state.applied_index;
-        Ok(SetResponse { applied_index })
+        Ok(SetResponse {
+            applied_index,
+            ..SetResponse::default()
+        })
     }
 
     fn read(&self, request: &GetRequest) -> GetResponse {
@@ -128,6 +131,7 @@ impl Liar {
         GetResponse {
             value,
             applied_index,
+            ..GetResponse::default()
         }
     }
 
@@ -138,6 +142,7 @@ impl Liar {
         DeleteResponse {
             existed: existed && self.lie != Lie::DeniesRemovals,
             applied_index: state.applied_index,
+            ..DeleteResponse::default()
         }
     }
 
@@ -166,6 +171,7 @@ impl Liar {
         PipelineResponse {
             id: request.id,
             results: results.collect(),
+            ..PipelineResponse::default()
         }
     }
 }

@@ -254,7 +254,10 @@ impl KvService for Mock {
     async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
         let SetRequest { key, value, .. } = request.into_inner();
         let (_, applied_index) = self.write(|state| state.map.insert(key, value)).await?;
-        Ok(Response::new(SetResponse { applied_index }))
+        Ok(Response::new(SetResponse {
+            applied_index,
+            ..SetResponse::default()
+        }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -262,6 +265,7 @@ impl KvService for Mock {
         Ok(Response::new(GetResponse {
             value: state.map.get(&request.into_inner().key).cloned(),
             applied_index: state.applied_index,
+            ..GetResponse::default()
         }))
     }
 
@@ -274,6 +278,7 @@ impl KvService for Mock {
         Ok(Response::new(DeleteResponse {
             existed: removed.is_some(),
             applied_index,
+            ..DeleteResponse::default()
         }))
     }
 }

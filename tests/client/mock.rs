@@ -191,6 +191,7 @@ impl Mock {
         Ok(PipelineResponse {
             id: batch.id,
             results: vec![result; batch.commands.len()],
+            ..PipelineResponse::default()
         })
     }
 
@@ -283,7 +284,10 @@ impl KvService for Mock {
         self.serves().await?;
         let applied_index = self.state().applied_index;
         self.state().sessions.push(request.into_inner().client_id);
-        Ok(Response::new(OpenSessionResponse { applied_index }))
+        Ok(Response::new(OpenSessionResponse {
+            applied_index,
+            ..OpenSessionResponse::default()
+        }))
     }
 
     async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
@@ -291,10 +295,14 @@ impl KvService for Mock {
             key,
             value,
             session,
+            ..
         } = request.get_ref().clone();
         let set = |state: &mut State| state.map.insert(key, value).is_some();
         let (applied_index, _) = self.write(&request, session, set).await?;
-        Ok(Response::new(SetResponse { applied_index }))
+        Ok(Response::new(SetResponse {
+            applied_index,
+            ..SetResponse::default()
+        }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -304,6 +312,7 @@ impl KvService for Mock {
         Ok(Response::new(GetResponse {
             value: state.map.get(&request.into_inner().key).cloned(),
             applied_index: state.applied_index,
+            ..GetResponse::default()
         }))
     }
 
@@ -311,12 +320,13 @@ impl KvService for Mock {
         &self,
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
-        let DeleteRequest { key, session } = request.get_ref().clone();
+        let DeleteRequest { key, session, .. } = request.get_ref().clone();
         let delete = |state: &mut State| state.map.remove(&key).is_some();
         let (applied_index, existed) = self.write(&request, session, delete).await?;
         Ok(Response::new(DeleteResponse {
             existed,
             applied_index,
+            ..DeleteResponse::default()
         }))
     }
 }

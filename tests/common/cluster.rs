@@ -2,6 +2,7 @@
 //! one, over real sockets on loopback.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,8 +25,10 @@ pub struct Cluster {
     /// Sockets that are bound already, for nodes that have not been started yet.
     bound: Vec<Option<(TcpListener, TcpListener)>>,
     nodes: Vec<Option<Node>>,
-    incarnations: u64,
 }
+
+/// Lives of nodes so far. None draws what another one has drawn, also not one of another cluster.
+static LIVES: AtomicU64 = AtomicU64::new(0);
 
 /// A running node.
 pub struct Node {
@@ -120,7 +123,6 @@ impl Cluster {
             configs: configs.collect(),
             bound: bound.into_iter().map(Some).collect(),
             nodes: (0..size).map(|_| None).collect(),
-            incarnations: 0,
         }
     }
 
@@ -147,8 +149,7 @@ impl Cluster {
                 rebind(&config.node.internal_addr),
             )
         });
-        self.incarnations += 1;
-        let mut random = self.incarnations << 32;
+        let mut random = (LIVES.fetch_add(1, Ordering::Relaxed) + 1) << 32;
         let random = move || {
             random += 1;
             random
@@ -308,6 +309,7 @@ impl Cluster {
                 key: key.to_owned().into(),
                 value: value.to_owned().into(),
                 session: None,
+                ..SetRequest::default()
             });
             request.set_timeout(Duration::from_secs(5));
             match clients[client].set(request).await {
@@ -328,6 +330,7 @@ impl Cluster {
         let leader = self.leader().await;
         let request = GetRequest {
             key: key.to_owned().into(),
+            ..GetRequest::default()
         };
         let answer = self
             .kv(leader)

@@ -128,6 +128,7 @@ impl Client {
             key: name(key),
             value: encode(value, self.habits.max_padding),
             session: None,
+            ..SetRequest::default()
         };
         let size = message.value.len();
         let start = self.shared.moment();
@@ -174,7 +175,10 @@ impl Client {
     async fn read(&mut self, key: u64) -> bool {
         let start = self.shared.moment();
         let mut node = self.nodes[self.target].clone();
-        let request = self.request(GetRequest { key: name(key) });
+        let request = self.request(GetRequest {
+            key: name(key),
+            ..GetRequest::default()
+        });
         let told = timeout(self.habits.patience * 2, node.get(request)).await;
         let Told::Answer(answer) = self.told(told) else {
             self.tell(format_args!("get k{key}: refused"));

@@ -7,7 +7,7 @@ pub struct ErrorDetail {
     pub applied: i32,
     /// The reason. Exactly one is set; a client that meets a reason which it does
     /// not know goes by `applied` and the status code.
-    #[prost(oneof = "error_detail::Reason", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "error_detail::Reason", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 12")]
     pub reason: ::core::option::Option<error_detail::Reason>,
 }
 /// Nested message and enum types in `ErrorDetail`.
@@ -43,6 +43,9 @@ pub mod error_detail {
         /// The session of the write is not known, or not any more.
         #[prost(message, tag = "10")]
         SessionExpired(super::SessionExpired),
+        /// The request is for another cluster than the one that this node is of.
+        #[prost(message, tag = "12")]
+        OtherCluster(super::OtherCluster),
     }
 }
 /// Only the leader serves reads and writes.
@@ -119,6 +122,23 @@ pub struct SessionExpired {
     /// The session.
     #[prost(fixed64, tag = "1")]
     pub client_id: u64,
+}
+/// The request names a cluster, and this node takes part in another one.
+///
+/// If that one was recovered from the cluster that the request names, it has
+/// what was left of it: a client may go on there, and should say so, as writes
+/// that were acknowledged may be lost. Sessions of the former cluster are over.
+/// Otherwise the two have nothing to do with each other, and a client asks
+/// another node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OtherCluster {
+    /// The cluster that this node takes part in.
+    #[prost(fixed64, tag = "1")]
+    pub cluster_id: u64,
+    /// Whether that was recovered, in one step or more, from the cluster that the
+    /// request names.
+    #[prost(bool, tag = "2")]
+    pub successor: bool,
 }
 /// What became of a refused write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -309,7 +329,7 @@ pub mod snapshot_record {
     }
 }
 /// Says what follows in a snapshot, so that a reader notices a truncated one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotHeader {
     /// Version of the record format: 1 while the protocol level of the cluster is
     /// 1, otherwise 2.
@@ -327,6 +347,10 @@ pub struct SnapshotHeader {
     /// Protocol level of the cluster; absent: 1.
     #[prost(uint32, tag = "5")]
     pub protocol_level: u32,
+    /// The clusters from which this one was recovered, one after the other, the
+    /// last first; at most 16.
+    #[prost(fixed64, repeated, tag = "6")]
+    pub recovered_from: ::prost::alloc::vec::Vec<u64>,
 }
 /// A session and the answers that are remembered for it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -407,6 +431,10 @@ pub struct SetRequest {
     /// Makes the write safe to send again; absent: it is not.
     #[prost(message, optional, tag = "3")]
     pub session: ::core::option::Option<Session>,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    /// Absent in a pipeline, where PipelineRequest names it.
+    #[prost(fixed64, optional, tag = "4")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// The write is held by a majority and applied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -414,6 +442,10 @@ pub struct SetResponse {
     /// Log index of the write: writes are applied in ascending order of it.
     #[prost(uint64, tag = "1")]
     pub applied_index: u64,
+    /// The cluster that has answered; absent where the request named it.
+    /// Absent in a pipeline, where PipelineResponse names it.
+    #[prost(fixed64, optional, tag = "2")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// Asks for the value of `key`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -421,6 +453,10 @@ pub struct GetRequest {
     /// The key: at least 1 byte, at most the node's limit.
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    /// Absent in a pipeline, where PipelineRequest names it.
+    #[prost(fixed64, optional, tag = "2")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// What the key was bound to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -431,6 +467,10 @@ pub struct GetResponse {
     /// Log index up to which the answering node had applied the log.
     #[prost(uint64, tag = "2")]
     pub applied_index: u64,
+    /// The cluster that has answered; absent where the request named it.
+    /// Absent in a pipeline, where PipelineResponse names it.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// Asks to remove `key`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -441,6 +481,10 @@ pub struct DeleteRequest {
     /// Makes the removal safe to send again; absent: it is not.
     #[prost(message, optional, tag = "2")]
     pub session: ::core::option::Option<Session>,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    /// Absent in a pipeline, where PipelineRequest names it.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// The removal is held by a majority and applied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -451,6 +495,10 @@ pub struct DeleteResponse {
     /// Log index of the removal.
     #[prost(uint64, tag = "2")]
     pub applied_index: u64,
+    /// The cluster that has answered; absent where the request named it.
+    /// Absent in a pipeline, where PipelineResponse names it.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// Asks to open a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -458,6 +506,9 @@ pub struct OpenSessionRequest {
     /// Random id of the session; not 0.
     #[prost(fixed64, tag = "1")]
     pub client_id: u64,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    #[prost(fixed64, optional, tag = "2")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// The session is open until the cluster holds too many that were used later:
 /// see SessionExpired.
@@ -466,6 +517,9 @@ pub struct OpenSessionResponse {
     /// Log index at which the session was opened.
     #[prost(uint64, tag = "1")]
     pub applied_index: u64,
+    /// The cluster that has answered; absent where the request named it.
+    #[prost(fixed64, optional, tag = "2")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// A batch of commands.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -476,6 +530,10 @@ pub struct PipelineRequest {
     /// The commands, at least one, in the order in which they take effect.
     #[prost(message, repeated, tag = "2")]
     pub commands: ::prost::alloc::vec::Vec<PipelineCommand>,
+    /// The cluster that the commands are for; absent: whichever answers. See
+    /// OtherCluster.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// One command of a batch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -509,6 +567,9 @@ pub struct PipelineResponse {
     /// One for each command, in order.
     #[prost(message, repeated, tag = "2")]
     pub results: ::prost::alloc::vec::Vec<PipelineResult>,
+    /// The cluster that has answered; absent where the request named it.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// The answer to one command.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -572,6 +633,12 @@ pub mod kv_service_client {
     /// numbered write arrives, and at whichever leader, it is applied once, and
     /// every answer is the first one (dissertation, section 6.3). Without a session
     /// a write that is sent twice may be applied twice.
+    ///
+    /// Clusters: an endpoint list may lead to the nodes of two clusters, by mistake
+    /// or because an address was given away. A client learns from the first answer
+    /// which cluster it speaks to, names it in every later request, and is refused
+    /// with OtherCluster by the nodes of any other. A client that names none is
+    /// answered by whatever cluster it has reached.
     ///
     /// Deadlines: a call waits for a leader and a majority until its own deadline
     /// (the `grpc-timeout` header), at most for the node's request timeout.
@@ -856,6 +923,12 @@ pub mod kv_service_server {
     /// numbered write arrives, and at whichever leader, it is applied once, and
     /// every answer is the first one (dissertation, section 6.3). Without a session
     /// a write that is sent twice may be applied twice.
+    ///
+    /// Clusters: an endpoint list may lead to the nodes of two clusters, by mistake
+    /// or because an address was given away. A client learns from the first answer
+    /// which cluster it speaks to, names it in every later request, and is refused
+    /// with OtherCluster by the nodes of any other. A client that names none is
+    /// answered by whatever cluster it has reached.
     ///
     /// Deadlines: a call waits for a leader and a majority until its own deadline
     /// (the `grpc-timeout` header), at most for the node's request timeout.

@@ -54,7 +54,8 @@ impl<W> RaftNode<W> {
             self.seed,
             logger,
         )?;
-        let state_machine = self.take_everything(own);
+        let mut state_machine = self.take_everything(own);
+        state_machine.recover_from(self.cluster_id());
         new.begin_with(state_machine);
         let (writes, reads) = self.waiters.take_all();
         new.output = std::mem::take(&mut self.output);
@@ -210,6 +211,7 @@ mod tests {
         assert_eq!(state.get(b"k").map(AsRef::as_ref), Some(&b"v"[..]));
         let members: Vec<_> = state.members().ids().collect();
         assert_eq!(members, [node(1), node(2)]);
+        assert_eq!(state.recovered_from()[..], [ClusterId(7)]);
     }
 
     fn set(key: &str, value: &str) -> Command {

@@ -66,6 +66,8 @@ pub(super) type Queued = Result<Submitted, Status>;
 /// A batch on its way.
 pub(super) struct Submitted {
     pub(super) id: u64,
+    /// The cluster that it names.
+    pub(super) cluster: Option<u64>,
     /// What each command is, or why it was refused before it was submitted.
     pub(super) commands: Vec<Result<Kind, Refusal>>,
     /// The outcomes of those that were submitted.
@@ -92,6 +94,7 @@ pub(super) async fn send(
     while let Some(next) = queued.recv().await {
         let Submitted {
             id,
+            cluster,
             commands,
             outcomes: pending,
             deadline,
@@ -111,7 +114,11 @@ pub(super) async fn send(
             budget.learn(outcomes);
         }
         let results = results(host, commands, outcomes);
-        let response = kv::PipelineResponse { id, results };
+        let response = kv::PipelineResponse {
+            id,
+            results,
+            cluster_id: host.answering(cluster),
+        };
         let holds = (held, values);
         if answers.send(Ok(Ready { response, holds })).await.is_err() {
             return;
@@ -169,9 +176,10 @@ fn of_kind(refusal: Refusal, kind: Kind) -> Refusal {
 
 fn said(kind: Kind, answer: Answer) -> Result<Said, Refusal> {
     match (kind, answer) {
-        (Kind::Set, Answer::Set { applied_index }) => {
-            Ok(Said::Set(kv::SetResponse { applied_index }))
-        }
+        (Kind::Set, Answer::Set { applied_index }) => Ok(Said::Set(kv::SetResponse {
+            applied_index,
+            cluster_id: None,
+        })),
         (
             Kind::Delete,
             Answer::Deleted {
@@ -181,6 +189,7 @@ fn said(kind: Kind, answer: Answer) -> Result<Said, Refusal> {
         ) => Ok(Said::Delete(kv::DeleteResponse {
             existed,
             applied_index,
+            cluster_id: None,
         })),
         (
             Kind::Read,
@@ -191,6 +200,7 @@ fn said(kind: Kind, answer: Answer) -> Result<Said, Refusal> {
         ) => Ok(Said::Get(kv::GetResponse {
             value,
             applied_index,
+            cluster_id: None,
         })),
         _ => Err(operation::numbered_twice()),
     }
@@ -221,6 +231,7 @@ mod tests {
             let response = kv::PipelineResponse {
                 id,
                 results: Vec::new(),
+                cluster_id: None,
             };
             let holds = account.reserve(4).await.split(1);
             let holds = (holds.0, Some(holds.1));

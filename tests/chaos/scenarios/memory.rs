@@ -94,6 +94,7 @@ impl Overwriters {
                         key: format!("large-{key}").into(),
                         value: Bytes::from(vec![b'v'; VALUE_KIB * 1024]),
                         session: None,
+                        ..SetRequest::default()
                     };
                     match clients[node].set(request).await {
                         Ok(_) => {
