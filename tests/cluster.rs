@@ -419,6 +419,7 @@ async fn a_leader_takes_no_value_that_the_others_could_not_take() {
         key: "k".into(),
         value: value.into(),
         session: None,
+        cluster_id: None,
     };
     let mut kv = cluster.kv(0).max_encoding_message_size(16 << 20);
     let status = kv.set(set(vec![0; 5 << 20])).await.unwrap_err();

@@ -88,7 +88,11 @@ impl<W> Member<W> {
             agreed: Agreed::new(options.raft.limits),
             departure: Departure::new(options.raft_id),
             questions: Questions::new(pace),
-            directory: Directory::new(&options.members, formation.known()),
+            directory: Directory::new(
+                options.raft_id.node_id(),
+                &options.members,
+                formation.known(),
+            ),
             options,
             shown: (
                 formation.state(),
@@ -355,6 +359,7 @@ impl<W> Member<W> {
             cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
             unreadable: raft.and_then(RaftNode::unreadable),
             limits: Some(self.options.raft.limits),
+            unconfirmed: self.formation.is_unconfirmed(),
         }
     }
 

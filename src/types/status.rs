@@ -134,6 +134,9 @@ pub struct NodeStatus {
     pub unreadable: Option<LogIndex>,
     /// What it takes at most; versions that do not know do not say so.
     pub limits: Option<NodeLimits>,
+    /// Whether it is outside of a cluster that it does not join, as nobody whom its configuration or its
+    /// former lives name has said to take part there.
+    pub unconfirmed: bool,
 }
 
 impl NodeStatus {
@@ -164,6 +167,7 @@ impl NodeStatus {
             cluster_level: ProtocolLevel::FIRST,
             unreadable: None,
             limits: None,
+            unconfirmed: false,
         }
     }
 }

@@ -71,6 +71,7 @@ impl From<NodeStatus> for IdentifyResponse {
             cluster_level,
             unreadable,
             limits,
+            unconfirmed,
         } = status;
         let Conf {
             voters,
@@ -110,6 +111,7 @@ impl From<NodeStatus> for IdentifyResponse {
             cluster_protocol_level: said(cluster_level),
             unreadable_index: unreadable.unwrap_or(0),
             limits: limits.map(Into::into),
+            unconfirmed,
         }
     }
 }
@@ -244,6 +246,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             cluster_protocol_level,
             unreadable_index,
             limits,
+            unconfirmed,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -330,6 +333,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             cluster_level: ProtocolLevel::new(cluster_protocol_level),
             unreadable: (unreadable_index != 0).then_some(unreadable_index),
             limits: limits.map(Into::into),
+            unconfirmed,
         })
     }
 }
@@ -495,6 +499,7 @@ mod tests {
                 message: 4,
                 snapshot: 5,
             }),
+            unconfirmed: true,
         }
     }
 
