@@ -63,7 +63,7 @@ struct Known {
 
 /// What there is to hear.
 enum News<T> {
-    Asked(Asked<T>),
+    Asked(Box<Asked<T>>),
     /// Addresses that one name leads to.
     Resolved(Vec<SocketAddr>),
 }
@@ -157,7 +157,8 @@ where
 
     fn push(&mut self, candidate: Candidate) {
         let (shared, ask, deadline) = (self.shared, self.ask, self.deadline);
-        let asked = async move { News::Asked(candidate.ask(shared, ask, deadline).await) };
+        let asked =
+            async move { News::Asked(Box::new(candidate.ask(shared, ask, deadline).await)) };
         self.asked.push(Box::pin(asked));
     }
 
@@ -182,7 +183,7 @@ where
                 mut candidate,
                 outcome,
             } = match next {
-                Ok(Some(News::Asked(asked))) => asked,
+                Ok(Some(News::Asked(asked))) => *asked,
                 Ok(Some(News::Resolved(addresses))) => {
                     if addresses.len() > 1 {
                         self.also(addresses.iter().map(SocketAddr::to_string).collect());
