@@ -203,6 +203,17 @@ pub struct NodeInfo {
     pub client_addr: String,
 }
 
+impl NodeInfo {
+    /// The node `id`, of which nobody knows where it is.
+    pub fn nowhere(id: NodeId) -> Self {
+        Self {
+            id,
+            addr: String::new(),
+            client_addr: String::new(),
+        }
+    }
+}
+
 /// The members that a cluster is meant to have, by node id. Who takes part in Raft at a moment is
 /// another matter: processes come and go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -326,6 +326,9 @@ REAL = {
             "role": "ROLE_LEARNER", "leaderId": ONE,
             "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
         },
+        "outside, without a member that it knows": {
+            "raftId": THREE, "state": "FORMATION_STATE_FRESH", "unconfirmed": True,
+        },
     },
     "seshat.raft.v1.YieldRecoveryRequest": {
         "the first attempt": to(

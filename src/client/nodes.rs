@@ -24,9 +24,8 @@ use super::builder::{MAX_MESSAGE_BYTES, Options};
 use super::fault::Fault;
 use crate::proto::admin::admin_service_client::AdminServiceClient;
 use crate::proto::kv::kv_service_client::KvServiceClient;
+use crate::traceparent;
 
-/// The metadata that carries a trace context, as W3C Trace Context names it.
-const TRACEPARENT: &str = "traceparent";
 /// A trace context.
 pub(super) type TraceParent = MetadataValue<Ascii>;
 
@@ -244,7 +243,11 @@ impl Shared {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            // h2 counts the answers to calls that were given up over the whole life of a connection, in
+            // two ways, and would break it at some number. That is no reason to lose the writes on it.
+            .http2_max_concurrent_reset_streams(0)
+            .http2_max_local_error_reset_streams(None))
     }
 }
 
@@ -305,7 +308,7 @@ impl Node {
         if let Some(traceparent) = &self.traceparent {
             request
                 .metadata_mut()
-                .insert(TRACEPARENT, traceparent.clone());
+                .insert(traceparent::NAME, traceparent.clone());
         }
         request
     }

@@ -23,7 +23,9 @@ mod words;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::types::{Answering, ClusterId, ClusterMembership, NodeId, NodeStatus};
+use crate::types::{
+    Answering, ClusterId, ClusterMembership, NodeId, NodeInfo, NodeState, NodeStatus,
+};
 
 pub use change::{costs_nothing, decides};
 pub use picture::Picture;
@@ -100,6 +102,28 @@ impl Survey {
         self
     }
 
+    /// A node that takes part in nothing knows the members by its configuration, which may be out of
+    /// date. Where a cluster runs, whoever has applied most of it says who they are, and `nodes` where
+    /// they are, as far as the node knows.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: &ClusterMembership) -> Self {
+        let takes_part = |view: &NodeStatus| view.state == NodeState::Started;
+        if self.view(self.own).is_some_and(takes_part) {
+            return self;
+        }
+        let cluster = Picture::new(&self).cluster();
+        let parts = self.views().filter(|view| {
+            takes_part(view) && view.cluster_id == cluster && !view.conf.members.is_empty()
+        });
+        let best = parts.max_by_key(|view| (view.applied_index, view.term));
+        if let Some(conf) = best.map(|view| Arc::clone(&view.conf)) {
+            let known = |id: NodeId| nodes.get(id).or_else(|| self.members.get(id)).cloned();
+            let at = |id: &NodeId| known(*id).unwrap_or_else(|| NodeInfo::nowhere(*id));
+            self.members = Arc::new(conf.members.iter().map(at).collect());
+        }
+        self
+    }
+
     /// The node that asked.
     pub fn own(&self) -> NodeId {
         self.own
@@ -122,7 +146,7 @@ impl Survey {
             .is_some_and(|then| place(then) == place(own) && then.conf == own.conf)
     }
 
-    /// Who was asked.
+    /// The members of the cluster, as far as the node that asked knows.
     pub fn members(&self) -> &ClusterMembership {
         &self.members
     }

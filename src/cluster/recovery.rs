@@ -252,11 +252,9 @@ impl<'a> Remains<'a> {
         let mut survivors: Vec<_> = self.survivors().collect();
         survivors.sort_by_key(|view| std::cmp::Reverse(Rank::of(view)));
         let (best, others) = survivors.split_first().ok_or(Obstacle::Nothing)?;
-        for view in &survivors {
-            let able = self.able(view);
-            if able.len() > view.conf.voters.len() / 2 {
-                return Err(Obstacle::Majority(able));
-            }
+        let electors = survivors.iter().find_map(|view| self.electors(view));
+        if let Some(electors) = electors {
+            return Err(Obstacle::Majority(electors));
         }
         if let Some(view) = self.parts().find(|view| view.recovery.under_way) {
             return Err(Obstacle::UnderWay(view.raft_id.node_id()));
@@ -333,6 +331,20 @@ impl<'a> Remains<'a> {
         view.state == NodeState::Started && view.cluster_id != Some(self.cluster)
     }
 
+    /// The majority of those who answer that would elect `view`, as it has the voters, if there is
+    /// one. Nobody votes for a log that is behind its own, and only a voter can stand (paper, section
+    /// 5.4.1): somebody whose voters are out of date may count a majority that will never elect it.
+    fn electors(&self, view: &NodeStatus) -> Option<Vec<NodeId>> {
+        let own = Rank::of(view);
+        let is_behind = |voter: &NodeId| {
+            let other = self.views.get(voter);
+            other.is_some_and(|other| own.cmp_log(&Rank::of(other)) == Ordering::Less)
+        };
+        let mut electors = self.able(view);
+        electors.retain(|voter| !is_behind(voter));
+        (own.votes && electors.len() > view.conf.voters.len() / 2).then_some(electors)
+    }
+
     /// The nodes whose processes answer and vote, as `view` has the voters.
     fn able(&self, view: &NodeStatus) -> Vec<NodeId> {
         let answers = |voter: &&RaftId| self.answers(voter.node_id()) && !self.is_lost(**voter);
@@ -349,16 +361,19 @@ impl<'a> Remains<'a> {
     ///
     /// They may know of later voters. A voter's own word is enough nevertheless: who took a lost
     /// voter's place meanwhile answers as well, or is silent and counts. A learner's is not: it may
-    /// have been promoted without having heard.
+    /// have been promoted without having heard. Who is silent may have the longest log, and be elected
+    /// by everybody who answers; so whose log is behind counts only where nobody is silent.
     fn is_hopeless(&self, view: &NodeStatus) -> bool {
         let silent = self.silent();
+        if silent.is_empty() {
+            return self.electors(view).is_none();
+        }
         let voters: BTreeSet<_> = view.conf.voters.iter().map(|id| id.node_id()).collect();
         // A silent node that is no voter yet may have become one: one more that can vote, and one
         // more that counts.
         let unknown = silent.difference(&voters).count();
         let able = self.able(view).len() + silent.len();
-        let knows = silent.is_empty() || view.conf.voters.contains(&view.raft_id);
-        knows && able <= (voters.len() + unknown) / 2
+        view.conf.voters.contains(&view.raft_id) && able <= (voters.len() + unknown) / 2
     }
 
     /// The nodes that somebody who answers knows to have a part in the cluster, and that do not

@@ -244,6 +244,51 @@ fn a_member_that_was_promoted_without_the_knowledge_of_the_others_counts() {
     assert_eq!(grown(5), "in doubt: seshat recover --from 1 --without 4,5");
 }
 
+/// Wide seeds 115234 and 132135 of the simulation: the cluster waited for an election that nobody
+/// could win, and a recovery was refused for as long.
+#[test]
+fn a_majority_that_would_elect_nobody_does_not_count() {
+    let grown = |status: NodeStatus| {
+        let conf = voter(1, 5, 9).conf;
+        NodeStatus { conf, ..status }
+    };
+    // Node 2 has not heard that the cluster has five voters now, and lacks what node 1 has.
+    let all = |last_index| {
+        let behind = voter(2, 3, last_index);
+        way([grown(voter(1, 3, 9)), behind, lost(3), lost(4), lost(5)])
+    };
+    assert_eq!(all(8), "halted: seshat recover --from 1");
+    // With as much as node 1 it is elected by the voters that it knows.
+    assert_eq!(
+        all(9),
+        "the cluster is not halted: nodes 1 and 2 can elect a leader"
+    );
+    // Node 3 may be elected by both, whatever they know of one another.
+    assert_eq!(
+        way([grown(voter(1, 3, 9)), voter(2, 3, 8), lost(4), lost(5)]),
+        "in doubt: seshat recover --from 1 --without 3"
+    );
+}
+
+/// It does not know that it votes, so it does not stand; and elects nobody who has less.
+#[test]
+fn a_learner_that_has_most_keeps_a_voter_that_has_less_from_being_elected() {
+    let promoted = learner(2, 3, 9);
+    let knows_it = |last_index| {
+        let mut status = voter(3, 3, last_index);
+        Arc::make_mut(&mut status.conf).voters[1] = life(2, 2);
+        status
+    };
+    assert_eq!(
+        way([lost(1), promoted.clone(), knows_it(8)]),
+        "halted: seshat recover --from 2 --incomplete"
+    );
+    assert_eq!(
+        way([lost(1), promoted, knows_it(9)]),
+        "the cluster is not halted: nodes 2 and 3 can elect a leader"
+    );
+}
+
 #[test]
 fn a_cluster_is_recovered_once() {
     let recovered = NodeStatus {

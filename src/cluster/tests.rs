@@ -283,7 +283,17 @@ fn the_steps_of_a_life_that_replaces_another() {
         (
             with_learner(),
             outside(3),
-            "asked in, has not joined yet (if that lasts, its log says why)",
+            "asked in, has not joined yet",
+            Some(0),
+        ),
+        (
+            with_learner(),
+            NodeStatus {
+                unconfirmed: true,
+                ..outside(3)
+            },
+            "does not join, as it is told to ask nobody who takes part: list nodes 1 and 2 in its \
+             cluster.initial_members, and start it again",
             Some(0),
         ),
         (with_learner(), empty.clone(), "catching up 0 %", Some(0)),
@@ -941,4 +951,41 @@ fn nobody_is_told_lightly_to_form_without_members_of_a_former_cluster() {
         "forming: waiting for nodes 4 and 5; nodes 4 and 5 may still hold the data of a former \
          cluster: start what is left of it. Only if that is gone for good: seshat form --without 4,5",
     );
+}
+
+/// Seen: a cluster had grown to five, and nodes 1 to 3 lost their memory. Asked there, nothing was
+/// said of nodes 4 and 5, which had the last copies.
+#[test]
+fn a_node_that_takes_no_part_shows_the_members_of_the_cluster_that_runs() {
+    let five = Arc::new(Conf {
+        voters: (1..=5).map(raft_id).collect(),
+        learners: Vec::new(),
+        members: (1..=5).map(node).collect(),
+    });
+    let survivor = |id| NodeStatus {
+        conf: Arc::clone(&five),
+        ..leaderless(id)
+    };
+    let views = [outside(1), outside(2), outside(3), survivor(4), survivor(5)];
+    let told: ClusterMembership = (1..=4).map(info).collect();
+    let survey = surveyed_of(3, &views).with_nodes(&told);
+    let shown: Vec<_> = survey.members().iter().cloned().collect();
+    // Where node 5 is, nobody has told.
+    let expected = [1, 2, 3, 4].map(info).into_iter();
+    assert_eq!(
+        shown,
+        expected
+            .chain([NodeInfo::nowhere(node(5))])
+            .collect::<Vec<_>>()
+    );
+    shows(
+        &survey,
+        State::Halted,
+        "halted: 3 of 5 lost their memory (nodes 1, 2 and 3); what node 5 still has can be recovered: \
+         seshat recover --from 5",
+    );
+
+    // Who takes part knows the members better than anybody's answer.
+    let survey = surveyed_of(3, &[view(1), survivor(2)]).with_nodes(&told);
+    assert_eq!(survey.members().len(), 3);
 }

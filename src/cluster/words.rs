@@ -210,9 +210,18 @@ impl Picture<'_> {
                 | Standing::Behind
                 | Standing::Whole => return None,
                 Standing::Forming => "has not started yet".to_owned(),
+                Standing::Waiting | Standing::CatchingUp(0) if self.knows_nobody(id) => {
+                    let parts = self.parts().map(|view| view.raft_id.node_id());
+                    let parts: Vec<_> = parts.collect();
+                    format!(
+                        "does not join, as it is told to ask nobody who takes part: list {} in its \
+                         cluster.initial_members, and start it again",
+                        nodes(&parts)
+                    )
+                }
                 Standing::Waiting => "waits to be let in".to_owned(),
                 Standing::CatchingUp(0) if self.has_not_joined(id) => {
-                    "asked in, has not joined yet (if that lasts, its log says why)".to_owned()
+                    "asked in, has not joined yet".to_owned()
                 }
                 Standing::CatchingUp(percent) => format!("catching up {percent} %"),
                 Standing::BecomingVoter => "being made a voter".to_owned(),
@@ -223,6 +232,11 @@ impl Picture<'_> {
             Some(format!("node {id}: {what}"))
         };
         self.survey.members().ids().filter_map(step).collect()
+    }
+
+    /// Whether the process waits outside, and believes nobody who tells it of the cluster.
+    fn knows_nobody(&self, id: NodeId) -> bool {
+        self.view(id).is_some_and(|view| view.unconfirmed)
     }
 
     /// Whether nothing that the leader has sent has made the process take part. One that knows nobody

@@ -92,6 +92,7 @@ pub struct DriverHandle {
     pub(super) notices: mpsc::Sender<Notice>,
     status: watch::Receiver<NodeStatus>,
     pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
+    pub(super) nodes: watch::Receiver<Arc<ClusterMembership>>,
     decides: watch::Receiver<bool>,
 }
 
@@ -109,6 +110,7 @@ pub(super) struct Ends {
     pub(super) notices: mpsc::Receiver<Notice>,
     pub(super) status: watch::Sender<NodeStatus>,
     pub(super) members: watch::Sender<Arc<ClusterMembership>>,
+    pub(super) nodes: watch::Sender<Arc<ClusterMembership>>,
     pub(super) decides: watch::Sender<bool>,
 }
 
@@ -125,12 +127,14 @@ impl DriverHandle {
         bounds: &Bounds,
         status: NodeStatus,
         members: Arc<ClusterMembership>,
+        nodes: Arc<ClusterMembership>,
         decides: bool,
     ) -> (Self, Ends) {
         let (requests, requests_out) = mpsc::channel(bounds.requests.max(1));
         let (notices, notices_out) = mpsc::channel(bounds.notices.max(1));
         let (status_in, status) = watch::channel(status);
         let (members_in, members) = watch::channel(members);
+        let (nodes_in, nodes) = watch::channel(nodes);
         let (decides_in, decides) = watch::channel(decides);
         let handle = Self {
             source: Source(0),
@@ -140,6 +144,7 @@ impl DriverHandle {
             notices,
             status,
             members,
+            nodes,
             decides,
         };
         let ends = Ends {
@@ -147,6 +152,7 @@ impl DriverHandle {
             notices: notices_out,
             status: status_in,
             members: members_in,
+            nodes: nodes_in,
             decides: decides_in,
         };
         (handle, ends)
@@ -412,6 +418,12 @@ impl DriverHandle {
         Arc::clone(&self.members.borrow())
     }
 
+    /// The nodes that this one knows to take part, or to be meant to: the members, and whoever is none
+    /// any more but still votes. Before it takes part itself: everybody it has heard of.
+    pub fn nodes(&self) -> Arc<ClusterMembership> {
+        Arc::clone(&self.nodes.borrow())
+    }
+
     /// Watches how the node stands. The value is always current, but only a change of state,
     /// cluster, role, term, leader or conf wakes a watcher: progress of the log does not.
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
@@ -461,12 +473,14 @@ impl DriverHandle {
             notices: peer_inbox_messages,
             max_inflight: 1024,
         };
-        let (handle, ends) = Self::new(&bounds, status, Arc::default(), false);
+        let nobody = Arc::default;
+        let (handle, ends) = Self::new(&bounds, status, nobody(), nobody(), false);
         let Ends {
             requests,
             notices,
             status,
             members,
+            nodes: _,
             decides,
         } = ends;
         let detached = Detached {

@@ -79,7 +79,7 @@ pub trait Network: Send + 'static {
     /// Says whether this node leads. A node that does not lead keeps no streams open.
     fn set_leading(&mut self, leading: bool);
 
-    /// Says where the nodes are that have to be reached from now on, this one perhaps among them.
+    /// Says where the nodes are that have to be reached from now on, this one among them if it is known.
     /// Connections to others, and to former addresses of these, are of no use any more. Called when
     /// it changes; before, they are where the configuration says.
     fn set_members(&mut self, nodes: &ClusterMembership);
@@ -128,9 +128,9 @@ pub struct Driver {
     notices: mpsc::Receiver<Notice>,
     status: watch::Sender<NodeStatus>,
     members: watch::Sender<Arc<ClusterMembership>>,
-    decides: watch::Sender<bool>,
     /// What the network was last told.
-    nodes: Arc<ClusterMembership>,
+    nodes: watch::Sender<Arc<ClusterMembership>>,
+    decides: watch::Sender<bool>,
     joined_at: Option<SystemTime>,
     refused: RefusedMessages,
     waiting: Waiting,
@@ -149,16 +149,18 @@ impl Driver {
             max_inflight: member.max_inflight(),
         };
         let members = Arc::clone(member.members());
-        let (handle, ends) = DriverHandle::new(&bounds, member.status(), members, member.decides());
+        let nodes = Arc::clone(member.nodes());
+        let (handle, ends) =
+            DriverHandle::new(&bounds, member.status(), members, nodes, member.decides());
         let Ends {
             requests,
             notices,
             status,
             members,
+            nodes,
             decides,
         } = ends;
         let driver = Self {
-            nodes: Arc::clone(member.nodes()),
             member,
             requests,
             backlog: Backlog::new(options.max_pending_requests),
@@ -166,6 +168,7 @@ impl Driver {
             notices,
             status,
             members,
+            nodes,
             decides,
             joined_at: None,
             refused: RefusedMessages::default(),
@@ -372,15 +375,10 @@ impl Driver {
 
     /// Before a message leaves: it may be for a member that has just been added.
     fn follow_members(&mut self, network: &mut impl Network) {
-        if !Arc::ptr_eq(&self.nodes, self.member.nodes()) {
-            self.nodes = Arc::clone(self.member.nodes());
-            network.set_members(&self.nodes);
+        if show(&self.nodes, self.member.nodes()) {
+            network.set_members(self.member.nodes());
         }
-        self.members.send_if_modified(|shown| {
-            let changed = !Arc::ptr_eq(shown, self.member.members());
-            *shown = Arc::clone(self.member.members());
-            changed
-        });
+        show(&self.members, self.member.members());
     }
 
     fn send(&mut self, network: &mut impl Network, message: PeerMessage) {
@@ -430,4 +428,13 @@ impl Driver {
         self.decides
             .send_if_modified(|shown| std::mem::replace(shown, decides) != decides);
     }
+}
+
+/// Shows `news`, unless it is what is shown already; whether it is not.
+fn show<T>(shown: &watch::Sender<Arc<T>>, news: &Arc<T>) -> bool {
+    shown.send_if_modified(|shown| {
+        let changed = !Arc::ptr_eq(shown, news);
+        *shown = Arc::clone(news);
+        changed
+    })
 }

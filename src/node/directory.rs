@@ -5,21 +5,27 @@
 
 use std::sync::Arc;
 
-use crate::types::{ClusterMembership, Conf, RaftId};
+use crate::types::{ClusterMembership, Conf, NodeId, RaftId};
 
 /// The nodes that a process knows.
 #[derive(Debug)]
 pub(super) struct Directory {
+    me: NodeId,
     members: Arc<ClusterMembership>,
     nodes: Arc<ClusterMembership>,
     followed: Arc<Conf>,
 }
 
 impl Directory {
-    /// The directory of a process that takes part in nothing yet: it knows the `configured` members,
-    /// and perhaps more nodes.
-    pub(super) fn new(configured: &ClusterMembership, known: &Arc<ClusterMembership>) -> Self {
+    /// The directory of a process of node `me` that takes part in nothing yet: it knows the
+    /// `configured` members, and perhaps more nodes.
+    pub(super) fn new(
+        me: NodeId,
+        configured: &ClusterMembership,
+        known: &Arc<ClusterMembership>,
+    ) -> Self {
         Self {
+            me,
             members: Arc::new(configured.clone()),
             nodes: Arc::clone(known),
             followed: Arc::default(),
@@ -39,7 +45,8 @@ impl Directory {
     }
 
     /// The nodes that have to be reached: the members, and whoever is none any more but still takes
-    /// part.
+    /// part; and this one, which others have to find as long as it runs, since it may hold the last
+    /// copy.
     pub(super) fn nodes(&self) -> &Arc<ClusterMembership> {
         &self.nodes
     }
@@ -55,8 +62,8 @@ impl Directory {
             self.members = Arc::clone(members);
         }
         let mut nodes = ClusterMembership::clone(members);
-        for id in conf.voters.iter().chain(&conf.learners).copied() {
-            let node = RaftId::node_id(id);
+        let take_part = conf.voters.iter().chain(&conf.learners).copied();
+        for node in take_part.map(RaftId::node_id).chain([self.me]) {
             if let Some(info) = self.nodes.get(node) {
                 nodes.members.entry(node).or_insert_with(|| info.clone());
             }
@@ -89,9 +96,23 @@ mod tests {
         })
     }
 
+    fn directory(me: u16) -> Directory {
+        let configured = members(&[1, 2, 3]);
+        let me = NodeId::new(me).expect("a node id");
+        Directory::new(me, &configured, &Arc::new(configured.clone()))
+    }
+
+    #[test]
+    fn a_node_that_was_removed_can_be_found_while_it_runs() {
+        let mut directory = directory(3);
+        directory.follow(&Arc::new(members(&[1, 2])), &voters(&[1, 2]));
+        assert_eq!(**directory.members(), members(&[1, 2]));
+        assert_eq!(**directory.nodes(), members(&[1, 2, 3]));
+    }
+
     #[test]
     fn whoever_still_takes_part_can_be_reached() {
-        let mut directory = Directory::new(&members(&[1, 2, 3]), &Arc::new(members(&[1, 2, 3])));
+        let mut directory = directory(1);
         directory.follow(&Arc::default(), &voters(&[1]));
         assert_eq!(**directory.nodes(), members(&[1, 2, 3]), "nothing applied");
 
@@ -105,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_member_that_moves_is_found_at_its_new_address() {
-        let mut directory = Directory::new(&members(&[1, 2, 3]), &Arc::new(members(&[1, 2, 3])));
+        let mut directory = directory(1);
         let mut moved = members(&[1, 2, 3]);
         for info in moved.members.values_mut() {
             info.addr = format!("other-{}:7379", info.id);

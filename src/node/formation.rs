@@ -236,6 +236,12 @@ impl Formation {
         self.outside.is_none_or(|outside| outside.is_member)
     }
 
+    /// Whether a cluster runs without the process that it does not join, as nobody whom it was told to
+    /// ask takes part there.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.outside.is_some_and(|outside| !outside.confirmed)
+    }
+
     /// The cluster that the process takes part in, once it does.
     pub fn started(&self) -> Option<&Offer> {
         match &self.phase {

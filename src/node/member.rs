@@ -85,7 +85,11 @@ impl<W> Member<W> {
             reconciler: Reconciler::new(options.raft_id),
             departure: Departure::new(options.raft_id),
             questions: Questions::new(pace),
-            directory: Directory::new(&options.members, formation.known()),
+            directory: Directory::new(
+                options.raft_id.node_id(),
+                &options.members,
+                formation.known(),
+            ),
             options,
             shown: (
                 formation.state(),
@@ -339,6 +343,7 @@ impl<W> Member<W> {
             level: self.options.raft.level,
             cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
             unreadable: raft.and_then(RaftNode::unreadable),
+            unconfirmed: self.formation.is_unconfirmed(),
         }
     }
 

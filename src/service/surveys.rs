@@ -142,7 +142,9 @@ impl Surveys {
     /// followed meanwhile.
     fn survey(&self, answers: BTreeMap<NodeId, Answer>, begun_in: Option<ClusterId>) -> Survey {
         let driver = &self.0.driver;
-        Survey::new(driver.status(), driver.members(), answers).begun_in(begun_in)
+        Survey::new(driver.status(), driver.members(), answers)
+            .begun_in(begun_in)
+            .with_nodes(&driver.nodes())
     }
 
     /// The round after the one numbered `last`.
@@ -181,14 +183,13 @@ impl Surveys {
         });
     }
 
-    /// Everybody who may take part, as far as this node knows: the members, and whoever is none any
-    /// more but still votes.
+    /// Everybody who may take part, as far as this node knows.
     fn others(&self) -> BTreeSet<NodeId> {
         let driver = &self.0.driver;
         let own = driver.status();
-        let members = driver.members();
-        members
-            .ids()
+        let (members, nodes) = (driver.members(), driver.nodes());
+        let known = members.ids().chain(nodes.ids());
+        known
             .chain(recovery::known(&own))
             .filter(|node| *node != own.raft_id.node_id())
             .collect()

@@ -106,6 +106,10 @@ impl TransportOptions {
             .keep_alive_timeout(self.keepalive_timeout)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(self.window_bytes)
-            .initial_connection_window_size(self.window_bytes))
+            .initial_connection_window_size(self.window_bytes)
+            // Answers to calls that were given up are no reason to break a connection, however many
+            // h2 has counted in its life.
+            .http2_max_concurrent_reset_streams(0)
+            .http2_max_local_error_reset_streams(None))
     }
 }

@@ -132,6 +132,9 @@ pub struct NodeStatus {
     /// An entry that its leader sends and that it cannot read, as the leader runs a newer version: its
     /// log ends before.
     pub unreadable: Option<LogIndex>,
+    /// Whether it is outside of a cluster that it does not join, as nobody whom its configuration or its
+    /// former lives name has said to take part there.
+    pub unconfirmed: bool,
 }
 
 impl NodeStatus {
@@ -161,6 +164,7 @@ impl NodeStatus {
             level: ProtocolLevel::FIRST,
             cluster_level: ProtocolLevel::FIRST,
             unreadable: None,
+            unconfirmed: false,
         }
     }
 }

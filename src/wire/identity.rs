@@ -70,6 +70,7 @@ impl From<NodeStatus> for IdentifyResponse {
             level,
             cluster_level,
             unreadable,
+            unconfirmed,
         } = status;
         let Conf {
             voters,
@@ -108,6 +109,7 @@ impl From<NodeStatus> for IdentifyResponse {
             protocol_level: said(level),
             cluster_protocol_level: said(cluster_level),
             unreadable_index: unreadable.unwrap_or(0),
+            unconfirmed,
         }
     }
 }
@@ -203,6 +205,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             protocol_level,
             cluster_protocol_level,
             unreadable_index,
+            unconfirmed,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -288,6 +291,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             level: ProtocolLevel::new(protocol_level),
             cluster_level: ProtocolLevel::new(cluster_protocol_level),
             unreadable: (unreadable_index != 0).then_some(unreadable_index),
+            unconfirmed,
         })
     }
 }
@@ -446,6 +450,7 @@ mod tests {
             level: ProtocolLevel::new(3),
             cluster_level: ProtocolLevel::new(2),
             unreadable: Some(32),
+            unconfirmed: true,
         }
     }
 

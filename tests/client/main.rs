@@ -15,6 +15,7 @@ mod common;
 mod endpoints;
 mod example;
 mod failover;
+mod late;
 mod limits;
 mod mock;
 mod outcomes;

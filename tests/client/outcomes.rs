@@ -30,6 +30,17 @@ async fn a_lost_answer_is_unknown_and_the_write_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn what_is_no_trace_context_is_not_carried() {
+    let node = Mock::leader().await;
+    let client = client(&node);
+    let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for traceparent in [valid, &"0".repeat(100), &"0".repeat(100_000), "\n", "é"] {
+        client.traced(traceparent).set("k", "v").await.unwrap();
+    }
+    assert_eq!(node.traceparents(), [valid]);
+}
+
+#[tokio::test]
 async fn in_a_session_a_lost_answer_is_asked_for_again() {
     let node = Mock::leader().await;
     let session = client(&node).session().await.unwrap();

@@ -52,6 +52,7 @@ macro_rules! scripts {
 scripts! {
     formation {
         a_bound_process_starts_on_traffic_of_its_cluster
+        a_node_that_is_being_removed_is_found
         a_process_pulled_away_finds_back_to_the_cluster_that_runs
         a_restarted_node_waits_outside
         coordinator_dies_after_one_heard_the_start

@@ -244,6 +244,8 @@ impl Setting {
         let inflight = u64::try_from(self.raft.max_inflight_appends).expect("small");
         // A slow node takes so many inputs in a tick.
         let inputs = self.sluggish.map_or(100, |(_, each)| TICK / (each + 1) / 2);
+        // Whoever refuses an append that came too early is sent one at a time until it has taken it.
+        let inflight = if self.reorders_appends { 1 } else { inflight };
         let appended = in_append * (inflight * TICK / round_trip).min(inputs);
         let Some(bandwidth) = self.bandwidth else {
             return appended.max(1);
@@ -257,7 +259,8 @@ impl Setting {
             true => in_append * TICK / (round_trip + QUEUE),
             false => appended,
         };
-        let link = bandwidth * TICK / ENTRY_BYTES;
+        // What finds the queue full is sent again, with everything behind it: half of a full link is that.
+        let link = bandwidth * TICK / ENTRY_BYTES / 2;
         appended.min(probed).min(link).max(1)
     }
 

@@ -353,10 +353,11 @@ pub struct IdentifyRequest {
     /// themselves.
     #[prost(enumeration = "FormationState", tag = "3")]
     pub state: i32,
-    /// Members of that cluster, as the asking process knows them. Of a process that
-    /// has not started: everybody who may take part in a cluster that runs, as far
-    /// as it knows; nobody, if it forms none. A process that has not started asks
-    /// them before it helps to form a cluster.
+    /// Members of that cluster, and whoever else takes part in it, as the asking
+    /// process knows them; itself among them, even if it is no member any more. Of a
+    /// process that has not started: everybody who may take part in a cluster that
+    /// runs, as far as it knows; nobody, if it forms none. A process that has not
+    /// started asks them before it helps to form a cluster.
     #[prost(message, repeated, tag = "4")]
     pub members: ::prost::alloc::vec::Vec<InitialMember>,
 }
@@ -442,6 +443,10 @@ pub struct IdentifyResponse {
     /// older version. Its log ends before. 0 for none.
     #[prost(uint64, tag = "26")]
     pub unreadable_index: u64,
+    /// Of a process that is outside of a cluster: none of the nodes that it is told
+    /// to ask has said that it takes part there, so the process does not join it.
+    #[prost(bool, tag = "29")]
+    pub unconfirmed: bool,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.

@@ -23,11 +23,12 @@ impl<W> Member<W> {
         id
     }
 
-    /// Who this process is, for whom it asks.
+    /// Who this process is, for whom it asks. It tells of all who take part, so of itself even if it is
+    /// no member any more: members that have lost their memory are to find what it still has.
     pub fn introduction(&self) -> Introduction {
         match &self.raft {
             Some(_) => Introduction {
-                members: Arc::clone(self.directory.members()),
+                members: Arc::clone(self.directory.nodes()),
                 ..self.formation.introduction()
             },
             None => self.formation.introduction(),

@@ -94,7 +94,10 @@ impl World {
         let own = process.status();
         let mut others: BTreeSet<_> = match &inquiry.wish {
             Wish::Recover(_) => judgement::known(&own).collect(),
-            _ => process.member.members().ids().collect(),
+            _ => {
+                let nodes = process.member.nodes().ids();
+                nodes.chain(judgement::known(&own)).collect()
+            }
         };
         others.remove(&node);
         let life = process.life;
@@ -178,16 +181,14 @@ impl World {
         };
         // It looks at itself last.
         let own = process.status();
-        let members = process.member.members().clone();
         match inquiry.wish {
             Wish::Look => {
-                let view = judgement::look(&own, &members, &inquiry.heard, inquiry.begun_in);
-                self.decide(&view, inquiry.began)
+                let survey = judgement::survey(&process.member, &inquiry.heard, inquiry.begun_in);
+                self.decide(&judgement::look(&survey), inquiry.began)
             }
             Wish::Change(command) => {
-                let begun_in = inquiry.begun_in;
-                let allowed =
-                    judgement::may_change(&own, &members, &inquiry.heard, begun_in, &command);
+                let survey = judgement::survey(&process.member, &inquiry.heard, inquiry.begun_in);
+                let allowed = judgement::may_change(&survey, &command);
                 self.trace
                     .line(self.now, format_args!("{node}: {command:?}: {allowed:?}"));
                 // Whoever has just died is taken to be alive for a moment, by anybody.

@@ -7,6 +7,7 @@ pub(super) use seshat::cluster::recovery::{Order, Way, known};
 use seshat::cluster::{Picture, Standing, Survey, costs_nothing};
 use seshat::error::Refusal;
 use seshat::kv::Command;
+use seshat::node::Member;
 use seshat::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 /// What status shows.
@@ -30,32 +31,36 @@ pub(super) struct View {
     pub(super) way: Option<Way>,
 }
 
-fn survey(
-    own: &NodeStatus,
+/// What `asked` has found, that has heard `others` and took part in the cluster `begun_in` when it began
+/// to ask.
+pub(super) fn survey<W>(
+    asked: &Member<W>,
+    others: &BTreeMap<NodeId, NodeStatus>,
+    begun_in: Option<ClusterId>,
+) -> Survey {
+    survey_by(asked.status(), asked.members(), others, begun_in).with_nodes(asked.nodes())
+}
+
+fn survey_by(
+    own: NodeStatus,
     members: &Arc<ClusterMembership>,
     others: &BTreeMap<NodeId, NodeStatus>,
     begun_in: Option<ClusterId>,
 ) -> Survey {
     let answers = others.iter().map(|(node, view)| (*node, Ok(view.clone())));
-    Survey::new(own.clone(), Arc::clone(members), answers).begun_in(begun_in)
+    Survey::new(own, Arc::clone(members), answers).begun_in(begun_in)
 }
 
-/// What the asked node shows, which says `own` of itself and has heard the others; it took part in the
-/// cluster `begun_in` when it began to ask.
-pub(super) fn look(
-    own: &NodeStatus,
-    members: &Arc<ClusterMembership>,
-    others: &BTreeMap<NodeId, NodeStatus>,
-    begun_in: Option<ClusterId>,
-) -> View {
-    let survey = survey(own, members, others, begun_in);
-    let picture = Picture::new(&survey);
+/// What status shows of `survey`.
+pub(super) fn look(survey: &Survey) -> View {
+    let picture = Picture::new(survey);
+    let members = survey.members();
     let those = |which: fn(Standing) -> bool| -> Vec<NodeId> {
         let ids = members.ids();
         ids.filter(|id| which(picture.standing(*id))).collect()
     };
     View {
-        asked: own.raft_id.node_id(),
+        asked: survey.own(),
         words: picture.sum_up().1,
         healthy: picture.is_healed(),
         forming: picture.cluster().is_none(),
@@ -77,24 +82,17 @@ pub(crate) fn is_healed(
     members: &Arc<ClusterMembership>,
     views: &BTreeMap<NodeId, NodeStatus>,
 ) -> bool {
-    Picture::new(&survey(own, members, views, own.cluster_id)).is_healed()
+    Picture::new(&survey_by(own.clone(), members, views, own.cluster_id)).is_healed()
 }
 
-/// Whether the asked node may put the change into the log.
-pub(super) fn may_change(
-    own: &NodeStatus,
-    members: &Arc<ClusterMembership>,
-    others: &BTreeMap<NodeId, NodeStatus>,
-    begun_in: Option<ClusterId>,
-    command: &Command,
-) -> Result<(), Refusal> {
-    let survey = survey(own, members, others, begun_in);
+/// Whether the asked node may put the change into the log, in the light of `survey`.
+pub(super) fn may_change(survey: &Survey, command: &Command) -> Result<(), Refusal> {
     match command {
         Command::AddMember(info) => survey.may_add(info),
         Command::RemoveMember(id) => {
             survey.may_remove(*id)?;
             // The operator does not accept that nobody is left to spare.
-            costs_nothing(members, *id)
+            costs_nothing(survey.members(), *id)
         }
         Command::Write { .. } | Command::OpenSession(_) | Command::RaiseLevel(_) => Ok(()),
     }
