@@ -158,7 +158,8 @@ impl Fault {
                 | Reason::ShuttingDown(_),
             ) => Hope::Later,
             Some(
-                Reason::TooLarge(_)
+                Reason::Full(_)
+                | Reason::TooLarge(_)
                 | Reason::InvalidRequest(_)
                 | Reason::FailedPrecondition(_)
                 | Reason::SessionExpired(_),

@@ -443,6 +443,12 @@ pub struct IdentifyResponse {
     /// older version. Its log ends before. 0 for none.
     #[prost(uint64, tag = "26")]
     pub unreadable_index: u64,
+    /// What its keys, values and sessions take in memory, in bytes.
+    #[prost(uint64, tag = "27")]
+    pub state_bytes: u64,
+    /// What they may take, in bytes; 0 if it does not say.
+    #[prost(uint64, tag = "28")]
+    pub max_state_bytes: u64,
     /// Of a process that is outside of a cluster: none of the nodes that it is told
     /// to ask has said that it takes part there, so the process does not join it.
     #[prost(bool, tag = "29")]
