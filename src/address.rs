@@ -13,7 +13,8 @@ pub(crate) struct Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
     Ip(IpAddr),
-    /// In lower case: DNS does not tell cases apart.
+    /// In lower case, as DNS does not tell cases apart, and without the dot at the end that keeps a
+    /// resolver from searching.
     Name(String),
 }
 
@@ -49,7 +50,9 @@ impl FromStr for Address {
             None if host.contains(':') => return Err("has an IPv6 address without brackets"),
             None => match host.parse() {
                 Ok(ip) => Host::Ip(IpAddr::V4(ip)),
-                Err(_) if is_name(host) => Host::Name(host.to_ascii_lowercase()),
+                Err(_) if is_name(relative(host)) => {
+                    Host::Name(relative(host).to_ascii_lowercase())
+                }
                 Err(_) => return Err("has a host that is neither a DNS name nor an IP address"),
             },
         };
@@ -59,6 +62,11 @@ impl FromStr for Address {
         let port = port.ok_or("has no port from 1 to 65535")?;
         Ok(Self { host, port })
     }
+}
+
+/// `host` without the dot that a full DNS name may end with.
+fn relative(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// Whether `host` can be a DNS name. Underscores are let through: container networks use them.
@@ -91,6 +99,7 @@ mod tests {
             "kvstore-1:7379",
             "kv_1.default.svc.cluster.local:1",
             "3com.example:65535",
+            "kvstore-1.example.:7379",
             "127.0.0.1:6379",
             "0.0.0.0:6379",
             "[::1]:6379",
@@ -127,7 +136,8 @@ mod tests {
             "-kv",
             "kv-",
             "kv..a",
-            "kv.",
+            "kv..",
+            ".",
             "10.0.0.256",
             "1",
             &label,
@@ -145,6 +155,7 @@ mod tests {
     #[test]
     fn the_same_address_written_twice_is_equal() {
         assert_eq!(address("KVstore-1:7379"), address("kvstore-1:07379"));
+        assert_eq!(address("kvstore-1.:7379"), address("kvstore-1:7379"));
         assert_eq!(address("[::1]:1"), address("[0:0:0:0:0:0:0:1]:1"));
         assert_ne!(address("kvstore-1:1"), address("kvstore-1:2"));
         assert_ne!(address("127.0.0.1:1"), address("localhost:1"));

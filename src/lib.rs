@@ -28,6 +28,8 @@ pub mod proto;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod service;
+#[cfg(any(feature = "client", feature = "server"))]
+mod traceparent;
 #[cfg(feature = "server")]
 pub mod transport;
 pub mod types;

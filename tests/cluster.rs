@@ -17,12 +17,15 @@ use common::{eventually, refused};
 use seshat::config::{ConfigError, Limits};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::proto::kv::{
     Applied, GetRequest, NoQuorum, NotLeader, Overloaded, SetRequest, TooLarge,
 };
 use seshat::server::{Server, ServerError};
 use seshat::types::Role;
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
+use tonic::metadata::MetadataKey;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -442,6 +445,97 @@ async fn a_leader_takes_no_value_that_the_others_could_not_take() {
     });
     let named = named.await;
     assert!(named.contains("on nodes 2 and 3"), "{named}");
+}
+
+#[tokio::test]
+async fn metadata_is_ignored_or_refused_and_never_leaves_a_write_in_the_dark() {
+    let cluster = Cluster::started(3).await;
+    let mut kv = cluster.kv(cluster.leader().await);
+    let mut set = async |metadata: Vec<(String, String)>| {
+        let mut request = Request::new(set("k", "v"));
+        for (name, value) in metadata {
+            let name = MetadataKey::from_bytes(name.as_bytes()).unwrap();
+            request.metadata_mut().insert(name, value.parse().unwrap());
+        }
+        kv.set(request).await
+    };
+    let one = |name: &str, bytes| vec![(name.to_owned(), "x".repeat(bytes))];
+    let many = |count| (0..count).map(|n| (format!("x-key-{n}"), "value".to_owned()));
+    for small in [
+        one("traceparent", 100),
+        one("x", 10_000),
+        many(100).collect(),
+    ] {
+        assert!(set(small).await.is_ok());
+    }
+    for large in [
+        one("traceparent", 20_000),
+        one("x", 20_000),
+        one("x", 200_000),
+        many(1_000).collect(),
+        many(4_000).collect(),
+    ] {
+        let status = set(large).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        let reason = Reason::TooLarge(TooLarge {
+            what: "metadata".to_owned(),
+            limit: 16 << 10,
+            node_id: None,
+        });
+        assert_eq!(refused(&status), (Applied::No, Some(reason)));
+    }
+}
+
+/// The node does nothing while a client asks and gives up: then it reads both at once.
+#[tokio::test]
+async fn writes_beside_calls_that_are_given_up_by_the_hundred_lose_nothing() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.client_addr(cluster.leader().await).to_owned();
+    let (hold_on, held) = std::sync::mpsc::sync_channel::<std::sync::mpsc::Receiver<()>>(0);
+    let client = async move {
+        let kv = KvServiceClient::new(channel(&leader));
+        for _ in 0..20 {
+            let set = |n| {
+                let mut kv = kv.clone();
+                async move { kv.set(set(&format!("k{n}"), "v")).await }
+            };
+            let sets = JoinSet::from_iter((0..20).map(set));
+            let (go_on, goes_on) = std::sync::mpsc::channel();
+            // Returns when the nodes stand still.
+            hold_on.send(goes_on).unwrap();
+            let given_up = |_| {
+                let mut kv = kv.clone();
+                async move { kv.get(get("k")).await.is_ok() }
+            };
+            let mut given_up = JoinSet::from_iter((0..200).map(given_up));
+            // They are sent, as this thread has nothing else to do.
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            given_up.abort_all();
+            while given_up.join_next().await.is_some() {}
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            go_on.send(()).unwrap();
+            for written in sets.join_all().await {
+                written.unwrap();
+            }
+        }
+    };
+    let client = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(client);
+    });
+    while !client.is_finished() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if let Ok(goes_on) = held.try_recv() {
+            let _ = goes_on.recv();
+        }
+    }
+    client.join().unwrap();
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use std::io;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use seshat::client::endpoint;
 use tokio::runtime::Runtime;
 
 use super::client::Cluster;
@@ -36,11 +35,10 @@ pub(crate) struct ClientOptions {
         hide_env = true,
         hide_default_value = true,
         value_name = "A,B,C",
-        value_delimiter = ',',
         default_value = DEV_CLUSTER,
-        value_parser = endpoint,
+        value_parser = Endpoints::parse,
     )]
-    pub(crate) endpoints: Vec<String>,
+    endpoints: Vec<Endpoints>,
 
     /// Longest time that the command may take, such as 300ms, 5s or 2m
     /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal]
@@ -52,7 +50,27 @@ pub(crate) struct ClientOptions {
     pub(crate) json: bool,
 }
 
+/// A list of endpoints; empty where nothing was said.
+#[derive(Debug, Clone)]
+struct Endpoints(Vec<String>);
+
+impl Endpoints {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        seshat::client::endpoints(text).map(Self)
+    }
+}
+
 impl ClientOptions {
+    /// Where the cluster may be reached.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        let told = self.endpoints.iter().flat_map(|Endpoints(list)| list);
+        let told: Vec<_> = told.cloned().collect();
+        match told.is_empty() {
+            true => vec![DEV_CLUSTER.to_owned()],
+            false => told,
+        }
+    }
+
     /// Runs `command` with a client. The time limit begins now.
     pub(crate) fn run<T>(
         &self,
@@ -76,7 +94,7 @@ impl ClientOptions {
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         let outcome = runtime.block_on(async {
             let timeout = self.timeout(usual);
-            let cluster = Cluster::new(self.endpoints.iter().cloned(), timeout)?;
+            let cluster = Cluster::new(self.endpoints(), timeout)?;
             command(cluster).await
         });
         // Dropping it would wait for names that are being resolved, however long that takes.
@@ -122,7 +140,7 @@ mod tests {
     #[test]
     fn a_command_does_not_wait_for_what_it_has_given_up() {
         let options = ClientOptions {
-            endpoints: vec!["127.0.0.1:1".to_owned()],
+            endpoints: vec![Endpoints(vec!["127.0.0.1:1".to_owned()])],
             timeout: None,
             json: false,
         };
@@ -133,6 +151,18 @@ mod tests {
             Ok(7)
         });
         assert_eq!(done.unwrap(), 7);
+    }
+
+    #[test]
+    fn endpoints_that_were_left_empty_are_those_of_a_cluster_on_this_machine() {
+        for (told, expected) in [("", DEV_CLUSTER), (",", DEV_CLUSTER), ("a:1,", "a:1")] {
+            let options = ClientOptions {
+                endpoints: vec![Endpoints::parse(told).unwrap()],
+                timeout: None,
+                json: false,
+            };
+            assert_eq!(options.endpoints(), [expected], "{told:?}");
+        }
     }
 
     #[test]

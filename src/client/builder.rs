@@ -1,8 +1,10 @@
 //! What a client may be told, within bounds.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::nodes::Shared;
@@ -37,8 +39,21 @@ pub(super) struct Options {
     pub(super) backoff: Backoff,
     /// Makes a channel that connects when it is first used.
     pub(super) connect: fn(&Endpoint) -> Channel,
+    /// Where a name leads.
+    pub(super) resolve: Resolve,
     /// Where randomness comes from; none: the system.
     pub(super) seed: Option<u64>,
+}
+
+/// The addresses that a `host:port` leads to.
+pub(super) type Resolve = fn(String) -> BoxFuture<'static, Vec<SocketAddr>>;
+
+/// Asks the system.
+fn look_up(address: String) -> BoxFuture<'static, Vec<SocketAddr>> {
+    Box::pin(async move {
+        let found = tokio::net::lookup_host(address).await;
+        found.map(Iterator::collect).unwrap_or_default()
+    })
 }
 
 /// Pauses between attempts: each twice as long as the one before.
@@ -61,6 +76,7 @@ impl Default for Options {
                 max: Duration::from_millis(500),
             },
             connect: Endpoint::connect_lazy,
+            resolve: look_up,
             seed: None,
         }
     }
@@ -74,8 +90,9 @@ impl Builder {
         }
     }
 
-    /// Adds nodes, as `host:port` with or without `http://` before it. One that lives is enough: it
-    /// names the leader.
+    /// Adds nodes, as `host:port` with or without `http://` before it, or several of them with commas
+    /// between them; what is empty is left out. One that lives is enough: it names the leader. An address
+    /// may lead to several nodes, through a load balancer or a name that has several addresses.
     #[must_use]
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
@@ -139,6 +156,17 @@ impl Builder {
     pub fn simulated(mut self, connect: fn(&Endpoint) -> Channel, seed: u64) -> Self {
         self.options.connect = connect;
         self.options.seed = Some(seed);
+        self.resolved_by(|_| Box::pin(std::future::ready(Vec::new())))
+    }
+
+    /// A client in a test: names lead where `resolve` says, not where the system says.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn resolved_by(
+        mut self,
+        resolve: fn(String) -> BoxFuture<'static, Vec<SocketAddr>>,
+    ) -> Self {
+        self.options.resolve = resolve;
         self
     }
 
@@ -148,7 +176,8 @@ impl Builder {
     ///
     /// [`Error::Invalid`]: there is no endpoint, or one is not of the form `host:port`.
     pub fn build(self) -> Result<Client, Error> {
-        let endpoints = self.endpoints.iter().map(|text| {
+        let texts = self.endpoints.iter().flat_map(|text| listed(text));
+        let endpoints = texts.map(|text| {
             endpoint(text).map_err(|problem| Error::invalid(format!("{text:?} is {problem}")))
         });
         let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>()?;
@@ -167,6 +196,22 @@ impl Builder {
             traceparent: None,
         })
     }
+}
+
+/// The parts of a list with commas that are not empty.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+}
+
+/// Several [`endpoint`]s with commas between them; what is empty is left out.
+///
+/// # Errors
+///
+/// What is wrong with the first that is no endpoint, to follow the words "it is".
+pub fn endpoints(text: &str) -> Result<Vec<String>, &'static str> {
+    listed(text).map(endpoint).collect()
 }
 
 /// A `host:port`, with or without `http://` before it.
@@ -203,6 +248,7 @@ mod tests {
         for (text, address) in [
             ("127.0.0.1:6379", "127.0.0.1:6379"),
             (" kvstore-1:6379", "kvstore-1:6379"),
+            ("kvstore-1.example.:6379", "kvstore-1.example.:6379"),
             ("http://[::1]:6379/", "[::1]:6379"),
         ] {
             assert_eq!(endpoint(text).as_deref(), Ok(address));
@@ -222,5 +268,22 @@ mod tests {
         ] {
             assert!(endpoint(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_list_may_have_holes() {
+        let one = || vec!["a:1".to_owned()];
+        for (text, expected) in [
+            ("", vec![]),
+            (" , ", vec![]),
+            ("a:1,", one()),
+            (",, a:1 ", one()),
+            ("a:1,b:2", [one(), vec!["b:2".to_owned()]].concat()),
+        ] {
+            assert_eq!(endpoints(text), Ok(expected), "{text:?}");
+        }
+        assert!(endpoints("a:1,b").is_err());
+        assert!(Client::connect(["a:1,b:2,", ""]).is_ok());
+        assert!(Client::connect(["", ","]).is_err());
     }
 }

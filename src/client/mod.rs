@@ -77,7 +77,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
 pub use admin::{Admin, AdminNode};
-pub use builder::{Builder, MAX_MESSAGE_BYTES, endpoint};
+pub use builder::{Builder, MAX_MESSAGE_BYTES, endpoint, endpoints};
 pub use error::{Applied, Error, Reason, Refusal};
 pub use pipeline::{Answers, Operation, Pipeline, PipelineOptions, Reply};
 pub use session::Session;
@@ -88,6 +88,7 @@ use nodes::{Shared, TraceParent};
 use crate::deadline::after;
 use crate::proto::kv::SetResponse;
 use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest};
+use crate::traceparent;
 
 /// A client of one cluster.
 ///
@@ -186,8 +187,9 @@ impl Client {
     /// write of it is applied. What is no such value is not carried.
     #[must_use]
     pub fn traced(&self, traceparent: &str) -> Self {
+        let valid = Some(traceparent).filter(|text| traceparent::is_valid(text.as_bytes()));
         Self {
-            traceparent: traceparent.parse().ok(),
+            traceparent: valid.and_then(|text| text.parse().ok()),
             ..self.clone()
         }
     }

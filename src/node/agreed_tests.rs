@@ -13,7 +13,6 @@ const SMALL: NodeLimits = NodeLimits {
     value: 100,
     append: 1_000,
     message: 4_000,
-    snapshot: 100_000,
 };
 
 const LARGE: NodeLimits = NodeLimits {

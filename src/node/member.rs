@@ -329,6 +329,8 @@ impl<W> Member<W> {
         let raft = self.raft.as_ref();
         let storage = raft.map(RaftNode::storage);
         let keys = storage.map_or(0, |storage| storage.state_machine().len());
+        let memory = storage.map_or(0, |storage| storage.state_machine().memory());
+        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         NodeStatus {
             raft_id: self.options.raft_id,
             state: self.formation.state(),
@@ -341,7 +343,9 @@ impl<W> Member<W> {
             leader: raft.and_then(RaftNode::leader),
             commit_index: raft.map_or(0, RaftNode::commit_index),
             applied_index: storage.map_or(0, |storage| storage.applied()),
-            keys: u64::try_from(keys).unwrap_or(u64::MAX),
+            keys: number(keys),
+            state_bytes: number(memory),
+            max_state_bytes: number(self.options.raft.max_state_bytes),
             joined_at: None,
             last_index: raft.map_or(0, RaftNode::last_index),
             last_term: raft.map_or(0, RaftNode::last_term),

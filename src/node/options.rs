@@ -22,6 +22,8 @@ pub struct RaftOptions {
     pub max_inflight_appends: usize,
     /// Bytes of entries that may be in the log without being committed.
     pub max_uncommitted_bytes: usize,
+    /// Memory in bytes that the state may take: a write that makes it grow further is refused.
+    pub max_state_bytes: usize,
     /// Callers that may wait for an answer.
     pub max_pending_requests: usize,
     /// Reads that one leadership check may serve.
@@ -47,6 +49,7 @@ impl Default for RaftOptions {
             max_append_bytes: 512 << 10,
             max_inflight_appends: 128,
             max_uncommitted_bytes: 64 << 20,
+            max_state_bytes: 1 << 30,
             max_pending_requests: 65_536,
             max_read_batch: 4096,
             compact_after_entries: 10_000,

@@ -59,7 +59,7 @@ const ERRORS_PER_STREAM: usize = 16;
 
 /// Bytes of the metadata of a call above which the connection answers with HTTP status 431 before
 /// anybody can say more. It closes the connection at four times this.
-const MAX_HEADER_LIST_BYTES: u32 = 64 << 10;
+const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 
 /// Where connections come from: TCP, or a simulated network.
 pub trait Listener: Send + 'static {

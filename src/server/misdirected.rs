@@ -1,8 +1,10 @@
-//! Nodes that call the port for clients, because a file has the two addresses of a member the wrong
-//! way round: they are told so.
+//! Callers at the wrong one of the two ports, because a file or an endpoint list has the two addresses
+//! of a node mixed up: they are told so.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request, Response};
@@ -13,16 +15,60 @@ use tonic::server::NamedService;
 
 use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::transport::{CLIENT_PORT, Inbound, PORT};
+use crate::types::{ClusterMembership, NodeId};
 
-/// Answers every call to the service for nodes with `UNIMPLEMENTED`, and says what the port is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Misdirected;
-
-impl NamedService for Misdirected {
-    const NAME: &'static str = <RaftServiceServer<Inbound> as NamedService>::NAME;
+/// Answers every call to the service `S` with `UNIMPLEMENTED`, and says what the port is.
+#[derive(Debug)]
+pub(super) struct Misdirected<S> {
+    message: Arc<str>,
+    /// What the port is, for nodes.
+    port: Option<&'static str>,
+    service: PhantomData<fn() -> S>,
 }
 
-impl Service<Request<Body>> for Misdirected {
+impl Misdirected<RaftServiceServer<Inbound>> {
+    /// A node has called the port for clients.
+    pub(super) fn node() -> Self {
+        Self {
+            message: "this port is for clients: nodes have another one".into(),
+            port: Some(CLIENT_PORT),
+            service: PhantomData,
+        }
+    }
+}
+
+impl<S> Misdirected<S> {
+    /// A client has called the port for nodes of `node`, which is one of `members`.
+    pub(super) fn client(node: NodeId, members: &ClusterMembership) -> Self {
+        let info = members.get(node);
+        let client_addr = info.map_or_else(String::new, |info| format!(", {}", info.client_addr));
+        let message = format!(
+            "this is the internal_addr of node {node}, which is for nodes: clients use its \
+             client_addr{client_addr}"
+        );
+        Self {
+            message: message.into(),
+            port: None,
+            service: PhantomData,
+        }
+    }
+}
+
+impl<S> Clone for Misdirected<S> {
+    fn clone(&self) -> Self {
+        Self {
+            message: Arc::clone(&self.message),
+            port: self.port,
+            service: PhantomData,
+        }
+    }
+}
+
+impl<S: NamedService> NamedService for Misdirected<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Misdirected<S> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Ready<Result<Response<Body>, Infallible>>;
@@ -32,10 +78,11 @@ impl Service<Request<Body>> for Misdirected {
     }
 
     fn call(&mut self, _: Request<Body>) -> Self::Future {
-        let status = Status::unimplemented("this port is for clients: nodes have another one");
-        let mut response = status.into_http();
-        let port = HeaderValue::from_static(CLIENT_PORT);
-        response.headers_mut().insert(PORT, port);
+        let mut response = Status::unimplemented(&*self.message).into_http();
+        if let Some(port) = self.port {
+            let port = HeaderValue::from_static(port);
+            response.headers_mut().insert(PORT, port);
+        }
         ready(Ok(response))
     }
 }
@@ -50,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_learns_that_it_has_called_the_port_for_clients() {
-        let mut client = RaftServiceClient::new(Misdirected);
+        let mut client = RaftServiceClient::new(Misdirected::node());
         let status = client.identify(IdentifyRequest::default()).await;
         let status = status.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented);

@@ -225,10 +225,16 @@ impl Server {
         let admin = AdminServiceServer::new(AdminService::new(host.clone(), Arc::new(prober)));
         let routes = Routes::default()
             .add_service(health.service())
-            .add_service(Misdirected)
+            .add_service(Misdirected::node())
             .add_service(admin);
         let front = Front::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
-        let routes = Routes::default().add_service(raft);
+        let kv = Misdirected::<KvServiceServer<KvService>>::client(config.node.id, &known);
+        let operator =
+            Misdirected::<AdminServiceServer<AdminService>>::client(config.node.id, &known);
+        let routes = Routes::default()
+            .add_service(raft)
+            .add_service(kv)
+            .add_service(operator);
         let nodes = with_reflection(routes, &NODE_SERVICES)?.prepare();
 
         let addr = |field, addr: &str, listener: &L| {

@@ -17,6 +17,10 @@ use super::{Host, KvService, to_status};
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::kv_service_server::KvServiceServer;
 
+/// Most bytes of the metadata of a call, each field with 32 more, as HTTP/2 counts them. What a node
+/// knows of them takes some hundred.
+const MAX_METADATA_BYTES: usize = 16 << 10;
+
 /// Leads each call on the clients' listener to its service.
 ///
 /// Calls of `KvService` take a short way, past the router and its boxes (measured: 0.7 µs less a
@@ -78,16 +82,38 @@ impl Front {
         B::Error: Into<StdError> + Send + 'static,
     {
         let limit = self.host.options.max_grpc_message_bytes;
-        let answer = match (is_kv(request.uri().path()), &self.refuses_clients) {
-            (true, None) => Either::Left(self.kv.clone().call(request)),
-            (true, Some(refusal)) => {
-                let refused = to_status(refusal, None).into_http();
-                Either::Right(Either::Left(ready(Ok(refused))))
-            }
-            (false, _) => Either::Right(Either::Right(self.rest.clone().call(request))),
+        let is_kv = is_kv(request.uri().path());
+        let answer = if let Some(refusal) = self.refusal(is_kv, request.headers()) {
+            let refused = to_status(&refusal, None).into_http();
+            Either::Right(Either::Left(ready(Ok(refused))))
+        } else if is_kv {
+            Either::Left(self.kv.clone().call(request))
+        } else {
+            Either::Right(Either::Right(self.rest.clone().call(request)))
         };
         answer.map(move |answer| answer.map(|answer| counted(detailed(answer, limit))))
     }
+
+    /// Why a call is not even begun, if it is not.
+    fn refusal(&self, is_kv: bool, metadata: &http::HeaderMap) -> Option<Refusal> {
+        if size(metadata) > MAX_METADATA_BYTES {
+            return Some(Refusal::not_applied(Reason::TooLarge {
+                what: "metadata",
+                limit: u64::try_from(MAX_METADATA_BYTES).unwrap_or(u64::MAX),
+                node_id: None,
+            }));
+        }
+        self.refuses_clients.clone().filter(|_| is_kv)
+    }
+}
+
+/// What HTTP/2 counts for each field beside its name and value.
+const FIELD_BYTES: usize = 32;
+
+fn size(metadata: &http::HeaderMap) -> usize {
+    let fields = metadata.iter();
+    let sizes = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    sizes.sum()
 }
 
 fn kv_service(host: &Host) -> KvServiceServer<KvService> {

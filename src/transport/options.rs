@@ -36,8 +36,8 @@ pub struct TransportOptions {
     pub max_message_bytes: usize,
     /// Bytes of a snapshot in one message.
     pub snapshot_chunk_bytes: usize,
-    /// Largest snapshot in bytes that is accepted.
-    pub max_snapshot_bytes: u64,
+    /// Memory in bytes that the state in a snapshot may take. A larger one is refused.
+    pub max_snapshot_bytes: usize,
     /// Unary calls to one peer that may be under way: for elections, for formation and for reports,
     /// each. One more is refused.
     pub max_calls: usize,
@@ -106,6 +106,10 @@ impl TransportOptions {
             .keep_alive_timeout(self.keepalive_timeout)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(self.window_bytes)
-            .initial_connection_window_size(self.window_bytes))
+            .initial_connection_window_size(self.window_bytes)
+            // Answers to calls that were given up are no reason to break a connection, however many
+            // h2 has counted in its life.
+            .http2_max_concurrent_reset_streams(0)
+            .http2_max_local_error_reset_streams(None))
     }
 }

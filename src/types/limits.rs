@@ -12,8 +12,6 @@ pub struct NodeLimits {
     pub append: u64,
     /// Largest message.
     pub message: u64,
-    /// Largest snapshot.
-    pub snapshot: u64,
 }
 
 impl NodeLimits {
@@ -23,17 +21,15 @@ impl NodeLimits {
         value: u64::MAX,
         append: u64::MAX,
         message: u64::MAX,
-        snapshot: u64::MAX,
     };
 
     /// Each limit with the name of its setting.
-    pub fn named(&self) -> [(&'static str, u64); 5] {
+    pub fn named(&self) -> [(&'static str, u64); 4] {
         [
             ("limits.max_key_bytes", self.key),
             ("limits.max_value_bytes", self.value),
             ("limits.max_append_bytes", self.append),
             ("limits.max_grpc_message_bytes", self.message),
-            ("limits.max_snapshot_bytes", self.snapshot),
         ]
     }
 }

@@ -100,6 +100,10 @@ pub struct NodeStatus {
     pub applied_index: LogIndex,
     /// Number of keys in its map.
     pub keys: u64,
+    /// What its keys, values and sessions take in memory, in bytes.
+    pub state_bytes: u64,
+    /// What they may take, in bytes.
+    pub max_state_bytes: u64,
     /// When it took part in its cluster first. The core has no clock: the driver fills this in.
     pub joined_at: Option<SystemTime>,
     /// Highest index in its log, committed or not.
@@ -153,6 +157,8 @@ impl NodeStatus {
             commit_index: 0,
             applied_index: 0,
             keys: 0,
+            state_bytes: 0,
+            max_state_bytes: 0,
             joined_at: None,
             last_index: 0,
             last_term: 0,

@@ -58,6 +58,10 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
             what: (*what).to_owned(),
             limit: *limit,
         }),
+        Reason::Full { what, limit } => ProtoReason::Full(proto::Full {
+            what: (*what).to_owned(),
+            limit: *limit,
+        }),
         Reason::TooLarge {
             what,
             limit,
@@ -178,6 +182,16 @@ mod tests {
                 ProtoReason::Overloaded(proto::Overloaded {
                     what: "proposals".to_owned(),
                     limit: 7,
+                }),
+            ),
+            (
+                Reason::Full {
+                    what: "max_state_bytes",
+                    limit: 8,
+                },
+                ProtoReason::Full(proto::Full {
+                    what: "max_state_bytes".to_owned(),
+                    limit: 8,
                 }),
             ),
             (

@@ -57,6 +57,8 @@ impl From<NodeStatus> for IdentifyResponse {
             commit_index,
             applied_index,
             keys,
+            state_bytes,
+            max_state_bytes,
             joined_at,
             last_index,
             last_term,
@@ -89,6 +91,8 @@ impl From<NodeStatus> for IdentifyResponse {
             commit_index,
             applied_index,
             keys,
+            state_bytes,
+            max_state_bytes,
             joined_at: joined_at.map(Timestamp::from),
             last_log_index: last_index,
             voters: voters.iter().map(|id| id.get()).collect(),
@@ -162,14 +166,12 @@ impl From<NodeLimits> for ProtoLimits {
             value,
             append,
             message,
-            snapshot,
         } = limits;
         Self {
             max_key_bytes: key,
             max_value_bytes: value,
             max_append_bytes: append,
             max_message_bytes: message,
-            max_snapshot_bytes: snapshot,
         }
     }
 }
@@ -181,14 +183,12 @@ impl From<ProtoLimits> for NodeLimits {
             max_value_bytes,
             max_append_bytes,
             max_message_bytes,
-            max_snapshot_bytes,
         } = limits;
         Self {
             key: max_key_bytes,
             value: max_value_bytes,
             append: max_append_bytes,
             message: max_message_bytes,
-            snapshot: max_snapshot_bytes,
         }
     }
 }
@@ -230,6 +230,8 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             commit_index,
             applied_index,
             keys,
+            state_bytes,
+            max_state_bytes,
             joined_at,
             last_log_index,
             voters,
@@ -305,6 +307,8 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             commit_index,
             applied_index,
             keys,
+            state_bytes,
+            max_state_bytes,
             joined_at: joined_at
                 .map(SystemTime::try_from)
                 .transpose()
@@ -465,6 +469,8 @@ mod tests {
             commit_index: 30,
             applied_index: 29,
             keys: 12,
+            state_bytes: 2_000,
+            max_state_bytes: 3_000,
             joined_at: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
             last_index: 31,
             last_term: 4,
@@ -497,7 +503,6 @@ mod tests {
                 value: 2,
                 append: 3,
                 message: 4,
-                snapshot: 5,
             }),
             unconfirmed: true,
         }

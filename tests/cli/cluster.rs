@@ -109,13 +109,14 @@ pub(super) fn dev(base_port: u16, internal_base_port: u16) -> Command {
 struct Dev {
     process: Running,
     base_port: u16,
+    internal_base_port: u16,
     welcome: String,
 }
 
 impl Dev {
     fn start() -> Self {
-        let base_port = free_ports(3);
-        let mut process = Running::start(dev(base_port, free_ports(3)));
+        let (base_port, internal_base_port) = (free_ports(3), free_ports(3));
+        let mut process = Running::start(dev(base_port, internal_base_port));
         let mut welcome = String::new();
         let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
         while !welcome.contains("Ctrl-C") {
@@ -125,6 +126,7 @@ impl Dev {
         Self {
             process,
             base_port,
+            internal_base_port,
             welcome,
         }
     }
@@ -240,6 +242,20 @@ fn a_whole_cluster_serves_from_the_command_line() {
         u64::from(dev.base_port) + leader - 1
     );
     assert_eq!(client(&one, &["set", "k", "v"]).ok(), "OK\n");
+
+    // Whoever asks at the wrong port is told the right one.
+    let internal = format!("127.0.0.1:{}", dev.internal_base_port);
+    let words = format!(
+        "{internal}: this is the internal_addr of node 1, which is for nodes: clients use its \
+         client_addr, 127.0.0.1:{}",
+        dev.base_port
+    );
+    for command in [&["get", "k"][..], &["status"], &["member", "list"]] {
+        let error = client(&internal, command).failed(3);
+        assert!(error.contains(&words), "{error}");
+    }
+    let both = format!("{internal},, {endpoints},");
+    assert_eq!(client(&both, &["get", "k"]).ok(), "v");
 
     dev.process.signal("INT");
     let ended = dev.process.end();

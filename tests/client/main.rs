@@ -8,12 +8,14 @@
     reason = "what fails in a test ends the test"
 )]
 
+mod balancer;
 mod clusters;
 #[path = "../common/mod.rs"]
 mod common;
 mod endpoints;
 mod example;
 mod failover;
+mod late;
 mod limits;
 mod mock;
 mod outcomes;

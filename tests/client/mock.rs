@@ -58,6 +58,7 @@ struct State {
     batches: usize,
     timeouts: Vec<Duration>,
     sessions: Vec<u64>,
+    traceparents: Vec<String>,
 }
 
 impl Mock {
@@ -143,6 +144,11 @@ impl Mock {
         self.state().timeouts.clone()
     }
 
+    /// The trace contexts of writes.
+    pub(crate) fn traceparents(&self) -> Vec<String> {
+        self.state().traceparents.clone()
+    }
+
     pub(crate) fn applied(&self) -> u64 {
         self.state().applied_index
     }
@@ -205,9 +211,12 @@ impl Mock {
         self.serves().await?;
         let timeout = request.metadata().get("grpc-timeout");
         let timeout = timeout.and_then(|it| it.to_str().ok()).map(parse_timeout);
+        let traceparent = request.metadata().get("traceparent");
+        let traceparent = traceparent.map(|it| it.to_str().unwrap().to_owned());
         let fate = {
             let state = &mut *self.state();
             state.writes.push(session);
+            state.traceparents.extend(traceparent);
             state.timeouts.extend(timeout);
             state.fates.pop_front()
         };

@@ -443,13 +443,19 @@ pub struct IdentifyResponse {
     /// older version. Its log ends before. 0 for none.
     #[prost(uint64, tag = "26")]
     pub unreadable_index: u64,
-    /// What the process takes at most; not said by versions that do not know.
-    #[prost(message, optional, tag = "27")]
-    pub limits: ::core::option::Option<NodeLimits>,
+    /// What its keys, values and sessions take in memory, in bytes.
+    #[prost(uint64, tag = "27")]
+    pub state_bytes: u64,
+    /// What they may take, in bytes; 0 if it does not say.
+    #[prost(uint64, tag = "28")]
+    pub max_state_bytes: u64,
     /// Of a process that is outside of a cluster: none of the nodes that it is told
     /// to ask has said that it takes part there, so the process does not join it.
     #[prost(bool, tag = "29")]
     pub unconfirmed: bool,
+    /// What the process takes at most; not said by versions that do not know.
+    #[prost(message, optional, tag = "30")]
+    pub limits: ::core::option::Option<NodeLimits>,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
@@ -482,9 +488,6 @@ pub struct NodeLimits {
     /// Largest message.
     #[prost(uint64, tag = "4")]
     pub max_message_bytes: u64,
-    /// Largest snapshot.
-    #[prost(uint64, tag = "5")]
-    pub max_snapshot_bytes: u64,
 }
 /// Two processes that answer in turn as one node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

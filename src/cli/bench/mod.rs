@@ -148,7 +148,7 @@ impl Args {
         let report = runtime.block_on(async {
             let mut links = Vec::with_capacity(plan.connections);
             for _ in 0..plan.connections {
-                links.push(Link::new(&self.client.endpoints, plan.timeout).await?);
+                links.push(Link::new(&self.client.endpoints(), plan.timeout).await?);
             }
             bench(plan, &links).await
         })?;

@@ -1,0 +1,113 @@
+//! Answers that come too late: they were on their way when the call was given up.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use seshat::client::Client;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What a call has to hold that is answered once it has been given up.
+const LATE: &[u8] = b"too late";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A field without any compression.
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let length = |text: &str| u8::try_from(text.len()).unwrap();
+    let mut field = vec![0, length(name)];
+    field.extend(name.as_bytes());
+    field.push(length(value));
+    field.extend(value.as_bytes());
+    field
+}
+
+/// Status 0 and a message of no bytes.
+fn answer(stream: u32) -> Vec<u8> {
+    // `:status: 200` of the static table.
+    let head = [&[0x88][..], &field("content-type", "application/grpc")].concat();
+    let mut answer = frame(HEADERS, END_HEADERS, stream, &head);
+    answer.extend(frame(DATA, 0, stream, &[0; 5]));
+    let status = field("grpc-status", "0");
+    answer.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, &status));
+    answer
+}
+
+/// Answers each call, those that hold [`LATE`] when they have been given up. Says of each of those that
+/// it has come.
+async fn serve(mut io: TcpStream, came: mpsc::UnboundedSender<()>) -> std::io::Result<()> {
+    io.read_exact(&mut [0; 24]).await?;
+    io.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+    let mut late = HashSet::new();
+    loop {
+        let mut header = [0; 9];
+        io.read_exact(&mut header).await?;
+        let [kind, flags] = [header[3], header[4]];
+        let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        io.read_exact(&mut payload).await?;
+        let stream = u32::from_be_bytes(header[5..].try_into().unwrap());
+        let is_late = payload.windows(LATE.len()).any(|part| part == LATE);
+        match kind {
+            SETTINGS if flags & ACK == 0 => io.write_all(&frame(SETTINGS, ACK, 0, &[])).await?,
+            PING if flags & ACK == 0 => io.write_all(&frame(PING, ACK, 0, &payload)).await?,
+            DATA if is_late => {
+                late.insert(stream);
+                came.send(()).unwrap();
+            }
+            DATA if !payload.is_empty() => io.write_all(&answer(stream)).await?,
+            // It resets the stream once more when it hears of it once more.
+            RST_STREAM if late.remove(&stream) => io.write_all(&answer(stream)).await?,
+            _ => {}
+        }
+    }
+}
+
+/// h2 counts them over the life of a connection, and would break it at 1 024.
+#[tokio::test]
+async fn they_cost_no_write_beside_them() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (came, mut calls) = mpsc::unbounded_channel();
+    let connections = tokio::spawn(async move {
+        let (io, _) = listener.accept().await.unwrap();
+        let error = serve(io, came).await.unwrap_err();
+        panic!("the connection ended: {error}");
+    });
+    let builder = Client::builder().endpoints([address]);
+    let client = builder.timeout(Duration::from_secs(30)).build().unwrap();
+    for _ in 0..30 {
+        let mut reads: JoinSet<_> = (0..100)
+            .map(|_| {
+                let client = client.clone();
+                async move { client.get(LATE.to_vec()).await.is_ok() }
+            })
+            .collect();
+        for _ in 0..100 {
+            calls.recv().await.unwrap();
+        }
+        reads.abort_all();
+        while reads.join_next().await.is_some() {}
+        client.set("k", "v").await.unwrap();
+    }
+    assert!(!connections.is_finished());
+}
