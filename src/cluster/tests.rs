@@ -932,8 +932,8 @@ fn two_processes_of_one_node_are_named() {
         doubled: vec![[raft_id(3), again(3)]],
         ..view(2)
     };
-    let words = "degraded: node 3: two processes answer at kvstore-3:7379 in turn, 3.000000000abc \
-                 and 3.000000000def: stop one of them";
+    let words = "degraded: node 3 (kvstore-3:7379): two processes run under its id, 3.000000000abc and \
+                 3.000000000def: stop one";
     says(&[view(1), leader.clone(), view(3)], State::Degraded, words);
     let words = format!("{words}; node 3: waits to be let in");
     says(&[view(1), leader, fresh(3)], State::Degraded, &words);

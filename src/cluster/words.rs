@@ -201,10 +201,8 @@ impl Picture<'_> {
         troubles.extend(self.doubled().map(|[one, other]| {
             let node = one.node_id();
             let at = self.survey.members().get(node);
-            let at = at.map_or_else(String::new, |info| format!(" at {}", info.addr));
-            format!(
-                "node {node}: two processes answer{at} in turn, {one} and {other}: stop one of them"
-            )
+            let at = at.map_or_else(String::new, |info| format!(" ({})", info.addr));
+            format!("node {node}{at}: two processes run under its id, {one} and {other}: stop one")
         }));
         if self.commits() == Some(false) {
             troubles.push("writes are not committed".to_owned());

@@ -63,7 +63,7 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
             addr,
         } => tracing::warn!(
             %node, %raft_id, term = now, index = committed, double = %one.node_id(), %one, %other, addr,
-            "two processes answer in turn as one node: stop one of them. Neither is let in before",
+            "two processes run as one node: stop one of them. No other one is let in before",
         ),
         Event::TooOld {
             process,

@@ -290,9 +290,13 @@ impl<W> Member<W> {
                 here,
             });
         self.output.events.extend(events);
-        if let Some(processes) = self.reconciler.doubled(status) {
-            let node = status.raft_id.node_id();
-            let addr = self.directory.nodes().get(node);
+        self.look_for_doubles(status.raft_id);
+    }
+
+    /// The process `id` has been heard by this one, which leads: says so, once, if its node has two.
+    fn look_for_doubles(&mut self, id: RaftId) {
+        if let Some(processes) = self.reconciler.doubled(id) {
+            let addr = self.directory.nodes().get(id.node_id());
             let addr = addr.map_or_else(String::new, |info| info.addr.clone());
             self.output.events.push(Event::Doubled { processes, addr });
         }

@@ -12,7 +12,7 @@
 //! * a process of a node that is no member any more is removed. The leader itself is not: it hands
 //!   leadership to a member, and that one removes it.
 //!
-//! Nobody is replaced while two processes answer in turn as one node: each would be taken for the next
+//! Nobody is replaced while two processes are heard in turn as one node: each would be taken for the next
 //! life of the other, for ever.
 //!
 //! The voters are not changed unless most of those that would vote afterwards are alive: the others could
@@ -141,10 +141,9 @@ impl Reconciler {
         }
     }
 
-    /// A process has answered who leads now; whether that shows for the first time that its node has
-    /// two processes, and which.
-    pub(super) fn doubled(&mut self, status: &NodeStatus) -> Option<[RaftId; 2]> {
-        let id = status.raft_id;
+    /// The process `id` has answered who leads now, or has asked; whether that shows for the first time
+    /// that its node has two processes, and which.
+    pub(super) fn doubled(&mut self, id: RaftId) -> Option<[RaftId; 2]> {
         let shown = self.doubles.heard(id, self.now);
         self.doubles.of(id.node_id(), self.now).filter(|_| shown)
     }
@@ -663,7 +662,7 @@ mod tests {
             };
             leader.tick(true, &nodes(&[1, 2, 3]));
             leader.heard(node(3), &answering, 0);
-            leader.doubled(&answering);
+            leader.doubled(answering.raft_id);
             let plan = leader.plan(OURS, &nodes(&[1, 2, 3]), &members);
             changes += u32::from(plan.is_some());
         }

@@ -1,9 +1,11 @@
 //! The core under a steady load that never pauses, with a node that is farther away than the others.
 
+use std::sync::Arc;
+
 use super::lab::{Lab, Link, TICK, node};
 use super::*;
 use crate::kv::Command;
-use crate::types::RaftId;
+use crate::types::{Introduction, NodeState, RaftId};
 
 /// Three nodes, of which node 3 is `rtt` milliseconds away, once they have a leader that is not node 3
 /// and `writes` entries a millisecond are under way.
@@ -98,4 +100,30 @@ fn a_large_log_is_freed_elsewhere() {
     assert!(cut.is_some());
     let kept = options.compact_keep_entries;
     assert!(lab.retired > 20_000 - kept, "{} entries", lab.retired);
+}
+
+/// A process under the id of another one, at an address that nobody knows: it asks, and is never asked.
+/// Nobody took notice of it.
+#[test]
+fn a_second_process_that_only_asks_is_named_and_nobody_is_replaced() {
+    let mut lab = three_nodes(2, 1);
+    let leader = lab.leader().expect("a leader");
+    for of in [node(3), leader] {
+        let lives = lab.members[&of].raft_id();
+        let other = RaftId::new(of, 7);
+        let (both, voters) = ([other.min(lives), other.max(lives)], lab.voters(leader));
+        let asks = Introduction {
+            raft_id: other,
+            state: NodeState::Fresh,
+            cluster_id: None,
+            members: Arc::default(),
+        };
+        for _ in 0..20 {
+            lab.members.get_mut(&leader).expect("lives").asked(&asks);
+            lab.until(10 * TICK, 1, |_| false);
+        }
+        let doubled = lab.members[&leader].status().doubled;
+        assert!(doubled.contains(&both), "{doubled:?}");
+        assert_eq!(lab.voters(leader), voters);
+    }
 }

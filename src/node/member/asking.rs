@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Member;
 use crate::node::{Call, CallId, Reply};
-use crate::types::{Introduction, NodeId};
+use crate::types::{Introduction, NodeId, RaftId, Role};
 
 impl<W> Member<W> {
     /// Asks `nodes` who they are.
@@ -37,10 +37,32 @@ impl<W> Member<W> {
 
     /// Another process asks this one who it is.
     pub fn asked(&mut self, by: &Introduction) {
-        if self.raft.is_none() {
+        if self.raft.is_some() {
+            self.met(by.raft_id);
+        } else {
             self.formation.asked(by);
             self.follow_formation();
         }
+    }
+
+    /// The process `asking` lives, and takes part under its node's id or would like to. A leader asks back
+    /// at the node's address: if another process answers there, the node has two.
+    fn met(&mut self, asking: RaftId) {
+        let Some(raft) = self.raft.as_ref() else {
+            return;
+        };
+        let conf = Arc::clone(raft.conf());
+        let takes_part = conf.voters.contains(&asking) || conf.learners.contains(&asking);
+        let node = asking.node_id();
+        if raft.role() != Role::Leader || takes_part || !conf.members.contains(&node) {
+            return;
+        }
+        if node == self.raft_id().node_id() {
+            self.look_for_doubles(self.raft_id());
+        } else {
+            self.ask([node]);
+        }
+        self.look_for_doubles(asking);
     }
 
     /// A reply to a call of this process has come.
