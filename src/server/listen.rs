@@ -439,6 +439,43 @@ mod tests {
         }
     }
 
+    /// A listener that the system gives no descriptor.
+    struct Without(mpsc::UnboundedSender<Instant>);
+
+    impl Listener for Without {
+        type Io = DuplexStream;
+
+        async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+            self.0.send(Instant::now()).unwrap();
+            Err(io::Error::other("too many open files"))
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(SocketAddr::from(([127, 0, 0, 1], 1)))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_gets_no_descriptor_rests_and_can_be_stopped_meanwhile() {
+        let (tried, mut tries) = mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(false);
+        let service = |_| {
+            service_fn(|_: Request<Incoming>| async {
+                pending::<Result<Response<Body>, Infallible>>().await
+            })
+        };
+        let listening = tokio::spawn(serve(Without(tried), service, options(16), stopped));
+        let first = tries.recv().await.unwrap();
+        for n in 1..10 {
+            let next = tries.recv().await.unwrap();
+            assert!(next - first >= REST * n, "it spins");
+        }
+        let told = Instant::now();
+        stop.send_replace(true);
+        listening.await.unwrap();
+        assert_eq!(told.elapsed(), Duration::ZERO);
+    }
+
     fn options(max_concurrent_streams: u32) -> ListenOptions {
         ListenOptions {
             name: "test",
