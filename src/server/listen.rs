@@ -50,9 +50,6 @@ pub(super) const LEAVING_CONNECTIONS: usize = 16;
 /// Fewest calls that a client may give up within a second, however few streams it may have.
 const MIN_RESETS: u32 = 1_024;
 
-/// How often a client may give up all calls of a connection within a second.
-const RESETS_PER_STREAM: u32 = 2;
-
 /// Streams, of those that a connection may have, whose broken frames are borne with: h2 counts these
 /// over the whole life of a connection. A frame that was under way when its stream ended is one.
 const ERRORS_PER_STREAM: usize = 16;
@@ -113,11 +110,9 @@ pub(super) struct ListenOptions {
 }
 
 impl ListenOptions {
-    /// Most calls of a connection that may be given up within a second.
+    /// Most calls of a connection that may be given up within a second: all that it may have at once.
     fn max_resets(&self) -> u32 {
-        self.max_concurrent_streams
-            .saturating_mul(RESETS_PER_STREAM)
-            .max(MIN_RESETS)
+        self.max_concurrent_streams.max(MIN_RESETS)
     }
 
     fn max_tasks(&self) -> usize {
@@ -326,12 +321,13 @@ impl Conversation {
             }
             () = self.place.asked_to_leave() => {
                 connection.as_mut().graceful_shutdown();
-                match timeout(LEAVE_TIMEOUT, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        tracing::debug!(listener = name, "connection cut");
-                        return;
-                    }
+                tokio::select! {
+                    biased;
+                    () = self.place.has_to_be_cut() => return,
+                    ended = timeout(LEAVE_TIMEOUT, connection) => match ended {
+                        Ok(ended) => ended,
+                        Err(_) => return,
+                    },
                 }
             }
         };
@@ -559,7 +555,8 @@ mod tests {
             let mut sent = given_up(next..next + calls);
             next += calls;
             sent.extend(frame(PING, 0, 0, &[0; 8]));
-            client.write_all(&sent).await.unwrap();
+            // It may have been cut off.
+            let _ = client.write_all(&sent).await;
             frames(&mut client).await
         };
         // For as long as it likes, below the rate.
@@ -582,9 +579,11 @@ mod tests {
         other.write_all(&sent).await.unwrap();
         assert_eq!(frames(&mut other).await.last(), Some(&PING));
         let began = Instant::now();
-        let mut rest = Vec::new();
-        client.read_to_end(&mut rest).await.unwrap();
-        assert!(began.elapsed() <= LEAVE_TIMEOUT);
+        while !give_up(16).await.is_empty() {
+            rounds += 1;
+            assert!(rounds < options.max_resets() / 4, "it goes on and on");
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "it was cut at once");
     }
 
     /// Whether the connection is cut.

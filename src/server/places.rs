@@ -69,9 +69,11 @@ impl Places {
             resets: Mutex::new(Resets {
                 began: Instant::now(),
                 count: 0,
+                told: false,
             }),
             max_resets,
             leave: Notify::new(),
+            cut: Notify::new(),
         })
     }
 
@@ -120,6 +122,7 @@ pub(super) struct Place {
     resets: Mutex<Resets>,
     max_resets: u32,
     leave: Notify,
+    cut: Notify,
 }
 
 /// Calls that were given up lately.
@@ -127,6 +130,8 @@ pub(super) struct Place {
 struct Resets {
     began: Instant,
     count: u32,
+    /// Whether they were too many, and the client was told to leave.
+    told: bool,
 }
 
 impl Place {
@@ -164,19 +169,24 @@ impl Place {
         }
     }
 
-    /// A call was given up by the client. Some are, all together, when a deadline passes; a client that
-    /// goes on and on has to leave.
+    /// Waits until the connection is to be cut.
+    pub(super) async fn has_to_be_cut(&self) {
+        self.cut.notified().await;
+    }
+
+    /// A call was given up by the client. Some are, all together, when a deadline passes. A client that
+    /// goes on and on is told to leave, and cut off if it does not care.
     fn reset(&self) {
         let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
-        if resets.began.elapsed() >= RESET_WINDOW {
-            *resets = Resets {
-                began: Instant::now(),
-                count: 0,
-            };
+        if resets.began.elapsed() >= RESET_WINDOW && !resets.told {
+            resets.began = Instant::now();
+            resets.count = 0;
         }
         resets.count = resets.count.saturating_add(1);
-        if resets.count > self.max_resets {
-            tracing::debug!(resets.count, "a client gives up too many calls");
+        if resets.count > self.max_resets.saturating_mul(2) {
+            self.cut.notify_one();
+        } else if resets.count > self.max_resets && !resets.told {
+            resets.told = true;
             self.ask_to_leave();
         }
     }
