@@ -292,7 +292,7 @@ impl Conversation {
         let io = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return,
-            greeted = Prefaced::accept(io, PREFACE_TIMEOUT) => match greeted {
+            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, Arc::clone(&self.place)) => match greeted {
                 Ok(io) => io,
                 Err(reason) => {
                     tracing::debug!(listener = name, %reason, "no connection");
@@ -300,7 +300,6 @@ impl Conversation {
                 }
             },
         };
-        self.place.greeted();
         let (place, standing) = (Arc::clone(&self.place), self.standing);
         let service = service_fn(move |request| {
             let call = place.begin();
@@ -321,13 +320,9 @@ impl Conversation {
             }
             () = self.place.asked_to_leave() => {
                 connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    biased;
-                    () = self.place.has_to_be_cut() => return,
-                    ended = timeout(LEAVE_TIMEOUT, connection) => match ended {
-                        Ok(ended) => ended,
-                        Err(_) => return,
-                    },
+                match timeout(LEAVE_TIMEOUT, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
                 }
             }
         };
@@ -379,6 +374,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 mod tests {
     use std::future::pending;
 
+    use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::sync::mpsc;
     use tokio::time::sleep;
@@ -417,9 +413,14 @@ mod tests {
 
     impl Silent {
         fn start(options: ListenOptions) -> Self {
+            // Answers a request that fails, as tonic does.
             let service = |_| {
-                service_fn(|_: Request<Incoming>| async {
-                    pending::<Result<Response<Body>, Infallible>>().await
+                service_fn(|request: Request<Incoming>| async {
+                    let collected = request.into_body().collect().await;
+                    match collected {
+                        Ok(_) => pending().await,
+                        Err(_) => Ok::<_, Infallible>(Response::new(Body::empty())),
+                    }
                 })
             };
             let (door, connections) = mpsc::unbounded_channel();
@@ -518,12 +519,13 @@ mod tests {
         sent
     }
 
-    /// The calls `calls`, each given up at once.
+    /// The calls `calls`, each given up at once, before the end of its request or behind it.
     fn given_up(calls: impl Iterator<Item = u32>) -> Vec<u8> {
         let call = |call| {
             let stream = 2 * call + 1;
-            // POST, http and / from the static table, as complete headers and the end of the stream.
-            let mut frames = frame(HEADERS, 5, stream, &[0x83, 0x86, 0x84]);
+            // POST, http and / from the static table, as complete headers.
+            let flags = if call % 2 == 0 { 4 } else { 5 };
+            let mut frames = frame(HEADERS, flags, stream, &[0x83, 0x86, 0x84]);
             // CANCEL.
             frames.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
             frames
