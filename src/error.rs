@@ -81,13 +81,26 @@ pub enum Reason {
         /// The bound.
         limit: u64,
     },
+    /// The node holds as much as it may, and the write would make it more. Deleting makes room.
+    #[error("full: it would take more memory than {what} ({limit}); deleting keys makes room")]
+    Full {
+        /// Which bound was met.
+        what: &'static str,
+        /// The bound in bytes.
+        limit: u64,
+    },
     /// A part of the request is too large.
-    #[error("{what} is too large: at most {limit} bytes")]
+    #[error("{what} is too large: at most {limit} bytes{}", match node_id {
+        Some(id) => format!(", which is the limit of node {id}"),
+        None => String::new(),
+    })]
     TooLarge {
         /// Which part.
         what: &'static str,
         /// The limit in bytes.
         limit: u64,
+        /// The member whose limit that is, if not of the node that refuses.
+        node_id: Option<NodeId>,
     },
     /// The node takes no part in a running cluster.
     #[error("not part of a running cluster: {waiting_for}")]

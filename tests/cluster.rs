@@ -384,6 +384,7 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
         let reason = Reason::TooLarge(TooLarge {
             what: what.to_owned(),
             limit: u64::try_from(limit).unwrap(),
+            node_id: None,
         });
         assert_eq!(refused(&status), (Applied::No, Some(reason)));
     }
@@ -402,6 +403,49 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
         kv.get(read).await.unwrap().into_inner().value,
         Some(largest.value)
     );
+}
+
+/// Before, the value went into the log, no follower could be sent it, and every later write waited for
+/// ever while status said healthy.
+#[tokio::test]
+async fn a_leader_takes_no_value_that_the_others_could_not_take() {
+    let mut cluster = Cluster::new(3);
+    let larger = Limits {
+        max_value_bytes: 8 << 20,
+        max_grpc_message_bytes: 16 << 20,
+        ..Limits::default()
+    };
+    // The lowest forms the cluster and leads it.
+    cluster.limit(0, larger);
+    cluster.start_all().await;
+    assert_eq!(cluster.leader().await, 0);
+    let set = |value: Vec<u8>| SetRequest {
+        key: "k".into(),
+        value: value.into(),
+        session: None,
+        cluster_id: None,
+    };
+    let mut kv = cluster.kv(0).max_encoding_message_size(16 << 20);
+    let status = kv.set(set(vec![0; 5 << 20])).await.unwrap_err();
+    let limit = u64::try_from(Limits::default().max_value_bytes).unwrap();
+    let reason = Reason::TooLarge(TooLarge {
+        what: "value".to_owned(),
+        limit,
+        node_id: Some(2),
+    });
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(refused(&status), (Applied::No, Some(reason)));
+    kv.set(set(b"v".to_vec())).await.unwrap();
+    let mut admin = cluster.admin(1);
+    let named = eventually("a word about the limits", async || {
+        let status = admin.status(StatusRequest::default()).await;
+        let summary = status.unwrap().into_inner().summary;
+        summary
+            .contains("limits.max_value_bytes")
+            .then_some(summary)
+    });
+    let named = named.await;
+    assert!(named.contains("on nodes 2 and 3"), "{named}");
 }
 
 #[tokio::test]
@@ -437,6 +481,7 @@ async fn metadata_is_ignored_or_refused_and_never_leaves_a_write_in_the_dark() {
         let reason = Reason::TooLarge(TooLarge {
             what: "metadata".to_owned(),
             limit: 16 << 10,
+            node_id: None,
         });
         assert_eq!(refused(&status), (Applied::No, Some(reason)));
     }

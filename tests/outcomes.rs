@@ -89,6 +89,7 @@ fn row_of(code: Code, applied: kv::Applied, reason: &Detail) -> Row {
         Detail::NotLeader(_) => "not_leader",
         Detail::NoQuorum(_) => "no_quorum",
         Detail::Overloaded(_) => "overloaded",
+        Detail::Full(_) => "full",
         Detail::TooLarge(_) => "too_large",
         Detail::Forming(_) => "forming",
         Detail::InvalidRequest(_) => "invalid_request",
@@ -116,7 +117,12 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
     Some(match reason {
         Reason::NotLeader { .. } => Reason::NoQuorum,
         Reason::NoQuorum => Reason::Overloaded { what, limit },
-        Reason::Overloaded { .. } => Reason::TooLarge { what, limit },
+        Reason::Overloaded { .. } => Reason::Full { what, limit },
+        Reason::Full { .. } => Reason::TooLarge {
+            what,
+            limit,
+            node_id: None,
+        },
         Reason::TooLarge { .. } => Reason::Forming {
             waiting_for: "something".to_owned(),
         },
@@ -195,6 +201,7 @@ const NO_QUORUM: [&str; 3] = ["UNAVAILABLE", "no_quorum", "NO"];
 const NO_QUORUM_UNKNOWN: [&str; 3] = ["DEADLINE_EXCEEDED", "no_quorum", "UNKNOWN"];
 const FORMING: [&str; 3] = ["UNAVAILABLE", "forming", "NO"];
 const OVERLOADED: [&str; 3] = ["RESOURCE_EXHAUSTED", "overloaded", "NO"];
+const FULL: [&str; 3] = ["RESOURCE_EXHAUSTED", "full", "NO"];
 const SHUTTING_DOWN: [&str; 3] = ["UNAVAILABLE", "shutting_down", "NO"];
 const SHUT_DOWN: [&str; 3] = ["UNKNOWN", "shutting_down", "UNKNOWN"];
 const UNKNOWN_METHOD: [&str; 3] = ["UNIMPLEMENTED", "invalid_request", "NO"];
@@ -505,6 +512,33 @@ async fn without_a_majority(met: &mut Met, pending: usize) {
     met.refusal("no leader", answer, NO_QUORUM);
 }
 
+/// The state is as large as it may be, until something is deleted.
+async fn what_the_state_has_no_room_for(met: &mut Met) {
+    let limits = Limits {
+        max_state_bytes: 2 << 20,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(3, &limits);
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    let mut kv = cluster.kv(leader);
+    let large = |key: &str| set(key, vec![b'v'; 1 << 20], None);
+    kv.set(large("k")).await.unwrap();
+    met.refusal("a full state", kv.set(large("l")).await, FULL);
+    let piped = piped(&mut kv, Command::Set(large("l"))).await;
+    met.row("a full state in a pipeline", piped, FULL);
+    assert_eq!(kv.get(get("l")).await.unwrap().into_inner().value, None);
+    kv.set(large("k"))
+        .await
+        .expect("it is no larger than before");
+    let delete = DeleteRequest {
+        key: Bytes::from("k"),
+        ..Default::default()
+    };
+    kv.delete(delete).await.expect("it makes room");
+    kv.set(large("l")).await.unwrap();
+}
+
 /// A node that is alone waits for the others, and shuts down while somebody waits with it.
 async fn before_and_after(met: &mut Met) {
     let mut cluster = Cluster::new(3);
@@ -554,6 +588,7 @@ async fn what_the_page_lists_can_be_met() {
     what_an_operator_may_not(&mut met, &cluster, leader).await;
     the_same_in_a_pipeline(&mut met, &cluster, leader).await;
     drop(cluster);
+    what_the_state_has_no_room_for(&mut met).await;
     without_a_majority(&mut met, 8).await;
     before_and_after(&mut met).await;
     in_the_middle(&mut met).await;

@@ -116,13 +116,13 @@ fn every_message_is_written_and_read_as_another_language_does() {
             OpenSessionCommand OpenSessionRequest OpenSessionResponse PipelineCommand PipelineError
             PipelineRequest PipelineResponse PipelineResult RememberedAnswer Session SessionExpired
             SessionRecord SessionStamp
-            Command DeleteCommand DeleteRequest DeleteResponse ErrorDetail Forming GetRequest
+            Command DeleteCommand DeleteRequest DeleteResponse ErrorDetail Forming Full GetRequest
             GetResponse InvalidRequest KeyValue NoQuorum NotLeader Overloaded SetCommand SetRequest
             SetResponse ShuttingDown SnapshotHeader SnapshotRecord TooLarge OtherCluster
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2
-            DoubledNode Following InitialMember SnapshotProgress
+            DoubledNode Following InitialMember NodeLimits SnapshotProgress
             ConfState Entry HeartbeatRequest HeartbeatResponse IdentifyRequest IdentifyResponse
             InstallSnapshotRequest InstallSnapshotResponse NotMe OfferRequest OfferResponse
             RequestVoteRequest RequestVoteResponse StartRequest StartResponse TimeoutNowRequest

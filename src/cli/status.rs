@@ -18,7 +18,8 @@ cannot reach has - where its own word is missing. With --json (unknown: null):
   {\"cluster_id\":\"5f0c…\",\"leader_id\":1,\"term\":2,\"state\":\"healthy\",
    \"healed\":true,\"summary\":\"healthy: …\",\"members\":[
    {\"id\":1,\"raft_id\":\"1.3fa94c01b2d7\",\"role\":\"leader\",\"term\":2,
-    \"commit_index\":7,\"applied_index\":7,\"keys\":1,\"addr\":\"127.0.0.1:7379\",
+    \"commit_index\":7,\"applied_index\":7,\"keys\":1,\"state_bytes\":228,
+    \"max_state_bytes\":1073741824,\"addr\":\"127.0.0.1:7379\",
     \"client_addr\":\"127.0.0.1:6379\",\"reachable\":true,
     \"caught_up_percent\":null},…]}
 
@@ -33,7 +34,9 @@ cannot reach has - where its own word is missing. With --json (unknown: null):
 
 The leader's view is shown where it can be had, otherwise that of the endpoint
 that knows most. A raft id is new each time that a node starts. While a node is
-sent what it missed, a percentage beside its role says how far it is.
+sent what it missed, a percentage beside its role says how far it is. State is the
+memory that keys, values and sessions take, and what they may take
+(limits.max_state_bytes): what would be more, the leader refuses as full.
 
 Healed means that any one member may be restarted now: nothing that was acknowledged
 is lost, and writes go on. --wait healed asks again until it is so, and says on
@@ -112,6 +115,8 @@ fn member_to_json(member: &MemberStatus) -> Value {
         "commit_index": told(member, member.commit_index),
         "applied_index": told(member, member.applied_index),
         "keys": told(member, member.keys),
+        "state_bytes": told(member, member.state_bytes),
+        "max_state_bytes": told(member, member.max_state_bytes),
         "addr": member.addr,
         "client_addr": member.client_addr,
         "reachable": member.reachable,
@@ -128,6 +133,7 @@ fn to_text(status: &StatusResponse) -> String {
         "COMMIT",
         "APPLIED",
         "KEYS",
+        "STATE",
         "ADDRESS",
         "REACHABLE",
     ];
@@ -143,6 +149,7 @@ fn to_text(status: &StatusResponse) -> String {
             number(member, member.commit_index),
             number(member, member.applied_index),
             number(member, member.keys),
+            state_and_limit(member),
             printable(&member.client_addr),
             if member.reachable { "yes" } else { "no" }.to_owned(),
         ]
@@ -187,6 +194,25 @@ pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String 
 /// What a member says of itself, unless it says nothing.
 fn told(member: &MemberStatus, number: u64) -> Option<u64> {
     member.reachable.then_some(number)
+}
+
+/// `1.2 MiB of 2.0 GiB`: what the state takes of the member's memory, and what it may take.
+fn state_and_limit(member: &MemberStatus) -> String {
+    match (told(member, member.state_bytes), member.max_state_bytes) {
+        (None, _) => "-".to_owned(),
+        (Some(bytes), 0) => size(bytes),
+        (Some(bytes), limit) => format!("{} of {}", size(bytes), size(limit)),
+    }
+}
+
+/// Bytes in the largest unit of which there is one.
+fn size(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let Some((unit, bits)) = units.into_iter().find(|(_, bits)| bytes >> bits > 0) else {
+        return format!("{bytes} B");
+    };
+    let tenths = (u128::from(bytes) * 10) >> bits;
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
 fn raft_id(member: &MemberStatus) -> Option<String> {

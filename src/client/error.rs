@@ -149,6 +149,7 @@ impl Refusal {
             Some(Reason::NotLeader(_)) => "not_leader",
             Some(Reason::NoQuorum(_)) => "no_quorum",
             Some(Reason::Overloaded(_)) => "overloaded",
+            Some(Reason::Full(_)) => "full",
             Some(Reason::TooLarge(_)) => "too_large",
             Some(Reason::Forming(_)) => "forming",
             Some(Reason::InvalidRequest(_)) => "invalid_request",

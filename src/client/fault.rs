@@ -121,6 +121,12 @@ impl Fault {
         }
     }
 
+    /// Whether a node refused what another one may serve, so that it is of use to reach another one
+    /// at the same address.
+    pub(super) fn sends_elsewhere(&self) -> bool {
+        self.answered() && self.hope == Hope::Later && self.ends_leadership()
+    }
+
     /// The same of a read, which changes nothing.
     pub(super) fn of_read(self) -> Self {
         Self {
@@ -152,7 +158,8 @@ impl Fault {
                 | Reason::ShuttingDown(_),
             ) => Hope::Later,
             Some(
-                Reason::TooLarge(_)
+                Reason::Full(_)
+                | Reason::TooLarge(_)
                 | Reason::InvalidRequest(_)
                 | Reason::FailedPrecondition(_)
                 | Reason::SessionExpired(_),

@@ -26,6 +26,7 @@
 //! of a variable, which a good report needs.
 
 mod fault;
+mod memory;
 mod numbers;
 mod read;
 mod rules;
@@ -164,7 +165,7 @@ impl Config {
     }
 
     /// The configuration of node `id` in a cluster of `nodes` nodes on this machine: node 1 listens
-    /// on `127.0.0.1` at the two base ports, each further node one port up.
+    /// on `127.0.0.1` at the two base ports, each further node one port up. They share the memory.
     ///
     /// # Errors
     /// An even number of nodes or fewer than 3, an `id` beyond them, or ports that overlap or run
@@ -180,6 +181,8 @@ impl Config {
             let port = u32::from(base) + u32::from(id.get()) - 1;
             format!("127.0.0.1:{port}")
         };
+        let mut limits = Limits::default();
+        limits.max_state_bytes /= usize::from(nodes.max(1));
         let initial_members: Vec<_> = (1..=nodes)
             .filter_map(NodeId::new)
             .map(|id| Member {
@@ -202,7 +205,7 @@ impl Config {
                 initial_members,
             },
             raft: RaftConfig::default(),
-            limits: Limits::default(),
+            limits,
         };
         config.check()?;
         Ok(config)

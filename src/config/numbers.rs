@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::fault::Faults;
+use super::memory;
 use super::read::Reader;
 
 /// Makes a section of numbers: the struct, its defaults, and how it is read and checked, so that a
@@ -96,6 +97,13 @@ section! {
         max_key_bytes: usize = 4 * 1024, 1..=64 * 1024;
         /// Longest value, in bytes.
         max_value_bytes: usize = 1024 * 1024, 1..=64 * 1024 * 1024;
+        /// Memory in bytes that keys, values and sessions may take. While this node leads, a write
+        /// that would take more is refused as full; deletions, and writes that need no more than what
+        /// they replace, never are. A key takes 224 bytes beside its own and those of its value, a
+        /// session some 450. By default a third of the memory that the process may have: of the
+        /// machine's, of its control group's, or of its limit of addresses, whichever is least. What a
+        /// node may have of a state by this bound it also takes as a snapshot.
+        max_state_bytes: usize = memory::a_third(), 1024 * 1024..=1024 * 1024 * 1024 * 1024 * 1024;
         /// Bytes of log entries in one append message (raft-rs `max_size_per_msg`). An entry that
         /// is larger than this travels alone.
         max_append_bytes: u64 = 512 * 1024, 1024..=64 * 1024 * 1024;
@@ -105,9 +113,6 @@ section! {
         /// Bytes of one chunk of a snapshot on its way to a follower. The thread that answers clients
         /// carries a chunk at a time between two other things that it does, so small is gentle.
         snapshot_chunk_bytes: usize = 128 * 1024, 1024..=64 * 1024 * 1024;
-        /// Largest snapshot in bytes that a node sends or accepts. Neither holds more of its bytes
-        /// than a few chunks; what the receiver holds is the state that they make.
-        max_snapshot_bytes: u64 = 4 * 1024 * 1024 * 1024, 1024 * 1024..=1024 * 1024 * 1024 * 1024;
         /// Append messages that a leader sends to a follower ahead of its answers (raft-rs
         /// `max_inflight_msgs`).
         max_inflight_appends: usize = 128, 1..=4_096;

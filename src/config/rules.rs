@@ -204,7 +204,11 @@ const AT_LEAST: &[(&str, &str)] = &[
         "limits.max_grpc_message_bytes",
         "limits.snapshot_chunk_bytes + message_overhead_bytes",
     ),
-    ("limits.max_snapshot_bytes", "limits.snapshot_chunk_bytes"),
+    // A single pair fits.
+    (
+        "limits.max_state_bytes",
+        "limits.max_key_bytes + limits.max_value_bytes + message_overhead_bytes",
+    ),
     // A peer's queue takes the largest message, and every append that may be under way.
     ("limits.peer_queue_bytes", "limits.max_grpc_message_bytes"),
     (

@@ -24,6 +24,16 @@ use crate::types::{Key, Value};
 const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 12;
 
+/// What a pair takes beside its bytes: its part of a table that is half empty, and what an allocator
+/// and two reference counts add to two allocations. With glibc, counting allocations, a million pairs
+/// took 150 each, and 215 once all had been read or copied, whatever the size of their values.
+const PAIR_MEMORY: usize = 224;
+
+/// What a pair takes in memory, in bytes, a little more rather than less.
+pub const fn pair_memory(key: usize, value: usize) -> usize {
+    key.saturating_add(value).saturating_add(PAIR_MEMORY)
+}
+
 type Shard = HashMap<Key, Value, RandomState>;
 
 /// The shard of `key`: the upper 12 bits of its CRC-32, as the snapshot format has it.
@@ -37,6 +47,8 @@ pub fn shard_of(key: &[u8]) -> usize {
 pub struct Map {
     shards: Vec<Arc<Shard>>,
     len: usize,
+    /// What the pairs take.
+    memory: usize,
 }
 
 impl Default for Map {
@@ -44,6 +56,7 @@ impl Default for Map {
         Self {
             shards: vec![Arc::default(); SHARDS],
             len: 0,
+            memory: 0,
         }
     }
 }
@@ -68,14 +81,19 @@ impl Map {
     /// message that brought it, and would keep all of that message in memory.
     pub fn set(&mut self, key: &[u8], value: &[u8]) {
         let value = Bytes::copy_from_slice(value);
+        let new = value.len();
         let Some(shard) = self.shard_mut(key) else {
             return;
         };
         match shard.get_mut(key) {
-            Some(bound) => *bound = value,
+            Some(bound) => {
+                let replaced = std::mem::replace(bound, value);
+                self.memory = self.memory - replaced.len() + new;
+            }
             None => {
                 shard.insert(Bytes::copy_from_slice(key), value);
                 self.len += 1;
+                self.memory += pair_memory(key.len(), new);
             }
         }
     }
@@ -86,11 +104,12 @@ impl Map {
         if self.get(key).is_none() {
             return false;
         }
-        let removed = self
-            .shard_mut(key)
-            .is_some_and(|shard| shard.remove(key).is_some());
-        self.len -= usize::from(removed);
-        removed
+        let removed = self.shard_mut(key).and_then(|shard| shard.remove(key));
+        if let Some(value) = &removed {
+            self.len -= 1;
+            self.memory -= pair_memory(key.len(), value.len());
+        }
+        removed.is_some()
     }
 
     /// The value that `key` is bound to.
@@ -106,6 +125,12 @@ impl Map {
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// What the pairs take in memory, in bytes, a little more rather than less. Equal pairs take the
+    /// same everywhere.
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 
     /// Every pair, in no particular order.
@@ -187,6 +212,29 @@ mod tests {
             .zip(&copy.shards)
             .filter(|(one, other)| Arc::ptr_eq(one, other));
         assert_eq!(shared.count(), SHARDS - 1);
+    }
+
+    #[test]
+    fn what_it_takes_is_what_its_pairs_take() {
+        let mut map = Map::default();
+        let mut takes = |key: &[u8], value: Option<&[u8]>| {
+            match value {
+                Some(value) => map.set(key, value),
+                None => assert_eq!(map.remove(key), key != b"missing"),
+            }
+            let pairs = map.iter();
+            let pairs = pairs.map(|(key, value)| pair_memory(key.len(), value.len()));
+            assert_eq!(map.memory(), pairs.sum::<usize>());
+            map.memory()
+        };
+        let one = takes(b"key", Some(b"value"));
+        assert!(one > b"keyvalue".len());
+        assert_eq!(takes(b"key", Some(b"")), one - b"value".len());
+        assert_eq!(takes(b"key", Some(b"value of 12")), one + 6);
+        takes(b"another", Some(b"value"));
+        takes(b"missing", None);
+        takes(b"key", None);
+        assert_eq!(takes(b"another", None), 0);
     }
 
     #[test]

@@ -10,9 +10,10 @@ mod map;
 mod sessions;
 mod state_machine;
 
-pub use map::{Map, Shards, shard_of};
+pub use map::{Map, Shards, pair_memory, shard_of};
 pub use sessions::{
-    MAX_OUTSTANDING, MAX_SESSION_BYTES, MAX_SESSIONS, Session, Sessions, Stamp, Verdict, Written,
+    MAX_OUTSTANDING, MAX_SESSION_BYTES, MAX_SESSION_MEMORY, MAX_SESSIONS, Session, Sessions, Stamp,
+    Verdict, Written,
 };
 pub use state_machine::{Effect, MAX_RECOVERED_FROM, StateMachine};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::map::{Map, Shards};
+use super::map::{Map, Shards, pair_memory};
 use super::{Command, Session, Sessions, Stamp, Verdict, Write, Written};
 use crate::types::{ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Value};
 
@@ -148,6 +148,35 @@ impl StateMachine {
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
+    }
+
+    /// What keys, values and sessions take in memory, in bytes, a little more rather than less. Equal
+    /// states take the same everywhere.
+    pub fn memory(&self) -> usize {
+        self.map.memory().saturating_add(self.sessions.memory())
+    }
+
+    /// How much more memory `command` may make it take, if it is applied next. Whatever a session
+    /// takes counts as nothing: sessions have bounds of their own, and the oldest make room.
+    pub fn growth(&self, command: &Command) -> usize {
+        match command {
+            Command::Write {
+                stamp: Some(stamp), ..
+            } if self.sessions.judge(stamp) != Verdict::New => 0,
+            Command::Write {
+                write: Write::Set { key, value },
+                ..
+            } => {
+                let bound = self.get(key);
+                let bound = bound.map_or(0, |bound| pair_memory(key.len(), bound.len()));
+                pair_memory(key.len(), value.len()).saturating_sub(bound)
+            }
+            Command::Write { .. }
+            | Command::OpenSession(_)
+            | Command::AddMember(_)
+            | Command::RemoveMember(_)
+            | Command::RaiseLevel(_) => 0,
+        }
     }
 
     /// The members that the cluster is meant to have. Who takes part in Raft follows: see

@@ -1,6 +1,6 @@
 //! Timing and bounds of the core, in ticks, entries and bytes.
 
-use crate::types::{LogIndex, ProtocolLevel, RaftId};
+use crate::types::{LogIndex, NodeLimits, ProtocolLevel, RaftId};
 
 /// Timing and bounds of a [`RaftNode`](super::RaftNode). The shell fills them from its
 /// configuration, which has checked them against one another.
@@ -8,6 +8,8 @@ use crate::types::{LogIndex, ProtocolLevel, RaftId};
 pub struct RaftOptions {
     /// What the process speaks: what its version does, but for tests.
     pub level: ProtocolLevel,
+    /// What the process says that it takes at most. As the core it takes anything.
+    pub limits: NodeLimits,
     /// Ticks between two heartbeats: 1, as the heartbeat interval is the tick.
     pub heartbeat_ticks: usize,
     /// Shortest election timeout in ticks.
@@ -20,6 +22,8 @@ pub struct RaftOptions {
     pub max_inflight_appends: usize,
     /// Bytes of entries that may be in the log without being committed.
     pub max_uncommitted_bytes: usize,
+    /// Memory in bytes that the state may take: a write that makes it grow further is refused.
+    pub max_state_bytes: usize,
     /// Callers that may wait for an answer.
     pub max_pending_requests: usize,
     /// Reads that one leadership check may serve.
@@ -38,12 +42,14 @@ impl Default for RaftOptions {
     fn default() -> Self {
         Self {
             level: ProtocolLevel::CURRENT,
+            limits: NodeLimits::NONE,
             heartbeat_ticks: 1,
             election_min_ticks: 5,
             election_max_ticks: 10,
             max_append_bytes: 512 << 10,
             max_inflight_appends: 128,
             max_uncommitted_bytes: 64 << 20,
+            max_state_bytes: 1 << 30,
             max_pending_requests: 65_536,
             max_read_batch: 4096,
             compact_after_entries: 10_000,

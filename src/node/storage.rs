@@ -122,7 +122,7 @@ impl MemoryStorage {
     }
 
     /// Index of the last entry.
-    fn last(&self) -> LogIndex {
+    pub fn last(&self) -> LogIndex {
         self.compacted.0 + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
     }
 
@@ -276,6 +276,11 @@ impl MemoryStorage {
     /// Number of entries that the log holds.
     pub fn log_entries(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The entries that are not applied yet.
+    pub fn unapplied(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter_from(self.applied_entries())
     }
 
     /// Number of applied entries that the log holds.

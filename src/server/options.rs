@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::listen::ListenOptions;
-use crate::config::{Config, MESSAGE_OVERHEAD_BYTES};
+use crate::config::{Config, Limits, MESSAGE_OVERHEAD_BYTES};
 use crate::driver::{DriverOptions, Workers};
+use crate::kv::MAX_SESSION_MEMORY;
 use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
 use crate::transport::{PeerAddress, TransportOptions};
-use crate::types::{ClusterMembership, ProtocolLevel, RaftId};
+use crate::types::{ClusterMembership, NodeLimits, ProtocolLevel, RaftId};
 
 /// A client's connection is pinged this often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -66,12 +67,23 @@ fn formation_wait_ticks(config: &Config) -> u64 {
         .saturating_add(ticks(pause.div_ceil(tick)))
 }
 
+fn node_limits(limits: &Limits) -> NodeLimits {
+    let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    NodeLimits {
+        key: bytes(limits.max_key_bytes),
+        value: bytes(limits.max_value_bytes),
+        append: limits.max_append_bytes,
+        message: bytes(limits.max_grpc_message_bytes),
+    }
+}
+
 fn raft(config: &Config) -> RaftOptions {
     let limits = &config.limits;
     let (election_min_ticks, election_max_ticks) = config.raft.election_ticks();
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     RaftOptions {
         level: ProtocolLevel::CURRENT,
+        limits: node_limits(limits),
         heartbeat_ticks: 1,
         election_min_ticks,
         // The configuration excludes its bound, the core includes it.
@@ -79,6 +91,7 @@ fn raft(config: &Config) -> RaftOptions {
         max_append_bytes: limits.max_append_bytes,
         max_inflight_appends: limits.max_inflight_appends,
         max_uncommitted_bytes: bytes(limits.max_uncommitted_bytes),
+        max_state_bytes: limits.max_state_bytes,
         max_pending_requests: limits.max_inflight_requests,
         max_read_batch: limits.max_read_batch,
         compact_after_entries: bytes(limits.compact_after_entries),
@@ -114,12 +127,22 @@ pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -
         peer_queue_bytes: limits.peer_queue_bytes,
         max_message_bytes: limits.max_grpc_message_bytes,
         snapshot_chunk_bytes: limits.snapshot_chunk_bytes,
-        max_snapshot_bytes: limits.max_snapshot_bytes,
+        max_snapshot_bytes: max_snapshot_bytes(limits),
         window_bytes: window(limits.max_grpc_message_bytes),
         rpc_timeout: config.raft.rpc_timeout(),
         vote_patience: config.raft.election_timeout_min(),
         ..TransportOptions::default()
     }
+}
+
+/// What a snapshot may hold: what the state may be, whatever is on its way into it when it comes to its
+/// bound, and the sessions, which have one of their own.
+fn max_snapshot_bytes(limits: &Limits) -> usize {
+    let under_way = usize::try_from(limits.max_uncommitted_bytes).unwrap_or(usize::MAX);
+    limits
+        .max_state_bytes
+        .saturating_add(under_way.saturating_mul(2))
+        .saturating_add(MAX_SESSION_MEMORY)
 }
 
 pub(super) fn service(config: &Config) -> ServiceOptions {

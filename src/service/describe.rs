@@ -46,6 +46,8 @@ fn member(info: &NodeInfo, picture: &Picture<'_>) -> MemberStatus {
         commit_index: view.commit_index,
         applied_index: view.applied_index,
         keys: view.keys,
+        state_bytes: view.state_bytes,
+        max_state_bytes: view.max_state_bytes,
         reachable: true,
         joined_at: view.joined_at.and_then(timestamp),
         caught_up_percent: match standing {
@@ -128,6 +130,8 @@ mod tests {
             applied_index: 8,
             last_index: 9,
             keys: 4,
+            state_bytes: 900,
+            max_state_bytes: 1000,
             joined_at: Some(UNIX_EPOCH + Duration::from_millis(1500)),
             conf: Arc::new(Conf {
                 voters: all,
@@ -176,6 +180,8 @@ mod tests {
             commit_index: 9,
             applied_index: 8,
             keys: 4,
+            state_bytes: 900,
+            max_state_bytes: 1000,
             addr: "kvstore-3:7379".to_owned(),
             client_addr: "kvstore-3:6379".to_owned(),
             reachable: true,

@@ -101,6 +101,7 @@ impl Front {
             return Some(Refusal::not_applied(Reason::TooLarge {
                 what: "metadata",
                 limit: u64::try_from(MAX_METADATA_BYTES).unwrap_or(u64::MAX),
+                node_id: None,
             }));
         }
         let refusal = self.refuses_clients.as_ref()?;
@@ -165,6 +166,7 @@ pub(super) fn reason(status: &Status, max_grpc_message_bytes: usize) -> Option<R
         Code::OutOfRange => Some(Reason::TooLarge {
             what: "message",
             limit: u64::try_from(max_grpc_message_bytes).unwrap_or(u64::MAX),
+            node_id: None,
         }),
         Code::Internal => Some(invalid("message", status.message())),
         Code::Unimplemented if status.message().is_empty() => {

@@ -21,7 +21,7 @@ use crate::wire;
 /// | `Forming` | `UNAVAILABLE` | `UNKNOWN` |
 /// | `ShuttingDown` | `UNAVAILABLE` | `UNKNOWN` |
 /// | `NotLeader` | `FAILED_PRECONDITION`: ask another node, not this one | `UNKNOWN` |
-/// | `Overloaded` | `RESOURCE_EXHAUSTED` | `UNKNOWN` |
+/// | `Overloaded`, `Full` | `RESOURCE_EXHAUSTED` | `UNKNOWN` |
 /// | `TooLarge`, `InvalidRequest` | `INVALID_ARGUMENT` | `UNKNOWN` |
 /// | `FailedPrecondition`, `SessionExpired`, `OtherCluster` | `FAILED_PRECONDITION` | `UNKNOWN` |
 ///
@@ -68,7 +68,7 @@ fn code(refusal: &Refusal) -> Code {
             | Reason::SessionExpired { .. }
             | Reason::OtherCluster { .. },
         ) => Code::FailedPrecondition,
-        (Applied::No, Reason::Overloaded { .. }) => Code::ResourceExhausted,
+        (Applied::No, Reason::Overloaded { .. } | Reason::Full { .. }) => Code::ResourceExhausted,
         (Applied::No, Reason::TooLarge { .. } | Reason::InvalidRequest { .. }) => {
             Code::InvalidArgument
         }
@@ -77,6 +77,7 @@ fn code(refusal: &Refusal) -> Code {
             Applied::Unknown,
             Reason::NotLeader { .. }
             | Reason::Overloaded { .. }
+            | Reason::Full { .. }
             | Reason::TooLarge { .. }
             | Reason::Forming { .. }
             | Reason::InvalidRequest { .. }
@@ -145,15 +146,29 @@ mod tests {
                 }),
             ),
             (
+                Reason::Full {
+                    what: "max_state_bytes",
+                    limit: 8,
+                },
+                Code::ResourceExhausted,
+                Code::Unknown,
+                Detail::Full(kv::Full {
+                    what: "max_state_bytes".to_owned(),
+                    limit: 8,
+                }),
+            ),
+            (
                 Reason::TooLarge {
                     what: "value",
                     limit: 9,
+                    node_id: NodeId::new(3),
                 },
                 Code::InvalidArgument,
                 Code::Unknown,
                 Detail::TooLarge(kv::TooLarge {
                     what: "value".to_owned(),
                     limit: 9,
+                    node_id: Some(3),
                 }),
             ),
             (

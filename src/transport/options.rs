@@ -36,8 +36,8 @@ pub struct TransportOptions {
     pub max_message_bytes: usize,
     /// Bytes of a snapshot in one message.
     pub snapshot_chunk_bytes: usize,
-    /// Largest snapshot in bytes that is accepted.
-    pub max_snapshot_bytes: u64,
+    /// Memory in bytes that the state in a snapshot may take. A larger one is refused.
+    pub max_snapshot_bytes: usize,
     /// Unary calls to one peer that may be under way: for elections, for formation and for reports,
     /// each. One more is refused.
     pub max_calls: usize,

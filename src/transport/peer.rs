@@ -61,7 +61,6 @@ struct Warnings {
     stranger: Repeats,
     another: Repeats,
     refusal: Repeats,
-    too_large: Repeats,
 }
 
 /// What a call is for. Each purpose has a bound of its own, so that none can keep another from being
@@ -348,19 +347,6 @@ impl Peer {
             tracing::warn!(
                 node = %me.node_id(), raft_id = %me, peer = %self.node, %error, kept_back,
                 "the peer refused",
-            );
-        });
-    }
-
-    /// The snapshot that the peer needs has `bytes` bytes, more than any node accepts.
-    pub(super) fn log_too_large(&self, bytes: u64) {
-        let me = self.me;
-        let limit = self.options.max_snapshot_bytes;
-        self.warnings.too_large.warn(|kept_back| {
-            tracing::error!(
-                node = %me.node_id(), raft_id = %me, peer = %self.node, bytes, limit, kept_back,
-                "the snapshot is larger than limits.max_snapshot_bytes: the peer cannot be brought \
-                 up to date until that is raised on every node, or keys are deleted",
             );
         });
     }

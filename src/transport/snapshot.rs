@@ -29,23 +29,6 @@ const RPC: &str = "InstallSnapshot";
 /// encoder's hands three are in memory.
 const QUEUED_CHUNKS: usize = 1;
 
-/// How long the next attempt waits after a snapshot was found to be larger than any peer accepts.
-/// Only an operator can help, so it is as often as the log should say so.
-const TOO_LARGE_PAUSE: Duration = Duration::from_secs(10);
-
-/// Why a snapshot did not arrive.
-enum Failure {
-    /// It has more bytes than this cluster allows.
-    TooLarge(u64),
-    By(RpcError),
-}
-
-impl From<RpcError> for Failure {
-    fn from(error: RpcError) -> Self {
-        Self::By(error)
-    }
-}
-
 /// Sends a snapshot and reports how it ended, once.
 #[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
 pub(super) async fn deliver(
@@ -67,19 +50,13 @@ pub(super) async fn deliver(
             gate.passed();
             Some(answer)
         }
-        Some(Err(Failure::By(error))) => {
+        Some(Err(error)) => {
             let tell = gate.failed();
             if let RpcError::NotMe { not_me, .. } = &error {
                 peer.is_another(to, *not_me);
             } else if tell {
                 peer.log_refusal(&error);
             }
-            None
-        }
-        Some(Err(Failure::TooLarge(bytes))) => {
-            gate.failed();
-            peer.log_too_large(bytes);
-            let _ = tokio::time::timeout(TOO_LARGE_PAUSE, &mut gone).await;
             None
         }
         None => None,
@@ -90,18 +67,15 @@ pub(super) async fn deliver(
     let _ = driver.report_snapshot(to, answer).await;
 }
 
-async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Failure> {
+async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, RpcError> {
     let options = peer.options();
     let stalled = |_: Elapsed| peer.timeout(RPC, options.rpc_timeout);
     let mut encoded = encode(snapshot, options.snapshot_chunk_bytes, options.workers);
     // The call begins when there is something to say: the peer waits for the first chunk as it
     // waits for any other.
     let Some(first) = encoded.recv().await else {
-        return Err(peer.refused(RPC, "it was not encoded".to_owned()).into());
+        return Err(peer.refused(RPC, "it was not encoded".to_owned()));
     };
-    if first.total_size > options.max_snapshot_bytes {
-        return Err(Failure::TooLarge(first.total_size));
-    }
     let (chunks_in, chunks) = mpsc::channel(QUEUED_CHUNKS);
     let feed = async move {
         let mut first = Some(first);
@@ -136,7 +110,7 @@ async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Fa
         .map_err(|status| peer.failed(RPC, &status))?
         .into_inner();
     peer.reached();
-    let malformed = |error: WireError| peer.refused(RPC, error.to_string()).into();
+    let malformed = |error: WireError| peer.refused(RPC, error.to_string());
     PeerMessage::try_from(response).map_err(malformed)
 }
 

@@ -65,7 +65,7 @@ impl Incoming {
     /// Begins with what the first chunk says of the whole.
     pub(super) fn new(
         first: &InstallSnapshotRequest,
-        max_bytes: u64,
+        max_bytes: usize,
         progress: Arc<Progress>,
         workers: Workers,
     ) -> Result<Self, Status> {

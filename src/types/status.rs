@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClusterId, LogIndex, NodeId, ProtocolLevel, RaftId, Term};
+use super::{ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Term};
 
 /// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,6 +100,10 @@ pub struct NodeStatus {
     pub applied_index: LogIndex,
     /// Number of keys in its map.
     pub keys: u64,
+    /// What its keys, values and sessions take in memory, in bytes.
+    pub state_bytes: u64,
+    /// What they may take, in bytes.
+    pub max_state_bytes: u64,
     /// When it took part in its cluster first. The core has no clock: the driver fills this in.
     pub joined_at: Option<SystemTime>,
     /// Highest index in its log, committed or not.
@@ -132,6 +136,8 @@ pub struct NodeStatus {
     /// An entry that its leader sends and that it cannot read, as the leader runs a newer version: its
     /// log ends before.
     pub unreadable: Option<LogIndex>,
+    /// What it takes at most; versions that do not know do not say so.
+    pub limits: Option<NodeLimits>,
     /// Whether it is outside of a cluster that it does not join, as nobody whom its configuration or its
     /// former lives name has said to take part there.
     pub unconfirmed: bool,
@@ -151,6 +157,8 @@ impl NodeStatus {
             commit_index: 0,
             applied_index: 0,
             keys: 0,
+            state_bytes: 0,
+            max_state_bytes: 0,
             joined_at: None,
             last_index: 0,
             last_term: 0,
@@ -164,6 +172,7 @@ impl NodeStatus {
             level: ProtocolLevel::FIRST,
             cluster_level: ProtocolLevel::FIRST,
             unreadable: None,
+            limits: None,
             unconfirmed: false,
         }
     }

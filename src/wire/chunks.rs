@@ -74,6 +74,8 @@ pub struct SnapshotAssembly {
     received: u64,
     crc32: crc32fast::Hasher,
     snapshot: SnapshotReader,
+    /// Memory that the state may take.
+    max_bytes: usize,
     done: bool,
 }
 
@@ -82,12 +84,12 @@ impl SnapshotAssembly {
     ///
     /// # Errors
     ///
-    /// If the snapshot is larger than `max_bytes`, or if its header is not well formed.
-    pub fn new(first: &InstallSnapshotRequest, max_bytes: u64) -> Result<Self, WireError> {
+    /// If the snapshot has more than `max_bytes`, or if its header is not well formed.
+    pub fn new(first: &InstallSnapshotRequest, max_bytes: usize) -> Result<Self, WireError> {
         let total = first.total_size;
-        if total > max_bytes {
-            let reason = format!("{total} bytes are too large: at most {max_bytes}");
-            return Err(fault("total_size", reason));
+        // Whatever they make takes more memory than they.
+        if total > size(max_bytes) {
+            return Err(too_large("total_size", max_bytes));
         }
         // Before anybody has gone to the trouble of carrying the rest.
         SnapshotHeader::from(first.clone()).into_raft()?;
@@ -102,6 +104,7 @@ impl SnapshotAssembly {
             received: 0,
             crc32: crc32fast::Hasher::new(),
             snapshot: SnapshotReader::default(),
+            max_bytes,
             done: false,
         })
     }
@@ -110,7 +113,8 @@ impl SnapshotAssembly {
     ///
     /// # Errors
     ///
-    /// If it is not the next chunk of this snapshot, or is damaged.
+    /// If it is not the next chunk of this snapshot, or is damaged, or if the state takes too much memory
+    /// with it.
     pub fn add(&mut self, mut chunk: InstallSnapshotRequest) -> Result<(), WireError> {
         let data = std::mem::take(&mut chunk.data);
         let offset = std::mem::take(&mut chunk.offset);
@@ -145,6 +149,9 @@ impl SnapshotAssembly {
             return Err(fault("crc32", "the snapshot is damaged"));
         }
         self.snapshot.read(&data)?;
+        if self.snapshot.memory() > self.max_bytes {
+            return Err(too_large("data", self.max_bytes));
+        }
         self.received = reached;
         self.done = done;
         Ok(())
@@ -166,6 +173,15 @@ impl SnapshotAssembly {
         }
         Ok((self.header.into(), self.snapshot.finish()?))
     }
+}
+
+/// The state is more than this node may hold.
+fn too_large(field: &'static str, max_bytes: usize) -> WireError {
+    let reason = format!(
+        "the state takes more memory than the {max_bytes} bytes that this node may give it: raise its \
+         limits.max_state_bytes"
+    );
+    fault(field, reason)
 }
 
 fn fault(field: &'static str, reason: impl Into<String>) -> WireError {
@@ -213,7 +229,7 @@ mod tests {
 
     fn assemble(
         chunks: Vec<InstallSnapshotRequest>,
-        max_bytes: u64,
+        max_bytes: usize,
     ) -> Result<(SnapshotHeader, StateMachine), WireError> {
         let mut assembly = SnapshotAssembly::new(&chunks[0], max_bytes)?;
         for chunk in chunks {
@@ -235,9 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_whose_state_takes_too_much_is_refused_as_soon_as_that_shows() {
+        let state = state(1000);
+        let memory = state.memory();
+        assert!(assemble(chunks(&state), memory).is_ok());
+        let error = assemble(chunks(&state), memory - 1).unwrap_err();
+        assert_eq!(error.field, "data");
+        let mut assembly = SnapshotAssembly::new(&chunks(&state)[0], memory / 2).unwrap();
+        let mut chunks = chunks(&state).into_iter();
+        assert!(chunks.any(|chunk| assembly.add(chunk).is_err()));
+        assert!(assembly.snapshot.memory() < memory / 2 + CHUNK * 10);
+    }
+
+    #[test]
     fn a_snapshot_beyond_the_bound_is_refused_with_its_first_chunk() {
         let chunks = chunks(&state(10));
-        let total = chunks[0].total_size;
+        let total = encode_snapshot(&state(10)).len();
         assert!(SnapshotAssembly::new(&chunks[0], total).is_ok());
         let error = SnapshotAssembly::new(&chunks[0], total - 1).unwrap_err();
         assert_eq!(error.field, "total_size");

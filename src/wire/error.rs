@@ -58,9 +58,18 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
             what: (*what).to_owned(),
             limit: *limit,
         }),
-        Reason::TooLarge { what, limit } => ProtoReason::TooLarge(proto::TooLarge {
+        Reason::Full { what, limit } => ProtoReason::Full(proto::Full {
             what: (*what).to_owned(),
             limit: *limit,
+        }),
+        Reason::TooLarge {
+            what,
+            limit,
+            node_id,
+        } => ProtoReason::TooLarge(proto::TooLarge {
+            what: (*what).to_owned(),
+            limit: *limit,
+            node_id: node_id.map(Into::into),
         }),
         Reason::Forming { waiting_for } => ProtoReason::Forming(proto::Forming {
             waiting_for: waiting_for.clone(),
@@ -176,13 +185,25 @@ mod tests {
                 }),
             ),
             (
+                Reason::Full {
+                    what: "max_state_bytes",
+                    limit: 8,
+                },
+                ProtoReason::Full(proto::Full {
+                    what: "max_state_bytes".to_owned(),
+                    limit: 8,
+                }),
+            ),
+            (
                 Reason::TooLarge {
                     what: "key",
                     limit: 4096,
+                    node_id: NodeId::new(3),
                 },
                 ProtoReason::TooLarge(proto::TooLarge {
                     what: "key".to_owned(),
                     limit: 4096,
+                    node_id: Some(3),
                 }),
             ),
             (

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse, OfferRequest,
-    Role as ProtoRole, SnapshotProgress as ProtoProgress,
+    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse,
+    NodeLimits as ProtoLimits, OfferRequest, Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId,
-    RecoveryAttempt, Role, SnapshotProgress,
+    ClusterId, Conf, Following, NodeId, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel,
+    RaftId, RecoveryAttempt, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -57,6 +57,8 @@ impl From<NodeStatus> for IdentifyResponse {
             commit_index,
             applied_index,
             keys,
+            state_bytes,
+            max_state_bytes,
             joined_at,
             last_index,
             last_term,
@@ -70,6 +72,7 @@ impl From<NodeStatus> for IdentifyResponse {
             level,
             cluster_level,
             unreadable,
+            limits,
             unconfirmed,
         } = status;
         let Conf {
@@ -88,6 +91,8 @@ impl From<NodeStatus> for IdentifyResponse {
             commit_index,
             applied_index,
             keys,
+            state_bytes,
+            max_state_bytes,
             joined_at: joined_at.map(Timestamp::from),
             last_log_index: last_index,
             voters: voters.iter().map(|id| id.get()).collect(),
@@ -109,6 +114,7 @@ impl From<NodeStatus> for IdentifyResponse {
             protocol_level: said(level),
             cluster_protocol_level: said(cluster_level),
             unreadable_index: unreadable.unwrap_or(0),
+            limits: limits.map(Into::into),
             unconfirmed,
         }
     }
@@ -153,6 +159,40 @@ impl TryFrom<ProtoFollowing> for Following {
     }
 }
 
+impl From<NodeLimits> for ProtoLimits {
+    fn from(limits: NodeLimits) -> Self {
+        let NodeLimits {
+            key,
+            value,
+            append,
+            message,
+        } = limits;
+        Self {
+            max_key_bytes: key,
+            max_value_bytes: value,
+            max_append_bytes: append,
+            max_message_bytes: message,
+        }
+    }
+}
+
+impl From<ProtoLimits> for NodeLimits {
+    fn from(limits: ProtoLimits) -> Self {
+        let ProtoLimits {
+            max_key_bytes,
+            max_value_bytes,
+            max_append_bytes,
+            max_message_bytes,
+        } = limits;
+        Self {
+            key: max_key_bytes,
+            value: max_value_bytes,
+            append: max_append_bytes,
+            message: max_message_bytes,
+        }
+    }
+}
+
 impl From<SnapshotProgress> for ProtoProgress {
     fn from(progress: SnapshotProgress) -> Self {
         let SnapshotProgress { received, total } = progress;
@@ -190,6 +230,8 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             commit_index,
             applied_index,
             keys,
+            state_bytes,
+            max_state_bytes,
             joined_at,
             last_log_index,
             voters,
@@ -205,6 +247,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             protocol_level,
             cluster_protocol_level,
             unreadable_index,
+            limits,
             unconfirmed,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
@@ -264,6 +307,8 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             commit_index,
             applied_index,
             keys,
+            state_bytes,
+            max_state_bytes,
             joined_at: joined_at
                 .map(SystemTime::try_from)
                 .transpose()
@@ -291,6 +336,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             level: ProtocolLevel::new(protocol_level),
             cluster_level: ProtocolLevel::new(cluster_protocol_level),
             unreadable: (unreadable_index != 0).then_some(unreadable_index),
+            limits: limits.map(Into::into),
             unconfirmed,
         })
     }
@@ -423,6 +469,8 @@ mod tests {
             commit_index: 30,
             applied_index: 29,
             keys: 12,
+            state_bytes: 2_000,
+            max_state_bytes: 3_000,
             joined_at: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
             last_index: 31,
             last_term: 4,
@@ -450,6 +498,12 @@ mod tests {
             level: ProtocolLevel::new(3),
             cluster_level: ProtocolLevel::new(2),
             unreadable: Some(32),
+            limits: Some(NodeLimits {
+                key: 1,
+                value: 2,
+                append: 3,
+                message: 4,
+            }),
             unconfirmed: true,
         }
     }

@@ -262,6 +262,11 @@ impl SnapshotReader {
         Ok(())
     }
 
+    /// What has come of the state takes so much memory, in bytes.
+    pub fn memory(&self) -> usize {
+        self.state_machine.memory()
+    }
+
     /// The next record, if all of it is there.
     fn next_record(&mut self) -> Result<Option<Record>, WireError> {
         let mut prefix = self.rest.get(..).unwrap_or_default();

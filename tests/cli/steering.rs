@@ -15,6 +15,8 @@ pub(crate) fn member(id: u32, role: MemberRole) -> MemberStatus {
         commit_index: 14,
         applied_index: 13,
         keys: 3,
+        state_bytes: 1_234_567,
+        max_state_bytes: 2 << 30,
         addr: format!("kv-{id}:7379"),
         client_addr: format!("kv-{id}:6379"),
         reachable: true,
@@ -67,10 +69,10 @@ fn status_is_a_table_for_people() {
         "\
 node 1 leads; node 3 is not reachable
 
-NODE  RAFT ID         ROLE      TERM  COMMIT  APPLIED  KEYS  ADDRESS    REACHABLE
-   1  1.3fa94c01b2d7  leader       2      14       13     3  kv-1:6379  yes
-   2  2.3fa94c01b2d7  follower     2      14       13     3  kv-2:6379  yes
-   3  3.000000000000  -            -       -        -     -  kv-3:6379  no
+NODE  RAFT ID         ROLE      TERM  COMMIT  APPLIED  KEYS  STATE               ADDRESS    REACHABLE
+   1  1.3fa94c01b2d7  leader       2      14       13     3  1.1 MiB of 2.0 GiB  kv-1:6379  yes
+   2  2.3fa94c01b2d7  follower     2      14       13     3  1.1 MiB of 2.0 GiB  kv-2:6379  yes
+   3  3.000000000000  -            -       -        -     -  -                   kv-3:6379  no
 "
     );
 }
@@ -80,7 +82,8 @@ fn status_is_json_for_programs() {
     let node = Mock::showing(degraded());
     let known = |id: u8, role: &str| {
         format!(r#"{{"id":{id},"raft_id":"{id}.3fa94c01b2d7","role":"{role}","term":2,"#,)
-            + &format!(r#""commit_index":14,"applied_index":13,"keys":3,"addr":"kv-{id}:7379","#,)
+            + r#""commit_index":14,"applied_index":13,"keys":3,"state_bytes":1234567,"#
+            + &format!(r#""max_state_bytes":2147483648,"addr":"kv-{id}:7379","#,)
             + &format!(r#""client_addr":"kv-{id}:6379","reachable":true,"#)
             + r#""caught_up_percent":null}"#
     };
@@ -91,7 +94,7 @@ fn status_is_json_for_programs() {
         + ","
         + &known(2, "follower")
         + r#",{"id":3,"raft_id":"3.000000000000","role":null,"term":null,"commit_index":null,"#
-        + r#""applied_index":null,"keys":null,"addr":"kv-3:7379","client_addr":"kv-3:6379","#
+        + r#""applied_index":null,"keys":null,"state_bytes":null,"max_state_bytes":null,"addr":"kv-3:7379","client_addr":"kv-3:6379","#
         + "\"reachable\":false,\"caught_up_percent\":null}]}\n";
     assert_eq!(client(&node.address, &["status", "--json"]).ok(), expected);
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use seshat::client::{Applied, Client, Error};
-use tonic::Status;
+use seshat::client::{Applied, Client, Error, Reason};
+use seshat::proto::kv::{Applied as ProtoApplied, Full};
+use tonic::{Code, Status};
 
 use super::common::eventually;
-use super::mock::{Fate, Mock, session_expired};
+use super::mock::{Fate, Mock, refusal, session_expired};
 
 fn client(node: &Mock) -> Client {
     let builder = Client::builder().endpoints([&node.address]);
@@ -53,6 +54,23 @@ async fn in_a_session_a_lost_answer_is_asked_for_again() {
     assert!(deleted.existed);
     assert_eq!(node.applied(), 2);
     assert_eq!(node.numbers(), [(1, 1), (2, 2), (2, 2), (2, 2), (2, 2)]);
+}
+
+#[tokio::test]
+async fn what_a_full_node_refuses_ends_at_once_and_was_surely_not_applied() {
+    let node = Mock::leader().await;
+    let full = Full {
+        what: "max_state_bytes".to_owned(),
+        limit: 1000,
+    };
+    let code = Code::ResourceExhausted;
+    let refused = refusal(code, "full", ProtoApplied::No, Reason::Full(full.clone()));
+    node.next_write(Fate::Refused(refused));
+    let error = client(&node).set("k", "v").await.unwrap_err();
+    assert_eq!(error.reason(), Some(&Reason::Full(full)));
+    assert_eq!((error.kind(), error.applied()), ("full", Applied::No));
+    assert_eq!(node.writes(), [None], "nobody asks again in vain");
+    client(&node).delete("k").await.unwrap();
 }
 
 #[tokio::test]

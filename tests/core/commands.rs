@@ -31,6 +31,8 @@ pub(crate) enum Command {
         #[arg(key)]
         uncommitted_bytes: Option<usize>,
         #[arg(key)]
+        state_bytes: Option<usize>,
+        #[arg(key)]
         pending: Option<usize>,
         #[arg(key)]
         read_batch: Option<usize>,
@@ -318,6 +320,7 @@ impl Script {
             append_bytes,
             inflight,
             uncommitted_bytes,
+            state_bytes,
             pending,
             read_batch,
             compact_after,
@@ -332,6 +335,7 @@ impl Script {
             max_append_bytes: append_bytes.unwrap_or(defaults.max_append_bytes),
             max_inflight_appends: inflight.unwrap_or(defaults.max_inflight_appends),
             max_uncommitted_bytes: uncommitted_bytes.unwrap_or(defaults.max_uncommitted_bytes),
+            max_state_bytes: state_bytes.unwrap_or(defaults.max_state_bytes),
             max_pending_requests: pending.unwrap_or(defaults.max_pending_requests),
             max_read_batch: read_batch.unwrap_or(defaults.max_read_batch),
             compact_after_entries: compact_after.unwrap_or(defaults.compact_after_entries),

@@ -161,7 +161,7 @@ impl World {
             // A new one takes the place of an old one.
             _ if chunk.offset == 0 => Receiving {
                 transfer: id,
-                assembly: SnapshotAssembly::new(&chunk, u64::MAX)?,
+                assembly: SnapshotAssembly::new(&chunk, usize::MAX)?,
                 received: 0,
                 total,
             },
@@ -281,7 +281,7 @@ fn assemble(
     let Some(first) = chunks.first() else {
         return Err(WireError::new("InstallSnapshotRequest", "data", "no chunk"));
     };
-    let mut assembly = SnapshotAssembly::new(first, u64::MAX)?;
+    let mut assembly = SnapshotAssembly::new(first, usize::MAX)?;
     for chunk in chunks {
         assembly.add(chunk)?;
     }

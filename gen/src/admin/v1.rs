@@ -84,6 +84,13 @@ pub struct MemberStatus {
     /// absent otherwise.
     #[prost(uint32, optional, tag = "12")]
     pub caught_up_percent: ::core::option::Option<u32>,
+    /// What keys, values and sessions take in the member's memory, in bytes.
+    #[prost(uint64, tag = "13")]
+    pub state_bytes: u64,
+    /// What they may take: while the member leads, it refuses (Full) what would
+    /// make them more.
+    #[prost(uint64, tag = "14")]
+    pub max_state_bytes: u64,
 }
 /// Asks the leader to hand over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

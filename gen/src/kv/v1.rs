@@ -7,7 +7,7 @@ pub struct ErrorDetail {
     pub applied: i32,
     /// The reason. Exactly one is set; a client that meets a reason which it does
     /// not know goes by `applied` and the status code.
-    #[prost(oneof = "error_detail::Reason", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 12")]
+    #[prost(oneof = "error_detail::Reason", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub reason: ::core::option::Option<error_detail::Reason>,
 }
 /// Nested message and enum types in `ErrorDetail`.
@@ -43,6 +43,9 @@ pub mod error_detail {
         /// The session of the write is not known, or not any more.
         #[prost(message, tag = "10")]
         SessionExpired(super::SessionExpired),
+        /// The state holds as much as it may.
+        #[prost(message, tag = "11")]
+        Full(super::Full),
         /// The request is for another cluster than the one that this node is of.
         #[prost(message, tag = "12")]
         OtherCluster(super::OtherCluster),
@@ -71,7 +74,20 @@ pub struct Overloaded {
     #[prost(uint64, tag = "2")]
     pub limit: u64,
 }
-/// A part of the request is larger than the node accepts.
+/// The write would make the state larger than it may be. It may be made again
+/// once keys were deleted; deletions, and writes that need no more room than what
+/// they replace, are never refused so.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Full {
+    /// Which bound was met, by the name that the configuration gives it.
+    #[prost(string, tag = "1")]
+    pub what: ::prost::alloc::string::String,
+    /// The bound in bytes.
+    #[prost(uint64, tag = "2")]
+    pub limit: u64,
+}
+/// A part of the request is larger than the node accepts, or than another member
+/// could take.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TooLarge {
     /// The part: "key", "value", or "message" for a whole request.
@@ -80,6 +96,9 @@ pub struct TooLarge {
     /// The limit in bytes.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
+    /// Node id of the member whose limit that is; absent: of the node that refuses.
+    #[prost(uint32, optional, tag = "3")]
+    pub node_id: ::core::option::Option<u32>,
 }
 /// The node is not part of a running cluster.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -92,7 +92,7 @@ impl Worker {
                 continue;
             };
             let late = began.elapsed() >= self.timeout;
-            if late || matches!(refused.kind, "too_large" | "invalid_request") {
+            if late || matches!(refused.kind, "full" | "too_large" | "invalid_request") {
                 return Err(self.failed(numbers.len(), &refused));
             }
             sleep(PAUSE).await;

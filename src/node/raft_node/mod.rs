@@ -9,6 +9,7 @@
 //! log is judged by [`judge`](super::judge).
 
 mod catching_up;
+mod growth;
 mod level;
 mod members;
 mod probes;
@@ -33,6 +34,7 @@ use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term}
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
+use growth::Growth;
 use level::Unreadable;
 use probes::Probed;
 
@@ -47,6 +49,7 @@ pub struct RaftNode<W> {
     seed: u64,
     raw: RawNode<MemoryStorage>,
     waiters: Waiters<W>,
+    growth: Growth,
     /// The term in which this node leads and in which its waiters came. When it changes, they are
     /// told that leadership has ended.
     leads_in: Option<Term>,
@@ -133,6 +136,7 @@ impl<W> RaftNode<W> {
             deferred: 0,
             raw,
             waiters: Waiters::default(),
+            growth: Growth::default(),
             leads_in: None,
             read_rounds: 0,
             probed: Probed::default(),
@@ -260,6 +264,7 @@ impl<W> RaftNode<W> {
         self.catching_up.clear();
         self.raise_at = 0;
         self.restart_rounds();
+        self.restart_growth();
         let (writes, reads) = self.waiters.take_all();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
         for waiter in writes {

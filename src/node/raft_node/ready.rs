@@ -64,6 +64,7 @@ impl<W> RaftNode<W> {
         self.send(light.take_messages())?;
         self.apply(committed)?;
         self.apply(light.take_committed_entries())?;
+        self.growth.applied(self.raw.store().applied());
         self.raw.advance_apply();
         self.settle();
         Ok(())

@@ -30,9 +30,13 @@ impl<W> RaftNode<W> {
             entries,
             writers,
             reads,
+            growth,
         } = self.admit(inputs);
         let proposed = self.put_into_log(entries, writers);
         let last = self.raw.raft.raft_log.last_index();
+        if proposed {
+            self.growth.push(last, growth);
+        }
         for (index, key, waiter) in reads {
             // Writes that were refused after all have no place.
             let index = if proposed { index } else { last };
@@ -118,6 +122,13 @@ impl<W> RaftNode<W> {
                         self.refuse(waiter, Refusal::not_applied(full));
                         continue;
                     }
+                    match self.growth_of(&command, admitted.growth) {
+                        Ok(growth) => admitted.growth += growth,
+                        Err(full) => {
+                            self.refuse(waiter, Refusal::not_applied(full));
+                            continue;
+                        }
+                    }
                     uncommitted = with_it;
                     last += 1;
                     admitted.entries.push(Entry {
@@ -153,6 +164,8 @@ struct Admitted<W> {
     writers: Vec<W>,
     /// Reads, and the index that each is to look at.
     reads: Vec<(LogIndex, Key, W)>,
+    /// By how much the entries may make the state grow, in bytes.
+    growth: usize,
 }
 
 impl<W> Default for Admitted<W> {
@@ -161,6 +174,7 @@ impl<W> Default for Admitted<W> {
             entries: Vec::new(),
             writers: Vec::new(),
             reads: Vec::new(),
+            growth: 0,
         }
     }
 }
