@@ -90,12 +90,17 @@ pub enum Reason {
         limit: u64,
     },
     /// A part of the request is too large.
-    #[error("{what} is too large: at most {limit} bytes")]
+    #[error("{what} is too large: at most {limit} bytes{}", match node_id {
+        Some(id) => format!(", which is the limit of node {id}"),
+        None => String::new(),
+    })]
     TooLarge {
         /// Which part.
         what: &'static str,
         /// The limit in bytes.
         limit: u64,
+        /// The member whose limit that is, if not of the node that refuses.
+        node_id: Option<NodeId>,
     },
     /// The node takes no part in a running cluster.
     #[error("not part of a running cluster: {waiting_for}")]

@@ -5,6 +5,7 @@
 
 mod answering;
 mod level;
+mod limits;
 mod recovery;
 mod status;
 
@@ -17,6 +18,7 @@ use bytes::Bytes;
 
 pub use answering::Answering;
 pub use level::ProtocolLevel;
+pub use limits::NodeLimits;
 pub use recovery::{Rank, RecoveryClaim};
 pub use status::{Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotProgress};
 

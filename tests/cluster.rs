@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, channel};
 use common::{eventually, refused};
+use seshat::client::Client;
 use seshat::config::{ConfigError, Limits};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
@@ -383,6 +384,7 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
         let reason = Reason::TooLarge(TooLarge {
             what: what.to_owned(),
             limit: u64::try_from(limit).unwrap(),
+            node_id: None,
         });
         assert_eq!(refused(&status), (Applied::No, Some(reason)));
     }
@@ -401,6 +403,49 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
         kv.get(read).await.unwrap().into_inner().value,
         Some(largest.value)
     );
+}
+
+/// Before, the value went into the log, no follower could be sent it, and every later write waited for
+/// ever while status said healthy.
+#[tokio::test]
+async fn a_leader_takes_no_value_that_the_others_could_not_take() {
+    let mut cluster = Cluster::new(3);
+    let larger = Limits {
+        max_value_bytes: 8 << 20,
+        max_grpc_message_bytes: 16 << 20,
+        ..Limits::default()
+    };
+    // The lowest forms the cluster and leads it.
+    cluster.limit(0, larger);
+    cluster.start_all().await;
+    assert_eq!(cluster.leader().await, 0);
+    let set = |value: Vec<u8>| SetRequest {
+        key: "k".into(),
+        value: value.into(),
+        session: None,
+        cluster_id: None,
+    };
+    let mut kv = cluster.kv(0).max_encoding_message_size(16 << 20);
+    let status = kv.set(set(vec![0; 5 << 20])).await.unwrap_err();
+    let limit = u64::try_from(Limits::default().max_value_bytes).unwrap();
+    let reason = Reason::TooLarge(TooLarge {
+        what: "value".to_owned(),
+        limit,
+        node_id: Some(2),
+    });
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(refused(&status), (Applied::No, Some(reason)));
+    kv.set(set(b"v".to_vec())).await.unwrap();
+    let mut admin = cluster.admin(1);
+    let named = eventually("a word about the limits", async || {
+        let status = admin.status(StatusRequest::default()).await;
+        let summary = status.unwrap().into_inner().summary;
+        summary
+            .contains("limits.max_value_bytes")
+            .then_some(summary)
+    });
+    let named = named.await;
+    assert!(named.contains("on nodes 2 and 3"), "{named}");
 }
 
 #[tokio::test]
@@ -436,6 +481,7 @@ async fn metadata_is_ignored_or_refused_and_never_leaves_a_write_in_the_dark() {
         let reason = Reason::TooLarge(TooLarge {
             what: "metadata".to_owned(),
             limit: 16 << 10,
+            node_id: None,
         });
         assert_eq!(refused(&status), (Applied::No, Some(reason)));
     }
@@ -501,9 +547,10 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
     };
     let mut cluster = Cluster::with_limits(3, &limits);
     cluster.start_all().await;
+    let full = cluster.leader().await;
     // They hold all places and make no use of them.
     let mut idle: Vec<_> = (0..16)
-        .map(|_| TcpStream::connect(cluster.client_addr(0)).unwrap())
+        .map(|_| TcpStream::connect(cluster.client_addr(full)).unwrap())
         .collect();
     for (index, stream) in idle.iter_mut().enumerate() {
         let greeting: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -512,7 +559,7 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
         stream.write_all(&greeting[..length]).unwrap();
     }
     let watch = async || {
-        let mut health = HealthClient::new(channel(cluster.client_addr(0)));
+        let mut health = HealthClient::new(channel(cluster.client_addr(full)));
         let request = HealthCheckRequest::default();
         health.watch(request).await.map(tonic::Response::into_inner)
     };
@@ -523,7 +570,7 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
         busy.push(watched);
     }
     // All are in use: a client is told so, and an operator is served.
-    let status = cluster.kv(0).set(set("k", "v")).await.unwrap_err();
+    let status = cluster.kv(full).set(set("k", "v")).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     let reason = Reason::Overloaded(Overloaded {
         what: "max_connections".to_owned(),
@@ -538,14 +585,17 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
             .unwrap();
         assert_eq!(status.into_inner().members.len(), 3);
     }
+    // A read finds the leader for them.
+    let client = Client::connect([cluster.client_addr(full)]).unwrap();
+    client.get("k").await.unwrap();
     drop(busy.pop());
     eventually("a place for one more", async || {
-        match cluster.kv(0).get(get("k")).await {
-            Ok(_) => Some(()),
-            Err(status) => matches!(refused(&status).1, Some(Reason::NotLeader(_))).then_some(()),
-        }
+        cluster.kv(full).set(set("k", "v")).await.ok()
     })
     .await;
+    busy.push(watch().await.unwrap());
+    let taken = client.admin().transfer_leadership(None).await.unwrap();
+    assert_ne!(taken.leader_id, u32::try_from(full + 1).unwrap());
 }
 
 #[tokio::test]

@@ -118,7 +118,11 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
         Reason::NotLeader { .. } => Reason::NoQuorum,
         Reason::NoQuorum => Reason::Overloaded { what, limit },
         Reason::Overloaded { .. } => Reason::Full { what, limit },
-        Reason::Full { .. } => Reason::TooLarge { what, limit },
+        Reason::Full { .. } => Reason::TooLarge {
+            what,
+            limit,
+            node_id: None,
+        },
         Reason::TooLarge { .. } => Reason::Forming {
             waiting_for: "something".to_owned(),
         },

@@ -397,6 +397,77 @@ async fn a_client_that_does_not_read_delays_nobody_else() {
     }
 }
 
+/// Seen: 60 464 of a million commands were refused, because more came than the node may have under
+/// way. Whoever pipelines is held back: nothing is refused, and single requests find their place.
+#[tokio::test]
+async fn a_flood_is_held_back_and_nothing_of_it_is_refused() {
+    /// Commands that the node has under way, and those that it lets in.
+    const UNDER_WAY: usize = 32;
+    const PENDING: usize = 128;
+    const STREAMS: u64 = 8;
+    const BATCHES: u64 = 24;
+    /// A single batch has more than may be in at once.
+    const COMMANDS: usize = 2 * PENDING;
+    let limits = Limits {
+        max_batch_requests: UNDER_WAY,
+        max_read_batch: UNDER_WAY,
+        max_inflight_requests: UNDER_WAY,
+        max_pending_requests: PENDING,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(3, &limits);
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    let floods = (0..STREAMS).map(|flood| {
+        let mut kv = cluster.kv(leader);
+        tokio::spawn(async move {
+            let key = format!("k{flood}");
+            let commands = || {
+                (0..COMMANDS).map(|n| {
+                    if n % 4 == 3 {
+                        get(&key)
+                    } else {
+                        set(&key, "v")
+                    }
+                })
+            };
+            let requests = (0..BATCHES).map(|id| batch(id, commands().collect()));
+            let requests: Vec<_> = requests.collect();
+            let answers = kv.pipeline(tokio_stream::iter(requests)).await;
+            let mut answers = answers.expect("a stream").into_inner();
+            let mut refused = Vec::new();
+            for id in 0..BATCHES {
+                let answer = answers.message().await.unwrap().expect("an answer");
+                assert_eq!((answer.id, answer.results.len()), (id, COMMANDS));
+                let results = answer.results.into_iter().filter_map(|it| it.result);
+                refused.extend(results.filter(|it| matches!(it, Answer::Error(_))));
+            }
+            refused
+        })
+    });
+    let floods: Vec<_> = floods.collect();
+    let mut single = cluster.kv(leader);
+    let mut served = 0;
+    while floods.iter().any(|flood| !flood.is_finished()) {
+        let request = GetRequest {
+            key: Bytes::from("k0"),
+            ..GetRequest::default()
+        };
+        single.get(request).await.expect("a place");
+        served += 1;
+    }
+    println!("{served} single reads beside the flood");
+    for flood in floods {
+        let refused = flood.await.unwrap();
+        assert!(
+            refused.is_empty(),
+            "{} refused: {:?}",
+            refused.len(),
+            refused[0]
+        );
+    }
+}
+
 #[tokio::test]
 async fn when_leadership_goes_each_command_says_where_to() {
     /// Batches in flight, and how many are answered before leadership is handed over.

@@ -105,6 +105,7 @@ async fn keys_and_values_have_limits() {
         let reason = Reason::TooLarge(TooLarge {
             what: what.to_owned(),
             limit: u64::try_from(limit).unwrap(),
+            node_id: None,
         });
         (Code::InvalidArgument, not_applied(reason))
     };

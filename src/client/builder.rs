@@ -1,8 +1,10 @@
 //! What a client may be told, within bounds.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::nodes::Shared;
@@ -37,8 +39,21 @@ pub(super) struct Options {
     pub(super) backoff: Backoff,
     /// Makes a channel that connects when it is first used.
     pub(super) connect: fn(&Endpoint) -> Channel,
+    /// Where a name leads.
+    pub(super) resolve: Resolve,
     /// Where randomness comes from; none: the system.
     pub(super) seed: Option<u64>,
+}
+
+/// The addresses that a `host:port` leads to.
+pub(super) type Resolve = fn(String) -> BoxFuture<'static, Vec<SocketAddr>>;
+
+/// Asks the system.
+fn look_up(address: String) -> BoxFuture<'static, Vec<SocketAddr>> {
+    Box::pin(async move {
+        let found = tokio::net::lookup_host(address).await;
+        found.map(Iterator::collect).unwrap_or_default()
+    })
 }
 
 /// Pauses between attempts: each twice as long as the one before.
@@ -61,6 +76,7 @@ impl Default for Options {
                 max: Duration::from_millis(500),
             },
             connect: Endpoint::connect_lazy,
+            resolve: look_up,
             seed: None,
         }
     }
@@ -75,7 +91,8 @@ impl Builder {
     }
 
     /// Adds nodes, as `host:port` with or without `http://` before it, or several of them with commas
-    /// between them; what is empty is left out. One that lives is enough: it names the leader.
+    /// between them; what is empty is left out. One that lives is enough: it names the leader. An address
+    /// may lead to several nodes, through a load balancer or a name that has several addresses.
     #[must_use]
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
@@ -139,6 +156,17 @@ impl Builder {
     pub fn simulated(mut self, connect: fn(&Endpoint) -> Channel, seed: u64) -> Self {
         self.options.connect = connect;
         self.options.seed = Some(seed);
+        self.resolved_by(|_| Box::pin(std::future::ready(Vec::new())))
+    }
+
+    /// A client in a test: names lead where `resolve` says, not where the system says.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn resolved_by(
+        mut self,
+        resolve: fn(String) -> BoxFuture<'static, Vec<SocketAddr>>,
+    ) -> Self {
+        self.options.resolve = resolve;
         self
     }
 

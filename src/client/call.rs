@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 
 use super::Client;
+use super::builder::endpoint;
 use super::error::{Applied, Error};
 use super::fault::{Fault, Hope};
 use super::nodes::{Answer, Node};
@@ -52,6 +53,7 @@ impl Client {
         let options = &self.shared.options;
         let (mut pause, mut patience) = (options.backoff.min, options.patience);
         let mut in_doubt = false;
+        let mut hint = None;
         let doubtful = |error: Error, in_doubt| match in_doubt {
             true => error.in_doubt(),
             false => error,
@@ -61,7 +63,7 @@ impl Client {
                 Repeat::Unsafe => Some(options.trust),
                 Repeat::Read | Repeat::Safe => None,
             };
-            let leader = self.leader(deadline, age).await;
+            let leader = self.leader(deadline, age, hint.take()).await;
             let leader = leader.map_err(|error| doubtful(error, in_doubt))?;
             let until = match repeat {
                 Repeat::Unsafe => deadline,
@@ -92,6 +94,7 @@ impl Client {
                 _ => fault.hope == Hope::Later,
             };
             let silent = fault.silent;
+            hint = fault.leader_addr().and_then(|it| endpoint(it).ok());
             if !again {
                 return Err(doubtful(ended(&leader, fault), in_doubt));
             }
@@ -108,12 +111,18 @@ impl Client {
         }
     }
 
-    /// Who leads, and has served not longer than `age` ago.
+    /// Who leads, and has served not longer than `age` ago. If nobody is known to, the node at `hint` is
+    /// among the first that are asked.
     ///
     /// # Errors
     ///
     /// Nobody was found until `deadline`, or no node ever will be.
-    async fn leader(&self, deadline: Instant, age: Option<Duration>) -> Result<Node, Error> {
+    async fn leader(
+        &self,
+        deadline: Instant,
+        age: Option<Duration>,
+        hint: Option<String>,
+    ) -> Result<Node, Error> {
         let known = || {
             let address = self.shared.leader(age)?;
             self.shared.node(&address, deadline).ok()
@@ -129,8 +138,8 @@ impl Client {
         }
         let mut search = Search::new(&self.shared, self.limit, deadline, &probe);
         search.also(self.shared.connected());
-        if let Some(last) = self.shared.leader(None) {
-            search.add(&last);
+        for address in self.shared.leader(None).into_iter().chain(hint) {
+            search.add(&address);
         }
         let (leader, answer) = search.next().await?;
         let cluster = self.shared.learn(answer.cluster_id);

@@ -121,6 +121,12 @@ impl Fault {
         }
     }
 
+    /// Whether a node refused what another one may serve, so that it is of use to reach another one
+    /// at the same address.
+    pub(super) fn sends_elsewhere(&self) -> bool {
+        self.answered() && self.hope == Hope::Later && self.ends_leadership()
+    }
+
     /// The same of a read, which changes nothing.
     pub(super) fn of_read(self) -> Self {
         Self {

@@ -60,8 +60,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     leader: Option<Leader>,
-    /// Connections by address: what was made anew has a higher number.
-    connections: BTreeMap<String, Connections>,
+    /// Connections by address, each with its number: what was made anew has a higher one.
+    connections: BTreeMap<String, Vec<(u64, Channel)>>,
     made: u64,
     turn: usize,
 }
@@ -71,12 +71,6 @@ struct State {
 struct Leader {
     address: String,
     heard: Instant,
-}
-
-#[derive(Debug)]
-struct Connections {
-    number: u64,
-    channels: Vec<Channel>,
 }
 
 impl Shared {
@@ -183,8 +177,24 @@ impl Shared {
         }
         // Somebody may have made it anew in the meantime.
         let current = state.connections.get(&node.address);
-        if fault.silent && current.is_some_and(|it| it.number == node.connection) {
+        let is_current = |all: &Vec<_>| all.iter().any(|(number, _)| *number == node.connection);
+        if fault.silent && current.is_some_and(is_current) {
             state.connections.remove(&node.address);
+        }
+    }
+
+    /// The connection to `node` is made anew when it is used next: its address may lead to another
+    /// node then. Who still waits on it is not disturbed.
+    pub(super) fn dial_anew(&self, node: &Node) {
+        let Ok(endpoint) = self.endpoint(&node.address) else {
+            return;
+        };
+        let state = &mut *self.state();
+        let connections = state.connections.get_mut(&node.address);
+        let mut all = connections.into_iter().flatten();
+        if let Some(connection) = all.find(|(number, _)| *number == node.connection) {
+            state.made = state.made.wrapping_add(1);
+            *connection = (state.made, (self.options.connect)(&endpoint));
         }
     }
 
@@ -196,23 +206,23 @@ impl Shared {
     pub(super) fn node(&self, address: &str, deadline: Instant) -> Result<Node, Fault> {
         let state = &mut *self.state();
         if !state.connections.contains_key(address) {
-            let made = self.connect(address)?;
+            let endpoint = self.endpoint(address)?;
             if state.connections.len() >= self.endpoints.len().saturating_add(MAX_LEARNED) {
                 let known = |address: &String| self.endpoints.contains(address);
                 state.connections.retain(|address, _| known(address));
             }
-            state.made = state.made.wrapping_add(1);
-            let connections = Connections {
-                number: state.made,
-                channels: made,
-            };
+            let connections = (0..self.options.connections).map(|_| {
+                state.made = state.made.wrapping_add(1);
+                (state.made, (self.options.connect)(&endpoint))
+            });
+            let connections = connections.collect();
             state.connections.insert(address.to_owned(), connections);
         }
         state.turn = state.turn.wrapping_add(1);
         let connections = state.connections.get(address);
         let spread = connections.and_then(|it| {
-            let turn = state.turn.checked_rem(it.channels.len())?;
-            Some((it.number, it.channels.get(turn)?.clone()))
+            let turn = state.turn.checked_rem(it.len())?;
+            it.get(turn).cloned()
         });
         let (connection, channel) = spread.ok_or_else(|| Fault::broken("no connection"))?;
         Ok(Node {
@@ -225,8 +235,8 @@ impl Shared {
         })
     }
 
-    fn connect(&self, address: &str) -> Result<Vec<Channel>, Fault> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+    fn endpoint(&self, address: &str) -> Result<Endpoint, Fault> {
+        Ok(Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Fault::broken(&error.to_string()))?
             .tcp_nodelay(true)
             .connect_timeout(self.options.connect_timeout)
@@ -237,9 +247,7 @@ impl Shared {
             // h2 counts the answers to calls that were given up over the whole life of a connection, in
             // two ways, and would break it at some number. That is no reason to lose the writes on it.
             .http2_max_concurrent_reset_streams(0)
-            .http2_max_local_error_reset_streams(None);
-        let channels = (0..self.options.connections).map(|_| (self.options.connect)(&endpoint));
-        Ok(channels.collect())
+            .http2_max_local_error_reset_streams(None))
     }
 }
 

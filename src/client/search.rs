@@ -5,9 +5,14 @@
 //! node that fails makes the next one's turn come at once, and so does a node that names the leader.
 //! Who refuses or fails is asked again, after pauses that grow and are drawn at random. Nothing but
 //! the deadline ends a search, except a request that no node will ever serve.
+//!
+//! An address may lead to several nodes: there may be a load balancer behind it, or a name may have
+//! several addresses. So who refuses twice is dialled anew each time, and every address that its name
+//! has is asked as well.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +35,10 @@ const STAGGER: Duration = Duration::from_millis(20);
 /// Nodes that a search asks at most, those included that others name.
 const MAX_NODES: usize = 128;
 
+/// From so many refusals on an address is dialled anew. At the first one the leader that it names is
+/// asked, and most of the time that is all.
+const DIAL_ANEW: u32 = 2;
+
 /// How often a search asks at an address where another cluster answers: one name may lead to both.
 const MAX_FOREIGN: u32 = 4;
 
@@ -39,7 +48,7 @@ pub(super) struct Search<'a, T, F> {
     limit: Limit,
     deadline: Instant,
     ask: &'a F,
-    asked: FuturesUnordered<Pin<Box<dyn Future<Output = Asked<T>> + Send + 'a>>>,
+    asked: FuturesUnordered<Pin<Box<dyn Future<Output = News<T>> + Send + 'a>>>,
     nodes: BTreeMap<String, Known>,
 }
 
@@ -50,6 +59,13 @@ struct Known {
     /// Makes its first turn come at once.
     hurry: Arc<Notify>,
     was_asked: bool,
+}
+
+/// What there is to hear.
+enum News<T> {
+    Asked(Box<Asked<T>>),
+    /// Addresses that one name leads to.
+    Resolved(Vec<SocketAddr>),
 }
 
 /// A node that has been asked, and what came of it.
@@ -66,6 +82,8 @@ struct Candidate {
     hurry: Option<Arc<Notify>>,
     pause: Duration,
     patience: Duration,
+    /// How often a node has refused what another one may serve.
+    refusals: u32,
     /// How often another cluster has answered.
     foreign: u32,
 }
@@ -130,6 +148,7 @@ where
             hurry: Some(Arc::clone(&known.hurry)),
             pause: self.shared.options.backoff.min,
             patience: self.shared.options.patience,
+            refusals: 0,
             foreign: 0,
         };
         self.push(candidate);
@@ -138,8 +157,18 @@ where
 
     fn push(&mut self, candidate: Candidate) {
         let (shared, ask, deadline) = (self.shared, self.ask, self.deadline);
-        self.asked
-            .push(Box::pin(candidate.ask(shared, ask, deadline)));
+        let asked =
+            async move { News::Asked(Box::new(candidate.ask(shared, ask, deadline).await)) };
+        self.asked.push(Box::pin(asked));
+    }
+
+    /// Asks wherever the name in `address` leads, unless that is one place.
+    fn resolve(&mut self, address: &str) {
+        if address.parse::<SocketAddr>().is_err() {
+            let found = (self.shared.options.resolve)(address.to_owned());
+            self.asked
+                .push(Box::pin(async move { News::Resolved(found.await) }));
+        }
     }
 
     /// The next answer, and the node that gave it. Each node answers once.
@@ -154,7 +183,13 @@ where
                 mut candidate,
                 outcome,
             } = match next {
-                Ok(Some(asked)) => asked,
+                Ok(Some(News::Asked(asked))) => *asked,
+                Ok(Some(News::Resolved(addresses))) => {
+                    if addresses.len() > 1 {
+                        self.also(addresses.iter().map(SocketAddr::to_string).collect());
+                    }
+                    continue;
+                }
                 Ok(None) => return Err(self.nobody_left()),
                 Err(_) => return Err(self.too_late()),
             };
@@ -166,6 +201,9 @@ where
                 return Err(Error::Refused(Box::new(fault.refusal(&candidate.address))));
             }
             self.hurry(&fault);
+            if candidate.refusals == DIAL_ANEW {
+                self.resolve(&candidate.address);
+            }
             candidate.foreign += u32::from(fault.is_other_cluster());
             let again = fault.hope == Hope::Later && candidate.foreign < MAX_FOREIGN;
             if again {
@@ -268,6 +306,10 @@ impl Candidate {
             }
             .map_err(|(node, fault)| {
                 shared.note(&node, &fault);
+                self.refusals += u32::from(fault.sends_elsewhere());
+                if self.refusals >= DIAL_ANEW && fault.sends_elsewhere() {
+                    shared.dial_anew(&node);
+                }
                 fault
             }),
             Err(fault) => Err(fault),

@@ -28,6 +28,38 @@ pub enum State {
 impl Picture<'_> {
     /// What the cluster is doing, in a word and in a sentence.
     pub fn sum_up(&self) -> (State, String) {
+        let (state, summary) = self.sum_up_troubles();
+        let differing = self.differing_limits();
+        let all = std::iter::once(summary).chain(differing);
+        (state, all.collect::<Vec<_>>().join("; "))
+    }
+
+    /// The limits that members are configured with differently. That is no trouble while a change of them
+    /// goes from node to node.
+    fn differing_limits(&self) -> Vec<String> {
+        let limits = || {
+            let views = self.parts();
+            views.filter_map(|view| Some((view.raft_id.node_id(), view.limits?.named())))
+        };
+        let names = limits().next().map(|(_, named)| named);
+        let names = names.into_iter().flatten().map(|(name, _)| name);
+        let differing = names.enumerate().filter_map(|(at, name)| {
+            let values = || limits().filter_map(|(node, named)| Some((named.get(at)?.1, node)));
+            let (least, (most, other)) = (values().min()?.0, values().max()?);
+            let smaller = values().filter(|(value, _)| *value == least);
+            let smaller: Vec<_> = smaller.map(|(_, node)| node).collect();
+            (least < most).then(|| {
+                format!(
+                    "{name} is {least} on {} and {most} on node {other}: the cluster keeps to the \
+                     smaller, set it alike on every node",
+                    nodes(&smaller)
+                )
+            })
+        });
+        differing.collect()
+    }
+
+    fn sum_up_troubles(&self) -> (State, String) {
         if self.cluster.is_none() {
             return (State::Forming, self.forming());
         }

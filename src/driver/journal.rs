@@ -75,6 +75,16 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
              a protocol level that it does not speak. Start a newer version on node {}",
             process.node_id(),
         ),
+        Event::TakesLess {
+            process,
+            limit,
+            there,
+            here,
+        } => tracing::warn!(
+            %node, %raft_id, term = now, index = committed, %process, limit, there, here,
+            "a member takes less than this node, and so does the cluster: set the limit alike on \
+             every node",
+        ),
         Event::LevelRaised { level, index, term } => tracing::info!(
             %node, %raft_id, term, index, %level,
             "every member speaks a higher protocol level, and so does the cluster from now on: \

@@ -200,7 +200,11 @@ impl ValueRoom {
         if self.values > 0 && values > self.max {
             let what = "response";
             let limit = u64::try_from(self.max).unwrap_or(u64::MAX);
-            return Err(Refusal::not_applied(Reason::TooLarge { what, limit }));
+            return Err(Refusal::not_applied(Reason::TooLarge {
+                what,
+                limit,
+                node_id: None,
+            }));
         }
         if !self.held.grow_to(values) {
             return Err(self.held.account.all.full());

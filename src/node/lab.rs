@@ -13,7 +13,7 @@ use super::seed::mix;
 use super::*;
 use crate::error::Refusal;
 use crate::kv::{Command, Write};
-use crate::types::{ClusterMembership, NodeId, NodeInfo, ProtocolLevel, RaftId, Role};
+use crate::types::{ClusterMembership, NodeId, NodeInfo, NodeLimits, ProtocolLevel, RaftId, Role};
 use crate::wire;
 
 /// Milliseconds of a tick.
@@ -50,6 +50,8 @@ pub(super) struct Lab {
     options: RaftOptions,
     /// What the next processes of nodes speak, if not what this version does.
     pub(super) levels: BTreeMap<NodeId, ProtocolLevel>,
+    /// What the next processes of nodes take, if not anything.
+    pub(super) limits: BTreeMap<NodeId, NodeLimits>,
     configured: ClusterMembership,
     pub(super) members: BTreeMap<NodeId, Member<u64>>,
     lives: u64,
@@ -60,9 +62,9 @@ pub(super) struct Lab {
     under_way: BTreeMap<(u64, u64), (NodeId, Load)>,
     sent: u64,
     pub(super) acknowledged: u64,
-    /// What callers were refused with, and what the members had to say of levels.
+    /// What callers were refused with, and what the members had to say of versions and limits.
     pub(super) refusals: Vec<Refusal>,
-    pub(super) of_levels: Vec<(NodeId, Event)>,
+    pub(super) of_versions: Vec<(NodeId, Event)>,
     /// How often a member has applied a change of who takes part.
     pub(super) conf_changes: usize,
     /// Log entries that members have left to others to free.
@@ -92,6 +94,7 @@ impl Lab {
             seed,
             options,
             levels: BTreeMap::new(),
+            limits: BTreeMap::new(),
             configured: ids.clone().map(info).collect(),
             members: BTreeMap::new(),
             lives: 0,
@@ -101,7 +104,7 @@ impl Lab {
             sent: 0,
             acknowledged: 0,
             refusals: Vec::new(),
-            of_levels: Vec::new(),
+            of_versions: Vec::new(),
             conf_changes: 0,
             retired: 0,
             gone: BTreeSet::new(),
@@ -133,6 +136,7 @@ impl Lab {
         let level = self.levels.get(&id).copied().unwrap_or(self.options.level);
         let raft = RaftOptions {
             level,
+            limits: self.limits.get(&id).copied().unwrap_or(self.options.limits),
             ..self.options
         };
         let member = Member::new(MemberOptions {
@@ -338,14 +342,18 @@ impl Lab {
         self.acknowledged += u64::try_from(acknowledged.count()).expect("few");
         let refusals = output.answers.into_iter().filter_map(|(_, it)| it.err());
         self.refusals.extend(refusals);
-        let of_levels = |event: &&Event| {
+        let of_versions = |event: &&Event| {
             matches!(
                 event,
-                Event::TooOld { .. } | Event::LevelRaised { .. } | Event::Unreadable { .. }
+                Event::TooOld { .. }
+                    | Event::LevelRaised { .. }
+                    | Event::Unreadable { .. }
+                    | Event::TakesLess { .. }
             )
         };
-        let of_levels = output.events.iter().filter(of_levels);
-        self.of_levels.extend(of_levels.map(|it| (id, it.clone())));
+        let of_versions = output.events.iter().filter(of_versions);
+        self.of_versions
+            .extend(of_versions.map(|it| (id, it.clone())));
         for retired in output.retired {
             if let Retired::Log(cut) = retired {
                 self.retired += cut.len();

@@ -36,7 +36,7 @@ fn levels(lab: &Lab) -> Vec<ProtocolLevel> {
         .collect()
 }
 
-fn judged(lab: &Lab) -> (State, String) {
+pub(super) fn judged(lab: &Lab) -> (State, String) {
     let asked = lab.leader().unwrap_or(node(1));
     let own = &lab.members[&asked];
     let answers = lab.members.iter().map(|(id, it)| (*id, Ok(it.status())));
@@ -101,7 +101,7 @@ fn a_process_of_a_lower_level_is_not_let_in_and_both_sides_say_so() {
     let says = outsider.waiting_for();
     assert!(says.contains("too old"), "{says}");
     let told: Vec<_> = lab
-        .of_levels
+        .of_versions
         .iter()
         .filter(|(_, event)| matches!(event, Event::TooOld { .. }))
         .collect();
@@ -155,7 +155,7 @@ fn a_follower_that_cannot_read_an_entry_is_named() {
         "{summary}"
     );
     let said = lab
-        .of_levels
+        .of_versions
         .iter()
         .filter(|(_, event)| matches!(event, Event::Unreadable { .. }));
     assert_eq!(said.count(), 1, "the log says so once");

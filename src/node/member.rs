@@ -13,6 +13,7 @@ mod rescue;
 use std::sync::Arc;
 
 use self::recovery::Claims;
+use super::agreed::Agreed;
 use super::departure::Departure;
 use super::directory::Directory;
 use super::questions::Questions;
@@ -56,6 +57,7 @@ pub struct Member<W> {
     options: MemberOptions,
     formation: Formation,
     reconciler: Reconciler,
+    agreed: Agreed,
     departure: Departure,
     questions: Questions,
     directory: Directory,
@@ -83,6 +85,7 @@ impl<W> Member<W> {
         formation.speak(options.raft.level);
         Self {
             reconciler: Reconciler::new(options.raft_id),
+            agreed: Agreed::new(options.raft.limits),
             departure: Departure::new(options.raft_id),
             questions: Questions::new(pace),
             directory: Directory::new(
@@ -122,6 +125,8 @@ impl<W> Member<W> {
             Some(_) if self.claims.frozen_for(self.options.raft_id).is_some() => {}
             Some(raft) => {
                 raft.tick();
+                let own = self.options.raft.max_append_bytes;
+                raft.bound_appends(self.agreed.append_bytes(own, raft.conf()));
                 let leads = raft.role() == Role::Leader;
                 let mut ask = self.reconciler.tick(leads, &raft.conf().members);
                 let others = self.directory.nodes().ids();
@@ -275,6 +280,16 @@ impl<W> Member<W> {
                 needed,
             });
         }
+        let less = self.agreed.shows_less(status);
+        let events = less
+            .into_iter()
+            .map(|(limit, there, here)| Event::TakesLess {
+                process: status.raft_id,
+                limit,
+                there,
+                here,
+            });
+        self.output.events.extend(events);
         if let Some(processes) = self.reconciler.doubled(status) {
             let node = status.raft_id.node_id();
             let addr = self.directory.nodes().get(node);
@@ -347,6 +362,7 @@ impl<W> Member<W> {
             level: self.options.raft.level,
             cluster_level: raft.map(RaftNode::level).unwrap_or_default(),
             unreadable: raft.and_then(RaftNode::unreadable),
+            limits: Some(self.options.raft.limits),
             unconfirmed: self.formation.is_unconfirmed(),
         }
     }

@@ -19,10 +19,14 @@
 //! raft-rs types stay below this line; what leaves are the library's own types and the generated
 //! messages of the protocol.
 
+mod agreed;
+#[cfg(test)]
+mod agreed_tests;
 mod call;
 mod departure;
 mod directory;
 mod doubles;
+mod event;
 mod formation;
 mod judge;
 #[cfg(test)]
@@ -46,12 +50,13 @@ mod waiting;
 
 pub use call::{Call, CallId, Reply};
 pub use departure::ANNOUNCE_TICKS;
+pub use event::Event;
 pub use formation::Formation;
 pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
-    Answer, Event, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError,
-    Recovery, Retired, Room, StepError, StorageError,
+    Answer, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError, Recovery,
+    Retired, Room, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
 pub use storage::{CutEntries, MemoryStorage};

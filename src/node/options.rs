@@ -1,6 +1,6 @@
 //! Timing and bounds of the core, in ticks, entries and bytes.
 
-use crate::types::{LogIndex, ProtocolLevel, RaftId};
+use crate::types::{LogIndex, NodeLimits, ProtocolLevel, RaftId};
 
 /// Timing and bounds of a [`RaftNode`](super::RaftNode). The shell fills them from its
 /// configuration, which has checked them against one another.
@@ -8,6 +8,8 @@ use crate::types::{LogIndex, ProtocolLevel, RaftId};
 pub struct RaftOptions {
     /// What the process speaks: what its version does, but for tests.
     pub level: ProtocolLevel,
+    /// What the process says that it takes at most. As the core it takes anything.
+    pub limits: NodeLimits,
     /// Ticks between two heartbeats: 1, as the heartbeat interval is the tick.
     pub heartbeat_ticks: usize,
     /// Shortest election timeout in ticks.
@@ -40,6 +42,7 @@ impl Default for RaftOptions {
     fn default() -> Self {
         Self {
             level: ProtocolLevel::CURRENT,
+            limits: NodeLimits::NONE,
             heartbeat_ticks: 1,
             election_min_ticks: 5,
             election_max_ticks: 10,

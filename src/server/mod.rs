@@ -25,6 +25,7 @@ mod places;
 mod preface;
 mod reflection;
 mod remembered;
+mod resets;
 
 use std::future::Future;
 use std::io;

@@ -9,7 +9,7 @@ use crate::kv::MAX_SESSION_MEMORY;
 use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
 use crate::transport::{PeerAddress, TransportOptions};
-use crate::types::{ClusterMembership, ProtocolLevel, RaftId};
+use crate::types::{ClusterMembership, NodeLimits, ProtocolLevel, RaftId};
 
 /// A client's connection is pinged this often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -67,12 +67,23 @@ fn formation_wait_ticks(config: &Config) -> u64 {
         .saturating_add(ticks(pause.div_ceil(tick)))
 }
 
+fn node_limits(limits: &Limits) -> NodeLimits {
+    let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    NodeLimits {
+        key: bytes(limits.max_key_bytes),
+        value: bytes(limits.max_value_bytes),
+        append: limits.max_append_bytes,
+        message: bytes(limits.max_grpc_message_bytes),
+    }
+}
+
 fn raft(config: &Config) -> RaftOptions {
     let limits = &config.limits;
     let (election_min_ticks, election_max_ticks) = config.raft.election_ticks();
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     RaftOptions {
         level: ProtocolLevel::CURRENT,
+        limits: node_limits(limits),
         heartbeat_ticks: 1,
         election_min_ticks,
         // The configuration excludes its bound, the core includes it.

@@ -60,7 +60,7 @@ impl Front {
     }
 
     /// The same for a connection beyond the `max_connections` that there may be: operators are served,
-    /// and reads and writes refused.
+    /// and so is a read, by which they find the leader; every other call of a client is refused.
     #[must_use]
     pub fn for_operators(&self, max_connections: usize) -> Self {
         Self {
@@ -82,8 +82,9 @@ impl Front {
         B::Error: Into<StdError> + Send + 'static,
     {
         let limit = self.host.options.max_grpc_message_bytes;
-        let is_kv = is_kv(request.uri().path());
-        let answer = if let Some(refusal) = self.refusal(is_kv, request.headers()) {
+        let path = request.uri().path();
+        let is_kv = is_kv(path);
+        let answer = if let Some(refusal) = self.refusal(path, request.headers()) {
             let refused = to_status(&refusal, None).into_http();
             Either::Right(Either::Left(ready(Ok(refused))))
         } else if is_kv {
@@ -95,14 +96,17 @@ impl Front {
     }
 
     /// Why a call is not even begun, if it is not.
-    fn refusal(&self, is_kv: bool, metadata: &http::HeaderMap) -> Option<Refusal> {
+    fn refusal(&self, path: &str, metadata: &http::HeaderMap) -> Option<Refusal> {
         if size(metadata) > MAX_METADATA_BYTES {
             return Some(Refusal::not_applied(Reason::TooLarge {
                 what: "metadata",
                 limit: u64::try_from(MAX_METADATA_BYTES).unwrap_or(u64::MAX),
+                node_id: None,
             }));
         }
-        self.refuses_clients.clone().filter(|_| is_kv)
+        let refusal = self.refuses_clients.as_ref()?;
+        let is_refused = is_kv(path) && !path.ends_with("/Get");
+        is_refused.then(|| refusal.clone())
     }
 }
 
@@ -162,6 +166,7 @@ pub(super) fn reason(status: &Status, max_grpc_message_bytes: usize) -> Option<R
         Code::OutOfRange => Some(Reason::TooLarge {
             what: "message",
             limit: u64::try_from(max_grpc_message_bytes).unwrap_or(u64::MAX),
+            node_id: None,
         }),
         Code::Internal => Some(invalid("message", status.message())),
         Code::Unimplemented if status.message().is_empty() => {

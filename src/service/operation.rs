@@ -131,5 +131,6 @@ fn within(what: &'static str, bytes: usize, limit: usize) -> Result<(), Refusal>
     Err(Refusal::not_applied(Reason::TooLarge {
         what,
         limit: u64::try_from(limit).unwrap_or(u64::MAX),
+        node_id: None,
     }))
 }

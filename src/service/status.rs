@@ -161,12 +161,14 @@ mod tests {
                 Reason::TooLarge {
                     what: "value",
                     limit: 9,
+                    node_id: NodeId::new(3),
                 },
                 Code::InvalidArgument,
                 Code::Unknown,
                 Detail::TooLarge(kv::TooLarge {
                     what: "value".to_owned(),
                     limit: 9,
+                    node_id: Some(3),
                 }),
             ),
             (

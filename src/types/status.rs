@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClusterId, LogIndex, NodeId, ProtocolLevel, RaftId, Term};
+use super::{ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Term};
 
 /// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,6 +136,8 @@ pub struct NodeStatus {
     /// An entry that its leader sends and that it cannot read, as the leader runs a newer version: its
     /// log ends before.
     pub unreadable: Option<LogIndex>,
+    /// What it takes at most; versions that do not know do not say so.
+    pub limits: Option<NodeLimits>,
     /// Whether it is outside of a cluster that it does not join, as nobody whom its configuration or its
     /// former lives name has said to take part there.
     pub unconfirmed: bool,
@@ -170,6 +172,7 @@ impl NodeStatus {
             level: ProtocolLevel::FIRST,
             cluster_level: ProtocolLevel::FIRST,
             unreadable: None,
+            limits: None,
             unconfirmed: false,
         }
     }

@@ -62,9 +62,14 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
             what: (*what).to_owned(),
             limit: *limit,
         }),
-        Reason::TooLarge { what, limit } => ProtoReason::TooLarge(proto::TooLarge {
+        Reason::TooLarge {
+            what,
+            limit,
+            node_id,
+        } => ProtoReason::TooLarge(proto::TooLarge {
             what: (*what).to_owned(),
             limit: *limit,
+            node_id: node_id.map(Into::into),
         }),
         Reason::Forming { waiting_for } => ProtoReason::Forming(proto::Forming {
             waiting_for: waiting_for.clone(),
@@ -193,10 +198,12 @@ mod tests {
                 Reason::TooLarge {
                     what: "key",
                     limit: 4096,
+                    node_id: NodeId::new(3),
                 },
                 ProtoReason::TooLarge(proto::TooLarge {
                     what: "key".to_owned(),
                     limit: 4096,
+                    node_id: Some(3),
                 }),
             ),
             (

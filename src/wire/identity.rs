@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse, OfferRequest,
-    Role as ProtoRole, SnapshotProgress as ProtoProgress,
+    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse,
+    NodeLimits as ProtoLimits, OfferRequest, Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId,
-    RecoveryAttempt, Role, SnapshotProgress,
+    ClusterId, Conf, Following, NodeId, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel,
+    RaftId, RecoveryAttempt, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -72,6 +72,7 @@ impl From<NodeStatus> for IdentifyResponse {
             level,
             cluster_level,
             unreadable,
+            limits,
             unconfirmed,
         } = status;
         let Conf {
@@ -113,6 +114,7 @@ impl From<NodeStatus> for IdentifyResponse {
             protocol_level: said(level),
             cluster_protocol_level: said(cluster_level),
             unreadable_index: unreadable.unwrap_or(0),
+            limits: limits.map(Into::into),
             unconfirmed,
         }
     }
@@ -154,6 +156,40 @@ impl TryFrom<ProtoFollowing> for Following {
             commit_index,
             acknowledged_by: raft_ids("following", acknowledged_by)?,
         })
+    }
+}
+
+impl From<NodeLimits> for ProtoLimits {
+    fn from(limits: NodeLimits) -> Self {
+        let NodeLimits {
+            key,
+            value,
+            append,
+            message,
+        } = limits;
+        Self {
+            max_key_bytes: key,
+            max_value_bytes: value,
+            max_append_bytes: append,
+            max_message_bytes: message,
+        }
+    }
+}
+
+impl From<ProtoLimits> for NodeLimits {
+    fn from(limits: ProtoLimits) -> Self {
+        let ProtoLimits {
+            max_key_bytes,
+            max_value_bytes,
+            max_append_bytes,
+            max_message_bytes,
+        } = limits;
+        Self {
+            key: max_key_bytes,
+            value: max_value_bytes,
+            append: max_append_bytes,
+            message: max_message_bytes,
+        }
     }
 }
 
@@ -211,6 +247,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             protocol_level,
             cluster_protocol_level,
             unreadable_index,
+            limits,
             unconfirmed,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
@@ -299,6 +336,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             level: ProtocolLevel::new(protocol_level),
             cluster_level: ProtocolLevel::new(cluster_protocol_level),
             unreadable: (unreadable_index != 0).then_some(unreadable_index),
+            limits: limits.map(Into::into),
             unconfirmed,
         })
     }
@@ -460,6 +498,12 @@ mod tests {
             level: ProtocolLevel::new(3),
             cluster_level: ProtocolLevel::new(2),
             unreadable: Some(32),
+            limits: Some(NodeLimits {
+                key: 1,
+                value: 2,
+                append: 3,
+                message: 4,
+            }),
             unconfirmed: true,
         }
     }

@@ -161,6 +161,7 @@ fn a_request_at_fault_is_refused_at_once() {
     let reason = Reason::TooLarge(TooLarge {
         what: "value".to_owned(),
         limit: 1,
+        node_id: None,
     });
     let message = "value is too large:\nat most 1 bytes";
     let status = refusal(Code::InvalidArgument, message, Applied::No, Some(reason));

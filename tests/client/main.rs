@@ -8,6 +8,7 @@
     reason = "what fails in a test ends the test"
 )]
 
+mod balancer;
 mod clusters;
 #[path = "../common/mod.rs"]
 mod common;

@@ -212,6 +212,11 @@ impl Cluster {
         index
     }
 
+    /// Gives node `index + 1`, which does not run, other limits.
+    pub fn limit(&mut self, index: usize, limits: Limits) {
+        self.configs[index].limits = limits;
+    }
+
     /// Gives node `index + 1`, which does not run, other addresses.
     pub fn relocate(&mut self, index: usize) {
         let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");

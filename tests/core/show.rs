@@ -382,6 +382,12 @@ impl Names {
                 "does not let {} in, which speaks {level}: {needed} is spoken here",
                 process(*id)
             ),
+            Event::TakesLess {
+                process: id,
+                limit,
+                there,
+                ..
+            } => format!("{limit} of {} is {there} only", process(*id)),
             Event::LevelRaised { level, index, .. } => {
                 format!("the cluster speaks {level} from index {index}")
             }

@@ -86,7 +86,8 @@ pub struct Full {
     #[prost(uint64, tag = "2")]
     pub limit: u64,
 }
-/// A part of the request is larger than the node accepts.
+/// A part of the request is larger than the node accepts, or than another member
+/// could take.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TooLarge {
     /// The part: "key", "value", or "message" for a whole request.
@@ -95,6 +96,9 @@ pub struct TooLarge {
     /// The limit in bytes.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
+    /// Node id of the member whose limit that is; absent: of the node that refuses.
+    #[prost(uint32, optional, tag = "3")]
+    pub node_id: ::core::option::Option<u32>,
 }
 /// The node is not part of a running cluster.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -453,6 +453,9 @@ pub struct IdentifyResponse {
     /// to ask has said that it takes part there, so the process does not join it.
     #[prost(bool, tag = "29")]
     pub unconfirmed: bool,
+    /// What the process takes at most; not said by versions that do not know.
+    #[prost(message, optional, tag = "30")]
+    pub limits: ::core::option::Option<NodeLimits>,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
@@ -468,6 +471,23 @@ pub struct Following {
     /// the leader's own among them.
     #[prost(fixed64, repeated, tag = "3")]
     pub acknowledged_by: ::prost::alloc::vec::Vec<u64>,
+}
+/// What a process takes at most, in bytes. All members should say the same: the
+/// leader puts nothing into the log that is too large for any of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeLimits {
+    /// Longest key.
+    #[prost(uint64, tag = "1")]
+    pub max_key_bytes: u64,
+    /// Longest value.
+    #[prost(uint64, tag = "2")]
+    pub max_value_bytes: u64,
+    /// Entries in one append, unless there is only one.
+    #[prost(uint64, tag = "3")]
+    pub max_append_bytes: u64,
+    /// Largest message.
+    #[prost(uint64, tag = "4")]
+    pub max_message_bytes: u64,
 }
 /// Two processes that answer in turn as one node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -45,6 +45,11 @@ impl<W> Member<W> {
 
     /// A reply to a call of this process has come.
     pub fn replied(&mut self, call: CallId, reply: Reply) {
+        if let Reply::Identified(status) = &reply
+            && status.raft_id.node_id() == call.to
+        {
+            self.agreed.heard(status);
+        }
         if self.raft.is_some() {
             match reply {
                 Reply::Identified(status) => {

@@ -4,7 +4,7 @@
 use super::Member;
 use crate::error::{Reason, Refusal};
 use crate::node::{Input, Proposal, RaftNode, Room};
-use crate::types::{Key, NodeId, ProtocolLevel};
+use crate::types::{Key, NodeId, ProtocolLevel, Role};
 use crate::wire;
 
 impl<W> Member<W> {
@@ -73,18 +73,28 @@ impl<W> Member<W> {
 
     /// Refuses those of `inputs` that some member could not take.
     pub(super) fn refuse_what_some_cannot_take(&mut self, inputs: &mut Vec<Input<W>>) {
-        let Some(level) = self.raft.as_ref().map(RaftNode::level) else {
+        let Some(raft) = self
+            .raft
+            .as_ref()
+            .filter(|raft| raft.role() == Role::Leader)
+        else {
             return;
         };
-        let refused = |input: &mut Input<W>| match input {
-            Input::Write(write) => level_of(&write.command).is_none_or(|it| it > level),
-            Input::Read { .. } => false,
+        let (level, least) = (raft.level(), self.agreed.least(raft.conf()));
+        let why = |input: &Input<W>| match input {
+            Input::Write(write) => match level_of(&write.command) {
+                Some(it) if it <= level => least.refuses(&write.command),
+                it => Some(self.too_new(it)),
+            },
+            Input::Read { .. } => None,
         };
-        for input in inputs.extract_if(.., refused) {
-            let Input::Write(write) = input else { continue };
-            let reason = self.too_new(level_of(&write.command));
-            let refusal = Refusal::not_applied(reason);
-            self.output.answers.push((write.waiter, Err(refusal)));
+        let refused = inputs.extract_if(.., |input| why(input).is_some());
+        let refused: Vec<_> = refused.map(|input| (why(&input), input)).collect();
+        for (reason, input) in refused {
+            if let (Some(reason), Input::Write(write)) = (reason, input) {
+                let refusal = Refusal::not_applied(reason);
+                self.output.answers.push((write.waiter, Err(refusal)));
+            }
         }
     }
 

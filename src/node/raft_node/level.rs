@@ -37,6 +37,11 @@ impl<W> RaftNode<W> {
         self.settle();
     }
 
+    /// Entries of at most `bytes` are put into one append.
+    pub(in crate::node) fn bound_appends(&mut self, bytes: u64) {
+        self.raw.raft.max_msg_size = bytes;
+    }
+
     /// Whether the level is being raised.
     pub(super) fn is_raising(&self) -> bool {
         self.raise_at > self.raw.store().applied()

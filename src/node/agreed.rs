@@ -1,0 +1,128 @@
+//! What every process takes that takes part, as far as this one has heard.
+//!
+//! Members should be configured alike, and a configuration may be wrong. What one of them cannot take
+//! would never be stored there, and what no majority can take would stand in the way of everything
+//! behind it. So each process says what it takes, and a leader keeps to the least. It takes one of whom
+//! it has not heard for one that takes anything: it may never hear of it, as it may be gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::error::Reason;
+use crate::kv::{Command, Write};
+use crate::types::{Conf, NodeId, NodeLimits, NodeStatus, RaftId};
+use crate::wire;
+
+/// What processes say that they take, by node.
+#[derive(Debug)]
+pub(super) struct Agreed {
+    own: NodeLimits,
+    heard: BTreeMap<NodeId, (RaftId, NodeLimits)>,
+    /// Of whom it has been said that they take less.
+    told: BTreeSet<RaftId>,
+}
+
+/// What a leader may put into the log: less than it takes itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Least {
+    key: Option<(u64, NodeId)>,
+    value: Option<(u64, NodeId)>,
+}
+
+impl Agreed {
+    /// A process that takes `own`.
+    pub(super) fn new(own: NodeLimits) -> Self {
+        Self {
+            own,
+            heard: BTreeMap::new(),
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// A process says how it stands.
+    pub(super) fn heard(&mut self, status: &NodeStatus) {
+        let node = status.raft_id.node_id();
+        match status.limits {
+            Some(limits) => self.heard.insert(node, (status.raft_id, limits)),
+            None => self.heard.remove(&node),
+        };
+    }
+
+    /// The others that take part in `conf`, and what they take.
+    fn others(&self, conf: &Conf) -> impl Iterator<Item = (NodeId, NodeLimits)> {
+        let ids = conf.voters.iter().chain(&conf.learners);
+        ids.filter_map(|id| {
+            let (heard, limits) = self.heard.get(&id.node_id())?;
+            (heard == id).then_some((id.node_id(), *limits))
+        })
+    }
+
+    /// What a leader of `conf` may put into the log.
+    pub(super) fn least(&self, conf: &Conf) -> Least {
+        let least = |of: fn(&NodeLimits) -> u64| {
+            let others = self.others(conf).map(|(node, limits)| (of(&limits), node));
+            others.min().filter(|(limit, _)| *limit < of(&self.own))
+        };
+        Least {
+            key: least(|limits| limits.key),
+            value: least(|limits| limits.value),
+        }
+    }
+
+    /// Bytes of entries in one append of a leader of `conf`, which may be `own` by itself.
+    pub(super) fn append_bytes(&self, own: u64, conf: &Conf) -> u64 {
+        let others = self.others(conf).map(|(_, limits)| limits.append);
+        others.fold(own, u64::min)
+    }
+
+    /// What a process takes less of than this one, if that has not been said before: the setting, its
+    /// value there and here.
+    pub(super) fn shows_less(&mut self, status: &NodeStatus) -> Vec<(&'static str, u64, u64)> {
+        let id = status.raft_id;
+        let Some(limits) = status.limits else {
+            return Vec::new();
+        };
+        self.told
+            .retain(|told| told.node_id() != id.node_id() || *told == id);
+        let both = limits.named().into_iter().zip(self.own.named());
+        let less = both.filter(|((_, theirs), (_, own))| theirs < own);
+        let less: Vec<_> = less
+            .map(|((name, theirs), (_, own))| (name, theirs, own))
+            .collect();
+        match !less.is_empty() && self.told.insert(id) {
+            true => less,
+            false => Vec::new(),
+        }
+    }
+}
+
+impl Least {
+    /// Whose limit the encoded `command` exceeds.
+    pub(super) fn refuses(&self, command: &Bytes) -> Option<Reason> {
+        let bytes = u64::try_from(command.len()).unwrap_or(u64::MAX);
+        let limits = [self.key, self.value].into_iter().flatten();
+        // Neither key nor value is larger than the command.
+        if limits.min().is_none_or(|(limit, _)| bytes <= limit) {
+            return None;
+        }
+        let Ok(Command::Write { write, .. }) = wire::decode_command(command.clone()) else {
+            return None;
+        };
+        let (key, value) = match write {
+            Write::Set { key, value } => (key.len(), value.len()),
+            Write::Delete { key } => (key.len(), 0),
+        };
+        exceeds("key", key, self.key).or_else(|| exceeds("value", value, self.value))
+    }
+}
+
+fn exceeds(what: &'static str, bytes: usize, limit: Option<(u64, NodeId)>) -> Option<Reason> {
+    let (limit, node) = limit?;
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    (bytes > limit).then_some(Reason::TooLarge {
+        what,
+        limit,
+        node_id: Some(node),
+    })
+}

@@ -1,0 +1,100 @@
+//! Nodes that are configured with different limits.
+
+use super::lab::{Lab, TICK, node};
+use super::level_tests::judged;
+use super::*;
+use crate::cluster::State;
+use crate::error::Reason;
+use crate::kv::{Command, Write};
+use crate::types::{NodeId, NodeLimits};
+
+const SMALL: NodeLimits = NodeLimits {
+    key: 16,
+    value: 100,
+    append: 1_000,
+    message: 4_000,
+};
+
+const LARGE: NodeLimits = NodeLimits {
+    value: 1_000,
+    append: 1_500,
+    ..SMALL
+};
+
+/// Three nodes, of which node 3 takes less.
+fn cluster() -> Lab {
+    let mut lab = Lab::new(0, 1, RaftOptions::default());
+    for id in (1..=3).map(node) {
+        lab.configure(id);
+        lab.limits.insert(id, LARGE);
+    }
+    lab.limits.insert(node(3), SMALL);
+    for id in (1..=3).map(node) {
+        lab.begin(id, true);
+    }
+    lab.until(50 * TICK, 0, |lab| judged(lab).0 == State::Healthy)
+        .expect("a cluster");
+    lab
+}
+
+/// The refusal of a value of so many bytes, if it is refused.
+fn write(lab: &mut Lab, leader: NodeId, bytes: usize) -> Option<Reason> {
+    let refused = lab.refusals.len();
+    let set = Command::from(Write::Set {
+        key: "k".into(),
+        value: vec![0; bytes].into(),
+    });
+    lab.command(leader, &set);
+    let refusal = lab.refusals.get(refused);
+    refusal.map(|refusal| refusal.reason.clone())
+}
+
+#[test]
+fn the_leader_takes_what_every_member_can_take() {
+    let mut lab = cluster();
+    let leader = lab.leader().expect("a leader");
+    assert_ne!(leader, node(3));
+    let too_large = Reason::TooLarge {
+        what: "value",
+        limit: 100,
+        node_id: Some(node(3)),
+    };
+    assert_eq!(write(&mut lab, leader, 101), Some(too_large.clone()));
+    assert_eq!(write(&mut lab, leader, 100), None);
+    // Also one that leads since this very moment: it has heard of the others while they formed.
+    lab.transfer(leader, node(2));
+    lab.until(20 * TICK, 0, |lab| lab.leader() == Some(node(2)))
+        .expect("node 2 leads");
+    assert_eq!(write(&mut lab, node(2), 101), Some(too_large));
+
+    lab.limits.insert(node(3), LARGE);
+    lab.begin(node(3), true);
+    lab.until(100 * TICK, 1, |lab| judged(lab).0 == State::Healthy)
+        .expect("node 3 is back");
+    assert_eq!(write(&mut lab, node(2), 101), None, "it takes more now");
+}
+
+#[test]
+fn a_member_that_takes_less_is_named() {
+    let mut lab = cluster();
+    lab.until(10 * TICK, 0, |_| false);
+    let (state, summary) = judged(&lab);
+    assert_eq!(state, State::Healthy);
+    assert!(
+        summary.contains("limits.max_value_bytes is 100 on node 3 and 1000 on node 2"),
+        "{summary}"
+    );
+    let told: Vec<_> = lab
+        .of_versions
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::TakesLess { limit, there, .. } => Some((*limit, *there)),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        ("limits.max_value_bytes", 100),
+        ("limits.max_append_bytes", 1_000),
+    ];
+    assert_eq!(told, expected, "said once");
+}
