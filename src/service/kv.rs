@@ -11,8 +11,6 @@
 //! Once a write has had its turn and nothing was heard of it, nobody can say what became of it, and
 //! it is never submitted again here. One that had no turn in time is taken back, surely not applied.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tokio::sync::watch::{self, error::RecvError};
 use tokio::time::{Instant, timeout_at};
@@ -72,7 +70,9 @@ impl KvService {
         }
         let held = self.host.account.try_hold(bytes);
         let held = held.map_err(|refusal| self.host.refuse(&refusal))?;
-        Ok(Some(Holds(Arc::new(held))))
+        let holds = Holds::default();
+        holds.add(held);
+        Ok(Some(holds))
     }
 
     /// Tries until there is an outcome that waiting would not change, or until the deadline.

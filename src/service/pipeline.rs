@@ -81,7 +81,11 @@ pub(super) fn serve(
             () = answers::send(&host, queued, &budget, &answers) => {}
         }
     });
-    Ok(Response::new(Answers::new(stream)))
+    let answers = Answers::new(stream);
+    let holds = answers.holds();
+    let mut response = Response::new(answers);
+    response.extensions_mut().insert(holds);
+    Ok(response)
 }
 
 /// Reads requests and submits them, in order.
