@@ -300,7 +300,7 @@ mod tests {
                 handle,
                 Gate::new(2 * WAITING, 1 << 20),
                 options,
-                Arc::new(Nobody),
+                std::sync::Arc::new(Nobody),
             ),
             driver,
         )
