@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, channel};
 use common::{eventually, refused};
+use seshat::client::Client;
 use seshat::config::{ConfigError, Limits};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
@@ -190,7 +191,10 @@ async fn without_a_majority_nothing_is_served_and_status_says_so() {
     assert_eq!(refusal.code(), Code::Unavailable);
     assert_eq!(
         refused(&refusal),
-        (Applied::No, Some(Reason::NoQuorum(NoQuorum {})))
+        (
+            Applied::No,
+            Some(Reason::NoQuorum(NoQuorum { cut_off: false }))
+        )
     );
     let (low, high) = (one.min(other) + 1, one.max(other) + 1);
     let no_quorum = format!("no quorum: nodes {low} and {high} do not answer");
@@ -546,9 +550,10 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
     };
     let mut cluster = Cluster::with_limits(3, &limits);
     cluster.start_all().await;
+    let full = cluster.leader().await;
     // They hold all places and make no use of them.
     let mut idle: Vec<_> = (0..16)
-        .map(|_| TcpStream::connect(cluster.client_addr(0)).unwrap())
+        .map(|_| TcpStream::connect(cluster.client_addr(full)).unwrap())
         .collect();
     for (index, stream) in idle.iter_mut().enumerate() {
         let greeting: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -557,7 +562,7 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
         stream.write_all(&greeting[..length]).unwrap();
     }
     let watch = async || {
-        let mut health = HealthClient::new(channel(cluster.client_addr(0)));
+        let mut health = HealthClient::new(channel(cluster.client_addr(full)));
         let request = HealthCheckRequest::default();
         health.watch(request).await.map(tonic::Response::into_inner)
     };
@@ -568,7 +573,7 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
         busy.push(watched);
     }
     // All are in use: a client is told so, and an operator is served.
-    let status = cluster.kv(0).set(set("k", "v")).await.unwrap_err();
+    let status = cluster.kv(full).set(set("k", "v")).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     let reason = Reason::Overloaded(Overloaded {
         what: "max_connections".to_owned(),
@@ -583,14 +588,17 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
             .unwrap();
         assert_eq!(status.into_inner().members.len(), 3);
     }
+    // A read finds the leader for them.
+    let client = Client::connect([cluster.client_addr(full)]).unwrap();
+    client.get("k").await.unwrap();
     drop(busy.pop());
     eventually("a place for one more", async || {
-        match cluster.kv(0).get(get("k")).await {
-            Ok(_) => Some(()),
-            Err(status) => matches!(refused(&status).1, Some(Reason::NotLeader(_))).then_some(()),
-        }
+        cluster.kv(full).set(set("k", "v")).await.ok()
     })
     .await;
+    busy.push(watch().await.unwrap());
+    let taken = client.admin().transfer_leadership(None).await.unwrap();
+    assert_ne!(taken.leader_id, u32::try_from(full + 1).unwrap());
 }
 
 #[tokio::test]

@@ -116,6 +116,16 @@ impl Picture<'_> {
         if !awaits.is_empty() {
             return former(&missing, awaits);
         }
+        let differing = survey.views().find_map(|view| {
+            let other = view.differs_from?;
+            Some((view.raft_id.node_id(), other))
+        });
+        if let Some((node, other)) = differing {
+            return format!(
+                "forming: cluster.initial_members of nodes {other} and {node} differ: make them the same \
+                 on every node, and start again those whose file has changed"
+            );
+        }
         if missing.is_empty() {
             let coordinator = here.first().copied().unwrap_or(survey.own());
             if coordinator == survey.own() {

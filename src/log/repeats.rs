@@ -1,4 +1,4 @@
-//! Warnings that can repeat: one of them now and then, with the number of those that were not logged.
+//! Warnings that can repeat: a few of them now and then, with the number of those that were not logged.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long the same warning is not logged again.
-const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// The time in which the same warning is logged [`AT_A_TIME`] times at most.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// More than one: what warns of a change, such as a peer that is down, should not be kept back because
+/// the same has happened a moment ago.
+const AT_A_TIME: u32 = 3;
 
 /// One warning that can repeat.
 #[derive(Default)]
@@ -17,13 +21,15 @@ pub(crate) struct Repeats {
 
 #[derive(Default)]
 struct State {
-    logged_at: Option<Instant>,
+    /// When the first of those that count was logged.
+    began: Option<Instant>,
+    logged: u32,
     kept_back: u64,
 }
 
 impl Repeats {
-    /// Calls `log`, unless it was called less than [`WARNING_INTERVAL`] ago, with how often it was not
-    /// since then: the field `kept_back` of the line, which is left out where there were none.
+    /// Calls `log`, at most [`AT_A_TIME`] times in an [`INTERVAL`], with how often it was not called
+    /// since the last time: the field `kept_back` of the line, which is left out where that is never.
     pub(crate) fn warn(&self, log: impl FnOnce(Option<u64>)) {
         if let Some(kept_back) = self.admit() {
             log(Some(kept_back).filter(|count| *count > 0));
@@ -32,12 +38,15 @@ impl Repeats {
 
     fn admit(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let early = |at: Instant| at.elapsed() < WARNING_INTERVAL;
-        if state.logged_at.is_some_and(early) {
+        if state.began.is_none_or(|began| began.elapsed() >= INTERVAL) {
+            state.began = Some(Instant::now());
+            state.logged = 0;
+        }
+        if state.logged >= AT_A_TIME {
             state.kept_back = state.kept_back.saturating_add(1);
             return None;
         }
-        state.logged_at = Some(Instant::now());
+        state.logged += 1;
         Some(std::mem::take(&mut state.kept_back))
     }
 }
@@ -55,23 +64,28 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_in_an_interval_is_logged_and_says_how_many_were_not() {
+    async fn a_few_in_an_interval_are_logged_and_say_how_many_were_not() {
         let repeats = Repeats::default();
         let said = || {
             let mut said = None;
             repeats.warn(|kept_back| said = Some(kept_back));
             said
         };
-        assert_eq!(said(), Some(None));
+        for _ in 0..AT_A_TIME {
+            assert_eq!(said(), Some(None));
+        }
         for _ in 0..1_000 {
             assert_eq!(said(), None);
         }
-        advance(WARNING_INTERVAL).await;
+        advance(INTERVAL).await;
         assert_eq!(said(), Some(Some(1_000)));
+        for _ in 1..AT_A_TIME {
+            assert_eq!(said(), Some(None));
+        }
         assert_eq!(said(), None);
-        advance(WARNING_INTERVAL).await;
+        advance(INTERVAL).await;
         assert_eq!(said(), Some(Some(1)));
-        advance(WARNING_INTERVAL).await;
+        advance(INTERVAL).await;
         assert_eq!(said(), Some(None));
     }
 }

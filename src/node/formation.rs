@@ -161,6 +161,8 @@ pub struct Formation {
     /// The initial members that an operator has vouched for.
     vouch: Option<Vouch>,
     outside: Option<Outside>,
+    /// Who has offered a cluster of other initial members, and when.
+    differs: Option<(NodeId, u64)>,
     peers: BTreeMap<NodeId, Peer>,
     calls_made: u64,
     calls: Vec<(CallId, Call)>,
@@ -185,6 +187,7 @@ impl Formation {
             accepted_at: 0,
             vouch: None,
             outside: None,
+            differs: None,
             peers: BTreeMap::new(),
             members: members.clone(),
             known: Arc::default(),
@@ -242,6 +245,12 @@ impl Formation {
         self.outside.is_some_and(|outside| !outside.confirmed)
     }
 
+    /// The node that offers a cluster of other initial members than this one is configured with.
+    pub fn differs_from(&self) -> Option<NodeId> {
+        let fresh = matches!(self.phase, Phase::Fresh) && self.outside.is_none();
+        self.differs.filter(|_| fresh).map(|(node, _)| node)
+    }
+
     /// The cluster that the process takes part in, once it does.
     pub fn started(&self) -> Option<&Offer> {
         match &self.phase {
@@ -294,6 +303,9 @@ impl Formation {
         if !matches!(self.phase, Phase::Fresh) {
             return "every initial member has been found; the cluster is about to start".to_owned();
         }
+        if let Some(other) = self.differs_from() {
+            return waiting::differing(other);
+        }
         let unheard = self.peers.iter().filter(|(_, peer)| peer.heard.is_none());
         let missing = unheard.filter(|&(&id, _)| !self.is_vouched(id));
         let missing: Vec<_> = missing
@@ -313,6 +325,8 @@ impl Formation {
         }
         let now = self.now;
         self.vouch.take_if(|vouch| vouch.until < now);
+        let lately = self.pace.saturating_mul(CALL_TIMEOUTS);
+        self.differs.take_if(|(_, at)| now - *at > lately);
         for peer in self.peers.values_mut() {
             peer.give_up(now, self.pace.saturating_mul(CALL_TIMEOUTS));
         }

@@ -368,6 +368,7 @@ impl<W> Member<W> {
             unreadable: raft.and_then(RaftNode::unreadable),
             limits: Some(self.options.raft.limits),
             unconfirmed: self.formation.is_unconfirmed(),
+            differs_from: self.formation.differs_from(),
         }
     }
 

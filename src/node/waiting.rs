@@ -41,6 +41,13 @@ pub(super) fn too_old(cluster_id: ClusterId, level: ProtocolLevel, own: Protocol
     )
 }
 
+/// The node `other` offers a cluster of other initial members than this process is configured with.
+pub(super) fn differing(other: NodeId) -> String {
+    format!(
+        "cluster.initial_members of this node and of node {other} differ: make them the same on every node"
+    )
+}
+
 /// No cluster has been found, and the nodes `missing` have not answered; something else has at the
 /// addresses of some. It `waits` before it forms anything.
 pub(super) fn fresh(

@@ -50,9 +50,6 @@ pub(super) const LEAVING_CONNECTIONS: usize = 16;
 /// Fewest calls that a client may give up within a second, however few streams it may have.
 const MIN_RESETS: u32 = 1_024;
 
-/// How often a client may give up all calls of a connection within a second.
-const RESETS_PER_STREAM: u32 = 2;
-
 /// Streams, of those that a connection may have, whose broken frames are borne with: h2 counts these
 /// over the whole life of a connection. A frame that was under way when its stream ended is one.
 const ERRORS_PER_STREAM: usize = 16;
@@ -113,11 +110,9 @@ pub(super) struct ListenOptions {
 }
 
 impl ListenOptions {
-    /// Most calls of a connection that may be given up within a second.
+    /// Most calls of a connection that may be given up within a second: all that it may have at once.
     fn max_resets(&self) -> u32 {
-        self.max_concurrent_streams
-            .saturating_mul(RESETS_PER_STREAM)
-            .max(MIN_RESETS)
+        self.max_concurrent_streams.max(MIN_RESETS)
     }
 
     fn max_tasks(&self) -> usize {
@@ -297,7 +292,7 @@ impl Conversation {
         let io = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return,
-            greeted = Prefaced::accept(io, PREFACE_TIMEOUT) => match greeted {
+            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, Arc::clone(&self.place)) => match greeted {
                 Ok(io) => io,
                 Err(reason) => {
                     tracing::debug!(listener = name, %reason, "no connection");
@@ -305,7 +300,6 @@ impl Conversation {
                 }
             },
         };
-        self.place.greeted();
         let (place, standing) = (Arc::clone(&self.place), self.standing);
         let service = service_fn(move |request| {
             let call = place.begin();
@@ -328,10 +322,7 @@ impl Conversation {
                 connection.as_mut().graceful_shutdown();
                 match timeout(LEAVE_TIMEOUT, connection).await {
                     Ok(ended) => ended,
-                    Err(_) => {
-                        tracing::debug!(listener = name, "connection cut");
-                        return;
-                    }
+                    Err(_) => return,
                 }
             }
         };
@@ -383,6 +374,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 mod tests {
     use std::future::pending;
 
+    use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::sync::mpsc;
     use tokio::time::sleep;
@@ -421,9 +413,14 @@ mod tests {
 
     impl Silent {
         fn start(options: ListenOptions) -> Self {
+            // Answers a request that fails, as tonic does.
             let service = |_| {
-                service_fn(|_: Request<Incoming>| async {
-                    pending::<Result<Response<Body>, Infallible>>().await
+                service_fn(|request: Request<Incoming>| async {
+                    let collected = request.into_body().collect().await;
+                    match collected {
+                        Ok(_) => pending().await,
+                        Err(_) => Ok::<_, Infallible>(Response::new(Body::empty())),
+                    }
                 })
             };
             let (door, connections) = mpsc::unbounded_channel();
@@ -437,6 +434,43 @@ mod tests {
             self.door.send(io).unwrap();
             client
         }
+    }
+
+    /// A listener that the system gives no descriptor.
+    struct Without(mpsc::UnboundedSender<Instant>);
+
+    impl Listener for Without {
+        type Io = DuplexStream;
+
+        async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+            self.0.send(Instant::now()).unwrap();
+            Err(io::Error::other("too many open files"))
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(SocketAddr::from(([127, 0, 0, 1], 1)))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_gets_no_descriptor_rests_and_can_be_stopped_meanwhile() {
+        let (tried, mut tries) = mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(false);
+        let service = |_| {
+            service_fn(|_: Request<Incoming>| async {
+                pending::<Result<Response<Body>, Infallible>>().await
+            })
+        };
+        let listening = tokio::spawn(serve(Without(tried), service, options(16), stopped));
+        let first = tries.recv().await.unwrap();
+        for n in 1..10 {
+            let next = tries.recv().await.unwrap();
+            assert!(next - first >= REST * n, "it spins");
+        }
+        let told = Instant::now();
+        stop.send_replace(true);
+        listening.await.unwrap();
+        assert_eq!(told.elapsed(), Duration::ZERO);
     }
 
     fn options(max_concurrent_streams: u32) -> ListenOptions {
@@ -485,12 +519,13 @@ mod tests {
         sent
     }
 
-    /// The calls `calls`, each given up at once.
+    /// The calls `calls`, each given up at once, before the end of its request or behind it.
     fn given_up(calls: impl Iterator<Item = u32>) -> Vec<u8> {
         let call = |call| {
             let stream = 2 * call + 1;
-            // POST, http and / from the static table, as complete headers and the end of the stream.
-            let mut frames = frame(HEADERS, 5, stream, &[0x83, 0x86, 0x84]);
+            // POST, http and / from the static table, as complete headers.
+            let flags = if call % 2 == 0 { 4 } else { 5 };
+            let mut frames = frame(HEADERS, flags, stream, &[0x83, 0x86, 0x84]);
             // CANCEL.
             frames.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
             frames
@@ -522,7 +557,8 @@ mod tests {
             let mut sent = given_up(next..next + calls);
             next += calls;
             sent.extend(frame(PING, 0, 0, &[0; 8]));
-            client.write_all(&sent).await.unwrap();
+            // It may have been cut off.
+            let _ = client.write_all(&sent).await;
             frames(&mut client).await
         };
         // For as long as it likes, below the rate.
@@ -545,9 +581,11 @@ mod tests {
         other.write_all(&sent).await.unwrap();
         assert_eq!(frames(&mut other).await.last(), Some(&PING));
         let began = Instant::now();
-        let mut rest = Vec::new();
-        client.read_to_end(&mut rest).await.unwrap();
-        assert!(began.elapsed() <= LEAVE_TIMEOUT);
+        while !give_up(16).await.is_empty() {
+            rounds += 1;
+            assert!(rounds < options.max_resets() / 4, "it goes on and on");
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "it was cut at once");
     }
 
     /// Whether the connection is cut.

@@ -69,6 +69,7 @@ impl Places {
             resets: Mutex::new(Resets {
                 began: Instant::now(),
                 count: 0,
+                told: false,
             }),
             max_resets,
             leave: Notify::new(),
@@ -127,6 +128,8 @@ pub(super) struct Place {
 struct Resets {
     began: Instant,
     count: u32,
+    /// Whether they were too many, and the client was told to leave.
+    told: bool,
 }
 
 impl Place {
@@ -147,10 +150,7 @@ impl Place {
     /// A call has come.
     pub(super) fn begin(self: &Arc<Self>) -> Call {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        Call {
-            place: Arc::clone(self),
-            done: false,
-        }
+        Call(Arc::clone(self))
     }
 
     fn would_give_up(&self, strangers_are_idle: bool) -> Option<GivenUp> {
@@ -164,21 +164,23 @@ impl Place {
         }
     }
 
-    /// A call was given up by the client. Some are, all together, when a deadline passes; a client that
-    /// goes on and on has to leave.
-    fn reset(&self) {
-        let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
-        if resets.began.elapsed() >= RESET_WINDOW {
-            *resets = Resets {
-                began: Instant::now(),
-                count: 0,
-            };
+    /// The client has given up `calls` calls more. Some are, all together, when a deadline passes. A
+    /// client that goes on and on is told to leave. Whether it may go on: `false` if it does not care.
+    pub(super) fn reset(&self, calls: u32) -> bool {
+        if calls == 0 {
+            return true;
         }
-        resets.count = resets.count.saturating_add(1);
-        if resets.count > self.max_resets {
-            tracing::debug!(resets.count, "a client gives up too many calls");
+        let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
+        if resets.began.elapsed() >= RESET_WINDOW && !resets.told {
+            resets.began = Instant::now();
+            resets.count = 0;
+        }
+        resets.count = resets.count.saturating_add(calls);
+        if resets.count > self.max_resets && !resets.told {
+            resets.told = true;
             self.ask_to_leave();
         }
+        resets.count <= self.max_resets.saturating_mul(2)
     }
 }
 
@@ -188,31 +190,25 @@ fn tick(clock: &AtomicU64) -> u64 {
 
 /// A call or stream that is under way, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Call {
-    place: Arc<Place>,
-    done: bool,
-}
+pub(super) struct Call(Arc<Place>);
 
 impl Call {
     /// The call is answered with `answer`, whose body may take longer.
-    pub(super) fn answered(mut self, answer: http::Response<Body>) -> http::Response<Answering> {
-        let served = &self.place.served;
+    pub(super) fn answered(self, answer: http::Response<Body>) -> http::Response<Answering> {
+        let served = &self.0.served;
         if !served.load(Ordering::Relaxed) && !answer.headers().contains_key(Status::GRPC_STATUS) {
             served.store(true, Ordering::Relaxed);
         }
-        self.done = answer.body().is_end_stream();
-        answer.map(|body| Answering { body, call: self })
+        answer.map(|body| Answering { body, _call: self })
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if !self.done {
-            self.place.reset();
-        }
-        if self.place.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let now = tick(&self.place.clock);
-            self.place.since.store(now, Ordering::Relaxed);
+        let Self(place) = self;
+        if place.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let now = tick(&place.clock);
+            place.since.store(now, Ordering::Relaxed);
         }
     }
 }
@@ -221,7 +217,7 @@ impl Drop for Call {
 #[derive(Debug)]
 pub(super) struct Answering {
     body: Body,
-    call: Call,
+    _call: Call,
 }
 
 impl HttpBody for Answering {
@@ -232,14 +228,7 @@ impl HttpBody for Answering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(frame) = &polled {
-            self.call.done = match frame {
-                Some(Ok(frame)) => frame.is_trailers() || self.body.is_end_stream(),
-                Some(Err(_)) | None => true,
-            };
-        }
-        polled
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {

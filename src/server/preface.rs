@@ -8,12 +8,16 @@
 
 use std::io::{self, Cursor};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
+
+use super::places::Place;
+use super::resets::ResetCounter;
 
 /// What an HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -59,20 +63,38 @@ pub(super) enum NoPreface {
 pub(super) struct Prefaced<I> {
     greeting: Bytes,
     io: I,
+    resets: ResetCounter,
+    /// Whether others have a turn before more is read.
+    yields: bool,
+    place: Arc<Place>,
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
-    /// Waits for the greeting of the peer, for as long as `limit`.
+    /// Waits for the greeting of the peer, for as long as `limit`. Its `place` hears of it, and of each
+    /// stream that the peer resets.
     ///
     /// # Errors
     ///
     /// [`NoPreface`]. A stranger has been answered.
-    pub(super) async fn accept(mut io: I, limit: Duration) -> Result<Self, NoPreface> {
+    pub(super) async fn accept(
+        mut io: I,
+        limit: Duration,
+        place: Arc<Place>,
+    ) -> Result<Self, NoPreface> {
         let greeting = timeout(limit, read_greeting(&mut io))
             .await
             .map_err(|_| NoPreface::Late)?;
         match greeting {
-            Ok(greeting) => Ok(Self { greeting, io }),
+            Ok(greeting) => {
+                place.greeted();
+                Ok(Self {
+                    greeting,
+                    io,
+                    resets: ResetCounter::new(PREFACE.len()),
+                    yields: false,
+                    place,
+                })
+            }
             Err(NoPreface::Stranger(protocol)) => {
                 // It may not care.
                 let _ = timeout(ANSWER_TIMEOUT, answer(&mut io, protocol)).await;
@@ -144,13 +166,32 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { greeting, io } = self.get_mut();
-        if greeting.is_empty() {
-            return Pin::new(io).poll_read(cx, buf);
+        let Self {
+            greeting,
+            io,
+            resets,
+            yields,
+            place,
+        } = self.get_mut();
+        if std::mem::take(yields) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        let part = greeting.split_to(greeting.len().min(buf.remaining()));
-        buf.put_slice(&part);
-        Poll::Ready(Ok(()))
+        let before = buf.filled().len();
+        let polled = if greeting.is_empty() {
+            Pin::new(io).poll_read(cx, buf)
+        } else {
+            let part = greeting.split_to(greeting.len().min(buf.remaining()));
+            buf.put_slice(&part);
+            Poll::Ready(Ok(()))
+        };
+        let read = buf.filled().get(before..).unwrap_or_default();
+        let given_up = resets.count(read);
+        *yields = given_up > 0;
+        match place.reset(given_up) {
+            true => polled,
+            false => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
     }
 }
 
@@ -190,6 +231,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::server::places::Places;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -197,6 +239,10 @@ mod tests {
     fn greeting() -> Vec<u8> {
         let settings = [0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
         [PREFACE, &settings, b"more"].concat()
+    }
+
+    fn place() -> Arc<Place> {
+        Places::new(1, false).prepare(1)
     }
 
     fn pair() -> (DuplexStream, DuplexStream) {
@@ -218,7 +264,7 @@ mod tests {
             drop(peer);
         };
         let listen = async {
-            let mut io = Prefaced::accept(io, LIMIT).await.unwrap();
+            let mut io = Prefaced::accept(io, LIMIT, place()).await.unwrap();
             let mut read = Vec::new();
             io.read_to_end(&mut read).await.unwrap();
             read
@@ -235,13 +281,13 @@ mod tests {
             let (mut peer, io) = pair();
             peer.write_all(&whole[..sent]).await.unwrap();
             let began = Instant::now();
-            let error = Prefaced::accept(io, LIMIT).await.unwrap_err();
+            let error = Prefaced::accept(io, LIMIT, place()).await.unwrap_err();
             assert!(matches!(error, NoPreface::Late), "{sent}: {error}");
             assert_eq!(began.elapsed(), LIMIT, "{sent}");
         }
         let (mut peer, io) = pair();
         peer.write_all(&whole[..settings_end]).await.unwrap();
-        assert!(Prefaced::accept(io, LIMIT).await.is_ok());
+        assert!(Prefaced::accept(io, LIMIT, place()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,7 +302,7 @@ mod tests {
         ] {
             let (mut peer, io) = pair();
             peer.write_all(sent).await.unwrap();
-            let error = Prefaced::accept(io, LIMIT).await.unwrap_err();
+            let error = Prefaced::accept(io, LIMIT, place()).await.unwrap_err();
             assert_eq!(error.to_string(), format!("the peer speaks {protocol}"));
             let mut answer = String::new();
             peer.read_to_string(&mut answer).await.unwrap();
@@ -273,7 +319,7 @@ mod tests {
         ] {
             let (mut peer, io) = pair();
             peer.write_all(&[PREFACE, &header].concat()).await.unwrap();
-            let error = Prefaced::accept(io, LIMIT).await.unwrap_err();
+            let error = Prefaced::accept(io, LIMIT, place()).await.unwrap_err();
             assert!(matches!(error, NoPreface::Stranger(_)), "{error}");
         }
     }

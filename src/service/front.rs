@@ -60,7 +60,7 @@ impl Front {
     }
 
     /// The same for a connection beyond the `max_connections` that there may be: operators are served,
-    /// and reads and writes refused.
+    /// and so is a read, by which they find the leader; every other call of a client is refused.
     #[must_use]
     pub fn for_operators(&self, max_connections: usize) -> Self {
         Self {
@@ -82,8 +82,9 @@ impl Front {
         B::Error: Into<StdError> + Send + 'static,
     {
         let limit = self.host.options.max_grpc_message_bytes;
-        let is_kv = is_kv(request.uri().path());
-        let answer = if let Some(refusal) = self.refusal(is_kv, request.headers()) {
+        let path = request.uri().path();
+        let is_kv = is_kv(path);
+        let answer = if let Some(refusal) = self.refusal(path, request.headers()) {
             let refused = to_status(&refusal, None).into_http();
             Either::Right(Either::Left(ready(Ok(refused))))
         } else if is_kv {
@@ -95,7 +96,7 @@ impl Front {
     }
 
     /// Why a call is not even begun, if it is not.
-    fn refusal(&self, is_kv: bool, metadata: &http::HeaderMap) -> Option<Refusal> {
+    fn refusal(&self, path: &str, metadata: &http::HeaderMap) -> Option<Refusal> {
         if size(metadata) > MAX_METADATA_BYTES {
             return Some(Refusal::not_applied(Reason::TooLarge {
                 what: "metadata",
@@ -103,7 +104,9 @@ impl Front {
                 node_id: None,
             }));
         }
-        self.refuses_clients.clone().filter(|_| is_kv)
+        let refusal = self.refuses_clients.as_ref()?;
+        let is_refused = is_kv(path) && !path.ends_with("/Get");
+        is_refused.then(|| refusal.clone())
     }
 }
 
@@ -221,11 +224,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_value_counts_until_its_answer_is_taken() {
-        use http_body_util::Full;
+        use http_body_util::{BodyExt as _, Full};
         use prost::Message as _;
 
         use crate::driver::{Answer, DriverHandle};
         use crate::proto::kv::GetRequest;
+        use crate::service::surveys::Nobody;
         use crate::service::{Gate, ServiceOptions};
         use crate::types::{NodeId, NodeStatus, RaftId};
 
@@ -240,7 +244,12 @@ mod tests {
             request_timeout: std::time::Duration::from_secs(5),
             handover_patience: std::time::Duration::from_secs(1),
         };
-        let host = Host::new(handle, Gate::new(9, 1 << 20), options);
+        let host = Host::new(
+            handle,
+            Gate::new(9, 1 << 20),
+            options,
+            std::sync::Arc::new(Nobody),
+        );
         let front = Front::new(host.clone(), Routes::default());
         let outcome = Ok(Answer::Got {
             value: Some(vec![b'v'; VALUE].into()),
@@ -273,6 +282,14 @@ mod tests {
         let status = Status::from_header_map(refused.headers()).unwrap();
         assert_eq!(status.code(), Code::ResourceExhausted);
         drop(first);
+        assert_eq!(host.unread().held(), 0);
+
+        // hyper lets go of the body when it has handed its bytes to h2, which may keep them for long.
+        let mut sent = get().await;
+        let data = sent.body_mut().frame().await.unwrap().unwrap();
+        drop(sent);
+        assert_eq!(host.unread().held(), VALUE);
+        drop(data);
         assert_eq!(host.unread().held(), 0);
     }
 }

@@ -141,6 +141,8 @@ pub struct NodeStatus {
     /// Whether it is outside of a cluster that it does not join, as nobody whom its configuration or its
     /// former lives name has said to take part there.
     pub unconfirmed: bool,
+    /// A node that has lately offered a cluster of other initial members than it is configured with.
+    pub differs_from: Option<NodeId>,
 }
 
 impl NodeStatus {
@@ -174,6 +176,7 @@ impl NodeStatus {
             unreadable: None,
             limits: None,
             unconfirmed: false,
+            differs_from: None,
         }
     }
 }

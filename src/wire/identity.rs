@@ -74,6 +74,7 @@ impl From<NodeStatus> for IdentifyResponse {
             unreadable,
             limits,
             unconfirmed,
+            differs_from,
         } = status;
         let Conf {
             voters,
@@ -116,6 +117,7 @@ impl From<NodeStatus> for IdentifyResponse {
             unreadable_index: unreadable.unwrap_or(0),
             limits: limits.map(Into::into),
             unconfirmed,
+            differs_from: differs_from.map_or(0, Into::into),
         }
     }
 }
@@ -249,6 +251,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             unreadable_index,
             limits,
             unconfirmed,
+            differs_from,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -338,6 +341,10 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             unreadable: (unreadable_index != 0).then_some(unreadable_index),
             limits: limits.map(Into::into),
             unconfirmed,
+            differs_from: (differs_from != 0)
+                .then(|| NodeId::try_from(differs_from))
+                .transpose()
+                .map_err(|error| fault("differs_from", error.to_string()))?,
         })
     }
 }
@@ -505,6 +512,7 @@ mod tests {
                 message: 4,
             }),
             unconfirmed: true,
+            differs_from: Some(life(1).node_id()),
         }
     }
 

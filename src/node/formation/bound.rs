@@ -20,8 +20,13 @@ use super::{
 };
 
 impl Formation {
-    /// Takes an offer; whether it is accepted.
+    /// Takes an offer; whether it is accepted. Nobody accepts one of other initial members than it is
+    /// configured with itself: what makes this the only cluster counts them.
     pub fn offered(&mut self, offer: Offer) -> bool {
+        if !offer.membership.ids().eq(self.members.ids()) {
+            self.differs = Some((offer.coordinator.node_id(), self.now));
+            return false;
+        }
         let may_form = self.bootstrap && self.forms_at <= self.now && self.is_well_formed(&offer);
         if !may_form || self.misses_who_is_there(&offer) || self.knows_of_more(&offer) {
             return false;
@@ -51,13 +56,12 @@ impl Formation {
             cluster_id: _,
             coordinator,
             members,
-            membership,
+            membership: _,
             absent: _,
             level,
         } = offer;
         let nodes: BTreeSet<_> = members.iter().map(|id| id.node_id()).collect();
         *level <= self.level
-            && membership.ids().eq(self.members.ids())
             && nodes.iter().all(|&id| self.members.contains(id))
             && nodes.len() == members.len()
             && 2 * nodes.len() > self.members.len()

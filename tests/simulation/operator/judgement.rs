@@ -27,6 +27,8 @@ pub(super) struct View {
     pub(super) elsewhere: Vec<NodeId>,
     /// Nodes that hold up a new cluster, and have nothing of an old one.
     pub(super) left_over: Vec<NodeId>,
+    /// A node whose file names other initial members than that of another one.
+    pub(super) differ: Option<(NodeId, NodeId)>,
     /// How a halted cluster is to be recovered.
     pub(super) way: Option<Way>,
 }
@@ -72,6 +74,9 @@ pub(super) fn look(survey: &Survey) -> View {
             .collect(),
         elsewhere: those(|it| it == Standing::Elsewhere),
         left_over: picture.left_over(),
+        differ: survey
+            .views()
+            .find_map(|view| Some((view.raft_id.node_id(), view.differs_from?))),
         way: picture.halt(),
     }
 }

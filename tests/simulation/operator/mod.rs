@@ -88,8 +88,7 @@ impl World {
             self.start_as_told(node)?;
         }
         if view.forming {
-            self.help_forming(view);
-            return Ok(());
+            return self.help_forming(view);
         }
         if self.calm {
             for &node in &view.silent {
@@ -178,22 +177,28 @@ impl World {
     }
 
     /// Initial members are missing: the operator vouches for them, or switches them on.
-    fn help_forming(&mut self, view: &View) {
+    fn help_forming(&mut self, view: &View) -> Verdict {
+        if let Some((node, other)) = view.differ {
+            // It has nothing to lose.
+            self.files.write(node, self.files.get(other));
+            return self.start_as_told(node);
+        }
         let off = |node: &NodeId| !self.processes.contains_key(node);
         let missing: Vec<_> = view.silent.iter().copied().collect();
         let Some(&first) = missing.iter().find(|node| off(node)) else {
-            return;
+            return Ok(());
         };
         let all_off = missing.iter().all(off);
         let few = 2 * missing.len() < view.members.len();
         if !all_off || !few || self.calm || self.rng.gen_bool(0.5) {
             self.switch_on(first);
-            return;
+            return Ok(());
         }
         let there = view.members.difference(&view.silent).next();
         if let Some(&lowest) = there {
             self.ask_node(lowest, Wish::Form(missing.into_iter().collect()));
         }
+        Ok(())
     }
 
     /// A process says that none of those that its file names takes part in the cluster that runs, and
