@@ -989,3 +989,17 @@ fn a_node_that_takes_no_part_shows_the_members_of_the_cluster_that_runs() {
     let survey = surveyed_of(3, &[view(1), survivor(2)]).with_nodes(&told);
     assert_eq!(survey.members().len(), 3);
 }
+
+#[test]
+fn files_that_contradict_one_another_are_named() {
+    let differs = NodeStatus {
+        differs_from: Some(node(1)),
+        ..fresh(2)
+    };
+    says(
+        &[fresh(3), fresh(1), differs],
+        State::Forming,
+        "forming: cluster.initial_members of nodes 1 and 2 differ: make them the same on every node, and \
+         start again those whose file has changed",
+    );
+}

@@ -848,3 +848,30 @@ fn an_answer_counts_for_its_own_question_only() {
         "nodes 2 and 3 have not been found yet"
     );
 }
+
+/// Wide seeds 153286 and 159021 of the simulation: files of different times, and no cluster for ever,
+/// without a word.
+#[test]
+fn who_is_offered_a_cluster_of_other_members_says_with_whom_it_differs() {
+    let grown = [1, 2, 3, 4].map(node).into();
+    let mut process = Formation::new(life(2, 1), &grown, true, 42);
+    let offer = Offer {
+        cluster_id: ClusterId(7),
+        coordinator: life(1, 1),
+        members: [1, 2, 3].map(|id| life(id, 1)).into(),
+        membership: members(),
+        absent: BTreeSet::new(),
+        level: ProtocolLevel::FIRST,
+    };
+    assert_eq!(process.differs_from(), None);
+    assert!(!process.offered(offer));
+    assert_eq!(process.differs_from(), Some(node(1)));
+    assert_eq!(
+        process.waiting_for(),
+        "cluster.initial_members of this node and of node 1 differ: make them the same on every node"
+    );
+    for _ in 0..=CALL_TIMEOUTS * PACE {
+        process.tick();
+    }
+    assert_eq!(process.differs_from(), None, "it is not offered any more");
+}

@@ -71,6 +71,8 @@ impl World {
         let others = others.filter(|it| self.is_known_to_members_of(cluster, it.raft_id()));
         let others: Vec<_> = others.map(|it| (it.raft_id(), it.cluster_id())).collect();
         if formed {
+            // What was decided in a former cluster is forgotten.
+            self.operator.forget_removals();
             one_serving_cluster::formed(raft.raft_id(), cluster, &others)?;
             if !self.clients.acknowledged.is_empty() {
                 self.give_up_what_was_told();

@@ -81,6 +81,9 @@ impl Operator {
         // In calm, every member finds in the end that all is well.
         for member in health::members(&self.shared.standings()) {
             while !is_healthy(self.nodes[usize::from(member) - 1].clone()).await {
+                if let Ok(status) = self.admin.status().await {
+                    self.note_left_over(&status.summary);
+                }
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -144,8 +147,9 @@ impl Operator {
         self.tell(&format!("status: {}", status.summary));
         self.shared
             .saw_cluster(status.cluster_id, status.leader_id.is_some());
-        if let Some(from) = advised(&status.summary) {
-            self.recover(from).await;
+        self.note_left_over(&status.summary);
+        if let Some((from, incomplete)) = advised(&status.summary) {
+            self.recover(from, incomplete).await;
         } else if self.plan.nodes > FIRST {
             self.change_members(&status).await;
         }
@@ -182,14 +186,24 @@ impl Operator {
         }
     }
 
-    async fn recover(&mut self, from: u16) {
-        match self.try_to_recover(from).await {
+    /// Status names a member that has state of a former cluster, and is to be started again.
+    fn note_left_over(&self, summary: &str) {
+        let named = summary.split_once(" belongs to another cluster");
+        let id = named.and_then(|(before, _)| before.rsplit_once("node ")?.1.parse::<u32>().ok());
+        let mut left_over = self.shared.left_over.borrow_mut();
+        if left_over.is_empty() {
+            left_over.extend(id);
+        }
+    }
+
+    async fn recover(&mut self, from: u16, incomplete: bool) {
+        match self.try_to_recover(from, incomplete).await {
             Ok(()) => self.tell(&format!("recovered from n{from}")),
             Err(error) => self.tell(&format!("not recovered from n{from}: {error}")),
         }
     }
 
-    async fn try_to_recover(&self, from: u16) -> Result<(), Error> {
+    async fn try_to_recover(&self, from: u16, incomplete: bool) -> Result<(), Error> {
         let node: AdminNode = self.admin.node(from).await?;
         let Some(old) = node.view().cluster_id else {
             return Ok(());
@@ -197,6 +211,7 @@ impl Operator {
         let recover = |dry_run| RecoverRequest {
             cluster_id: old,
             dry_run,
+            incomplete,
             ..RecoverRequest::default()
         };
         let found = node.recover(recover(true)).await?;
@@ -234,14 +249,17 @@ impl Operator {
     }
 }
 
-/// The node that a halted cluster asks to be recovered from, if nothing but that is asked.
-fn advised(summary: &str) -> Option<u16> {
+/// The node that a halted cluster asks to be recovered from, and whether what it has may be incomplete, if
+/// nobody has to be vouched for.
+fn advised(summary: &str) -> Option<(u16, bool)> {
     let (_, rest) = summary.split_once("seshat recover --from ")?;
     let digits = rest
         .find(|it: char| !it.is_ascii_digit())
         .unwrap_or(rest.len());
     let (id, rest) = rest.split_at(digits);
-    (!rest.starts_with(" --")).then(|| id.parse().ok())?
+    let incomplete = rest.starts_with(" --incomplete");
+    let rest = rest.trim_start_matches(" --incomplete");
+    (!rest.starts_with(" --")).then_some((id.parse().ok()?, incomplete))
 }
 
 async fn is_healthy(mut node: AdminServiceClient<Channel>) -> bool {

@@ -456,6 +456,10 @@ pub struct IdentifyResponse {
     /// What the process takes at most; not said by versions that do not know.
     #[prost(message, optional, tag = "30")]
     pub limits: ::core::option::Option<NodeLimits>,
+    /// Node that offers a cluster of other initial members than the process is
+    /// configured with; 0 for none.
+    #[prost(uint32, tag = "31")]
+    pub differs_from: u32,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.

@@ -49,6 +49,11 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// The node whose removal may be under way.
+    /// Nothing is left of the cluster in which somebody was to be a member no longer.
+    pub(crate) fn forget_removals(&mut self) {
+        self.leaving = None;
+    }
+
     pub(crate) fn leaving(&self) -> Option<NodeId> {
         self.leaving.map(|(node, _)| node)
     }
