@@ -137,6 +137,7 @@ struct Warnings {
     full: Repeats,
     all_in_use: Repeats,
     cannot_accept: Repeats,
+    failed: Repeats,
 }
 
 /// A listener at work.
@@ -264,7 +265,9 @@ where
             Err(error) => {
                 if error.is_panic() {
                     let name = self.options.name;
-                    tracing::error!(listener = name, %error, "a connection failed");
+                    self.warnings.failed.warn(|kept_back| {
+                        tracing::error!(listener = name, %error, kept_back, "a connection failed");
+                    });
                 }
                 error.id()
             }
