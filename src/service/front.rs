@@ -224,11 +224,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_value_counts_until_its_answer_is_taken() {
-        use http_body_util::Full;
+        use http_body_util::{BodyExt as _, Full};
         use prost::Message as _;
 
         use crate::driver::{Answer, DriverHandle};
         use crate::proto::kv::GetRequest;
+        use crate::service::surveys::Nobody;
         use crate::service::{Gate, ServiceOptions};
         use crate::types::{NodeId, NodeStatus, RaftId};
 
@@ -243,7 +244,12 @@ mod tests {
             request_timeout: std::time::Duration::from_secs(5),
             handover_patience: std::time::Duration::from_secs(1),
         };
-        let host = Host::new(handle, Gate::new(9, 1 << 20), options);
+        let host = Host::new(
+            handle,
+            Gate::new(9, 1 << 20),
+            options,
+            std::sync::Arc::new(Nobody),
+        );
         let front = Front::new(host.clone(), Routes::default());
         let outcome = Ok(Answer::Got {
             value: Some(vec![b'v'; VALUE].into()),
@@ -276,6 +282,14 @@ mod tests {
         let status = Status::from_header_map(refused.headers()).unwrap();
         assert_eq!(status.code(), Code::ResourceExhausted);
         drop(first);
+        assert_eq!(host.unread().held(), 0);
+
+        // hyper lets go of the body when it has handed its bytes to h2, which may keep them for long.
+        let mut sent = get().await;
+        let data = sent.body_mut().frame().await.unwrap().unwrap();
+        drop(sent);
+        assert_eq!(host.unread().held(), VALUE);
+        drop(data);
         assert_eq!(host.unread().held(), 0);
     }
 }

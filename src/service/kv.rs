@@ -11,8 +11,6 @@
 //! Once a write has had its turn and nothing was heard of it, nobody can say what became of it, and
 //! it is never submitted again here. One that had no turn in time is taken back, surely not applied.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tokio::sync::watch::{self, error::RecvError};
 use tokio::time::{Instant, timeout_at};
@@ -72,7 +70,9 @@ impl KvService {
         }
         let held = self.host.account.try_hold(bytes);
         let held = held.map_err(|refusal| self.host.refuse(&refusal))?;
-        Ok(Some(Holds(Arc::new(held))))
+        let holds = Holds::default();
+        holds.add(held);
+        Ok(Some(holds))
     }
 
     /// Tries until there is an outcome that waiting would not change, or until the deadline.
@@ -108,7 +108,14 @@ impl KvService {
                 biased;
                 () = self.host.gate.closed() => {}
                 _ = timeout_at(deadline, decided(decides)) => {}
+                leader = self.host.lookout.led_elsewhere() => {
+                    let leader_id = Some(leader);
+                    return Err(Refusal::not_applied(Reason::NotLeader { leader_id }));
+                }
             }
+        }
+        if refusal == Refusal::not_applied(Reason::NoQuorum) && self.host.lookout.is_cut_off() {
+            return Err(Refusal::not_applied(Reason::CutOff));
         }
         Err(refusal)
     }
@@ -270,6 +277,7 @@ mod tests {
 
     use super::*;
     use crate::driver::{Detached, DriverHandle, Outcome};
+    use crate::service::surveys::Nobody;
     use crate::service::{Gate, ServiceOptions};
     use crate::types::{NodeId, NodeStatus, RaftId};
 
@@ -288,7 +296,12 @@ mod tests {
             handover_patience: Duration::from_secs(1),
         };
         (
-            Host::new(handle, Gate::new(2 * WAITING, 1 << 20), options),
+            Host::new(
+                handle,
+                Gate::new(2 * WAITING, 1 << 20),
+                options,
+                std::sync::Arc::new(Nobody),
+            ),
             driver,
         )
     }

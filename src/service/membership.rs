@@ -90,7 +90,7 @@ impl AdminService {
         let patience = after(self.host.options.handover_patience).min(deadline);
         loop {
             cluster::decides(&self.host.driver.status())?;
-            let judged = judge(&*self.surveys.fresh(MEMBER_TIMEOUT).await);
+            let judged = judge(&*self.host.surveys.fresh(MEMBER_TIMEOUT).await);
             let passing = matches!(
                 &judged,
                 Err(Refusal {

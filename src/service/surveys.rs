@@ -29,6 +29,12 @@ const RECENT: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct Surveys(Arc<Inner>);
 
+impl std::fmt::Debug for Surveys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surveys").finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     driver: DriverHandle,
     probe: Arc<dyn Probe>,
@@ -193,6 +199,22 @@ impl Surveys {
             .chain(recovery::known(&own))
             .filter(|node| *node != own.raft_id.node_id())
             .collect()
+    }
+}
+
+/// A network in which nobody answers.
+#[cfg(test)]
+pub(super) struct Nobody;
+
+#[cfg(test)]
+impl Probe for Nobody {
+    fn identify(&self, node: NodeId, _: Duration) -> crate::driver::Identifying<'_> {
+        let error = crate::error::RpcError::Unreachable {
+            node,
+            addr: String::new(),
+            reason: "nobody is there".to_owned(),
+        };
+        Box::pin(std::future::ready(Err(error)))
     }
 }
 

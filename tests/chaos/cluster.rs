@@ -36,6 +36,8 @@ pub(crate) struct Cluster {
     proxies: Proxies,
     places: Vec<Place>,
     nodes: Vec<Option<Process>>,
+    /// Most addresses that a process may use, in KiB.
+    addresses_kib: Option<u64>,
     files: TempDir,
 }
 
@@ -77,6 +79,7 @@ impl Cluster {
             proxies: Proxies::default(),
             places: Vec::new(),
             nodes: Vec::new(),
+            addresses_kib: None,
             files: tempfile::tempdir().expect("a directory"),
         };
         for _ in 0..FIRST_NODES {
@@ -142,6 +145,12 @@ impl Cluster {
         places.map(|place| place.client_addr.clone()).collect()
     }
 
+    /// Nodes that start from now on may use so many KiB of addresses: what would be more fails, and ends
+    /// the process.
+    pub(crate) fn limit_addresses(&mut self, kib: u64) {
+        self.addresses_kib = Some(kib);
+    }
+
     /// Starts the nodes that form the cluster.
     pub(crate) fn start_all(&mut self) {
         for node in 0..FIRST_NODES {
@@ -156,7 +165,14 @@ impl Cluster {
             .append(true)
             .open(log_file(self.files.path(), node))
             .expect("a file");
-        let child = Command::new(env!("CARGO_BIN_EXE_seshat"))
+        let limit = match self.addresses_kib {
+            Some(kib) => format!("ulimit -v {kib} && "),
+            None => String::new(),
+        };
+        // The shell becomes the node, so they are one process.
+        let child = Command::new("sh")
+            .args(["-c", &format!("{limit}exec \"$@\""), "sh"])
+            .arg(env!("CARGO_BIN_EXE_seshat"))
             .args(["serve", "--config"])
             .arg(config_file(self.files.path(), node))
             .env_clear()
@@ -225,6 +241,16 @@ impl Cluster {
 
     pub(crate) fn resume(&self, node: usize) {
         self.process(node).signal("CONT");
+    }
+
+    /// Fails unless every node runs that was started and not stopped.
+    pub(crate) fn assert_all_run(&mut self) {
+        for (node, process) in self.nodes.iter_mut().enumerate() {
+            let ended = process
+                .as_mut()
+                .and_then(|it| it.0.try_wait().expect("a child"));
+            assert_eq!(ended, None, "node {} has ended", node + 1);
+        }
     }
 
     /// Memory of a node that is in use and not swapped out, in KiB.

@@ -26,6 +26,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod history;
+mod hogs;
 mod links;
 mod openers;
 mod operator;

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::Stream;
 use tonic::Status;
 
+use super::super::counted::Holds;
 use super::super::{Host, operation};
 use super::budget::Budget;
 use crate::driver::{Answer, Answered, Held, Outcome, PendingBatch, Stopped};
@@ -23,26 +24,29 @@ pub(super) const MAX_ANSWERS: usize = 64;
 #[derive(Debug)]
 pub struct Answers {
     ready: mpsc::Receiver<Result<Ready, Status>>,
-    /// What the last one holds: it is sent when the next is asked for.
-    sending: Option<Holds>,
+    /// Where what they hold goes with their bytes.
+    holds: Holds,
 }
-
-/// What an answer holds: its commands and results, and its values.
-type Holds = (Held, Option<Held>);
 
 /// An answer that waits to be taken.
 #[derive(Debug)]
 pub(super) struct Ready {
     response: kv::PipelineResponse,
-    holds: Holds,
+    /// What it holds: its commands and results, and its values.
+    held: (Held, Option<Held>),
 }
 
 impl Answers {
     pub(super) fn new(ready: mpsc::Receiver<Result<Ready, Status>>) -> Self {
         Self {
             ready,
-            sending: None,
+            holds: Holds::default(),
         }
+    }
+
+    /// What the bytes of the answers hold.
+    pub(super) fn holds(&self) -> Holds {
+        self.holds.clone()
     }
 }
 
@@ -50,11 +54,16 @@ impl Stream for Answers {
     type Item = Result<kv::PipelineResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.sending = None;
         let ready = ready!(self.ready.poll_recv(context));
         Poll::Ready(ready.map(|ready| {
-            let Ready { response, holds } = ready?;
-            self.sending = Some(holds);
+            let Ready {
+                response,
+                held: (held, values),
+            } = ready?;
+            self.holds.add(held);
+            if let Some(values) = values {
+                self.holds.add(values);
+            }
             Ok(response)
         }))
     }
@@ -119,8 +128,8 @@ pub(super) async fn send(
             results,
             cluster_id: host.answering(cluster),
         };
-        let holds = (held, values);
-        if answers.send(Ok(Ready { response, holds })).await.is_err() {
+        let held = (held, values);
+        if answers.send(Ok(Ready { response, held })).await.is_err() {
             return;
         }
     }
@@ -212,38 +221,5 @@ fn error(host: &Host, refusal: &Refusal) -> kv::PipelineError {
         code: u32::try_from(i32::from(status.code())).unwrap_or(0),
         message: status.message().to_owned(),
         detail: Some(host.detail(refusal)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio_stream::StreamExt as _;
-
-    use super::*;
-    use crate::driver::Unread;
-
-    #[tokio::test]
-    async fn an_answer_counts_until_the_next_is_asked_for() {
-        let unread = Unread::new(1000);
-        let account = unread.account(100);
-        let (answers, stream) = mpsc::channel(MAX_ANSWERS);
-        for id in 0..3 {
-            let response = kv::PipelineResponse {
-                id,
-                results: Vec::new(),
-                cluster_id: None,
-            };
-            let holds = account.reserve(4).await.split(1);
-            let holds = (holds.0, Some(holds.1));
-            answers.send(Ok(Ready { response, holds })).await.unwrap();
-        }
-        drop(answers);
-        let mut stream = Answers::new(stream);
-        for (id, held) in [(0, 12), (1, 8), (2, 4)] {
-            assert_eq!(stream.next().await.unwrap().unwrap().id, id);
-            assert_eq!(unread.held(), held);
-        }
-        assert!(stream.next().await.is_none());
-        assert_eq!(unread.held(), 0);
     }
 }

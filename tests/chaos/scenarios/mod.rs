@@ -2,6 +2,7 @@
 
 mod crashes;
 mod forming;
+mod full;
 mod latency;
 mod members;
 mod memory;

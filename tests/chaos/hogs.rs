@@ -1,0 +1,83 @@
+//! Clients that ask for much and take next to nothing of it.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::RecvStream;
+use h2::client::{Builder, SendRequest};
+use http::Request;
+use prost::Message as _;
+use seshat::proto::kv::GetRequest;
+use tokio::net::TcpStream;
+
+/// Bytes of an answer that the node may send before its client takes some, which this one never does.
+/// It makes the node encode the whole answer.
+const WINDOW: u32 = 1;
+
+/// A connection with answers that nobody takes. Dropping it ends it.
+pub(crate) struct Hog {
+    #[expect(dead_code, reason = "held")]
+    connection: SendRequest<Bytes>,
+    /// The answers of which a part has come.
+    waiting: Vec<RecvStream>,
+    refused: usize,
+}
+
+impl Hog {
+    /// Reads `key` at `addr` as often as `count` says, at once. Waits until each read has its answer or
+    /// a refusal.
+    pub(crate) async fn reads(addr: &str, key: &str, count: usize) -> Self {
+        let socket = TcpStream::connect(addr).await.expect("a connection");
+        let builder = Builder::new().initial_window_size(WINDOW).to_owned();
+        let handshake = builder.handshake::<_, Bytes>(socket);
+        let (mut connection, driver) = handshake.await.expect("HTTP/2");
+        tokio::spawn(driver);
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            connection = connection.ready().await.expect("room for a call");
+            let request = Request::post(format!("http://{addr}/seshat.kv.v1.KvService/Get"))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(())
+                .expect("a request");
+            let (answer, mut body) = connection.send_request(request, false).expect("sent");
+            body.send_data(get(key), true).expect("sent");
+            answers.push(answer);
+        }
+        let (mut waiting, mut refused) = (Vec::new(), 0);
+        for answer in answers {
+            let (head, body) = answer.await.expect("the head of an answer").into_parts();
+            // A refusal has no body, and its status in its head.
+            match head.headers.get("grpc-status") {
+                Some(_) => refused += 1,
+                None => waiting.push(body),
+            }
+        }
+        Self {
+            connection,
+            waiting,
+            refused,
+        }
+    }
+
+    /// How many reads have an answer that waits.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many reads were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused
+    }
+}
+
+/// A message of gRPC: not compressed, its length, and itself.
+fn get(key: &str) -> Bytes {
+    let request = GetRequest {
+        key: key.to_owned().into(),
+        ..GetRequest::default()
+    };
+    let mut message = BytesMut::new();
+    message.put_u8(0);
+    message.put_u32(u32::try_from(request.encoded_len()).expect("short"));
+    request.encode(&mut message).expect("room");
+    message.freeze()
+}

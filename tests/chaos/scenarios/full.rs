@@ -1,0 +1,208 @@
+//! A store that has no more memory than it needs, and clients that want more than it has.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::kv_service_client::KvServiceClient;
+use seshat::proto::kv::{Applied, DeleteRequest, GetRequest, SetRequest};
+use tokio::task::JoinSet;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::common::cluster::channel;
+use crate::common::{eventually, refused};
+use crate::hogs::Hog;
+use crate::on_new_cluster;
+
+/// A state of 64 MiB, and little beside it.
+const LIMITS: &str = "\
+    max_state_bytes = 67_108_864\n\
+    max_append_bytes = 65_536\n\
+    peer_queue_bytes = 8_388_608\n\
+    max_uncommitted_bytes = 8_388_608\n\
+    max_pending_bytes = 16_777_216\n\
+    max_unread_bytes = 16_777_216\n\
+    compact_after_bytes = 4_194_304\n";
+const MAX_STATE_BYTES: u64 = 64 << 20;
+const MAX_UNREAD_BYTES: usize = 16 << 20;
+/// What may be on its way into the state when it comes to its bound.
+const UNDER_WAY: u64 = 8 << 20;
+/// Addresses that a process may use, in KiB. A node that does nothing uses some 230 MiB of them, most
+/// for what its threads may allocate.
+const ADDRESSES_KIB: u64 = 768 << 10;
+
+const WRITERS: usize = 8;
+const VALUE: usize = 256 << 10;
+/// Writes that are wanted, of many times the memory that there is.
+const WANTED: usize = 4_000;
+/// The largest value, that slow readers read.
+const LARGE: usize = 1 << 20;
+const HOGS: usize = 3;
+const READS: usize = 400;
+const PAUSE: Duration = Duration::from_millis(10);
+
+#[test]
+fn a_cluster_without_memory_to_spare_refuses_and_lives() {
+    on_new_cluster("little memory", LIMITS, async |cluster| {
+        cluster.limit_addresses(ADDRESSES_KIB);
+        cluster.start_all();
+        cluster.wait_until_healed().await;
+        let leader = cluster.leader().await;
+        let addr = cluster.client_addrs()[leader].clone();
+        let mut kv = KvServiceClient::new(channel(&addr)).max_decoding_message_size(8 << 20);
+        kv.set(set("large", LARGE)).await.expect("there is room");
+
+        let writers = Writers::start(&cluster.client_addrs(), leader);
+        writers.wait_for(WANTED / 2).await;
+        let mut hogs = Vec::new();
+        for _ in 0..HOGS {
+            hogs.push(Hog::reads(&addr, "large", READS).await);
+        }
+        let waiting: usize = hogs.iter().map(Hog::waiting).sum();
+        let refused_reads: usize = hogs.iter().map(Hog::refused).sum();
+        assert!(refused_reads > 0, "some find no room");
+        assert!(waiting * LARGE <= MAX_UNREAD_BYTES, "{waiting} MiB wait");
+
+        let follower = (leader + 1) % 3;
+        cluster.kill(&[follower]);
+        cluster.start(follower);
+        cluster.wait_until_healed().await;
+        writers.wait_for(WANTED).await;
+        let (acknowledged, in_doubt) = writers.stop().await;
+        cluster.assert_all_run();
+
+        let status = cluster.own_status(leader).await;
+        assert_eq!(status.max_state_bytes, MAX_STATE_BYTES);
+        assert!(status.state_bytes > MAX_STATE_BYTES / 4 * 3, "{status:?}");
+        assert!(
+            status.state_bytes <= MAX_STATE_BYTES + UNDER_WAY,
+            "{status:?}"
+        );
+
+        // It refuses, and no more than it has to.
+        let refusal = kv
+            .set(set("one more", LARGE))
+            .await
+            .expect_err("it is full");
+        assert!(is_full(&refusal), "{refusal:?}");
+        kv.set(set("large", LARGE))
+            .await
+            .expect("as large as before");
+        for key in &acknowledged {
+            let value = get(&mut kv, key).await;
+            assert_eq!(value.map(|value| value.len()), Some(VALUE), "{key}");
+        }
+        for key in acknowledged.iter().take(8) {
+            let request = DeleteRequest {
+                key: key.clone().into(),
+                ..DeleteRequest::default()
+            };
+            kv.delete(request).await.expect("deleting goes on");
+        }
+        kv.set(set("one more", LARGE)).await.expect("there is room");
+        drop(hogs);
+        cluster.assert_all_run();
+        format!(
+            "{} keys of {WANTED} acknowledged, {in_doubt} in doubt, {waiting} of {} slow reads held",
+            acknowledged.len(),
+            HOGS * READS
+        )
+    });
+}
+
+fn set(key: &str, bytes: usize) -> SetRequest {
+    SetRequest {
+        key: key.to_owned().into(),
+        value: Bytes::from(vec![b'v'; bytes]),
+        ..SetRequest::default()
+    }
+}
+
+/// What a key has, as soon as there is room for the answer.
+async fn get(kv: &mut KvServiceClient<Channel>, key: &str) -> Option<Bytes> {
+    eventually("a read", async || {
+        let request = GetRequest {
+            key: key.to_owned().into(),
+            ..GetRequest::default()
+        };
+        Some(kv.get(request).await.ok()?.into_inner().value)
+    })
+    .await
+}
+
+fn is_full(status: &Status) -> bool {
+    matches!(
+        refused(status),
+        (Applied::No, Some(Reason::Full(full))) if full.what == "max_state_bytes"
+    )
+}
+
+/// Clients that write new keys for ever, whatever they are told.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicUsize>,
+    tasks: JoinSet<(BTreeSet<String>, usize)>,
+}
+
+impl Writers {
+    fn start(client_addrs: &[String], leader: usize) -> Self {
+        let (stop, written) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let mut tasks = JoinSet::new();
+        for writer in 0..WRITERS {
+            let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+            let clients = client_addrs.iter().map(|addr| channel(addr));
+            let mut clients: Vec<_> = clients.map(KvServiceClient::new).collect();
+            let mut node = leader;
+            tasks.spawn(async move {
+                let (mut acknowledged, mut in_doubt) = (BTreeSet::new(), 0);
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let key = format!("{writer}-{number}");
+                    match clients[node].set(set(&key, VALUE)).await {
+                        Ok(_) => {
+                            acknowledged.insert(key);
+                        }
+                        Err(status) if !status.details().is_empty() && is_full(&status) => {}
+                        Err(_) => {
+                            in_doubt += 1;
+                            node = (node + 1) % clients.len();
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                    }
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+                (acknowledged, in_doubt)
+            });
+        }
+        Self {
+            stop,
+            written,
+            tasks,
+        }
+    }
+
+    /// Until so many writes have been tried.
+    async fn wait_for(&self, count: usize) {
+        while self.written.load(Ordering::Relaxed) < count {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The keys that were acknowledged, and how many writes nobody has said anything good of.
+    async fn stop(mut self) -> (BTreeSet<String>, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (mut acknowledged, mut in_doubt) = (BTreeSet::new(), 0);
+        while let Some(ended) = self.tasks.join_next().await {
+            let (keys, doubts) = ended.expect("a writer does not panic");
+            acknowledged.extend(keys);
+            in_doubt += doubts;
+        }
+        (acknowledged, in_doubt)
+    }
+}
