@@ -6,7 +6,7 @@
 //! those that are there finish, and when it is dropped it cuts what is left.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
@@ -28,8 +29,11 @@ use tonic::body::Body;
 
 use super::places::{Place, Places};
 use super::preface::Prefaced;
+use super::unsent::{Share, Unsent};
 use crate::deadline::after;
+use crate::error::{Reason, Refusal};
 use crate::log::Repeats;
+use crate::service::to_status;
 
 /// How long a new connection may take to greet.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,6 +105,8 @@ pub(super) struct ListenOptions {
     pub(super) strangers_are_idle: bool,
     /// Calls and streams at once on one connection.
     pub(super) max_concurrent_streams: u32,
+    /// Calls, over all connections, whose answers have not been sent.
+    pub(super) max_calls: usize,
     /// Bytes that a client may send on one stream, and on all, ahead of the handlers.
     pub(super) stream_window_bytes: u32,
     pub(super) connection_window_bytes: u32,
@@ -135,7 +141,9 @@ pub(super) enum Standing {
 #[derive(Default)]
 struct Warnings {
     full: Repeats,
+    all_in_use: Repeats,
     cannot_accept: Repeats,
+    failed: Repeats,
 }
 
 /// A listener at work.
@@ -146,6 +154,7 @@ struct Acceptor<F> {
     connections: JoinSet<()>,
     places: Places,
     spare: Places,
+    calls: Arc<Unsent>,
     warnings: Warnings,
 }
 
@@ -172,6 +181,7 @@ pub(super) async fn serve<L, F, S>(
         connections: JoinSet::new(),
         places: Places::new(options.max_connections, options.strangers_are_idle),
         spare: Places::new(SPARE_CONNECTIONS, false),
+        calls: Unsent::new(options.max_calls),
         warnings: Warnings::default(),
     };
     let mut rests_until = None;
@@ -215,12 +225,20 @@ where
     {
         let options = self.options;
         let name = options.name;
+        let max_connections = options.max_connections;
         let gently = self.connections.len() < options.max_tasks();
-        let standing = if !self.places.is_full() || self.places.make_room(gently).is_some() {
+        let standing = if !self.places.is_full() {
+            Standing::Seated
+        } else if let Some(given_up) = self.places.make_room(gently) {
+            self.warnings.full.warn(|kept_back| {
+                tracing::warn!(
+                    listener = name, max_connections, %peer, ?given_up, kept_back,
+                    "too many connections: one that makes no use of its place has to go",
+                );
+            });
             Standing::Seated
         } else {
-            self.warnings.full.warn(|kept_back| {
-                let max_connections = options.max_connections;
+            self.warnings.all_in_use.warn(|kept_back| {
                 tracing::warn!(
                     listener = name, max_connections, %peer, kept_back,
                     "too many connections, and all are in use",
@@ -243,6 +261,7 @@ where
             standing,
             options,
             stop: self.stop.clone(),
+            calls: self.calls.connection(),
         };
         let task = self.connections.spawn(conversation.hold(io, service));
         places.take(place, task);
@@ -255,7 +274,9 @@ where
             Err(error) => {
                 if error.is_panic() {
                     let name = self.options.name;
-                    tracing::error!(listener = name, %error, "a connection failed");
+                    self.warnings.failed.warn(|kept_back| {
+                        tracing::error!(listener = name, %error, kept_back, "a connection failed");
+                    });
                 }
                 error.id()
             }
@@ -263,6 +284,15 @@ where
         self.places.free(id);
         self.spare.free(id);
     }
+}
+
+/// The refusal of a call of a connection that takes too few of its answers.
+fn too_many(max_calls: usize) -> Response<Body> {
+    let reason = Reason::Overloaded {
+        what: "max_pending_requests",
+        limit: u64::try_from(max_calls).unwrap_or(u64::MAX),
+    };
+    to_status(&Refusal::not_applied(reason), None).into_http()
 }
 
 async fn rest(until: Option<Instant>) {
@@ -277,6 +307,7 @@ struct Conversation {
     standing: Standing,
     options: ListenOptions,
     stop: watch::Receiver<bool>,
+    calls: Arc<Share>,
 }
 
 impl Conversation {
@@ -301,13 +332,19 @@ impl Conversation {
             },
         };
         let (place, standing) = (Arc::clone(&self.place), self.standing);
+        let calls = Arc::clone(&self.calls);
         let service = service_fn(move |request| {
             let call = place.begin();
             if standing == Standing::Spare {
                 place.ask_to_leave();
             }
+            let Some(one) = calls.one() else {
+                return Either::Left(ready(Ok(call.answered(too_many(calls.max()), None))));
+            };
             let answer = service.call(request);
-            answer.map(|answer| answer.map(|answer| call.answered(answer)))
+            Either::Right(
+                answer.map(|answer| answer.map(|answer| call.answered(answer, Some(one)))),
+            )
         });
         let mut connection =
             pin!(builder(&self.options).serve_connection(TokioIo::new(io), service));
@@ -475,6 +512,7 @@ mod tests {
 
     fn options(max_concurrent_streams: u32) -> ListenOptions {
         ListenOptions {
+            max_calls: usize::MAX,
             name: "test",
             max_connections: 16,
             strangers_are_idle: false,
@@ -617,6 +655,7 @@ mod tests {
         for client in &mut unfinished {
             client.write_all(b"P").await.unwrap();
         }
+        sleep(Duration::from_secs(2)).await;
         let mut newcomers = vec![greeted().await];
         assert!(is_cut(&mut unfinished[0]).await, "it has not greeted");
         assert!(!is_cut(&mut unfinished[1]).await, "it came later");
@@ -643,6 +682,31 @@ mod tests {
         {
             assert!(!is_cut(client).await);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_connects_without_end_keeps_nobody_from_greeting() {
+        let silent = Silent::start(ListenOptions {
+            max_connections: 4,
+            ..options(16)
+        });
+        let mut idle = Vec::new();
+        for _ in 0..2 {
+            let mut client = silent.connect();
+            client.write_all(&greeting()).await.unwrap();
+            client.write_all(&frame(PING, 0, 0, &[0; 8])).await.unwrap();
+            assert_eq!(frames(&mut client).await.last(), Some(&PING));
+            idle.push(client);
+        }
+        let mut newcomers: Vec<_> = (0..4).map(|_| silent.connect()).collect();
+        for client in &mut newcomers {
+            assert!(!is_cut(client).await, "it has come a moment ago");
+        }
+        for client in &mut idle {
+            assert_eq!(frames(client).await.last(), Some(&GOAWAY));
+        }
+        let _next = silent.connect();
+        assert!(is_cut(&mut newcomers[0]).await, "there is nobody else");
     }
 
     #[tokio::test(start_paused = true)]
