@@ -133,6 +133,7 @@ impl Admin {
             let request = node.request(TransferLeadershipRequest {
                 to: to.map(u32::from),
                 timeout: most_of(&node),
+                cluster_id: node.cluster,
             });
             async move { node.admin().transfer_leadership(request).await }
         };
@@ -157,6 +158,7 @@ impl Admin {
                 id: id.into(),
                 addr: addr.to_owned(),
                 client_addr: client_addr.to_owned(),
+                cluster_id: node.cluster,
             });
             async move { node.admin().add_member(request).await }
         };
@@ -179,6 +181,7 @@ impl Admin {
             let request = node.request(RemoveMemberRequest {
                 id: id.into(),
                 accept_no_spare,
+                cluster_id: node.cluster,
             });
             async move { node.admin().remove_member(request).await }
         };
