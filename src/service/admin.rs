@@ -13,7 +13,7 @@ use super::describe::describe;
 use super::leadership::hand_over;
 use super::rescue;
 use super::status::with_message;
-use super::surveys::{MEMBER_TIMEOUT, Surveys};
+use super::surveys::Surveys;
 use crate::deadline::after;
 use crate::driver::Probe;
 use crate::error::{Reason, Refusal};
@@ -46,7 +46,11 @@ impl AdminService {
     /// Serves for `host`, and asks the other members through `probe`.
     pub fn new(host: Host, probe: Arc<dyn Probe>) -> Self {
         Self {
-            surveys: Surveys::new(host.driver.clone(), Arc::clone(&probe)),
+            surveys: Surveys::new(
+                host.driver.clone(),
+                Arc::clone(&probe),
+                host.options.member_timeout,
+            ),
             host,
             probe,
             turn: Arc::default(),
@@ -129,7 +133,8 @@ impl Service for AdminService {
             member_timeout,
             fresh,
         } = request.into_inner();
-        let patience = duration("member_timeout", member_timeout, MEMBER_TIMEOUT)
+        let longest = self.host.options.member_timeout;
+        let patience = duration("member_timeout", member_timeout, longest)
             .map_err(|refusal| self.host.refuse(&refusal))?;
         let survey = match fresh {
             true => self.surveys.fresh(patience).await,

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::admin::AdminService;
-use super::surveys::MEMBER_TIMEOUT;
 use crate::address::Address;
 use crate::cluster::{self, Survey};
 use crate::deadline::after;
@@ -90,7 +89,7 @@ impl AdminService {
         let patience = after(self.host.options.handover_patience).min(deadline);
         loop {
             cluster::decides(&self.host.driver.status())?;
-            let judged = judge(&*self.surveys.fresh(MEMBER_TIMEOUT).await);
+            let judged = judge(&*self.surveys.fresh(self.host.options.member_timeout).await);
             let passing = matches!(
                 &judged,
                 Err(Refusal {

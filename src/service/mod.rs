@@ -67,6 +67,9 @@ pub struct ServiceOptions {
     /// How long an attempt to hand over leadership may take before it is made again: the longest
     /// election timeout.
     pub handover_patience: Duration,
+    /// How long another node may take to say how it is: 1 s, or the longest election timeout, if that
+    /// is longer.
+    pub member_timeout: Duration,
 }
 
 /// The node that the services speak for. Cheap to clone.

@@ -172,6 +172,7 @@ impl Fabric {
                 max_unread_bytes: MAX_UNREAD,
                 request_timeout: REQUEST_TIMEOUT,
                 handover_patience: Duration::from_secs(1),
+                member_timeout: Duration::from_secs(1),
             },
         );
         let admin = AdminService::new(host.clone(), Arc::new(wire));

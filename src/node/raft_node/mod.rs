@@ -250,6 +250,7 @@ impl<W> RaftNode<W> {
 
     /// Messages to `peer` do not arrive.
     pub fn report_unreachable(&mut self, peer: RaftId) {
+        self.probed.answered(peer.get());
         self.raw.report_unreachable(peer.get());
     }
 
@@ -267,6 +268,7 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
+        self.probed.forget();
         self.raise_at = 0;
         self.restart_rounds();
         self.restart_growth();
