@@ -73,6 +73,11 @@ pub enum Reason {
         "no leader with a majority right now: it is being elected or replaced, or half of the nodes cannot be reached"
     )]
     NoQuorum,
+    /// This node knows no leader, and none of the other members answers it.
+    #[error(
+        "this node knows no leader and reaches none of the other members: if it alone is cut off, another node serves"
+    )]
+    CutOff,
     /// A queue of the node is full.
     #[error("overloaded: {what} is full ({limit})")]
     Overloaded {

@@ -191,7 +191,10 @@ async fn without_a_majority_nothing_is_served_and_status_says_so() {
     assert_eq!(refusal.code(), Code::Unavailable);
     assert_eq!(
         refused(&refusal),
-        (Applied::No, Some(Reason::NoQuorum(NoQuorum {})))
+        (
+            Applied::No,
+            Some(Reason::NoQuorum(NoQuorum { cut_off: false }))
+        )
     );
     let (low, high) = (one.min(other) + 1, one.max(other) + 1);
     let no_quorum = format!("no quorum: nodes {low} and {high} do not answer");

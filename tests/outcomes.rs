@@ -116,7 +116,8 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
     let (what, limit) = ("what", 1);
     Some(match reason {
         Reason::NotLeader { .. } => Reason::NoQuorum,
-        Reason::NoQuorum => Reason::Overloaded { what, limit },
+        Reason::NoQuorum => Reason::CutOff,
+        Reason::CutOff => Reason::Overloaded { what, limit },
         Reason::Overloaded { .. } => Reason::Full { what, limit },
         Reason::Full { .. } => Reason::TooLarge {
             what,

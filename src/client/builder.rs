@@ -36,6 +36,8 @@ pub(super) struct Options {
     /// How long the word of the leader counts before a write that may not be sent twice.
     pub(super) trust: Duration,
     pub(super) connections: usize,
+    /// The cluster that answers count of; none: that of the first answer.
+    pub(super) cluster: Option<u64>,
     pub(super) backoff: Backoff,
     /// Makes a channel that connects when it is first used.
     pub(super) connect: fn(&Endpoint) -> Channel,
@@ -71,6 +73,7 @@ impl Default for Options {
             patience: Duration::from_secs(1),
             trust: Duration::from_secs(1),
             connections: 1,
+            cluster: None,
             backoff: Backoff {
                 min: Duration::from_millis(20),
                 max: Duration::from_millis(500),
@@ -134,6 +137,15 @@ impl Builder {
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.options.connections = connections.clamp(1, MAX_CONNECTIONS);
+        self
+    }
+
+    /// The id of the cluster that the client belongs to, as `Status` has it. Without it the first one
+    /// that answers is taken. A program that keeps it is safe from the first call on where its endpoints
+    /// lead to two clusters, or to one that has formed anew.
+    #[must_use]
+    pub fn cluster(mut self, id: u64) -> Self {
+        self.options.cluster = Some(id);
         self
     }
 

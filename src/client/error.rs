@@ -87,10 +87,14 @@ impl Error {
         }
     }
 
-    /// Whether this ends a session: it was given up, or its cluster is no more, and a new one has to be
-    /// opened.
+    /// Whether this ends a session: it was given up, or an operator has made another cluster of what was
+    /// left of its own, and a new one has to be opened.
     pub fn is_session_expired(&self) -> bool {
-        matches!(self.reason(), Some(Reason::SessionExpired(_))) || self.is_other_cluster()
+        match self.reason() {
+            Some(Reason::SessionExpired(_)) => true,
+            Some(Reason::OtherCluster(other)) => other.successor,
+            _ => false,
+        }
     }
 
     /// Whether another cluster answers than the one that this client, or this session, has spoken to.

@@ -107,6 +107,17 @@ impl Fault {
         }
     }
 
+    /// The cluster that answers in place of the one that was asked, and has nothing to do with it.
+    pub(super) fn stranger(&self) -> Option<u64> {
+        match self.reason {
+            Some(Reason::OtherCluster(OtherCluster {
+                cluster_id,
+                successor: false,
+            })) => Some(cluster_id),
+            _ => None,
+        }
+    }
+
     /// Whether another cluster answers, in whichever way it came about.
     pub(super) fn is_other_cluster(&self) -> bool {
         matches!(self.reason, Some(Reason::OtherCluster(_)))

@@ -64,6 +64,8 @@ struct State {
     connections: BTreeMap<String, Vec<(u64, Channel)>>,
     made: u64,
     turn: usize,
+    /// Whether it was said that another cluster answers as well.
+    warned: bool,
 }
 
 /// Who served last, and when.
@@ -81,10 +83,10 @@ impl Shared {
         };
         Self {
             random: Mutex::new(random),
+            cluster: watch::Sender::new(options.cluster),
             options,
             endpoints,
             searching: tokio::sync::Mutex::new(()),
-            cluster: watch::Sender::default(),
             state: Mutex::default(),
         }
     }
@@ -171,6 +173,17 @@ impl Shared {
             self.follow(old, new);
         }
         let mut state = self.state();
+        if let (Some(own), Some(other), false) = (node.cluster, fault.stranger(), state.warned) {
+            state.warned = true;
+            let (own, other) = (format!("{own:016x}"), format!("{other:016x}"));
+            warn!(
+                own,
+                other,
+                address = node.address,
+                "an address leads to another cluster than the one that this client belongs to: it is \
+                 not asked for anything",
+            );
+        }
         let led = |leader: &mut Leader| leader.address == node.address;
         if fault.ends_leadership() {
             state.leader.take_if(led);

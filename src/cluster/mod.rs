@@ -13,6 +13,7 @@
 //! is not.
 
 mod change;
+mod elsewhere;
 mod healed;
 mod picture;
 pub mod recovery;
@@ -28,6 +29,7 @@ use crate::types::{
 };
 
 pub use change::{costs_nothing, decides};
+pub use elsewhere::Elsewhere;
 pub use picture::Picture;
 pub use single::{is_full_member, serves};
 pub use standing::Standing;

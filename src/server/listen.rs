@@ -135,7 +135,9 @@ pub(super) enum Standing {
 #[derive(Default)]
 struct Warnings {
     full: Repeats,
+    all_in_use: Repeats,
     cannot_accept: Repeats,
+    failed: Repeats,
 }
 
 /// A listener at work.
@@ -215,12 +217,20 @@ where
     {
         let options = self.options;
         let name = options.name;
+        let max_connections = options.max_connections;
         let gently = self.connections.len() < options.max_tasks();
-        let standing = if !self.places.is_full() || self.places.make_room(gently).is_some() {
+        let standing = if !self.places.is_full() {
+            Standing::Seated
+        } else if let Some(given_up) = self.places.make_room(gently) {
+            self.warnings.full.warn(|kept_back| {
+                tracing::warn!(
+                    listener = name, max_connections, %peer, ?given_up, kept_back,
+                    "too many connections: one that makes no use of its place has to go",
+                );
+            });
             Standing::Seated
         } else {
-            self.warnings.full.warn(|kept_back| {
-                let max_connections = options.max_connections;
+            self.warnings.all_in_use.warn(|kept_back| {
                 tracing::warn!(
                     listener = name, max_connections, %peer, kept_back,
                     "too many connections, and all are in use",
@@ -255,7 +265,9 @@ where
             Err(error) => {
                 if error.is_panic() {
                     let name = self.options.name;
-                    tracing::error!(listener = name, %error, "a connection failed");
+                    self.warnings.failed.warn(|kept_back| {
+                        tracing::error!(listener = name, %error, kept_back, "a connection failed");
+                    });
                 }
                 error.id()
             }
@@ -617,6 +629,7 @@ mod tests {
         for client in &mut unfinished {
             client.write_all(b"P").await.unwrap();
         }
+        sleep(Duration::from_secs(2)).await;
         let mut newcomers = vec![greeted().await];
         assert!(is_cut(&mut unfinished[0]).await, "it has not greeted");
         assert!(!is_cut(&mut unfinished[1]).await, "it came later");
@@ -643,6 +656,31 @@ mod tests {
         {
             assert!(!is_cut(client).await);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_connects_without_end_keeps_nobody_from_greeting() {
+        let silent = Silent::start(ListenOptions {
+            max_connections: 4,
+            ..options(16)
+        });
+        let mut idle = Vec::new();
+        for _ in 0..2 {
+            let mut client = silent.connect();
+            client.write_all(&greeting()).await.unwrap();
+            client.write_all(&frame(PING, 0, 0, &[0; 8])).await.unwrap();
+            assert_eq!(frames(&mut client).await.last(), Some(&PING));
+            idle.push(client);
+        }
+        let mut newcomers: Vec<_> = (0..4).map(|_| silent.connect()).collect();
+        for client in &mut newcomers {
+            assert!(!is_cut(client).await, "it has come a moment ago");
+        }
+        for client in &mut idle {
+            assert_eq!(frames(client).await.last(), Some(&GOAWAY));
+        }
+        let _next = silent.connect();
+        assert!(is_cut(&mut newcomers[0]).await, "there is nobody else");
     }
 
     #[tokio::test(start_paused = true)]

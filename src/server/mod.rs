@@ -43,7 +43,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 
 use crate::config::{Config, ConfigError};
-use crate::driver::{Driver, DriverHandle, Removed};
+use crate::driver::{Driver, DriverHandle, Probe, Removed};
 use crate::log;
 use crate::node::{Member, NodeError};
 use crate::proto::admin::admin_service_server::AdminServiceServer;
@@ -221,9 +221,15 @@ impl Server {
         let service_options = options::service(&config);
         let limits = &config.limits;
         let gate = Gate::new(limits.max_pending_requests, limits.max_pending_bytes);
-        let host = Host::new(handle.clone(), gate.clone(), service_options);
+        let prober: Arc<dyn Probe> = Arc::new(prober);
+        let host = Host::new(
+            handle.clone(),
+            gate.clone(),
+            service_options,
+            Arc::clone(&prober),
+        );
         let health = Health::new(handle.clone(), gate.clone()).await;
-        let admin = AdminServiceServer::new(AdminService::new(host.clone(), Arc::new(prober)));
+        let admin = AdminServiceServer::new(AdminService::new(host.clone(), prober));
         let routes = Routes::default()
             .add_service(health.service())
             .add_service(Misdirected::node())

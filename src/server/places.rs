@@ -1,7 +1,7 @@
 //! The places of a listener: who has one, and who gives it up when somebody else wants it.
 //!
 //! A listener that is full is no reason to turn a client away while others hold a place and make no
-//! use of it. So whoever comes takes the place of a connection that has not greeted, or else of the one
+//! use of it. So whoever comes takes the place of a connection that takes long to greet, or else of the one
 //! that has been idle for longest.
 
 use std::collections::HashMap;
@@ -20,6 +20,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, http};
 
+/// How long a connection may take to greet before it has to go for another one. Less would let whoever
+/// connects fast keep everybody else from greeting.
+const GREETING: Duration = Duration::from_secs(1);
+
 /// The time in which calls that are given up are counted.
 const RESET_WINDOW: Duration = Duration::from_secs(1);
 
@@ -33,13 +37,15 @@ pub(super) struct Places {
     taken: HashMap<Id, (Arc<Place>, AbortHandle)>,
 }
 
-/// Who was asked to give up a place.
-#[derive(Debug, PartialEq, Eq)]
+/// Who has to give up a place, the first to go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum GivenUp {
-    /// A connection that had not greeted; it is cut.
+    /// A connection that has not greeted in [`GREETING`]; it is cut.
     Unfinished,
     /// A connection without calls; it is told to end.
     Idle,
+    /// A connection that has come a moment ago; it is cut.
+    New,
 }
 
 impl Places {
@@ -61,6 +67,7 @@ impl Places {
     /// times a second.
     pub(super) fn prepare(&self, max_resets: u32) -> Arc<Place> {
         Arc::new(Place {
+            came: Instant::now(),
             since: AtomicU64::new(tick(&self.clock)),
             clock: Arc::clone(&self.clock),
             greeted: AtomicBool::new(false),
@@ -91,19 +98,16 @@ impl Places {
     pub(super) fn make_room(&mut self, gently: bool) -> Option<GivenUp> {
         let candidates = self.taken.iter().filter_map(|(id, (place, _))| {
             let given_up = place.would_give_up(self.strangers_are_idle)?;
-            let is_idle = given_up == GivenUp::Idle;
-            Some(((is_idle, place.since.load(Ordering::Relaxed)), *id))
+            Some((given_up, place.since.load(Ordering::Relaxed), *id))
         });
-        let ((is_idle, _), id) = candidates.min_by_key(|(order, _)| *order)?;
+        let (given_up, _, id) =
+            candidates.min_by_key(|(given_up, since, _)| (*given_up, *since))?;
         let (place, task) = self.taken.remove(&id)?;
-        match is_idle && gently {
-            true => place.leave.notify_one(),
+        match given_up == GivenUp::Idle && gently {
+            true => place.ask_to_leave(),
             false => task.abort(),
         }
-        Some(match is_idle {
-            true => GivenUp::Idle,
-            false => GivenUp::Unfinished,
-        })
+        Some(given_up)
     }
 }
 
@@ -111,6 +115,7 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Place {
     clock: Arc<AtomicU64>,
+    came: Instant,
     /// When it came, or when its last call ended, by the order of such events.
     since: AtomicU64,
     greeted: AtomicBool,
@@ -159,8 +164,9 @@ impl Place {
             is_stranger || self.calls.load(Ordering::Relaxed) == 0
         };
         match self.greeted.load(Ordering::Relaxed) {
-            false => Some(GivenUp::Unfinished),
             true => is_idle().then_some(GivenUp::Idle),
+            false if self.came.elapsed() < GREETING => Some(GivenUp::New),
+            false => Some(GivenUp::Unfinished),
         }
     }
 

@@ -13,7 +13,6 @@ use super::describe::describe;
 use super::leadership::hand_over;
 use super::rescue;
 use super::status::with_message;
-use super::surveys::Surveys;
 use crate::deadline::after;
 use crate::driver::Probe;
 use crate::error::{Reason, Refusal};
@@ -29,7 +28,6 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct AdminService {
     pub(super) host: Host,
     probe: Arc<dyn Probe>,
-    pub(super) surveys: Surveys,
     /// Held by whoever changes members: one after the other.
     pub(super) turn: Arc<Mutex<()>>,
 }
@@ -46,11 +44,6 @@ impl AdminService {
     /// Serves for `host`, and asks the other members through `probe`.
     pub fn new(host: Host, probe: Arc<dyn Probe>) -> Self {
         Self {
-            surveys: Surveys::new(
-                host.driver.clone(),
-                Arc::clone(&probe),
-                host.options.member_timeout,
-            ),
             host,
             probe,
             turn: Arc::default(),
@@ -137,8 +130,8 @@ impl Service for AdminService {
         let patience = duration("member_timeout", member_timeout, longest)
             .map_err(|refusal| self.host.refuse(&refusal))?;
         let survey = match fresh {
-            true => self.surveys.fresh(patience).await,
-            false => self.surveys.recent(patience).await,
+            true => self.host.surveys.fresh(patience).await,
+            false => self.host.surveys.recent(patience).await,
         };
         Ok(Response::new(describe(&survey)))
     }

@@ -229,6 +229,7 @@ mod tests {
 
         use crate::driver::{Answer, DriverHandle};
         use crate::proto::kv::GetRequest;
+        use crate::service::surveys::Nobody;
         use crate::service::{Gate, ServiceOptions};
         use crate::types::{NodeId, NodeStatus, RaftId};
 
@@ -244,7 +245,12 @@ mod tests {
             handover_patience: std::time::Duration::from_secs(1),
             member_timeout: std::time::Duration::from_secs(1),
         };
-        let host = Host::new(handle, Gate::new(9, 1 << 20), options);
+        let host = Host::new(
+            handle,
+            Gate::new(9, 1 << 20),
+            options,
+            std::sync::Arc::new(Nobody),
+        );
         let front = Front::new(host.clone(), Routes::default());
         let outcome = Ok(Answer::Got {
             value: Some(vec![b'v'; VALUE].into()),

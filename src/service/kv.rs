@@ -108,7 +108,14 @@ impl KvService {
                 biased;
                 () = self.host.gate.closed() => {}
                 _ = timeout_at(deadline, decided(decides)) => {}
+                leader = self.host.lookout.led_elsewhere() => {
+                    let leader_id = Some(leader);
+                    return Err(Refusal::not_applied(Reason::NotLeader { leader_id }));
+                }
             }
+        }
+        if refusal == Refusal::not_applied(Reason::NoQuorum) && self.host.lookout.is_cut_off() {
+            return Err(Refusal::not_applied(Reason::CutOff));
         }
         Err(refusal)
     }
@@ -270,6 +277,7 @@ mod tests {
 
     use super::*;
     use crate::driver::{Detached, DriverHandle, Outcome};
+    use crate::service::surveys::Nobody;
     use crate::service::{Gate, ServiceOptions};
     use crate::types::{NodeId, NodeStatus, RaftId};
 
@@ -289,7 +297,12 @@ mod tests {
             member_timeout: Duration::from_secs(1),
         };
         (
-            Host::new(handle, Gate::new(2 * WAITING, 1 << 20), options),
+            Host::new(
+                handle,
+                Gate::new(2 * WAITING, 1 << 20),
+                options,
+                std::sync::Arc::new(Nobody),
+            ),
             driver,
         )
     }

@@ -89,7 +89,8 @@ impl AdminService {
         let patience = after(self.host.options.handover_patience).min(deadline);
         loop {
             cluster::decides(&self.host.driver.status())?;
-            let judged = judge(&*self.surveys.fresh(self.host.options.member_timeout).await);
+            let longest = self.host.options.member_timeout;
+            let judged = judge(&*self.host.surveys.fresh(longest).await);
             let passing = matches!(
                 &judged,
                 Err(Refusal {

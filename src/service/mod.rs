@@ -25,6 +25,7 @@ mod gate;
 mod health;
 mod kv;
 mod leadership;
+mod lookout;
 mod membership;
 mod operation;
 mod pipeline;
@@ -38,7 +39,7 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use crate::driver::{Account, DriverHandle, Unread};
+use crate::driver::{Account, DriverHandle, Probe, Unread};
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::ErrorDetail;
 use crate::wire;
@@ -50,6 +51,9 @@ pub use health::Health;
 pub use kv::KvService;
 pub use leadership::{Handover, hand_over};
 pub use status::to_status;
+
+use lookout::Lookout;
+use surveys::Surveys;
 
 /// Bounds of the services, from [`Limits`](crate::config::Limits).
 #[derive(Debug, Clone, Copy)]
@@ -80,14 +84,26 @@ pub struct Host {
     unread: Arc<Unread>,
     /// What the answers to single calls of this connection hold.
     account: Arc<Account>,
+    surveys: Surveys,
+    lookout: Lookout,
     options: ServiceOptions,
 }
 
 impl Host {
-    /// The node behind `driver`, whose requests pass through `gate`.
-    pub fn new(driver: DriverHandle, gate: Gate, options: ServiceOptions) -> Self {
+    /// The node behind `driver`, whose requests pass through `gate`, and which asks the other members
+    /// through `probe`.
+    pub fn new(
+        driver: DriverHandle,
+        gate: Gate,
+        options: ServiceOptions,
+        probe: Arc<dyn Probe>,
+    ) -> Self {
         let unread = Unread::new(options.max_unread_bytes);
+        let surveys = Surveys::new(driver.clone(), probe, options.member_timeout);
+        let patience = options.handover_patience;
         Self {
+            lookout: Lookout::new(driver.clone(), surveys.clone(), patience),
+            surveys,
             driver,
             gate,
             account: unread.account(usize::MAX),
@@ -105,6 +121,8 @@ impl Host {
             gate: self.gate.for_another_connection(),
             unread: Arc::clone(&self.unread),
             account: self.unread.account(usize::MAX),
+            surveys: self.surveys.clone(),
+            lookout: self.lookout.clone(),
             options: self.options,
         }
     }

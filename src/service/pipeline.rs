@@ -185,10 +185,10 @@ async fn submit(
             kind
         }));
     }
-    somebody_decides(host).await;
+    let nobody = somebody_decides(host).await.err();
     let pass = host.gate.admit(items.len(), bytes).await;
     let deadline = after(host.options.request_timeout);
-    if let Err(refusal) = host.is_for_us(cluster) {
+    if let Some(refusal) = host.is_for_us(cluster).err().or(nobody) {
         commands.fill(Err(refusal));
         items.clear();
     }
@@ -221,12 +221,21 @@ fn write(command: &Command, context: &Bytes) -> BatchItem {
 }
 
 /// Waits while nobody can decide, at most for the request timeout.
-async fn somebody_decides(host: &Host) {
+///
+/// # Errors
+///
+/// Somebody does, and another node knows who.
+async fn somebody_decides(host: &Host) -> Result<(), Refusal> {
     let patience = host.options.request_timeout;
     let mut decides = host.driver.watch_decides();
     tokio::select! {
         biased;
         () = host.gate.closed() => {}
         _ = timeout(patience, decides.wait_for(|decides| *decides)) => {}
+        leader = host.lookout.led_elsewhere() => {
+            let leader_id = Some(leader);
+            return Err(Refusal::not_applied(Reason::NotLeader { leader_id }));
+        }
     }
+    Ok(())
 }

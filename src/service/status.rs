@@ -17,7 +17,7 @@ use crate::wire;
 ///
 /// | refusal | surely not applied | outcome unknown |
 /// |---|---|---|
-/// | `NoQuorum` | `UNAVAILABLE` | `DEADLINE_EXCEEDED`: gRPC's own word for "may have happened" |
+/// | `NoQuorum`, `CutOff` | `UNAVAILABLE` | `DEADLINE_EXCEEDED`: gRPC's own word for "may have happened" |
 /// | `Forming` | `UNAVAILABLE` | `UNKNOWN` |
 /// | `ShuttingDown` | `UNAVAILABLE` | `UNKNOWN` |
 /// | `NotLeader` | `FAILED_PRECONDITION`: ask another node, not this one | `UNKNOWN` |
@@ -58,9 +58,10 @@ fn status(code: Code, refusal: &Refusal, leader_addr: Option<&str>, message: Str
 
 fn code(refusal: &Refusal) -> Code {
     match (refusal.applied, &refusal.reason) {
-        (Applied::No, Reason::NoQuorum | Reason::Forming { .. } | Reason::ShuttingDown) => {
-            Code::Unavailable
-        }
+        (
+            Applied::No,
+            Reason::NoQuorum | Reason::CutOff | Reason::Forming { .. } | Reason::ShuttingDown,
+        ) => Code::Unavailable,
         (
             Applied::No,
             Reason::NotLeader { .. }
@@ -72,7 +73,7 @@ fn code(refusal: &Refusal) -> Code {
         (Applied::No, Reason::TooLarge { .. } | Reason::InvalidRequest { .. }) => {
             Code::InvalidArgument
         }
-        (Applied::Unknown, Reason::NoQuorum) => Code::DeadlineExceeded,
+        (Applied::Unknown, Reason::NoQuorum | Reason::CutOff) => Code::DeadlineExceeded,
         (
             Applied::Unknown,
             Reason::NotLeader { .. }
@@ -131,7 +132,7 @@ mod tests {
                 Reason::NoQuorum,
                 Code::Unavailable,
                 Code::DeadlineExceeded,
-                Detail::NoQuorum(kv::NoQuorum {}),
+                Detail::NoQuorum(kv::NoQuorum { cut_off: false }),
             ),
             (
                 Reason::Overloaded {

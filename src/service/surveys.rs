@@ -26,6 +26,12 @@ const RECENT: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct Surveys(Arc<Inner>);
 
+impl std::fmt::Debug for Surveys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surveys").finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     driver: DriverHandle,
     probe: Arc<dyn Probe>,
@@ -129,6 +135,11 @@ impl Surveys {
         }
     }
 
+    /// Longest wait for a member's answer.
+    pub(super) fn member_timeout(&self) -> Duration {
+        self.0.member_timeout
+    }
+
     fn last(&self) -> std::sync::MutexGuard<'_, Round> {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,6 +208,22 @@ impl Surveys {
             .chain(recovery::known(&own))
             .filter(|node| *node != own.raft_id.node_id())
             .collect()
+    }
+}
+
+/// A network in which nobody answers.
+#[cfg(test)]
+pub(super) struct Nobody;
+
+#[cfg(test)]
+impl Probe for Nobody {
+    fn identify(&self, node: NodeId, _: Duration) -> crate::driver::Identifying<'_> {
+        let error = crate::error::RpcError::Unreachable {
+            node,
+            addr: String::new(),
+            reason: "nobody is there".to_owned(),
+        };
+        Box::pin(std::future::ready(Err(error)))
     }
 }
 

@@ -53,7 +53,8 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
             leader_id: leader_id.map(Into::into),
             leader_addr: leader_id.and(leader_addr).map(str::to_owned),
         }),
-        Reason::NoQuorum => ProtoReason::NoQuorum(proto::NoQuorum {}),
+        Reason::NoQuorum => ProtoReason::NoQuorum(proto::NoQuorum { cut_off: false }),
+        Reason::CutOff => ProtoReason::NoQuorum(proto::NoQuorum { cut_off: true }),
         Reason::Overloaded { what, limit } => ProtoReason::Overloaded(proto::Overloaded {
             what: (*what).to_owned(),
             limit: *limit,
@@ -173,7 +174,14 @@ mod tests {
                     leader_addr: Some("c:1".to_owned()),
                 }),
             ),
-            (Reason::NoQuorum, ProtoReason::NoQuorum(proto::NoQuorum {})),
+            (
+                Reason::NoQuorum,
+                ProtoReason::NoQuorum(proto::NoQuorum { cut_off: false }),
+            ),
+            (
+                Reason::CutOff,
+                ProtoReason::NoQuorum(proto::NoQuorum { cut_off: true }),
+            ),
             (
                 Reason::Overloaded {
                     what: "proposals",

@@ -161,6 +161,13 @@ impl Links {
         }
     }
 
+    /// Everything that two nodes send to each other meets `fate`.
+    pub(crate) fn between(&self, one: usize, other: usize, fate: Fate) {
+        for (from, to) in [(one, other), (other, one)] {
+            self.change(from, to, |rule| rule.fate = fate);
+        }
+    }
+
     /// Cuts `node` off from the others, both ways.
     pub(crate) fn isolate(&self, node: usize, fate: Fate) {
         self.outgoing(node, fate);

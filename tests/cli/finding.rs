@@ -117,7 +117,7 @@ fn a_write_that_was_not_applied_is_made_again() {
 
 #[test]
 fn a_write_whose_outcome_is_unknown_is_not_made_again() {
-    let no_quorum = || Some(Reason::NoQuorum(NoQuorum {}));
+    let no_quorum = || Some(Reason::NoQuorum(NoQuorum { cut_off: false }));
     for status in [
         refusal(
             Code::Unavailable,
@@ -179,7 +179,7 @@ fn a_request_at_fault_is_refused_at_once() {
 #[test]
 fn a_cluster_without_a_majority_says_so() {
     let message = "no leader with a majority";
-    let reason = Some(Reason::NoQuorum(NoQuorum {}));
+    let reason = Some(Reason::NoQuorum(NoQuorum { cut_off: false }));
     let node = Mock::refusing(refusal(Code::Unavailable, message, Applied::No, reason));
     let (_socket, dead) = dead();
     let endpoints = format!("{},{dead}", node.address);

@@ -56,6 +56,32 @@ async fn two_clusters_behind_one_list_are_never_mixed() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_is_told_its_cluster_never_takes_another_one() {
+    let clusters = [Cluster::started(3).await, Cluster::started(3).await];
+    for (name, cluster) in ["0", "1"].iter().zip(&clusters) {
+        cluster.set("whose", name).await;
+    }
+    let endpoints: Vec<_> = clusters
+        .iter()
+        .flat_map(|cluster| [0, 1, 2].map(|index| cluster.client_addr(index).to_owned()))
+        .collect();
+    let told = |id| {
+        let builder = Client::builder().endpoints(endpoints.clone());
+        builder.timeout(TIMEOUT).cluster(id).build().unwrap()
+    };
+    for (name, cluster) in ["0", "1"].iter().zip(&clusters) {
+        for _ in 0..5 {
+            let client = told(id(cluster).unwrap());
+            assert_eq!(read(&client).await.as_deref(), Some(*name));
+        }
+    }
+    let neither = id(&clusters[0]).unwrap() ^ id(&clusters[1]).unwrap();
+    let error = told(neither).set("whose", "2").await.unwrap_err();
+    assert!(error.is_other_cluster(), "{error:?}");
+    assert_eq!(error.applied(), Applied::No);
+}
+
 /// Leaves one node of three, which has led, and makes a new cluster of what it has; its id.
 async fn recover(cluster: &mut Cluster, survivor: usize) -> u64 {
     let mut status = cluster.node(survivor).handle.watch();

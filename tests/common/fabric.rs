@@ -45,6 +45,8 @@ enum Parcel {
 struct Links {
     handles: BTreeMap<NodeId, (DriverHandle, UnboundedSender<Parcel>)>,
     cut: BTreeSet<NodeId>,
+    /// Links that carry nothing, from the one node to the other.
+    cut_links: BTreeSet<(NodeId, NodeId)>,
     /// Nodes that no part of the log reaches, while heartbeats do.
     logless: BTreeSet<NodeId>,
 }
@@ -56,7 +58,9 @@ impl Links {
         from: NodeId,
         to: NodeId,
     ) -> Option<&(DriverHandle, UnboundedSender<Parcel>)> {
-        let open = !self.cut.contains(&from) && !self.cut.contains(&to);
+        let open = !self.cut.contains(&from)
+            && !self.cut.contains(&to)
+            && !self.cut_links.contains(&(from, to));
         self.handles.get(&to).filter(|_| open)
     }
 }
@@ -174,6 +178,7 @@ impl Fabric {
                 handover_patience: Duration::from_secs(1),
                 member_timeout: Duration::from_secs(1),
             },
+            Arc::new(wire.clone()),
         );
         let admin = AdminService::new(host.clone(), Arc::new(wire));
         let rest = Routes::new(AdminServiceServer::new(admin)).add_service(health.service());
@@ -211,6 +216,11 @@ impl Fabric {
         self.links().cut.insert(id);
     }
 
+    /// Cuts the link between two nodes.
+    pub fn cut_link(&self, one: NodeId, other: NodeId) {
+        self.links().cut_links.extend([(one, other), (other, one)]);
+    }
+
     /// Loses what is appended, and snapshots, on their way to a node; heartbeats arrive.
     pub fn keep_the_log_from(&self, id: NodeId) {
         self.links().logless.insert(id);
@@ -220,6 +230,7 @@ impl Fabric {
     pub fn mend(&self) {
         let mut links = self.links();
         links.cut.clear();
+        links.cut_links.clear();
         links.logless.clear();
     }
 

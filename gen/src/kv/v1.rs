@@ -63,7 +63,12 @@ pub struct NotLeader {
 }
 /// The cluster has no leader, or the leader cannot reach a majority.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NoQuorum {}
+pub struct NoQuorum {
+    /// This node knows no leader and reaches none of the other members: it alone
+    /// may be cut off, and another node may serve.
+    #[prost(bool, tag = "1")]
+    pub cut_off: bool,
+}
 /// The node has as many requests waiting as it accepts. Wait before retrying.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Overloaded {

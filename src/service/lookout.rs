@@ -1,0 +1,109 @@
+//! Who leads elsewhere, while this node has no leader.
+//!
+//! A node that a cut link keeps from the leader waits for an election that never comes: the others hear
+//! the leader, and do not vote. The cluster is well, and whoever asks this node would be refused all
+//! the same. So once a request has waited here for the longest election timeout, the node asks the
+//! other members whom they follow. By then an ordinary election is over, and a leader that has died is
+//! forgotten everywhere.
+//!
+//! There is one lookout at a time for all who wait, from the first of them until the node knows a
+//! leader again. It asks once in the longest election timeout.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::surveys::Surveys;
+use crate::cluster::{Elsewhere, Picture};
+use crate::driver::DriverHandle;
+use crate::types::{NodeId, NodeState};
+
+/// The lookout of one node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Lookout(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    driver: DriverHandle,
+    surveys: Surveys,
+    /// The longest election timeout.
+    patience: Duration,
+    /// What was seen last; nobody looks any more if its other end is gone.
+    seen: Mutex<watch::Receiver<Elsewhere>>,
+}
+
+impl Lookout {
+    /// Looks through `surveys` for the node behind `driver`.
+    pub(super) fn new(driver: DriverHandle, surveys: Surveys, patience: Duration) -> Self {
+        let seen = Mutex::new(watch::channel(Elsewhere::default()).1);
+        Self(Arc::new(Inner {
+            driver,
+            surveys,
+            patience,
+            seen,
+        }))
+    }
+
+    /// Waits until other members name a leader, while this node has none. Waits for ever if none does,
+    /// or this node knows one again.
+    pub(super) async fn led_elsewhere(&self) -> NodeId {
+        if self.0.driver.look(|status| status.state) == NodeState::Started {
+            let mut seen = self.watch();
+            let led = |seen: &Elsewhere| matches!(seen, Elsewhere::Led(_));
+            if let Ok(seen) = seen.wait_for(led).await
+                && let Elsewhere::Led(leader) = *seen
+            {
+                return leader;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Whether no other member answered when they were asked last, for want of a leader.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let seen = self.seen();
+        seen.has_changed().is_ok() && *seen.borrow() == Elsewhere::CutOff
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, watch::Receiver<Elsewhere>> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is seen from now on: somebody looks.
+    fn watch(&self) -> watch::Receiver<Elsewhere> {
+        let mut seen = self.seen();
+        if seen.has_changed().is_err() {
+            let (publish, new) = watch::channel(Elsewhere::default());
+            *seen = new;
+            let lookout = self.clone();
+            tokio::spawn(async move { lookout.look(&publish).await });
+        }
+        seen.clone()
+    }
+
+    /// Looks until the node decides again.
+    async fn look(&self, publish: &watch::Sender<Elsewhere>) {
+        let Inner {
+            driver,
+            surveys,
+            patience,
+            ..
+        } = &*self.0;
+        let looking = async {
+            loop {
+                sleep(*patience).await;
+                let survey = surveys.recent(surveys.member_timeout()).await;
+                let now = Picture::new(&survey).elsewhere();
+                publish.send_if_modified(|seen| std::mem::replace(seen, now) != now);
+            }
+        };
+        let mut decides = driver.watch_decides();
+        tokio::select! {
+            biased;
+            _ = decides.wait_for(|decides| *decides) => {}
+            () = looking => {}
+        }
+    }
+}
