@@ -210,6 +210,7 @@ async fn an_operator_moves_leadership() {
     let request = TransferLeadershipRequest {
         to: Some(u32::try_from(heir).unwrap() + 1),
         timeout: None,
+        ..TransferLeadershipRequest::default()
     };
     let answer = cluster
         .admin(leader)

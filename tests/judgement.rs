@@ -159,6 +159,7 @@ async fn a_cluster_that_shrinks_says_what_that_costs() {
     let request = |accept_no_spare| RemoveMemberRequest {
         id,
         accept_no_spare,
+        ..RemoveMemberRequest::default()
     };
     let refusal = leader.admin.remove_member(request(false)).await;
     let refusal = refusal.unwrap_err();

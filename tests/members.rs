@@ -31,6 +31,7 @@ fn add_request(cluster: &Cluster, index: usize) -> AddMemberRequest {
         id: u32::try_from(index + 1).unwrap(),
         addr: cluster.internal_addr(index).to_owned(),
         client_addr: cluster.client_addr(index).to_owned(),
+        ..AddMemberRequest::default()
     }
 }
 
@@ -72,6 +73,7 @@ async fn remove(cluster: &Cluster, index: usize) -> Vec<u32> {
         let request = RemoveMemberRequest {
             id,
             accept_no_spare: true,
+            ..RemoveMemberRequest::default()
         };
         let answer = cluster.admin(leader).remove_member(request).await;
         let answer = answer.inspect_err(|status| assert!(again(status))).ok()?;
@@ -323,7 +325,11 @@ async fn a_member_moves_to_another_address() {
     assert_eq!(member.addr, cluster.internal_addr(moved));
     // Whoever asks a follower is led to the new address when that node leads.
     let to = Some(u32::try_from(moved + 1).unwrap());
-    let request = seshat::proto::admin::TransferLeadershipRequest { to, timeout: None };
+    let request = seshat::proto::admin::TransferLeadershipRequest {
+        to,
+        timeout: None,
+        ..seshat::proto::admin::TransferLeadershipRequest::default()
+    };
     let mut admin = cluster.admin(leader);
     admin.transfer_leadership(request).await.unwrap();
     assert_eq!(cluster.leader().await, moved);
@@ -411,6 +417,7 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     let live = RemoveMemberRequest {
         id: u32::try_from(others[1] + 1).unwrap(),
         accept_no_spare: true,
+        ..RemoveMemberRequest::default()
     };
     let refusal = admin.remove_member(live).await.unwrap_err();
     let Reason::FailedPrecondition(precondition) = reason(refusal) else {

@@ -335,6 +335,26 @@ async fn what_is_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: u
             met.row("in a pipeline", row, OTHER_CLUSTER);
         }
     }
+    let mut admin = cluster.admin(leader);
+    let request = TransferLeadershipRequest {
+        cluster_id: other,
+        ..Default::default()
+    };
+    let answer = admin.transfer_leadership(request).await;
+    met.refusal("TransferLeadership", answer, OTHER_CLUSTER);
+    let request = AddMemberRequest {
+        cluster_id: other,
+        ..Default::default()
+    };
+    let answer = admin.add_member(request).await;
+    met.refusal("AddMember", answer, OTHER_CLUSTER);
+    let request = RemoveMemberRequest {
+        id: 1,
+        cluster_id: other,
+        ..Default::default()
+    };
+    let answer = admin.remove_member(request).await;
+    met.refusal("RemoveMember", answer, OTHER_CLUSTER);
     // What names this one, or none, is served.
     let mut kv = cluster.kv(leader);
     for (named, answered) in [(Some(own), None), (None, Some(own))] {

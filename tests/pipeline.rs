@@ -481,6 +481,7 @@ async fn when_leadership_goes_each_command_says_where_to() {
     let request = TransferLeadershipRequest {
         to: Some(u32::try_from(heir).unwrap() + 1),
         timeout: None,
+        ..TransferLeadershipRequest::default()
     };
     let mut transfer = Some(async move { admin.transfer_leadership(request).await });
     let mut handing_over = None;

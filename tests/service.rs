@@ -570,6 +570,7 @@ async fn leadership_goes_where_the_operator_says() {
     let to = |id| TransferLeadershipRequest {
         to: Some(id),
         timeout: None,
+        ..TransferLeadershipRequest::default()
     };
     let heir = followers[1].id;
     let before = leader.status().term;
@@ -610,6 +611,7 @@ async fn a_transfer_that_cannot_be_is_refused_with_the_reason() {
             seconds: i64::from(millis / 1000),
             nanos: millis % 1000 * 1_000_000,
         }),
+        ..TransferLeadershipRequest::default()
     };
     for (request, field) in [
         (request(Some(0), 500), "to"),

@@ -142,6 +142,7 @@ impl Admin {
             let request = node.request(TransferLeadershipRequest {
                 to: to.map(u32::from),
                 timeout: most_of(&node),
+                cluster_id: node.cluster,
             });
             async move { node.admin().transfer_leadership(request).await }
         };
@@ -166,6 +167,7 @@ impl Admin {
                 id: id.into(),
                 addr: addr.to_owned(),
                 client_addr: client_addr.to_owned(),
+                cluster_id: node.cluster,
             });
             async move { node.admin().add_member(request).await }
         };
@@ -188,6 +190,7 @@ impl Admin {
             let request = node.request(RemoveMemberRequest {
                 id: id.into(),
                 accept_no_spare,
+                cluster_id: node.cluster,
             });
             async move { node.admin().remove_member(request).await }
         };

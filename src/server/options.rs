@@ -185,6 +185,7 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
         max_connections: limits.max_connections,
         strangers_are_idle: false,
         max_concurrent_streams: limits.max_concurrent_streams,
+        max_calls: limits.max_pending_requests,
         stream_window_bytes,
         connection_window_bytes: stream_window_bytes
             .saturating_mul(REQUESTS_IN_WINDOW)
@@ -206,6 +207,7 @@ pub(super) fn internal_listener(transport: &TransportOptions) -> ListenOptions {
         max_connections: INTERNAL_CONNECTIONS,
         strangers_are_idle: true,
         max_concurrent_streams: transport.max_streams,
+        max_calls: usize::MAX,
         stream_window_bytes: transport.window_bytes,
         connection_window_bytes: transport.window_bytes,
         keepalive_interval: transport.keepalive_interval,

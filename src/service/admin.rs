@@ -56,6 +56,7 @@ impl AdminService {
         caller_gives_up: Instant,
     ) -> Result<admin::TransferLeadershipResponse, Status> {
         let refuse = |refusal: Refusal| self.host.refuse(&refusal);
+        self.host.is_for_us(request.cluster_id).map_err(refuse)?;
         let to = request
             .to
             .map(NodeId::try_from)

@@ -35,6 +35,7 @@ impl AdminService {
         request: AddMemberRequest,
         deadline: Instant,
     ) -> Result<AddMemberResponse, Refusal> {
+        self.host.is_for_us(request.cluster_id)?;
         let info = node_info(request)?;
         let _turn = self.turn.lock().await;
         let judge = |survey: &Survey| {
@@ -62,7 +63,9 @@ impl AdminService {
         let RemoveMemberRequest {
             id,
             accept_no_spare,
+            cluster_id,
         } = request;
+        self.host.is_for_us(cluster_id)?;
         let id = node_id(id)?;
         let _turn = self.turn.lock().await;
         let driver = &self.host.driver;
@@ -155,6 +158,7 @@ fn node_info(request: AddMemberRequest) -> Result<NodeInfo, Refusal> {
         id,
         addr,
         client_addr,
+        cluster_id: _,
     } = request;
     let id = node_id(id)?;
     if address("addr", &addr)? == address("client_addr", &client_addr)? {
@@ -193,6 +197,7 @@ mod tests {
             id,
             addr: addr.to_owned(),
             client_addr: client_addr.to_owned(),
+            cluster_id: None,
         };
         let members = [1, 2, 3].map(|id| NodeId::new(id).unwrap()).into();
         let judged = |request| {

@@ -406,6 +406,7 @@ fn remove(leader: &str, id: u32) {
         let request = RemoveMemberRequest {
             id,
             accept_no_spare: true,
+            ..RemoveMemberRequest::default()
         };
         let answer = admin.remove_member(request).await.unwrap().into_inner();
         assert!(!answer.members.contains(&id), "{answer:?}");

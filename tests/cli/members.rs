@@ -68,6 +68,7 @@ fn a_member_is_added_once_it_takes_part() {
         id: 4,
         addr: "kv-4:7379".to_owned(),
         client_addr: "kv-4:6379".to_owned(),
+        ..AddMemberRequest::default()
     };
     assert_eq!(node.added(), [request]);
 

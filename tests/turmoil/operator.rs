@@ -127,6 +127,7 @@ impl Operator {
         let request = TransferLeadershipRequest {
             to: to.map(u32::from),
             timeout: None,
+            ..TransferLeadershipRequest::default()
         };
         if let Ok(Ok(taken)) = timeout(PATIENCE, node.transfer_leadership(request)).await {
             let leader = taken.into_inner().leader_id;

@@ -102,6 +102,10 @@ pub struct TransferLeadershipRequest {
     /// Longest wait for the new leader; default and upper bound: 10 s.
     #[prost(message, optional, tag = "2")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// The cluster that this is for; absent: whichever answers. See
+    /// seshat.kv.v1.OtherCluster.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// The hand-over took place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -125,6 +129,10 @@ pub struct AddMemberRequest {
     /// Where clients reach it (host:port).
     #[prost(string, tag = "3")]
     pub client_addr: ::prost::alloc::string::String,
+    /// The cluster that this is for; absent: whichever answers. See
+    /// seshat.kv.v1.OtherCluster.
+    #[prost(fixed64, optional, tag = "4")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// The node is a member from now on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -147,6 +155,10 @@ pub struct RemoveMemberRequest {
     /// such a removal is refused (FailedPrecondition) with what it costs.
     #[prost(bool, tag = "2")]
     pub accept_no_spare: bool,
+    /// The cluster that this is for; absent: whichever answers. See
+    /// seshat.kv.v1.OtherCluster.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
 }
 /// The node is no member from now on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
