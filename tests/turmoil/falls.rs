@@ -107,9 +107,15 @@ impl World {
         let ids = members.iter().copied();
         let mut doomed = ids.choose_multiple(&mut self.rng, most);
         doomed.sort_unstable();
+        // A member that has just been added may have nothing.
+        let voters = health::voters(&self.shared.standings());
+        self.spare_one_of(&voters, &members, &mut doomed);
         let mut at = self.sim.elapsed();
         if self.overstates || self.rng.gen_bool(0.5) {
-            self.spare_one_of_the_first(&members, &mut doomed);
+            // Whoever is left cannot tell those that are configured to form a cluster that there is one:
+            // all together they would form another one.
+            let first: Vec<_> = (1..=FIRST).collect();
+            self.spare_one_of(&first, &members, &mut doomed);
             let left: Vec<_> = members
                 .into_iter()
                 .filter(|id| !doomed.contains(id))
@@ -120,13 +126,12 @@ impl World {
         self.doom = Some(Doom { at, ids: doomed });
     }
 
-    /// Whoever is left is about to be cut off, and cannot tell those that are configured to form a cluster
-    /// that there is one: all together they would form another one.
-    fn spare_one_of_the_first(&self, members: &[u16], doomed: &mut Vec<u16>) {
-        if (1..=FIRST).all(|id| doomed.contains(&id)) && members.len() > usize::from(FIRST) {
+    /// Of `these`, not all are lost: somebody else is, if there is one.
+    fn spare_one_of(&self, these: &[u16], members: &[u16], doomed: &mut Vec<u16>) {
+        if these.iter().all(|id| doomed.contains(id)) && members.len() > these.len() {
             let spared = doomed.remove(0);
-            let others = members.iter().filter(|id| **id > FIRST);
-            let other = others.copied().find(|id| !doomed.contains(id));
+            let mut others = members.iter().copied();
+            let other = others.find(|id| *id != spared && !doomed.contains(id));
             doomed.extend(other);
             self.tell(format_args!("n{spared} is spared"));
         }

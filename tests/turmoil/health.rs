@@ -103,6 +103,20 @@ pub(crate) fn members(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
     members.unwrap_or_default()
 }
 
+/// The nodes that vote, as the leader knows them; none if nobody leads.
+pub(crate) fn voters(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
+    let voters = leader(standings).map(|leader| {
+        let ids: BTreeSet<_> = leader
+            .conf
+            .voters
+            .iter()
+            .map(|id| id.node_id().get())
+            .collect();
+        ids.into_iter().collect()
+    });
+    voters.unwrap_or_default()
+}
+
 /// Whether all members but `except` vote in the cluster that has a leader.
 pub(crate) fn all_vote_but(standings: &BTreeMap<u16, NodeStatus>, except: u16) -> bool {
     let Some(leader) = leader(standings) else {
