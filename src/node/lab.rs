@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) snapshot: u64,
     /// Nothing arrives.
     pub(super) cut: bool,
+    /// What holds entries does not arrive.
+    pub(super) hole: bool,
 }
 
 enum Load {
@@ -378,6 +380,9 @@ impl Lab {
                 PeerMessage::AppendEntries(request) => request.entries.len(),
                 _ => 0,
             };
+            if entries > 0 && self.links.get(&(id, to)).is_some_and(|link| link.hole) {
+                continue;
+            }
             let entries = u64::try_from(entries).expect("few");
             self.send(id, to, entries, Load::Message(message));
         }
