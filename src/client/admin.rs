@@ -19,9 +19,6 @@ use crate::proto::admin::{
     TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
-/// How long a node waits for each of the members that it asks.
-const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Once one node has answered, how long to wait for one that knows more.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
@@ -71,7 +68,13 @@ impl Admin {
     {
         let client = &self.client;
         let deadline = client.deadline();
-        let mut search = Search::new(&client.shared, client.limit, deadline, &view);
+        let mut search = Search::patient(
+            &client.shared,
+            client.limit,
+            deadline,
+            client.limit.timeout,
+            &view,
+        );
         let first = search.next().instrument(debug_span!("status")).await?;
         let (_, mut best) = first;
         let more = async {
@@ -98,7 +101,13 @@ impl Admin {
         let client = &self.client;
         let deadline = client.deadline();
         let ask = |node| view(node, false);
-        let mut search = Search::new(&client.shared, client.limit, deadline, &ask);
+        let mut search = Search::patient(
+            &client.shared,
+            client.limit,
+            deadline,
+            client.limit.timeout,
+            &ask,
+        );
         let mut known = None;
         loop {
             let (node, view) = match search.next().await {
@@ -265,7 +274,8 @@ fn most_of(node: &Node) -> Option<prost_types::Duration> {
 /// Asks one node how it sees the cluster, and whether it is to ask the members anew for this.
 async fn view(node: Node, fresh: bool) -> Answer<StatusResponse> {
     // Part of a short timeout only, so that the members which do answer are shown.
-    let member_timeout = MEMBER_TIMEOUT.min(node.time_left() / 2);
+    // The node knows how far the members are apart, and waits no longer than that takes.
+    let member_timeout = node.time_left() / 2;
     let request = StatusRequest {
         member_timeout: member_timeout.try_into().ok(),
         fresh,

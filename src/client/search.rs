@@ -47,6 +47,8 @@ pub(super) struct Search<'a, T, F> {
     shared: &'a Shared,
     limit: Limit,
     deadline: Instant,
+    /// How long a node may stay silent before it is asked again.
+    patience: Duration,
     ask: &'a F,
     asked: FuturesUnordered<Pin<Box<dyn Future<Output = News<T>> + Send + 'a>>>,
     nodes: BTreeMap<String, Known>,
@@ -96,10 +98,22 @@ where
 {
     /// Asks all endpoints until `deadline`.
     pub(super) fn new(shared: &'a Shared, limit: Limit, deadline: Instant, ask: &'a F) -> Self {
+        Self::patient(shared, limit, deadline, shared.options.patience, ask)
+    }
+
+    /// The same, where a node may stay silent for so long: it asks others first.
+    pub(super) fn patient(
+        shared: &'a Shared,
+        limit: Limit,
+        deadline: Instant,
+        patience: Duration,
+        ask: &'a F,
+    ) -> Self {
         let mut search = Self {
             shared,
             limit,
             deadline,
+            patience,
             ask,
             asked: FuturesUnordered::new(),
             nodes: BTreeMap::new(),
@@ -147,7 +161,7 @@ where
             due,
             hurry: Some(Arc::clone(&known.hurry)),
             pause: self.shared.options.backoff.min,
-            patience: self.shared.options.patience,
+            patience: self.patience,
             refusals: 0,
             foreign: 0,
         };

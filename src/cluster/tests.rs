@@ -298,6 +298,19 @@ fn the_steps_of_a_life_that_replaces_another() {
         ),
         (with_learner(), empty.clone(), "catching up 0 %", Some(0)),
         (
+            NodeStatus {
+                state_bytes: 2_000,
+                ..with_learner()
+            },
+            NodeStatus {
+                max_state_bytes: 1_000,
+                ..empty.clone()
+            },
+            "catching up 0 % (the state takes 2000 bytes, and its limits.max_state_bytes is 1000: \
+             raise that, and start it again)",
+            Some(0),
+        ),
+        (
             with_learner(),
             receiving(500, outside(3)),
             "catching up 45 %",

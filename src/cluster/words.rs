@@ -255,7 +255,10 @@ impl Picture<'_> {
                 Standing::CatchingUp(0) if self.has_not_joined(id) => {
                     "asked in, has not joined yet".to_owned()
                 }
-                Standing::CatchingUp(percent) => format!("catching up {percent} %"),
+                Standing::CatchingUp(percent) => {
+                    let room = self.wants_room(id).unwrap_or_default();
+                    format!("catching up {percent} %{room}")
+                }
                 Standing::BecomingVoter => "being made a voter".to_owned(),
                 Standing::Leaderless => {
                     format!("does not follow node {} yet", self.leader?.node_id())
@@ -269,6 +272,18 @@ impl Picture<'_> {
     /// Whether the process waits outside, and believes nobody who tells it of the cluster.
     fn knows_nobody(&self, id: NodeId) -> bool {
         self.view(id).is_some_and(|view| view.unconfirmed)
+    }
+
+    /// What the process may hold, if the state takes more: then it will hardly take it.
+    fn wants_room(&self, id: NodeId) -> Option<String> {
+        let (leader, view) = (self.leader_view()?, self.view(id)?);
+        let (state, room) = (leader.state_bytes, view.max_state_bytes);
+        (room > 0 && state > room).then(|| {
+            format!(
+                " (the state takes {state} bytes, and its limits.max_state_bytes is {room}: raise that, \
+                 and start it again)"
+            )
+        })
     }
 
     /// Whether nothing that the leader has sent has made the process take part. One that knows nobody

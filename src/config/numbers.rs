@@ -126,7 +126,8 @@ section! {
         /// Bytes of entries that a leader takes on before a majority holds them (raft-rs
         /// `max_uncommitted_size`). Beyond it, writes are refused as overloaded.
         max_uncommitted_bytes: u64 = 64 * 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024;
-        /// Client requests that a node holds at once, each command of a batch counted. One more is
+        /// Client requests that a node holds at once, each command of a batch counted, and calls whose
+        /// answers have not been sent. One more is
         /// refused as overloaded, and so is one whose connection has more of them than are left
         /// free. Batches of pipelines may have half of this, and are held back.
         max_pending_requests: usize = 65_536, 1..=1_048_576;
@@ -139,9 +140,9 @@ section! {
         /// lone request wait longer beside many; fewer cost throughput where nodes are far from one
         /// another, because no more than these are served in the time of a round trip.
         max_inflight_requests: usize = 4_096, 1..=1_048_576;
-        /// Bytes of answers of pipelines that clients have not taken yet, over all streams. A
-        /// stream that holds as much as is left free is not read on, and a value for it that was
-        /// not foreseen is refused as overloaded.
+        /// Bytes of answers that clients have not taken yet. A stream that holds as much as is left
+        /// free is not read on, and a value that has no room is refused as overloaded. The buffers of
+        /// the answers may be twice as large.
         max_unread_bytes: usize = 256 * 1024 * 1024, 256 * 1024..=1024 * 1024 * 1024 * 1024;
         /// Requests that one turn of the driver takes.
         max_batch_requests: usize = 2_048, 1..=65_536;

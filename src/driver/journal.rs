@@ -107,6 +107,11 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
             term,
             last_index,
         } => tracing::info!(%node, %raft_id, term, index = last_index, "became {role}"),
+        Event::GaveUp { term, commit_index } => tracing::warn!(
+            %node, %raft_id, term, index = commit_index,
+            "gives up leadership: heartbeats arrive, but for some election timeouts no majority has \
+             stored what this node sends. Look at the network for large packets",
+        ),
         Event::LeaderChanged { leader, term } => match leader {
             Some(leader) => {
                 tracing::info!(

@@ -19,6 +19,8 @@ use crate::wire;
 pub(super) struct Agreed {
     own: NodeLimits,
     heard: BTreeMap<NodeId, (RaftId, NodeLimits)>,
+    /// What the state of each process may take.
+    states: BTreeMap<NodeId, (RaftId, u64)>,
     /// Of whom it has been said that they take less.
     told: BTreeSet<RaftId>,
 }
@@ -36,6 +38,7 @@ impl Agreed {
         Self {
             own,
             heard: BTreeMap::new(),
+            states: BTreeMap::new(),
             told: BTreeSet::new(),
         }
     }
@@ -46,6 +49,10 @@ impl Agreed {
         match status.limits {
             Some(limits) => self.heard.insert(node, (status.raft_id, limits)),
             None => self.heard.remove(&node),
+        };
+        match status.max_state_bytes {
+            0 => self.states.remove(&node),
+            bytes => self.states.insert(node, (status.raft_id, bytes)),
         };
     }
 
@@ -74,6 +81,17 @@ impl Agreed {
     pub(super) fn append_bytes(&self, own: u64, conf: &Conf) -> u64 {
         let others = self.others(conf).map(|(_, limits)| limits.append);
         others.fold(own, u64::min)
+    }
+
+    /// What the state of a leader of `conf` may take, which may be `own` by itself. The default depends on
+    /// the machine, so members may differ without being named.
+    pub(super) fn state_bytes(&self, own: usize, conf: &Conf) -> usize {
+        let ids = conf.voters.iter().chain(&conf.learners);
+        let states = ids.filter_map(|id| {
+            let (heard, bytes) = self.states.get(&id.node_id())?;
+            (heard == id).then(|| usize::try_from(*bytes).unwrap_or(usize::MAX))
+        });
+        states.fold(own, usize::min)
     }
 
     /// What a process takes less of than this one, if that has not been said before: the setting, its

@@ -98,3 +98,33 @@ fn a_member_that_takes_less_is_named() {
     ];
     assert_eq!(told, expected, "said once");
 }
+
+#[test]
+fn the_state_takes_no_more_than_the_smallest_member_has_room_for() {
+    let mut lab = Lab::new(0, 1, RaftOptions::default());
+    for id in (1..=3).map(node) {
+        lab.configure(id);
+    }
+    lab.states.insert(node(3), 4_000);
+    for id in (1..=3).map(node) {
+        lab.begin(id, true);
+    }
+    lab.until(50 * TICK, 0, |lab| judged(lab).0 == State::Healthy)
+        .expect("a cluster");
+    lab.until(10 * TICK, 0, |_| false);
+    let leader = lab.leader().expect("a leader");
+    assert_ne!(leader, node(3));
+    let full = Reason::Full {
+        what: "max_state_bytes",
+        limit: 4_000,
+    };
+    assert_eq!(write(&mut lab, leader, 4_000), Some(full));
+    assert_eq!(write(&mut lab, leader, 3_000), None);
+
+    lab.states.clear();
+    lab.begin(node(3), true);
+    lab.until(100 * TICK, 0, |lab| judged(lab).0 == State::Healthy)
+        .expect("node 3 is back");
+    lab.until(10 * TICK, 0, |_| false);
+    assert_eq!(write(&mut lab, leader, 4_000), None, "it has more room now");
+}

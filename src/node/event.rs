@@ -113,6 +113,14 @@ pub enum Event {
         /// Index of the last log entry.
         last_index: LogIndex,
     },
+    /// The process led, and for some election timeouts no majority of the logs got on: it leads no more,
+    /// so that somebody may whose links carry appends.
+    GaveUp {
+        /// The term in which it led.
+        term: Term,
+        /// Highest index that it knows to be committed.
+        commit_index: LogIndex,
+    },
     /// Another leader is followed, or none.
     LeaderChanged {
         /// The leader.

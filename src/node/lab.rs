@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) snapshot: u64,
     /// Nothing arrives.
     pub(super) cut: bool,
+    /// What holds entries does not arrive.
+    pub(super) hole: bool,
 }
 
 enum Load {
@@ -52,6 +54,8 @@ pub(super) struct Lab {
     pub(super) levels: BTreeMap<NodeId, ProtocolLevel>,
     /// What the next processes of nodes take, if not anything.
     pub(super) limits: BTreeMap<NodeId, NodeLimits>,
+    /// What the state of the next processes of nodes may take, if not what the options say.
+    pub(super) states: BTreeMap<NodeId, usize>,
     configured: ClusterMembership,
     pub(super) members: BTreeMap<NodeId, Member<u64>>,
     lives: u64,
@@ -95,6 +99,7 @@ impl Lab {
             options,
             levels: BTreeMap::new(),
             limits: BTreeMap::new(),
+            states: BTreeMap::new(),
             configured: ids.clone().map(info).collect(),
             members: BTreeMap::new(),
             lives: 0,
@@ -137,6 +142,11 @@ impl Lab {
         let raft = RaftOptions {
             level,
             limits: self.limits.get(&id).copied().unwrap_or(self.options.limits),
+            max_state_bytes: self
+                .states
+                .get(&id)
+                .copied()
+                .unwrap_or(self.options.max_state_bytes),
             ..self.options
         };
         let member = Member::new(MemberOptions {
@@ -370,6 +380,9 @@ impl Lab {
                 PeerMessage::AppendEntries(request) => request.entries.len(),
                 _ => 0,
             };
+            if entries > 0 && self.links.get(&(id, to)).is_some_and(|link| link.hole) {
+                continue;
+            }
             let entries = u64::try_from(entries).expect("few");
             self.send(id, to, entries, Load::Message(message));
         }

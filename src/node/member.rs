@@ -127,6 +127,8 @@ impl<W> Member<W> {
                 raft.tick();
                 let own = self.options.raft.max_append_bytes;
                 raft.bound_appends(self.agreed.append_bytes(own, raft.conf()));
+                let own = self.options.raft.max_state_bytes;
+                raft.bound_state(self.agreed.state_bytes(own, raft.conf()));
                 let leads = raft.role() == Role::Leader;
                 let mut ask = self.reconciler.tick(leads, &raft.conf().members);
                 let others = self.directory.nodes().ids();

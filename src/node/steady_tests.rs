@@ -99,3 +99,72 @@ fn a_large_log_is_freed_elsewhere() {
     let kept = options.compact_keep_entries;
     assert!(lab.retired > 20_000 - kept, "{} entries", lab.retired);
 }
+
+/// Nodes of which those `from` whom large packets do not arrive are heard all the same.
+fn with_holes(from: &[u16]) -> Lab {
+    let mut lab = three_nodes(2, 1);
+    for (from, to) in from
+        .iter()
+        .flat_map(|from| (1..=3).map(move |to| (*from, to)))
+    {
+        let hole = Link {
+            hole: true,
+            ..Link::default()
+        };
+        lab.link_one_way(node(from), node(to), hole);
+    }
+    lab
+}
+
+fn term(lab: &Lab) -> u64 {
+    let leader = lab.leader().expect("a leader");
+    let raft = lab.members[&leader].raft();
+    raft.expect("it takes part").term()
+}
+
+#[test]
+fn a_leader_whose_appends_do_not_arrive_makes_way_for_one_whose_do() {
+    let mut lab = with_holes(&[1]);
+    let (acknowledged, began) = (lab.acknowledged, lab.now);
+    assert_eq!(lab.leader(), Some(node(1)));
+    let written = lab.until(300 * TICK, 1, |lab| {
+        lab.leader() != Some(node(1)) && lab.acknowledged > acknowledged + 1_000
+    });
+    assert!(written.is_some(), "nobody else leads");
+    let waited = lab.now - began;
+    assert!(
+        waited >= 100 * TICK,
+        "not before ten election timeouts: {waited} ms"
+    );
+    // And stays.
+    let led = term(&lab);
+    lab.until(600 * TICK, 1, |_| false);
+    assert_eq!(term(&lab), led);
+}
+
+#[test]
+fn leaders_none_of_whose_appends_arrive_give_up_now_and_then_only() {
+    let mut lab = with_holes(&[1, 2, 3]);
+    let began = term(&lab);
+    lab.until(1_000 * TICK, 1, |_| false);
+    let elections = term(&lab) - began;
+    assert!((1..=10).contains(&elections), "{elections} in 100 s");
+}
+
+#[test]
+fn a_leader_that_has_nothing_to_replicate_leads_on() {
+    let mut lab = with_holes(&[]);
+    lab.until(10 * TICK, 0, |_| false);
+    for from in (1..=3).map(node) {
+        for to in (1..=3).map(node) {
+            let hole = Link {
+                hole: true,
+                ..Link::default()
+            };
+            lab.link_one_way(from, to, hole);
+        }
+    }
+    let led = term(&lab);
+    lab.until(1_000 * TICK, 0, |_| false);
+    assert_eq!(term(&lab), led);
+}

@@ -6,7 +6,7 @@
 //! those that are there finish, and when it is dropped it cuts what is left.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
@@ -28,8 +29,11 @@ use tonic::body::Body;
 
 use super::places::{Place, Places};
 use super::preface::Prefaced;
+use super::unsent::{Share, Unsent};
 use crate::deadline::after;
+use crate::error::{Reason, Refusal};
 use crate::log::Repeats;
+use crate::service::to_status;
 
 /// How long a new connection may take to greet.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,6 +105,8 @@ pub(super) struct ListenOptions {
     pub(super) strangers_are_idle: bool,
     /// Calls and streams at once on one connection.
     pub(super) max_concurrent_streams: u32,
+    /// Calls, over all connections, whose answers have not been sent.
+    pub(super) max_calls: usize,
     /// Bytes that a client may send on one stream, and on all, ahead of the handlers.
     pub(super) stream_window_bytes: u32,
     pub(super) connection_window_bytes: u32,
@@ -148,6 +154,7 @@ struct Acceptor<F> {
     connections: JoinSet<()>,
     places: Places,
     spare: Places,
+    calls: Arc<Unsent>,
     warnings: Warnings,
 }
 
@@ -174,6 +181,7 @@ pub(super) async fn serve<L, F, S>(
         connections: JoinSet::new(),
         places: Places::new(options.max_connections, options.strangers_are_idle),
         spare: Places::new(SPARE_CONNECTIONS, false),
+        calls: Unsent::new(options.max_calls),
         warnings: Warnings::default(),
     };
     let mut rests_until = None;
@@ -253,6 +261,7 @@ where
             standing,
             options,
             stop: self.stop.clone(),
+            calls: self.calls.connection(),
         };
         let task = self.connections.spawn(conversation.hold(io, service));
         places.take(place, task);
@@ -277,6 +286,15 @@ where
     }
 }
 
+/// The refusal of a call of a connection that takes too few of its answers.
+fn too_many(max_calls: usize) -> Response<Body> {
+    let reason = Reason::Overloaded {
+        what: "max_pending_requests",
+        limit: u64::try_from(max_calls).unwrap_or(u64::MAX),
+    };
+    to_status(&Refusal::not_applied(reason), None).into_http()
+}
+
 async fn rest(until: Option<Instant>) {
     if let Some(until) = until {
         sleep_until(until).await;
@@ -289,6 +307,7 @@ struct Conversation {
     standing: Standing,
     options: ListenOptions,
     stop: watch::Receiver<bool>,
+    calls: Arc<Share>,
 }
 
 impl Conversation {
@@ -313,13 +332,19 @@ impl Conversation {
             },
         };
         let (place, standing) = (Arc::clone(&self.place), self.standing);
+        let calls = Arc::clone(&self.calls);
         let service = service_fn(move |request| {
             let call = place.begin();
             if standing == Standing::Spare {
                 place.ask_to_leave();
             }
+            let Some(one) = calls.one() else {
+                return Either::Left(ready(Ok(call.answered(too_many(calls.max()), None))));
+            };
             let answer = service.call(request);
-            answer.map(|answer| answer.map(|answer| call.answered(answer)))
+            Either::Right(
+                answer.map(|answer| answer.map(|answer| call.answered(answer, Some(one)))),
+            )
         });
         let mut connection =
             pin!(builder(&self.options).serve_connection(TokioIo::new(io), service));
@@ -487,6 +512,7 @@ mod tests {
 
     fn options(max_concurrent_streams: u32) -> ListenOptions {
         ListenOptions {
+            max_calls: usize::MAX,
             name: "test",
             max_connections: 16,
             strangers_are_idle: false,

@@ -26,6 +26,7 @@ mod preface;
 mod reflection;
 mod remembered;
 mod resets;
+mod unsent;
 
 use std::future::Future;
 use std::io;

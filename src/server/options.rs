@@ -21,6 +21,12 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// snapshot, and those that these have lost and that are not noticed yet.
 pub(super) const INTERNAL_CONNECTIONS: usize = 128;
 
+/// Times that a call may take for which bulk may stand still.
+const BULK_RPC_TIMEOUTS: u32 = 12;
+
+/// Shortest wait for what another node says of itself.
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How many of the largest requests one client's connection may have on the way at once.
 const REQUESTS_IN_WINDOW: u32 = 4;
 
@@ -114,6 +120,9 @@ pub(super) fn driver(config: &Config, workers: Workers) -> DriverOptions {
 /// `known` are the nodes that have to be reached from the beginning.
 pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -> TransportOptions {
     let limits = &config.limits;
+    let defaults = TransportOptions::default();
+    // Whoever has distant nodes says so with the Raft timing. The other times follow.
+    let longest = config.raft.election_timeout_max();
     TransportOptions {
         peers: known
             .iter()
@@ -130,8 +139,14 @@ pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -
         max_snapshot_bytes: max_snapshot_bytes(limits),
         window_bytes: window(limits.max_grpc_message_bytes),
         rpc_timeout: config.raft.rpc_timeout(),
+        bulk_timeout: defaults
+            .bulk_timeout
+            .max(config.raft.rpc_timeout().saturating_mul(BULK_RPC_TIMEOUTS)),
+        connect_timeout: defaults.connect_timeout.max(longest),
+        keepalive_interval: defaults.keepalive_interval.max(longest),
+        keepalive_timeout: defaults.keepalive_timeout.max(longest.saturating_mul(2)),
         vote_patience: config.raft.election_timeout_min(),
-        ..TransportOptions::default()
+        ..defaults
     }
 }
 
@@ -153,6 +168,7 @@ pub(super) fn service(config: &Config) -> ServiceOptions {
         max_unread_bytes: config.limits.max_unread_bytes,
         request_timeout: config.limits.request_timeout(),
         handover_patience: config.raft.election_timeout_max(),
+        member_timeout: MEMBER_TIMEOUT.max(config.raft.election_timeout_max()),
     }
 }
 
@@ -169,6 +185,7 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
         max_connections: limits.max_connections,
         strangers_are_idle: false,
         max_concurrent_streams: limits.max_concurrent_streams,
+        max_calls: limits.max_pending_requests,
         stream_window_bytes,
         connection_window_bytes: stream_window_bytes
             .saturating_mul(REQUESTS_IN_WINDOW)
@@ -190,10 +207,12 @@ pub(super) fn internal_listener(transport: &TransportOptions) -> ListenOptions {
         max_connections: INTERNAL_CONNECTIONS,
         strangers_are_idle: true,
         max_concurrent_streams: transport.max_streams,
+        max_calls: usize::MAX,
         stream_window_bytes: transport.window_bytes,
         connection_window_bytes: transport.window_bytes,
         keepalive_interval: transport.keepalive_interval,
-        keepalive_timeout: transport.keepalive_timeout,
+        // It cannot be told from here which of them are for bulk.
+        keepalive_timeout: transport.bulk_timeout,
     }
 }
 

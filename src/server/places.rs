@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, http};
+
+use super::unsent::One;
 
 /// How long a connection may take to greet before it has to go for another one. Less would let whoever
 /// connects fast keep everybody else from greeting.
@@ -199,13 +201,22 @@ fn tick(clock: &AtomicU64) -> u64 {
 pub(super) struct Call(Arc<Place>);
 
 impl Call {
-    /// The call is answered with `answer`, whose body may take longer.
-    pub(super) fn answered(self, answer: http::Response<Body>) -> http::Response<Answering> {
+    /// The call is answered with `answer`, whose body may take longer. The first bytes of it take along
+    /// what the call counts for.
+    pub(super) fn answered(
+        self,
+        answer: http::Response<Body>,
+        one: Option<One>,
+    ) -> http::Response<Answering> {
         let served = &self.0.served;
         if !served.load(Ordering::Relaxed) && !answer.headers().contains_key(Status::GRPC_STATUS) {
             served.store(true, Ordering::Relaxed);
         }
-        answer.map(|body| Answering { body, _call: self })
+        answer.map(|body| Answering {
+            body,
+            one,
+            _call: self,
+        })
     }
 }
 
@@ -223,6 +234,7 @@ impl Drop for Call {
 #[derive(Debug)]
 pub(super) struct Answering {
     body: Body,
+    one: Option<One>,
     _call: Call,
 }
 
@@ -234,7 +246,12 @@ impl HttpBody for Answering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let mut with_one = |data| match self.one.take() {
+            Some(one) => one.with(data),
+            None => data,
+        };
+        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(&mut with_one))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,7 +13,6 @@ use super::describe::describe;
 use super::leadership::hand_over;
 use super::rescue;
 use super::status::with_message;
-use super::surveys::MEMBER_TIMEOUT;
 use crate::deadline::after;
 use crate::driver::Probe;
 use crate::error::{Reason, Refusal};
@@ -128,7 +127,8 @@ impl Service for AdminService {
             member_timeout,
             fresh,
         } = request.into_inner();
-        let patience = duration("member_timeout", member_timeout, MEMBER_TIMEOUT)
+        let longest = self.host.options.member_timeout;
+        let patience = duration("member_timeout", member_timeout, longest)
             .map_err(|refusal| self.host.refuse(&refusal))?;
         let survey = match fresh {
             true => self.host.surveys.fresh(patience).await,

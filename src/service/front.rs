@@ -243,6 +243,7 @@ mod tests {
             max_unread_bytes: 3 * VALUE,
             request_timeout: std::time::Duration::from_secs(5),
             handover_patience: std::time::Duration::from_secs(1),
+            member_timeout: std::time::Duration::from_secs(1),
         };
         let host = Host::new(
             handle,

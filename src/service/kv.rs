@@ -294,6 +294,7 @@ mod tests {
             max_unread_bytes: 1024,
             request_timeout: PATIENCE,
             handover_patience: Duration::from_secs(1),
+            member_timeout: Duration::from_secs(1),
         };
         (
             Host::new(

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::surveys::{MEMBER_TIMEOUT, Surveys};
+use super::surveys::Surveys;
 use crate::cluster::{Elsewhere, Picture};
 use crate::driver::DriverHandle;
 use crate::types::{NodeId, NodeState};
@@ -94,7 +94,7 @@ impl Lookout {
         let looking = async {
             loop {
                 sleep(*patience).await;
-                let survey = surveys.recent(MEMBER_TIMEOUT).await;
+                let survey = surveys.recent(surveys.member_timeout()).await;
                 let now = Picture::new(&survey).elsewhere();
                 publish.send_if_modified(|seen| std::mem::replace(seen, now) != now);
             }

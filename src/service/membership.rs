@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::admin::AdminService;
-use super::surveys::MEMBER_TIMEOUT;
 use crate::address::Address;
 use crate::cluster::{self, Survey};
 use crate::deadline::after;
@@ -93,7 +92,8 @@ impl AdminService {
         let patience = after(self.host.options.handover_patience).min(deadline);
         loop {
             cluster::decides(&self.host.driver.status())?;
-            let judged = judge(&*self.host.surveys.fresh(MEMBER_TIMEOUT).await);
+            let longest = self.host.options.member_timeout;
+            let judged = judge(&*self.host.surveys.fresh(longest).await);
             let passing = matches!(
                 &judged,
                 Err(Refusal {

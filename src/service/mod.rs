@@ -71,6 +71,9 @@ pub struct ServiceOptions {
     /// How long an attempt to hand over leadership may take before it is made again: the longest
     /// election timeout.
     pub handover_patience: Duration,
+    /// How long another node may take to say how it is: 1 s, or the longest election timeout, if that
+    /// is longer.
+    pub member_timeout: Duration,
 }
 
 /// The node that the services speak for. Cheap to clone.
@@ -96,7 +99,7 @@ impl Host {
         probe: Arc<dyn Probe>,
     ) -> Self {
         let unread = Unread::new(options.max_unread_bytes);
-        let surveys = Surveys::new(driver.clone(), probe);
+        let surveys = Surveys::new(driver.clone(), probe, options.member_timeout);
         let patience = options.handover_patience;
         Self {
             lookout: Lookout::new(driver.clone(), surveys.clone(), patience),

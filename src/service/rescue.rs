@@ -22,12 +22,9 @@ use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, Rank};
 /// Longest wait for the cluster to start.
 pub(super) const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest wait for one answer of another node.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a node that does not answer is asked again, before a recovery believes that it is
-/// silent: longer than the pause between two attempts to connect.
-const SILENCE: Duration = Duration::from_secs(2);
+/// Times that a node may take to answer for which one that does not is asked again, before a recovery
+/// believes that it is silent: longer than the pause between two attempts to connect.
+const SILENCE_TIMEOUTS: u32 = 2;
 
 /// Pause between two questions to a node that does not answer.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -94,7 +91,7 @@ pub(super) async fn recover(
         without: node_ids(without)?,
         incomplete,
     };
-    let views = ask_others(probe, &host.driver.status()).await;
+    let views = ask_others(probe, &host.driver.status(), host.options.member_timeout).await;
     let recovery = host.driver.recover(order, views, dry_run).await?;
     Ok(response(recovery))
 }
@@ -138,7 +135,11 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
 
 /// What the other nodes say of themselves that have a part in the cluster of `own`, as far as anybody
 /// knows who answers. One that stays silent is missing.
-async fn ask_others(probe: &dyn Probe, own: &NodeStatus) -> BTreeMap<NodeId, NodeStatus> {
+async fn ask_others(
+    probe: &dyn Probe,
+    own: &NodeStatus,
+    patience: Duration,
+) -> BTreeMap<NodeId, NodeStatus> {
     let me = own.raft_id.node_id();
     let mut asked = BTreeSet::from([me]);
     let mut views = BTreeMap::from([(me, own.clone())]);
@@ -149,17 +150,22 @@ async fn ask_others(probe: &dyn Probe, own: &NodeStatus) -> BTreeMap<NodeId, Nod
             views.remove(&me);
             return views;
         }
-        let deadline = after(SILENCE);
-        let answers = join_all(new.iter().map(|node| ask(probe, *node, deadline))).await;
+        let deadline = after(patience.saturating_mul(SILENCE_TIMEOUTS));
+        let answers = join_all(new.iter().map(|node| ask(probe, *node, patience, deadline))).await;
         views.extend(answers.into_iter().flatten());
         asked.extend(new);
     }
 }
 
 /// What a node says of itself, if it answers until `deadline`.
-async fn ask(probe: &dyn Probe, node: NodeId, deadline: Instant) -> Option<(NodeId, NodeStatus)> {
+async fn ask(
+    probe: &dyn Probe,
+    node: NodeId,
+    patience: Duration,
+    deadline: Instant,
+) -> Option<(NodeId, NodeStatus)> {
     loop {
-        match probe.identify(node, ANSWER_TIMEOUT).await {
+        match probe.identify(node, patience).await {
             Ok(view) if view.raft_id.node_id() == node => return Some((node, view)),
             _ if Instant::now() >= deadline => return None,
             _ => tokio::time::sleep(PAUSE).await,

@@ -19,9 +19,6 @@ use crate::cluster::{Answer, Survey, recovery};
 use crate::driver::{DriverHandle, Probe};
 use crate::types::{ClusterId, NodeId, NodeStatus};
 
-/// Longest wait for a member's answer.
-pub(super) const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// How long after it began a round serves those who do not need a fresh one.
 const RECENT: Duration = Duration::from_millis(200);
 
@@ -38,6 +35,8 @@ impl std::fmt::Debug for Surveys {
 struct Inner {
     driver: DriverHandle,
     probe: Arc<dyn Probe>,
+    /// Longest wait for a member's answer.
+    member_timeout: Duration,
     /// The last round that has begun.
     last: Mutex<Round>,
 }
@@ -90,11 +89,16 @@ impl Round {
 }
 
 impl Surveys {
-    /// Asks through `probe` for the node behind `driver`.
-    pub(super) fn new(driver: DriverHandle, probe: Arc<dyn Probe>) -> Self {
+    /// Asks through `probe` for the node behind `driver`. A member has `member_timeout` to answer.
+    pub(super) fn new(
+        driver: DriverHandle,
+        probe: Arc<dyn Probe>,
+        member_timeout: Duration,
+    ) -> Self {
         Self(Arc::new(Inner {
             driver,
             probe,
+            member_timeout,
             last: Mutex::new(Round::none()),
         }))
     }
@@ -129,6 +133,11 @@ impl Surveys {
             }
             round.over().await;
         }
+    }
+
+    /// Longest wait for a member's answer.
+    pub(super) fn member_timeout(&self) -> Duration {
+        self.0.member_timeout
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Round> {
@@ -174,7 +183,7 @@ impl Surveys {
             .others()
             .into_iter()
             .map(|node| async move {
-                let answer = probe.identify(node, MEMBER_TIMEOUT).await;
+                let answer = probe.identify(node, self.0.member_timeout).await;
                 (node, answer.map_err(|error| error.answering()))
             })
             .collect();
@@ -220,6 +229,8 @@ impl Probe for Nobody {
 
 #[cfg(test)]
 mod tests {
+    const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
+
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures_util::future::join_all;
@@ -304,7 +315,11 @@ mod tests {
         let all: crate::types::ClusterMembership = [1, 2, 3].map(node).into();
         detached.members.send_replace(Arc::new(all));
         let probe: Arc<Members> = Arc::clone(&members);
-        (Surveys::new(driver, probe), members, detached)
+        (
+            Surveys::new(driver, probe, MEMBER_TIMEOUT),
+            members,
+            detached,
+        )
     }
 
     fn state(survey: &Survey) -> State {

@@ -195,7 +195,7 @@ impl Inbound {
         &self,
         chunks: &mut Streaming<InstallSnapshotRequest>,
     ) -> Result<Option<InstallSnapshotRequest>, Status> {
-        let patience = self.options.rpc_timeout;
+        let patience = self.options.bulk_timeout;
         timeout(patience, next(chunks)).await.map_err(|_| {
             Status::deadline_exceeded(format!("no chunk of the snapshot within {patience:?}"))
         })?

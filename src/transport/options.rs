@@ -45,9 +45,12 @@ pub struct TransportOptions {
     pub window_bytes: u32,
     /// Streams and calls that one connection may have open. Nodes need a handful.
     pub max_streams: u32,
-    /// Longest that a call may take, that opening a stream may take, and that the transfer of a
-    /// snapshot may stand still.
+    /// Longest that a call may take, and that opening a stream may take.
     pub rpc_timeout: Duration,
+    /// Longest that bulk may stand still: a snapshot, or a connection for one or for appends on which
+    /// nothing is heard. A whole window may be on its way, in the buffer of a link that is slow, and a
+    /// ping waits behind it; what is given up has to be sent anew.
+    pub bulk_timeout: Duration,
     /// Longest that a vote is waited for before the voter counts as silent: one minimal election
     /// timeout.
     pub vote_patience: Duration,
@@ -55,7 +58,8 @@ pub struct TransportOptions {
     pub connect_timeout: Duration,
     /// Time between two pings on a connection.
     pub keepalive_interval: Duration,
-    /// Longest that a ping may stay unanswered before the connection counts as broken.
+    /// Longest that a ping may stay unanswered before the connection counts as broken, if it is not
+    /// for bulk.
     pub keepalive_timeout: Duration,
     /// Longest wait after a first failure; it doubles with each further one.
     pub backoff_min: Duration,
@@ -79,6 +83,7 @@ impl Default for TransportOptions {
             window_bytes: 4 << 20,
             max_streams: 256,
             rpc_timeout: Duration::from_secs(5),
+            bulk_timeout: Duration::from_secs(60),
             vote_patience: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
             keepalive_interval: Duration::from_secs(1),
@@ -93,6 +98,12 @@ impl TransportOptions {
     /// A gate with these waits.
     pub(super) fn gate(&self, salt: u64) -> Gate {
         Gate::new(self.backoff_min, self.backoff_max, self.seed ^ salt)
+    }
+
+    /// How connections for bulk to `addr` are made and kept.
+    pub(super) fn bulk_endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
+        let endpoint = self.endpoint(addr)?;
+        Ok(endpoint.keep_alive_timeout(self.bulk_timeout))
     }
 
     /// How connections to `addr` are made and kept.

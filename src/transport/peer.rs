@@ -32,9 +32,8 @@ pub(super) struct Peer {
     me: RaftId,
     node: NodeId,
     addr: String,
-    endpoint: Endpoint,
+    bulk: Endpoint,
     connector: Connector,
-    bulk: Client,
     urgent: Client,
     options: Arc<TransportOptions>,
     budgets: Budgets,
@@ -115,19 +114,19 @@ impl Peer {
         options: &Arc<TransportOptions>,
     ) -> Result<Arc<Self>, InvalidAddress> {
         let PeerAddress { id, addr } = address.clone();
-        let endpoint = options.endpoint(&addr).map_err(|error| InvalidAddress {
+        let invalid = |error| InvalidAddress {
             node: id,
             addr: addr.clone(),
             reason: root_cause(&error),
-        })?;
-        let client = || client(connector, &endpoint, options);
+        };
+        let urgent = options.endpoint(&addr).map_err(invalid)?;
+        let bulk = options.bulk_endpoint(&addr).map_err(invalid)?;
         Ok(Arc::new(Self {
             me,
             node: id,
             addr,
-            bulk: client(),
-            urgent: client(),
-            endpoint,
+            bulk,
+            urgent: client(connector, &urgent, options),
             connector: connector.clone(),
             budgets: Budgets::new(options.max_calls),
             gate: options.gate(me.get() ^ u64::from(id.get())),
@@ -153,19 +152,15 @@ impl Peer {
         &self.options
     }
 
-    /// For appends.
-    pub(super) fn bulk(&self) -> Client {
-        self.bulk.clone()
-    }
-
     /// For what must never wait behind an append.
     pub(super) fn urgent(&self) -> Client {
         self.urgent.clone()
     }
 
-    /// For a snapshot: with a connection of its own, which ends with the client.
-    pub(super) fn own_connection(&self) -> Client {
-        client(&self.connector, &self.endpoint, &self.options)
+    /// For appends, or for a snapshot: with a connection of its own, which ends with the client. So
+    /// whoever begins anew does not wait for what an earlier one has lost on the way.
+    pub(super) fn bulk(&self) -> Client {
+        client(&self.connector, &self.bulk, &self.options)
     }
 
     /// Decides when to try again.

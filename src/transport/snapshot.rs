@@ -8,14 +8,12 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::error::Elapsed;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::gate::Gate;
-use super::options::TransportOptions;
 use super::peer::Peer;
 use crate::driver::{DriverHandle, OutgoingSnapshot, Workers};
 use crate::error::RpcError;
@@ -69,7 +67,7 @@ pub(super) async fn deliver(
 
 async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, RpcError> {
     let options = peer.options();
-    let stalled = |_: Elapsed| peer.timeout(RPC, options.rpc_timeout);
+    let stalled = |_: Elapsed| peer.timeout(RPC, options.bulk_timeout);
     let mut encoded = encode(snapshot, options.snapshot_chunk_bytes, options.workers);
     // The call begins when there is something to say: the peer waits for the first chunk as it
     // waits for any other.
@@ -81,7 +79,7 @@ async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Rp
         let mut first = Some(first);
         loop {
             // What the encoder takes is its own affair, and it ends.
-            let room = tokio::time::timeout(options.rpc_timeout, chunks_in.reserve()).await?;
+            let room = tokio::time::timeout(options.bulk_timeout, chunks_in.reserve()).await?;
             let chunk = match first.take() {
                 Some(first) => Some(first),
                 None => encoded.recv().await,
@@ -93,7 +91,7 @@ async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Rp
             }
         }
     };
-    let mut client = peer.own_connection();
+    let mut client = peer.bulk();
     let call = client.install_snapshot(ReceiverStream::new(chunks));
     tokio::pin!(call);
     let answer = tokio::select! {
@@ -101,7 +99,8 @@ async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Rp
         answer = &mut call => answer,
         fed = feed => {
             fed.map_err(stalled)?;
-            let patience = answer_patience(options);
+            // What is still on its way takes as long as a window does, and so may the answer.
+            let patience = options.bulk_timeout.saturating_add(options.rpc_timeout);
             let late = |_| peer.timeout(RPC, patience);
             tokio::time::timeout(patience, call).await.map_err(late)?
         }
@@ -150,13 +149,4 @@ pub(super) fn encode(
         }
     }
     chunks
-}
-
-/// How long the answer may take once the last chunk has been handed to the connection. Up to a window
-/// of chunks is still under way then, and each may take as long as any other; so may the answer.
-fn answer_patience(options: &TransportOptions) -> Duration {
-    let window = usize::try_from(options.window_bytes).unwrap_or(usize::MAX);
-    let under_way = window / options.snapshot_chunk_bytes.max(1) + QUEUED_CHUNKS + 1;
-    let waits = u32::try_from(under_way.saturating_add(1)).unwrap_or(u32::MAX);
-    options.rpc_timeout.saturating_mul(waits)
 }

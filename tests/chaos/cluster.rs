@@ -317,8 +317,13 @@ impl Cluster {
 
     /// Waits as an operator does, until the cluster is healed.
     pub(crate) async fn wait_until_healed(&self) -> Healed {
+        self.wait_until_healed_within("30s").await
+    }
+
+    /// The same with another limit.
+    pub(crate) async fn wait_until_healed_within(&self, limit: &str) -> Healed {
         let began = Instant::now();
-        let args = ["status", "--wait", "healed", "--timeout", "30s", "--json"];
+        let args = ["status", "--wait", "healed", "--timeout", limit, "--json"];
         let status = self.seshat(&args).await.json();
         let after = began.elapsed();
         assert_eq!(status["state"], "healthy", "{status}");

@@ -8,10 +8,6 @@ use prost::Message as _;
 use seshat::proto::kv::GetRequest;
 use tokio::net::TcpStream;
 
-/// Bytes of an answer that the node may send before its client takes some, which this one never does.
-/// It makes the node encode the whole answer.
-const WINDOW: u32 = 1;
-
 /// A connection with answers that nobody takes. Dropping it ends it.
 pub(crate) struct Hog {
     #[expect(dead_code, reason = "held")]
@@ -22,11 +18,11 @@ pub(crate) struct Hog {
 }
 
 impl Hog {
-    /// Reads `key` at `addr` as often as `count` says, at once. Waits until each read has its answer or
-    /// a refusal.
-    pub(crate) async fn reads(addr: &str, key: &str, count: usize) -> Self {
+    /// Reads `key` at `addr` as often as `count` says, at once, and takes `window` bytes of each answer.
+    /// Waits until each read has its answer or a refusal.
+    pub(crate) async fn reads(addr: &str, key: &str, count: usize, window: u32) -> Self {
         let socket = TcpStream::connect(addr).await.expect("a connection");
-        let builder = Builder::new().initial_window_size(WINDOW).to_owned();
+        let builder = Builder::new().initial_window_size(window).to_owned();
         let handshake = builder.handshake::<_, Bytes>(socket);
         let (mut connection, driver) = handshake.await.expect("HTTP/2");
         tokio::spawn(driver);

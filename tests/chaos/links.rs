@@ -13,7 +13,7 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,17 +43,81 @@ pub(crate) enum Fate {
     Break,
 }
 
+/// What a link carries at most. All connections of it share that, one after the other as their bytes
+/// come: what is urgent waits behind whatever is in the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Throttle {
+    pub(crate) bytes_per_second: u32,
+    /// Bytes that wait in the buffer before the link. Behind them connections are held back.
+    pub(crate) buffer_bytes: u32,
+}
+
+impl Throttle {
+    fn takes(&self, bytes: usize) -> Duration {
+        let bytes = u32::try_from(bytes).expect("few bytes");
+        Duration::from_secs(1) * bytes / self.bytes_per_second
+    }
+}
+
 /// One direction between two nodes.
 #[derive(Debug, Clone, Copy)]
 struct Rule {
     fate: Fate,
     delay: Duration,
+    throttle: Option<Throttle>,
 }
 
 /// The rules of all links. Nodes are counted from 0.
 #[derive(Debug)]
 pub(crate) struct Links {
-    rules: Vec<Vec<watch::Sender<Rule>>>,
+    rules: Vec<Vec<Direction>>,
+}
+
+/// One direction between two nodes, and when it has carried all that has been given to it.
+#[derive(Debug)]
+struct Direction {
+    rule: watch::Sender<Rule>,
+    free_at: Arc<Mutex<Instant>>,
+}
+
+/// A direction as a connection sees it.
+#[derive(Debug)]
+struct Way {
+    rule: watch::Receiver<Rule>,
+    free_at: Arc<Mutex<Instant>>,
+}
+
+impl Direction {
+    fn way(&self) -> Way {
+        Way {
+            rule: self.rule.subscribe(),
+            free_at: Arc::clone(&self.free_at),
+        }
+    }
+}
+
+impl Way {
+    /// When so many bytes that come now have been carried. Waits until there is room for them in the
+    /// buffer.
+    async fn carry(&self, bytes: usize) -> Instant {
+        let Some(throttle) = self.rule.borrow().throttle else {
+            return Instant::now();
+        };
+        let buffer = usize::try_from(throttle.buffer_bytes).expect("64 bits");
+        loop {
+            let now = Instant::now();
+            let room_at = {
+                let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+                let room_at = *free_at - throttle.takes(buffer);
+                if room_at <= now {
+                    *free_at = now.max(*free_at) + throttle.takes(bytes);
+                    return *free_at;
+                }
+                room_at
+            };
+            sleep_until(room_at).await;
+        }
+    }
 }
 
 /// The proxies of all nodes; dropping them ends them.
@@ -65,11 +129,13 @@ pub(crate) struct Proxies {
 impl Links {
     /// Links that are whole.
     pub(crate) fn new() -> Self {
-        let rule = || {
-            watch::Sender::new(Rule {
+        let rule = || Direction {
+            rule: watch::Sender::new(Rule {
                 fate: Fate::Arrive,
                 delay: Duration::ZERO,
-            })
+                throttle: None,
+            }),
+            free_at: Arc::new(Mutex::new(Instant::now())),
         };
         let rules = (0..MOST_NODES).map(|_| (0..MOST_NODES).map(|_| rule()).collect());
         Self {
@@ -78,7 +144,7 @@ impl Links {
     }
 
     fn change(&self, from: usize, to: usize, change: impl FnOnce(&mut Rule)) {
-        self.rules[from][to].send_modify(change);
+        self.rules[from][to].rule.send_modify(change);
     }
 
     /// Everything that `node` sends to others meets `fate`.
@@ -115,12 +181,20 @@ impl Links {
         }
     }
 
+    /// Everything that others send to `node` shares what `throttle` says, for each of them.
+    pub(crate) fn throttle(&self, node: usize, throttle: Throttle) {
+        for other in (0..MOST_NODES).filter(|&other| other != node) {
+            self.change(other, node, |rule| rule.throttle = Some(throttle));
+        }
+    }
+
     /// Makes every link whole again.
     pub(crate) fn heal(&self) {
         for (from, to) in pairs() {
             self.change(from, to, |rule| {
                 rule.fate = Fate::Arrive;
                 rule.delay = Duration::ZERO;
+                rule.throttle = None;
             });
         }
     }
@@ -152,8 +226,8 @@ impl Proxies {
                 connections.spawn(async move {
                     // A process that has gone waits for nothing.
                     if let Some(from) = openers.find(local, address).await {
-                        let forth = links.rules[from][to].subscribe();
-                        let back = links.rules[to][from].subscribe();
+                        let forth = links.rules[from][to].way();
+                        let back = links.rules[to][from].way();
                         carry(opener, target, forth, back).await;
                     }
                 });
@@ -164,13 +238,8 @@ impl Proxies {
 }
 
 /// Carries one connection until either direction has ended.
-async fn carry(
-    opener: TcpStream,
-    target: SocketAddr,
-    forth: watch::Receiver<Rule>,
-    back: watch::Receiver<Rule>,
-) {
-    let broken = |rule: &watch::Receiver<Rule>| rule.borrow().fate == Fate::Break;
+async fn carry(opener: TcpStream, target: SocketAddr, forth: Way, back: Way) {
+    let broken = |way: &Way| way.rule.borrow().fate == Fate::Break;
     if broken(&forth) || broken(&back) {
         return;
     }
@@ -189,16 +258,15 @@ async fn carry(
 }
 
 /// Carries bytes in one direction. Returns when the connection is to be closed.
-async fn direction(mut reader: OwnedReadHalf, writer: OwnedWriteHalf, rule: watch::Receiver<Rule>) {
+async fn direction(mut reader: OwnedReadHalf, writer: OwnedWriteHalf, way: Way) {
     let (chunks, arriving) = mpsc::channel(CHUNKS);
+    let rule = way.rule.clone();
     let read = async move {
         let mut buffer = vec![0; CHUNK];
         while let Ok(bytes @ 1..) = reader.read(&mut buffer).await {
-            if chunks
-                .send((Instant::now(), buffer[..bytes].to_vec()))
-                .await
-                .is_err()
-            {
+            let carried = way.carry(bytes).await;
+            let chunk = (carried, buffer[..bytes].to_vec());
+            if chunks.send(chunk).await.is_err() {
                 return;
             }
         }
@@ -227,12 +295,12 @@ async fn deliver(
                 continue;
             }
         };
-        let Some((read, bytes)) = chunk else {
+        let Some((carried, bytes)) = chunk else {
             return;
         };
-        let delay = rule.borrow().delay;
-        if !delay.is_zero() {
-            sleep_until(read + delay).await;
+        let arrives = carried + rule.borrow().delay;
+        if arrives > Instant::now() {
+            sleep_until(arrives).await;
         }
         match rule.borrow().fate {
             Fate::Break => return,

@@ -176,6 +176,7 @@ impl Fabric {
                 max_unread_bytes: MAX_UNREAD,
                 request_timeout: REQUEST_TIMEOUT,
                 handover_patience: Duration::from_secs(1),
+                member_timeout: Duration::from_secs(1),
             },
             Arc::new(wire.clone()),
         );

@@ -400,6 +400,9 @@ impl Names {
             Event::RoleChanged {
                 role, last_index, ..
             } => format!("{role}, log ends at {last_index}"),
+            Event::GaveUp { commit_index, .. } => {
+                format!("gives up leadership, committed {commit_index}")
+            }
             Event::LeaderChanged {
                 leader: Some(leader),
                 ..

@@ -3,7 +3,8 @@
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {
     /// Longest wait for another member's view; a member that does not answer in
-    /// time is listed as not reachable. Default and upper bound: 1 s.
+    /// time is listed as not reachable. Default and upper bound: 1 s, or the
+    /// longest election timeout, if that is longer.
     #[prost(message, optional, tag = "1")]
     pub member_timeout: ::core::option::Option<::prost_types::Duration>,
     /// Whether every member is asked anew for this call. Otherwise what the members

@@ -54,6 +54,11 @@ impl<W> RaftNode<W> {
         }
     }
 
+    /// The state may take `bytes` from now on. One that takes more already stays as it is.
+    pub(in crate::node) fn bound_state(&mut self, bytes: usize) {
+        self.options.max_state_bytes = bytes;
+    }
+
     /// By how much `command` may make the state grow, in bytes, if what is about to be proposed with
     /// it adds `before`.
     ///

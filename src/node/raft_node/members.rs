@@ -122,13 +122,14 @@ impl<W> RaftNode<W> {
     }
 
     /// Whether this tick is not to be counted, because it would make a voter stand for election whose
-    /// node is no member: the members shall first. It stands for election in the end, as theirs may
+    /// node is no member, or who has just given leadership up: the others shall first. It stands for election in the end, as theirs may
     /// not succeed without it: as long as it votes, its log may be the only one that reaches far
     /// enough.
     pub(super) fn defers(&mut self) -> bool {
         let raft = &self.raw.raft;
         let stands_next = raft.election_elapsed + 1 >= raft.randomized_election_timeout();
-        if raft.state == StateRole::Leader || self.is_member() || !stands_next {
+        let first = self.is_member() && !self.lets_others_stand();
+        if raft.state == StateRole::Leader || first || !stands_next {
             self.deferred = 0;
             return false;
         }

@@ -16,6 +16,7 @@ mod probes;
 mod ready;
 mod recover;
 mod snapshots;
+mod stalled;
 mod submit;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,7 @@ use catching_up::Rounds;
 use growth::Growth;
 use level::Unreadable;
 use probes::Probed;
+use stalled::Stalls;
 
 /// One Raft server of one cluster.
 ///
@@ -56,6 +58,7 @@ pub struct RaftNode<W> {
     read_rounds: u64,
     probed: Probed,
     rounds: Rounds,
+    stalls: Stalls,
     /// Index of the last applied change of members.
     conf_index: LogIndex,
     /// Who takes part and who is meant to, as applied.
@@ -141,6 +144,7 @@ impl<W> RaftNode<W> {
             read_rounds: 0,
             probed: Probed::default(),
             rounds: Rounds::default(),
+            stalls: Stalls::default(),
             incoming: None,
             outgoing: Vec::new(),
             catching_up: BTreeSet::new(),
@@ -161,6 +165,7 @@ impl<W> RaftNode<W> {
         self.raw.tick();
         self.settle();
         self.tick_rounds();
+        self.tick_stalls();
     }
 
     /// Stands for election now instead of after a timeout. A process that is no voter does not: raft-rs
@@ -245,6 +250,7 @@ impl<W> RaftNode<W> {
 
     /// Messages to `peer` do not arrive.
     pub fn report_unreachable(&mut self, peer: RaftId) {
+        self.probed.answered(peer.get());
         self.raw.report_unreachable(peer.get());
     }
 
@@ -262,6 +268,7 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
+        self.probed.forget();
         self.raise_at = 0;
         self.restart_rounds();
         self.restart_growth();

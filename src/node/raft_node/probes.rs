@@ -4,23 +4,52 @@
 //! sends that again with each answer to a heartbeat, because the probe may have been lost. It counts
 //! on a heartbeat a tick. But every round of reads is a heartbeat too, and there may be thousands in
 //! a second: a follower that comes back after a pause would be sent the same append as often, and
-//! the leader would do nothing else. So a probe is repeated at most once a tick.
+//! the leader would do nothing else. And a link may need longer than a tick for one append: then each
+//! would wait behind its own repetitions. So a probe is repeated after one tick, then after two, and so
+//! on, until the follower has answered an append or is reported as out of reach, but no later than after
+//! the longest election timeout.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use raft::ProgressState;
 use raft::eraftpb::{Message, MessageType};
 
 use super::RaftNode;
 
-/// The followers whose answer to a heartbeat has had them probed in this tick.
+/// The followers whose answer to a heartbeat has had them probed.
 #[derive(Debug, Default)]
-pub(super) struct Probed(BTreeSet<u64>);
+pub(super) struct Probed {
+    now: u64,
+    /// When each may be probed again, and how long it waited before.
+    waits: BTreeMap<u64, (u64, u64)>,
+}
 
 impl Probed {
     /// One tick has passed.
     pub(super) fn tick(&mut self) {
-        self.0.clear();
+        self.now += 1;
+    }
+
+    /// Whether `follower` may be probed now; then the next time is later.
+    fn may_probe(&mut self, follower: u64, longest: u64) -> bool {
+        let (next, waited) = self.waits.get(&follower).copied().unwrap_or_default();
+        if self.now < next {
+            return false;
+        }
+        let wait = waited.saturating_mul(2).clamp(1, longest.max(1));
+        let next = self.now.saturating_add(wait);
+        self.waits.insert(follower, (next, wait));
+        true
+    }
+
+    /// `follower` has answered an append, or what it was sent is lost.
+    pub(super) fn answered(&mut self, follower: u64) {
+        self.waits.remove(&follower);
+    }
+
+    /// Nobody is waited for any more.
+    pub(super) fn forget(&mut self) {
+        self.waits.clear();
     }
 }
 
@@ -34,7 +63,11 @@ impl<W> RaftNode<W> {
                 .prs()
                 .get(from)
                 .is_some_and(|progress| progress.state == ProgressState::Probe);
-        let too_early = probing && !self.probed.0.insert(from);
+        let longest = u64::try_from(self.options.election_max_ticks).unwrap_or(u64::MAX);
+        let too_early = probing && !self.probed.may_probe(from, longest);
+        if message.get_msg_type() == MessageType::MsgAppendResponse {
+            self.probed.answered(from);
+        }
         let emitted = raft.msgs.len();
         let stepped = self.raw.step(message);
         if too_early {
@@ -46,5 +79,35 @@ impl<W> RaftNode<W> {
             messages.extend(later.into_iter().filter(|message| !is_probe(message)));
         }
         stepped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: u64 = 10;
+
+    /// The ticks of the next `ticks` in which `follower` is probed.
+    fn probes(probed: &mut Probed, follower: u64, ticks: u64) -> Vec<u64> {
+        let mut at = Vec::new();
+        for tick in 0..ticks {
+            // Rounds of reads are heartbeats too.
+            let more = (0..3).filter(|_| probed.may_probe(follower, LONGEST));
+            at.extend(more.map(|_| tick));
+            probed.tick();
+        }
+        at
+    }
+
+    #[test]
+    fn a_probe_is_repeated_ever_later_until_it_is_answered() {
+        let mut probed = Probed::default();
+        assert_eq!(probes(&mut probed, 2, 40), [0, 1, 3, 7, 15, 25, 35]);
+        probed.answered(2);
+        assert_eq!(probes(&mut probed, 2, 4), [0, 1, 3]);
+        assert_eq!(probes(&mut probed, 3, 1), [0], "each for itself");
+        probed.forget();
+        assert_eq!(probes(&mut probed, 2, 1), [0]);
     }
 }

@@ -185,6 +185,7 @@ async fn a_snapshot_on_a_link_that_breaks_is_reported_and_the_next_arrives_whole
 async fn a_snapshot_that_stands_still_is_given_up() {
     let impatient = TransportOptions {
         rpc_timeout: Duration::from_millis(50),
+        bulk_timeout: Duration::from_millis(50),
         ..small()
     };
     // Nobody answers at the other end.
@@ -306,7 +307,7 @@ async fn a_transfer_shows_how_far_it_has_come_while_it_lasts() {
 #[tokio::test]
 async fn a_transfer_that_stops_is_given_up() {
     let impatient = TransportOptions {
-        rpc_timeout: Duration::from_millis(20),
+        bulk_timeout: Duration::from_millis(20),
         ..small()
     };
     let mut follower = Node::new(2, &[], impatient).await;

@@ -26,6 +26,9 @@ const LIMITS: &str = "\
     max_uncommitted_bytes = 8_388_608\n\
     max_pending_bytes = 16_777_216\n\
     max_unread_bytes = 16_777_216\n\
+    max_pending_requests = 512\n\
+    max_batch_requests = 512\n\
+    max_read_batch = 512\n\
     compact_after_bytes = 4_194_304\n";
 const MAX_STATE_BYTES: u64 = 64 << 20;
 const MAX_UNREAD_BYTES: usize = 16 << 20;
@@ -43,6 +46,8 @@ const WANTED: usize = 4_000;
 const LARGE: usize = 1 << 20;
 const HOGS: usize = 3;
 const READS: usize = 400;
+/// Answers that may wait, however small they are.
+const MAX_CALLS: usize = 512;
 const PAUSE: Duration = Duration::from_millis(10);
 
 #[test]
@@ -60,12 +65,19 @@ fn a_cluster_without_memory_to_spare_refuses_and_lives() {
         writers.wait_for(WANTED / 2).await;
         let mut hogs = Vec::new();
         for _ in 0..HOGS {
-            hogs.push(Hog::reads(&addr, "large", READS).await);
+            hogs.push(Hog::reads(&addr, "large", READS, 1).await);
         }
         let waiting: usize = hogs.iter().map(Hog::waiting).sum();
         let refused_reads: usize = hogs.iter().map(Hog::refused).sum();
         assert!(refused_reads > 0, "some find no room");
         assert!(waiting * LARGE <= MAX_UNREAD_BYTES, "{waiting} MiB wait");
+
+        // Small answers too: what waits for their clients is not the value.
+        let nothing = Hog::reads(&addr, "no such key", 2 * MAX_CALLS, 0).await;
+        let small = nothing.waiting();
+        assert!(small <= MAX_CALLS / 2, "{small} small answers wait");
+        assert_eq!(small + nothing.refused(), 2 * MAX_CALLS);
+        hogs.push(nothing);
 
         let follower = (leader + 1) % 3;
         cluster.kill(&[follower]);

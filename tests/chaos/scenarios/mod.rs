@@ -9,4 +9,5 @@ mod memory;
 mod partitions;
 mod pauses;
 mod restarts;
+mod slow;
 mod two_lost;
