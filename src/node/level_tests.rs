@@ -162,6 +162,28 @@ fn a_follower_that_cannot_read_an_entry_is_named() {
     restart(&mut lab, node(3), two(), 1);
 }
 
+/// A rolling upgrade to a version that writes what the others do not know, and does not say so.
+#[test]
+fn a_leader_whose_followers_cannot_read_it_makes_way_and_writes_go_on() {
+    let mut lab = cluster([two(), ONE, ONE]);
+    let leader = lab.leader().expect("a leader");
+    assert_eq!(leader, node(1));
+    lab.force_level(leader, two());
+    lab.until(20 * TICK, 1, |_| false);
+    let (state, summary) = judged(&lab);
+    assert_eq!(state, State::Degraded);
+    for id in [2, 3] {
+        let named = format!("node {id} runs an older version and cannot read entry");
+        assert!(summary.contains(&named), "{summary}");
+    }
+    let acknowledged = lab.acknowledged;
+    let served = lab.until(200 * TICK, 1, |lab| {
+        lab.leader() != Some(leader) && lab.acknowledged > acknowledged && healed(lab)
+    });
+    assert!(served.is_some(), "{:?}", judged(&lab));
+    assert_eq!(levels(&lab), [ONE; 3]);
+}
+
 #[test]
 fn a_node_that_joins_later_gets_the_level_with_the_snapshot() {
     let mut lab = cluster([two(); 3]);
