@@ -26,6 +26,10 @@ use crate::proto::kv::{GetRequest, GetResponse};
 /// A key that is read only to learn who serves reads. It may hold anything or nothing.
 const PROBED_KEY: &[u8] = b"\0";
 
+/// The shortest silence that says anything of a node that has served others lately: a call may have a
+/// deadline that no node can keep.
+const SILENCE: Duration = Duration::from_millis(100);
+
 /// What may be done when an attempt has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
@@ -76,6 +80,7 @@ impl Client {
             let cluster = self.cluster.or(leader.cluster);
             let leader = leader.until(until).of(cluster);
             let leader = leader.traced(self.traceparent.clone());
+            let begun = Instant::now();
             let fault = match attempt(&leader, &make).await {
                 Ok(answer) => {
                     self.shared.served(&leader.address);
@@ -85,7 +90,9 @@ impl Client {
                 Err(fault) => fault,
             };
             debug!(node = leader.address, %fault, applied = %fault.applied, "an attempt failed");
-            self.shared.note(&leader, &fault);
+            if !(fault.silent && begun.elapsed() < SILENCE && self.was_heard(&leader)) {
+                self.shared.note(&leader, &fault);
+            }
             in_doubt |= fault.applied == Applied::Unknown;
             let again = match (fault.applied, repeat) {
                 (Applied::Unknown, Repeat::Unsafe) => false,
@@ -109,6 +116,12 @@ impl Client {
                 patience = patience.saturating_mul(2);
             }
         }
+    }
+
+    /// Whether `node` has served others lately.
+    fn was_heard(&self, node: &Node) -> bool {
+        let heard = self.shared.leader(Some(self.shared.options.trust));
+        heard.is_some_and(|address| address == node.address)
     }
 
     /// Who leads, and has served not longer than `age` ago. If nobody is known to, the node at `hint` is

@@ -89,6 +89,7 @@ mod tests {
     fn a_node_that_would_run_out_of_descriptors_says_what_to_do() {
         let mut config = Config::for_dev(NodeId::new(1).unwrap(), 3, 6379, 7379).unwrap();
         config.limits.max_connections = 1_000;
+        assert_eq!(RESERVED_DESCRIPTORS, 352, "docs/OPERATIONS.md says so");
         let needed = 1_000 + RESERVED_DESCRIPTORS;
         assert_eq!(Descriptors(needed).suffice(&config), Ok(()));
         let refused = |limit| Descriptors(limit).suffice(&config).unwrap_err().to_string();

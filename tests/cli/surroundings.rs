@@ -196,6 +196,14 @@ fn a_node_that_may_have_too_few_descriptors_says_so_and_takes_all_that_it_may_ha
     assert!(log.any(|line| line.unwrap().contains("listening")));
     node.signal("TERM");
     assert_eq!(node.end().code, 0);
+
+    // A cluster for trying out makes do with what there is.
+    let dev = limited("-n 256", &dev(free_ports(3), free_ports(3)));
+    let mut dev = Running::start(dev);
+    let mut stdout = BufReader::new(dev.0.stdout.take().unwrap()).lines();
+    assert!(stdout.any(|line| line.unwrap().contains("Ctrl-C")));
+    dev.signal("TERM");
+    assert_eq!(dev.end().code, 0);
 }
 
 /// Connections to `address` that do nothing. Every other one greets before.

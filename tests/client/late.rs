@@ -1,6 +1,8 @@
 //! Answers that come too late: they were on their way when the call was given up.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use seshat::client::Client;
@@ -72,7 +74,7 @@ async fn serve(mut io: TcpStream, came: mpsc::UnboundedSender<()>) -> std::io::R
             PING if flags & ACK == 0 => io.write_all(&frame(PING, ACK, 0, &payload)).await?,
             DATA if is_late => {
                 late.insert(stream);
-                came.send(()).unwrap();
+                let _ = came.send(());
             }
             DATA if !payload.is_empty() => io.write_all(&answer(stream)).await?,
             // It resets the stream once more when it hears of it once more.
@@ -82,19 +84,33 @@ async fn serve(mut io: TcpStream, came: mpsc::UnboundedSender<()>) -> std::io::R
     }
 }
 
+/// A node, the calls of it that are answered late, and its connections.
+async fn start() -> (String, mpsc::UnboundedReceiver<()>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (came, calls) = mpsc::unbounded_channel();
+    let connections = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(serve(io, came.clone()));
+        }
+    });
+    (address, calls, connections)
+}
+
+fn client(address: String) -> Client {
+    let builder = Client::builder().endpoints([address]);
+    builder.timeout(Duration::from_secs(30)).build().unwrap()
+}
+
 /// h2 counts them over the life of a connection, and would break it at 1 024.
 #[tokio::test]
 async fn they_cost_no_write_beside_them() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (came, mut calls) = mpsc::unbounded_channel();
-    let connections = tokio::spawn(async move {
-        let (io, _) = listener.accept().await.unwrap();
-        let error = serve(io, came).await.unwrap_err();
-        panic!("the connection ended: {error}");
-    });
-    let builder = Client::builder().endpoints([address]);
-    let client = builder.timeout(Duration::from_secs(30)).build().unwrap();
+    let (address, mut calls, connections) = start().await;
+    let client = client(address);
     for _ in 0..30 {
         let mut reads: JoinSet<_> = (0..100)
             .map(|_| {
@@ -109,5 +125,19 @@ async fn they_cost_no_write_beside_them() {
         while reads.join_next().await.is_some() {}
         client.set("k", "v").await.unwrap();
     }
-    assert!(!connections.is_finished());
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+/// A deadline of a few milliseconds says something of its caller, and nothing of the node.
+#[tokio::test]
+async fn a_node_that_serves_others_is_not_given_up_for_a_hasty_call() {
+    let (address, _calls, connections) = start().await;
+    let client = client(address);
+    for _ in 0..100 {
+        client.set("k", "v").await.unwrap();
+        let hasty = client.within(Duration::from_millis(5));
+        hasty.get(LATE.to_vec()).await.unwrap_err();
+    }
+    client.set("k", "v").await.unwrap();
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
