@@ -167,6 +167,12 @@ impl Storage for Store {
     }
 }
 
+/// Whether the entry could be applied, as far as a node can tell before it takes it.
+fn is_readable(entry: &Entry) -> bool {
+    let command = entry.get_entry_type() == EntryType::EntryNormal && !entry.data.is_empty();
+    !command || decode_command(entry.data.clone()).is_ok()
+}
+
 /// One raft-rs node with its store.
 pub struct Node {
     /// The node.
@@ -218,9 +224,12 @@ impl Node {
         self.settle();
     }
 
-    /// Takes a message. What raft-rs refuses with an error is dropped.
+    /// Takes a message. What raft-rs refuses with an error is dropped, and so is an append that the node
+    /// cannot read.
     pub fn step(&mut self, message: Message) {
-        let _ = self.raw.step(message);
+        if message.entries.iter().all(is_readable) {
+            let _ = self.raw.step(message);
+        }
         self.settle();
     }
 

@@ -13,7 +13,7 @@ use seshat::types::{ClusterId, LogIndex, NodeId};
 use crate::checker::{Kind, Operation};
 use crate::invariants::answers_follow_time::{self, Floor};
 use crate::invariants::reads_keep_their_place::{Batches, Place};
-use crate::invariants::{Verdict, waiters_end_once};
+use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
 use crate::numbered::{Attempt, Numbered, REMOVED_KEYS, Sessions};
 
 /// A caller, as the core knows it.
@@ -93,11 +93,13 @@ pub(crate) struct Clients {
     pub(crate) sessions: Sessions,
     pub(crate) seen: Vec<Seen>,
     pub(crate) reads: u64,
-    /// When a write was last acknowledged.
+    /// When a write was last acknowledged, or refused for want of room.
     pub(crate) last_write: u64,
     /// When a read was last answered.
     pub(crate) last_read: u64,
     pub(crate) refused: u64,
+    /// Of these, for want of room in the state.
+    pub(crate) full: u64,
     /// Whether something that was acknowledged had to be given up.
     pub(crate) bereft: bool,
 }
@@ -249,6 +251,10 @@ impl Clients {
         }
         if pending.told_early {
             return Ok(());
+        }
+        if room_is_refused_to_growth_alone::is_full(outcome) {
+            self.full += 1;
+            self.last_write = now;
         }
         let kind = match pending.what {
             What::Once(kind) => kind,

@@ -14,7 +14,9 @@ use seshat::types::{ClientId, ClusterId, LogIndex};
 use crate::clients::{KEYS, encode};
 use crate::clusters::Clusters;
 use crate::invariants::answers_follow_time::Floor;
-use crate::invariants::{Verdict, Violation, numbered_writes_apply_once};
+use crate::invariants::{
+    Verdict, Violation, numbered_writes_apply_once, room_is_refused_to_growth_alone,
+};
 
 /// Clients with a session.
 const SESSIONS: u64 = 3;
@@ -167,6 +169,7 @@ impl Sessions {
                 return Ok(None);
             }
             Attempt::Open(client) => {
+                room_is_refused_to_growth_alone::check(None, outcome)?;
                 if let Ok(Answer::SessionOpened { .. }) = outcome {
                     self.sessions.entry(client).or_default().open = true;
                 }
@@ -177,6 +180,7 @@ impl Sessions {
         let session = self.sessions.entry(number.0).or_default();
         let forgotten = number.1 < session.first_outstanding;
         let write = session.get(number.1);
+        room_is_refused_to_growth_alone::check(Some(&write.write), outcome)?;
         let done = match (&write.write, outcome) {
             (Write::Set { .. }, &Ok(Answer::Set { applied_index })) => Done {
                 index: applied_index,

@@ -9,6 +9,8 @@ pub(crate) struct Summary {
     pub(crate) acknowledged: u64,
     pub(crate) reads: u64,
     pub(crate) refused: u64,
+    /// Of these, for want of room in the state.
+    pub(crate) full: u64,
     /// Numbered writes, each counted once.
     pub(crate) numbered: u64,
     /// Attempts at what a client with a session had sent before.
@@ -85,6 +87,7 @@ impl Summary {
         self.acknowledged += other.acknowledged;
         self.reads += other.reads;
         self.refused += other.refused;
+        self.full += other.full;
         self.numbered += other.numbered;
         self.retries += other.retries;
         self.suppressed += other.suppressed;
@@ -124,6 +127,7 @@ impl fmt::Display for Summary {
             acknowledged,
             reads,
             refused,
+            full,
             numbered,
             retries,
             suppressed,
@@ -150,7 +154,7 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "{seeds} runs: {acknowledged} writes acknowledged, {reads} reads answered, {refused} \
-             requests refused, {terms} terms, {entries} log entries, {snapshots} snapshots installed, \
+             requests refused, {full} of them for want of room, {terms} terms, {entries} log entries, {snapshots} snapshots installed, \
              {broken_snapshots} broken at some chunk"
         )?;
         writeln!(

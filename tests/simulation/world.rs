@@ -28,6 +28,10 @@ pub(crate) const TICK: u64 = 100;
 /// Milliseconds before the end by which clients cease to ask, so that all can be answered.
 pub(crate) const SILENCE: u64 = 1_500;
 
+/// What the state may take in every third run of the wide world: less than all keys and sessions that
+/// clients want.
+const LITTLE_STATE: usize = 3_000;
+
 /// What a run is, beside its seed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
@@ -159,6 +163,9 @@ impl World {
         // Every fourth run has a newer version, some from the beginning. Not drawn, which would make
         // other runs of all the others.
         setting.upgraded_at = (seed % 4 == 1).then_some(seed % 7 * 1_500);
+        if plan.scope == Scope::Wide && seed % 3 == 2 {
+            setting.raft.max_state_bytes = LITTLE_STATE;
+        }
         let mut world = Self {
             plan,
             files: Files::new(&setting),
@@ -272,6 +279,7 @@ impl World {
             acknowledged: count(clients.acknowledged.len()),
             reads: clients.reads,
             refused: clients.refused,
+            full: clients.full,
             numbered: count(clients.sessions.writes().count()),
             retries: clients.sessions.retries,
             suppressed: count(logs().map(|log| log.once.suppressed()).sum()),

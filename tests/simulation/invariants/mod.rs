@@ -17,6 +17,7 @@ pub(crate) mod one_leader_a_term;
 pub(crate) mod one_serving_cluster;
 pub(crate) mod reads_keep_their_place;
 pub(crate) mod reads_see_the_log;
+pub(crate) mod room_is_refused_to_growth_alone;
 pub(crate) mod served_after_the_calm;
 pub(crate) mod waiters_end_once;
 pub(crate) mod well_after_the_calm;

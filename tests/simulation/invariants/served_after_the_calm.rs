@@ -1,5 +1,5 @@
-//! After a while without faults clients are served again: somebody's write is acknowledged and
-//! somebody's read is answered.
+//! After a while without faults clients are served again: somebody's write is acknowledged, unless the
+//! state has no room for any, and somebody's read is answered.
 
 use super::{Verdict, live};
 use crate::clients::Clients;

@@ -1,0 +1,22 @@
+//! A node whose state is full refuses what would make it grow: no removal, and no opening of a session.
+//! That what it refuses is never applied, `linearizable` and `numbered_writes_apply_once` see.
+
+use seshat::error::Reason;
+use seshat::kv::Write;
+use seshat::node::Outcome;
+
+use super::{Verdict, safe};
+
+/// `write` is what was answered; `None` for the opening of a session.
+pub(crate) fn check(write: Option<&Write>, outcome: &Outcome) -> Verdict {
+    let is_full = is_full(outcome);
+    let grows = matches!(write, Some(Write::Set { .. }));
+    safe(grows || !is_full, "room_is_refused_to_growth_alone", || {
+        format!("{write:?} was answered {outcome:?}")
+    })
+}
+
+/// Whether something was refused for want of room.
+pub(crate) fn is_full(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(refusal) if matches!(refusal.reason, Reason::Full { .. }))
+}
