@@ -83,9 +83,10 @@ pub struct NodeConfig {
 /// Section `[cluster]`: who belongs together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// Whether this node takes part in forming a new cluster. With `false` it only waits until a
-    /// running cluster lets it in, which is what a machine should do that replaces a lost one or is
-    /// added later.
+    /// Whether this node forms a new cluster with the others. With `false` it waits until a running
+    /// cluster lets it in, which is what a machine should do that replaces a lost one or is added
+    /// later, and takes part in forming one only if all others do whose files list the same initial
+    /// members.
     /// Default `true`: a cluster forms only when *all* initial members are fresh, so that a
     /// restarted node can never form a second one.
     pub bootstrap: bool,

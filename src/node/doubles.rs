@@ -15,10 +15,26 @@ use crate::types::{NodeId, RaftId};
 const RETURNS: u32 = 4;
 /// Ticks after the last return for which they do.
 const REMEMBERED_TICKS: u64 = 600;
+/// Ticks for which a process has to go on asking before that shows that it lives: what it asks may be
+/// long under way, and it may have ended meanwhile.
+const ASKING_TICKS: u64 = 100;
+/// Ticks after which a process that is heard of no more has stopped asking.
+const PAUSE_TICKS: u64 = 40;
 
-/// Who has answered in turn, as a leader has heard.
+/// Who has answered in turn, as a leader has heard, and who goes on asking.
 #[derive(Debug, Default)]
-pub(super) struct Doubles(BTreeMap<NodeId, Lives>);
+pub(super) struct Doubles {
+    lives: BTreeMap<NodeId, Lives>,
+    asking: BTreeMap<NodeId, Asking>,
+}
+
+/// A process that asks.
+#[derive(Debug)]
+struct Asking {
+    process: RaftId,
+    since: u64,
+    last: u64,
+}
 
 #[derive(Debug)]
 struct Lives {
@@ -51,10 +67,26 @@ impl Lives {
 }
 
 impl Doubles {
+    /// The process `id`, which takes no part, has asked at tick `now`; whether it has gone on asking for
+    /// so long that it lives.
+    pub(super) fn asked(&mut self, id: RaftId, now: u64) -> bool {
+        let new = Asking {
+            process: id,
+            since: now,
+            last: now,
+        };
+        let asking = self.asking.entry(id.node_id()).or_insert(new);
+        if asking.process != id || now.saturating_sub(asking.last) > PAUSE_TICKS {
+            (asking.process, asking.since) = (id, now);
+        }
+        asking.last = now;
+        now.saturating_sub(asking.since) >= ASKING_TICKS
+    }
+
     /// The process `id` has answered at tick `now`; whether that shows for the first time that its
     /// node has two.
     pub(super) fn heard(&mut self, id: RaftId, now: u64) -> bool {
-        let lives = self.0.entry(id.node_id()).or_insert(Lives {
+        let lives = self.lives.entry(id.node_id()).or_insert(Lives {
             last: id,
             other: None,
             returns: 0,
@@ -67,20 +99,21 @@ impl Doubles {
 
     /// The two processes of `node`, if it has two at tick `now`, in ascending order.
     pub(super) fn of(&self, node: NodeId, now: u64) -> Option<[RaftId; 2]> {
-        let lives = self.0.get(&node).filter(|lives| lives.are_two(now))?;
+        let lives = self.lives.get(&node).filter(|lives| lives.are_two(now))?;
         let other = lives.other?;
         Some([lives.last.min(other), lives.last.max(other)])
     }
 
     /// All of them.
     pub(super) fn all(&self, now: u64) -> Vec<[RaftId; 2]> {
-        let two = self.0.iter().filter(|(_, lives)| lives.are_two(now));
+        let two = self.lives.iter().filter(|(_, lives)| lives.are_two(now));
         two.filter_map(|(node, _)| self.of(*node, now)).collect()
     }
 
     /// Forgets nodes that are not `meant` to take part.
     pub(super) fn retain(&mut self, meant: &[NodeId]) {
-        self.0.retain(|node, _| meant.contains(node));
+        self.lives.retain(|node, _| meant.contains(node));
+        self.asking.retain(|node, _| meant.contains(node));
     }
 }
 
@@ -117,6 +150,19 @@ mod tests {
             let found = after(lives, 9);
             assert!(found.is_empty(), "{lives:?}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_process_that_stops_asking_does_not_count() {
+        let counted = |asked: &[u64]| {
+            let mut doubles = Doubles::default();
+            let asked = asked.iter().map(|now| doubles.asked(life(2), *now));
+            asked.last() == Some(true)
+        };
+        let steady: Vec<_> = (0..=ASKING_TICKS).step_by(10).collect();
+        assert!(counted(&steady));
+        assert!(!counted(&steady[..steady.len() - 1]));
+        assert!(!counted(&[0, 20, 40, 60, 60 + PAUSE_TICKS + 1, 120]));
     }
 
     #[test]

@@ -148,6 +148,11 @@ impl Reconciler {
         self.doubles.of(id.node_id(), self.now).filter(|_| shown)
     }
 
+    /// The process `id`, which takes no part, has asked who leads now; whether it surely lives.
+    pub(super) fn goes_on_asking(&mut self, id: RaftId) -> bool {
+        self.doubles.asked(id, self.now)
+    }
+
     /// The processes of nodes that have two, as a leader has heard.
     pub(super) fn doubles(&self) -> Vec<[RaftId; 2]> {
         self.doubles.all(self.now)

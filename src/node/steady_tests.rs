@@ -118,7 +118,7 @@ fn a_second_process_that_only_asks_is_named_and_nobody_is_replaced() {
             cluster_id: None,
             members: Arc::default(),
         };
-        for _ in 0..20 {
+        for _ in 0..40 {
             lab.members.get_mut(&leader).expect("lives").asked(&asks);
             lab.until(10 * TICK, 1, |_| false);
         }

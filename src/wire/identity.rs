@@ -280,6 +280,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         membership,
         absent,
         level,
+        limits,
     } = offer;
     let initial_members = membership.members.into_values();
     OfferRequest {
@@ -290,6 +291,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         initial_members: initial_members.map(Into::into).collect(),
         absent: absent.into_iter().map(Into::into).collect(),
         protocol_level: said(level),
+        limits: limits.map(Into::into),
     }
 }
 
@@ -307,6 +309,7 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         initial_members,
         absent,
         protocol_level,
+        limits,
     } = request;
     OFFER.that(
         initial_members.len() >= MIN_MEMBERS,
@@ -354,6 +357,7 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
             .collect::<Result<_, _>>()
             .map_err(|error| WireError::new(OFFER.0, "absent", error.to_string()))?,
         level: ProtocolLevel::new(protocol_level),
+        limits: limits.map(Into::into),
     };
     Ok((offer, OFFER.raft_id("to", to)?))
 }
@@ -534,6 +538,7 @@ mod tests {
             membership: membership([2, 5, 9]),
             absent: BTreeSet::from([NodeId::new(4).expect("a node id")]),
             level: ProtocolLevel::FIRST,
+            limits: None,
         }
     }
 

@@ -27,7 +27,8 @@ impl Formation {
             self.differs = Some((offer.coordinator.node_id(), self.now));
             return false;
         }
-        let may_form = self.bootstrap && self.forms_at <= self.now && self.is_well_formed(&offer);
+        // One that forms nothing by itself is needed all the same by those who count it as initial.
+        let may_form = self.forms_at <= self.now && self.is_well_formed(&offer);
         if !may_form || self.misses_who_is_there(&offer) || self.knows_of_more(&offer) {
             return false;
         }
@@ -59,6 +60,7 @@ impl Formation {
             membership: _,
             absent: _,
             level,
+            limits: _,
         } = offer;
         let nodes: BTreeSet<_> = members.iter().map(|id| id.node_id()).collect();
         *level <= self.level

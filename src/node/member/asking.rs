@@ -45,8 +45,8 @@ impl<W> Member<W> {
         }
     }
 
-    /// The process `asking` lives, and takes part under its node's id or would like to. A leader asks back
-    /// at the node's address: if another process answers there, the node has two.
+    /// The process `asking` has asked. If it goes on and takes no part, a leader asks back at its node's
+    /// address: if another process answers there, the node has two.
     fn met(&mut self, asking: RaftId) {
         let Some(raft) = self.raft.as_ref() else {
             return;
@@ -55,6 +55,9 @@ impl<W> Member<W> {
         let takes_part = conf.voters.contains(&asking) || conf.learners.contains(&asking);
         let node = asking.node_id();
         if raft.role() != Role::Leader || takes_part || !conf.members.contains(&node) {
+            return;
+        }
+        if !self.reconciler.goes_on_asking(asking) {
             return;
         }
         if node == self.raft_id().node_id() {

@@ -1,10 +1,8 @@
 //! The parts of what a node says of itself.
 
 use super::{STATUS, raft_ids};
-use crate::proto::raft::{
-    Following as ProtoFollowing, NodeLimits as ProtoLimits, SnapshotProgress as ProtoProgress,
-};
-use crate::types::{Following, NodeLimits, RaftId, SnapshotProgress};
+use crate::proto::raft::{Following as ProtoFollowing, SnapshotProgress as ProtoProgress};
+use crate::types::{Following, RaftId, SnapshotProgress};
 use crate::wire::{MAX_INDEX, WireError};
 
 impl From<Following> for ProtoFollowing {
@@ -43,40 +41,6 @@ impl TryFrom<ProtoFollowing> for Following {
             commit_index,
             acknowledged_by: raft_ids("following", acknowledged_by)?,
         })
-    }
-}
-
-impl From<NodeLimits> for ProtoLimits {
-    fn from(limits: NodeLimits) -> Self {
-        let NodeLimits {
-            key,
-            value,
-            append,
-            message,
-        } = limits;
-        Self {
-            max_key_bytes: key,
-            max_value_bytes: value,
-            max_append_bytes: append,
-            max_message_bytes: message,
-        }
-    }
-}
-
-impl From<ProtoLimits> for NodeLimits {
-    fn from(limits: ProtoLimits) -> Self {
-        let ProtoLimits {
-            max_key_bytes,
-            max_value_bytes,
-            max_append_bytes,
-            max_message_bytes,
-        } = limits;
-        Self {
-            key: max_key_bytes,
-            value: max_value_bytes,
-            append: max_append_bytes,
-            message: max_message_bytes,
-        }
     }
 }
 

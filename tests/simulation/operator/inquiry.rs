@@ -189,6 +189,11 @@ impl World {
             Wish::Change(command) => {
                 let survey = judgement::survey(&process.member, &inquiry.heard, inquiry.begun_in);
                 let allowed = judgement::may_change(&survey, &command);
+                // A node decides one change after the other.
+                let busy = self.operator.leaving.is_some();
+                if busy && matches!(command, Command::RemoveMember(_)) {
+                    return Ok(());
+                }
                 self.trace
                     .line(self.now, format_args!("{node}: {command:?}: {allowed:?}"));
                 // Whoever has just died is taken to be alive for a moment, by anybody.
