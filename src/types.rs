@@ -358,6 +358,8 @@ pub struct Offer {
     pub absent: BTreeSet<NodeId>,
     /// What all `members` speak: the level of the cluster.
     pub level: ProtocolLevel,
+    /// What the coordinator takes at most; versions that do not know do not say so.
+    pub limits: Option<NodeLimits>,
 }
 
 /// Who asks another process who that is: what is asked of may have to know.

@@ -158,6 +158,7 @@ async fn two_of_three() -> (Node, Node) {
         membership: [1, 2, 3].map(info).into_iter().collect(),
         absent: BTreeSet::new(),
         level: seshat::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     for node in &mut nodes {
         let request = wire::offer_request(offer.clone(), node.raft_id);

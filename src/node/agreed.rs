@@ -43,13 +43,19 @@ impl Agreed {
         }
     }
 
+    /// A process says what it takes, or does not say so.
+    pub(super) fn takes(&mut self, process: RaftId, limits: Option<NodeLimits>) {
+        let node = process.node_id();
+        match limits {
+            Some(limits) => self.heard.insert(node, (process, limits)),
+            None => self.heard.remove(&node),
+        };
+    }
+
     /// A process says how it stands.
     pub(super) fn heard(&mut self, status: &NodeStatus) {
         let node = status.raft_id.node_id();
-        match status.limits {
-            Some(limits) => self.heard.insert(node, (status.raft_id, limits)),
-            None => self.heard.remove(&node),
-        };
+        self.takes(status.raft_id, status.limits);
         match status.max_state_bytes {
             0 => self.states.remove(&node),
             bytes => self.states.insert(node, (status.raft_id, bytes)),

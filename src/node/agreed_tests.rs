@@ -128,3 +128,30 @@ fn the_state_takes_no_more_than_the_smallest_member_has_room_for() {
     lab.until(10 * TICK, 0, |_| false);
     assert_eq!(write(&mut lab, leader, 4_000), None, "it has more room now");
 }
+
+#[test]
+fn an_offer_says_what_the_coordinator_takes() {
+    let mut lab = Lab::new(0, 1, RaftOptions::default());
+    for id in (1..=3).map(node) {
+        lab.configure(id);
+        lab.limits.insert(id, LARGE);
+    }
+    lab.limits.insert(node(1), SMALL);
+    for id in (1..=3).map(node) {
+        lab.begin(id, true);
+    }
+    // Nobody but the coordinator hears who the others are.
+    lab.deaf = [node(2), node(3)].into();
+    lab.until(50 * TICK, 0, |lab| lab.leader() == Some(node(1)))
+        .expect("a cluster");
+    lab.until(5 * TICK, 0, |_| false);
+    lab.transfer(node(1), node(2));
+    lab.until(20 * TICK, 0, |lab| lab.leader() == Some(node(2)))
+        .expect("node 2 leads");
+    let too_large = Reason::TooLarge {
+        what: "value",
+        limit: 100,
+        node_id: Some(node(1)),
+    };
+    assert_eq!(write(&mut lab, node(2), 101), Some(too_large));
+}

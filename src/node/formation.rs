@@ -79,8 +79,8 @@ use super::seed::mix;
 use super::waiting;
 use super::{Call, CallId, Reply};
 use crate::types::{
-    Answering, ClusterId, ClusterMembership, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel,
-    RaftId,
+    Answering, ClusterId, ClusterMembership, NodeId, NodeLimits, NodeState, NodeStatus, Offer,
+    ProtocolLevel, RaftId,
 };
 
 /// Ticks between two rounds of questions while the cluster is not there yet.
@@ -142,8 +142,9 @@ pub struct Formation {
     /// Whether it takes part in forming a new cluster, or only waits to be let into one.
     bootstrap: bool,
     seed: u64,
-    /// What the process speaks.
+    /// What the process speaks, and what it takes.
     level: ProtocolLevel,
+    limits: Option<NodeLimits>,
     offers_made: u64,
     /// Ticks of an election timeout.
     pace: u64,
@@ -174,6 +175,7 @@ impl Formation {
             bootstrap,
             seed,
             level: ProtocolLevel::CURRENT,
+            limits: None,
             offers_made: 0,
             pace: PACE,
             now: 0,
@@ -209,6 +211,11 @@ impl Formation {
     /// The process speaks `level` instead of what its version does.
     pub fn speak(&mut self, level: ProtocolLevel) {
         self.level = level;
+    }
+
+    /// Its offers say that the process takes `limits`.
+    pub fn take(&mut self, limits: NodeLimits) {
+        self.limits = Some(limits);
     }
 
     /// Where the process stands.

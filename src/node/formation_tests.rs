@@ -310,6 +310,7 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
         membership: members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     assert!(world.at(3).offered(newer.clone()));
     // … and the old coordinator's traffic reaches node 2 first.
@@ -333,6 +334,7 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
         membership: self::members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     let (one, two, three) = (life(1, 0xa), life(2, 0xa), life(3, 0xa));
     let refused = [
@@ -494,6 +496,7 @@ fn an_offer_without_somebody_who_is_there_is_refused() {
         membership: members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     let mut process = fresh(2, 0xa);
     process.tick();
@@ -521,6 +524,7 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
         membership: members.clone(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     assert!(five.offered(offer(7, &[1, 2, 3, 4, 5])));
     // Meanwhile nodes 2, 3 and 4 have started a cluster without nodes 1 and 5.
@@ -548,6 +552,7 @@ fn a_late_offer_strands_nobody() {
         membership: members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     let (dead, newer) = (offer(7, 0xa), offer(8, 0xb));
     let mut process = fresh(3, 0xa);
@@ -576,6 +581,7 @@ fn late_traffic_of_a_dead_member_starts_no_earlier_offer() {
         membership: members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     assert!(process.offered(offer(7, 0xa)));
     assert!(process.offered(offer(8, 0xb)));
@@ -691,6 +697,7 @@ fn an_offer_of_who_does_not_know_of_all_is_refused() {
         membership: members(),
         absent: absent.iter().copied().map(node).collect(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     assert!(!remembers(2).offered(offer(&[])));
     assert!(!remembers(2).offered(offer(&[4])));

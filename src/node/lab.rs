@@ -56,6 +56,8 @@ pub(super) struct Lab {
     pub(super) limits: BTreeMap<NodeId, NodeLimits>,
     /// What the state of the next processes of nodes may take, if not what the options say.
     pub(super) states: BTreeMap<NodeId, usize>,
+    /// Nodes that hear no answer to what they ask.
+    pub(super) deaf: BTreeSet<NodeId>,
     configured: ClusterMembership,
     pub(super) members: BTreeMap<NodeId, Member<u64>>,
     lives: u64,
@@ -100,6 +102,7 @@ impl Lab {
             levels: BTreeMap::new(),
             limits: BTreeMap::new(),
             states: BTreeMap::new(),
+            deaf: BTreeSet::new(),
             configured: ids.clone().map(info).collect(),
             members: BTreeMap::new(),
             lives: 0,
@@ -304,6 +307,7 @@ impl Lab {
             Load::Call(caller, call_id, call) => self.serve(to, caller, call_id, call),
             Load::Reply(caller, call_id, reply) => {
                 if let Some(member) = self.members.get_mut(&to)
+                    && !self.deaf.contains(&to)
                     && member.raft_id() == caller
                 {
                     member.replied(call_id, reply);

@@ -83,6 +83,7 @@ impl<W> Member<W> {
         let pace = u64::try_from(options.raft.election_max_ticks).unwrap_or(u64::MAX);
         formation.pace(pace);
         formation.speak(options.raft.level);
+        formation.take(options.raft.limits);
         Self {
             reconciler: Reconciler::new(options.raft_id),
             agreed: Agreed::new(options.raft.limits),

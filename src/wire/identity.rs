@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 use crate::proto::raft::{
-    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse,
-    NodeLimits as ProtoLimits, OfferRequest, Role as ProtoRole, SnapshotProgress as ProtoProgress,
+    DoubledNode, Following as ProtoFollowing, FormationState, IdentifyResponse, OfferRequest,
+    Role as ProtoRole, SnapshotProgress as ProtoProgress,
 };
 use crate::types::{
-    ClusterId, Conf, Following, NodeId, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel,
-    RaftId, RecoveryAttempt, Role, SnapshotProgress,
+    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId,
+    RecoveryAttempt, Role, SnapshotProgress,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -156,40 +156,6 @@ impl TryFrom<ProtoFollowing> for Following {
             commit_index,
             acknowledged_by: raft_ids("following", acknowledged_by)?,
         })
-    }
-}
-
-impl From<NodeLimits> for ProtoLimits {
-    fn from(limits: NodeLimits) -> Self {
-        let NodeLimits {
-            key,
-            value,
-            append,
-            message,
-        } = limits;
-        Self {
-            max_key_bytes: key,
-            max_value_bytes: value,
-            max_append_bytes: append,
-            max_message_bytes: message,
-        }
-    }
-}
-
-impl From<ProtoLimits> for NodeLimits {
-    fn from(limits: ProtoLimits) -> Self {
-        let ProtoLimits {
-            max_key_bytes,
-            max_value_bytes,
-            max_append_bytes,
-            max_message_bytes,
-        } = limits;
-        Self {
-            key: max_key_bytes,
-            value: max_value_bytes,
-            append: max_append_bytes,
-            message: max_message_bytes,
-        }
     }
 }
 
@@ -368,6 +334,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         membership,
         absent,
         level,
+        limits,
     } = offer;
     let initial_members = membership.members.into_values();
     OfferRequest {
@@ -378,6 +345,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         initial_members: initial_members.map(Into::into).collect(),
         absent: absent.into_iter().map(Into::into).collect(),
         protocol_level: said(level),
+        limits: limits.map(Into::into),
     }
 }
 
@@ -395,6 +363,7 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         initial_members,
         absent,
         protocol_level,
+        limits,
     } = request;
     OFFER.that(
         initial_members.len() >= MIN_MEMBERS,
@@ -442,6 +411,7 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
             .collect::<Result<_, _>>()
             .map_err(|error| WireError::new(OFFER.0, "absent", error.to_string()))?,
         level: ProtocolLevel::new(protocol_level),
+        limits: limits.map(Into::into),
     };
     Ok((offer, OFFER.raft_id("to", to)?))
 }
@@ -451,7 +421,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::types::{ClusterMembership, NodeInfo};
+    use crate::types::{ClusterMembership, NodeInfo, NodeLimits};
 
     fn life(node: u64) -> RaftId {
         RaftId::try_from(node << 48 | 0xABC).unwrap()
@@ -619,6 +589,7 @@ mod tests {
             membership: membership([2, 5, 9]),
             absent: BTreeSet::from([NodeId::new(4).expect("a node id")]),
             level: ProtocolLevel::FIRST,
+            limits: None,
         }
     }
 

@@ -18,6 +18,7 @@ mod error;
 mod identity;
 mod introduction;
 mod kv;
+mod limits;
 mod raft;
 mod snapshot;
 

@@ -540,6 +540,9 @@ pub struct OfferRequest {
     /// beginning; absent: 1.
     #[prost(uint32, tag = "7")]
     pub protocol_level: u32,
+    /// What the coordinator takes at most; not said by versions that do not know.
+    #[prost(message, optional, tag = "8")]
+    pub limits: ::core::option::Option<NodeLimits>,
 }
 /// A member that a cluster is meant to have from its beginning.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -54,6 +54,7 @@ impl Formation {
             membership,
             absent: _,
             level,
+            limits: _,
         } = offer;
         let nodes: BTreeSet<_> = members.iter().map(|id| id.node_id()).collect();
         *level <= self.level

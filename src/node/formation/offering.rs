@@ -37,6 +37,7 @@ impl Formation {
             membership: self.members.clone(),
             absent: self.vouched_others(),
             level,
+            limits: self.limits,
         };
         self.phase = Phase::Offering {
             offer: offer.clone(),

@@ -8,7 +8,11 @@ use crate::wire::Envelope;
 impl<W> Member<W> {
     /// Takes the offer of a new cluster; whether it is accepted.
     pub fn offered(&mut self, offer: Offer) -> bool {
+        let (coordinator, limits) = (offer.coordinator, offer.limits);
         let accepted = self.formation.offered(offer);
+        if accepted {
+            self.agreed.takes(coordinator, limits);
+        }
         self.follow_formation();
         accepted
     }

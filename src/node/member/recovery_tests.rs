@@ -46,6 +46,7 @@ fn started(id: u16, size: u16) -> Member<()> {
         membership: membership(size),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     let MemberOptions {
         raft_id,
@@ -527,6 +528,7 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
         membership: membership(3),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     let options = member.options.clone();
     let raft = RaftNode::start(options.raft_id, &offer, options.raft, 1, &options.logger);

@@ -172,6 +172,7 @@ mod tests {
             membership: members,
             absent: std::collections::BTreeSet::new(),
             level: crate::types::ProtocolLevel::FIRST,
+            limits: None,
         };
         let raft_id = RaftId::new(node(2), 1);
         let options = RaftOptions::default();

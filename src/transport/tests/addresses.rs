@@ -116,6 +116,7 @@ async fn formation_calls_are_for_one_process_too() {
         initial_members: [1, 2, 3].map(initial_member).to_vec(),
         absent: Vec::new(),
         protocol_level: 0,
+        limits: None,
     };
     let start = StartRequest {
         cluster_id: ELSEWHERE.0,

@@ -189,6 +189,7 @@ async fn a_cluster_is_offered_and_started() {
         membership: [1, 2, 3].map(node_id).into(),
         absent: [node_id(7)].into(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     for accepted in [true, false] {
         coordinator
@@ -244,6 +245,7 @@ async fn a_call_that_fails_is_answered_too() {
         membership: [1, 2, 3].map(node_id).into(),
         absent: [node_id(7)].into(),
         level: crate::types::ProtocolLevel::FIRST,
+        limits: None,
     };
     for (to, call) in [
         (2, identify()),
