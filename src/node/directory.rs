@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use crate::types::{ClusterMembership, Conf, NodeId, RaftId};
 
+/// Nodes that are remembered although they take part no more.
+const MAX_FORMER: usize = 16;
+
 /// The nodes that a process knows.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -14,6 +17,10 @@ pub(super) struct Directory {
     members: Arc<ClusterMembership>,
     nodes: Arc<ClusterMembership>,
     followed: Arc<Conf>,
+    /// Whoever took part once, and where.
+    former: ClusterMembership,
+    /// Whether `nodes` has them as well.
+    recalled: bool,
 }
 
 impl Directory {
@@ -29,6 +36,8 @@ impl Directory {
             members: Arc::new(configured.clone()),
             nodes: Arc::clone(known),
             followed: Arc::default(),
+            former: ClusterMembership::default(),
+            recalled: false,
         }
     }
 
@@ -57,6 +66,7 @@ impl Directory {
         if Arc::ptr_eq(&self.followed, conf) || members.is_empty() {
             return;
         }
+        self.recall(false);
         self.followed = Arc::clone(conf);
         if self.members != *members {
             self.members = Arc::clone(members);
@@ -68,8 +78,32 @@ impl Directory {
                 nodes.members.entry(node).or_insert_with(|| info.clone());
             }
         }
+        for info in self.nodes.iter().filter(|info| !nodes.contains(info.id)) {
+            self.former.members.insert(info.id, info.clone());
+        }
+        self.former.members.retain(|node, _| !nodes.contains(*node));
+        while self.former.members.len() > MAX_FORMER {
+            self.former.members.pop_first();
+        }
         if *self.nodes != nodes {
             self.nodes = Arc::new(nodes);
+        }
+    }
+
+    /// Whether those who took part once are to be reached as well. Where nobody leads they may still be
+    /// needed: others may not know of their removal, and whoever recovers the cluster has to ask them.
+    pub(super) fn recall(&mut self, recall: bool) {
+        if self.recalled == recall || self.former.members.is_empty() {
+            return;
+        }
+        self.recalled = recall;
+        let nodes = Arc::make_mut(&mut self.nodes);
+        for (node, info) in &self.former.members {
+            if recall {
+                nodes.members.insert(*node, info.clone());
+            } else {
+                nodes.members.remove(node);
+            }
         }
     }
 }
@@ -122,6 +156,23 @@ mod tests {
 
         directory.follow(&Arc::new(members(&[1, 2, 4])), &voters(&[1, 2]));
         assert_eq!(**directory.nodes(), members(&[1, 2, 4]));
+    }
+
+    #[test]
+    fn whoever_took_part_once_is_reached_where_nobody_leads() {
+        let mut directory = directory(1);
+        directory.follow(&Arc::new(members(&[1, 2, 3])), &voters(&[1, 2, 3]));
+        directory.follow(&Arc::new(members(&[1, 2])), &voters(&[1, 2]));
+        directory.recall(true);
+        assert_eq!(**directory.nodes(), members(&[1, 2, 3]));
+        assert_eq!(**directory.members(), members(&[1, 2]));
+        directory.recall(false);
+        assert_eq!(**directory.nodes(), members(&[1, 2]));
+        // Who takes part again is no former one.
+        directory.follow(&Arc::new(members(&[1, 2, 3])), &voters(&[1, 2]));
+        directory.recall(true);
+        directory.recall(false);
+        assert_eq!(**directory.nodes(), members(&[1, 2, 3]));
     }
 
     #[test]

@@ -132,6 +132,7 @@ impl<W> Member<W> {
                 raft.bound_state(self.agreed.state_bytes(own, raft.conf()));
                 let leads = raft.role() == Role::Leader;
                 let mut ask = self.reconciler.tick(leads, &raft.conf().members);
+                self.directory.recall(!raft.is_led());
                 let others = self.directory.nodes().ids();
                 ask.extend(
                     self.departure

@@ -92,13 +92,8 @@ impl World {
             return Ok(());
         }
         let own = process.status();
-        let mut others: BTreeSet<_> = match &inquiry.wish {
-            Wish::Recover(_) => judgement::known(&own).collect(),
-            _ => {
-                let nodes = process.member.nodes().ids();
-                nodes.chain(judgement::known(&own)).collect()
-            }
-        };
+        let nodes = process.member.nodes().ids();
+        let mut others: BTreeSet<_> = nodes.chain(judgement::known(&own)).collect();
         others.remove(&node);
         let life = process.life;
         inquiry.begun_in = own.cluster_id;
