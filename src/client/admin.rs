@@ -229,7 +229,7 @@ impl AdminNode {
             });
             async move { node.admin().form(request).await }
         };
-        self.once(form).await
+        self.once(true, form).await
     }
 
     /// Makes a new cluster of what this node still has of a halted one: see `seshat recover`. Changes
@@ -243,7 +243,8 @@ impl AdminNode {
             let request = node.request(request.clone());
             async move { node.admin().recover(request).await }
         };
-        self.once(recover).await
+        let changes = !request.dry_run;
+        self.once(changes, recover).await
     }
 
     /// How this node sees the cluster, which it asks anew for this call.
@@ -252,17 +253,23 @@ impl AdminNode {
     ///
     /// It does not answer in time.
     pub async fn status(&self) -> Result<StatusResponse, Error> {
-        self.once(|node| view(node, true)).await
+        self.once(false, |node| view(node, true)).await
     }
 
-    async fn once<T, F, Fut>(&self, make: F) -> Result<T, Error>
+    /// Makes a call that `changes` something, or nothing, and may not be repeated.
+    async fn once<T, F, Fut>(&self, changes: bool, make: F) -> Result<T, Error>
     where
         F: Fn(Node) -> Fut + Sync,
         Fut: Future<Output = Answer<T>> + Send,
     {
         let node = self.node.clone().until(self.client.deadline());
         let made = attempt(&node, &make).await;
-        made.map_err(|fault| ended(&node, fault))
+        made.map_err(|mut fault| {
+            if !changes {
+                fault.applied = Applied::No;
+            }
+            ended(&node, fault)
+        })
     }
 }
 

@@ -122,8 +122,9 @@ pub enum Obstacle {
     Majority(Vec<NodeId>),
     /// A node belongs to another cluster, which may have been made of what it had of this one.
     #[error(
-        "node {node} takes part in cluster {cluster_id}, which may have been recovered from this one. If \
-         it has, this node is left over: once every other member takes part there, start it again"
+        "node {node} takes part in cluster {cluster_id}. If that was recovered from this one, this node \
+         is left over: once every other member takes part there, start it again. If it was formed anew, \
+         this node may have the last copy: leave it running, and start the others again"
     )]
     Elsewhere {
         /// The node.

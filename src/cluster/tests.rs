@@ -664,9 +664,9 @@ fn what_is_left_of_a_cluster_that_was_recovered_elsewhere_is_to_join_it() {
     says(
         &[leaderless(1), outside(2), elsewhere(3)],
         State::NoQuorum,
-        "no quorum: node 3 takes part in cluster 0000000000000008, which may have been recovered from \
-         this one. If it has, this node is left over: once every other member takes part there, start \
-         it again",
+        "no quorum: node 3 takes part in cluster 0000000000000008. If that was recovered from this one, \
+         this node is left over: once every other member takes part there, start it again. If it was \
+         formed anew, this node may have the last copy: leave it running, and start the others again",
     );
 }
 

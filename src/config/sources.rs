@@ -165,6 +165,11 @@ impl Settings {
             return;
         }
         let section = name.split('.').next().unwrap_or(&name);
+        if name == "limits.max_snapshot_bytes" {
+            let instead = "limits.max_state_bytes, which bounds the state and so its snapshots";
+            faults.unknown(name, setting.origin, instead.to_owned());
+            return;
+        }
         let expected = did_you_mean(&name, read::fields()).unwrap_or_else(|| {
             let fields = read::fields().filter(|field| in_section(field, section));
             match fields.collect::<Vec<_>>().join(", ") {

@@ -342,6 +342,13 @@ fn unknown_names_are_refused_with_the_name_that_was_meant() {
         ]
     );
     assert_eq!(
+        faults(set(&["limits.max_snapshot_bytes=1"])),
+        [
+            "limits.max_snapshot_bytes: unknown; expected limits.max_state_bytes, which bounds the state \
+             and so its snapshots [--set limits.max_snapshot_bytes=1]"
+        ]
+    );
+    assert_eq!(
         faults(set(&["node.idd=1", "nonsense", "id=1"])),
         [
             "node.idd: unknown; expected node.id [--set node.idd=1]",

@@ -46,7 +46,12 @@ fn full_disk() -> OwnedFd {
 /// A cluster that logs all that it can to `stderr`, and its endpoints.
 fn verbose_dev(stderr: OwnedFd) -> (Running, String) {
     let base_port = free_ports(3);
-    let mut dev = dev(base_port, free_ports(3));
+    let plain = dev(base_port, free_ports(3));
+    // Whoever runs the tests may ignore a hangup, and children inherit that.
+    let mut dev = Command::new("env");
+    dev.arg("--default-signal=HUP").arg(plain.get_program());
+    dev.args(plain.get_args());
+    dev.env_remove("SESHAT_LOG").env_remove("RUST_LOG");
     dev.arg("-vvv").stdout(Stdio::piped()).stderr(stderr);
     let mut process = Running(dev.spawn().unwrap());
     let stdout = BufReader::new(process.0.stdout.take().unwrap());

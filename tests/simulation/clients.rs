@@ -316,6 +316,11 @@ impl Clients {
     ) -> Verdict {
         let refused = matches!(outcome, Err(refusal) if refusal.applied == Applied::No);
         self.refused += u64::from(refused);
+        if let Ok(Answer::SessionOpened { applied_index }) = outcome {
+            // It may be lost with whoever recovers less.
+            let highest = self.told_up_to.entry(cluster).or_default();
+            *highest = (*applied_index).max(*highest);
+        }
         let Some(&Numbered {
             ref write,
             start,

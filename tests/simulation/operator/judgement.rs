@@ -25,6 +25,8 @@ pub(super) struct View {
     pub(super) members: BTreeSet<NodeId>,
     pub(super) silent: BTreeSet<NodeId>,
     pub(super) elsewhere: Vec<NodeId>,
+    /// Nodes that run an older version than the cluster lets in.
+    pub(super) old: Vec<NodeId>,
     /// Nodes that hold up a new cluster, and have nothing of an old one.
     pub(super) left_over: Vec<NodeId>,
     /// A node whose file names other initial members than that of another one.
@@ -73,6 +75,7 @@ pub(super) fn look(survey: &Survey) -> View {
             .into_iter()
             .collect(),
         elsewhere: those(|it| it == Standing::Elsewhere),
+        old: those(|it| it == Standing::TooOld),
         left_over: picture.left_over(),
         differ: survey
             .views()

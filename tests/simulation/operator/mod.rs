@@ -103,7 +103,12 @@ impl World {
         if view.leader.is_none() {
             return Ok(());
         }
-        for &node in view.elsewhere.iter().filter(|it| Some(**it) != view.leader) {
+        for &node in &view.old {
+            self.start_as_told(node)?;
+        }
+        // Had it looked a moment later, it might have seen that this one takes part again.
+        let left_over = view.elsewhere.iter().find(|it| Some(**it) != view.leader);
+        if let Some(&node) = left_over.filter(|_| self.operator.last_loss <= since) {
             self.start_as_told(node)?;
         }
         self.rewrite_files_as_told(view)?;
