@@ -22,7 +22,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const INTERNAL_CONNECTIONS: usize = 128;
 
 /// Times that a call may take for which bulk may stand still.
-const BULK_RPC_TIMEOUTS: u32 = 12;
+const BULK_RPC_TIMEOUTS: u32 = 4;
 
 /// Shortest wait for what another node says of itself.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);

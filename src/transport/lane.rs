@@ -219,7 +219,7 @@ async fn exchange(
 ) -> Result<Infallible, Broken> {
     const APPENDS: &str = "AppendEntries";
     const HEARTBEATS: &str = "Heartbeat";
-    let (mut bulk, mut urgent) = (peer.bulk(), peer.urgent());
+    let (mut bulk, mut urgent) = (peer.appends(), peer.urgent());
     let appends = between(peer.me(), to, ends.appends);
     let heartbeats = between(peer.me(), to, ends.heartbeats);
     let opening = async {

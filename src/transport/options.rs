@@ -47,8 +47,8 @@ pub struct TransportOptions {
     pub max_streams: u32,
     /// Longest that a call may take, and that opening a stream may take.
     pub rpc_timeout: Duration,
-    /// Longest that bulk may stand still: a snapshot, or a connection for one or for appends on which
-    /// nothing is heard. A whole window may be on its way, in the buffer of a link that is slow, and a
+    /// Longest that bulk may stand still: a snapshot, or a connection for one on which nothing is heard. A
+    /// whole window may be on its way, in the buffer of a link that is slow, and a
     /// ping waits behind it; what is given up has to be sent anew.
     pub bulk_timeout: Duration,
     /// Longest that a vote is waited for before the voter counts as silent: one minimal election
@@ -83,7 +83,7 @@ impl Default for TransportOptions {
             window_bytes: 4 << 20,
             max_streams: 256,
             rpc_timeout: Duration::from_secs(5),
-            bulk_timeout: Duration::from_secs(60),
+            bulk_timeout: Duration::from_secs(20),
             vote_patience: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
             keepalive_interval: Duration::from_secs(1),

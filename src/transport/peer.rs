@@ -32,6 +32,7 @@ pub(super) struct Peer {
     me: RaftId,
     node: NodeId,
     addr: String,
+    endpoint: Endpoint,
     bulk: Endpoint,
     connector: Connector,
     urgent: Client,
@@ -120,11 +121,13 @@ impl Peer {
             reason: root_cause(&error),
         };
         let urgent = options.endpoint(&addr).map_err(invalid)?;
+        let endpoint = options.endpoint(&addr).map_err(invalid)?;
         let bulk = options.bulk_endpoint(&addr).map_err(invalid)?;
         Ok(Arc::new(Self {
             me,
             node: id,
             addr,
+            endpoint,
             bulk,
             urgent: client(connector, &urgent, options),
             connector: connector.clone(),
@@ -157,8 +160,14 @@ impl Peer {
         self.urgent.clone()
     }
 
-    /// For appends, or for a snapshot: with a connection of its own, which ends with the client. So
-    /// whoever begins anew does not wait for what an earlier one has lost on the way.
+    /// For appends: with a connection of its own, which ends with the client. So whoever begins anew does
+    /// not wait for what an earlier one has lost on the way. One on which nothing is heard is given up
+    /// soon: writes wait for what it carries.
+    pub(super) fn appends(&self) -> Client {
+        client(&self.connector, &self.endpoint, &self.options)
+    }
+
+    /// For a snapshot: with a connection of its own as well, which may stand still for longer.
     pub(super) fn bulk(&self) -> Client {
         client(&self.connector, &self.bulk, &self.options)
     }
