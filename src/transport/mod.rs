@@ -3,9 +3,10 @@
 //! **What a peer costs.** Each other node has an HTTP/2 connection for what is urgent, the `Heartbeat`
 //! stream and every unary call, so that bulk can never delay it: the `AppendEntries` stream of a leader
 //! has a connection of its own for as long as it is open, and so has a snapshot. Connections are made on
-//! first use and resolve the peer's name anew each time. HTTP/2 pings on the urgent one notice a peer
-//! that is frozen or cut off without a word, and end the streams. A ping on the others waits behind all
-//! that is in the buffers of a slow link, and is given the time that this may take.
+//! first use and resolve the peer's name anew each time. HTTP/2 pings notice a peer that is frozen or cut
+//! off without a word, and end the streams: soon for appends too, as writes wait for them. A ping on a
+//! snapshot's connection waits behind all that is in the buffers of a slow link, and is given the time
+//! that this may take.
 //!
 //! **What leaves** goes through [`Network`](crate::driver::Network), which the driver calls and
 //! which never waits. A leader has a *lane* to each raft id that it addresses: the two streams, each
