@@ -21,6 +21,7 @@ mod batch;
 mod fair;
 mod handle;
 mod journal;
+mod single;
 #[cfg(test)]
 mod tests;
 mod unread;
@@ -44,11 +45,12 @@ use handle::{Bounds, Ends, Request};
 use journal::{RefusedMessages, Waiting};
 
 pub use crate::node::{Answer, Call, CallId, Outcome, OutgoingSnapshot, Recovery, Reply};
-pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
+pub use batch::{Answered, BatchItem, PendingBatch, Waiter};
 #[cfg(test)]
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
+pub use single::Pending;
 pub use unread::{Account, Held, Unread, ValueRoom};
 pub use workers::Workers;
 

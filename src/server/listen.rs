@@ -27,6 +27,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::body::Body;
 
+use super::answering::answering;
 use super::places::{Place, Places};
 use super::preface::Prefaced;
 use super::unsent::{Share, Unsent};
@@ -339,11 +340,11 @@ impl Conversation {
                 place.ask_to_leave();
             }
             let Some(one) = calls.one() else {
-                return Either::Left(ready(Ok(call.answered(too_many(calls.max()), None))));
+                return Either::Left(ready(Ok(answering(call, None, too_many(calls.max())))));
             };
             let answer = service.call(request);
             Either::Right(
-                answer.map(|answer| answer.map(|answer| call.answered(answer, Some(one)))),
+                answer.map(|answer| answer.map(|answer| answering(call, Some(one), answer))),
             )
         });
         let mut connection =

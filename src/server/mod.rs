@@ -16,6 +16,7 @@
 //! 5. the listener for clients lets its connections finish;
 //! 6. what is left is cut.
 
+mod answering;
 mod descriptors;
 mod life;
 mod listen;

@@ -5,22 +5,13 @@
 //! that has been idle for longest.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
-use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::{Body as HttpBody, http};
-
-use super::unsent::One;
 
 /// How long a connection may take to greet before it has to go for another one. Less would let whoever
 /// connects fast keep everybody else from greeting.
@@ -201,22 +192,12 @@ fn tick(clock: &AtomicU64) -> u64 {
 pub(super) struct Call(Arc<Place>);
 
 impl Call {
-    /// The call is answered with `answer`, whose body may take longer. The first bytes of it take along
-    /// what the call counts for.
-    pub(super) fn answered(
-        self,
-        answer: http::Response<Body>,
-        one: Option<One>,
-    ) -> http::Response<Answering> {
+    /// The call is answered well, or by a refusal.
+    pub(super) fn answered(&self, well: bool) {
         let served = &self.0.served;
-        if !served.load(Ordering::Relaxed) && !answer.headers().contains_key(Status::GRPC_STATUS) {
+        if well && !served.load(Ordering::Relaxed) {
             served.store(true, Ordering::Relaxed);
         }
-        answer.map(|body| Answering {
-            body,
-            one,
-            _call: self,
-        })
     }
 }
 
@@ -227,38 +208,5 @@ impl Drop for Call {
             let now = tick(&place.clock);
             place.since.store(now, Ordering::Relaxed);
         }
-    }
-}
-
-/// The body of an answer, with which its call ends.
-#[derive(Debug)]
-pub(super) struct Answering {
-    body: Body,
-    one: Option<One>,
-    _call: Call,
-}
-
-impl HttpBody for Answering {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let mut with_one = |data| match self.one.take() {
-            Some(one) => one.with(data),
-            None => data,
-        };
-        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(&mut with_one))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

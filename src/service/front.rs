@@ -11,7 +11,6 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
-use super::counted::counted;
 use super::status::with_code;
 use super::{Host, KvService, to_status};
 use crate::error::{Reason, Refusal};
@@ -92,7 +91,7 @@ impl Front {
         } else {
             Either::Right(Either::Right(self.rest.clone().call(request)))
         };
-        answer.map(move |answer| answer.map(|answer| counted(detailed(answer, limit))))
+        answer.map(move |answer| answer.map(|answer| detailed(answer, limit)))
     }
 
     /// Why a call is not even begun, if it is not.
@@ -224,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_value_counts_until_its_answer_is_taken() {
-        use http_body_util::{BodyExt as _, Full};
+        use http_body_util::Full;
         use prost::Message as _;
 
         use crate::driver::{Answer, DriverHandle};
@@ -283,14 +282,6 @@ mod tests {
         let status = Status::from_header_map(refused.headers()).unwrap();
         assert_eq!(status.code(), Code::ResourceExhausted);
         drop(first);
-        assert_eq!(host.unread().held(), 0);
-
-        // hyper lets go of the body when it has handed its bytes to h2, which may keep them for long.
-        let mut sent = get().await;
-        let data = sent.body_mut().frame().await.unwrap().unwrap();
-        drop(sent);
-        assert_eq!(host.unread().held(), VALUE);
-        drop(data);
         assert_eq!(host.unread().held(), 0);
     }
 }

@@ -17,12 +17,12 @@
 
 mod addressed;
 mod admin;
-mod counted;
 mod deadline;
 mod describe;
 mod front;
 mod gate;
 mod health;
+mod holds;
 mod kv;
 mod leadership;
 mod lookout;
@@ -48,6 +48,7 @@ pub use admin::AdminService;
 pub use front::Front;
 pub use gate::{Gate, Pass};
 pub use health::Health;
+pub(crate) use holds::Holds;
 pub use kv::KvService;
 pub use leadership::{Handover, hand_over};
 pub use status::to_status;
