@@ -140,9 +140,10 @@ section! {
         /// lone request wait longer beside many; fewer cost throughput where nodes are far from one
         /// another, because no more than these are served in the time of a round trip.
         max_inflight_requests: usize = 4_096, 1..=1_048_576;
-        /// Bytes of answers that clients have not taken yet. A stream that holds as much as is left
-        /// free is not read on, and a value that has no room is refused as overloaded. The buffers of
-        /// the answers may be twice as large.
+        /// Bytes of answers that clients have not taken yet. A stream of a connection that holds as much
+        /// as is left free is not read on, and a value that has no room is refused as overloaded. Then
+        /// the connection is closed that holds most of those that have taken nothing for 10 seconds. The
+        /// buffers of the answers may be twice as large.
         max_unread_bytes: usize = 256 * 1024 * 1024, 256 * 1024..=1024 * 1024 * 1024 * 1024;
         /// Requests that one turn of the driver takes.
         max_batch_requests: usize = 2_048, 1..=65_536;

@@ -173,7 +173,7 @@ mod tests {
             command: Bytes::from("12345678"),
             context: Bytes::new(),
         };
-        let room = ValueRoom::new(Unread::new(0).account(0).hold(0), 0);
+        let room = ValueRoom::new(Unread::new(0).reader().account(0).hold(0), 0);
         let (batch, pending) = Batch::new(size, room, ());
         let items = (0..size).map(item).collect();
         backlog.push(Source(source), Request::Batch { items, batch });

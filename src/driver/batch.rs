@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     fn account() -> Arc<Account> {
-        Unread::new(100).account(100)
+        Unread::new(100).reader().account(100)
     }
 
     fn batch_with_room(size: usize) -> (Arc<Batch>, PendingBatch) {

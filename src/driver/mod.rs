@@ -51,7 +51,7 @@ pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
 pub use single::Pending;
-pub use unread::{Account, Held, Unread, ValueRoom};
+pub use unread::{Account, Held, Reader, Unread, ValueRoom};
 pub use workers::Workers;
 
 /// How often the loop looks for more before it lets its thread sleep, once it has served a client.

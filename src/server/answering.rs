@@ -57,7 +57,7 @@ impl HttpBody for Answering {
         let sending = |data| Sending {
             data,
             _one: self.one.take(),
-            _held: self.holds.as_ref().map(Holds::take).unwrap_or_default(),
+            held: self.holds.as_ref().map(Holds::take).unwrap_or_default(),
         };
         Poll::Ready(frame.map(|frame| Ok(frame?.map_data(sending))))
     }
@@ -76,7 +76,7 @@ impl HttpBody for Answering {
 pub(super) struct Sending {
     data: Bytes,
     _one: Option<One>,
-    _held: Vec<Held>,
+    held: Vec<Held>,
 }
 
 impl Buf for Sending {
@@ -90,6 +90,9 @@ impl Buf for Sending {
 
     fn advance(&mut self, count: usize) {
         self.data.advance(count);
+        if let Some(held) = self.held.first() {
+            held.progresses();
+        }
     }
 }
 
@@ -109,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn answers_count_until_their_bytes_are_dropped() {
         let unread = Unread::new(1000);
-        let account = unread.account(1000);
+        let account = unread.reader().account(1000);
         let calls = Unsent::new(1);
         let holds = Holds::default();
         let encoded = {
@@ -123,7 +126,10 @@ mod tests {
         let frames = stream::iter((0..3).map(encoded));
         let mut answer = http::Response::new(Body::new(StreamBody::new(frames)));
         answer.extensions_mut().insert(holds);
-        let call = Places::new(1, false).prepare(1).begin();
+        let peer = ([127, 0, 0, 1], 1).into();
+        let call = Places::new(1, false)
+            .prepare(peer, unread.reader(), 1)
+            .begin();
         let one = calls.connection().one();
         let mut body = answering(call, one, answer).into_body();
         let is_free = || calls.connection().one().is_some();

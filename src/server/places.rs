@@ -2,9 +2,11 @@
 //!
 //! A listener that is full is no reason to turn a client away while others hold a place and make no
 //! use of it. So whoever comes takes the place of a connection that takes long to greet, or else of the one
-//! that has been idle for longest.
+//! that has been idle for longest. And who takes none of the answers that it has asked for does not keep
+//! the room for them from others.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
+
+use crate::driver::Reader;
 
 /// How long a connection may take to greet before it has to go for another one. Less would let whoever
 /// connects fast keep everybody else from greeting.
@@ -56,10 +60,17 @@ impl Places {
         self.taken.len() >= self.limit
     }
 
-    /// A place for a connection that is about to begin, and whose calls may be given up `max_resets`
-    /// times a second.
-    pub(super) fn prepare(&self, max_resets: u32) -> Arc<Place> {
+    /// A place for a connection of `peer` that is about to begin, whose calls may be given up
+    /// `max_resets` times a second, and whose answers count for `reader`.
+    pub(super) fn prepare(
+        &self,
+        peer: SocketAddr,
+        reader: Arc<Reader>,
+        max_resets: u32,
+    ) -> Arc<Place> {
         Arc::new(Place {
+            peer,
+            reader,
             came: Instant::now(),
             since: AtomicU64::new(tick(&self.clock)),
             clock: Arc::clone(&self.clock),
@@ -102,11 +113,27 @@ impl Places {
         }
         Some(given_up)
     }
+
+    /// Cuts the connection that holds most answers, of those that have taken nothing for `patience`.
+    /// Whose it was, and what it held.
+    pub(super) fn cut_stalled(&mut self, patience: Duration) -> Option<(SocketAddr, usize)> {
+        let stalled = self.taken.iter().filter_map(|(id, (place, _))| {
+            let Place { peer, reader, .. } = &**place;
+            (reader.stalled() >= patience).then(|| (reader.held(), *id, *peer))
+        });
+        let (held, id, peer) = stalled.max_by_key(|(held, ..)| *held)?;
+        let (_, task) = self.taken.remove(&id)?;
+        task.abort();
+        Some((peer, held))
+    }
 }
 
 /// What one connection does, as far as that decides whether it keeps its place.
 #[derive(Debug)]
 pub(super) struct Place {
+    peer: SocketAddr,
+    /// What its answers hold.
+    reader: Arc<Reader>,
     clock: Arc<AtomicU64>,
     came: Instant,
     /// When it came, or when its last call ended, by the order of such events.

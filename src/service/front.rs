@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
@@ -13,6 +14,7 @@ use tonic::{Code, Status};
 
 use super::status::with_code;
 use super::{Host, KvService, to_status};
+use crate::driver::Reader;
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::kv_service_server::KvServiceServer;
 
@@ -46,10 +48,11 @@ impl Front {
         }
     }
 
-    /// The same for another connection: it shares turns, and places at the gate, with the others.
+    /// The same for another connection: it shares turns, places at the gate, and room for answers that
+    /// its `reader` does not take, with the others.
     #[must_use]
-    pub fn for_another_connection(&self) -> Self {
-        let host = self.host.for_another_connection();
+    pub fn for_another_connection(&self, reader: Arc<Reader>) -> Self {
+        let host = self.host.for_another_connection(reader);
         Self {
             kv: kv_service(&host),
             host,
@@ -61,13 +64,13 @@ impl Front {
     /// The same for a connection beyond the `max_connections` that there may be: operators are served,
     /// and so is a read, by which they find the leader; every other call of a client is refused.
     #[must_use]
-    pub fn for_operators(&self, max_connections: usize) -> Self {
+    pub fn for_operators(&self, reader: Arc<Reader>, max_connections: usize) -> Self {
         Self {
             refuses_clients: Some(Refusal::not_applied(Reason::Overloaded {
                 what: "max_connections",
                 limit: u64::try_from(max_connections).unwrap_or(u64::MAX),
             })),
-            ..self.for_another_connection()
+            ..self.for_another_connection(reader)
         }
     }
 

@@ -11,16 +11,16 @@ use crate::driver::Held;
 
 /// What the answers of a call hold that are on their way into its body.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Holds(Arc<Mutex<Vec<Held>>>);
+pub struct Holds(Arc<Mutex<Vec<Held>>>);
 
 impl Holds {
     /// The next bytes of the body hold this as well.
-    pub(crate) fn add(&self, held: Held) {
+    pub fn add(&self, held: Held) {
         self.all().push(held);
     }
 
     /// What was added since the last bytes of the body.
-    pub(crate) fn take(&self) -> Vec<Held> {
+    pub fn take(&self) -> Vec<Held> {
         mem::take(&mut *self.all())
     }
 
