@@ -13,6 +13,7 @@ mod config;
 mod finding;
 mod healing;
 mod help;
+mod logs;
 mod members;
 mod mock;
 mod read_write;
