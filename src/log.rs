@@ -322,7 +322,9 @@ mod tests {
             .with_ansi(false)
             .without_time()
             .finish();
-        tracing::subscriber::with_default(subscriber, || log(&raft_logger(8, |id| format!("<{id}>"))));
+        tracing::subscriber::with_default(subscriber, || {
+            log(&raft_logger(8, |id| format!("<{id}>")))
+        });
         lines.text()
     }
 
