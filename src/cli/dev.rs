@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use seshat::client::Client;
 use seshat::config::Config;
 use seshat::log::LogFormat;
 use seshat::proto::admin::StatusResponse;
@@ -222,7 +223,7 @@ impl Node {
 
 /// Says who leads once somebody does, and then waits for ever. Ends only with an error.
 async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
-    let cluster = Cluster::new(endpoints.iter().cloned(), PATIENCE)?;
+    let cluster = Cluster::new(Client::builder().endpoints(endpoints), PATIENCE)?;
     cluster.client().ready().await?;
     let status = cluster.admin().status().await?;
     let welcome = welcome(&status, endpoints);

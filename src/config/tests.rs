@@ -198,6 +198,7 @@ fn a_node_can_be_configured_without_a_file() {
 fn only_variables_that_name_a_field_are_configuration() {
     let unrelated = [
         ("SESHAT_ENDPOINTS", "a:1,b:2"),
+        ("SESHAT_CLUSTER", "00000000000000ab"),
         ("SESHAT_LOG", "debug"),
         ("SESHAT_NODE_PORT", "tcp://10.0.0.1:80"),
         ("SESHAT_NODE__ID", ""),

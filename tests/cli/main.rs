@@ -9,6 +9,7 @@
 
 mod bench;
 mod cluster;
+mod clusters;
 mod config;
 mod finding;
 mod healing;
