@@ -6,60 +6,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
-use serde::Deserialize;
 use seshat::types::{Introduction, NodeStatus};
 use seshat::wire::{
     PeerMessage, WireError, claim_from_request, decode_command, offer_from_request,
 };
+use seshat_conformance::golden::{directory, golden};
 use seshat_proto::{FILE_DESCRIPTOR_SET, admin, kv, raft};
-
-/// One file of vectors.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Golden {
-    message: String,
-    vectors: Vec<Vector>,
-}
-
-/// One message, as bytes and as JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Vector {
-    name: String,
-    hex: String,
-    json: serde_json::Value,
-    /// Whether a node or a client sends such a message.
-    #[serde(default)]
-    real: bool,
-}
-
-impl Vector {
-    fn bytes(&self) -> Bytes {
-        let digits = self.hex.as_bytes().chunks(2);
-        let bytes = digits.map(|pair| {
-            let pair = std::str::from_utf8(pair).unwrap();
-            u8::from_str_radix(pair, 16).unwrap()
-        });
-        bytes.collect()
-    }
-}
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
-}
-
-fn golden(message: &str) -> Golden {
-    let path = directory().join(format!("{message}.json"));
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    let golden: Golden = serde_json::from_str(&text).unwrap();
-    assert_eq!(golden.message, message);
-    golden
-}
 
 fn schema() -> DescriptorPool {
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap()
