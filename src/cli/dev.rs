@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use seshat::client::Client;
 use seshat::config::Config;
+use seshat::log::LogFormat;
 use seshat::proto::admin::StatusResponse;
 use seshat::server::{Descriptors, Server, entropy};
 use seshat::types::NodeId;
@@ -16,7 +18,7 @@ use tracing::subscriber::{NoSubscriber, set_default};
 
 use super::client::Cluster;
 use super::failure::Failure;
-use super::logging::LogOptions;
+use super::logging::{LOG_OPTIONS, LogOptions};
 use super::options::{DEV_CLUSTER, runtime};
 use super::serve::run_node;
 use super::signals::{self, Hangup};
@@ -63,6 +65,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 7379)]
     internal_base_port: u16,
 
+    /// Form of the log lines on standard error: human or json
+    #[arg(long, value_name = "FORMAT", default_value_t, help_heading = LOG_OPTIONS)]
+    log_format: LogFormat,
+
     #[command(flatten)]
     log: LogOptions,
 }
@@ -70,7 +76,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let configs = self.configs()?;
-        let _last_lines = self.log.init(LevelFilter::WARN)?;
+        let _last_lines = self.log.init(self.log_format, LevelFilter::WARN)?;
         let stop = signals::listen(Hangup::EndsTheProcess)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
         let endpoints = configs.iter().map(|config| config.node.client_addr.clone());
@@ -217,7 +223,7 @@ impl Node {
 
 /// Says who leads once somebody does, and then waits for ever. Ends only with an error.
 async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
-    let cluster = Cluster::new(endpoints.iter().cloned(), PATIENCE)?;
+    let cluster = Cluster::new(Client::builder().endpoints(endpoints), PATIENCE)?;
     cluster.client().ready().await?;
     let status = cluster.admin().status().await?;
     let welcome = welcome(&status, endpoints);

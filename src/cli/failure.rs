@@ -91,6 +91,14 @@ impl Failure {
         }
     }
 
+    /// The same, with what to do.
+    pub(crate) fn advising(self, what: &str) -> Self {
+        Self {
+            message: format!("{} ({what})", self.message),
+            ..self
+        }
+    }
+
     /// What the command was for is done, and what came afterwards failed.
     pub(crate) fn although(self, done: impl fmt::Display) -> Self {
         Self {

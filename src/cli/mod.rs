@@ -8,8 +8,8 @@
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //! | `bench/` | measure how fast the cluster is |
 //!
-//! The last four rows use `seshat::client` and nothing else: `client.rs` gives it the time that the
-//! command has, `wait.rs` waits until the cluster is healed, `failure.rs` turns what went wrong into
+//! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster: `client.rs`
+//! gives it the time that the command has, `wait.rs` waits until the cluster is healed, `failure.rs` turns what went wrong into
 //! words, and `options.rs` holds the flags that they share. What belongs on standard output is the
 //! answer alone; everything else goes to standard error, so that the output of every command can be
 //! piped.

@@ -5,6 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use seshat::client::{Builder, Client};
+use seshat::types::ClusterId;
 use tokio::runtime::Runtime;
 
 use super::client::Cluster;
@@ -40,6 +42,19 @@ pub(crate) struct ClientOptions {
     )]
     endpoints: Vec<Endpoints>,
 
+    /// Id of the cluster that is meant; no other one is asked for anything
+    /// [env: SESHAT_CLUSTER]
+    /// [default: that of the endpoints, which has to be one]
+    #[arg(
+        long,
+        verbatim_doc_comment,
+        env = "SESHAT_CLUSTER",
+        hide_env = true,
+        value_name = "ID",
+        value_parser = Told::parse,
+    )]
+    cluster: Option<Told>,
+
     /// Longest time that the command may take, such as 300ms, 5s or 2m
     /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal]
     #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
@@ -60,6 +75,19 @@ impl Endpoints {
     }
 }
 
+/// The id of a cluster; none where nothing was said.
+#[derive(Debug, Clone, Copy)]
+struct Told(Option<ClusterId>);
+
+impl Told {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" => Ok(Self(None)),
+            text => cluster_id(text).map(|id| Self(Some(id))),
+        }
+    }
+}
+
 impl ClientOptions {
     /// Where the cluster may be reached.
     pub(crate) fn endpoints(&self) -> Vec<String> {
@@ -71,7 +99,16 @@ impl ClientOptions {
         }
     }
 
-    /// Runs `command` with a client. The time limit begins now.
+    /// A client of that cluster, if it is told which.
+    pub(crate) fn builder(&self) -> Builder {
+        let builder = Client::builder().endpoints(self.endpoints());
+        match self.cluster {
+            Some(Told(Some(ClusterId(id)))) => builder.only_cluster(id),
+            Some(Told(None)) | None => builder,
+        }
+    }
+
+    /// Runs `command` with a client of one cluster. The time limit begins now.
     pub(crate) fn run<T>(
         &self,
         command: impl AsyncFnOnce(Cluster) -> Result<T, Failure>,
@@ -94,13 +131,20 @@ impl ClientOptions {
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         let outcome = runtime.block_on(async {
             let timeout = self.timeout(usual);
-            let cluster = Cluster::new(self.endpoints(), timeout)?;
+            let cluster = Cluster::new(self.builder(), timeout)?;
+            one_cluster(cluster.client()).await?;
             command(cluster).await
         });
         // Dropping it would wait for names that are being resolved, however long that takes.
         runtime.shutdown_background();
         outcome
     }
+}
+
+/// Makes sure that the endpoints lead to one cluster.
+pub(crate) async fn one_cluster(client: &Client) -> Result<(), Failure> {
+    let one = client.one_cluster().await.map(drop);
+    one.map_err(|error| Failure::from(error).advising("say with --cluster which one you mean"))
 }
 
 /// A runtime on the calling thread.
@@ -113,6 +157,16 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 /// Takes a node id from the command line.
 pub(crate) fn node_id() -> impl TypedValueParser<Value = u16> {
     clap::value_parser!(u16).range(1..)
+}
+
+/// Takes the id of a cluster as it is shown: 16 hexadecimal digits.
+pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
+    let hexadecimal = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u64::from_str_radix(text, 16).ok();
+    let id = id.filter(|_| hexadecimal).map(ClusterId);
+    id.ok_or_else(|| {
+        "a cluster id has 16 hexadecimal digits, as seshat status --json shows it".to_owned()
+    })
 }
 
 /// Takes a key from the command line.
@@ -141,6 +195,7 @@ mod tests {
     fn a_command_does_not_wait_for_what_it_has_given_up() {
         let options = ClientOptions {
             endpoints: vec![Endpoints(vec!["127.0.0.1:1".to_owned()])],
+            cluster: None,
             timeout: None,
             json: false,
         };
@@ -158,10 +213,26 @@ mod tests {
         for (told, expected) in [("", DEV_CLUSTER), (",", DEV_CLUSTER), ("a:1,", "a:1")] {
             let options = ClientOptions {
                 endpoints: vec![Endpoints::parse(told).unwrap()],
+                cluster: None,
                 timeout: None,
                 json: false,
             };
             assert_eq!(options.endpoints(), [expected], "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_id_is_taken_as_it_is_shown() {
+        let id = ClusterId(0xab);
+        assert_eq!(cluster_id(&id.to_string()), Ok(id));
+        for text in [
+            "",
+            "ab",
+            "+0000000000000ab",
+            "00000000000000ag",
+            "0000000000000000ab",
+        ] {
+            assert!(cluster_id(text).is_err(), "{text:?}");
         }
     }
 

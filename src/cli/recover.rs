@@ -12,10 +12,10 @@ use seshat::proto::admin::{RecoverRequest, RecoverResponse, RecoverySurvivor, St
 use seshat::types::ClusterId;
 
 use super::failure::Failure;
-use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
+use super::options::{ClientOptions, HEALING_TIMEOUT, cluster_id, node_id};
 use super::status::summary;
 use super::wait::{Goal, WaitOptions};
-use super::{print, tell};
+use super::{options, print, tell};
 
 const HELP: &str = "\
 For a cluster that has halted: so many of its voters have lost their memory that no
@@ -143,7 +143,7 @@ impl Args {
         let mut typed = String::new();
         let read = stdin.lock().read_line(&mut typed);
         read.map_err(|error| Failure::local(format!("cannot read standard input: {error}")))?;
-        match self::cluster_id(typed.trim()) {
+        match options::cluster_id(typed.trim()) {
             Ok(confirmed) if confirmed == cluster_id => Ok(()),
             _ => Err(Failure::usage(format!(
                 "that is not {cluster_id}: nothing was changed"
@@ -294,32 +294,4 @@ fn named(ids: &[u32]) -> String {
     let all: Vec<_> = ids.iter().map(u32::to_string).collect();
     let nodes = if all.len() == 1 { "node" } else { "nodes" };
     format!("{nodes} {}", all.join(", "))
-}
-
-/// A cluster id as it is shown: 16 hexadecimal digits.
-fn cluster_id(text: &str) -> Result<ClusterId, String> {
-    let hexadecimal = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = u64::from_str_radix(text, 16).ok();
-    let id = id.filter(|_| hexadecimal).map(ClusterId);
-    id.ok_or_else(|| "a cluster id has 16 hexadecimal digits, as seshat status shows it".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cluster_id_is_taken_as_it_is_shown() {
-        let id = ClusterId(0xab);
-        assert_eq!(cluster_id(&id.to_string()), Ok(id));
-        for text in [
-            "",
-            "ab",
-            "+0000000000000ab",
-            "00000000000000ag",
-            "0000000000000000ab",
-        ] {
-            assert!(cluster_id(text).is_err(), "{text:?}");
-        }
-    }
 }

@@ -38,6 +38,8 @@
 //! one node still had, the client logs a warning and goes on; sessions and pipelines end. Watch
 //! [`Client::watch_cluster`] to learn of it. A cluster that forms anew after all data was lost has
 //! nothing to do with the former: calls end with [`Error::is_other_cluster`], until a new client is made.
+//! A program that makes few calls and ends asks first whether there is but [one](Client::one_cluster), or
+//! says which one it means ([`Builder::only_cluster`]).
 //!
 //! # Many at once
 //!
@@ -64,6 +66,7 @@ mod error;
 mod fault;
 mod nodes;
 mod numbers;
+mod one_cluster;
 mod pipeline;
 mod search;
 mod session;

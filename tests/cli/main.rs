@@ -9,10 +9,12 @@
 
 mod bench;
 mod cluster;
+mod clusters;
 mod config;
 mod finding;
 mod healing;
 mod help;
+mod logs;
 mod members;
 mod mock;
 mod read_write;

@@ -147,8 +147,13 @@ impl Args {
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         let report = runtime.block_on(async {
             let mut links = Vec::with_capacity(plan.connections);
+            let mut builder = self.client.builder().timeout(plan.timeout);
             for _ in 0..plan.connections {
-                links.push(Link::new(&self.client.endpoints(), plan.timeout).await?);
+                let link = Link::new(builder.clone()).await?;
+                if let Some(cluster) = link.cluster() {
+                    builder = builder.cluster(cluster);
+                }
+                links.push(link);
             }
             bench(plan, &links).await
         })?;
