@@ -16,6 +16,7 @@ mod healing;
 mod help;
 mod members;
 mod mock;
+mod pipes;
 mod read_write;
 mod rescue;
 mod steering;
