@@ -182,6 +182,8 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
     let stream_window_bytes = window(largest);
     ListenOptions {
         name: "client_addr",
+        words: "This is Seshat. It speaks gRPC, which is HTTP/2 without TLS: use the command seshat, or \
+                a gRPC client.",
         max_connections: limits.max_connections,
         strangers_are_idle: false,
         max_concurrent_streams: limits.max_concurrent_streams,
@@ -204,6 +206,8 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
 pub(super) fn internal_listener(transport: &TransportOptions) -> ListenOptions {
     ListenOptions {
         name: "internal_addr",
+        words: "This is the internal_addr of a Seshat node, which is for nodes: clients use its \
+                client_addr, with the command seshat or a gRPC client.",
         max_connections: INTERNAL_CONNECTIONS,
         strangers_are_idle: true,
         max_concurrent_streams: transport.max_streams,
