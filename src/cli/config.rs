@@ -103,6 +103,10 @@ pub(crate) struct ConfigOverrides {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 
+    /// Form of the log lines on standard error: human or json [node.log_format]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
     /// Whether to take part in forming a new cluster [cluster.bootstrap]
     #[arg(long, value_name = "true|false")]
     bootstrap: Option<String>,
@@ -124,6 +128,7 @@ impl ConfigOverrides {
             client_addr,
             internal_addr,
             data_dir,
+            log_format,
             bootstrap,
             initial_members,
             set,
@@ -133,6 +138,7 @@ impl ConfigOverrides {
             client_addr,
             internal_addr,
             data_dir,
+            log_format,
             bootstrap,
             initial_members,
             set,

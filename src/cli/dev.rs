@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use seshat::client::Client;
 use seshat::config::Config;
+use seshat::log::LogFormat;
 use seshat::proto::admin::StatusResponse;
 use seshat::server::{Descriptors, Server, entropy};
 use seshat::types::NodeId;
@@ -17,7 +18,7 @@ use tracing::subscriber::{NoSubscriber, set_default};
 
 use super::client::Cluster;
 use super::failure::Failure;
-use super::logging::LogOptions;
+use super::logging::{LOG_OPTIONS, LogOptions};
 use super::options::{DEV_CLUSTER, runtime};
 use super::pipes::print;
 use super::serve::run_node;
@@ -66,6 +67,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 7379)]
     internal_base_port: u16,
 
+    /// Form of the log lines on standard error: human or json
+    #[arg(long, value_name = "FORMAT", default_value_t, help_heading = LOG_OPTIONS)]
+    log_format: LogFormat,
+
     #[command(flatten)]
     log: LogOptions,
 }
@@ -73,7 +78,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let configs = self.configs()?;
-        let _last_lines = self.log.init(LevelFilter::WARN)?;
+        let _last_lines = self.log.init(self.log_format, LevelFilter::WARN)?;
         let stop = signals::listen(Hangup::EndsTheProcess)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
         let endpoints = configs.iter().map(|config| config.node.client_addr.clone());

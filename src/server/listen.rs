@@ -34,6 +34,7 @@ use crate::deadline::after;
 use crate::error::{Reason, Refusal};
 use crate::log::Repeats;
 use crate::service::to_status;
+use crate::types::NodeId;
 
 /// How long a new connection may take to greet.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,6 +97,8 @@ impl Listener for TcpListener {
 /// Bounds of a listener and of each of its connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListenOptions {
+    /// Whose listener it is, in the log.
+    pub(super) node: NodeId,
     /// What the listener is for, in the log.
     pub(super) name: &'static str,
     /// The same for whoever speaks another protocol there.
@@ -175,7 +178,7 @@ pub(super) async fn serve<L, F, S>(
     S: Send + 'static,
     S::Future: Send + 'static,
 {
-    let name = options.name;
+    let (node, name) = (options.node, options.name);
     let mut stopping = stop.clone();
     let mut acceptor = Acceptor {
         options,
@@ -199,7 +202,7 @@ pub(super) async fn serve<L, F, S>(
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
                     acceptor.warnings.cannot_accept.warn(|kept_back| {
-                        tracing::warn!(listener = name, %error, kept_back, "cannot accept connections");
+                        tracing::warn!(%node, listener = name, %error, kept_back, "cannot accept connections");
                     });
                     // It may be for want of descriptors.
                     acceptor.places.make_room(false);
@@ -227,7 +230,7 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let options = self.options;
-        let name = options.name;
+        let (node, name) = (options.node, options.name);
         let max_connections = options.max_connections;
         let gently = self.connections.len() < options.max_tasks();
         let standing = if !self.places.is_full() {
@@ -235,7 +238,7 @@ where
         } else if let Some(given_up) = self.places.make_room(gently) {
             self.warnings.full.warn(|kept_back| {
                 tracing::warn!(
-                    listener = name, max_connections, %peer, ?given_up, kept_back,
+                    %node, listener = name, max_connections, %peer, ?given_up, kept_back,
                     "too many connections: one that makes no use of its place has to go",
                 );
             });
@@ -243,7 +246,7 @@ where
         } else {
             self.warnings.all_in_use.warn(|kept_back| {
                 tracing::warn!(
-                    listener = name, max_connections, %peer, kept_back,
+                    %node, listener = name, max_connections, %peer, kept_back,
                     "too many connections, and all are in use",
                 );
             });
@@ -252,7 +255,7 @@ where
             }
             Standing::Spare
         };
-        tracing::debug!(listener = name, %peer, ?standing, "connected");
+        tracing::debug!(%node, listener = name, %peer, ?standing, "connected");
         let places = match standing {
             Standing::Seated => &mut self.places,
             Standing::Spare => &mut self.spare,
@@ -278,9 +281,9 @@ where
             Ok((id, ())) => id,
             Err(error) => {
                 if error.is_panic() {
-                    let name = self.options.name;
+                    let (node, name) = (self.options.node, self.options.name);
                     self.warnings.failed.warn(|kept_back| {
-                        tracing::error!(listener = name, %error, kept_back, "a connection failed");
+                        tracing::error!(%node, listener = name, %error, kept_back, "a connection failed");
                     });
                 }
                 error.id()
@@ -326,7 +329,7 @@ impl Conversation {
         S: Send + 'static,
         S::Future: Send + 'static,
     {
-        let name = self.options.name;
+        let (node, name) = (self.options.node, self.options.name);
         let io = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return,
@@ -370,21 +373,21 @@ impl Conversation {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(listener = name, %error, "connection ended");
+            tracing::debug!(%node, listener = name, %error, "connection ended");
         }
     }
 
     /// Says why a connection was none. Who speaks another protocol is configured wrongly, most likely.
     fn turn_away(&self, reason: &NoPreface) {
-        let (listener, peer) = (self.options.name, self.peer);
+        let (node, listener, peer) = (self.options.node, self.options.name, self.peer);
         match reason {
             NoPreface::Stranger(_) => self.strangers.warn(|kept_back| {
                 tracing::warn!(
-                    listener, %peer, kept_back,
+                    %node, listener, %peer, kept_back,
                     "a connection that speaks no gRPC was turned away: {reason}",
                 );
             }),
-            _ => tracing::debug!(listener, %peer, %reason, "no connection"),
+            _ => tracing::debug!(%node, listener, %peer, %reason, "no connection"),
         }
     }
 }
@@ -533,6 +536,7 @@ mod tests {
     fn options(max_concurrent_streams: u32) -> ListenOptions {
         ListenOptions {
             max_calls: usize::MAX,
+            node: NodeId::new(1).unwrap(),
             name: "test",
             words: "",
             max_connections: 16,

@@ -9,7 +9,7 @@ use crate::kv::MAX_SESSION_MEMORY;
 use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
 use crate::transport::{PeerAddress, TransportOptions};
-use crate::types::{ClusterMembership, NodeLimits, ProtocolLevel, RaftId};
+use crate::types::{ClusterMembership, NodeId, NodeLimits, ProtocolLevel, RaftId};
 
 /// A client's connection is pinged this often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -181,6 +181,7 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
         .saturating_add(MESSAGE_OVERHEAD_BYTES);
     let stream_window_bytes = window(largest);
     ListenOptions {
+        node: config.node.id,
         name: "client_addr",
         words: "This is Seshat. It speaks gRPC, which is HTTP/2 without TLS: use the command seshat, or \
                 a gRPC client.",
@@ -203,8 +204,9 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
 }
 
 /// The listener for nodes: the other side of what the transport connects with.
-pub(super) fn internal_listener(transport: &TransportOptions) -> ListenOptions {
+pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> ListenOptions {
     ListenOptions {
+        node,
         name: "internal_addr",
         words: "This is the internal_addr of a Seshat node, which is for nodes: clients use its \
                 client_addr, with the command seshat or a gRPC client.",

@@ -14,6 +14,7 @@ mod config;
 mod finding;
 mod healing;
 mod help;
+mod logs;
 mod members;
 mod mock;
 mod pipes;
