@@ -20,7 +20,7 @@ pub(crate) struct Failure {
     /// What became of the request, in one word for programs, where one was made.
     applied: Option<&'static str>,
     /// The answer in JSON that could not be written.
-    answer: Option<serde_json::Value>,
+    answer: Option<Box<serde_json::Value>>,
     /// The faults of a configuration, one by one.
     faults: Vec<serde_json::Value>,
 }
@@ -92,7 +92,7 @@ impl Failure {
             kind: "unwritten",
             message: format!("carried out ({done}), but {}", self.message),
             applied: Some("yes"),
-            answer: Some(answer),
+            answer: Some(Box::new(answer)),
             faults: Vec::new(),
         }
     }
@@ -183,7 +183,7 @@ impl Failure {
             error.insert("applied".to_owned(), applied.into());
         }
         if let Some(answer) = &self.answer {
-            error.insert("answer".to_owned(), answer.clone());
+            error.insert("answer".to_owned(), (**answer).clone());
         }
         if !self.faults.is_empty() {
             error.insert("faults".to_owned(), self.faults.clone().into());
