@@ -16,20 +16,24 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A client that has `timeout` from now for all that it is asked for.
-    pub(crate) fn new(builder: Builder, timeout: Duration) -> Result<Self, Failure> {
+    /// A client that has `timeout` since `begun` for all that it is asked for.
+    pub(crate) fn new(
+        builder: Builder,
+        begun: std::time::Instant,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
         let client = builder.build();
         let client = client.map_err(|error| Failure::usage(error.to_string()))?;
-        let now = Instant::now();
+        let begun = Instant::from_std(begun);
         // Where a command is a step of something that is traced, its caller says so.
         let client = match std::env::var("TRACEPARENT") {
             Ok(traceparent) => client.traced(&traceparent),
             Err(_) => client,
         };
         Ok(Self {
-            client: client.within(timeout),
+            client: client.within_since(begun, timeout),
             timeout,
-            deadline: now.checked_add(timeout).unwrap_or(now),
+            deadline: begun.checked_add(timeout).unwrap_or(begun),
         })
     }
 

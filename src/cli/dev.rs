@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seshat::client::Client;
 use seshat::config::Config;
@@ -20,9 +20,10 @@ use super::client::Cluster;
 use super::failure::Failure;
 use super::logging::{LOG_OPTIONS, LogOptions};
 use super::options::{DEV_CLUSTER, runtime};
+use super::pipes::print;
 use super::serve::run_node;
 use super::signals::{self, Hangup};
-use super::{print, tell};
+use super::tell;
 
 const HELP: &str = "\
 Prints who leads and what to type next, and runs until Ctrl-C. A second Ctrl-C
@@ -40,6 +41,7 @@ Exit codes:
   0    stopped as it was told
   1    a node failed, or could not listen
   2    the command line is faulty
+  129  ended by SIGHUP, as when its terminal is closed, unless nohup says otherwise
   130  ended at once by a second Ctrl-C; 143 by a second SIGTERM";
 
 /// How long a cluster on one machine may take to elect a leader, however busy the machine is.
@@ -223,12 +225,16 @@ impl Node {
 
 /// Says who leads once somebody does, and then waits for ever. Ends only with an error.
 async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
-    let cluster = Cluster::new(Client::builder().endpoints(endpoints), PATIENCE)?;
+    let cluster = Cluster::new(
+        Client::builder().endpoints(endpoints),
+        Instant::now(),
+        PATIENCE,
+    )?;
     cluster.client().ready().await?;
     let status = cluster.admin().status().await?;
     let welcome = welcome(&status, endpoints);
     // The cluster runs whether or not anybody reads this, and a full pipe blocks whoever writes.
-    let _ = tokio::task::spawn_blocking(move || print(welcome)).await;
+    let _ = tokio::task::spawn_blocking(move || print(welcome, None)).await;
     std::future::pending().await
 }
 

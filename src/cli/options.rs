@@ -1,16 +1,19 @@
 //! The flags that all client commands share, and the types of their values.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use serde_json::Value;
 use seshat::client::{Builder, Client};
 use seshat::types::ClusterId;
 use tokio::runtime::Runtime;
 
 use super::client::Cluster;
 use super::failure::Failure;
+use super::pipes::print;
 
 /// Where `seshat dev` listens, unless told otherwise.
 pub(crate) const DEV_CLUSTER: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
@@ -24,7 +27,7 @@ pub(crate) const HEALING_TIMEOUT: Duration = Duration::from_secs(60);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How to reach the cluster, and how to answer.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Client options")]
 pub(crate) struct ClientOptions {
     /// Client addresses of nodes, as host:port; one that lives is enough
@@ -55,10 +58,16 @@ pub(crate) struct ClientOptions {
     )]
     cluster: Option<Told>,
 
-    /// Longest time that the command may take, such as 300ms, 5s or 2m
-    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal]
+    /// Longest time that the command may take, such as 300ms, 5s or 2m, with all
+    /// that it reads from standard input and writes to standard output
+    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal; and as
+    /// long as it takes for standard input and output]
     #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
+
+    /// When the command began.
+    #[arg(skip = Instant::now())]
+    begun: Instant,
 
     /// Answer in JSON, one object on one line. Errors too, on standard error
     #[arg(long)]
@@ -116,6 +125,40 @@ impl ClientOptions {
         self.run_within(TIMEOUT, command)
     }
 
+    /// The same for a command that begins now.
+    pub(crate) fn begun_anew(&self) -> Self {
+        Self {
+            begun: Instant::now(),
+            ..self.clone()
+        }
+    }
+
+    /// What is left of the time that the command may take, if it was told.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let timeout = self.timeout?;
+        Some(timeout.saturating_sub(self.begun.elapsed()))
+    }
+
+    /// Writes what a command has found out to standard output.
+    pub(crate) fn print(&self, answer: impl Display) -> Result<(), Failure> {
+        print(answer, self.time_left())
+    }
+
+    /// Writes the answer of a command that has changed something. If that fails, the user hears what is
+    /// `done` nevertheless.
+    pub(crate) fn print_done(
+        &self,
+        done: impl Display,
+        text: impl Display,
+        json: Value,
+    ) -> Result<(), Failure> {
+        let printed = match self.json {
+            true => self.print(&json),
+            false => self.print(text),
+        };
+        printed.map_err(|failure| failure.carried_out(done, json))
+    }
+
     /// The time limit: `usual`, unless told otherwise.
     pub(crate) fn timeout(&self, usual: Duration) -> Duration {
         self.timeout.unwrap_or(usual)
@@ -130,8 +173,11 @@ impl ClientOptions {
         let runtime = runtime()
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         let outcome = runtime.block_on(async {
-            let timeout = self.timeout(usual);
-            let cluster = Cluster::new(self.builder(), timeout)?;
+            let begun = match self.timeout {
+                Some(_) => self.begun,
+                None => Instant::now(),
+            };
+            let cluster = Cluster::new(self.builder(), begun, self.timeout(usual))?;
             one_cluster(cluster.client()).await?;
             command(cluster).await
         });
@@ -197,6 +243,7 @@ mod tests {
             endpoints: vec![Endpoints(vec!["127.0.0.1:1".to_owned()])],
             cluster: None,
             timeout: None,
+            begun: Instant::now(),
             json: false,
         };
         let (_never, end) = std::sync::mpsc::channel::<()>();
@@ -215,6 +262,7 @@ mod tests {
                 endpoints: vec![Endpoints::parse(told).unwrap()],
                 cluster: None,
                 timeout: None,
+                begun: Instant::now(),
                 json: false,
             };
             assert_eq!(options.endpoints(), [expected], "{told:?}");

@@ -88,7 +88,7 @@ pub use session::Session;
 use call::Repeat;
 use nodes::{Shared, TraceParent};
 
-use crate::deadline::after;
+use crate::deadline::{after, since};
 use crate::proto::kv::SetResponse;
 use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest};
 use crate::traceparent;
@@ -175,9 +175,15 @@ impl Client {
     /// The same client, with `timeout` from now on for all of its calls together.
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
+        self.within_since(Instant::now(), timeout)
+    }
+
+    /// The same client, with `timeout` since `begun` for all of its calls together.
+    #[must_use]
+    pub fn within_since(&self, begun: Instant, timeout: Duration) -> Self {
         let limit = Limit {
             timeout,
-            deadline: Some(after(timeout)),
+            deadline: Some(since(begun, timeout)),
         };
         Self {
             limit,

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::body::Body;
 
 use super::places::{Place, Places};
-use super::preface::Prefaced;
+use super::preface::{NoPreface, Prefaced};
 use super::unsent::{Share, Unsent};
 use crate::deadline::after;
 use crate::error::{Reason, Refusal};
@@ -101,6 +101,8 @@ pub(super) struct ListenOptions {
     pub(super) node: NodeId,
     /// What the listener is for, in the log.
     pub(super) name: &'static str,
+    /// The same for whoever speaks another protocol there.
+    pub(super) words: &'static str,
     /// Connections at once. One more takes the place of one that makes no use of it; if there is none,
     /// it is one of [`SPARE_CONNECTIONS`].
     pub(super) max_connections: usize,
@@ -147,6 +149,7 @@ struct Warnings {
     all_in_use: Repeats,
     cannot_accept: Repeats,
     failed: Repeats,
+    strangers: Arc<Repeats>,
 }
 
 /// A listener at work.
@@ -260,6 +263,8 @@ where
         let place = places.prepare(options.max_resets());
         let service = (self.service)(standing);
         let conversation = Conversation {
+            peer,
+            strangers: Arc::clone(&self.warnings.strangers),
             place: Arc::clone(&place),
             standing,
             options,
@@ -306,6 +311,8 @@ async fn rest(until: Option<Instant>) {
 
 /// One connection, and what it is served by.
 struct Conversation {
+    peer: SocketAddr,
+    strangers: Arc<Repeats>,
     place: Arc<Place>,
     standing: Standing,
     options: ListenOptions,
@@ -326,13 +333,12 @@ impl Conversation {
         let io = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return,
-            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, Arc::clone(&self.place)) => match greeted {
-                Ok(io) => io,
-                Err(reason) => {
-                    tracing::debug!(%node, listener = name, %reason, "no connection");
-                    return;
+            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, self.options.words, Arc::clone(&self.place)) => {
+                match greeted {
+                    Ok(io) => io,
+                    Err(reason) => return self.turn_away(&reason),
                 }
-            },
+            }
         };
         let (place, standing) = (Arc::clone(&self.place), self.standing);
         let calls = Arc::clone(&self.calls);
@@ -368,6 +374,20 @@ impl Conversation {
         };
         if let Err(error) = ended {
             tracing::debug!(%node, listener = name, %error, "connection ended");
+        }
+    }
+
+    /// Says why a connection was none. Who speaks another protocol is configured wrongly, most likely.
+    fn turn_away(&self, reason: &NoPreface) {
+        let (node, listener, peer) = (self.options.node, self.options.name, self.peer);
+        match reason {
+            NoPreface::Stranger(_) => self.strangers.warn(|kept_back| {
+                tracing::warn!(
+                    %node, listener, %peer, kept_back,
+                    "a connection that speaks no gRPC was turned away: {reason}",
+                );
+            }),
+            _ => tracing::debug!(%node, listener, %peer, %reason, "no connection"),
         }
     }
 }
@@ -518,6 +538,7 @@ mod tests {
             max_calls: usize::MAX,
             node: NodeId::new(1).unwrap(),
             name: "test",
+            words: "",
             max_connections: 16,
             strangers_are_idle: false,
             max_concurrent_streams,

@@ -183,6 +183,8 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
     ListenOptions {
         node: config.node.id,
         name: "client_addr",
+        words: "This is Seshat. It speaks gRPC, which is HTTP/2 without TLS: use the command seshat, or \
+                a gRPC client.",
         max_connections: limits.max_connections,
         strangers_are_idle: false,
         max_concurrent_streams: limits.max_concurrent_streams,
@@ -206,6 +208,8 @@ pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> L
     ListenOptions {
         node,
         name: "internal_addr",
+        words: "This is the internal_addr of a Seshat node, which is for nodes: clients use its \
+                client_addr, with the command seshat or a gRPC client.",
         max_connections: INTERNAL_CONNECTIONS,
         strangers_are_idle: true,
         max_concurrent_streams: transport.max_streams,
@@ -221,3 +225,7 @@ pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> L
 fn window(bytes: usize) -> u32 {
     u32::try_from(bytes).map_or(MAX_WINDOW_BYTES, |bytes| bytes.min(MAX_WINDOW_BYTES))
 }
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

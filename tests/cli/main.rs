@@ -17,6 +17,7 @@ mod help;
 mod logs;
 mod members;
 mod mock;
+mod pipes;
 mod read_write;
 mod rescue;
 mod steering;

@@ -38,7 +38,8 @@ use seshat::client::MAX_MESSAGE_BYTES;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, duration};
-use super::{print, tell};
+use super::pipes::print;
+use super::tell;
 use bulk::{Task, each};
 use grpc::Link;
 use ledger::Ledger;
@@ -158,9 +159,9 @@ impl Args {
             bench(plan, &links).await
         })?;
         if self.client.json {
-            print(report.json())?;
+            print(report.json(), None)?;
         } else {
-            print(report.to_string().trim_end())?;
+            print(report.to_string().trim_end(), None)?;
         }
         Ok(ExitCode::SUCCESS)
     }
