@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use tonic::body::Body;
 use super::answering::answering;
 use super::listen::{ListenOptions, Standing};
 use super::places::Place;
-use super::preface::Prefaced;
+use super::preface::{NoPreface, Prefaced};
 use super::unsent::Share;
 use crate::error::{Reason, Refusal};
+use crate::log::Repeats;
 use crate::service::to_status;
 
 /// How long a new connection may take to greet.
@@ -42,6 +44,8 @@ const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 
 /// One connection, and what it is served by.
 pub(super) struct Conversation {
+    pub(super) peer: SocketAddr,
+    pub(super) strangers: Arc<Repeats>,
     pub(super) place: Arc<Place>,
     pub(super) standing: Standing,
     pub(super) options: ListenOptions,
@@ -58,17 +62,16 @@ impl Conversation {
         S: Send + 'static,
         S::Future: Send + 'static,
     {
-        let name = self.options.name;
+        let (node, name) = (self.options.node, self.options.name);
         let io = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return,
-            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, Arc::clone(&self.place)) => match greeted {
-                Ok(io) => io,
-                Err(reason) => {
-                    tracing::debug!(listener = name, %reason, "no connection");
-                    return;
+            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, self.options.words, Arc::clone(&self.place)) => {
+                match greeted {
+                    Ok(io) => io,
+                    Err(reason) => return self.turn_away(&reason),
                 }
-            },
+            }
         };
         let (place, standing) = (Arc::clone(&self.place), self.standing);
         let calls = Arc::clone(&self.calls);
@@ -103,7 +106,21 @@ impl Conversation {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(listener = name, %error, "connection ended");
+            tracing::debug!(%node, listener = name, %error, "connection ended");
+        }
+    }
+
+    /// Says why a connection was none. Who speaks another protocol is configured wrongly, most likely.
+    fn turn_away(&self, reason: &NoPreface) {
+        let (node, listener, peer) = (self.options.node, self.options.name, self.peer);
+        match reason {
+            NoPreface::Stranger(_) => self.strangers.warn(|kept_back| {
+                tracing::warn!(
+                    %node, listener, %peer, kept_back,
+                    "a connection that speaks no gRPC was turned away: {reason}",
+                );
+            }),
+            _ => tracing::debug!(%node, listener, %peer, %reason, "no connection"),
         }
     }
 }

@@ -29,6 +29,7 @@ use super::unsent::Unsent;
 use crate::deadline::after;
 use crate::driver::{Reader, Unread};
 use crate::log::Repeats;
+use crate::types::NodeId;
 
 /// How long a listener rests when the system gives it no connection, for want of descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -84,8 +85,12 @@ impl Listener for TcpListener {
 /// Bounds of a listener and of each of its connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListenOptions {
+    /// Whose listener it is, in the log.
+    pub(super) node: NodeId,
     /// What the listener is for, in the log.
     pub(super) name: &'static str,
+    /// The same for whoever speaks another protocol there.
+    pub(super) words: &'static str,
     /// Connections at once. One more takes the place of one that makes no use of it; if there is none,
     /// it is one of [`SPARE_CONNECTIONS`].
     pub(super) max_connections: usize,
@@ -133,6 +138,7 @@ struct Warnings {
     cannot_accept: Repeats,
     failed: Repeats,
     stalled: Repeats,
+    strangers: Arc<Repeats>,
 }
 
 /// A listener at work.
@@ -164,7 +170,7 @@ pub(super) async fn serve<L, F, S>(
     S: Send + 'static,
     S::Future: Send + 'static,
 {
-    let name = options.name;
+    let (node, name) = (options.node, options.name);
     let mut stopping = stop.clone();
     let mut acceptor = Acceptor {
         options,
@@ -194,7 +200,7 @@ pub(super) async fn serve<L, F, S>(
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
                     acceptor.warnings.cannot_accept.warn(|kept_back| {
-                        tracing::warn!(listener = name, %error, kept_back, "cannot accept connections");
+                        tracing::warn!(%node, listener = name, %error, kept_back, "cannot accept connections");
                     });
                     // It may be for want of descriptors.
                     acceptor.places.make_room(false);
@@ -222,7 +228,7 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let options = self.options;
-        let name = options.name;
+        let (node, name) = (options.node, options.name);
         let max_connections = options.max_connections;
         let gently = self.connections.len() < options.max_tasks();
         let standing = if !self.places.is_full() {
@@ -230,7 +236,7 @@ where
         } else if let Some(given_up) = self.places.make_room(gently) {
             self.warnings.full.warn(|kept_back| {
                 tracing::warn!(
-                    listener = name, max_connections, %peer, ?given_up, kept_back,
+                    %node, listener = name, max_connections, %peer, ?given_up, kept_back,
                     "too many connections: one that makes no use of its place has to go",
                 );
             });
@@ -238,7 +244,7 @@ where
         } else {
             self.warnings.all_in_use.warn(|kept_back| {
                 tracing::warn!(
-                    listener = name, max_connections, %peer, kept_back,
+                    %node, listener = name, max_connections, %peer, kept_back,
                     "too many connections, and all are in use",
                 );
             });
@@ -247,7 +253,7 @@ where
             }
             Standing::Spare
         };
-        tracing::debug!(listener = name, %peer, ?standing, "connected");
+        tracing::debug!(%node, listener = name, %peer, ?standing, "connected");
         let places = match standing {
             Standing::Seated => &mut self.places,
             Standing::Spare => &mut self.spare,
@@ -256,6 +262,8 @@ where
         let place = places.prepare(peer, Arc::clone(&reader), options.max_resets());
         let service = (self.service)(standing, reader);
         let conversation = Conversation {
+            peer,
+            strangers: Arc::clone(&self.warnings.strangers),
             place: Arc::clone(&place),
             standing,
             options,
@@ -271,10 +279,11 @@ where
         let [seated, spare] = [&mut self.places, &mut self.spare];
         let cut = seated.cut_stalled(STALL_TIMEOUT);
         if let Some((peer, held)) = cut.or_else(|| spare.cut_stalled(STALL_TIMEOUT)) {
-            let (listener, of) = (self.options.name, self.unread.max());
+            let ListenOptions { node, name, .. } = self.options;
+            let max_unread_bytes = self.unread.max();
             self.warnings.stalled.warn(|kept_back| {
                 tracing::warn!(
-                    listener, %peer, held, max_unread_bytes = of, kept_back,
+                    %node, listener = name, %peer, held, max_unread_bytes, kept_back,
                     "a client takes none of its answers, and others find no room: disconnected",
                 );
             });
@@ -287,9 +296,9 @@ where
             Ok((id, ())) => id,
             Err(error) => {
                 if error.is_panic() {
-                    let name = self.options.name;
+                    let (node, name) = (self.options.node, self.options.name);
                     self.warnings.failed.warn(|kept_back| {
-                        tracing::error!(listener = name, %error, kept_back, "a connection failed");
+                        tracing::error!(%node, listener = name, %error, kept_back, "a connection failed");
                     });
                 }
                 error.id()
@@ -440,7 +449,9 @@ mod tests {
     fn options(max_concurrent_streams: u32) -> ListenOptions {
         ListenOptions {
             max_calls: usize::MAX,
+            node: NodeId::new(1).unwrap(),
             name: "test",
+            words: "",
             max_connections: 16,
             strangers_are_idle: false,
             max_concurrent_streams,

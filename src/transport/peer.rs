@@ -263,6 +263,15 @@ impl Peer {
         }
     }
 
+    /// Notes, for whoever debugs, that a call or stream failed: what matters of that is said elsewhere.
+    pub(super) fn note(&self, error: &RpcError) {
+        let me = self.me;
+        tracing::debug!(
+            node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+            "a call failed",
+        );
+    }
+
     /// What `status`, with which the call or stream `rpc` ended, means for the peer.
     pub(super) fn failed(&self, rpc: &'static str, status: &Status) -> RpcError {
         if let Some(not_me) = find_not_me(status) {
