@@ -320,6 +320,15 @@ REAL = {
             "membersKnown": True,
             "following": {"lastLogIndex": "1046", "commitIndex": "1040", "acknowledgedBy": [ONE, TWO]},
             "doubled": [{"one": TWO, "other": THREE}],
+            "reach": {
+                "asOfIndex": "1001", "reached": [TWO],
+                "missed": [{"nodeId": 3, "answering": "ANSWERING_OTHER_NODE", "otherNodeId": 2}],
+            },
+        },
+        "a follower that does not reach a member which lives": {
+            "raftId": TWO, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
+            "role": "ROLE_FOLLOWER", "leaderId": ONE,
+            "reach": {"reached": [ONE], "missed": [{"nodeId": 3, "asks": True}]},
         },
         "a learner": {
             "raftId": THREE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
