@@ -12,7 +12,7 @@ mod common;
 use std::time::Duration;
 
 use common::fabric::{Fabric, Node, info, leader_first};
-use common::{node_id, refused};
+use common::{InTime as _, node_id, refused};
 use seshat::proto::admin::{
     AddMemberRequest, ClusterState, RemoveMemberRequest, StatusRequest, StatusResponse,
 };
@@ -87,7 +87,7 @@ async fn a_cluster_that_commits_nothing_is_not_healthy() {
     }
     fabric.mend();
     until(&mut leader, HEALTHY).await;
-    write.await.unwrap().unwrap();
+    write.in_time("a write").await.unwrap().unwrap();
 }
 
 /// Seen: a follower stuck at commit 4 against 9 in a healthy cluster.
@@ -129,7 +129,7 @@ async fn a_learner_that_believes_in_its_leader_does_not_hide_that_the_cluster_ha
     let mut learner = fabric.start(two.get(), 2).await;
     let mut its = learner.driver.watch();
     let joined = its.wait_for(|status| status.role == Some(Role::Learner));
-    joined.await.unwrap();
+    joined.in_time("a node that joins").await.unwrap();
     assert_eq!(serves(&mut learner).await, ServingStatus::Serving);
 
     followers[1].kill().await;
@@ -227,7 +227,7 @@ async fn a_leader_with_a_wrong_address_of_its_own_is_named_before_it_is_lost() {
     leader.kill().await;
     let mut its = followers[0].driver.watch();
     let elected = its.wait_for(|status| status.leader.is_some_and(|id| id.node_id() != one));
-    elected.await.unwrap();
+    elected.in_time("another leader").await.unwrap();
     let _again = fabric.start(1, 2).await;
     until_all(&mut followers, HEALTHY).await;
 }
