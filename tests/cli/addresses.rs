@@ -39,7 +39,7 @@ fn a_leader_that_has_mistyped_its_own_address_is_named_before_it_is_restarted() 
     let (right, wrong) = (machines.internal_address(1), nowhere());
     let start = |id| Running::start(machines.serve(id));
     let mistyped = machines.serve_mistyped("own_address_mistyped", 1, &right, &wrong);
-    let mut nodes = vec![Running::start(mistyped), start(2), start(3)];
+    let mut nodes = [Running::start(mistyped), start(2), start(3)];
     let all = machines.endpoints();
     let words = format!(
         "degraded: nodes 2 and 3 do not reach node 1: its address {wrong} does not answer (to correct \
