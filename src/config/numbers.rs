@@ -131,9 +131,10 @@ section! {
         /// refused as overloaded, and so is one whose connection has more of them than are left
         /// free. Batches of pipelines may have half of this, and are held back.
         max_pending_requests: usize = 65_536, 1..=1_048_576;
-        /// Bytes of keys and values in the client requests that a node holds at once. One more is
-        /// refused as overloaded, and so is one whose connection has more of them than are left
-        /// free. Batches of pipelines may have half of this, and are held back.
+        /// Bytes of keys and values in the client requests that a node holds at once, and of messages
+        /// of which only a part has come. One more is refused as overloaded, and so is one whose
+        /// connection has more of them than are left free. Batches of pipelines may have half of this,
+        /// and are held back.
         max_pending_bytes: usize = 256 * 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024;
         /// Requests, of those, that are on their way through the log or wait for a round of
         /// heartbeats. The others wait for a turn, which connections share. More of them make a

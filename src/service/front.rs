@@ -12,6 +12,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
+use super::arriving::{Arrivals, Arriving};
 use super::status::with_code;
 use super::{Host, KvService, to_status};
 use crate::driver::Reader;
@@ -31,6 +32,7 @@ const MAX_METADATA_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub struct Front {
     host: Host,
+    arrivals: Arc<Arrivals>,
     kv: KvServiceServer<KvService>,
     rest: Routes,
     /// Why it serves operators alone, where it does.
@@ -42,6 +44,7 @@ impl Front {
     pub fn new(host: Host, rest: Routes) -> Self {
         Self {
             kv: kv_service(&host),
+            arrivals: arrivals(&host),
             host,
             rest: rest.prepare(),
             refuses_clients: None,
@@ -55,6 +58,7 @@ impl Front {
         let host = self.host.for_another_connection(reader);
         Self {
             kv: kv_service(&host),
+            arrivals: arrivals(&host),
             host,
             rest: self.rest.clone(),
             refuses_clients: None,
@@ -80,7 +84,7 @@ impl Front {
         request: http::Request<B>,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<B>
     where
-        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B: HttpBody<Data = bytes::Bytes> + Unpin + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
         let limit = self.host.options.max_grpc_message_bytes;
@@ -90,11 +94,18 @@ impl Front {
             let refused = to_status(&refusal, None).into_http();
             Either::Right(Either::Left(ready(Ok(refused))))
         } else if is_kv {
+            let is_stream = path.ends_with("/Pipeline");
+            let request = request.map(|body| self.arriving(body, is_stream));
             Either::Left(self.kv.clone().call(request))
         } else {
+            let request = request.map(|body| self.arriving(body, false));
             Either::Right(Either::Right(self.rest.clone().call(request)))
         };
         answer.map(move |answer| answer.map(|answer| detailed(answer, limit)))
+    }
+
+    fn arriving<B>(&self, body: B, is_stream: bool) -> Arriving<B> {
+        Arriving::new(body, Arc::clone(&self.arrivals), is_stream)
     }
 
     /// Why a call is not even begun, if it is not.
@@ -119,6 +130,13 @@ fn size(metadata: &http::HeaderMap) -> usize {
     let fields = metadata.iter();
     let sizes = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
     sizes.sum()
+}
+
+fn arrivals(host: &Host) -> Arc<Arrivals> {
+    Arc::new(Arrivals {
+        gate: host.gate.clone(),
+        max_message_bytes: host.options.max_grpc_message_bytes,
+    })
 }
 
 fn kv_service(host: &Host) -> KvServiceServer<KvService> {

@@ -17,6 +17,7 @@
 
 mod addressed;
 mod admin;
+mod arriving;
 mod deadline;
 mod describe;
 mod front;
