@@ -324,7 +324,8 @@ REAL = {
         "a learner": {
             "raftId": THREE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
             "role": "ROLE_LEARNER", "leaderId": ONE,
-            "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
+            "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000", "leaderId": ONE,
+                          "term": "8", "lastIncludedIndex": "1040"},
         },
         "outside, without a member that it knows": {
             "raftId": THREE, "state": "FORMATION_STATE_FRESH", "unconfirmed": True,

@@ -2,7 +2,7 @@
 
 use super::{STATUS, raft_ids};
 use crate::proto::raft::{Following as ProtoFollowing, SnapshotProgress as ProtoProgress};
-use crate::types::{Following, RaftId, SnapshotProgress};
+use crate::types::{Following, RaftId, SnapshotId, SnapshotProgress};
 use crate::wire::{MAX_INDEX, WireError};
 
 impl From<Following> for ProtoFollowing {
@@ -46,10 +46,22 @@ impl TryFrom<ProtoFollowing> for Following {
 
 impl From<SnapshotProgress> for ProtoProgress {
     fn from(progress: SnapshotProgress) -> Self {
-        let SnapshotProgress { received, total } = progress;
+        let SnapshotProgress {
+            received,
+            total,
+            id,
+        } = progress;
+        let SnapshotId {
+            leader,
+            term,
+            index,
+        } = id;
         Self {
             received_bytes: received,
             total_bytes: total,
+            leader_id: leader,
+            term,
+            last_included_index: index,
         }
     }
 }
@@ -59,10 +71,18 @@ impl From<ProtoProgress> for SnapshotProgress {
         let ProtoProgress {
             received_bytes,
             total_bytes,
+            leader_id,
+            term,
+            last_included_index,
         } = progress;
         Self {
             received: received_bytes,
             total: total_bytes,
+            id: SnapshotId {
+                leader: leader_id,
+                term,
+                index: last_included_index,
+            },
         }
     }
 }
