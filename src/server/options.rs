@@ -225,3 +225,7 @@ pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> L
 fn window(bytes: usize) -> u32 {
     u32::try_from(bytes).map_or(MAX_WINDOW_BYTES, |bytes| bytes.min(MAX_WINDOW_BYTES))
 }
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;
