@@ -1,6 +1,8 @@
 //! Nodes, links that can be cut, and messages.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -336,6 +338,7 @@ pub(super) struct Link {
     pub(super) addr: SocketAddr,
     /// The mode, and how often connections were broken.
     mode: watch::Sender<(Mode, u64)>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Link {
@@ -349,11 +352,13 @@ impl Link {
         let link = Self {
             addr: listener.local_addr().unwrap(),
             mode: watch::Sender::new((Mode::Carries, 0)),
+            connections: Arc::default(),
         };
-        let mode = link.mode.subscribe();
+        let (mode, connections) = (link.mode.subscribe(), Arc::clone(&link.connections));
         tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(carry(near, to, bytes, mode.clone()));
             }
         });
@@ -382,6 +387,11 @@ impl Link {
     /// Keeps every connection, and carries nothing any more.
     pub(super) fn swallow(&self) {
         self.mode.send_modify(|(mode, _)| *mode = Mode::Swallows);
+    }
+
+    /// Number of connections that were made.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
