@@ -161,8 +161,7 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch::{Batch, PendingBatch};
-    use super::super::single::Pending;
+    use super::super::batch::{Batch, Pending, PendingBatch};
     use super::super::unread::{Unread, ValueRoom};
     use super::*;
 

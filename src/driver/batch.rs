@@ -16,11 +16,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Stopped;
-use super::single::{Owed, Pending, single};
+use super::single::{Owed, single};
 use super::unread::{Held, ValueRoom};
 use crate::error::{Reason, Refusal};
 use crate::node::{Answer, Outcome};
 use crate::types::Key;
+
+pub use super::single::Pending;
 
 /// One command of a batch.
 #[derive(Debug, Clone)]

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::batch::{Batch, BatchItem, PendingBatch, Waiter};
+use super::batch::{Batch, BatchItem, Pending, PendingBatch, Waiter};
 use super::fair::Source;
-use super::single::Pending;
 use super::unread::ValueRoom;
 use crate::cluster::recovery::Order;
 use crate::error::{Reason, Refusal};

@@ -45,12 +45,11 @@ use handle::{Bounds, Ends, Request};
 use journal::{RefusedMessages, Replication, Waiting};
 
 pub use crate::node::{Answer, Call, CallId, Outcome, OutgoingSnapshot, Recovery, Reply};
-pub use batch::{Answered, BatchItem, PendingBatch, Waiter};
+pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
 #[cfg(test)]
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
-pub use single::Pending;
 pub use unread::{Account, Held, Reader, Unread, ValueRoom};
 pub use workers::Workers;
 
@@ -368,7 +367,6 @@ impl Driver {
         if let Some(outcome) = self.member.take_recovered()
             && let Some(recovered) = self.recovering.take()
         {
-            // Whoever asked may have gone meanwhile: then nobody needs the answer.
             let _ = recovered.send(outcome);
         }
         self.follow_members(network);
