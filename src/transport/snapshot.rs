@@ -65,7 +65,7 @@ pub(super) async fn deliver(
     let _ = driver.report_snapshot(to, answer).await;
 }
 
-async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, RpcError> {
+async fn send(peer: &Arc<Peer>, snapshot: OutgoingSnapshot) -> Result<PeerMessage, RpcError> {
     let options = peer.options();
     let stalled = |_: Elapsed| peer.timeout(RPC, options.bulk_timeout);
     let mut encoded = encode(snapshot, options.snapshot_chunk_bytes, options.workers);
