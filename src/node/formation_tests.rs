@@ -467,18 +467,22 @@ fn nobody_vouches_for_a_member_that_may_hang() {
         let outcome = process.form_without([node(3)].into());
         outcome.err().map(|refusal| refusal.to_string())
     };
-    let refused = without_3(&mut process).expect("nobody knows yet");
-    assert!(refused.contains("node 3 is still being asked"), "{refused}");
+    // As long as nobody knows, the word is taken, and nothing is done.
+    assert_eq!(without_3(&mut process), None);
+    let two = Reply::Identified(Box::new(status(&fresh(2, 0xa))));
+    answer(&mut process, 2, two.clone());
+    assert!(matches!(process.phase, Phase::Fresh));
     answer(&mut process, 3, Reply::Stranger(Answering::Hung));
     assert!(process.waiting_for().contains("accepts connections"));
     let refused = without_3(&mut process).expect("it may be there");
     assert!(refused.contains("node 3 accepts connections"), "{refused}");
 
     // A word that was given before counts no more.
+    assert_eq!(without_3(&mut process), Some(refused));
+    process.peers.get_mut(&node(2)).expect("known").forget();
     answer(&mut process, 3, Reply::Failed);
     assert_eq!(without_3(&mut process), None);
     answer(&mut process, 3, Reply::Stranger(Answering::Hung));
-    let two = Reply::Identified(Box::new(status(&fresh(2, 0xa))));
     answer(&mut process, 2, two);
     assert!(matches!(process.phase, Phase::Fresh));
 }

@@ -49,10 +49,12 @@ pub(super) async fn form(
     let deadline = caller_gives_up.min(after(timeout));
     let without = node_ids(without)?;
     let mut status = host.driver.watch();
-    host.driver.form_without(without).await?;
+    host.driver.form_without(without.clone()).await?;
     let ended =
         status.wait_for(|status| matches!(status.state, NodeState::Started | NodeState::Outside));
     let Ok(ended) = timeout_at(deadline, ended).await else {
+        // It may be known by now why the word does not count.
+        host.driver.form_without(without).await?;
         return Err(Refusal::not_applied(Reason::Forming {
             waiting_for: "not every node that is not vouched for has answered and accepted in time"
                 .to_owned(),

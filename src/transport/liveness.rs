@@ -11,11 +11,11 @@
 //! which has room for some hundreds, and then takes none: the peer would look dead.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::options::TransportOptions;
 use super::peer::Peer;
 use crate::proto::raft::IdentifyRequest;
 
@@ -31,24 +31,35 @@ impl Drop for Check {
 
 /// Begins to find out what has become of `peer`.
 pub(super) fn check(peer: &Arc<Peer>) -> Check {
-    let options = peer.options();
-    let (first, longest) = (options.rpc_timeout, options.max_hung_wait);
-    Check(tokio::spawn(ask(Arc::downgrade(peer), first, longest)).abort_handle())
+    let options = Arc::clone(peer.options());
+    Check(tokio::spawn(ask(Arc::downgrade(peer), options)).abort_handle())
 }
 
 /// Asks until an answer comes or none can. A connection is given up now and then, as the peer may be
 /// somewhere else by now.
-async fn ask(peer: Weak<Peer>, first: Duration, longest: Duration) {
-    let mut wait = first;
+async fn ask(peer: Weak<Peer>, options: Arc<TransportOptions>) {
+    let mut wait = options.rpc_timeout;
+    // A connection that cannot be made has failed by then.
+    let connected = options.connect_timeout.saturating_mul(2);
     while let Some(mut client) = peer.upgrade().map(|peer| peer.patient()) {
         // Whoever does not say who asks is answered all the same.
         let asked = client.identify(IdentifyRequest::default());
-        let answer = timeout(wait, asked).await;
-        let Some(peer) = peer.upgrade() else { return };
-        match answer {
-            Ok(answer) => return peer.checked(answer),
-            Err(_) => peer.hangs(),
+        tokio::pin!(asked);
+        let answer = match timeout(connected, &mut asked).await {
+            Ok(answer) => Some(answer),
+            Err(_) => {
+                if let Some(peer) = peer.upgrade() {
+                    peer.hangs();
+                }
+                timeout(wait, asked).await.ok()
+            }
+        };
+        if let Some(answer) = answer {
+            if let Some(peer) = peer.upgrade() {
+                peer.checked(answer);
+            }
+            return;
         }
-        wait = wait.saturating_mul(2).min(longest);
+        wait = wait.saturating_mul(2).min(options.max_hung_wait);
     }
 }

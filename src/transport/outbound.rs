@@ -205,11 +205,7 @@ async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
         Call::Identify(who) => {
             let timeout = peer.options().rpc_timeout;
             let status = peer.identify(who.into(), Purpose::Formation, timeout).await;
-            let answer = status.map(|status| Reply::Identified(Box::new(status)));
-            answer.or_else(|error| match error.answering() {
-                Answering::Silent => Err(error),
-                answering => Ok(Reply::Stranger(answering)),
-            })
+            status.map(|status| Reply::Identified(Box::new(status)))
         }
         Call::Offer(offer) => make_offer(peer, offer).await,
         Call::Start(offer) => start(peer, offer).await,
@@ -217,7 +213,10 @@ async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
     };
     reply.unwrap_or_else(|error| {
         tracing::debug!(%error);
-        Reply::Failed
+        match error.answering() {
+            Answering::Silent => Reply::Failed,
+            answering => Reply::Stranger(answering),
+        }
     })
 }
 

@@ -115,7 +115,7 @@ impl Peer {
         &self.addr
     }
 
-    pub(super) fn options(&self) -> &TransportOptions {
+    pub(super) fn options(&self) -> &Arc<TransportOptions> {
         &self.options
     }
 
@@ -350,13 +350,13 @@ impl Peer {
 
     /// The peer is out of reach because of `error`.
     pub(super) fn lost(&self, error: &RpcError) {
-        let reason = match error {
-            RpcError::Unreachable { reason, .. } => reason.clone(),
-            error => error.to_string(),
+        let found = match error {
+            RpcError::Unreachable { reason, .. } => (reason.clone(), None),
+            error => (error.to_string(), Some(error.answering())),
         };
         {
             let mut notes = self.notes();
-            (notes.reason, notes.stranger) = (reason, None);
+            (notes.reason, notes.stranger) = found;
         }
         if self.gate.failed() {
             let me = self.me;
@@ -415,14 +415,9 @@ impl Peer {
     /// What the last attempt found, while it is too early for another one.
     fn out_of_reach(&self) -> RpcError {
         let Notes {
-            reason,
-            stranger,
-            check,
-            ..
+            reason, stranger, ..
         } = &*self.notes();
-        // As long as nobody knows better, it hangs.
-        let hung = check.as_ref().map(|_| Answering::Hung);
-        match stranger.or(hung) {
+        match *stranger {
             Some(answering) => RpcError::Stranger {
                 node: self.node,
                 addr: self.addr.clone(),

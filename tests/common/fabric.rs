@@ -349,16 +349,16 @@ impl Probe for Wire {
         Box::pin(async move {
             let way = self.fabric.links().between(self.own, node).cloned();
             match way {
-                Some((handle, parcels)) if !parcels.is_closed() => Ok(handle.status()),
-                _ => {
-                    tokio::time::sleep(timeout).await;
-                    Err(RpcError::Unreachable {
-                        node,
-                        addr: String::new(),
-                        reason: "cut off".to_owned(),
-                    })
-                }
+                Some((handle, parcels)) if !parcels.is_closed() => return Ok(handle.status()),
+                // A process that has ended refuses at once.
+                Some(_) => {}
+                None => tokio::time::sleep(timeout).await,
             }
+            Err(RpcError::Unreachable {
+                node,
+                addr: String::new(),
+                reason: "not there".to_owned(),
+            })
         })
     }
 }
