@@ -150,9 +150,9 @@ fn filter(
     }
 }
 
-/// The logger to give raft-rs. `show_id` says how a raft id reads.
-pub fn raft_logger(show_id: fn(u64) -> String) -> Logger {
-    Logger::root(Bridge { show_id }, slog::o!())
+/// The logger to give the raft-rs of node `node`. `show_id` says how a raft id reads.
+pub fn raft_logger(node: u16, show_id: fn(u64) -> String) -> Logger {
+    Logger::root(Bridge { show_id }, slog::o!("node" => u64::from(node)))
 }
 
 /// Hands slog records to `tracing`, under the target `raft`.
@@ -166,6 +166,7 @@ macro_rules! emit {
         tracing::event!(
             target: "raft",
             tracing::Level::$level,
+            node = shown(&$fields.node),
             raft_id = shown(&$fields.raft_id),
             term = $fields.term,
             index = $fields.index,
@@ -220,6 +221,7 @@ impl Drain for Bridge {
 /// What one record says beside its message.
 struct Fields {
     show_id: fn(u64) -> String,
+    node: Option<String>,
     raft_id: Option<String>,
     term: Option<u64>,
     index: Option<u64>,
@@ -232,6 +234,7 @@ impl Fields {
     fn new(show_id: fn(u64) -> String) -> Self {
         Self {
             show_id,
+            node: None,
             raft_id: None,
             term: None,
             index: None,
@@ -259,6 +262,7 @@ impl Serializer for Fields {
 
     fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
         match key {
+            "node" => self.node = Some(value.to_string()),
             "raft_id" => self.raft_id = Some((self.show_id)(value)),
             "from" => self.from = Some((self.show_id)(value)),
             "to" => self.to = Some((self.show_id)(value)),
@@ -318,7 +322,9 @@ mod tests {
             .with_ansi(false)
             .without_time()
             .finish();
-        tracing::subscriber::with_default(subscriber, || log(&raft_logger(|id| format!("<{id}>"))));
+        tracing::subscriber::with_default(subscriber, || {
+            log(&raft_logger(8, |id| format!("<{id}>")))
+        });
         lines.text()
     }
 
@@ -331,6 +337,7 @@ mod tests {
         });
         for part in [
             "DEBUG raft: became leader",
+            "node=8",
             "raft_id=<7>",
             "term=3",
             "from=<2>",

@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("error", &["types"]),
     ("proto", &[]),
     ("log", &[]),
-    ("config", &["types", "address"]),
+    ("config", &["types", "address", "log"]),
     ("kv", &["types"]),
     ("wire", &["proto", "types", "error", "kv"]),
     ("cluster", &["types", "error"]),

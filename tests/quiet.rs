@@ -92,7 +92,7 @@ fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
         formation_wait_ticks: 0,
         raft: RaftOptions::default(),
         seed: 1,
-        logger: log::raft_logger(|id| id.to_string()),
+        logger: log::raft_logger(1, |id| id.to_string()),
     });
     let options = DriverOptions {
         workers: seshat::driver::Workers::default(),

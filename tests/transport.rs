@@ -73,7 +73,7 @@ impl Node {
             formation_wait_ticks: 0,
             raft: RaftOptions::default(),
             seed: u64::from(id),
-            logger: log::raft_logger(|id| id.to_string()),
+            logger: log::raft_logger(id, |id| id.to_string()),
         });
         let options = DriverOptions {
             workers: seshat::driver::Workers::default(),

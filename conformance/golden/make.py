@@ -162,8 +162,21 @@ def b64(data):
     return base64.b64encode(data).decode()
 
 
-# Three lives of three nodes, and a cluster.
-ONE, TWO, THREE = (str(node << 48 | 0xA1B2C3D4E5F0 + node) for node in (1, 2, 3))
+TYPES = schema()
+
+
+def snapshot(*records):
+    """A whole snapshot: its records, each after its length, as kv.proto describes it."""
+    new = TYPES["seshat.kv.v1.SnapshotRecord"]
+    encoded = (json_format.ParseDict(record, new()).SerializeToString() for record in records)
+    # A record here is shorter than 128 bytes, so its length is one byte.
+    return b"".join(bytes([len(record)]) + record for record in encoded)
+
+
+# Lives of some nodes, and a cluster.
+ONE, TWO, THREE, FOUR, FIVE = (
+    str(node << 48 | 0xA1B2C3D4E5F0 + node) for node in (1, 2, 3, 4, 5)
+)
 CLUSTER = str(0xFEED_FACE_CAFE_BEEF)
 INITIAL = [
     {"id": node, "addr": f"node-{node}.example:7379", "clientAddr": f"node-{node}.example:6379"}
@@ -171,7 +184,44 @@ INITIAL = [
 ]
 SET = b"\x0a\x0c\x0a\x03key\x12\x05value"
 DELETE = b"\x12\x05\x0a\x03key"
-SNAPSHOT = b"\x06\x0a\x04\x08\x01\x10\x01" + b"\x0e\x12\x0c\x0a\x03key\x12\x05value"
+SNAPSHOT = snapshot(
+    {"header": {"version": 1, "pairs": "1"}},
+    {"pair": {"key": b64(b"key"), "value": b64(b"value")}},
+)
+PAIRS = {b"city": b"Uruk", b"empty": b"", b"goddess": b"Nisaba", b"key": b"value"}
+# Its header, then members, then sessions, then pairs in the order of their keys' CRC-32.
+WHOLE_STATE = snapshot(
+    {
+        "header": {
+            "version": 2, "pairs": "4", "members": "3", "sessions": "1", "protocolLevel": 5,
+            "recoveredFrom": ["77", "66"],
+        },
+    },
+    *({"member": member} for member in INITIAL),
+    {
+        "session": {
+            "clientId": "7", "lastUsed": "1041", "firstOutstanding": "5",
+            "answers": [
+                {"sequence": "6", "appliedIndex": "1038", "set": True},
+                {"sequence": "8", "appliedIndex": "1040", "existed": True},
+                {"sequence": "9", "appliedIndex": "1041", "existed": False},
+            ],
+        },
+    },
+    *(
+        {"pair": {"key": b64(key), "value": b64(PAIRS[key])}}
+        for key in sorted(PAIRS, key=lambda key: (zlib.crc32(key) >> 20, key))
+    ),
+)
+CHANGES = [
+    ("CONF_CHANGE_TYPE_ADD_NODE", THREE),
+    ("CONF_CHANGE_TYPE_REMOVE_NODE", TWO),
+    ("CONF_CHANGE_TYPE_ADD_LEARNER_NODE", FOUR),
+]
+LIMITS = {
+    "maxKeyBytes": "4096", "maxValueBytes": "1048576", "maxAppendBytes": "524288",
+    "maxMessageBytes": "4194304",
+}
 
 
 def to(receiver, **fields):
@@ -182,7 +232,7 @@ REAL = {
     "seshat.raft.v1.RequestVoteRequest": {
         "a candidate asks for a vote": to(
             TWO, term="8", candidateId=ONE, lastLogIndex="1042", lastLogTerm="7",
-            commitIndex="1040", commitTerm="7", campaign="CAMPAIGN_KIND_ELECTION",
+            commitIndex="1040", commitTerm="6", campaign="CAMPAIGN_KIND_ELECTION",
         ),
         "a node asks how a vote would go": to(
             THREE, term="8", candidateId=ONE, lastLogIndex="1042", lastLogTerm="7", preVote=True,
@@ -196,7 +246,7 @@ REAL = {
     "seshat.raft.v1.RequestVoteResponse": {
         "a vote": to(ONE, term="8", voterId=TWO, voteGranted=True),
         "a pre-vote": to(ONE, term="8", voterId=TWO, voteGranted=True, preVote=True),
-        "no vote": to(ONE, term="9", voterId=THREE, commitIndex="1041", commitTerm="9"),
+        "no vote": to(ONE, term="9", voterId=THREE, commitIndex="1041", commitTerm="8"),
         "no pre-vote for a candidate of an earlier term": to(
             ONE, term="9", voterId=THREE, preVote=True
         ),
@@ -244,15 +294,46 @@ REAL = {
             ],
             leaderCommit="1047",
         ),
+        "every change that there is": to(
+            TWO, term="9", leaderId=ONE, prevLogIndex="1048", prevLogTerm="8",
+            entries=[
+                {"term": "8", "index": "1049", "command": b64(DELETE), "context": b64(b"no")},
+                *(
+                    {
+                        "term": "9", "index": str(1050 + at), "context": b64(b"outer"),
+                        "confChange": {
+                            "id": str(70 + at), "changeType": kind, "raftId": raft_id,
+                            "context": b64(b"inner"),
+                        },
+                    }
+                    for at, (kind, raft_id) in enumerate(CHANGES)
+                ),
+                *(
+                    {
+                        "term": "9", "index": str(1053 + at), "context": b64(b"outer"),
+                        "confChangeV2": {
+                            "transition": f"CONF_CHANGE_TRANSITION_{transition}",
+                            "changes": [
+                                {"changeType": kind, "raftId": raft_id}
+                                for kind, raft_id in CHANGES
+                            ],
+                            "context": b64(b"inner"),
+                        },
+                    }
+                    for at, transition in enumerate(("AUTO", "IMPLICIT", "EXPLICIT"))
+                ),
+            ],
+            leaderCommit="1047",
+        ),
         "a probe of an empty log": to(TWO, term="8", leaderId=ONE, leaderCommit="1048"),
     },
     "seshat.raft.v1.AppendEntriesResponse": {
         "the entries are there": to(
             ONE, term="8", success=True, followerId=TWO, index="1045", commitIndex="1043"
         ),
-        "the logs differ": to(
+        "the logs differ, and a snapshot is wanted": to(
             ONE, term="8", followerId=TWO, index="1043", rejectHintIndex="1040",
-            rejectHintTerm="6", commitIndex="1030",
+            rejectHintTerm="6", commitIndex="1030", requestSnapshot="1035",
         ),
         "a snapshot is wanted": to(
             ONE, term="8", followerId=TWO, index="1043", rejectHintIndex="1045",
@@ -286,6 +367,15 @@ REAL = {
             confState={
                 "voters": [ONE, TWO], "votersOutgoing": [TWO, THREE], "learnersNext": [THREE],
                 "autoLeave": True,
+            },
+        ),
+        "a state with members, sessions and pairs": to(
+            THREE, term="8", leaderId=ONE, lastIncludedIndex="1045", lastIncludedTerm="7",
+            data=b64(WHOLE_STATE), done=True, totalSize=str(len(WHOLE_STATE)),
+            crc32=zlib.crc32(WHOLE_STATE),
+            confState={
+                "voters": [ONE, TWO], "learners": [FIVE], "votersOutgoing": [ONE, FOUR],
+                "learnersNext": [FOUR], "autoLeave": True,
             },
         ),
     },
@@ -326,6 +416,30 @@ REAL = {
             "role": "ROLE_LEARNER", "leaderId": ONE,
             "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
         },
+        "all that a process can say": {
+            "raftId": TWO, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
+            "role": "ROLE_FOLLOWER", "leaderId": ONE, "commitIndex": "1045",
+            "appliedIndex": "1044", "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z",
+            "lastLogIndex": "1047", "voters": [ONE, TWO], "learners": [THREE],
+            "members": [1, 2, 3], "membersKnown": True,
+            "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
+            "lastLogTerm": "7", "recoveryAttempt": "4", "recovering": True,
+            "following": {
+                "lastLogIndex": "1046", "commitIndex": "1040", "acknowledgedBy": [ONE, TWO],
+            },
+            "doubled": [{"one": THREE, "other": FOUR}], "protocolLevel": 6,
+            "clusterProtocolLevel": 5, "unreadableIndex": "1048", "limits": LIMITS,
+            "unconfirmed": True, "differsFrom": 3, "stateBytes": "2000",
+            "maxStateBytes": "3000",
+        },
+        "only the members are known": {
+            "raftId": TWO, "state": "FORMATION_STATE_BOUND", "clusterId": CLUSTER,
+            "membersKnown": True,
+        },
+        "only a recovery is under way": {
+            "raftId": TWO, "state": "FORMATION_STATE_BOUND", "clusterId": CLUSTER,
+            "recovering": True,
+        },
         "outside, without a member that it knows": {
             "raftId": THREE, "state": "FORMATION_STATE_FRESH", "unconfirmed": True,
         },
@@ -336,6 +450,10 @@ REAL = {
             commitIndex="1045",
         ),
     },
+    "seshat.raft.v1.YieldRecoveryResponse": {
+        "yields": {"yielded": True},
+        "does not": {"reason": "has more"},
+    },
     "seshat.raft.v1.OfferRequest": {
         "three members": to(
             TWO, coordinatorId=ONE, members=[ONE, TWO, THREE], initialMembers=INITIAL,
@@ -345,7 +463,7 @@ REAL = {
         ),
         "members of a former cluster are gone": to(
             TWO, coordinatorId=ONE, members=[ONE, TWO, THREE], initialMembers=INITIAL,
-            absent=[4, 5],
+            absent=[4, 5], protocolLevel=6, limits=LIMITS,
         ),
     },
     "seshat.raft.v1.NotMe": {
@@ -359,6 +477,11 @@ REAL = {
         "adds a member": {"addMember": {"member": INITIAL[2]}},
         "removes a member": {"removeMember": {"id": 3}},
         "opens a session": {"openSession": {"clientId": "7"}},
+        "raises the level": {"raiseProtocolLevel": {"level": 6}},
+        "removes once": {
+            "delete": {"key": b64(b"key")},
+            "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+        },
         "binds once": {
             "set": {"key": b64(b"key"), "value": b64(b"value")},
             "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
@@ -369,7 +492,26 @@ REAL = {
             "applied": "APPLIED_NO",
             "notLeader": {"leaderId": 2, "leaderAddr": "node-2.example:6379"},
         },
+        "nobody leads": {"applied": "APPLIED_NO", "notLeader": {}},
         "it may have happened": {"applied": "APPLIED_UNKNOWN", "noQuorum": {}},
+        "cut off": {"applied": "APPLIED_NO", "noQuorum": {"cutOff": True}},
+        "overloaded": {
+            "applied": "APPLIED_NO", "overloaded": {"what": "max_pending_requests", "limit": "7"},
+        },
+        "full": {"applied": "APPLIED_NO", "full": {"what": "max_state_bytes", "limit": "8"}},
+        "too large for a member": {
+            "applied": "APPLIED_NO", "tooLarge": {"what": "key", "limit": "4096", "nodeId": 3},
+        },
+        "forming": {"applied": "APPLIED_NO", "forming": {"waitingFor": "node 2"}},
+        "invalid": {
+            "applied": "APPLIED_NO", "invalidRequest": {"field": "key", "rule": "not empty"},
+        },
+        "not now": {"applied": "APPLIED_NO", "failedPrecondition": {"rule": "heal first"}},
+        "no such session": {"applied": "APPLIED_UNKNOWN", "sessionExpired": {"clientId": "7"}},
+        "of another cluster": {
+            "applied": "APPLIED_NO", "otherCluster": {"clusterId": CLUSTER, "successor": True},
+        },
+        "shutting down": {"applied": "APPLIED_NO", "shuttingDown": {}},
     },
     "seshat.kv.v1.GetResponse": {
         "missing": {"appliedIndex": "1045"},
@@ -379,10 +521,9 @@ REAL = {
 
 
 def main():
-    types = schema()
-    assert REAL.keys() <= types.keys(), REAL.keys() - types.keys()
+    assert REAL.keys() <= TYPES.keys(), REAL.keys() - TYPES.keys()
     files = {}
-    for name, new in types.items():
+    for name, new in TYPES.items():
         found = {"message": name, "vectors": list(vectors(new, REAL.get(name, {})))}
         files[HERE / f"{name}.json"] = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
     there = {path: path.read_text() for path in HERE.glob("*.json")}

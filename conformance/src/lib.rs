@@ -8,16 +8,20 @@
 //! | test | claim |
 //! |---|---|
 //! | `round_trip` | a generated message of every [`Kind`] survives the wire |
+//! | `survival` | so does whatever a process says in our own types: who it is, offers, commands, refusals |
 //! | `emitted` | so does everything that real raft-rs nodes emit in a [`Cluster`](cluster::Cluster), and every kind is among it |
 //! | `fuzz` | no bytes panic the conversion, and what it accepts does not panic a node |
 //! | `golden` | another language's protobuf writes and reads the same bytes, and the same JSON |
+//! | `typed` | what another language wrote into a field is in the field of our type that means it |
 //! | `drift` | `eraftpb` has exactly the fields that the conversion knows |
 //!
 //! The rules by which the conversion refuses a message are tested one by one where they stand, in
 //! `seshat::wire`.
 
+pub mod any;
 pub mod cluster;
 pub mod generate;
+pub mod golden;
 mod kind;
 mod wire;
 

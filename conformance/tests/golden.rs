@@ -6,60 +6,19 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
-use serde::Deserialize;
 use seshat::types::{Introduction, NodeStatus};
 use seshat::wire::{
     PeerMessage, WireError, claim_from_request, decode_command, offer_from_request,
 };
+use seshat_conformance::golden::{directory, golden};
+use seshat_conformance::{any, config};
 use seshat_proto::{FILE_DESCRIPTOR_SET, admin, kv, raft};
-
-/// One file of vectors.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Golden {
-    message: String,
-    vectors: Vec<Vector>,
-}
-
-/// One message, as bytes and as JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Vector {
-    name: String,
-    hex: String,
-    json: serde_json::Value,
-    /// Whether a node or a client sends such a message.
-    #[serde(default)]
-    real: bool,
-}
-
-impl Vector {
-    fn bytes(&self) -> Bytes {
-        let digits = self.hex.as_bytes().chunks(2);
-        let bytes = digits.map(|pair| {
-            let pair = std::str::from_utf8(pair).unwrap();
-            u8::from_str_radix(pair, 16).unwrap()
-        });
-        bytes.collect()
-    }
-}
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
-}
-
-fn golden(message: &str) -> Golden {
-    let path = directory().join(format!("{message}.json"));
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    let golden: Golden = serde_json::from_str(&text).unwrap();
-    assert_eq!(golden.message, message);
-    golden
-}
 
 fn schema() -> DescriptorPool {
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap()
@@ -92,12 +51,27 @@ fn check<M: Message + Default + PartialEq + Debug>(message: &MessageDescriptor) 
     }
 }
 
-/// The check of every listed message, by the message's name.
+/// And the generated type against any message at all: what the schema says of it, it keeps.
+fn keep<M: Message + Default>(message: &MessageDescriptor) {
+    let result = TestRunner::new(config(64)).run(&any::message(message), |dynamic| {
+        let read = |bytes: &[u8]| DynamicMessage::decode(message.clone(), bytes).unwrap();
+        let sent = Bytes::from(dynamic.encode_to_vec());
+        let typed = M::decode(sent.clone()).unwrap();
+        prop_assert_eq!(read(&typed.encode_to_vec()), read(&sent));
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{}: {failure}", message.full_name());
+    }
+}
+
+/// Both checks of every listed message, by the message's name.
 macro_rules! checks {
     ($($package:ident { $($message:ident)* })*) => {
         [$($((
             concat!("seshat.", stringify!($package), ".v1.", stringify!($message)),
             check::<$package::v1::$message> as fn(&MessageDescriptor),
+            keep::<$package::v1::$message> as fn(&MessageDescriptor),
         ),)*)*]
     };
 }
@@ -130,12 +104,14 @@ fn every_message_is_written_and_read_as_another_language_does() {
         }
     };
     let schema = schema();
-    for (name, check) in checks {
-        check(&schema.get_message_by_name(name).expect(name));
+    for (name, check, keep) in checks {
+        let message = schema.get_message_by_name(name).expect(name);
+        check(&message);
+        keep(&message);
     }
 
     // None of the schema's messages is left out, and no file belongs to none of them.
-    let checked: BTreeSet<String> = checks.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let checked: BTreeSet<String> = checks.iter().map(|(name, ..)| (*name).to_owned()).collect();
     let messages = schema.all_messages().map(|m| m.full_name().to_owned());
     let ours = messages.filter(|name| name.starts_with("seshat."));
     assert_eq!(checked, ours.collect());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seshat::client::{Admin, Client, Error};
+use seshat::client::{Admin, Builder, Client};
 use tokio::time::{Instant, sleep};
 
 use super::failure::Failure;
@@ -16,24 +16,24 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A client that knows the nodes at `endpoints`, and has `timeout` from now for all that it is
-    /// asked for.
+    /// A client that has `timeout` since `begun` for all that it is asked for.
     pub(crate) fn new(
-        endpoints: impl IntoIterator<Item = String>,
+        builder: Builder,
+        begun: std::time::Instant,
         timeout: Duration,
     ) -> Result<Self, Failure> {
-        let client = Client::connect(endpoints);
-        let client = client.map_err(|error: Error| Failure::usage(error.to_string()))?;
-        let now = Instant::now();
+        let client = builder.build();
+        let client = client.map_err(|error| Failure::usage(error.to_string()))?;
+        let begun = Instant::from_std(begun);
         // Where a command is a step of something that is traced, its caller says so.
         let client = match std::env::var("TRACEPARENT") {
             Ok(traceparent) => client.traced(&traceparent),
             Err(_) => client,
         };
         Ok(Self {
-            client: client.within(timeout),
+            client: client.within_since(begun, timeout),
             timeout,
-            deadline: now.checked_add(timeout).unwrap_or(now),
+            deadline: begun.checked_add(timeout).unwrap_or(begun),
         })
     }
 

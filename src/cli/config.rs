@@ -7,7 +7,7 @@ use serde_json::json;
 use seshat::config::{Config, ConfigError, Overrides, process_env};
 
 use super::failure::Failure;
-use super::print;
+use super::pipes::print;
 
 const HELP: &str = "\
 Judges what seshat serve would run with: the file, then environment variables
@@ -61,15 +61,17 @@ impl Args {
         let members = config.cluster.initial_members.len();
         let node = &config.node;
         if json {
-            print(json!({ "valid": true, "id": node.id.get(), "members": members }))?;
+            let valid = json!({ "valid": true, "id": node.id.get(), "members": members });
+            print(valid, None)?;
         } else {
-            print(format_args!(
+            let valid = format_args!(
                 "{}: valid: node {} of {members}, clients on {}, nodes on {}",
                 file.display(),
                 node.id,
                 node.client_addr,
                 node.internal_addr,
-            ))?;
+            );
+            print(valid, None)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -101,6 +103,10 @@ pub(crate) struct ConfigOverrides {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 
+    /// Form of the log lines on standard error: human or json [node.log_format]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
     /// Whether to take part in forming a new cluster [cluster.bootstrap]
     #[arg(long, value_name = "true|false")]
     bootstrap: Option<String>,
@@ -122,6 +128,7 @@ impl ConfigOverrides {
             client_addr,
             internal_addr,
             data_dir,
+            log_format,
             bootstrap,
             initial_members,
             set,
@@ -131,6 +138,7 @@ impl ConfigOverrides {
             client_addr,
             internal_addr,
             data_dir,
+            log_format,
             bootstrap,
             initial_members,
             set,

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
-use super::print;
 
 const HELP: &str = "\
 Prints \"deleted\", or \"no such key\", which is no error: afterwards the key is
@@ -24,7 +23,8 @@ Examples:
 Exit codes:
   0  the key is missing now
   2  the command line is faulty
-  3  the cluster cannot be reached, refused the removal, or its outcome is unknown";
+  3  the cluster cannot be reached, refused the removal, or its outcome is unknown
+  5  removed, but that could not be printed: standard error says so";
 
 /// Remove a key.
 #[derive(Debug, clap::Args)]
@@ -44,18 +44,18 @@ impl Args {
         let deleted = self
             .client
             .run(async |cluster| Ok(cluster.client().delete(key).await?))?;
-        if self.client.json {
-            print(json!({
+        let text = match deleted.existed {
+            true => "deleted",
+            false => "no such key",
+        };
+        self.client.print_done(
+            format_args!("{text}, at log index {}", deleted.applied_index),
+            text,
+            json!({
                 "existed": deleted.existed,
                 "applied_index": deleted.applied_index,
-            }))?;
-        } else {
-            print(if deleted.existed {
-                "deleted"
-            } else {
-                "no such key"
-            })?;
-        }
+            }),
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,9 +4,11 @@ use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use seshat::client::Client;
 use seshat::config::Config;
+use seshat::log::LogFormat;
 use seshat::proto::admin::StatusResponse;
 use seshat::server::{Descriptors, Server, entropy};
 use seshat::types::NodeId;
@@ -16,11 +18,12 @@ use tracing::subscriber::{NoSubscriber, set_default};
 
 use super::client::Cluster;
 use super::failure::Failure;
-use super::logging::LogOptions;
+use super::logging::{LOG_OPTIONS, LogOptions};
 use super::options::{DEV_CLUSTER, runtime};
+use super::pipes::print;
 use super::serve::run_node;
 use super::signals::{self, Hangup};
-use super::{print, tell};
+use super::tell;
 
 const HELP: &str = "\
 Prints who leads and what to type next, and runs until Ctrl-C. A second Ctrl-C
@@ -38,6 +41,7 @@ Exit codes:
   0    stopped as it was told
   1    a node failed, or could not listen
   2    the command line is faulty
+  129  ended by SIGHUP, as when its terminal is closed, unless nohup says otherwise
   130  ended at once by a second Ctrl-C; 143 by a second SIGTERM";
 
 /// How long a cluster on one machine may take to elect a leader, however busy the machine is.
@@ -63,6 +67,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 7379)]
     internal_base_port: u16,
 
+    /// Form of the log lines on standard error: human or json
+    #[arg(long, value_name = "FORMAT", default_value_t, help_heading = LOG_OPTIONS)]
+    log_format: LogFormat,
+
     #[command(flatten)]
     log: LogOptions,
 }
@@ -70,7 +78,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let configs = self.configs()?;
-        let _last_lines = self.log.init(LevelFilter::WARN)?;
+        let _last_lines = self.log.init(self.log_format, LevelFilter::WARN)?;
         let stop = signals::listen(Hangup::EndsTheProcess)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
         let endpoints = configs.iter().map(|config| config.node.client_addr.clone());
@@ -217,12 +225,16 @@ impl Node {
 
 /// Says who leads once somebody does, and then waits for ever. Ends only with an error.
 async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
-    let cluster = Cluster::new(endpoints.iter().cloned(), PATIENCE)?;
+    let cluster = Cluster::new(
+        Client::builder().endpoints(endpoints),
+        Instant::now(),
+        PATIENCE,
+    )?;
     cluster.client().ready().await?;
     let status = cluster.admin().status().await?;
     let welcome = welcome(&status, endpoints);
     // The cluster runs whether or not anybody reads this, and a full pipe blocks whoever writes.
-    let _ = tokio::task::spawn_blocking(move || print(welcome)).await;
+    let _ = tokio::task::spawn_blocking(move || print(welcome, None)).await;
     std::future::pending().await
 }
 

@@ -17,8 +17,10 @@ pub(crate) struct Failure {
     /// The kind of failure, in one word for programs.
     kind: &'static str,
     message: String,
-    /// What became of the request, where one was made.
-    applied: Option<Applied>,
+    /// What became of the request, in one word for programs, where one was made.
+    applied: Option<&'static str>,
+    /// The answer in JSON that could not be written.
+    answer: Option<Box<serde_json::Value>>,
     /// The faults of a configuration, one by one.
     faults: Vec<serde_json::Value>,
 }
@@ -31,6 +33,7 @@ enum Exit {
     Usage,
     Unserved,
     Removed,
+    Unwritten,
 }
 
 impl Failure {
@@ -40,6 +43,7 @@ impl Failure {
             kind,
             message: message.into(),
             applied: None,
+            answer: None,
             faults: Vec::new(),
         }
     }
@@ -54,13 +58,43 @@ impl Failure {
         Self::new(Exit::Unserved, "local", message)
     }
 
+    /// Time was up before the cluster was asked.
+    pub(crate) fn late(message: impl Into<String>) -> Self {
+        Self {
+            applied: Some(word(Applied::No)),
+            ..Self::new(Exit::Unserved, "timeout", message)
+        }
+    }
+
     /// The answer could not be written.
     pub(crate) fn stdout(error: io::Error) -> Self {
-        let exit = match error.kind() {
-            io::ErrorKind::BrokenPipe => Exit::Quiet,
-            _ => Exit::Unserved,
+        let (exit, kind, why) = match error.kind() {
+            io::ErrorKind::BrokenPipe => (Exit::Quiet, "local", error.to_string()),
+            io::ErrorKind::TimedOut => (
+                Exit::Unserved,
+                "timeout",
+                "nobody took it in time".to_owned(),
+            ),
+            _ => (Exit::Unserved, "local", error.to_string()),
         };
-        Self::new(exit, "local", format!("cannot write the answer: {error}"))
+        Self::new(
+            exit,
+            kind,
+            format!("the answer could not be written: {why}"),
+        )
+    }
+
+    /// The same of a command that has changed something: what it has `done`, and the `answer` that
+    /// programs read, reach the user here.
+    pub(crate) fn carried_out(self, done: impl fmt::Display, answer: serde_json::Value) -> Self {
+        Self {
+            exit: Exit::Unwritten,
+            kind: "unwritten",
+            message: format!("carried out ({done}), but {}", self.message),
+            applied: Some("yes"),
+            answer: Some(Box::new(answer)),
+            faults: Vec::new(),
+        }
     }
 
     /// A node could not start, or did not run to its proper end.
@@ -86,8 +120,16 @@ impl Failure {
     /// The cluster is not as it has to be for the request, which was not made.
     pub(crate) fn precondition(message: impl Into<String>) -> Self {
         Self {
-            applied: Some(Applied::No),
+            applied: Some(word(Applied::No)),
             ..Self::new(Exit::Unserved, "failed_precondition", message)
+        }
+    }
+
+    /// The same, with what to do.
+    pub(crate) fn advising(self, what: &str) -> Self {
+        Self {
+            message: format!("{} ({what})", self.message),
+            ..self
         }
     }
 
@@ -118,6 +160,7 @@ impl Failure {
             Exit::Usage => 2,
             Exit::Unserved => 3,
             Exit::Removed => 4,
+            Exit::Unwritten => 5,
         };
         if json {
             tell(self.to_json());
@@ -137,7 +180,10 @@ impl Failure {
         error.insert("kind".to_owned(), self.kind.into());
         error.insert("message".to_owned(), self.message.clone().into());
         if let Some(applied) = self.applied {
-            error.insert("applied".to_owned(), word(applied).into());
+            error.insert("applied".to_owned(), applied.into());
+        }
+        if let Some(answer) = &self.answer {
+            error.insert("answer".to_owned(), (**answer).clone());
         }
         if !self.faults.is_empty() {
             error.insert("faults".to_owned(), self.faults.clone().into());
@@ -173,7 +219,7 @@ impl From<Error> for Failure {
             ),
         };
         Self {
-            applied: Some(error.applied()),
+            applied: Some(word(error.applied())),
             ..Self::new(Exit::Unserved, error.kind(), message)
         }
     }

@@ -9,7 +9,6 @@ use seshat::types::ClusterId;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, node_id};
-use super::print;
 use super::status::summary;
 
 const HELP: &str = "\
@@ -29,7 +28,8 @@ Exit codes:
   0  the cluster runs
   2  the command line is faulty
   3  no node can be reached, it refused, or the outcome is unknown: look at seshat
-     status";
+     status
+  5  the cluster runs, but that could not be printed: standard error says so";
 
 /// Time that the command has, unless told otherwise: the cluster has to start.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -61,11 +61,9 @@ impl Args {
             Ok(node.form(&self.without).await?)
         })?;
         let cluster_id = ClusterId(formed.cluster_id);
-        if self.client.json {
-            print(json!({ "cluster_id": cluster_id.to_string() }))?;
-        } else {
-            print(format_args!("cluster {cluster_id} runs"))?;
-        }
+        let text = format!("cluster {cluster_id} runs");
+        let json = json!({ "cluster_id": cluster_id.to_string() });
+        self.client.print_done(&text, &text, json)?;
         Ok(ExitCode::SUCCESS)
     }
 }

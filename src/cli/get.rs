@@ -1,7 +1,6 @@
 //! `seshat get`.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use base64::Engine as _;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
-use super::print;
+use super::pipes::print_value;
 
 const HELP: &str = "\
 Writes the bytes of the value and nothing else; on a terminal a newline follows.
@@ -30,7 +29,8 @@ Exit codes:
   0  found
   1  no such key
   2  the command line is faulty
-  3  the cluster cannot be reached, or refused the read";
+  3  the cluster cannot be reached, refused the read, or the value could not be
+     written, or only a part of it";
 
 const NO_SUCH_KEY: u8 = 1;
 
@@ -61,9 +61,9 @@ impl Args {
             insert(&mut object, "key", &key);
             insert(&mut object, "value", &value);
             object.insert("applied_index".to_owned(), found.applied_index.into());
-            print(serde_json::Value::Object(object))?;
+            self.client.print(serde_json::Value::Object(object))?;
         } else {
-            write(&value).map_err(Failure::stdout)?;
+            print_value(value, self.client.time_left())?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -75,13 +75,4 @@ fn insert(object: &mut serde_json::Map<String, serde_json::Value>, name: &str, b
         Ok(text) => object.insert(name.to_owned(), text.into()),
         Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
     };
-}
-
-fn write(value: &[u8]) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(value)?;
-    if stdout.is_terminal() {
-        stdout.write_all(b"\n")?;
-    }
-    stdout.flush()
 }

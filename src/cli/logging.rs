@@ -6,14 +6,13 @@ use tracing::level_filters::LevelFilter;
 
 use super::failure::Failure;
 
-/// What log lines look like, and how many there are.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Log options")]
-pub(crate) struct LogOptions {
-    /// Form of the log lines on standard error: human or json
-    #[arg(long, value_name = "FORMAT", default_value_t, value_parser = format)]
-    log_format: LogFormat,
+/// The heading of these flags in the help of a command.
+pub(crate) const LOG_OPTIONS: &str = "Log options";
 
+/// How many lines are logged.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = LOG_OPTIONS)]
+pub(crate) struct LogOptions {
     /// Log more; -vv even more. In detail: SESHAT_LOG=info,raft=debug
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -26,9 +25,13 @@ impl LogOptions {
         self.verbose == 0 && !log::FILTER_VARIABLES.into_iter().any(set)
     }
 
-    /// Begins to log from level `quietest` on, or from where the flags say. What is returned is to be
+    /// Begins to log in `format`, from level `quietest` on, or from where the flags say. What is returned is to be
     /// kept until the command ends.
-    pub(crate) fn init(&self, quietest: LevelFilter) -> Result<LastLines, Failure> {
+    pub(crate) fn init(
+        &self,
+        format: LogFormat,
+        quietest: LevelFilter,
+    ) -> Result<LastLines, Failure> {
         let levels = [
             LevelFilter::WARN,
             LevelFilter::INFO,
@@ -39,10 +42,6 @@ impl LogOptions {
         let level = louder
             .nth(self.verbose.into())
             .unwrap_or(LevelFilter::TRACE);
-        log::init(self.log_format, level).map_err(|error| Failure::usage(error.to_string()))
+        log::init(format, level).map_err(|error| Failure::usage(error.to_string()))
     }
-}
-
-fn format(name: &str) -> Result<LogFormat, log::LogError> {
-    name.parse()
 }

@@ -8,7 +8,6 @@ use seshat::proto::admin::{AddMemberResponse, RemoveMemberResponse, StatusRespon
 
 use super::failure::{Failure, printable};
 use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
-use super::print;
 use super::status::{role, role_and_percent, summary, table};
 use super::wait::WaitOptions;
 
@@ -32,7 +31,8 @@ Exit codes:
   0  the node is a member; unless --no-wait is given, the cluster is healed
   2  the command line is faulty
   3  the cluster cannot be reached, refused the change, its outcome is unknown, or
-     the cluster was not healed in time: the error says which";
+     the cluster was not healed in time: the error says which
+  5  carried out, but that could not be printed: standard error says so";
 
 const REMOVE_HELP: &str = "\
 The leader removes the node's process, which ends, and nobody waits for the node
@@ -55,7 +55,8 @@ Exit codes:
      fewer than three members and all of them take part
   2  the command line is faulty
   3  the cluster cannot be reached, refused the change, its outcome is unknown, or
-     the cluster was not healed in time: the error says which";
+     the cluster was not healed in time: the error says which
+  5  carried out, but that could not be printed: standard error says so";
 
 const LIST_HELP: &str = "\
 With --json:
@@ -161,9 +162,9 @@ impl List {
             .client
             .run(async |cluster| Ok(cluster.admin().status().await?))?;
         if self.client.json {
-            return print(list_to_json(&status));
+            return self.client.print(list_to_json(&status));
         }
-        print(list_to_text(&status))
+        self.client.print(list_to_text(&status))
     }
 }
 
@@ -214,7 +215,7 @@ impl Add {
             let is_in = |status: &StatusResponse| lists(status, self.id);
             let json = self.client.json;
             let waited = self.wait.finish(&cluster, json, is_in).await;
-            decided.report(waited, json)
+            decided.report(waited, &self.client)
         })
     }
 }
@@ -236,7 +237,7 @@ impl Remove {
             let is_out = |status: &StatusResponse| !lists(status, self.id);
             let json = self.client.json;
             let waited = self.wait.finish(&cluster, json, is_out).await;
-            decided.report(waited, json)
+            decided.report(waited, &self.client)
         })
     }
 }
@@ -263,7 +264,7 @@ impl Decided {
     fn report(
         self,
         waited: Result<Option<StatusResponse>, Failure>,
-        json: bool,
+        client: &ClientOptions,
     ) -> Result<(), Failure> {
         let Self {
             what,
@@ -273,16 +274,15 @@ impl Decided {
         } = self;
         let since = format!("{what} since log index {applied_index}");
         let settled = waited.map_err(|failure| failure.although(&since))?;
-        if json {
-            return print(json!({
-                "applied_index": applied_index,
-                "members": members,
-                "healed": settled.as_ref().is_some_and(|status| status.healed),
-            }));
-        }
-        match settled {
-            Some(status) => print(format_args!("{what}; {}{advice}", summary(&status))),
-            None => print(format_args!("{since}{advice}")),
-        }
+        let json = json!({
+            "applied_index": applied_index,
+            "members": members,
+            "healed": settled.as_ref().is_some_and(|status| status.healed),
+        });
+        let text = match settled {
+            Some(status) => format!("{what}; {}{advice}", summary(&status)),
+            None => format!("{since}{advice}"),
+        };
+        client.print_done(since, text, json)
     }
 }

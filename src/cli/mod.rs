@@ -8,9 +8,10 @@
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //! | `bench/` | measure how fast the cluster is |
 //!
-//! The last four rows use `seshat::client` and nothing else: `client.rs` gives it the time that the
-//! command has, `wait.rs` waits until the cluster is healed, `failure.rs` turns what went wrong into
-//! words, and `options.rs` holds the flags that they share. What belongs on standard output is the
+//! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster: `client.rs`
+//! gives it the time that the command has, `wait.rs` waits until the cluster is healed, `failure.rs` turns what went wrong into
+//! words, `options.rs` holds the flags that they share, and `pipes.rs` reads and writes within the time
+//! that there is. What belongs on standard output is the
 //! answer alone; everything else goes to standard error, so that the output of every command can be
 //! piped.
 
@@ -25,6 +26,7 @@ mod get;
 mod logging;
 mod member;
 mod options;
+mod pipes;
 mod recover;
 mod serve;
 mod set;
@@ -48,6 +50,7 @@ Exit codes:
   2  the command line or the configuration is faulty
   3  the cluster cannot be reached, refused the request, or was not healed in time
   4  serve: an operator has removed the node from its cluster
+  5  carried out, but the answer could not be written: it is on standard error
 
 Start here:
   seshat dev                    # a cluster of three on this machine
@@ -160,12 +163,4 @@ fn tell(text: impl std::fmt::Display) {
     if std::thread::Builder::new().spawn(write).is_ok() {
         let _ = written.recv_timeout(TELL_TIMEOUT);
     }
-}
-
-/// Writes `text` and a newline to standard output.
-fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}")
-        .and_then(|()| stdout.flush())
-        .map_err(Failure::stdout)
 }

@@ -1,14 +1,19 @@
 //! The flags that all client commands share, and the types of their values.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use serde_json::Value;
+use seshat::client::{Builder, Client};
+use seshat::types::ClusterId;
 use tokio::runtime::Runtime;
 
 use super::client::Cluster;
 use super::failure::Failure;
+use super::pipes::print;
 
 /// Where `seshat dev` listens, unless told otherwise.
 pub(crate) const DEV_CLUSTER: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
@@ -22,7 +27,7 @@ pub(crate) const HEALING_TIMEOUT: Duration = Duration::from_secs(60);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How to reach the cluster, and how to answer.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Client options")]
 pub(crate) struct ClientOptions {
     /// Client addresses of nodes, as host:port; one that lives is enough
@@ -40,10 +45,29 @@ pub(crate) struct ClientOptions {
     )]
     endpoints: Vec<Endpoints>,
 
-    /// Longest time that the command may take, such as 300ms, 5s or 2m
-    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal]
+    /// Id of the cluster that is meant; no other one is asked for anything
+    /// [env: SESHAT_CLUSTER]
+    /// [default: that of the endpoints, which has to be one]
+    #[arg(
+        long,
+        verbatim_doc_comment,
+        env = "SESHAT_CLUSTER",
+        hide_env = true,
+        value_name = "ID",
+        value_parser = Told::parse,
+    )]
+    cluster: Option<Told>,
+
+    /// Longest time that the command may take, such as 300ms, 5s or 2m, with all
+    /// that it reads from standard input and writes to standard output
+    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal; and as
+    /// long as it takes for standard input and output]
     #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
+
+    /// When the command began.
+    #[arg(skip = Instant::now())]
+    begun: Instant,
 
     /// Answer in JSON, one object on one line. Errors too, on standard error
     #[arg(long)]
@@ -60,6 +84,19 @@ impl Endpoints {
     }
 }
 
+/// The id of a cluster; none where nothing was said.
+#[derive(Debug, Clone, Copy)]
+struct Told(Option<ClusterId>);
+
+impl Told {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" => Ok(Self(None)),
+            text => cluster_id(text).map(|id| Self(Some(id))),
+        }
+    }
+}
+
 impl ClientOptions {
     /// Where the cluster may be reached.
     pub(crate) fn endpoints(&self) -> Vec<String> {
@@ -71,12 +108,55 @@ impl ClientOptions {
         }
     }
 
-    /// Runs `command` with a client. The time limit begins now.
+    /// A client of that cluster, if it is told which.
+    pub(crate) fn builder(&self) -> Builder {
+        let builder = Client::builder().endpoints(self.endpoints());
+        match self.cluster {
+            Some(Told(Some(ClusterId(id)))) => builder.only_cluster(id),
+            Some(Told(None)) | None => builder,
+        }
+    }
+
+    /// Runs `command` with a client of one cluster. The time limit begins now.
     pub(crate) fn run<T>(
         &self,
         command: impl AsyncFnOnce(Cluster) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.run_within(TIMEOUT, command)
+    }
+
+    /// The same for a command that begins now.
+    pub(crate) fn begun_anew(&self) -> Self {
+        Self {
+            begun: Instant::now(),
+            ..self.clone()
+        }
+    }
+
+    /// What is left of the time that the command may take, if it was told.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let timeout = self.timeout?;
+        Some(timeout.saturating_sub(self.begun.elapsed()))
+    }
+
+    /// Writes what a command has found out to standard output.
+    pub(crate) fn print(&self, answer: impl Display) -> Result<(), Failure> {
+        print(answer, self.time_left())
+    }
+
+    /// Writes the answer of a command that has changed something. If that fails, the user hears what is
+    /// `done` nevertheless.
+    pub(crate) fn print_done(
+        &self,
+        done: impl Display,
+        text: impl Display,
+        json: Value,
+    ) -> Result<(), Failure> {
+        let printed = match self.json {
+            true => self.print(&json),
+            false => self.print(text),
+        };
+        printed.map_err(|failure| failure.carried_out(done, json))
     }
 
     /// The time limit: `usual`, unless told otherwise.
@@ -93,14 +173,24 @@ impl ClientOptions {
         let runtime = runtime()
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         let outcome = runtime.block_on(async {
-            let timeout = self.timeout(usual);
-            let cluster = Cluster::new(self.endpoints(), timeout)?;
+            let begun = match self.timeout {
+                Some(_) => self.begun,
+                None => Instant::now(),
+            };
+            let cluster = Cluster::new(self.builder(), begun, self.timeout(usual))?;
+            one_cluster(cluster.client()).await?;
             command(cluster).await
         });
         // Dropping it would wait for names that are being resolved, however long that takes.
         runtime.shutdown_background();
         outcome
     }
+}
+
+/// Makes sure that the endpoints lead to one cluster.
+pub(crate) async fn one_cluster(client: &Client) -> Result<(), Failure> {
+    let one = client.one_cluster().await.map(drop);
+    one.map_err(|error| Failure::from(error).advising("say with --cluster which one you mean"))
 }
 
 /// A runtime on the calling thread.
@@ -113,6 +203,16 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 /// Takes a node id from the command line.
 pub(crate) fn node_id() -> impl TypedValueParser<Value = u16> {
     clap::value_parser!(u16).range(1..)
+}
+
+/// Takes the id of a cluster as it is shown: 16 hexadecimal digits.
+pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
+    let hexadecimal = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u64::from_str_radix(text, 16).ok();
+    let id = id.filter(|_| hexadecimal).map(ClusterId);
+    id.ok_or_else(|| {
+        "a cluster id has 16 hexadecimal digits, as seshat status --json shows it".to_owned()
+    })
 }
 
 /// Takes a key from the command line.
@@ -141,7 +241,9 @@ mod tests {
     fn a_command_does_not_wait_for_what_it_has_given_up() {
         let options = ClientOptions {
             endpoints: vec![Endpoints(vec!["127.0.0.1:1".to_owned()])],
+            cluster: None,
             timeout: None,
+            begun: Instant::now(),
             json: false,
         };
         let (_never, end) = std::sync::mpsc::channel::<()>();
@@ -158,10 +260,27 @@ mod tests {
         for (told, expected) in [("", DEV_CLUSTER), (",", DEV_CLUSTER), ("a:1,", "a:1")] {
             let options = ClientOptions {
                 endpoints: vec![Endpoints::parse(told).unwrap()],
+                cluster: None,
                 timeout: None,
+                begun: Instant::now(),
                 json: false,
             };
             assert_eq!(options.endpoints(), [expected], "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_id_is_taken_as_it_is_shown() {
+        let id = ClusterId(0xab);
+        assert_eq!(cluster_id(&id.to_string()), Ok(id));
+        for text in [
+            "",
+            "ab",
+            "+0000000000000ab",
+            "00000000000000ag",
+            "0000000000000000ab",
+        ] {
+            assert!(cluster_id(text).is_err(), "{text:?}");
         }
     }
 

@@ -12,10 +12,10 @@ use seshat::proto::admin::{RecoverRequest, RecoverResponse, RecoverySurvivor, St
 use seshat::types::ClusterId;
 
 use super::failure::Failure;
-use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
+use super::options::{ClientOptions, HEALING_TIMEOUT, cluster_id, node_id};
 use super::status::summary;
 use super::wait::{Goal, WaitOptions};
-use super::{print, tell};
+use super::{options, tell};
 
 const HELP: &str = "\
 For a cluster that has halted: so many of its voters have lost their memory that no
@@ -49,7 +49,9 @@ Exit codes:
      left to do
   2  the command line is faulty, or nobody confirmed: nothing was changed
   3  the node cannot be reached, it refused, the outcome is unknown, or the new
-     cluster was not healed in time: the error says which";
+     cluster was not healed in time: the error says which
+  5  carried out, but that could not be printed: standard error says so, and which
+     cluster is new";
 
 /// Make a new cluster of what one node still has, when all else is lost.
 #[derive(Debug, clap::Args)]
@@ -93,7 +95,9 @@ impl Args {
             tell(words(self.from, &kept));
         }
         self.confirm(ClusterId(kept.cluster_id))?;
-        self.client.run_within(HEALING_TIMEOUT, async |cluster| {
+        // However long the operator took to confirm.
+        let client = self.client.begun_anew();
+        client.run_within(HEALING_TIMEOUT, async |cluster| {
             let node = cluster.admin().node(self.from).await?;
             let kept = node.recover(self.request(kept.cluster_id, false)).await?;
             let is_new = |status: &StatusResponse| status.cluster_id == kept.new_cluster_id;
@@ -102,7 +106,7 @@ impl Args {
             let look = async || node.status().await;
             let goal = goal(&kept);
             let waited = self.wait.reach(goal, look, &cluster, json, is_new).await;
-            report(self.from, &kept, waited, json)
+            report(self.from, &kept, waited, &client)
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -143,7 +147,7 @@ impl Args {
         let mut typed = String::new();
         let read = stdin.lock().read_line(&mut typed);
         read.map_err(|error| Failure::local(format!("cannot read standard input: {error}")))?;
-        match self::cluster_id(typed.trim()) {
+        match options::cluster_id(typed.trim()) {
             Ok(confirmed) if confirmed == cluster_id => Ok(()),
             _ => Err(Failure::usage(format!(
                 "that is not {cluster_id}: nothing was changed"
@@ -255,7 +259,7 @@ fn report(
     from: u16,
     kept: &RecoverResponse,
     waited: Result<Option<StatusResponse>, Failure>,
-    json: bool,
+    client: &ClientOptions,
 ) -> Result<(), Failure> {
     let new = kept.new_cluster_id.map(|id| ClusterId(id).to_string());
     let name = new.as_deref().unwrap_or("unknown");
@@ -271,55 +275,26 @@ fn report(
         done += &format!(" (left to do: {})", left.join("; "));
     }
     let settled = waited.map_err(|failure| failure.although(&done))?;
-    if json {
-        return print(json!({
-                "cluster_id": ClusterId(kept.cluster_id).to_string(),
-                "new_cluster_id": new,
-                "term": kept.term,
-                "commit_index": kept.commit_index,
-                "last_log_index": kept.last_log_index,
-                "keys": kept.keys,
-                "other_survivors": kept.other_survivors,
+    let json = json!({
+        "cluster_id": ClusterId(kept.cluster_id).to_string(),
+        "new_cluster_id": new,
+        "term": kept.term,
+        "commit_index": kept.commit_index,
+        "last_log_index": kept.last_log_index,
+        "keys": kept.keys,
+        "other_survivors": kept.other_survivors,
         "without": kept.without,
-                "healed": settled.as_ref().is_some_and(|status| status.healed),
-            }));
-    }
-    match settled {
-        Some(status) => print(format_args!("{done}; {}", summary(&status))),
-        None => print(done),
-    }
+        "healed": settled.as_ref().is_some_and(|status| status.healed),
+    });
+    let text = match settled {
+        Some(status) => format!("{done}; {}", summary(&status)),
+        None => done.clone(),
+    };
+    client.print_done(done, text, json)
 }
 
 fn named(ids: &[u32]) -> String {
     let all: Vec<_> = ids.iter().map(u32::to_string).collect();
     let nodes = if all.len() == 1 { "node" } else { "nodes" };
     format!("{nodes} {}", all.join(", "))
-}
-
-/// A cluster id as it is shown: 16 hexadecimal digits.
-fn cluster_id(text: &str) -> Result<ClusterId, String> {
-    let hexadecimal = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = u64::from_str_radix(text, 16).ok();
-    let id = id.filter(|_| hexadecimal).map(ClusterId);
-    id.ok_or_else(|| "a cluster id has 16 hexadecimal digits, as seshat status shows it".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cluster_id_is_taken_as_it_is_shown() {
-        let id = ClusterId(0xab);
-        assert_eq!(cluster_id(&id.to_string()), Ok(id));
-        for text in [
-            "",
-            "ab",
-            "+0000000000000ab",
-            "00000000000000ag",
-            "0000000000000000ab",
-        ] {
-            assert!(cluster_id(text).is_err(), "{text:?}");
-        }
-    }
 }

@@ -33,6 +33,7 @@ data as long as more than half of its nodes live.
 Examples:
   seshat serve --config /etc/seshat.toml
   SESHAT_NODE__ID=2 seshat serve --config seshat.toml --log-format json
+  SESHAT_LOG=info,seshat::replication=debug seshat serve --config seshat.toml
 
 Exit codes:
   0    stopped as it was told
@@ -61,7 +62,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let config = self.overrides.load(self.config)?;
         Descriptors::of_this_process().suffice(&config)?;
-        let _last_lines = self.log.init(LevelFilter::INFO)?;
+        let _last_lines = self.log.init(config.node.log_format, LevelFilter::INFO)?;
         let stop = signals::listen(Hangup::Ignored)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
         run_node(config.node.id, Server::bind(config, entropy), stop)?;

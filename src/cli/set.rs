@@ -1,7 +1,6 @@
 //! `seshat set`.
 
 use std::ffi::OsString;
-use std::io::Read as _;
 use std::process::ExitCode;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use seshat::client::MAX_MESSAGE_BYTES;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
-use super::print;
+use super::pipes;
 
 const HELP: &str = "\
 Prints OK once a majority of the nodes holds the write. With --json:
@@ -29,7 +28,8 @@ Examples:
 Exit codes:
   0  written
   2  the command line is faulty
-  3  the cluster cannot be reached, refused the write, or its outcome is unknown";
+  3  the cluster cannot be reached, refused the write, or its outcome is unknown
+  5  written, but that could not be printed: standard error says so";
 
 /// Bind a key to a value.
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let value = if self.value == "-" {
-            standard_input()?
+            self.standard_input()?
         } else {
             Bytes::copy_from_slice(self.value.as_encoded_bytes())
         };
@@ -58,28 +58,23 @@ impl Args {
         let set = self
             .client
             .run(async |cluster| Ok(cluster.client().set(key, value).await?))?;
-        if self.client.json {
-            print(json!({ "applied_index": set.applied_index }))?;
-        } else {
-            print("OK")?;
-        }
+        self.client.print_done(
+            format_args!("written at log index {}", set.applied_index),
+            "OK",
+            json!({ "applied_index": set.applied_index }),
+        )?;
         Ok(ExitCode::SUCCESS)
     }
-}
 
-/// All of standard input. What is larger than any node takes is not read to its end.
-fn standard_input() -> Result<Bytes, Failure> {
-    let limit = u64::try_from(MAX_MESSAGE_BYTES).unwrap_or(u64::MAX);
-    let mut value = Vec::new();
-    std::io::stdin()
-        .lock()
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut value)
-        .map_err(|error| Failure::local(format!("cannot read standard input: {error}")))?;
-    if value.len() > MAX_MESSAGE_BYTES {
-        return Err(Failure::usage(
-            "standard input holds more than any node accepts",
-        ));
+    /// All of standard input. What is larger than any node takes is not read to its end.
+    fn standard_input(&self) -> Result<Bytes, Failure> {
+        let limit = u64::try_from(MAX_MESSAGE_BYTES).unwrap_or(u64::MAX);
+        let value = pipes::read(limit, self.client.time_left())?;
+        if value.len() > MAX_MESSAGE_BYTES {
+            return Err(Failure::usage(
+                "standard input holds more than any node accepts",
+            ));
+        }
+        Ok(value.into())
     }
-    Ok(value.into())
 }

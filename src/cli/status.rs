@@ -9,7 +9,6 @@ use seshat::types::{ClusterId, RaftId};
 use super::client::Cluster;
 use super::failure::{Failure, printable};
 use super::options::{ClientOptions, HEALING_TIMEOUT};
-use super::print;
 use super::wait::{Goal, Progress, until};
 
 const HELP: &str = "\
@@ -86,9 +85,9 @@ impl Args {
             })?,
         };
         if self.client.json {
-            print(to_json(&status))?;
+            self.client.print(to_json(&status))?;
         } else {
-            print(to_text(&status))?;
+            self.client.print(to_text(&status))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, node_id};
-use super::print;
 
 const HELP: &str = "\
 Returns once the new leader leads. Reads and writes wait for some milliseconds
@@ -21,7 +20,8 @@ Exit codes:
   0  handed over
   2  the command line is faulty
   3  the cluster cannot be reached, refused the hand-over, or its outcome is
-     unknown: look at seshat status";
+     unknown: look at seshat status
+  5  handed over, but that could not be printed: standard error says so";
 
 /// Hand leadership to another node.
 #[derive(Debug, clap::Args)]
@@ -41,14 +41,9 @@ impl Args {
             let leader = cluster.admin().transfer_leadership(self.to).await;
             Ok(leader?)
         })?;
-        if self.client.json {
-            print(json!({ "leader_id": leader.leader_id, "term": leader.term }))?;
-        } else {
-            print(format_args!(
-                "node {} leads in term {}",
-                leader.leader_id, leader.term
-            ))?;
-        }
+        let text = format!("node {} leads in term {}", leader.leader_id, leader.term);
+        let json = json!({ "leader_id": leader.leader_id, "term": leader.term });
+        self.client.print_done(&text, &text, json)?;
         Ok(ExitCode::SUCCESS)
     }
 }

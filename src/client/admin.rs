@@ -11,6 +11,7 @@ use tracing::{Instrument as _, debug_span};
 use super::builder::endpoint;
 use super::call::{Repeat, attempt, ended};
 use super::nodes::{Answer, Node};
+use super::one_cluster::unserved;
 use super::search::Search;
 use super::{Applied, Client, Error};
 use crate::proto::admin::{
@@ -75,11 +76,11 @@ impl Admin {
             client.limit.timeout,
             &view,
         );
-        let first = search.next().instrument(debug_span!("status")).await?;
-        let (_, mut best) = first;
+        let first = self.next_view(&mut search);
+        let (_, mut best) = first.instrument(debug_span!("status")).await?;
         let more = async {
             while !best.healed && !is_leaders_view(&best) {
-                let Ok((_, view)) = search.next().await else {
+                let Ok((_, view)) = self.next_view(&mut search).await else {
                     break;
                 };
                 if knowledge(&view) > knowledge(&best) {
@@ -90,6 +91,35 @@ impl Admin {
         // Out of patience, what has come so far is the answer.
         let _ = timeout(PATIENCE, more).await;
         Ok(best)
+    }
+
+    /// The next view, of no other cluster than the client is told to keep to.
+    async fn next_view<'a, F, Fut>(
+        &self,
+        search: &mut Search<'a, StatusResponse, F>,
+    ) -> Result<(Node, StatusResponse), Error>
+    where
+        F: Fn(Node) -> Fut + Sync,
+        Fut: Future<Output = Answer<StatusResponse>> + Send + 'a,
+    {
+        let mut stranger = None;
+        loop {
+            match (search.next().await, stranger) {
+                (Ok((node, view)), _) => {
+                    match self.client.shared.other_than_told(view.cluster_id) {
+                        None => return Ok((node, view)),
+                        Some(other) => stranger = Some((node.address, other)),
+                    }
+                }
+                (Err(error), None) => return Err(error),
+                (Err(_), Some((address, other))) => {
+                    let message = format!(
+                        "{address}: this is cluster {other:016x}, not the one that is asked"
+                    );
+                    return Err(unserved(message, address, other));
+                }
+            }
+        }
     }
 
     /// The node `id`: it is one of the endpoints, or one of them knows where clients reach it.
@@ -110,7 +140,7 @@ impl Admin {
         );
         let mut known = None;
         loop {
-            let (node, view) = match search.next().await {
+            let (node, view) = match self.next_view(&mut search).await {
                 Ok(answer) => answer,
                 Err(error) => return Err(not_found(id, known, error)),
             };

@@ -38,6 +38,8 @@ pub(super) struct Options {
     pub(super) connections: usize,
     /// The cluster that answers count of; none: that of the first answer.
     pub(super) cluster: Option<u64>,
+    /// Whether a cluster that was recovered from that one takes its place.
+    pub(super) follows: bool,
     pub(super) backoff: Backoff,
     /// Makes a channel that connects when it is first used.
     pub(super) connect: fn(&Endpoint) -> Channel,
@@ -74,6 +76,7 @@ impl Default for Options {
             trust: Duration::from_secs(1),
             connections: 1,
             cluster: None,
+            follows: true,
             backoff: Backoff {
                 min: Duration::from_millis(20),
                 max: Duration::from_millis(500),
@@ -147,6 +150,14 @@ impl Builder {
     pub fn cluster(mut self, id: u64) -> Self {
         self.options.cluster = Some(id);
         self
+    }
+
+    /// As [`cluster`](Self::cluster), and not even another one that an operator recovers from that takes
+    /// its place: calls end with [`Error::is_other_cluster`] then.
+    #[must_use]
+    pub fn only_cluster(mut self, id: u64) -> Self {
+        self.options.follows = false;
+        self.cluster(id)
     }
 
     /// First and longest pause between two attempts, at least 1 ms. Each pause is drawn at random

@@ -35,7 +35,8 @@ pub enum Error {
         /// The last refusal, if a node refused.
         last: Option<Box<Refusal>>,
     },
-    /// Every endpoint answered that it will never serve such a request: they are no nodes.
+    /// Every endpoint answered that it will never serve such a request: they are no nodes, or not of the
+    /// cluster that is meant.
     #[error("{message}")]
     Unserved {
         /// What each of them said, for people.

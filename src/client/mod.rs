@@ -38,6 +38,8 @@
 //! one node still had, the client logs a warning and goes on; sessions and pipelines end. Watch
 //! [`Client::watch_cluster`] to learn of it. A cluster that forms anew after all data was lost has
 //! nothing to do with the former: calls end with [`Error::is_other_cluster`], until a new client is made.
+//! A program that makes few calls and ends asks first whether there is but [one](Client::one_cluster), or
+//! says which one it means ([`Builder::only_cluster`]).
 //!
 //! # Many at once
 //!
@@ -64,6 +66,7 @@ mod error;
 mod fault;
 mod nodes;
 mod numbers;
+mod one_cluster;
 mod pipeline;
 mod search;
 mod session;
@@ -85,7 +88,7 @@ pub use session::Session;
 use call::Repeat;
 use nodes::{Shared, TraceParent};
 
-use crate::deadline::after;
+use crate::deadline::{after, since};
 use crate::proto::kv::SetResponse;
 use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest};
 use crate::traceparent;
@@ -172,9 +175,15 @@ impl Client {
     /// The same client, with `timeout` from now on for all of its calls together.
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
+        self.within_since(Instant::now(), timeout)
+    }
+
+    /// The same client, with `timeout` since `begun` for all of its calls together.
+    #[must_use]
+    pub fn within_since(&self, begun: Instant, timeout: Duration) -> Self {
         let limit = Limit {
             timeout,
-            deadline: Some(after(timeout)),
+            deadline: Some(since(begun, timeout)),
         };
         Self {
             limit,

@@ -2,7 +2,7 @@
 //!
 //! The first leader that is found decides which cluster a client speaks to: from then on its requests
 //! name that one, and nodes of any other refuse them. It goes on with another cluster only if that says
-//! that it was recovered from the one it knows.
+//! that it was recovered from the one it knows, and if the client was not told to keep to that.
 //!
 //! All clones of a client share this. Connections are made when they are first used and make
 //! themselves anew; one on which nothing came back is left to those who still wait on it.
@@ -149,10 +149,16 @@ impl Shared {
         *self.cluster.borrow()
     }
 
+    /// The cluster that a view is of, if the client is told to keep to another one.
+    pub(super) fn other_than_told(&self, cluster: Option<u64>) -> Option<u64> {
+        let told = self.options.cluster.filter(|_| !self.options.follows)?;
+        cluster.filter(|cluster| *cluster != told)
+    }
+
     /// The cluster `old` is no more: `new` was recovered from it.
     fn follow(&self, old: u64, new: u64) {
         let follows = self.cluster.send_if_modified(|known| {
-            let follows = *known == Some(old);
+            let follows = self.options.follows && *known == Some(old);
             if follows {
                 *known = Some(new);
             }

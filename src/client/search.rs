@@ -8,7 +8,8 @@
 //!
 //! An address may lead to several nodes: there may be a load balancer behind it, or a name may have
 //! several addresses. So who refuses twice is dialled anew each time, and every address that its name
-//! has is asked as well.
+//! has is asked as well. Where there is but one address, the first of these attempts follow one another
+//! quickly if a leader is known: each has the same chance to reach it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -38,6 +39,11 @@ const MAX_NODES: usize = 128;
 /// From so many refusals on an address is dialled anew. At the first one the leader that it names is
 /// asked, and most of the time that is all.
 const DIAL_ANEW: u32 = 2;
+
+/// How often a search dials the only address that it is told before it takes more time for each: a
+/// balancer behind it leads to another node each time, and of three or five nodes the leader is among
+/// so many with a probability of 99.8 or 97 %.
+const QUICK_DIALS: u32 = 16;
 
 /// How often a search asks at an address where another cluster answers: one name may lead to both.
 const MAX_FOREIGN: u32 = 4;
@@ -292,7 +298,11 @@ impl Candidate {
     /// Puts the next question off, after every fault a little longer.
     fn postpone(&mut self, fault: &Fault, shared: &Shared) {
         self.due = after(shared.jittered(self.pause));
-        self.pause = shared.options.backoff.longer(self.pause);
+        let is_alone = shared.endpoints.len() == 1;
+        let quick = is_alone && fault.leader_addr().is_some() && self.refusals <= QUICK_DIALS;
+        if !quick {
+            self.pause = shared.options.backoff.longer(self.pause);
+        }
         if fault.silent {
             self.patience = self.patience.saturating_mul(2);
         }
@@ -352,5 +362,52 @@ impl Backoff {
     /// The pause after `pause`.
     pub(super) fn longer(self, pause: Duration) -> Duration {
         pause.saturating_mul(2).min(self.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::{Code, Status};
+
+    use super::*;
+    use crate::proto::kv::NotLeader;
+    use crate::proto::kv::error_detail::Reason;
+
+    fn pauses(endpoints: usize, leader_addr: Option<&str>) -> Vec<Duration> {
+        let names = (0..endpoints).map(|index| format!("kv-{index}:6379"));
+        let shared = Shared::new(names.collect(), super::super::builder::Options::default());
+        let fault = Fault {
+            reason: Some(Reason::NotLeader(NotLeader {
+                leader_id: None,
+                leader_addr: leader_addr.map(str::to_owned),
+            })),
+            ..Fault::from(Status::new(Code::FailedPrecondition, "not the leader"))
+        };
+        let mut candidate = Candidate {
+            address: "kv-0:6379".to_owned(),
+            due: Instant::now(),
+            hurry: None,
+            pause: shared.options.backoff.min,
+            patience: Duration::from_secs(1),
+            refusals: 0,
+            foreign: 0,
+        };
+        let mut pause = || {
+            candidate.refusals += 1;
+            candidate.postpone(&fault, &shared);
+            candidate.due - Instant::now()
+        };
+        (0..QUICK_DIALS).map(|_| pause()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_balancer_is_dialled_quickly_while_somebody_leads_behind_it() {
+        let Backoff { min, max } = super::super::builder::Options::default().backoff;
+        let leader = Some("kv-1:6379");
+        assert!(pauses(1, leader).iter().all(|pause| *pause <= min));
+        for (endpoints, leader) in [(1, None), (3, leader)] {
+            let longest = pauses(endpoints, leader).into_iter().max();
+            assert!(longest > Some(max / 2), "{endpoints}: {longest:?}");
+        }
     }
 }

@@ -37,6 +37,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::log::LogFormat;
 use crate::types::{ClusterMembership, NodeId, NodeInfo};
 
 pub use fault::{ConfigError, Fault, Origin};
@@ -78,6 +79,8 @@ pub struct NodeConfig {
     /// only. Started again, the node asks these members as well before it helps to form a new cluster.
     /// Default none: then `cluster.initial_members` has to list the present members.
     pub data_dir: Option<PathBuf>,
+    /// What log lines look like: `human`, or `json` for one JSON object a line. Default `human`.
+    pub log_format: LogFormat,
 }
 
 /// Section `[cluster]`: who belongs together.
@@ -198,6 +201,7 @@ impl Config {
                 client_addr: addr(base_client_port, id),
                 internal_addr: addr(base_internal_port, id),
                 data_dir: None,
+                log_format: LogFormat::default(),
             },
             cluster: ClusterConfig {
                 bootstrap: true,

@@ -35,7 +35,7 @@ macro_rules! section {
         }
 
         impl $name {
-            pub(super) const FIELDS: &'static [&'static str] =
+            pub(crate) const FIELDS: &'static [&'static str] =
                 &[$(concat!($section, ".", stringify!($field)),)*];
 
             pub(super) fn read(reader: &mut Reader<'_>) -> Self {

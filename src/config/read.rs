@@ -12,6 +12,7 @@ use super::fault::{Faults, whole_number};
 use super::numbers::{Limits, RaftConfig};
 use super::sources::{Setting, Settings, Value, did_you_mean};
 use super::{ClusterConfig, Config, Member, NodeConfig};
+use crate::log::LogFormat;
 use crate::types::NodeId;
 
 pub(super) const MEMBERS: &str = "cluster.initial_members";
@@ -31,6 +32,7 @@ pub(super) fn fields() -> impl Iterator<Item = &'static str> {
         "node.client_addr",
         "node.internal_addr",
         "node.data_dir",
+        "node.log_format",
         "cluster.bootstrap",
         "cluster.wait_for_survivors",
         MEMBERS,
@@ -51,6 +53,7 @@ pub(super) fn config(settings: Settings, faults: &mut Faults) -> Config {
         client_addr: reader.address("node.client_addr", CLIENT_LISTENER),
         internal_addr: reader.address("node.internal_addr", INTERNAL_LISTENER),
         data_dir: reader.data_dir(),
+        log_format: reader.log_format(),
     };
     let bootstrap = reader.boolean("cluster.bootstrap", true);
     let wait_for_survivors = reader.boolean("cluster.wait_for_survivors", true);
@@ -161,6 +164,21 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn log_format(&mut self) -> LogFormat {
+        const FIELD: &str = "node.log_format";
+        let Some(Setting { value, .. }) = self.take(FIELD) else {
+            return LogFormat::default();
+        };
+        let format = match &value {
+            Value::String(name) | Value::Untyped(name) => name.parse().ok(),
+            _ => None,
+        };
+        format.unwrap_or_else(|| {
+            self.misfit(FIELD, &value, "human or json");
+            LogFormat::default()
+        })
     }
 
     /// A node id that has to be given.

@@ -123,6 +123,7 @@ impl Settings {
             client_addr,
             internal_addr,
             data_dir,
+            log_format,
             bootstrap,
             initial_members,
             set,
@@ -142,6 +143,7 @@ impl Settings {
             ("node.client_addr", "--client-addr", client_addr),
             ("node.internal_addr", "--internal-addr", internal_addr),
             ("node.data_dir", "--data-dir", data_dir),
+            ("node.log_format", "--log-format", log_format),
             ("cluster.bootstrap", "--bootstrap", bootstrap),
             (
                 "cluster.initial_members",
@@ -193,6 +195,8 @@ pub struct Overrides {
     pub internal_addr: Option<String>,
     /// `--data-dir`: replaces `node.data_dir`.
     pub data_dir: Option<String>,
+    /// `--log-format human|json`: replaces `node.log_format`.
+    pub log_format: Option<String>,
     /// `--bootstrap true|false`: replaces `cluster.bootstrap`.
     pub bootstrap: Option<String>,
     /// `--initial-members ID=ADDR/CLIENT_ADDR,…`: replaces `cluster.initial_members`.

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::log::LogFormat;
 
 /// A valid file: nothing but what has no default.
 const VALID: &str = r#"
@@ -62,6 +63,7 @@ fn all_but_id_and_members_has_the_default_of_the_documentation() {
     assert_eq!(config.node.client_addr, "0.0.0.0:6379");
     assert_eq!(config.node.internal_addr, "0.0.0.0:7379");
     assert_eq!(config.node.data_dir, None);
+    assert_eq!(config.node.log_format, LogFormat::Human);
     assert!(config.cluster.bootstrap);
     assert_eq!(config.cluster.replication_factor, 3);
     assert_eq!(config.raft.heartbeat_interval_ms, 100);
@@ -171,10 +173,12 @@ fn a_node_can_be_configured_without_a_file() {
         id: Some("1".to_owned()),
         initial_members: Some(members.to_owned()),
         data_dir: Some("data".to_owned()),
+        log_format: Some("json".to_owned()),
         ..Overrides::default()
     };
     let config = Config::load(None, std::iter::empty(), &flags).expect("valid");
     assert_eq!(config.node.data_dir, Some(PathBuf::from("data")));
+    assert_eq!(config.node.log_format, LogFormat::Json);
 
     assert_eq!(
         faults(Config::load(
@@ -194,6 +198,7 @@ fn a_node_can_be_configured_without_a_file() {
 fn only_variables_that_name_a_field_are_configuration() {
     let unrelated = [
         ("SESHAT_ENDPOINTS", "a:1,b:2"),
+        ("SESHAT_CLUSTER", "00000000000000ab"),
         ("SESHAT_LOG", "debug"),
         ("SESHAT_NODE_PORT", "tcp://10.0.0.1:80"),
         ("SESHAT_NODE__ID", ""),
@@ -306,13 +311,17 @@ fn a_value_of_the_wrong_type_is_told_what_it_is() {
             "limits.max_key_bytes: \"\" does not fit; expected a whole number from 1 to 65536",
         ]
     );
-    let text = VALID.replace("id = 2\n", "id = 2\nclient_addr = 6379\ndata_dir = 7\n");
+    let text = VALID.replace(
+        "id = 2\n",
+        "id = 2\nclient_addr = 6379\ndata_dir = 7\nlog_format = \"xml\"\n",
+    );
     assert_eq!(
         faults(file(&text)),
         [
             "node.client_addr: 6379 is a number; \
              expected host:port, e.g. 0.0.0.0:6379 [seshat.toml:4:15]",
             "node.data_dir: 7 is a number; expected a path [seshat.toml:5:12]",
+            "node.log_format: \"xml\" is a string; expected human or json [seshat.toml:6:14]",
         ]
     );
 }

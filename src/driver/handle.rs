@@ -304,6 +304,7 @@ impl DriverHandle {
     /// # Errors
     ///
     /// [`Stopped`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn offered(&self, offer: Offer) -> Result<bool, Stopped> {
         let (accepted, outcome) = oneshot::channel();
         self.notify(Notice::Offered(offer, accepted)).await?;
@@ -316,6 +317,7 @@ impl DriverHandle {
     /// # Errors
     ///
     /// [`Stopped`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn start(&self, cluster_id: ClusterId, coordinator: RaftId) -> Result<bool, Stopped> {
         let (started, outcome) = oneshot::channel();
         self.notify(Notice::Start {
@@ -333,6 +335,7 @@ impl DriverHandle {
     /// # Errors
     ///
     /// [`Stopped`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn yield_to(&self, claim: RecoveryClaim) -> Result<Result<(), String>, Stopped> {
         let (yielded, outcome) = oneshot::channel();
         self.notify(Notice::Yield(claim, yielded)).await?;
@@ -345,6 +348,7 @@ impl DriverHandle {
     /// # Errors
     ///
     /// [`Reason::NotLeader`] and the like, [`Reason::InvalidRequest`] when `to` cannot lead.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
         let (accepted, outcome) = oneshot::channel();
         let stopped = |_| Refusal::not_applied(Reason::ShuttingDown);
@@ -361,6 +365,7 @@ impl DriverHandle {
     /// # Errors
     ///
     /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn form_without(&self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
         let (begun, outcome) = oneshot::channel();
         self.decide(Notice::Form { without, begun }, outcome).await
@@ -373,6 +378,7 @@ impl DriverHandle {
     /// # Errors
     ///
     /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn recover(
         &self,
         order: Order,

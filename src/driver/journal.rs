@@ -1,76 +1,135 @@
-//! What a node's log says of its Raft group: every event with its node id, raft id, term and log
-//! index, and nothing per write.
+//! What a node's log says of its Raft group. Every line says where it happened, under the same four
+//! names: `node`, `raft_id`, `term` and `index`. Nothing is said per write: what is replicated and
+//! committed is said once a message or a turn, and only on request ([`REPLICATION`]).
 
 use crate::log::Repeats;
-use crate::node::{Event, Member, StepError};
-use crate::types::NodeStatus;
+use crate::node::{Event, Member, PeerMessage, StepError};
+use crate::types::{LogIndex, NodeId, NodeStatus, RaftId, Term};
 
-/// Writes one event into the log of the process that stands as `status` says. Term and index are the
-/// event's own, or where it has none, the term and the commit index of the process.
+/// The target of the lines that tell what is replicated and committed, all of them at `debug`.
+const REPLICATION: &str = "seshat::replication";
+
+/// Where in the life of a Raft group something happens.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    node: NodeId,
+    raft_id: RaftId,
+    term: Term,
+    index: LogIndex,
+}
+
+impl Place {
+    /// Where the process stands: its term, and the index up to which it knows the log to be committed.
+    fn of(status: &NodeStatus) -> Self {
+        Self {
+            node: status.raft_id.node_id(),
+            raft_id: status.raft_id,
+            term: status.term,
+            index: status.commit_index,
+        }
+    }
+
+    /// The term and the index of `event`; those of the process for what the event has none of.
+    fn at(self, event: &Event) -> Self {
+        let (term, index) = match *event {
+            Event::TermChanged { term } | Event::LeaderChanged { term, .. } => (term, self.index),
+            Event::RoleChanged {
+                term, last_index, ..
+            } => (term, last_index),
+            Event::GaveUp { term, commit_index } => (term, commit_index),
+            Event::LevelRaised { index, term, .. }
+            | Event::SnapshotInstalled { index, term, .. }
+            | Event::TracedApplied { index, term, .. } => (term, index),
+            Event::Recovered { last_index, .. } => (self.term, last_index),
+            Event::Unreadable { index, .. }
+            | Event::ConfChanged { index, .. }
+            | Event::SnapshotSent { index, .. } => (self.term, index),
+            Event::LogCompacted { first_index } => (self.term, first_index),
+            _ => (self.term, self.index),
+        };
+        Self {
+            term,
+            index,
+            ..self
+        }
+    }
+}
+
+/// One line of the log, with its place.
+macro_rules! say {
+    ($level:ident, target: $target:expr, $place:expr, $($rest:tt)+) => {
+        tracing::$level!(
+            target: $target,
+            node = %$place.node, raft_id = %$place.raft_id, term = $place.term, index = $place.index,
+            $($rest)+
+        )
+    };
+    ($level:ident, $place:expr, $($rest:tt)+) => {
+        say!($level, target: module_path!(), $place, $($rest)+)
+    };
+}
+
+/// Writes one event into the log of the process that stands as `status` says.
 pub(super) fn log(status: &NodeStatus, event: &Event) {
-    let raft_id = status.raft_id;
-    let node = raft_id.node_id();
-    let (now, committed) = (status.term, status.commit_index);
+    let at = Place::of(status).at(event);
     match event {
         Event::Bound { cluster_id } => {
-            tracing::info!(%node, %raft_id, %cluster_id, "accepted the offer of a cluster");
+            say!(info, at, %cluster_id, "accepted the offer of a cluster")
         }
-        Event::Started { cluster_id } => {
-            tracing::info!(%node, %raft_id, %cluster_id, "takes part in the cluster");
-        }
+        Event::Started { cluster_id } => say!(info, at, %cluster_id, "takes part in the cluster"),
         Event::Recovered {
             old,
             new,
             commit_index,
-            last_index,
-        } => tracing::warn!(
-            %node, %raft_id, term = now, index = last_index, committed = commit_index, %old, %new,
+            last_index: _,
+        } => say!(
+            warn, at, committed = commit_index, %old, %new,
             "an operator made a new cluster of what this node had: acknowledged writes behind the \
              index, if there were any, are lost. Other nodes with state of the old cluster join \
              when they are started again, which should wait until every other member takes part",
         ),
-        Event::Yielded { to } => tracing::warn!(
-            %node, %raft_id, term = now, index = committed, %to,
+        Event::Yielded { to } => say!(
+            warn, at, %to,
             "leaves the recovery of the cluster to another process, and takes no part in it any \
              more, unless that fails",
         ),
-        Event::ClaimVoid { from } => tracing::warn!(
-            %node, %raft_id, term = now, index = committed, %from,
+        Event::ClaimVoid { from } => say!(
+            warn, at, %from,
             "takes part in the cluster again: the process that was about to recover it has ended or \
              given up",
         ),
         Event::Outside {
             cluster_id,
             is_member: true,
-        } => tracing::warn!(
-            %node, %raft_id, %cluster_id,
+        } => say!(
+            warn, at, %cluster_id,
             "the cluster runs without this process, which holds nothing: a node that was started \
              again has lost its memory. It waits until the leader lets it in",
         ),
         Event::Outside {
             cluster_id,
             is_member: false,
-        } => tracing::warn!(
-            %node, %raft_id, %cluster_id,
+        } => say!(
+            warn, at, %cluster_id,
             "this node is no member of the cluster that runs: it waits until an operator adds it",
         ),
-        Event::Removed { cluster_id } => tracing::error!(
-            %node, %raft_id, %cluster_id, term = now, index = committed,
+        Event::Removed { cluster_id } => say!(
+            error, at, %cluster_id,
             "this node was removed from the cluster: it is no member any more, and ends",
         ),
         Event::Doubled {
             processes: [one, other],
             addr,
-        } => tracing::warn!(
-            %node, %raft_id, term = now, index = committed, double = %one.node_id(), %one, %other, addr,
+        } => say!(
+            warn, at, double = %one.node_id(), %one, %other, addr,
             "two processes run as one node: stop one of them. No other one is let in before",
         ),
         Event::TooOld {
             process,
             level,
             needed,
-        } => tracing::error!(
-            %node, %raft_id, term = now, index = committed, %process, %level, %needed,
+        } => say!(
+            error, at, %process, %level, %needed,
             "a process is not let in: it runs an older version, and the cluster has been raised to \
              a protocol level that it does not speak. Start a newer version on node {}",
             process.node_id(),
@@ -80,72 +139,128 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
             limit,
             there,
             here,
-        } => tracing::warn!(
-            %node, %raft_id, term = now, index = committed, %process, limit, there, here,
+        } => say!(
+            warn, at, %process, limit, there, here,
             "a member takes less than this node, and so does the cluster: set the limit alike on \
              every node",
         ),
-        Event::LevelRaised { level, index, term } => tracing::info!(
-            %node, %raft_id, term, index, %level,
+        Event::LevelRaised { level, .. } => say!(
+            info, at, %level,
             "every member speaks a higher protocol level, and so does the cluster from now on: \
              older versions are not let in any more",
         ),
-        Event::Unreadable {
-            from,
-            index,
-            reason,
-        } => tracing::error!(
-            %node, %raft_id, term = now, index, %from, %reason,
+        Event::Unreadable { from, reason, .. } => say!(
+            error, at, %from, %reason,
             "cannot read an entry of the log, as the leader runs a newer version: this node holds \
              what came before and receives nothing more. Start a newer version of it",
         ),
-        Event::TermChanged { term } => {
-            tracing::info!(%node, %raft_id, term, index = committed, "term changed");
-        }
-        Event::RoleChanged {
-            role,
-            term,
-            last_index,
-        } => tracing::info!(%node, %raft_id, term, index = last_index, "became {role}"),
-        Event::GaveUp { term, commit_index } => tracing::warn!(
-            %node, %raft_id, term, index = commit_index,
+        Event::TermChanged { .. } => say!(info, at, "term changed"),
+        Event::RoleChanged { role, .. } => say!(info, at, "became {role}"),
+        Event::GaveUp { .. } => say!(
+            warn,
+            at,
             "gives up leadership: heartbeats arrive, but for some election timeouts no majority has \
              stored what this node sends. Look at the network for large packets",
         ),
-        Event::LeaderChanged { leader, term } => match leader {
-            Some(leader) => {
-                tracing::info!(
-                    %node, %raft_id, term, index = committed, %leader, "follows a leader",
-                );
-            }
-            None => tracing::info!(%node, %raft_id, term, index = committed, "knows no leader"),
-        },
+        Event::LeaderChanged {
+            leader: Some(leader),
+            ..
+        } => say!(info, at, %leader, "follows a leader"),
+        Event::LeaderChanged { leader: None, .. } => say!(info, at, "knows no leader"),
         Event::ConfChanged {
-            voters,
-            learners,
-            index,
-        } => tracing::info!(
-            %node, %raft_id, term = now, index, ?voters, ?learners, "voters and learners changed",
+            voters, learners, ..
+        } => say!(info, at, ?voters, ?learners, "voters and learners changed"),
+        Event::SnapshotSent { to, keys, .. } => say!(info, at, %to, keys, "sends a snapshot"),
+        Event::SnapshotInstalled { keys, .. } => say!(info, at, keys, "installed a snapshot"),
+        Event::TracedApplied { context, .. } => say!(
+            debug, target: "seshat::trace", at,
+            traceparent = %String::from_utf8_lossy(context), "applied",
         ),
-        Event::SnapshotSent { to, index, keys } => {
-            tracing::info!(%node, %raft_id, term = now, %to, index, keys, "sends a snapshot");
+        Event::LogCompacted { .. } => say!(debug, at, "compacted the log"),
+    }
+}
+
+/// Tells how the log grows at this process, for whoever follows replication: one line for every message
+/// with entries, and one for every turn in which the commit index rose. Looks at nothing while nobody
+/// listens.
+#[derive(Default)]
+pub(super) struct Replication {
+    committed: LogIndex,
+}
+
+impl Replication {
+    /// `message` leaves the process `raft_id`.
+    pub(super) fn sends(&self, raft_id: RaftId, message: &PeerMessage) {
+        if let Some(Entries {
+            at,
+            first,
+            bytes,
+            to,
+            ..
+        }) = Entries::of(raft_id, message)
+        {
+            say!(debug, target: REPLICATION, at, first, bytes, peer = %to, "sends entries");
         }
-        Event::SnapshotInstalled { index, term, keys } => {
-            tracing::info!(%node, %raft_id, term, index, keys, "installed a snapshot");
+    }
+
+    /// `message` has come to the process `raft_id`.
+    pub(super) fn receives(&self, raft_id: RaftId, message: &PeerMessage) {
+        if let Some(Entries {
+            at,
+            first,
+            bytes,
+            from,
+            ..
+        }) = Entries::of(raft_id, message)
+        {
+            say!(debug, target: REPLICATION, at, first, bytes, peer = %from, "receives entries");
         }
-        Event::TracedApplied {
-            context,
-            index,
-            term,
-        } => {
-            let traceparent = String::from_utf8_lossy(context);
-            tracing::debug!(
-                target: "seshat::trace", %node, %raft_id, term, index, %traceparent, "applied",
-            );
+    }
+
+    /// The process stands as `status` says.
+    pub(super) fn commits(&mut self, status: &NodeStatus) {
+        let index = status.commit_index;
+        // A lower one is that of another cluster, which begins anew.
+        if index > self.committed {
+            let first = self.committed + 1;
+            say!(debug, target: REPLICATION, Place::of(status), first, "committed");
         }
-        Event::LogCompacted { first_index } => {
-            tracing::debug!(%node, %raft_id, term = now, index = first_index, "compacted the log");
+        self.committed = index;
+    }
+}
+
+/// What one message replicates; its place is that of the last entry.
+struct Entries {
+    at: Place,
+    first: LogIndex,
+    bytes: usize,
+    from: NodeId,
+    to: NodeId,
+}
+
+impl Entries {
+    /// The entries of `message`, if it has any and somebody listens.
+    fn of(raft_id: RaftId, message: &PeerMessage) -> Option<Self> {
+        if !tracing::enabled!(target: REPLICATION, tracing::Level::DEBUG) {
+            return None;
         }
+        let PeerMessage::AppendEntries(request) = message else {
+            return None;
+        };
+        let envelope = message.envelope().ok()?;
+        let at = Place {
+            node: raft_id.node_id(),
+            raft_id,
+            term: envelope.term,
+            index: request.entries.last()?.index,
+        };
+        Some(Self {
+            at,
+            first: request.entries.first()?.index,
+            bytes: message.size_hint(),
+            from: envelope.from.node_id(),
+            to: envelope.to.node_id(),
+        })
     }
 }
 
@@ -156,10 +271,11 @@ pub(super) struct RefusedMessages {
 }
 
 impl RefusedMessages {
-    pub(super) fn record(&self, error: &StepError) {
-        tracing::debug!(%error, "refused a peer message");
+    pub(super) fn record(&self, status: &NodeStatus, error: &StepError) {
+        let at = Place::of(status);
+        say!(debug, at, %error, "refused a peer message");
         self.repeats
-            .warn(|kept_back| tracing::warn!(%error, kept_back, "refused a peer message"));
+            .warn(|kept_back| say!(warn, at, %error, kept_back, "refused a peer message"));
     }
 }
 
@@ -177,8 +293,8 @@ impl Waiting {
         }
         let waiting_for = member.waiting_for();
         if self.said != waiting_for {
-            let raft_id = member.raft_id();
-            tracing::info!(node = %raft_id.node_id(), %raft_id, "waits: {waiting_for}");
+            let at = Place::of(&member.status());
+            say!(info, at, "waits: {waiting_for}");
             self.said = waiting_for;
         }
     }

@@ -35,13 +35,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::{Refusal, RpcError};
-use crate::node::{Event, Member, NodeError, Output, PeerMessage};
+use crate::node::{Event, Member, NodeError, Output, PeerMessage, StepError};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
 
 use backlog::{Backlog, Turn};
 use fair::Source;
 use handle::{Bounds, Ends, Request};
-use journal::{RefusedMessages, Waiting};
+use journal::{RefusedMessages, Replication, Waiting};
 
 pub use crate::node::{Answer, Call, CallId, Outcome, OutgoingSnapshot, Recovery, Reply};
 pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
@@ -134,6 +134,7 @@ pub struct Driver {
     joined_at: Option<SystemTime>,
     refused: RefusedMessages,
     waiting: Waiting,
+    replication: Replication,
     /// The operator who waits for the end of a recovery.
     recovering: Option<oneshot::Sender<Result<Recovery, Refusal>>>,
     /// How often the loop still looks for more before it waits.
@@ -173,6 +174,7 @@ impl Driver {
             joined_at: None,
             refused: RefusedMessages::default(),
             waiting: Waiting::default(),
+            replication: Replication::default(),
             recovering: None,
             looks: 0,
         };
@@ -185,6 +187,10 @@ impl Driver {
     /// # Errors
     ///
     /// [`NodeError`]: the node must not go on.
+    #[tracing::instrument(
+        level = "debug", skip_all,
+        fields(node = %self.member.raft_id().node_id(), raft_id = %self.member.raft_id()),
+    )]
     pub async fn run(mut self, mut network: impl Network) -> Result<Removed, NodeError> {
         let mut ticker = tokio::time::interval(self.options.tick);
         // After a pause of the process one tick is enough: a burst of them would look like many
@@ -257,9 +263,8 @@ impl Driver {
                 header,
                 state_machine,
             } => {
-                if let Err(error) = self.member.install(header, state_machine) {
-                    self.refused.record(&error);
-                }
+                let installed = self.member.install(header, state_machine);
+                self.note(installed);
             }
             Notice::Unreachable(peer) => self.member.report_unreachable(peer),
             Notice::SnapshotSent { to, answer } => {
@@ -316,8 +321,14 @@ impl Driver {
     }
 
     fn step(&mut self, message: PeerMessage) {
-        if let Err(error) = self.member.step(message) {
-            self.refused.record(&error);
+        self.replication.receives(self.member.raft_id(), &message);
+        let stepped = self.member.step(message);
+        self.note(stepped);
+    }
+
+    fn note(&self, taken: Result<(), StepError>) {
+        if let Err(error) = taken {
+            self.refused.record(&self.status.borrow(), &error);
         }
     }
 
@@ -350,6 +361,7 @@ impl Driver {
             }
             journal::log(&now, event);
         }
+        self.replication.commits(&now);
         self.publish(now, network);
         if let Some(outcome) = self.member.take_recovered()
             && let Some(recovered) = self.recovering.take()
@@ -382,6 +394,7 @@ impl Driver {
     }
 
     fn send(&mut self, network: &mut impl Network, message: PeerMessage) {
+        self.replication.sends(self.member.raft_id(), &message);
         let to = message.envelope().map(|envelope| envelope.to);
         if network.send(message) {
             return;

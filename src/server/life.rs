@@ -24,7 +24,7 @@ impl Server {
     /// # Errors
     ///
     /// [`ServerError`]: the node could not go on.
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.raft_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.raft_id.node_id(), raft_id = %self.raft_id))]
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let mut vital = JoinSet::new();
         for task in std::mem::take(&mut self.vital) {
@@ -40,7 +40,7 @@ impl Server {
         tokio::select! {
             biased;
             failure = failure(&mut vital) => {
-                tracing::error!(%raft_id, error = %failure, "ended");
+                tracing::error!(node = %raft_id.node_id(), %raft_id, error = %failure, "ended");
                 return Err(failure);
             }
             () = async { shutdown.await; self.shut_down().await } => {}
@@ -48,7 +48,7 @@ impl Server {
         // Cuts what is left: connections belong to their listener, and everybody else is told by
         // the driver's end.
         vital.shutdown().await;
-        tracing::info!(%raft_id, "ended");
+        tracing::info!(node = %raft_id.node_id(), %raft_id, "ended");
         Ok(())
     }
 

@@ -28,12 +28,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::body::Body;
 
 use super::places::{Place, Places};
-use super::preface::Prefaced;
+use super::preface::{NoPreface, Prefaced};
 use super::unsent::{Share, Unsent};
 use crate::deadline::after;
 use crate::error::{Reason, Refusal};
 use crate::log::Repeats;
 use crate::service::to_status;
+use crate::types::NodeId;
 
 /// How long a new connection may take to greet.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,8 +97,12 @@ impl Listener for TcpListener {
 /// Bounds of a listener and of each of its connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListenOptions {
+    /// Whose listener it is, in the log.
+    pub(super) node: NodeId,
     /// What the listener is for, in the log.
     pub(super) name: &'static str,
+    /// The same for whoever speaks another protocol there.
+    pub(super) words: &'static str,
     /// Connections at once. One more takes the place of one that makes no use of it; if there is none,
     /// it is one of [`SPARE_CONNECTIONS`].
     pub(super) max_connections: usize,
@@ -144,6 +149,7 @@ struct Warnings {
     all_in_use: Repeats,
     cannot_accept: Repeats,
     failed: Repeats,
+    strangers: Arc<Repeats>,
 }
 
 /// A listener at work.
@@ -172,7 +178,7 @@ pub(super) async fn serve<L, F, S>(
     S: Send + 'static,
     S::Future: Send + 'static,
 {
-    let name = options.name;
+    let (node, name) = (options.node, options.name);
     let mut stopping = stop.clone();
     let mut acceptor = Acceptor {
         options,
@@ -196,7 +202,7 @@ pub(super) async fn serve<L, F, S>(
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
                     acceptor.warnings.cannot_accept.warn(|kept_back| {
-                        tracing::warn!(listener = name, %error, kept_back, "cannot accept connections");
+                        tracing::warn!(%node, listener = name, %error, kept_back, "cannot accept connections");
                     });
                     // It may be for want of descriptors.
                     acceptor.places.make_room(false);
@@ -224,7 +230,7 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let options = self.options;
-        let name = options.name;
+        let (node, name) = (options.node, options.name);
         let max_connections = options.max_connections;
         let gently = self.connections.len() < options.max_tasks();
         let standing = if !self.places.is_full() {
@@ -232,7 +238,7 @@ where
         } else if let Some(given_up) = self.places.make_room(gently) {
             self.warnings.full.warn(|kept_back| {
                 tracing::warn!(
-                    listener = name, max_connections, %peer, ?given_up, kept_back,
+                    %node, listener = name, max_connections, %peer, ?given_up, kept_back,
                     "too many connections: one that makes no use of its place has to go",
                 );
             });
@@ -240,7 +246,7 @@ where
         } else {
             self.warnings.all_in_use.warn(|kept_back| {
                 tracing::warn!(
-                    listener = name, max_connections, %peer, kept_back,
+                    %node, listener = name, max_connections, %peer, kept_back,
                     "too many connections, and all are in use",
                 );
             });
@@ -249,7 +255,7 @@ where
             }
             Standing::Spare
         };
-        tracing::debug!(listener = name, %peer, ?standing, "connected");
+        tracing::debug!(%node, listener = name, %peer, ?standing, "connected");
         let places = match standing {
             Standing::Seated => &mut self.places,
             Standing::Spare => &mut self.spare,
@@ -257,6 +263,8 @@ where
         let place = places.prepare(options.max_resets());
         let service = (self.service)(standing);
         let conversation = Conversation {
+            peer,
+            strangers: Arc::clone(&self.warnings.strangers),
             place: Arc::clone(&place),
             standing,
             options,
@@ -273,9 +281,9 @@ where
             Ok((id, ())) => id,
             Err(error) => {
                 if error.is_panic() {
-                    let name = self.options.name;
+                    let (node, name) = (self.options.node, self.options.name);
                     self.warnings.failed.warn(|kept_back| {
-                        tracing::error!(listener = name, %error, kept_back, "a connection failed");
+                        tracing::error!(%node, listener = name, %error, kept_back, "a connection failed");
                     });
                 }
                 error.id()
@@ -303,6 +311,8 @@ async fn rest(until: Option<Instant>) {
 
 /// One connection, and what it is served by.
 struct Conversation {
+    peer: SocketAddr,
+    strangers: Arc<Repeats>,
     place: Arc<Place>,
     standing: Standing,
     options: ListenOptions,
@@ -319,17 +329,16 @@ impl Conversation {
         S: Send + 'static,
         S::Future: Send + 'static,
     {
-        let name = self.options.name;
+        let (node, name) = (self.options.node, self.options.name);
         let io = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return,
-            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, Arc::clone(&self.place)) => match greeted {
-                Ok(io) => io,
-                Err(reason) => {
-                    tracing::debug!(listener = name, %reason, "no connection");
-                    return;
+            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, self.options.words, Arc::clone(&self.place)) => {
+                match greeted {
+                    Ok(io) => io,
+                    Err(reason) => return self.turn_away(&reason),
                 }
-            },
+            }
         };
         let (place, standing) = (Arc::clone(&self.place), self.standing);
         let calls = Arc::clone(&self.calls);
@@ -364,7 +373,21 @@ impl Conversation {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(listener = name, %error, "connection ended");
+            tracing::debug!(%node, listener = name, %error, "connection ended");
+        }
+    }
+
+    /// Says why a connection was none. Who speaks another protocol is configured wrongly, most likely.
+    fn turn_away(&self, reason: &NoPreface) {
+        let (node, listener, peer) = (self.options.node, self.options.name, self.peer);
+        match reason {
+            NoPreface::Stranger(_) => self.strangers.warn(|kept_back| {
+                tracing::warn!(
+                    %node, listener, %peer, kept_back,
+                    "a connection that speaks no gRPC was turned away: {reason}",
+                );
+            }),
+            _ => tracing::debug!(%node, listener, %peer, %reason, "no connection"),
         }
     }
 }
@@ -513,7 +536,9 @@ mod tests {
     fn options(max_concurrent_streams: u32) -> ListenOptions {
         ListenOptions {
             max_calls: usize::MAX,
+            node: NodeId::new(1).unwrap(),
             name: "test",
+            words: "",
             max_connections: 16,
             strangers_are_idle: false,
             max_concurrent_streams,

@@ -197,7 +197,7 @@ impl Server {
         mut random: impl FnMut() -> u64,
     ) -> Result<Self, ServerError> {
         let raft_id = RaftId::new(config.node.id, random());
-        let logger = log::raft_logger(|id| {
+        let logger = log::raft_logger(config.node.id.get(), |id| {
             RaftId::try_from(id).map_or_else(|_| id.to_string(), |id| id.to_string())
         });
         let (file, remembered) = match &config.node.data_dir {
@@ -212,7 +212,7 @@ impl Server {
         let known = Arc::clone(member.nodes());
         let (driver, handle) = Driver::new(member, options::driver(&config, connector.workers()));
         let transport_options = options::transport(&config, &known, random());
-        let internal_options = options::internal_listener(&transport_options);
+        let internal_options = options::internal_listener(config.node.id, &transport_options);
         let Transport {
             network,
             service: raft,

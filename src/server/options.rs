@@ -9,7 +9,7 @@ use crate::kv::MAX_SESSION_MEMORY;
 use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
 use crate::transport::{PeerAddress, TransportOptions};
-use crate::types::{ClusterMembership, NodeLimits, ProtocolLevel, RaftId};
+use crate::types::{ClusterMembership, NodeId, NodeLimits, ProtocolLevel, RaftId};
 
 /// A client's connection is pinged this often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -181,7 +181,10 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
         .saturating_add(MESSAGE_OVERHEAD_BYTES);
     let stream_window_bytes = window(largest);
     ListenOptions {
+        node: config.node.id,
         name: "client_addr",
+        words: "This is Seshat. It speaks gRPC, which is HTTP/2 without TLS: use the command seshat, or \
+                a gRPC client.",
         max_connections: limits.max_connections,
         strangers_are_idle: false,
         max_concurrent_streams: limits.max_concurrent_streams,
@@ -201,9 +204,12 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
 }
 
 /// The listener for nodes: the other side of what the transport connects with.
-pub(super) fn internal_listener(transport: &TransportOptions) -> ListenOptions {
+pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> ListenOptions {
     ListenOptions {
+        node,
         name: "internal_addr",
+        words: "This is the internal_addr of a Seshat node, which is for nodes: clients use its \
+                client_addr, with the command seshat or a gRPC client.",
         max_connections: INTERNAL_CONNECTIONS,
         strangers_are_idle: true,
         max_concurrent_streams: transport.max_streams,
@@ -219,3 +225,7 @@ pub(super) fn internal_listener(transport: &TransportOptions) -> ListenOptions {
 fn window(bytes: usize) -> u32 {
     u32::try_from(bytes).map_or(MAX_WINDOW_BYTES, |bytes| bytes.min(MAX_WINDOW_BYTES))
 }
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

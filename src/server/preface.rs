@@ -3,8 +3,8 @@
 //! A connection takes a place of the listener from the moment that it is accepted, and HTTP/2 finds a
 //! peer that has vanished only once both have greeted (hyper sets no time for that). So the whole
 //! greeting of the peer, HTTP/2's preface and the SETTINGS that follow (RFC 9113, section 3.4), has to
-//! arrive within one time limit. A peer that speaks another protocol is told what this port is in its
-//! own words, as far as it has any.
+//! arrive within one time limit. A peer that speaks another protocol is told what this port is, in its
+//! own words as far as it has any.
 
 use std::io::{self, Cursor};
 use std::pin::Pin;
@@ -34,15 +34,17 @@ const SETTINGS: u8 = 4;
 /// Longest wait for a stranger to take its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-const HTTP_1_ANSWER: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
+/// Most bytes that a stranger may send behind its greeting: to close a connection on which some were
+/// not read would take the answer back.
+const MAX_IGNORED: u64 = 64 << 10;
+
+const HTTP_1_HEADER: &str = "HTTP/1.1 505 HTTP Version Not Supported\r\n\
     Content-Type: text/plain\r\n\
     Connection: close\r\n\
-    \r\n\
-    This is Seshat. It speaks gRPC, which is HTTP/2 without TLS: use the command seshat, or a gRPC \
-    client.\n";
+    \r\n";
 
-const REDIS_ANSWER: &[u8] =
-    b"-ERR this is Seshat: it speaks gRPC, not the Redis protocol; use the command seshat\r\n";
+/// An alert of TLS: no version of it is spoken here (RFC 8446, section 6: fatal, `protocol_version`).
+const TLS_ALERT: &[u8] = &[21, 3, 1, 0, 2, 2, 70];
 
 /// Why a connection is none of ours.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +73,7 @@ pub(super) struct Prefaced<I> {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
     /// Waits for the greeting of the peer, for as long as `limit`. Its `place` hears of it, and of each
-    /// stream that the peer resets.
+    /// stream that the peer resets. A stranger is told in `words` where it is.
     ///
     /// # Errors
     ///
@@ -79,6 +81,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
     pub(super) async fn accept(
         mut io: I,
         limit: Duration,
+        words: &str,
         place: Arc<Place>,
     ) -> Result<Self, NoPreface> {
         let greeting = timeout(limit, read_greeting(&mut io))
@@ -97,7 +100,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
             }
             Err(NoPreface::Stranger(protocol)) => {
                 // It may not care.
-                let _ = timeout(ANSWER_TIMEOUT, answer(&mut io, protocol)).await;
+                let _ = timeout(ANSWER_TIMEOUT, answer(&mut io, protocol, words)).await;
                 Err(NoPreface::Stranger(protocol))
             }
             Err(error) => Err(error),
@@ -150,14 +153,22 @@ fn protocol(read: &[u8]) -> &'static str {
     }
 }
 
-async fn answer(io: &mut (impl AsyncWrite + Unpin), protocol: &str) -> io::Result<()> {
+/// Says where a stranger is, and lets it read that.
+async fn answer(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    protocol: &str,
+    words: &str,
+) -> io::Result<()> {
     let answer = match protocol {
-        "HTTP/1" => HTTP_1_ANSWER,
-        "the Redis protocol" => REDIS_ANSWER,
-        _ => b"",
+        "TLS" => TLS_ALERT.to_vec(),
+        "HTTP/1" => format!("{HTTP_1_HEADER}{words}\n").into_bytes(),
+        "the Redis protocol" => format!("-ERR {words}\r\n").into_bytes(),
+        _ => format!("{words}\n").into_bytes(),
     };
-    io.write_all(answer).await?;
-    io.shutdown().await
+    io.write_all(&answer).await?;
+    io.shutdown().await?;
+    tokio::io::copy(&mut io.take(MAX_IGNORED), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
@@ -245,6 +256,8 @@ mod tests {
         Places::new(1, false).prepare(1)
     }
 
+    const WORDS: &str = "This is Seshat.";
+
     fn pair() -> (DuplexStream, DuplexStream) {
         duplex(4096)
     }
@@ -264,7 +277,7 @@ mod tests {
             drop(peer);
         };
         let listen = async {
-            let mut io = Prefaced::accept(io, LIMIT, place()).await.unwrap();
+            let mut io = Prefaced::accept(io, LIMIT, WORDS, place()).await.unwrap();
             let mut read = Vec::new();
             io.read_to_end(&mut read).await.unwrap();
             read
@@ -281,33 +294,49 @@ mod tests {
             let (mut peer, io) = pair();
             peer.write_all(&whole[..sent]).await.unwrap();
             let began = Instant::now();
-            let error = Prefaced::accept(io, LIMIT, place()).await.unwrap_err();
+            let error = Prefaced::accept(io, LIMIT, WORDS, place())
+                .await
+                .unwrap_err();
             assert!(matches!(error, NoPreface::Late), "{sent}: {error}");
             assert_eq!(began.elapsed(), LIMIT, "{sent}");
         }
         let (mut peer, io) = pair();
         peer.write_all(&whole[..settings_end]).await.unwrap();
-        assert!(Prefaced::accept(io, LIMIT, place()).await.is_ok());
+        assert!(Prefaced::accept(io, LIMIT, WORDS, place()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stranger_is_told_what_this_is() {
+        let http = format!("{HTTP_1_HEADER}{WORDS}\n");
+        let redis = format!("-ERR {WORDS}\r\n");
+        let plain = format!("{WORDS}\n");
         for (sent, protocol, answered) in [
-            (&b"GET / HTTP/1.1\r\n\r\n"[..], "HTTP/1", "HTTP/1.1 505 "),
-            (b"PUT / HTTP/1.1\r\n\r\n", "HTTP/1", "HTTP/1.1 505 "),
-            (b"*1\r\n$4\r\nPING\r\n", "the Redis protocol", "-ERR "),
-            (b"ping\r\n", "the Redis protocol", "-ERR "),
-            (b"\x16\x03\x01\x02\x00\x01", "TLS", ""),
-            (b"\x00\x01", "an unknown protocol", ""),
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], "HTTP/1", http.as_bytes()),
+            (b"PUT / HTTP/1.1\r\n\r\n", "HTTP/1", http.as_bytes()),
+            (
+                b"*1\r\n$4\r\nPING\r\n",
+                "the Redis protocol",
+                redis.as_bytes(),
+            ),
+            (b"ping\r\n", "the Redis protocol", redis.as_bytes()),
+            (b"\x16\x03\x01\x02\x00\x01", "TLS", TLS_ALERT),
+            (b"\x00\x01", "an unknown protocol", plain.as_bytes()),
+            (b"{\"get\":1}", "an unknown protocol", plain.as_bytes()),
         ] {
             let (mut peer, io) = pair();
-            peer.write_all(sent).await.unwrap();
-            let error = Prefaced::accept(io, LIMIT, place()).await.unwrap_err();
+            let talk = async {
+                peer.write_all(sent).await.unwrap();
+                // More than is read of a greeting.
+                peer.write_all(&[b'.'; 16 << 10]).await.unwrap();
+                let mut answer = Vec::new();
+                peer.read_to_end(&mut answer).await.unwrap();
+                answer
+            };
+            let accept = Prefaced::accept(io, LIMIT, WORDS, place());
+            let (answer, accepted) = tokio::join!(talk, accept);
+            let error = accepted.unwrap_err();
             assert_eq!(error.to_string(), format!("the peer speaks {protocol}"));
-            let mut answer = String::new();
-            peer.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with(answered), "{answer:?}");
-            assert_eq!(answer.is_empty(), answered.is_empty());
+            assert_eq!(answer, answered, "{protocol}");
         }
     }
 
@@ -319,7 +348,9 @@ mod tests {
         ] {
             let (mut peer, io) = pair();
             peer.write_all(&[PREFACE, &header].concat()).await.unwrap();
-            let error = Prefaced::accept(io, LIMIT, place()).await.unwrap_err();
+            let error = Prefaced::accept(io, LIMIT, WORDS, place())
+                .await
+                .unwrap_err();
             assert!(matches!(error, NoPreface::Stranger(_)), "{error}");
         }
     }

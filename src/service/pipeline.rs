@@ -89,6 +89,7 @@ pub(super) fn serve(
 }
 
 /// Reads requests and submits them, in order.
+#[tracing::instrument(level = "debug", skip_all)]
 async fn read(
     host: &Host,
     mut requests: Streaming<kv::PipelineRequest>,

@@ -39,6 +39,7 @@ fn not_now(rule: String) -> Refusal {
 }
 
 /// Forms the cluster without the members that an operator vouches for, and waits until it runs.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(super) async fn form(
     host: &Host,
     request: admin::FormRequest,
@@ -78,6 +79,7 @@ fn node_ids(without: Vec<u32>) -> Result<BTreeSet<NodeId>, Refusal> {
 }
 
 /// Makes a new cluster of what this node has, or says what that would be.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(super) async fn recover(
     host: &Host,
     probe: &dyn Probe,

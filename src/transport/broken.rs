@@ -1,6 +1,39 @@
 //! Why a connection is not there, out of the causes of the error with which a call ended.
 
 use std::error::Error;
+use std::time::Duration;
+
+use super::peer::Peer;
+use crate::error::RpcError;
+
+/// What a call to the peer ends with that has failed.
+impl Peer {
+    pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
+        RpcError::Timeout {
+            node: self.node(),
+            addr: self.addr().to_owned(),
+            rpc,
+            millis: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn refused(&self, rpc: &'static str, reason: String) -> RpcError {
+        RpcError::Refused {
+            node: self.node(),
+            addr: self.addr().to_owned(),
+            rpc,
+            reason,
+        }
+    }
+
+    pub(super) fn unreachable(&self, reason: String) -> RpcError {
+        RpcError::Unreachable {
+            node: self.node(),
+            addr: self.addr().to_owned(),
+            reason,
+        }
+    }
+}
 
 /// Whether whoever listens answered with what is no HTTP/2.
 pub(super) fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {

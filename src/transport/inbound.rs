@@ -121,7 +121,8 @@ impl Inbound {
         tokio::spawn(async move {
             let requests = request.into_inner();
             if let Err(status) = inbound.read(requests, wrap, ticket, enter).await {
-                tracing::debug!(%status, "a peer's stream ends");
+                let me = inbound.me;
+                tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
                 // Nobody is there to be told if the connection broke.
                 let _ = replies.send(Err(status)).await;
             }
@@ -130,7 +131,7 @@ impl Inbound {
     }
 
     /// Hands the requests of a stream to the driver, in order.
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn read<Q, T>(
         &self,
         mut requests: Streaming<Q>,
@@ -207,7 +208,7 @@ impl RaftService for Inbound {
     type AppendEntriesStream = ReceiverStream<Result<AppendEntriesResponse, Status>>;
     type HeartbeatStream = ReceiverStream<Result<HeartbeatResponse, Status>>;
 
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn request_vote(
         &self,
         request: Request<RequestVoteRequest>,
@@ -234,7 +235,7 @@ impl RaftService for Inbound {
         Ok(Response::new(vote))
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn append_entries(
         &self,
         request: Request<Streaming<AppendEntriesRequest>>,
@@ -242,7 +243,7 @@ impl RaftService for Inbound {
         self.serve(request, PeerMessage::AppendEntries, &self.routes.appends)
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn heartbeat(
         &self,
         request: Request<Streaming<HeartbeatRequest>>,
@@ -250,7 +251,7 @@ impl RaftService for Inbound {
         self.serve(request, PeerMessage::Heartbeat, &self.routes.heartbeats)
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn install_snapshot(
         &self,
         request: Request<Streaming<InstallSnapshotRequest>>,
@@ -303,7 +304,7 @@ impl RaftService for Inbound {
         Ok(Response::new(wire::install_snapshot_response(log)))
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn timeout_now(
         &self,
         request: Request<TimeoutNowRequest>,
@@ -316,7 +317,7 @@ impl RaftService for Inbound {
 
     /// Answers anybody: who asks makes no difference to who this is. The core hears of it where one of
     /// the two takes part in nothing: there it may have to know.
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn identify(
         &self,
         request: Request<IdentifyRequest>,
@@ -336,7 +337,7 @@ impl RaftService for Inbound {
         Ok(Response::new(status.into()))
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn offer(
         &self,
         request: Request<OfferRequest>,
@@ -348,7 +349,7 @@ impl RaftService for Inbound {
         Ok(Response::new(OfferResponse { accepted }))
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn start(
         &self,
         request: Request<StartRequest>,
@@ -373,7 +374,7 @@ impl RaftService for Inbound {
         Ok(Response::new(StartResponse { started }))
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(raft_id = %self.me))]
+    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn yield_recovery(
         &self,
         request: Request<YieldRecoveryRequest>,

@@ -151,7 +151,7 @@ impl Lane {
 }
 
 /// Runs the streams until they break or are no longer wanted.
-#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
+#[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node(), %to))]
 async fn carry(
     peer: Arc<Peer>,
     to: RaftId,
@@ -169,7 +169,7 @@ async fn carry(
             Err(Broken::By(error)) => error,
         },
     };
-    tracing::debug!(%error, "streams broke");
+    peer.note(&error);
     match &error {
         // Whether the peer is there has been noted already.
         RpcError::Unreachable { .. } | RpcError::Stranger { .. } | RpcError::Unanswered { .. } => {}

@@ -169,7 +169,7 @@ where
 {
     let answer = peer.ask(leave, rpc, peer.options().rpc_timeout, call).await;
     if let Err(error) = &answer {
-        tracing::debug!(%error);
+        peer.note(error);
         if let RpcError::NotMe { not_me, .. } = error {
             peer.is_another(to, *not_me);
         }
@@ -177,7 +177,7 @@ where
     answer.ok()
 }
 
-#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
+#[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node(), %to))]
 async fn request_vote(
     peer: Arc<Peer>,
     to: RaftId,
@@ -192,14 +192,14 @@ async fn request_vote(
     }
 }
 
-#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
+#[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node(), %to))]
 async fn timeout_now(peer: Arc<Peer>, to: RaftId, leave: Leave, request: TimeoutNowRequest) {
     let ask = |mut client: Client| async move { client.timeout_now(request).await };
     call(&peer, to, leave, TIMEOUT_NOW, ask).await;
 }
 
 /// Makes a formation call.
-#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node()))]
+#[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node()))]
 async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
     let reply = match call {
         Call::Identify(who) => {
@@ -212,7 +212,7 @@ async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
         Call::Yield { claim, to } => Ok(claim_recovery(peer, claim, to).await),
     };
     reply.unwrap_or_else(|error| {
-        tracing::debug!(%error);
+        peer.note(&error);
         match error.answering() {
             Answering::Silent => Reply::Failed,
             answering => Reply::Stranger(answering),

@@ -288,9 +288,20 @@ impl Peer {
             Ok(response) => self.identified(response.into_inner()).err(),
             Err(status) => Some(self.judge(IDENTIFY, &status)),
         };
-        tracing::debug!(peer = %self.node, ?found);
+        if let Some(error) = found {
+            self.note(&error);
+        }
         // The last that is done, as the check ends with it.
         self.notes().check = None;
+    }
+
+    /// Notes, for whoever debugs, that a call or stream failed: what matters of that is said elsewhere.
+    pub(super) fn note(&self, error: &RpcError) {
+        let me = self.me;
+        tracing::debug!(
+            node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+            "a call failed",
+        );
     }
 
     fn judge(&self, rpc: &'static str, status: &Status) -> RpcError {
@@ -394,24 +405,6 @@ impl Peer {
         });
     }
 
-    pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
-        RpcError::Timeout {
-            node: self.node,
-            addr: self.addr.clone(),
-            rpc,
-            millis: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-
-    pub(super) fn refused(&self, rpc: &'static str, reason: String) -> RpcError {
-        RpcError::Refused {
-            node: self.node,
-            addr: self.addr.clone(),
-            rpc,
-            reason,
-        }
-    }
-
     /// What the last attempt found, while it is too early for another one.
     fn out_of_reach(&self) -> RpcError {
         let Notes {
@@ -424,14 +417,6 @@ impl Peer {
                 answering,
             },
             None => self.unreachable(reason.clone()),
-        }
-    }
-
-    fn unreachable(&self, reason: String) -> RpcError {
-        RpcError::Unreachable {
-            node: self.node,
-            addr: self.addr.clone(),
-            reason,
         }
     }
 

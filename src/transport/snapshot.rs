@@ -28,7 +28,7 @@ const RPC: &str = "InstallSnapshot";
 const QUEUED_CHUNKS: usize = 1;
 
 /// Sends a snapshot and reports how it ended, once.
-#[tracing::instrument(level = "debug", skip_all, fields(peer = %peer.node(), %to))]
+#[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node(), %to))]
 pub(super) async fn deliver(
     peer: Arc<Peer>,
     to: RaftId,

@@ -44,6 +44,7 @@ fn help_is_worth_reading() {
         let help = seshat(&[command, &["--help"]].concat()).ok();
         for part in [
             "SESHAT_ENDPOINTS",
+            "SESHAT_CLUSTER",
             "127.0.0.1:6379,127.0.0.1:6380",
             "--timeout",
             "--json",

@@ -9,12 +9,15 @@
 
 mod bench;
 mod cluster;
+mod clusters;
 mod config;
 mod finding;
 mod healing;
 mod help;
+mod logs;
 mod members;
 mod mock;
+mod pipes;
 mod read_write;
 mod rescue;
 mod steering;

@@ -17,8 +17,8 @@ use seshat_proto::kv::v1::error_detail::Reason;
 use seshat_proto::kv::v1::kv_service_server::{KvService, KvServiceServer};
 use seshat_proto::kv::v1::{
     Applied, DeleteRequest, DeleteResponse, ErrorDetail, FailedPrecondition, GetRequest,
-    GetResponse, NotLeader, OpenSessionRequest, OpenSessionResponse, PipelineRequest,
-    PipelineResponse, SetRequest, SetResponse,
+    GetResponse, InvalidRequest, NotLeader, OpenSessionRequest, OpenSessionResponse, OtherCluster,
+    PipelineRequest, PipelineResponse, SetRequest, SetResponse,
 };
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
@@ -53,6 +53,8 @@ pub(crate) struct Mock {
 
 #[derive(Default)]
 struct State {
+    /// The cluster that the node takes part in, and what that was recovered from.
+    cluster: Option<(u64, Option<u64>)>,
     /// How reads and writes are refused, unless the node leads.
     refusal: Option<Status>,
     /// How often they are; then the node leads.
@@ -111,6 +113,12 @@ impl Mock {
     /// Shows these, one after the other, and the last for ever.
     pub(crate) fn shows(self, statuses: impl IntoIterator<Item = StatusResponse>) -> Self {
         self.state().statuses = statuses.into_iter().collect();
+        self
+    }
+
+    /// Takes part in this cluster, which was recovered from that one.
+    pub(crate) fn of(self, cluster: u64, former: Option<u64>) -> Self {
+        self.state().cluster = Some((cluster, former));
         self
     }
 
@@ -203,8 +211,14 @@ impl Mock {
         self.state.lock().unwrap()
     }
 
-    fn leads(&self) -> Result<MutexGuard<'_, State>, Status> {
+    /// Answers what is for the cluster `named`, or for any.
+    fn leads(&self, named: Option<u64>) -> Result<MutexGuard<'_, State>, Status> {
         let mut state = self.state();
+        if let (Some((own, former)), Some(named)) = (state.cluster, named)
+            && own != named
+        {
+            return Err(other_cluster(own, former == Some(named)));
+        }
         match (&state.refusal, state.refusals_left) {
             (None, _) | (_, Some(0)) => Ok(state),
             (Some(refusal), left) => {
@@ -216,9 +230,13 @@ impl Mock {
     }
 
     /// Meets the fate of the next write, or applies it and gives its index.
-    async fn write<T>(&self, apply: impl FnOnce(&mut State) -> T) -> Result<(T, u64), Status> {
+    async fn write<T>(
+        &self,
+        named: Option<u64>,
+        apply: impl FnOnce(&mut State) -> T,
+    ) -> Result<(T, u64), Status> {
         let fate = {
-            let mut state = self.leads()?;
+            let mut state = self.leads(named)?;
             state.writes += 1;
             state.fates.pop_front()
         };
@@ -252,8 +270,10 @@ impl KvService for Mock {
     }
 
     async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
-        let SetRequest { key, value, .. } = request.into_inner();
-        let (_, applied_index) = self.write(|state| state.map.insert(key, value)).await?;
+        let request = request.into_inner();
+        let SetRequest { key, value, .. } = request;
+        let insert = |state: &mut State| state.map.insert(key, value);
+        let (_, applied_index) = self.write(request.cluster_id, insert).await?;
         Ok(Response::new(SetResponse {
             applied_index,
             ..SetResponse::default()
@@ -261,11 +281,15 @@ impl KvService for Mock {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let state = self.leads()?;
+        let GetRequest { key, cluster_id } = request.into_inner();
+        if key.is_empty() && self.state().cluster.is_none() {
+            return Err(no_key());
+        }
+        let state = self.leads(cluster_id)?;
         Ok(Response::new(GetResponse {
-            value: state.map.get(&request.into_inner().key).cloned(),
+            value: state.map.get(&key).cloned(),
             applied_index: state.applied_index,
-            ..GetResponse::default()
+            cluster_id: state.cluster.map(|(own, _)| own),
         }))
     }
 
@@ -273,8 +297,11 @@ impl KvService for Mock {
         &self,
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
-        let key = request.into_inner().key;
-        let (removed, applied_index) = self.write(|state| state.map.remove(&key)).await?;
+        let DeleteRequest {
+            key, cluster_id, ..
+        } = request.into_inner();
+        let remove = |state: &mut State| state.map.remove(&key);
+        let (removed, applied_index) = self.write(cluster_id, remove).await?;
         Ok(Response::new(DeleteResponse {
             existed: removed.is_some(),
             applied_index,
@@ -309,7 +336,8 @@ impl AdminService for Mock {
     ) -> Result<Response<TransferLeadershipResponse>, Status> {
         let request = request.into_inner();
         let leader_id = request.to.unwrap_or(3);
-        self.write(|state| state.transfers.push(request)).await?;
+        self.write(request.cluster_id, |state| state.transfers.push(request))
+            .await?;
         Ok(Response::new(TransferLeadershipResponse {
             leader_id,
             term: 7,
@@ -321,12 +349,13 @@ impl AdminService for Mock {
         request: Request<admin::AddMemberRequest>,
     ) -> Result<Response<admin::AddMemberResponse>, Status> {
         let request = request.into_inner();
+        let named = request.cluster_id;
         let add = |state: &mut State| {
             state.members.insert(request.id);
             state.added.push(request);
             state.members.iter().copied().collect()
         };
-        let (members, applied_index) = self.write(add).await?;
+        let (members, applied_index) = self.write(named, add).await?;
         Ok(Response::new(admin::AddMemberResponse {
             applied_index,
             members,
@@ -338,12 +367,13 @@ impl AdminService for Mock {
         request: Request<admin::RemoveMemberRequest>,
     ) -> Result<Response<admin::RemoveMemberResponse>, Status> {
         let request = request.into_inner();
+        let named = request.cluster_id;
         let remove = |state: &mut State| {
             state.members.remove(&request.id);
             state.removed.push(request);
             state.members.iter().copied().collect()
         };
-        let (members, applied_index) = self.write(remove).await?;
+        let (members, applied_index) = self.write(named, remove).await?;
         Ok(Response::new(admin::RemoveMemberResponse {
             applied_index,
             members,
@@ -406,6 +436,23 @@ pub(crate) fn refusal(
         }],
     };
     Status::with_details(code, message, details.encode_to_vec().into())
+}
+
+/// The refusal of what is for another cluster than `own`, the successor of which that may be.
+fn other_cluster(own: u64, successor: bool) -> Status {
+    let reason = Reason::OtherCluster(OtherCluster {
+        cluster_id: own,
+        successor,
+    });
+    let message = "this node takes part in another cluster (not applied)";
+    refusal(Code::FailedPrecondition, message, Applied::No, Some(reason))
+}
+
+/// The refusal of a request without a key.
+fn no_key() -> Status {
+    let reason = Reason::InvalidRequest(InvalidRequest::default());
+    let message = "key: at least 1 byte (not applied)";
+    refusal(Code::InvalidArgument, message, Applied::No, Some(reason))
 }
 
 pub(crate) fn not_leader(leader_addr: Option<&str>) -> Status {

@@ -10,7 +10,7 @@ use super::steering::member;
 use super::{client, client_command, ran, with_input};
 
 /// What node `answered_by` says while node 3 of `addresses` does not answer.
-fn forming(answered_by: u32, addresses: [&str; 3]) -> StatusResponse {
+pub(crate) fn forming(answered_by: u32, addresses: [&str; 3]) -> StatusResponse {
     let members = (1..).zip(addresses).map(|(id, address)| MemberStatus {
         client_addr: address.to_owned(),
         reachable: id != 3,
@@ -145,6 +145,22 @@ fn survivor(looks: usize) -> (Mock, Mock) {
     let lost = Mock::showing(halted(1, &survivor.address));
     let statuses = std::iter::repeat_n(shown, looks).chain([recovered()]);
     (survivor.shows(statuses), lost)
+}
+
+/// A node 3 that can be recovered often, and what programs read of it when they do not wait.
+pub(crate) fn recovering() -> (Mock, serde_json::Value) {
+    let answer = serde_json::json!({
+        "cluster_id": ID,
+        "new_cluster_id": "83b1000000000001",
+        "term": 3,
+        "commit_index": 812,
+        "last_log_index": 815,
+        "keys": 42,
+        "other_survivors": [2],
+        "without": [],
+        "healed": false,
+    });
+    (survivor(100).0, answer)
 }
 
 const ID: &str = "5f0c2d9e71a4b863";

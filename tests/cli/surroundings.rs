@@ -17,7 +17,7 @@ use super::cluster::{Machines, Running, dev, free_ports};
 use super::{client, command, ran};
 
 /// A pipe that nobody reads and that takes no more: whoever writes to it hangs.
-fn full_pipe() -> (UnixStream, OwnedFd) {
+pub(crate) fn full_pipe() -> (UnixStream, OwnedFd) {
     let (reader, mut writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
     loop {
@@ -32,13 +32,13 @@ fn full_pipe() -> (UnixStream, OwnedFd) {
 }
 
 /// A pipe whose reader is gone.
-fn closed_pipe() -> OwnedFd {
+pub(crate) fn closed_pipe() -> OwnedFd {
     let (_, writer) = UnixStream::pair().unwrap();
     writer.into()
 }
 
 /// A disk that is full.
-fn full_disk() -> OwnedFd {
+pub(crate) fn full_disk() -> OwnedFd {
     let full = OpenOptions::new().write(true).open("/dev/full");
     full.unwrap().into()
 }

@@ -82,6 +82,30 @@ async fn a_client_that_is_told_its_cluster_never_takes_another_one() {
     assert_eq!(error.applied(), Applied::No);
 }
 
+#[tokio::test]
+async fn a_client_may_ask_first_whether_there_is_but_one_cluster() {
+    let clusters = [Cluster::started(3).await, Cluster::started(3).await];
+    let one = client(&[&clusters[0]]);
+    assert_eq!(one.one_cluster().await.unwrap(), id(&clusters[0]));
+    assert_eq!(*one.watch_cluster().borrow(), id(&clusters[0]));
+
+    let error = client(&[&clusters[0], &clusters[1]]).one_cluster().await;
+    let error = error.unwrap_err();
+    assert!(error.is_other_cluster(), "{error:?}");
+    assert_eq!(error.applied(), Applied::No);
+    for cluster in &clusters {
+        let mut endpoints = [0, 1, 2].map(|index| cluster.client_addr(index));
+        endpoints.sort_unstable();
+        let words = format!("{:016x} ({})", id(cluster).unwrap(), endpoints.join(", "));
+        assert!(error.to_string().contains(&words), "{error}");
+    }
+
+    // Where nothing has formed nobody can say.
+    let mut forming = Cluster::new(3);
+    forming.start(0);
+    assert_eq!(client(&[&forming]).one_cluster().await.unwrap(), None);
+}
+
 /// Leaves one node of three, which has led, and makes a new cluster of what it has; its id.
 async fn recover(cluster: &mut Cluster, survivor: usize) -> u64 {
     let mut status = cluster.node(survivor).handle.watch();

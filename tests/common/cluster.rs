@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use seshat::config::{ClusterConfig, Config, Limits, Member, NodeConfig, RaftConfig};
 use seshat::driver::DriverHandle;
+use seshat::log::LogFormat;
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::{StatusRequest, StatusResponse};
 use seshat::proto::kv::kv_service_client::KvServiceClient;
@@ -108,6 +109,7 @@ impl Cluster {
                 client_addr: member.client_addr.clone(),
                 internal_addr: member.addr.clone(),
                 data_dir: None,
+                log_format: LogFormat::Human,
             },
             cluster: ClusterConfig {
                 bootstrap: true,

@@ -202,6 +202,7 @@ scripts! {
         to_a_node_that_does_not_vote
         to_itself_changes_nothing
         to_the_best_heir
+        where_nobody_else_is
         writes_are_refused_meanwhile
         writes_that_came_before_are_answered
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use seshat::config::{ClusterConfig, Config, Limits, Member, NodeConfig, RaftConfig};
+use seshat::log::LogFormat;
 use seshat::server::{Server, ServerError};
 use seshat::types::NodeId;
 use tokio::sync::Notify;
@@ -130,6 +131,7 @@ fn config(id: u16, limits: &Limits, flaw: Flaw) -> Config {
             client_addr: format!("0.0.0.0:{CLIENT_PORT}"),
             internal_addr: format!("0.0.0.0:{INTERNAL_PORT}"),
             data_dir: None,
+            log_format: LogFormat::Human,
         },
         cluster: ClusterConfig {
             bootstrap: !joins || apart,

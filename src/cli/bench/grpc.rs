@@ -1,12 +1,14 @@
 //! The cluster as a target: one client for each connection.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use seshat::client::{Answers, Client, Error, Operation, Pipeline, PipelineOptions, Reply};
+use seshat::client::{
+    Answers, Builder, Client, Error, Operation, Pipeline, PipelineOptions, Reply,
+};
 
 use super::target::{Answer, Ask, Outcome, Refused, Stream, Target};
 use crate::cli::failure::Failure;
+use crate::cli::options::one_cluster;
 
 /// A key that is read only to connect. It may hold anything or nothing.
 const PROBED_KEY: &[u8] = b"\0";
@@ -16,20 +18,21 @@ const PROBED_KEY: &[u8] = b"\0";
 pub(super) struct Link(Client);
 
 impl Link {
-    /// Finds the leader and connects to it.
+    /// Finds the leader of the one cluster that there is, and connects to it.
     ///
     /// # Errors
     ///
-    /// It does not answer within `timeout`.
-    pub(super) async fn new(endpoints: &[String], timeout: Duration) -> Result<Self, Failure> {
-        let client = Client::builder().endpoints(endpoints).timeout(timeout);
-        let connected = async {
-            let client = client.build()?;
-            client.get(PROBED_KEY).await?;
-            Ok(client)
-        };
-        let connected: Result<_, Error> = connected.await;
-        Ok(Self(connected?))
+    /// It does not answer in time, or there are several.
+    pub(super) async fn new(builder: Builder) -> Result<Self, Failure> {
+        let client = builder.build()?;
+        one_cluster(&client).await?;
+        client.get(PROBED_KEY).await?;
+        Ok(Self(client))
+    }
+
+    /// The cluster that it is connected to.
+    pub(super) fn cluster(&self) -> Option<u64> {
+        *self.0.watch_cluster().borrow()
     }
 }
 

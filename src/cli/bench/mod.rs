@@ -38,7 +38,8 @@ use seshat::client::MAX_MESSAGE_BYTES;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, duration};
-use super::{print, tell};
+use super::pipes::print;
+use super::tell;
 use bulk::{Task, each};
 use grpc::Link;
 use ledger::Ledger;
@@ -147,15 +148,20 @@ impl Args {
             .map_err(|error| Failure::local(format!("cannot start a runtime: {error}")))?;
         let report = runtime.block_on(async {
             let mut links = Vec::with_capacity(plan.connections);
+            let mut builder = self.client.builder().timeout(plan.timeout);
             for _ in 0..plan.connections {
-                links.push(Link::new(&self.client.endpoints(), plan.timeout).await?);
+                let link = Link::new(builder.clone()).await?;
+                if let Some(cluster) = link.cluster() {
+                    builder = builder.cluster(cluster);
+                }
+                links.push(link);
             }
             bench(plan, &links).await
         })?;
         if self.client.json {
-            print(report.json())?;
+            print(report.json(), None)?;
         } else {
-            print(report.to_string().trim_end())?;
+            print(report.to_string().trim_end(), None)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -238,10 +238,17 @@ impl<W> RaftNode<W> {
                 .into_iter()
                 .find(|voter| voter.node_id() == to)
                 .ok_or_else(|| invalid(format!("node {to} is no voting member"))),
-            None => self
-                .best_heir()
-                .map(|(_, heir)| heir)
-                .ok_or_else(|| Refusal::not_applied(Reason::NoQuorum)),
+            None => match self.best_heir() {
+                Some((_, heir)) => Ok(heir),
+                None if self.conf.members == [self.raft_id.node_id()] => {
+                    let rule = "the cluster has one member, so there is nobody to hand over to";
+                    Err(Refusal::not_applied(Reason::FailedPrecondition {
+                        rule: rule.to_owned(),
+                    }))
+                }
+                // It may come to vote in a moment.
+                None => Err(Refusal::not_applied(Reason::NoQuorum)),
+            },
         }?;
         self.raw.transfer_leader(heir.get());
         self.settle();

@@ -6,13 +6,19 @@
 
 #![allow(clippy::expect_used, reason = "a test may fail by panicking")]
 
+mod schema;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use schema::Element;
+
 const BASELINE: &str = "proto/baseline/v9.9.9.binpb";
 const GENERATED: &str = "gen/src/kv/v1.rs";
+const UNRELEASED: &str = "proto/unreleased.txt";
 const SCHEMA: &str = "proto/seshat/kv/v1/kv_service.proto";
 
 /// A copy of what `tools/proto` works on.
@@ -52,7 +58,7 @@ impl Tree {
     /// A copy with a baseline of its own, all committed.
     fn new(name: &str) -> Self {
         let tree = Self::uncommitted(name);
-        tree.run("tools/proto", &["baseline", "v9.9.9"]);
+        tree.run("tools/proto", &["release", "v9.9.9"]);
         tree.commit();
         tree
     }
@@ -126,14 +132,37 @@ impl Tree {
 
     /// The gate refuses, and what it says holds every one of `reasons`.
     fn refuses(&self, gate: &str, reasons: &[&str]) {
-        let (passed, said) = self.outcome("tools/proto", &[gate]);
-        assert!(!passed, "{gate} passed, but {reasons:?}:\n{said}");
+        let said = self.refusal(gate);
         for reason in reasons {
             assert!(
                 said.contains(reason),
                 "{gate} did not say {reason:?} but:\n{said}"
             );
         }
+    }
+
+    /// What the gate says as it refuses.
+    fn refusal(&self, gate: &str) -> String {
+        let (passed, said) = self.outcome("tools/proto", &[gate]);
+        assert!(!passed, "{gate} passed:\n{said}");
+        said
+    }
+
+    /// What the list of unreleased elements names.
+    fn unreleased(&self) -> BTreeSet<String> {
+        let list = fs::read_to_string(self.root.join(UNRELEASED)).expect("read the list");
+        let names = list.lines().filter(|line| !line.starts_with('#'));
+        names.map(str::to_owned).collect()
+    }
+
+    /// The files of the schema, by their paths below `proto`.
+    fn schema(&self) -> Vec<(String, String)> {
+        let (_, paths) = self.outcome("find", &["proto", "-name", "*.proto"]);
+        let read = |path: &str| fs::read_to_string(self.root.join(path)).expect("read a file");
+        paths
+            .lines()
+            .map(|path| (path.to_owned(), read(path)))
+            .collect()
     }
 }
 
@@ -145,7 +174,7 @@ fn an_intact_tree_passes() {
 #[test]
 fn a_tree_before_its_first_commit_passes() {
     let tree = Tree::uncommitted("uncommitted");
-    tree.run("tools/proto", &["baseline", "v9.9.9"]);
+    tree.run("tools/proto", &["release", "v9.9.9"]);
     tree.passes("check");
 }
 
@@ -154,7 +183,11 @@ fn check_names_every_gate_that_failed() {
     let tree = Tree::new("check");
     tree.edit(SCHEMA, "message SetResponse {", "message  set_response {");
     tree.edit(SCHEMA, "returns (SetResponse)", "returns (set_response)");
-    tree.refuses("check", &["check: failed: lint format breaking fresh"]);
+    tree.edit(SCHEMA, "    SetResponse set", "    set_response set");
+    tree.refuses(
+        "check",
+        &["check: failed: lint format breaking guarded fresh"],
+    );
 }
 
 #[test]
@@ -190,6 +223,172 @@ fn a_removed_field_is_refused() {
     );
 }
 
+/// Changes every element of the schema at once; the gate is to say of each, but for those that
+/// are not released, that it has changed as `reason` tells.
+fn every_element_is_guarded(
+    name: &str,
+    change: impl Fn(&Element, &str) -> Option<String>,
+    reason: impl Fn(&Element) -> Option<String>,
+) {
+    let tree = Tree::uncommitted(name);
+    tree.commit();
+    let (unreleased, schema) = (tree.unreleased(), tree.schema());
+    for (path, text) in &schema {
+        tree.write(path, &schema::rewrite(text, &change));
+    }
+    let said = tree.refusal("breaking");
+    let mut owners = BTreeSet::new();
+    for (path, text) in &schema {
+        let package = path.trim_start_matches("proto/").rsplit_once('/');
+        let package = package.expect("a directory").0.replace('/', ".");
+        for element in schema::elements(text) {
+            let full = format!("{package}.{}.{}", element.owner, element.name);
+            let Some(reason) = reason(&element).filter(|_| !unreleased.contains(&full)) else {
+                continue;
+            };
+            let told = |line: &str| line.starts_with(path.as_str()) && line.contains(&reason);
+            assert!(said.lines().any(told), "{full}: {reason}:\n{said}");
+            owners.insert(format!("{package}.{}", element.owner));
+        }
+    }
+    assert!(
+        owners.len() > 70,
+        "only {} messages were tried",
+        owners.len()
+    );
+}
+
+/// A field, by number and name, and its message: buf's words.
+fn field(element: &Element) -> Option<String> {
+    let Element {
+        owner,
+        name,
+        number,
+        ..
+    } = element;
+    (element.scope == "message")
+        .then(|| format!("ield \"{number}\" with name \"{name}\" on message \"{owner}\""))
+}
+
+/// That an element is not where it was: buf's words.
+fn deleted(element: &Element) -> Option<String> {
+    let Element {
+        owner,
+        name,
+        number,
+        ..
+    } = element;
+    match element.scope.as_str() {
+        "service" => Some(format!("RPC \"{name}\" on service \"{owner}\" was deleted")),
+        "enum" if *number == 0 => None,
+        "enum" => Some(format!(
+            "enum value \"{number}\" on enum \"{owner}\" was deleted"
+        )),
+        _ => field(element).map(|field| format!("f{field} was deleted")),
+    }
+}
+
+#[test]
+fn every_field_value_and_rpc_is_kept() {
+    // An enum has to have a value 0.
+    let remove =
+        |element: &Element, line: &str| deleted(element).is_none().then(|| line.to_owned());
+    every_element_is_guarded("kept", remove, deleted);
+}
+
+#[test]
+fn every_field_and_value_keeps_its_number() {
+    let numbered = |element: &Element| deleted(element).filter(|_| element.number > 0);
+    let renumber = |element: &Element, line: &str| {
+        let (old, new) = (element.number, element.number + 1000);
+        Some(match numbered(element) {
+            Some(_) => line.replace(&format!("= {old};"), &format!("= {new};")),
+            None => line.to_owned(),
+        })
+    };
+    every_element_is_guarded("numbers", renumber, numbered);
+}
+
+#[test]
+fn every_field_keeps_its_type() {
+    let retype = |element: &Element, line: &str| {
+        let Element { kind, name, .. } = element;
+        let other = if kind == "bool" { "string" } else { "bool" };
+        Some(match field(element) {
+            Some(_) => line.replace(&format!("{kind} {name} ="), &format!("{other} {name} =")),
+            None => line.to_owned(),
+        })
+    };
+    let reason = |element: &Element| field(element).map(|field| format!("{field} changed type"));
+    every_element_is_guarded("types", retype, reason);
+}
+
+#[test]
+fn an_element_that_no_baseline_guards_has_to_be_listed() {
+    let tree = Tree::new("unlisted");
+    let added = "bool existed = 1;\n  // Not released.\n  Added added = 7;";
+    tree.edit(SCHEMA, "bool existed = 1;", added);
+    let message = "\n// Not released.\nmessage Added {}\n";
+    let text = fs::read_to_string(tree.root.join(SCHEMA)).expect("read the schema");
+    tree.write(SCHEMA, &(text + message));
+    let lines = "seshat.kv.v1.Added\nseshat.kv.v1.DeleteResponse.added\n";
+    let what_to_do = format!("add to {UNRELEASED}, a line each:\n{lines}");
+    tree.refuses("guarded", &["no baseline guards", &what_to_do]);
+
+    tree.edit(UNRELEASED, "#", &format!("{lines}#"));
+    tree.passes("guarded");
+    tree.run("tools/proto", &["release", "v9.9.10"]);
+    assert_eq!(tree.unreleased(), BTreeSet::new());
+    tree.passes("guarded");
+}
+
+#[test]
+fn the_list_names_what_is_not_released_and_nothing_else() {
+    let tree = Tree::new("listed");
+    tree.edit(UNRELEASED, "#", "seshat.kv.v1.Gone\n#");
+    tree.refuses(
+        "guarded",
+        &["not in the schema; remove", "\nseshat.kv.v1.Gone\n"],
+    );
+    tree.edit(UNRELEASED, "Gone", "DeleteResponse.existed");
+    tree.refuses(
+        "guarded",
+        &[
+            "a baseline guards; remove",
+            "\nseshat.kv.v1.DeleteResponse.existed\n",
+        ],
+    );
+    tree.remove(UNRELEASED);
+    tree.refuses("guarded", &["there is no proto/unreleased.txt"]);
+}
+
+#[test]
+fn what_breaks_a_release_is_not_released() {
+    let tree = Tree::new("poison");
+    tree.edit(SCHEMA, "bool existed = 1;", "bool existed = 1001;");
+    let (passed, said) = tree.outcome("tools/proto", &["release", "v9.9.10"]);
+    assert!(!passed && said.contains("\"existed\""), "{said}");
+    assert!(!tree.root.join("proto/baseline/v9.9.10.binpb").exists());
+}
+
+#[test]
+fn a_schema_that_does_not_compile_is_named_as_such() {
+    let tree = Tree::new("compiler");
+    tree.edit(SCHEMA, "bool existed = 1;", "bol existed = 1;");
+    for gate in ["lint", "breaking", "guarded", "check"] {
+        let said = tree.refusal(gate);
+        assert!(
+            said.contains("the schema does not compile"),
+            "{gate}: {said}"
+        );
+        assert!(
+            said.contains("cannot find `bol` in this scope"),
+            "{gate}: {said}"
+        );
+        assert!(!said.contains("blind"), "{gate}: {said}");
+    }
+}
+
 #[test]
 fn every_baseline_counts() {
     let tree = Tree::new("every");
@@ -198,7 +397,7 @@ fn every_baseline_counts() {
         "bool existed = 1;",
         "bool existed = 1;\n  bool added = 7;",
     );
-    tree.run("tools/proto", &["baseline", "v9.9.10"]);
+    tree.run("tools/proto", &["release", "v9.9.10"]);
     tree.edit(SCHEMA, "  bool added = 7;\n", "");
     tree.refuses("breaking", &["\"added\"", "proto/baseline/v9.9.10.binpb"]);
 }
@@ -244,7 +443,7 @@ fn a_baseline_edited_in_a_merge_is_refused() {
 #[test]
 fn a_removed_baseline_is_refused_for_ever() {
     let tree = Tree::new("removed");
-    tree.run("tools/proto", &["baseline", "v9.9.10"]);
+    tree.run("tools/proto", &["release", "v9.9.10"]);
     tree.commit();
     let before = fs::read(tree.root.join(BASELINE)).expect("read the baseline");
     tree.remove(BASELINE);
@@ -259,7 +458,7 @@ fn a_removed_baseline_is_refused_for_ever() {
 #[test]
 fn a_baseline_is_never_replaced() {
     let tree = Tree::new("replaced");
-    let (passed, said) = tree.outcome("tools/proto", &["baseline", "v9.9.9"]);
+    let (passed, said) = tree.outcome("tools/proto", &["release", "v9.9.9"]);
     assert!(!passed && said.contains("exists"), "{said}");
 }
 

@@ -1,0 +1,400 @@
+//! What a process says in its own types survives the wire, whatever it says: our type → message →
+//! bytes → message → our type is the identity.
+//!
+//! `round_trip` does this for what raft-rs says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use prost::Message;
+use seshat::error::{Applied, NotMe, Reason, Refusal};
+use seshat::kv::{Command, Stamp, Write};
+use seshat::types::{
+    ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, NodeId, NodeInfo,
+    NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, RecoveryAttempt,
+    RecoveryClaim, Role, SnapshotProgress,
+};
+use seshat::wire::{
+    MAX_INDEX, MAX_TERM, claim_from_request, decode_command, encode_command, error_detail,
+    find_detail, level_of_command, offer_from_request, offer_request, pack_detail, yield_request,
+    yield_response, yielded,
+};
+use seshat_conformance::config;
+use seshat_proto::{kv, raft as proto};
+
+/// A message as it arrives.
+fn carried<M: Message + Default>(message: M) -> M {
+    M::decode(Bytes::from(message.encode_to_vec())).expect("our own bytes")
+}
+
+fn node() -> impl Strategy<Value = NodeId> {
+    (1..=u16::MAX).prop_map(|id| NodeId::new(id).unwrap())
+}
+
+fn life() -> impl Strategy<Value = RaftId> {
+    (node(), any::<u64>()).prop_map(|(node, incarnation)| RaftId::new(node, incarnation))
+}
+
+fn lives() -> impl Strategy<Value = Vec<RaftId>> {
+    vec(life(), 0..5)
+}
+
+fn cluster() -> impl Strategy<Value = ClusterId> {
+    any::<u64>().prop_map(ClusterId)
+}
+
+fn level() -> impl Strategy<Value = ProtocolLevel> {
+    prop_oneof![0..4u32, any::<u32>()].prop_map(ProtocolLevel::new)
+}
+
+fn info() -> impl Strategy<Value = NodeInfo> {
+    (node(), any::<String>(), any::<String>()).prop_map(|(id, addr, client_addr)| NodeInfo {
+        id,
+        addr,
+        client_addr,
+    })
+}
+
+fn membership(least: usize) -> impl Strategy<Value = ClusterMembership> {
+    let addrs = (any::<String>(), any::<String>());
+    btree_map(node(), addrs, least..least + 4).prop_map(|members| {
+        let info = |(id, (addr, client_addr))| NodeInfo {
+            id,
+            addr,
+            client_addr,
+        };
+        members.into_iter().map(info).collect()
+    })
+}
+
+fn limits() -> impl Strategy<Value = NodeLimits> {
+    any::<[u64; 4]>().prop_map(|[key, value, append, message]| NodeLimits {
+        key,
+        value,
+        append,
+        message,
+    })
+}
+
+/// Where a process stands that belongs to a cluster, or to none. One that is outside belongs to none
+/// as others see it, so that does not survive.
+fn standing() -> impl Strategy<Value = (NodeState, Option<ClusterId>)> {
+    let of_a_cluster = (any::<bool>(), cluster()).prop_map(|(started, cluster_id)| {
+        let states = [NodeState::Bound, NodeState::Started];
+        (states[usize::from(started)], Some(cluster_id))
+    });
+    prop_oneof![1 => Just((NodeState::Fresh, None)), 4 => of_a_cluster]
+}
+
+fn introduction() -> impl Strategy<Value = Introduction> {
+    (life(), standing(), membership(0)).prop_map(|(raft_id, (state, cluster_id), members)| {
+        Introduction {
+            raft_id,
+            state,
+            cluster_id,
+            members: Arc::new(members),
+        }
+    })
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop::sample::select(vec![
+        Role::Learner,
+        Role::Follower,
+        Role::PreCandidate,
+        Role::Candidate,
+        Role::Leader,
+    ])
+}
+
+/// Numbers in descending order, as those of a log are: last, committed, applied.
+fn positions() -> impl Strategy<Value = [u64; 3]> {
+    any::<[u64; 3]>().prop_map(|mut positions| {
+        positions = positions.map(|position| position % (MAX_INDEX + 1));
+        positions.sort_unstable();
+        positions.reverse();
+        positions
+    })
+}
+
+fn following() -> impl Strategy<Value = Arc<Following>> {
+    (positions(), lives()).prop_map(|([last_index, commit_index, _], acknowledged_by)| {
+        Arc::new(Following {
+            last_index,
+            commit_index,
+            acknowledged_by,
+        })
+    })
+}
+
+fn status() -> impl Strategy<Value = NodeStatus> {
+    let identity = (life(), standing(), role(), option::of(life()));
+    let terms = (0..=MAX_TERM, 0..=MAX_TERM);
+    let numbers = (positions(), any::<[u64; 3]>(), terms);
+    let joined = option::of((0..1u64 << 40, 0..1_000_000_000u32));
+    let members = (lives(), lives(), vec(node(), 0..5), any::<bool>());
+    let progress = (
+        option::of(any::<[u64; 2]>()),
+        any::<(u64, bool)>(),
+        option::of(following()),
+        vec([life(), life()], 0..3),
+    );
+    let versions = (
+        level(),
+        level(),
+        option::of(1..=u64::MAX),
+        option::of(limits()),
+    );
+    let rest = (any::<bool>(), option::of(node()));
+    let all = (identity, numbers, joined, members, progress, versions, rest);
+    all.prop_map(
+        |(identity, numbers, joined, members, progress, versions, rest)| {
+            let (raft_id, (state, cluster_id), role, leader) = identity;
+            let (positions, [keys, state_bytes, max_state_bytes], terms) = numbers;
+            let [last_index, commit_index, applied_index] = positions;
+            let (voters, learners, members, members_known) = members;
+            let (receiving, (number, under_way), following, doubled) = progress;
+            let (level, cluster_level, unreadable, limits) = versions;
+            let (unconfirmed, differs_from) = rest;
+            NodeStatus {
+                raft_id,
+                state,
+                cluster_id,
+                recovered_from: Arc::default(),
+                role: (state == NodeState::Started).then_some(role),
+                term: terms.0.max(terms.1),
+                leader,
+                commit_index,
+                applied_index,
+                keys,
+                state_bytes,
+                max_state_bytes,
+                joined_at: joined.map(|(secs, nanos)| UNIX_EPOCH + Duration::new(secs, nanos)),
+                last_index,
+                last_term: terms.0.min(terms.1),
+                awaits: Vec::new(),
+                conf: Arc::new(Conf {
+                    voters,
+                    learners,
+                    members,
+                }),
+                members_known,
+                receiving: receiving.map(|[received, total]| SnapshotProgress { received, total }),
+                recovery: RecoveryAttempt { number, under_way },
+                following,
+                doubled,
+                level,
+                cluster_level,
+                unreadable,
+                limits,
+                unconfirmed,
+                differs_from,
+            }
+        },
+    )
+}
+
+/// An offer to a majority of its initial members, by the first of them.
+fn offer() -> impl Strategy<Value = (Offer, RaftId)> {
+    let incarnations = vec(any::<u64>(), 8);
+    let rest = (
+        cluster(),
+        btree_set(node(), 0..4),
+        level(),
+        option::of(limits()),
+    );
+    (membership(3), incarnations, any::<bool>(), rest, life()).prop_map(
+        |(membership, incarnations, all, (cluster_id, absent, level, limits), to)| {
+            let take = if all {
+                membership.len()
+            } else {
+                membership.len() / 2 + 1
+            };
+            let lives = membership.ids().zip(incarnations).take(take);
+            let members: Vec<_> = lives.map(|(node, life)| RaftId::new(node, life)).collect();
+            let offer = Offer {
+                cluster_id,
+                coordinator: members[0],
+                members,
+                membership,
+                absent,
+                level,
+                limits,
+            };
+            (offer, to)
+        },
+    )
+}
+
+fn claim() -> impl Strategy<Value = (RecoveryClaim, RaftId)> {
+    let rank = (0..=MAX_TERM, positions(), any::<bool>(), life());
+    (cluster(), 1..=u64::MAX, rank, life()).prop_map(|(cluster_id, attempt, rank, to)| {
+        let (last_term, [last_index, commit_index, _], votes, raft_id) = rank;
+        let rank = Rank {
+            last_term,
+            last_index,
+            votes,
+            commit_index,
+            raft_id,
+        };
+        let claim = RecoveryClaim {
+            cluster_id,
+            attempt,
+            rank,
+        };
+        (claim, to)
+    })
+}
+
+fn bytes(least: usize) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), least..40).prop_map(Bytes::from)
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    (any::<u64>(), 1..=u64::MAX, 0..100u64).prop_map(|(client_id, sequence, behind)| Stamp {
+        client_id: ClientId(client_id),
+        sequence,
+        first_outstanding: sequence.saturating_sub(behind).max(1),
+    })
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let write = prop_oneof![
+        (bytes(1), bytes(0)).prop_map(|(key, value)| Write::Set { key, value }),
+        bytes(1).prop_map(|key| Write::Delete { key }),
+    ];
+    let write =
+        (write, option::of(stamp())).prop_map(|(write, stamp)| Command::Write { write, stamp });
+    prop_oneof![
+        4 => write,
+        1 => any::<u64>().prop_map(|id| Command::OpenSession(ClientId(id))),
+        1 => info().prop_map(Command::AddMember),
+        1 => node().prop_map(Command::RemoveMember),
+        1 => (2..=u32::MAX).prop_map(|level| Command::RaiseLevel(ProtocolLevel::new(level))),
+    ]
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    let bound = (prop::sample::select(vec!["key", "value"]), any::<u64>());
+    prop_oneof![
+        option::of(node()).prop_map(|leader_id| Reason::NotLeader { leader_id }),
+        Just(Reason::NoQuorum),
+        Just(Reason::CutOff),
+        bound
+            .clone()
+            .prop_map(|(what, limit)| Reason::Overloaded { what, limit }),
+        bound
+            .clone()
+            .prop_map(|(what, limit)| Reason::Full { what, limit }),
+        (bound.clone(), option::of(node())).prop_map(|((what, limit), node_id)| {
+            Reason::TooLarge {
+                what,
+                limit,
+                node_id,
+            }
+        }),
+        any::<String>().prop_map(|waiting_for| Reason::Forming { waiting_for }),
+        (bound, any::<String>())
+            .prop_map(|((field, _), rule)| Reason::InvalidRequest { field, rule }),
+        any::<String>().prop_map(|rule| Reason::FailedPrecondition { rule }),
+        any::<u64>().prop_map(|id| Reason::SessionExpired {
+            client_id: ClientId(id)
+        }),
+        (cluster(), any::<bool>()).prop_map(|(cluster_id, successor)| Reason::OtherCluster {
+            cluster_id,
+            successor
+        }),
+        Just(Reason::ShuttingDown),
+    ]
+}
+
+proptest! {
+    #![proptest_config(config(256))]
+
+    #[test]
+    fn introductions_survive(introduction in introduction()) {
+        let request = proto::v1::IdentifyRequest::from(introduction.clone());
+        prop_assert_eq!(Introduction::try_from(carried(request)), Ok(introduction));
+    }
+
+    #[test]
+    fn statuses_survive(status in status()) {
+        let response = proto::v1::IdentifyResponse::from(status.clone());
+        prop_assert_eq!(NodeStatus::try_from(carried(response)), Ok(status));
+    }
+
+    #[test]
+    fn offers_survive((offer, to) in offer()) {
+        let request = offer_request(offer.clone(), to);
+        prop_assert_eq!(offer_from_request(carried(request)), Ok((offer, to)));
+    }
+
+    #[test]
+    fn claims_and_their_answers_survive(
+        (claim, to) in claim(),
+        answer in prop_oneof![Just(Ok(())), any::<String>().prop_map(Err)],
+    ) {
+        let request = yield_request(claim, to);
+        prop_assert_eq!(claim_from_request(carried(request)), Ok((claim, to)));
+        prop_assert_eq!(yielded(carried(yield_response(answer.clone()))), answer);
+    }
+
+    #[test]
+    fn who_refuses_survives(raft_id in life(), cluster_id in option::of(cluster())) {
+        let not_me = NotMe { raft_id, cluster_id };
+        prop_assert_eq!(NotMe::try_from(carried(proto::v1::NotMe::from(not_me))), Ok(not_me));
+    }
+
+    #[test]
+    fn commands_survive(command in command()) {
+        let data = encode_command(&command);
+        prop_assert_eq!(level_of_command(&data), Ok(command.level()));
+        prop_assert_eq!(decode_command(data), Ok(command));
+    }
+
+    /// A client finds in the details of a status what the node said, and among it what it may
+    /// conclude for its write.
+    #[test]
+    fn refusals_survive(reason in reason(), unknown in any::<bool>(), addr in option::of(any::<String>())) {
+        let refusal = if unknown { Refusal::unknown(reason) } else { Refusal::not_applied(reason) };
+        let detail = error_detail(&refusal, addr.as_deref());
+        let found = find_detail::<kv::v1::ErrorDetail>(&[carried(pack_detail(&detail))]);
+        prop_assert_eq!(found.as_ref(), Some(&detail));
+        prop_assert_eq!(Applied::from(detail.applied()), refusal.applied);
+        prop_assert_eq!(detail.reason.map(|reason| variant(&reason)), Some(variant(&refusal.reason)));
+    }
+}
+
+/// The name of a variant. Who is cut off has no quorum, and the protocol knows that as one.
+fn variant(reason: &impl std::fmt::Debug) -> String {
+    let text = format!("{reason:?}");
+    let name: String = text.chars().take_while(char::is_ascii_alphabetic).collect();
+    if name == "CutOff" {
+        "NoQuorum".to_owned()
+    } else {
+        name
+    }
+}
+
+/// The strategies above would prove little if some kind were rare.
+#[test]
+fn every_kind_is_generated() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut counts = BTreeMap::<_, u32>::new();
+    for _ in 0..2000 {
+        let command = command().new_tree(&mut runner).unwrap().current();
+        *counts.entry(variant(&command)).or_default() += 1;
+        let reason = reason().new_tree(&mut runner).unwrap().current();
+        *counts.entry(variant(&reason)).or_default() += 1;
+    }
+    println!("{counts:?}");
+    // Five kinds of commands, and eleven of refusals.
+    assert_eq!(counts.len(), 5 + 11);
+    assert!(counts.values().all(|&count| count > 50), "{counts:?}");
+}

@@ -1,0 +1,70 @@
+//! Standard input and standard output, which may take as long as whoever is at their other end.
+//!
+//! A pipe that nobody fills or empties holds up whoever reads or writes it, and cannot be given up. So
+//! where there is a time limit a thread of its own does that, and is left to itself when time is up: it
+//! ends with the process.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::failure::Failure;
+
+/// An answer that has come just in time is written nevertheless, where somebody takes it.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// Reads standard input to its end, but no more than one byte beyond `limit`, within the time that is
+/// left, if that is limited.
+pub(crate) fn read(limit: u64, time_left: Option<Duration>) -> Result<Vec<u8>, Failure> {
+    let read = move || {
+        let mut input = Vec::new();
+        let mut some = io::stdin().lock().take(limit.saturating_add(1));
+        some.read_to_end(&mut input)?;
+        Ok(input)
+    };
+    within(time_left, read).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Failure::late("standard input did not end in time"),
+        _ => Failure::local(format!("cannot read standard input: {error}")),
+    })
+}
+
+/// Writes `text` and a newline to standard output, within the time that is left, if that is limited.
+pub(crate) fn print(text: impl Display, time_left: Option<Duration>) -> Result<(), Failure> {
+    write(format!("{text}\n").into(), time_left)
+}
+
+/// Writes a value to standard output, with a newline behind it on a terminal; as [`print`] does.
+pub(crate) fn print_value(value: Bytes, time_left: Option<Duration>) -> Result<(), Failure> {
+    match io::stdout().is_terminal() {
+        true => write([&value, b"\n".as_slice()].concat().into(), time_left),
+        false => write(value, time_left),
+    }
+}
+
+fn write(bytes: Bytes, time_left: Option<Duration>) -> Result<(), Failure> {
+    let write = move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&bytes)?;
+        stdout.flush()
+    };
+    within(time_left.map(|left| left.max(SHORTEST)), write).map_err(Failure::stdout)
+}
+
+fn within<T: Send + 'static>(
+    time_left: Option<Duration>,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let Some(time_left) = time_left else {
+        return work();
+    };
+    let (done, result) = mpsc::sync_channel(1);
+    thread::Builder::new().spawn(move || {
+        let _ = done.send(work());
+    })?;
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    result.recv_timeout(time_left).unwrap_or_else(late)
+}
