@@ -205,7 +205,11 @@ async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
         Call::Identify(who) => {
             let timeout = peer.options().rpc_timeout;
             let status = peer.identify(who.into(), Purpose::Formation, timeout).await;
-            status.map(|status| Reply::Identified(Box::new(status)))
+            let answer = status.map(|status| Reply::Identified(Box::new(status)));
+            answer.or_else(|error| match error.answering() {
+                Answering::Silent => Err(error),
+                answering => Ok(Reply::Stranger(answering)),
+            })
         }
         Call::Offer(offer) => make_offer(peer, offer).await,
         Call::Start(offer) => start(peer, offer).await,
@@ -214,8 +218,8 @@ async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
     reply.unwrap_or_else(|error| {
         peer.note(&error);
         match error.answering() {
-            Answering::Silent => Reply::Failed,
-            answering => Reply::Stranger(answering),
+            Answering::Hung => Reply::Stranger(Answering::Hung),
+            _ => Reply::Failed,
         }
     })
 }

@@ -65,7 +65,8 @@ async fn a_peer_costs_two_connections_and_one_more_for_each_snapshot() {
         leader.reach(&mut follower).await;
         let vote = PeerMessage::RequestVote(vote_request(life(2), false));
         assert!(leader.network.send(vote.clone()));
-        assert_eq!(follower.message().await, vote);
+        // Heartbeats that came after the one that was waited for come before it.
+        while follower.message().await != vote {}
         assert_eq!(link.connections(), 2);
     }
     for more in 1..=2 {
