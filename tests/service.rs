@@ -18,7 +18,7 @@ use common::fabric::{
     Fabric, MAX_KEY, MAX_MESSAGE, MAX_REQUESTS, MAX_UNREAD, MAX_VALUE, Node, REQUEST_TIMEOUT,
     leader_first,
 };
-use common::{InTime as _, Refused, node_id, refused};
+use common::{InTime as _, Refused, eventually, node_id, refused};
 use http_body_util::Full;
 use seshat::kv::{Command as WriteCommand, Write};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
@@ -680,13 +680,13 @@ async fn status_tells_how_the_cluster_fares() {
     let (fabric, nodes) = Fabric::started(3).await;
     let (mut leader, mut followers) = leader_first(nodes);
     leader.kv.set(set(b"k", b"v")).await.unwrap();
-    let until = async |node: &mut Node, state: ClusterState| loop {
-        let request = StatusRequest::default();
-        let response = node.admin.status(request).await.unwrap().into_inner();
-        if response.state() == state {
-            return response;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let until = async |node: &mut Node, state: ClusterState| {
+        eventually(state.as_str_name(), async || {
+            let request = StatusRequest::default();
+            let response = node.admin.status(request).await.unwrap().into_inner();
+            (response.state() == state).then_some(response)
+        })
+        .await
     };
     let response = until(&mut followers[0], ClusterState::Healthy).await;
     assert_eq!(
@@ -747,21 +747,24 @@ async fn a_node_that_comes_back_is_ready_only_once_it_votes() {
     lost.kill().await;
     let mut again = fabric.start(lost.id.get(), 2).await;
     let mut served_before = false;
-    loop {
-        let [process, kv_service] = health(&mut again).await;
-        let status = again.driver.status();
-        let voters = &status.conf.voters;
-        if process == ServingStatus::Serving {
-            assert_eq!(kv_service, ServingStatus::Serving);
-            assert!(voters.contains(&status.raft_id), "{status:?}");
-            assert!(!voters.contains(&former), "{status:?}");
-            break;
+    let came_back = async {
+        loop {
+            let [process, kv_service] = health(&mut again).await;
+            let status = again.driver.status();
+            let voters = &status.conf.voters;
+            if process == ServingStatus::Serving {
+                assert_eq!(kv_service, ServingStatus::Serving);
+                assert!(voters.contains(&status.raft_id), "{status:?}");
+                assert!(!voters.contains(&former), "{status:?}");
+                break;
+            }
+            served_before |= kv_service == ServingStatus::Serving;
+            // The others are full members all the while.
+            assert_eq!(health(&mut leader).await, [ServingStatus::Serving; 2]);
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        served_before |= kv_service == ServingStatus::Serving;
-        // The others are full members all the while.
-        assert_eq!(health(&mut leader).await, [ServingStatus::Serving; 2]);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    };
+    came_back.in_time("a full member").await;
     assert!(served_before, "a learner can say who leads");
 }
 
@@ -776,16 +779,16 @@ async fn a_change_of_voters_wakes_whoever_watches() {
     let votes = |status: &NodeStatus| status.conf.voters.contains(&life);
     let mut watch = leader.driver.watch();
     assert!(!votes(&watch.borrow()));
-    let woken = tokio::time::timeout(Duration::from_secs(60), watch.wait_for(votes)).await;
-    woken.expect("woken").unwrap();
+    watch.wait_for(votes).in_time("its vote").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn health_is_serving_exactly_while_a_leader_is_known() {
     async fn until(node: &mut Node, expected: ServingStatus) {
-        while health(node).await != [expected; 2] {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually(expected.as_str_name(), async || {
+            (health(node).await == [expected; 2]).then_some(())
+        })
+        .await;
     }
     let fabric = Fabric::new(3);
     let mut first = fabric.start(1, 1).await;
