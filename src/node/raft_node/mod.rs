@@ -124,10 +124,7 @@ impl<W> RaftNode<W> {
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
         let config = options.raft_config(raft_id, storage.applied());
-        let mut raw = RawNode::new(&config, storage, logger)?;
-        // A follower that learns of a commit with the next append or heartbeat learns of it soon
-        // enough: clients are answered by the leader.
-        raw.skip_bcast_commit(true);
+        let raw = RawNode::new(&config, storage, logger)?;
         let mut node = Self {
             raft_id,
             cluster_id,
