@@ -121,8 +121,6 @@ impl Inbound {
         tokio::spawn(async move {
             let requests = request.into_inner();
             if let Err(status) = inbound.read(requests, wrap, ticket, enter).await {
-                let me = inbound.me;
-                tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
                 // Nobody is there to be told if the connection broke.
                 let _ = replies.send(Err(status)).await;
             }
@@ -130,9 +128,25 @@ impl Inbound {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    /// Hands the requests of a stream to the driver, in order.
+    /// Reads a stream to its end.
     #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn read<Q, T>(
+        &self,
+        requests: Streaming<Q>,
+        wrap: fn(Q) -> PeerMessage,
+        ticket: Option<(RaftId, T)>,
+        enter: impl Fn(RaftId) -> Result<T, Status>,
+    ) -> Result<(), Status> {
+        let ended = self.take(requests, wrap, ticket, enter).await;
+        // Here, as the span ends with this function.
+        ended.inspect_err(|status| {
+            let me = self.me;
+            tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
+        })
+    }
+
+    /// Hands the requests of a stream to the driver, in order.
+    async fn take<Q, T>(
         &self,
         mut requests: Streaming<Q>,
         wrap: fn(Q) -> PeerMessage,
