@@ -13,7 +13,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, channel};
-use common::{eventually, refused};
+use common::{InTime as _, eventually, refused};
 use seshat::client::Client;
 use seshat::config::{ConfigError, Limits};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
@@ -119,7 +119,7 @@ async fn the_first_write_succeeds_although_it_came_before_the_cluster() {
     assert_eq!(status.state(), ClusterState::Forming);
     cluster.start(1);
     cluster.start(2);
-    match write.await.unwrap() {
+    match write.in_time("a write").await.unwrap() {
         Ok(answer) => assert!(answer.into_inner().applied_index > 0),
         // On a slow machine another node may win the first election.
         Err(status) => assert!(matches!(refused(&status).1, Some(Reason::NotLeader(_)))),
@@ -161,6 +161,7 @@ async fn a_node_that_forgot_everything_comes_back() {
         let mut status = cluster.node(lost).handle.watch();
         let back = status
             .wait_for(|status| status.role == Some(Role::Follower) && status.leader.is_some())
+            .in_time("that status")
             .await
             .unwrap()
             .clone();
@@ -182,6 +183,7 @@ async fn without_a_majority_nothing_is_served_and_status_says_so() {
     let mut status = cluster.node(leader).handle.watch();
     status
         .wait_for(|status| status.leader.is_none())
+        .in_time("that status")
         .await
         .unwrap();
 
@@ -235,7 +237,12 @@ async fn a_leader_that_shuts_down_hands_over_first() {
         .await
         .unwrap()
         .into_inner();
-    let first = watch.next().await.unwrap().unwrap();
+    let first = watch
+        .next()
+        .in_time("a change of health")
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(first.status(), ServingStatus::Serving);
 
     let began = Instant::now();
@@ -253,7 +260,12 @@ async fn a_leader_that_shuts_down_hands_over_first() {
     assert_eq!(led, 1);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(5), "the shutdown took {took:?}");
-    let last = watch.next().await.unwrap().unwrap();
+    let last = watch
+        .next()
+        .in_time("a change of health")
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(last.status(), ServingStatus::NotServing);
     cluster.set("after", "2").await;
     assert_eq!(cluster.get("before").await.as_deref(), Some("1"));
@@ -286,7 +298,7 @@ async fn no_write_is_left_in_the_dark_when_the_leader_shuts_down() {
     .await;
     cluster.take(leader).shutdown().await.unwrap();
     for (writer, task) in writers.into_iter().enumerate() {
-        let (accepted, status) = task.await.unwrap();
+        let (accepted, status) = task.in_time("a writer").await.unwrap();
         assert!(accepted > 0);
         // Either refused, or the connection was closed before the request was taken.
         if !status.details().is_empty() {
@@ -310,7 +322,15 @@ async fn health_goes_over_the_wire() {
     let mut watch = health.watch(request()).await.unwrap().into_inner();
     cluster.start(1);
     cluster.start(2);
-    while watch.next().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    while watch
+        .next()
+        .in_time("a change of health")
+        .await
+        .unwrap()
+        .unwrap()
+        .status()
+        != ServingStatus::Serving
+    {}
 }
 
 #[tokio::test]
@@ -342,7 +362,7 @@ async fn each_listener_reflects_what_it_serves() {
                     let mut client = ServerReflectionClient::new(channel(addr));
                     let answers = client.server_reflection_info(tokio_stream::once(request)).await;
                     let mut answers = answers.unwrap().into_inner();
-                    answers.next().await.unwrap().unwrap().message_response.unwrap()
+                    answers.next().in_time("an answer").await.unwrap().unwrap().message_response.unwrap()
                 };
                 let services = ask(MessageRequest::ListServices(String::new())).await;
                 let MessageResponse::ListServicesResponse(services) = services else {
@@ -570,7 +590,14 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
     let mut busy = Vec::new();
     for _ in 0..16 {
         let mut watched = watch().await.unwrap();
-        assert!(watched.next().await.unwrap().is_ok());
+        assert!(
+            watched
+                .next()
+                .in_time("a state of health")
+                .await
+                .unwrap()
+                .is_ok()
+        );
         busy.push(watched);
     }
     // All are in use: a client is told so, and an operator is served.

@@ -12,7 +12,7 @@ mod common;
 use std::time::Duration;
 
 use common::fabric::{Fabric, Node, leader_first};
-use common::refused;
+use common::{InTime as _, refused};
 use seshat::proto::admin::{ClusterState, RemoveMemberRequest, StatusRequest, StatusResponse};
 use seshat::proto::kv::SetRequest;
 use seshat::proto::kv::error_detail::Reason;
@@ -85,7 +85,7 @@ async fn a_cluster_that_commits_nothing_is_not_healthy() {
     }
     fabric.mend();
     until(&mut leader, HEALTHY).await;
-    write.await.unwrap().unwrap();
+    write.in_time("a write").await.unwrap().unwrap();
 }
 
 /// Seen: a follower stuck at commit 4 against 9 in a healthy cluster.
@@ -127,7 +127,7 @@ async fn a_learner_that_believes_in_its_leader_does_not_hide_that_the_cluster_ha
     let mut learner = fabric.start(two.get(), 2).await;
     let mut its = learner.driver.watch();
     let joined = its.wait_for(|status| status.role == Some(Role::Learner));
-    joined.await.unwrap();
+    joined.in_time("a node that joins").await.unwrap();
     assert_eq!(serves(&mut learner).await, ServingStatus::Serving);
 
     followers[1].kill().await;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::cluster::{Cluster, channel};
-use common::{eventually, node_id, refused};
+use common::{InTime as _, eventually, node_id, refused};
 use seshat::proto::admin::{AddMemberRequest, RemoveMemberRequest};
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
@@ -186,7 +186,7 @@ impl Load {
     async fn end(mut self) -> BTreeMap<String, String> {
         self.stop.store(true, Ordering::Relaxed);
         let mut acknowledged = BTreeMap::new();
-        while let Some(client) = self.clients.join_next().await {
+        while let Some(client) = self.clients.join_next().in_time("a client").await {
             acknowledged.extend(client.expect("a client does not panic"));
         }
         acknowledged
@@ -241,7 +241,7 @@ async fn a_cluster_grows_from_3_to_5_and_shrinks_to_3_under_load() {
             assert_eq!(found.as_deref(), Some(value.as_bytes()), "{key}");
         });
     }
-    while let Some(read) = reads.join_next().await {
+    while let Some(read) = reads.join_next().in_time("a read").await {
         read.unwrap();
     }
 }

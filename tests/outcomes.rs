@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::cluster::Cluster;
 use common::fabric::{Fabric, leader_first};
-use common::{eventually, refused};
+use common::{InTime as _, eventually, refused};
 use seshat::config::Limits;
 use seshat::error::{Applied, Reason, Refusal};
 use seshat::proto::admin::{
@@ -464,7 +464,12 @@ async fn piped_to(
     };
     let answers = kv.pipeline(tokio_stream::iter([request])).await;
     let mut answers = answers.expect("a stream").into_inner();
-    let mut answer = answers.message().await.unwrap().expect("an answer");
+    let mut answer = answers
+        .message()
+        .in_time("an answer")
+        .await
+        .unwrap()
+        .expect("an answer");
     let Some(kv::pipeline_result::Result::Error(error)) = answer.results.remove(0).result else {
         return Ok(answer.cluster_id);
     };
@@ -514,7 +519,11 @@ async fn without_a_majority(met: &mut Met, pending: usize) {
         })
         .collect();
     for write in writes {
-        let status = write.await.unwrap().expect_err("no majority");
+        let status = write
+            .in_time("a write")
+            .await
+            .unwrap()
+            .expect_err("no majority");
         // One that comes after the leader has stepped down is never in the log.
         let expected = match (status.code(), refused(&status).0) {
             (Code::ResourceExhausted, _) => OVERLOADED,
@@ -578,7 +587,11 @@ async fn before_and_after(met: &mut Met) {
     met.refusal("no member yet", admin.remove_member(remove).await, FORMING);
     tokio::time::sleep(short).await;
     cluster.take(0).shutdown().await.expect("an orderly end");
-    met.refusal("a node that ends", waits.await.unwrap(), SHUTTING_DOWN);
+    met.refusal(
+        "a node that ends",
+        waits.in_time("a write that waits").await.unwrap(),
+        SHUTTING_DOWN,
+    );
 }
 
 /// The driver ends under a write. Through memory: a real node that ends so has no sockets either.
@@ -594,7 +607,11 @@ async fn in_the_middle(met: &mut Met) {
     })
     .await;
     leader.kill().await;
-    met.refusal("the end of the driver", write.await.unwrap(), SHUT_DOWN);
+    met.refusal(
+        "the end of the driver",
+        write.in_time("a write").await.unwrap(),
+        SHUT_DOWN,
+    );
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::cluster::Cluster;
-use common::{eventually, refused};
+use common::{InTime as _, eventually, refused};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use seshat::config::Limits;
@@ -57,8 +57,7 @@ impl Stream {
     }
 
     async fn next(&mut self) -> Result<Option<PipelineResponse>, Status> {
-        let next = timeout(PATIENCE, self.answers.message()).await;
-        next.expect("an answer in time")
+        self.answers.message().in_time("an answer").await
     }
 
     async fn answers(&mut self, id: u64) -> Vec<Answer> {
@@ -437,7 +436,12 @@ async fn a_flood_is_held_back_and_nothing_of_it_is_refused() {
             let mut answers = answers.expect("a stream").into_inner();
             let mut refused = Vec::new();
             for id in 0..BATCHES {
-                let answer = answers.message().await.unwrap().expect("an answer");
+                let answer = answers
+                    .message()
+                    .in_time("an answer")
+                    .await
+                    .unwrap()
+                    .expect("an answer");
                 assert_eq!((answer.id, answer.results.len()), (id, COMMANDS));
                 let results = answer.results.into_iter().filter_map(|it| it.result);
                 refused.extend(results.filter(|it| matches!(it, Answer::Error(_))));
@@ -458,7 +462,7 @@ async fn a_flood_is_held_back_and_nothing_of_it_is_refused() {
     }
     println!("{served} single reads beside the flood");
     for flood in floods {
-        let refused = flood.await.unwrap();
+        let refused = flood.in_time("a stream").await.unwrap();
         assert!(
             refused.is_empty(),
             "{} refused: {:?}",
@@ -556,5 +560,8 @@ async fn a_shutdown_ends_streams_behind_their_answers() {
         matches!(reason, Some(Reason::ShuttingDown(_))),
         "{reason:?}"
     );
-    down.await.unwrap().expect("an orderly end");
+    down.in_time("the end of a node")
+        .await
+        .unwrap()
+        .expect("an orderly end");
 }

@@ -11,7 +11,7 @@ mod common;
 use std::time::Duration;
 
 use common::cluster::Cluster;
-use common::{eventually, refused};
+use common::{InTime as _, eventually, refused};
 use seshat::proto::admin::{FormRequest, RecoverRequest, RecoverResponse};
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::{Applied, FailedPrecondition, InvalidRequest};
@@ -77,7 +77,11 @@ async fn two_nodes_form_without_the_third_which_joins_later() {
         let mut status = cluster.node(index).handle.watch();
         let started = status.wait_for(|status| status.leader.is_some());
         assert_eq!(
-            started.await.unwrap().cluster_id,
+            started
+                .in_time("the start of a cluster")
+                .await
+                .unwrap()
+                .cluster_id,
             Some(ClusterId(formed.cluster_id))
         );
     }
@@ -129,7 +133,8 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
         cluster.take(index).kill();
     }
     let mut status = cluster.node(survivor).handle.watch();
-    let leaderless = status.wait_for(|status| status.leader.is_none()).await;
+    let leaderless = status.wait_for(|status| status.leader.is_none());
+    let leaderless = leaderless.in_time("the loss of the leader").await;
     leaderless.expect("the node runs");
     // As long as they are silent, they may still serve somewhere.
     let refusal = recover(&cluster, old, false).await.unwrap_err();

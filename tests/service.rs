@@ -18,7 +18,7 @@ use common::fabric::{
     Fabric, MAX_KEY, MAX_MESSAGE, MAX_REQUESTS, MAX_UNREAD, MAX_VALUE, Node, REQUEST_TIMEOUT,
     leader_first,
 };
-use common::{Refused, node_id, refused};
+use common::{InTime as _, Refused, eventually, node_id, refused};
 use http_body_util::Full;
 use seshat::kv::{Command as WriteCommand, Write};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
@@ -233,6 +233,7 @@ async fn without_a_majority_a_submitted_write_is_unknown_and_everything_else_is_
     let mut status = leader.driver.watch();
     status
         .wait_for(|status| status.role != Some(Role::Leader))
+        .in_time("that status")
         .await
         .unwrap();
     let began = Instant::now();
@@ -257,7 +258,7 @@ async fn a_node_that_only_the_link_to_the_leader_is_missing_says_who_leads() {
     fabric.cut_link(apart.id, leader.id);
     let mut status = apart.driver.watch();
     let alone = status.wait_for(|status| status.leader.is_none());
-    alone.await.unwrap();
+    alone.in_time("the loss of the leader").await.unwrap();
     let expected = || {
         let reason = Reason::NotLeader(NotLeader {
             leader_id: Some(leader.id.into()),
@@ -303,6 +304,7 @@ async fn a_node_that_only_the_link_to_the_leader_is_missing_says_who_leads() {
     fabric.mend();
     status
         .wait_for(|status| status.leader.is_some())
+        .in_time("that status")
         .await
         .unwrap();
     assert_eq!(refusal(apart.kv.get(get(b"k")).await), expected());
@@ -316,7 +318,7 @@ async fn a_node_that_reaches_nobody_says_that_it_may_be_cut_off() {
     fabric.cut(alone.id);
     let mut status = alone.driver.watch();
     let lost = status.wait_for(|status| status.leader.is_none());
-    lost.await.unwrap();
+    lost.in_time("the loss of the leader").await.unwrap();
     let long = Duration::from_secs(4);
     assert_eq!(
         refusal(alone.kv.get(within(long, get(b"k"))).await),
@@ -354,6 +356,7 @@ async fn a_write_that_meets_an_election_waits_for_it() {
         let mut status = follower.driver.watch();
         status
             .wait_for(|status| status.leader != Some(old))
+            .in_time("that status")
             .await
             .unwrap();
     }
@@ -391,7 +394,7 @@ async fn the_first_write_waits_until_the_cluster_has_formed() {
     let write = tokio::spawn(async move { kv.set(set(b"k", b"v")).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let _others = (fabric.start(2, 1).await, fabric.start(3, 1).await);
-    let written = write.await.unwrap();
+    let written = write.in_time("a write").await.unwrap();
     // The lowest id offers the cluster and campaigns first.
     assert!(written.unwrap().into_inner().applied_index > 0);
 }
@@ -405,6 +408,7 @@ async fn a_node_outside_refuses_at_once() {
     let mut status = again.driver.watch();
     status
         .wait_for(|status| status.state == NodeState::Outside)
+        .in_time("that status")
         .await
         .unwrap();
 
@@ -445,7 +449,7 @@ async fn what_the_core_has_no_room_for_goes_on_as_soon_as_it_has() {
         .map(|_| leader.driver.read("k".into()).unwrap())
         .collect();
     for read in reads {
-        read.await.unwrap().unwrap();
+        read.in_time("a read").await.unwrap().unwrap();
     }
     let writes: Vec<_> = (0..MAX_REQUESTS)
         .map(|_| {
@@ -458,7 +462,7 @@ async fn what_the_core_has_no_room_for_goes_on_as_soon_as_it_has() {
         })
         .collect();
     for write in writes {
-        write.await.unwrap().unwrap();
+        write.in_time("a write").await.unwrap().unwrap();
     }
     let took = began.elapsed();
     assert!(took < Duration::from_millis(100), "{took:?}");
@@ -504,16 +508,37 @@ async fn streams_that_do_not_read_hold_no_more_than_is_left_for_one_that_does() 
         .unwrap()
         .into_inner();
     for id in 0..100 {
-        let answer = reader.message().await.unwrap().expect("an answer");
+        let answer = reader
+            .message()
+            .in_time("an answer")
+            .await
+            .unwrap()
+            .expect("an answer");
         assert_eq!((answer.id, answer.results.len()), (id, READS));
         assert!(leader.host.unread().held() <= MAX_UNREAD + BATCH_BYTES);
     }
     // Those that read after all miss nothing.
     for stream in &mut streams {
         for id in 0..200 {
-            assert_eq!(stream.message().await.unwrap().unwrap().id, id);
+            assert_eq!(
+                stream
+                    .message()
+                    .in_time("an answer")
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .id,
+                id
+            );
         }
-        assert!(stream.message().await.unwrap().is_none());
+        assert!(
+            stream
+                .message()
+                .in_time("an answer")
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
     assert_eq!(leader.host.unread().held(), 0);
 }
@@ -538,7 +563,10 @@ async fn a_node_that_shuts_down_refuses_what_is_new_and_what_waits() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!waits.is_finished());
     first.gate.close();
-    assert_eq!(refusal(waits.await.unwrap()), shutting_down());
+    assert_eq!(
+        refusal(waits.in_time("a write that waits").await.unwrap()),
+        shutting_down()
+    );
     first.gate.drained().await;
 }
 
@@ -555,11 +583,11 @@ async fn when_the_driver_has_stopped_a_submitted_write_is_unknown() {
 
     let reason = || Reason::ShuttingDown(ShuttingDown {});
     assert_eq!(
-        refusal(write.await.unwrap()),
+        refusal(write.in_time("a write").await.unwrap()),
         (Code::Unknown, unknown(reason()))
     );
     let not_applied = (Code::Unavailable, not_applied(reason()));
-    assert_eq!(refusal(read.await.unwrap()), not_applied);
+    assert_eq!(refusal(read.in_time("a read").await.unwrap()), not_applied);
     assert_eq!(refusal(leader.kv.set(set(b"k", b"v")).await), not_applied);
 }
 
@@ -652,13 +680,13 @@ async fn status_tells_how_the_cluster_fares() {
     let (fabric, nodes) = Fabric::started(3).await;
     let (mut leader, mut followers) = leader_first(nodes);
     leader.kv.set(set(b"k", b"v")).await.unwrap();
-    let until = async |node: &mut Node, state: ClusterState| loop {
-        let request = StatusRequest::default();
-        let response = node.admin.status(request).await.unwrap().into_inner();
-        if response.state() == state {
-            return response;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let until = async |node: &mut Node, state: ClusterState| {
+        eventually(state.as_str_name(), async || {
+            let request = StatusRequest::default();
+            let response = node.admin.status(request).await.unwrap().into_inner();
+            (response.state() == state).then_some(response)
+        })
+        .await
     };
     let response = until(&mut followers[0], ClusterState::Healthy).await;
     assert_eq!(
@@ -719,21 +747,24 @@ async fn a_node_that_comes_back_is_ready_only_once_it_votes() {
     lost.kill().await;
     let mut again = fabric.start(lost.id.get(), 2).await;
     let mut served_before = false;
-    loop {
-        let [process, kv_service] = health(&mut again).await;
-        let status = again.driver.status();
-        let voters = &status.conf.voters;
-        if process == ServingStatus::Serving {
-            assert_eq!(kv_service, ServingStatus::Serving);
-            assert!(voters.contains(&status.raft_id), "{status:?}");
-            assert!(!voters.contains(&former), "{status:?}");
-            break;
+    let came_back = async {
+        loop {
+            let [process, kv_service] = health(&mut again).await;
+            let status = again.driver.status();
+            let voters = &status.conf.voters;
+            if process == ServingStatus::Serving {
+                assert_eq!(kv_service, ServingStatus::Serving);
+                assert!(voters.contains(&status.raft_id), "{status:?}");
+                assert!(!voters.contains(&former), "{status:?}");
+                break;
+            }
+            served_before |= kv_service == ServingStatus::Serving;
+            // The others are full members all the while.
+            assert_eq!(health(&mut leader).await, [ServingStatus::Serving; 2]);
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        served_before |= kv_service == ServingStatus::Serving;
-        // The others are full members all the while.
-        assert_eq!(health(&mut leader).await, [ServingStatus::Serving; 2]);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    };
+    came_back.in_time("a full member").await;
     assert!(served_before, "a learner can say who leads");
 }
 
@@ -748,16 +779,16 @@ async fn a_change_of_voters_wakes_whoever_watches() {
     let votes = |status: &NodeStatus| status.conf.voters.contains(&life);
     let mut watch = leader.driver.watch();
     assert!(!votes(&watch.borrow()));
-    let woken = tokio::time::timeout(Duration::from_secs(60), watch.wait_for(votes)).await;
-    woken.expect("woken").unwrap();
+    watch.wait_for(votes).in_time("its vote").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn health_is_serving_exactly_while_a_leader_is_known() {
     async fn until(node: &mut Node, expected: ServingStatus) {
-        while health(node).await != [expected; 2] {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually(expected.as_str_name(), async || {
+            (health(node).await == [expected; 2]).then_some(())
+        })
+        .await;
     }
     let fabric = Fabric::new(3);
     let mut first = fabric.start(1, 1).await;

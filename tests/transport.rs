@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{eventually, node_id};
+use common::{InTime as _, PATIENCE, eventually, node_id};
 use seshat::driver::{Answer, Driver, DriverHandle, DriverOptions};
 use seshat::kv::{Command, Write};
 use seshat::log;
@@ -114,7 +114,7 @@ impl Node {
         Self {
             raft_id,
             handle,
-            client: RaftServiceClient::new(endpoint.connect_lazy()),
+            client: RaftServiceClient::new(endpoint.timeout(PATIENCE).connect_lazy()),
             calls,
         }
     }
@@ -132,7 +132,14 @@ impl Node {
             key: key.to_owned().into(),
             value: value.to_owned().into(),
         }));
-        match self.handle.write(command).unwrap().await.unwrap() {
+        match self
+            .handle
+            .write(command)
+            .unwrap()
+            .in_time("a write")
+            .await
+            .unwrap()
+        {
             Ok(Answer::Set { applied_index }) => applied_index,
             other => panic!("{other:?}"),
         }
@@ -207,7 +214,7 @@ async fn two_nodes_exchange_votes_and_appends_and_act_on_them() {
     assert_eq!(follower.calls("Heartbeat"), 1);
 
     let read = leader.handle.read("colour".into()).unwrap();
-    let Ok(Answer::Got { value, .. }) = read.await.unwrap() else {
+    let Ok(Answer::Got { value, .. }) = read.in_time("a read").await.unwrap() else {
         panic!("a value");
     };
     assert_eq!(value.as_deref(), Some(&b"blue"[..]));
@@ -217,7 +224,12 @@ async fn two_nodes_exchange_votes_and_appends_and_act_on_them() {
 async fn leadership_moves_by_timeout_now() {
     let (leader, follower) = two_of_three().await;
     leader.set("colour", "green").await;
-    let to = leader.handle.transfer_leader(None).await.unwrap();
+    let to = leader
+        .handle
+        .transfer_leader(None)
+        .in_time("a transfer")
+        .await
+        .unwrap();
     assert_eq!(to, follower.raft_id.node_id());
     eventually("the new leader", async || {
         (follower.status().role == Some(Role::Leader)).then_some(())

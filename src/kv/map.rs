@@ -42,6 +42,14 @@ pub fn shard_of(key: &[u8]) -> usize {
     usize::try_from(shard).unwrap_or(0)
 }
 
+/// Binds `key` to `value` in its shard; what it was bound to. A key that is there is not copied.
+fn bind(shard: &mut Shard, key: &[u8], value: Value) -> Option<Value> {
+    match shard.get_mut(key) {
+        Some(bound) => Some(std::mem::replace(bound, value)),
+        None => shard.insert(Bytes::copy_from_slice(key), value),
+    }
+}
+
 /// A map of bytes to bytes. A clone shares what neither has changed since.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Map {
@@ -82,19 +90,14 @@ impl Map {
     pub fn set(&mut self, key: &[u8], value: &[u8]) {
         let value = Bytes::copy_from_slice(value);
         let new = value.len();
-        let Some(shard) = self.shard_mut(key) else {
-            return;
-        };
-        match shard.get_mut(key) {
-            Some(bound) => {
-                let replaced = std::mem::replace(bound, value);
-                self.memory = self.memory - replaced.len() + new;
-            }
-            None => {
-                shard.insert(Bytes::copy_from_slice(key), value);
-                self.len += 1;
-                self.memory += pair_memory(key.len(), new);
-            }
+        let replaced = self
+            .shard_mut(key)
+            .and_then(|shard| bind(shard, key, value));
+        if let Some(replaced) = replaced {
+            self.memory = self.memory - replaced.len() + new;
+        } else {
+            self.len += 1;
+            self.memory += pair_memory(key.len(), new);
         }
     }
 
@@ -184,6 +187,13 @@ mod tests {
             map.set(&key.to_be_bytes(), b"v");
         }
         map
+    }
+
+    #[test]
+    fn a_map_shows_its_pairs_and_not_its_shards() {
+        let mut map = Map::default();
+        map.set(b"k", b"v");
+        assert_eq!(format!("{map:?}"), r#"{b"k": b"v"}"#);
     }
 
     #[test]

@@ -141,41 +141,41 @@ impl Sessions {
     /// The write that `stamp` numbers stands in the log at `index`: its session is in use, and the
     /// client no longer waits for the numbers below `stamp.first_outstanding`.
     pub fn acknowledge(&mut self, stamp: &Stamp, index: LogIndex) {
-        let Some(session) = self.use_session(stamp.client_id, index) else {
-            return;
-        };
-        let before = session.answers.len();
-        if session.first_outstanding < stamp.first_outstanding {
+        if let Some(session) = self.use_session(stamp.client_id, index)
+            && session.first_outstanding < stamp.first_outstanding
+        {
             session.first_outstanding = stamp.first_outstanding;
-            session.answers = session.answers.split_off(&stamp.first_outstanding);
+            let remembered = session.answers.split_off(&stamp.first_outstanding);
+            let forgotten = std::mem::replace(&mut session.answers, remembered);
+            self.bytes -= forgotten.len() * ANSWER_BYTES;
         }
-        let forgotten = before - session.answers.len();
-        self.bytes -= forgotten * ANSWER_BYTES;
     }
 
     /// Remembers what a [new](Verdict::New) write did.
     pub fn remember(&mut self, stamp: &Stamp, written: Written) {
-        let Some(session) = self.use_session(stamp.client_id, written.index) else {
-            return;
-        };
-        session.answers.insert(stamp.sequence, written);
-        self.bytes += ANSWER_BYTES;
-        self.give_up_excess(stamp.client_id);
+        if let Some(session) = self.use_session(stamp.client_id, written.index) {
+            session.answers.insert(stamp.sequence, written);
+            self.bytes += ANSWER_BYTES;
+            self.give_up_excess(stamp.client_id);
+        }
     }
 
     /// Gives up sessions, those used least recently first, until the rest keep within the bounds.
     /// `but`, whose command this is, stays: alone it is always within them.
     fn give_up_excess(&mut self, but: ClientId) {
-        while self.sessions.len() > MAX_SESSIONS || self.bytes > MAX_SESSION_BYTES {
-            let others = self.sessions.iter().filter(|(id, _)| **id != but);
-            // No two sessions were last used by the same command.
-            let Some((&oldest, _)) = others.min_by_key(|(_, session)| session.last_used) else {
-                return;
-            };
-            if let Some(session) = Arc::make_mut(&mut self.sessions).remove(&oldest) {
-                self.bytes -= session.bytes();
-            }
+        while (self.sessions.len() > MAX_SESSIONS || self.bytes > MAX_SESSION_BYTES)
+            && let Some(oldest) = self.oldest(but)
+            && let Some(session) = Arc::make_mut(&mut self.sessions).remove(&oldest)
+        {
+            self.bytes -= session.bytes();
         }
+    }
+
+    /// The session that was used least recently, `but` aside. No two were last used by the same command.
+    fn oldest(&self, but: ClientId) -> Option<ClientId> {
+        let others = self.sessions.iter().filter(|(id, _)| **id != but);
+        let oldest = others.min_by_key(|(_, session)| session.last_used);
+        oldest.map(|(id, _)| *id)
     }
 
     /// Puts a session back that a snapshot brings.

@@ -292,6 +292,55 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_new_takes_more_memory() {
+        let mut kv = StateMachine::default();
+        apply(&mut kv, set("k", "1"));
+        let growth = |kv: &StateMachine, write: Write| kv.growth(&write.into());
+        assert_eq!(growth(&kv, set("k", "")), 0);
+        assert_eq!(growth(&kv, set("k", "123")), 2);
+        assert_eq!(growth(&kv, set("j", "123")), pair_memory(1, 3));
+        assert_eq!(growth(&kv, delete("k")), 0);
+        let other = [
+            Command::OpenSession(ClientId(7)),
+            Command::RemoveMember(NodeId::new(1).unwrap()),
+            Command::RaiseLevel(ProtocolLevel::FIRST),
+        ];
+        assert!(other.iter().all(|command| kv.growth(command) == 0));
+
+        apply(&mut kv, Command::OpenSession(ClientId(7)));
+        let retried = Command::Write {
+            write: set("large", "value"),
+            stamp: Some(Stamp {
+                client_id: ClientId(7),
+                sequence: 1,
+                first_outstanding: 1,
+            }),
+        };
+        assert_eq!(kv.growth(&retried), pair_memory(5, 5));
+        apply(&mut kv, retried.clone());
+        assert_eq!(kv.growth(&retried), 0, "it is not applied again");
+    }
+
+    #[test]
+    fn a_command_belongs_to_the_session_that_it_names() {
+        let client_id = ClientId(7);
+        let stamp = Stamp {
+            client_id,
+            sequence: 1,
+            first_outstanding: 1,
+        };
+        let write = |stamp| Command::Write {
+            write: delete("k"),
+            stamp,
+        };
+        assert_eq!(write(Some(stamp)).client_id(), Some(client_id));
+        assert_eq!(write(None).client_id(), None);
+        assert_eq!(Command::OpenSession(client_id).client_id(), Some(client_id));
+        let leaves = Command::RemoveMember(NodeId::new(1).unwrap());
+        assert_eq!(leaves.client_id(), None);
+    }
+
+    #[test]
     fn an_empty_value_is_not_a_missing_one() {
         let mut kv = StateMachine::default();
         apply(&mut kv, set("k", ""));

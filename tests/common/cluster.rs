@@ -18,7 +18,7 @@ use seshat::types::{NodeStatus, Role};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{eventually, node_id, refused};
+use super::{InTime as _, PATIENCE, eventually, node_id, refused};
 
 /// A cluster whose nodes come and go.
 pub struct Cluster {
@@ -55,17 +55,19 @@ impl Node {
 
     /// Asks the node to shut down, and waits until it has.
     pub async fn shutdown(mut self) -> Result<(), ServerError> {
-        tokio::task::spawn_blocking(move || self.end(End::Shutdown))
-            .await
-            .expect("no panic")
+        joined("the end of a node that shuts down", move || {
+            self.end(End::Shutdown)
+        })
+        .await
     }
 
     /// Waits until the node ends by itself.
     pub async fn ended(mut self) -> Result<(), ServerError> {
         let thread = self.thread.take().expect("the node runs");
-        tokio::task::spawn_blocking(move || thread.join().expect("a node does not panic"))
-            .await
-            .expect("no panic")
+        joined("the end of a node", move || {
+            thread.join().expect("a node does not panic")
+        })
+        .await
     }
 
     fn end(&mut self, how: End) -> Result<(), ServerError> {
@@ -75,6 +77,13 @@ impl Node {
             None => Ok(()),
         }
     }
+}
+
+/// What `join` comes to, on a thread that a test which has failed does not wait for.
+async fn joined<T: Send + 'static>(what: &str, join: impl FnOnce() -> T + Send + 'static) -> T {
+    let (ends, ended) = oneshot::channel();
+    std::thread::spawn(move || ends.send(join()));
+    ended.in_time(what).await.expect("no panic")
 }
 
 impl Drop for Node {
@@ -351,6 +360,7 @@ pub fn channel(addr: &str) -> Channel {
     Endpoint::from_shared(format!("http://{addr}"))
         .expect("an address")
         .connect_timeout(Duration::from_secs(1))
+        .timeout(PATIENCE)
         .connect_lazy()
 }
 

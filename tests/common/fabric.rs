@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tonic::codegen::{Service, http};
 use tonic::service::Routes;
 
-use super::node_id;
+use super::{InTime as _, node_id};
 
 pub const MAX_KEY: usize = 8;
 pub const MAX_VALUE: usize = 32;
@@ -122,6 +122,7 @@ impl Fabric {
             let mut status = node.driver.watch();
             status
                 .wait_for(|status| status.leader.is_some())
+                .in_time("a leader")
                 .await
                 .unwrap();
         }
@@ -379,7 +380,9 @@ impl Service<http::Request<tonic::body::Body>> for Local {
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        Box::pin(self.0.call(request))
+        let what = format!("the answer of {}", request.uri().path());
+        let call = self.0.call(request);
+        Box::pin(async move { call.in_time(&what).await })
     }
 }
 

@@ -28,17 +28,29 @@ pub fn refused(status: &Status) -> Refused {
     (detail.applied(), detail.reason)
 }
 
-/// Asks until there is an answer, for at most half a minute.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let began = tokio::time::Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "waited too long for {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
+/// The longest that a test waits for one thing: what never comes fails the test, and does not hang it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What can be waited for.
+pub trait InTime: Future + Sized {
+    /// Waits for `what`, for at most [`PATIENCE`].
+    async fn in_time(self, what: &str) -> Self::Output {
+        let waited = tokio::time::timeout(PATIENCE, self).await;
+        waited.unwrap_or_else(|_| panic!("waited too long for {what}"))
     }
+}
+
+impl<F: Future> InTime for F {}
+
+/// Asks until there is an answer, for at most [`PATIENCE`].
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answered = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    answered.in_time(what).await
 }

@@ -57,6 +57,28 @@ fn three_chunks(snapshot: OutgoingSnapshot) -> Vec<InstallSnapshotRequest> {
 }
 
 #[tokio::test]
+async fn a_peer_costs_two_connections_and_one_more_for_each_snapshot() {
+    let mut follower = Node::new(2, &[], small()).await;
+    let link = Link::new(follower.addr).await;
+    let mut leader = Node::leader(link.addr, small()).await;
+    for _ in 0..2 {
+        leader.reach(&mut follower).await;
+        let vote = PeerMessage::RequestVote(vote_request(life(2), false));
+        assert!(leader.network.send(vote.clone()));
+        assert_eq!(follower.message().await, vote);
+        assert_eq!(link.connections(), 2);
+    }
+    for more in 1..=2 {
+        assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+        follower.installed().await;
+        let reply = PeerMessage::AppendEntriesReply(append_reply(10));
+        follower.network.send(reply.clone());
+        assert_eq!(report(&mut leader).await, Some(reply));
+        assert_eq!(link.connections(), 2 + more);
+    }
+}
+
+#[tokio::test]
 async fn a_snapshot_larger_than_a_message_arrives_whole() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, small()).await;
