@@ -131,10 +131,13 @@ mod tests {
     use crate::config::Config;
     use crate::types::NodeId;
 
-    /// What the server logs, and the name of the span that it is in.
+    /// A line, and the name of the span that it is in.
+    type Line = (String, Option<&'static str>);
+
+    /// What the server logs.
     #[derive(Clone, Default)]
     struct Lines {
-        lines: Arc<Mutex<Vec<(String, Option<&'static str>)>>>,
+        lines: Arc<Mutex<Vec<Line>>>,
         connected: Arc<Notify>,
     }
 
