@@ -6,6 +6,7 @@
 mod answering;
 mod level;
 mod limits;
+mod reach;
 mod recovery;
 mod status;
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 pub use answering::Answering;
 pub use level::ProtocolLevel;
 pub use limits::NodeLimits;
+pub use reach::{Missed, Reach};
 pub use recovery::{Rank, RecoveryClaim};
 pub use status::{Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotProgress};
 

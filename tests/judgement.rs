@@ -11,12 +11,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::fabric::{Fabric, Node, leader_first};
-use common::{InTime as _, refused};
-use seshat::proto::admin::{ClusterState, RemoveMemberRequest, StatusRequest, StatusResponse};
+use common::fabric::{Fabric, Node, info, leader_first};
+use common::{InTime as _, node_id, refused};
+use seshat::proto::admin::{
+    AddMemberRequest, ClusterState, RemoveMemberRequest, StatusRequest, StatusResponse,
+};
 use seshat::proto::kv::SetRequest;
 use seshat::proto::kv::error_detail::Reason;
-use seshat::types::{NodeState, Role};
+use seshat::types::{NodeInfo, NodeState, Role};
 use tokio::time::{Instant, sleep};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -174,4 +176,123 @@ async fn a_cluster_that_shrinks_says_what_that_costs() {
     let response = until(&mut followers[1], &format!("no spare: {words}")).await;
     assert_eq!(response.state(), ClusterState::NoSpare);
     assert!(!response.healed);
+}
+
+/// Asks every node until all of them say `words`.
+async fn until_all(nodes: &mut [Node], words: &str) {
+    for node in nodes.iter_mut() {
+        until(node, words).await;
+    }
+}
+
+fn add(info: NodeInfo) -> AddMemberRequest {
+    AddMemberRequest {
+        id: info.id.into(),
+        addr: info.addr,
+        client_addr: info.client_addr,
+        cluster_id: None,
+    }
+}
+
+const NOWHERE: &str = "kvstore-9:7379";
+
+/// Seen: the file of node 1 had a wrong address of node 1 itself. Nobody asks the leader there, so the
+/// cluster was healthy, until the leader was restarted and could not come back.
+#[tokio::test(start_paused = true)]
+async fn a_leader_with_a_wrong_address_of_its_own_is_named_before_it_is_lost() {
+    let fabric = Fabric::new(3);
+    let one = node_id(1);
+    fabric.mistype(one, one, NOWHERE);
+    let nodes = fabric.start_all().await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    assert_eq!(leader.id, one, "who starts a cluster stands first");
+    let words = format!(
+        "degraded: nodes 2 and 3 do not reach node 1: its address {NOWHERE} does not answer (to \
+         correct it: seshat member add 1 HOST:PORT kvstore-1:6379)"
+    );
+    let response = until(&mut leader, &words).await;
+    assert_eq!(response.state(), ClusterState::Degraded);
+    assert!(!response.healed);
+    let unreached: Vec<_> = response
+        .members
+        .iter()
+        .map(|it| &it.unreached[..])
+        .collect();
+    assert_eq!(unreached, [&[][..], &[1], &[1]]);
+
+    leader.admin.add_member(add(info(one))).await.unwrap();
+    until(&mut leader, HEALTHY).await;
+    until_all(&mut followers, HEALTHY).await;
+    // And so it is: the others go on without it.
+    leader.kill().await;
+    let mut its = followers[0].driver.watch();
+    let elected = its.wait_for(|status| status.leader.is_some_and(|id| id.node_id() != one));
+    elected.in_time("another leader").await.unwrap();
+    let _again = fabric.start(1, 2).await;
+    until_all(&mut followers, HEALTHY).await;
+}
+
+/// Seen: healthy, with a link cut between two followers, who could elect nobody without the third.
+#[tokio::test(start_paused = true)]
+async fn a_cut_link_between_two_followers_is_named_before_they_need_it() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    until(&mut leader, HEALTHY).await;
+    let (one, other) = (followers[0].id, followers[1].id);
+    fabric.cut_link(one, other);
+    let words = format!(
+        "degraded: nodes {one} and {other} do not reach each other: mend the network between them"
+    );
+    until(&mut leader, &words).await;
+    leader.kv.set(set()).await.unwrap();
+    fabric.mend();
+    until(&mut leader, HEALTHY).await;
+    until_all(&mut followers, HEALTHY).await;
+}
+
+/// Seen: `member add` of a running follower at an address that leads nowhere was healthy for a moment,
+/// as what it had acknowledged before still counted.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_moves_to_a_wrong_address_is_at_no_moment_healthy() {
+    let (fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, mut followers) = leader_first(nodes);
+    until(&mut leader, HEALTHY).await;
+    let (moved, late) = (followers[0].id, followers[1].id);
+    // It goes on asking at the former address.
+    fabric.keep_the_log_from(late);
+    let wrong = NodeInfo {
+        addr: NOWHERE.to_owned(),
+        ..info(moved)
+    };
+    leader.admin.add_member(add(wrong)).await.unwrap();
+    let words = format!(
+        "degraded: node {moved} lives, but its address {NOWHERE} does not answer (to correct it: \
+         seshat member add {moved} HOST:PORT kvstore-{moved}:6379)"
+    );
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        // The leader is not asked: it waits for an answer from the new address.
+        for node in &mut followers {
+            let said = status(node).await;
+            assert!(!said.healed, "node {} after {:?}", node.id, began.elapsed());
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    fabric.mend();
+    until(&mut leader, &words).await;
+    leader.admin.add_member(add(info(moved))).await.unwrap();
+    until(&mut leader, HEALTHY).await;
+    until_all(&mut followers, HEALTHY).await;
+}
+
+/// The address of one member leads to another one.
+#[tokio::test(start_paused = true)]
+async fn a_member_whose_address_leads_to_another_one_is_named() {
+    let fabric = Fabric::new(3);
+    let one = node_id(1);
+    fabric.mistype(one, one, &info(node_id(3)).addr);
+    let (mut leader, _followers) = leader_first(fabric.start_all().await);
+    let words = "degraded: nodes 2 and 3 do not reach node 1: its address kvstore-3:7379 leads to node 3 \
+                 (to correct it: seshat member add 1 HOST:PORT kvstore-1:6379)";
+    until(&mut leader, words).await;
 }

@@ -431,6 +431,17 @@ REAL = {
             "clusterProtocolLevel": 5, "unreadableIndex": "1048", "limits": LIMITS,
             "unconfirmed": True, "differsFrom": 3, "stateBytes": "2000",
             "maxStateBytes": "3000",
+            "reach": {
+                "asOfIndex": "1001", "reached": [ONE],
+                "missed": [
+                    {"nodeId": 3, "asks": True},
+                    {"nodeId": 4, "answering": "ANSWERING_REFUSING"},
+                    {"nodeId": 5, "answering": "ANSWERING_NOT_GRPC"},
+                    {"nodeId": 6, "answering": "ANSWERING_CLIENT_PORT"},
+                    {"nodeId": 7, "answering": "ANSWERING_OTHER_SERVICE"},
+                    {"nodeId": 8, "answering": "ANSWERING_OTHER_NODE", "otherNodeId": 3},
+                ],
+            },
         },
         "only the members are known": {
             "raftId": TWO, "state": "FORMATION_STATE_BOUND", "clusterId": CLUSTER,

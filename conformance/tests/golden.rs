@@ -96,7 +96,7 @@ fn every_message_is_written_and_read_as_another_language_does() {
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2
-            DoubledNode Following InitialMember NodeLimits SnapshotProgress
+            DoubledNode Following InitialMember MissedMember NodeLimits Reach SnapshotProgress
             ConfState Entry HeartbeatRequest HeartbeatResponse IdentifyRequest IdentifyResponse
             InstallSnapshotRequest InstallSnapshotResponse NotMe OfferRequest OfferResponse
             RequestVoteRequest RequestVoteResponse StartRequest StartResponse TimeoutNowRequest

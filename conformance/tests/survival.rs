@@ -16,9 +16,9 @@ use prost::Message;
 use seshat::error::{Applied, NotMe, Reason, Refusal};
 use seshat::kv::{Command, Stamp, Write};
 use seshat::types::{
-    ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, NodeId, NodeInfo,
-    NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, RecoveryAttempt,
-    RecoveryClaim, Role, SnapshotProgress,
+    Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
+    NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
+    RecoveryAttempt, RecoveryClaim, Role, SnapshotProgress,
 };
 use seshat::wire::{
     MAX_INDEX, MAX_TERM, claim_from_request, decode_command, encode_command, error_detail,
@@ -133,6 +133,33 @@ fn following() -> impl Strategy<Value = Arc<Following>> {
     })
 }
 
+fn answering() -> impl Strategy<Value = Answering> {
+    prop_oneof![
+        Just(Answering::Silent),
+        Just(Answering::Refusing),
+        Just(Answering::NotGrpc),
+        Just(Answering::ClientPort),
+        Just(Answering::OtherService),
+        node().prop_map(Answering::OtherNode),
+    ]
+}
+
+fn reach() -> impl Strategy<Value = Arc<Reach>> {
+    let missed = (node(), answering(), any::<bool>());
+    let missed = missed.prop_map(|(node, answering, asks)| Missed {
+        node,
+        answering,
+        asks,
+    });
+    (0..=MAX_INDEX, lives(), vec(missed, 0..4)).prop_map(|(as_of, reached, missed)| {
+        Arc::new(Reach {
+            as_of,
+            reached,
+            missed,
+        })
+    })
+}
+
 fn status() -> impl Strategy<Value = NodeStatus> {
     let identity = (life(), standing(), role(), option::of(life()));
     let terms = (0..=MAX_TERM, 0..=MAX_TERM);
@@ -151,7 +178,7 @@ fn status() -> impl Strategy<Value = NodeStatus> {
         option::of(1..=u64::MAX),
         option::of(limits()),
     );
-    let rest = (any::<bool>(), option::of(node()));
+    let rest = (any::<bool>(), option::of(node()), option::of(reach()));
     let all = (identity, numbers, joined, members, progress, versions, rest);
     all.prop_map(
         |(identity, numbers, joined, members, progress, versions, rest)| {
@@ -161,7 +188,7 @@ fn status() -> impl Strategy<Value = NodeStatus> {
             let (voters, learners, members, members_known) = members;
             let (receiving, (number, under_way), following, doubled) = progress;
             let (level, cluster_level, unreadable, limits) = versions;
-            let (unconfirmed, differs_from) = rest;
+            let (unconfirmed, differs_from, reach) = rest;
             NodeStatus {
                 raft_id,
                 state,
@@ -195,6 +222,7 @@ fn status() -> impl Strategy<Value = NodeStatus> {
                 limits,
                 unconfirmed,
                 differs_from,
+                reach,
             }
         },
     )

@@ -22,9 +22,9 @@ use raft::eraftpb::{
 use seshat::error::{Applied, NotMe, Reason, Refusal};
 use seshat::kv::{Command, Effect, Session, Stamp, StateMachine, Write, Written};
 use seshat::types::{
-    ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, NodeId, NodeInfo,
-    NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, RecoveryAttempt,
-    RecoveryClaim, Role, SnapshotProgress,
+    Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
+    NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
+    RecoveryAttempt, RecoveryClaim, Role, SnapshotProgress,
 };
 use seshat::wire::{
     PeerMessage, WireError, claim_from_request, decode_command, decode_snapshot, encode_command,
@@ -452,6 +452,29 @@ fn status() -> NodeStatus {
         limits: Some(LIMITS),
         unconfirmed: true,
         differs_from: Some(node(3)),
+        reach: Some(Arc::new(reach())),
+    }
+}
+
+fn reach() -> Reach {
+    let missed = |(id, answering)| Missed {
+        node: node(id),
+        answering,
+        asks: id == 3,
+    };
+    let missed = [
+        (3, Answering::Silent),
+        (4, Answering::Refusing),
+        (5, Answering::NotGrpc),
+        (6, Answering::ClientPort),
+        (7, Answering::OtherService),
+        (8, Answering::OtherNode(node(3))),
+    ]
+    .map(missed);
+    Reach {
+        as_of: 1001,
+        reached: vec![life(1)],
+        missed: missed.to_vec(),
     }
 }
 

@@ -47,6 +47,12 @@ impl Cluster {
         self.client.admin()
     }
 
+    /// Looks and steers, for `patience` at most.
+    pub(crate) fn admin_within(&self, patience: Duration) -> Admin {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.client.within(patience.min(left)).admin()
+    }
+
     /// Waits for `pause`, unless time runs out before its end; whether it did not.
     pub(crate) async fn pause(&self, pause: Duration) -> bool {
         let left = self.deadline.saturating_duration_since(Instant::now());

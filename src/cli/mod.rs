@@ -28,6 +28,7 @@ mod member;
 mod options;
 mod pipes;
 mod recover;
+mod redirects;
 mod serve;
 mod set;
 mod signals;

@@ -9,25 +9,27 @@ use seshat::types::{ClusterId, RaftId};
 use super::client::Cluster;
 use super::failure::{Failure, printable};
 use super::options::{ClientOptions, HEALING_TIMEOUT};
+use super::redirects::Redirects;
 use super::wait::{Goal, Progress, until};
 
 const HELP: &str = "\
 The first line says in words how the cluster is. A node that the answering node
-cannot reach has - where its own word is missing. With --json (unknown: null):
+cannot reach has - where its own word is missing. A further line names each member
+that clients do not find at its client address. With --json (unknown: null):
   {\"cluster_id\":\"5f0c…\",\"leader_id\":1,\"term\":2,\"state\":\"healthy\",
    \"healed\":true,\"summary\":\"healthy: …\",\"members\":[
    {\"id\":1,\"raft_id\":\"1.3fa94c01b2d7\",\"role\":\"leader\",\"term\":2,
     \"commit_index\":7,\"applied_index\":7,\"keys\":1,\"state_bytes\":228,
     \"max_state_bytes\":1073741824,\"addr\":\"127.0.0.1:7379\",
-    \"client_addr\":\"127.0.0.1:6379\",\"reachable\":true,
-    \"caught_up_percent\":null},…]}
+    \"client_addr\":\"127.0.0.1:6379\",\"client_addr_fault\":null,\"reachable\":true,
+    \"unreached\":[],\"caught_up_percent\":null},…]}
 
   state  forming, healthy (healed: any one member may be restarted), no_spare (fewer
          than three members: none may be restarted), healing (every member answers,
          the leader makes all of them voters), degraded (a leader, but not every
-         member answers or keeps up with its log), no_quorum (no leader: reads and
-         writes wait), halted (too many members have lost their memory: see seshat
-         recover)
+         member answers, keeps up with its log and reaches all others), no_quorum (no
+         leader: reads and writes wait), halted (too many members have lost their
+         memory: see seshat recover)
   role   leader, follower, candidate, learner, forming (waits for the cluster to
          form), outside (restarted without its memory; neither votes nor serves)
 
@@ -35,7 +37,8 @@ The leader's view is shown where it can be had, otherwise that of the endpoint
 that knows most. A raft id is new each time that a node starts. While a node is
 sent what it missed, a percentage beside its role says how far it is. State is the
 memory that keys, values and sessions take, and what they may take
-(limits.max_state_bytes): what would be more, the leader refuses as full.
+(limits.max_state_bytes): what would be more, the leader refuses as full. Unreached
+are the members that a node does not reach at their internal addresses.
 
 Healed means that any one member may be restarted now: nothing that was acknowledged
 is lost, and writes go on. --wait healed asks again until it is so, and says on
@@ -73,27 +76,33 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let status = match self.wait {
-            None => {
-                let fetch = async |cluster: Cluster| Ok(cluster.admin().status().await?);
-                self.client.run(fetch)?
-            }
+        let tried = async |cluster: Cluster, status| {
+            let redirects = Redirects::try_out(&cluster, &status).await;
+            Ok((status, redirects))
+        };
+        let (status, redirects) = match self.wait {
+            None => self.client.run(async |cluster| {
+                let status = cluster.admin().status().await?;
+                tried(cluster, status).await
+            })?,
             Some(_) => self.client.run_within(HEALING_TIMEOUT, async |cluster| {
                 let progress = Progress::new(self.quiet || self.client.json);
                 let look = async || cluster.admin().fresh_status().await;
-                until(Goal::Healed, look, &cluster, progress, |_| true).await
+                let status = until(Goal::Healed, look, &cluster, progress, |_| true).await?;
+                tried(cluster, status).await
             })?,
         };
-        if self.client.json {
-            self.client.print(to_json(&status))?;
-        } else {
-            self.client.print(to_text(&status))?;
+        match self.client.json {
+            true => self.client.print(to_json(&status, &redirects))?,
+            false => self.client.print(to_text(&status, &redirects))?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn to_json(status: &StatusResponse) -> Value {
+fn to_json(status: &StatusResponse, redirects: &Redirects) -> Value {
+    let members = status.members.iter();
+    let members = members.map(|member| member_to_json(member, redirects.fault(member.id)));
     json!({
         "cluster_id": status.cluster_id.map(|id| ClusterId(id).to_string()),
         "leader_id": status.leader_id,
@@ -101,11 +110,11 @@ fn to_json(status: &StatusResponse) -> Value {
         "state": state(status.state()),
         "healed": status.healed,
         "summary": summary(status),
-        "members": status.members.iter().map(member_to_json).collect::<Value>(),
+        "members": members.collect::<Value>(),
     })
 }
 
-fn member_to_json(member: &MemberStatus) -> Value {
+fn member_to_json(member: &MemberStatus, client_addr_fault: Option<&str>) -> Value {
     json!({
         "id": member.id,
         "raft_id": raft_id(member),
@@ -118,12 +127,14 @@ fn member_to_json(member: &MemberStatus) -> Value {
         "max_state_bytes": told(member, member.max_state_bytes),
         "addr": member.addr,
         "client_addr": member.client_addr,
+        "client_addr_fault": client_addr_fault,
         "reachable": member.reachable,
+        "unreached": member.unreached,
         "caught_up_percent": member.caught_up_percent,
     })
 }
 
-fn to_text(status: &StatusResponse) -> String {
+fn to_text(status: &StatusResponse, redirects: &Redirects) -> String {
     let header = [
         "NODE",
         "RAFT ID",
@@ -156,7 +167,9 @@ fn to_text(status: &StatusResponse) -> String {
     let rows: Vec<_> = std::iter::once(header.map(str::to_owned))
         .chain(rows)
         .collect();
-    format!("{}\n\n{}", summary(status), table(&rows))
+    let mut lines = vec![summary(status)];
+    lines.extend(redirects.lines(status));
+    format!("{}\n\n{}", lines.join("\n"), table(&rows))
 }
 
 /// How the cluster is, in words: the node's own, which knows why.

@@ -159,6 +159,27 @@ impl Admin {
         }
     }
 
+    /// What the node that serves clients at `address` says by itself, without asking any other member. It
+    /// may be another node than the one whose client address this is.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer in time, or is no node that serves clients.
+    pub async fn at(&self, address: &str) -> Result<StatusResponse, Error> {
+        let address = endpoint(address).map_err(Error::invalid)?;
+        let node = self.client.shared.node(&address, self.client.deadline());
+        let node = node.map_err(|fault| Error::invalid(fault.message))?;
+        let alone = |node: Node| {
+            let request = node.request(StatusRequest {
+                member_timeout: Some(prost_types::Duration::default()),
+                fresh: false,
+            });
+            async move { node.admin().status(request).await }
+        };
+        let answer = attempt(&node, &alone).await;
+        answer.map_err(|fault| ended(&node, fault.of_read()))
+    }
+
     /// Hands leadership to the node `to`, or to the best caught-up one.
     ///
     /// # Errors

@@ -23,8 +23,8 @@ impl Picture<'_> {
     /// go on.
     ///
     /// There are three voters or more, and the cluster is whole: the voters are exactly the processes
-    /// that live, one of each member; every one of them knows it, follows the leader and votes; and
-    /// its log follows the leader's.
+    /// that live, one of each member; every one of them knows it, follows the leader and votes; its
+    /// log follows the leader's; and it reaches all the others, whom it needs when the leader is lost.
     pub fn is_healed(&self) -> bool {
         self.survey.members().len() >= CAN_LOSE_ONE && self.is_whole()
     }
@@ -47,6 +47,7 @@ impl Picture<'_> {
             && members.ids().all(|id| self.standing(id) == Standing::Whole)
             && self.commits() == Some(true)
             && leader.doubled.is_empty()
+            && self.all_reach_all()
     }
 
     /// Whether what the leader appends is committed: its commit index covers what its log held one

@@ -15,6 +15,7 @@
 mod change;
 mod elsewhere;
 mod healed;
+mod paths;
 mod picture;
 pub mod recovery;
 mod single;
@@ -170,5 +171,7 @@ impl Survey {
     }
 }
 
+#[cfg(test)]
+mod paths_tests;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::change::no_spare;
 use super::healed::Chore;
+use super::paths::correct;
 use super::recovery::{Obstacle, Way};
 use super::{Picture, Standing};
 use crate::types::{Answering, NodeId, NodeState, NodeStatus};
@@ -17,7 +18,8 @@ pub enum State {
     NoSpare,
     /// Every member answers, and the leader is about to make all of them voters.
     Healing,
-    /// There is a leader, but not every member answers, belongs to the cluster, or keeps up.
+    /// There is a leader, but not every member answers, belongs to the cluster, keeps up, or reaches all
+    /// others.
     Degraded,
     /// There is no leader: reads and writes wait.
     NoQuorum,
@@ -99,10 +101,12 @@ impl Picture<'_> {
                 Some(cost) => (State::NoSpare, format!("no spare: {cost}")),
             };
         }
-        let summary = match (steps.is_empty(), chores.is_empty()) {
-            (false, _) => format!("healing {all}"),
-            (true, false) => format!("healing: {all}"),
-            (true, true) => "healing: the leader has just been elected".to_owned(),
+        let unsure = self.unsure();
+        let summary = match (steps.is_empty(), chores.is_empty(), unsure.is_empty()) {
+            (false, _, _) => format!("healing {all}"),
+            (true, false, _) => format!("healing: {all}"),
+            (true, true, false) => format!("healing: {}", unsure.join("; ")),
+            (true, true, true) => "healing: the leader has just been elected".to_owned(),
         };
         (State::Healing, summary)
     }
@@ -194,15 +198,30 @@ impl Picture<'_> {
         stranger.collect()
     }
 
+    /// Those who do not answer at their addresses and live nevertheless.
+    fn at_wrong_addresses(&self, living: &[NodeId]) -> Vec<String> {
+        let infos = living
+            .iter()
+            .filter_map(|id| self.survey.members().get(*id));
+        let words = infos.map(|info| {
+            let (id, addr, correct) = (info.id, &info.addr, correct(info));
+            format!("node {id} lives, but its address {addr} does not answer{correct}")
+        });
+        words.collect()
+    }
+
     /// What keeps members from taking their part, and the leader from committing.
     fn troubles(&self) -> Vec<String> {
         let silent = self.those(|it| it == Standing::Absent(Answering::Silent));
+        let (living, silent): (Vec<_>, Vec<_>) = silent.into_iter().partition(|id| self.asks(*id));
         let elsewhere = self.those(|it| it == Standing::Elsewhere);
         let behind = self.those(|it| it == Standing::Behind);
         let mut troubles: Vec<_> = troubled(&silent, "does not answer", "do not answer")
             .into_iter()
+            .chain(self.at_wrong_addresses(&living))
             .chain(self.strangers())
             .collect();
+        troubles.extend(self.missed());
         troubles.extend(troubled(
             &elsewhere,
             "belongs to another cluster",

@@ -71,6 +71,8 @@ pub(super) struct Lab {
     /// What callers were refused with, and what the members had to say of versions and limits.
     pub(super) refusals: Vec<Refusal>,
     pub(super) of_versions: Vec<(NodeId, Event)>,
+    /// How many calls have been made.
+    pub(super) calls: usize,
     /// How often a member has applied a change of who takes part.
     pub(super) conf_changes: usize,
     /// Log entries that members have left to others to free.
@@ -113,6 +115,7 @@ impl Lab {
             acknowledged: 0,
             refusals: Vec::new(),
             of_versions: Vec::new(),
+            calls: 0,
             conf_changes: 0,
             retired: 0,
             gone: BTreeSet::new(),
@@ -400,6 +403,7 @@ impl Lab {
                 self.send(id, peer.node_id(), entries, Load::Snapshot(snapshot));
             }
         }
+        self.calls += output.calls.len();
         for (call_id, call) in output.calls {
             self.send(id, call_id.to, 0, Load::Call(me, call_id, call));
         }

@@ -17,6 +17,7 @@ use super::agreed::Agreed;
 use super::departure::Departure;
 use super::directory::Directory;
 use super::questions::Questions;
+use super::reach::Reaching;
 use super::reconcile::Reconciler;
 use super::{
     Event, Formation, NodeError, Output, PeerMessage, RaftNode, RaftOptions, Retired, StepError,
@@ -60,6 +61,7 @@ pub struct Member<W> {
     agreed: Agreed,
     departure: Departure,
     questions: Questions,
+    reaching: Reaching,
     directory: Directory,
     raft: Option<RaftNode<W>>,
     claims: Claims,
@@ -89,6 +91,7 @@ impl<W> Member<W> {
             agreed: Agreed::new(options.raft.limits),
             departure: Departure::new(options.raft_id),
             questions: Questions::new(pace),
+            reaching: Reaching::new(options.raft_id.node_id(), &options.raft),
             directory: Directory::new(
                 options.raft_id.node_id(),
                 &options.members,
@@ -138,6 +141,7 @@ impl<W> Member<W> {
                     self.departure
                         .tick(leads, raft.is_led(), raft.conf(), others),
                 );
+                ask.extend(self.reaching.tick());
                 self.questions.tick();
                 self.ask(ask);
                 self.reconcile();
@@ -373,6 +377,7 @@ impl<W> Member<W> {
             limits: Some(self.options.raft.limits),
             unconfirmed: self.formation.is_unconfirmed(),
             differs_from: self.formation.differs_from(),
+            reach: raft.map(|_| Arc::clone(self.reaching.shown())),
         }
     }
 
@@ -417,6 +422,8 @@ impl<W> Member<W> {
             output.retired.extend(retired);
             let members = raft.storage().state_machine().members();
             self.directory.follow(members, raft.conf());
+            let (members, applied) = (self.directory.members(), raft.storage().applied());
+            self.reaching.follow(members, raft.conf(), applied);
         }
         Ok(output)
     }

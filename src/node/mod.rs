@@ -40,6 +40,9 @@ mod options;
 mod output;
 mod questions;
 mod raft_node;
+mod reach;
+#[cfg(test)]
+mod reach_tests;
 mod reconcile;
 mod seed;
 #[cfg(test)]

@@ -50,12 +50,19 @@ fn member(info: &NodeInfo, picture: &Picture<'_>) -> MemberStatus {
         max_state_bytes: view.max_state_bytes,
         reachable: true,
         joined_at: view.joined_at.and_then(timestamp),
+        unreached: unreached(view),
         caught_up_percent: match standing {
             Standing::CatchingUp(percent) => Some(percent),
             _ => None,
         },
         ..known
     }
+}
+
+/// The members that it does not reach.
+fn unreached(view: &NodeStatus) -> Vec<u32> {
+    let missed = view.reach.iter().flat_map(|reach| &reach.missed);
+    missed.map(|missed| missed.node.into()).collect()
 }
 
 fn role(view: &NodeStatus, standing: Standing) -> MemberRole {
@@ -190,6 +197,7 @@ mod tests {
                 nanos: 500_000_000,
             }),
             caught_up_percent: None,
+            unreached: Vec::new(),
         };
         assert_eq!(response.members.last(), Some(&expected));
     }

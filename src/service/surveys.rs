@@ -104,8 +104,12 @@ impl Surveys {
     }
 
     /// How the members are, or were a moment ago. Waits at most `patience` for one that does not
-    /// answer.
+    /// answer; if that is no time, nobody is asked.
     pub(super) async fn recent(&self, patience: Duration) -> Arc<Survey> {
+        if patience.is_zero() {
+            let begun_in = self.0.driver.status().cluster_id;
+            return Arc::new(self.survey(BTreeMap::new(), begun_in));
+        }
         let round = {
             let mut last = self.last();
             if last.is_over() && !last.is_recent(&self.0.driver.status()) {
@@ -368,6 +372,15 @@ mod tests {
         tokio::time::sleep(RECENT).await;
         surveys.recent(MEMBER_TIMEOUT).await;
         assert_eq!(members.asked(), 2, "a second round");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_time_gets_the_word_of_the_node_alone() {
+        let (surveys, members, _node) = asking(None);
+        let alone = surveys.recent(Duration::ZERO).await;
+        assert!(alone.view(node(1)).is_some());
+        assert!(alone.view(node(2)).is_none());
+        assert_eq!(members.asked(), 0);
     }
 
     #[tokio::test(start_paused = true)]

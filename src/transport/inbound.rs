@@ -329,8 +329,8 @@ impl RaftService for Inbound {
         Ok(Response::new(TimeoutNowResponse {}))
     }
 
-    /// Answers anybody: who asks makes no difference to who this is. The core hears of it where one of
-    /// the two takes part in nothing: there it may have to know.
+    /// Answers anybody: who asks makes no difference to who this is. The core hears of it: it may have to
+    /// know what takes part in nothing, and who lives.
     #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn identify(
         &self,
@@ -338,9 +338,7 @@ impl RaftService for Inbound {
     ) -> Result<Response<IdentifyResponse>, Status> {
         let now = self.driver.status();
         // One that does not say who it is, or not well, is answered all the same.
-        if let Ok(by) = Introduction::try_from(request.into_inner())
-            && (now.state, by.state) != (NodeState::Started, NodeState::Started)
-        {
+        if let Ok(by) = Introduction::try_from(request.into_inner()) {
             self.driver.asked(by);
         }
         let receiving = self

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Term};
+use super::{ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Reach, Term};
 
 /// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,6 +143,9 @@ pub struct NodeStatus {
     pub unconfirmed: bool,
     /// A node that has lately offered a cluster of other initial members than it is configured with.
     pub differs_from: Option<NodeId>,
+    /// Whom it reaches of the other members; `None` before it takes part, and versions that do not know
+    /// do not say so.
+    pub reach: Option<Arc<Reach>>,
 }
 
 impl NodeStatus {
@@ -177,6 +180,7 @@ impl NodeStatus {
             limits: None,
             unconfirmed: false,
             differs_from: None,
+            reach: None,
         }
     }
 }

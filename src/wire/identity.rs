@@ -12,7 +12,7 @@ use crate::proto::raft::{
     DoubledNode, FormationState, IdentifyResponse, OfferRequest, Role as ProtoRole,
 };
 use crate::types::{
-    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId,
+    ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Reach,
     RecoveryAttempt, Role,
 };
 use crate::wire::check::Check;
@@ -76,6 +76,7 @@ impl From<NodeStatus> for IdentifyResponse {
             limits,
             unconfirmed,
             differs_from,
+            reach,
         } = status;
         let Conf {
             voters,
@@ -119,6 +120,7 @@ impl From<NodeStatus> for IdentifyResponse {
             limits: limits.map(Into::into),
             unconfirmed,
             differs_from: differs_from.map_or(0, Into::into),
+            reach: reach.map(|reach| Arc::unwrap_or_clone(reach).into()),
         }
     }
 }
@@ -157,6 +159,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             limits,
             unconfirmed,
             differs_from,
+            reach,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -250,6 +253,9 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
                 .then(|| NodeId::try_from(differs_from))
                 .transpose()
                 .map_err(|error| fault("differs_from", error.to_string()))?,
+            reach: reach
+                .map(|reach| Reach::try_from(reach).map(Arc::new))
+                .transpose()?,
         })
     }
 }
@@ -368,11 +374,28 @@ mod tests {
 
     use super::*;
     use crate::proto::raft::Following as ProtoFollowing;
-    use crate::types::{ClusterMembership, NodeInfo};
+    use crate::types::{Answering, ClusterMembership, Missed, NodeInfo};
     use crate::types::{NodeLimits, SnapshotProgress};
 
     fn life(node: u64) -> RaftId {
         RaftId::try_from(node << 48 | 0xABC).unwrap()
+    }
+
+    fn every_answering() -> Vec<Missed> {
+        let all = [
+            Answering::Silent,
+            Answering::Refusing,
+            Answering::NotGrpc,
+            Answering::ClientPort,
+            Answering::OtherService,
+            Answering::OtherNode(life(2).node_id()),
+        ];
+        let missed = |answering| Missed {
+            node: life(3).node_id(),
+            answering,
+            asks: answering == Answering::Silent,
+        };
+        all.map(missed).to_vec()
     }
 
     fn leader() -> NodeStatus {
@@ -424,6 +447,11 @@ mod tests {
             }),
             unconfirmed: true,
             differs_from: Some(life(1).node_id()),
+            reach: Some(Arc::new(Reach {
+                as_of: 28,
+                reached: vec![life(2)],
+                missed: every_answering(),
+            })),
         }
     }
 

@@ -312,10 +312,27 @@ impl Machines {
     }
 
     pub(super) fn serve(&self, id: usize) -> Command {
+        self.serve_with(&self.config, id)
+    }
+
+    /// Serves node `id` with a file of its own, the test `name`'s, in which an address is mistyped.
+    pub(super) fn serve_mistyped(
+        &self,
+        name: &str,
+        id: usize,
+        right: &str,
+        wrong: &str,
+    ) -> Command {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(right), "{text}");
+        self.serve_with(&file(name, &text.replace(right, wrong)), id)
+    }
+
+    fn serve_with(&self, config: &str, id: usize) -> Command {
         let members = std::fs::read_to_string(&self.config).unwrap();
         let line = members.lines().nth(id + 1).unwrap();
         let addresses: Vec<_> = line.split('"').skip(1).step_by(2).collect();
-        let mut serve = command(&["serve", "--config", &self.config, "--log-format", "json"]);
+        let mut serve = command(&["serve", "--config", config, "--log-format", "json"]);
         serve.env("SESHAT_NODE__ID", id.to_string());
         serve.args([
             "--internal-addr",

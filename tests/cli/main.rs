@@ -7,6 +7,7 @@
     reason = "what fails in a test ends the test"
 )]
 
+mod addresses;
 mod bench;
 mod cluster;
 mod clusters;

@@ -22,6 +22,7 @@ pub(crate) fn member(id: u32, role: MemberRole) -> MemberStatus {
         reachable: true,
         joined_at: Some(Timestamp::default()),
         caught_up_percent: None,
+        unreached: Vec::new(),
     }
 }
 
@@ -61,42 +62,83 @@ pub(crate) fn forming() -> StatusResponse {
     }
 }
 
+/// Nodes 1 and 2 of three, which serve clients where they say. The first shows `degraded`.
+fn living() -> [Mock; 2] {
+    let follower = Mock::showing(StatusResponse {
+        answered_by: 2,
+        ..degraded()
+    });
+    let leader = Mock::follower(None);
+    let mut status = degraded();
+    status.members[0].client_addr = leader.address.clone();
+    status.members[1].client_addr = follower.address.clone();
+    [leader.shows([status]), follower]
+}
+
 #[test]
 fn status_is_a_table_for_people() {
-    let node = Mock::showing(degraded());
+    let [one, two] = living();
     assert_eq!(
-        client(&node.address, &["status"]).ok(),
-        "\
+        client(&one.address, &["status"]).ok(),
+        format!(
+            "\
 node 1 leads; node 3 is not reachable
 
-NODE  RAFT ID         ROLE      TERM  COMMIT  APPLIED  KEYS  STATE               ADDRESS    REACHABLE
-   1  1.3fa94c01b2d7  leader       2      14       13     3  1.1 MiB of 2.0 GiB  kv-1:6379  yes
-   2  2.3fa94c01b2d7  follower     2      14       13     3  1.1 MiB of 2.0 GiB  kv-2:6379  yes
-   3  3.000000000000  -            -       -        -     -  -                   kv-3:6379  no
-"
+NODE  RAFT ID         ROLE      TERM  COMMIT  APPLIED  KEYS  STATE               {:15}  REACHABLE
+   1  1.3fa94c01b2d7  leader       2      14       13     3  1.1 MiB of 2.0 GiB  {:15}  yes
+   2  2.3fa94c01b2d7  follower     2      14       13     3  1.1 MiB of 2.0 GiB  {:15}  yes
+   3  3.000000000000  -            -       -        -     -  -                   {:15}  no
+",
+            "ADDRESS", one.address, two.address, "kv-3:6379"
+        )
     );
+}
+
+/// Where clients are sent, they may find another node, or one of another cluster.
+#[test]
+fn status_names_members_whose_client_address_leads_elsewhere() {
+    let [one, two] = living();
+    let two = two.shows([degraded()]);
+    let other = StatusResponse {
+        cluster_id: Some(0xac),
+        ..degraded()
+    };
+    let first = || client(&one.address, &["status"]).ok();
+    let sent = format!("clients are sent to node 2 at {}, and", two.address);
+    let correct = "(if that is not its address: seshat member add 2 kv-2:7379 HOST:PORT)";
+    let line = |text: String| text.lines().nth(1).unwrap_or_default().to_owned();
+    assert_eq!(
+        line(first()),
+        format!("{sent} node 1 answers there {correct}")
+    );
+    let _two = two.shows([StatusResponse {
+        answered_by: 2,
+        ..other
+    }]);
+    let words = format!("{sent} a node of another cluster answers there {correct}");
+    assert_eq!(line(first()), words);
 }
 
 #[test]
 fn status_is_json_for_programs() {
-    let node = Mock::showing(degraded());
-    let known = |id: u8, role: &str| {
+    let [one, two] = living();
+    let known = |id: u8, role: &str, client_addr: &str| {
         format!(r#"{{"id":{id},"raft_id":"{id}.3fa94c01b2d7","role":"{role}","term":2,"#,)
             + r#""commit_index":14,"applied_index":13,"keys":3,"state_bytes":1234567,"#
             + &format!(r#""max_state_bytes":2147483648,"addr":"kv-{id}:7379","#,)
-            + &format!(r#""client_addr":"kv-{id}:6379","reachable":true,"#)
-            + r#""caught_up_percent":null}"#
+            + &format!(r#""client_addr":"{client_addr}","client_addr_fault":null,"#)
+            + r#""reachable":true,"unreached":[],"caught_up_percent":null}"#
     };
     let expected = String::from(
         r#"{"cluster_id":"00000000000000ab","leader_id":1,"term":2,"state":"degraded","#,
     ) + r#""healed":false,"summary":"node 1 leads; node 3 is not reachable","members":["#
-        + &known(1, "leader")
+        + &known(1, "leader", &one.address)
         + ","
-        + &known(2, "follower")
+        + &known(2, "follower", &two.address)
         + r#",{"id":3,"raft_id":"3.000000000000","role":null,"term":null,"commit_index":null,"#
         + r#""applied_index":null,"keys":null,"state_bytes":null,"max_state_bytes":null,"addr":"kv-3:7379","client_addr":"kv-3:6379","#
-        + "\"reachable\":false,\"caught_up_percent\":null}]}\n";
-    assert_eq!(client(&node.address, &["status", "--json"]).ok(), expected);
+        + "\"client_addr_fault\":null,\"reachable\":false,\"unreached\":[],\"caught_up_percent\":null}]}\n";
+    assert_eq!(client(&one.address, &["status", "--json"]).ok(), expected);
 }
 
 #[test]

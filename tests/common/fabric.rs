@@ -19,7 +19,7 @@ use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::admin_service_server::AdminServiceServer;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::service::{AdminService, Front, Gate, Health, Host, ServiceOptions};
-use seshat::types::{ClusterMembership, NodeId, NodeInfo, NodeStatus, RaftId, Role};
+use seshat::types::{Answering, ClusterMembership, NodeId, NodeInfo, NodeStatus, RaftId, Role};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tonic::codegen::{Service, http};
@@ -49,6 +49,8 @@ struct Links {
     cut_links: BTreeSet<(NodeId, NodeId)>,
     /// Nodes that no part of the log reaches, while heartbeats do.
     logless: BTreeSet<NodeId>,
+    /// Where each node has the others, as far as that is not where they are.
+    books: BTreeMap<NodeId, ClusterMembership>,
 }
 
 impl Links {
@@ -62,6 +64,25 @@ impl Links {
             && !self.cut.contains(&to)
             && !self.cut_links.contains(&(from, to));
         self.handles.get(&to).filter(|_| open)
+    }
+
+    /// The node that is where `from` has `to`, if there is one.
+    fn at_address(&self, from: NodeId, to: NodeId) -> Option<NodeId> {
+        let Some(book) = self.books.get(&from) else {
+            return Some(to);
+        };
+        let addr = &book.get(to)?.addr;
+        let mut nodes = self.handles.keys().copied();
+        nodes.find(|node| info(*node).addr == *addr)
+    }
+}
+
+/// Where a node is.
+pub fn info(id: NodeId) -> NodeInfo {
+    NodeInfo {
+        id,
+        addr: format!("kvstore-{id}:7379"),
+        client_addr: format!("kvstore-{id}:6379"),
     }
 }
 
@@ -114,6 +135,25 @@ impl Fabric {
     /// Starts every node and waits until one leads and all know it.
     pub async fn started(size: u16) -> (Self, Vec<Node>) {
         let fabric = Self::new(size);
+        let nodes = fabric.start_all().await;
+        (fabric, nodes)
+    }
+
+    /// The file of a node has another one at this address.
+    pub fn mistype(&self, file_of: NodeId, node: NodeId, addr: &str) {
+        let mut links = self.links();
+        let all = || (1..=self.size).map(|id| info(node_id(id))).collect();
+        let book = links.books.entry(file_of).or_insert_with(all);
+        let info = NodeInfo {
+            addr: addr.to_owned(),
+            ..info(node)
+        };
+        book.members.insert(node, info);
+    }
+
+    /// Starts every node and waits until one leads and all know it.
+    pub async fn start_all(&self) -> Vec<Node> {
+        let (fabric, size) = (self, self.size);
         let mut nodes = Vec::new();
         for id in 1..=size {
             nodes.push(fabric.start(id, 1).await);
@@ -126,7 +166,7 @@ impl Fabric {
                 .await
                 .unwrap();
         }
-        (fabric, nodes)
+        nodes
     }
 
     /// Starts node `id` in a life of its own.
@@ -135,7 +175,7 @@ impl Fabric {
         let raft_id = RaftId::new(id, incarnation);
         let member = Member::new(MemberOptions {
             raft_id,
-            members: self.membership(),
+            members: self.membership(id),
             bootstrap: true,
             remembered: ClusterMembership::default(),
             formation_wait_ticks: 0,
@@ -202,14 +242,10 @@ impl Fabric {
         }
     }
 
-    fn membership(&self) -> ClusterMembership {
-        (1..=self.size)
-            .map(|id| NodeInfo {
-                id: node_id(id),
-                addr: format!("kvstore-{id}:7379"),
-                client_addr: format!("kvstore-{id}:6379"),
-            })
-            .collect()
+    fn membership(&self, file_of: NodeId) -> ClusterMembership {
+        let all = || (1..=self.size).map(|id| info(node_id(id))).collect();
+        let book = self.links().books.get(&file_of).cloned();
+        book.unwrap_or_else(all)
     }
 
     /// Cuts a node off from all others.
@@ -241,6 +277,9 @@ impl Fabric {
 
     fn post(&self, from: NodeId, to: NodeId, parcel: Parcel) -> bool {
         let links = self.links();
+        if !is_reply(&parcel) && links.at_address(from, to) != Some(to) {
+            return false;
+        }
         let way = links.between(from, to);
         let log = matches!(
             parcel,
@@ -332,25 +371,55 @@ impl Network for Wire {
         {
             return;
         }
-        let own = self.fabric.links().handles.get(&self.own).cloned();
+        let links = self.fabric.links();
+        let own = links.handles.get(&self.own).cloned();
+        let other = links.at_address(self.own, id.to).filter(|it| *it != id.to);
+        let reply = other.map_or(Reply::Failed, |other| {
+            Reply::Stranger(Answering::OtherNode(other))
+        });
         tokio::spawn(async move {
             if let Some((driver, _)) = own {
-                let _ = driver.replied(id, Reply::Failed).await;
+                let _ = driver.replied(id, reply).await;
             }
         });
     }
 
     fn set_leading(&mut self, _: bool) {}
 
-    fn set_members(&mut self, _: &ClusterMembership) {}
+    fn set_members(&mut self, nodes: &ClusterMembership) {
+        self.fabric.links().books.insert(self.own, nodes.clone());
+    }
+}
+
+/// Whether it finds its way back on the stream or call that asked.
+fn is_reply(parcel: &Parcel) -> bool {
+    matches!(
+        parcel,
+        Parcel::Message(
+            PeerMessage::RequestVoteReply(_)
+                | PeerMessage::AppendEntriesReply(_)
+                | PeerMessage::HeartbeatReply(_)
+        )
+    )
 }
 
 impl Probe for Wire {
     fn identify(&self, node: NodeId, timeout: Duration) -> Identifying<'_> {
         Box::pin(async move {
-            let way = self.fabric.links().between(self.own, node).cloned();
-            match way {
-                Some((handle, parcels)) if !parcels.is_closed() => Ok(handle.status()),
+            let (way, at) = {
+                let links = self.fabric.links();
+                let way = links.between(self.own, node).cloned();
+                (way, links.at_address(self.own, node))
+            };
+            match (way, at) {
+                (Some((handle, parcels)), Some(at)) if at == node && !parcels.is_closed() => {
+                    Ok(handle.status())
+                }
+                (_, Some(other)) if other != node => Err(RpcError::Stranger {
+                    node,
+                    addr: String::new(),
+                    answering: Answering::OtherNode(other),
+                }),
                 _ => {
                     tokio::time::sleep(timeout).await;
                     Err(RpcError::Unreachable {

@@ -92,6 +92,9 @@ pub struct MemberStatus {
     /// make them more.
     #[prost(uint64, tag = "14")]
     pub max_state_bytes: u64,
+    /// Node ids of the members that it has not reached at their addr for a while.
+    #[prost(uint32, repeated, tag = "15")]
+    pub unreached: ::prost::alloc::vec::Vec<u32>,
 }
 /// Asks the leader to hand over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -281,8 +284,8 @@ pub enum ClusterState {
     Forming = 1,
     /// Healed: every member takes part, and the cluster may lose any one of them.
     Healthy = 2,
-    /// A leader is known, but not every member answers, belongs to the cluster, or
-    /// keeps up with the leader's log.
+    /// A leader is known, but not every member answers, belongs to the cluster,
+    /// keeps up with the leader's log, or reaches all others.
     Degraded = 3,
     /// No leader is known: reads and writes wait.
     NoQuorum = 4,

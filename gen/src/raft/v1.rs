@@ -460,6 +460,41 @@ pub struct IdentifyResponse {
     /// configured with; 0 for none.
     #[prost(uint32, tag = "31")]
     pub differs_from: u32,
+    /// Whom it reaches of the other members; absent before it takes part in a
+    /// cluster, and not said by versions that do not know.
+    #[prost(message, optional, tag = "32")]
+    pub reach: ::core::option::Option<Reach>,
+}
+/// How a process reaches the other members, at the addresses that the cluster has
+/// agreed on. A member that is in neither list has not been asked for long enough.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Reach {
+    /// Highest log index that the process had applied when it learned these
+    /// addresses.
+    #[prost(uint64, tag = "1")]
+    pub as_of_index: u64,
+    /// Raft ids of the processes that have lately answered there.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub reached: ::prost::alloc::vec::Vec<u64>,
+    /// Members from which no answer has come from there for a while.
+    #[prost(message, repeated, tag = "3")]
+    pub missed: ::prost::alloc::vec::Vec<MissedMember>,
+}
+/// A member that another one does not reach.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MissedMember {
+    /// Node id of the member.
+    #[prost(uint32, tag = "1")]
+    pub node_id: u32,
+    /// What answers at its address in its place.
+    #[prost(enumeration = "Answering", tag = "2")]
+    pub answering: i32,
+    /// Node id of whoever answers, if that is another node; 0 otherwise.
+    #[prost(uint32, tag = "3")]
+    pub other_node_id: u32,
+    /// Whether the member has lately asked the other one: so it lives.
+    #[prost(bool, tag = "4")]
+    pub asks: bool,
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
@@ -743,6 +778,52 @@ impl ConfChangeTransition {
             "CONF_CHANGE_TRANSITION_AUTO" => Some(Self::Auto),
             "CONF_CHANGE_TRANSITION_IMPLICIT" => Some(Self::Implicit),
             "CONF_CHANGE_TRANSITION_EXPLICIT" => Some(Self::Explicit),
+            _ => None,
+        }
+    }
+}
+/// What answers at the address of a node when the node itself does not. A value
+/// that the receiver does not know counts as nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Answering {
+    /// Nothing.
+    Unspecified = 0,
+    /// A node that refuses the question, or answers it with nonsense.
+    Refusing = 1,
+    /// Something that does not speak gRPC.
+    NotGrpc = 2,
+    /// The client port of a node.
+    ClientPort = 3,
+    /// A gRPC server that is no node.
+    OtherService = 4,
+    /// A process of another node.
+    OtherNode = 5,
+}
+impl Answering {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ANSWERING_UNSPECIFIED",
+            Self::Refusing => "ANSWERING_REFUSING",
+            Self::NotGrpc => "ANSWERING_NOT_GRPC",
+            Self::ClientPort => "ANSWERING_CLIENT_PORT",
+            Self::OtherService => "ANSWERING_OTHER_SERVICE",
+            Self::OtherNode => "ANSWERING_OTHER_NODE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ANSWERING_UNSPECIFIED" => Some(Self::Unspecified),
+            "ANSWERING_REFUSING" => Some(Self::Refusing),
+            "ANSWERING_NOT_GRPC" => Some(Self::NotGrpc),
+            "ANSWERING_CLIENT_PORT" => Some(Self::ClientPort),
+            "ANSWERING_OTHER_SERVICE" => Some(Self::OtherService),
+            "ANSWERING_OTHER_NODE" => Some(Self::OtherNode),
             _ => None,
         }
     }

@@ -1,17 +1,19 @@
 //! What a process asks others outside of Raft, what they answer, and who asks it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Member;
 use crate::node::{Call, CallId, Reply};
-use crate::types::{Introduction, NodeId, RaftId, Role};
+use crate::types::{Answering, Introduction, NodeId, RaftId, Role};
 
 impl<W> Member<W> {
     /// Asks `nodes` who they are.
     pub(super) fn ask(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
-        for to in nodes {
+        for to in nodes.into_iter().collect::<BTreeSet<_>>() {
             let question = self.call(to, Call::Identify(self.introduction()));
             self.questions.ask(question);
+            self.reaching.asks(to);
         }
     }
 
@@ -37,7 +39,10 @@ impl<W> Member<W> {
 
     /// Another process asks this one who it is.
     pub fn asked(&mut self, by: &Introduction) {
-        if self.raft.is_some() {
+        if let Some(raft) = &self.raft {
+            if by.cluster_id.is_none_or(|id| id == raft.cluster_id()) {
+                self.reaching.asked_by(by.raft_id.node_id());
+            }
             self.met(by.raft_id);
         } else {
             self.formation.asked(by);
@@ -81,6 +86,7 @@ impl<W> Member<W> {
                     let Some(age) = self.questions.answered(call) else {
                         return;
                     };
+                    self.reaching.answered(call.to, status.raft_id, age);
                     self.heard_of_claimant(&status);
                     self.reconciler.heard(call.to, &status, age);
                     self.look_at(&status);
@@ -91,11 +97,20 @@ impl<W> Member<W> {
                 Reply::Yielded { attempt, answer } => {
                     self.answered_claim(call.to, attempt, answer);
                 }
-                Reply::Offered { .. } | Reply::Started | Reply::Stranger(_) | Reply::Failed => {}
+                Reply::Stranger(answering) => self.missed(call, answering),
+                Reply::Failed => self.missed(call, Answering::Silent),
+                Reply::Offered { .. } | Reply::Started => {}
             }
             return;
         }
         self.formation.replied(call, reply);
         self.follow_formation();
+    }
+
+    /// A call has failed; if it was a question, this is what answers in the place of who was asked.
+    fn missed(&mut self, call: CallId, answering: Answering) {
+        if let Some(age) = self.questions.answered(call) {
+            self.reaching.failed(call.to, answering, age);
+        }
     }
 }

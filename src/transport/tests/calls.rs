@@ -148,6 +148,10 @@ async fn a_node_says_who_it_is() {
         panic!("a reply");
     };
     assert_eq!((from, *status), (call_id(2), started(life(2))));
+    // Who is asked may have to know who asks.
+    let Notice::Asked(_) = other.notice().await else {
+        panic!("a question");
+    };
 
     let fresh = NodeStatus {
         state: NodeState::Fresh,
@@ -164,7 +168,6 @@ async fn a_node_says_who_it_is() {
         .identify(node_id(2), Duration::from_secs(20))
         .await;
     assert_eq!(status, Ok(fresh));
-    // One that takes part in nothing may have to know who asks.
     let Notice::Asked(by) = other.notice().await else {
         panic!("a question");
     };

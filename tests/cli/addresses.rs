@@ -1,0 +1,135 @@
+//! Addresses that are wrong: of a member for the others, and for clients.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::cluster::{Machines, Running, free_ports};
+use super::{Ran, client};
+
+const HEALTHY: &str = "healthy: every member takes part, and the cluster may lose any one of them";
+
+fn nowhere() -> String {
+    format!("127.0.0.1:{}", free_ports(1))
+}
+
+fn wait(endpoints: &str) -> Ran {
+    client(endpoints, &["status", "--wait", "healed", "--quiet"])
+}
+
+/// The summary, once it is this.
+fn until(endpoints: &str, summary: &str) {
+    let mut said = String::new();
+    for _ in 0..600 {
+        said = client(endpoints, &["status"]).ok();
+        if said.lines().next() == Some(summary) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("for ever: {said}");
+}
+
+/// Seen: node 1 had mistyped its own address, and the cluster was healthy until it was restarted.
+#[test]
+fn a_leader_that_has_mistyped_its_own_address_is_named_before_it_is_restarted() {
+    let name = "own_address";
+    let machines = Machines::new(name);
+    let (right, wrong) = (machines.internal_address(1), nowhere());
+    let start = |id| Running::start(machines.serve(id));
+    let mistyped = machines.serve_mistyped("own_address_mistyped", 1, &right, &wrong);
+    let mut nodes = [Running::start(mistyped), start(2), start(3)];
+    let all = machines.endpoints();
+    let words = format!(
+        "degraded: nodes 2 and 3 do not reach node 1: its address {wrong} does not answer (to correct \
+         it: seshat member add 1 HOST:PORT {})",
+        machines.address(1)
+    );
+    until(all, &words);
+    let json = client(all, &["status", "--json"]).ok();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["leader_id"], 1);
+    assert_eq!(json["members"][1]["unreached"], serde_json::json!([1]));
+    let failure = client(
+        all,
+        &["status", "--wait", "healed", "--timeout", "1s", "--quiet"],
+    );
+    assert!(failure.failed(3).contains(&words));
+
+    let added = client(
+        all,
+        &["member", "add", "1", &right, machines.address(1), "--quiet"],
+    );
+    assert!(added.ok().contains(HEALTHY));
+    // As it said.
+    nodes[0].signal("KILL");
+    nodes[0] = start(1);
+    assert!(wait(all).ok().starts_with(HEALTHY));
+}
+
+/// Seen: exit code 0 and `healthy`, as the leader still believed what it had heard at the former address.
+#[test]
+fn a_running_member_that_is_given_a_wrong_address_is_not_healed() {
+    let machines = Machines::new("moved_nowhere");
+    let _nodes = [1, 2, 3].map(|id| Running::start(machines.serve(id)));
+    let all = machines.endpoints();
+    assert!(wait(all).ok().starts_with(HEALTHY));
+    let (right, wrong) = (machines.internal_address(2), nowhere());
+    let add = |addr: &str, timeout: &str| {
+        let args = [
+            "member",
+            "add",
+            "2",
+            addr,
+            machines.address(2),
+            "--timeout",
+            timeout,
+        ];
+        client(all, &args)
+    };
+    let failure = add(&wrong, "10s").failed(3);
+    let words = format!(
+        "node 2 lives, but its address {wrong} does not answer (to correct it: seshat member add 2 \
+         HOST:PORT {})",
+        machines.address(2)
+    );
+    let last = failure.lines().last().unwrap();
+    assert!(last.contains(&words), "{failure}");
+    assert!(
+        last.contains("node 2 is a member since log index"),
+        "{failure}"
+    );
+    let ran = add(&right, "60s");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains(HEALTHY), "{ran:?}");
+}
+
+/// Nodes do not need the client address of another one, so it is no part of healthy. Clients are sent
+/// there.
+#[test]
+fn status_names_a_member_that_clients_do_not_find() {
+    let machines = Machines::new("client_address");
+    let _nodes = [1, 2, 3].map(|id| Running::start(machines.serve(id)));
+    let all = machines.endpoints();
+    let said = wait(all).ok();
+    assert!(said.starts_with(&format!("{HEALTHY}\n\nNODE")), "{said}");
+
+    let (addr, wrong) = (machines.internal_address(2), nowhere());
+    client(all, &["member", "add", "2", &addr, &wrong, "--quiet"]).ok();
+    let lines = |ran: Ran| -> Vec<String> { ran.ok().lines().map(str::to_owned).collect() };
+    let said = lines(client(all, &["status"]));
+    assert_eq!(said[0], HEALTHY);
+    let correct = format!("(if that is not its address: seshat member add 2 {addr} HOST:PORT)");
+    let words = format!(
+        "clients are sent to node 2 at {wrong}, and it does not answer there: connection refused {correct}"
+    );
+    assert_eq!(said[1], words);
+    assert_eq!(said[2], "");
+    let json = client(all, &["status", "--json"]).ok();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let faults = json["members"].as_array().unwrap().iter();
+    let faults: Vec<_> = faults.map(|it| it["client_addr_fault"].as_str()).collect();
+    let fault = "it does not answer there: connection refused";
+    assert_eq!(faults, [None, Some(fault), None]);
+}
