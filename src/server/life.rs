@@ -5,14 +5,16 @@ use std::future::Future;
 use std::iter::once;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::{Server, ServerError};
 use crate::deadline::after;
-use crate::service::hand_over;
-use crate::types::Role;
+use crate::driver::DriverHandle;
+use crate::service::{Gate, hand_over};
+use crate::types::{RaftId, Role};
 
 /// The longest wait for clients' connections to end by themselves once every request is answered.
 /// What still keeps one open then is a watch, which never ends.
@@ -25,19 +27,23 @@ impl Server {
     /// # Errors
     ///
     /// [`ServerError`]: the node could not go on.
-    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.raft_id.node_id(), raft_id = %self.raft_id))]
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    #[tracing::instrument(
+        level = "debug", skip_all,
+        fields(node = %self.raft_id().node_id(), raft_id = %self.raft_id()),
+    )]
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let raft_id = self.raft_id();
+        let Self {
+            client_addr,
+            internal_addr,
+            ends,
+            vital: tasks,
+        } = self;
         let mut vital = JoinSet::new();
-        for task in std::mem::take(&mut self.vital) {
+        for task in tasks {
             // A task of its own is in no span, unless it is told so.
             vital.spawn(task.in_current_span());
         }
-        let Self {
-            raft_id,
-            client_addr,
-            internal_addr,
-            ..
-        } = &self;
         tracing::info!(node = %raft_id.node_id(), %raft_id, %client_addr, %internal_addr, "listening");
         tokio::select! {
             biased;
@@ -45,7 +51,7 @@ impl Server {
                 tracing::error!(node = %raft_id.node_id(), %raft_id, error = %failure, "ended");
                 return Err(failure);
             }
-            () = async { shutdown.await; self.shut_down().await } => {}
+            () = async { shutdown.await; ends.shut_down().await } => {}
         }
         // Cuts what is left: connections belong to their listener, and everybody else is told by
         // the driver's end.
@@ -53,7 +59,20 @@ impl Server {
         tracing::info!(node = %raft_id.node_id(), %raft_id, "ended");
         Ok(())
     }
+}
 
+/// What it takes to end a node in order.
+pub(super) struct Ends {
+    pub(super) raft_id: RaftId,
+    pub(super) handle: DriverHandle,
+    pub(super) gate: Gate,
+    pub(super) shutdown_timeout: Duration,
+    pub(super) handover_patience: Duration,
+    pub(super) stop_clients: watch::Sender<bool>,
+    pub(super) stop_nodes: watch::Sender<bool>,
+}
+
+impl Ends {
     async fn shut_down(&self) {
         let node = self.raft_id.node_id();
         let deadline = after(self.shutdown_timeout);

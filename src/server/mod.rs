@@ -34,7 +34,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::service::service_fn;
 use tokio::net::TcpListener;
@@ -54,6 +53,7 @@ use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
 use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
+use life::Ends;
 use listen::Standing;
 use misdirected::Misdirected;
 use reflection::with_reflection;
@@ -126,23 +126,17 @@ type Task = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
 /// A node that is bound and wired, and does nothing before it is [`run`](Self::run).
 #[must_use = "a server does nothing unless it is run"]
 pub struct Server {
-    raft_id: RaftId,
     client_addr: SocketAddr,
     internal_addr: SocketAddr,
-    handle: DriverHandle,
-    gate: Gate,
-    shutdown_timeout: Duration,
-    handover_patience: Duration,
+    ends: Ends,
     /// Driver, listeners and health.
     vital: Vec<Task>,
-    stop_clients: watch::Sender<bool>,
-    stop_nodes: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server")
-            .field("raft_id", &self.raft_id)
+            .field("raft_id", &self.raft_id())
             .field("client_addr", &self.client_addr)
             .field("internal_addr", &self.internal_addr)
             .finish_non_exhaustive()
@@ -305,22 +299,24 @@ impl Server {
             }),
         ];
         Ok(Self {
-            raft_id,
             client_addr,
             internal_addr,
-            handle,
-            gate,
-            shutdown_timeout: limits.shutdown_timeout(),
-            handover_patience: service_options.handover_patience,
+            ends: Ends {
+                raft_id,
+                handle,
+                gate,
+                shutdown_timeout: limits.shutdown_timeout(),
+                handover_patience: service_options.handover_patience,
+                stop_clients,
+                stop_nodes,
+            },
             vital,
-            stop_clients,
-            stop_nodes,
         })
     }
 
     /// This life of the node.
     pub fn raft_id(&self) -> RaftId {
-        self.raft_id
+        self.ends.raft_id
     }
 
     /// Where the node listens for clients.
@@ -335,12 +331,12 @@ impl Server {
 
     /// The way to the node for whoever lives in the same process.
     pub fn handle(&self) -> DriverHandle {
-        self.handle.clone()
+        self.ends.handle.clone()
     }
 
     /// How the node stands.
     pub fn status(&self) -> NodeStatus {
-        self.handle.status()
+        self.ends.handle.status()
     }
 }
 

@@ -46,7 +46,7 @@ impl Told {
     }
 
     fn gate_has(&self, text: &str) -> bool {
-        format!("{:?}", self.server.gate).contains(text)
+        format!("{:?}", self.server.ends.gate).contains(text)
     }
 }
 
@@ -76,7 +76,7 @@ const NUMBERS: [Case; 29] = [
             && transport.keepalive_timeout == millis(6000)
             && service.handover_patience == millis(3000)
             && service.member_timeout == millis(3000)
-            && told.server.handover_patience == millis(3000)
+            && told.server.ends.handover_patience == millis(3000)
     }),
     ("raft.raft_rpc_timeout_secs=7", |told| {
         told.transport.rpc_timeout == millis(7000)
@@ -169,7 +169,7 @@ const NUMBERS: [Case; 29] = [
         told.service.request_timeout == millis(6000)
     }),
     ("limits.shutdown_timeout_ms=11000", |told| {
-        told.server.shutdown_timeout == millis(11_000)
+        told.server.ends.shutdown_timeout == millis(11_000)
     }),
     // Not a number, but told like one.
     ("cluster.wait_for_survivors=false", |told| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -11,7 +12,7 @@ use super::desk::Desk;
 use super::options::TransportOptions;
 use super::routes::{Replies, Routes};
 use super::status;
-use super::transfer::{Incoming, Progress, Transfer};
+use super::transfer::{Incoming, Progress, Transfer, forget, open};
 use super::{FOLLOWER_ID, LEADER_ID};
 use crate::driver::DriverHandle;
 use crate::error::NotMe;
@@ -186,24 +187,28 @@ impl Inbound {
         Ok(())
     }
 
-    /// Puts the chunks of a snapshot together.
+    /// Puts the chunks of a snapshot together, behind what an earlier call has brought of it.
     async fn assemble(
         &self,
         first: InstallSnapshotRequest,
         mut chunks: Streaming<InstallSnapshotRequest>,
         progress: Arc<Progress>,
     ) -> Result<Incoming, Status> {
-        let mut snapshot = Incoming::new(
-            &first,
-            self.options.max_snapshot_bytes,
-            progress,
-            self.options.workers,
-        )?;
+        let options = &self.options;
+        // An earlier call has heard that this one takes its place.
+        let mut brought = self.routes.brought.lock().await;
+        if brought.is_none() {
+            let brought = Arc::clone(&self.routes.brought);
+            tokio::spawn(forget(brought, options.bulk_timeout.saturating_mul(2)));
+        }
+        let snapshot = open(&mut brought, &first, progress, options)?;
         snapshot.add(first).await?;
         while let Some(chunk) = self.next_chunk(&mut chunks).await? {
             snapshot.add(chunk).await?;
         }
-        Ok(snapshot)
+        snapshot.is_whole()?;
+        let whole = brought.take();
+        whole.ok_or_else(|| Status::internal("the end of a snapshot that is not there"))
     }
 
     async fn next_chunk(
@@ -287,7 +292,7 @@ impl RaftService for Inbound {
         }
         let (superseded_in, superseded) = oneshot::channel();
         let progress = Progress::new(&first);
-        let _transfer = transfer.enter(
+        let ticket = transfer.enter(
             (),
             Transfer {
                 term: leader.term,
@@ -295,11 +300,19 @@ impl RaftService for Inbound {
                 superseded: superseded_in,
             },
         );
-        let snapshot = tokio::select! {
-            biased;
-            _ = superseded => Err(Status::aborted("another snapshot has begun")),
-            snapshot = self.assemble(first, chunks, progress) => snapshot,
-        }?;
+        let inbound = self.clone();
+        // A task of its own, as a call ends at once with its connection, and what is being added to the
+        // rest would be lost with it.
+        let assembled = tokio::spawn(async move {
+            let snapshot = tokio::select! {
+                biased;
+                _ = superseded => Err(Status::aborted("another snapshot has begun")),
+                snapshot = inbound.assemble(first, chunks, progress) => snapshot,
+            };
+            snapshot.map(|snapshot| (snapshot, ticket))
+        });
+        let ended = |error: JoinError| Status::internal(error.to_string());
+        let (snapshot, _transfer) = assembled.await.map_err(ended)??;
         let (header, state_machine) = snapshot.finish(SnapshotAssembly::finish).await?;
 
         let (call, answer) = oneshot::channel();
@@ -341,10 +354,7 @@ impl RaftService for Inbound {
         if let Ok(by) = Introduction::try_from(request.into_inner()) {
             self.driver.asked(by);
         }
-        let receiving = self
-            .routes
-            .transfer
-            .with((), |transfer| transfer.progress.get());
+        let receiving = self.routes.receiving();
         let status = NodeStatus { receiving, ..now };
         Ok(Response::new(status.into()))
     }

@@ -94,13 +94,7 @@ impl SnapshotAssembly {
         // Before anybody has gone to the trouble of carrying the rest.
         SnapshotHeader::from(first.clone()).into_raft()?;
         Ok(Self {
-            header: InstallSnapshotRequest {
-                data: Bytes::new(),
-                offset: 0,
-                done: false,
-                crc32: 0,
-                ..first.clone()
-            },
+            header: without_data(first),
             received: 0,
             crc32: crc32fast::Hasher::new(),
             snapshot: SnapshotReader::default(),
@@ -157,9 +151,26 @@ impl SnapshotAssembly {
         Ok(())
     }
 
+    /// Whether `chunk` is the next one of this snapshot, as far as its place says.
+    pub fn goes_on_with(&self, chunk: &InstallSnapshotRequest) -> bool {
+        chunk.offset == self.received && !self.done && without_data(chunk) == self.header
+    }
+
     /// Bytes that have come.
     pub fn received_bytes(&self) -> u64 {
         self.received
+    }
+
+    /// Whether the last chunk has come.
+    ///
+    /// # Errors
+    ///
+    /// It has not.
+    pub fn is_whole(&self) -> Result<(), WireError> {
+        match self.done {
+            true => Ok(()),
+            false => Err(fault("done", "the call ended before the last chunk")),
+        }
     }
 
     /// The header and the state machine of the whole snapshot.
@@ -168,10 +179,19 @@ impl SnapshotAssembly {
     ///
     /// If the last chunk has not come, or if the snapshot ends in its midst.
     pub fn finish(self) -> Result<(SnapshotHeader, StateMachine), WireError> {
-        if !self.done {
-            return Err(fault("done", "the call ended before the last chunk"));
-        }
+        self.is_whole()?;
         Ok((self.header.into(), self.snapshot.finish()?))
+    }
+}
+
+/// What every chunk of a snapshot repeats.
+fn without_data(chunk: &InstallSnapshotRequest) -> InstallSnapshotRequest {
+    InstallSnapshotRequest {
+        data: Bytes::new(),
+        offset: 0,
+        done: false,
+        crc32: 0,
+        ..chunk.clone()
     }
 }
 

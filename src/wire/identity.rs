@@ -375,7 +375,7 @@ mod tests {
     use super::*;
     use crate::proto::raft::Following as ProtoFollowing;
     use crate::types::{Answering, ClusterMembership, Missed, NodeInfo};
-    use crate::types::{NodeLimits, SnapshotProgress};
+    use crate::types::{NodeLimits, SnapshotId, SnapshotProgress};
 
     fn life(node: u64) -> RaftId {
         RaftId::try_from(node << 48 | 0xABC).unwrap()
@@ -425,6 +425,11 @@ mod tests {
             receiving: Some(SnapshotProgress {
                 received: 5,
                 total: 8,
+                id: SnapshotId {
+                    leader: 9,
+                    term: 7,
+                    index: 6,
+                },
             }),
             recovery: RecoveryAttempt {
                 number: 2,
