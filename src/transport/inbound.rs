@@ -7,6 +7,7 @@ use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::desk::Desk;
 use super::options::TransportOptions;
@@ -118,36 +119,22 @@ impl Inbound {
             Some(leader) => Some((leader, enter(leader)?)),
             None => None,
         };
-        let inbound = self.clone();
-        tokio::spawn(async move {
+        let (inbound, me) = (self.clone(), self.me);
+        let span = tracing::debug_span!("read", node = %me.node_id(), raft_id = %me);
+        let reading = async move {
             let requests = request.into_inner();
             if let Err(status) = inbound.read(requests, wrap, ticket, enter).await {
+                tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
                 // Nobody is there to be told if the connection broke.
                 let _ = replies.send(Err(status)).await;
             }
-        });
+        };
+        tokio::spawn(reading.instrument(span));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    /// Reads a stream to its end.
-    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
-    async fn read<Q, T>(
-        &self,
-        requests: Streaming<Q>,
-        wrap: fn(Q) -> PeerMessage,
-        ticket: Option<(RaftId, T)>,
-        enter: impl Fn(RaftId) -> Result<T, Status>,
-    ) -> Result<(), Status> {
-        let ended = self.take(requests, wrap, ticket, enter).await;
-        // Here, as the span ends with this function.
-        ended.inspect_err(|status| {
-            let me = self.me;
-            tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
-        })
-    }
-
     /// Hands the requests of a stream to the driver, in order.
-    async fn take<Q, T>(
+    async fn read<Q, T>(
         &self,
         mut requests: Streaming<Q>,
         wrap: fn(Q) -> PeerMessage,
