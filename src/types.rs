@@ -22,7 +22,9 @@ pub use level::ProtocolLevel;
 pub use limits::NodeLimits;
 pub use reach::{Missed, Reach};
 pub use recovery::{Rank, RecoveryClaim};
-pub use status::{Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotProgress};
+pub use status::{
+    Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotId, SnapshotProgress,
+};
 
 /// A key of the map. At least 1 byte; the upper bound is
 /// [`Limits::max_key_bytes`](crate::config::Limits).

@@ -414,7 +414,8 @@ REAL = {
         "a learner": {
             "raftId": THREE, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
             "role": "ROLE_LEARNER", "leaderId": ONE,
-            "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
+            "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000", "leaderId": ONE,
+                          "term": "8", "lastIncludedIndex": "1040"},
         },
         "all that a process can say": {
             "raftId": TWO, "state": "FORMATION_STATE_STARTED", "clusterId": CLUSTER, "term": "8",
@@ -422,7 +423,8 @@ REAL = {
             "appliedIndex": "1044", "keys": "12", "joinedAt": "2026-01-02T03:04:05.006Z",
             "lastLogIndex": "1047", "voters": [ONE, TWO], "learners": [THREE],
             "members": [1, 2, 3], "membersKnown": True,
-            "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000"},
+            "receiving": {"receivedBytes": "1048576", "totalBytes": "5000000", "leaderId": ONE,
+                          "term": "8", "lastIncludedIndex": "1040"},
             "lastLogTerm": "7", "recoveryAttempt": "4", "recovering": True,
             "following": {
                 "lastLogIndex": "1046", "commitIndex": "1040", "acknowledgedBy": [ONE, TWO],

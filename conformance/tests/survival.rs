@@ -18,7 +18,7 @@ use seshat::kv::{Command, Stamp, Write};
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
     NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
-    RecoveryAttempt, RecoveryClaim, Role, SnapshotProgress,
+    RecoveryAttempt, RecoveryClaim, Role, SnapshotId, SnapshotProgress,
 };
 use seshat::wire::{
     MAX_INDEX, MAX_TERM, claim_from_request, decode_command, encode_command, error_detail,
@@ -133,6 +133,18 @@ fn following() -> impl Strategy<Value = Arc<Following>> {
     })
 }
 
+fn receiving() -> impl Strategy<Value = SnapshotProgress> {
+    any::<[u64; 5]>().prop_map(|[received, total, leader, term, index]| SnapshotProgress {
+        received,
+        total,
+        id: SnapshotId {
+            leader,
+            term,
+            index,
+        },
+    })
+}
+
 fn answering() -> impl Strategy<Value = Answering> {
     prop_oneof![
         Just(Answering::Silent),
@@ -167,7 +179,7 @@ fn status() -> impl Strategy<Value = NodeStatus> {
     let joined = option::of((0..1u64 << 40, 0..1_000_000_000u32));
     let members = (lives(), lives(), vec(node(), 0..5), any::<bool>());
     let progress = (
-        option::of(any::<[u64; 2]>()),
+        option::of(receiving()),
         any::<(u64, bool)>(),
         option::of(following()),
         vec([life(), life()], 0..3),
@@ -212,7 +224,7 @@ fn status() -> impl Strategy<Value = NodeStatus> {
                     members,
                 }),
                 members_known,
-                receiving: receiving.map(|[received, total]| SnapshotProgress { received, total }),
+                receiving,
                 recovery: RecoveryAttempt { number, under_way },
                 following,
                 doubled,

@@ -24,7 +24,7 @@ use seshat::kv::{Command, Effect, Session, Stamp, StateMachine, Write, Written};
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
     NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
-    RecoveryAttempt, RecoveryClaim, Role, SnapshotProgress,
+    RecoveryAttempt, RecoveryClaim, Role, SnapshotId, SnapshotProgress,
 };
 use seshat::wire::{
     PeerMessage, WireError, claim_from_request, decode_command, decode_snapshot, encode_command,
@@ -435,6 +435,11 @@ fn status() -> NodeStatus {
         receiving: Some(SnapshotProgress {
             received: 1_048_576,
             total: 5_000_000,
+            id: SnapshotId {
+                leader: life(1).get(),
+                term: 8,
+                index: 1040,
+            },
         }),
         recovery: RecoveryAttempt {
             number: 4,

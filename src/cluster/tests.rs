@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::words::nodes;
 use super::*;
 use crate::types::{
-    ClusterId, Conf, Following, NodeInfo, NodeState, RaftId, Role, SnapshotProgress,
+    ClusterId, Conf, Following, NodeInfo, NodeState, RaftId, Role, SnapshotId, SnapshotProgress,
 };
 
 const CLUSTER: ClusterId = ClusterId(7);
@@ -101,10 +101,18 @@ fn learner(id: u16) -> NodeStatus {
     }
 }
 
+fn progress(received: u64, total: u64) -> SnapshotProgress {
+    SnapshotProgress {
+        received,
+        total,
+        id: SnapshotId::default(),
+    }
+}
+
 fn receiving(received: u64, status: NodeStatus) -> NodeStatus {
     let total = 1000;
     NodeStatus {
-        receiving: Some(SnapshotProgress { received, total }),
+        receiving: Some(progress(received, total)),
         ..status
     }
 }
@@ -365,7 +373,7 @@ fn the_percent_rises_and_stays_below_100() {
     // A total that is a lie, or missing.
     let odd = [(0, 0), (7, 0), (u64::MAX, u64::MAX), (u64::MAX, 1)];
     for (received, total) in odd {
-        let progress = SnapshotProgress { received, total };
+        let progress = progress(received, total);
         let third = NodeStatus {
             receiving: Some(progress),
             ..outside(3)

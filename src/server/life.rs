@@ -5,13 +5,16 @@ use std::future::Future;
 use std::iter::once;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use super::{Server, ServerError};
 use crate::deadline::after;
-use crate::service::hand_over;
-use crate::types::Role;
+use crate::driver::DriverHandle;
+use crate::service::{Gate, hand_over};
+use crate::types::{RaftId, Role};
 
 /// The longest wait for clients' connections to end by themselves once every request is answered.
 /// What still keeps one open then is a watch, which never ends.
@@ -24,18 +27,23 @@ impl Server {
     /// # Errors
     ///
     /// [`ServerError`]: the node could not go on.
-    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.raft_id.node_id(), raft_id = %self.raft_id))]
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let mut vital = JoinSet::new();
-        for task in std::mem::take(&mut self.vital) {
-            vital.spawn(task);
-        }
+    #[tracing::instrument(
+        level = "debug", skip_all,
+        fields(node = %self.raft_id().node_id(), raft_id = %self.raft_id()),
+    )]
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let raft_id = self.raft_id();
         let Self {
-            raft_id,
             client_addr,
             internal_addr,
-            ..
-        } = &self;
+            ends,
+            vital: tasks,
+        } = self;
+        let mut vital = JoinSet::new();
+        for task in tasks {
+            // A task of its own is in no span, unless it is told so.
+            vital.spawn(task.in_current_span());
+        }
         tracing::info!(node = %raft_id.node_id(), %raft_id, %client_addr, %internal_addr, "listening");
         tokio::select! {
             biased;
@@ -43,7 +51,7 @@ impl Server {
                 tracing::error!(node = %raft_id.node_id(), %raft_id, error = %failure, "ended");
                 return Err(failure);
             }
-            () = async { shutdown.await; self.shut_down().await } => {}
+            () = async { shutdown.await; ends.shut_down().await } => {}
         }
         // Cuts what is left: connections belong to their listener, and everybody else is told by
         // the driver's end.
@@ -51,7 +59,20 @@ impl Server {
         tracing::info!(node = %raft_id.node_id(), %raft_id, "ended");
         Ok(())
     }
+}
 
+/// What it takes to end a node in order.
+pub(super) struct Ends {
+    pub(super) raft_id: RaftId,
+    pub(super) handle: DriverHandle,
+    pub(super) gate: Gate,
+    pub(super) shutdown_timeout: Duration,
+    pub(super) handover_patience: Duration,
+    pub(super) stop_clients: watch::Sender<bool>,
+    pub(super) stop_nodes: watch::Sender<bool>,
+}
+
+impl Ends {
     async fn shut_down(&self) {
         let node = self.raft_id.node_id();
         let deadline = after(self.shutdown_timeout);
@@ -115,7 +136,81 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::net::TcpStream;
+    use tokio::sync::Notify;
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Subscriber};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+    use tracing_subscriber::registry::LookupSpan;
+
     use super::*;
+    use crate::config::Config;
+    use crate::types::NodeId;
+
+    /// A line, and the name of the span that it is in.
+    type Line = (String, Option<&'static str>);
+
+    /// What the server logs.
+    #[derive(Clone, Default)]
+    struct Lines {
+        lines: Arc<Mutex<Vec<Line>>>,
+        connected: Arc<Notify>,
+    }
+
+    struct Message(String);
+
+    impl Visit for Message {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            if field.name() == "message" {
+                self.0 = format!("{value:?}");
+            }
+        }
+    }
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            if event.metadata().target().starts_with("seshat::server") {
+                let mut message = Message(String::new());
+                event.record(&mut message);
+                let span = context.lookup_current().map(|span| span.name());
+                if message.0 == "connected" {
+                    self.connected.notify_one();
+                }
+                self.lines.lock().expect("no panic").push((message.0, span));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_a_server_logs_is_within_its_span() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        let _logs = tracing::subscriber::set_default(subscriber);
+        let node = NodeId::new(1).expect("a node id");
+        let config = Config::for_dev(node, 3, 16_379, 17_379).expect("valid");
+        let port = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = Server::from_listeners(config, port(), port(), || 6).await;
+        let server = server.expect("a server");
+        let _client = TcpStream::connect(server.client_addr())
+            .await
+            .expect("a connection");
+        let wait = timeout_at(after(Duration::from_secs(20)), lines.connected.notified());
+        let stop = async { wait.await.expect("the connection is not logged") };
+        server.run(stop).await.expect("an orderly end");
+        let lines = lines.lines.lock().expect("no panic").clone();
+        let told: Vec<_> = lines.iter().map(|(line, _)| line.as_str()).collect();
+        for line in ["listening", "connected", "shutting down", "ended"] {
+            assert!(told.contains(&line), "{line}: {told:?}");
+        }
+        let outside: Vec<_> = lines
+            .iter()
+            .filter(|(_, span)| *span != Some("run"))
+            .collect();
+        assert!(outside.is_empty(), "outside of the span: {outside:?}");
+    }
 
     #[tokio::test]
     async fn a_vital_task_that_panics_or_fails_ends_the_server() {

@@ -16,6 +16,8 @@
 //! 5. the listener for clients lets its connections finish;
 //! 6. what is left is cut.
 
+mod answering;
+mod conversation;
 mod descriptors;
 mod life;
 mod listen;
@@ -34,7 +36,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::service::service_fn;
 use tokio::net::TcpListener;
@@ -44,7 +45,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 
 use crate::config::{Config, ConfigError};
-use crate::driver::{Driver, DriverHandle, Probe, Removed};
+use crate::driver::{Driver, DriverHandle, Probe, Removed, Unread};
 use crate::log;
 use crate::node::{Member, NodeError};
 use crate::proto::admin::admin_service_server::AdminServiceServer;
@@ -54,6 +55,7 @@ use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
 use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
+use life::Ends;
 use listen::Standing;
 use misdirected::Misdirected;
 use reflection::with_reflection;
@@ -126,23 +128,17 @@ type Task = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
 /// A node that is bound and wired, and does nothing before it is [`run`](Self::run).
 #[must_use = "a server does nothing unless it is run"]
 pub struct Server {
-    raft_id: RaftId,
     client_addr: SocketAddr,
     internal_addr: SocketAddr,
-    handle: DriverHandle,
-    gate: Gate,
-    shutdown_timeout: Duration,
-    handover_patience: Duration,
+    ends: Ends,
     /// Driver, listeners and health.
     vital: Vec<Task>,
-    stop_clients: watch::Sender<bool>,
-    stop_nodes: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server")
-            .field("raft_id", &self.raft_id)
+            .field("raft_id", &self.raft_id())
             .field("client_addr", &self.client_addr)
             .field("internal_addr", &self.internal_addr)
             .finish_non_exhaustive()
@@ -235,6 +231,7 @@ impl Server {
             .add_service(health.service())
             .add_service(Misdirected::node())
             .add_service(admin);
+        let unread = Arc::clone(host.unread());
         let front = Front::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
         let kv = Misdirected::<KvServiceServer<KvService>>::client(config.node.id, &known);
         let operator =
@@ -259,23 +256,26 @@ impl Server {
         let (stop_nodes, nodes_stopped) = watch::channel(false);
         let clients = listen::serve(
             client,
-            move |standing| {
+            move |standing, reader| {
                 let front = match standing {
-                    Standing::Seated => front.for_another_connection(),
-                    Standing::Spare => front.for_operators(max_connections),
+                    Standing::Seated => front.for_another_connection(reader),
+                    Standing::Spare => front.for_operators(reader, max_connections),
                 };
                 service_fn(move |request| front.call(request))
             },
             options::client_listener(&config),
+            unread,
             clients_stopped,
         );
         let nodes = listen::serve(
             internal,
-            move |_| {
+            move |_, _| {
                 let nodes = nodes.clone();
                 service_fn(move |request| nodes.clone().call(request))
             },
             internal_options,
+            // Between nodes, messages in flight are bounded where they are sent.
+            Unread::new(usize::MAX),
             nodes_stopped,
         );
         let remember = file.map(|file| file.follow(handle.clone()));
@@ -305,22 +305,24 @@ impl Server {
             }),
         ];
         Ok(Self {
-            raft_id,
             client_addr,
             internal_addr,
-            handle,
-            gate,
-            shutdown_timeout: limits.shutdown_timeout(),
-            handover_patience: service_options.handover_patience,
+            ends: Ends {
+                raft_id,
+                handle,
+                gate,
+                shutdown_timeout: limits.shutdown_timeout(),
+                handover_patience: service_options.handover_patience,
+                stop_clients,
+                stop_nodes,
+            },
             vital,
-            stop_clients,
-            stop_nodes,
         })
     }
 
     /// This life of the node.
     pub fn raft_id(&self) -> RaftId {
-        self.raft_id
+        self.ends.raft_id
     }
 
     /// Where the node listens for clients.
@@ -335,12 +337,12 @@ impl Server {
 
     /// The way to the node for whoever lives in the same process.
     pub fn handle(&self) -> DriverHandle {
-        self.handle.clone()
+        self.ends.handle.clone()
     }
 
     /// How the node stands.
     pub fn status(&self) -> NodeStatus {
-        self.handle.status()
+        self.ends.handle.status()
     }
 }
 

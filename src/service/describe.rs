@@ -255,6 +255,7 @@ mod tests {
             receiving: Some(crate::types::SnapshotProgress {
                 received: 5,
                 total: 10,
+                id: crate::types::SnapshotId::default(),
             }),
             ..NodeStatus::fresh(RaftId::new(node(3), 0xdef))
         };

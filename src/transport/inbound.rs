@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::desk::Desk;
 use super::options::TransportOptions;
 use super::routes::{Replies, Routes};
 use super::status;
-use super::transfer::{Incoming, Progress, Transfer};
+use super::transfer::{Incoming, Progress, Transfer, forget, open};
 use super::{FOLLOWER_ID, LEADER_ID};
 use crate::driver::DriverHandle;
 use crate::error::NotMe;
@@ -117,21 +119,21 @@ impl Inbound {
             Some(leader) => Some((leader, enter(leader)?)),
             None => None,
         };
-        let inbound = self.clone();
-        tokio::spawn(async move {
+        let (inbound, me) = (self.clone(), self.me);
+        let span = tracing::debug_span!("read", node = %me.node_id(), raft_id = %me);
+        let reading = async move {
             let requests = request.into_inner();
             if let Err(status) = inbound.read(requests, wrap, ticket, enter).await {
-                let me = inbound.me;
                 tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
                 // Nobody is there to be told if the connection broke.
                 let _ = replies.send(Err(status)).await;
             }
-        });
+        };
+        tokio::spawn(reading.instrument(span));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     /// Hands the requests of a stream to the driver, in order.
-    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn read<Q, T>(
         &self,
         mut requests: Streaming<Q>,
@@ -172,24 +174,28 @@ impl Inbound {
         Ok(())
     }
 
-    /// Puts the chunks of a snapshot together.
+    /// Puts the chunks of a snapshot together, behind what an earlier call has brought of it.
     async fn assemble(
         &self,
         first: InstallSnapshotRequest,
         mut chunks: Streaming<InstallSnapshotRequest>,
         progress: Arc<Progress>,
     ) -> Result<Incoming, Status> {
-        let mut snapshot = Incoming::new(
-            &first,
-            self.options.max_snapshot_bytes,
-            progress,
-            self.options.workers,
-        )?;
+        let options = &self.options;
+        // An earlier call has heard that this one takes its place.
+        let mut brought = self.routes.brought.lock().await;
+        if brought.is_none() {
+            let brought = Arc::clone(&self.routes.brought);
+            tokio::spawn(forget(brought, options.bulk_timeout.saturating_mul(2)));
+        }
+        let snapshot = open(&mut brought, &first, progress, options)?;
         snapshot.add(first).await?;
         while let Some(chunk) = self.next_chunk(&mut chunks).await? {
             snapshot.add(chunk).await?;
         }
-        Ok(snapshot)
+        snapshot.is_whole()?;
+        let whole = brought.take();
+        whole.ok_or_else(|| Status::internal("the end of a snapshot that is not there"))
     }
 
     async fn next_chunk(
@@ -273,7 +279,7 @@ impl RaftService for Inbound {
         }
         let (superseded_in, superseded) = oneshot::channel();
         let progress = Progress::new(&first);
-        let _transfer = transfer.enter(
+        let ticket = transfer.enter(
             (),
             Transfer {
                 term: leader.term,
@@ -281,11 +287,19 @@ impl RaftService for Inbound {
                 superseded: superseded_in,
             },
         );
-        let snapshot = tokio::select! {
-            biased;
-            _ = superseded => Err(Status::aborted("another snapshot has begun")),
-            snapshot = self.assemble(first, chunks, progress) => snapshot,
-        }?;
+        let inbound = self.clone();
+        // A task of its own, as a call ends at once with its connection, and what is being added to the
+        // rest would be lost with it.
+        let assembled = tokio::spawn(async move {
+            let snapshot = tokio::select! {
+                biased;
+                _ = superseded => Err(Status::aborted("another snapshot has begun")),
+                snapshot = inbound.assemble(first, chunks, progress) => snapshot,
+            };
+            snapshot.map(|snapshot| (snapshot, ticket))
+        });
+        let ended = |error: JoinError| Status::internal(error.to_string());
+        let (snapshot, _transfer) = assembled.await.map_err(ended)??;
         let (header, state_machine) = snapshot.finish(SnapshotAssembly::finish).await?;
 
         let (call, answer) = oneshot::channel();
@@ -327,10 +341,7 @@ impl RaftService for Inbound {
         if let Ok(by) = Introduction::try_from(request.into_inner()) {
             self.driver.asked(by);
         }
-        let receiving = self
-            .routes
-            .transfer
-            .with((), |transfer| transfer.progress.get());
+        let receiving = self.routes.receiving();
         let status = NodeStatus { receiving, ..now };
         Ok(Response::new(status.into()))
     }

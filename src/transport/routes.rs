@@ -6,9 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use super::desk::Desk;
-use super::transfer::Transfer;
+use super::transfer::{Brought, Transfer};
 use crate::proto::raft::{AppendEntriesResponse, HeartbeatResponse, RequestVoteResponse};
-use crate::types::RaftId;
+use crate::types::{RaftId, SnapshotProgress};
 
 /// Replies on their way to the leader that waits for them on a stream.
 pub(super) type Replies<T> = mpsc::Sender<Result<T, Status>>;
@@ -25,11 +25,19 @@ pub(super) struct Routes {
     pub(super) votes: Arc<Desk<(RaftId, bool), oneshot::Sender<RequestVoteResponse>>>,
     /// The snapshot that is coming in, if any.
     pub(super) transfer: Arc<Desk<(), Transfer>>,
+    /// What has come of it.
+    pub(super) brought: Arc<Brought>,
 }
 
 /// A reply is dropped where nobody waits any more, and where too many wait to be sent: the next one
 /// says more.
 impl Routes {
+    /// How far the snapshot has come that is coming in, or was when its connection broke.
+    pub(super) fn receiving(&self) -> Option<SnapshotProgress> {
+        let under_way = self.transfer.with((), |transfer| transfer.progress.get());
+        under_way.or_else(|| self.brought.try_lock().ok()?.as_ref()?.progress())
+    }
+
     pub(super) fn append_entries(&self, reply: AppendEntriesResponse) {
         let Ok(leader) = RaftId::try_from(reply.to) else {
             return;

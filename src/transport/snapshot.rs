@@ -3,22 +3,26 @@
 //! A snapshot may be far larger than a message may be, and slower than any flat deadline allows: a
 //! transfer goes on for as long as it makes progress. It is encoded chunk by chunk on a thread of its
 //! own, no faster than the peer takes the chunks, so that neither its size nor its making is noticed
-//! by whatever else this node does. What has failed is not resumed: the core offers a new snapshot
-//! later, of the state as it is by then.
+//! by whatever else this node does. When its connection breaks, it goes on behind what the peer still has
+//! of it. Where that is no more than before, it is given up: the core offers a new snapshot later, of the
+//! state as it is by then.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::gate::Gate;
-use super::peer::Peer;
+use super::peer::{Peer, Purpose};
+use super::transfer::snapshot_id;
+use crate::deadline::after;
 use crate::driver::{DriverHandle, OutgoingSnapshot, Workers};
 use crate::error::RpcError;
-use crate::proto::raft::InstallSnapshotRequest;
-use crate::types::RaftId;
+use crate::proto::raft::{IdentifyRequest, InstallSnapshotRequest};
+use crate::types::{RaftId, SnapshotId};
 use crate::wire::{PeerMessage, SnapshotChunks, WireError};
 
 const RPC: &str = "InstallSnapshot";
@@ -65,10 +69,62 @@ pub(super) async fn deliver(
     let _ = driver.report_snapshot(to, answer).await;
 }
 
+/// Sends `snapshot`, in as many calls as it takes. Each gets further than the one before.
 async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, RpcError> {
+    let mut from = 0;
+    loop {
+        let error = match attempt(peer, snapshot.clone(), from).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match reached(peer, snapshot_id(snapshot.header.request())).await {
+            Some(reached) if reached > from => from = reached,
+            _ => return Err(error),
+        }
+        let node = peer.me().node_id();
+        tracing::info!(%node, peer = %peer.node(), from, %error, "a snapshot goes on where it broke off");
+    }
+}
+
+/// How much the peer has of a snapshot, as soon as it can be asked.
+async fn reached(peer: &Peer, id: SnapshotId) -> Option<u64> {
+    let options = peer.options();
+    let until = after(options.bulk_timeout);
+    loop {
+        let asked = peer.identify(
+            IdentifyRequest::default(),
+            Purpose::Report,
+            options.rpc_timeout,
+        );
+        match asked.await {
+            Ok(status) => {
+                let receiving = status.receiving.filter(|it| it.id == id)?;
+                return Some(receiving.received);
+            }
+            Err(RpcError::Unreachable { .. } | RpcError::Timeout { .. })
+                if Instant::now() < until =>
+            {
+                sleep(options.backoff_max).await;
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Sends `snapshot` behind its first `from` bytes.
+async fn attempt(
+    peer: &Peer,
+    snapshot: OutgoingSnapshot,
+    from: u64,
+) -> Result<PeerMessage, RpcError> {
     let options = peer.options();
     let stalled = |_: Elapsed| peer.timeout(RPC, options.bulk_timeout);
-    let mut encoded = encode(snapshot, options.snapshot_chunk_bytes, options.workers);
+    let mut encoded = encode(
+        snapshot,
+        from,
+        options.snapshot_chunk_bytes,
+        options.workers,
+    );
     // The call begins when there is something to say: the peer waits for the first chunk as it
     // waits for any other.
     let Some(first) = encoded.recv().await else {
@@ -114,9 +170,10 @@ async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Rp
 }
 
 /// Encodes on a thread of its own, unless `workers` has none. Ends with the last chunk or with the
-/// receiver.
+/// receiver. The first `from` bytes are left out.
 pub(super) fn encode(
     snapshot: OutgoingSnapshot,
+    from: u64,
     chunk_bytes: usize,
     workers: Workers,
 ) -> mpsc::Receiver<InstallSnapshotRequest> {
@@ -126,7 +183,8 @@ pub(super) fn encode(
             header,
             state_machine,
         } = snapshot;
-        SnapshotChunks::new(header, state_machine, chunk_bytes)
+        let chunks = SnapshotChunks::new(header, state_machine, chunk_bytes);
+        chunks.skip_while(move |chunk| chunk.offset < from)
     };
     match workers {
         Workers::Threads => {

@@ -212,6 +212,19 @@ pub struct SnapshotProgress {
     pub received: u64,
     /// The whole.
     pub total: u64,
+    /// Which snapshot it is.
+    pub id: SnapshotId,
+}
+
+/// Which snapshot a leader sends: what has the same id has the same bytes. All 0 of one that is not said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SnapshotId {
+    /// Raft id of the leader.
+    pub leader: u64,
+    /// Its term.
+    pub term: Term,
+    /// The last log index that the snapshot covers.
+    pub index: LogIndex,
 }
 
 /// How the logs of the others follow the leader's: measured against what that held one election

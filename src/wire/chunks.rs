@@ -94,13 +94,7 @@ impl SnapshotAssembly {
         // Before anybody has gone to the trouble of carrying the rest.
         SnapshotHeader::from(first.clone()).into_raft()?;
         Ok(Self {
-            header: InstallSnapshotRequest {
-                data: Bytes::new(),
-                offset: 0,
-                done: false,
-                crc32: 0,
-                ..first.clone()
-            },
+            header: without_data(first),
             received: 0,
             crc32: crc32fast::Hasher::new(),
             snapshot: SnapshotReader::default(),
@@ -157,9 +151,26 @@ impl SnapshotAssembly {
         Ok(())
     }
 
+    /// Whether `chunk` is the next one of this snapshot, as far as its place says.
+    pub fn goes_on_with(&self, chunk: &InstallSnapshotRequest) -> bool {
+        chunk.offset == self.received && !self.done && without_data(chunk) == self.header
+    }
+
     /// Bytes that have come.
     pub fn received_bytes(&self) -> u64 {
         self.received
+    }
+
+    /// Whether the last chunk has come.
+    ///
+    /// # Errors
+    ///
+    /// It has not.
+    pub fn is_whole(&self) -> Result<(), WireError> {
+        match self.done {
+            true => Ok(()),
+            false => Err(fault("done", "the call ended before the last chunk")),
+        }
     }
 
     /// The header and the state machine of the whole snapshot.
@@ -168,10 +179,19 @@ impl SnapshotAssembly {
     ///
     /// If the last chunk has not come, or if the snapshot ends in its midst.
     pub fn finish(self) -> Result<(SnapshotHeader, StateMachine), WireError> {
-        if !self.done {
-            return Err(fault("done", "the call ended before the last chunk"));
-        }
+        self.is_whole()?;
         Ok((self.header.into(), self.snapshot.finish()?))
+    }
+}
+
+/// What every chunk of a snapshot repeats.
+fn without_data(chunk: &InstallSnapshotRequest) -> InstallSnapshotRequest {
+    InstallSnapshotRequest {
+        data: Bytes::new(),
+        offset: 0,
+        done: false,
+        crc32: 0,
+        ..chunk.clone()
     }
 }
 
@@ -245,6 +265,19 @@ mod tests {
             let chunks = chunks(&state);
             let size = encode_snapshot(&state).len();
             assert_eq!(chunks.len(), size.div_ceil(CHUNK));
+            let mut sent = SnapshotChunks::new(header(), state.clone(), CHUNK);
+            assert_eq!(sent.total_bytes(), super::size(size));
+            let first = sent.next().unwrap();
+            let held = sent.next.as_ref().map(|next| next.data.len());
+            assert!(
+                held.is_none_or(|held| held == 0),
+                "sent bytes are held on to"
+            );
+            let mut assembly = SnapshotAssembly::new(&first, 1 << 20).unwrap();
+            assert_eq!(assembly.received_bytes(), 0);
+            let received = super::size(first.data.len());
+            assembly.add(first).unwrap();
+            assert_eq!(assembly.received_bytes(), received);
             assert!(chunks.iter().all(|chunk| chunk.data.len() <= CHUNK));
             assert_eq!(assemble(chunks, 1 << 20), Ok((header(), state)));
         }

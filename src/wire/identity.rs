@@ -375,7 +375,7 @@ mod tests {
     use super::*;
     use crate::proto::raft::Following as ProtoFollowing;
     use crate::types::{Answering, ClusterMembership, Missed, NodeInfo};
-    use crate::types::{NodeLimits, SnapshotProgress};
+    use crate::types::{NodeLimits, SnapshotId, SnapshotProgress};
 
     fn life(node: u64) -> RaftId {
         RaftId::try_from(node << 48 | 0xABC).unwrap()
@@ -425,6 +425,11 @@ mod tests {
             receiving: Some(SnapshotProgress {
                 received: 5,
                 total: 8,
+                id: SnapshotId {
+                    leader: 9,
+                    term: 7,
+                    index: 6,
+                },
             }),
             recovery: RecoveryAttempt {
                 number: 2,
@@ -595,6 +600,19 @@ mod tests {
         largest.members.push(life(1));
         let request = offer_request(largest, life(5));
         assert_eq!(offer_from_request(request).unwrap_err().field, "members");
+    }
+
+    #[test]
+    fn half_of_the_initial_members_are_no_majority() {
+        let of_four = |members: &[u64]| Offer {
+            membership: membership([2, 4, 5, 9]),
+            members: members.iter().copied().map(life).collect(),
+            ..offer()
+        };
+        for (members, enough) in [(&[2, 5][..], false), (&[2, 5, 9], true)] {
+            let request = offer_request(of_four(members), life(5));
+            assert_eq!(offer_from_request(request).is_ok(), enough);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use seshat::config::{ClusterConfig, Config, Limits, Member, NodeConfig, RaftConfig};
+use seshat::config::{ClusterConfig, Config, InitialMember, Limits, NodeConfig, RaftConfig};
 use seshat::driver::DriverHandle;
 use seshat::log::LogFormat;
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
@@ -107,7 +107,7 @@ impl Cluster {
         let addr = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
         let members: Vec<_> = (1..=size)
             .zip(&bound)
-            .map(|(id, (client, internal))| Member {
+            .map(|(id, (client, internal))| InitialMember {
                 id: node_id(id),
                 addr: addr(internal),
                 client_addr: addr(client),
@@ -206,7 +206,7 @@ impl Cluster {
         let (client, internal) = (bind(), bind());
         let addr = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
         let index = self.configs.len();
-        let member = Member {
+        let member = InitialMember {
             id: node_id(u16::try_from(index + 1).expect("a few nodes")),
             addr: addr(&internal),
             client_addr: addr(&client),

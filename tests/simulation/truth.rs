@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use seshat::node::RaftNode;
-use seshat::types::{ClusterId, NodeId, NodeStatus, RaftId, SnapshotProgress};
+use seshat::types::{ClusterId, NodeId, NodeStatus, RaftId, SnapshotId, SnapshotProgress};
 
 use crate::clients::Waiter;
 use crate::invariants::{Verdict, one_serving_cluster};
@@ -18,6 +18,7 @@ impl Process {
         let receiving = self.receiving.as_ref().map(|it| SnapshotProgress {
             received: it.received,
             total: it.total,
+            id: SnapshotId::default(),
         });
         NodeStatus {
             receiving,

@@ -269,7 +269,9 @@ pub struct HeartbeatResponse {
     pub to: u64,
 }
 /// InstallSnapshot RPC (paper, figure 13): one chunk of a snapshot. The chunks
-/// of one snapshot are sent in order on one call, and repeat what is not data.
+/// of one snapshot are sent in order on one call, and repeat what is not data. A
+/// call that ends early may be followed by another one, whose first chunk is the
+/// next one: IdentifyResponse.receiving says where that begins.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InstallSnapshotRequest {
     /// Leader's term.
@@ -547,6 +549,17 @@ pub struct SnapshotProgress {
     /// Size of the whole snapshot in bytes.
     #[prost(uint64, tag = "2")]
     pub total_bytes: u64,
+    /// Raft id of the leader that sends it. With the next two fields this says which
+    /// snapshot it is: its sender may go on behind what has arrived when the call has
+    /// ended early. All 0: it may not.
+    #[prost(fixed64, tag = "3")]
+    pub leader_id: u64,
+    /// That leader's term.
+    #[prost(uint64, tag = "4")]
+    pub term: u64,
+    /// The snapshot replaces all entries up through and including this index.
+    #[prost(uint64, tag = "5")]
+    pub last_included_index: u64,
 }
 /// Offers a new cluster to one of its members.
 #[derive(Clone, PartialEq, ::prost::Message)]

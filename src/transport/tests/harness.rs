@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
@@ -342,6 +343,11 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) async fn new(to: SocketAddr) -> Self {
+        Self::lasting(to, u64::MAX).await
+    }
+
+    /// One whose connections end when they have carried so many bytes to the node.
+    pub(super) async fn lasting(to: SocketAddr, bytes: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Self {
             addr: listener.local_addr().unwrap(),
@@ -353,7 +359,7 @@ impl Link {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
                 connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(carry(near, to, mode.clone()));
+                tokio::spawn(carry(near, to, bytes, mode.clone()));
             }
         });
         link
@@ -389,7 +395,12 @@ impl Link {
     }
 }
 
-async fn carry(mut near: TcpStream, to: SocketAddr, mut mode: watch::Receiver<(Mode, u64)>) {
+async fn carry(
+    mut near: TcpStream,
+    to: SocketAddr,
+    bytes: u64,
+    mut mode: watch::Receiver<(Mode, u64)>,
+) {
     let (at_first, breaks) = *mode.borrow_and_update();
     if at_first == Mode::Cut {
         return;
@@ -404,7 +415,16 @@ async fn carry(mut near: TcpStream, to: SocketAddr, mut mode: watch::Receiver<(M
             () = async { drop(mode.wait_for(|(mode, _)| *mode == Mode::Swallows).await) } => {
                 std::future::pending().await
             }
-            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            () = async {
+                let (from_near, mut to_near) = near.split();
+                let (mut from_far, mut to_far) = far.split();
+                let mut some = from_near.take(bytes);
+                // Either end may leave.
+                tokio::select! {
+                    _ = tokio::io::copy(&mut some, &mut to_far) => {}
+                    _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
+                }
+            } => {}
         }
     };
     tokio::select! {

@@ -13,7 +13,7 @@ use super::super::snapshot::encode;
 use super::harness::*;
 use crate::driver::{Network, Notice, OutgoingSnapshot, Workers};
 use crate::proto::raft::{IdentifyRequest, InstallSnapshotRequest};
-use crate::types::{NodeStatus, SnapshotProgress};
+use crate::types::{NodeStatus, SnapshotId, SnapshotProgress};
 use crate::wire::{PeerMessage, SnapshotChunks};
 
 fn small() -> TransportOptions {
@@ -65,12 +65,13 @@ async fn a_peer_costs_two_connections_and_one_more_for_each_snapshot() {
         leader.reach(&mut follower).await;
         let vote = PeerMessage::RequestVote(vote_request(life(2), false));
         assert!(leader.network.send(vote.clone()));
-        assert_eq!(follower.message().await, vote);
+        // Heartbeats by which it was reached may come late.
+        while follower.message().await != vote {}
         assert_eq!(link.connections(), 2);
     }
     for more in 1..=2 {
         assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
-        follower.installed().await;
+        while !matches!(follower.notice().await, Notice::Install { .. }) {}
         let reply = PeerMessage::AppendEntriesReply(append_reply(10));
         follower.network.send(reply.clone());
         assert_eq!(report(&mut leader).await, Some(reply));
@@ -101,7 +102,7 @@ async fn a_snapshot_larger_than_a_message_arrives_whole() {
 
 #[tokio::test]
 async fn what_nobody_takes_is_not_encoded() {
-    let mut chunks = encode(outgoing(life(2), MANY), 1 << 10, Workers::Threads);
+    let mut chunks = encode(outgoing(life(2), MANY), 0, 1 << 10, Workers::Threads);
     soon(chunks.recv()).await.unwrap();
     while chunks.is_empty() {
         tokio::task::yield_now().await;
@@ -173,34 +174,124 @@ async fn a_refused_snapshot_is_reported() {
 }
 
 #[tokio::test]
-async fn a_snapshot_on_a_link_that_breaks_is_reported_and_the_next_arrives_whole() {
+async fn a_snapshot_on_a_link_that_is_cut_is_reported_and_the_next_arrives_whole() {
     let mut follower = Node::new(2, &[], small()).await;
     let link = Link::new(follower.addr).await;
-    let mut leader = Node::leader(link.addr, small()).await;
+    let impatient = TransportOptions {
+        bulk_timeout: Duration::from_millis(50),
+        ..small()
+    };
+    let mut leader = Node::leader(link.addr, impatient).await;
     let sent = outgoing(life(2), MANY);
-    for _ in 0..3 {
-        let before = link.connections();
+    let send = async |leader: &mut Node| {
         soon(async {
             while !leader.network.send_snapshot(sent.clone()) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            while link.connections() == before {
-                tokio::task::yield_now().await;
-            }
         })
         .await;
-        link.break_connections();
+    };
+    for _ in 0..3 {
+        link.cut();
+        send(&mut leader).await;
         assert_eq!(report(&mut leader).await, None);
         assert!(leader.has_heard_nothing(), "reported once");
     }
-    soon(async {
-        while !leader.network.send_snapshot(sent.clone()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    link.mend();
+    send(&mut leader).await;
     let (_, state_machine) = follower.installed().await;
     assert!(state_machine == sent.state_machine);
+}
+
+/// Seen: 40 MiB over 4 Mbit/s, on connections that break after 80 % of it, never arrived.
+#[tokio::test]
+async fn a_snapshot_that_takes_longer_than_a_connection_lasts_goes_on_where_it_was() {
+    let mut follower = Node::new(2, &[], small()).await;
+    // A good third of the whole, and more than the windows.
+    let link = Link::lasting(follower.addr, 800 << 10).await;
+    let mut leader = Node::leader(link.addr, small()).await;
+    let sent = outgoing(life(2), MANY);
+    assert!(leader.network.send_snapshot(sent.clone()));
+    let (_, state_machine) = follower.installed().await;
+    assert!(state_machine == sent.state_machine);
+    let reply = PeerMessage::AppendEntriesReply(append_reply(10));
+    follower.network.send(reply.clone());
+    assert_eq!(report(&mut leader).await, Some(reply));
+    assert!(leader.has_heard_nothing(), "reported once");
+}
+
+/// The first two of `chunks` on a call that ends then.
+async fn interrupted(follower: &Node, chunks: &[InstallSnapshotRequest]) {
+    let mut client = client(follower.addr).await;
+    let (feed, stream) = mpsc::channel(3);
+    for chunk in &chunks[..2] {
+        feed.send(chunk.clone()).await.unwrap();
+    }
+    let call =
+        tokio::spawn(async move { client.install_snapshot(ReceiverStream::new(stream)).await });
+    let reached = chunks[2].offset;
+    soon(async { while receiving(follower).await.map(|it| it.received) != Some(reached) {} }).await;
+    call.abort();
+    let _ = call.await;
+    drop(feed);
+}
+
+async fn receiving(node: &Node) -> Option<SnapshotProgress> {
+    let mut client = client(node.addr).await;
+    let response = client.identify(IdentifyRequest::default()).await.unwrap();
+    NodeStatus::try_from(response.into_inner())
+        .unwrap()
+        .receiving
+}
+
+#[tokio::test]
+async fn a_call_goes_on_behind_what_an_earlier_one_has_brought_of_the_same_snapshot() {
+    let mut follower = Node::new(2, &[], small()).await;
+    let whole = outgoing(life(2), 100);
+    let chunks = three_chunks(whole.clone());
+    let refused = async |follower: &Node, first: &InstallSnapshotRequest| {
+        let mut client = client(follower.addr).await;
+        let call = client.install_snapshot(tokio_stream::once(first.clone()));
+        let status = soon(call).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains("offset: "), "{status}");
+    };
+    // Nothing has come.
+    refused(&follower, &chunks[2]).await;
+    interrupted(&follower, &chunks).await;
+    // Neither another one nor another part of the same takes its place.
+    let mut other = chunks[2].clone();
+    other.last_included_index += 1;
+    refused(&follower, &other).await;
+    refused(&follower, &chunks[1]).await;
+
+    let mut client = client(follower.addr).await;
+    let rest = tokio_stream::once(chunks[2].clone());
+    let call = tokio::spawn(async move { client.install_snapshot(rest).await });
+    let (_, state_machine) = follower.installed().await;
+    assert!(state_machine == whole.state_machine);
+    follower
+        .network
+        .send(PeerMessage::AppendEntriesReply(append_reply(10)));
+    soon(call).await.unwrap().unwrap();
+    assert_eq!(receiving(&follower).await, None);
+}
+
+#[tokio::test]
+async fn what_an_interrupted_call_has_brought_is_not_kept_for_ever() {
+    let impatient = TransportOptions {
+        bulk_timeout: Duration::from_millis(20),
+        ..small()
+    };
+    let follower = Node::new(2, &[], impatient).await;
+    let mut client = client(follower.addr).await;
+    let chunks = three_chunks(outgoing(life(2), 100));
+    let unfinished = tokio_stream::iter(chunks)
+        .take(2)
+        .chain(tokio_stream::pending());
+    let status = client.install_snapshot(unfinished).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    soon(async { while receiving(&follower).await.is_some() {} }).await;
 }
 
 #[tokio::test]
@@ -318,12 +409,18 @@ async fn a_transfer_shows_how_far_it_has_come_while_it_lasts() {
         let expected = Some(SnapshotProgress {
             received,
             total: chunk.total_size,
+            id: SnapshotId {
+                leader: chunk.leader_id,
+                term: chunk.term,
+                index: chunk.last_included_index,
+            },
         });
         soon(async { while progress().await != expected {} }).await;
     }
     drop(feed);
     assert!(soon(call).await.unwrap().is_err());
-    assert_eq!(progress().await, None);
+    // The next call may go on there.
+    assert_eq!(progress().await.map(|it| it.received), Some(received));
 }
 
 #[tokio::test]

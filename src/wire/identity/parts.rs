@@ -5,7 +5,9 @@ use crate::proto::raft::{
     Answering as ProtoAnswering, Following as ProtoFollowing, MissedMember, Reach as ProtoReach,
     SnapshotProgress as ProtoProgress,
 };
-use crate::types::{Answering, Following, Missed, NodeId, RaftId, Reach, SnapshotProgress};
+use crate::types::{
+    Answering, Following, Missed, NodeId, RaftId, Reach, SnapshotId, SnapshotProgress,
+};
 use crate::wire::{MAX_INDEX, WireError};
 
 impl From<Following> for ProtoFollowing {
@@ -49,10 +51,22 @@ impl TryFrom<ProtoFollowing> for Following {
 
 impl From<SnapshotProgress> for ProtoProgress {
     fn from(progress: SnapshotProgress) -> Self {
-        let SnapshotProgress { received, total } = progress;
+        let SnapshotProgress {
+            received,
+            total,
+            id,
+        } = progress;
+        let SnapshotId {
+            leader,
+            term,
+            index,
+        } = id;
         Self {
             received_bytes: received,
             total_bytes: total,
+            leader_id: leader,
+            term,
+            last_included_index: index,
         }
     }
 }
@@ -62,10 +76,18 @@ impl From<ProtoProgress> for SnapshotProgress {
         let ProtoProgress {
             received_bytes,
             total_bytes,
+            leader_id,
+            term,
+            last_included_index,
         } = progress;
         Self {
             received: received_bytes,
             total: total_bytes,
+            id: SnapshotId {
+                leader: leader_id,
+                term,
+                index: last_included_index,
+            },
         }
     }
 }

@@ -1,0 +1,39 @@
+//! The client, against a cluster that runs: `seshat dev` in one terminal, and here
+//! `cargo run --example client`. Other endpoints go behind `--`.
+
+use seshat::client::{Client, Operation, PipelineOptions};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut endpoints: Vec<_> = std::env::args().skip(1).collect();
+    if endpoints.is_empty() {
+        endpoints = ["127.0.0.1:6379", "127.0.0.1:6380", "127.0.0.1:6381"]
+            .map(str::to_owned)
+            .to_vec();
+    }
+    let client = Client::connect(endpoints)?;
+    client.ready().await?;
+
+    client.set("city", "Uruk").await?;
+    match client.get("city").await? {
+        Some(city) => println!("city: {}", String::from_utf8_lossy(&city)),
+        None => println!("no city"),
+    }
+
+    // A write of a session may be sent again, and applies once: the answer tells what it did.
+    let session = client.session().await?;
+    let existed = session.delete("city").await?.existed;
+    println!("this call deleted it: {existed}");
+
+    // Many commands in flight on one stream, which take effect in order.
+    let pipeline = client.pipeline(PipelineOptions::default()).await?;
+    let batch = [
+        Operation::set("city", "Ur"),
+        Operation::get("city"),
+        Operation::delete("city"),
+    ];
+    for answer in pipeline.submit(batch).await?.await {
+        println!("{:?}", answer?);
+    }
+    Ok(())
+}
