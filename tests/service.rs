@@ -491,7 +491,8 @@ async fn streams_that_do_not_read_hold_no_more_than_is_left_for_one_that_does() 
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         let requests = tokio_stream::iter((0..200).map(batch));
-        let answers = leader.kv.pipeline(requests).await.unwrap();
+        let mut kv = leader.another_connection();
+        let answers = kv.pipeline(requests).await.unwrap();
         streams.push(answers.into_inner());
     }
     // The clock runs on when nobody has anything to do.
@@ -502,7 +503,7 @@ async fn streams_that_do_not_read_hold_no_more_than_is_left_for_one_that_does() 
     assert!(held <= MAX_UNREAD, "they are held back");
 
     let mut reader = leader
-        .kv
+        .another_connection()
         .pipeline(tokio_stream::iter((0..100).map(batch)))
         .await
         .unwrap()

@@ -131,18 +131,20 @@ section! {
         /// refused as overloaded, and so is one whose connection has more of them than are left
         /// free. Batches of pipelines may have half of this, and are held back.
         max_pending_requests: usize = 65_536, 1..=1_048_576;
-        /// Bytes of keys and values in the client requests that a node holds at once. One more is
-        /// refused as overloaded, and so is one whose connection has more of them than are left
-        /// free. Batches of pipelines may have half of this, and are held back.
+        /// Bytes of keys and values in the client requests that a node holds at once, and of messages
+        /// of which only a part has come. One more is refused as overloaded, and so is one whose
+        /// connection has more of them than are left free. Batches of pipelines may have half of this,
+        /// and are held back.
         max_pending_bytes: usize = 256 * 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024;
         /// Requests, of those, that are on their way through the log or wait for a round of
         /// heartbeats. The others wait for a turn, which connections share. More of them make a
         /// lone request wait longer beside many; fewer cost throughput where nodes are far from one
         /// another, because no more than these are served in the time of a round trip.
         max_inflight_requests: usize = 4_096, 1..=1_048_576;
-        /// Bytes of answers that clients have not taken yet. A stream that holds as much as is left
-        /// free is not read on, and a value that has no room is refused as overloaded. The buffers of
-        /// the answers may be twice as large.
+        /// Bytes of answers that clients have not taken yet. A stream of a connection that holds as much
+        /// as is left free is not read on, and a value that has no room is refused as overloaded. Then
+        /// the connection is closed that holds most of those that have taken nothing for 10 seconds. The
+        /// buffers of the answers may be twice as large.
         max_unread_bytes: usize = 256 * 1024 * 1024, 256 * 1024..=1024 * 1024 * 1024 * 1024;
         /// Requests that one turn of the driver takes.
         max_batch_requests: usize = 2_048, 1..=65_536;

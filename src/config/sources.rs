@@ -14,6 +14,12 @@ use super::read;
 
 const SECTIONS: &str = "[node], [cluster], [raft] or [limits]";
 
+/// Fields that there were in earlier versions, and what took their place.
+const FORMER: &[(&str, &str)] = &[(
+    "limits.max_snapshot_bytes",
+    "limits.max_state_bytes, which bounds the state and so its snapshots",
+)];
+
 /// A value as it was written, and where.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
@@ -167,9 +173,8 @@ impl Settings {
             return;
         }
         let section = name.split('.').next().unwrap_or(&name);
-        if name == "limits.max_snapshot_bytes" {
-            let instead = "limits.max_state_bytes, which bounds the state and so its snapshots";
-            faults.unknown(name, setting.origin, instead.to_owned());
+        if let Some((_, instead)) = FORMER.iter().find(|(former, _)| *former == name) {
+            faults.unknown(name, setting.origin, (*instead).to_owned());
             return;
         }
         let expected = did_you_mean(&name, read::fields()).unwrap_or_else(|| {

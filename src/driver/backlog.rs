@@ -45,6 +45,10 @@ impl Waiting {
             What::PlacedRead(key) | What::Read(key) => key.len(),
         }
     }
+
+    fn with_cost(self) -> (usize, Self) {
+        (COMMAND_COST.saturating_add(self.bytes()), self)
+    }
 }
 
 /// What one turn takes.
@@ -99,21 +103,22 @@ impl Backlog {
             } => self.wait(source, What::Write { command, context }, waiter),
             Request::Read { key, waiter } => self.wait(source, What::Read(key), waiter),
             Request::Batch { items, batch } => {
-                for (place, item) in items.into_iter().enumerate() {
+                let parts = items.into_iter().enumerate().map(|(place, item)| {
                     let what = match item {
                         BatchItem::Write { command, context } => What::Write { command, context },
                         BatchItem::Read(key) => What::PlacedRead(key),
                     };
-                    self.wait(source, what, Waiter::part(Arc::clone(&batch), place));
-                }
+                    let waiter = Waiter::part(Arc::clone(&batch), place);
+                    Waiting { what, waiter }.with_cost()
+                });
+                self.queue.extend(source, parts);
             }
         }
     }
 
     fn wait(&mut self, source: Source, what: What, waiter: Waiter) {
         let waiting = Waiting { what, waiter };
-        let cost = COMMAND_COST.saturating_add(waiting.bytes());
-        self.queue.push(source, cost, waiting);
+        self.queue.extend(source, [waiting.with_cost()]);
     }
 
     /// What a turn takes that may take `max_commands` and goes on until it has `max_bytes`, if the
@@ -167,7 +172,7 @@ mod tests {
             command: Bytes::from("12345678"),
             context: Bytes::new(),
         };
-        let room = ValueRoom::new(Unread::new(0).account(0).hold(0), 0);
+        let room = ValueRoom::new(Unread::new(0).reader().account(0).hold(0), 0);
         let (batch, pending) = Batch::new(size, room, ());
         let items = (0..size).map(item).collect();
         backlog.push(Source(source), Request::Batch { items, batch });

@@ -9,7 +9,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
@@ -17,10 +16,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Stopped;
+use super::single::{Owed, single};
 use super::unread::{Held, ValueRoom};
 use crate::error::{Reason, Refusal};
 use crate::node::{Answer, Outcome};
 use crate::types::Key;
+
+pub use super::single::Pending;
 
 /// One command of a batch.
 #[derive(Debug, Clone)]
@@ -42,27 +44,15 @@ pub struct Waiter(To);
 
 #[derive(Debug)]
 enum To {
-    One {
-        outcome: oneshot::Sender<Outcome>,
-        hold: Arc<Hold>,
-    },
-    Part {
-        batch: Arc<Batch>,
-        place: usize,
-    },
+    One(Owed),
+    Part { batch: Arc<Batch>, place: usize },
 }
 
 impl Waiter {
     /// Whoever waits for one command, and the way on which the outcome comes.
     pub(super) fn one() -> (Self, Pending) {
-        let (waiter, outcome) = oneshot::channel();
-        let hold = Arc::new(Hold::default());
-        let pending = Pending {
-            outcome,
-            hold: Arc::clone(&hold),
-        };
-        let outcome = waiter;
-        (Self(To::One { outcome, hold }), pending)
+        let (owed, pending) = single();
+        (Self(To::One(owed)), pending)
     }
 
     pub(super) fn part(batch: Arc<Batch>, place: usize) -> Self {
@@ -72,7 +62,7 @@ impl Waiter {
     /// The command is taken up, unless its caller has gone: then it must not be.
     pub(super) fn take_up(&self) -> bool {
         match &self.0 {
-            To::One { outcome, hold } => !outcome.is_closed() && hold.take_up(),
+            To::One(owed) => owed.take_up(),
             To::Part { batch, place } => batch.take_up(*place),
         }
     }
@@ -80,64 +70,9 @@ impl Waiter {
     /// Delivers the outcome. A caller that has gone away needs none.
     pub(super) fn answer(self, outcome: Outcome) {
         match self.0 {
-            To::One {
-                outcome: waiter, ..
-            } => {
-                let _ = waiter.send(outcome);
-            }
+            To::One(owed) => owed.answer(outcome),
             To::Part { batch, place } => batch.answer(place, outcome),
         }
-    }
-}
-
-/// Who has a command: it waits, or the core has it, or its caller took it back. The first to say so
-/// decides.
-#[derive(Debug, Default)]
-struct Hold(AtomicU8);
-
-impl Hold {
-    const WAITS: u8 = 0;
-    const TAKEN_UP: u8 = 1;
-    const WITHDRAWN: u8 = 2;
-
-    fn take_up(&self) -> bool {
-        self.leave(Self::TAKEN_UP)
-    }
-
-    fn withdraw(&self) -> bool {
-        self.leave(Self::WITHDRAWN)
-    }
-
-    fn leave(&self, to: u8) -> bool {
-        let (from, order) = (Self::WAITS, Ordering::SeqCst);
-        self.0.compare_exchange(from, to, order, order).is_ok()
-    }
-}
-
-/// The outcome of a command, when it is known. If the driver stops before, it is [`Stopped`], and
-/// the outcome of a write is unknown. Dropped, it takes the command back if that still waits for its
-/// turn.
-#[derive(Debug)]
-pub struct Pending {
-    outcome: oneshot::Receiver<Outcome>,
-    hold: Arc<Hold>,
-}
-
-impl Pending {
-    /// Takes the command back. `true` if that was in time: it surely has no effect. Otherwise nobody
-    /// can say.
-    pub fn withdraw(self) -> bool {
-        self.hold.withdraw()
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<Outcome, Stopped>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.outcome)
-            .poll(context)
-            .map_err(|_| Stopped)
     }
 }
 
@@ -311,7 +246,7 @@ mod tests {
     use super::*;
 
     fn account() -> Arc<Account> {
-        Unread::new(100).account(100)
+        Unread::new(100).reader().account(100)
     }
 
     fn batch_with_room(size: usize) -> (Arc<Batch>, PendingBatch) {
@@ -394,19 +329,6 @@ mod tests {
 
     fn late() -> Refusal {
         Refusal::not_applied(Reason::ShuttingDown)
-    }
-
-    #[test]
-    fn a_command_is_taken_up_or_withdrawn_and_never_both() {
-        let (waiter, pending) = Waiter::one();
-        assert!(waiter.take_up());
-        assert!(!pending.withdraw(), "too late");
-        let (waiter, pending) = Waiter::one();
-        assert!(pending.withdraw());
-        assert!(!waiter.take_up());
-        let (waiter, pending) = Waiter::one();
-        drop(pending);
-        assert!(!waiter.take_up(), "its caller has gone");
     }
 
     #[test]

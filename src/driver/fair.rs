@@ -8,14 +8,15 @@
 //! waits for itself, and a source that comes with one small request waits for one turn of each other
 //! at most.
 //!
-//! A request costs a look into a hash map, and one more for each quantum that it is worth. The queue
-//! is as long as its owner lets it grow.
+//! A batch costs a look into a hash map, and a request one turn of the round for each quantum that it is
+//! worth. The queue is as long as its owner lets it grow.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 
 use foldhash::fast::RandomState;
 
-/// Emptied lines that are kept for the next source, and the longest that is worth it.
+/// Lines without a source whose memory is kept for the next one, and the longest that is worth it.
 const SPARE_LINES: usize = 64;
 const SPARE_LENGTH: usize = 64;
 
@@ -25,6 +26,7 @@ pub(super) struct Source(pub(super) u64);
 
 /// What one source asks for.
 struct Line<T> {
+    source: Source,
     /// With the cost of each.
     requests: VecDeque<(usize, T)>,
     balance: usize,
@@ -32,23 +34,27 @@ struct Line<T> {
 
 /// Requests of many sources.
 pub(super) struct FairQueue<T> {
-    lines: HashMap<Source, Line<T>, RandomState>,
-    /// The sources that ask for something, in the order of their turns.
-    turns: VecDeque<Source>,
+    lines: Vec<Line<T>>,
+    /// Where in `lines` the sources are that ask for something.
+    places: HashMap<Source, usize, RandomState>,
+    /// The same places in the order of their turns.
+    turns: VecDeque<usize>,
+    /// Where nobody is.
+    vacant: Vec<usize>,
     quantum: usize,
     len: usize,
-    spare: Vec<VecDeque<(usize, T)>>,
 }
 
 impl<T> FairQueue<T> {
     /// An empty queue, in which one turn of a source is worth `quantum`.
     pub(super) fn new(quantum: usize) -> Self {
         Self {
-            lines: HashMap::default(),
+            lines: Vec::new(),
+            places: HashMap::default(),
             turns: VecDeque::new(),
+            vacant: Vec::new(),
             quantum: quantum.max(1),
             len: 0,
-            spare: Vec::new(),
         }
     }
 
@@ -62,31 +68,58 @@ impl<T> FairQueue<T> {
         self.len == 0
     }
 
-    /// A request, behind the others of its source.
-    pub(super) fn push(&mut self, source: Source, cost: usize, request: T) {
+    /// Requests with their costs, behind the others of their source.
+    pub(super) fn extend(
+        &mut self,
+        source: Source,
+        requests: impl IntoIterator<Item = (usize, T)>,
+    ) {
+        let mut requests = requests.into_iter().peekable();
+        if requests.peek().is_none() {
+            return;
+        }
+        if let Some(line) = self.line(source) {
+            let before = line.requests.len();
+            line.requests.extend(requests);
+            let more = line.requests.len() - before;
+            self.len += more;
+        }
+    }
+
+    /// The line of `source`, which asks for something from now on.
+    fn line(&mut self, source: Source) -> Option<&mut Line<T>> {
         let Self {
             lines,
+            places,
             turns,
+            vacant,
             quantum,
-            spare,
             ..
         } = self;
-        let line = lines.entry(source).or_insert_with(|| {
-            turns.push_back(source);
-            Line {
-                requests: spare.pop().unwrap_or_default(),
-                balance: *quantum,
+        let place = *places.entry(source).or_insert_with(|| {
+            let place = vacant.pop().unwrap_or_else(|| {
+                lines.push(Line {
+                    source,
+                    requests: VecDeque::new(),
+                    balance: 0,
+                });
+                lines.len() - 1
+            });
+            if let Some(line) = lines.get_mut(place) {
+                line.source = source;
+                line.balance = *quantum;
             }
+            turns.push_back(place);
+            place
         });
-        line.requests.push_back((cost, request));
-        self.len += 1;
+        lines.get_mut(place)
     }
 
     /// The request whose turn it is, unless it does not fit: then it stays the next.
     pub(super) fn pop_if(&mut self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
         loop {
-            let source = *self.turns.front()?;
-            let line = self.lines.get_mut(&source)?;
+            let place = *self.turns.front()?;
+            let line = self.lines.get_mut(place)?;
             let (cost, request) = line.requests.front()?;
             if let Some(balance) = line.balance.checked_sub(*cost) {
                 if !fits(request) {
@@ -95,7 +128,7 @@ impl<T> FairQueue<T> {
                 line.balance = balance;
                 let (_, request) = line.requests.pop_front()?;
                 if line.requests.is_empty() {
-                    self.leave(source);
+                    self.leave(place);
                 }
                 self.len -= 1;
                 return Some(request);
@@ -107,13 +140,14 @@ impl<T> FairQueue<T> {
 
     /// A source whose turn it was asks for nothing more. It keeps no balance: whoever was silent has
     /// saved nothing.
-    fn leave(&mut self, source: Source) {
+    fn leave(&mut self, place: usize) {
         self.turns.pop_front();
-        if let Some(Line { requests, .. }) = self.lines.remove(&source)
-            && self.spare.len() < SPARE_LINES
-            && requests.capacity() <= SPARE_LENGTH
-        {
-            self.spare.push(requests);
+        if let Some(line) = self.lines.get_mut(place) {
+            self.places.remove(&line.source);
+            if self.vacant.len() >= SPARE_LINES || line.requests.capacity() > SPARE_LENGTH {
+                mem::take(&mut line.requests);
+            }
+            self.vacant.push(place);
         }
     }
 }
@@ -128,7 +162,7 @@ mod tests {
     fn queue(requests: &[(u64, usize, u32)]) -> FairQueue<(u64, u32)> {
         let mut queue = FairQueue::new(QUANTUM);
         for &(source, cost, number) in requests {
-            queue.push(Source(source), cost, (source, number));
+            queue.extend(Source(source), [(cost, (source, number))]);
         }
         queue
     }
@@ -162,6 +196,15 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_asks_for_nothing_is_in_nobodys_way() {
+        let mut queue = queue(&[]);
+        queue.extend(Source(1), []);
+        queue.extend(Source(2), [(1, (2, 1)), (1, (2, 2))]);
+        assert_eq!(queue.len(), 2);
+        assert_eq!(all(&mut queue), [(2, 1), (2, 2)]);
+    }
+
+    #[test]
     fn sources_share_by_cost() {
         // One asks for large things, the other for small ones, both for more than is served.
         let mut requests: Vec<_> = (0..100).map(|number| (1, 25, number)).collect();
@@ -184,8 +227,8 @@ mod tests {
         let mut queue = queue(&[(1, 1, 0)]);
         assert_eq!(all(&mut queue), [(1, 0)]);
         for number in 0..30 {
-            queue.push(Source(2), 1, (2, number));
-            queue.push(Source(1), 1, (1, number));
+            queue.extend(Source(2), [(1, (2, number))]);
+            queue.extend(Source(1), [(1, (1, number))]);
         }
         let served = all(&mut queue);
         for source in [1, 2] {
@@ -218,7 +261,8 @@ mod tests {
                     let source = rng.gen_range(0..8);
                     let number = &mut pushed[source];
                     let source = u64::try_from(source).unwrap();
-                    queue.push(Source(source), rng.gen_range(0..40), (source, *number));
+                    let cost = rng.gen_range(0..40);
+                    queue.extend(Source(source), [(cost, (source, *number))]);
                     *number += 1;
                 } else if let Some((source, number)) = pop(&mut queue) {
                     let expected = &mut popped[usize::try_from(source).unwrap()];

@@ -21,6 +21,7 @@ mod batch;
 mod fair;
 mod handle;
 mod journal;
+mod single;
 #[cfg(test)]
 mod tests;
 mod unread;
@@ -49,7 +50,7 @@ pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
-pub use unread::{Account, Held, Unread, ValueRoom};
+pub use unread::{Account, Held, Reader, Unread, ValueRoom};
 pub use workers::Workers;
 
 /// How often the loop looks for more before it lets its thread sleep, once it has served a client.
@@ -366,7 +367,6 @@ impl Driver {
         if let Some(outcome) = self.member.take_recovered()
             && let Some(recovered) = self.recovering.take()
         {
-            // Whoever asked may have gone meanwhile: then nobody needs the answer.
             let _ = recovered.send(outcome);
         }
         self.follow_members(network);

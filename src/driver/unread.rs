@@ -2,26 +2,34 @@
 //!
 //! A value that is read is shared with the map, and costs nothing until the map replaces it: from
 //! then on the answer alone keeps it in memory. So an answer counts with all that it holds from the
-//! moment it is there until it is sent. Each reader, a stream, has an account, and all accounts
-//! together a bound. No reader may hold more than it leaves free (a dynamic threshold: Choudhury and
-//! Hahne, 1998): however many do not read, there is always room for one that does.
+//! moment it is there until it is sent. Each stream has an account, those of a connection belong to one
+//! *reader*, and all readers together have a bound. No reader may hold more than it leaves free (a
+//! dynamic threshold: Choudhury and Hahne, 1998): one alone never has more than half.
+//!
+//! Many that do not read can leave too little for a large value nevertheless. So it is known of each
+//! reader for how long it has taken nothing, and somebody is told when another finds no room: the
+//! connection that holds most of those that make no progress is closed (`server/listen.rs`).
 //!
 //! Room is taken before the commands are submitted, by what their answers are expected to be. A
 //! reader that has no room waits, and with it what it wants to submit. An answer that is larger than
 //! expected grows, or where there is no room for that it is refused: a read may be asked again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::error::{Reason, Refusal};
 
-/// The bound of all accounts together.
+/// The bound of all readers together.
 #[derive(Debug)]
 pub struct Unread {
     max: usize,
     held: AtomicUsize,
+    began: Instant,
+    short: Notify,
 }
 
 impl Unread {
@@ -30,7 +38,14 @@ impl Unread {
         Arc::new(Self {
             max,
             held: AtomicUsize::new(0),
+            began: Instant::now(),
+            short: Notify::new(),
         })
+    }
+
+    /// Bytes that there is room for.
+    pub fn max(&self) -> usize {
+        self.max
     }
 
     /// Bytes that are held at the moment.
@@ -38,42 +53,118 @@ impl Unread {
         self.held.load(Ordering::SeqCst)
     }
 
+    /// Waits until somebody has been refused for want of room.
+    pub async fn short(&self) {
+        self.short.notified().await;
+    }
+
     fn full(&self) -> Refusal {
+        self.short.notify_one();
         Refusal::not_applied(Reason::Overloaded {
             what: "max_unread_bytes",
             limit: u64::try_from(self.max).unwrap_or(u64::MAX),
         })
     }
 
-    /// The account of one reader, which holds at most `max` bytes of expected answers.
+    /// Whoever takes answers on a connection of its own.
+    pub fn reader(self: &Arc<Self>) -> Arc<Reader> {
+        Arc::new(Reader {
+            all: Arc::clone(self),
+            held: AtomicUsize::new(0),
+            progress: AtomicU64::new(0),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What one connection holds.
+#[derive(Debug)]
+pub struct Reader {
+    all: Arc<Unread>,
+    held: AtomicUsize,
+    /// When it last took something, or began to hold something, in milliseconds.
+    progress: AtomicU64,
+}
+
+impl Reader {
+    /// The account of one stream, which holds at most `max` bytes of expected answers.
     pub fn account(self: &Arc<Self>, max: usize) -> Arc<Account> {
         Arc::new(Account {
-            all: Arc::clone(self),
+            reader: Arc::clone(self),
             max,
             held: AtomicUsize::new(0),
             less: Notify::new(),
         })
     }
+
+    /// Bytes that it holds at the moment.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// For how long it has taken nothing of what it holds.
+    pub fn stalled(&self) -> Duration {
+        match self.held() {
+            0 => Duration::ZERO,
+            _ => {
+                let progress = self.progress.load(Ordering::Relaxed);
+                Duration::from_millis(self.all.now().saturating_sub(progress))
+            }
+        }
+    }
+
+    fn progresses(&self) {
+        self.progress.store(self.all.now(), Ordering::Relaxed);
+    }
+
+    /// Whether it would leave as much free as it held, with `bytes` more.
+    fn leaves_as_much(&self, bytes: usize) -> bool {
+        let own = self.held().saturating_add(bytes);
+        let all = self.all.held().saturating_add(bytes);
+        all.saturating_add(own) <= self.all.max
+    }
+
+    fn add(&self, bytes: usize) {
+        self.all.held.fetch_add(bytes, Ordering::SeqCst);
+        if self.held.fetch_add(bytes, Ordering::SeqCst) == 0 && bytes > 0 {
+            self.progresses();
+        }
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::SeqCst);
+        self.all.held.fetch_sub(bytes, Ordering::SeqCst);
+    }
 }
 
-/// What one reader holds.
+/// What one stream holds, or the single calls of a connection.
 #[derive(Debug)]
 pub struct Account {
-    all: Arc<Unread>,
+    reader: Arc<Reader>,
     max: usize,
     held: AtomicUsize,
     less: Notify,
 }
 
 impl Account {
-    /// Waits until there is room for answers of `bytes`. A reader that holds nothing always has some.
-    pub async fn reserve(self: &Arc<Self>, bytes: usize) -> Held {
+    /// Waits until there is room for `bytes`, and for `values` that are expected beside them. An account
+    /// that holds nothing does not wait: where there is no room, values find some when they come, or
+    /// are refused.
+    pub async fn reserve(self: &Arc<Self>, bytes: usize, values: usize) -> (Held, Held) {
+        let both = bytes.saturating_add(values);
         loop {
             // Listens before it looks, so that nothing falls between.
             let less = self.less.notified();
-            let own = self.held.load(Ordering::SeqCst);
-            if own == 0 || (own.saturating_add(bytes) <= self.max && self.leaves_as_much(bytes)) {
-                return self.hold(bytes);
+            let own = self.held();
+            let fits = own == 0 || own.saturating_add(both) <= self.max;
+            if fits && self.reader.leaves_as_much(both) {
+                return (self.hold(bytes), self.hold(values));
+            }
+            if own == 0 {
+                return (self.hold(bytes), self.hold(0));
             }
             less.await;
         }
@@ -90,26 +181,23 @@ impl Account {
     ///
     /// [`Reason::Overloaded`]: there is no room.
     pub fn try_hold(self: &Arc<Self>, bytes: usize) -> Result<Held, Refusal> {
-        if self.leaves_as_much(bytes) {
+        if self.reader.leaves_as_much(bytes) {
             return Ok(self.hold(bytes));
         }
-        Err(self.all.full())
+        Err(self.reader.all.full())
     }
 
     pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
-        self.held.fetch_add(bytes, Ordering::SeqCst);
-        self.all.held.fetch_add(bytes, Ordering::SeqCst);
+        self.add(bytes);
         Held {
             account: Arc::clone(self),
             bytes,
         }
     }
 
-    /// Whether this reader would leave as much free as it held, with `bytes` more.
-    fn leaves_as_much(&self, bytes: usize) -> bool {
-        let own = self.held.load(Ordering::SeqCst).saturating_add(bytes);
-        let all = self.all.held().saturating_add(bytes);
-        all.saturating_add(own) <= self.all.max
+    fn add(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::SeqCst);
+        self.reader.add(bytes);
     }
 }
 
@@ -126,27 +214,19 @@ impl Held {
         self.bytes
     }
 
-    /// The same bytes in two parts, of which the second has `bytes`.
-    #[must_use]
-    pub fn split(mut self, bytes: usize) -> (Self, Self) {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        let part = Self {
-            account: Arc::clone(&self.account),
-            bytes,
-        };
-        (self, part)
+    /// A part of it has been taken.
+    pub fn progresses(&self) {
+        self.account.reader.progresses();
     }
 
     /// Becomes `bytes`, or stays as it is if there is no room for so many.
     fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        if more > 0 && !self.account.leaves_as_much(more) {
+        if more > 0 && !self.account.reader.leaves_as_much(more) {
             return false;
         }
         self.bytes += more;
-        self.account.held.fetch_add(more, Ordering::SeqCst);
-        self.account.all.held.fetch_add(more, Ordering::SeqCst);
+        self.account.add(more);
         true
     }
 
@@ -159,7 +239,7 @@ impl Held {
     fn let_go(&self, bytes: usize) {
         if bytes > 0 {
             self.account.held.fetch_sub(bytes, Ordering::SeqCst);
-            self.account.all.held.fetch_sub(bytes, Ordering::SeqCst);
+            self.account.reader.subtract(bytes);
             self.account.less.notify_one();
         }
     }
@@ -168,6 +248,9 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.let_go(self.bytes);
+        if self.bytes > 0 {
+            self.progresses();
+        }
     }
 }
 
@@ -207,7 +290,7 @@ impl ValueRoom {
             }));
         }
         if !self.held.grow_to(values) {
-            return Err(self.held.account.all.full());
+            return Err(self.held.account.reader.all.full());
         }
         self.values = values;
         Ok(())
@@ -227,13 +310,18 @@ mod tests {
     use super::*;
 
     fn reserve(account: &Arc<Account>, bytes: usize) -> Option<Held> {
-        account.reserve(bytes).now_or_never()
+        let (held, _) = account.reserve(bytes, 0).now_or_never()?;
+        Some(held)
+    }
+
+    fn account(all: &Arc<Unread>, max: usize) -> Arc<Account> {
+        all.reader().account(max)
     }
 
     #[test]
     fn a_reader_that_holds_nothing_has_room_and_one_that_does_waits_at_its_bound() {
         let all = Unread::new(1000);
-        let account = all.account(10);
+        let account = account(&all, 10);
         let first = reserve(&account, 50).expect("it holds nothing");
         assert!(reserve(&account, 1).is_none());
         drop(first);
@@ -246,7 +334,7 @@ mod tests {
     #[test]
     fn nobody_holds_more_than_it_leaves_free() {
         let all = Unread::new(1000);
-        let hogs: Vec<_> = (0..9).map(|_| all.account(1000)).collect();
+        let hogs: Vec<_> = (0..9).map(|_| account(&all, 1000)).collect();
         let mut held = Vec::new();
         // Each takes as much as it gets, in turns.
         loop {
@@ -259,19 +347,69 @@ mod tests {
         assert!(all.held() <= 900, "{}", all.held());
         assert!(hogs.iter().all(|hog| hog.held() >= 90));
         // Whoever comes now has room for a part of its own.
-        let reader = all.account(1000);
+        let reader = account(&all, 1000);
         let _first = reserve(&reader, 10).unwrap();
         assert!(reserve(&reader, 10).is_some());
+    }
+
+    #[test]
+    fn a_connection_holds_no_more_than_half_however_many_streams_it_has() {
+        let all = Unread::new(1000);
+        let reader = all.reader();
+        let streams = (0..100).map(|_| reader.account(1000));
+        let held: Vec<_> = streams.map_while(|it| it.try_hold(10).ok()).collect();
+        assert_eq!((held.len(), reader.held()), (50, 500));
+        assert!(account(&all, 1000).try_hold(200).is_ok());
+    }
+
+    #[test]
+    fn an_account_that_holds_nothing_finds_no_room_for_values_where_there_is_none() {
+        let all = Unread::new(100);
+        let _hog = account(&all, 100).hold(90);
+        let stream = account(&all, 100);
+        let (commands, values) = stream.reserve(10, 50).now_or_never().expect("no wait");
+        assert_eq!((commands.bytes(), values.bytes()), (10, 0));
+        let mut room = ValueRoom::new(values, 1000);
+        room.take(1).unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_nothing_of_what_it_holds_is_stalled() {
+        use tokio::time::advance;
+        const MOMENT: Duration = Duration::from_secs(1);
+        let all = Unread::new(100);
+        let reader = all.reader();
+        let stream = reader.account(100);
+        advance(MOMENT).await;
+        assert_eq!(reader.stalled(), Duration::ZERO, "it holds nothing");
+        let [first, second] = [10, 20].map(|bytes| stream.hold(bytes));
+        assert_eq!(reader.stalled(), Duration::ZERO);
+        advance(MOMENT).await;
+        let more = stream.reserve(1, 1).now_or_never().unwrap();
+        assert_eq!(reader.stalled(), MOMENT, "more is no progress");
+        first.progresses();
+        assert_eq!(reader.stalled(), Duration::ZERO);
+        advance(MOMENT).await;
+        drop(first);
+        assert_eq!(reader.stalled(), Duration::ZERO);
+        advance(MOMENT).await;
+        assert_eq!(reader.stalled(), MOMENT);
+        drop((second, more));
+        assert_eq!(reader.stalled(), Duration::ZERO);
+
+        assert!(all.short().now_or_never().is_none());
+        stream.try_hold(90).unwrap_err();
+        assert!(all.short().now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn a_reader_that_waits_goes_on_when_it_has_read() {
         let all = Unread::new(1000);
-        let account = all.account(10);
+        let account = account(&all, 10);
         let held = reserve(&account, 10).unwrap();
         let waits = tokio::spawn({
             let account = Arc::clone(&account);
-            async move { account.reserve(5).await.bytes() }
+            async move { account.reserve(5, 0).await.0.bytes() }
         });
         tokio::task::yield_now().await;
         assert!(!waits.is_finished());
@@ -283,8 +421,8 @@ mod tests {
     #[test]
     fn values_grow_what_was_expected_and_give_back_what_was_not_needed() {
         let all = Unread::new(100);
-        let account = all.account(100);
-        let (fixed, values) = reserve(&account, 30).unwrap().split(20);
+        let account = account(&all, 100);
+        let (fixed, values) = account.reserve(10, 20).now_or_never().unwrap();
         assert_eq!((fixed.bytes(), values.bytes()), (10, 20));
         let mut room = ValueRoom::new(values, 1000);
         room.take(5).unwrap();

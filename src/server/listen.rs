@@ -6,41 +6,30 @@
 //! those that are there finish, and when it is dropped it cuts what is left.
 
 use std::convert::Infallible;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::Either;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::{Service, service_fn};
+use hyper::service::Service;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::body::Body;
 
-use super::places::{Place, Places};
-use super::preface::{NoPreface, Prefaced};
-use super::unsent::{Share, Unsent};
+use super::conversation::{Conversation, stopped};
+use super::places::Places;
+use super::unsent::Unsent;
 use crate::deadline::after;
-use crate::error::{Reason, Refusal};
+use crate::driver::{Reader, Unread};
 use crate::log::Repeats;
-use crate::service::to_status;
 use crate::types::NodeId;
-
-/// How long a new connection may take to greet.
-const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a connection that was told to end may take.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a listener rests when the system gives it no connection, for want of descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -55,13 +44,12 @@ pub(super) const LEAVING_CONNECTIONS: usize = 16;
 /// Fewest calls that a client may give up within a second, however few streams it may have.
 const MIN_RESETS: u32 = 1_024;
 
-/// Streams, of those that a connection may have, whose broken frames are borne with: h2 counts these
-/// over the whole life of a connection. A frame that was under way when its stream ended is one.
-const ERRORS_PER_STREAM: usize = 16;
+/// How long a connection may take nothing of its answers when others find no room for theirs: as long as
+/// one that has vanished may leave a ping unanswered.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of the metadata of a call above which the connection answers with HTTP status 431 before
-/// anybody can say more. It closes the connection at four times this.
-const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
+/// How often such connections are looked for at most.
+const STALL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where connections come from: TCP, or a simulated network.
 pub trait Listener: Send + 'static {
@@ -122,7 +110,7 @@ pub(super) struct ListenOptions {
 
 impl ListenOptions {
     /// Most calls of a connection that may be given up within a second: all that it may have at once.
-    fn max_resets(&self) -> u32 {
+    pub(super) fn max_resets(&self) -> u32 {
         self.max_concurrent_streams.max(MIN_RESETS)
     }
 
@@ -149,6 +137,7 @@ struct Warnings {
     all_in_use: Repeats,
     cannot_accept: Repeats,
     failed: Repeats,
+    stalled: Repeats,
     strangers: Arc<Repeats>,
 }
 
@@ -161,19 +150,22 @@ struct Acceptor<F> {
     places: Places,
     spare: Places,
     calls: Arc<Unsent>,
+    /// What answers hold on all connections.
+    unread: Arc<Unread>,
     warnings: Warnings,
 }
 
 /// Serves HTTP/2 until `stop` holds `true` and every connection has ended, each connection with a
-/// `service` of its own. To cut the connections, drop the future.
+/// `service` of its own, whose answers count as `unread`. To cut the connections, drop the future.
 pub(super) async fn serve<L, F, S>(
     mut listener: L,
     service: F,
     options: ListenOptions,
+    unread: Arc<Unread>,
     stop: watch::Receiver<bool>,
 ) where
     L: Listener,
-    F: Fn(Standing) -> S,
+    F: Fn(Standing, Arc<Reader>) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + 'static,
     S::Future: Send + 'static,
@@ -188,15 +180,21 @@ pub(super) async fn serve<L, F, S>(
         places: Places::new(options.max_connections, options.strangers_are_idle),
         spare: Places::new(SPARE_CONNECTIONS, false),
         calls: Unsent::new(options.max_calls),
+        unread: Arc::clone(&unread),
         warnings: Warnings::default(),
     };
     let mut rests_until = None;
+    let mut short = pin!(is_short(&unread));
     loop {
         tokio::select! {
             biased;
             () = stopped(&mut stopping) => break,
             Some(ended) = acceptor.connections.join_next_with_id() => acceptor.see_off(ended),
             () = rest(rests_until), if rests_until.is_some() => rests_until = None,
+            () = short.as_mut() => {
+                acceptor.cut_stalled();
+                short.set(is_short(&unread));
+            }
             accepted = listener.accept(), if rests_until.is_none() => match accepted {
                 Ok((io, peer)) => acceptor.admit(io, peer),
                 Err(error) if is_the_peers(&error) => {}
@@ -219,7 +217,7 @@ pub(super) async fn serve<L, F, S>(
 
 impl<F, S> Acceptor<F>
 where
-    F: Fn(Standing) -> S,
+    F: Fn(Standing, Arc<Reader>) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + 'static,
     S::Future: Send + 'static,
@@ -260,8 +258,9 @@ where
             Standing::Seated => &mut self.places,
             Standing::Spare => &mut self.spare,
         };
-        let place = places.prepare(options.max_resets());
-        let service = (self.service)(standing);
+        let reader = self.unread.reader();
+        let place = places.prepare(peer, Arc::clone(&reader), options.max_resets());
+        let service = (self.service)(standing, reader);
         let conversation = Conversation {
             peer,
             strangers: Arc::clone(&self.warnings.strangers),
@@ -273,6 +272,22 @@ where
         };
         let task = self.connections.spawn(conversation.hold(io, service));
         places.take(place, task);
+    }
+
+    /// Somebody found no room for an answer: whoever takes nothing of its own makes some.
+    fn cut_stalled(&mut self) {
+        let [seated, spare] = [&mut self.places, &mut self.spare];
+        let cut = seated.cut_stalled(STALL_TIMEOUT);
+        if let Some((peer, held)) = cut.or_else(|| spare.cut_stalled(STALL_TIMEOUT)) {
+            let ListenOptions { node, name, .. } = self.options;
+            let max_unread_bytes = self.unread.max();
+            self.warnings.stalled.warn(|kept_back| {
+                tracing::warn!(
+                    %node, listener = name, %peer, held, max_unread_bytes, kept_back,
+                    "a client takes none of its answers, and others find no room: disconnected",
+                );
+            });
+        }
     }
 
     /// A connection that panicked is a fault of ours, but no reason to end the others.
@@ -294,128 +309,16 @@ where
     }
 }
 
-/// The refusal of a call of a connection that takes too few of its answers.
-fn too_many(max_calls: usize) -> Response<Body> {
-    let reason = Reason::Overloaded {
-        what: "max_pending_requests",
-        limit: u64::try_from(max_calls).unwrap_or(u64::MAX),
-    };
-    to_status(&Refusal::not_applied(reason), None).into_http()
+/// Waits for the next time to look for those that take nothing.
+async fn is_short(unread: &Unread) {
+    unread.short().await;
+    sleep(STALL_PAUSE).await;
 }
 
 async fn rest(until: Option<Instant>) {
     if let Some(until) = until {
         sleep_until(until).await;
     }
-}
-
-/// One connection, and what it is served by.
-struct Conversation {
-    peer: SocketAddr,
-    strangers: Arc<Repeats>,
-    place: Arc<Place>,
-    standing: Standing,
-    options: ListenOptions,
-    stop: watch::Receiver<bool>,
-    calls: Arc<Share>,
-}
-
-impl Conversation {
-    /// Serves the connection. After `stop` it answers what has been asked and takes no more.
-    async fn hold<I, S>(mut self, io: I, service: S)
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
-        S: Send + 'static,
-        S::Future: Send + 'static,
-    {
-        let (node, name) = (self.options.node, self.options.name);
-        let io = tokio::select! {
-            biased;
-            () = stopped(&mut self.stop) => return,
-            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, self.options.words, Arc::clone(&self.place)) => {
-                match greeted {
-                    Ok(io) => io,
-                    Err(reason) => return self.turn_away(&reason),
-                }
-            }
-        };
-        let (place, standing) = (Arc::clone(&self.place), self.standing);
-        let calls = Arc::clone(&self.calls);
-        let service = service_fn(move |request| {
-            let call = place.begin();
-            if standing == Standing::Spare {
-                place.ask_to_leave();
-            }
-            let Some(one) = calls.one() else {
-                return Either::Left(ready(Ok(call.answered(too_many(calls.max()), None))));
-            };
-            let answer = service.call(request);
-            Either::Right(
-                answer.map(|answer| answer.map(|answer| call.answered(answer, Some(one)))),
-            )
-        });
-        let mut connection =
-            pin!(builder(&self.options).serve_connection(TokioIo::new(io), service));
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = stopped(&mut self.stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-            () = self.place.asked_to_leave() => {
-                connection.as_mut().graceful_shutdown();
-                match timeout(LEAVE_TIMEOUT, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => return,
-                }
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%node, listener = name, %error, "connection ended");
-        }
-    }
-
-    /// Says why a connection was none. Who speaks another protocol is configured wrongly, most likely.
-    fn turn_away(&self, reason: &NoPreface) {
-        let (node, listener, peer) = (self.options.node, self.options.name, self.peer);
-        match reason {
-            NoPreface::Stranger(_) => self.strangers.warn(|kept_back| {
-                tracing::warn!(
-                    %node, listener, %peer, kept_back,
-                    "a connection that speaks no gRPC was turned away: {reason}",
-                );
-            }),
-            _ => tracing::debug!(%node, listener, %peer, %reason, "no connection"),
-        }
-    }
-}
-
-fn builder(options: &ListenOptions) -> http2::Builder<TokioExecutor> {
-    let max_streams = usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX);
-    let max_resets = usize::try_from(options.max_resets()).unwrap_or(usize::MAX);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(options.stream_window_bytes)
-        .initial_connection_window_size(options.connection_window_bytes)
-        .max_concurrent_streams(options.max_concurrent_streams)
-        .keep_alive_interval(options.keepalive_interval)
-        .keep_alive_timeout(options.keepalive_timeout)
-        // All the calls of a connection may end at once, because their deadline passes. That is no
-        // reason to end the connection, and with it the writes that are under way.
-        .max_pending_accept_reset_streams(max_resets)
-        .max_local_error_reset_streams(max_streams.saturating_mul(ERRORS_PER_STREAM))
-        .max_header_list_size(MAX_HEADER_LIST_BYTES)
-        // gRPC has no use for the date.
-        .auto_date_header(false);
-    builder
-}
-
-/// Waits until `stop` holds `true`, or until nobody is left to say so.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Whether a failed accept is the fault of the one connection that was about to come.
@@ -432,14 +335,16 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, ready};
 
     use http_body_util::BodyExt as _;
+    use hyper::service::service_fn;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::sync::mpsc;
-    use tokio::time::sleep;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::service::{Holds, to_status};
 
     const HEADERS: u8 = 1;
     const RST_STREAM: u8 = 3;
@@ -474,7 +379,7 @@ mod tests {
     impl Silent {
         fn start(options: ListenOptions) -> Self {
             // Answers a request that fails, as tonic does.
-            let service = |_| {
+            let service = |_, _| {
                 service_fn(|request: Request<Incoming>| async {
                     let collected = request.into_body().collect().await;
                     match collected {
@@ -485,7 +390,14 @@ mod tests {
             };
             let (door, connections) = mpsc::unbounded_channel();
             let (stop, stopped) = watch::channel(false);
-            tokio::spawn(serve(Handed(connections), service, options, stopped));
+            let unread = Unread::new(usize::MAX);
+            tokio::spawn(serve(
+                Handed(connections),
+                service,
+                options,
+                unread,
+                stopped,
+            ));
             Self { door, _stop: stop }
         }
 
@@ -516,12 +428,13 @@ mod tests {
     async fn a_listener_that_gets_no_descriptor_rests_and_can_be_stopped_meanwhile() {
         let (tried, mut tries) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
-        let service = |_| {
+        let service = |_, _| {
             service_fn(|_: Request<Incoming>| async {
                 pending::<Result<Response<Body>, Infallible>>().await
             })
         };
-        let listening = tokio::spawn(serve(Without(tried), service, options(16), stopped));
+        let unread = Unread::new(usize::MAX);
+        let listening = tokio::spawn(serve(Without(tried), service, options(16), unread, stopped));
         let first = tries.recv().await.unwrap();
         for n in 1..10 {
             let next = tries.recv().await.unwrap();
@@ -732,6 +645,125 @@ mod tests {
         }
         let _next = silent.connect();
         assert!(is_cut(&mut newcomers[0]).await, "there is nobody else");
+    }
+
+    /// A listener whose calls are answered with `bytes` that count, or refused.
+    fn answers(bytes: usize, unread: Arc<Unread>) -> mpsc::UnboundedSender<DuplexStream> {
+        let service = move |_, reader: Arc<Reader>| {
+            let account = reader.account(usize::MAX);
+            service_fn(move |_: Request<Incoming>| {
+                let answer = match account.try_hold(bytes) {
+                    Ok(held) => {
+                        let holds = Holds::default();
+                        holds.add(held);
+                        let data = http_body_util::Full::new(vec![0; bytes].into());
+                        let mut answer = Response::new(Body::new(data));
+                        answer.extensions_mut().insert(holds);
+                        answer
+                    }
+                    Err(refusal) => to_status(&refusal, None).into_http(),
+                };
+                ready(Ok::<_, Infallible>(answer))
+            })
+        };
+        let (door, connections) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let (_stop, stopped) = watch::channel(false);
+            serve(Handed(connections), service, options(16), unread, stopped).await;
+        });
+        door
+    }
+
+    /// Asks until it is refused, and takes nothing: how many answers it has, and its connection.
+    async fn hog(door: &mpsc::UnboundedSender<DuplexStream>) -> (Vec<h2::RecvStream>, Client) {
+        let mut client = Client::connect(door, 0).await;
+        let mut waiting = Vec::new();
+        while let Some(answer) = client.ask().await {
+            waiting.push(answer);
+        }
+        (waiting, client)
+    }
+
+    struct Client {
+        calls: h2::client::SendRequest<bytes::Bytes>,
+        connection: tokio::task::JoinHandle<Result<(), h2::Error>>,
+    }
+
+    impl Client {
+        async fn connect(door: &mpsc::UnboundedSender<DuplexStream>, window: u32) -> Self {
+            let (client, io) = duplex(1 << 20);
+            door.send(io).unwrap();
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(window);
+            let (calls, connection) = builder.handshake(client).await.unwrap();
+            let connection = tokio::spawn(connection);
+            Self { calls, connection }
+        }
+
+        /// What the answer holds; nothing if it is a refusal.
+        async fn ask(&mut self) -> Option<h2::RecvStream> {
+            let request = Request::post("http://x/").body(()).unwrap();
+            let (answer, _) = self.calls.send_request(request, true).unwrap();
+            let answer = answer.await.unwrap();
+            let refused = answer.headers().contains_key("grpc-status");
+            (!refused).then(|| answer.into_body())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_none_of_its_answers_is_cut_when_another_finds_no_room() {
+        let unread = Unread::new(1000);
+        let door = answers(100, Arc::clone(&unread));
+        let (waiting, mut first) = hog(&door).await;
+        assert_eq!(waiting.len(), 5, "half of the room");
+        let (rest, second) = hog(&door).await;
+        assert_eq!(rest.len(), 2, "half of the rest");
+        let others = [hog(&door).await, hog(&door).await];
+
+        let mut reader = Client::connect(&door, 1 << 16).await;
+        assert!(reader.ask().await.is_none());
+        sleep(STALL_TIMEOUT - STALL_PAUSE * 2).await;
+        assert!(reader.ask().await.is_none());
+        sleep(STALL_PAUSE).await;
+        assert!(!first.connection.is_finished(), "it has some time left");
+
+        sleep(STALL_PAUSE * 2).await;
+        assert_eq!(unread.held(), 900, "there is room unless somebody wants it");
+        assert!(reader.ask().await.is_none());
+        let cut = timeout(STALL_PAUSE * 2, &mut first.connection).await;
+        assert!(cut.is_ok(), "it held most");
+        drop((waiting, first));
+        let mut answer = reader.ask().await.expect("there is room again");
+        let data = answer.data().await.unwrap().unwrap();
+        assert_eq!(data.len(), 100);
+        assert!(!second.connection.is_finished());
+        assert!(others.iter().all(|(_, it)| !it.connection.is_finished()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_a_little_of_its_answers_is_not_cut() {
+        let unread = Unread::new(1000);
+        let door = answers(100, Arc::clone(&unread));
+        let mut slow = Client::connect(&door, 1).await;
+        let mut waiting = Vec::new();
+        while let Some(answer) = slow.ask().await {
+            waiting.push(answer);
+        }
+        let mut reader = Client::connect(&door, 1 << 16).await;
+        let mut hogs = Vec::new();
+        while reader.ask().await.is_some() {
+            hogs.push(hog(&door).await);
+        }
+        for _ in 0..10 {
+            let data = waiting[0].data().await.unwrap().unwrap();
+            waiting[0]
+                .flow_control()
+                .release_capacity(data.len())
+                .unwrap();
+            sleep(STALL_TIMEOUT / 2).await;
+            reader.ask().await;
+        }
+        assert!(!slow.connection.is_finished());
     }
 
     #[tokio::test(start_paused = true)]

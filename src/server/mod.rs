@@ -16,6 +16,8 @@
 //! 5. the listener for clients lets its connections finish;
 //! 6. what is left is cut.
 
+mod answering;
+mod conversation;
 mod descriptors;
 mod life;
 mod listen;
@@ -43,7 +45,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 
 use crate::config::{Config, ConfigError};
-use crate::driver::{Driver, DriverHandle, Probe, Removed};
+use crate::driver::{Driver, DriverHandle, Probe, Removed, Unread};
 use crate::log;
 use crate::node::{Member, NodeError};
 use crate::proto::admin::admin_service_server::AdminServiceServer;
@@ -229,6 +231,7 @@ impl Server {
             .add_service(health.service())
             .add_service(Misdirected::node())
             .add_service(admin);
+        let unread = Arc::clone(host.unread());
         let front = Front::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
         let kv = Misdirected::<KvServiceServer<KvService>>::client(config.node.id, &known);
         let operator =
@@ -253,23 +256,26 @@ impl Server {
         let (stop_nodes, nodes_stopped) = watch::channel(false);
         let clients = listen::serve(
             client,
-            move |standing| {
+            move |standing, reader| {
                 let front = match standing {
-                    Standing::Seated => front.for_another_connection(),
-                    Standing::Spare => front.for_operators(max_connections),
+                    Standing::Seated => front.for_another_connection(reader),
+                    Standing::Spare => front.for_operators(reader, max_connections),
                 };
                 service_fn(move |request| front.call(request))
             },
             options::client_listener(&config),
+            unread,
             clients_stopped,
         );
         let nodes = listen::serve(
             internal,
-            move |_| {
+            move |_, _| {
                 let nodes = nodes.clone();
                 service_fn(move |request| nodes.clone().call(request))
             },
             internal_options,
+            // Between nodes, messages in flight are bounded where they are sent.
+            Unread::new(usize::MAX),
             nodes_stopped,
         );
         let remember = file.map(|file| file.follow(handle.clone()));

@@ -21,9 +21,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// snapshot, and those that these have lost and that are not noticed yet.
 pub(super) const INTERNAL_CONNECTIONS: usize = 128;
 
-/// Times that a call may take for which bulk may stand still.
-const BULK_RPC_TIMEOUTS: u32 = 4;
-
 /// Shortest wait for what another node says of itself.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -92,8 +89,7 @@ fn raft(config: &Config) -> RaftOptions {
         limits: node_limits(limits),
         heartbeat_ticks: 1,
         election_min_ticks,
-        // The configuration excludes its bound, the core includes it.
-        election_max_ticks: election_max_ticks.saturating_sub(1).max(election_min_ticks),
+        election_max_ticks,
         max_append_bytes: limits.max_append_bytes,
         max_inflight_appends: limits.max_inflight_appends,
         max_uncommitted_bytes: bytes(limits.max_uncommitted_bytes),
@@ -139,9 +135,7 @@ pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -
         max_snapshot_bytes: max_snapshot_bytes(limits),
         window_bytes: window(limits.max_grpc_message_bytes),
         rpc_timeout: config.raft.rpc_timeout(),
-        bulk_timeout: defaults
-            .bulk_timeout
-            .max(config.raft.rpc_timeout().saturating_mul(BULK_RPC_TIMEOUTS)),
+        bulk_timeout: TransportOptions::bulk_timeout(config.raft.rpc_timeout()),
         connect_timeout: defaults.connect_timeout.max(longest),
         keepalive_interval: defaults.keepalive_interval.max(longest),
         keepalive_timeout: defaults.keepalive_timeout.max(longest.saturating_mul(2)),
@@ -217,7 +211,8 @@ pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> L
         stream_window_bytes: transport.window_bytes,
         connection_window_bytes: transport.window_bytes,
         keepalive_interval: transport.keepalive_interval,
-        // It cannot be told from here which of them are for bulk.
+        // A connection for a snapshot cannot be told from the others here, so a dead one is kept for as
+        // long as bulk may stand still. It keeps nobody out: whoever comes takes the place of an idle one.
         keepalive_timeout: transport.bulk_timeout,
     }
 }

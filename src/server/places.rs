@@ -2,25 +2,20 @@
 //!
 //! A listener that is full is no reason to turn a client away while others hold a place and make no
 //! use of it. So whoever comes takes the place of a connection that takes long to greet, or else of the one
-//! that has been idle for longest.
+//! that has been idle for longest. And who takes none of the answers that it has asked for does not keep
+//! the room for them from others.
 
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
-use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::{Body as HttpBody, http};
 
-use super::unsent::One;
+use crate::driver::Reader;
 
 /// How long a connection may take to greet before it has to go for another one. Less would let whoever
 /// connects fast keep everybody else from greeting.
@@ -65,10 +60,17 @@ impl Places {
         self.taken.len() >= self.limit
     }
 
-    /// A place for a connection that is about to begin, and whose calls may be given up `max_resets`
-    /// times a second.
-    pub(super) fn prepare(&self, max_resets: u32) -> Arc<Place> {
+    /// A place for a connection of `peer` that is about to begin, whose calls may be given up
+    /// `max_resets` times a second, and whose answers count for `reader`.
+    pub(super) fn prepare(
+        &self,
+        peer: SocketAddr,
+        reader: Arc<Reader>,
+        max_resets: u32,
+    ) -> Arc<Place> {
         Arc::new(Place {
+            peer,
+            reader,
             came: Instant::now(),
             since: AtomicU64::new(tick(&self.clock)),
             clock: Arc::clone(&self.clock),
@@ -111,11 +113,27 @@ impl Places {
         }
         Some(given_up)
     }
+
+    /// Cuts the connection that holds most answers, of those that have taken nothing for `patience`.
+    /// Whose it was, and what it held.
+    pub(super) fn cut_stalled(&mut self, patience: Duration) -> Option<(SocketAddr, usize)> {
+        let stalled = self.taken.iter().filter_map(|(id, (place, _))| {
+            let Place { peer, reader, .. } = &**place;
+            (reader.stalled() >= patience).then(|| (reader.held(), *id, *peer))
+        });
+        let (held, id, peer) = stalled.max_by_key(|(held, ..)| *held)?;
+        let (_, task) = self.taken.remove(&id)?;
+        task.abort();
+        Some((peer, held))
+    }
 }
 
 /// What one connection does, as far as that decides whether it keeps its place.
 #[derive(Debug)]
 pub(super) struct Place {
+    peer: SocketAddr,
+    /// What its answers hold.
+    reader: Arc<Reader>,
     clock: Arc<AtomicU64>,
     came: Instant,
     /// When it came, or when its last call ended, by the order of such events.
@@ -201,22 +219,12 @@ fn tick(clock: &AtomicU64) -> u64 {
 pub(super) struct Call(Arc<Place>);
 
 impl Call {
-    /// The call is answered with `answer`, whose body may take longer. The first bytes of it take along
-    /// what the call counts for.
-    pub(super) fn answered(
-        self,
-        answer: http::Response<Body>,
-        one: Option<One>,
-    ) -> http::Response<Answering> {
+    /// The call is answered well, or by a refusal.
+    pub(super) fn answered(&self, well: bool) {
         let served = &self.0.served;
-        if !served.load(Ordering::Relaxed) && !answer.headers().contains_key(Status::GRPC_STATUS) {
+        if well && !served.load(Ordering::Relaxed) {
             served.store(true, Ordering::Relaxed);
         }
-        answer.map(|body| Answering {
-            body,
-            one,
-            _call: self,
-        })
     }
 }
 
@@ -227,38 +235,5 @@ impl Drop for Call {
             let now = tick(&place.clock);
             place.since.store(now, Ordering::Relaxed);
         }
-    }
-}
-
-/// The body of an answer, with which its call ends.
-#[derive(Debug)]
-pub(super) struct Answering {
-    body: Body,
-    one: Option<One>,
-    _call: Call,
-}
-
-impl HttpBody for Answering {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let mut with_one = |data| match self.one.take() {
-            Some(one) => one.with(data),
-            None => data,
-        };
-        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(&mut with_one))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

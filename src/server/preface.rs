@@ -253,7 +253,9 @@ mod tests {
     }
 
     fn place() -> Arc<Place> {
-        Places::new(1, false).prepare(1)
+        let peer = ([127, 0, 0, 1], 1).into();
+        let reader = crate::driver::Unread::new(0).reader();
+        Places::new(1, false).prepare(peer, reader, 1)
     }
 
     const WORDS: &str = "This is Seshat.";

@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
-
 /// The calls of all connections.
 #[derive(Debug)]
 pub(super) struct Unsent {
@@ -60,30 +58,11 @@ impl Share {
 #[derive(Debug)]
 pub(super) struct One(Arc<Share>);
 
-impl One {
-    /// The bytes of its answer: the call counts until they are dropped.
-    pub(super) fn with(self, data: Bytes) -> Bytes {
-        Bytes::from_owner(Sending { data, _one: self })
-    }
-}
-
 impl Drop for One {
     fn drop(&mut self) {
         let Self(share) = self;
         share.own.fetch_sub(1, Ordering::Relaxed);
         share.all.all.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Bytes that are being sent.
-struct Sending {
-    data: Bytes,
-    _one: One,
-}
-
-impl AsRef<[u8]> for Sending {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
     }
 }
 
@@ -98,11 +77,9 @@ mod tests {
         let held: Vec<_> = std::iter::from_fn(|| hog.one()).collect();
         assert_eq!(held.len(), 6);
         let one = other.one().expect("there is room for somebody else");
-        let data = one.with(Bytes::from_static(b"answer"));
-        assert_eq!(data, "answer");
         let used = || all.all.load(Ordering::Relaxed);
         assert_eq!(used(), 7);
-        drop(data);
+        drop(one);
         drop(held);
         assert_eq!(used(), 0);
         assert!(hog.one().is_some());

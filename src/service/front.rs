@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
@@ -11,9 +12,10 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
-use super::counted::counted;
+use super::arriving::{Arrivals, Arriving};
 use super::status::with_code;
 use super::{Host, KvService, to_status};
+use crate::driver::Reader;
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::kv_service_server::KvServiceServer;
 
@@ -30,6 +32,7 @@ const MAX_METADATA_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub struct Front {
     host: Host,
+    arrivals: Arc<Arrivals>,
     kv: KvServiceServer<KvService>,
     rest: Routes,
     /// Why it serves operators alone, where it does.
@@ -41,18 +44,21 @@ impl Front {
     pub fn new(host: Host, rest: Routes) -> Self {
         Self {
             kv: kv_service(&host),
+            arrivals: arrivals(&host),
             host,
             rest: rest.prepare(),
             refuses_clients: None,
         }
     }
 
-    /// The same for another connection: it shares turns, and places at the gate, with the others.
+    /// The same for another connection: it shares turns, places at the gate, and room for answers that
+    /// its `reader` does not take, with the others.
     #[must_use]
-    pub fn for_another_connection(&self) -> Self {
-        let host = self.host.for_another_connection();
+    pub fn for_another_connection(&self, reader: Arc<Reader>) -> Self {
+        let host = self.host.for_another_connection(reader);
         Self {
             kv: kv_service(&host),
+            arrivals: arrivals(&host),
             host,
             rest: self.rest.clone(),
             refuses_clients: None,
@@ -62,13 +68,13 @@ impl Front {
     /// The same for a connection beyond the `max_connections` that there may be: operators are served,
     /// and so is a read, by which they find the leader; every other call of a client is refused.
     #[must_use]
-    pub fn for_operators(&self, max_connections: usize) -> Self {
+    pub fn for_operators(&self, reader: Arc<Reader>, max_connections: usize) -> Self {
         Self {
             refuses_clients: Some(Refusal::not_applied(Reason::Overloaded {
                 what: "max_connections",
                 limit: u64::try_from(max_connections).unwrap_or(u64::MAX),
             })),
-            ..self.for_another_connection()
+            ..self.for_another_connection(reader)
         }
     }
 
@@ -78,7 +84,7 @@ impl Front {
         request: http::Request<B>,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<B>
     where
-        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B: HttpBody<Data = bytes::Bytes> + Unpin + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
         let limit = self.host.options.max_grpc_message_bytes;
@@ -88,11 +94,18 @@ impl Front {
             let refused = to_status(&refusal, None).into_http();
             Either::Right(Either::Left(ready(Ok(refused))))
         } else if is_kv {
+            let is_stream = path.ends_with("/Pipeline");
+            let request = request.map(|body| self.arriving(body, is_stream));
             Either::Left(self.kv.clone().call(request))
         } else {
+            let request = request.map(|body| self.arriving(body, false));
             Either::Right(Either::Right(self.rest.clone().call(request)))
         };
-        answer.map(move |answer| answer.map(|answer| counted(detailed(answer, limit))))
+        answer.map(move |answer| answer.map(|answer| detailed(answer, limit)))
+    }
+
+    fn arriving<B>(&self, body: B, is_stream: bool) -> Arriving<B> {
+        Arriving::new(body, Arc::clone(&self.arrivals), is_stream)
     }
 
     /// Why a call is not even begun, if it is not.
@@ -117,6 +130,13 @@ fn size(metadata: &http::HeaderMap) -> usize {
     let fields = metadata.iter();
     let sizes = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
     sizes.sum()
+}
+
+fn arrivals(host: &Host) -> Arc<Arrivals> {
+    Arc::new(Arrivals {
+        gate: host.gate.clone(),
+        max_message_bytes: host.options.max_grpc_message_bytes,
+    })
 }
 
 fn kv_service(host: &Host) -> KvServiceServer<KvService> {
@@ -224,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_value_counts_until_its_answer_is_taken() {
-        use http_body_util::{BodyExt as _, Full};
+        use http_body_util::Full;
         use prost::Message as _;
 
         use crate::driver::{Answer, DriverHandle};
@@ -283,14 +303,6 @@ mod tests {
         let status = Status::from_header_map(refused.headers()).unwrap();
         assert_eq!(status.code(), Code::ResourceExhausted);
         drop(first);
-        assert_eq!(host.unread().held(), 0);
-
-        // hyper lets go of the body when it has handed its bytes to h2, which may keep them for long.
-        let mut sent = get().await;
-        let data = sent.body_mut().frame().await.unwrap().unwrap();
-        drop(sent);
-        assert_eq!(host.unread().held(), VALUE);
-        drop(data);
         assert_eq!(host.unread().held(), 0);
     }
 }

@@ -115,6 +115,21 @@ impl Gate {
     ///
     /// [`Reason::ShuttingDown`] or [`Reason::Overloaded`].
     pub fn enter(&self, bytes: usize) -> Result<Pass, Refusal> {
+        self.let_in(1, bytes)
+    }
+
+    /// Counts the `bytes` of a request that is on its way in, until the pass is dropped. It is no command
+    /// yet, and nobody waits for it when the gate closes. One that is larger than all the room takes all
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ShuttingDown`] or [`Reason::Overloaded`].
+    pub fn announce(&self, bytes: usize) -> Result<Pass, Refusal> {
+        self.let_in(0, bytes.min(self.inner.max_bytes))
+    }
+
+    fn let_in(&self, requests: usize, bytes: usize) -> Result<Pass, Refusal> {
         // Counts first and judges then, so that requests which come at once see one another. The
         // pass takes back what a refused request has counted.
         let Inner {
@@ -123,15 +138,15 @@ impl Gate {
             ..
         } = *self.inner;
         let (order, own) = (Ordering::SeqCst, &self.own);
-        let of_own = own.requests.fetch_add(1, order);
+        let of_own = own.requests.fetch_add(requests, order);
         let own_bytes = own.bytes.fetch_add(bytes, order);
-        let (pass, of_all, all_bytes) = self.count(1, bytes, Of::Single(Arc::clone(own)));
+        let (pass, of_all, all_bytes) = self.count(requests, bytes, Of::Single(Arc::clone(own)));
         if self.is_closed() {
             return Err(Refusal::not_applied(Reason::ShuttingDown));
         }
         let share = "a connection's share of max_pending_requests";
         room(
-            1,
+            requests,
             of_own,
             of_all,
             max_requests,
@@ -262,7 +277,7 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let inner = &self.inner;
         if let Of::Single(own) = &self.of {
-            own.requests.fetch_sub(1, Ordering::SeqCst);
+            own.requests.fetch_sub(self.requests, Ordering::SeqCst);
             own.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
         }
         inner.bytes.fetch_sub(self.bytes, Ordering::SeqCst);

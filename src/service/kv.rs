@@ -18,8 +18,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Host;
-use super::counted::Holds;
 use super::deadline::deadline;
+use super::holds::Holds;
 use super::operation::{Operation, numbered_twice};
 use super::trace;
 use crate::driver::{Answer, Stopped};

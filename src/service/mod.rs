@@ -17,12 +17,13 @@
 
 mod addressed;
 mod admin;
-mod counted;
+mod arriving;
 mod deadline;
 mod describe;
 mod front;
 mod gate;
 mod health;
+mod holds;
 mod kv;
 mod leadership;
 mod lookout;
@@ -39,7 +40,7 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use crate::driver::{Account, DriverHandle, Probe, Unread};
+use crate::driver::{Account, DriverHandle, Probe, Reader, Unread};
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::ErrorDetail;
 use crate::wire;
@@ -48,6 +49,7 @@ pub use admin::AdminService;
 pub use front::Front;
 pub use gate::{Gate, Pass};
 pub use health::Health;
+pub use holds::Holds;
 pub use kv::KvService;
 pub use leadership::{Handover, hand_over};
 pub use status::to_status;
@@ -82,7 +84,9 @@ pub struct Host {
     driver: DriverHandle,
     gate: Gate,
     unread: Arc<Unread>,
-    /// What the answers to single calls of this connection hold.
+    /// What the answers on this connection hold,
+    reader: Arc<Reader>,
+    /// and those to single calls.
     account: Arc<Account>,
     surveys: Surveys,
     lookout: Lookout,
@@ -99,6 +103,7 @@ impl Host {
         probe: Arc<dyn Probe>,
     ) -> Self {
         let unread = Unread::new(options.max_unread_bytes);
+        let reader = unread.reader();
         let surveys = Surveys::new(driver.clone(), probe, options.member_timeout);
         let patience = options.handover_patience;
         Self {
@@ -106,21 +111,23 @@ impl Host {
             surveys,
             driver,
             gate,
-            account: unread.account(usize::MAX),
+            account: reader.account(usize::MAX),
+            reader,
             unread,
             options,
         }
     }
 
     /// The same node for another connection, or for another part of this node: what one asks takes
-    /// no turns of the others.
+    /// no turns of the others, and what it holds counts for its `reader`.
     #[must_use]
-    pub fn for_another_connection(&self) -> Self {
+    pub fn for_another_connection(&self, reader: Arc<Reader>) -> Self {
         Self {
             driver: self.driver.for_another_source(),
             gate: self.gate.for_another_connection(),
             unread: Arc::clone(&self.unread),
-            account: self.unread.account(usize::MAX),
+            account: reader.account(usize::MAX),
+            reader,
             surveys: self.surveys.clone(),
             lookout: self.lookout.clone(),
             options: self.options,
@@ -128,7 +135,7 @@ impl Host {
     }
 
     /// Answers that clients have not taken yet.
-    pub fn unread(&self) -> &Unread {
+    pub fn unread(&self) -> &Arc<Unread> {
         &self.unread
     }
 

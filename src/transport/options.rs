@@ -17,6 +17,12 @@ pub struct PeerAddress {
     pub addr: String,
 }
 
+/// Longest that a call may take by default.
+const RPC_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Times that a call may take for which bulk may stand still.
+const BULK_RPC_TIMEOUTS: u32 = 4;
+
 /// The bounds and times of the transport. Whoever fills this has checked them against one another.
 ///
 /// The defaults suit [`Limits`](crate::config::Limits) and nodes in one data centre.
@@ -90,8 +96,8 @@ impl Default for TransportOptions {
             max_calls: 16,
             window_bytes: 4 << 20,
             max_streams: 256,
-            rpc_timeout: Duration::from_secs(5),
-            bulk_timeout: Duration::from_secs(20),
+            rpc_timeout: RPC_TIMEOUT,
+            bulk_timeout: Self::bulk_timeout(RPC_TIMEOUT),
             vote_patience: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
             keepalive_interval: Duration::from_secs(1),
@@ -105,6 +111,14 @@ impl Default for TransportOptions {
 }
 
 impl TransportOptions {
+    /// How long bulk may stand still where a call may take `rpc_timeout`, and where calls may take less
+    /// than by default.
+    pub fn bulk_timeout(rpc_timeout: Duration) -> Duration {
+        rpc_timeout
+            .max(RPC_TIMEOUT)
+            .saturating_mul(BULK_RPC_TIMEOUTS)
+    }
+
     /// A gate with these waits.
     pub(super) fn gate(&self, salt: u64) -> Gate {
         Gate::new(self.backoff_min, self.backoff_max, self.seed ^ salt)

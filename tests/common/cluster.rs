@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use seshat::config::{ClusterConfig, Config, Limits, Member, NodeConfig, RaftConfig};
+use seshat::config::{ClusterConfig, Config, InitialMember, Limits, NodeConfig, RaftConfig};
 use seshat::driver::DriverHandle;
 use seshat::log::LogFormat;
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
@@ -106,7 +106,7 @@ impl Cluster {
         let bound: Vec<_> = (0..size).map(|_| (Port::take(), Port::take())).collect();
         let members: Vec<_> = (1..=size)
             .zip(&bound)
-            .map(|(id, (client, internal))| Member {
+            .map(|(id, (client, internal))| InitialMember {
                 id: node_id(id),
                 addr: internal.addr(),
                 client_addr: client.addr(),
@@ -204,7 +204,7 @@ impl Cluster {
     pub fn extend(&mut self) -> usize {
         let (client, internal) = (Port::take(), Port::take());
         let index = self.configs.len();
-        let member = Member {
+        let member = InitialMember {
             id: node_id(u16::try_from(index + 1).expect("a few nodes")),
             addr: internal.addr(),
             client_addr: client.addr(),

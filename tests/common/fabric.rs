@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use seshat::driver::{
     Call, CallId, Driver, DriverHandle, DriverOptions, Identifying, Network, OutgoingSnapshot,
     Probe, Reply,
@@ -18,7 +19,7 @@ use seshat::node::{Member, MemberOptions, PeerMessage, RaftOptions};
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::admin_service_server::AdminServiceServer;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
-use seshat::service::{AdminService, Front, Gate, Health, Host, ServiceOptions};
+use seshat::service::{AdminService, Front, Gate, Health, Holds, Host, ServiceOptions};
 use seshat::types::{Answering, ClusterMembership, NodeId, NodeInfo, NodeStatus, RaftId, Role};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -107,6 +108,13 @@ pub struct Node {
 }
 
 impl Node {
+    /// A client with a connection of its own.
+    pub fn another_connection(&self) -> KvServiceClient<Local> {
+        let reader = self.host.unread().reader();
+        let front = self.local.0.for_another_connection(reader);
+        KvServiceClient::new(Local(Arc::new(front)))
+    }
+
     pub fn status(&self) -> NodeStatus {
         self.driver.status()
     }
@@ -453,8 +461,21 @@ impl Service<http::Request<tonic::body::Body>> for Local {
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
         let what = format!("the answer of {}", request.uri().path());
         let call = self.0.call(request);
-        Box::pin(async move { call.in_time(&what).await })
+        Box::pin(async move { call.in_time(&what).await.map(taken) })
     }
+}
+
+/// What an answer holds is let go as the client takes it. A server does that when its bytes are sent.
+fn taken(mut answer: http::Response<tonic::body::Body>) -> http::Response<tonic::body::Body> {
+    let Some(holds) = answer.extensions_mut().remove::<Holds>() else {
+        return answer;
+    };
+    answer.map(|body| {
+        tonic::body::Body::new(body.map_frame(move |frame| {
+            holds.take();
+            frame
+        }))
+    })
 }
 
 /// The node that leads, and the others.

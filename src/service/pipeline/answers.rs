@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::super::counted::Holds;
+use super::super::holds::Holds;
 use super::super::{Host, operation};
 use super::budget::Budget;
 use crate::driver::{Answer, Answered, Held, Outcome, PendingBatch, Stopped};

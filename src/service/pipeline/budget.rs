@@ -30,7 +30,7 @@ impl Budget {
     /// The budget of a new stream: until it has read something, the largest value is expected.
     pub(super) fn new(host: &Host) -> Self {
         Self {
-            account: host.unread.account(MAX_BYTES),
+            account: host.reader.account(MAX_BYTES),
             expected: AtomicUsize::new(host.options.max_value_bytes),
             max_values: host.options.max_grpc_message_bytes / 2,
         }
@@ -44,8 +44,7 @@ impl Budget {
         let values = reads
             .saturating_mul(expected)
             .min(self.max_values.max(expected));
-        let held = self.account.reserve(bytes.saturating_add(values)).await;
-        let (held, values) = held.split(values);
+        let (held, values) = self.account.reserve(bytes, values).await;
         (held, ValueRoom::new(values, self.max_values))
     }
 
@@ -70,7 +69,7 @@ mod tests {
 
     fn budget(expected: usize) -> Budget {
         Budget {
-            account: Unread::new(1 << 30).account(MAX_BYTES),
+            account: Unread::new(1 << 30).reader().account(MAX_BYTES),
             expected: AtomicUsize::new(expected),
             max_values: 1000,
         }

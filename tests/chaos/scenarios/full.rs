@@ -46,6 +46,7 @@ const WANTED: usize = 4_000;
 const LARGE: usize = 1 << 20;
 const HOGS: usize = 3;
 const READS: usize = 400;
+const MANY_HOGS: usize = 20;
 /// Answers that may wait, however small they are.
 const MAX_CALLS: usize = 512;
 const PAUSE: Duration = Duration::from_millis(10);
@@ -123,6 +124,31 @@ fn a_cluster_without_memory_to_spare_refuses_and_lives() {
             acknowledged.len(),
             HOGS * READS
         )
+    });
+}
+
+#[test]
+fn clients_that_read_nothing_do_not_keep_large_values_from_others() {
+    on_new_cluster("nothing is read", LIMITS, async |cluster| {
+        cluster.start_all();
+        cluster.wait_until_healed().await;
+        let leader = cluster.leader().await;
+        let addr = cluster.client_addrs()[leader].clone();
+        let mut kv = KvServiceClient::new(channel(&addr)).max_decoding_message_size(8 << 20);
+        kv.set(set("large", LARGE)).await.expect("there is room");
+        let mut hogs = Vec::new();
+        for _ in 0..MANY_HOGS {
+            hogs.push(Hog::reads(&addr, "large", READS / MANY_HOGS, 1).await);
+        }
+        let request = || GetRequest {
+            key: "large".into(),
+            ..GetRequest::default()
+        };
+        kv.get(request()).await.expect_err("they hold all the room");
+        let value = get(&mut kv, "large").await;
+        assert_eq!(value.map(|value| value.len()), Some(LARGE));
+        let waiting: usize = hogs.iter().map(Hog::waiting).sum();
+        format!("{waiting} MiB were held by {MANY_HOGS} that took nothing")
     });
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Operator {
     pub(crate) disasters: u64,
     /// When somebody lost its memory last.
     pub(crate) last_loss: u64,
+    /// When it had members changed last.
+    last_change: u64,
     leaving: Option<(NodeId, u64)>,
     claims: BTreeMap<RaftId, Claim>,
 }
@@ -146,7 +148,7 @@ impl World {
         };
         match self.rng.gen_range(0..8) {
             // Had it looked a moment later, it had not been told so.
-            0..=2 if self.operator.last_loss <= since => {
+            0..=2 if self.operator.last_loss.max(self.operator.last_change) <= since => {
                 let bears = self.bears_the_loss_of(&BTreeSet::from([node]));
                 healthy_means_any_one_may_go::check(node, bears)?;
                 self.summary.obeyed.restarts += 1;

@@ -53,6 +53,7 @@ impl World {
 
     /// The node that leads puts a change of members into the log.
     pub(super) fn change_members(&mut self, node: NodeId, command: Command) {
+        self.operator.last_change = self.now;
         match command {
             Command::RemoveMember(leaving) => {
                 self.operator.leaving = Some((leaving, self.now + LEAVING));
