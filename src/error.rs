@@ -2,11 +2,28 @@
 //!
 //! Three kinds that never mix. An *outcome* is a value: a missing key is `None`, not an error. A
 //! *refusal* goes to the caller: [`Refusal`] says why, and whether the write was surely not applied
-//! or its outcome is unknown. A *broken invariant* stops the node with a message:
-//! [`NodeError`](crate::node::NodeError). Beside them stand the errors of the edges: a
-//! configuration that is refused ([`ConfigError`](crate::config::ConfigError)), bytes that are no
-//! message of ours ([`WireError`](crate::wire::WireError)), and a call to another node that failed
-//! ([`RpcError`]).
+//! or its outcome is unknown. A *broken invariant* stops the node with a message. Beside them stand
+//! the errors of the edges, where something comes in from outside. Each is defined where it arises,
+//! but for those that several modules speak of, which are here:
+//!
+//! | kind | where | what it is | what comes of it |
+//! |---|---|---|---|
+//! | [`Refusal`], [`Reason`] | here | the node does not do what it was asked | the caller is told, as a status |
+//! | [`NotMe`] | here | a message for another process or cluster | its sender is told who is here |
+//! | [`RpcError`] | here | a call to another node failed | it is asked again later |
+//! | [`NodeError`](crate::node::NodeError) | `node` | a broken invariant | the node stops |
+//! | [`RaftError`](crate::node::RaftError) | `node` | raft-rs refused what it must not refuse | a `NodeError` |
+//! | [`StorageError`](crate::node::StorageError) | `node` | a change of the log that its rules forbid | a `NodeError` |
+//! | [`StepError`](crate::node::StepError) | `node` | a peer's message that is not taken | it is dropped, and logged |
+//! | [`WireError`](crate::wire::WireError) | `wire` | bytes that are no message of ours | the stream or call ends |
+//! | [`InvalidNodeId`](crate::types::InvalidNodeId), [`InvalidRaftId`](crate::types::InvalidRaftId) | `types` | a number that is no id | a `WireError`, or a fault of the configuration |
+//! | [`ConfigError`](crate::config::ConfigError) | `config` | a faulty configuration, with every fault | the process does not start |
+//! | [`LogError`](crate::log::LogError) | `log` | the log cannot be written as it is asked for | the process does not start |
+//! | [`InvalidAddress`](crate::transport::InvalidAddress) | `transport` | an address that leads nowhere | the process does not start, or the peer is not called |
+//! | [`ServerError`](crate::server::ServerError) | `server` | a node that does not start, or that ended | the process ends |
+//! | [`Stopped`](crate::driver::Stopped) | `driver` | the driver has ended | whoever asks it gives up |
+//! | [`Obstacle`](crate::cluster::Obstacle) | `cluster` | why a cluster may not be recovered now | the operator is told |
+//! | [`Error`](crate::client::Error) | `client` | a call of the Rust client failed | its user decides |
 
 use crate::types::{Answering, ClientId, ClusterId, NodeId, RaftId};
 
@@ -190,6 +207,16 @@ pub enum RpcError {
         /// How long the caller waited.
         millis: u64,
     },
+    /// It has not answered earlier calls, and no more are made meanwhile.
+    #[error("node {node} ({addr}) has not answered {calls} such calls yet")]
+    Unanswered {
+        /// The called node.
+        node: NodeId,
+        /// Its address.
+        addr: String,
+        /// How many are under way.
+        calls: usize,
+    },
     /// Another process than the one meant answers there, or it belongs to another cluster.
     #[error("node {node}: {not_me}")]
     NotMe {
@@ -210,7 +237,7 @@ pub enum RpcError {
         /// What it said.
         reason: String,
     },
-    /// Something else answers at the address of the node.
+    /// Something else answers at the address of the node, or it hangs.
     #[error("node {node} ({addr}) {answering}")]
     Stranger {
         /// The called node.
@@ -226,7 +253,9 @@ impl RpcError {
     /// What answers in place of the node that was asked.
     pub fn answering(&self) -> Answering {
         match self {
-            Self::Unreachable { .. } | Self::Timeout { .. } => Answering::Silent,
+            Self::Unreachable { .. } => Answering::Silent,
+            // Where no connection is made, that is known before.
+            Self::Timeout { .. } | Self::Unanswered { .. } => Answering::Hung,
             Self::NotMe { node, not_me } => match not_me.raft_id.node_id() {
                 other if other != *node => Answering::OtherNode(other),
                 _ => Answering::Refusing,

@@ -104,7 +104,7 @@ pub struct ClusterConfig {
     /// replicated state, and operators change them there. Then this list should be changed as well,
     /// unless `node.data_dir` is set: it is whom a node asks, when it is started again, before it
     /// helps to form a new cluster, and whom it has to hear before it joins a running one.
-    pub initial_members: Vec<Member>,
+    pub initial_members: Vec<InitialMember>,
     /// How many nodes hold each key. Every member of a Seshat cluster holds every key, so the only
     /// right value is the number of initial members, which is the default. The field is there to be
     /// explicit: a file that promises three copies and then lists five members is refused. It is
@@ -115,7 +115,7 @@ pub struct ClusterConfig {
 
 /// One initial member of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct InitialMember {
     /// Its node id.
     pub id: NodeId,
     /// Where other nodes reach it: `host:port`.
@@ -190,7 +190,7 @@ impl Config {
         limits.max_state_bytes /= usize::from(nodes.max(1));
         let initial_members: Vec<_> = (1..=nodes)
             .filter_map(NodeId::new)
-            .map(|id| Member {
+            .map(|id| InitialMember {
                 id,
                 addr: addr(base_internal_port, id),
                 client_addr: addr(base_client_port, id),

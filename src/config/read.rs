@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::fault::{Faults, whole_number};
 use super::numbers::{Limits, RaftConfig};
 use super::sources::{Setting, Settings, Value, did_you_mean};
-use super::{ClusterConfig, Config, Member, NodeConfig};
+use super::{ClusterConfig, Config, InitialMember, NodeConfig};
 use crate::log::LogFormat;
 use crate::types::NodeId;
 
@@ -188,7 +188,7 @@ impl Reader<'_> {
         NodeId::new(id).unwrap_or(STAND_IN)
     }
 
-    fn members(&mut self) -> Vec<Member> {
+    fn members(&mut self) -> Vec<InitialMember> {
         let expected = format!("an array of {MEMBER}");
         self.require(MEMBERS, &expected);
         let Some(Setting { value, origin }) = self.take(MEMBERS) else {
@@ -214,7 +214,7 @@ impl Reader<'_> {
             .collect()
     }
 
-    fn member(&mut self, field: &str, Setting { value, origin }: Setting) -> Member {
+    fn member(&mut self, field: &str, Setting { value, origin }: Setting) -> InitialMember {
         self.faults.found_at(field, origin.clone());
         let [id, addr, client_addr] =
             ["id", "addr", "client_addr"].map(|key| format!("{field}.{key}"));
@@ -246,7 +246,7 @@ impl Reader<'_> {
         }
         self.require(&addr, &host_and_port(MEMBER_ADDR));
         self.require(&client_addr, &host_and_port(MEMBER_CLIENT_ADDR));
-        Member {
+        InitialMember {
             id: self.node_id(&id, &whole_number(&NODE_IDS)),
             addr: self.address(&addr, MEMBER_ADDR),
             client_addr: self.address(&client_addr, MEMBER_CLIENT_ADDR),

@@ -161,7 +161,7 @@ fn a_node_can_be_configured_without_a_file() {
     let config = Config::load(None, env.into_iter(), &flags).expect("valid");
     assert_eq!(
         config.cluster.initial_members.last(),
-        Some(&Member {
+        Some(&InitialMember {
             id: node(65_535),
             addr: "c:1".to_owned(),
             client_addr: "c:2".to_owned(),

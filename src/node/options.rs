@@ -14,7 +14,8 @@ pub struct RaftOptions {
     pub heartbeat_ticks: usize,
     /// Shortest election timeout in ticks.
     pub election_min_ticks: usize,
-    /// Longest election timeout in ticks.
+    /// Bound of the election timeout in ticks: every timeout is shorter, as the configuration and
+    /// raft-rs mean it.
     pub election_max_ticks: usize,
     /// Bytes of entries in one append message. A single larger entry goes alone.
     pub max_append_bytes: u64,
@@ -37,7 +38,8 @@ pub struct RaftOptions {
     pub compact_keep_entries: usize,
 }
 
-/// What DESIGN calls the defaults: 1 tick = 100 ms.
+/// What the default configuration amounts to, for who runs the core without one; what a process takes
+/// at most is not known here, and the memory for the state depends on the machine.
 impl Default for RaftOptions {
     fn default() -> Self {
         Self {
@@ -50,7 +52,7 @@ impl Default for RaftOptions {
             max_inflight_appends: 128,
             max_uncommitted_bytes: 64 << 20,
             max_state_bytes: 1 << 30,
-            max_pending_requests: 65_536,
+            max_pending_requests: 4_096,
             max_read_batch: 4096,
             compact_after_entries: 10_000,
             compact_after_bytes: 64 << 20,
@@ -69,16 +71,22 @@ impl RaftOptions {
             heartbeat_tick: self.heartbeat_ticks,
             election_tick: self.election_min_ticks,
             min_election_tick: self.election_min_ticks,
-            // raft-rs's bound is exclusive.
-            max_election_tick: self.election_max_ticks.saturating_add(1),
+            max_election_tick: self.election_max_ticks,
             max_size_per_msg: self.max_append_bytes,
             max_inflight_msgs: self.max_inflight_appends,
             max_uncommitted_size: u64::try_from(self.max_uncommitted_bytes).unwrap_or(u64::MAX),
             max_committed_size_per_ready: self.max_append_bytes,
             check_quorum: true,
             pre_vote: true,
+            // The lease of a leader whose clock has stalled may have ended.
             read_only_option: raft::ReadOnlyOption::Safe,
-            ..raft::Config::default()
+            // A follower that learns of a commit with the next append or heartbeat learns of it soon
+            // enough: clients are answered by the leader.
+            skip_bcast_commit: true,
+            // raft-rs puts entries into a waiting empty append without a look at its index.
+            batch_append: false,
+            // It would veto candidates with equal logs.
+            priority: 0,
         }
     }
 
@@ -86,10 +94,77 @@ impl RaftOptions {
     pub(super) fn election_timeout(&self, draw: u64) -> usize {
         let span = self
             .election_max_ticks
-            .saturating_sub(self.election_min_ticks)
-            .saturating_add(1);
-        let offset = u64::try_from(span).map_or(0, |span| draw % span);
-        self.election_min_ticks
-            .saturating_add(usize::try_from(offset).unwrap_or(0))
+            .saturating_sub(self.election_min_ticks);
+        let offset = draw.checked_rem(u64::try_from(span).unwrap_or(u64::MAX));
+        let offset = usize::try_from(offset.unwrap_or(0)).unwrap_or(0);
+        self.election_min_ticks.saturating_add(offset)
+    }
+
+    /// The longest election timeout that there is.
+    pub(super) fn longest_election_timeout(&self) -> usize {
+        let longest = self.election_max_ticks.saturating_sub(1);
+        longest.max(self.election_min_ticks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::types::NodeId;
+
+    #[test]
+    fn raft_rs_is_told_everything() {
+        let options = RaftOptions {
+            heartbeat_ticks: 2,
+            election_min_ticks: 6,
+            election_max_ticks: 11,
+            max_append_bytes: 7_000,
+            max_inflight_appends: 8,
+            max_uncommitted_bytes: 9_000,
+            ..RaftOptions::default()
+        };
+        let raft_id = RaftId::new(NodeId::new(3).expect("a node id"), 5);
+        let raft::Config {
+            id,
+            election_tick,
+            heartbeat_tick,
+            applied,
+            max_size_per_msg,
+            max_inflight_msgs,
+            check_quorum,
+            pre_vote,
+            min_election_tick,
+            max_election_tick,
+            read_only_option,
+            skip_bcast_commit,
+            batch_append,
+            priority,
+            max_uncommitted_size,
+            max_committed_size_per_ready,
+        } = options.raft_config(raft_id, 4);
+        assert_eq!((id, applied), (raft_id.get(), 4));
+        assert_eq!((heartbeat_tick, election_tick), (2, 6));
+        assert_eq!((min_election_tick, max_election_tick), (6, 11));
+        assert_eq!((max_size_per_msg, max_inflight_msgs), (7_000, 8));
+        assert_eq!(max_uncommitted_size, 9_000);
+        assert_eq!(max_committed_size_per_ready, 7_000);
+        assert!(check_quorum && pre_vote && skip_bcast_commit);
+        assert_eq!(read_only_option, raft::ReadOnlyOption::Safe);
+        assert!(!batch_append);
+        assert_eq!(priority, 0);
+    }
+
+    #[test]
+    fn election_timeouts_are_all_that_raft_rs_allows() {
+        let options = RaftOptions::default();
+        let drawn: BTreeSet<_> = (0..100)
+            .map(|draw| options.election_timeout(draw))
+            .collect();
+        assert_eq!(drawn, BTreeSet::from([5, 6, 7, 8, 9]));
+        assert_eq!(options.longest_election_timeout(), 9);
+        let raft_id = RaftId::new(NodeId::new(3).expect("a node id"), 5);
+        assert!(options.raft_config(raft_id, 0).validate().is_ok());
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use super::{Server, ServerError};
 use crate::deadline::after;
@@ -40,7 +41,8 @@ impl Server {
         } = self;
         let mut vital = JoinSet::new();
         for task in tasks {
-            vital.spawn(task);
+            // A task of its own is in no span, unless it is told so.
+            vital.spawn(task.in_current_span());
         }
         tracing::info!(node = %raft_id.node_id(), %raft_id, %client_addr, %internal_addr, "listening");
         tokio::select! {
@@ -134,7 +136,81 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::net::TcpStream;
+    use tokio::sync::Notify;
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Subscriber};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+    use tracing_subscriber::registry::LookupSpan;
+
     use super::*;
+    use crate::config::Config;
+    use crate::types::NodeId;
+
+    /// A line, and the name of the span that it is in.
+    type Line = (String, Option<&'static str>);
+
+    /// What the server logs.
+    #[derive(Clone, Default)]
+    struct Lines {
+        lines: Arc<Mutex<Vec<Line>>>,
+        connected: Arc<Notify>,
+    }
+
+    struct Message(String);
+
+    impl Visit for Message {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            if field.name() == "message" {
+                self.0 = format!("{value:?}");
+            }
+        }
+    }
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            if event.metadata().target().starts_with("seshat::server") {
+                let mut message = Message(String::new());
+                event.record(&mut message);
+                let span = context.lookup_current().map(|span| span.name());
+                if message.0 == "connected" {
+                    self.connected.notify_one();
+                }
+                self.lines.lock().expect("no panic").push((message.0, span));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_a_server_logs_is_within_its_span() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        let _logs = tracing::subscriber::set_default(subscriber);
+        let node = NodeId::new(1).expect("a node id");
+        let config = Config::for_dev(node, 3, 16_379, 17_379).expect("valid");
+        let port = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = Server::from_listeners(config, port(), port(), || 6).await;
+        let server = server.expect("a server");
+        let _client = TcpStream::connect(server.client_addr())
+            .await
+            .expect("a connection");
+        let wait = timeout_at(after(Duration::from_secs(20)), lines.connected.notified());
+        let stop = async { wait.await.expect("the connection is not logged") };
+        server.run(stop).await.expect("an orderly end");
+        let lines = lines.lines.lock().expect("no panic").clone();
+        let told: Vec<_> = lines.iter().map(|(line, _)| line.as_str()).collect();
+        for line in ["listening", "connected", "shutting down", "ended"] {
+            assert!(told.contains(&line), "{line}: {told:?}");
+        }
+        let outside: Vec<_> = lines
+            .iter()
+            .filter(|(_, span)| *span != Some("run"))
+            .collect();
+        assert!(outside.is_empty(), "outside of the span: {outside:?}");
+    }
 
     #[tokio::test]
     async fn a_vital_task_that_panics_or_fails_ends_the_server() {

@@ -89,8 +89,7 @@ fn raft(config: &Config) -> RaftOptions {
         limits: node_limits(limits),
         heartbeat_ticks: 1,
         election_min_ticks,
-        // The configuration excludes its bound, the core includes it.
-        election_max_ticks: election_max_ticks.saturating_sub(1).max(election_min_ticks),
+        election_max_ticks,
         max_append_bytes: limits.max_append_bytes,
         max_inflight_appends: limits.max_inflight_appends,
         max_uncommitted_bytes: bytes(limits.max_uncommitted_bytes),

@@ -68,7 +68,7 @@ const NUMBERS: [Case; 29] = [
     }),
     ("raft.election_timeout_max_ms=3000", |told| {
         let (transport, service) = (&told.transport, &told.service);
-        told.member.raft.election_max_ticks == 29
+        told.member.raft.election_max_ticks == 30
             // 30, what ANNOUNCE_TICKS says, and the longest pause of 500 ms.
             && told.member.formation_wait_ticks == 30 + ANNOUNCE_TICKS + 5
             && transport.connect_timeout == millis(3000)
@@ -192,6 +192,18 @@ async fn every_number_reaches_the_place_where_it_acts() {
     tried.retain(|field| !field.starts_with("cluster."));
     let (raft, limits) = (crate::config::RaftConfig::FIELDS, Limits::FIELDS);
     assert_eq!(tried, [raft, limits].concat());
+}
+
+/// There is one set of defaults: who runs the core without a configuration has them as well.
+#[tokio::test]
+async fn the_core_has_the_defaults_of_the_configuration() {
+    let told = Told::of(&[]).await.member.raft;
+    let defaults = RaftOptions {
+        limits: told.limits,
+        max_state_bytes: told.max_state_bytes,
+        ..RaftOptions::default()
+    };
+    assert_eq!(told, defaults);
 }
 
 #[tokio::test]

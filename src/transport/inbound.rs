@@ -7,6 +7,7 @@ use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::desk::Desk;
 use super::options::TransportOptions;
@@ -118,21 +119,21 @@ impl Inbound {
             Some(leader) => Some((leader, enter(leader)?)),
             None => None,
         };
-        let inbound = self.clone();
-        tokio::spawn(async move {
+        let (inbound, me) = (self.clone(), self.me);
+        let span = tracing::debug_span!("read", node = %me.node_id(), raft_id = %me);
+        let reading = async move {
             let requests = request.into_inner();
             if let Err(status) = inbound.read(requests, wrap, ticket, enter).await {
-                let me = inbound.me;
                 tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
                 // Nobody is there to be told if the connection broke.
                 let _ = replies.send(Err(status)).await;
             }
-        });
+        };
+        tokio::spawn(reading.instrument(span));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     /// Hands the requests of a stream to the driver, in order.
-    #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn read<Q, T>(
         &self,
         mut requests: Streaming<Q>,

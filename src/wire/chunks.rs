@@ -265,6 +265,19 @@ mod tests {
             let chunks = chunks(&state);
             let size = encode_snapshot(&state).len();
             assert_eq!(chunks.len(), size.div_ceil(CHUNK));
+            let mut sent = SnapshotChunks::new(header(), state.clone(), CHUNK);
+            assert_eq!(sent.total_bytes(), super::size(size));
+            let first = sent.next().unwrap();
+            let held = sent.next.as_ref().map(|next| next.data.len());
+            assert!(
+                held.is_none_or(|held| held == 0),
+                "sent bytes are held on to"
+            );
+            let mut assembly = SnapshotAssembly::new(&first, 1 << 20).unwrap();
+            assert_eq!(assembly.received_bytes(), 0);
+            let received = super::size(first.data.len());
+            assembly.add(first).unwrap();
+            assert_eq!(assembly.received_bytes(), received);
             assert!(chunks.iter().all(|chunk| chunk.data.len() <= CHUNK));
             assert_eq!(assemble(chunks, 1 << 20), Ok((header(), state)));
         }

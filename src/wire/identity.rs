@@ -603,6 +603,19 @@ mod tests {
     }
 
     #[test]
+    fn half_of_the_initial_members_are_no_majority() {
+        let of_four = |members: &[u64]| Offer {
+            membership: membership([2, 4, 5, 9]),
+            members: members.iter().copied().map(life).collect(),
+            ..offer()
+        };
+        for (members, enough) in [(&[2, 5][..], false), (&[2, 5, 9], true)] {
+            let request = offer_request(of_four(members), life(5));
+            assert_eq!(offer_from_request(request).is_ok(), enough);
+        }
+    }
+
+    #[test]
     fn an_offer_that_makes_no_sense_is_refused() {
         type Spoil = fn(&mut OfferRequest);
         let spoils: [(&str, Spoil); 11] = [

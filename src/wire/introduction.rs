@@ -119,3 +119,63 @@ impl From<NodeInfo> for InitialMember {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::RaftId;
+
+    fn introduction(members: u16) -> Introduction {
+        let info = |id| NodeInfo {
+            id: NodeId::new(id).unwrap(),
+            addr: format!("kvstore-{id}:7379"),
+            client_addr: format!("kvstore-{id}:6379"),
+        };
+        Introduction {
+            raft_id: RaftId::try_from(3 << 48 | 0xABC).unwrap(),
+            state: NodeState::Started,
+            cluster_id: Some(ClusterId(7)),
+            members: Arc::new((1..=members).map(info).collect()),
+        }
+    }
+
+    #[test]
+    fn an_introduction_survives() {
+        let fresh = Introduction {
+            state: NodeState::Fresh,
+            cluster_id: None,
+            ..introduction(3)
+        };
+        for introduction in [introduction(0), introduction(1024), fresh] {
+            let request = IdentifyRequest::from(introduction.clone());
+            assert_eq!(Introduction::try_from(request), Ok(introduction));
+        }
+    }
+
+    #[test]
+    fn an_introduction_that_makes_no_sense_is_refused() {
+        type Spoil = fn(&mut IdentifyRequest);
+        let spoils: [(&str, Spoil); 7] = [
+            ("from", |r| r.from = 3),
+            ("state", |r| r.state = 0),
+            ("cluster_id", |r| r.cluster_id = None),
+            ("cluster_id", |r| r.state = FormationState::Fresh.into()),
+            ("members", |r| r.members[1].id = 0),
+            ("members", |r| r.members[1].id = 1),
+            ("members", |r| {
+                r.members = introduction(1025)
+                    .members
+                    .iter()
+                    .cloned()
+                    .map(Into::into)
+                    .collect()
+            }),
+        ];
+        for (field, spoil) in spoils {
+            let mut request = IdentifyRequest::from(introduction(3));
+            spoil(&mut request);
+            let error = Introduction::try_from(request).unwrap_err();
+            assert_eq!((error.message, error.field), ("IdentifyRequest", field));
+        }
+    }
+}

@@ -255,6 +255,18 @@ mod tests {
         }
     }
 
+    /// It is asked of every entry of every append.
+    #[test]
+    fn the_level_of_common_commands_is_known_without_decoding_them() {
+        for operation in [0x0a, 0x12, 0x1a, 0x22, 0x2a] {
+            let data = Bytes::from(vec![operation, 0xff]);
+            assert_eq!(level_of_command(&data), Ok(ProtocolLevel::FIRST));
+        }
+        for data in [&b"\x02\xff"[..], b"\x32\xff", b"\x3a\xff", b""] {
+            assert!(level_of_command(&Bytes::copy_from_slice(data)).is_err());
+        }
+    }
+
     #[test]
     fn a_decoded_command_shares_the_entry() {
         let data = encode_command(&set("key", "value"));

@@ -324,7 +324,9 @@ impl SnapshotReader {
                 missing.sessions = one_less(missing.sessions, "sessions")?;
                 self.take_session(record)
             }
-            (Record::Pair(pair), Some(missing)) if missing.members + missing.sessions == 0 => {
+            (Record::Pair(pair), Some(missing))
+                if (missing.members, missing.sessions) == (0, 0) =>
+            {
                 missing.pairs = one_less(missing.pairs, "pairs")?;
                 self.take_pair(pair)
             }
@@ -574,6 +576,39 @@ mod tests {
         for (data, message, field) in cases {
             let error = decode_snapshot(&data).unwrap_err();
             assert_eq!((error.message, error.field), (message, field), "{data:?}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_none_is_refused_at_once() {
+        let read = |bytes: &[u8]| SnapshotReader::default().read(bytes);
+        assert_eq!(read(&[0xff; MAX_PREFIX_BYTES - 1]), Ok(()));
+        assert_eq!(read(&[0xff; MAX_PREFIX_BYTES]).unwrap_err().field, "record");
+    }
+
+    #[test]
+    fn members_come_before_sessions_and_both_before_pairs() {
+        let header = |members, sessions| {
+            Record::Header(proto::SnapshotHeader {
+                version: 1,
+                members,
+                sessions,
+                pairs: 1,
+                ..proto::SnapshotHeader::default()
+            })
+        };
+        let session = || Record::Session(proto::SessionRecord::default());
+        for (header, early) in [
+            (header(1, 1), session()),
+            (header(1, 1), pair("a")),
+            (header(1, 0), pair("a")),
+            (header(0, 1), pair("a")),
+            (header(1, u64::MAX), pair("a")),
+        ] {
+            let error = SnapshotReader::default()
+                .read(&snapshot([header.clone(), early]))
+                .unwrap_err();
+            assert_eq!(error.field, "record", "{header:?}: {error}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
-use seshat::config::{ClusterConfig, Config, Limits, Member, NodeConfig, RaftConfig};
+use seshat::config::{ClusterConfig, Config, InitialMember, Limits, NodeConfig, RaftConfig};
 use seshat::log::LogFormat;
 use seshat::server::{Server, ServerError};
 use seshat::types::NodeId;
@@ -109,8 +109,8 @@ impl Cradle {
     }
 }
 
-fn member(id: u16) -> Member {
-    Member {
+fn member(id: u16) -> InitialMember {
+    InitialMember {
         id: NodeId::new(id).expect("a node id"),
         addr: internal_addr(id),
         client_addr: client_addr(id),

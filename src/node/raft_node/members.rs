@@ -144,7 +144,7 @@ impl<W> RaftNode<W> {
             let draw = mix(&[self.seed, raft.id, raft.term]);
             self.options.election_timeout(draw)
         } else {
-            self.options.election_max_ticks
+            self.options.longest_election_timeout()
         }
     }
 }

@@ -124,10 +124,7 @@ impl<W> RaftNode<W> {
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
         let config = options.raft_config(raft_id, storage.applied());
-        let mut raw = RawNode::new(&config, storage, logger)?;
-        // A follower that learns of a commit with the next append or heartbeat learns of it soon
-        // enough: clients are answered by the leader.
-        raw.skip_bcast_commit(true);
+        let raw = RawNode::new(&config, storage, logger)?;
         let mut node = Self {
             raft_id,
             cluster_id,
@@ -383,5 +380,33 @@ impl<W> RaftNode<W> {
     /// How many callers it owes an answer.
     pub fn waiting(&self) -> usize {
         self.waiters.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raft_rs_is_made_with_the_options() {
+        let options = RaftOptions {
+            heartbeat_ticks: 2,
+            election_min_ticks: 6,
+            election_max_ticks: 11,
+            max_append_bytes: 7_000,
+            max_inflight_appends: 8,
+            ..RaftOptions::default()
+        };
+        let raft_id = RaftId::new(NodeId::new(3).expect("a node id"), 5);
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RaftNode::<u8>::join(raft_id, ClusterId(7), options, 42, &logger);
+        let raft = node.expect("a server").raw.raft;
+        assert_eq!(raft.id, raft_id.get());
+        assert_eq!((raft.heartbeat_timeout(), raft.election_timeout()), (2, 6));
+        assert!((6..11).contains(&raft.randomized_election_timeout()));
+        assert_eq!((raft.max_msg_size, raft.max_inflight), (7_000, 8));
+        assert!(raft.check_quorum && raft.pre_vote);
+        assert_eq!(raft.read_only.option, raft::ReadOnlyOption::Safe);
+        assert_eq!(raft.priority, 0);
     }
 }

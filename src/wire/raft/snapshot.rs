@@ -316,10 +316,37 @@ mod tests {
     }
 
     #[test]
+    fn what_raft_rs_does_not_know_of_a_snapshot_is_an_error() {
+        for in_metadata in [false, true] {
+            let mut message = request_into_raft(whole()).unwrap();
+            let snapshot = message.mut_snapshot();
+            let unknown = match in_metadata {
+                true => &mut snapshot.mut_metadata().unknown_fields,
+                false => &mut snapshot.unknown_fields,
+            };
+            unknown.add_varint(99, 1);
+            let error = PeerMessage::from_raft(message, CLUSTER).unwrap_err();
+            assert_eq!(error.field, "unknown_fields");
+        }
+    }
+
+    #[test]
     fn a_header_is_all_but_the_data_and_goes_through_raft_unchanged() {
-        let header = SnapshotHeader::from(whole());
-        let InstallSnapshotRequest { data, offset, .. } = header.request();
-        assert_eq!((data.len(), *offset), (0, 0));
+        let chunk = InstallSnapshotRequest {
+            done: false,
+            offset: 3,
+            total_size: 20,
+            ..whole()
+        };
+        let header = SnapshotHeader::from(chunk);
+        let of_nothing = InstallSnapshotRequest {
+            data: Bytes::new(),
+            total_size: 0,
+            crc32: 0,
+            ..whole()
+        };
+        assert_eq!(header.request(), &of_nothing);
+        assert_eq!(header.last_included_index(), 100);
         assert_eq!(header.envelope().unwrap().to.get(), 2 << 48);
         let message = header.clone().into_raft().unwrap();
         assert_eq!(message.get_snapshot().get_metadata().index, 100);
