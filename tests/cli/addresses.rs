@@ -118,7 +118,8 @@ fn status_names_a_member_that_clients_do_not_find() {
     let (addr, wrong) = (machines.internal_address(2), nowhere());
     client(all, &["member", "add", "2", &addr, &wrong, "--quiet"]).ok();
     let lines = |ran: Ran| -> Vec<String> { ran.ok().lines().map(str::to_owned).collect() };
-    let said = lines(client(all, &["status"]));
+    // Without --wait it may be shown a moment ago, in which not everybody knew of the change.
+    let said = lines(wait(all));
     assert_eq!(said[0], HEALTHY);
     let correct = format!("(if that is not its address: seshat member add 2 {addr} HOST:PORT)");
     let words = format!(
