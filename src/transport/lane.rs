@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
-use tonic::Request;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::gate::Gate;
 use super::peer::Peer;
@@ -209,7 +209,9 @@ impl From<RpcError> for Broken {
     }
 }
 
-/// Opens both streams and hands what the peer replies to the driver, until either breaks.
+/// Opens both streams and hands what the peer replies to the driver, until either breaks. Neither waits
+/// for the other: the connection for appends may take long to make, and whoever answers heartbeats
+/// meanwhile is there.
 async fn exchange(
     peer: &Arc<Peer>,
     to: RaftId,
@@ -217,56 +219,78 @@ async fn exchange(
     ends: Ends,
     driver: &DriverHandle,
 ) -> Result<Infallible, Broken> {
-    const APPENDS: &str = "AppendEntries";
-    const HEARTBEATS: &str = "Heartbeat";
+    let Ends {
+        appends,
+        heartbeats,
+        ready,
+    } = ends;
     let (mut bulk, mut urgent) = (peer.appends(), peer.urgent());
-    let appends = between(peer.me(), to, ends.appends);
-    let heartbeats = between(peer.me(), to, ends.heartbeats);
-    let opening = async {
-        tokio::try_join!(
-            async {
-                bulk.append_entries(appends)
-                    .await
-                    .map_err(|status| (APPENDS, status))
-            },
-            async {
-                urgent
-                    .heartbeat(heartbeats)
-                    .await
-                    .map_err(|status| (HEARTBEATS, status))
-            },
-        )
+    let appends = between(peer.me(), to, appends);
+    let heartbeats = between(peer.me(), to, heartbeats);
+    let way = Way { peer, gate, driver };
+    let heartbeats = async {
+        let rpc = "Heartbeat";
+        let replies = way.open(rpc, urgent.heartbeat(heartbeats)).await?;
+        ready.store(true, Ordering::Relaxed);
+        way.carry(rpc, replies, PeerMessage::HeartbeatReply).await
     };
-    let timeout = peer.options().rpc_timeout;
-    let (appends, heartbeats) = tokio::time::timeout(timeout, opening)
-        .await
-        .map_err(|_| peer.timeout(APPENDS, timeout))?
-        .map_err(|(rpc, status)| peer.failed(rpc, &status))?;
-    let (mut appends, mut heartbeats) = (appends.into_inner(), heartbeats.into_inner());
-    ends.ready.store(true, Ordering::Relaxed);
+    let appends = async {
+        let rpc = "AppendEntries";
+        let replies = way.open(rpc, bulk.append_entries(appends)).await?;
+        way.carry(rpc, replies, PeerMessage::AppendEntriesReply)
+            .await
+    };
+    tokio::select! {
+        biased;
+        ended = heartbeats => ended,
+        ended = appends => ended,
+    }
+}
 
-    let mut answered = false;
-    loop {
-        let (rpc, reply) = tokio::select! {
-            biased;
-            reply = heartbeats.message() => {
-                (HEARTBEATS, reply.map(|reply| reply.map(PeerMessage::HeartbeatReply)))
+/// What both streams have in common.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    peer: &'a Peer,
+    gate: &'a Gate,
+    driver: &'a DriverHandle,
+}
+
+impl Way<'_> {
+    /// Opens a stream.
+    async fn open<T>(
+        self,
+        rpc: &'static str,
+        opening: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+    ) -> Result<Streaming<T>, RpcError> {
+        let timeout = self.peer.options().rpc_timeout;
+        let opened = tokio::time::timeout(timeout, opening).await;
+        let opened = opened.map_err(|_| self.peer.timeout(rpc, timeout))?;
+        let opened = opened.map_err(|status| self.peer.failed(rpc, &status))?;
+        Ok(opened.into_inner())
+    }
+
+    /// Hands what comes on a stream to the driver, until it breaks.
+    async fn carry<T>(
+        self,
+        rpc: &'static str,
+        mut replies: Streaming<T>,
+        wrap: fn(T) -> PeerMessage,
+    ) -> Result<Infallible, Broken> {
+        let mut answered = false;
+        loop {
+            let reply = replies.message().await;
+            let reply = reply.map_err(|status| self.peer.failed(rpc, &status))?;
+            let Some(reply) = reply else {
+                Err(self
+                    .peer
+                    .refused(rpc, "the peer ended the stream".to_owned()))?
+            };
+            if !answered {
+                answered = true;
+                self.peer.reached();
+                self.gate.passed();
             }
-            reply = appends.message() => {
-                (APPENDS, reply.map(|reply| reply.map(PeerMessage::AppendEntriesReply)))
-            }
-        };
-        match reply {
-            Ok(Some(reply)) => {
-                if !answered {
-                    answered = true;
-                    peer.reached();
-                    gate.passed();
-                }
-                driver.step(reply).await?;
-            }
-            Ok(None) => Err(peer.refused(rpc, "the peer ended the stream".to_owned()))?,
-            Err(status) => Err(peer.failed(rpc, &status))?,
+            self.driver.step(wrap(reply)).await?;
         }
     }
 }

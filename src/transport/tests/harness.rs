@@ -339,6 +339,8 @@ enum Mode {
     Carries,
     /// Ends connections as soon as they are made.
     Cut,
+    /// Takes new connections and carries nothing on them; those that are there go on.
+    Holds,
     /// Swallows everything without a word, as a network does that drops packets, or a peer that
     /// was stopped.
     Swallows,
@@ -395,6 +397,11 @@ impl Link {
         self.mend();
     }
 
+    /// Keeps every connection, and carries nothing on new ones.
+    pub(super) fn hold(&self) {
+        self.mode.send_modify(|(mode, _)| *mode = Mode::Holds);
+    }
+
     /// Keeps every connection, and carries nothing any more.
     pub(super) fn swallow(&self) {
         self.mode.send_modify(|(mode, _)| *mode = Mode::Swallows);
@@ -415,6 +422,9 @@ async fn carry(
     let (at_first, breaks) = *mode.borrow_and_update();
     if at_first == Mode::Cut {
         return;
+    }
+    if at_first == Mode::Holds {
+        std::future::pending().await
     }
     let mut changes = mode.clone();
     let carried = async {

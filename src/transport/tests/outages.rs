@@ -304,4 +304,24 @@ async fn what_takes_connections_and_closes_them_does_not_hang() {
         }
     })
     .await;
+
+/// Seen: a new leader stepped down again and again, although its heartbeats were answered, because the
+/// connection for appends took longer than an election to be made.
+#[tokio::test]
+async fn heartbeats_are_answered_while_the_connection_for_appends_is_made() {
+    let mut follower = Node::new(2, &[], options()).await;
+    let link = Link::new(follower.addr).await;
+    let mut leader = Node::leader(link.addr, options()).await;
+    leader.reach(&mut follower).await;
+    leader.network.set_leading(false);
+    link.hold();
+    leader.network.set_leading(true);
+    leader.reach(&mut follower).await;
+    follower
+        .network
+        .send(PeerMessage::HeartbeatReply(heartbeat_reply()));
+    match leader.notice().await {
+        Notice::Step(PeerMessage::HeartbeatReply(_)) => {}
+        other => panic!("{other:?}"),
+    }
 }
