@@ -304,6 +304,7 @@ async fn what_takes_connections_and_closes_them_does_not_hang() {
         }
     })
     .await;
+}
 
 /// Seen: a new leader stepped down again and again, although its heartbeats were answered, because the
 /// connection for appends took longer than an election to be made.
