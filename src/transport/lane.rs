@@ -250,7 +250,7 @@ async fn exchange(
 /// What both streams have in common.
 #[derive(Clone, Copy)]
 struct Way<'a> {
-    peer: &'a Peer,
+    peer: &'a Arc<Peer>,
     gate: &'a Gate,
     driver: &'a DriverHandle,
 }
