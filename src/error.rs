@@ -207,6 +207,16 @@ pub enum RpcError {
         /// How long the caller waited.
         millis: u64,
     },
+    /// It has not answered earlier calls, and no more are made meanwhile.
+    #[error("node {node} ({addr}) has not answered {calls} such calls yet")]
+    Unanswered {
+        /// The called node.
+        node: NodeId,
+        /// Its address.
+        addr: String,
+        /// How many are under way.
+        calls: usize,
+    },
     /// Another process than the one meant answers there, or it belongs to another cluster.
     #[error("node {node}: {not_me}")]
     NotMe {
@@ -227,7 +237,7 @@ pub enum RpcError {
         /// What it said.
         reason: String,
     },
-    /// Something else answers at the address of the node.
+    /// Something else answers at the address of the node, or it hangs.
     #[error("node {node} ({addr}) {answering}")]
     Stranger {
         /// The called node.
@@ -243,7 +253,9 @@ impl RpcError {
     /// What answers in place of the node that was asked.
     pub fn answering(&self) -> Answering {
         match self {
-            Self::Unreachable { .. } | Self::Timeout { .. } => Answering::Silent,
+            Self::Unreachable { .. } => Answering::Silent,
+            // Where no connection is made, that is known before.
+            Self::Timeout { .. } | Self::Unanswered { .. } => Answering::Hung,
             Self::NotMe { node, not_me } => match not_me.raft_id.node_id() {
                 other if other != *node => Answering::OtherNode(other),
                 _ => Answering::Refusing,

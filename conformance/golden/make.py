@@ -442,6 +442,7 @@ REAL = {
                     {"nodeId": 6, "answering": "ANSWERING_CLIENT_PORT"},
                     {"nodeId": 7, "answering": "ANSWERING_OTHER_SERVICE"},
                     {"nodeId": 8, "answering": "ANSWERING_OTHER_NODE", "otherNodeId": 3},
+                    {"nodeId": 9, "answering": "ANSWERING_HUNG"},
                 ],
             },
         },

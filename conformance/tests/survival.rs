@@ -148,6 +148,7 @@ fn receiving() -> impl Strategy<Value = SnapshotProgress> {
 fn answering() -> impl Strategy<Value = Answering> {
     prop_oneof![
         Just(Answering::Silent),
+        Just(Answering::Hung),
         Just(Answering::Refusing),
         Just(Answering::NotGrpc),
         Just(Answering::ClientPort),

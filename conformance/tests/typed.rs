@@ -474,6 +474,7 @@ fn reach() -> Reach {
         (6, Answering::ClientPort),
         (7, Answering::OtherService),
         (8, Answering::OtherNode(node(3))),
+        (9, Answering::Hung),
     ]
     .map(missed);
     Reach {

@@ -25,7 +25,13 @@ impl Picture<'_> {
             .view(own)
             .is_some_and(|view| view.state == NodeState::Started);
         let mut others = self.survey.members().ids().filter(|id| *id != own);
-        let silent = |id| self.standing(id) == Standing::Absent(Answering::Silent);
+        let silent = |id| {
+            let standing = self.standing(id);
+            matches!(
+                standing,
+                Standing::Absent(Answering::Silent | Answering::Hung)
+            )
+        };
         match self.leader.map(|leader| leader.node_id()) {
             _ if !takes_part => Elsewhere::Nobody,
             Some(leader) if leader != own => Elsewhere::Led(leader),

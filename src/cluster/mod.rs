@@ -35,7 +35,7 @@ pub use picture::Picture;
 pub use single::{is_full_member, serves};
 pub use standing::Standing;
 pub use words::State;
-pub(crate) use words::nodes;
+pub(crate) use words::{hung, nodes};
 
 /// With fewer voters than this, no majority is left when one of them is lost.
 const CAN_LOSE_ONE: usize = 3;
@@ -47,49 +47,92 @@ pub const MAX_MEMBERS: usize = 9;
 /// What a node said of itself, or what answered in its place.
 pub type Answer = Result<NodeStatus, Answering>;
 
+/// Who has answered what, of those who were asked.
+#[derive(Debug, Clone, Default)]
+pub struct Answers {
+    /// What nodes say of themselves.
+    views: BTreeMap<NodeId, NodeStatus>,
+    /// What answers in place of those who do not.
+    others: BTreeMap<NodeId, Answering>,
+}
+
+impl Answers {
+    /// `node` has answered so. A status of another node than the one that was asked says that the
+    /// address is wrong.
+    fn insert(&mut self, node: NodeId, answer: Answer) {
+        match answer {
+            Ok(view) if view.raft_id.node_id() == node => {
+                self.views.insert(node, view);
+            }
+            Ok(view) => {
+                let other = Answering::OtherNode(view.raft_id.node_id());
+                self.others.insert(node, other);
+            }
+            Err(answering) => {
+                self.others.insert(node, answering);
+            }
+        }
+    }
+
+    /// The same with what the asking node says `own` of itself.
+    #[must_use]
+    pub fn with(mut self, own: NodeStatus) -> Self {
+        self.views.insert(own.raft_id.node_id(), own);
+        self
+    }
+
+    /// What the nodes that answer say of themselves.
+    pub fn views(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.views.values()
+    }
+
+    /// What answers in place of a node that does not.
+    fn answering(&self, node: NodeId) -> Answering {
+        let answering = self.others.get(&node).copied();
+        answering.unwrap_or(Answering::Silent)
+    }
+}
+
+impl FromIterator<(NodeId, Answer)> for Answers {
+    fn from_iter<I: IntoIterator<Item = (NodeId, Answer)>>(answers: I) -> Self {
+        let mut all = Self::default();
+        for (node, answer) in answers {
+            all.insert(node, answer);
+        }
+        all
+    }
+}
+
+/// Everybody else is silent.
+impl From<BTreeMap<NodeId, NodeStatus>> for Answers {
+    fn from(views: BTreeMap<NodeId, NodeStatus>) -> Self {
+        let others = BTreeMap::new();
+        Self { views, others }
+    }
+}
+
 /// What came back when the members of a cluster were asked, at about the same moment, how they are.
 #[derive(Debug, Clone)]
 pub struct Survey {
     own: NodeId,
     members: Arc<ClusterMembership>,
     /// The asking node's own among them.
-    views: BTreeMap<NodeId, NodeStatus>,
-    /// What answers in place of those who do not.
-    others: BTreeMap<NodeId, Answering>,
+    answers: Answers,
 }
 
 impl Survey {
     /// A survey by the node that says `own` of itself, of `members` as it knows them. Whoever is
-    /// missing in `answers` has not answered. A status of another node than the one that was asked
-    /// says that the address is wrong.
+    /// missing in `answers` has not answered.
     pub fn new(
         own: NodeStatus,
         members: Arc<ClusterMembership>,
         answers: impl IntoIterator<Item = (NodeId, Answer)>,
     ) -> Self {
-        let own_id = own.raft_id.node_id();
-        let mut survey = Self {
-            own: own_id,
+        Self {
+            own: own.raft_id.node_id(),
             members,
-            views: BTreeMap::new(),
-            others: BTreeMap::new(),
-        };
-        for (node, answer) in answers {
-            match answer {
-                Ok(view) if view.raft_id.node_id() == node => {
-                    survey.views.insert(node, view);
-                }
-                Ok(view) => {
-                    let other = Answering::OtherNode(view.raft_id.node_id());
-                    survey.others.insert(node, other);
-                }
-                Err(answering) => {
-                    survey.others.insert(node, answering);
-                }
-            }
+            answers: answers.into_iter().collect::<Answers>().with(own),
         }
-        survey.views.insert(own_id, own);
-        survey
     }
 
     /// The node took part in `cluster` when it began to ask. If a recovery has made another of that
@@ -99,7 +142,8 @@ impl Survey {
     pub fn begun_in(mut self, cluster: Option<ClusterId>) -> Self {
         let now = self.view(self.own).and_then(|own| own.cluster_id);
         if cluster.is_some() && cluster != now {
-            self.views
+            self.answers
+                .views
                 .retain(|node, view| *node == self.own || view.cluster_id != cluster);
         }
         self
@@ -156,18 +200,17 @@ impl Survey {
 
     /// What the node says of itself, if it answers.
     pub fn view(&self, node: NodeId) -> Option<&NodeStatus> {
-        self.views.get(&node)
+        self.answers.views.get(&node)
     }
 
     /// What the nodes that answer say of themselves.
     pub fn views(&self) -> impl Iterator<Item = &NodeStatus> {
-        self.views.values()
+        self.answers.views()
     }
 
     /// What answers in place of a node that does not.
     fn answering(&self, node: NodeId) -> Answering {
-        let answering = self.others.get(&node).copied();
-        answering.unwrap_or(Answering::Silent)
+        self.answers.answering(node)
     }
 }
 

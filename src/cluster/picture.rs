@@ -93,7 +93,7 @@ impl<'a> Picture<'a> {
     /// How the cluster can be recovered, or why not; `None` while somebody leads it.
     pub(super) fn way(&self) -> Option<Result<Way, Obstacle>> {
         let cluster = self.cluster.filter(|_| self.leader.is_none())?;
-        Some(recovery::Remains::new(cluster, &self.survey.views).way())
+        Some(recovery::Remains::new(cluster, &self.survey.answers).way())
     }
 
     /// What the running cluster speaks.

@@ -10,17 +10,21 @@
 //! may have more than everybody who answers. A recovery leaves such a node out only if an operator
 //! vouches that its process is gone for good.
 //!
+//! Nobody can vouch for one in whose place something answers, or that takes connections and does not
+//! answer: it may be a node that hangs, and goes on later.
+//!
 //! **Who has most** is a total order, [`Rank`]: the one by which Raft compares logs (paper, section
 //! 5.4.1), and what decides between equal ones. The log that is up to date has everything that was
 //! committed, as far as anybody who answers has it. That holds for a learner's too. But a learner's
 //! log may have ended anywhere, so one that has most is taken only if an operator accepts that.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
-use super::words::nodes;
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Rank, Role};
+use super::Answers;
+use super::words::{hung, nodes};
+use crate::types::{Answering, ClusterId, NodeId, NodeState, NodeStatus, RaftId, Rank, Role};
 
 /// What an operator orders who gives a cluster up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +156,14 @@ pub enum Obstacle {
     /// Nodes do not answer that nobody has vouched for.
     #[error("{}", silent(.0))]
     Silent(Vec<NodeId>),
+    /// A node does not answer that may be there all the same: nobody can vouch that it is gone.
+    #[error("{}", may_be_there(*.node, *.answering))]
+    MayBeThere {
+        /// The node.
+        node: NodeId,
+        /// What answers in its place.
+        answering: Answering,
+    },
     /// A node answers that is said to be gone.
     #[error("node {0} answers: it is not gone")]
     NotGone(NodeId),
@@ -173,6 +185,16 @@ fn better(best: &Rank, own: &Rank) -> String {
     format!("node {node} {has}; seshat recover --from {node}")
 }
 
+fn may_be_there(node: NodeId, answering: Answering) -> String {
+    match answering {
+        Answering::Hung => hung(node),
+        answering => format!(
+            "node {node} may be there, and have more: its address {answering}. Start it there again; or, if \
+             it is gone for good, end or disconnect what is there"
+        ),
+    }
+}
+
 fn silent(those: &[NodeId]) -> String {
     let (verb, it, its) = match those {
         [_] => ("does not answer", "it", "its process"),
@@ -191,13 +213,13 @@ fn silent(those: &[NodeId]) -> String {
 #[derive(Debug, Clone, Copy)]
 pub struct Remains<'a> {
     cluster: ClusterId,
-    views: &'a BTreeMap<NodeId, NodeStatus>,
+    answers: &'a Answers,
 }
 
 impl<'a> Remains<'a> {
-    /// What is left of `cluster`, if this is what everybody says who answers.
-    pub fn new(cluster: ClusterId, views: &'a BTreeMap<NodeId, NodeStatus>) -> Self {
-        Self { cluster, views }
+    /// What is left of `cluster`, if this is what everybody has answered who was asked.
+    pub fn new(cluster: ClusterId, answers: &'a Answers) -> Self {
+        Self { cluster, answers }
     }
 
     /// Whether `me`, one of those who answer, may carry out `order`, and what that would be.
@@ -206,7 +228,7 @@ impl<'a> Remains<'a> {
     ///
     /// The first [`Obstacle`].
     pub fn may_recover(&self, me: NodeId, order: &Order) -> Result<Way, Obstacle> {
-        let own = self.views.get(&me).ok_or(Obstacle::NoPart)?;
+        let own = self.answers.views.get(&me).ok_or(Obstacle::NoPart)?;
         match own.cluster_id {
             Some(cluster) if own.state == NodeState::Started => {
                 if cluster != self.cluster {
@@ -227,6 +249,11 @@ impl<'a> Remains<'a> {
                 true => Obstacle::NotGone(*node),
                 false => Obstacle::Stranger(*node),
             });
+        }
+        let answering = |id: &NodeId| (*id, self.answers.answering(*id));
+        let mut found = way.silent.iter().map(answering);
+        if let Some((node, answering)) = found.find(|(_, it)| !it.may_be_gone()) {
+            return Err(Obstacle::MayBeThere { node, answering });
         }
         let silent = way.silent.iter().copied();
         let silent: Vec<_> = silent.filter(|id| !order.without.contains(id)).collect();
@@ -279,7 +306,7 @@ impl<'a> Remains<'a> {
 
     /// Everybody who answers and takes part in the cluster.
     fn parts(&self) -> impl Iterator<Item = &'a NodeStatus> {
-        self.views.values().filter(|view| self.takes_part(view))
+        self.answers.views().filter(|view| self.takes_part(view))
     }
 
     /// Those of them who have something of it. A process that has just been let in has nothing.
@@ -293,7 +320,7 @@ impl<'a> Remains<'a> {
     }
 
     fn elsewhere(&self) -> Option<(NodeId, ClusterId)> {
-        let mut started = self.views.iter().filter_map(|(node, view)| {
+        let mut started = self.answers.views.iter().filter_map(|(node, view)| {
             let cluster = view.cluster_id?;
             (view.state == NodeState::Started).then_some((*node, cluster))
         });
@@ -322,7 +349,8 @@ impl<'a> Remains<'a> {
 
     /// Whether the process has surely ended, or has left the cluster for another one.
     fn is_lost(&self, process: RaftId) -> bool {
-        self.views
+        self.answers
+            .views
             .get(&process.node_id())
             .is_some_and(|view| view.raft_id != process || self.is_elsewhere(view))
     }
@@ -338,7 +366,7 @@ impl<'a> Remains<'a> {
     fn electors(&self, view: &NodeStatus) -> Option<Vec<NodeId>> {
         let own = Rank::of(view);
         let is_behind = |voter: &NodeId| {
-            let other = self.views.get(voter);
+            let other = self.answers.views.get(voter);
             other.is_some_and(|other| own.cmp_log(&Rank::of(other)) == Ordering::Less)
         };
         let mut electors = self.able(view);
@@ -354,7 +382,7 @@ impl<'a> Remains<'a> {
     }
 
     fn answers(&self, node: NodeId) -> bool {
-        self.views.contains_key(&node)
+        self.answers.views.contains_key(&node)
     }
 
     /// Whether nobody can ever be elected, as `view` has the voters, even if everybody who is silent

@@ -50,9 +50,9 @@ fn lost(id: u16) -> NodeStatus {
     NodeStatus::fresh(life(id, 3))
 }
 
-fn views(all: impl IntoIterator<Item = NodeStatus>) -> BTreeMap<NodeId, NodeStatus> {
+fn views(all: impl IntoIterator<Item = NodeStatus>) -> Answers {
     let all = all.into_iter();
-    all.map(|view| (view.raft_id.node_id(), view)).collect()
+    all.map(|view| (view.raft_id.node_id(), Ok(view))).collect()
 }
 
 /// The command that recovers the cluster, or why there is none.
@@ -334,6 +334,37 @@ fn nobody_is_left_out_who_answers_or_may_answer() {
     assert_eq!(refused, Err(Obstacle::NoPart));
 }
 
+/// Seen: a process that was stopped, and held the last copy, could be vouched for as gone.
+#[test]
+fn nobody_is_left_out_who_may_hang_or_be_somewhere_else() {
+    let order = Order {
+        without: [node(3)].into(),
+        ..Order::new(CLUSTER)
+    };
+    let refused = |answering| {
+        let views = [voter(1, 3, 9), lost(2)].map(|view| (view.raft_id.node_id(), Ok(view)));
+        let answers = views.into_iter().chain([(node(3), Err(answering))]);
+        let answers: Answers = answers.collect();
+        let remains = Remains::new(CLUSTER, &answers);
+        // Also if nobody has vouched for it.
+        let meek = remains.may_recover(node(1), &Order::new(CLUSTER));
+        let outcome = remains.may_recover(node(1), &order);
+        if outcome.is_err() {
+            assert_eq!(meek, outcome);
+        }
+        outcome.err().map(|obstacle| obstacle.to_string())
+    };
+    let hung = "node 3 accepts connections and does not answer: it may hang, and hold the last copy; let \
+                it go on, or, if what it holds may be lost, end it or disconnect it";
+    assert_eq!(refused(Answering::Hung).as_deref(), Some(hung));
+    let elsewhere = "node 3 may be there, and have more: its address leads to node 2. Start it there \
+                     again; or, if it is gone for good, end or disconnect what is there";
+    let other = refused(Answering::OtherNode(node(2)));
+    assert_eq!(other.as_deref(), Some(elsewhere));
+    assert_eq!(refused(Answering::Silent), None);
+    assert_eq!(refused(Answering::NotGrpc), None);
+}
+
 /// What a node can look like: nothing where it does not answer.
 fn looks(id: u16) -> Vec<Option<NodeStatus>> {
     let size = 3;
@@ -417,9 +448,9 @@ fn takers(remains: Remains<'_>) -> Vec<NodeId> {
 }
 
 /// Said without the help of what is tested.
-fn harms_nobody(all: &BTreeMap<NodeId, NodeStatus>, way: &Way) {
+fn harms_nobody(all: &Answers, way: &Way) {
     let parts: Vec<_> = all
-        .values()
+        .views()
         .filter(|view| view.cluster_id == Some(CLUSTER))
         .collect();
     let first_lives = parts
@@ -433,12 +464,12 @@ fn harms_nobody(all: &BTreeMap<NodeId, NodeStatus>, way: &Way) {
     );
     let most = parts.iter().map(|view| view.last_index).max();
     assert_eq!(most, Some(way.survivor.last_index), "{all:?}");
-    let silent = 3 - all.len();
+    let silent = 3 - all.views().count();
     if way.halted {
         assert!(first_lives + silent < 2, "they may come back: {all:?}");
     }
     assert!(
-        all.values()
+        all.views()
             .all(|view| view.state != NodeState::Started || view.cluster_id == Some(CLUSTER)),
         "{all:?}"
     );

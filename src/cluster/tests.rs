@@ -889,6 +889,32 @@ fn what_only_a_learner_has_is_recommended_as_what_it_is() {
     );
 }
 
+const HUNG: &str = "node 3 accepts connections and does not answer: it may hang, and hold the last copy; \
+                    let it go on, or, if what it holds may be lost, end it or disconnect it";
+
+/// Where somebody leads, a member that hangs is one that is missing, and no last copy.
+#[test]
+fn a_member_that_hangs_is_named_and_nobody_recovers_without_it() {
+    let members = Arc::new((1..=3).map(info).collect::<ClusterMembership>());
+    let hangs = (node(3), Err(Answering::Hung));
+    let answers = [(node(2), Ok(view(2))), hangs.clone()];
+    let led = Survey::new(view(1), Arc::clone(&members), answers);
+    let words = "degraded: node 3 accepts connections and does not answer";
+    shows(&led, State::Degraded, words);
+
+    let survivor = NodeStatus {
+        leader: None,
+        ..view(1)
+    };
+    let answers = [(node(2), Ok(fresh(2))), hangs];
+    let survey = Survey::new(survivor, members, answers);
+    let (_, said) = Picture::new(&survey).sum_up();
+    assert!(
+        said.contains(HUNG) && !said.contains("seshat recover"),
+        "{said}"
+    );
+}
+
 /// What node 1 says of a cluster that forms, when `answering` answers where node 3 should.
 fn forming_with(answering: Answering) -> Survey {
     let members = (1..=3).map(info).collect::<ClusterMembership>();
@@ -920,6 +946,10 @@ fn only_a_node_that_is_silent_may_be_formed_without() {
             format!("{at} something that does not speak gRPC)"),
         ),
         (Answering::OtherNode(node(2)), format!("{at} node 2)")),
+        (
+            Answering::Hung,
+            format!("forming: waiting for node 3 ({HUNG})"),
+        ),
     ] {
         shows(&forming_with(answering), State::Forming, &words);
     }

@@ -186,7 +186,8 @@ impl Picture<'_> {
         let members = self.survey.members().iter();
         let stranger = members.filter_map(|info| match self.standing(info.id) {
             Standing::Absent(Answering::Silent) => None,
-            Standing::Absent(answering @ Answering::Refusing) => {
+            Standing::Absent(Answering::Hung) if self.leader.is_none() => Some(hung(info.id)),
+            Standing::Absent(answering @ (Answering::Refusing | Answering::Hung)) => {
                 Some(format!("node {} {answering}", info.id))
             }
             Standing::Absent(answering) => Some(format!(
@@ -356,6 +357,15 @@ fn former(missing: &[NodeId], awaits: &[NodeId]) -> String {
         nodes(&[missing, awaits].concat()),
         nodes(awaits),
         ids.collect::<Vec<_>>().join(",")
+    )
+}
+
+/// `node` takes connections and does not answer. What it holds may be all that is left.
+pub(crate) fn hung(node: NodeId) -> String {
+    format!(
+        "node {node} {}: it may hang, and hold the last copy; let it go on, or, if what it holds may be lost, \
+         end it or disconnect it",
+        Answering::Hung
     )
 }
 

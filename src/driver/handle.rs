@@ -1,6 +1,6 @@
 //! The way to a driver, and what can be asked of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::batch::{Batch, BatchItem, Pending, PendingBatch, Waiter};
 use super::fair::Source;
 use super::unread::ValueRoom;
+use crate::cluster::Answers;
 use crate::cluster::recovery::Order;
 use crate::error::{Reason, Refusal};
 use crate::kv::StateMachine;
@@ -75,7 +76,7 @@ pub(crate) enum Notice {
     Yield(RecoveryClaim, oneshot::Sender<Result<(), String>>),
     Recover {
         order: Order,
-        views: BTreeMap<NodeId, NodeStatus>,
+        answers: Answers,
         dry_run: bool,
         recovered: oneshot::Sender<Result<Recovery, Refusal>>,
     },
@@ -371,7 +372,7 @@ impl DriverHandle {
     }
 
     /// Makes a new cluster of what this node has, as an operator orders it, or only says what that
-    /// would be. `views` is what everybody says of itself who has just answered. See
+    /// would be. `answers` are those of everybody who has just been asked. See
     /// [`Member::recover`](crate::node::Member::recover).
     ///
     /// # Errors
@@ -381,13 +382,13 @@ impl DriverHandle {
     pub async fn recover(
         &self,
         order: Order,
-        views: BTreeMap<NodeId, NodeStatus>,
+        answers: Answers,
         dry_run: bool,
     ) -> Result<Recovery, Refusal> {
         let (recovered, outcome) = oneshot::channel();
         let notice = Notice::Recover {
             order,
-            views,
+            answers,
             dry_run,
             recovered,
         };

@@ -301,18 +301,18 @@ impl Driver {
             }
             Notice::Recover {
                 order,
-                views,
+                answers,
                 dry_run: true,
                 recovered,
             } => {
-                let _ = recovered.send(self.member.may_recover(&order, views));
+                let _ = recovered.send(self.member.may_recover(&order, answers));
             }
             Notice::Recover {
                 order,
-                views,
+                answers,
                 dry_run: false,
                 recovered,
-            } => match self.member.recover(order, views) {
+            } => match self.member.recover(order, answers) {
                 Ok(()) => self.recovering = Some(recovered),
                 Err(refusal) => {
                     let _ = recovered.send(Err(refusal));

@@ -318,7 +318,8 @@ impl Formation {
         let missing: Vec<_> = missing
             .map(|(&id, peer)| {
                 let addr = self.known.get(id).map_or("", |info| &info.addr);
-                (id, peer.stranger.map(|stranger| (stranger, addr)))
+                let stranger = peer.found.filter(|found| *found != Answering::Silent);
+                (id, stranger.map(|stranger| (stranger, addr)))
             })
             .collect();
         waiting::fresh(&missing, self.bootstrap, self.now < self.forms_at)
@@ -369,10 +370,10 @@ impl Formation {
             }
             Reply::Identified(status) => {
                 let other = Answering::OtherNode(status.raft_id.node_id());
-                self.missed(node, Some(other));
+                self.missed(node, other);
             }
-            Reply::Stranger(stranger) => self.missed(node, Some(stranger)),
-            Reply::Failed => self.missed(node, None),
+            Reply::Stranger(stranger) => self.missed(node, stranger),
+            Reply::Failed => self.missed(node, Answering::Silent),
             Reply::Offered {
                 cluster_id,
                 accepted,

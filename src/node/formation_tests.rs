@@ -458,6 +458,52 @@ fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
     assert_eq!(process.form_without([node(1)].into()), Ok(()));
 }
 
+/// Seen: node 3 was stopped and held the last copy, the others had lost their memory, and formed anew.
+#[test]
+fn nobody_vouches_for_a_member_that_may_hang() {
+    let mut process = fresh(1, 0xa);
+    process.tick();
+    let without_3 = |process: &mut Formation| {
+        let outcome = process.form_without([node(3)].into());
+        outcome.err().map(|refusal| refusal.to_string())
+    };
+    // As long as nobody knows, the word is taken, and nothing is done.
+    assert_eq!(without_3(&mut process), None);
+    let two = Reply::Identified(Box::new(status(&fresh(2, 0xa))));
+    answer(&mut process, 2, two.clone());
+    assert!(matches!(process.phase, Phase::Fresh));
+    answer(&mut process, 3, Reply::Stranger(Answering::Hung));
+    assert!(process.waiting_for().contains("accepts connections"));
+    let refused = without_3(&mut process).expect("it may be there");
+    assert!(refused.contains("node 3 accepts connections"), "{refused}");
+
+    // A word that was given before counts no more.
+    assert_eq!(without_3(&mut process), Some(refused));
+    process.peers.get_mut(&node(2)).expect("known").forget();
+    answer(&mut process, 3, Reply::Failed);
+    assert_eq!(without_3(&mut process), None);
+    answer(&mut process, 3, Reply::Stranger(Answering::Hung));
+    answer(&mut process, 2, two);
+    assert!(matches!(process.phase, Phase::Fresh));
+}
+
+/// The links are not alike: the coordinator may reach nothing where another member finds a process.
+#[test]
+fn nobody_helps_to_form_without_a_member_that_may_hang() {
+    let mut world = World::new();
+    world.down.insert(node(3));
+    world.tick_many();
+    let hung = Reply::Stranger(Answering::Hung);
+    answer(world.at(2), 3, hung);
+    assert_eq!(world.at(1).form_without([node(3)].into()), Ok(()));
+    let two = Reply::Identified(Box::new(status(world.at(2))));
+    answer(world.at(1), 2, two);
+    let Phase::Offering { offer, .. } = world.at(1).phase.clone() else {
+        panic!("it offers");
+    };
+    assert!(!world.at(2).offered(offer));
+}
+
 #[test]
 fn a_vouched_member_that_answers_ends_it() {
     let mut world = World::new();

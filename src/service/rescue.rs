@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Host;
 use super::admin::duration;
 use crate::cluster::recovery::{self, Order};
+use crate::cluster::{Answer, Answers};
 use crate::deadline::after;
 use crate::driver::{Probe, Recovery};
 use crate::error::{Reason, Refusal};
@@ -49,10 +50,12 @@ pub(super) async fn form(
     let deadline = caller_gives_up.min(after(timeout));
     let without = node_ids(without)?;
     let mut status = host.driver.watch();
-    host.driver.form_without(without).await?;
+    host.driver.form_without(without.clone()).await?;
     let ended =
         status.wait_for(|status| matches!(status.state, NodeState::Started | NodeState::Outside));
     let Ok(ended) = timeout_at(deadline, ended).await else {
+        // It may be known by now why the word does not count.
+        host.driver.form_without(without).await?;
         return Err(Refusal::not_applied(Reason::Forming {
             waiting_for: "not every node that is not vouched for has answered and accepted in time"
                 .to_owned(),
@@ -93,8 +96,8 @@ pub(super) async fn recover(
         without: node_ids(without)?,
         incomplete,
     };
-    let views = ask_others(probe, &host.driver.status(), host.options.member_timeout).await;
-    let recovery = host.driver.recover(order, views, dry_run).await?;
+    let answers = ask_others(probe, &host.driver.status(), host.options.member_timeout).await;
+    let recovery = host.driver.recover(order, answers, dry_run).await?;
     Ok(response(recovery))
 }
 
@@ -135,42 +138,38 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
     }
 }
 
-/// What the other nodes say of themselves that have a part in the cluster of `own`, as far as anybody
-/// knows who answers. One that stays silent is missing.
-async fn ask_others(
-    probe: &dyn Probe,
-    own: &NodeStatus,
-    patience: Duration,
-) -> BTreeMap<NodeId, NodeStatus> {
+/// What the other nodes answer that have a part in the cluster of `own`, as far as anybody knows who
+/// answers.
+async fn ask_others(probe: &dyn Probe, own: &NodeStatus, patience: Duration) -> Answers {
     let me = own.raft_id.node_id();
-    let mut asked = BTreeSet::from([me]);
-    let mut views = BTreeMap::from([(me, own.clone())]);
+    let mut answers = BTreeMap::from([(me, Ok(own.clone()))]);
     loop {
-        let known: BTreeSet<_> = views.values().flat_map(recovery::known).collect();
-        let new: Vec<_> = known.difference(&asked).copied().collect();
-        if new.is_empty() {
-            views.remove(&me);
-            return views;
-        }
+        let views = answers.values().flatten();
+        let known: BTreeSet<_> = views.flat_map(recovery::known).collect();
+        let new = known.iter().filter(|node| !answers.contains_key(*node));
         let deadline = after(patience.saturating_mul(SILENCE_TIMEOUTS));
-        let answers = join_all(new.iter().map(|node| ask(probe, *node, patience, deadline))).await;
-        views.extend(answers.into_iter().flatten());
-        asked.extend(new);
+        let asked = new.map(|node| ask(probe, *node, patience, deadline));
+        let new = join_all(asked).await;
+        if new.is_empty() {
+            answers.remove(&me);
+            return answers.into_iter().collect();
+        }
+        answers.extend(new);
     }
 }
 
-/// What a node says of itself, if it answers until `deadline`.
+/// What a node answers until `deadline`, or what answers in its place then.
 async fn ask(
     probe: &dyn Probe,
     node: NodeId,
     patience: Duration,
     deadline: Instant,
-) -> Option<(NodeId, NodeStatus)> {
+) -> (NodeId, Answer) {
     loop {
         match probe.identify(node, patience).await {
-            Ok(view) if view.raft_id.node_id() == node => return Some((node, view)),
-            _ if Instant::now() >= deadline => return None,
-            _ => tokio::time::sleep(PAUSE).await,
+            Ok(view) => return (node, Ok(view)),
+            Err(error) if Instant::now() >= deadline => return (node, Err(error.answering())),
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Answer, Survey, recovery};
 use crate::driver::{DriverHandle, Probe};
-use crate::types::{ClusterId, NodeId, NodeStatus};
+use crate::types::{Answering, ClusterId, NodeId, NodeStatus};
 
 /// How long after it began a round serves those who do not need a fresh one.
 const RECENT: Duration = Duration::from_millis(200);
@@ -54,6 +54,7 @@ struct Round {
 struct Found {
     /// In which cluster the node took part when it began to ask.
     begun_in: Option<ClusterId>,
+    /// Of everybody who is asked. One that has not answered yet may never do so.
     answers: BTreeMap<NodeId, Answer>,
     /// What all answers together show, once everybody has answered or has had its time.
     survey: Option<Arc<Survey>>,
@@ -168,12 +169,15 @@ impl Surveys {
 
     /// The round after the one numbered `last`.
     fn begin(&self, last: u64) -> Round {
+        let others = self.others();
+        let unanswered = |node: &NodeId| (*node, Err(Answering::Hung));
         let (publish, found) = watch::channel(Found {
             begun_in: self.0.driver.status().cluster_id,
-            ..Found::default()
+            answers: others.iter().map(unanswered).collect(),
+            survey: None,
         });
         let surveys = self.clone();
-        tokio::spawn(async move { surveys.ask(publish).await });
+        tokio::spawn(async move { surveys.ask(others, publish).await });
         Round {
             number: last + 1,
             began: Instant::now(),
@@ -181,10 +185,9 @@ impl Surveys {
         }
     }
 
-    async fn ask(&self, publish: watch::Sender<Found>) {
+    async fn ask(&self, others: BTreeSet<NodeId>, publish: watch::Sender<Found>) {
         let probe = &self.0.probe;
-        let mut asked: FuturesUnordered<_> = self
-            .others()
+        let mut asked: FuturesUnordered<_> = others
             .into_iter()
             .map(|node| async move {
                 let answer = probe.identify(node, self.0.member_timeout).await;

@@ -93,7 +93,7 @@ impl Lane {
             .snapshot
             .as_ref()
             .is_some_and(|reins| !reins.is_closed());
-        let ready = self.peer.gate().is_ready() && self.snapshot_gate.is_ready();
+        let ready = self.peer.is_ready() && self.snapshot_gate.is_ready();
         if under_way || !ready {
             return false;
         }
@@ -117,7 +117,7 @@ impl Lane {
             .is_some_and(|streams| !streams.reins.is_closed());
         if !open {
             self.streams = None;
-            if self.peer.gate().is_ready() && self.gate.is_ready() {
+            if self.peer.is_ready() && self.gate.is_ready() {
                 self.open();
             }
         }
@@ -172,8 +172,8 @@ async fn carry(
     peer.note(&error);
     match &error {
         // Whether the peer is there has been noted already.
-        RpcError::Unreachable { .. } | RpcError::Stranger { .. } => {}
-        RpcError::Timeout { .. } => peer.lost(&error),
+        RpcError::Unreachable { .. } | RpcError::Stranger { .. } | RpcError::Unanswered { .. } => {}
+        RpcError::Timeout { .. } => peer.unanswered(&error),
         RpcError::NotMe { not_me, .. } => {
             peer.is_another(to, *not_me);
             gate.failed();
@@ -211,7 +211,7 @@ impl From<RpcError> for Broken {
 
 /// Opens both streams and hands what the peer replies to the driver, until either breaks.
 async fn exchange(
-    peer: &Peer,
+    peer: &Arc<Peer>,
     to: RaftId,
     gate: &Gate,
     ends: Ends,

@@ -34,10 +34,13 @@
 //! Time comes from tokio, jitter from a seed, connections from a [`Connector`]: a simulation can
 //! have all three.
 
+mod broken;
+mod budgets;
 mod desk;
 mod gate;
 mod inbound;
 mod lane;
+mod liveness;
 mod options;
 mod outbound;
 mod peer;

@@ -67,6 +67,14 @@ pub struct TransportOptions {
     /// Longest that a ping may stay unanswered before the connection counts as broken, if it is not
     /// for bulk.
     pub keepalive_timeout: Duration,
+    /// Probes of TCP that may stay unacknowledged, one a `keepalive_interval`, before the host of a peer
+    /// that does not answer counts as gone.
+    pub keepalive_probes: u32,
+    /// Longest that one question waits at a peer that accepts connections and does not answer, before a
+    /// new connection shows whether it still does. The first waits for `rpc_timeout`, each further one
+    /// twice as long: a process that hangs takes no connection from its kernel, which has room for some
+    /// hundreds.
+    pub max_hung_wait: Duration,
     /// Longest wait after a first failure; it doubles with each further one.
     pub backoff_min: Duration,
     /// Longest wait after any failure. As short as it is because a node that comes back should not
@@ -94,6 +102,8 @@ impl Default for TransportOptions {
             connect_timeout: Duration::from_secs(1),
             keepalive_interval: Duration::from_secs(1),
             keepalive_timeout: Duration::from_secs(2),
+            keepalive_probes: 3,
+            max_hung_wait: Duration::from_secs(300),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_millis(500),
         }
@@ -120,13 +130,22 @@ impl TransportOptions {
         Ok(endpoint.keep_alive_timeout(self.bulk_timeout))
     }
 
-    /// How connections to `addr` are made and kept.
-    pub(super) fn endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
+    /// How a connection to `addr` is made and kept on which a question may stay unanswered: for as long
+    /// as the kernel of the other side acknowledges it.
+    pub(super) fn patient_endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))?;
         Ok(endpoint
             .tcp_nodelay(true)
             .tcp_keepalive(Some(self.keepalive_interval))
-            .connect_timeout(self.connect_timeout)
+            .tcp_keepalive_interval(Some(self.keepalive_interval))
+            .tcp_keepalive_retries(Some(self.keepalive_probes))
+            .connect_timeout(self.connect_timeout))
+    }
+
+    /// How connections to `addr` are made and kept.
+    pub(super) fn endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
+        Ok(self
+            .patient_endpoint(addr)?
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
             .keep_alive_while_idle(true)

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Response, Status};
 
+use super::budgets::{Leave, Purpose};
 use super::lane::Lane;
-use super::peer::{Client, Leave, Peer, Purpose};
+use super::peer::{Client, Peer};
 use super::peers::{Known, Peers};
 use super::routes::Routes;
 use crate::driver::{
@@ -157,7 +158,7 @@ impl Network for Outbound {
 /// Calls the process `to`; the answer, if there is one. That there is none is normal: a voter that
 /// hears a leader stays silent.
 async fn call<T, F>(
-    peer: &Peer,
+    peer: &Arc<Peer>,
     to: RaftId,
     leave: Leave,
     rpc: &'static str,
@@ -199,7 +200,7 @@ async fn timeout_now(peer: Arc<Peer>, to: RaftId, leave: Leave, request: Timeout
 
 /// Makes a formation call.
 #[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node()))]
-async fn form(peer: &Peer, call: Call) -> Reply {
+async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
     let reply = match call {
         Call::Identify(who) => {
             let timeout = peer.options().rpc_timeout;
@@ -216,11 +217,14 @@ async fn form(peer: &Peer, call: Call) -> Reply {
     };
     reply.unwrap_or_else(|error| {
         peer.note(&error);
-        Reply::Failed
+        match error.answering() {
+            Answering::Hung => Reply::Stranger(Answering::Hung),
+            _ => Reply::Failed,
+        }
     })
 }
 
-async fn make_offer(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
+async fn make_offer(peer: &Arc<Peer>, offer: Offer) -> Result<Reply, RpcError> {
     const RPC: &str = "Offer";
     let to = receiver(peer, &offer, RPC)?;
     let cluster_id = offer.cluster_id;
@@ -235,7 +239,7 @@ async fn make_offer(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
     })
 }
 
-async fn start(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
+async fn start(peer: &Arc<Peer>, offer: Offer) -> Result<Reply, RpcError> {
     const RPC: &str = "Start";
     let request = StartRequest {
         cluster_id: offer.cluster_id.0,
@@ -254,7 +258,7 @@ async fn start(peer: &Peer, offer: Offer) -> Result<Reply, RpcError> {
 }
 
 /// Asks the process `to` to leave the recovery of the cluster to this one. No answer is no word.
-async fn claim_recovery(peer: &Peer, claim: RecoveryClaim, to: RaftId) -> Reply {
+async fn claim_recovery(peer: &Arc<Peer>, claim: RecoveryClaim, to: RaftId) -> Reply {
     const RPC: &str = "YieldRecovery";
     let request = wire::yield_request(claim, to);
     let timeout = peer.options().rpc_timeout;

@@ -5,18 +5,20 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
+use super::broken::{root_cause, speaks_no_http2, was_never_made, was_unanswered};
+use super::budgets::{Budgets, Leave, Purpose};
 use super::gate::Gate;
+use super::liveness::{self, Check};
 use super::options::{PeerAddress, TransportOptions};
-use super::status::find_not_me;
-use super::{CLIENT_PORT, Connector, InvalidAddress, PORT};
+use super::status::{find_not_me, server};
+use super::{Connector, InvalidAddress};
 use crate::error::{NotMe, RpcError};
 use crate::log::Repeats;
-use crate::proto::raft::IdentifyRequest;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
+use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
 use crate::types::{Answering, NodeId, NodeStatus, RaftId};
 
 /// The call that every version of the service for nodes knows.
@@ -34,6 +36,7 @@ pub(super) struct Peer {
     addr: String,
     endpoint: Endpoint,
     bulk: Endpoint,
+    patient: Endpoint,
     connector: Connector,
     urgent: Client,
     options: Arc<TransportOptions>,
@@ -50,8 +53,10 @@ struct Notes {
     reason: String,
     /// Whom the peer said that it is not, and who it is.
     not_me: BTreeMap<RaftId, NotMe>,
-    /// Who was last found in the place of the peer, since the peer was last there itself.
+    /// Who was last found in the place of the peer, if that was the last that was found there.
     stranger: Option<Answering>,
+    /// Whether the peer hangs is being found out.
+    check: Option<Check>,
 }
 
 /// What the log says of the peer, and may have to say again and again.
@@ -62,49 +67,6 @@ struct Warnings {
     another: Repeats,
     refusal: Repeats,
 }
-
-/// What a call is for. Each purpose has a bound of its own, so that none can keep another from being
-/// served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To elect a leader.
-    Election,
-    /// To form a cluster, and to see who lives.
-    Formation,
-    /// To show operators and health checks how the peer fares.
-    Report,
-}
-
-/// Calls that may be under way, by their purpose.
-#[derive(Debug)]
-struct Budgets {
-    election: Arc<Semaphore>,
-    formation: Arc<Semaphore>,
-    report: Arc<Semaphore>,
-}
-
-impl Budgets {
-    fn new(each: usize) -> Self {
-        let budget = || Arc::new(Semaphore::new(each));
-        Self {
-            election: budget(),
-            formation: budget(),
-            report: budget(),
-        }
-    }
-
-    fn of(&self, purpose: Purpose) -> &Arc<Semaphore> {
-        match purpose {
-            Purpose::Election => &self.election,
-            Purpose::Formation => &self.formation,
-            Purpose::Report => &self.report,
-        }
-    }
-}
-
-/// Leave to make one call.
-#[derive(Debug)]
-pub(super) struct Leave(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Peer {
     /// The node at `address`, as the process `me` reaches it. Connects on first use.
@@ -123,12 +85,14 @@ impl Peer {
         let urgent = options.endpoint(&addr).map_err(invalid)?;
         let endpoint = options.endpoint(&addr).map_err(invalid)?;
         let bulk = options.bulk_endpoint(&addr).map_err(invalid)?;
+        let patient = options.patient_endpoint(&addr).map_err(invalid)?;
         Ok(Arc::new(Self {
             me,
             node: id,
             addr,
             endpoint,
             bulk,
+            patient,
             urgent: client(connector, &urgent, options),
             connector: connector.clone(),
             budgets: Budgets::new(options.max_calls),
@@ -151,7 +115,7 @@ impl Peer {
         &self.addr
     }
 
-    pub(super) fn options(&self) -> &TransportOptions {
+    pub(super) fn options(&self) -> &Arc<TransportOptions> {
         &self.options
     }
 
@@ -172,9 +136,19 @@ impl Peer {
         client(&self.connector, &self.bulk, &self.options)
     }
 
+    /// For a question that may wait for its answer for long: with a connection of its own.
+    pub(super) fn patient(&self) -> Client {
+        client(&self.connector, &self.patient, &self.options)
+    }
+
     /// Decides when to try again.
     pub(super) fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Whether an attempt to reach the peer may be made.
+    pub(super) fn is_ready(&self) -> bool {
+        self.notes().check.is_none() && self.gate.is_ready()
     }
 
     /// Leave to make a call for `purpose` now.
@@ -184,19 +158,22 @@ impl Peer {
     /// The peer is down and it is too early for another attempt, or too many calls for that purpose
     /// are under way.
     pub(super) fn admit(&self, purpose: Purpose) -> Result<Leave, RpcError> {
-        if !self.gate.is_ready() {
+        if !self.is_ready() {
             return Err(self.out_of_reach());
         }
-        let permit = Arc::clone(self.budgets.of(purpose)).try_acquire_owned();
-        let under_way = || format!("{} such calls are under way", self.options.max_calls);
-        let permit = permit.map_err(|_| self.unreachable(under_way()))?;
+        let leave = self.budgets.take(purpose);
+        let leave = leave.ok_or_else(|| RpcError::Unanswered {
+            node: self.node,
+            addr: self.addr.clone(),
+            calls: self.options.max_calls,
+        })?;
         self.gate.begin();
-        Ok(Leave(permit))
+        Ok(leave)
     }
 
     /// Makes the call `rpc` and waits at most `timeout` for its answer.
     pub(super) async fn ask<T, F>(
-        &self,
+        self: &Arc<Self>,
         leave: Leave,
         rpc: &'static str,
         timeout: Duration,
@@ -217,7 +194,7 @@ impl Peer {
     /// [`RpcError::Stranger`] where something else answers at its address, and what else can keep a
     /// call from being answered.
     pub(super) async fn identify(
-        &self,
+        self: &Arc<Self>,
         request: IdentifyRequest,
         purpose: Purpose,
         timeout: Duration,
@@ -225,6 +202,10 @@ impl Peer {
         let leave = self.admit(purpose)?;
         let ask = |mut client: Client| async move { client.identify(request).await };
         let response = self.attempt(leave, IDENTIFY, timeout, ask).await?;
+        self.identified(response)
+    }
+
+    fn identified(&self, response: IdentifyResponse) -> Result<NodeStatus, RpcError> {
         let status = NodeStatus::try_from(response);
         let status = status.map_err(|error| self.refused(IDENTIFY, error.to_string()))?;
         let node = status.raft_id.node_id();
@@ -236,7 +217,7 @@ impl Peer {
     }
 
     async fn attempt<T, F>(
-        &self,
+        self: &Arc<Self>,
         _leave: Leave,
         rpc: &'static str,
         timeout: Duration,
@@ -248,7 +229,11 @@ impl Peer {
         match tokio::time::timeout(timeout, call(self.urgent())).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(rpc, &status)),
-            // Says nothing about the peer: the caller may have been impatient. If the peer is
+            // It may not even have been found out yet whether a connection can be made.
+            Err(_) if timeout <= self.options.connect_timeout && !self.gate.is_open() => {
+                Err(self.out_of_reach())
+            }
+            // Says little about the peer: the caller may have been impatient. If the peer is
             // gone, the connection will say so.
             Err(_) => Err(self.timeout(rpc, timeout)),
         }
@@ -256,11 +241,58 @@ impl Peer {
 
     /// The peer answered.
     pub(super) fn reached(&self) {
-        self.notes().stranger = None;
+        {
+            let mut notes = self.notes();
+            (notes.stranger, notes.check) = (None, None);
+        }
         if self.gate.passed() {
             let Self { me, node, addr, .. } = self;
             tracing::info!(node = %me.node_id(), raft_id = %me, peer = %node, addr, "peer is up");
         }
+    }
+
+    /// What `status`, with which the call or stream `rpc` ended, means for the peer. Why a connection broke
+    /// is found out.
+    pub(super) fn failed(self: &Arc<Self>, rpc: &'static str, status: &Status) -> RpcError {
+        let error = self.judge(rpc, status);
+        if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error
+            && !status.source().is_some_and(was_never_made)
+        {
+            self.check();
+        }
+        error
+    }
+
+    /// The peer has taken connections, and `error` is all that came of it.
+    pub(super) fn unanswered(self: &Arc<Self>, error: &RpcError) {
+        self.lost(error);
+        self.check();
+    }
+
+    /// Finds out whether the peer hangs, unless that is under way.
+    fn check(self: &Arc<Self>) {
+        let mut notes = self.notes();
+        if notes.check.is_none() {
+            notes.check = Some(liveness::check(self));
+        }
+    }
+
+    /// The peer takes connections and does not answer.
+    pub(super) fn hangs(&self) {
+        self.found(Answering::Hung);
+    }
+
+    /// It has been found out what has become of the peer: this is its answer.
+    pub(super) fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>) {
+        let found = match answer {
+            Ok(response) => self.identified(response.into_inner()).err(),
+            Err(status) => Some(self.judge(IDENTIFY, &status)),
+        };
+        if let Some(error) = found {
+            self.note(&error);
+        }
+        // The last that is done, as the check ends with it.
+        self.notes().check = None;
     }
 
     /// Notes, for whoever debugs, that a call or stream failed: what matters of that is said elsewhere.
@@ -272,8 +304,7 @@ impl Peer {
         );
     }
 
-    /// What `status`, with which the call or stream `rpc` ended, means for the peer.
-    pub(super) fn failed(&self, rpc: &'static str, status: &Status) -> RpcError {
+    fn judge(&self, rpc: &'static str, status: &Status) -> RpcError {
         if let Some(not_me) = find_not_me(status) {
             let node = not_me.raft_id.node_id();
             if node != self.node {
@@ -288,7 +319,10 @@ impl Peer {
             if speaks_no_http2(source) {
                 return self.found(Answering::NotGrpc);
             }
-            let error = self.unreachable(root_cause(status));
+            let error = match was_unanswered(source) {
+                true => self.timeout("a ping", self.options.keepalive_timeout),
+                false => self.unreachable(root_cause(status)),
+            };
             self.lost(&error);
             return error;
         }
@@ -312,9 +346,13 @@ impl Peer {
         if self.notes().stranger.replace(answering) != Some(answering) {
             let me = self.me;
             self.warnings.stranger.warn(|kept_back| {
+                let what = match answering {
+                    Answering::Hung => "the peer may hang",
+                    _ => "the peer's address leads to something else",
+                };
                 tracing::warn!(
                     node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
-                    kept_back, "the peer's address leads to something else",
+                    kept_back, "{what}",
                 );
             });
         }
@@ -323,11 +361,14 @@ impl Peer {
 
     /// The peer is out of reach because of `error`.
     pub(super) fn lost(&self, error: &RpcError) {
-        let reason = match error {
-            RpcError::Unreachable { reason, .. } => reason.clone(),
-            error => error.to_string(),
+        let found = match error {
+            RpcError::Unreachable { reason, .. } => (reason.clone(), None),
+            error => (error.to_string(), Some(error.answering())),
         };
-        self.notes().reason = reason;
+        {
+            let mut notes = self.notes();
+            (notes.reason, notes.stranger) = found;
+        }
         if self.gate.failed() {
             let me = self.me;
             self.warnings.down.warn(|kept_back| {
@@ -364,24 +405,6 @@ impl Peer {
         });
     }
 
-    pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
-        RpcError::Timeout {
-            node: self.node,
-            addr: self.addr.clone(),
-            rpc,
-            millis: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-
-    pub(super) fn refused(&self, rpc: &'static str, reason: String) -> RpcError {
-        RpcError::Refused {
-            node: self.node,
-            addr: self.addr.clone(),
-            rpc,
-            reason,
-        }
-    }
-
     /// What the last attempt found, while it is too early for another one.
     fn out_of_reach(&self) -> RpcError {
         let Notes {
@@ -397,14 +420,6 @@ impl Peer {
         }
     }
 
-    fn unreachable(&self, reason: String) -> RpcError {
-        RpcError::Unreachable {
-            node: self.node,
-            addr: self.addr.clone(),
-            reason,
-        }
-    }
-
     fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -414,35 +429,4 @@ fn client(connector: &Connector, endpoint: &Endpoint, options: &TransportOptions
     Client::new(connector.connect(endpoint))
         .max_decoding_message_size(options.max_message_bytes)
         .max_encoding_message_size(options.max_message_bytes)
-}
-
-/// What the gRPC server is that does not serve nodes.
-fn server(status: &Status) -> Answering {
-    match status.metadata().get(PORT) {
-        Some(port) if port == CLIENT_PORT => Answering::ClientPort,
-        _ => Answering::OtherService,
-    }
-}
-
-/// Whether whoever listens answered with what is no HTTP/2.
-fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {
-    let nonsense = [h2::Reason::PROTOCOL_ERROR, h2::Reason::FRAME_SIZE_ERROR];
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let reason = error.reason();
-            return error.is_library() && reason.is_some_and(|reason| nonsense.contains(&reason));
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// The innermost reason, which is the one that helps: "connection refused", not "transport error".
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -15,14 +15,15 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::budgets::Purpose;
 use super::gate::Gate;
-use super::peer::{Peer, Purpose};
+use super::peer::Peer;
 use super::transfer::snapshot_id;
 use crate::deadline::after;
 use crate::driver::{DriverHandle, OutgoingSnapshot, Workers};
 use crate::error::RpcError;
 use crate::proto::raft::{IdentifyRequest, InstallSnapshotRequest};
-use crate::types::{RaftId, SnapshotId};
+use crate::types::{Answering, RaftId, SnapshotId};
 use crate::wire::{PeerMessage, SnapshotChunks, WireError};
 
 const RPC: &str = "InstallSnapshot";
@@ -70,7 +71,7 @@ pub(super) async fn deliver(
 }
 
 /// Sends `snapshot`, in as many calls as it takes. Each gets further than the one before.
-async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, RpcError> {
+async fn send(peer: &Arc<Peer>, snapshot: OutgoingSnapshot) -> Result<PeerMessage, RpcError> {
     let mut from = 0;
     loop {
         let error = match attempt(peer, snapshot.clone(), from).await {
@@ -87,7 +88,7 @@ async fn send(peer: &Peer, snapshot: OutgoingSnapshot) -> Result<PeerMessage, Rp
 }
 
 /// How much the peer has of a snapshot, as soon as it can be asked.
-async fn reached(peer: &Peer, id: SnapshotId) -> Option<u64> {
+async fn reached(peer: &Arc<Peer>, id: SnapshotId) -> Option<u64> {
     let options = peer.options();
     let until = after(options.bulk_timeout);
     loop {
@@ -101,19 +102,19 @@ async fn reached(peer: &Peer, id: SnapshotId) -> Option<u64> {
                 let receiving = status.receiving.filter(|it| it.id == id)?;
                 return Some(receiving.received);
             }
-            Err(RpcError::Unreachable { .. } | RpcError::Timeout { .. })
-                if Instant::now() < until =>
-            {
-                sleep(options.backoff_max).await;
-            }
-            Err(_) => return None,
+            Err(error) => match error.answering() {
+                Answering::Silent | Answering::Hung if Instant::now() < until => {
+                    sleep(options.backoff_max).await;
+                }
+                _ => return None,
+            },
         }
     }
 }
 
 /// Sends `snapshot` behind its first `from` bytes.
 async fn attempt(
-    peer: &Peer,
+    peer: &Arc<Peer>,
     snapshot: OutgoingSnapshot,
     from: u64,
 ) -> Result<PeerMessage, RpcError> {

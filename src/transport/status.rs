@@ -4,9 +4,11 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
+use super::{CLIENT_PORT, PORT};
 use crate::driver::Stopped;
 use crate::error::NotMe;
 use crate::proto::raft as proto;
+use crate::types::Answering;
 use crate::wire::{WireError, find_detail, pack_detail};
 
 /// The message was for another process or another cluster.
@@ -28,6 +30,14 @@ pub(super) fn find_not_me(status: &Status) -> Option<NotMe> {
     }
     let pb::Status { details, .. } = pb::Status::decode(status.details()).ok()?;
     NotMe::try_from(find_detail::<proto::NotMe>(&details)?).ok()
+}
+
+/// What the gRPC server is that does not serve nodes.
+pub(super) fn server(status: &Status) -> Answering {
+    match status.metadata().get(PORT) {
+        Some(port) if port == CLIENT_PORT => Answering::ClientPort,
+        _ => Answering::OtherService,
+    }
 }
 
 /// The message is not well formed.

@@ -4,12 +4,15 @@ use std::fmt;
 
 use super::NodeId;
 
-/// What answers at the address of a node when the node itself does not: a wrong address looks much
-/// like a dead node, and is cured otherwise.
+/// What answers at the address of a node when the node itself does not: a wrong address and a process
+/// that hangs look much like a dead node, and are cured otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answering {
-    /// Nothing: no connection, or no answer in time. Only this may be a node that is dead.
+    /// Nothing: no connection is made, or what is made is closed. Only this may be a node that is dead.
     Silent,
+    /// Somebody who takes connections and does not answer, or nobody knows better yet: a process that
+    /// hangs goes on when it is let, with all that it holds.
+    Hung,
     /// A node that refuses the question, or answers it with nonsense.
     Refusing,
     /// Something that does not speak gRPC.
@@ -22,11 +25,20 @@ pub enum Answering {
     OtherNode(NodeId),
 }
 
+impl Answering {
+    /// Whether an operator may vouch that the node is gone for good. Whatever answers in its place may
+    /// be the node, or lead to it, and hold the last copy; only what speaks no gRPC is surely no node.
+    pub fn may_be_gone(self) -> bool {
+        matches!(self, Self::Silent | Self::NotGrpc)
+    }
+}
+
 /// What the address leads to, in words: `leads to node 2`.
 impl fmt::Display for Answering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Silent => "does not answer",
+            Self::Hung => "accepts connections and does not answer",
             Self::Refusing => "refuses to say how it is",
             Self::NotGrpc => "leads to something that does not speak gRPC",
             Self::ClientPort => "leads to the client port of a node",

@@ -15,6 +15,7 @@ use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::proto::kv::{Applied, GetRequest, SetRequest};
 use seshat::server::{Server, ServerError};
 use seshat::types::{NodeStatus, Role};
+use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,8 +24,8 @@ use super::{InTime as _, PATIENCE, eventually, node_id, refused};
 /// A cluster whose nodes come and go.
 pub struct Cluster {
     configs: Vec<Config>,
-    /// Sockets that are bound already, for nodes that have not been started yet.
-    bound: Vec<Option<(TcpListener, TcpListener)>>,
+    /// Ports that are taken already, for nodes that have not been started yet.
+    bound: Vec<Option<(Port, Port)>>,
     nodes: Vec<Option<Node>>,
 }
 
@@ -102,15 +103,13 @@ impl Cluster {
     }
 
     pub fn with_limits(size: u16, limits: &Limits) -> Self {
-        let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let bound: Vec<_> = (0..size).map(|_| (bind(), bind())).collect();
-        let addr = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
+        let bound: Vec<_> = (0..size).map(|_| (Port::take(), Port::take())).collect();
         let members: Vec<_> = (1..=size)
             .zip(&bound)
             .map(|(id, (client, internal))| InitialMember {
                 id: node_id(id),
-                addr: addr(internal),
-                client_addr: addr(client),
+                addr: internal.addr(),
+                client_addr: client.addr(),
             })
             .collect();
         let configs = members.iter().map(|member| Config {
@@ -154,12 +153,13 @@ impl Cluster {
     /// Starts node `index + 1` in a new life.
     pub fn start(&mut self, index: usize) {
         let config = self.configs[index].clone();
-        let (client, internal) = self.bound[index].take().unwrap_or_else(|| {
-            (
+        let (client, internal) = match self.bound[index].take() {
+            Some((client, internal)) => (client.listen(), internal.listen()),
+            None => (
                 rebind(&config.node.client_addr),
                 rebind(&config.node.internal_addr),
-            )
-        });
+            ),
+        };
         let mut random = (LIVES.fetch_add(1, Ordering::Relaxed) + 1) << 32;
         let random = move || {
             random += 1;
@@ -202,14 +202,12 @@ impl Cluster {
 
     /// A further machine, which lists those that are there and itself and joins them later; its index.
     pub fn extend(&mut self) -> usize {
-        let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let (client, internal) = (bind(), bind());
-        let addr = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
+        let (client, internal) = (Port::take(), Port::take());
         let index = self.configs.len();
         let member = InitialMember {
             id: node_id(u16::try_from(index + 1).expect("a few nodes")),
-            addr: addr(&internal),
-            client_addr: addr(&client),
+            addr: internal.addr(),
+            client_addr: client.addr(),
         };
         let mut config = self.configs[0].clone();
         config.node.id = member.id;
@@ -230,13 +228,11 @@ impl Cluster {
 
     /// Gives node `index + 1`, which does not run, other addresses.
     pub fn relocate(&mut self, index: usize) {
-        let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let (client, internal) = (bind(), bind());
-        let addr = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
+        let (client, internal) = (Port::take(), Port::take());
         let config = &mut self.configs[index];
         let id = config.node.id;
-        config.node.client_addr = addr(&client);
-        config.node.internal_addr = addr(&internal);
+        config.node.client_addr = client.addr();
+        config.node.internal_addr = internal.addr();
         let mut members = config.cluster.initial_members.iter_mut();
         let own = members.find(|member| member.id == id).expect("itself");
         own.addr.clone_from(&config.node.internal_addr);
@@ -362,6 +358,30 @@ pub fn channel(addr: &str) -> Channel {
         .connect_timeout(Duration::from_secs(1))
         .timeout(PATIENCE)
         .connect_lazy()
+}
+
+/// A port that nobody else can take, and at which nobody listens yet: a node that does not run refuses
+/// connections.
+struct Port(Socket);
+
+impl Port {
+    fn take() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        socket.set_reuse_address(true).expect("an option");
+        socket.bind(&any.into()).expect("a free port");
+        Self(socket)
+    }
+
+    fn addr(&self) -> String {
+        let addr = self.0.local_addr().expect("an address");
+        addr.as_socket().expect("of the Internet").to_string()
+    }
+
+    fn listen(self) -> TcpListener {
+        self.0.listen(1024).expect("to listen");
+        self.0.into()
+    }
 }
 
 /// The port may still be held by connections of a former life for a moment.

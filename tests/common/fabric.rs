@@ -421,22 +421,24 @@ impl Probe for Wire {
             };
             match (way, at) {
                 (Some((handle, parcels)), Some(at)) if at == node && !parcels.is_closed() => {
-                    Ok(handle.status())
+                    return Ok(handle.status());
                 }
-                (_, Some(other)) if other != node => Err(RpcError::Stranger {
-                    node,
-                    addr: String::new(),
-                    answering: Answering::OtherNode(other),
-                }),
-                _ => {
-                    tokio::time::sleep(timeout).await;
-                    Err(RpcError::Unreachable {
+                (_, Some(other)) if other != node => {
+                    return Err(RpcError::Stranger {
                         node,
                         addr: String::new(),
-                        reason: "cut off".to_owned(),
-                    })
+                        answering: Answering::OtherNode(other),
+                    });
                 }
+                // A process that has ended refuses at once.
+                (Some(_), _) => {}
+                (None, _) => tokio::time::sleep(timeout).await,
             }
+            Err(RpcError::Unreachable {
+                node,
+                addr: String::new(),
+                reason: "not there".to_owned(),
+            })
         })
     }
 }

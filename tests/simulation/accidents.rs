@@ -61,6 +61,7 @@ impl World {
         for &node in &hit {
             self.kill(node);
         }
+        self.hang_after_disaster();
         for node in hit {
             let off = self.rng.gen_range(0..=400);
             self.schedule(off, Happening::SwitchOn(node));

@@ -146,3 +146,10 @@ fn a_second_cluster_beside_members_that_were_added_later_is_caught() {
     let report = run_disasters(Sabotage::Forgets, 120);
     assert_caught_by(&report, "one_serving_cluster", 1);
 }
+
+#[test]
+fn a_process_that_hangs_and_is_taken_for_gone_is_caught() {
+    let report = run_disasters(Sabotage::HungIsSilent, 40);
+    println!("{report}");
+    assert_caught(&report, 1);
+}

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 use seshat::node::{Call, CallId, PeerMessage, Reply};
-use seshat::types::{NodeId, NodeState, NodeStatus, Offer, RaftId};
+use seshat::types::{Answering, NodeId, NodeState, NodeStatus, Offer, RaftId};
 
 use crate::process::{Input, Life};
 use crate::sabotage::Sabotage;
@@ -13,6 +13,8 @@ use crate::world::World;
 pub(crate) const QUEUE: u64 = 300;
 /// Milliseconds after which it is known that a call has failed.
 const CALL_FAILS_AFTER: u64 = 50;
+/// Milliseconds after which it is known that a process hangs.
+const CALL_HANGS_AFTER: u64 = 3_000;
 
 impl World {
     /// Sends a message of `from`.
@@ -123,6 +125,13 @@ impl World {
                 reply: Reply::Failed,
             };
             self.schedule_input(CALL_FAILS_AFTER, from, Some(life), failed);
+        }
+        if matches!(call, Call::Identify(_)) && !arrivals.is_empty() && self.hangs(to) {
+            let (after, reply) = match self.found(from, to) {
+                Answering::Silent => (CALL_FAILS_AFTER, Reply::Failed),
+                found => (CALL_HANGS_AFTER, Reply::Stranger(found)),
+            };
+            self.schedule_input(after, from, Some(life), Input::Reply { id, reply });
         }
         for delay in arrivals {
             let call = Input::Call {

@@ -11,10 +11,11 @@ use std::fmt;
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use seshat::types::NodeId;
+use seshat::types::{Answering, NodeId};
 
 use crate::invariants::Verdict;
 use crate::process::{Input, Life};
+use crate::sabotage::Sabotage;
 use crate::world::{Happening, World};
 
 /// What befalls a process, for so many milliseconds.
@@ -93,6 +94,40 @@ impl World {
                 self.summary.troubles.stalled += 1;
             }
         }
+    }
+
+    /// Of those who survive a disaster one hangs, perhaps the last that has anything.
+    pub(crate) fn hang_after_disaster(&mut self) {
+        let survivor = self.processes.keys().next_back().copied();
+        let (Some(lasting), Some(node)) = (self.setting.hangs, survivor) else {
+            return;
+        };
+        self.trace
+            .line(self.now, format_args!("node {node} hangs for {lasting} ms"));
+        self.summary.troubles.frozen += 1;
+        self.busy(node, lasting);
+    }
+
+    /// What `from` finds at `node`, which does not answer.
+    pub(crate) fn found(&self, from: NodeId, node: NodeId) -> Answering {
+        let silent = self.plan.sabotage == Some(Sabotage::HungIsSilent);
+        match self.takes_connections(from, node) && !silent {
+            true => Answering::Hung,
+            false => Answering::Silent,
+        }
+    }
+
+    /// Whether `from` can connect to `node`: the kernel there takes connections for as long as there is a
+    /// process.
+    pub(crate) fn takes_connections(&self, from: NodeId, node: NodeId) -> bool {
+        let cut = self.network.is_cut(from, node) || self.network.is_cut(node, from);
+        self.is_reachable(from) && self.is_reachable(node) && !cut
+    }
+
+    /// Whether the process at `node` does nothing now.
+    pub(crate) fn hangs(&self, node: NodeId) -> bool {
+        let process = self.processes.get(&node);
+        process.is_some_and(|process| process.busy_until > self.now)
     }
 
     /// Every trouble ends.

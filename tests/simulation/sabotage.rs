@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use seshat::cluster::Answer;
 use seshat::cluster::recovery::{Order, known};
 use seshat::kv::{Command, Write};
-use seshat::node::{Answer, PeerMessage, RaftNode};
+use seshat::node::{self, PeerMessage, RaftNode};
 use seshat::types::{EntryPayload, LogIndex, NodeId, NodeStatus, Role};
 use seshat::wire;
 
@@ -52,10 +53,12 @@ pub(crate) enum Sabotage {
     LearnersLag,
     /// A process remembers no members, waits for nobody, and hears of no survivor that asks.
     Forgets,
+    /// A process that hangs is taken for one that is gone.
+    HungIsSilent,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
@@ -69,12 +72,13 @@ impl Sabotage {
         Self::RecoverLeast,
         Self::LearnersLag,
         Self::Forgets,
+        Self::HungIsSilent,
     ];
 }
 
 impl World {
     /// What a harness that answers reads itself says of `key`; `None` if it leaves it to the core.
-    pub(crate) fn local_read(&self, node: NodeId, key: &[u8]) -> Option<Answer> {
+    pub(crate) fn local_read(&self, node: NodeId, key: &[u8]) -> Option<node::Answer> {
         let process = self.processes.get(&node)?;
         let raft = process.leads()?;
         let answers = match self.plan.sabotage {
@@ -82,7 +86,7 @@ impl World {
             Some(Sabotage::LeaseReads) => is_current(raft) && has_lease(process, raft),
             _ => false,
         };
-        answers.then(|| Answer::Got {
+        answers.then(|| node::Answer::Got {
             value: raft.storage().state_machine().get(key).cloned(),
             applied_index: raft.storage().applied(),
         })
@@ -132,12 +136,15 @@ impl World {
         &self,
         own: &NodeStatus,
         mut order: Order,
-        mut heard: BTreeMap<NodeId, NodeStatus>,
-    ) -> (Order, BTreeMap<NodeId, NodeStatus>) {
+        mut heard: BTreeMap<NodeId, Answer>,
+    ) -> (Order, BTreeMap<NodeId, Answer>) {
         let blind = Some(Sabotage::RecoverEverywhere) == self.plan.sabotage
             || Some(Sabotage::RecoverLeast) == self.plan.sabotage;
         if blind {
-            heard.retain(|_, status| status.cluster_id != own.cluster_id);
+            heard.retain(|_, answer| {
+                let status = answer.as_ref();
+                status.is_ok_and(|status| status.cluster_id != own.cluster_id)
+            });
             let me = own.raft_id.node_id();
             let gone = known(own).filter(|node| *node != me && !heard.contains_key(node));
             order.without = gone.collect();

@@ -59,6 +59,8 @@ pub(crate) struct Setting {
     pub(crate) late: Vec<NodeId>,
     /// When which nodes lose their memory at once, whatever that costs.
     pub(crate) disaster: Option<(u64, Vec<NodeId>)>,
+    /// For how many milliseconds a survivor of such a loss hangs that comes next.
+    pub(crate) hangs: Option<u64>,
     /// From when on a process that begins is of a newer version, which speaks a higher protocol level.
     pub(crate) upgraded_at: Option<u64>,
     /// Milliseconds for which a run has faults.
@@ -111,6 +113,7 @@ impl Setting {
             formation_wait_ticks: 0,
             late: Vec::new(),
             disaster: None,
+            hangs: None,
             upgraded_at: None,
             faulty: 60_000,
             calm: 10_000,
@@ -170,6 +173,7 @@ impl Setting {
             formation_wait_ticks: 32,
             late: Self::draw_late(rng, founders),
             disaster: Self::draw_disaster(rng, nodes, disasters),
+            hangs: None,
             upgraded_at: None,
             faulty: 20_000,
             calm: 24_000,

@@ -163,6 +163,10 @@ impl World {
         // Every fourth run has a newer version, some from the beginning. Not drawn, which would make
         // other runs of all the others.
         setting.upgraded_at = (seed % 4 == 1).then_some(seed % 7 * 1_500);
+        setting.hangs = match plan.disasters {
+            HowMany::Often => Some(4_000 + seed % 5 * 1_000),
+            HowMany::Drawn | HowMany::Never => (seed % 5 == 3).then_some(2_000 + seed % 7 * 1_000),
+        };
         if plan.scope == Scope::Wide && seed % 3 == 2 {
             setting.raft.max_state_bytes = LITTLE_STATE;
         }

@@ -812,6 +812,8 @@ pub enum Answering {
     OtherService = 4,
     /// A process of another node.
     OtherNode = 5,
+    /// Somebody who takes connections and says nothing: a process that hangs.
+    Hung = 6,
 }
 impl Answering {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -826,6 +828,7 @@ impl Answering {
             Self::ClientPort => "ANSWERING_CLIENT_PORT",
             Self::OtherService => "ANSWERING_OTHER_SERVICE",
             Self::OtherNode => "ANSWERING_OTHER_NODE",
+            Self::Hung => "ANSWERING_HUNG",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -837,6 +840,7 @@ impl Answering {
             "ANSWERING_CLIENT_PORT" => Some(Self::ClientPort),
             "ANSWERING_OTHER_SERVICE" => Some(Self::OtherService),
             "ANSWERING_OTHER_NODE" => Some(Self::OtherNode),
+            "ANSWERING_HUNG" => Some(Self::Hung),
             _ => None,
         }
     }

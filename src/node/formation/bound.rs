@@ -73,8 +73,8 @@ impl Formation {
             && *coordinator != self.raft_id
     }
 
-    /// Whether somebody of whom `offer` says that it is missing runs in a cluster, or has lately
-    /// answered this process: then it is not missing, whoever has vouched for it.
+    /// Whether somebody of whom `offer` says that it is missing runs in a cluster, has lately answered
+    /// this process, or may be there and hang: then it is not missing, whoever has vouched for it.
     fn misses_who_is_there(&self, offer: &Offer) -> bool {
         let lately = self.now.saturating_sub(LATELY_TICKS);
         let left_out = self.peers.iter().filter(|(id, _)| {
@@ -83,7 +83,9 @@ impl Formation {
         });
         left_out.map(|(_, peer)| peer).any(|peer| {
             let heard = peer.heard.as_ref();
-            peer.has_started() || heard.is_some_and(|(_, at)| *at >= lately)
+            peer.has_started()
+                || heard.is_some_and(|(_, at)| *at >= lately)
+                || peer.found.is_some_and(|found| !found.may_be_gone())
         })
     }
 

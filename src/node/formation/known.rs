@@ -20,8 +20,8 @@ const MAX_TOLD: usize = 64;
 pub(super) struct Peer {
     /// What it said of itself when it was last asked, if it answered, and when.
     pub(super) heard: Option<(NodeStatus, u64)>,
-    /// What else was found at its address, if that was the last that was found there.
-    pub(super) stranger: Option<Answering>,
+    /// What was found at its address when it was last asked, if that was not the node.
+    pub(super) found: Option<Answering>,
     /// Whether configuration or former lives name it, and not only others.
     named: bool,
     /// The number of the call that is under way, and when it began.
@@ -187,15 +187,18 @@ impl Formation {
     pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.heard = Some((status.clone(), self.now));
-            peer.stranger = None;
+            peer.found = None;
         }
     }
 
-    /// `node` has not answered; something else may have.
-    pub(super) fn missed(&mut self, node: NodeId, stranger: Option<Answering>) {
+    /// `node` has not answered, and this was found at its address.
+    pub(super) fn missed(&mut self, node: NodeId, found: Answering) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.heard = None;
-            peer.stranger = stranger;
+            peer.found = Some(found);
+        }
+        if !found.may_be_gone() {
+            self.is_there(node);
         }
         // Silence of somebody whom the offer leaves out says nothing about it.
         if self.offers_to(node) {

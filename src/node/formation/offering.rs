@@ -20,7 +20,8 @@ impl Formation {
             && self.forms_at <= self.now
             && self.outside.is_none()
             && initial().all(|(&id, _)| me < id);
-        if !coordinates || !rest().all(|(_, peer)| peer.belongs_to_nothing()) {
+        if !coordinates || !self.vouch_holds() || !rest().all(|(_, peer)| peer.belongs_to_nothing())
+        {
             return;
         }
         let heard = initial().filter_map(|(_, peer)| peer.heard.as_ref());

@@ -2,10 +2,11 @@
 //!
 //! Without that word nobody can tell a member that is missing from one that is cut off and runs in
 //! a cluster already. With it the rest forms as usual. What the operator says is held against what
-//! can be seen: a vouched member that answers ends it, here, and at each of the rest
-//! ([`offered`](Formation::offered)).
+//! can be seen: a vouched member that answers ends it, or one that may be there though it does not
+//! answer, here, and at each of the rest ([`offered`](Formation::offered)).
 
 use super::{Answering, BTreeSet, Formation, NodeId, Outside, Phase};
+use crate::cluster::hung;
 use crate::error::{Reason, Refusal};
 
 /// Election timeouts for which an operator's word is good: time for everybody to be asked and to accept,
@@ -24,14 +25,15 @@ pub(super) struct Vouch {
 impl Formation {
     /// An operator vouches that the nodes `without` are fresh: no process of theirs runs, and none has
     /// ever been part of a cluster with the others that still runs. This process then offers a cluster
-    /// to the rest of the initial members as soon as everybody it knows of has answered, within the
-    /// next ten election timeouts. Asking again does no harm.
+    /// to the rest of the initial members as soon as everybody it knows of has answered, and `without`
+    /// have been found silent, within the next ten election timeouts. Asking again does no harm.
     ///
     /// # Errors
     ///
     /// [`Reason::InvalidRequest`] unless `without` are other nodes that this process knows of, fewer
     /// than half of the initial members among them. [`Reason::FailedPrecondition`] unless this process has the lowest node id of the rest,
-    /// forms clusters at all and is part of none, and as long as a member of `without` answers.
+    /// forms clusters at all and is part of none, and as long as a member of `without` answers or may
+    /// hang.
     pub fn form_without(&mut self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
         self.judge_missing(&without).map_err(|rule| {
             Refusal::not_applied(Reason::InvalidRequest {
@@ -118,20 +120,14 @@ impl Formation {
         }) {
             return Err(format!("node {there} is there: it needs nobody's word"));
         }
-        for &id in without {
-            let stranger = self.peers.get(&id).and_then(|peer| peer.stranger);
-            if let Some(stranger) = stranger.filter(|&stranger| stranger != Answering::NotGrpc) {
-                let addr = self.known.get(id).map_or("", |info| &info.addr);
-                return Err(format!(
-                    "node {id} may be there: its address, {addr}, {stranger}"
-                ));
-            }
-        }
         let lowest = self.members.ids().find(|id| !without.contains(id));
         if let Some(lowest) = lowest.filter(|&id| id != self.raft_id.node_id()) {
             return Err(format!(
                 "ask node {lowest}: of the members that are there, it has the lowest id"
             ));
+        }
+        for &id in without {
+            self.judge_absence(id)?;
         }
         if let Phase::Bound { offer } = &self.phase {
             return Err(format!(
@@ -143,13 +139,34 @@ impl Formation {
         Ok(())
     }
 
+    /// Whether `node` may be gone, for all that is known. While it is still being asked it may.
+    fn judge_absence(&self, node: NodeId) -> Result<(), String> {
+        match self.peers.get(&node).and_then(|peer| peer.found) {
+            Some(Answering::Hung) => Err(hung(node)),
+            Some(stranger) if !stranger.may_be_gone() => {
+                let addr = self.known.get(node).map_or("", |info| &info.addr);
+                Err(format!(
+                    "node {node} may be there: its address, {addr}, {stranger}"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether all that an operator has vouched for have been asked, and none may be there.
+    pub(super) fn vouch_holds(&self) -> bool {
+        let vouched = self.vouch.iter().flat_map(|vouch| &vouch.without);
+        let mut peers = vouched.filter_map(|id| self.peers.get(id));
+        peers.all(|peer| peer.found.is_some_and(Answering::may_be_gone))
+    }
+
     /// Whether an operator has vouched for `node`.
     pub(super) fn is_vouched(&self, node: NodeId) -> bool {
         let vouch = self.vouch.as_ref();
         vouch.is_some_and(|vouch| vouch.without.contains(&node))
     }
 
-    /// `node` has answered: if an operator has vouched for it, that was wrong, or is no longer
+    /// `node` has answered, or may be there all the same: if an operator has vouched for it, that was wrong, or is no longer
     /// needed.
     pub(super) fn is_there(&mut self, node: NodeId) {
         if self.is_vouched(node) {

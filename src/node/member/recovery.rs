@@ -17,12 +17,12 @@
 //! While the claimant is silent it stays frozen. An operator may vouch that the claimant is gone for
 //! good, which a recovery needs anyway of every node that is silent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Member;
 use super::rescue::not_now;
-use crate::cluster::nodes;
 use crate::cluster::recovery::{Order, Way};
+use crate::cluster::{Answers, nodes};
 use crate::error::Refusal;
 use crate::node::{Call, Event, Recovery};
 use crate::types::{NodeId, NodeStatus, RaftId, Rank, RecoveryAttempt, RecoveryClaim};
@@ -115,7 +115,7 @@ impl Claims {
 
 impl<W> Member<W> {
     /// Makes a new cluster, whose only voter is this process, of the whole log that it has of the
-    /// cluster that `order` gives up. `views` is what everybody says who answers. The members stay who
+    /// cluster that `order` gives up. `answers` are those of everybody who was asked. The members stay who
     /// they are: the new leader takes in their present lives as it does after any loss of memory.
     ///
     /// The others that still have a part in the old cluster are asked to yield first, so how it ends
@@ -124,12 +124,8 @@ impl<W> Member<W> {
     /// # Errors
     ///
     /// As for [`may_recover`](Self::may_recover). Nothing has changed then.
-    pub fn recover(
-        &mut self,
-        order: Order,
-        views: BTreeMap<NodeId, NodeStatus>,
-    ) -> Result<(), Refusal> {
-        let way = self.way(&order, views)?;
+    pub fn recover(&mut self, order: Order, answers: impl Into<Answers>) -> Result<(), Refusal> {
+        let way = self.way(&order, answers.into())?;
         // Whoever had this one's word is gone.
         self.claims.yielded = None;
         self.claims.number += 1;
@@ -164,9 +160,9 @@ impl<W> Member<W> {
     pub fn may_recover(
         &mut self,
         order: &Order,
-        views: BTreeMap<NodeId, NodeStatus>,
+        answers: impl Into<Answers>,
     ) -> Result<Recovery, Refusal> {
-        let way = self.way(order, views)?;
+        let way = self.way(order, answers.into())?;
         Ok(self.facts(order, &way))
     }
 

@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::error::Reason;
 use crate::node::{CallId, MemberOptions, RaftNode, RaftOptions, Reply, StepError};
@@ -536,7 +538,7 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
     member.formation.recovered(CLUSTER);
     assert_eq!(member.status().role, Some(Role::Learner));
 
-    let views = || [1, 2].map(|id| (node(id), fresh(id, 2, 3).status())).into();
+    let views = || BTreeMap::from([1, 2].map(|id| (node(id), fresh(id, 2, 3).status())));
     let order = Order::new(CLUSTER);
     let refused = member.may_recover(&order, views()).unwrap_err();
     assert!(rule(&refused).ends_with("--incomplete"), "{refused}");

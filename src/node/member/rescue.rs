@@ -1,9 +1,10 @@
 //! What only an operator may decide: to form a cluster although initial members are missing, and to
 //! make a new cluster of what one process still has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Member;
+use crate::cluster::Answers;
 use crate::cluster::recovery::{Obstacle, Order, Remains, Way};
 use crate::error::{Reason, Refusal};
 use crate::node::seed::mix;
@@ -23,23 +24,19 @@ impl<W> Member<W> {
         Ok(())
     }
 
-    /// How `order` can be carried out here, if `views` is what everybody says who answers.
+    /// How `order` can be carried out here, if these are the `answers` of everybody who was asked.
     ///
     /// # Errors
     ///
     /// What stands in the way. Nothing has changed then, but that a void claim is forgotten.
-    pub(super) fn way(
-        &mut self,
-        order: &Order,
-        mut views: BTreeMap<NodeId, NodeStatus>,
-    ) -> Result<Way, Refusal> {
+    pub(super) fn way(&mut self, order: &Order, answers: Answers) -> Result<Way, Refusal> {
         self.take_what_is_ready()?;
-        for view in views.values() {
+        for view in answers.views() {
             self.heard_of_claimant(view);
         }
         let me = self.raft_id().node_id();
-        views.insert(me, self.status());
-        let way = Remains::new(order.cluster_id, &views).may_recover(me, order);
+        let answers = answers.with(self.status());
+        let way = Remains::new(order.cluster_id, &answers).may_recover(me, order);
         let way = way.map_err(refusal)?;
         if let Some(node) = self.claims.held_by_another(order) {
             return Err(not_now(format!(

@@ -16,12 +16,12 @@ use crate::proto::raft::RequestVoteResponse;
 use crate::types::{Answering, Introduction, NodeState, NodeStatus, Offer};
 use crate::wire::PeerMessage;
 
-fn call_id(to: u16) -> CallId {
+pub(super) fn call_id(to: u16) -> CallId {
     let to = node_id(to);
     CallId { to, number: 7 }
 }
 
-fn identify() -> Call {
+pub(super) fn identify() -> Call {
     Call::Identify(Introduction {
         raft_id: life(1),
         state: NodeState::Started,
@@ -349,14 +349,14 @@ async fn questions_votes_and_reports_share_no_bound() {
     let report = tokio::spawn(report);
     tokio::task::yield_now().await;
     let too_many = node.prober.identify(node_id(2), PATIENCE).await;
-    assert!(matches!(too_many, Err(RpcError::Unreachable { .. })));
+    assert!(matches!(too_many, Err(RpcError::Unanswered { .. })));
     let ask = || PeerMessage::RequestVote(vote_request(life(2), true));
     assert!(node.network.send(ask()));
     assert!(!node.network.send(ask()));
     // The question is under way: no answer comes, neither of it nor of a bound.
     node.network.call(call_id(2), identify());
     node.network.call(call_id(2), identify());
-    let Notice::Replied(_, Reply::Failed) = node.notice().await else {
+    let Notice::Replied(_, Reply::Stranger(Answering::Hung)) = node.notice().await else {
         panic!("the second one is too many");
     };
     assert!(node.has_heard_nothing());

@@ -95,6 +95,18 @@ impl Node {
         options: TransportOptions,
         inbox: usize,
     ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(listener, id, peers, options, inbox).await
+    }
+
+    /// As [`with_inbox`](Self::with_inbox), at a port that is there already.
+    pub(super) async fn at(
+        listener: TcpListener,
+        id: u16,
+        peers: &[(u16, SocketAddr)],
+        options: TransportOptions,
+        inbox: usize,
+    ) -> Self {
         let options = TransportOptions {
             peers: peers
                 .iter()
@@ -113,7 +125,6 @@ impl Node {
             service,
             prober,
         } = Transport::new(options, handle.clone(), &Connector::tcp()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let server = Server::builder()
             .initial_stream_window_size(window)

@@ -1,18 +1,20 @@
 //! Peers that are gone, frozen, or not whom one meant.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tower::service_fn;
 
 use super::super::{Connector, PeerAddress, Transport, TransportOptions};
+use super::calls::{call_id, identify};
 use super::harness::*;
-use crate::driver::{DriverHandle, Network, Notice};
-use crate::types::RaftId;
+use crate::driver::{DriverHandle, Network, Notice, Probe, Reply};
+use crate::types::{Answering, RaftId};
 use crate::wire::PeerMessage;
 
 #[tokio::test]
@@ -128,6 +130,13 @@ where
     (Transport::new(options, handle, &connector).unwrap(), driver)
 }
 
+/// A kernel that takes connections for a process that does not: they stay open, and nothing comes.
+fn takes_connections(taken: &Arc<Mutex<Vec<DuplexStream>>>) -> std::io::Result<DuplexStream> {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    taken.lock().unwrap().push(theirs);
+    Ok(ours)
+}
+
 /// Leads for a minute, with a heartbeat each 100 ms, and takes none of its attempts amiss.
 async fn lead_for_a_minute(
     transport: &mut Transport,
@@ -189,4 +198,110 @@ async fn a_peer_behind_a_black_hole_costs_no_more() {
         (60..=120).contains(&attempts),
         "{attempts} attempts in a minute"
     );
+}
+
+/// The kernel of a process that hangs has room for some hundreds of connections.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_hangs_is_left_alone_and_told_from_one_that_is_gone() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let hangs = Arc::new(AtomicBool::new(true));
+    let (kernel, state) = (Arc::clone(&taken), Arc::clone(&hangs));
+    let (mut transport, mut driver) = simulated(move || {
+        let hangs = state.load(Ordering::Relaxed);
+        let connection = hangs.then(|| takes_connections(&kernel));
+        async { connection.unwrap_or(Err(std::io::ErrorKind::ConnectionRefused.into())) }
+    });
+    for _ in 0..10 {
+        lead_for_a_minute(&mut transport, &mut driver).await;
+        let patience = Duration::from_secs(1);
+        let found = transport.prober.identify(node_id(2), patience).await;
+        assert_eq!(found.unwrap_err().answering(), Answering::Hung);
+    }
+    let attempts = taken.lock().unwrap().len();
+    assert!(attempts <= 12, "{attempts} attempts in ten minutes");
+
+    hangs.store(false, Ordering::Relaxed);
+    taken.lock().unwrap().clear();
+    let patience = Duration::from_secs(1);
+    let found = loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        match transport.prober.identify(node_id(2), patience).await {
+            Err(error) if error.answering() == Answering::Hung => {}
+            found => break found,
+        }
+    };
+    assert_eq!(found.unwrap_err().answering(), Answering::Silent);
+}
+
+/// A connection that was made before the host has gone says nothing of it.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_gone_does_not_count_as_hung_for_long() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let kernel = Arc::clone(&taken);
+    let first = AtomicBool::new(true);
+    let (mut transport, mut driver) = simulated(move || {
+        let here = first.swap(false, Ordering::Relaxed);
+        let connection = here.then(|| takes_connections(&kernel));
+        async {
+            match connection {
+                Some(connection) => connection,
+                None => std::future::pending().await,
+            }
+        }
+    });
+    let patience = Duration::from_secs(1);
+    let found = transport.prober.identify(node_id(2), patience).await;
+    assert_eq!(
+        found.unwrap_err().answering(),
+        Answering::Hung,
+        "nobody knows"
+    );
+    lead_for_a_minute(&mut transport, &mut driver).await;
+    let found = transport.prober.identify(node_id(2), patience).await;
+    assert_eq!(found.unwrap_err().answering(), Answering::Silent);
+}
+
+/// A process that is stopped for a while goes on where it was.
+#[tokio::test]
+async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
+    let watchful = TransportOptions {
+        keepalive_interval: Duration::from_millis(20),
+        keepalive_timeout: Duration::from_millis(20),
+        ..options()
+    };
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut node = Node::new(1, &[(2, port.local_addr().unwrap())], watchful).await;
+    for _ in 0..2 {
+        node.network.call(call_id(2), identify());
+        let Notice::Replied(_, reply) = node.notice().await else {
+            panic!("a reply");
+        };
+        assert_eq!(reply, Reply::Stranger(Answering::Hung));
+    }
+    let _awake = Node::at(port, 2, &[], options(), 4096).await;
+    soon(async {
+        while node.prober.identify(node_id(2), PATIENCE).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// A proxy takes connections for a process that has ended, and closes them.
+#[tokio::test]
+async fn what_takes_connections_and_closes_them_does_not_hang() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut node = Node::new(1, &[(2, port.local_addr().unwrap())], options()).await;
+    tokio::spawn(async move { while port.accept().await.is_ok() {} });
+    soon(async {
+        loop {
+            node.network.call(call_id(2), identify());
+            match node.notice().await {
+                Notice::Replied(_, Reply::Failed) => break,
+                Notice::Replied(_, Reply::Stranger(Answering::Hung)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
 }

@@ -139,6 +139,7 @@ impl From<Missed> for MissedMember {
         } = missed;
         let (answering, other) = match answering {
             Answering::Silent => (ProtoAnswering::Unspecified, 0),
+            Answering::Hung => (ProtoAnswering::Hung, 0),
             Answering::Refusing => (ProtoAnswering::Refusing, 0),
             Answering::NotGrpc => (ProtoAnswering::NotGrpc, 0),
             Answering::ClientPort => (ProtoAnswering::ClientPort, 0),
@@ -170,6 +171,7 @@ impl TryFrom<MissedMember> for Missed {
         };
         let answering = match ProtoAnswering::try_from(answering) {
             Ok(ProtoAnswering::Unspecified) | Err(_) => Answering::Silent,
+            Ok(ProtoAnswering::Hung) => Answering::Hung,
             Ok(ProtoAnswering::Refusing) => Answering::Refusing,
             Ok(ProtoAnswering::NotGrpc) => Answering::NotGrpc,
             Ok(ProtoAnswering::ClientPort) => Answering::ClientPort,

@@ -12,6 +12,8 @@ use crate::{caller, ms, scenario, watch_for};
 
 /// How long the cluster is watched for an answer that nobody may give.
 const WATCH_MILLIS: u64 = 2_000;
+/// For how long a node hangs: until its peers have given up what they had asked it, and asked again.
+const HANGS_NANOS: u64 = 12_000_000_000;
 /// What nobody's cluster is called.
 const WRONG_ID: &str = "0123456789abcdef";
 
@@ -28,6 +30,57 @@ fn a_leader_halts_when_the_two_others_forgot_everything() {
     scenario("two killed, the leader survives", async |cluster| {
         let survivor = cluster.leader().await;
         survivor_halts_and_is_recovered(cluster, survivor).await
+    });
+}
+
+/// The survivor's kernel takes connections, and nothing answers.
+#[test]
+fn nobody_forms_anew_while_a_survivor_hangs() {
+    scenario("two killed while the third hangs", async |cluster| {
+        let before = cluster.wait_until_healed().await.cluster_id;
+        let survivor = (cluster.leader().await + 1) % 3;
+        let caller = caller(cluster);
+        let load = Load::start(&caller, cluster.leader().await, "k");
+        load.write_after(now()).await;
+        load.stop().await;
+        caught_up(cluster, survivor).await;
+
+        cluster.pause(survivor);
+        let lost: Vec<_> = (0..3).filter(|&node| node != survivor).collect();
+        cluster.kill(&lost);
+        for &node in &lost {
+            cluster.start(node);
+        }
+        let hung = (survivor + 1).to_string();
+        let words = format!("node {hung} accepts connections and does not answer: it may hang");
+        let began = now();
+        eventually("a node that is said to hang", async || {
+            let said = cluster.seshat(&["status"]).await.stdout;
+            assert!(!said.contains("seshat form"), "{said}");
+            said.contains(&words).then_some(())
+        })
+        .await;
+        let named = Duration::from_nanos(now() - began);
+        let began = now();
+        while now() - began < HANGS_NANOS {
+            let form = cluster.seshat(&["form", "--without", &hung]).await;
+            assert_eq!(form.code, 3, "{form:?}");
+            assert!(form.stderr.contains(&words), "{form:?}");
+            let said = cluster.seshat(&["status"]).await.stdout;
+            assert!(
+                said.contains(&words) && !said.contains("seshat form"),
+                "{said}"
+            );
+        }
+
+        cluster.resume(survivor);
+        halted(cluster, survivor).await;
+        let after = recover(cluster, survivor, &before).await;
+        assert_eq!(cluster.wait_until_healed().await.cluster_id, after);
+        let load = Load::start(&caller, survivor, "k");
+        load.write_after(now()).await;
+        let counts = load.check().await;
+        format!("named {}; {counts}", ms(named))
     });
 }
 

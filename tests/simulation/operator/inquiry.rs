@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
+use seshat::cluster::Answer;
 use seshat::kv::Command;
 use seshat::types::{ClusterId, NodeId, NodeStatus};
 
@@ -176,13 +177,21 @@ impl World {
         };
         // It looks at itself last.
         let own = process.status();
+        let answers: BTreeMap<NodeId, Answer> = inquiry
+            .others
+            .iter()
+            .map(|&other| {
+                let heard = inquiry.heard.get(&other).cloned();
+                (other, heard.ok_or_else(|| self.found(node, other)))
+            })
+            .collect();
         match inquiry.wish {
             Wish::Look => {
-                let survey = judgement::survey(&process.member, &inquiry.heard, inquiry.begun_in);
+                let survey = judgement::survey(&process.member, answers, inquiry.begun_in);
                 self.decide(&judgement::look(&survey), inquiry.began)
             }
             Wish::Change(command) => {
-                let survey = judgement::survey(&process.member, &inquiry.heard, inquiry.begun_in);
+                let survey = judgement::survey(&process.member, answers, inquiry.begun_in);
                 let allowed = judgement::may_change(&survey, &command);
                 // A node decides one change after the other.
                 let busy = self.operator.leaving.is_some();
@@ -201,8 +210,11 @@ impl World {
             }
             Wish::Form(_) => Ok(()),
             Wish::Recover(order) => {
-                let answered = inquiry.heard.keys().copied().collect();
-                let (order, heard) = self.as_sabotaged(&own, order, inquiry.heard);
+                // Whoever takes connections is there, whether it answers or not.
+                let others = inquiry.others.iter().copied();
+                let there = others.filter(|&other| self.takes_connections(node, other));
+                let answered = inquiry.heard.keys().copied().chain(there).collect();
+                let (order, heard) = self.as_sabotaged(&own, order, answers);
                 self.recover(node, order, heard, answered)
             }
         }

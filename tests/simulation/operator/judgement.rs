@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) use seshat::cluster::recovery::{Order, Way, known};
-use seshat::cluster::{Picture, Standing, Survey, costs_nothing};
+use seshat::cluster::{Answer, Picture, Standing, Survey, costs_nothing};
 use seshat::error::Refusal;
 use seshat::kv::Command;
 use seshat::node::Member;
-use seshat::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
+use seshat::types::{Answering, ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 /// What status shows.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct View {
     pub(super) leader: Option<NodeId>,
     pub(super) members: BTreeSet<NodeId>,
     pub(super) silent: BTreeSet<NodeId>,
+    /// Those of them in whose place nothing answers, so that they may be gone.
+    pub(super) gone: BTreeSet<NodeId>,
     pub(super) elsewhere: Vec<NodeId>,
     /// Nodes that run an older version than the cluster lets in.
     pub(super) old: Vec<NodeId>,
@@ -35,24 +37,16 @@ pub(super) struct View {
     pub(super) way: Option<Way>,
 }
 
-/// What `asked` has found, that has heard `others` and took part in the cluster `begun_in` when it began
+/// What `asked` has found, that has heard these `answers` and took part in the cluster `begun_in` when it began
 /// to ask.
 pub(super) fn survey<W>(
     asked: &Member<W>,
-    others: &BTreeMap<NodeId, NodeStatus>,
+    answers: BTreeMap<NodeId, Answer>,
     begun_in: Option<ClusterId>,
 ) -> Survey {
-    survey_by(asked.status(), asked.members(), others, begun_in).with_nodes(asked.nodes())
-}
-
-fn survey_by(
-    own: NodeStatus,
-    members: &Arc<ClusterMembership>,
-    others: &BTreeMap<NodeId, NodeStatus>,
-    begun_in: Option<ClusterId>,
-) -> Survey {
-    let answers = others.iter().map(|(node, view)| (*node, Ok(view.clone())));
-    Survey::new(own, Arc::clone(members), answers).begun_in(begun_in)
+    Survey::new(asked.status(), Arc::clone(asked.members()), answers)
+        .begun_in(begun_in)
+        .with_nodes(asked.nodes())
 }
 
 /// What status shows of `survey`.
@@ -74,6 +68,9 @@ pub(super) fn look(survey: &Survey) -> View {
         silent: those(|it| matches!(it, Standing::Absent(_)))
             .into_iter()
             .collect(),
+        gone: those(|it| it == Standing::Absent(Answering::Silent))
+            .into_iter()
+            .collect(),
         elsewhere: those(|it| it == Standing::Elsewhere),
         old: those(|it| it == Standing::TooOld),
         left_over: picture.left_over(),
@@ -90,7 +87,8 @@ pub(crate) fn is_healed(
     members: &Arc<ClusterMembership>,
     views: &BTreeMap<NodeId, NodeStatus>,
 ) -> bool {
-    Picture::new(&survey_by(own.clone(), members, views, own.cluster_id)).is_healed()
+    let answers = views.iter().map(|(node, view)| (*node, Ok(view.clone())));
+    Picture::new(&Survey::new(own.clone(), Arc::clone(members), answers)).is_healed()
 }
 
 /// Whether the asked node may put the change into the log, in the light of `survey`.

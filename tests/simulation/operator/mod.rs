@@ -43,6 +43,8 @@ pub(crate) struct Operator {
     pub(crate) disasters: u64,
     /// When somebody lost its memory last.
     pub(crate) last_loss: u64,
+    /// When it had members changed last.
+    last_change: u64,
     leaving: Option<(NodeId, u64)>,
     claims: BTreeMap<RaftId, Claim>,
 }
@@ -86,7 +88,7 @@ impl World {
             .line(self.now, format_args!("the operator sees {view:?}"));
         if let Some(way) = &view.way {
             healthy_means_any_one_may_go::halted(self.operator.disasters, view.asked)?;
-            self.order_recovery(way);
+            self.order_recovery(way, view);
             return Ok(());
         }
         for &node in &view.left_over {
@@ -146,7 +148,7 @@ impl World {
         };
         match self.rng.gen_range(0..8) {
             // Had it looked a moment later, it had not been told so.
-            0..=2 if self.operator.last_loss <= since => {
+            0..=2 if self.operator.last_loss.max(self.operator.last_change) <= since => {
                 let bears = self.bears_the_loss_of(&BTreeSet::from([node]));
                 healthy_means_any_one_may_go::check(node, bears)?;
                 self.summary.obeyed.restarts += 1;
@@ -186,6 +188,13 @@ impl World {
             .count()
     }
 
+    /// Whether the operator vouches that a node is gone: it has switched that off, or nothing is heard from
+    /// there, and status says nothing to the contrary.
+    fn takes_for_gone(&self, node: NodeId, view: &View) -> bool {
+        let off = !self.processes.contains_key(&node);
+        off || (self.hangs(node) && self.is_reachable(node) && view.gone.contains(&node))
+    }
+
     /// Initial members are missing: the operator vouches for them, or switches them on.
     fn help_forming(&mut self, view: &View) -> Verdict {
         if let Some((node, other)) = view.differ {
@@ -193,14 +202,14 @@ impl World {
             self.files.write(node, self.files.get(other));
             return self.start_as_told(node);
         }
-        let off = |node: &NodeId| !self.processes.contains_key(node);
+        let gone = |node: &NodeId| self.takes_for_gone(*node, view);
         let missing: Vec<_> = view.silent.iter().copied().collect();
-        let Some(&first) = missing.iter().find(|node| off(node)) else {
+        let Some(&first) = missing.iter().find(|node| gone(node)) else {
             return Ok(());
         };
-        let all_off = missing.iter().all(off);
+        let all_gone = missing.iter().all(gone);
         let few = 2 * missing.len() < view.members.len();
-        if !all_off || !few || self.calm || self.rng.gen_bool(0.5) {
+        if !all_gone || !few || self.calm || self.rng.gen_bool(0.5) {
             self.switch_on(first);
             return Ok(());
         }

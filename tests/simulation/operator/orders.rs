@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
+use seshat::cluster::{Answer, Answers};
 use seshat::kv::Command;
 use seshat::node::Proposal;
-use seshat::types::{ClusterId, LogIndex, NodeId, NodeStatus};
+use seshat::types::{ClusterId, LogIndex, NodeId};
 use seshat::wire;
 
 use super::LEAVING;
@@ -52,6 +53,7 @@ impl World {
 
     /// The node that leads puts a change of members into the log.
     pub(super) fn change_members(&mut self, node: NodeId, command: Command) {
+        self.operator.last_change = self.now;
         match command {
             Command::RemoveMember(leaving) => {
                 self.operator.leaving = Some((leaving, self.now + LEAVING));
@@ -81,11 +83,13 @@ impl World {
     }
 
     /// Status recommends a recovery. Two operators may do what it says, at about the same time.
-    pub(super) fn order_recovery(&mut self, way: &Way) {
-        // Only for what is off can anybody vouch.
-        let off = |node: &NodeId| !self.processes.contains_key(node);
+    pub(super) fn order_recovery(&mut self, way: &Way, view: &View) {
         let order = way.order();
-        if !order.without.iter().all(off) {
+        if !order
+            .without
+            .iter()
+            .all(|node| self.takes_for_gone(*node, view))
+        {
             return;
         }
         match self.plan.sabotage {
@@ -115,7 +119,7 @@ impl World {
         &mut self,
         node: NodeId,
         order: Order,
-        heard: BTreeMap<NodeId, NodeStatus>,
+        heard: BTreeMap<NodeId, Answer>,
         answered: BTreeSet<NodeId>,
     ) -> Verdict {
         let Some(process) = self.processes.get_mut(&node) else {
@@ -131,7 +135,9 @@ impl World {
             };
             self.operator.claims.insert(raft.raft_id(), claim);
         }
-        let claimed = process.member.recover(order, heard);
+        let claimed = process
+            .member
+            .recover(order, heard.into_iter().collect::<Answers>());
         self.trace.line(
             self.now,
             format_args!("{node} claims to recover: {claimed:?}"),

@@ -1,0 +1,71 @@
+//! Why a connection is not there, out of the causes of the error with which a call ended.
+
+use std::error::Error;
+use std::time::Duration;
+
+use super::peer::Peer;
+use crate::error::RpcError;
+
+/// What a call to the peer ends with that has failed.
+impl Peer {
+    pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
+        RpcError::Timeout {
+            node: self.node(),
+            addr: self.addr().to_owned(),
+            rpc,
+            millis: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn refused(&self, rpc: &'static str, reason: String) -> RpcError {
+        RpcError::Refused {
+            node: self.node(),
+            addr: self.addr().to_owned(),
+            rpc,
+            reason,
+        }
+    }
+
+    pub(super) fn unreachable(&self, reason: String) -> RpcError {
+        RpcError::Unreachable {
+            node: self.node(),
+            addr: self.addr().to_owned(),
+            reason,
+        }
+    }
+}
+
+/// Whether whoever listens answered with what is no HTTP/2.
+pub(super) fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {
+    let nonsense = [h2::Reason::PROTOCOL_ERROR, h2::Reason::FRAME_SIZE_ERROR];
+    let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>());
+    errors.next().is_some_and(|error| {
+        let reason = error.reason();
+        error.is_library() && reason.is_some_and(|reason| nonsense.contains(&reason))
+    })
+}
+
+/// Whether no connection was made.
+pub(super) fn was_never_made(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| cause.is::<tonic::ConnectError>())
+}
+
+/// Whether a connection was given up because pings on it stayed unanswered.
+pub(super) fn was_unanswered(error: &(dyn Error + 'static)) -> bool {
+    let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+    errors.any(hyper::Error::is_timeout)
+}
+
+/// An error, and what it comes from.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |cause| (**cause).source())
+}
+
+/// The innermost reason, which is the one that helps: "connection refused", not "transport error".
+pub(super) fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
