@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 
+use seshat::config::Memory;
 use seshat::server::{Descriptors, Server, ServerError, entropy};
 use seshat::types::NodeId;
 use tracing::level_filters::LevelFilter;
@@ -62,6 +63,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let config = self.overrides.load(self.config)?;
         Descriptors::of_this_process().suffice(&config)?;
+        Memory::of_this_process().suffices(&config)?;
         let _last_lines = self.log.init(config.node.log_format, LevelFilter::INFO)?;
         let stop = signals::listen(Hangup::Ignored)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;

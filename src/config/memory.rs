@@ -1,8 +1,11 @@
-//! The memory that this process may have, for the default of what it keeps.
+//! The memory that this process may have: for the default of what it keeps, and for whether what is
+//! configured can be kept at all.
 
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
+
+use super::{Config, ConfigError, Fault};
 
 /// The part of the memory that the state may take unless it is configured: a third. The second is for a
 /// rejoin, in which what is overwritten meanwhile stays until it has been sent, the last for everything
@@ -15,20 +18,59 @@ const UNKNOWN: u64 = 3 << 30;
 /// What the state may take by default, in bytes: the same whenever this process asks.
 pub(super) fn a_third() -> usize {
     static THIRD: OnceLock<usize> = OnceLock::new();
-    let read = |path: &Path| fs::read_to_string(path).ok();
-    *THIRD.get_or_init(|| usize::try_from(least(read) / PART).unwrap_or(usize::MAX))
+    let third = || Memory::of_this_process().0.unwrap_or(UNKNOWN) / PART;
+    *THIRD.get_or_init(|| usize::try_from(third()).unwrap_or(usize::MAX))
+}
+
+/// How much memory a node may have, in bytes, as far as the system says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory(Option<u64>);
+
+impl Memory {
+    /// What this process may have: the least of what the machine has, of what its control groups allow,
+    /// and of its limit of addresses.
+    pub fn of_this_process() -> Self {
+        Self(least(|path: &Path| fs::read_to_string(path).ok()))
+    }
+
+    /// Checks that the state of a node with `config` has room in it. That something is left for the rest
+    /// is not checked: nobody can say how much that will need.
+    ///
+    /// # Errors
+    ///
+    /// A fault of `limits.max_state_bytes`: a full state would end the process, with all that it holds.
+    pub fn suffices(self, config: &Config) -> Result<(), ConfigError> {
+        let wanted = u64::try_from(config.limits.max_state_bytes).unwrap_or(u64::MAX);
+        let Some(limit) = self.0.filter(|limit| *limit < wanted) else {
+            return Ok(());
+        };
+        Err(ConfigError {
+            faults: vec![Fault {
+                field: "limits.max_state_bytes".to_owned(),
+                problem: format!(
+                    "{wanted} bytes, and this process may have {limit} for everything"
+                ),
+                expected: format!(
+                    "at most a part of that (a third is the default, {}), or more memory (the machine's, \
+                     its control group's, or ulimit -v)",
+                    limit / PART
+                ),
+                origin: None,
+            }],
+        })
+    }
 }
 
 /// The least of what the machine has, of what the control groups of the process allow, and of its limit
 /// of addresses.
-fn least(read: impl Fn(&Path) -> Option<String>) -> u64 {
+fn least(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let text = |path: &str| read(Path::new(path)).unwrap_or_default();
     let machine = field(&text("/proc/meminfo"), "MemTotal:").map(|kib| kib.saturating_mul(1024));
     let addresses = field(&text("/proc/self/limits"), "Max address space");
     let groups = text("/proc/self/cgroup");
     let groups = groups.lines().filter_map(|group| allowed(group, &read));
     let known = machine.into_iter().chain(addresses).chain(groups);
-    known.min().unwrap_or(UNKNOWN)
+    known.min()
 }
 
 /// The number behind `name`, at the beginning of a line.
@@ -70,7 +112,7 @@ mod tests {
     const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units\n\
         Max cpu time              unlimited            unlimited            seconds\n";
 
-    fn least_of(files: &[(&str, &str)]) -> u64 {
+    fn least_of(files: &[(&str, &str)]) -> Option<u64> {
         let text = |path: &Path| {
             let file = files.iter().find(|(name, _)| Path::new(name) == path);
             file.map(|(_, text)| (*text).to_owned())
@@ -81,13 +123,13 @@ mod tests {
     #[test]
     fn the_least_counts_of_what_is_known() {
         let machine = 8_000_000 * 1024;
-        assert_eq!(least_of(&[]), UNKNOWN);
-        assert_eq!(least_of(&[MEMINFO]), machine);
+        assert_eq!(least_of(&[]), None);
+        assert_eq!(least_of(&[MEMINFO]), Some(machine));
         let unlimited = format!("{LIMITS}Max address space         unlimited  unlimited  bytes\n");
         let limited = format!("{LIMITS}Max address space         1000  unlimited  bytes\n");
         let limits = |text| least_of(&[MEMINFO, ("/proc/self/limits", text)]);
-        assert_eq!(limits(&unlimited), machine);
-        assert_eq!(limits(&limited), 1000);
+        assert_eq!(limits(&unlimited), Some(machine));
+        assert_eq!(limits(&limited), Some(1000));
     }
 
     #[test]
@@ -95,15 +137,28 @@ mod tests {
         let inner = ("/sys/fs/cgroup/a/b/memory.max", "max\n");
         let outer = ("/sys/fs/cgroup/a/memory.max", "2000\n");
         let second = ("/proc/self/cgroup", "0::/a/b\n");
-        assert_eq!(least_of(&[MEMINFO, second, inner, outer]), 2000);
+        assert_eq!(least_of(&[MEMINFO, second, inner, outer]), Some(2000));
 
         let container = ("/sys/fs/cgroup/memory.max", "3000\n");
-        assert_eq!(least_of(&[MEMINFO, second, container]), 3000);
+        assert_eq!(least_of(&[MEMINFO, second, container]), Some(3000));
 
         let first = ("/proc/self/cgroup", "5:cpu:/a\n4:memory,x:/a\n0::/\n");
         let limit = ("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4000\n");
-        assert_eq!(least_of(&[MEMINFO, first, limit]), 4000);
+        assert_eq!(least_of(&[MEMINFO, first, limit]), Some(4000));
         let none = (limit.0, "9223372036854771712\n");
         assert_eq!(least_of(&[MEMINFO, first, none]), least_of(&[MEMINFO]));
+    }
+    #[test]
+    fn a_state_that_could_never_be_kept_is_a_fault() {
+        let id = crate::types::NodeId::new(1).expect("a node id");
+        let mut config = Config::for_dev(id, 3, 6379, 7379).expect("valid");
+        config.limits.max_state_bytes = 1 << 30;
+        for enough in [None, Some(1 << 30)] {
+            assert_eq!(Memory(enough).suffices(&config), Ok(()));
+        }
+        let fault = Memory(Some(3_000_000)).suffices(&config).unwrap_err();
+        let problem = "1073741824 bytes, and this process may have 3000000 for everything";
+        assert_eq!(fault.faults[0].problem, problem);
+        assert!(fault.faults[0].expected.contains("1000000"));
     }
 }

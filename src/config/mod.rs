@@ -41,6 +41,7 @@ use crate::log::LogFormat;
 use crate::types::{ClusterMembership, NodeId, NodeInfo};
 
 pub use fault::{ConfigError, Fault, Origin};
+pub use memory::Memory;
 pub use numbers::{Limits, RaftConfig};
 pub use sources::{Overrides, process_env};
 

@@ -199,6 +199,7 @@ impl Server {
         let (file, remembered) = match &config.node.data_dir {
             Some(dir) => {
                 let opened = Remembered::open(dir, config.node.id, connector.workers()).await?;
+                opened.0.try_out().await;
                 (Some(opened.0), opened.1)
             }
             None => (None, ClusterMembership::default()),

@@ -6,7 +6,8 @@
 //!
 //! The file is replaced as a whole, so it is never half of one. One that cannot be read ends the start
 //! with words: to go on without it could mean to form a second cluster. One that cannot be written is
-//! no reason to stop: the log says so, and it is tried again.
+//! no reason to stop, nor not to start, as a cluster may need its node more than the file: the log says
+//! so, at the start already, and it is tried again.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -68,6 +69,25 @@ impl Remembered {
         Ok((Self { dir, node, workers }, members))
     }
 
+    /// Says so if nothing can be written: whoever starts the node may look at its log now, and nobody when
+    /// it matters.
+    pub(super) async fn try_out(&self) {
+        let dir = self.dir.clone();
+        let tried = self.workers.run(move || probe(&dir)).await;
+        if let Err(error) = tried.map_err(io::Error::other).flatten() {
+            self.warn(&error);
+        }
+    }
+
+    fn warn(&self, error: &io::Error) {
+        let (node, path) = (self.node, self.dir.join(FILE));
+        tracing::warn!(
+            %node, %error, path = %path.display(),
+            "cannot write down who the members are: started again, this node would know those of its \
+             configuration only",
+        );
+    }
+
     /// Keeps the file in step with the members that `driver` has applied, until that stops.
     pub(super) async fn follow(self, driver: DriverHandle) {
         let mut status = driver.watch();
@@ -86,12 +106,7 @@ impl Remembered {
                     Ok(()) => written = Some(known),
                     Err(error) => {
                         failed = true;
-                        let (node, path) = (self.node, self.dir.join(FILE));
-                        tracing::warn!(
-                            %node, %error, path = %path.display(),
-                            "cannot write down who the members are: started again, this node would \
-                             know those of its configuration only",
-                        );
+                        self.warn(&error);
                     }
                 }
             }
@@ -112,6 +127,14 @@ impl Remembered {
         let written = self.workers.run(move || replace(&dir, &text)).await;
         written.map_err(io::Error::other)?
     }
+}
+
+/// Whether a file can be written in `dir`, which is made if it is not there.
+fn probe(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let new = dir.join(format!("{FILE}.new"));
+    fs::write(&new, HEAD)?;
+    fs::remove_file(new)
 }
 
 /// Puts `text` in the place of the file in `dir`.
@@ -236,6 +259,16 @@ mod tests {
             let error = open(&dir, 1).await.expect_err(&damage).to_string();
             assert!(error.contains("delete it"), "{error}");
         }
+        fs::remove_dir_all(&dir).expect("the directory");
+    }
+
+    #[test]
+    fn a_directory_is_tried_out_and_nothing_stays_in_it() {
+        let dir = scratch("tried");
+        probe(&dir).expect("it is made");
+        assert_eq!(fs::read_dir(&dir).expect("it is there").count(), 0);
+        fs::write(dir.join("file"), "").expect("a file");
+        probe(&dir.join("file").join("below")).expect_err("not below a file");
         fs::remove_dir_all(&dir).expect("the directory");
     }
 
