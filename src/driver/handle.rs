@@ -451,6 +451,7 @@ pub(crate) struct Detached {
     pub(crate) status: watch::Sender<NodeStatus>,
     pub(crate) decides: watch::Sender<bool>,
     pub(crate) members: watch::Sender<Arc<ClusterMembership>>,
+    pub(crate) nodes: watch::Sender<Arc<ClusterMembership>>,
     requests: mpsc::Receiver<(Source, Request)>,
 }
 
@@ -487,7 +488,7 @@ impl DriverHandle {
             notices,
             status,
             members,
-            nodes: _,
+            nodes,
             decides,
         } = ends;
         let detached = Detached {
@@ -495,6 +496,7 @@ impl DriverHandle {
             status,
             decides,
             members,
+            nodes,
             requests,
         };
         (handle, detached)

@@ -85,3 +85,24 @@ impl From<Write> for Command {
         Self::Write { write, stamp: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_raising_the_level_needs_more_than_the_first() {
+        let level = ProtocolLevel::new(3);
+        assert_eq!(Command::RaiseLevel(level).level(), level);
+        let key = Key::from_static(b"k");
+        let node = NodeId::new(4).expect("a node id");
+        for command in [
+            Command::from(Write::Delete { key }),
+            Command::OpenSession(ClientId(7)),
+            Command::AddMember(NodeInfo::nowhere(node)),
+            Command::RemoveMember(node),
+        ] {
+            assert_eq!(command.level(), ProtocolLevel::FIRST);
+        }
+    }
+}

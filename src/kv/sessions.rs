@@ -251,6 +251,11 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_all_sessions_is_what_the_documentation_says() {
+        assert_eq!(MAX_SESSION_MEMORY, (32 << 20) + 4096 * 336);
+    }
+
+    #[test]
     fn a_write_that_comes_again_gets_the_first_answer() {
         let mut sessions = Sessions::default();
         sessions.open(ClientId(7), 2);

@@ -15,11 +15,13 @@ const MAX_FORMER: usize = 16;
 pub(super) struct Directory {
     me: NodeId,
     members: Arc<ClusterMembership>,
-    nodes: Arc<ClusterMembership>,
+    /// The members, and whoever else takes part.
+    parts: Arc<ClusterMembership>,
     followed: Arc<Conf>,
     /// Whoever took part once, and where.
     former: ClusterMembership,
-    /// Whether `nodes` has them as well.
+    /// All that are to be reached: `parts`, and those of `former` where nobody leads.
+    nodes: Arc<ClusterMembership>,
     recalled: bool,
 }
 
@@ -34,16 +36,18 @@ impl Directory {
         Self {
             me,
             members: Arc::new(configured.clone()),
-            nodes: Arc::clone(known),
+            parts: Arc::clone(known),
             followed: Arc::default(),
             former: ClusterMembership::default(),
+            nodes: Arc::clone(known),
             recalled: false,
         }
     }
 
     /// Takes over whom a process knows that takes part in nothing yet.
     pub(super) fn learn(&mut self, known: &Arc<ClusterMembership>) {
-        if self.nodes != *known {
+        if self.parts != *known {
+            self.parts = Arc::clone(known);
             self.nodes = Arc::clone(known);
         }
     }
@@ -53,9 +57,16 @@ impl Directory {
         &self.members
     }
 
-    /// The nodes that have to be reached: the members, and whoever is none any more but still takes
+    /// Whom this process tells of when it asks: the members, and whoever is none any more but still takes
     /// part; and this one, which others have to find as long as it runs, since it may hold the last
-    /// copy.
+    /// copy. Of who took part once it tells nobody: those who have lost their memory would wait for one
+    /// that may be gone for good.
+    pub(super) fn parts(&self) -> &Arc<ClusterMembership> {
+        &self.parts
+    }
+
+    /// The nodes that have to be reached: whom it tells of, and where nobody leads those who took part
+    /// once.
     pub(super) fn nodes(&self) -> &Arc<ClusterMembership> {
         &self.nodes
     }
@@ -66,44 +77,47 @@ impl Directory {
         if Arc::ptr_eq(&self.followed, conf) || members.is_empty() {
             return;
         }
-        self.recall(false);
         self.followed = Arc::clone(conf);
         if self.members != *members {
             self.members = Arc::clone(members);
         }
-        let mut nodes = ClusterMembership::clone(members);
+        let mut parts = ClusterMembership::clone(members);
         let take_part = conf.voters.iter().chain(&conf.learners).copied();
         for node in take_part.map(RaftId::node_id).chain([self.me]) {
-            if let Some(info) = self.nodes.get(node) {
-                nodes.members.entry(node).or_insert_with(|| info.clone());
+            if let Some(info) = self.parts.get(node).or(self.former.get(node)) {
+                parts.members.entry(node).or_insert_with(|| info.clone());
             }
         }
-        for info in self.nodes.iter().filter(|info| !nodes.contains(info.id)) {
+        for info in self.parts.iter().filter(|info| !parts.contains(info.id)) {
             self.former.members.insert(info.id, info.clone());
         }
-        self.former.members.retain(|node, _| !nodes.contains(*node));
+        self.former.members.retain(|node, _| !parts.contains(*node));
         while self.former.members.len() > MAX_FORMER {
             self.former.members.pop_first();
         }
-        if *self.nodes != nodes {
-            self.nodes = Arc::new(nodes);
+        if *self.parts != parts {
+            self.parts = Arc::new(parts);
         }
+        self.gather();
     }
 
     /// Whether those who took part once are to be reached as well. Where nobody leads they may still be
     /// needed: others may not know of their removal, and whoever recovers the cluster has to ask them.
     pub(super) fn recall(&mut self, recall: bool) {
-        if self.recalled == recall || self.former.members.is_empty() {
-            return;
+        if self.recalled != recall {
+            self.recalled = recall;
+            self.gather();
         }
-        self.recalled = recall;
-        let nodes = Arc::make_mut(&mut self.nodes);
-        for (node, info) in &self.former.members {
-            if recall {
-                nodes.members.insert(*node, info.clone());
-            } else {
-                nodes.members.remove(node);
-            }
+    }
+
+    fn gather(&mut self) {
+        let mut nodes = Arc::clone(&self.parts);
+        if self.recalled && !self.former.is_empty() {
+            let former = self.former.members.clone();
+            Arc::make_mut(&mut nodes).members.extend(former);
+        }
+        if self.nodes != nodes {
+            self.nodes = nodes;
         }
     }
 }
@@ -165,6 +179,7 @@ mod tests {
         directory.follow(&Arc::new(members(&[1, 2])), &voters(&[1, 2]));
         directory.recall(true);
         assert_eq!(**directory.nodes(), members(&[1, 2, 3]));
+        assert_eq!(**directory.parts(), members(&[1, 2]), "told of");
         assert_eq!(**directory.members(), members(&[1, 2]));
         directory.recall(false);
         assert_eq!(**directory.nodes(), members(&[1, 2]));

@@ -13,14 +13,18 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{Answer, Survey, recovery};
 use crate::driver::{DriverHandle, Probe};
-use crate::types::{Answering, ClusterId, NodeId, NodeStatus};
+use crate::types::{Answering, ClusterId, NodeId, NodeState, NodeStatus};
 
 /// How long after it began a round serves those who do not need a fresh one.
 const RECENT: Duration = Duration::from_millis(200);
+
+/// How long a round waits for nodes that take part no more, once everybody else has answered or had their
+/// time: they may be gone for good.
+const FORMER_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The rounds of questions of one node. Cheap to clone.
 #[derive(Clone)]
@@ -194,7 +198,19 @@ impl Surveys {
                 (node, answer.map_err(|error| error.answering()))
             })
             .collect();
-        while let Some((node, answer)) = asked.next().await {
+        let mut awaited = self.parts();
+        let enough = sleep(FORMER_PATIENCE);
+        tokio::pin!(enough);
+        loop {
+            let (node, answer) = tokio::select! {
+                biased;
+                answer = asked.next() => match answer {
+                    Some(answer) => answer,
+                    None => break,
+                },
+                () = &mut enough, if awaited.is_empty() => break,
+            };
+            awaited.remove(&node);
             publish.send_modify(|found| {
                 found.answers.insert(node, answer);
             });
@@ -205,14 +221,22 @@ impl Surveys {
         });
     }
 
-    /// Everybody who may take part, as far as this node knows.
+    /// Everybody who may take part, as far as this node knows, or took part once.
     fn others(&self) -> BTreeSet<NodeId> {
+        let mut others = self.parts();
+        others.extend(self.0.driver.nodes().ids());
+        others.remove(&self.0.driver.status().raft_id.node_id());
+        others
+    }
+
+    /// Everybody else who may take part. One that takes part in nothing itself knows no better.
+    fn parts(&self) -> BTreeSet<NodeId> {
         let driver = &self.0.driver;
         let own = driver.status();
         let (members, nodes) = (driver.members(), driver.nodes());
-        let known = members.ids().chain(nodes.ids());
+        let told = nodes.ids().filter(|_| own.state != NodeState::Started);
+        let known = members.ids().chain(told).chain(recovery::known(&own));
         known
-            .chain(recovery::known(&own))
             .filter(|node| *node != own.raft_id.node_id())
             .collect()
     }
@@ -246,7 +270,7 @@ mod tests {
     use crate::cluster::{Picture, State};
     use crate::driver::{Detached, Identifying};
     use crate::error::RpcError;
-    use crate::types::{Conf, Following, NodeState, RaftId, Role};
+    use crate::types::{Conf, Following, RaftId, Role};
 
     fn node(id: u16) -> NodeId {
         NodeId::new(id).unwrap()
@@ -407,6 +431,19 @@ mod tests {
             4,
             "the one under way, and one for all others"
         );
+    }
+
+    /// Where nobody leads, those who took part once are asked as well.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_long_for_a_node_that_takes_part_no_more() {
+        let (surveys, members, detached) = asking(Some(4));
+        let all: crate::types::ClusterMembership = [1, 2, 3, 4].map(node).into();
+        detached.nodes.send_replace(Arc::new(all));
+        let begun = Instant::now();
+        let found = surveys.recent(MEMBER_TIMEOUT).await;
+        assert_eq!(begun.elapsed(), FORMER_PATIENCE);
+        assert_eq!(state(&found), State::Healthy);
+        assert_eq!(members.asked(), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -167,6 +167,13 @@ impl World {
             HowMany::Often => Some(4_000 + seed % 5 * 1_000),
             HowMany::Drawn | HowMany::Never => (seed % 5 == 3).then_some(2_000 + seed % 7 * 1_000),
         };
+        if plan.sabotage == Some(Sabotage::HungIsSilent) {
+            // All but one lose their memory, and that one hangs.
+            let survivor = crate::setting::node_id(setting.founders);
+            let others = setting.node_ids().into_iter().filter(|it| *it != survivor);
+            setting.disaster = Some((8_000, others.collect()));
+            setting.hangs = Some(11_000);
+        }
         if plan.scope == Scope::Wide && seed % 3 == 2 {
             setting.raft.max_state_bytes = LITTLE_STATE;
         }

@@ -23,6 +23,9 @@ impl Formation {
     /// Takes an offer; whether it is accepted. Nobody accepts one of other initial members than it is
     /// configured with itself: what makes this the only cluster counts them.
     pub fn offered(&mut self, offer: Offer) -> bool {
+        if matches!(self.phase, Phase::Started { .. } | Phase::Joined { .. }) {
+            return false;
+        }
         if !offer.membership.ids().eq(self.members.ids()) {
             self.differs = Some((offer.coordinator.node_id(), self.now));
             return false;

@@ -30,7 +30,7 @@ impl<W> Member<W> {
     pub fn introduction(&self) -> Introduction {
         match &self.raft {
             Some(_) => Introduction {
-                members: Arc::clone(self.directory.nodes()),
+                members: Arc::clone(self.directory.parts()),
                 ..self.formation.introduction()
             },
             None => self.formation.introduction(),
