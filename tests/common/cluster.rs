@@ -357,6 +357,9 @@ pub fn channel(addr: &str) -> Channel {
         .expect("an address")
         .connect_timeout(Duration::from_secs(1))
         .timeout(PATIENCE)
+        // As the Rust client has it: h2 would break the connection of whoever gives up many calls.
+        .http2_max_concurrent_reset_streams(0)
+        .http2_max_local_error_reset_streams(None)
         .connect_lazy()
 }
 
