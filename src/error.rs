@@ -22,7 +22,7 @@
 //! | [`InvalidAddress`](crate::transport::InvalidAddress) | `transport` | an address that leads nowhere | the process does not start, or the peer is not called |
 //! | [`ServerError`](crate::server::ServerError) | `server` | a node that does not start, or that ended | the process ends |
 //! | [`Stopped`](crate::driver::Stopped) | `driver` | the driver has ended | whoever asks it gives up |
-//! | [`Obstacle`](crate::cluster::Obstacle) | `cluster` | why a cluster may not be recovered now | the operator is told |
+//! | `Obstacle` | `cluster` | why a cluster may not be recovered now | the operator is told |
 //! | [`Error`](crate::client::Error) | `client` | a call of the Rust client failed | its user decides |
 
 use crate::types::{Answering, ClientId, ClusterId, NodeId, RaftId};
