@@ -39,13 +39,20 @@ pub(super) struct Arrivals {
     pub(super) max_message_bytes: usize,
 }
 
-/// The body of a request.
+/// The body of a request. It is small, because it is moved often on its way to whoever reads it.
 #[derive(Debug)]
 pub(super) struct Arriving<B> {
     body: B,
     arrivals: Arc<Arrivals>,
     /// Whether the call is a stream, which is held back, or a single request.
     is_stream: bool,
+    /// There is none as long as each message comes at once.
+    parts: Option<Box<Parts>>,
+}
+
+/// Messages that come in parts.
+#[derive(Debug, Default)]
+struct Parts {
     messages: Messages,
     /// What the message that is on its way counts for.
     pass: Option<Pass>,
@@ -61,10 +68,7 @@ impl<B> Arriving<B> {
             body,
             arrivals,
             is_stream,
-            messages: Messages::default(),
-            pass: None,
-            kept: None,
-            late: None,
+            parts: None,
         }
     }
 
@@ -74,6 +78,16 @@ impl<B> Arriving<B> {
     ///
     /// There is no room for it.
     fn count(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        if self.parts.is_none() && is_whole(data) {
+            return Ok(());
+        }
+        let parts = self.parts.get_or_insert_default();
+        parts.count(data, &self.arrivals)
+    }
+}
+
+impl Parts {
+    fn count(&mut self, data: &[u8], arrivals: &Arrivals) -> Result<(), Refusal> {
         let before = self.messages;
         let begun = self.messages.follow(data);
         let length = match begun {
@@ -84,8 +98,8 @@ impl<B> Arriving<B> {
         };
         self.pass = match length {
             // What is too large is refused by whoever decodes it, and no room is made for it.
-            1.. if length <= self.arrivals.max_message_bytes => {
-                let pass = self.arrivals.gate.announce(length);
+            1.. if length <= arrivals.max_message_bytes => {
+                let pass = arrivals.gate.announce(length);
                 Some(pass.inspect_err(|_| self.messages = before)?)
             }
             _ => None,
@@ -107,6 +121,14 @@ impl<B> Arriving<B> {
         }
         timer.as_mut().poll(context).is_ready() && Instant::now() >= *until
     }
+}
+
+/// Whether `data` is one message, with nothing before or behind it.
+fn is_whole(data: &[u8]) -> bool {
+    let Some((&[_, a, b, c, d], message)) = data.split_first_chunk::<PREFIX>() else {
+        return false;
+    };
+    usize::try_from(u32::from_be_bytes([a, b, c, d])) == Ok(message.len())
 }
 
 /// How long a message of `length` may take to come.
@@ -137,16 +159,20 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let this = &mut *self;
         let refused = |refusal: &Refusal| Poll::Ready(Some(Err(to_status(refusal, None).into())));
-        let data = match this.kept.take() {
+        let kept = this.parts.as_mut().and_then(|parts| parts.kept.take());
+        let data = match kept {
             Some(data) => data,
-            None => match Pin::new(&mut this.body).poll_frame(context) {
-                Poll::Pending if this.messages.missing > 0 => {
-                    return match this.is_late(None, context) {
-                        true => refused(&late(this.messages.length)),
+            None => match (
+                Pin::new(&mut this.body).poll_frame(context),
+                &mut this.parts,
+            ) {
+                (Poll::Pending, Some(parts)) if parts.messages.missing > 0 => {
+                    return match parts.is_late(None, context) {
+                        true => refused(&late(parts.messages.length)),
                         false => Poll::Pending,
                     };
                 }
-                frame => match ready!(frame).transpose().map_err(Into::into)? {
+                (frame, _) => match ready!(frame).transpose().map_err(Into::into)? {
                     None => return Poll::Ready(None),
                     Some(frame) => match frame.into_data() {
                         Ok(data) => data,
@@ -155,18 +181,24 @@ where
                 },
             },
         };
-        match this.count(&data) {
-            Ok(()) => Poll::Ready(Some(Ok(Frame::data(data)))),
-            Err(_) if this.is_stream && !this.is_late(Some(PAUSE), context) => {
-                this.kept = Some(data);
-                Poll::Pending
-            }
-            Err(refusal) => refused(&refusal),
+        let Err(refusal) = this.count(&data) else {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        };
+        if let Some(parts) = this.parts.as_mut().filter(|_| this.is_stream)
+            && !parts.is_late(Some(PAUSE), context)
+        {
+            parts.kept = Some(data);
+            return Poll::Pending;
         }
+        refused(&refusal)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.kept.is_none() && self.body.is_end_stream()
+        let keeps = self
+            .parts
+            .as_ref()
+            .is_some_and(|parts| parts.kept.is_some());
+        !keeps && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
