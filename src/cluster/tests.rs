@@ -532,13 +532,13 @@ fn a_cluster_that_forms() {
     says(
         &[fresh(1), bound(2)],
         State::Forming,
-        "forming: waiting for node 3 (to form without it: seshat form --without 3)",
+        "forming: waiting for node 3 (if it is gone for good: seshat form --without 3)",
     );
     says_of(
         5,
         &[fresh(1), fresh(2), fresh(4)],
         State::Forming,
-        "forming: waiting for nodes 3 and 5 (to form without them: seshat form --without 3,5)",
+        "forming: waiting for nodes 3 and 5 (if they are gone for good: seshat form --without 3,5)",
     );
     let all = [bound(1), bound(2), bound(3)];
     says(
@@ -925,7 +925,7 @@ fn forming_with(answering: Answering) -> Survey {
 /// Seen: the two addresses of node 3 were swapped, and the operator was told to form without it.
 #[test]
 fn only_a_node_that_is_silent_may_be_formed_without() {
-    let offer = "forming: waiting for node 3 (to form without it: seshat form --without 3)";
+    let offer = "forming: waiting for node 3 (if it is gone for good: seshat form --without 3)";
     shows(&forming_with(Answering::Silent), State::Forming, offer);
     let at = "forming: waiting for node 3 (node 3: its address kvstore-3:7379 leads to";
     for (answering, words) in [

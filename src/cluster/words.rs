@@ -151,9 +151,9 @@ impl Picture<'_> {
             return waiting;
         }
         let ids: Vec<_> = missing.iter().map(NodeId::to_string).collect();
-        let whom = if ids.len() == 1 { "it" } else { "them" };
+        let they = if ids.len() == 1 { "it is" } else { "they are" };
         format!(
-            "{waiting} (to form without {whom}: seshat form --without {})",
+            "{waiting} (if {they} gone for good: seshat form --without {})",
             ids.join(",")
         )
     }

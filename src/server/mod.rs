@@ -38,7 +38,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use hyper::service::service_fn;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tonic::codegen::Service as _;
 use tonic::server::NamedService;
@@ -122,6 +122,10 @@ pub enum ServerError {
 pub fn entropy() -> u64 {
     rand::random()
 }
+
+/// Connections that may wait until they are accepted, if the system allows as many. While a process hangs,
+/// peers tell it from one that is gone by this, that its system still takes connections.
+const BACKLOG: u32 = 4096;
 
 type Task = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
 
@@ -358,13 +362,32 @@ const CLIENT_SERVICES: [&str; 3] = [
 const NODE_SERVICES: [&str; 1] = [<RaftServiceServer<Inbound> as NamedService>::NAME];
 
 async fn bind(field: &'static str, addr: &str) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|source| ServerError::Bind {
-            field,
-            addr: addr.to_owned(),
-            source,
-        })
+    listen_on(addr).await.map_err(|source| ServerError::Bind {
+        field,
+        addr: addr.to_owned(),
+        source,
+    })
+}
+
+/// A listener at the first address that `addr` stands for and that can be had.
+async fn listen_on(addr: &str) -> io::Result<TcpListener> {
+    let mut ended = io::Error::new(io::ErrorKind::InvalidInput, "no address");
+    for addr in tokio::net::lookup_host(addr).await? {
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        let listener = socket.and_then(|socket| {
+            socket.set_reuseaddr(true)?;
+            socket.bind(addr)?;
+            socket.listen(BACKLOG)
+        });
+        match listener {
+            Ok(listener) => return Ok(listener),
+            Err(error) => ended = error,
+        }
+    }
+    Err(ended)
 }
 
 fn adopt(

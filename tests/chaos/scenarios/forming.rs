@@ -5,7 +5,8 @@ use crate::common::eventually;
 use crate::history::now;
 use crate::{caller, ms, on_new_cluster};
 
-const WAITING: &str = "forming: waiting for node 3 (to form without it: seshat form --without 3)\n";
+const WAITING: &str =
+    "forming: waiting for node 3 (if it is gone for good: seshat form --without 3)\n";
 
 #[test]
 fn two_nodes_form_without_the_third_and_let_it_in_later() {
