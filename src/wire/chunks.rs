@@ -247,6 +247,27 @@ mod tests {
         SnapshotChunks::new(header(), state.clone(), CHUNK).collect()
     }
 
+    #[test]
+    fn only_the_next_chunk_of_the_same_snapshot_goes_on() {
+        let chunks = chunks(&state(20));
+        let mut assembly = SnapshotAssembly::new(&chunks[0], usize::MAX).unwrap();
+        assembly.add(chunks[0].clone()).unwrap();
+        assert!(assembly.goes_on_with(&chunks[1]));
+        assert!(!assembly.goes_on_with(&chunks[0]), "it has come");
+        assert!(!assembly.goes_on_with(&chunks[2]), "there is a gap");
+        let other = InstallSnapshotRequest {
+            last_included_index: 101,
+            ..chunks[1].clone()
+        };
+        assert!(!assembly.goes_on_with(&other), "of another snapshot");
+        for chunk in &chunks[1..] {
+            assert!(assembly.goes_on_with(chunk));
+            assembly.add(chunk.clone()).unwrap();
+        }
+        let last = chunks.last().unwrap();
+        assert!(!assembly.goes_on_with(last), "it is whole");
+    }
+
     fn assemble(
         chunks: Vec<InstallSnapshotRequest>,
         max_bytes: usize,
