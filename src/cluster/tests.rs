@@ -551,7 +551,7 @@ fn a_cluster_that_forms() {
         &[bound(3), bound(1), bound(2)],
         State::Forming,
         "forming: every initial member answers node 3; node 1 starts the cluster when all of them \
-         answer it as well",
+         answer it as well (if that lasts, look at the addresses in the file of node 1, and at its log)",
     );
     let views = [view(1), view(2), bound(3)];
     says(

@@ -138,7 +138,8 @@ impl Picture<'_> {
             }
             return format!(
                 "forming: every initial member answers node {}; node {coordinator} starts the \
-                 cluster when all of them answer it as well",
+                 cluster when all of them answer it as well (if that lasts, look at the addresses in \
+                 the file of node {coordinator}, and at its log)",
                 survey.own()
             );
         }
