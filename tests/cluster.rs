@@ -6,14 +6,10 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::cluster::{Cluster, channel};
-use common::{InTime as _, eventually, refused};
 use seshat::client::Client;
 use seshat::config::{ConfigError, Limits};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
@@ -24,6 +20,8 @@ use seshat::proto::kv::{
 };
 use seshat::server::{Server, ServerError};
 use seshat::types::Role;
+use seshat_test_support::cluster::{Cluster, channel};
+use seshat_test_support::{InTime as _, eventually, refused};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::metadata::MetadataKey;

@@ -19,7 +19,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{InTime as _, PATIENCE, eventually, node_id, refused};
+use crate::{InTime as _, PATIENCE, eventually, node_id, refused};
 
 /// A cluster whose nodes come and go.
 pub struct Cluster {
