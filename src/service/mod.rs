@@ -10,6 +10,7 @@
 //! too ([`Front`]).
 //!
 //! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
+//! * [`Local`] is the same for callers in the process of the node.
 //! * [`AdminService`] describes the cluster, transfers leadership ([`hand_over`]), and changes the
 //!   members.
 //! * [`Health`] answers load balancers and orchestrators.
@@ -27,6 +28,7 @@ mod health;
 mod holds;
 mod kv;
 mod leadership;
+mod local;
 mod lookout;
 mod membership;
 mod operation;
@@ -53,6 +55,7 @@ pub use health::Health;
 pub use holds::Holds;
 pub use kv::KvService;
 pub use leadership::{Handover, hand_over};
+pub use local::Local;
 pub use status::to_status;
 
 use lookout::Lookout;
