@@ -1,4 +1,4 @@
-//! Where log lines go, and how raft-rs's lines get there.
+//! The sink of log lines, and the bridge for raft-rs's lines.
 //!
 //! Lines go to standard error through a bounded queue (`log/writer.rs`): a reader that stops or ends, or
 //! a full disk, costs lines, never the node.
@@ -86,7 +86,7 @@ pub enum LogError {
     Filter {
         /// The variable that holds it.
         variable: &'static str,
-        /// What is wrong with it.
+        /// The fault of the filter.
         reason: String,
     },
     /// The process has set up logging already.
@@ -112,7 +112,7 @@ pub fn init(format: LogFormat, level: LevelFilter) -> Result<LastLines, LogError
         .with_env_filter(filter)
         .with_writer(queue)
         .with_ansi(colours())
-        // It would report its errors on standard error, which is what fails.
+        // It would report its errors on standard error, which is the output that fails.
         .log_internal_errors(false);
     match format {
         LogFormat::Human => builder.try_init(),

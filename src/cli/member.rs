@@ -253,7 +253,7 @@ const FILES: &str = "\nlist it in the configuration of every node, or set node.d
 /// A change that was decided.
 struct Decided {
     what: String,
-    /// What else the operator has to do, if anything.
+    /// Advice for the operator; empty if there is none.
     advice: &'static str,
     applied_index: u64,
     members: Vec<u32>,

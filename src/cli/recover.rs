@@ -157,7 +157,7 @@ impl Args {
     }
 }
 
-/// The text before the confirmation: what would happen to the data and to the nodes.
+/// The text before the confirmation: the consequences for the data and the nodes.
 fn words(from: u16, kept: &RecoverResponse) -> String {
     let RecoverResponse {
         new_cluster_id: _,

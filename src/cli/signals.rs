@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::options::runtime;
 
-/// What SIGHUP does. A terminal that closes sends it, and so does an operator who wants a daemon to read
+/// The effect of SIGHUP. A terminal that closes sends it, and so does an operator who wants a daemon to read
 /// its files again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hangup {

@@ -1,4 +1,4 @@
-//! Waits until the cluster is healed, and shows meanwhile what it waits for.
+//! Waits until the cluster is healed, and shows its state meanwhile.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Progress {
     }
 }
 
-/// What a command waits for.
+/// The goal of a command that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Goal {
     /// Any one member may be restarted.

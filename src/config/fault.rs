@@ -1,4 +1,4 @@
-//! The faults of a configuration: what is wrong, where it was written, and what is expected.
+//! The faults of a configuration, each with its problem, its place and the expected value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,11 +30,11 @@ pub struct Fault {
     /// The faulty field, for example `cluster.initial_members[1].addr`; `file` for a file that cannot be
     /// read, `syntax` for a file that is not TOML.
     pub field: String,
-    /// What is wrong with it.
+    /// The problem with its value.
     pub problem: String,
     /// The expected value.
     pub expected: String,
-    /// Where the value was written; `None` if no value was written.
+    /// The place where the value was written; `None` if no value was written.
     pub origin: Option<Origin>,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Where a value was written.
+/// The place where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// In the file. Displayed as `path:line:column`.
@@ -87,7 +87,7 @@ pub(super) struct Faults {
     list: Vec<Fault>,
     /// Fields without a value that a rule could check.
     unusable: BTreeSet<String>,
-    /// Where each field was written.
+    /// The place where each field was written.
     origins: BTreeMap<String, Origin>,
 }
 
@@ -168,7 +168,7 @@ impl Faults {
         self.origins.contains_key(field)
     }
 
-    /// Where `field` was written, or else the value that contains it.
+    /// The place where `field` was written, or else the value that contains it.
     fn origin(&self, field: &str) -> Option<&Origin> {
         self_and_parents(field).find_map(|part| self.origins.get(part))
     }

@@ -55,7 +55,7 @@ pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 /// The whole configuration of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Section `[node]`: what differs from machine to machine.
+    /// Section `[node]`: the settings that differ from machine to machine.
     pub node: NodeConfig,
     /// Section `[cluster]`: the same on every machine.
     pub cluster: ClusterConfig,
@@ -65,7 +65,7 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// Section `[node]`: what differs from machine to machine.
+/// Section `[node]`: the settings that differ from machine to machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
     /// The node id of this machine, one of `cluster.initial_members`. No default.

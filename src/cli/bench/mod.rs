@@ -3,7 +3,7 @@
 //! | file | |
 //! |---|---|
 //! | `plan.rs` | the arguments |
-//! | `target.rs`, `grpc.rs` | what the load is put on: a trait, and the cluster behind it |
+//! | `target.rs`, `grpc.rs` | the target of the load: a trait, and the cluster behind it |
 //! | `pace.rs`, `load.rs` | when operations are due, and the clients that carry them out |
 //! | `values.rs`, `ledger.rs`, `wrong.rs` | which answers are wrong |
 //! | `bulk.rs` | keys are written before a run, read back after it, and removed |

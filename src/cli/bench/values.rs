@@ -61,7 +61,7 @@ impl Values {
     ///
     /// # Errors
     ///
-    /// No write has written it: what is wrong with it.
+    /// No write has written it. The text describes the fault.
     pub(super) fn version(&self, number: u32, value: &[u8]) -> Result<u32, String> {
         if value.len() != self.size() {
             let (size, found) = (self.size(), value.len());
