@@ -1,7 +1,7 @@
 //! Seshat: a replicated in-memory key-value store.
 //!
-//! The feature `client` holds the Rust [`client`] and nothing of a node; `server` holds the node;
-//! `cli` the command line. All are on by default.
+//! The feature `client` builds the Rust [`client`] without a node, `server` builds the node, and `cli`
+//! the command line. All three are on by default.
 #![warn(missing_docs, clippy::print_stderr, clippy::print_stdout)]
 
 #[cfg(feature = "server")]
