@@ -36,6 +36,7 @@ impl Server {
         let Self {
             client_addr,
             internal_addr,
+            local: _,
             ends,
             vital: tasks,
         } = self;
@@ -192,7 +193,7 @@ mod tests {
         let node = NodeId::new(1).expect("a node id");
         let config = Config::for_dev(node, 3, 16_379, 17_379).expect("valid");
         let port = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = Server::from_listeners(config, port(), port(), || 6).await;
+        let server = Server::seeded(config, port(), port(), || 6).await;
         let server = server.expect("a server");
         let _client = TcpStream::connect(server.client_addr())
             .await

@@ -52,7 +52,8 @@ use crate::proto::admin::admin_service_server::AdminServiceServer;
 use crate::proto::kv::kv_service_server::KvServiceServer;
 use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
-use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
+
+use crate::transport::{Connector, Inbound, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 use life::Ends;
@@ -62,7 +63,11 @@ use reflection::with_reflection;
 use remembered::Remembered;
 
 pub use descriptors::{Descriptors, RESERVED_DESCRIPTORS};
+#[doc(hidden)]
 pub use listen::Listener;
+
+pub use crate::service::Local;
+pub use crate::transport::InvalidAddress;
 
 /// Why a server did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +108,7 @@ pub enum ServerError {
     Reflection(#[from] tonic_reflection::server::Error),
     /// An invariant of the node is broken.
     #[error("the node had to stop: {0}")]
-    Node(#[from] NodeError),
+    Node(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An operator has removed the node from its cluster.
     #[error("node {node} was removed from cluster {cluster_id}: ended")]
     Removed {
@@ -117,15 +122,15 @@ pub enum ServerError {
     Failed(String),
 }
 
-/// Incarnations and seeds from the system's entropy: what [`Server::bind`] wants unless a test
-/// fixes them.
-pub fn entropy() -> u64 {
-    rand::random()
-}
-
 /// Connections that may wait until they are accepted, if the system allows as many. While a process hangs,
 /// peers tell it from one that is gone by this, that its system still takes connections.
 const BACKLOG: u32 = 4096;
+
+impl From<NodeError> for ServerError {
+    fn from(error: NodeError) -> Self {
+        Self::Node(Box::new(error))
+    }
+}
 
 type Task = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
 
@@ -134,6 +139,7 @@ type Task = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
 pub struct Server {
     client_addr: SocketAddr,
     internal_addr: SocketAddr,
+    local: Local,
     ends: Ends,
     /// Driver, listeners and health.
     vital: Vec<Task>,
@@ -150,18 +156,17 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Binds both listeners of `config` and wires a node to them. `random` gives it its incarnation
-    /// and its seeds; a process passes [`entropy`].
+    /// Binds both listeners of `config` and wires a node to them.
     ///
     /// # Errors
     ///
     /// [`ServerError`]: the configuration is faulty, or an address is taken.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn bind(config: Config, random: impl FnMut() -> u64) -> Result<Self, ServerError> {
+    pub async fn bind(config: Config) -> Result<Self, ServerError> {
         config.check()?;
         let client = bind("client_addr", &config.node.client_addr).await?;
         let internal = bind("internal_addr", &config.node.internal_addr).await?;
-        Self::new(config, client, internal, &Connector::tcp(), random).await
+        Self::new(config, client, internal, &Connector::tcp(), rand::random).await
     }
 
     /// [`bind`](Self::bind) with listeners that are bound already; the addresses that `config`
@@ -172,6 +177,21 @@ impl Server {
     /// [`ServerError`]: the configuration is faulty, or a listener is not usable.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn from_listeners(
+        config: Config,
+        client: std::net::TcpListener,
+        internal: std::net::TcpListener,
+    ) -> Result<Self, ServerError> {
+        Self::seeded(config, client, internal, rand::random).await
+    }
+
+    /// [`from_listeners`](Self::from_listeners) with an incarnation and seeds from `random`, so that a test
+    /// can repeat them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_listeners`](Self::from_listeners).
+    #[doc(hidden)]
+    pub async fn seeded(
         config: Config,
         client: std::net::TcpListener,
         internal: std::net::TcpListener,
@@ -189,6 +209,7 @@ impl Server {
     /// # Errors
     ///
     /// [`ServerError`].
+    #[doc(hidden)]
     pub async fn new<L: Listener>(
         config: Config,
         client: L,
@@ -237,6 +258,7 @@ impl Server {
             .add_service(Misdirected::node())
             .add_service(admin);
         let unread = Arc::clone(host.unread());
+        let local = Local::new(host.for_another_connection(unread.reader()));
         let front = Front::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
         let kv = Misdirected::<KvServiceServer<KvService>>::client(config.node.id, &known);
         let operator =
@@ -312,6 +334,7 @@ impl Server {
         Ok(Self {
             client_addr,
             internal_addr,
+            local,
             ends: Ends {
                 raft_id,
                 handle,
@@ -340,8 +363,14 @@ impl Server {
         self.internal_addr
     }
 
-    /// The way to the node for whoever lives in the same process.
-    pub fn handle(&self) -> DriverHandle {
+    /// The store, for callers in this process.
+    pub fn local(&self) -> Local {
+        self.local.clone()
+    }
+
+    /// The driver of the node, for tests.
+    #[doc(hidden)]
+    pub fn driver(&self) -> DriverHandle {
         self.ends.handle.clone()
     }
 

@@ -39,7 +39,7 @@ impl Told {
             clients: client_listener(&config),
             nodes: internal_listener(config.node.id, &transport),
             transport,
-            server: Server::from_listeners(config, port(), port(), || 6)
+            server: Server::seeded(config, port(), port(), || 6)
                 .await
                 .expect("a server"),
         }

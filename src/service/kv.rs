@@ -44,6 +44,11 @@ impl KvService {
         Self { host }
     }
 
+    /// The node that is served for.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
     async fn serve(
         &self,
         metadata: &MetadataMap,
@@ -76,7 +81,7 @@ impl KvService {
     }
 
     /// Tries until there is an outcome that waiting would not change, or until the deadline.
-    async fn execute(
+    pub(super) async fn execute(
         &self,
         cluster: Option<u64>,
         operation: &Operation,

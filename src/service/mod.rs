@@ -10,6 +10,7 @@
 //! sees it, passes through there ([`Front`]).
 //!
 //! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
+//! * [`Local`] is the same for callers in the process of the node.
 //! * [`AdminService`] describes the cluster, hands leadership over ([`hand_over`]), and changes who is
 //!   a member.
 //! * [`Health`] is what load balancers and orchestrators ask.
@@ -26,6 +27,7 @@ mod health;
 mod holds;
 mod kv;
 mod leadership;
+mod local;
 mod lookout;
 mod membership;
 mod operation;
@@ -52,6 +54,7 @@ pub use health::Health;
 pub use holds::Holds;
 pub use kv::KvService;
 pub use leadership::{Handover, hand_over};
+pub use local::Local;
 pub use status::to_status;
 
 use lookout::Lookout;
