@@ -46,6 +46,18 @@ impl Refusal {
         }
     }
 
+    /// A request whose `field` breaks a rule; surely not applied.
+    pub fn invalid(field: &'static str, rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        Self::not_applied(Reason::InvalidRequest { field, rule })
+    }
+
+    /// A request that the cluster does not allow as it is now; surely not applied.
+    pub fn precondition(rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        Self::not_applied(Reason::FailedPrecondition { rule })
+    }
+
     /// A refusal of a write that may have been applied, or may still be applied later.
     pub const fn unknown(reason: Reason) -> Self {
         Self {
