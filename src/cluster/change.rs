@@ -154,7 +154,7 @@ pub fn decides(status: &NodeStatus) -> Result<(), Refusal> {
     Err(Refusal::not_applied(reason))
 }
 
-/// What so few members mean for the cluster. `None` if it can lose any one of them.
+/// The cost of having so few members. `None` if the cluster can lose any one of them.
 pub(super) fn no_spare(members: usize) -> Option<String> {
     match members {
         CAN_LOSE_ONE.. => None,
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    /// What node 1, the leader, learns.
+    /// The survey of node 1, the leader.
     struct View {
         own: NodeStatus,
         members: ClusterMembership,

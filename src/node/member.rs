@@ -302,8 +302,7 @@ impl<W> Member<W> {
         self.look_for_doubles(status.raft_id);
     }
 
-    /// Emits an event, once, if the node of the process `id`, which this leader has heard, has two
-    /// processes.
+    /// Emits an event, once, if the node of the process `id`, which this leader has heard, has two processes.
     fn look_for_doubles(&mut self, id: RaftId) {
         if let Some(processes) = self.reconciler.doubled(id) {
             let addr = self.directory.nodes().get(id.node_id());

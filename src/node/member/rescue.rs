@@ -82,8 +82,7 @@ impl<W> Member<W> {
             return Err(refusal(Obstacle::NoPart));
         };
         let old = order.cluster_id;
-        // An incarnation never repeats, and no process recovers the same cluster twice, so this id is
-        // new.
+        // An incarnation never repeats, and no process recovers the same cluster twice, so this id is new.
         let new = ClusterId(mix(&[self.options.seed, raft.raft_id().get(), old.0]));
         *raft = raft
             .recover(new, own, &self.options.logger)
