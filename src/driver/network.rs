@@ -18,12 +18,12 @@ pub trait Network: Send + 'static {
 
     /// Sends a snapshot to the process that it is addressed to, apart from the messages and without
     /// delaying them. Returns `true` if the transfer has begun: then the network owes exactly one
-    /// [`DriverHandle::report_snapshot`]. Returns `false` if the snapshot was dropped. The core then
+    /// [`DriverHandle::report_snapshot`](super::DriverHandle::report_snapshot). Returns `false` if the snapshot was dropped. The core then
     /// offers another one later, which costs next to nothing.
     fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool;
 
-    /// Makes a formation call. The reply, or [`Reply::Failed`], comes back through
-    /// [`DriverHandle::replied`], under the same id.
+    /// Makes a formation call. The reply, or [`Reply::Failed`](super::Reply::Failed), comes back through
+    /// [`DriverHandle::replied`](super::DriverHandle::replied), under the same id.
     fn call(&mut self, id: CallId, call: Call);
 
     /// Reports whether this node leads. A node that does not lead keeps no streams open.
