@@ -173,7 +173,7 @@ async fn carry(
     match &error {
         // Whether the peer is there has been noted already.
         RpcError::Unreachable { .. } | RpcError::Stranger { .. } | RpcError::Unanswered { .. } => {}
-        RpcError::Timeout { .. } => peer.unanswered(&error),
+        RpcError::Timeout { .. } => peer.doubted(&error),
         RpcError::NotMe { not_me, .. } => {
             peer.is_another(to, *not_me);
             gate.failed();

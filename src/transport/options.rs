@@ -6,16 +6,7 @@ use tonic::transport::{Endpoint, Error};
 
 use super::gate::Gate;
 use crate::driver::Workers;
-use crate::types::NodeId;
-
-/// Where another node listens for nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// The node.
-    pub id: NodeId,
-    /// `host:port`; the host is an IP address or a name, which is resolved at every connect.
-    pub addr: String,
-}
+use crate::types::NodeInfo;
 
 /// Longest that a call may take by default.
 const RPC_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,8 +19,8 @@ const BULK_RPC_TIMEOUTS: u32 = 4;
 /// The defaults suit [`Limits`](crate::config::Limits) and nodes in one data centre.
 #[derive(Debug, Clone)]
 pub struct TransportOptions {
-    /// The other nodes.
-    pub peers: Vec<PeerAddress>,
+    /// The other nodes. A host is an IP address or a name, which is resolved at every connect.
+    pub peers: Vec<NodeInfo>,
     /// Where jitter comes from.
     pub seed: u64,
     /// Who encodes and decodes snapshots: what the [`Connector`](super::Connector) says.

@@ -8,18 +8,18 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-use super::broken::{root_cause, speaks_no_http2, was_never_made, was_unanswered};
+use super::broken::{root_cause, speaks_no_http2, was_refused, was_unanswered};
 use super::budgets::{Budgets, Leave, Purpose};
 use super::gate::Gate;
 use super::liveness::{self, Check};
-use super::options::{PeerAddress, TransportOptions};
+use super::options::TransportOptions;
 use super::status::{find_not_me, server};
 use super::{Connector, InvalidAddress};
 use crate::error::{NotMe, RpcError};
 use crate::log::Repeats;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
 use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
-use crate::types::{Answering, NodeId, NodeStatus, RaftId};
+use crate::types::{Answering, NodeId, NodeInfo, NodeStatus, RaftId};
 
 /// The call that every version of the service for nodes knows.
 const IDENTIFY: &str = "Identify";
@@ -32,11 +32,12 @@ pub(super) type Client = RaftServiceClient<Channel>;
 pub(super) struct Peer {
     /// This process.
     me: RaftId,
-    node: NodeId,
-    addr: String,
+    info: NodeInfo,
     endpoint: Endpoint,
     bulk: Endpoint,
     patient: Endpoint,
+    /// Its port for clients, if that has an address.
+    other_port: Option<Endpoint>,
     connector: Connector,
     urgent: Client,
     options: Arc<TransportOptions>,
@@ -53,8 +54,8 @@ struct Notes {
     reason: String,
     /// Whom the peer said that it is not, and who it is.
     not_me: BTreeMap<RaftId, NotMe>,
-    /// Who was last found in the place of the peer, if that was the last that was found there.
-    stranger: Option<Answering>,
+    /// What was last found in the place of the peer, unless that was the peer.
+    found: Option<Answering>,
     /// Whether the peer hangs is being found out.
     check: Option<Check>,
 }
@@ -69,34 +70,34 @@ struct Warnings {
 }
 
 impl Peer {
-    /// The node at `address`, as the process `me` reaches it. Connects on first use.
+    /// The node `info`, as the process `me` reaches it. Connects on first use.
     pub(super) fn new(
         me: RaftId,
-        address: &PeerAddress,
+        info: &NodeInfo,
         connector: &Connector,
         options: &Arc<TransportOptions>,
     ) -> Result<Arc<Self>, InvalidAddress> {
-        let PeerAddress { id, addr } = address.clone();
+        let addr = &info.addr;
         let invalid = |error| InvalidAddress {
-            node: id,
+            node: info.id,
             addr: addr.clone(),
             reason: root_cause(&error),
         };
-        let urgent = options.endpoint(&addr).map_err(invalid)?;
-        let endpoint = options.endpoint(&addr).map_err(invalid)?;
-        let bulk = options.bulk_endpoint(&addr).map_err(invalid)?;
-        let patient = options.patient_endpoint(&addr).map_err(invalid)?;
+        let urgent = options.endpoint(addr).map_err(invalid)?;
+        let endpoint = options.endpoint(addr).map_err(invalid)?;
+        let bulk = options.bulk_endpoint(addr).map_err(invalid)?;
+        let patient = options.patient_endpoint(addr).map_err(invalid)?;
         Ok(Arc::new(Self {
             me,
-            node: id,
-            addr,
+            info: info.clone(),
             endpoint,
             bulk,
             patient,
+            other_port: options.patient_endpoint(&info.client_addr).ok(),
             urgent: client(connector, &urgent, options),
             connector: connector.clone(),
             budgets: Budgets::new(options.max_calls),
-            gate: options.gate(me.get() ^ u64::from(id.get())),
+            gate: options.gate(me.get() ^ u64::from(info.id.get())),
             options: Arc::clone(options),
             notes: Mutex::default(),
             warnings: Warnings::default(),
@@ -107,12 +108,16 @@ impl Peer {
         self.me
     }
 
+    pub(super) fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+
     pub(super) fn node(&self) -> NodeId {
-        self.node
+        self.info.id
     }
 
     pub(super) fn addr(&self) -> &str {
-        &self.addr
+        &self.info.addr
     }
 
     pub(super) fn options(&self) -> &Arc<TransportOptions> {
@@ -141,6 +146,12 @@ impl Peer {
         client(&self.connector, &self.patient, &self.options)
     }
 
+    /// The same at the port for clients, if that has an address.
+    pub(super) fn at_other_port(&self) -> Option<Client> {
+        let endpoint = self.other_port.as_ref()?;
+        Some(client(&self.connector, endpoint, &self.options))
+    }
+
     /// Decides when to try again.
     pub(super) fn gate(&self) -> &Gate {
         &self.gate
@@ -163,8 +174,8 @@ impl Peer {
         }
         let leave = self.budgets.take(purpose);
         let leave = leave.ok_or_else(|| RpcError::Unanswered {
-            node: self.node,
-            addr: self.addr.clone(),
+            node: self.node(),
+            addr: self.addr().to_owned(),
             calls: self.options.max_calls,
         })?;
         self.gate.begin();
@@ -209,7 +220,7 @@ impl Peer {
         let status = NodeStatus::try_from(response);
         let status = status.map_err(|error| self.refused(IDENTIFY, error.to_string()))?;
         let node = status.raft_id.node_id();
-        if node != self.node {
+        if node != self.node() {
             return Err(self.found(Answering::OtherNode(node)));
         }
         self.reached();
@@ -243,10 +254,10 @@ impl Peer {
     pub(super) fn reached(&self) {
         {
             let mut notes = self.notes();
-            (notes.stranger, notes.check) = (None, None);
+            (notes.found, notes.check) = (None, None);
         }
         if self.gate.passed() {
-            let Self { me, node, addr, .. } = self;
+            let (me, node, addr) = (self.me, self.node(), self.addr());
             tracing::info!(node = %me.node_id(), raft_id = %me, peer = %node, addr, "peer is up");
         }
     }
@@ -255,17 +266,24 @@ impl Peer {
     /// is found out.
     pub(super) fn failed(self: &Arc<Self>, rpc: &'static str, status: &Status) -> RpcError {
         let error = self.judge(rpc, status);
-        if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error
-            && !status.source().is_some_and(was_never_made)
-        {
-            self.check();
+        match error {
+            RpcError::Unreachable { .. } | RpcError::Timeout { .. } => {
+                if !status.source().is_some_and(was_refused) {
+                    self.doubted(&error);
+                    return self.out_of_reach();
+                }
+                self.lost(&error, Answering::Silent);
+                error
+            }
+            error => error,
         }
-        error
     }
 
-    /// The peer has taken connections, and `error` is all that came of it.
-    pub(super) fn unanswered(self: &Arc<Self>, error: &RpcError) {
-        self.lost(error);
+    /// `error` is all that came of a call or stream, and does not tell a peer that is gone from one that
+    /// hangs. What was found before stands until more has been found out.
+    pub(super) fn doubted(self: &Arc<Self>, error: &RpcError) {
+        let before = self.notes().found;
+        self.lost(error, before.unwrap_or(Answering::Hung));
         self.check();
     }
 
@@ -277,9 +295,16 @@ impl Peer {
         }
     }
 
-    /// The peer takes connections and does not answer.
+    /// Somebody takes connections there and does not answer.
     pub(super) fn hangs(&self) {
         self.found(Answering::Hung);
+    }
+
+    /// It has been found out that somebody is there, and does not answer where nodes are asked.
+    pub(super) fn lives(&self) {
+        self.hangs();
+        // The last that is done, as the check ends with it.
+        self.notes().check = None;
     }
 
     /// It has been found out what has become of the peer: this is its answer.
@@ -289,6 +314,9 @@ impl Peer {
             Err(status) => Some(self.judge(IDENTIFY, &status)),
         };
         if let Some(error) = found {
+            if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error {
+                self.lost(&error, error.answering());
+            }
             self.note(&error);
         }
         // The last that is done, as the check ends with it.
@@ -299,7 +327,7 @@ impl Peer {
     pub(super) fn note(&self, error: &RpcError) {
         let me = self.me;
         tracing::debug!(
-            node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+            node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
             "a call failed",
         );
     }
@@ -307,7 +335,7 @@ impl Peer {
     fn judge(&self, rpc: &'static str, status: &Status) -> RpcError {
         if let Some(not_me) = find_not_me(status) {
             let node = not_me.raft_id.node_id();
-            if node != self.node {
+            if node != self.node() {
                 return self.found(Answering::OtherNode(node));
             }
             self.reached();
@@ -319,12 +347,10 @@ impl Peer {
             if speaks_no_http2(source) {
                 return self.found(Answering::NotGrpc);
             }
-            let error = match was_unanswered(source) {
+            return match was_unanswered(source) {
                 true => self.timeout("a ping", self.options.keepalive_timeout),
                 false => self.unreachable(root_cause(status)),
             };
-            self.lost(&error);
-            return error;
         }
         match status.code() {
             Code::Unimplemented if rpc == IDENTIFY => return self.found(server(status)),
@@ -337,13 +363,9 @@ impl Peer {
 
     /// Something else answers in the place of the peer, which is out of reach until that ends.
     fn found(&self, answering: Answering) -> RpcError {
-        let error = RpcError::Stranger {
-            node: self.node,
-            addr: self.addr.clone(),
-            answering,
-        };
+        let error = self.stranger(answering);
         self.gate.failed();
-        if self.notes().stranger.replace(answering) != Some(answering) {
+        if self.notes().found.replace(answering) != Some(answering) {
             let me = self.me;
             self.warnings.stranger.warn(|kept_back| {
                 let what = match answering {
@@ -351,7 +373,7 @@ impl Peer {
                     _ => "the peer's address leads to something else",
                 };
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
                     kept_back, "{what}",
                 );
             });
@@ -359,21 +381,21 @@ impl Peer {
         error
     }
 
-    /// The peer is out of reach because of `error`.
-    pub(super) fn lost(&self, error: &RpcError) {
-        let found = match error {
-            RpcError::Unreachable { reason, .. } => (reason.clone(), None),
-            error => (error.to_string(), Some(error.answering())),
+    /// The peer is out of reach because of `error`, and this was found in its place.
+    fn lost(&self, error: &RpcError, found: Answering) {
+        let reason = match error {
+            RpcError::Unreachable { reason, .. } => reason.clone(),
+            error => error.to_string(),
         };
         {
             let mut notes = self.notes();
-            (notes.reason, notes.stranger) = found;
+            (notes.reason, notes.found) = (reason, Some(found));
         }
         if self.gate.failed() {
             let me = self.me;
             self.warnings.down.warn(|kept_back| {
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
                     kept_back, "peer is down",
                 );
             });
@@ -387,7 +409,7 @@ impl Peer {
             let me = self.me;
             self.warnings.another.warn(|kept_back| {
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, %to, %not_me, kept_back,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), %to, %not_me, kept_back,
                     "peer is not the process that was addressed",
                 );
             });
@@ -399,7 +421,7 @@ impl Peer {
         let me = self.me;
         self.warnings.refusal.warn(|kept_back| {
             tracing::warn!(
-                node = %me.node_id(), raft_id = %me, peer = %self.node, %error, kept_back,
+                node = %me.node_id(), raft_id = %me, peer = %self.node(), %error, kept_back,
                 "the peer refused",
             );
         });
@@ -407,16 +429,10 @@ impl Peer {
 
     /// What the last attempt found, while it is too early for another one.
     fn out_of_reach(&self) -> RpcError {
-        let Notes {
-            reason, stranger, ..
-        } = &*self.notes();
-        match *stranger {
-            Some(answering) => RpcError::Stranger {
-                node: self.node,
-                addr: self.addr.clone(),
-                answering,
-            },
-            None => self.unreachable(reason.clone()),
+        let Notes { reason, found, .. } = &*self.notes();
+        match found.unwrap_or(Answering::Hung) {
+            Answering::Silent => self.unreachable(reason.clone()),
+            answering => self.stranger(answering),
         }
     }
 
