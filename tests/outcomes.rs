@@ -7,15 +7,10 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::cluster::Cluster;
-use common::fabric::{Fabric, leader_first};
-use common::{InTime as _, eventually, refused};
 use seshat::config::Limits;
 use seshat::error::{Applied, Reason, Refusal};
 use seshat::proto::admin::{
@@ -30,6 +25,9 @@ use seshat::proto::kv::{
 };
 use seshat::service::to_status;
 use seshat::types::{ClientId, ClusterId, NodeId, Role};
+use seshat_test_support::cluster::Cluster;
+use seshat_test_support::fabric::{Fabric, leader_first};
+use seshat_test_support::{InTime as _, eventually, refused};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;

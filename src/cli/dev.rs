@@ -10,7 +10,7 @@ use seshat::client::Client;
 use seshat::config::Config;
 use seshat::log::LogFormat;
 use seshat::proto::admin::StatusResponse;
-use seshat::server::{Descriptors, Server, entropy};
+use seshat::server::{Descriptors, Server};
 use seshat::types::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::level_filters::LevelFilter;
@@ -207,7 +207,7 @@ impl Node {
             let _ = my_turn.await;
         };
         let run = move || {
-            let bound = Server::from_listeners(config, client, internal, entropy);
+            let bound = Server::from_listeners(config, client, internal);
             run_node(id, bound, stop)
         };
         thread::Builder::new()

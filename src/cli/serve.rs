@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use seshat::config::Memory;
-use seshat::server::{Descriptors, Server, ServerError, entropy};
+use seshat::server::{Descriptors, Server, ServerError};
 use seshat::types::NodeId;
 use tracing::level_filters::LevelFilter;
 
@@ -67,7 +67,7 @@ impl Args {
         let _last_lines = self.log.init(config.node.log_format, LevelFilter::INFO)?;
         let stop = signals::listen(Hangup::Ignored)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
-        run_node(config.node.id, Server::bind(config, entropy), stop)?;
+        run_node(config.node.id, Server::bind(config), stop)?;
         Ok(ExitCode::SUCCESS)
     }
 }

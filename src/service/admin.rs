@@ -1,4 +1,4 @@
-//! `AdminService`: looks at the cluster and steers it.
+//! `AdminService`: shows the state of the cluster and changes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct AdminService {
     pub(super) host: Host,
     probe: Arc<dyn Probe>,
-    /// Held by whoever changes members: one after the other.
+    /// Held during a change of members: one at a time.
     pub(super) turn: Arc<Mutex<()>>,
 }
 
@@ -102,7 +102,7 @@ fn invalid(field: &'static str, rule: String) -> Refusal {
     Refusal::not_applied(Reason::InvalidRequest { field, rule })
 }
 
-/// The asked time, or `longest` where none is asked, and never more than that.
+/// The requested timeout, bounded by `longest`, or `longest` if the request has none.
 pub(super) fn duration(
     field: &'static str,
     asked: Option<prost_types::Duration>,

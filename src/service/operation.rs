@@ -1,4 +1,4 @@
-//! What a client asks for, judged against the limits, whichever way it came.
+//! A client's request, checked against the limits, from a single call or a pipeline.
 
 use super::ServiceOptions;
 use crate::error::{Reason, Refusal};
@@ -6,21 +6,21 @@ use crate::kv::{Command, MAX_OUTSTANDING, Stamp, Write};
 use crate::proto::kv;
 use crate::types::{ClientId, Key};
 
-/// What a request asks for.
+/// The operation of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
-    /// Stands in the log.
+    /// A command, which goes into the log.
     Command(Command),
-    /// Reads a key.
+    /// A read of a key.
     Get(Key),
 }
 
 impl Operation {
-    /// What `request` asks for.
+    /// The operation of `request`.
     ///
     /// # Errors
     ///
-    /// Why it is refused, surely not applied. So for all that follow.
+    /// Why it is refused, surely not applied. The same holds for the constructors below.
     pub(super) fn set(request: kv::SetRequest, options: &ServiceOptions) -> Result<Self, Refusal> {
         let kv::SetRequest {
             key,
@@ -63,7 +63,7 @@ impl Operation {
         Ok(Self::Command(Command::OpenSession(ClientId(client_id))))
     }
 
-    /// Bytes of the key and of the value.
+    /// Bytes of the key and the value.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Command(Command::Write {
@@ -106,8 +106,8 @@ fn stamp(session: kv::Session) -> Result<Stamp, Refusal> {
     Err(invalid("session", rule))
 }
 
-/// The refusal of a write whose number its session has given to a write of another kind before: what
-/// is remembered is the answer to that one.
+/// The refusal of a write whose session has used its number for a write of another kind: the session
+/// remembers the answer to that one.
 pub(super) fn numbered_twice() -> Refusal {
     let rule = "its sequence was given to a write of another kind before".to_owned();
     invalid("session", rule)
