@@ -1,7 +1,7 @@
 //! A whole cluster in one process: `cargo run --example embedded`.
 //!
-//! A service embeds *one* node as a rule, with a [`Config`] read from its own file, and the two other
-//! machines run one each. Here all three share a process, so that there is something to see.
+//! A service usually embeds *one* node, with a [`Config`] read from its own file, and the two other
+//! machines run one each. Here all three share a process, for demonstration.
 
 use seshat::client::Client;
 use seshat::config::Config;

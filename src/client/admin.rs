@@ -324,7 +324,7 @@ impl AdminNode {
     }
 }
 
-/// A little less time than the call has, so that the node itself can report what it waited for in vain.
+/// A little less time than the call has, so that the node itself can report the reason of a timeout.
 fn most_of(node: &Node) -> Option<prost_types::Duration> {
     (node.time_left() * 4 / 5).try_into().ok()
 }
@@ -363,7 +363,7 @@ fn knowledge(view: &StatusResponse) -> impl Ord + use<> {
     )
 }
 
-/// `known` is what the endpoints answered: `None` if none answered, `Some(None)` if none knows a client
+/// `known` is the answer of the endpoints: `None` if none answered, `Some(None)` if none knows a client
 /// address of the member.
 fn not_found(id: u16, known: Option<Option<String>>, error: Error) -> Error {
     let message = match known {

@@ -235,7 +235,7 @@ fn listed(text: &str) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 ///
-/// What is wrong with the first invalid part, as text that follows "it is".
+/// The fault of the first invalid part, as text that follows "it is".
 pub fn endpoints(text: &str) -> Result<Vec<String>, &'static str> {
     listed(text).map(endpoint).collect()
 }
@@ -244,7 +244,7 @@ pub fn endpoints(text: &str) -> Result<Vec<String>, &'static str> {
 ///
 /// # Errors
 ///
-/// What is wrong with it, as text that follows "it is".
+/// The fault of the text, as text that follows "it is".
 pub fn endpoint(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     let address = text.strip_prefix("http://").unwrap_or(text);

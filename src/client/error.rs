@@ -47,7 +47,7 @@ pub enum Error {
     /// The call was invalid, and nothing was sent: a malformed address, or too large a batch.
     #[error("{message}")]
     Invalid {
-        /// What is wrong, for people.
+        /// The fault, for people.
         message: String,
     },
 }

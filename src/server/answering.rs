@@ -22,14 +22,14 @@ use crate::service::Holds;
 #[derive(Debug)]
 pub(super) struct Answering {
     body: Body,
-    /// What the call counts for until its first bytes are sent.
+    /// The share of the call in the unsent calls, until its first bytes are sent.
     one: Option<One>,
-    /// What the handler holds for this answer.
+    /// The holds of the handler for this answer.
     holds: Option<Holds>,
     _call: Call,
 }
 
-/// The answer to `call`, whose bytes carry what it holds.
+/// The answer to `call`. Its bytes carry its holds.
 pub(super) fn answering(
     call: Call,
     one: Option<One>,
@@ -71,7 +71,7 @@ impl HttpBody for Answering {
     }
 }
 
-/// Bytes that are being sent, and what counts until they are dropped.
+/// Bytes that are being sent, with their holds. These count until the bytes are dropped.
 #[derive(Debug)]
 pub(super) struct Sending {
     data: Bytes,

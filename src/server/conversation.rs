@@ -42,7 +42,7 @@ const ERRORS_PER_STREAM: usize = 16;
 /// sees the call. hyper closes the connection at four times this.
 const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 
-/// One connection, and what serves it.
+/// One connection, and its place, options and limits.
 pub(super) struct Conversation {
     pub(super) peer: SocketAddr,
     pub(super) strangers: Arc<Repeats>,

@@ -54,7 +54,7 @@ impl Server {
             }
             () = async { shutdown.await; ends.shut_down().await } => {}
         }
-        // Cuts what is left: connections belong to their listener, and the end of the driver ends all
+        // Cuts the rest: connections belong to their listener, and the end of the driver ends all
         // other waits.
         vital.shutdown().await;
         tracing::info!(node = %raft_id.node_id(), %raft_id, "ended");
@@ -62,7 +62,7 @@ impl Server {
     }
 }
 
-/// What an orderly end needs.
+/// The parts of a node that its orderly end needs.
 pub(super) struct Ends {
     pub(super) raft_id: RaftId,
     pub(super) handle: DriverHandle,
@@ -154,7 +154,7 @@ mod tests {
     /// The message of a log line, and the name of the span that it is in.
     type Line = (String, Option<&'static str>);
 
-    /// What the server logs, and a signal for the test.
+    /// The log lines of the server, and a signal for the test.
     #[derive(Clone, Default)]
     struct Lines {
         lines: Arc<Mutex<Vec<Line>>>,

@@ -87,9 +87,9 @@ impl Listener for TcpListener {
 pub(super) struct ListenOptions {
     /// The node of the listener, for log lines.
     pub(super) node: NodeId,
-    /// What the listener is for, in log lines.
+    /// The purpose of the listener, in log lines.
     pub(super) name: &'static str,
-    /// What the listener is for, as the answer to a peer that speaks another protocol.
+    /// The purpose of the listener, as the answer to a peer that speaks another protocol.
     pub(super) words: &'static str,
     /// Connections at once. One more takes the place of a connection that makes no use of it; if there is
     /// none, it is one of [`SPARE_CONNECTIONS`].
@@ -153,7 +153,7 @@ struct Acceptor<F> {
     places: Places,
     spare: Places,
     calls: Arc<Unsent>,
-    /// What answers hold on all connections.
+    /// The bytes that answers hold, on all connections.
     unread: Arc<Unread>,
     warnings: Warnings,
 }

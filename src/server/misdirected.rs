@@ -17,11 +17,11 @@ use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::transport::{CLIENT_PORT, Inbound, PORT};
 use crate::types::{ClusterMembership, NodeId};
 
-/// Answers every call to the service `S` with `UNIMPLEMENTED`, and says what the port is for.
+/// Answers every call to the service `S` with `UNIMPLEMENTED`, and states the purpose of the port.
 #[derive(Debug)]
 pub(super) struct Misdirected<S> {
     message: Arc<str>,
-    /// What the port is for, as metadata that a node reads.
+    /// The purpose of the port, as metadata that a node reads.
     port: Option<&'static str>,
     service: PhantomData<fn() -> S>,
 }

@@ -14,7 +14,7 @@
 //!    to wait for an election timeout;
 //! 4. the requests in flight are drained;
 //! 5. the listener for clients lets its connections finish;
-//! 6. what is left is cut.
+//! 6. the remaining connections are cut.
 
 mod answering;
 mod conversation;
@@ -82,7 +82,7 @@ pub enum ServerError {
         field: &'static str,
         /// The address.
         addr: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A member has an address that no connection can be made to.
@@ -100,7 +100,7 @@ pub enum ServerError {
     Remembered {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the file.
         reason: String,
     },
     /// The descriptors of the protocol cannot be served.
@@ -353,12 +353,12 @@ impl Server {
         self.ends.raft_id
     }
 
-    /// Where the node listens for clients.
+    /// The address on which the node listens for clients.
     pub fn client_addr(&self) -> SocketAddr {
         self.client_addr
     }
 
-    /// Where the node listens for other nodes.
+    /// The address on which the node listens for other nodes.
     pub fn internal_addr(&self) -> SocketAddr {
         self.internal_addr
     }

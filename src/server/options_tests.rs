@@ -69,7 +69,7 @@ const NUMBERS: [Case; 29] = [
     ("raft.election_timeout_max_ms=3000", |told| {
         let (transport, service) = (&told.transport, &told.service);
         told.member.raft.election_max_ticks == 30
-            // 30, what ANNOUNCE_TICKS says, and the longest pause of 500 ms.
+            // 30, ANNOUNCE_TICKS, and the longest pause of 500 ms.
             && told.member.formation_wait_ticks == 30 + ANNOUNCE_TICKS + 5
             && transport.connect_timeout == millis(3000)
             && transport.keepalive_interval == millis(3000)

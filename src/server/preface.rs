@@ -153,7 +153,7 @@ fn protocol(read: &[u8]) -> &'static str {
     }
 }
 
-/// Tells a peer that speaks another protocol what this port is for, and lets it read that.
+/// Tells a peer that speaks another protocol the purpose of this port, and lets it read that.
 async fn answer(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     protocol: &str,

@@ -44,7 +44,7 @@ impl KvService {
         Self { host }
     }
 
-    /// The node that is served for.
+    /// The node behind the service.
     pub(super) fn host(&self) -> &Host {
         &self.host
     }

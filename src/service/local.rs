@@ -130,7 +130,7 @@ impl Local {
     }
 }
 
-/// The core answers what it was asked; the types do not say so.
+/// The core answers the question that it was asked, but the types do not show that.
 fn astray() -> Refusal {
     Refusal {
         reason: Reason::InvalidRequest {

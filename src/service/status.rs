@@ -97,7 +97,7 @@ mod tests {
     use crate::proto::kv::error_detail::Reason as Detail;
     use crate::types::{ClientId, NodeId};
 
-    /// What a client receives: the code, and the detail decoded from the bytes.
+    /// The code that a client receives, and the detail decoded from the bytes.
     fn received(refusal: &Refusal, leader_addr: Option<&str>) -> (Code, kv::ErrorDetail) {
         let status = to_status(refusal, leader_addr);
         let packed = pb::Status::decode(status.details()).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// broken ones are noticed.
 const MAX_BESIDE: usize = 16;
 
-/// Pending replies, by what they answer.
+/// Pending replies, by key.
 #[derive(Debug)]
 pub(super) struct Desk<K, V> {
     state: Mutex<State<K, V>>,

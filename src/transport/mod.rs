@@ -111,7 +111,7 @@ impl Connector {
         Self::new(Endpoint::connect_lazy)
     }
 
-    /// Where a node with this network does its long work.
+    /// The threads on which a node with this network does its long work.
     pub fn workers(&self) -> Workers {
         self.workers
     }
@@ -135,7 +135,7 @@ pub struct InvalidAddress {
     pub node: NodeId,
     /// The address.
     pub addr: String,
-    /// What is wrong with it.
+    /// The fault of the address.
     pub reason: String,
 }
 

@@ -24,7 +24,7 @@ pub struct TransportOptions {
     pub peers: Vec<NodeInfo>,
     /// The seed of the jitter.
     pub seed: u64,
-    /// Where snapshots are encoded and decoded: the [`Connector`](super::Connector) decides.
+    /// The threads that encode and decode snapshots. The [`Connector`](super::Connector) decides.
     pub workers: Workers,
     /// Bytes of appends that may wait to be sent to one peer. An empty queue takes any message.
     pub peer_queue_bytes: usize,

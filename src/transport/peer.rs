@@ -52,9 +52,10 @@ pub(super) struct Peer {
 struct Notes {
     /// Why the peer was last unreachable.
     reason: String,
-    /// By the raft id that the peer said it does not have: what it said about itself.
+    /// The replies [`NotMe`] of the peer, by the raft id that was addressed.
     not_me: BTreeMap<RaftId, NotMe>,
-    /// What answered at the peer's address last, if it was not the peer.
+    /// The server that answered last at the peer's address, if it was not the peer, or a sign that the peer
+    /// hangs or is silent.
     found: Option<Answering>,
     /// The check whether the peer hangs, while it runs.
     check: Option<Check>,

@@ -32,7 +32,7 @@ pub(super) fn find_not_me(status: &Status) -> Option<NotMe> {
     NotMe::try_from(find_detail::<proto::NotMe>(&details)?).ok()
 }
 
-/// What kind of gRPC server answered, if it does not serve nodes.
+/// The kind of a gRPC server that does not serve nodes.
 pub(super) fn server(status: &Status) -> Answering {
     match status.metadata().get(PORT) {
         Some(port) if port == CLIENT_PORT => Answering::ClientPort,

@@ -24,7 +24,7 @@ pub(super) const MAX_ANSWERS: usize = 64;
 #[derive(Debug)]
 pub struct Answers {
     ready: mpsc::Receiver<Result<Ready, Status>>,
-    /// Attaches what they hold to their bytes.
+    /// Attaches their holds to their bytes.
     holds: Holds,
 }
 

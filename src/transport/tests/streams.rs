@@ -69,7 +69,7 @@ async fn what_does_not_fit_is_refused_and_what_fits_arrives() {
             .send(PeerMessage::AppendEntries(append(life(2), taken, 16 << 10)))
         {
             taken += 1;
-            // Lets the stream send what it can.
+            // Lets the stream send as much as it can.
             tokio::task::yield_now().await;
         }
     })
