@@ -27,7 +27,7 @@
 
 use crate::types::{Answering, ClientId, ClusterId, NodeId, RaftId};
 
-/// Why a node refused a request, and what became of the request.
+/// The reason of a refusal, and the outcome of the refused request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({applied})")]
 pub struct Refusal {
@@ -46,6 +46,18 @@ impl Refusal {
         }
     }
 
+    /// A request whose `field` breaks a rule; surely not applied.
+    pub fn invalid(field: &'static str, rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        Self::not_applied(Reason::InvalidRequest { field, rule })
+    }
+
+    /// A request that the cluster does not allow as it is now; surely not applied.
+    pub fn precondition(rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        Self::not_applied(Reason::FailedPrecondition { rule })
+    }
+
     /// A refusal of a write that may have been applied, or may still be applied later.
     pub const fn unknown(reason: Reason) -> Self {
         Self {
@@ -55,7 +67,7 @@ impl Refusal {
     }
 }
 
-/// What became of a refused write. A refused read is always [`Applied::No`].
+/// The outcome of a refused write. A refused read is always [`Applied::No`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// Surely not applied, now or later.
@@ -192,7 +204,7 @@ pub enum RpcError {
         node: NodeId,
         /// Its address.
         addr: String,
-        /// What the transport says.
+        /// The error of the transport.
         reason: String,
     },
     /// No answer in time.
@@ -222,7 +234,7 @@ pub enum RpcError {
     NotMe {
         /// The called node.
         node: NodeId,
-        /// Who answers.
+        /// The process that answers.
         not_me: NotMe,
     },
     /// The node refused the call or answered nonsense.
@@ -234,7 +246,7 @@ pub enum RpcError {
         addr: String,
         /// The name of the call.
         rpc: &'static str,
-        /// What it said.
+        /// Its reason.
         reason: String,
     },
     /// Something else answers at the address of the node, or it hangs.
@@ -244,17 +256,17 @@ pub enum RpcError {
         node: NodeId,
         /// Its address.
         addr: String,
-        /// What answers.
+        /// The thing that answers.
         answering: Answering,
     },
 }
 
 impl RpcError {
-    /// What answers in place of the node that was asked.
+    /// What answers at the address of the called node.
     pub fn answering(&self) -> Answering {
         match self {
             Self::Unreachable { .. } => Answering::Silent,
-            // Where no connection is made, that is known before.
+            // If no connection can be made, that is known before the timeout.
             Self::Timeout { .. } | Self::Unanswered { .. } => Answering::Hung,
             Self::NotMe { node, not_me } => match not_me.raft_id.node_id() {
                 other if other != *node => Answering::OtherNode(other),

@@ -317,11 +317,11 @@ pub struct VersionedLogEntry {
     pub index: LogIndex,
     /// Term in which a leader created it.
     pub term: Term,
-    /// What it holds.
+    /// The payload.
     pub payload: EntryPayload,
 }
 
-/// What a log entry holds.
+/// The payload of a log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryPayload {
     /// No command: a leader's first entry of a term.
@@ -358,8 +358,7 @@ pub struct Offer {
     /// All initial members. A member that is not in `members` is missing, and an operator has stated that
     /// it is fresh.
     pub membership: ClusterMembership,
-    /// Other nodes, perhaps members of an earlier cluster, for which an operator has made the same
-    /// statement.
+    /// Other nodes, perhaps members of an earlier cluster, that are gone for good, as an operator has stated.
     pub absent: BTreeSet<NodeId>,
     /// The highest level that all `members` speak: the level of the cluster.
     pub level: ProtocolLevel,

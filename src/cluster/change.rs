@@ -23,10 +23,10 @@ impl Survey {
         match self.members().get(info.id) {
             Some(member) if member == info => Ok(()),
             Some(_) => self.is_finished(leader, Some(info.id)),
-            None if self.members().len() >= MAX_MEMBERS => Err(not_now(format!(
+            None if self.members().len() >= MAX_MEMBERS => Err(Refusal::precondition(format!(
                 "a cluster has at most {MAX_MEMBERS} members"
             ))),
-            None if !leader.members_known => Err(not_now(
+            None if !leader.members_known => Err(Refusal::precondition(
                 "an earlier change of members is not finished: not every member knows of it",
             )),
             None => self.is_finished(leader, None),
@@ -48,13 +48,13 @@ impl Survey {
         }
         let left: Vec<_> = self.members().ids().filter(|left| *left != id).collect();
         if left.is_empty() {
-            return Err(not_now("the last member cannot be removed"));
+            return Err(Refusal::precondition("the last member cannot be removed"));
         }
         self.is_finished(leader, Some(id))?;
         let able = left.iter().filter(|left| self.is_able(leader, **left));
         let able = able.count();
         if able <= left.len() / 2 {
-            return Err(not_now(format!(
+            return Err(Refusal::precondition(format!(
                 "without node {id}, {able} of {} members would be there and caught up, which is no \
                  majority",
                 left.len()
@@ -90,7 +90,7 @@ impl Survey {
         let counts = |node: &NodeId| Some(*node) != besides;
         let unfinished = |node: NodeId, what: &str| {
             let rule = format!("an earlier change of members is not finished: node {node} {what}");
-            Err(not_now(rule))
+            Err(Refusal::precondition(rule))
         };
         let voters: BTreeSet<_> = conf.voters.iter().map(|id| id.node_id()).collect();
         let mut learners = conf.learners.iter().map(|id| id.node_id());
@@ -128,7 +128,7 @@ impl Survey {
 pub fn costs_nothing(members: &ClusterMembership, id: NodeId) -> Result<(), Refusal> {
     let left = members.ids().filter(|left| *left != id).count();
     match no_spare(left) {
-        Some(cost) if members.contains(id) && left > 0 => Err(not_now(format!(
+        Some(cost) if members.contains(id) && left > 0 => Err(Refusal::precondition(format!(
             "without node {id}, {cost} (to remove it nevertheless: seshat member remove {id} --yes)"
         ))),
         _ => Ok(()),
@@ -154,7 +154,7 @@ pub fn decides(status: &NodeStatus) -> Result<(), Refusal> {
     Err(Refusal::not_applied(reason))
 }
 
-/// What so few members mean for the cluster. `None` if it can lose any one of them.
+/// The cost of having so few members. `None` if the cluster can lose any one of them.
 pub(super) fn no_spare(members: usize) -> Option<String> {
     match members {
         CAN_LOSE_ONE.. => None,
@@ -163,11 +163,6 @@ pub(super) fn no_spare(members: usize) -> Option<String> {
             "{members} members take part, and restarting any one of them halts the cluster"
         )),
     }
-}
-
-fn not_now(rule: impl Into<String>) -> Refusal {
-    let rule = rule.into();
-    Refusal::not_applied(Reason::FailedPrecondition { rule })
 }
 
 #[cfg(test)]
@@ -228,7 +223,7 @@ mod tests {
         }
     }
 
-    /// What node 1, the leader, learns.
+    /// The survey of node 1, the leader.
     struct View {
         own: NodeStatus,
         members: ClusterMembership,

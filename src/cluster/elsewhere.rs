@@ -1,4 +1,4 @@
-//! What a node without a leader may tell a client.
+//! The answer of a node without a leader to a client.
 
 use super::{Picture, Standing};
 use crate::types::{Answering, NodeId, NodeState};

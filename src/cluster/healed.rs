@@ -63,7 +63,7 @@ impl Picture<'_> {
         doubled.copied()
     }
 
-    /// The leader's pending changes, beyond those that the states of the members show.
+    /// The leader's pending changes, except for those that the states of the members show.
     pub(super) fn chores(&self) -> Vec<Chore> {
         let Some(leader) = self.leader_view() else {
             return Vec::new();

@@ -110,8 +110,7 @@ impl From<BTreeMap<NodeId, NodeStatus>> for Answers {
     }
 }
 
-/// The result of a survey: the members of a cluster were asked for their status, at about the same
-/// moment.
+/// The result of a survey: the members of a cluster were asked for their status, at about the same moment.
 #[derive(Debug, Clone)]
 pub struct Survey {
     own: NodeId,

@@ -187,8 +187,7 @@ fn who_has_not_been_heard_at_its_address_yet_is_waited_for() {
     says([leader, second, knows(view(3))], State::Healing, words);
 }
 
-/// Seen: `member add 2 WRONG` was healthy for a moment, because a follower still asked at the former
-/// address.
+/// Seen: `member add 2 WRONG` was healthy for a moment, because a follower still asked at the former address.
 #[test]
 fn whoever_asks_at_a_former_address_says_nothing_of_the_present_one() {
     let mut leader = view(1);

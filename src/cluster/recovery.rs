@@ -61,8 +61,7 @@ pub struct Way {
     pub silent: Vec<NodeId>,
     /// Whether no leader could be elected even if they came back. Only then a recovery is recommended.
     pub halted: bool,
-    /// Nodes of the surely lost voters, among the voters that the survivor has applied, in ascending
-    /// order.
+    /// Nodes of the surely lost voters, among the voters that the survivor has applied, in ascending order.
     pub lost: Vec<NodeId>,
     /// The number of voters that the survivor has applied.
     pub voters: usize,
@@ -328,8 +327,7 @@ impl<'a> Remains<'a> {
         started.find(|(_, cluster)| *cluster != self.cluster)
     }
 
-    /// A leader counts until it is surely lost. A process names a leader only if it has recently heard of
-    /// it.
+    /// A leader counts until it is surely lost. A process names a leader only if it has recently heard of it.
     fn is_led(&self) -> Result<(), Obstacle> {
         let leads = |view: &&NodeStatus| view.role == Some(Role::Leader);
         if let Some(leader) = self.parts().find(leads) {
@@ -362,9 +360,8 @@ impl<'a> Remains<'a> {
     }
 
     /// The answering majority that would elect `view`, according to its own voters, if there is one. No
-    /// process votes for a log that is behind its own, and only a voter can be a candidate (paper,
-    /// section 5.4.1): a process whose voters are out of date may count a majority that will never elect
-    /// it.
+    /// process votes for a log that is behind its own, and only a voter can be a candidate (paper, section
+    /// 5.4.1): a process whose voters are out of date may count a majority that will never elect it.
     fn electors(&self, view: &NodeStatus) -> Option<Vec<NodeId>> {
         let own = Rank::of(view);
         let is_behind = |voter: &NodeId| {

@@ -1,4 +1,4 @@
-//! What a node can tell about itself alone, from the entries that it has applied.
+//! The judgement of a node about itself alone, from the entries that it has applied.
 //!
 //! This is less than *healed*, which only the leader can tell, and only by asking every member. While
 //! another node heals, this one stays a full member: if all nodes went out of service for that, clients

@@ -48,8 +48,7 @@ impl Picture<'_> {
             return Standing::Forming;
         };
         match view.state {
-            // It may have answered before it was elected, or before it recovered this cluster from
-            // another.
+            // It may have answered before it was elected, or before it recovered this cluster from another.
             NodeState::Started if self.leader == Some(view.raft_id) => Standing::Whole,
             NodeState::Started if !is_of(view, cluster) => Standing::Elsewhere,
             // This includes an earlier offer: a process that waits for a start belongs to no cluster yet.
@@ -104,11 +103,10 @@ impl Picture<'_> {
 
     /// The progress of a process that receives the state and then the log.
     ///
-    /// The two have no common unit: the state comes in bytes, the log in entries. So each has a share of
-    /// the progress. While a snapshot arrives, its bytes count. Afterwards the entries count that the
-    /// process has applied, relative to the leader's commit index. That never reaches 100. It goes back
-    /// only if the process has to begin again with another snapshot, or if clients write faster than it
-    /// applies.
+    /// The two have no common unit: the state comes in bytes, the log in entries. So each has a share of the
+    /// progress. While a snapshot arrives, its bytes count. Afterwards the entries count that the process has
+    /// applied, relative to the leader's commit index. That never reaches 100. It goes back only if the
+    /// process has to begin again with another snapshot, or if clients write faster than it applies.
     fn catching_up(&self, view: &NodeStatus) -> Standing {
         let goal = self.leader_view().unwrap_or(view).commit_index;
         let percent = match view.receiving {

@@ -36,8 +36,7 @@ impl Picture<'_> {
         (state, all.collect::<Vec<_>>().join("; "))
     }
 
-    /// The limits that differ between members. This is normal while an operator changes them node by
-    /// node.
+    /// The limits that differ between members. This is normal while an operator changes them node by node.
     fn differing_limits(&self) -> Vec<String> {
         let limits = || {
             let views = self.parts();

@@ -15,8 +15,7 @@ use super::handle::Request;
 use crate::node::{Input, Proposal, Room};
 use crate::types::Key;
 
-/// Cost of a command beside its bytes: the fixed work of a command takes about as long as this many
-/// bytes.
+/// Cost of a command beside its bytes: the fixed work of a command takes about as long as this many bytes.
 const COMMAND_COST: usize = 1024;
 
 /// Cost of one turn of a source: so small that many sources have a part in every turn of the driver.

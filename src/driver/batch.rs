@@ -59,8 +59,7 @@ impl Waiter {
         Self(To::Part { batch, place })
     }
 
-    /// Takes the command up. Returns `false` if its caller has gone: then the command must not be
-    /// executed.
+    /// Takes the command up. Returns `false` if its caller has gone: then the command must not be executed.
     pub(super) fn take_up(&self) -> bool {
         match &self.0 {
             To::One(owed) => owed.take_up(),

@@ -16,8 +16,7 @@ use std::mem;
 
 use foldhash::fast::RandomState;
 
-/// Number of empty queues whose memory is kept for the next source, and the largest capacity that is
-/// kept.
+/// Number of empty queues whose memory is kept for the next source, and the largest capacity that is kept.
 const SPARE_LINES: usize = 64;
 const SPARE_LENGTH: usize = 64;
 
@@ -116,8 +115,7 @@ impl<T> FairQueue<T> {
         lines.get_mut(place)
     }
 
-    /// Removes and returns the request whose turn it is, if it fits. Otherwise that request stays the
-    /// next.
+    /// Removes and returns the request whose turn it is, if it fits. Otherwise that request stays the next.
     pub(super) fn pop_if(&mut self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
         loop {
             let place = *self.turns.front()?;

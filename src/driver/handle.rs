@@ -180,8 +180,7 @@ impl DriverHandle {
         self.write_traced(command, Bytes::new())
     }
 
-    /// [`write`](Self::write) with the caller's trace context, which the Raft log holds beside the
-    /// command.
+    /// [`write`](Self::write) with the caller's trace context, which the Raft log holds beside the command.
     ///
     /// # Errors
     ///
@@ -345,8 +344,7 @@ impl DriverHandle {
     }
 
     /// Begins to transfer leadership to `to`, or to the best caught-up voter, and returns the transferee.
-    /// raft-rs gives up silently after an election timeout: watch [`status`](Self::watch) for the
-    /// outcome.
+    /// raft-rs gives up silently after an election timeout: watch [`status`](Self::watch) for the outcome.
     ///
     /// # Errors
     ///

@@ -263,8 +263,7 @@ impl Entries {
     }
 }
 
-/// Logs peer messages that the core refused. Repetitions are bounded: a faulty peer must not fill the
-/// disk.
+/// Logs peer messages that the core refused. Repetitions are bounded: a faulty peer must not fill the disk.
 #[derive(Default)]
 pub(super) struct RefusedMessages {
     repeats: Repeats,

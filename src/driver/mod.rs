@@ -116,7 +116,7 @@ pub struct DriverOptions {
     pub max_batch_requests: usize,
     /// Bytes of commands at which a turn takes no more client requests.
     pub max_batch_bytes: usize,
-    /// Where large states are freed.
+    /// The threads that free large states.
     pub workers: Workers,
 }
 
@@ -220,8 +220,7 @@ impl Driver {
             if let Some(removed) = self.settle(&mut network)? {
                 return Ok(removed);
             }
-            // Lets the connections run, so that the next turn finds all requests that have come
-            // meanwhile.
+            // Lets the connections run, so that the next turn finds all requests that have come meanwhile.
             tokio::task::yield_now().await;
         }
     }

@@ -150,9 +150,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// Waits until there is room for `bytes`, and for the `values` that are expected beside them. An
-    /// account that holds nothing does not wait: without room, the values get room when they come, or are
-    /// refused.
+    /// Waits until there is room for `bytes`, and for the `values` that are expected beside them. An account
+    /// that holds nothing does not wait: without room, the values get room when they come, or are refused.
     pub async fn reserve(self: &Arc<Self>, bytes: usize, values: usize) -> (Held, Held) {
         let both = bytes.saturating_add(values);
         loop {

@@ -20,8 +20,7 @@ const ASKING_TICKS: u64 = 100;
 /// Ticks after its last question at which a process has stopped asking.
 const PAUSE_TICKS: u64 = 40;
 
-/// The incarnations that have answered in turn, as a leader has heard, and the processes that go on
-/// asking.
+/// The incarnations that have answered in turn, as a leader has heard, and the processes that go on asking.
 #[derive(Debug, Default)]
 pub(super) struct Doubles {
     lives: BTreeMap<NodeId, Lives>,

@@ -1,9 +1,8 @@
 //! The check of well-formed messages against the state of a node.
 //!
 //! raft-rs trusts its peers: it panics on a heartbeat that commits past the end of the log, and an answer
-//! that acknowledges entries which the leader never had makes it lose the follower for ever. Peers that
-//! run this code never send either. But a peer can be broken, replayed or foreign, and must not stop this
-//! node.
+//! that acknowledges entries which the leader never had makes it lose the follower for ever. Peers that run
+//! this code never send either. But a peer can be broken, replayed or foreign, and must not stop this node.
 //!
 //! Nor may a single message exhaust a limited resource. Terms and indices never decrease, and raft-rs
 //! stops at their end: after one heartbeat of the last term no leader could ever be elected. So a message
@@ -96,8 +95,7 @@ fn contradiction<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), St
                 message.commit
             ))
         }
-        // Progress::maybe_decr_to would make the follower wait for that snapshot, which may never be
-        // made.
+        // Progress::maybe_decr_to would make the follower wait for that snapshot, which may never be made.
         MessageType::MsgAppendResponse if message.request_snapshot > last_index => Err(format!(
             "asks for a snapshot up to {}, but the log ends at {last_index}",
             message.request_snapshot

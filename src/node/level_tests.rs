@@ -48,8 +48,7 @@ fn healed(lab: &Lab) -> bool {
     judged(lab).0 == State::Healthy
 }
 
-/// Restarts the process of `id`, which speaks `level` from now on, and waits until the cluster is
-/// healthy.
+/// Restarts the process of `id`, which speaks `level` from now on, and waits until the cluster is healthy.
 fn restart(lab: &mut Lab, id: NodeId, level: ProtocolLevel, writes: u64) {
     lab.levels.insert(id, level);
     lab.begin(id, true);
@@ -163,8 +162,7 @@ fn a_follower_that_cannot_read_an_entry_is_named() {
     restart(&mut lab, node(3), two(), 1);
 }
 
-/// A rolling upgrade to a version that writes entries which the others do not know, without a higher
-/// level.
+/// A rolling upgrade to a version that writes entries which the others do not know, without a higher level.
 #[test]
 fn a_leader_whose_followers_cannot_read_it_makes_way_and_writes_go_on() {
     let mut lab = cluster([two(), ONE, ONE]);

@@ -256,7 +256,7 @@ impl<W> Member<W> {
             return;
         };
         if !raft.is_member() {
-            if self.reconciler.may_hand_over() && raft.leave_to_a_member() {
+            if self.reconciler.may_hand_over() && raft.transfer_to_a_member() {
                 self.reconciler
                     .handing_over(self.options.raft.election_min_ticks);
             }
@@ -302,8 +302,7 @@ impl<W> Member<W> {
         self.look_for_doubles(status.raft_id);
     }
 
-    /// Emits an event, once, if the node of the process `id`, which this leader has heard, has two
-    /// processes.
+    /// Emits an event, once, if the node of the process `id`, which this leader has heard, has two processes.
     fn look_for_doubles(&mut self, id: RaftId) {
         if let Some(processes) = self.reconciler.doubled(id) {
             let addr = self.directory.nodes().get(id.node_id());
@@ -392,7 +391,7 @@ impl<W> Member<W> {
     /// decision yet (the cluster forms, elects, or transfers leadership), which ends by itself.
     pub fn decides(&self) -> bool {
         match &self.raft {
-            Some(raft) => raft.leader().is_some() && !raft.hands_over(),
+            Some(raft) => raft.leader().is_some() && !raft.is_transferring(),
             None => self.formation.state() == NodeState::Outside,
         }
     }

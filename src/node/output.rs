@@ -140,8 +140,7 @@ pub struct Output<W> {
     /// Formation calls to other nodes. Each may get a [`Reply`](super::Reply) under its id, or none: a
     /// call without an answer is made again.
     pub calls: Vec<(CallId, Call)>,
-    /// Unused values that take so long to free that heartbeats would be missed: they are for another
-    /// thread.
+    /// Unused values that take so long to free that heartbeats would be missed: they are for another thread.
     pub retired: Vec<Retired>,
 }
 
@@ -193,9 +192,9 @@ pub enum StepError {
     Frozen {
         /// The message.
         message: &'static str,
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
-        /// Who recovers the cluster: another process, or this one.
+        /// The process that recovers the cluster: another one, or this one.
         claimant: RaftId,
     },
     /// It names a term or an index so far ahead of the state of this node that no cluster gets there.
@@ -203,7 +202,7 @@ pub enum StepError {
     TooFarAhead {
         /// The message.
         message: &'static str,
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
         /// The name of the field.
         what: &'static str,
@@ -215,7 +214,7 @@ pub enum StepError {
     /// It holds something that this process does not know, because its sender runs a newer version.
     #[error("entry {index} of {from} cannot be read, it comes of a newer version: {reason}")]
     Unreadable {
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
         /// The entry, or the last one that a snapshot replaces.
         index: LogIndex,
@@ -227,7 +226,7 @@ pub enum StepError {
     NotMember {
         /// The message.
         message: &'static str,
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
     },
 }

@@ -36,9 +36,8 @@ const PROBE_TICKS: u64 = 5;
 const BELIEVED_TICKS: u64 = 20;
 /// Ticks between two rounds of questions while a change of the voters is planned.
 const CENSUS_TICKS: u64 = 2;
-/// Ticks for which an answer shows that its process is alive, while a change of the voters is planned.
-/// One round of questions and a little more, so that a process that answers each round counts all the
-/// time.
+/// Ticks for which an answer shows that its process is alive, while a change of the voters is planned. One
+/// round of questions and a little more, so that a process that answers each round counts all the time.
 const ALIVE_TICKS: u64 = 3;
 /// Election timeouts between two attempts of a leader that is no member to transfer leadership. An
 /// attempt lasts one election timeout, and no request is served meanwhile.

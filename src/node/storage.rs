@@ -203,9 +203,8 @@ impl MemoryStorage {
     }
 
     /// The index up to which the log would have to be compacted to hold at most `keep_entries` applied
-    /// entries and `keep_bytes` bytes of them. `None` if no entry is in excess. Entries that are not
-    /// applied do not count: they cannot be compacted, and must not displace the tail that followers
-    /// need.
+    /// entries and `keep_bytes` bytes of them. `None` if no entry is in excess. Entries that are not applied
+    /// do not count: they cannot be compacted, and must not displace the tail that followers need.
     pub fn excess(&self, keep_entries: usize, keep_bytes: usize) -> Option<LogIndex> {
         let entries = self.applied_entries().saturating_sub(keep_entries);
         let bytes = self.applied_bytes.saturating_sub(keep_bytes);

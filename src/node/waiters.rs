@@ -30,7 +30,7 @@ pub(super) struct Read<W> {
     pub(super) waiter: W,
 }
 
-/// What a read will see, or has seen.
+/// The key of a read that has not looked yet, or the value that it has seen.
 pub(super) enum Sight {
     /// The value of the key when the read is answered.
     Ahead(Key),

@@ -61,7 +61,7 @@ impl AdminService {
             .to
             .map(NodeId::try_from)
             .transpose()
-            .map_err(|error| refuse(invalid("to", error.to_string())))?;
+            .map_err(|error| refuse(Refusal::invalid("to", error.to_string())))?;
         let timeout = duration("timeout", request.timeout, TRANSFER_TIMEOUT).map_err(refuse)?;
         let deadline = caller_gives_up.min(after(timeout));
         let patience = self.host.options.handover_patience;
@@ -98,10 +98,6 @@ fn not_taken(to: Option<NodeId>) -> String {
     }
 }
 
-fn invalid(field: &'static str, rule: String) -> Refusal {
-    Refusal::not_applied(Reason::InvalidRequest { field, rule })
-}
-
 /// The requested timeout, bounded by `longest`, or `longest` if the request has none.
 pub(super) fn duration(
     field: &'static str,
@@ -113,7 +109,7 @@ pub(super) fn duration(
     };
     Duration::try_from(asked)
         .map(|asked| asked.min(longest))
-        .map_err(|error| invalid(field, error.to_string()))
+        .map_err(|error| Refusal::invalid(field, error.to_string()))
 }
 
 #[tonic::async_trait]

@@ -132,22 +132,17 @@ impl AdminService {
     }
 }
 
-fn invalid(field: &'static str, rule: impl Into<String>) -> Refusal {
-    let rule = rule.into();
-    Refusal::not_applied(Reason::InvalidRequest { field, rule })
-}
-
 fn node_id(id: u32) -> Result<NodeId, Refusal> {
-    NodeId::try_from(id).map_err(|error| invalid("id", error.to_string()))
+    NodeId::try_from(id).map_err(|error| Refusal::invalid("id", error.to_string()))
 }
 
 fn address(field: &'static str, text: &str) -> Result<Address, Refusal> {
-    let address: Address = text
-        .parse()
-        .map_err(|problem| invalid(field, format!("{text:?} {problem}; expected host:port")))?;
+    let address: Address = text.parse().map_err(|problem| {
+        Refusal::invalid(field, format!("{text:?} {problem}; expected host:port"))
+    })?;
     if address.is_unspecified() {
         let rule = format!("{text:?} leads nowhere from another machine");
-        return Err(invalid(field, rule));
+        return Err(Refusal::invalid(field, rule));
     }
     Ok(address)
 }
@@ -162,7 +157,7 @@ fn node_info(request: AddMemberRequest) -> Result<NodeInfo, Refusal> {
     } = request;
     let id = node_id(id)?;
     if address("addr", &addr)? == address("client_addr", &client_addr)? {
-        return Err(invalid("client_addr", "it is addr as well"));
+        return Err(Refusal::invalid("client_addr", "it is addr as well"));
     }
     Ok(NodeInfo {
         id,
@@ -181,7 +176,7 @@ fn addresses_are_free(members: &ClusterMembership, info: &NodeInfo) -> Result<()
         };
         if let Some(other) = members.iter().find(taken) {
             let rule = format!("it is an address of node {}", other.id);
-            return Err(invalid(field, rule));
+            return Err(Refusal::invalid(field, rule));
         }
     }
     Ok(())

@@ -58,7 +58,7 @@ impl Operation {
             cluster_id: _,
         } = request;
         if client_id == 0 {
-            return Err(invalid("client_id", "not 0".to_owned()));
+            return Err(Refusal::invalid("client_id", "not 0".to_owned()));
         }
         Ok(Self::Command(Command::OpenSession(ClientId(client_id))))
     }
@@ -103,25 +103,24 @@ fn stamp(session: kv::Session) -> Result<Stamp, Refusal> {
         "1 ≤ first_outstanding ≤ sequence < first_outstanding + {MAX_OUTSTANDING}; \
          not {first_outstanding} and {sequence}"
     );
-    Err(invalid("session", rule))
+    Err(Refusal::invalid("session", rule))
 }
 
 /// The refusal of a write whose session has used its number for a write of another kind: the session
 /// remembers the answer to that one.
 pub(super) fn numbered_twice() -> Refusal {
     let rule = "its sequence was given to a write of another kind before".to_owned();
-    invalid("session", rule)
+    Refusal::invalid("session", rule)
 }
 
 fn check_key(key: &Key, options: &ServiceOptions) -> Result<(), Refusal> {
     if key.is_empty() {
-        return Err(invalid("key", "a key has at least 1 byte".to_owned()));
+        return Err(Refusal::invalid(
+            "key",
+            "a key has at least 1 byte".to_owned(),
+        ));
     }
     within("key", key.len(), options.max_key_bytes)
-}
-
-fn invalid(field: &'static str, rule: String) -> Refusal {
-    Refusal::not_applied(Reason::InvalidRequest { field, rule })
 }
 
 fn within(what: &'static str, bytes: usize, limit: usize) -> Result<(), Refusal> {

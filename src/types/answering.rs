@@ -8,8 +8,7 @@ use super::NodeId;
 /// that hangs both look like a dead node, but need a different remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answering {
-    /// Nothing: no connection can be made, or it is closed. Only this answer can mean a dead
-    /// node.
+    /// Nothing: no connection can be made, or it is closed. Only this answer can mean a dead node.
     Silent,
     /// A process that accepts connections and does not answer, or a node about which nothing better is
     /// known. A process that hangs may continue later with all its state.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::{ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Reach, Term};
 
-/// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
+/// The role of a process in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Receives the log but does not vote.
@@ -241,7 +241,6 @@ pub struct Following {
     /// Highest index that was known to be committed then. Every voter has applied it by now, unless it
     /// does not keep up.
     pub commit_index: LogIndex,
-    /// Raft ids of the voters and learners that have acknowledged `last_index`, including the leader
-    /// itself.
+    /// Raft ids of the voters and learners that have acknowledged `last_index`, including the leader itself.
     pub acknowledged_by: Vec<RaftId>,
 }

@@ -22,7 +22,6 @@
 use std::collections::BTreeSet;
 
 use super::Member;
-use super::rescue::not_now;
 use crate::cluster::recovery::{Order, Way};
 use crate::cluster::{Answers, nodes};
 use crate::error::Refusal;
@@ -251,7 +250,7 @@ impl<W> Member<W> {
 
     fn give_up(&mut self, reason: &str) {
         if self.claims.own.take().is_some() {
-            self.claims.ended = Some(Err(not_now(format!(
+            self.claims.ended = Some(Err(Refusal::precondition(format!(
                 "nothing was changed: {reason}; look at seshat status, then try again"
             ))));
         }

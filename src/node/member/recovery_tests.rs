@@ -393,7 +393,7 @@ fn whoever_has_yielded_takes_no_part_until_the_claimant_is_gone() {
         "{error}"
     );
 
-    // The refusal says what to do as long as nothing answers there.
+    // As long as nothing answers there, the refusal names the next step.
     let views = world.views();
     let refused = world.order(1, views).unwrap_err();
     assert!(

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::Member;
 use crate::cluster::Answers;
 use crate::cluster::recovery::{Obstacle, Order, Remains, Way};
-use crate::error::{Reason, Refusal};
+use crate::error::Refusal;
 use crate::node::seed::mix;
 use crate::node::{Event, NodeError, RaftNode, Recovery};
 use crate::types::{ClusterId, NodeId, NodeInfo, NodeStatus};
@@ -39,13 +39,13 @@ impl<W> Member<W> {
         let way = Remains::new(order.cluster_id, &answers).may_recover(me, order);
         let way = way.map_err(refusal)?;
         if let Some(node) = self.claims.held_by_another(order) {
-            return Err(not_now(format!(
+            return Err(Refusal::precondition(format!(
                 "this node has left the recovery of the cluster to node {node}: ask that one, or start \
                  it again if it has ended"
             )));
         }
         if self.address().is_none() {
-            return Err(not_now(
+            return Err(Refusal::precondition(
                 "this node is no member any more, and nobody knows its addresses".to_owned(),
             ));
         }
@@ -82,8 +82,7 @@ impl<W> Member<W> {
             return Err(refusal(Obstacle::NoPart));
         };
         let old = order.cluster_id;
-        // An incarnation never repeats, and no process recovers the same cluster twice, so this id is
-        // new.
+        // An incarnation never repeats, and no process recovers the same cluster twice, so this id is new.
         let new = ClusterId(mix(&[self.options.seed, raft.raft_id().get(), old.0]));
         *raft = raft
             .recover(new, own, &self.options.logger)
@@ -110,7 +109,7 @@ impl<W> Member<W> {
                 Ok(())
             }
             Err(error) => {
-                let refusal = not_now(format!("this node has failed: {error}"));
+                let refusal = Refusal::precondition(format!("this node has failed: {error}"));
                 self.broken = Some(error);
                 Err(refusal)
             }
@@ -119,18 +118,15 @@ impl<W> Member<W> {
 }
 
 fn unusable(error: NodeError) -> Refusal {
-    not_now(format!("this node cannot apply all of its log: {error}"))
+    Refusal::precondition(format!("this node cannot apply all of its log: {error}"))
 }
 
 fn refusal(obstacle: Obstacle) -> Refusal {
-    let invalid = |field, rule| Refusal::not_applied(Reason::InvalidRequest { field, rule });
     match obstacle {
-        Obstacle::OtherCluster(_) => invalid("cluster_id", obstacle.to_string()),
-        Obstacle::NotGone(_) | Obstacle::Stranger(_) => invalid("without", obstacle.to_string()),
-        _ => not_now(obstacle.to_string()),
+        Obstacle::OtherCluster(_) => Refusal::invalid("cluster_id", obstacle.to_string()),
+        Obstacle::NotGone(_) | Obstacle::Stranger(_) => {
+            Refusal::invalid("without", obstacle.to_string())
+        }
+        _ => Refusal::precondition(obstacle.to_string()),
     }
-}
-
-pub(super) fn not_now(rule: String) -> Refusal {
-    Refusal::not_applied(Reason::FailedPrecondition { rule })
 }

@@ -47,9 +47,8 @@ impl<W> RaftNode<W> {
         self.raise_at > self.raw.store().applied()
     }
 
-    /// Accepts an append that this process can read. Otherwise the log ends before it: a node that
-    /// stopped would take its state along, and a node that went on would apply something else than the
-    /// others.
+    /// Accepts an append that this process can read. Otherwise the log ends before it: a node that stopped
+    /// would take its state along, and a node that went on would apply something else than the others.
     pub(super) fn check_readable(
         &mut self,
         from: RaftId,

@@ -21,7 +21,7 @@ impl<W> RaftNode<W> {
         let ready = raft.state == StateRole::Leader
             && raft.apply_to_current_term()
             && !raft.has_pending_conf()
-            && raft.lead_transferee.is_none()
+            && !self.is_transferring()
             && !self.is_raising();
         if !ready {
             return None;
@@ -75,34 +75,6 @@ impl<W> RaftNode<W> {
     /// Whether this process's node is a member, as far as it has applied the log.
     pub(in crate::node) fn is_member(&self) -> bool {
         self.conf.members.contains(&self.raft_id.node_id())
-    }
-
-    /// Begins to transfer leadership to the best transferee. Returns whether there is one that is alive
-    /// and keeps up.
-    pub(in crate::node) fn leave_to_a_member(&mut self) -> bool {
-        let Some((true, heir)) = self.best_heir() else {
-            return false;
-        };
-        self.raw.transfer_leader(heir.get());
-        self.settle();
-        true
-    }
-
-    /// The best transferee: the member whose voter's log reaches furthest, preferably one that was
-    /// recently heard of and keeps up. The flag is whether it is such a one.
-    pub(super) fn best_heir(&self) -> Option<(bool, RaftId)> {
-        let tracker = self.raw.raft.prs();
-        self.voters()
-            .into_iter()
-            .filter(|&voter| voter != self.raft_id)
-            .filter(|voter| self.conf.members.contains(&voter.node_id()))
-            .filter_map(|voter| {
-                let progress = tracker.get(voter.get())?;
-                let fit = progress.recent_active && self.has_caught_up(voter);
-                Some((fit, progress.recent_active, progress.matched, voter))
-            })
-            .max()
-            .map(|(fit, _, _, voter)| (fit, voter))
     }
 
     /// Whether this process leads, or has heard of a leader within the longest election timeout.

@@ -17,6 +17,7 @@ mod recover;
 mod snapshots;
 mod stalled;
 mod submit;
+mod transfer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use super::waiters::Waiters;
 use super::{MemoryStorage, NodeError, Outcome, Output, StepError};
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term};
+use crate::types::{ClusterId, Conf, LogIndex, Offer, RaftId, Role, Term};
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
@@ -216,41 +217,6 @@ impl<W> RaftNode<W> {
         })
     }
 
-    /// Begins to transfer leadership to `to`, or to the member whose voter's log reaches furthest,
-    /// preferably one that keeps up and was recently heard of (dissertation, section 3.10). Returns the
-    /// transferee. raft-rs gives up silently after an election timeout.
-    ///
-    /// # Errors
-    ///
-    /// The reason why this node cannot transfer leadership: it does not lead, or `to` is no voter.
-    pub fn transfer_leader(&mut self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
-        self.serves().map_err(Refusal::not_applied)?;
-        let invalid =
-            |rule: String| Refusal::not_applied(Reason::InvalidRequest { field: "to", rule });
-        let heir = match to {
-            Some(to) if to == self.raft_id.node_id() => return Ok(to),
-            Some(to) => self
-                .voters()
-                .into_iter()
-                .find(|voter| voter.node_id() == to)
-                .ok_or_else(|| invalid(format!("node {to} is no voting member"))),
-            None => match self.best_heir() {
-                Some((_, heir)) => Ok(heir),
-                None if self.conf.members == [self.raft_id.node_id()] => {
-                    let rule = "the cluster has one member, so there is nobody to hand over to";
-                    Err(Refusal::not_applied(Reason::FailedPrecondition {
-                        rule: rule.to_owned(),
-                    }))
-                }
-                // A voter may be promoted in a moment.
-                None => Err(Refusal::not_applied(Reason::NoQuorum)),
-            },
-        }?;
-        self.raw.transfer_leader(heir.get());
-        self.settle();
-        Ok(heir.node_id())
-    }
-
     /// Notes that messages to `peer` do not arrive.
     pub fn report_unreachable(&mut self, peer: RaftId) {
         self.probed.answered(peer.get());
@@ -336,11 +302,6 @@ impl<W> RaftNode<W> {
         RaftId::try_from(leader).ok()
     }
 
-    /// Whether it transfers leadership. Until that has ended, or was given up, it takes no writes.
-    pub fn hands_over(&self) -> bool {
-        self.raw.raft.lead_transferee.is_some()
-    }
-
     /// Highest index that it knows to be committed.
     pub fn commit_index(&self) -> LogIndex {
         self.raw.raft.raft_log.committed
@@ -385,6 +346,7 @@ impl<W> RaftNode<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::NodeId;
 
     #[test]
     fn raft_rs_is_made_with_the_options() {

@@ -172,8 +172,7 @@ impl<W> RaftNode<W> {
         Ok(())
     }
 
-    /// raft-rs silently drops a read before the leader has committed in its term. Until then reads wait
-    /// here.
+    /// raft-rs silently drops a read before the leader has committed in its term. Until then reads wait here.
     fn begin_read_round(&mut self) {
         if self.waiters.wants_round()
             && self.leads_in.is_some()

@@ -1,10 +1,9 @@
 //! A new cluster from the state that this server has of a halted one.
 //!
-//! The whole log is kept, including the entries behind the commit index. The lost majority may have
-//! committed and acknowledged those entries, and an acknowledged write must not be given up as long as it
-//! exists here. An entry that was never acknowledged may be applied as well: its caller was told that the
-//! outcome is unknown, or got no answer, and a write that was refused as "not applied" never entered a
-//! log.
+//! The whole log is kept, including the entries behind the commit index. The lost majority may have committed
+//! and acknowledged those entries, and an acknowledged write must not be given up as long as it exists here.
+//! An entry that was never acknowledged may be applied as well: its caller was told that the outcome is
+//! unknown, or got no answer, and a write that was refused as "not applied" never entered a log.
 //!
 //! There is no second copy of anything: the state machine moves from the old server to the new one, and
 //! the log is freed on the way. A cluster may have halted because memory ran out. So every step that can
@@ -161,8 +160,7 @@ mod tests {
         entry
     }
 
-    /// A follower of three whose log ends with `tail`. It does not know any of these entries to be
-    /// committed.
+    /// A follower of three whose log ends with `tail`. It does not know any of these entries to be committed.
     fn survivor(tail: Vec<Entry>) -> RaftNode<u8> {
         let members: ClusterMembership = [1, 2, 3].map(node).into();
         let offer = Offer {
