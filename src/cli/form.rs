@@ -9,7 +9,7 @@ use seshat::types::ClusterId;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, node_id};
-use super::status::summary;
+use super::render::summary;
 
 const HELP: &str = "\
 A new cluster forms by itself once all initial members have found one another. If

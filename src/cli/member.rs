@@ -8,7 +8,7 @@ use seshat::proto::admin::{AddMemberResponse, RemoveMemberResponse, StatusRespon
 
 use super::failure::{Failure, printable};
 use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
-use super::status::{role, role_and_percent, summary, table};
+use super::render::{role, role_and_percent, summary, table};
 use super::wait::WaitOptions;
 
 const ADD_HELP: &str = "\

@@ -28,6 +28,7 @@ mod options;
 mod pipes;
 mod recover;
 mod redirects;
+mod render;
 mod serve;
 mod set;
 mod signals;

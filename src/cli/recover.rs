@@ -13,7 +13,7 @@ use seshat::types::ClusterId;
 
 use super::failure::Failure;
 use super::options::{ClientOptions, HEALING_TIMEOUT, cluster_id, node_id};
-use super::status::summary;
+use super::render::summary;
 use super::wait::{Goal, WaitOptions};
 use super::{options, tell};
 

@@ -7,7 +7,7 @@ use seshat::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusRespons
 
 use super::client::Cluster;
 use super::failure::Failure;
-use super::status::summary;
+use super::render::summary;
 use super::tell;
 
 /// Pause before the status is asked for again.

@@ -8,7 +8,7 @@ use super::error::{Applied, Error};
 use super::fault::Fault;
 use super::nodes::Node;
 use super::numbers::Number;
-use super::pipeline::{Operation, Reply};
+use super::operation::{Operation, Reply};
 use crate::proto::kv;
 use crate::proto::kv::pipeline_command::Command;
 use crate::proto::kv::pipeline_result::Result as Answered;

@@ -67,6 +67,8 @@ mod fault;
 mod nodes;
 mod numbers;
 mod one_cluster;
+mod operation;
+mod options;
 mod pipeline;
 mod search;
 mod session;
@@ -80,9 +82,11 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
 pub use admin::{Admin, AdminNode};
-pub use builder::{Builder, MAX_MESSAGE_BYTES, endpoint, endpoints};
+pub use builder::{Builder, endpoint, endpoints};
 pub use error::{Applied, Error, Reason, Refusal};
-pub use pipeline::{Answers, Operation, Pipeline, PipelineOptions, Reply};
+pub use operation::{Operation, Reply};
+pub use options::MAX_MESSAGE_BYTES;
+pub use pipeline::{Answers, Pipeline, PipelineOptions};
 pub use session::Session;
 
 use call::Repeat;

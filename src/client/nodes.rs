@@ -21,8 +21,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 use tracing::warn;
 
-use super::builder::{MAX_MESSAGE_BYTES, Options};
 use super::fault::Fault;
+use super::options::{MAX_MESSAGE_BYTES, Options};
 use crate::proto::admin::admin_service_client::AdminServiceClient;
 use crate::proto::kv::kv_service_client::KvServiceClient;
 use crate::traceparent;

@@ -4,15 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout_at;
 
+use super::Client;
 use super::batch::Batch;
 use super::error::{Applied, Error};
 use super::numbers::{MAX_OUTSTANDING, Numbers};
+use super::operation::{Operation, Reply};
 use super::stream::Stream;
-use super::{Client, Deleted, Found, Written};
 
 /// Most batches in flight: a node accepts no more on one stream.
 const MAX_WINDOW: usize = 1024;
@@ -39,64 +39,6 @@ impl PipelineOptions {
         self.window = batches.clamp(1, MAX_WINDOW);
         self
     }
-}
-
-/// One command of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    /// Binds a key.
-    Set {
-        /// The key.
-        key: Bytes,
-        /// The value.
-        value: Bytes,
-    },
-    /// Reads a key.
-    Get {
-        /// The key.
-        key: Bytes,
-    },
-    /// Removes a key.
-    Delete {
-        /// The key.
-        key: Bytes,
-    },
-}
-
-impl Operation {
-    /// Binds `key` to `value`.
-    pub fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
-        Self::Set {
-            key: key.into(),
-            value: value.into(),
-        }
-    }
-
-    /// Reads `key`.
-    pub fn get(key: impl Into<Bytes>) -> Self {
-        Self::Get { key: key.into() }
-    }
-
-    /// Removes `key`.
-    pub fn delete(key: impl Into<Bytes>) -> Self {
-        Self::Delete { key: key.into() }
-    }
-
-    /// Whether it changes anything.
-    pub(super) fn is_write(&self) -> bool {
-        !matches!(self, Self::Get { .. })
-    }
-}
-
-/// The answer to one command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// The key was bound.
-    Written(Written),
-    /// The key was read.
-    Found(Found),
-    /// The key was removed.
-    Deleted(Deleted),
 }
 
 /// A stream of batches of commands. The commands take effect in the order of submission, and a read sees

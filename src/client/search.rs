@@ -24,10 +24,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Limit;
-use super::builder::{Backoff, endpoint};
+use super::builder::endpoint;
 use super::error::{Applied, Error};
 use super::fault::{Fault, Hope};
 use super::nodes::{Answer, Node, Shared};
+use super::options::Backoff;
 use crate::deadline::{after, since};
 
 /// Pause between the first question to one node and the first to the next.
@@ -377,7 +378,7 @@ mod tests {
 
     fn pauses(endpoints: usize, leader_addr: Option<&str>) -> Vec<Duration> {
         let names = (0..endpoints).map(|index| format!("kv-{index}:6379"));
-        let shared = Shared::new(names.collect(), super::super::builder::Options::default());
+        let shared = Shared::new(names.collect(), super::super::options::Options::default());
         let fault = Fault {
             reason: Some(Reason::NotLeader(NotLeader {
                 leader_id: None,
@@ -404,7 +405,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_balancer_is_dialled_quickly_while_somebody_leads_behind_it() {
-        let Backoff { min, max } = super::super::builder::Options::default().backoff;
+        let Backoff { min, max } = super::super::options::Options::default().backoff;
         let leader = Some("kv-1:6379");
         assert!(pauses(1, leader).iter().all(|pause| *pause <= min));
         for (endpoints, leader) in [(1, None), (3, leader)] {

@@ -21,7 +21,7 @@ use super::call::{Repeat, ended};
 use super::error::{Applied, Error};
 use super::fault::{Fault, Hope};
 use super::nodes::Node;
-use super::pipeline::Reply;
+use super::operation::Reply;
 use crate::deadline::{after, since};
 use crate::proto::kv;
 

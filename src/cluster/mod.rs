@@ -16,6 +16,7 @@ mod change;
 mod elsewhere;
 mod healed;
 mod paths;
+mod phrases;
 mod picture;
 pub mod recovery;
 mod single;
@@ -31,11 +32,11 @@ use crate::types::{
 
 pub use change::{costs_nothing, decides};
 pub use elsewhere::Elsewhere;
+pub(crate) use phrases::{hung, nodes};
 pub use picture::Picture;
 pub use single::{is_full_member, serves};
 pub use standing::Standing;
 pub use words::State;
-pub(crate) use words::{hung, nodes};
 
 /// With fewer voters than this, the loss of one leaves no majority.
 const CAN_LOSE_ONE: usize = 3;

@@ -6,7 +6,7 @@
 //! which members it reaches. Versions that do not report this count as reaching all.
 
 use super::Picture;
-use super::words::nodes;
+use super::phrases::nodes;
 use crate::types::{Answering, Missed, NodeId, NodeInfo, NodeStatus};
 
 /// The path from one member to another.

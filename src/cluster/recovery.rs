@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Answers;
-use super::words::{hung, nodes};
+use super::phrases::{hung, nodes};
 use crate::types::{Answering, ClusterId, NodeId, NodeState, NodeStatus, RaftId, Rank, Role};
 
 /// An operator's order to recover a cluster.

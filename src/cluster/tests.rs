@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::words::nodes;
+use super::phrases::nodes;
 use super::*;
 use crate::types::{
     ClusterId, Conf, Following, NodeInfo, NodeState, RaftId, Role, SnapshotId, SnapshotProgress,

@@ -5,8 +5,6 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::read;
-
 /// Every fault of a configuration, in the order of its fields. Displayed one a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", report(faults))]
@@ -154,7 +152,11 @@ impl Faults {
     }
 
     /// `Ok` unless a fault was found.
-    pub(super) fn into_result<T>(self, value: T) -> Result<T, ConfigError> {
+    pub(super) fn into_result<T>(
+        self,
+        value: T,
+        position: impl Fn(&str) -> usize,
+    ) -> Result<T, ConfigError> {
         let mut faults = self.list;
         if faults.is_empty() {
             return Ok(value);
@@ -175,17 +177,11 @@ impl Faults {
 }
 
 /// `a.b[0].c`, `a.b[0]`, `a.b`, `a`.
-fn self_and_parents(field: &str) -> impl Iterator<Item = &str> {
+pub(super) fn self_and_parents(field: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(field), |part| part.get(..part.rfind(['.', '['])?))
 }
 
 /// "a whole number from … to …".
 pub(super) fn whole_number<T: fmt::Display>(range: &RangeInclusive<T>) -> String {
     format!("a whole number from {} to {}", range.start(), range.end())
-}
-
-/// The position of `field` among all fields. Unknown fields come last.
-fn position(field: &str) -> usize {
-    let known = read::fields().position(|known| self_and_parents(field).any(|part| part == known));
-    known.unwrap_or(usize::MAX)
 }

@@ -26,10 +26,13 @@
 //! report needs.
 
 mod fault;
+mod fields;
 mod memory;
 mod numbers;
 mod read;
+mod reader;
 mod rules;
+mod settings;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -46,7 +49,7 @@ pub use numbers::{Limits, RaftConfig};
 pub use sources::{Overrides, process_env};
 
 use fault::Faults;
-use sources::Settings;
+use settings::Settings;
 
 /// Room in a gRPC message for everything except keys and values: field numbers, ids, log positions,
 /// names.
@@ -154,7 +157,7 @@ impl Config {
 
         let config = read::config(settings, &mut faults);
         rules::judge(&config, &mut faults);
-        faults.into_result(config)
+        faults.into_result(config, fields::position)
     }
 
     /// Checks a configuration that was made in code.
@@ -164,7 +167,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let mut faults = Faults::default();
         rules::judge(self, &mut faults);
-        faults.into_result(())
+        faults.into_result((), fields::position)
     }
 
     /// The configuration of node `id` in a cluster of `nodes` nodes on this machine: node 1 listens

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::fault::Faults;
 use super::memory;
-use super::read::Reader;
+use super::reader::Reader;
 
 /// Defines a section of numbers: the struct, its defaults, and how it is read and checked. So a number's
 /// name, default and bounds are written once.

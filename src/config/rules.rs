@@ -3,7 +3,7 @@
 //! Each rule names its fields, and is checked only if all of them have values.
 
 use super::fault::Faults;
-use super::read::{
+use super::reader::{
     CLIENT_LISTENER, INTERNAL_LISTENER, MEMBER_ADDR, MEMBER_CLIENT_ADDR, MEMBERS, host_and_port,
 };
 use super::{Config, MESSAGE_OVERHEAD_BYTES};

@@ -10,7 +10,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{ConfigError, Fault, Faults, Origin};
-use super::read;
+use super::fields::fields;
+use super::settings::{Setting, Settings, Value, did_you_mean};
 
 const SECTIONS: &str = "[node], [cluster], [raft] or [limits]";
 
@@ -20,51 +21,7 @@ const FORMER: &[(&str, &str)] = &[(
     "limits.max_state_bytes, which bounds the state and so its snapshots",
 )];
 
-/// A value as it was written, and where.
-#[derive(Debug, Clone)]
-pub(super) struct Setting {
-    pub(super) value: Value,
-    pub(super) origin: Origin,
-}
-
-/// A value as it was written.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    /// From a variable or a flag: the field decides the type.
-    Untyped(String),
-    /// A TOML string.
-    String(String),
-    /// A TOML integer.
-    Integer(i128),
-    /// A TOML boolean.
-    Boolean(bool),
-    /// A TOML array.
-    Array(Vec<Setting>),
-    /// A TOML table.
-    Table(Vec<(String, Setting)>),
-    /// A TOML float or date: no field holds one.
-    Other(String),
-}
-
-/// The settings of all sources, field by field.
-#[derive(Debug, Default)]
-pub(super) struct Settings {
-    by_field: BTreeMap<String, Setting>,
-}
-
 impl Settings {
-    pub(super) fn take(&mut self, field: &str) -> Option<Setting> {
-        self.by_field.remove(field)
-    }
-
-    pub(super) fn contains(&self, field: &str) -> bool {
-        self.by_field.contains_key(field)
-    }
-
-    pub(super) fn insert(&mut self, field: impl Into<String>, setting: Setting) {
-        self.by_field.insert(field.into(), setting);
-    }
-
     /// Adds the TOML `text` of the file at `path`.
     ///
     /// # Errors
@@ -83,7 +40,7 @@ impl Settings {
                 faults.add(&section, "this is no section", expected);
                 continue;
             };
-            if !read::fields().any(|field| in_section(field, &section)) {
+            if !fields().any(|field| in_section(field, &section)) {
                 let expected = did_you_mean(&section, ["node", "cluster", "raft", "limits"])
                     .unwrap_or_else(|| SECTIONS.to_owned());
                 faults.unknown(section, setting.origin, expected);
@@ -107,14 +64,14 @@ impl Settings {
             .collect();
         for (name, value) in variables {
             let origin = Origin::Env(name.clone());
-            if let Some(field) = read::fields().find(|field| variable(field, "__") == name) {
+            if let Some(field) = fields().find(|field| variable(field, "__") == name) {
                 let value = Value::Untyped(value);
                 self.insert(field, Setting { value, origin });
-            } else if let Some(field) = read::fields().find(|field| variable(field, "_") == name) {
+            } else if let Some(field) = fields().find(|field| variable(field, "_") == name) {
                 // This mistake is common, so it is reported instead of ignored.
                 faults.unknown(name, origin, variable(field, "__"));
             } else if name.contains("__") {
-                let variables = read::fields().map(|field| variable(field, "__"));
+                let variables = fields().map(|field| variable(field, "__"));
                 let expected = did_you_mean(&name, variables)
                     .unwrap_or_else(|| "SESHAT_<SECTION>__<FIELD>".to_owned());
                 faults.unknown(name, origin, expected);
@@ -168,7 +125,7 @@ impl Settings {
 
     /// Adds a setting whose name may not be a field.
     fn insert_known(&mut self, name: String, setting: Setting, faults: &mut Faults) {
-        if read::fields().any(|field| field == name) {
+        if fields().any(|field| field == name) {
             self.insert(name, setting);
             return;
         }
@@ -177,11 +134,11 @@ impl Settings {
             faults.unknown(name, setting.origin, (*instead).to_owned());
             return;
         }
-        let expected = did_you_mean(&name, read::fields()).unwrap_or_else(|| {
-            let fields = read::fields().filter(|field| in_section(field, section));
-            match fields.collect::<Vec<_>>().join(", ") {
+        let expected = did_you_mean(&name, fields()).unwrap_or_else(|| {
+            let those = fields().filter(|field| in_section(field, section));
+            match those.collect::<Vec<_>>().join(", ") {
                 none if none.is_empty() => format!("a field of {SECTIONS}"),
-                fields => format!("one of {fields}"),
+                those => format!("one of {those}"),
             }
         });
         faults.unknown(name, setting.origin, expected);
@@ -311,17 +268,4 @@ fn in_section(field: &str, section: &str) -> bool {
 /// The environment variable of `field`: `SESHAT_NODE__ID` for `node.id`.
 fn variable(field: &str, separator: &str) -> String {
     format!("SESHAT_{}", field.replace('.', separator).to_uppercase())
-}
-
-/// The closest candidate to `name`, if one is close enough.
-pub(super) fn did_you_mean(
-    name: &str,
-    candidates: impl IntoIterator<Item = impl AsRef<str>>,
-) -> Option<String> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate.as_ref()), candidate))
-        .filter(|(likeness, _)| *likeness > 0.9)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right))
-        .map(|(_, candidate)| candidate.as_ref().to_owned())
 }

@@ -943,7 +943,7 @@ mod examples {
                 .collect();
             // A value that depends on the machine is shown as an example.
             let shown_as_examples = ["node.data_dir", "limits.max_state_bytes"];
-            for field in read::fields().filter(|field| !shown_as_examples.contains(field)) {
+            for field in fields::fields().filter(|field| !shown_as_examples.contains(field)) {
                 let (_, name) = field.split_once('.').expect("section.field");
                 assert!(shown.contains(name), "{field} is not in node-{id}.toml");
             }

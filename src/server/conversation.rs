@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tonic::body::Body;
 
 use super::answering::answering;
-use super::listen::{ListenOptions, Standing};
+use super::listen_options::{ListenOptions, Seat};
 use super::places::Place;
 use super::preface::{NoPreface, Prefaced};
 use super::unsent::Share;
@@ -47,7 +47,7 @@ pub(super) struct Conversation {
     pub(super) peer: SocketAddr,
     pub(super) strangers: Arc<Repeats>,
     pub(super) place: Arc<Place>,
-    pub(super) standing: Standing,
+    pub(super) seat: Seat,
     pub(super) options: ListenOptions,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) calls: Arc<Share>,
@@ -73,11 +73,11 @@ impl Conversation {
                 }
             }
         };
-        let (place, standing) = (Arc::clone(&self.place), self.standing);
+        let (place, seat) = (Arc::clone(&self.place), self.seat);
         let calls = Arc::clone(&self.calls);
         let service = service_fn(move |request| {
             let call = place.begin();
-            if standing == Standing::Spare {
+            if seat == Seat::Spare {
                 place.ask_to_leave();
             }
             let Some(one) = calls.one() else {

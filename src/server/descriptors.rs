@@ -4,7 +4,7 @@
 //! clients can never take the descriptors with which nodes reach one another, send snapshots and serve
 //! operators.
 
-use super::listen::{LEAVING_CONNECTIONS, SPARE_CONNECTIONS};
+use super::listen_options::{LEAVING_CONNECTIONS, SPARE_CONNECTIONS};
 use super::options::INTERNAL_CONNECTIONS;
 use crate::config::{Config, ConfigError, Fault};
 

@@ -24,25 +24,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tonic::body::Body;
 
 use super::conversation::{Conversation, stopped};
+use super::listen_options::{ListenOptions, SPARE_CONNECTIONS, Seat};
 use super::places::Places;
 use super::unsent::Unsent;
 use crate::deadline::after;
 use crate::driver::{Reader, Unread};
 use crate::log::Repeats;
-use crate::types::NodeId;
 
 /// How long a listener pauses when the system gives it no connection, for lack of descriptors.
 const REST: Duration = Duration::from_millis(100);
-
-/// Connections beyond `max_connections` that get one call each: an operator's is served, a client's is
-/// refused because the node is full.
-pub(super) const SPARE_CONNECTIONS: usize = 32;
-
-/// Connections that have given up their place and are about to end; one more is cut at once.
-pub(super) const LEAVING_CONNECTIONS: usize = 16;
-
-/// Fewest calls that a client may cancel within a second, even if it may have few streams.
-const MIN_RESETS: u32 = 1_024;
 
 /// How long a connection may take no bytes of its answers while other connections find no room for
 /// theirs: as long as a ping may stay unanswered.
@@ -82,57 +72,6 @@ impl Listener for TcpListener {
     }
 }
 
-/// Bounds of a listener and of each of its connections.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ListenOptions {
-    /// The node of the listener, for log lines.
-    pub(super) node: NodeId,
-    /// The purpose of the listener, in log lines.
-    pub(super) name: &'static str,
-    /// The purpose of the listener, as the answer to a peer that speaks another protocol.
-    pub(super) words: &'static str,
-    /// Connections at once. One more takes the place of a connection that makes no use of it; if there is
-    /// none, it is one of [`SPARE_CONNECTIONS`].
-    pub(super) max_connections: usize,
-    /// Whether a connection that never got a good answer may lose its place even while calls are in
-    /// flight on it.
-    pub(super) strangers_are_idle: bool,
-    /// Calls and streams at once on one connection.
-    pub(super) max_concurrent_streams: u32,
-    /// Calls, over all connections, whose answers have not been sent.
-    pub(super) max_calls: usize,
-    /// Bytes that a client may send on one stream, and on the whole connection, before a handler reads
-    /// them.
-    pub(super) stream_window_bytes: u32,
-    pub(super) connection_window_bytes: u32,
-    /// Interval of pings on a connection, and how long one may stay unanswered until the connection is
-    /// closed.
-    pub(super) keepalive_interval: Duration,
-    pub(super) keepalive_timeout: Duration,
-}
-
-impl ListenOptions {
-    /// Most calls of a connection that may be cancelled within a second: all that it may have at once.
-    pub(super) fn max_resets(&self) -> u32 {
-        self.max_concurrent_streams.max(MIN_RESETS)
-    }
-
-    fn max_tasks(&self) -> usize {
-        self.max_connections
-            .saturating_add(SPARE_CONNECTIONS)
-            .saturating_add(LEAVING_CONNECTIONS)
-    }
-}
-
-/// How a connection is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It has a place.
-    Seated,
-    /// All places are in use: it gets one call.
-    Spare,
-}
-
 /// Warnings that a listener repeats while it is in trouble, each bounded in rate.
 #[derive(Default)]
 struct Warnings {
@@ -168,7 +107,7 @@ pub(super) async fn serve<L, F, S>(
     stop: watch::Receiver<bool>,
 ) where
     L: Listener,
-    F: Fn(Standing, Arc<Reader>) -> S,
+    F: Fn(Seat, Arc<Reader>) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + 'static,
     S::Future: Send + 'static,
@@ -220,7 +159,7 @@ pub(super) async fn serve<L, F, S>(
 
 impl<F, S> Acceptor<F>
 where
-    F: Fn(Standing, Arc<Reader>) -> S,
+    F: Fn(Seat, Arc<Reader>) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + 'static,
     S::Future: Send + 'static,
@@ -234,8 +173,8 @@ where
         let (node, name) = (options.node, options.name);
         let max_connections = options.max_connections;
         let gently = self.connections.len() < options.max_tasks();
-        let standing = if !self.places.is_full() {
-            Standing::Seated
+        let seat = if !self.places.is_full() {
+            Seat::Seated
         } else if let Some(given_up) = self.places.make_room(gently) {
             self.warnings.full.warn(|kept_back| {
                 tracing::warn!(
@@ -243,7 +182,7 @@ where
                     "too many connections: one that makes no use of its place has to go",
                 );
             });
-            Standing::Seated
+            Seat::Seated
         } else {
             self.warnings.all_in_use.warn(|kept_back| {
                 tracing::warn!(
@@ -254,21 +193,21 @@ where
             if self.spare.is_full() && self.spare.make_room(false).is_none() {
                 return;
             }
-            Standing::Spare
+            Seat::Spare
         };
-        tracing::debug!(%node, listener = name, %peer, ?standing, "connected");
-        let places = match standing {
-            Standing::Seated => &mut self.places,
-            Standing::Spare => &mut self.spare,
+        tracing::debug!(%node, listener = name, %peer, ?seat, "connected");
+        let places = match seat {
+            Seat::Seated => &mut self.places,
+            Seat::Spare => &mut self.spare,
         };
         let reader = self.unread.reader();
         let place = places.prepare(peer, Arc::clone(&reader), options.max_resets());
-        let service = (self.service)(standing, reader);
+        let service = (self.service)(seat, reader);
         let conversation = Conversation {
             peer,
             strangers: Arc::clone(&self.warnings.strangers),
             place: Arc::clone(&place),
-            standing,
+            seat,
             options,
             stop: self.stop.clone(),
             calls: self.calls.connection(),
@@ -349,6 +288,7 @@ mod tests {
 
     use super::*;
     use crate::service::{Holds, to_status};
+    use crate::types::NodeId;
 
     const HEADERS: u8 = 1;
     const RST_STREAM: u8 = 3;

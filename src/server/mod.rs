@@ -21,6 +21,7 @@ mod conversation;
 mod descriptors;
 mod life;
 mod listen;
+mod listen_options;
 mod misdirected;
 mod options;
 mod places;
@@ -57,7 +58,7 @@ use crate::transport::{Connector, Inbound, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 use life::Ends;
-use listen::Standing;
+use listen_options::Seat;
 use misdirected::Misdirected;
 use reflection::with_reflection;
 use remembered::Remembered;
@@ -283,10 +284,10 @@ impl Server {
         let (stop_nodes, nodes_stopped) = watch::channel(false);
         let clients = listen::serve(
             client,
-            move |standing, reader| {
-                let front = match standing {
-                    Standing::Seated => front.for_another_connection(reader),
-                    Standing::Spare => front.for_operators(reader, max_connections),
+            move |seat, reader| {
+                let front = match seat {
+                    Seat::Seated => front.for_another_connection(reader),
+                    Seat::Spare => front.for_operators(reader, max_connections),
                 };
                 service_fn(move |request| front.call(request))
             },

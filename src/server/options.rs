@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::listen::ListenOptions;
+use super::listen_options::ListenOptions;
 use crate::config::{Config, Limits, MESSAGE_OVERHEAD_BYTES};
 use crate::driver::{DriverOptions, Workers};
 use crate::kv::MAX_SESSION_MEMORY;

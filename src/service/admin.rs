@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::Host;
-use super::deadline::deadline;
+use super::deadline::{deadline, duration};
 use super::describe::describe;
 use super::leadership::hand_over;
 use super::rescue;
@@ -96,20 +96,6 @@ fn not_taken(to: Option<NodeId>) -> String {
                 .to_owned()
         }
     }
-}
-
-/// The requested timeout, bounded by `longest`, or `longest` if the request has none.
-pub(super) fn duration(
-    field: &'static str,
-    asked: Option<prost_types::Duration>,
-    longest: Duration,
-) -> Result<Duration, Refusal> {
-    let Some(asked) = asked else {
-        return Ok(longest);
-    };
-    Duration::try_from(asked)
-        .map(|asked| asked.min(longest))
-        .map_err(|error| Refusal::invalid(field, error.to_string()))
 }
 
 #[tonic::async_trait]

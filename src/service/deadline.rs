@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use crate::deadline::after;
+use crate::error::Refusal;
 
 /// The largest part of a caller's timeout that is reserved for the answer's way back.
 const WAY_BACK: Duration = Duration::from_millis(100);
@@ -39,6 +40,20 @@ fn grpc_timeout(metadata: &MetadataMap) -> Option<Duration> {
         "n" => Some(Duration::from_nanos(amount)),
         _ => None,
     }
+}
+
+/// The requested timeout, bounded by `longest`, or `longest` if the request has none.
+pub(super) fn duration(
+    field: &'static str,
+    asked: Option<prost_types::Duration>,
+    longest: Duration,
+) -> Result<Duration, Refusal> {
+    let Some(asked) = asked else {
+        return Ok(longest);
+    };
+    Duration::try_from(asked)
+        .map(|asked| asked.min(longest))
+        .map_err(|error| Refusal::invalid(field, error.to_string()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::Host;
-use super::admin::duration;
+use super::deadline::duration;
 use crate::cluster::recovery::{self, Order};
 use crate::cluster::{Answer, Answers};
 use crate::deadline::after;

@@ -1,5 +1,5 @@
-//! The architecture: which module may import which, and where raft-rs, the generated code, sockets, clocks
-//! and randomness may be used.
+//! The architecture: which module may import which, where raft-rs, the generated code, sockets, clocks and
+//! randomness may be used, and that no files import one another in a circle.
 //!
 //! The sources are parsed, so a comment, a string or a link in the documentation is no import, and a
 //! name counts as what it stands for: after `use std::time`, `time::Instant` is a clock, and after
@@ -8,6 +8,7 @@
 
 #![cfg(test)]
 
+mod circles;
 mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,6 +196,12 @@ fn the_table_of_modules_has_no_row_and_no_arrow_too_many() {
             );
         }
     }
+}
+
+#[test]
+fn no_files_import_one_another_in_a_circle() {
+    let circles = circles::circles(&all_sources());
+    assert!(circles.is_empty(), "\n{}\n", circles.join("\n"));
 }
 
 /// What is wrong with `code` as a file of `module`.

@@ -1,0 +1,63 @@
+//! The commands of a pipeline, and their answers.
+
+use bytes::Bytes;
+
+use super::{Deleted, Found, Written};
+
+/// One command of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Binds a key.
+    Set {
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+    },
+    /// Reads a key.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+impl Operation {
+    /// Binds `key` to `value`.
+    pub fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self::Set {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+
+    /// Reads `key`.
+    pub fn get(key: impl Into<Bytes>) -> Self {
+        Self::Get { key: key.into() }
+    }
+
+    /// Removes `key`.
+    pub fn delete(key: impl Into<Bytes>) -> Self {
+        Self::Delete { key: key.into() }
+    }
+
+    /// Whether it changes anything.
+    pub(super) fn is_write(&self) -> bool {
+        !matches!(self, Self::Get { .. })
+    }
+}
+
+/// The answer to one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The key was bound.
+    Written(Written),
+    /// The key was read.
+    Found(Found),
+    /// The key was removed.
+    Deleted(Deleted),
+}
