@@ -2,48 +2,6 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::time::Duration;
-
-use super::peer::Peer;
-use crate::error::RpcError;
-use crate::types::Answering;
-
-/// The errors of a failed call to the peer.
-impl Peer {
-    pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
-        RpcError::Timeout {
-            node: self.node(),
-            addr: self.addr().to_owned(),
-            rpc,
-            millis: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-
-    pub(super) fn refused(&self, rpc: &'static str, reason: String) -> RpcError {
-        RpcError::Refused {
-            node: self.node(),
-            addr: self.addr().to_owned(),
-            rpc,
-            reason,
-        }
-    }
-
-    pub(super) fn stranger(&self, answering: Answering) -> RpcError {
-        RpcError::Stranger {
-            node: self.node(),
-            addr: self.addr().to_owned(),
-            answering,
-        }
-    }
-
-    pub(super) fn unreachable(&self, reason: String) -> RpcError {
-        RpcError::Unreachable {
-            node: self.node(),
-            addr: self.addr().to_owned(),
-            reason,
-        }
-    }
-}
 
 /// Whether the peer answered with bytes that are not HTTP/2.
 pub(super) fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {

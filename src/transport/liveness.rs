@@ -21,8 +21,8 @@ use tokio::time::timeout;
 use tonic::{Response, Status};
 
 use super::broken::was_not_taken;
+use super::client::Client;
 use super::options::TransportOptions;
-use super::peer::{Client, Peer};
 use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
 
 /// What became of a question.
@@ -38,15 +38,36 @@ impl Drop for Check {
     }
 }
 
+/// A peer that may hang: what a check needs of it, and what it tells it.
+pub(super) trait Suspect: Send + Sync + 'static {
+    /// The timeouts of a check.
+    fn options(&self) -> Arc<TransportOptions>;
+
+    /// A client for a question that may wait long for its answer, with a connection of its own.
+    fn patient(&self) -> Client;
+
+    /// The same to the client port, if its address is known.
+    fn at_other_port(&self) -> Option<Client>;
+
+    /// The peer accepts connections and does not answer.
+    fn hangs(&self);
+
+    /// The check has found a live process that does not accept connections from nodes.
+    fn lives(&self);
+
+    /// The check of the peer has ended with this answer.
+    fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>);
+}
+
 /// Begins to find out what has become of `peer`.
-pub(super) fn check(peer: &Arc<Peer>) -> Check {
-    let options = Arc::clone(peer.options());
+pub(super) fn check<P: Suspect>(peer: &Arc<P>) -> Check {
+    let options = peer.options();
     Check(tokio::spawn(ask(Arc::downgrade(peer), options)).abort_handle())
 }
 
 /// Asks until an answer comes or none can. A connection is given up now and then, as the peer may be
 /// somewhere else by now.
-async fn ask(peer: Weak<Peer>, options: Arc<TransportOptions>) {
+async fn ask<P: Suspect>(peer: Weak<P>, options: Arc<TransportOptions>) {
     let mut wait = options.rpc_timeout;
     while let Some(client) = peer.upgrade().map(|peer| peer.patient()) {
         let mut answer = question(&peer, client, &options, wait).await;
@@ -75,8 +96,8 @@ async fn ask(peer: Weak<Peer>, options: Arc<TransportOptions>) {
 }
 
 /// Puts a question that waits for so long. `peer` hangs if nothing has become of it by then.
-async fn question(
-    peer: &Weak<Peer>,
+async fn question<P: Suspect>(
+    peer: &Weak<P>,
     mut client: Client,
     options: &TransportOptions,
     wait: Duration,

@@ -37,6 +37,8 @@
 
 mod broken;
 mod budgets;
+mod call_errors;
+mod client;
 mod desk;
 mod gate;
 mod inbound;

@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tonic::{Response, Status};
 
 use super::budgets::{Leave, Purpose};
+use super::client::Client;
 use super::lane::Lane;
-use super::peer::{Client, Peer};
+use super::peer::Peer;
 use super::peers::{Known, Peers};
 use super::routes::Routes;
 use crate::driver::{

@@ -5,27 +5,24 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Response, Status};
 
 use super::broken::{root_cause, speaks_no_http2, was_refused, was_unanswered};
 use super::budgets::{Budgets, Leave, Purpose};
+use super::client::{Client, client};
 use super::gate::Gate;
-use super::liveness::{self, Check};
+use super::liveness::{self, Check, Suspect};
 use super::options::TransportOptions;
 use super::status::{find_not_me, server};
 use super::{Connector, InvalidAddress};
 use crate::error::{NotMe, RpcError};
 use crate::log::Repeats;
-use crate::proto::raft::raft_service_client::RaftServiceClient;
 use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
 use crate::types::{Answering, NodeId, NodeInfo, NodeStatus, RaftId};
 
 /// The call that every version of the service for nodes has.
 const IDENTIFY: &str = "Identify";
-
-/// A client of a peer.
-pub(super) type Client = RaftServiceClient<Channel>;
 
 /// Another node.
 #[derive(Debug)]
@@ -140,17 +137,6 @@ impl Peer {
     /// A client for a snapshot, also with a connection of its own, which may stand still for longer.
     pub(super) fn bulk(&self) -> Client {
         client(&self.connector, &self.bulk, &self.options)
-    }
-
-    /// A client for a question that may wait long for its answer, with a connection of its own.
-    pub(super) fn patient(&self) -> Client {
-        client(&self.connector, &self.patient, &self.options)
-    }
-
-    /// The same to the client port, if its address is known.
-    pub(super) fn at_other_port(&self) -> Option<Client> {
-        let endpoint = self.other_port.as_ref()?;
-        Some(client(&self.connector, endpoint, &self.options))
     }
 
     /// The backoff: when another attempt may be made.
@@ -294,34 +280,6 @@ impl Peer {
         }
     }
 
-    /// The peer accepts connections and does not answer.
-    pub(super) fn hangs(&self) {
-        self.found(Answering::Hung);
-    }
-
-    /// The check has found a live process that does not accept connections from nodes.
-    pub(super) fn lives(&self) {
-        self.hangs();
-        // The last step: the check ends with it.
-        self.notes().check = None;
-    }
-
-    /// The check of the peer has ended with this answer.
-    pub(super) fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>) {
-        let found = match answer {
-            Ok(response) => self.identified(response.into_inner()).err(),
-            Err(status) => Some(self.judge(IDENTIFY, &status)),
-        };
-        if let Some(error) = found {
-            if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error {
-                self.lost(&error, error.answering());
-            }
-            self.note(&error);
-        }
-        // This comes last, as it ends the check.
-        self.notes().check = None;
-    }
-
     /// Logs a failed call or stream at debug level: important failures are logged elsewhere.
     pub(super) fn note(&self, error: &RpcError) {
         let me = self.me;
@@ -440,8 +398,42 @@ impl Peer {
     }
 }
 
-fn client(connector: &Connector, endpoint: &Endpoint, options: &TransportOptions) -> Client {
-    Client::new(connector.connect(endpoint))
-        .max_decoding_message_size(options.max_message_bytes)
-        .max_encoding_message_size(options.max_message_bytes)
+impl Suspect for Peer {
+    fn options(&self) -> Arc<TransportOptions> {
+        Arc::clone(&self.options)
+    }
+
+    fn patient(&self) -> Client {
+        client(&self.connector, &self.patient, &self.options)
+    }
+
+    fn at_other_port(&self) -> Option<Client> {
+        let endpoint = self.other_port.as_ref()?;
+        Some(client(&self.connector, endpoint, &self.options))
+    }
+
+    fn hangs(&self) {
+        self.found(Answering::Hung);
+    }
+
+    fn lives(&self) {
+        self.hangs();
+        // The last step: the check ends with it.
+        self.notes().check = None;
+    }
+
+    fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>) {
+        let found = match answer {
+            Ok(response) => self.identified(response.into_inner()).err(),
+            Err(status) => Some(self.judge(IDENTIFY, &status)),
+        };
+        if let Some(error) = found {
+            if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error {
+                self.lost(&error, error.answering());
+            }
+            self.note(&error);
+        }
+        // This comes last, as it ends the check.
+        self.notes().check = None;
+    }
 }
