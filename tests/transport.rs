@@ -7,15 +7,12 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{InTime as _, PATIENCE, eventually, node_id};
 use seshat::driver::{Answer, Driver, DriverHandle, DriverOptions};
 use seshat::kv::{Command, Write};
 use seshat::log;
@@ -30,6 +27,7 @@ use seshat::types::{
     ClusterId, ClusterMembership, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role,
 };
 use seshat::wire;
+use seshat_test_support::{InTime as _, PATIENCE, eventually, node_id};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tonic::transport::server::TcpIncoming;

@@ -1,4 +1,4 @@
-//! Why a connection is not there, out of the causes of the error with which a call ended.
+//! Why a connection failed, found in the sources of a call's error.
 
 use std::error::Error;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::peer::Peer;
 use crate::error::RpcError;
 
-/// What a call to the peer ends with that has failed.
+/// The errors of a failed call to the peer.
 impl Peer {
     pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
         RpcError::Timeout {
@@ -35,7 +35,7 @@ impl Peer {
     }
 }
 
-/// Whether whoever listens answered with what is no HTTP/2.
+/// Whether the peer answered with bytes that are not HTTP/2.
 pub(super) fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {
     let nonsense = [h2::Reason::PROTOCOL_ERROR, h2::Reason::FRAME_SIZE_ERROR];
     let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>());
@@ -56,12 +56,12 @@ pub(super) fn was_unanswered(error: &(dyn Error + 'static)) -> bool {
     errors.any(hyper::Error::is_timeout)
 }
 
-/// An error, and what it comes from.
+/// An error and its sources.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |cause| (**cause).source())
 }
 
-/// The innermost reason, which is the one that helps: "connection refused", not "transport error".
+/// The innermost source, which is the one that helps: "connection refused", not "transport error".
 pub(super) fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

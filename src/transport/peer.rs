@@ -1,4 +1,4 @@
-//! Another node: its connections, the calls to it, and whether it is there.
+//! Another node: its connections, the calls to it, and whether it is reachable.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,10 +21,10 @@ use crate::proto::raft::raft_service_client::RaftServiceClient;
 use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
 use crate::types::{Answering, NodeId, NodeStatus, RaftId};
 
-/// The call that every version of the service for nodes knows.
+/// The call that every version of the service for nodes has.
 const IDENTIFY: &str = "Identify";
 
-/// Calls a peer.
+/// A client of a peer.
 pub(super) type Client = RaftServiceClient<Channel>;
 
 /// Another node.
@@ -46,20 +46,21 @@ pub(super) struct Peer {
     warnings: Warnings,
 }
 
-/// What the log and an operator are told.
+/// State for log lines and for operators.
 #[derive(Debug, Default)]
 struct Notes {
-    /// Why the peer was last out of reach.
+    /// Why the peer was last unreachable.
     reason: String,
-    /// Whom the peer said that it is not, and who it is.
+    /// The replies [`NotMe`] of the peer, by the raft id that was addressed.
     not_me: BTreeMap<RaftId, NotMe>,
-    /// Who was last found in the place of the peer, if that was the last that was found there.
+    /// The server that answered last at the peer's address, if it was not the peer, or a sign that the peer
+    /// hangs.
     stranger: Option<Answering>,
-    /// Whether the peer hangs is being found out.
+    /// The check whether the peer hangs, while it runs.
     check: Option<Check>,
 }
 
-/// What the log says of the peer, and may have to say again and again.
+/// Warnings about the peer that repeat, each bounded in rate.
 #[derive(Debug, Default)]
 struct Warnings {
     down: Repeats,
@@ -69,7 +70,7 @@ struct Warnings {
 }
 
 impl Peer {
-    /// The node at `address`, as the process `me` reaches it. Connects on first use.
+    /// The node at `address`, seen from the process `me`. Connects on first use.
     pub(super) fn new(
         me: RaftId,
         address: &PeerAddress,
@@ -119,29 +120,29 @@ impl Peer {
         &self.options
     }
 
-    /// For what must never wait behind an append.
+    /// A client for traffic that must never wait behind an append.
     pub(super) fn urgent(&self) -> Client {
         self.urgent.clone()
     }
 
-    /// For appends: with a connection of its own, which ends with the client. So whoever begins anew does
-    /// not wait for what an earlier one has lost on the way. One on which nothing is heard is given up
-    /// soon: writes wait for what it carries.
+    /// A client for appends, with a connection of its own that ends with the client. So new streams do
+    /// not wait for bytes that earlier ones have lost. A silent connection is given up soon: writes wait
+    /// for the appends on it.
     pub(super) fn appends(&self) -> Client {
         client(&self.connector, &self.endpoint, &self.options)
     }
 
-    /// For a snapshot: with a connection of its own as well, which may stand still for longer.
+    /// A client for a snapshot, also with a connection of its own, which may stand still for longer.
     pub(super) fn bulk(&self) -> Client {
         client(&self.connector, &self.bulk, &self.options)
     }
 
-    /// For a question that may wait for its answer for long: with a connection of its own.
+    /// A client for a question that may wait long for its answer, with a connection of its own.
     pub(super) fn patient(&self) -> Client {
         client(&self.connector, &self.patient, &self.options)
     }
 
-    /// Decides when to try again.
+    /// The backoff: when another attempt may be made.
     pub(super) fn gate(&self) -> &Gate {
         &self.gate
     }
@@ -151,12 +152,11 @@ impl Peer {
         self.notes().check.is_none() && self.gate.is_ready()
     }
 
-    /// Leave to make a call for `purpose` now.
+    /// A permit for a call for `purpose` now.
     ///
     /// # Errors
     ///
-    /// The peer is down and it is too early for another attempt, or too many calls for that purpose
-    /// are under way.
+    /// The peer is down and its backoff has not ended, or too many calls for that purpose are in flight.
     pub(super) fn admit(&self, purpose: Purpose) -> Result<Leave, RpcError> {
         if !self.is_ready() {
             return Err(self.out_of_reach());
@@ -171,7 +171,7 @@ impl Peer {
         Ok(leave)
     }
 
-    /// Makes the call `rpc` and waits at most `timeout` for its answer.
+    /// Makes the call `rpc` and waits for its answer, for at most `timeout`.
     pub(super) async fn ask<T, F>(
         self: &Arc<Self>,
         leave: Leave,
@@ -187,12 +187,11 @@ impl Peer {
         Ok(answer)
     }
 
-    /// Asks the peer who it is, and waits at most `timeout`.
+    /// Asks the peer for its identity and status, and waits for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`RpcError::Stranger`] where something else answers at its address, and what else can keep a
-    /// call from being answered.
+    /// [`RpcError::Stranger`] if something else answers at its address, and all other errors of a call.
     pub(super) async fn identify(
         self: &Arc<Self>,
         request: IdentifyRequest,
@@ -229,12 +228,12 @@ impl Peer {
         match tokio::time::timeout(timeout, call(self.urgent())).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(rpc, &status)),
-            // It may not even have been found out yet whether a connection can be made.
+            // The attempt to connect may not even have ended yet.
             Err(_) if timeout <= self.options.connect_timeout && !self.gate.is_open() => {
                 Err(self.out_of_reach())
             }
-            // Says little about the peer: the caller may have been impatient. If the peer is
-            // gone, the connection will say so.
+            // A timeout says little about the peer: the caller's may have been short. If the peer is
+            // gone, the connection will show that.
             Err(_) => Err(self.timeout(rpc, timeout)),
         }
     }
@@ -251,8 +250,8 @@ impl Peer {
         }
     }
 
-    /// What `status`, with which the call or stream `rpc` ended, means for the peer. Why a connection broke
-    /// is found out.
+    /// Converts `status`, with which the call or stream `rpc` ended, to an error, and notes what it means
+    /// for the peer. If a connection broke, a check starts that finds out why.
     pub(super) fn failed(self: &Arc<Self>, rpc: &'static str, status: &Status) -> RpcError {
         let error = self.judge(rpc, status);
         if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error
@@ -263,13 +262,13 @@ impl Peer {
         error
     }
 
-    /// The peer has taken connections, and `error` is all that came of it.
+    /// The peer has accepted connections, but `error` was the only result.
     pub(super) fn unanswered(self: &Arc<Self>, error: &RpcError) {
         self.lost(error);
         self.check();
     }
 
-    /// Finds out whether the peer hangs, unless that is under way.
+    /// Starts the check whether the peer hangs, unless it runs already.
     fn check(self: &Arc<Self>) {
         let mut notes = self.notes();
         if notes.check.is_none() {
@@ -277,12 +276,12 @@ impl Peer {
         }
     }
 
-    /// The peer takes connections and does not answer.
+    /// The peer accepts connections and does not answer.
     pub(super) fn hangs(&self) {
         self.found(Answering::Hung);
     }
 
-    /// It has been found out what has become of the peer: this is its answer.
+    /// The check of the peer has ended with this answer.
     pub(super) fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>) {
         let found = match answer {
             Ok(response) => self.identified(response.into_inner()).err(),
@@ -291,11 +290,11 @@ impl Peer {
         if let Some(error) = found {
             self.note(&error);
         }
-        // The last that is done, as the check ends with it.
+        // This comes last, as it ends the check.
         self.notes().check = None;
     }
 
-    /// Notes, for whoever debugs, that a call or stream failed: what matters of that is said elsewhere.
+    /// Logs a failed call or stream at debug level: important failures are logged elsewhere.
     pub(super) fn note(&self, error: &RpcError) {
         let me = self.me;
         tracing::debug!(
@@ -313,7 +312,7 @@ impl Peer {
             self.reached();
             return RpcError::NotMe { node, not_me };
         }
-        // A status that the peer did not send was made from what broke on the way. Its code says
+        // The peer did not send a status that has a source: it was made from a local error. Its code says
         // little: tonic maps some broken connections to odd ones.
         if let Some(source) = status.source() {
             if speaks_no_http2(source) {
@@ -328,14 +327,14 @@ impl Peer {
         }
         match status.code() {
             Code::Unimplemented if rpc == IDENTIFY => return self.found(server(status)),
-            // Who has answered is not known before it has said so.
+            // This answer does not show which service sent it; the answer to `Identify` does.
             Code::Unimplemented => {}
             _ => self.reached(),
         }
         self.refused(rpc, format!("{:?}: {}", status.code(), status.message()))
     }
 
-    /// Something else answers in the place of the peer, which is out of reach until that ends.
+    /// Something else answers at the peer's address. The peer is unreachable until that ends.
     fn found(&self, answering: Answering) -> RpcError {
         let error = RpcError::Stranger {
             node: self.node,
@@ -359,7 +358,7 @@ impl Peer {
         error
     }
 
-    /// The peer is out of reach because of `error`.
+    /// The peer is unreachable because of `error`.
     pub(super) fn lost(&self, error: &RpcError) {
         let found = match error {
             RpcError::Unreachable { reason, .. } => (reason.clone(), None),
@@ -380,8 +379,8 @@ impl Peer {
         }
     }
 
-    /// The peer said that it is not `to`. The log says so once, as the core goes on addressing a
-    /// former life of the peer until the members have changed.
+    /// The peer said that it is not `to`. This is logged once, as the core goes on addressing an earlier
+    /// incarnation of the peer until the members have changed.
     pub(super) fn is_another(&self, to: RaftId, not_me: NotMe) {
         if self.notes().not_me.insert(to, not_me) != Some(not_me) {
             let me = self.me;
@@ -394,7 +393,7 @@ impl Peer {
         }
     }
 
-    /// The peer did not take a stream or a snapshot.
+    /// Logs that the peer refused a stream or a snapshot.
     pub(super) fn log_refusal(&self, error: &RpcError) {
         let me = self.me;
         self.warnings.refusal.warn(|kept_back| {
@@ -405,7 +404,7 @@ impl Peer {
         });
     }
 
-    /// What the last attempt found, while it is too early for another one.
+    /// The result of the last attempt, during the backoff.
     fn out_of_reach(&self) -> RpcError {
         let Notes {
             reason, stranger, ..

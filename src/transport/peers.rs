@@ -1,4 +1,4 @@
-//! The other nodes, who come and go and move.
+//! The other nodes, whose set and addresses change with the members.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::types::{ClusterMembership, NodeId, RaftId};
 /// The other nodes at a moment, by their ids.
 pub(super) type Known = Arc<BTreeMap<NodeId, Arc<Peer>>>;
 
-/// The other nodes. One changes them, and everybody else sees it.
+/// The other nodes. The owner changes them, and all views see the change.
 #[derive(Debug)]
 pub(super) struct Peers {
     me: RaftId,
@@ -24,7 +24,7 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// The peers of `options`, as the process `me` reaches them, and a view of them.
+    /// The peers in `options`, seen from the process `me`, and a view of them.
     ///
     /// # Errors
     ///
@@ -54,7 +54,8 @@ impl Peers {
         self.known.get(&node)
     }
 
-    /// Keeps the peers that are where `nodes` has them, and makes the others.
+    /// Follows `nodes`: keeps the peers whose addresses are unchanged, makes the new ones, drops the
+    /// others.
     pub(super) fn follow(&mut self, nodes: &ClusterMembership) {
         let others = nodes.iter().filter(|info| info.id != self.me.node_id());
         let peers = others.filter_map(|info| {
@@ -71,7 +72,8 @@ impl Peers {
             tracing::info!(
                 node = %me.node_id(), raft_id = %me, peer = %info.id, addr = info.addr, "peer is known",
             );
-            // Whoever decided on the address has judged it; a faulty one costs its node alone.
+            // The address was validated when the member was added; a faulty one makes only its own node
+            // unreachable.
             Peer::new(me, &address, &self.connector, &self.options)
                 .map(|peer| (info.id, peer))
                 .inspect_err(|error| tracing::error!(node = %me.node_id(), raft_id = %me, %error))

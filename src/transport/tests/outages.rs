@@ -1,4 +1,4 @@
-//! Peers that are gone, frozen, or not whom one meant.
+//! Peers that are gone, frozen, or another process than the addressed one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,7 +42,7 @@ async fn nothing_waits_for_a_peer_that_is_down() {
     link.cut();
     assert!(matches!(leader.notice().await, Notice::Unreachable(_)));
 
-    // Through many attempts.
+    // Long enough for many attempts.
     let begin = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     while begin.elapsed() < Duration::from_millis(200) {
@@ -102,8 +102,8 @@ async fn a_former_life_is_down_while_the_present_one_is_up() {
     }
 }
 
-/// Nodes whose connections come from a function, in a time that passes only when nothing else can
-/// happen.
+/// A transport whose connections come from a function, in simulated time, which passes only while all
+/// tasks wait.
 fn simulated<F>(
     connect: impl Fn() -> F + Send + Sync + 'static,
 ) -> (Transport, crate::driver::Detached)
@@ -130,14 +130,14 @@ where
     (Transport::new(options, handle, &connector).unwrap(), driver)
 }
 
-/// A kernel that takes connections for a process that does not: they stay open, and nothing comes.
+/// A kernel that accepts connections for a process that hangs: they stay open, and no bytes come.
 fn takes_connections(taken: &Arc<Mutex<Vec<DuplexStream>>>) -> std::io::Result<DuplexStream> {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     taken.lock().unwrap().push(theirs);
     Ok(ours)
 }
 
-/// Leads for a minute, with a heartbeat each 100 ms, and takes none of its attempts amiss.
+/// Leads for a minute, with a heartbeat each 100 ms, and returns the number of reports to the driver.
 async fn lead_for_a_minute(
     transport: &mut Transport,
     driver: &mut crate::driver::Detached,
@@ -173,7 +173,7 @@ async fn a_dead_peer_costs_an_attempt_now_and_then() {
     });
     let reports = lead_for_a_minute(&mut transport, &mut driver).await;
     let attempts = attempts.load(Ordering::Relaxed);
-    // Each attempt makes two connections, unless the first has failed before the second.
+    // Each attempt makes two connections, unless the first fails before the second is begun.
     assert!(
         (100..=400).contains(&attempts),
         "{attempts} attempts in a minute"
@@ -200,7 +200,7 @@ async fn a_peer_behind_a_black_hole_costs_no_more() {
     );
 }
 
-/// The kernel of a process that hangs has room for some hundreds of connections.
+/// The kernel of a process that hangs has room for only some hundreds of connections.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_hangs_is_left_alone_and_told_from_one_that_is_gone() {
     let taken = Arc::new(Mutex::new(Vec::new()));
@@ -233,7 +233,7 @@ async fn a_peer_that_hangs_is_left_alone_and_told_from_one_that_is_gone() {
     assert_eq!(found.unwrap_err().answering(), Answering::Silent);
 }
 
-/// A connection that was made before the host has gone says nothing of it.
+/// A connection that was made before the host was lost does not show the loss.
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_gone_does_not_count_as_hung_for_long() {
     let taken = Arc::new(Mutex::new(Vec::new()));
@@ -261,7 +261,7 @@ async fn a_host_that_is_gone_does_not_count_as_hung_for_long() {
     assert_eq!(found.unwrap_err().answering(), Answering::Silent);
 }
 
-/// A process that is stopped for a while goes on where it was.
+/// A process that was stopped for a while continues with its state.
 #[tokio::test]
 async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
     let watchful = TransportOptions {
@@ -287,7 +287,7 @@ async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
     .await;
 }
 
-/// A proxy takes connections for a process that has ended, and closes them.
+/// A proxy accepts connections for a process that has ended, and closes them.
 #[tokio::test]
 async fn what_takes_connections_and_closes_them_does_not_hang() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -306,8 +306,8 @@ async fn what_takes_connections_and_closes_them_does_not_hang() {
     .await;
 }
 
-/// Seen: a new leader stepped down again and again, although its heartbeats were answered, because the
-/// connection for appends took longer than an election to be made.
+/// Seen: a new leader stepped down repeatedly, although its heartbeats were answered, because the
+/// connection for appends took longer to make than an election.
 #[tokio::test]
 async fn heartbeats_are_answered_while_the_connection_for_appends_is_made() {
     let mut follower = Node::new(2, &[], options()).await;
