@@ -22,7 +22,7 @@ use seshat::proto::raft::{
     AppendEntriesRequest, ConfState, Entry, HeartbeatRequest, InstallSnapshotRequest,
     RequestVoteRequest, StartRequest, TimeoutNowRequest, entry,
 };
-use seshat::transport::{Connector, PeerAddress, Transport, TransportOptions};
+use seshat::transport::{Connector, Transport, TransportOptions};
 use seshat::types::{
     ClusterId, ClusterMembership, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role,
 };
@@ -85,9 +85,9 @@ impl Node {
         let options = TransportOptions {
             peers: peers
                 .iter()
-                .map(|(id, addr)| PeerAddress {
-                    id: node_id(*id),
+                .map(|(id, addr)| NodeInfo {
                     addr: addr.to_string(),
+                    ..NodeInfo::nowhere(node_id(*id))
                 })
                 .collect(),
             vote_patience: TICK * 5,

@@ -8,7 +8,7 @@ use crate::driver::{DriverOptions, Workers};
 use crate::kv::MAX_SESSION_MEMORY;
 use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
-use crate::transport::{PeerAddress, TransportOptions};
+use crate::transport::TransportOptions;
 use crate::types::{ClusterMembership, NodeId, NodeLimits, ProtocolLevel, RaftId};
 
 /// Interval of pings on a client connection.
@@ -123,10 +123,7 @@ pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -
         peers: known
             .iter()
             .filter(|info| info.id != config.node.id)
-            .map(|info| PeerAddress {
-                id: info.id,
-                addr: info.addr.clone(),
-            })
+            .cloned()
             .collect(),
         seed,
         peer_queue_bytes: limits.peer_queue_bytes,

@@ -1,10 +1,12 @@
 //! Why a connection failed, found in the sources of a call's error.
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::peer::Peer;
 use crate::error::RpcError;
+use crate::types::Answering;
 
 /// The errors of a failed call to the peer.
 impl Peer {
@@ -23,6 +25,14 @@ impl Peer {
             addr: self.addr().to_owned(),
             rpc,
             reason,
+        }
+    }
+
+    pub(super) fn stranger(&self, answering: Answering) -> RpcError {
+        RpcError::Stranger {
+            node: self.node(),
+            addr: self.addr().to_owned(),
+            answering,
         }
     }
 
@@ -45,15 +55,27 @@ pub(super) fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Whether no connection was made.
-pub(super) fn was_never_made(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|cause| cause.is::<tonic::ConnectError>())
+/// Whether no connection was made, and not because nobody listens: the machine may be off, or its kernel
+/// may take no more connections for whoever listens.
+pub(super) fn was_not_taken(error: &(dyn Error + 'static)) -> bool {
+    let never_made = causes(error).any(|cause| cause.is::<tonic::ConnectError>());
+    (never_made || is_of(error, ErrorKind::TimedOut)) && !was_refused(error)
+}
+
+/// Whether a kernel said that nobody listens.
+pub(super) fn was_refused(error: &(dyn Error + 'static)) -> bool {
+    is_of(error, ErrorKind::ConnectionRefused)
 }
 
 /// Whether a connection was given up because pings on it stayed unanswered.
 pub(super) fn was_unanswered(error: &(dyn Error + 'static)) -> bool {
     let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
     errors.any(hyper::Error::is_timeout)
+}
+
+fn is_of(error: &(dyn Error + 'static), kind: ErrorKind) -> bool {
+    let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    errors.any(|error| error.kind() == kind)
 }
 
 /// An error and its sources.

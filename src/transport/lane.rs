@@ -175,7 +175,7 @@ async fn carry(
     match &error {
         // `Peer::failed` has noted already whether the peer is there.
         RpcError::Unreachable { .. } | RpcError::Stranger { .. } | RpcError::Unanswered { .. } => {}
-        RpcError::Timeout { .. } => peer.unanswered(&error),
+        RpcError::Timeout { .. } => peer.doubted(&error),
         RpcError::NotMe { not_me, .. } => {
             peer.is_another(to, *not_me);
             gate.failed();

@@ -64,7 +64,7 @@ use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::types::NodeId;
 
 pub use inbound::Inbound;
-pub use options::{PeerAddress, TransportOptions};
+pub use options::TransportOptions;
 pub use outbound::{Outbound, Prober};
 
 use peers::Peers;

@@ -6,16 +6,7 @@ use tonic::transport::{Endpoint, Error};
 
 use super::gate::Gate;
 use crate::driver::Workers;
-use crate::types::NodeId;
-
-/// The internal address of another node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// The node.
-    pub id: NodeId,
-    /// `host:port`; the host is an IP address or a name, which is resolved at every connect.
-    pub addr: String,
-}
+use crate::types::NodeInfo;
 
 /// Longest duration of a call by default.
 const RPC_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,8 +19,9 @@ const BULK_RPC_TIMEOUTS: u32 = 4;
 /// The defaults suit [`Limits`](crate::config::Limits) and nodes in one data centre.
 #[derive(Debug, Clone)]
 pub struct TransportOptions {
-    /// The other nodes.
-    pub peers: Vec<PeerAddress>,
+    /// The other nodes. The host of an address is an IP address or a name, which is resolved at every
+    /// connect.
+    pub peers: Vec<NodeInfo>,
     /// The seed of the jitter.
     pub seed: u64,
     /// The threads that encode and decode snapshots. The [`Connector`](super::Connector) decides.

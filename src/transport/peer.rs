@@ -8,18 +8,18 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-use super::broken::{root_cause, speaks_no_http2, was_never_made, was_unanswered};
+use super::broken::{root_cause, speaks_no_http2, was_refused, was_unanswered};
 use super::budgets::{Budgets, Leave, Purpose};
 use super::gate::Gate;
 use super::liveness::{self, Check};
-use super::options::{PeerAddress, TransportOptions};
+use super::options::TransportOptions;
 use super::status::{find_not_me, server};
 use super::{Connector, InvalidAddress};
 use crate::error::{NotMe, RpcError};
 use crate::log::Repeats;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
 use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
-use crate::types::{Answering, NodeId, NodeStatus, RaftId};
+use crate::types::{Answering, NodeId, NodeInfo, NodeStatus, RaftId};
 
 /// The call that every version of the service for nodes has.
 const IDENTIFY: &str = "Identify";
@@ -32,11 +32,12 @@ pub(super) type Client = RaftServiceClient<Channel>;
 pub(super) struct Peer {
     /// This process.
     me: RaftId,
-    node: NodeId,
-    addr: String,
+    info: NodeInfo,
     endpoint: Endpoint,
     bulk: Endpoint,
     patient: Endpoint,
+    /// Its port for clients, if that has an address.
+    other_port: Option<Endpoint>,
     connector: Connector,
     urgent: Client,
     options: Arc<TransportOptions>,
@@ -54,8 +55,8 @@ struct Notes {
     /// The replies [`NotMe`] of the peer, by the raft id that was addressed.
     not_me: BTreeMap<RaftId, NotMe>,
     /// The server that answered last at the peer's address, if it was not the peer, or a sign that the peer
-    /// hangs.
-    stranger: Option<Answering>,
+    /// hangs or is silent.
+    found: Option<Answering>,
     /// The check whether the peer hangs, while it runs.
     check: Option<Check>,
 }
@@ -70,34 +71,34 @@ struct Warnings {
 }
 
 impl Peer {
-    /// The node at `address`, seen from the process `me`. Connects on first use.
+    /// The node `info`, seen from the process `me`. Connects on first use.
     pub(super) fn new(
         me: RaftId,
-        address: &PeerAddress,
+        info: &NodeInfo,
         connector: &Connector,
         options: &Arc<TransportOptions>,
     ) -> Result<Arc<Self>, InvalidAddress> {
-        let PeerAddress { id, addr } = address.clone();
+        let addr = &info.addr;
         let invalid = |error| InvalidAddress {
-            node: id,
+            node: info.id,
             addr: addr.clone(),
             reason: root_cause(&error),
         };
-        let urgent = options.endpoint(&addr).map_err(invalid)?;
-        let endpoint = options.endpoint(&addr).map_err(invalid)?;
-        let bulk = options.bulk_endpoint(&addr).map_err(invalid)?;
-        let patient = options.patient_endpoint(&addr).map_err(invalid)?;
+        let urgent = options.endpoint(addr).map_err(invalid)?;
+        let endpoint = options.endpoint(addr).map_err(invalid)?;
+        let bulk = options.bulk_endpoint(addr).map_err(invalid)?;
+        let patient = options.patient_endpoint(addr).map_err(invalid)?;
         Ok(Arc::new(Self {
             me,
-            node: id,
-            addr,
+            info: info.clone(),
             endpoint,
             bulk,
             patient,
+            other_port: options.patient_endpoint(&info.client_addr).ok(),
             urgent: client(connector, &urgent, options),
             connector: connector.clone(),
             budgets: Budgets::new(options.max_calls),
-            gate: options.gate(me.get() ^ u64::from(id.get())),
+            gate: options.gate(me.get() ^ u64::from(info.id.get())),
             options: Arc::clone(options),
             notes: Mutex::default(),
             warnings: Warnings::default(),
@@ -108,12 +109,16 @@ impl Peer {
         self.me
     }
 
+    pub(super) fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+
     pub(super) fn node(&self) -> NodeId {
-        self.node
+        self.info.id
     }
 
     pub(super) fn addr(&self) -> &str {
-        &self.addr
+        &self.info.addr
     }
 
     pub(super) fn options(&self) -> &Arc<TransportOptions> {
@@ -142,6 +147,12 @@ impl Peer {
         client(&self.connector, &self.patient, &self.options)
     }
 
+    /// The same to the client port, if its address is known.
+    pub(super) fn at_other_port(&self) -> Option<Client> {
+        let endpoint = self.other_port.as_ref()?;
+        Some(client(&self.connector, endpoint, &self.options))
+    }
+
     /// The backoff: when another attempt may be made.
     pub(super) fn gate(&self) -> &Gate {
         &self.gate
@@ -163,8 +174,8 @@ impl Peer {
         }
         let leave = self.budgets.take(purpose);
         let leave = leave.ok_or_else(|| RpcError::Unanswered {
-            node: self.node,
-            addr: self.addr.clone(),
+            node: self.node(),
+            addr: self.addr().to_owned(),
             calls: self.options.max_calls,
         })?;
         self.gate.begin();
@@ -208,7 +219,7 @@ impl Peer {
         let status = NodeStatus::try_from(response);
         let status = status.map_err(|error| self.refused(IDENTIFY, error.to_string()))?;
         let node = status.raft_id.node_id();
-        if node != self.node {
+        if node != self.node() {
             return Err(self.found(Answering::OtherNode(node)));
         }
         self.reached();
@@ -242,10 +253,10 @@ impl Peer {
     pub(super) fn reached(&self) {
         {
             let mut notes = self.notes();
-            (notes.stranger, notes.check) = (None, None);
+            (notes.found, notes.check) = (None, None);
         }
         if self.gate.passed() {
-            let Self { me, node, addr, .. } = self;
+            let (me, node, addr) = (self.me, self.node(), self.addr());
             tracing::info!(node = %me.node_id(), raft_id = %me, peer = %node, addr, "peer is up");
         }
     }
@@ -254,17 +265,24 @@ impl Peer {
     /// for the peer. If a connection broke, a check starts that finds out why.
     pub(super) fn failed(self: &Arc<Self>, rpc: &'static str, status: &Status) -> RpcError {
         let error = self.judge(rpc, status);
-        if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error
-            && !status.source().is_some_and(was_never_made)
-        {
-            self.check();
+        match error {
+            RpcError::Unreachable { .. } | RpcError::Timeout { .. } => {
+                if !status.source().is_some_and(was_refused) {
+                    self.doubted(&error);
+                    return self.out_of_reach();
+                }
+                self.lost(&error, Answering::Silent);
+                error
+            }
+            error => error,
         }
-        error
     }
 
-    /// The peer has accepted connections, but `error` was the only result.
-    pub(super) fn unanswered(self: &Arc<Self>, error: &RpcError) {
-        self.lost(error);
+    /// A call or stream ended with `error`, which does not tell a peer that is gone from one that hangs.
+    /// The last finding stands until the check has found more.
+    pub(super) fn doubted(self: &Arc<Self>, error: &RpcError) {
+        let before = self.notes().found;
+        self.lost(error, before.unwrap_or(Answering::Hung));
         self.check();
     }
 
@@ -281,6 +299,13 @@ impl Peer {
         self.found(Answering::Hung);
     }
 
+    /// The check has found a live process that does not accept connections from nodes.
+    pub(super) fn lives(&self) {
+        self.hangs();
+        // The last step: the check ends with it.
+        self.notes().check = None;
+    }
+
     /// The check of the peer has ended with this answer.
     pub(super) fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>) {
         let found = match answer {
@@ -288,6 +313,9 @@ impl Peer {
             Err(status) => Some(self.judge(IDENTIFY, &status)),
         };
         if let Some(error) = found {
+            if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error {
+                self.lost(&error, error.answering());
+            }
             self.note(&error);
         }
         // This comes last, as it ends the check.
@@ -298,7 +326,7 @@ impl Peer {
     pub(super) fn note(&self, error: &RpcError) {
         let me = self.me;
         tracing::debug!(
-            node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+            node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
             "a call failed",
         );
     }
@@ -306,7 +334,7 @@ impl Peer {
     fn judge(&self, rpc: &'static str, status: &Status) -> RpcError {
         if let Some(not_me) = find_not_me(status) {
             let node = not_me.raft_id.node_id();
-            if node != self.node {
+            if node != self.node() {
                 return self.found(Answering::OtherNode(node));
             }
             self.reached();
@@ -318,12 +346,10 @@ impl Peer {
             if speaks_no_http2(source) {
                 return self.found(Answering::NotGrpc);
             }
-            let error = match was_unanswered(source) {
+            return match was_unanswered(source) {
                 true => self.timeout("a ping", self.options.keepalive_timeout),
                 false => self.unreachable(root_cause(status)),
             };
-            self.lost(&error);
-            return error;
         }
         match status.code() {
             Code::Unimplemented if rpc == IDENTIFY => return self.found(server(status)),
@@ -336,13 +362,9 @@ impl Peer {
 
     /// Something else answers at the peer's address. The peer is unreachable until that ends.
     fn found(&self, answering: Answering) -> RpcError {
-        let error = RpcError::Stranger {
-            node: self.node,
-            addr: self.addr.clone(),
-            answering,
-        };
+        let error = self.stranger(answering);
         self.gate.failed();
-        if self.notes().stranger.replace(answering) != Some(answering) {
+        if self.notes().found.replace(answering) != Some(answering) {
             let me = self.me;
             self.warnings.stranger.warn(|kept_back| {
                 let what = match answering {
@@ -350,7 +372,7 @@ impl Peer {
                     _ => "the peer's address leads to something else",
                 };
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
                     kept_back, "{what}",
                 );
             });
@@ -358,21 +380,21 @@ impl Peer {
         error
     }
 
-    /// The peer is unreachable because of `error`.
-    pub(super) fn lost(&self, error: &RpcError) {
-        let found = match error {
-            RpcError::Unreachable { reason, .. } => (reason.clone(), None),
-            error => (error.to_string(), Some(error.answering())),
+    /// The peer is unreachable because of `error`; `found` answers at its address.
+    fn lost(&self, error: &RpcError, found: Answering) {
+        let reason = match error {
+            RpcError::Unreachable { reason, .. } => reason.clone(),
+            error => error.to_string(),
         };
         {
             let mut notes = self.notes();
-            (notes.reason, notes.stranger) = found;
+            (notes.reason, notes.found) = (reason, Some(found));
         }
         if self.gate.failed() {
             let me = self.me;
             self.warnings.down.warn(|kept_back| {
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
                     kept_back, "peer is down",
                 );
             });
@@ -386,7 +408,7 @@ impl Peer {
             let me = self.me;
             self.warnings.another.warn(|kept_back| {
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, %to, %not_me, kept_back,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), %to, %not_me, kept_back,
                     "peer is not the process that was addressed",
                 );
             });
@@ -398,7 +420,7 @@ impl Peer {
         let me = self.me;
         self.warnings.refusal.warn(|kept_back| {
             tracing::warn!(
-                node = %me.node_id(), raft_id = %me, peer = %self.node, %error, kept_back,
+                node = %me.node_id(), raft_id = %me, peer = %self.node(), %error, kept_back,
                 "the peer refused",
             );
         });
@@ -406,16 +428,10 @@ impl Peer {
 
     /// The result of the last attempt, during the backoff.
     fn out_of_reach(&self) -> RpcError {
-        let Notes {
-            reason, stranger, ..
-        } = &*self.notes();
-        match *stranger {
-            Some(answering) => RpcError::Stranger {
-                node: self.node,
-                addr: self.addr.clone(),
-                answering,
-            },
-            None => self.unreachable(reason.clone()),
+        let Notes { reason, found, .. } = &*self.notes();
+        match found.unwrap_or(Answering::Hung) {
+            Answering::Silent => self.unreachable(reason.clone()),
+            answering => self.stranger(answering),
         }
     }
 

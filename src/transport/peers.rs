@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::options::{PeerAddress, TransportOptions};
+use super::options::TransportOptions;
 use super::peer::Peer;
 use super::{Connector, InvalidAddress};
-use crate::types::{ClusterMembership, NodeId, RaftId};
+use crate::types::{ClusterMembership, NodeId, NodeInfo, RaftId};
 
 /// The other nodes at a moment, by their ids.
 pub(super) type Known = Arc<BTreeMap<NodeId, Arc<Peer>>>;
@@ -34,9 +34,9 @@ impl Peers {
         connector: &Connector,
         options: &Arc<TransportOptions>,
     ) -> Result<(Self, watch::Receiver<Known>), InvalidAddress> {
-        let peer = |address: &PeerAddress| {
-            let peer = Peer::new(me, address, connector, options)?;
-            Ok((address.id, peer))
+        let peer = |info: &NodeInfo| {
+            let peer = Peer::new(me, info, connector, options)?;
+            Ok((info.id, peer))
         };
         let known: Known = Arc::new(options.peers.iter().map(peer).collect::<Result<_, _>>()?);
         let (shown, view) = watch::channel(Arc::clone(&known));
@@ -60,21 +60,17 @@ impl Peers {
         let others = nodes.iter().filter(|info| info.id != self.me.node_id());
         let peers = others.filter_map(|info| {
             if let Some(peer) = self.known.get(&info.id)
-                && peer.addr() == info.addr
+                && peer.info() == info
             {
                 return Some((info.id, Arc::clone(peer)));
             }
-            let address = PeerAddress {
-                id: info.id,
-                addr: info.addr.clone(),
-            };
             let me = self.me;
             tracing::info!(
                 node = %me.node_id(), raft_id = %me, peer = %info.id, addr = info.addr, "peer is known",
             );
             // The address was validated when the member was added; a faulty one makes only its own node
             // unreachable.
-            Peer::new(me, &address, &self.connector, &self.options)
+            Peer::new(me, info, &self.connector, &self.options)
                 .map(|peer| (info.id, peer))
                 .inspect_err(|error| tracing::error!(node = %me.node_id(), raft_id = %me, %error))
                 .ok()

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
-use super::super::{Connector, Outbound, PeerAddress, Prober, Transport, TransportOptions};
+use super::super::{Connector, Outbound, Prober, Transport, TransportOptions};
 use crate::driver::{Detached, DriverHandle, Network, Notice, OutgoingSnapshot};
 use crate::kv::StateMachine;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
@@ -21,7 +21,7 @@ use crate::proto::raft::{
     HeartbeatResponse, InitialMember, InstallSnapshotRequest, RequestVoteRequest,
     TimeoutNowRequest, entry,
 };
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Role};
+use crate::types::{ClusterId, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role};
 use crate::wire::{PeerMessage, SnapshotHeader};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -110,9 +110,10 @@ impl Node {
         let options = TransportOptions {
             peers: peers
                 .iter()
-                .map(|(id, addr)| PeerAddress {
+                .map(|(id, addr)| NodeInfo {
                     id: node_id(*id),
                     addr: addr.to_string(),
+                    client_addr: format!("kvstore-{id}:6379"),
                 })
                 .collect(),
             seed: 42,

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tower::service_fn;
 
-use super::super::{Connector, PeerAddress, Transport, TransportOptions};
+use super::super::{Connector, Transport, TransportOptions};
 use super::calls::{call_id, identify};
 use super::harness::*;
 use crate::driver::{DriverHandle, Network, Notice, Probe, Reply};
-use crate::types::{Answering, RaftId};
+use crate::types::{Answering, NodeInfo, RaftId};
 use crate::wire::PeerMessage;
 
 #[tokio::test]
@@ -102,6 +102,9 @@ async fn a_former_life_is_down_while_the_present_one_is_up() {
     }
 }
 
+/// The port of node 2 for nodes.
+const PORT: u16 = 7379;
+
 /// A transport whose connections come from a function, in simulated time, which passes only while all
 /// tasks wait.
 fn simulated<F>(
@@ -110,18 +113,29 @@ fn simulated<F>(
 where
     F: Future<Output = std::io::Result<DuplexStream>> + Send + 'static,
 {
+    simulated_ports(move |_| connect())
+}
+
+/// The same, where the function knows to which port a connection goes.
+fn simulated_ports<F>(
+    connect: impl Fn(u16) -> F + Send + Sync + 'static,
+) -> (Transport, crate::driver::Detached)
+where
+    F: Future<Output = std::io::Result<DuplexStream>> + Send + 'static,
+{
     let connect = Arc::new(connect);
     let connector = Connector::new(move |endpoint| {
         let connect = Arc::clone(&connect);
-        endpoint.connect_with_connector_lazy(service_fn(move |_| {
-            let connecting = connect();
+        endpoint.connect_with_connector_lazy(service_fn(move |uri: http::Uri| {
+            let connecting = connect(uri.port_u16().unwrap());
             async move { Ok::<_, std::io::Error>(TokioIo::new(connecting.await?)) }
         }))
     });
     let options = TransportOptions {
-        peers: vec![PeerAddress {
+        peers: vec![NodeInfo {
             id: node_id(2),
-            addr: "kvstore-2:7379".to_owned(),
+            addr: format!("kvstore-2:{PORT}"),
+            client_addr: "kvstore-2:6379".to_owned(),
         }],
         seed: 42,
         ..TransportOptions::default()
@@ -231,6 +245,85 @@ async fn a_peer_that_hangs_is_left_alone_and_told_from_one_that_is_gone() {
         }
     };
     assert_eq!(found.unwrap_err().answering(), Answering::Silent);
+}
+
+/// Seen: a form without the node that held the last copy was offered, and carried out.
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_kernel_takes_no_more_for_it_is_told_from_one_that_is_gone() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let is_off = Arc::new(AtomicBool::new(false));
+    let (kernel, off) = (Arc::clone(&taken), Arc::clone(&is_off));
+    let (mut transport, mut driver) = simulated_ports(move |port| {
+        let takes = port != PORT && !off.load(Ordering::Relaxed);
+        let connection = takes.then(|| takes_connections(&kernel));
+        async {
+            match connection {
+                Some(connection) => connection,
+                None => std::future::pending().await,
+            }
+        }
+    });
+    let patience = Duration::from_secs(5);
+    let asked = Instant::now();
+    while asked.elapsed() < Duration::from_secs(600) {
+        let found = transport.prober.identify(node_id(2), patience).await;
+        let found = found.unwrap_err();
+        assert_eq!(
+            found.answering(),
+            Answering::Hung,
+            "{found} {:?}",
+            asked.elapsed()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let attempts = taken.lock().unwrap().len();
+    assert!(attempts <= 12, "{attempts} attempts in ten minutes");
+
+    is_off.store(true, Ordering::Relaxed);
+    taken.lock().unwrap().clear();
+    lead_for_a_minute(&mut transport, &mut driver).await;
+    let asked = Instant::now();
+    while asked.elapsed() < Duration::from_secs(60) {
+        let found = transport.prober.identify(node_id(2), patience).await;
+        assert_eq!(found.unwrap_err().answering(), Answering::Silent);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The same with a real kernel: it has room for two connections, and drops what comes then.
+#[tokio::test]
+async fn a_full_queue_of_connections_does_not_look_like_a_machine_that_is_off() {
+    let queue = |room| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.listen(room).unwrap()
+    };
+    let (full, other) = (queue(1), queue(128));
+    let addr = full.local_addr().unwrap();
+    let mut strangers = Vec::new();
+    let short = Duration::from_millis(200);
+    while let Ok(stranger) = tokio::time::timeout(short, TcpStream::connect(addr)).await {
+        strangers.push(stranger.unwrap());
+    }
+    let hung = NodeInfo {
+        id: node_id(2),
+        addr: addr.to_string(),
+        client_addr: other.local_addr().unwrap().to_string(),
+    };
+    let impatient = TransportOptions {
+        connect_timeout: short,
+        ..options()
+    };
+    let mut node = Node::new(1, &[], impatient).await;
+    node.network.set_members(&[hung].into_iter().collect());
+    for _ in 0..3 {
+        node.network.call(call_id(2), identify());
+        let Notice::Replied(_, reply) = node.notice().await else {
+            panic!("a reply");
+        };
+        assert_eq!(reply, Reply::Stranger(Answering::Hung));
+        tokio::time::sleep(short * 3).await;
+    }
 }
 
 /// A connection that was made before the host was lost does not show the loss.
