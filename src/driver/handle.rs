@@ -73,6 +73,10 @@ pub(crate) enum Notice {
         without: BTreeSet<NodeId>,
         begun: oneshot::Sender<Result<(), Refusal>>,
     },
+    StopForming {
+        without: BTreeSet<NodeId>,
+        stopped: oneshot::Sender<Result<Option<ClusterId>, Refusal>>,
+    },
     Yield(RecoveryClaim, oneshot::Sender<Result<(), String>>),
     Recover {
         order: Order,
@@ -370,6 +374,23 @@ impl DriverHandle {
     pub async fn form_without(&self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
         let (begun, outcome) = oneshot::channel();
         self.decide(Notice::Form { without, begun }, outcome).await
+    }
+
+    /// Ends what [`form_without`](Self::form_without) has begun: surely nothing forms any more because of
+    /// it. Returns the cluster that this node takes part in by now, if any. See
+    /// [`Formation::stop_forming`](crate::node::Formation::stop_forming).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`form_without`](Self::form_without).
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn stop_forming(
+        &self,
+        without: BTreeSet<NodeId>,
+    ) -> Result<Option<ClusterId>, Refusal> {
+        let (stopped, outcome) = oneshot::channel();
+        self.decide(Notice::StopForming { without, stopped }, outcome)
+            .await
     }
 
     /// Recovers a new cluster from the state of this node on an operator's order, or in a dry run only

@@ -428,6 +428,25 @@ fn an_operator_vouches_for_a_member_that_is_missing() {
     assert_eq!(world.states(), [Outside, Started, Started]);
 }
 
+#[test]
+fn an_operator_who_gives_up_vouches_no_more_and_hears_what_has_formed() {
+    let mut world = World::new();
+    world.down.extend([node(1), node(3)]);
+    world.tick_many();
+    let without: BTreeSet<_> = [node(1)].into();
+    assert_eq!(world.at(2).form_without(without.clone()), Ok(()));
+    assert_eq!(world.at(2).stop_forming(&without), Ok(None));
+    world.down.remove(&node(3));
+    world.tick();
+    assert_eq!(world.states(), [Fresh; 3], "the word would still be good");
+    assert_eq!(world.at(2).form_without(without.clone()), Ok(()));
+    let other = [node(1), node(9)].into();
+    assert!(world.at(2).stop_forming(&other).is_err());
+    world.tick();
+    let formed = world.at(2).started().expect("started").cluster_id;
+    assert_eq!(world.at(2).stop_forming(&without), Ok(Some(formed)));
+}
+
 /// `addr` and `client_addr` of node 1 are swapped in the configuration: it runs, and is not found.
 #[test]
 fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
