@@ -21,23 +21,23 @@ mod batch;
 mod fair;
 mod handle;
 mod journal;
+mod network;
 mod single;
 #[cfg(test)]
 mod tests;
 mod unread;
 mod workers;
 
-use std::future::{Future, ready};
-use std::pin::Pin;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::error::{Refusal, RpcError};
+use crate::error::Refusal;
 use crate::node::{Event, Member, NodeError, Output, PeerMessage, StepError};
-use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
+use crate::types::{ClusterId, ClusterMembership, NodeStatus, Role};
 
 use backlog::{Backlog, Turn};
 use fair::Source;
@@ -50,6 +50,7 @@ pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
+pub use network::{Identifying, Network, Probe};
 pub use unread::{Account, Held, Reader, Unread, ValueRoom};
 pub use workers::Workers;
 
@@ -60,48 +61,12 @@ pub use workers::Workers;
 /// unlike a time, needs no clock.
 const LOOKS: u32 = 64;
 
-/// The driver's interface to the network. Its methods must not block.
-pub trait Network: Send + 'static {
-    /// Sends a message to the process that it is addressed to, in order with the messages before it.
-    /// Returns `false` if it was dropped, because the peer is down or its queue is full. Replies whose
-    /// stream or call is gone count as sent, because the peer no longer waits for them.
-    fn send(&mut self, message: PeerMessage) -> bool;
-
-    /// Sends a snapshot to the process that it is addressed to, apart from the messages and without
-    /// delaying them. Returns `true` if the transfer has begun: then the network owes exactly one
-    /// [`DriverHandle::report_snapshot`]. Returns `false` if the snapshot was dropped. The core then
-    /// offers another one later, which costs next to nothing.
-    fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool;
-
-    /// Makes a formation call. The reply, or [`Reply::Failed`], comes back through
-    /// [`DriverHandle::replied`], under the same id.
-    fn call(&mut self, id: CallId, call: Call);
-
-    /// Reports whether this node leads. A node that does not lead keeps no streams open.
-    fn set_leading(&mut self, leading: bool);
-
-    /// Sets the addresses of the nodes to reach from now on, including this node if it is known.
-    /// Connections to other nodes, and to former addresses, are no longer needed. Called on each change.
-    /// Before the first call, the configured addresses count.
-    fn set_members(&mut self, nodes: &ClusterMembership);
-}
-
 /// The process was removed from its cluster: its part in the cluster is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
     /// The cluster.
     pub cluster_id: ClusterId,
 }
-
-/// An operator's interface to the network: a way to query the other nodes. A trait object, so that the
-/// service for operators need not know how nodes reach one another.
-pub trait Probe: Send + Sync + 'static {
-    /// Asks `node` for its identity and status, and waits at most `timeout`.
-    fn identify(&self, node: NodeId, timeout: Duration) -> Identifying<'_>;
-}
-
-/// A call of [`Probe::identify`] in progress.
-pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<NodeStatus, RpcError>> + Send + 'a>>;
 
 /// Bounds of the driver's queues and turns, from [`Limits`](crate::config::Limits).
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::node::{MemberOptions, RaftOptions};
-use crate::types::{Key, NodeInfo, RaftId};
+use crate::types::{Key, NodeId, NodeInfo, RaftId};
 
 const TICK: Duration = Duration::from_millis(100);
 
