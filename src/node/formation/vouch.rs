@@ -171,6 +171,16 @@ impl Formation {
                     "node {node} may be there: its address, {addr}, {stranger}"
                 ))
             }
+            found if self.asks(node) => {
+                let addr = self.known.get(node).map_or("", |info| &info.addr);
+                let answering = found.unwrap_or(Answering::Silent);
+                Err(format!(
+                    "node {node} was there a moment ago: it asked this node, although its address, {addr}, \
+                     {answering}. Correct that address in the file of node {}, or, if the node has just \
+                     ended, ask once more",
+                    self.raft_id.node_id()
+                ))
+            }
             _ => Ok(()),
         }
     }
