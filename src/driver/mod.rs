@@ -22,6 +22,7 @@ mod fair;
 mod handle;
 mod journal;
 mod network;
+mod rescue;
 mod single;
 #[cfg(test)]
 mod tests;
