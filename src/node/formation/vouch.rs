@@ -158,7 +158,7 @@ impl Formation {
                 offer.coordinator.node_id()
             ));
         }
-        Ok(())
+        without.iter().try_for_each(|&id| self.judge_address(id))
     }
 
     /// Whether `node` may be gone, for all that is known. While it is still being asked it may.
@@ -171,18 +171,23 @@ impl Formation {
                     "node {node} may be there: its address, {addr}, {stranger}"
                 ))
             }
-            found if self.asks(node) => {
-                let addr = self.known.get(node).map_or("", |info| &info.addr);
-                let answering = found.unwrap_or(Answering::Silent);
-                Err(format!(
-                    "node {node} was there a moment ago: it asked this node, although its address, {addr}, \
-                     {answering}. Correct that address in the file of node {}, or, if the node has just \
-                     ended, ask once more",
-                    self.raft_id.node_id()
-                ))
-            }
             _ => Ok(()),
         }
+    }
+
+    /// A node that has lately asked this process is there, and its address is wrong here.
+    fn judge_address(&self, node: NodeId) -> Result<(), String> {
+        if !self.asks(node) {
+            return Ok(());
+        }
+        let addr = self.known.get(node).map_or("", |info| &info.addr);
+        let found = self.peers.get(&node).and_then(|peer| peer.found);
+        Err(format!(
+            "node {node} was there a moment ago: it asked this node, although its address, {addr}, {}. \
+             Correct that address in the file of node {}, or, if the node has just ended, ask once more",
+            found.unwrap_or(Answering::Silent),
+            self.raft_id.node_id()
+        ))
     }
 
     /// Whether all that an operator has vouched for have been asked, and none may be there.
