@@ -88,16 +88,15 @@ impl Front {
     {
         let limit = self.host.options.max_grpc_message_bytes;
         let path = request.uri().path();
-        let is_kv = is_kv(path);
+        let (is_kv, is_stream) = (is_kv(path), is_stream(path));
         let answer = if let Some(refusal) = self.refusal(path, request.headers()) {
             let refused = to_status(&refusal, None).into_http();
             Either::Right(Either::Left(ready(Ok(refused))))
         } else if is_kv {
-            let is_stream = path.ends_with("/Pipeline");
             let request = request.map(|body| self.arriving(body, is_stream));
             Either::Left(self.kv.clone().call(request))
         } else {
-            let request = request.map(|body| self.arriving(body, false));
+            let request = request.map(|body| self.arriving(body, is_stream));
             Either::Right(Either::Right(self.rest.clone().call(request)))
         };
         answer.map(move |answer| answer.map(|answer| detailed(answer, limit)))
@@ -149,6 +148,11 @@ fn is_kv(path: &str) -> bool {
     path.strip_prefix('/')
         .and_then(|path| path.strip_prefix(KvServiceServer::<KvService>::NAME))
         .is_some_and(|method| method.starts_with('/'))
+}
+
+/// Whether a method takes a stream of requests, which may be silent for as long as it likes.
+fn is_stream(path: &str) -> bool {
+    path.ends_with("/Pipeline") || path.ends_with("/ServerReflectionInfo")
 }
 
 /// Adds a detail to a refusal that tonic made. A refusal of a handler has one already, and an answer has
@@ -207,6 +211,35 @@ mod tests {
         assert!(!is_kv("/seshat.admin.v1.AdminService/Status"));
         assert!(!is_kv("/seshat.kv.v1.KvService"));
         assert!(!is_kv(""));
+    }
+
+    #[test]
+    fn streams_of_requests_are_known() {
+        use prost::Message as _;
+        use prost_types::FileDescriptorSet;
+        use tonic_reflection::pb::{v1, v1alpha};
+
+        let mut streams = 0;
+        for set in [
+            crate::proto::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            v1::FILE_DESCRIPTOR_SET,
+            v1alpha::FILE_DESCRIPTOR_SET,
+        ] {
+            let set = FileDescriptorSet::decode(set).unwrap();
+            let of_clients = set
+                .file
+                .iter()
+                .filter(|it| it.package() != "seshat.raft.v1");
+            for service in of_clients.flat_map(|file| &file.service) {
+                for method in &service.method {
+                    let path = format!("/{}/{}", service.name(), method.name());
+                    assert_eq!(is_stream(&path), method.client_streaming(), "{path}");
+                    streams += usize::from(method.client_streaming());
+                }
+            }
+        }
+        assert_eq!(streams, 3);
     }
 
     #[test]
