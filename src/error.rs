@@ -4,7 +4,8 @@
 //! *refusal* goes to the caller: [`Refusal`] says why, and whether the write was surely not applied
 //! or its outcome is unknown. A *broken invariant* stops the node with a message. Beside them stand
 //! the errors of the edges, where something comes in from outside. Each is defined where it arises,
-//! but for those that several modules speak of, which are here:
+//! but for those that several modules speak of, which are here. `tests/layers.rs` holds this table against
+//! the code:
 //!
 //! | kind | where | what it is | what comes of it |
 //! |---|---|---|---|
@@ -21,9 +22,11 @@
 //! | [`LogError`](crate::log::LogError) | `log` | the log cannot be written as it is asked for | the process does not start |
 //! | [`InvalidAddress`](crate::transport::InvalidAddress) | `transport` | an address that leads nowhere | the process does not start, or the peer is not called |
 //! | [`ServerError`](crate::server::ServerError) | `server` | a node that does not start, or that ended | the process ends |
+//! | `NoPreface` | `server` | a connection that does not begin as HTTP/2 does | it is told what this is, and closed |
 //! | [`Stopped`](crate::driver::Stopped) | `driver` | the driver has ended | whoever asks it gives up |
 //! | `Obstacle` | `cluster` | why a cluster may not be recovered now | the operator is told |
 //! | [`Error`](crate::client::Error) | `client` | a call of the Rust client failed | its user decides |
+//! | `Failure` | `cli` | a command did not do what it was asked | the user is told, and an exit status says which kind |
 
 use crate::types::{Answering, ClientId, ClusterId, NodeId, RaftId};
 
