@@ -84,6 +84,7 @@ impl Lookout {
     }
 
     /// Looks until the node decides again.
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn look(&self, publish: &watch::Sender<Elsewhere>) {
         let Inner {
             driver,
