@@ -1,5 +1,5 @@
-//! The client, against a cluster that runs: `seshat dev` in one terminal, and here
-//! `cargo run --example client`. Other endpoints go behind `--`.
+//! The client, with a running cluster: `seshat dev` in one terminal, and in another `cargo run --example
+//! client`. Other endpoints follow `--`.
 
 use seshat::client::{Client, Operation, PipelineOptions};
 
@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
         None => println!("no city"),
     }
 
-    // A write of a session may be sent again, and applies once: the answer tells what it did.
+    // A write of a session may be sent again, and is applied once: the answer tells what it did.
     let session = client.session().await?;
     let existed = session.delete("city").await?.existed;
     println!("this call deleted it: {existed}");

@@ -1,9 +1,9 @@
-//! `host:port`, checked and compared without looking anything up.
+//! `host:port`, checked and compared without DNS.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A checked address. Equal addresses are the same host and port, in whatever way they are written.
+/// A checked address. Equal addresses have the same host and port, however they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     host: Host,
@@ -13,18 +13,19 @@ pub(crate) struct Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
     Ip(IpAddr),
-    /// In lower case, as DNS does not tell cases apart, and without the dot at the end that keeps a
-    /// resolver from searching.
+    /// In lower case, because DNS ignores case, and without the trailing dot that keeps a resolver from
+    /// searching.
     Name(String),
 }
 
 impl Address {
-    /// Whether this is `0.0.0.0` or `[::]`: every address of a machine, and the address of none.
+    /// Whether this is `0.0.0.0` or `[::]`: all addresses of a machine to listen on, and no address to
+    /// connect to.
     pub(crate) fn is_unspecified(&self) -> bool {
         matches!(self.host, Host::Ip(ip) if ip.is_unspecified())
     }
 
-    /// Whether one process cannot listen on both.
+    /// Whether one process cannot listen on both addresses.
     pub(crate) fn clashes(&self, other: &Self) -> bool {
         let same_host = self.host == other.host || self.is_unspecified() || other.is_unspecified();
         self.port == other.port && same_host
@@ -32,7 +33,7 @@ impl Address {
 }
 
 impl FromStr for Address {
-    /// What is wrong, to be read after the address.
+    /// What is wrong. An error message puts it behind the address.
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -56,7 +57,7 @@ impl FromStr for Address {
                 Err(_) => return Err("has a host that is neither a DNS name nor an IP address"),
             },
         };
-        // `parse` alone would take "+1".
+        // `parse` alone accepts "+1".
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         let port = port.parse().ok().filter(|port| digits && *port > 0);
         let port = port.ok_or("has no port from 1 to 65535")?;
@@ -64,12 +65,12 @@ impl FromStr for Address {
     }
 }
 
-/// `host` without the dot that a full DNS name may end with.
+/// `host` without the trailing dot of an absolute DNS name.
 fn relative(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Whether `host` can be a DNS name. Underscores are let through: container networks use them.
+/// Whether `host` can be a DNS name. Underscores are legal here, because container networks use them.
 fn is_name(host: &str) -> bool {
     let labels = || host.split('.');
     let is_label = |label: &str| {
@@ -79,7 +80,7 @@ fn is_name(host: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    // A name that ends in a number is an IP address gone wrong, such as 10.0.0.256.
+    // A name that ends in a number is a malformed IP address, such as 10.0.0.256.
     let ends_in_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
     host.len() <= 253 && labels().all(is_label) && !labels().next_back().is_some_and(ends_in_number)
 }

@@ -1,14 +1,14 @@
 //! The end of a wait, counted from now.
 //!
-//! A caller may wait for any [`Duration`], up to [`Duration::MAX`], but a clock has an end, and
-//! adding past it panics. So deadlines are added up here alone.
+//! A caller may wait for any [`Duration`], up to [`Duration::MAX`], but a clock has an end, and an
+//! addition past it panics. So only this module computes deadlines.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest wait: thirty years. Whatever is longer ends then, which is never in practice, and
-/// leaves room to add to it.
+/// The longest wait: thirty years. A longer wait ends then, which is never in practice. The bound leaves
+/// room for additions.
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// The moment `wait` after now, at the latest [`LONGEST`].

@@ -1,47 +1,47 @@
-//! What can go wrong, by kind.
+//! The kinds of errors.
 //!
-//! Three kinds that never mix. An *outcome* is a value: a missing key is `None`, not an error. A
-//! *refusal* goes to the caller: [`Refusal`] says why, and whether the write was surely not applied
-//! or its outcome is unknown. A *broken invariant* stops the node with a message. Beside them stand
-//! the errors of the edges, where something comes in from outside. Each is defined where it arises,
-//! but for those that several modules speak of, which are here. `tests/layers.rs` holds this table against
-//! the code:
+//! There are three kinds, and they never mix. An *outcome* is a value: a missing key is `None`, not an
+//! error. A *refusal* goes to the caller: [`Refusal`] says why, and whether the write was surely not
+//! applied or its outcome is unknown. A *broken invariant* stops the node with a message. Beside these
+//! three, each module at the edge of the system has errors for invalid input. An error is defined in the
+//! module where it arises. Errors that several modules use are defined here.
+//! `tests/layers` checks the table against the code:
 //!
-//! | kind | where | what it is | what comes of it |
+//! | kind | where | what it is | consequence |
 //! |---|---|---|---|
-//! | [`Refusal`], [`Reason`] | here | the node does not do what it was asked | the caller is told, as a status |
-//! | [`NotMe`] | here | a message for another process or cluster | its sender is told who is here |
-//! | [`RpcError`] | here | a call to another node failed | it is asked again later |
+//! | [`Refusal`], [`Reason`] | here | the node does not do what the caller asked | the caller gets it as a gRPC status |
+//! | [`NotMe`] | here | a message for another process or cluster | the sender gets the raft id and the cluster of the receiver |
+//! | [`RpcError`] | here | a call to another node failed | the caller asks again later |
 //! | [`NodeError`](crate::node::NodeError) | `node` | a broken invariant | the node stops |
-//! | [`RaftError`](crate::node::RaftError) | `node` | raft-rs refused what it must not refuse | a `NodeError` |
+//! | [`RaftError`](crate::node::RaftError) | `node` | raft-rs refused an operation that it must accept | a `NodeError` |
 //! | [`StorageError`](crate::node::StorageError) | `node` | a change of the log that its rules forbid | a `NodeError` |
-//! | [`StepError`](crate::node::StepError) | `node` | a peer's message that is not taken | it is dropped, and logged |
-//! | [`WireError`](crate::wire::WireError) | `wire` | bytes that are no message of ours | the stream or call ends |
+//! | [`StepError`](crate::node::StepError) | `node` | an unacceptable message of a peer | it is dropped, and logged |
+//! | [`WireError`](crate::wire::WireError) | `wire` | bytes that are no valid message | the stream or call ends |
 //! | [`InvalidNodeId`](crate::types::InvalidNodeId), [`InvalidRaftId`](crate::types::InvalidRaftId) | `types` | a number that is no id | a `WireError`, or a fault of the configuration |
 //! | [`ConfigError`](crate::config::ConfigError) | `config` | a faulty configuration, with every fault | the process does not start |
-//! | [`LogError`](crate::log::LogError) | `log` | the log cannot be written as it is asked for | the process does not start |
-//! | [`InvalidAddress`](crate::transport::InvalidAddress) | `transport` | an address that leads nowhere | the process does not start, or the peer is not called |
+//! | [`LogError`](crate::log::LogError) | `log` | the log lines cannot be written as configured | the process does not start |
+//! | [`InvalidAddress`](crate::transport::InvalidAddress) | `transport` | a malformed address | the process does not start, or the peer is not called |
 //! | [`ServerError`](crate::server::ServerError) | `server` | a node that does not start, or that ended | the process ends |
-//! | `NoPreface` | `server` | a connection that does not begin as HTTP/2 does | it is told what this is, and closed |
-//! | [`Stopped`](crate::driver::Stopped) | `driver` | the driver has ended | whoever asks it gives up |
-//! | `Obstacle` | `cluster` | why a cluster may not be recovered now | the operator is told |
-//! | [`Error`](crate::client::Error) | `client` | a call of the Rust client failed | its user decides |
-//! | `Failure` | `cli` | a command did not do what it was asked | the user is told, and an exit status says which kind |
+//! | `NoPreface` | `server` | a connection that does not begin with the HTTP/2 preface | it gets a hint, and is closed |
+//! | [`Stopped`](crate::driver::Stopped) | `driver` | the driver has ended | the caller gives up |
+//! | `Obstacle` | `cluster` | the reason why a cluster may not be recovered now | the operator gets it |
+//! | [`Error`](crate::client::Error) | `client` | a call of the Rust client failed | the application decides |
+//! | `Failure` | `cli` | a command failed | the user gets a message and an exit code |
 
 use crate::types::{Answering, ClientId, ClusterId, NodeId, RaftId};
 
-/// Why a node did not do what it was asked, and what became of the request.
+/// The reason of a refusal, and the outcome of the refused request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({applied})")]
 pub struct Refusal {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
     /// Whether the refused write may have been applied.
     pub applied: Applied,
 }
 
 impl Refusal {
-    /// A refusal of something that was surely not applied: asking again is safe.
+    /// A refusal of a request that was surely not applied: a retry is safe.
     pub const fn not_applied(reason: Reason) -> Self {
         Self {
             reason,
@@ -49,7 +49,19 @@ impl Refusal {
         }
     }
 
-    /// A refusal of a write that may have been applied, or may yet be.
+    /// A request whose `field` breaks a rule; surely not applied.
+    pub fn invalid(field: &'static str, rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        Self::not_applied(Reason::InvalidRequest { field, rule })
+    }
+
+    /// A request that the cluster does not allow as it is now; surely not applied.
+    pub fn precondition(rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        Self::not_applied(Reason::FailedPrecondition { rule })
+    }
+
+    /// A refusal of a write that may have been applied, or may still be applied later.
     pub const fn unknown(reason: Reason) -> Self {
         Self {
             reason,
@@ -58,12 +70,12 @@ impl Refusal {
     }
 }
 
-/// What became of a refused write. A refused read is always [`Applied::No`].
+/// The outcome of a refused write. A refused read is always [`Applied::No`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// Surely not applied, now or later.
     No,
-    /// It may have been applied, or may yet be.
+    /// It may have been applied, or may still be applied later.
     Unknown,
 }
 
@@ -79,13 +91,13 @@ impl std::fmt::Display for Applied {
 /// Why a node refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Only the leader serves, and this node does not lead.
+    /// Only the leader serves requests, and this node does not lead.
     #[error("{}", match leader_id {
         Some(id) => format!("this node does not lead: node {id} does"),
         None => "this node does not lead".to_owned(),
     })]
     NotLeader {
-        /// Who leads.
+        /// The leader, if this node knows it.
         leader_id: Option<NodeId>,
     },
     /// There is no leader, or it reaches no majority.
@@ -101,15 +113,15 @@ pub enum Reason {
     /// A queue of the node is full.
     #[error("overloaded: {what} is full ({limit})")]
     Overloaded {
-        /// Which bound was met.
+        /// The exhausted bound, by name.
         what: &'static str,
         /// The bound.
         limit: u64,
     },
-    /// The node holds as much as it may, and the write would make it more. Deleting makes room.
+    /// The node holds as much as it may, and the write needs more memory. Deletes make room.
     #[error("full: it would take more memory than {what} ({limit}); deleting keys makes room")]
     Full {
-        /// Which bound was met.
+        /// The exhausted bound, by name.
         what: &'static str,
         /// The bound in bytes.
         limit: u64,
@@ -120,17 +132,17 @@ pub enum Reason {
         None => String::new(),
     })]
     TooLarge {
-        /// Which part.
+        /// The part that is too large.
         what: &'static str,
         /// The limit in bytes.
         limit: u64,
-        /// The member whose limit that is, if not of the node that refuses.
+        /// The member whose limit this is, if it is not the refusing node's.
         node_id: Option<NodeId>,
     },
     /// The node takes no part in a running cluster.
     #[error("not part of a running cluster: {waiting_for}")]
     Forming {
-        /// What it waits for.
+        /// What the node waits for.
         waiting_for: String,
     },
     /// The request breaks a rule of the protocol.
@@ -138,16 +150,16 @@ pub enum Reason {
     InvalidRequest {
         /// The field at fault.
         field: &'static str,
-        /// What would be right.
+        /// The rule that the field breaks.
         rule: String,
     },
-    /// The cluster is not in a state in which this may be done.
+    /// The state of the cluster does not allow this now.
     #[error("not now: {rule}")]
     FailedPrecondition {
-        /// What would have to hold.
+        /// The condition that does not hold.
         rule: String,
     },
-    /// The session of a write is not there, or its number was forgotten.
+    /// The session of a write does not exist, or the number of the write was forgotten.
     #[error(
         "session {client_id} has expired: whether an earlier attempt at this write was applied is not known"
     )]
@@ -155,7 +167,7 @@ pub enum Reason {
         /// The session.
         client_id: ClientId,
     },
-    /// The request is for another cluster than the one that this node is of.
+    /// The request names another cluster than the one that this node takes part in.
     #[error("{}", match successor {
         true => format!("this node takes part in cluster {cluster_id}, which was recovered from \
                          the one that is asked: writes that were acknowledged there may be lost"),
@@ -164,7 +176,7 @@ pub enum Reason {
     OtherCluster {
         /// The cluster that this node takes part in.
         cluster_id: ClusterId,
-        /// Whether that was recovered from the one that the request names.
+        /// Whether that cluster was recovered from the one that the request names.
         successor: bool,
     },
     /// The node is shutting down.
@@ -172,7 +184,7 @@ pub enum Reason {
     ShuttingDown,
 }
 
-/// A message that reached a process or a cluster for which it was not meant.
+/// A message that reached the wrong process or cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not for me: I am {raft_id}{}", match cluster_id {
     Some(id) => format!(" of cluster {id}"),
@@ -195,7 +207,7 @@ pub enum RpcError {
         node: NodeId,
         /// Its address.
         addr: String,
-        /// What the transport says.
+        /// The error of the transport.
         reason: String,
     },
     /// No answer in time.
@@ -225,7 +237,7 @@ pub enum RpcError {
     NotMe {
         /// The called node.
         node: NodeId,
-        /// Who answers.
+        /// The process that answers.
         not_me: NotMe,
     },
     /// The node refused the call or answered nonsense.
@@ -237,7 +249,7 @@ pub enum RpcError {
         addr: String,
         /// The name of the call.
         rpc: &'static str,
-        /// What it said.
+        /// Its reason.
         reason: String,
     },
     /// Something else answers at the address of the node, or it hangs.
@@ -247,17 +259,17 @@ pub enum RpcError {
         node: NodeId,
         /// Its address.
         addr: String,
-        /// What answers.
+        /// The thing that answers.
         answering: Answering,
     },
 }
 
 impl RpcError {
-    /// What answers in place of the node that was asked.
+    /// What answers at the address of the called node.
     pub fn answering(&self) -> Answering {
         match self {
             Self::Unreachable { .. } => Answering::Silent,
-            // Where no connection is made, that is known before.
+            // If no connection can be made, that is known before the timeout.
             Self::Timeout { .. } | Self::Unanswered { .. } => Answering::Hung,
             Self::NotMe { node, not_me } => match not_me.raft_id.node_id() {
                 other if other != *node => Answering::OtherNode(other),

@@ -1,16 +1,16 @@
-//! Where log lines go, and how raft-rs's lines get there.
+//! The sink of log lines, and the bridge for raft-rs's lines.
 //!
-//! Lines go to standard error through a bounded queue (`log/writer.rs`): a reader that stops reading or
-//! ends, or a disk that is full, costs lines, never the node.
+//! Lines go to standard error through a bounded queue (`log/writer.rs`): a reader that stops or ends, or
+//! a full disk, costs lines, never the node.
 //!
-//! Seshat logs with `tracing`, raft-rs with `slog`. [`raft_logger`] is the bridge: it keeps the
-//! keys and values of every record, which the crate `tracing-slog` drops. Keys that say where in
-//! the life of a Raft group a record belongs become fields of their own, under the names that
-//! Seshat's own records use; the rest goes into one field `kv`.
+//! Seshat logs with `tracing`, raft-rs with `slog`. [`raft_logger`] is the bridge: it keeps the keys and
+//! values of every record, which the crate `tracing-slog` drops. Keys that identify the node, term, index
+//! and peers of a record become fields of their own, under the names that Seshat's own records use; the
+//! rest goes into one field `kv`.
 //!
-//! raft-rs's `info` becomes `debug` here, and so on down: whatever matters to an operator (terms,
-//! roles, leaders, members, snapshots) is an event of the core, which the driver logs once, in
-//! Seshat's words. raft-rs's own view is for whoever debugs: `SESHAT_LOG=info,raft=debug`.
+//! raft-rs's `info` becomes `debug` here, and so on down: everything important for an operator (terms,
+//! roles, leaders, members, snapshots) is an event of the core, which the driver logs once, in Seshat's
+//! terms. raft-rs's own lines are for debugging: `SESHAT_LOG=info,raft=debug`.
 
 mod repeats;
 mod writer;
@@ -27,15 +27,15 @@ use tracing_subscriber::EnvFilter;
 pub(crate) use repeats::Repeats;
 pub use writer::LastLines;
 
-/// The variables that choose what is logged, in `tracing-subscriber`'s syntax; the first that is
-/// set and not empty counts.
+/// The variables that choose what is logged, in `tracing-subscriber`'s syntax. The first one that is set
+/// and not empty counts.
 pub const FILTER_VARIABLES: [&str; 2] = ["SESHAT_LOG", "RUST_LOG"];
 
-/// The filter beside the level, unless more is wanted: a peer can make h2 warn as often as it likes, and
-/// what matters of that is said in Seshat's words.
+/// The filter besides the level, unless the level is above info: a peer can make h2 warn as often as it
+/// likes, and Seshat logs the important part itself.
 const UNASKED: &str = "h2=error";
 
-/// What log lines look like.
+/// The form of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// One line for people, in colour on a terminal.
@@ -75,7 +75,7 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Why logging could not begin.
+/// Why logging could not be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
     /// No such format.
@@ -86,20 +86,20 @@ pub enum LogError {
     Filter {
         /// The variable that holds it.
         variable: &'static str,
-        /// What is wrong with it.
+        /// The fault of the filter.
         reason: String,
     },
-    /// The process logs already.
+    /// The process has set up logging already.
     #[error("logging has been set up before")]
     Again,
-    /// The system has no thread for the log.
+    /// The thread that writes log lines could not be started.
     #[error("cannot start a thread for the log: {0}")]
     Thread(io::ErrorKind),
 }
 
-/// Sends the process's log lines to standard error, from `level` on unless one of
-/// [`FILTER_VARIABLES`] says otherwise. A line that cannot be written is counted; the process never
-/// waits for one. What is returned is to be kept until the process ends.
+/// Sends the process's log lines to standard error, from `level` on unless one of [`FILTER_VARIABLES`] is
+/// set. A line that cannot be written is counted; the process never waits for one. Keep the result until
+/// the process ends.
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ pub fn init(format: LogFormat, level: LevelFilter) -> Result<LastLines, LogError
         .with_env_filter(filter)
         .with_writer(queue)
         .with_ansi(colours())
-        // It would complain on standard error, which is where the trouble is.
+        // It would report its errors on standard error, which is the output that fails.
         .log_internal_errors(false);
     match format {
         LogFormat::Human => builder.try_init(),
@@ -150,17 +150,17 @@ fn filter(
     }
 }
 
-/// The logger to give the raft-rs of node `node`. `show_id` says how a raft id reads.
+/// The logger for the raft-rs of node `node`. `show_id` formats raft ids.
 pub fn raft_logger(node: u16, show_id: fn(u64) -> String) -> Logger {
     Logger::root(Bridge { show_id }, slog::o!("node" => u64::from(node)))
 }
 
-/// Hands slog records to `tracing`, under the target `raft`.
+/// Passes slog records to `tracing`, under the target `raft`.
 struct Bridge {
     show_id: fn(u64) -> String,
 }
 
-/// Emits one event at a level that is known only now: `tracing` wants a constant one.
+/// Emits one event at a level that is known only at run time: `tracing` needs a constant one.
 macro_rules! emit {
     ($level:ident, $record:ident, $fields:ident) => {
         tracing::event!(
@@ -191,12 +191,12 @@ impl Drain for Bridge {
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
         let level = record.level();
-        // Before anything is collected or formatted: a record that nobody wants is free.
+        // This comes before any collecting or formatting: a record below the level costs nothing.
         if !self.is_enabled(level) {
             return Ok(());
         }
         let mut fields = Fields::new(self.show_id);
-        // A value that cannot be shown is left out; the record itself is not.
+        // A value that cannot be formatted is left out; the record is still logged.
         let _ = values.serialize(record, &mut fields);
         let _ = record.kv().serialize(record, &mut fields);
         match level {
@@ -218,7 +218,7 @@ impl Drain for Bridge {
     }
 }
 
-/// What one record says beside its message.
+/// The fields of one record besides its message.
 struct Fields {
     show_id: fn(u64) -> String,
     node: Option<String>,
@@ -245,7 +245,7 @@ impl Fields {
     }
 }
 
-/// A field that is left out where there is nothing to show, and stands without quotes.
+/// The value of a field, without quotes. `None` leaves the field out.
 fn shown(text: &Option<String>) -> Option<DisplayValue<&String>> {
     text.as_ref().map(tracing::field::display)
 }
@@ -366,7 +366,7 @@ mod tests {
         };
         assert_eq!(levels(logged("info", log)), ["ERROR", "WARN"]);
         let mut expected = vec!["ERROR", "WARN", "DEBUG"];
-        // slog leaves these out of a release build.
+        // slog omits these in a release build.
         if cfg!(debug_assertions) {
             expected.push("TRACE");
         }

@@ -1,4 +1,4 @@
-//! The command `seshat`: arguments become a command, and what came of it an exit code.
+//! The command `seshat`: arguments become a command, and its result an exit code.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod cli;

@@ -1,10 +1,10 @@
-//! Trace contexts, as W3C Trace Context has them: what a client sends, and what a node carries.
+//! Trace contexts (W3C Trace Context): what a client sends and a node carries.
 
-/// The metadata that carries one.
+/// The gRPC metadata key of a trace context.
 pub(crate) const NAME: &str = "traceparent";
 
-/// Whether it is `version-traceid-parentid-flags` in lower-case hexadecimal, of version 00, with
-/// neither id zero (W3C Trace Context, section 3.2.2). Whatever else it is, it is not carried.
+/// Whether `context` is `version-traceid-parentid-flags` in lower-case hexadecimal, of version 00, with
+/// neither id zero (W3C Trace Context, section 3.2.2). A malformed `traceparent` is ignored.
 pub(crate) fn is_valid(context: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(context) else {
         return false;

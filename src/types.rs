@@ -1,7 +1,7 @@
-//! The words that every other module speaks: ids, positions in the log, and what a node is.
+//! The types that all modules share: ids, positions in the log, and the status of a node.
 //!
-//! Nothing here does anything. The types are thin, so that a node id cannot be passed where a raft
-//! id is meant, which is the mistake that costs data in a store that forgets on restart.
+//! They have no behaviour. Separate types keep a node id from being passed as a raft id. In a store that
+//! forgets its state on restart, that mistake loses data.
 
 mod answering;
 mod level;
@@ -36,7 +36,7 @@ pub type Value = Bytes;
 
 /// The configured identity of a machine: 1 to 65 535, the same through every restart.
 ///
-/// Addresses belong to node ids. Raft never sees one: it sees [`RaftId`]s.
+/// Addresses belong to node ids. Raft never sees a node id: it sees [`RaftId`]s.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(NonZeroU16);
 
@@ -89,11 +89,11 @@ impl From<NodeId> for u32 {
 #[error("{0} is no node id: node ids are 1 to 65535")]
 pub struct InvalidNodeId(pub u32);
 
-/// The identity of one life of a process, and the only identity that Raft sees.
+/// The identity of one incarnation of a node, and the only identity that Raft sees.
 ///
-/// `node id << 48 | incarnation`, with 48 random bits drawn when the process starts. A process that
-/// was started again has forgotten its log and its vote; under a new raft id it is a new Raft
-/// server, and nothing that its former life promised can be held against it.
+/// `node id << 48 | incarnation`, with 48 random bits drawn when the process starts. A restarted process
+/// has forgotten its log and its vote. Under a new raft id it is a new Raft server, which no promise of
+/// its earlier incarnation binds.
 ///
 /// Displayed as `NODE.INCARNATION`, the incarnation in hexadecimal: `2.3fa94c01b2d7`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,7 +103,7 @@ impl RaftId {
     /// Number of bits of an incarnation.
     pub const INCARNATION_BITS: u32 = 48;
 
-    /// The raft id of `node` in its life `incarnation`, of which the lower 48 bits count.
+    /// The raft id of `node` with `incarnation`, of which only the lower 48 bits count.
     pub fn new(node: NodeId, incarnation: u64) -> Self {
         let mask = (1 << Self::INCARNATION_BITS) - 1;
         Self(u64::from(node.get()) << Self::INCARNATION_BITS | (incarnation & mask))
@@ -114,13 +114,13 @@ impl RaftId {
         self.0
     }
 
-    /// The machine that this is a life of.
+    /// The node that this is an incarnation of.
     pub fn node_id(self) -> NodeId {
         let node = u16::try_from(self.0 >> Self::INCARNATION_BITS).unwrap_or(u16::MAX);
         NodeId::new(node).unwrap_or(NodeId(NonZeroU16::MAX))
     }
 
-    /// The random part.
+    /// The random bits of the process.
     pub const fn incarnation(self) -> u64 {
         self.0 & ((1 << Self::INCARNATION_BITS) - 1)
     }
@@ -192,13 +192,13 @@ impl fmt::Debug for ClientId {
     }
 }
 
-/// A Raft term (paper, section 5.1): at most one leader a term.
+/// A Raft term (paper, section 5.1). A term has at most one leader.
 pub type Term = u64;
 
-/// A position in the replicated log. The first is 1; 0 means none.
+/// A position in the replicated log. The first is 1. 0 means none.
 pub type LogIndex = u64;
 
-/// A member of a cluster: a machine and where it is reached, whatever process runs on it.
+/// A member of a cluster: a machine and its addresses, independent of the process that runs on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInfo {
     /// Its configured id.
@@ -210,7 +210,7 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
-    /// The node `id`, of which nobody knows where it is.
+    /// The node `id` with unknown addresses.
     pub fn nowhere(id: NodeId) -> Self {
         Self {
             id,
@@ -220,8 +220,8 @@ impl NodeInfo {
     }
 }
 
-/// The members that a cluster is meant to have, by node id. Who takes part in Raft at a moment is
-/// another matter: processes come and go.
+/// The desired members of a cluster, by node id. The voters and learners of the Raft group are separate,
+/// because processes come and go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterMembership {
     /// Every member, in ascending order of its id.
@@ -284,14 +284,14 @@ impl FromIterator<NodeInfo> for ClusterMembership {
 /// Version of [`RaftHardState`] and [`VersionedLogEntry`] that this library writes.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What a Raft server must not forget while it lives (paper, figure 2, "persistent state").
+/// What a Raft server must not forget while it runs (paper, figure 2, "persistent state").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RaftHardState {
     /// Version of this record: [`FORMAT_VERSION`].
     pub version: u32,
     /// Latest term that the server has seen.
     pub term: Term,
-    /// Whom it voted for in that term.
+    /// The server that got its vote in that term.
     pub vote: Option<RaftId>,
     /// Highest index that it knows to be committed.
     pub commit: LogIndex,
@@ -308,7 +308,7 @@ impl Default for RaftHardState {
     }
 }
 
-/// One entry of the log, as the core shows it.
+/// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedLogEntry {
     /// Version of this record: [`FORMAT_VERSION`].
@@ -317,22 +317,22 @@ pub struct VersionedLogEntry {
     pub index: LogIndex,
     /// Term in which a leader created it.
     pub term: Term,
-    /// What it holds.
+    /// The payload.
     pub payload: EntryPayload,
 }
 
-/// What a log entry holds.
+/// The payload of a log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryPayload {
-    /// Nothing: a leader's first entry of a term.
+    /// No command: a leader's first entry of a term.
     Empty,
     /// An encoded command of the state machine.
     Command(Bytes),
-    /// An encoded change of members.
+    /// An encoded change of voters and learners.
     ConfChange(Bytes),
 }
 
-/// What a snapshot stands for (paper, figure 12).
+/// What a snapshot replaces (paper, figure 12).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotMetadata {
     /// The snapshot replaces all entries up through and including this index.
@@ -352,31 +352,31 @@ pub struct Offer {
     pub cluster_id: ClusterId,
     /// The initial member with the lowest node id: it makes the offer.
     pub coordinator: RaftId,
-    /// The initial members that take part from the beginning, the coordinator among them: the first
-    /// voters.
+    /// The initial members that take part from the beginning, including the coordinator. They are the
+    /// first voters.
     pub members: Vec<RaftId>,
-    /// All initial members. One that is not in `members` is missing, and an operator has vouched
-    /// that it is fresh.
+    /// All initial members. A member that is not in `members` is missing, and an operator has stated that
+    /// it is fresh.
     pub membership: ClusterMembership,
-    /// Other nodes, members of a former cluster perhaps, that an operator has vouched for.
+    /// Other nodes, perhaps members of an earlier cluster, that are gone for good, as an operator has stated.
     pub absent: BTreeSet<NodeId>,
-    /// What all `members` speak: the level of the cluster.
+    /// The highest level that all `members` speak: the level of the cluster.
     pub level: ProtocolLevel,
-    /// What the coordinator takes at most; versions that do not know do not say so.
+    /// The limits of the coordinator. `None` from versions that do not report them.
     pub limits: Option<NodeLimits>,
 }
 
-/// Who asks another process who that is: what is asked of may have to know.
+/// The identity of a process that asks another one, together with what the other one may need to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introduction {
     /// The asking process.
     pub raft_id: RaftId,
-    /// Where it stands.
+    /// Its state.
     pub state: NodeState,
-    /// The cluster that it is bound to or takes part in.
+    /// The cluster that it is prepared for or takes part in.
     pub cluster_id: Option<ClusterId>,
-    /// The members of that cluster. Before it takes part in one: everybody who may take part in one,
-    /// as far as it knows.
+    /// The members of that cluster. Before it takes part in one: all nodes that may take part, as far as
+    /// it knows.
     pub members: Arc<ClusterMembership>,
 }
 

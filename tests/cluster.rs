@@ -6,16 +6,13 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::cluster::{Cluster, channel};
-use common::{InTime as _, eventually, refused};
 use seshat::client::Client;
 use seshat::config::{ConfigError, Limits};
+use seshat::error;
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
@@ -24,6 +21,8 @@ use seshat::proto::kv::{
 };
 use seshat::server::{Server, ServerError};
 use seshat::types::Role;
+use seshat_test_support::cluster::{Cluster, channel};
+use seshat_test_support::{InTime as _, eventually, refused};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::metadata::MetadataKey;
@@ -635,7 +634,7 @@ async fn a_server_that_cannot_start_says_why() {
     let mut config = cluster.config(0).clone();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     config.node.client_addr = taken.local_addr().unwrap().to_string();
-    let error = Server::bind(config.clone(), || 1).await.unwrap_err();
+    let error = Server::bind(config.clone()).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -652,9 +651,37 @@ async fn a_server_that_cannot_start_says_why() {
     );
 
     config.cluster.initial_members.pop();
-    let error = Server::bind(config, || 1).await.unwrap_err();
+    let error = Server::bind(config).await.unwrap_err();
     let ServerError::Config(ConfigError { faults }) = error else {
         panic!("{error}");
     };
     assert!(!faults.is_empty());
+}
+
+/// A caller in the process of a node gets what a client gets over gRPC: answers of the leader, refusals
+/// of the others, and the same limits.
+#[tokio::test]
+async fn the_store_of_the_leader_serves_callers_in_its_process() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let store = cluster.local(leader);
+    assert_eq!(store.get("k").await, Ok(None));
+    let first = store.set("k", "v").await.unwrap();
+    assert!(store.set("k", "w").await.unwrap() > first);
+    assert_eq!(store.get("k").await.unwrap().as_deref(), Some(&b"w"[..]));
+    assert_eq!(store.delete("k").await, Ok(true));
+    assert_eq!(store.delete("k").await, Ok(false));
+
+    let refusal = store.set("", "v").await.unwrap_err();
+    assert_eq!(refusal.applied, error::Applied::No);
+    assert!(matches!(
+        refusal.reason,
+        error::Reason::InvalidRequest { field: "key", .. }
+    ));
+
+    let follower = cluster.local((leader + 1) % 3);
+    let refusal = follower.set("k", "v").await.unwrap_err();
+    assert_eq!(refusal.applied, error::Applied::No);
+    let leader_id = Some(store.status().raft_id.node_id());
+    assert_eq!(refusal.reason, error::Reason::NotLeader { leader_id });
 }

@@ -7,18 +7,16 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::time::Duration;
 
-use common::fabric::{Fabric, Node, info, leader_first};
-use common::{InTime as _, node_id, refused};
 use seshat::proto::admin::{
     AddMemberRequest, ClusterState, RemoveMemberRequest, StatusRequest, StatusResponse,
 };
 use seshat::proto::kv::SetRequest;
 use seshat::proto::kv::error_detail::Reason;
 use seshat::types::{NodeInfo, NodeState, Role};
+use seshat_test_support::fabric::{Fabric, Node, info, leader_first};
+use seshat_test_support::{InTime as _, node_id, refused};
 use tokio::time::{Instant, sleep};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;

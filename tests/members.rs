@@ -6,21 +6,19 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::cluster::{Cluster, channel};
-use common::{InTime as _, eventually, node_id, refused};
 use seshat::proto::admin::{AddMemberRequest, RemoveMemberRequest};
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::proto::kv::{Applied, GetRequest, SetRequest};
 use seshat::server::ServerError;
 use seshat::types::{NodeState, Role};
+use seshat_test_support::cluster::{Cluster, channel};
+use seshat_test_support::{InTime as _, eventually, node_id, refused};
 use tokio::task::JoinSet;
 use tonic::{Request, Status};
 

@@ -7,15 +7,13 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::cluster::Cluster;
-use common::fabric::{Fabric, leader_first};
-use common::{InTime as _, eventually, refused};
 use seshat::config::Limits;
 use seshat::error::{Applied, Reason, Refusal};
 use seshat::proto::admin::{
@@ -30,6 +28,9 @@ use seshat::proto::kv::{
 };
 use seshat::service::to_status;
 use seshat::types::{ClientId, ClusterId, NodeId, Role};
+use seshat_test_support::cluster::Cluster;
+use seshat_test_support::fabric::{Fabric, leader_first};
+use seshat_test_support::{InTime as _, eventually, refused};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
@@ -577,21 +578,25 @@ async fn before_and_after(met: &mut Met) {
     let short = Duration::from_millis(300);
     let answer = kv.set(within(short, set("k", "v", None))).await;
     met.refusal("a cluster that forms", answer, FORMING);
-    let waits = tokio::spawn(async move { kv.set(set("k", "v", None)).await });
-    // The same connection serves this one after the one that waits.
+    let mut waiting = kv.clone();
+    let mut waits = pin!(waiting.set(set("k", "v", None)));
+    let sent = poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_pending()));
+    assert!(sent.await, "nobody decides");
+    // The same connection brings this one behind the one that waits.
+    kv.set(set("", "v", None)).await.expect_err("no key");
     let mut admin = cluster.admin(0);
     let remove = RemoveMemberRequest {
         id: 1,
         ..Default::default()
     };
     met.refusal("no member yet", admin.remove_member(remove).await, FORMING);
-    tokio::time::sleep(short).await;
-    cluster.take(0).shutdown().await.expect("an orderly end");
-    met.refusal(
-        "a node that ends",
-        waits.in_time("a write that waits").await.unwrap(),
-        SHUTTING_DOWN,
-    );
+    let node = cluster.take(0);
+    let both = async { tokio::join!(waits, node.shutdown()) };
+    let (waited, ended) = both
+        .in_time("the end of a node with a write that waits")
+        .await;
+    ended.expect("an orderly end");
+    met.refusal("a node that ends", waited, SHUTTING_DOWN);
 }
 
 /// The driver ends under a write. Through memory: a real node that ends so has no sockets either.

@@ -7,14 +7,10 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::cluster::Cluster;
-use common::{InTime as _, eventually, refused};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use seshat::config::Limits;
@@ -27,6 +23,8 @@ use seshat::proto::kv::{
     Applied, DeleteRequest, GetRequest, OpenSessionRequest, PipelineCommand, PipelineError,
     PipelineRequest, PipelineResponse, Session, SetRequest,
 };
+use seshat_test_support::cluster::Cluster;
+use seshat_test_support::{InTime as _, eventually, refused};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;

@@ -15,7 +15,7 @@ use seshat::driver::{Driver, DriverHandle, DriverOptions, Network as _, Probe as
 use seshat::log;
 use seshat::node::{Member, MemberOptions, RaftOptions};
 use seshat::proto::raft::HeartbeatRequest;
-use seshat::transport::{Connector, PeerAddress, Transport, TransportOptions};
+use seshat::transport::{Connector, Transport, TransportOptions};
 use seshat::types::{ClusterMembership, NodeId, NodeInfo, RaftId};
 use seshat::wire::PeerMessage;
 use tokio::sync::mpsc;
@@ -155,9 +155,9 @@ async fn a_peer_that_goes_and_comes_back_is_two_lines_in_the_log() {
         }))
     });
     let options = TransportOptions {
-        peers: vec![PeerAddress {
-            id: NodeId::new(2).unwrap(),
+        peers: vec![NodeInfo {
             addr: "kvstore-2:7379".to_owned(),
+            ..NodeInfo::nowhere(NodeId::new(2).unwrap())
         }],
         ..TransportOptions::default()
     };

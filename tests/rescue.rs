@@ -6,16 +6,14 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::time::Duration;
 
-use common::cluster::Cluster;
-use common::{InTime as _, eventually, refused};
 use seshat::proto::admin::{FormRequest, RecoverRequest, RecoverResponse};
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::{Applied, FailedPrecondition, InvalidRequest};
 use seshat::types::{ClusterId, NodeState, Role};
+use seshat_test_support::cluster::Cluster;
+use seshat_test_support::{InTime as _, eventually, refused};
 use tonic::{Code, Status};
 
 /// The rule of a refusal that the moment causes.

@@ -9,16 +9,9 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::fabric::{
-    Fabric, MAX_KEY, MAX_MESSAGE, MAX_REQUESTS, MAX_UNREAD, MAX_VALUE, Node, REQUEST_TIMEOUT,
-    leader_first,
-};
-use common::{InTime as _, Refused, eventually, node_id, refused};
 use http_body_util::Full;
 use seshat::kv::{Command as WriteCommand, Write};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
@@ -32,6 +25,11 @@ use seshat::proto::kv::{
 use seshat::proto::kv::{PipelineCommand, PipelineRequest};
 use seshat::types::{NodeState, NodeStatus, Role};
 use seshat::wire;
+use seshat_test_support::fabric::{
+    Fabric, MAX_KEY, MAX_MESSAGE, MAX_REQUESTS, MAX_UNREAD, MAX_VALUE, Node, REQUEST_TIMEOUT,
+    leader_first,
+};
+use seshat_test_support::{InTime as _, Refused, eventually, node_id, refused};
 use tokio::time::Instant;
 use tonic::codegen::Service as _;
 use tonic::{Code, Request, Status};

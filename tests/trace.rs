@@ -5,15 +5,13 @@
 
 #![cfg(test)]
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use common::cluster::Cluster;
-use common::eventually;
 use seshat::client::{Client, Operation, PipelineOptions};
+use seshat_test_support::cluster::Cluster;
+use seshat_test_support::eventually;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 

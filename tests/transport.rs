@@ -7,15 +7,12 @@
     clippy::unwrap_used
 )]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{InTime as _, PATIENCE, eventually, node_id};
 use seshat::driver::{Answer, Driver, DriverHandle, DriverOptions};
 use seshat::kv::{Command, Write};
 use seshat::log;
@@ -25,11 +22,12 @@ use seshat::proto::raft::{
     AppendEntriesRequest, ConfState, Entry, HeartbeatRequest, InstallSnapshotRequest,
     RequestVoteRequest, StartRequest, TimeoutNowRequest, entry,
 };
-use seshat::transport::{Connector, PeerAddress, Transport, TransportOptions};
+use seshat::transport::{Connector, Transport, TransportOptions};
 use seshat::types::{
     ClusterId, ClusterMembership, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role,
 };
 use seshat::wire;
+use seshat_test_support::{InTime as _, PATIENCE, eventually, node_id};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tonic::transport::server::TcpIncoming;
@@ -87,9 +85,9 @@ impl Node {
         let options = TransportOptions {
             peers: peers
                 .iter()
-                .map(|(id, addr)| PeerAddress {
-                    id: node_id(*id),
+                .map(|(id, addr)| NodeInfo {
                     addr: addr.to_string(),
+                    ..NodeInfo::nowhere(node_id(*id))
                 })
                 .collect(),
             vote_patience: TICK * 5,

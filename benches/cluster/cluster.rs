@@ -15,7 +15,7 @@ use crate::process::{MachineTime, Process};
 
 /// Nodes of a cluster.
 const NODES: u16 = 3;
-/// How long a new cluster is left alone before it is watched or broken: what forming it began has
+/// How long a new cluster rests before it is measured or broken: work that its formation started has
 /// ended by then.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -43,26 +43,26 @@ pub(crate) struct Cluster {
     shape: Shape,
     /// One per node, or one for all of them.
     processes: Vec<Process>,
-    /// Where clients reach each node: `host:port`.
+    /// The client address of each node: `host:port`.
     pub(crate) client_addrs: Vec<String>,
-    /// Index of the node that leads.
+    /// Index of the leader.
     pub(crate) leader: usize,
 }
 
-/// What an idle cluster takes.
+/// The resources of an idle cluster.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Idle {
     /// Processor time of all its nodes, as a share of one core.
     pub(crate) cpu: f64,
     /// Memory of its largest process, in KiB.
     pub(crate) resident_kib: u64,
-    /// How busy the machine was meanwhile, with whatever, as a share of all its cores.
+    /// How busy the machine was meanwhile, with any work, as a share of all its cores.
     pub(crate) machine: f64,
 }
 
 impl Cluster {
-    /// Starts a cluster and waits until it is at rest. The time is the one from the start of its
-    /// last process to the first accepted write.
+    /// Starts a cluster and waits until it is at rest. Returns the time from the start of its last
+    /// process to the first accepted write.
     pub(crate) async fn ready(shape: Shape) -> Result<(Self, Duration)> {
         let started = match shape {
             Shape::Dev => start_dev()?,
@@ -90,7 +90,7 @@ impl Cluster {
         self.shape
     }
 
-    /// Where clients reach the leader, and the process that it runs in.
+    /// The client address of the leader, and its process.
     pub(crate) fn leader(&self) -> Result<(&str, &Process)> {
         let addr = self.client_addrs.get(self.leader).context("no leader")?;
         let process = self.processes.get(self.leader);
@@ -98,14 +98,14 @@ impl Cluster {
         Ok((addr, process))
     }
 
-    /// Kills the leader's process, and returns where clients reach the other nodes.
+    /// Kills the leader's process, and returns the client addresses of the other nodes.
     pub(crate) fn kill_leader(&mut self) -> Vec<String> {
         self.client_addrs.remove(self.leader);
         drop(self.processes.remove(self.leader));
         self.client_addrs.clone()
     }
 
-    /// Watches the cluster for the time of `window`.
+    /// Measures the idle cluster for the time of `window`.
     pub(crate) async fn idle(&self, window: Duration) -> Result<Idle> {
         let cpu_time = || {
             self.processes
@@ -127,7 +127,7 @@ impl Cluster {
     }
 }
 
-/// A cluster of which nothing has been heard yet.
+/// A cluster that was started and has not answered yet.
 struct Started {
     processes: Vec<Process>,
     client_addrs: Vec<String>,
@@ -192,7 +192,7 @@ fn start_processes() -> Result<Started> {
     })
 }
 
-/// Starts the binary that cargo has built for this bench. What it says goes to the log of `name`.
+/// Starts the binary that cargo has built for this bench. Its output goes to the file `name`.log.
 fn seshat(arguments: &[&str], name: &str) -> Result<Process> {
     fs::create_dir_all(logs())?;
     let log = File::create(logs().join(format!("{name}.log")))?;
@@ -207,7 +207,7 @@ fn seshat(arguments: &[&str], name: &str) -> Result<Process> {
     Ok(Process::new(child))
 }
 
-/// Where the configurations and the logs of the last clusters are.
+/// The directory with the configurations and log files of the last clusters.
 fn logs() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-cluster")
 }
@@ -219,12 +219,12 @@ struct Ports {
 }
 
 impl Ports {
-    /// Above the ports that services are known by, and below those that the kernel gives to
-    /// outgoing connections: nobody takes one between this look and the start of a node.
+    /// Above the well-known ports of services, and below the ports that the kernel gives to outgoing
+    /// connections: no other program takes one between this check and the start of a node.
     const FIRST: u16 = 20_000;
     const BLOCKS: u16 = 1_000;
 
-    /// Ports that nobody listens on, other ones each time.
+    /// Ports without a listener, other ones each time.
     fn free() -> Result<Self> {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         (0..Self::BLOCKS)

@@ -1,8 +1,8 @@
-//! The yardstick: `KvService` that answers at once, served the way a node serves it.
+//! The baseline: a `KvService` that answers at once, served like a node serves it.
 //!
-//! It does all that a node must do to speak gRPC and nothing that makes it a store: a process of
-//! its own, one current-thread runtime, the same service and messages, the same settings of the
-//! listener. What a node takes beyond it is the price of replication.
+//! It does all that a node must do to speak gRPC and nothing that makes it a store: a process of its own,
+//! one current-thread runtime, the same service and messages, the same settings of the listener. The cost
+//! of a node beyond it is the price of replication.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -25,21 +25,21 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::load::VALUE;
 use crate::process::Process;
 
-/// A log index as long as those that a loaded cluster answers with.
+/// A log index of the same encoded length as those of a loaded cluster.
 const APPLIED_INDEX: u64 = 1_000_000;
-/// How often a connection is pinged, and how long a ping may stay unanswered.
+/// Interval of pings on a connection, and how long a ping may stay unanswered.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// A running echo.
 #[derive(Debug)]
 pub(crate) struct Echo {
     pub(crate) process: Process,
-    /// Where it listens: `host:port`.
+    /// Its address: `host:port`.
     pub(crate) addr: String,
 }
 
 impl Echo {
-    /// Starts an echo: this very program, as a child.
+    /// Starts an echo: this program itself, as a child.
     pub(crate) fn start() -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
             .arg("--echo")
@@ -57,8 +57,8 @@ impl Echo {
     }
 }
 
-/// Says on standard output where it listens, and serves until standard input ends: when its parent
-/// does, however that happens.
+/// Prints its address on standard output, and serves until standard input ends: when its parent ends,
+/// however that happens.
 pub(crate) async fn serve() -> Result<()> {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let incoming = TcpIncoming::bind(loopback)?.with_nodelay(Some(true));
@@ -78,7 +78,7 @@ pub(crate) async fn serve() -> Result<()> {
     }
 }
 
-/// The settings of a node's listener for clients, as its default configuration makes them.
+/// The settings of a node's listener for clients, with the default configuration.
 fn as_a_node(server: Server) -> Server {
     let limits = Limits::default();
     let largest_request = limits.max_key_bytes + limits.max_value_bytes + MESSAGE_OVERHEAD_BYTES;

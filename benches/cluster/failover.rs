@@ -1,4 +1,4 @@
-//! From the death of a leader to the next accepted write.
+//! Measures the time from the death of a leader to the next accepted write.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::cluster::{Cluster, Shape};
 use crate::probe;
 
-/// One killed leader.
+/// One trial with a killed leader.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trial {
     /// From the start of the cluster's last node to its first accepted write.
@@ -16,8 +16,8 @@ pub(crate) struct Trial {
     pub(crate) next_write: Duration,
 }
 
-/// Starts a cluster and kills its leader. Every trial has a cluster of its own, so that none depends
-/// on another.
+/// Starts a cluster and kills its leader. Every trial has its own cluster, so that the trials are
+/// independent.
 pub(crate) async fn measure() -> Result<Trial> {
     let (mut cluster, first_write) = Cluster::ready(Shape::Processes).await?;
     let killed = Instant::now();

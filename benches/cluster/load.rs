@@ -1,8 +1,7 @@
-//! Callers that call as fast as they are answered, and how they fared.
+//! Callers that call as fast as they are answered, and their figures.
 //!
-//! Each connection has a thread and a current-thread runtime of its own, with its share of the
-//! callers: nothing crosses threads on the way of a call, so that the client costs little and the
-//! same whatever it calls.
+//! Each connection has its own thread and current-thread runtime, with its share of the callers. A call
+//! never crosses threads, so the client costs little, and the same for every server.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,12 +17,13 @@ use crate::process::Process;
 
 /// The 64 bytes that every key is bound to.
 pub(crate) const VALUE: &[u8] = &[b'v'; 64];
-/// Keys that are written and read. Small enough that the state is not what is measured.
+/// Keys that are written and read. They are so few that the size of the state does not affect the
+/// figures.
 const KEYS: usize = 10_000;
-/// How long callers call before they are counted.
+/// How long callers call before the measurement begins.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// What is called.
+/// The method that is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Call {
     Set,
@@ -39,10 +39,10 @@ impl std::fmt::Display for Call {
     }
 }
 
-/// How many call at once.
+/// The number of concurrent callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Callers {
-    /// Calls that are under way at any time.
+    /// Calls in flight at any time.
     pub(crate) callers: usize,
     /// HTTP/2 connections that they share evenly.
     pub(crate) connections: usize,
@@ -62,13 +62,13 @@ impl std::fmt::Display for Callers {
     }
 }
 
-/// How a load fared.
+/// The figures of a load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     pub(crate) calls_per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
-    /// Processor time of the process that served it, per call.
+    /// Processor time of the serving process, per call.
     pub(crate) cpu_per_call: Duration,
 }
 
@@ -140,15 +140,15 @@ pub(crate) async fn run(
     })
 }
 
-/// One HTTP/2 connection and those who call over it.
+/// One HTTP/2 connection and its callers.
 struct Connection {
     addr: String,
-    /// The numbers of its callers among all.
+    /// The numbers of its callers, among all.
     callers: Vec<usize>,
     call: Call,
-    /// Calls that begin earlier do not count,
+    /// Calls that begin earlier do not count.
     from: Instant,
-    /// nor do those that end later.
+    /// Calls that end later do not count.
     until: Instant,
 }
 

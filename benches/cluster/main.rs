@@ -1,8 +1,8 @@
-//! What a Seshat cluster costs beside a bare gRPC echo, in one run on one machine.
+//! The cost of a Seshat cluster compared with a bare gRPC echo, in one run on one machine.
 //!
-//! `benches/README.md` says how to run it and what each figure means. Absolute figures belong to
-//! the machine they were taken on; the ratios, and the times that an election timeout rules, are
-//! what can be held to a floor.
+//! `benches/README.md` explains how to run it and what each figure means. Absolute figures are valid only
+//! for the machine of the run. The ratios, and the times that depend on an election timeout, can be
+//! compared with a floor.
 
 mod cluster;
 mod echo;
@@ -23,14 +23,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cluster::{Cluster, Shape};
 use crate::report::Report;
 
-/// How long an idle cluster is watched.
+/// How long an idle cluster is measured.
 const IDLE_WINDOW: Duration = Duration::from_secs(10);
-/// Leaders that are killed.
+/// Number of killed leaders.
 const FAILOVER_TRIALS: usize = 10;
-/// Starts of `seshat dev` that are timed. The clusters of the failover trials are timed as well.
+/// Timed starts of `seshat dev`. The clusters of the failover trials are timed as well.
 const DEV_STARTS: usize = 5;
 
-/// Measures a Seshat cluster beside a bare gRPC echo.
+/// Compares a Seshat cluster with a bare gRPC echo.
 #[derive(Debug, Parser)]
 #[command(name = "cluster")]
 struct Arguments {
@@ -40,7 +40,7 @@ struct Arguments {
     /// Measure three `seshat serve` processes, failover included.
     #[arg(long)]
     processes: bool,
-    /// Measure both, which is also what happens without a choice.
+    /// Measure both; this is the default.
     #[arg(long)]
     all: bool,
     /// Seconds that each round loads each server.
@@ -55,7 +55,7 @@ struct Arguments {
     /// Serve as the echo until standard input ends.
     #[arg(long, hide = true)]
     echo: bool,
-    /// What cargo tells every bench.
+    /// The flag that cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -82,7 +82,7 @@ async fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut terminated = signal(SignalKind::terminate())?;
-    // Whichever way this ends, dropping `measure` ends every process that it started.
+    // In each case, dropping `measure` ends every process that it started.
     let report = tokio::select! {
         report = measure(&arguments) => report?,
         _ = tokio::signal::ctrl_c() => return Ok(ExitCode::FAILURE),

@@ -1,5 +1,5 @@
-//! Writes to every node, again and again, until one accepts: the way of a client that knows the
-//! nodes of a cluster and nothing else.
+//! Writes to every node repeatedly until one accepts, like a client that knows only the nodes of a
+//! cluster.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,22 @@ use seshat::proto::kv::kv_service_client::KvServiceClient;
 use tokio::task::JoinSet;
 use tonic::transport::Endpoint;
 
-/// Pause after a refusal, and so the precision of what is measured.
+/// Pause after a refusal, and so the precision of the measured time.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long one write may wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long all of it may take before the cluster counts as broken.
+/// How long the whole probe may take before the cluster counts as broken.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// The first write that was accepted.
 #[derive(Debug)]
 pub(crate) struct FirstWrite {
-    /// Index of the node that accepted it, which therefore leads.
+    /// Index of the node that accepted it, which is the leader.
     pub(crate) node: usize,
     pub(crate) accepted: Instant,
 }
 
-/// Waits for the first accepted write at any of `client_addrs`.
+/// Waits for the first accepted write at one of `client_addrs`.
 pub(crate) async fn first_write(client_addrs: &[String]) -> Result<FirstWrite> {
     let mut probes = JoinSet::new();
     for (node, addr) in client_addrs.iter().enumerate() {

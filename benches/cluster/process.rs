@@ -1,4 +1,4 @@
-//! A child process that ends when its owner does, and what the kernel says of it.
+//! A child process that ends when its owner does, and its figures from the kernel.
 
 use std::fs;
 use std::process::Child;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Length of the unit in which Linux states processor time: `USER_HZ` is 100 on every platform
-/// that Seshat is built for.
+/// The unit in which Linux states processor time: `USER_HZ` is 100 on every platform that Seshat is built
+/// for.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
-/// Processor time that the whole machine has spent, and how much of it on something.
+/// Processor time of the whole machine: in total, and not idle.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MachineTime {
     busy: Duration,
@@ -18,11 +18,11 @@ pub(crate) struct MachineTime {
 }
 
 impl MachineTime {
-    /// What has been spent since the machine started.
+    /// The time since the machine started.
     pub(crate) fn now() -> Result<Self> {
         let stat = fs::read_to_string("/proc/stat")?;
         let all_cores = stat.lines().next().context("an empty /proc/stat")?;
-        // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in these already.
+        // user, nice, system, idle, iowait, irq, softirq, steal; the later fields are contained in these.
         let ticks = all_cores
             .split_whitespace()
             .skip(1)
@@ -36,7 +36,7 @@ impl MachineTime {
         Ok(Self { busy, total })
     }
 
-    /// The share of the time since `earlier` that was spent on something.
+    /// The share of the time since `earlier` that was not idle.
     pub(crate) fn busy_since(self, earlier: Self) -> f64 {
         let busy = self.busy.saturating_sub(earlier.busy);
         let total = self.total.saturating_sub(earlier.total);
@@ -57,8 +57,8 @@ impl Process {
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         let path = format!("/proc/{}/stat", self.0.id());
         let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        // The name of the program comes second, in parentheses, and may hold spaces. The fields
-        // after it count from the third on; utime is the 14th, stime the 15th.
+        // The name of the program comes second, in parentheses, and may contain spaces. The fields after
+        // it count from the third on; utime is the 14th, stime the 15th.
         let (_, after_name) = stat.rsplit_once(')').context("a stat without a name")?;
         let ticks = after_name
             .split_whitespace()
@@ -69,7 +69,7 @@ impl Process {
         Ok(CLOCK_TICK * ticks)
     }
 
-    /// Memory of the process that is in use and not swapped out, in KiB: `VmRSS`.
+    /// Resident memory of the process, in KiB: `VmRSS`.
     pub(crate) fn resident_kib(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.0.id());
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -81,7 +81,7 @@ impl Process {
         Ok(size.parse()?)
     }
 
-    /// The process as the kernel knows it, to take its standard streams.
+    /// The child itself, to take its standard streams.
     pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.0
     }
@@ -89,7 +89,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Neither can fail in a way that leaves something to do: the process may be gone already.
+        // An error needs no action: the process may be gone already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! What was measured, as Markdown, and the floors that it is held to.
+//! The figures, as Markdown, and their floors.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ impl Round {
     }
 }
 
-/// Everything that was measured.
+/// All figures.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rounds: BTreeMap<(Shape, Callers, Call), Vec<Round>>,
@@ -33,7 +33,7 @@ pub(crate) struct Report {
     idle: BTreeMap<Shape, Idle>,
 }
 
-/// A bound, and what was measured.
+/// A bound, and the measured figure.
 struct Floor {
     what: String,
     bound: String,

@@ -7,11 +7,11 @@ use crate::echo::Echo;
 use crate::load::{self, Call, Callers};
 use crate::report::{Report, Round};
 
-/// Who calls. One caller shows latency. Many callers on one connection are an application that
-/// shares a channel: there the one thread of the client is busier than the echo, which flatters
-/// whatever is compared with it. On two connections the client has twice the threads and the echo is
-/// the bottleneck, or nearly: that is the harder comparison. More would take the cores that the
-/// followers need.
+/// The callers of each round. One caller shows latency. Many callers on one connection are an application
+/// that shares a channel: the client's single thread is busier than the echo then, which flatters the
+/// server that is compared with it. On two connections the client has twice the threads and the echo is
+/// the bottleneck, or nearly: that is the harder comparison. More would take the cores that the followers
+/// need.
 const CALLERS: [Callers; 3] = [
     Callers {
         callers: 1,
@@ -27,7 +27,7 @@ const CALLERS: [Callers; 3] = [
     },
 ];
 
-/// Loads echo and leader in turn, so that what else the machine does meets both.
+/// Loads echo and leader in turn, so that other work of the machine affects both.
 pub(crate) async fn measure(
     cluster: &Cluster,
     seconds: f64,

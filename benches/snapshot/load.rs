@@ -1,4 +1,4 @@
-//! Writes: as many as fit, or at a fixed rate whatever becomes of them.
+//! Writes: as fast as possible, or at a fixed rate regardless of their outcomes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ use tonic::transport::Channel;
 
 pub(crate) type Client = KvServiceClient<Channel>;
 
-/// Writes that one connection has under way when as many as fit are wanted.
+/// Writes in flight on one connection when writing as fast as possible.
 const WRITERS: u64 = 64;
 
-/// The key with this number: 16 bytes.
+/// A write of the key with this number: 16 bytes.
 pub(crate) fn set(number: u64, value: Bytes) -> SetRequest {
     let key = Bytes::from(format!("key-{number:012}"));
     SetRequest {
@@ -33,7 +33,7 @@ pub(crate) fn value(size: usize) -> Bytes {
     Bytes::from(vec![b'v'; size])
 }
 
-/// Binds the keys below `keys`, as fast as it goes.
+/// Binds the keys below `keys`, as fast as possible.
 pub(crate) async fn fill(clients: &[Client], keys: u64, value: Bytes) -> Result<()> {
     let next = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
@@ -57,7 +57,7 @@ pub(crate) async fn fill(clients: &[Client], keys: u64, value: Bytes) -> Result<
     Ok(())
 }
 
-/// Overwrites the keys below `keys` again and again; counts in `written`. Runs until it is dropped.
+/// Overwrites the keys below `keys` repeatedly, and counts in `written`. Runs until it is dropped.
 pub(crate) fn overwrite(
     clients: &[Client],
     keys: u64,
@@ -72,7 +72,7 @@ pub(crate) fn overwrite(
             writers.spawn(async move {
                 loop {
                     let number = written.fetch_add(1, Ordering::Relaxed) % keys;
-                    // A refusal is no news here: the rate will show it.
+                    // A refusal is ignored: the rate will show it.
                     let _ = client.set(set(number, value.clone())).await;
                 }
             });
@@ -91,8 +91,8 @@ pub(crate) struct Write {
     pub(crate) accepted: bool,
 }
 
-/// Writes at a fixed rate, an open loop: a write that is late delays no other, and waits from the
-/// moment on when it was due. On a thread of its own.
+/// Writes at a fixed rate, in an open loop: a late write delays no other, and its latency counts from the
+/// time when it was due. Runs in a task of its own.
 pub(crate) struct Steady {
     writes: mpsc::UnboundedReceiver<Write>,
     seen: Vec<Write>,
@@ -115,7 +115,7 @@ impl Steady {
                 tokio::spawn(async move {
                     let accepted = client.set(request).await.is_ok();
                     let latency = due.elapsed();
-                    // Nobody counts any more at the end.
+                    // At the end of the bench there is no receiver.
                     let _ = done.send(Write {
                         due,
                         latency,

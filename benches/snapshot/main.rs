@@ -1,7 +1,7 @@
-//! What a snapshot under way costs: the writes that go on meanwhile, time, and memory.
+//! The cost of a snapshot that is being sent: the effect on writes, time, and memory.
 //!
-//! `benches/README.md` says how to run it and what each figure means. It only reports: absolute
-//! figures belong to the machine, and what belongs together was taken in one run.
+//! `benches/README.md` explains how to run it and what each figure means. It only reports: absolute
+//! figures are valid only for the machine, and only figures of one run can be compared.
 
 mod load;
 mod nodes;
@@ -19,40 +19,40 @@ use crate::nodes::Nodes;
 
 /// Connections of the client.
 const CONNECTIONS: usize = 4;
-/// How long a node may take to be a full member again.
+/// How long a node may take to become a full member again.
 const GIVE_UP: Duration = Duration::from_secs(300);
-/// How long a write may still take once the time in which it was due has ended.
+/// How long a write may still take after the time window in which it was due.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Measures what a snapshot under way costs.
+/// Measures the cost of a snapshot that is being sent.
 #[derive(Debug, Parser)]
 #[command(name = "snapshot")]
 struct Arguments {
-    /// Keys that are loaded first.
+    /// Number of keys, which are loaded first.
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
     /// Bytes of each value.
     #[arg(long, default_value_t = 100)]
     value_bytes: usize,
-    /// Writes a second, an open loop.
+    /// Writes a second, in an open loop.
     #[arg(long, default_value_t = 2_000)]
     rate: u32,
-    /// Seconds for which writes are counted without a snapshot, and without the node that needs it.
+    /// Seconds in which writes are counted without a snapshot, and without the node that needs it.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Nodes that are killed and started again.
+    /// Number of nodes that are killed and restarted.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// One node gets back 1 GiB, in keys of 1 KiB, while nothing else goes on.
+    /// Measure only how one node gets 1 GiB back, in keys of 1 KiB, without other load.
     #[arg(long)]
     gib: bool,
-    /// 10 000 keys of 1 KiB are overwritten without end: for so many seconds.
+    /// Overwrite 10 000 keys of 1 KiB, for so many seconds.
     #[arg(long, value_name = "SECONDS")]
     endless: Option<u64>,
     /// Bytes of one chunk of a snapshot.
     #[arg(long, default_value_t = 128 << 10)]
     chunk_bytes: usize,
-    /// What cargo tells every bench.
+    /// The flag that cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -103,7 +103,7 @@ async fn filled(arguments: &Arguments) -> Result<Nodes> {
     Ok(nodes)
 }
 
-/// How a node came back.
+/// The recovery of a node.
 struct Healed {
     begun: Instant,
     ended: Instant,
@@ -165,7 +165,7 @@ async fn heal(nodes: &mut Nodes, follower: usize) -> Result<Healed> {
     }
 }
 
-/// Steady writes with all nodes, without one, and while that one gets its snapshot.
+/// Measures steady writes with all nodes, without one, and while that one gets its snapshot.
 async fn steady(arguments: &Arguments) -> Result<()> {
     let mut nodes = filled(arguments).await?;
     let value = load::value(arguments.value_bytes);
@@ -207,7 +207,7 @@ async fn steady(arguments: &Arguments) -> Result<()> {
 struct Latencies {
     count: usize,
     refused: usize,
-    /// At 50, 99, 99.9 % and the longest.
+    /// The latencies at 50, 99 and 99.9 %, and the longest one.
     at: [Duration; 4],
 }
 
@@ -251,7 +251,7 @@ impl std::fmt::Display for Latencies {
     }
 }
 
-/// Endless overwrites of a bounded set of keys: what memory does meanwhile.
+/// Overwrites a bounded set of keys without end, and shows the memory meanwhile.
 async fn endless(seconds: u64, chunk_bytes: usize) -> Result<()> {
     const KEYS: u64 = 10_000;
     let nodes = Nodes::ready(chunk_bytes).await?;

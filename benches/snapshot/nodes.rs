@@ -1,4 +1,4 @@
-//! Three `seshat serve` processes, of which one can be killed and started again.
+//! Three `seshat serve` processes. Each can be killed and restarted.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -16,12 +16,12 @@ use tonic::transport::{Channel, Endpoint};
 
 const NODES: usize = 3;
 
-/// What the kernel says of the memory of a process, in MiB.
+/// The memory of a process according to the kernel, in MiB.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
     /// In use now: `VmRSS`.
     pub(crate) now: u64,
-    /// The most that was ever in use: `VmHWM`.
+    /// The maximum so far: `VmHWM`.
     pub(crate) peak: u64,
 }
 
@@ -52,7 +52,7 @@ impl Node {
 
     fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // It may be gone already.
+            // The process may be gone already.
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -68,14 +68,14 @@ impl Drop for Node {
 /// The cluster.
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    /// Index of the node that leads.
+    /// Index of the leader.
     pub(crate) leader: usize,
 }
 
 impl Nodes {
     /// Starts a cluster and waits until it accepts a write.
     pub(crate) async fn ready(chunk_bytes: usize) -> Result<Self> {
-        // All at once, so that the kernel gives different ones.
+        // All ports at once, so that the kernel gives different ones.
         let listeners = (0..2 * NODES)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<Result<Vec<_>, _>>()?;
@@ -153,7 +153,7 @@ impl Nodes {
         self.nodes.get_mut(index).context("no such node")
     }
 
-    /// A follower, another one each round.
+    /// A follower, a different one each round.
     pub(crate) fn follower(&self, round: usize) -> usize {
         (self.leader + 1 + round % (NODES - 1)) % NODES
     }
@@ -173,7 +173,7 @@ impl Nodes {
         Ok(KvServiceClient::new(channel).max_encoding_message_size(usize::MAX))
     }
 
-    /// How a node stands, if it answers.
+    /// The status of a node, if it answers.
     pub(crate) async fn identify(&self, index: usize) -> Option<IdentifyResponse> {
         let addr = format!("http://{}", self.node(index).ok()?.internal_addr);
         let channel = Endpoint::from_shared(addr).ok()?.connect().await.ok()?;

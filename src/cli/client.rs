@@ -1,4 +1,4 @@
-//! The client of one command, and the time that the command has.
+//! The client of one command, and the command's time limit.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A client that has `timeout` since `begun` for all that it is asked for.
+    /// A client that has `timeout`, counted from `begun`, for all of its calls.
     pub(crate) fn new(
         builder: Builder,
         begun: std::time::Instant,
@@ -25,7 +25,7 @@ impl Cluster {
         let client = builder.build();
         let client = client.map_err(|error| Failure::usage(error.to_string()))?;
         let begun = Instant::from_std(begun);
-        // Where a command is a step of something that is traced, its caller says so.
+        // The caller of a traced command passes its trace context in the environment.
         let client = match std::env::var("TRACEPARENT") {
             Ok(traceparent) => client.traced(&traceparent),
             Err(_) => client,
@@ -37,23 +37,23 @@ impl Cluster {
         })
     }
 
-    /// Reads and writes.
+    /// The client for reads and writes.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Looks and steers.
+    /// The client for status and changes.
     pub(crate) fn admin(&self) -> Admin {
         self.client.admin()
     }
 
-    /// Looks and steers, for `patience` at most.
+    /// The same, with a time limit of at most `patience`.
     pub(crate) fn admin_within(&self, patience: Duration) -> Admin {
         let left = self.deadline.saturating_duration_since(Instant::now());
         self.client.within(patience.min(left)).admin()
     }
 
-    /// Waits for `pause`, unless time runs out before its end; whether it did not.
+    /// Waits for `pause`. Returns `false` at once if the time limit would pass before its end.
     pub(crate) async fn pause(&self, pause: Duration) -> bool {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if pause >= left {
@@ -63,7 +63,7 @@ impl Cluster {
         true
     }
 
-    /// The whole time that the command has, for people.
+    /// The whole time limit of the command, for people.
     pub(crate) fn timeout(&self) -> impl std::fmt::Display + use<> {
         humantime::format_duration(self.timeout)
     }

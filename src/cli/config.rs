@@ -1,4 +1,4 @@
-//! `seshat config`, and the flags that replace what a configuration file says.
+//! `seshat config`, and the flags that override the configuration file.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,20 +82,20 @@ impl Args {
     }
 }
 
-/// What replaces fields of the file. Each has an environment variable too: SESHAT_NODE__ID for
-/// node.id, and so on.
+/// Flags that override fields of the file. Each field has an environment variable too: SESHAT_NODE__ID
+/// for node.id, and so on.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Configuration (wins over the environment and the file)")]
 pub(crate) struct ConfigOverrides {
-    /// Which of the initial members this machine is [node.id]
+    /// Node id of this machine, one of the initial members [node.id]
     #[arg(long)]
     id: Option<String>,
 
-    /// Where to listen for clients [node.client_addr]
+    /// Address to listen on for clients [node.client_addr]
     #[arg(long, value_name = "HOST:PORT")]
     client_addr: Option<String>,
 
-    /// Where to listen for other nodes [node.internal_addr]
+    /// Address to listen on for other nodes [node.internal_addr]
     #[arg(long, value_name = "HOST:PORT")]
     internal_addr: Option<String>,
 

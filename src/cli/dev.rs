@@ -10,7 +10,7 @@ use seshat::client::Client;
 use seshat::config::Config;
 use seshat::log::LogFormat;
 use seshat::proto::admin::StatusResponse;
-use seshat::server::{Descriptors, Server, entropy};
+use seshat::server::{Descriptors, Server};
 use seshat::types::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::level_filters::LevelFilter;
@@ -44,11 +44,11 @@ Exit codes:
   129  ended by SIGHUP, as when its terminal is closed, unless nohup says otherwise
   130  ended at once by a second Ctrl-C; 143 by a second SIGTERM";
 
-/// How long a cluster on one machine may take to elect a leader, however busy the machine is.
+/// Longest wait until a cluster on one machine has a leader, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Fewest client connections of a node, even where there are hardly descriptors for them: whoever tries
-/// things out needs a few.
+/// Fewest client connections of a node, even if there are hardly enough descriptors for them: a user who
+/// experiments needs a few.
 const FEWEST_CONNECTIONS: usize = 16;
 
 /// Run a whole cluster on this machine, to try things out.
@@ -95,7 +95,7 @@ impl Args {
 
     fn configs(&self) -> Result<Vec<Config>, Failure> {
         let one = |id| Config::for_dev(id, self.nodes, self.base_port, self.internal_base_port);
-        // With no nodes at all, the configuration of node 1 says what is wrong.
+        // With zero nodes, the configuration of node 1 reports the fault.
         let ids = (1..=self.nodes.max(1)).filter_map(NodeId::new);
         let mut configs = ids.map(one).collect::<Result<Vec<_>, _>>()?;
         let descriptors = Descriptors::of_this_process().shared_by(self.nodes);
@@ -129,8 +129,8 @@ async fn run(
         () = stop => {}
     }
     stopping.send_replace(true);
-    // One after another, so that a leader finds somebody to hand over to, and writes in flight find
-    // their majority. Without a majority the others can do nothing more: they end with the process.
+    // One after another, so that a leader finds a transferee, and writes in flight find their majority.
+    // The rest has no majority and can do nothing more: it ends with the process.
     let majority = turns.len() / 2 + 1;
     for turn in turns.into_iter().take(majority) {
         // A node that was removed has ended.
@@ -143,7 +143,7 @@ async fn run(
     Ok(())
 }
 
-/// Waits until a node fails, or none of the `running` ones is left. One that an operator removes ends,
+/// Waits until a node fails, or none of the `running` ones is left. A node that an operator removes ends,
 /// and the others go on.
 async fn failure(
     ends: &mut mpsc::UnboundedReceiver<Result<(), Failure>>,
@@ -168,7 +168,7 @@ struct Node {
 }
 
 impl Node {
-    /// Takes the ports of a node. All nodes do this before one of them starts, so that none finds
+    /// Binds the ports of a node. All nodes are bound before one of them starts, so that none finds
     /// another one missing.
     fn bind(config: Config) -> Result<Self, Failure> {
         let bind = |addr: &str| {
@@ -184,7 +184,7 @@ impl Node {
         })
     }
 
-    /// Runs the node on a thread of its own. It stops when it is its turn, and says how it ended.
+    /// Runs the node on a thread of its own. It stops when its turn comes, and reports how it ended.
     fn start(
         self,
         quiet: bool,
@@ -201,13 +201,13 @@ impl Node {
         let stop = async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             if quiet {
-                // That the others go away is no news now. The node has this thread to itself.
+                // The other nodes are expected to disappear now. The node has this thread to itself.
                 std::mem::forget(set_default(NoSubscriber::new()));
             }
             let _ = my_turn.await;
         };
         let run = move || {
-            let bound = Server::from_listeners(config, client, internal, entropy);
+            let bound = Server::from_listeners(config, client, internal);
             run_node(id, bound, stop)
         };
         thread::Builder::new()
@@ -215,7 +215,7 @@ impl Node {
             .spawn(move || {
                 let panicked = |_| Err(Failure::node(format!("node {id} panicked")));
                 let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked);
-                // The other end is gone only when the process ends.
+                // The receiver is dropped only when the process ends.
                 let _ = ended.send(outcome);
             })
             .map_err(|error| Failure::node(format!("node {id}: cannot start: {error}")))?;
@@ -223,7 +223,7 @@ impl Node {
     }
 }
 
-/// Says who leads once somebody does, and then waits for ever. Ends only with an error.
+/// Prints the leader once there is one, and then waits for ever. Returns only errors.
 async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
     let cluster = Cluster::new(
         Client::builder().endpoints(endpoints),
@@ -233,7 +233,7 @@ async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
     cluster.client().ready().await?;
     let status = cluster.admin().status().await?;
     let welcome = welcome(&status, endpoints);
-    // The cluster runs whether or not anybody reads this, and a full pipe blocks whoever writes.
+    // The cluster runs even if this is not read, and writing to a full pipe blocks.
     let _ = tokio::task::spawn_blocking(move || print(welcome, None)).await;
     std::future::pending().await
 }

@@ -1,4 +1,4 @@
-//! What went wrong: as a line for people, as JSON for programs, and as an exit code.
+//! Failures of commands: a line for people, JSON for programs, and an exit code.
 
 use std::fmt;
 use std::io;
@@ -10,14 +10,14 @@ use seshat::config::ConfigError;
 
 use super::tell;
 
-/// A command ended without doing what it was told.
+/// A command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
     /// The kind of failure, in one word for programs.
     kind: &'static str,
     message: String,
-    /// What became of the request, in one word for programs, where one was made.
+    /// Whether the request was applied, in one word for programs, if there was a request.
     applied: Option<&'static str>,
     /// The answer in JSON that could not be written.
     answer: Option<Box<serde_json::Value>>,
@@ -27,7 +27,7 @@ pub(crate) struct Failure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
-    /// Whoever read our output wants no more of it.
+    /// The reader of our output has closed it.
     Quiet,
     NodeFailed,
     Usage,
@@ -48,17 +48,17 @@ impl Failure {
         }
     }
 
-    /// The command line is faulty.
+    /// The command line is invalid.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", message)
     }
 
-    /// Something on this machine went wrong before the cluster was asked.
+    /// An error on this machine, before the cluster was asked.
     pub(crate) fn local(message: impl Into<String>) -> Self {
         Self::new(Exit::Unserved, "local", message)
     }
 
-    /// Time was up before the cluster was asked.
+    /// The time limit passed before the cluster was asked.
     pub(crate) fn late(message: impl Into<String>) -> Self {
         Self {
             applied: Some(word(Applied::No)),
@@ -84,8 +84,8 @@ impl Failure {
         )
     }
 
-    /// The same of a command that has changed something: what it has `done`, and the `answer` that
-    /// programs read, reach the user here.
+    /// The same for a command that has changed something: the error tells the user what is `done`, and
+    /// contains the `answer` for programs.
     pub(crate) fn carried_out(self, done: impl fmt::Display, answer: serde_json::Value) -> Self {
         Self {
             exit: Exit::Unwritten,
@@ -97,12 +97,12 @@ impl Failure {
         }
     }
 
-    /// A node could not start, or did not run to its proper end.
+    /// A node could not start, or ended with an error.
     pub(crate) fn node(message: impl Into<String>) -> Self {
         Self::new(Exit::NodeFailed, "node", message)
     }
 
-    /// The cluster was waited for, and is not healed.
+    /// The cluster was not healed in time, or cannot be healed.
     pub(crate) fn not_healed(message: impl Into<String>) -> Self {
         Self::new(Exit::Unserved, "not_healed", message)
     }
@@ -112,12 +112,12 @@ impl Failure {
         Self::new(Exit::Unserved, "wrong_answers", message)
     }
 
-    /// The cluster served nothing that could be measured.
+    /// The cluster served no operation, so nothing was measured.
     pub(crate) fn unmeasured(kind: &'static str, message: impl Into<String>) -> Self {
         Self::new(Exit::Unserved, kind, message)
     }
 
-    /// The cluster is not as it has to be for the request, which was not made.
+    /// The cluster does not meet a precondition of the request, which was not sent.
     pub(crate) fn precondition(message: impl Into<String>) -> Self {
         Self {
             applied: Some(word(Applied::No)),
@@ -125,7 +125,7 @@ impl Failure {
         }
     }
 
-    /// The same, with what to do.
+    /// The same, with advice.
     pub(crate) fn advising(self, what: &str) -> Self {
         Self {
             message: format!("{} ({what})", self.message),
@@ -133,7 +133,7 @@ impl Failure {
         }
     }
 
-    /// What the command was for is done, and what came afterwards failed.
+    /// The change is done, but a later step of the command failed.
     pub(crate) fn although(self, done: impl fmt::Display) -> Self {
         Self {
             message: format!("{done}, but {}", self.message),
@@ -152,7 +152,7 @@ impl Failure {
         self.exit == Exit::Removed
     }
 
-    /// Tells the user, and gives the exit code.
+    /// Reports the failure to the user, and returns the exit code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         let code = match self.exit {
             Exit::Quiet => return ExitCode::SUCCESS,
@@ -170,7 +170,7 @@ impl Failure {
         ExitCode::from(code)
     }
 
-    /// What went wrong, for people.
+    /// The message for people.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -209,7 +209,7 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// The cluster did not do it.
+/// The cluster did not carry out the request.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = match error.applied() {
@@ -232,7 +232,7 @@ fn word(applied: Applied) -> &'static str {
     }
 }
 
-/// Text of another machine, without anything that would steer a terminal.
+/// Text from another machine, without control characters that would steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.replace(char::is_control, " ")
 }

@@ -31,14 +31,14 @@ Exit codes:
      status
   5  the cluster runs, but that could not be printed: standard error says so";
 
-/// Time that the command has, unless told otherwise: the cluster has to start.
+/// Default time limit of the command: the cluster has to start.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Form a new cluster although initial members are missing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
-    /// Node ids of the members that are missing and are vouched for
+    /// Node ids of the missing members, which you state to be new
     #[arg(
         long,
         required = true,
@@ -68,7 +68,7 @@ impl Args {
     }
 }
 
-/// Who has to be asked: the first of those that are there.
+/// The node to ask: the lowest id of the members that are there.
 fn coordinator(status: &StatusResponse, without: &[u16]) -> Result<u16, Failure> {
     if status.state() != ClusterState::Forming {
         let message = format!("there is a cluster already: {}", summary(status));

@@ -69,7 +69,7 @@ impl Args {
     }
 }
 
-/// Adds bytes to `object`: as they are if they are text.
+/// Adds bytes to `object`: as a string if they are UTF-8, otherwise in base64.
 fn insert(object: &mut serde_json::Map<String, serde_json::Value>, name: &str, bytes: &[u8]) {
     match str::from_utf8(bytes) {
         Ok(text) => object.insert(name.to_owned(), text.into()),

@@ -87,7 +87,7 @@ enum Command {
     Remove(Remove),
 }
 
-/// Show who is a member, and where.
+/// Show the members and their addresses.
 #[derive(Debug, clap::Args)]
 #[command(after_help = LIST_HELP, next_line_help = true)]
 struct List {
@@ -95,19 +95,19 @@ struct List {
     client: ClientOptions,
 }
 
-/// Make a node a member.
+/// Add a member, or change its addresses.
 #[derive(Debug, clap::Args)]
 #[command(after_help = ADD_HELP, next_line_help = true)]
 struct Add {
-    /// Its node id
+    /// Node id of the member
     #[arg(value_parser = node_id())]
     id: u16,
 
-    /// Where the other nodes reach it: host:port
+    /// Address for the other nodes: host:port
     #[arg(value_parser = endpoint)]
     addr: String,
 
-    /// Where clients reach it: host:port
+    /// Address for clients: host:port
     #[arg(value_parser = endpoint)]
     client_addr: String,
 
@@ -118,11 +118,11 @@ struct Add {
     client: ClientOptions,
 }
 
-/// Make a node a member no longer.
+/// Remove a member.
 #[derive(Debug, clap::Args)]
 #[command(after_help = REMOVE_HELP, next_line_help = true)]
 struct Remove {
-    /// Its node id
+    /// Node id of the member
     #[arg(value_parser = node_id())]
     id: u16,
 
@@ -246,21 +246,21 @@ fn lists(status: &StatusResponse, id: u16) -> bool {
     status.members.iter().any(|it| it.id == u32::from(id))
 }
 
-/// After a restart a node asks those that its configuration lists, or that its file does.
+/// After a restart a node asks the members of its configuration, or of its file.
 const FILES: &str = "\nlist it in the configuration of every node, or set node.data_dir there: whom \
                      these name, a node asks when it is started again";
 
-/// What the cluster has decided.
+/// A change that was decided.
 struct Decided {
     what: String,
-    /// What else is to be done, if anything.
+    /// Advice for the operator; empty if there is none.
     advice: &'static str,
     applied_index: u64,
     members: Vec<u32>,
 }
 
 impl Decided {
-    /// Says what was decided, and what came of waiting for it.
+    /// Prints the change, and the result of waiting for it.
     fn report(
         self,
         waited: Result<Option<StatusResponse>, Failure>,

@@ -8,12 +8,11 @@
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //! | `bench/` | measure how fast the cluster is |
 //!
-//! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster: `client.rs`
-//! gives it the time that the command has, `wait.rs` waits until the cluster is healed, `failure.rs` turns what went wrong into
-//! words, `options.rs` holds the flags that they share, and `pipes.rs` reads and writes within the time
-//! that there is. What belongs on standard output is the
-//! answer alone; everything else goes to standard error, so that the output of every command can be
-//! piped.
+//! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
+//! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports
+//! errors, `options.rs` holds the shared flags, and `pipes.rs` reads and writes within the time limit.
+//! Standard output gets the answer only; everything else goes to standard error, so that the output of
+//! every command can be piped.
 
 mod bench;
 mod client;
@@ -117,7 +116,7 @@ impl Command {
         }
     }
 
-    /// Whether the caller reads JSON, errors included.
+    /// Whether the caller wants JSON, including errors.
     fn json(&self) -> bool {
         match self {
             Self::Dev(_) | Self::Serve(_) => false,
@@ -135,7 +134,7 @@ impl Command {
     }
 }
 
-/// Answers arguments that are no command: a request for help, or a mistake.
+/// Answers arguments that are not a command: a request for help, or a mistake.
 fn not_a_command(error: &clap::Error) -> ExitCode {
     let asked_for_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && asked_for_json {
@@ -143,16 +142,16 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
         let message = text.strip_prefix("error: ").unwrap_or(&text);
         return Failure::usage(message.trim_end()).report(true);
     }
-    // Whether help could be shown changes nothing about how the command ends.
+    // A failure to show help does not change the exit code.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Longest wait for somebody to take a line on standard error.
+/// Longest wait until a line on standard error is taken.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes `text` and a newline to standard error. Where nobody takes it, nothing is lost but these
-/// words, and the command goes on.
+/// Writes `text` and a newline to standard error. If the reader does not take it in time, the line is
+/// lost, and the command goes on.
 fn tell(text: impl std::fmt::Display) {
     let line = format!("{text}\n");
     let (done, written) = std::sync::mpsc::sync_channel(1);
@@ -160,7 +159,7 @@ fn tell(text: impl std::fmt::Display) {
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
         let _ = done.send(());
     };
-    // A pipe that is full blocks whoever writes to it.
+    // Writing to a full pipe blocks.
     if std::thread::Builder::new().spawn(write).is_ok() {
         let _ = written.recv_timeout(TELL_TIMEOUT);
     }

@@ -15,22 +15,22 @@ use super::client::Cluster;
 use super::failure::Failure;
 use super::pipes::print;
 
-/// Where `seshat dev` listens, unless told otherwise.
+/// The client addresses of `seshat dev`, by default.
 pub(crate) const DEV_CLUSTER: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
 
-/// Longest time that a command may take, unless told otherwise.
+/// Default time limit of a command.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same of a command that waits for the cluster to heal.
+/// The same for a command that waits until the cluster is healed.
 pub(crate) const HEALING_TIMEOUT: Duration = Duration::from_secs(60);
 
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How to reach the cluster, and how to answer.
+/// How to reach the cluster, and the form of the answer.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Client options")]
 pub(crate) struct ClientOptions {
-    /// Client addresses of nodes, as host:port; one that lives is enough
+    /// Client addresses of nodes, as host:port; one that answers is enough
     /// [env: SESHAT_ENDPOINTS]
     /// [default: 127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381]
     #[arg(
@@ -45,9 +45,9 @@ pub(crate) struct ClientOptions {
     )]
     endpoints: Vec<Endpoints>,
 
-    /// Id of the cluster that is meant; no other one is asked for anything
+    /// Id of the cluster; no other cluster is used
     /// [env: SESHAT_CLUSTER]
-    /// [default: that of the endpoints, which has to be one]
+    /// [default: the cluster of the endpoints, which must be one]
     #[arg(
         long,
         verbatim_doc_comment,
@@ -58,10 +58,10 @@ pub(crate) struct ClientOptions {
     )]
     cluster: Option<Told>,
 
-    /// Longest time that the command may take, such as 300ms, 5s or 2m, with all
-    /// that it reads from standard input and writes to standard output
-    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal; and as
-    /// long as it takes for standard input and output]
+    /// Longest time that the command may take, such as 300ms, 5s or 2m, including
+    /// standard input and output
+    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal; no limit
+    /// for standard input and output]
     #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 
@@ -74,7 +74,7 @@ pub(crate) struct ClientOptions {
     pub(crate) json: bool,
 }
 
-/// A list of endpoints; empty where nothing was said.
+/// A list of endpoints; empty if none were given.
 #[derive(Debug, Clone)]
 struct Endpoints(Vec<String>);
 
@@ -84,7 +84,7 @@ impl Endpoints {
     }
 }
 
-/// The id of a cluster; none where nothing was said.
+/// The id of a cluster; `None` if none was given.
 #[derive(Debug, Clone, Copy)]
 struct Told(Option<ClusterId>);
 
@@ -98,7 +98,7 @@ impl Told {
 }
 
 impl ClientOptions {
-    /// Where the cluster may be reached.
+    /// The endpoints of the cluster.
     pub(crate) fn endpoints(&self) -> Vec<String> {
         let told = self.endpoints.iter().flat_map(|Endpoints(list)| list);
         let told: Vec<_> = told.cloned().collect();
@@ -108,7 +108,7 @@ impl ClientOptions {
         }
     }
 
-    /// A client of that cluster, if it is told which.
+    /// A client builder, bound to the cluster if one was given.
     pub(crate) fn builder(&self) -> Builder {
         let builder = Client::builder().endpoints(self.endpoints());
         match self.cluster {
@@ -117,7 +117,8 @@ impl ClientOptions {
         }
     }
 
-    /// Runs `command` with a client of one cluster. The time limit begins now.
+    /// Runs `command` with a client of one cluster. The time limit starts when the command began if it
+    /// was given, otherwise now.
     pub(crate) fn run<T>(
         &self,
         command: impl AsyncFnOnce(Cluster) -> Result<T, Failure>,
@@ -125,7 +126,7 @@ impl ClientOptions {
         self.run_within(TIMEOUT, command)
     }
 
-    /// The same for a command that begins now.
+    /// The same options for a command that begins now.
     pub(crate) fn begun_anew(&self) -> Self {
         Self {
             begun: Instant::now(),
@@ -133,19 +134,19 @@ impl ClientOptions {
         }
     }
 
-    /// What is left of the time that the command may take, if it was told.
+    /// The time that is left, if a time limit was given.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         let timeout = self.timeout?;
         Some(timeout.saturating_sub(self.begun.elapsed()))
     }
 
-    /// Writes what a command has found out to standard output.
+    /// Writes the answer of a command to standard output.
     pub(crate) fn print(&self, answer: impl Display) -> Result<(), Failure> {
         print(answer, self.time_left())
     }
 
-    /// Writes the answer of a command that has changed something. If that fails, the user hears what is
-    /// `done` nevertheless.
+    /// Writes the answer of a command that has changed something. If that fails, the error tells the user
+    /// what is `done`.
     pub(crate) fn print_done(
         &self,
         done: impl Display,
@@ -159,12 +160,12 @@ impl ClientOptions {
         printed.map_err(|failure| failure.carried_out(done, json))
     }
 
-    /// The time limit: `usual`, unless told otherwise.
+    /// The time limit: the given one, or `usual`.
     pub(crate) fn timeout(&self, usual: Duration) -> Duration {
         self.timeout.unwrap_or(usual)
     }
 
-    /// [`run`](Self::run) of a command that has `usual` time, unless told otherwise.
+    /// [`run`](Self::run) with the default time limit `usual`.
     pub(crate) fn run_within<T>(
         &self,
         usual: Duration,
@@ -181,13 +182,13 @@ impl ClientOptions {
             one_cluster(cluster.client()).await?;
             command(cluster).await
         });
-        // Dropping it would wait for names that are being resolved, however long that takes.
+        // Dropping the runtime would wait for running name lookups, for any time.
         runtime.shutdown_background();
         outcome
     }
 }
 
-/// Makes sure that the endpoints lead to one cluster.
+/// Checks that all endpoints belong to one cluster.
 pub(crate) async fn one_cluster(client: &Client) -> Result<(), Failure> {
     let one = client.one_cluster().await.map(drop);
     one.map_err(|error| Failure::from(error).advising("say with --cluster which one you mean"))
@@ -200,12 +201,12 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Takes a node id from the command line.
+/// Parses a node id from the command line.
 pub(crate) fn node_id() -> impl TypedValueParser<Value = u16> {
     clap::value_parser!(u16).range(1..)
 }
 
-/// Takes the id of a cluster as it is shown: 16 hexadecimal digits.
+/// Parses the id of a cluster as it is shown: 16 hexadecimal digits.
 pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
     let hexadecimal = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let id = u64::from_str_radix(text, 16).ok();
@@ -215,7 +216,7 @@ pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
     })
 }
 
-/// Takes a key from the command line.
+/// Parses a key from the command line.
 pub(crate) fn key() -> impl TypedValueParser<Value = OsString> {
     OsStringValueParser::new().try_map(|key| match key.is_empty() {
         true => Err("a key has at least one byte"),
@@ -223,7 +224,7 @@ pub(crate) fn key() -> impl TypedValueParser<Value = OsString> {
     })
 }
 
-/// Takes a time with its unit, such as `5s`.
+/// Parses a duration with its unit, such as `5s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write e.g. 300ms, 5s or 2m"))?;
@@ -247,7 +248,7 @@ mod tests {
             json: false,
         };
         let (_never, end) = std::sync::mpsc::channel::<()>();
-        // As a name that no server resolves does; joining it would hang here.
+        // Like the lookup of a name that no server answers; joining it would hang here.
         let done = options.run(async |_| {
             tokio::task::spawn_blocking(move || end.recv());
             Ok(7)

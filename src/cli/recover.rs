@@ -1,8 +1,8 @@
 //! `seshat recover`.
 //!
-//! The one command that can lose acknowledged writes. So it looks first and changes nothing, says
-//! what would be kept and what may be missing, and goes on only once somebody has typed the id of
-//! the cluster that is given up.
+//! This is the one command that can lose acknowledged writes. So it first looks and changes nothing,
+//! prints what would be kept and what may be missing, and continues only after the operator has typed the
+//! id of the cluster that is given up.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -53,7 +53,7 @@ Exit codes:
   5  carried out, but that could not be printed: standard error says so, and which
      cluster is new";
 
-/// Make a new cluster of what one node still has, when all else is lost.
+/// Make a new cluster from the state of one node, when the quorum is lost for good.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
@@ -61,15 +61,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NODE", value_parser = node_id())]
     from: u16,
 
-    /// Nodes whose processes are gone for good, as you vouch: they can never answer again
+    /// Nodes whose processes are gone for good, as you state: they can never answer again
     #[arg(long, value_name = "NODES", value_delimiter = ',', value_parser = node_id())]
     without: Vec<u16>,
 
-    /// Accept that the node does not vote, and may have any part of the whole
+    /// Accept that the node does not vote, and may have only a part of the data
     #[arg(long)]
     incomplete: bool,
 
-    /// Id of the halted cluster: go on without asking
+    /// Id of the halted cluster: continue without asking
     #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id)]
     confirm: Option<ClusterId>,
 
@@ -95,14 +95,15 @@ impl Args {
             tell(words(self.from, &kept));
         }
         self.confirm(ClusterId(kept.cluster_id))?;
-        // However long the operator took to confirm.
+        // The time that the operator took to confirm does not count.
         let client = self.client.begun_anew();
         client.run_within(HEALING_TIMEOUT, async |cluster| {
             let node = cluster.admin().node(self.from).await?;
             let kept = node.recover(self.request(kept.cluster_id, false)).await?;
             let is_new = |status: &StatusResponse| status.cluster_id == kept.new_cluster_id;
             let json = self.client.json;
-            // Others may still see the old cluster, and one that stays out sees nothing else.
+            // Other nodes may still have a view of the old cluster, and one that stays out has no other
+            // view.
             let look = async || node.status().await;
             let goal = goal(&kept);
             let waited = self.wait.reach(goal, look, &cluster, json, is_new).await;
@@ -120,7 +121,7 @@ impl Args {
         }
     }
 
-    /// Whether the operator means this cluster.
+    /// Checks that the operator means this cluster.
     fn confirm(&self, cluster_id: ClusterId) -> Result<(), Failure> {
         let node = self.from;
         match self.confirm {
@@ -156,7 +157,7 @@ impl Args {
     }
 }
 
-/// What would become of the data and of the nodes.
+/// The text before the confirmation: the consequences for the data and the nodes.
 fn words(from: u16, kept: &RecoverResponse) -> String {
     let RecoverResponse {
         new_cluster_id: _,
@@ -219,7 +220,7 @@ Missing:  writes acknowledged after log index {last_log_index} that never reache
     text
 }
 
-/// What the others have.
+/// The logs of the other nodes that were compared.
 fn comparison(compared: &[RecoverySurvivor]) -> String {
     let has = |survivor: &RecoverySurvivor| {
         let RecoverySurvivor {
@@ -244,7 +245,7 @@ fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// What the new cluster can come to by itself.
+/// The state that the new cluster can reach by itself.
 fn goal(kept: &RecoverResponse) -> Goal {
     let others = [kept.other_survivors.as_slice(), &kept.without].concat();
     if others.is_empty() {
@@ -254,7 +255,7 @@ fn goal(kept: &RecoverResponse) -> Goal {
     }
 }
 
-/// Says what has become of them.
+/// Prints the result, and the result of waiting for it.
 fn report(
     from: u16,
     kept: &RecoverResponse,

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use seshat::config::Memory;
-use seshat::server::{Descriptors, Server, ServerError, entropy};
+use seshat::server::{Descriptors, Server, ServerError};
 use seshat::types::NodeId;
 use tracing::level_filters::LevelFilter;
 
@@ -48,7 +48,7 @@ Exit codes:
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
-    /// The configuration file, in TOML. Without it, environment and flags say all
+    /// The configuration file, in TOML. Without it, environment and flags configure all
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -67,12 +67,12 @@ impl Args {
         let _last_lines = self.log.init(config.node.log_format, LevelFilter::INFO)?;
         let stop = signals::listen(Hangup::Ignored)
             .map_err(|error| Failure::node(format!("cannot listen for signals: {error}")))?;
-        run_node(config.node.id, Server::bind(config, entropy), stop)?;
+        run_node(config.node.id, Server::bind(config), stop)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Runs node `id` on the calling thread, from the moment that it is bound until `stop`.
+/// Runs node `id` on the calling thread, from binding its listeners until `stop`.
 pub(crate) fn run_node(
     id: NodeId,
     bound: impl Future<Output = Result<Server, ServerError>>,
@@ -82,14 +82,14 @@ pub(crate) fn run_node(
     let runtime = runtime().map_err(|error| failed(&error))?;
     let ended = runtime.block_on(async {
         let mut stop = pin!(stop);
-        // Names in the addresses may take long to resolve.
+        // Resolving names in the addresses may take long.
         let server = tokio::select! {
             server = bound => server?,
             () = &mut stop => return Ok(()),
         };
         server.run(stop).await
     });
-    // Dropping it would wait for names that are being resolved.
+    // Dropping the runtime would wait for running name lookups.
     runtime.shutdown_background();
     ended.map_err(|error| match error {
         ServerError::Removed { .. } => Failure::removed(error.to_string()),

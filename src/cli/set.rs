@@ -66,7 +66,7 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// All of standard input. What is larger than any node takes is not read to its end.
+    /// Reads standard input to its end, or to the bound of the largest value that a node may accept.
     fn standard_input(&self) -> Result<Bytes, Failure> {
         let limit = u64::try_from(MAX_MESSAGE_BYTES).unwrap_or(u64::MAX);
         let value = pipes::read(limit, self.client.time_left())?;

@@ -1,4 +1,5 @@
-//! How a running node is told to stop: SIGTERM or Ctrl-C once to stop well, twice to stop now.
+//! How an operator stops a running node: SIGTERM or Ctrl-C once for a graceful stop, twice for an
+//! immediate one.
 
 use std::io;
 use std::thread;
@@ -8,21 +9,21 @@ use tokio::sync::oneshot;
 
 use super::options::runtime;
 
-/// What SIGHUP does: a terminal that closes sends it, and so does an operator who wants a daemon to
-/// read its files again.
+/// The effect of SIGHUP. A terminal that closes sends it, and so does an operator who wants a daemon to read
+/// its files again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hangup {
-    /// Nothing but a line in the log.
+    /// It is logged, and otherwise ignored.
     Ignored,
-    /// Whatever it would do to any process: it ends it, unless `nohup` has it ignored.
+    /// The default action: it ends the process, unless `nohup` makes it ignored.
     EndsTheProcess,
 }
 
-/// Waits for signals from now on. The returned future ends with the first one; the second one ends
-/// the process, with the exit code that a shell gives to a process which a signal ended.
+/// Handles signals from now on. The returned future ends with the first one. The second one ends the
+/// process, with the exit code that a shell gives to a process which a signal ended.
 ///
-/// The signals have a thread of their own, so that the second one counts even when whatever the
-/// process does hangs.
+/// The signals have a thread of their own, so that the second one works even if the rest of the process
+/// hangs.
 pub(crate) fn listen(hangup: Hangup) -> io::Result<impl Future<Output = ()>> {
     let runtime = runtime()?;
     let mut signals = {
@@ -42,7 +43,7 @@ pub(crate) fn listen(hangup: Hangup) -> io::Result<impl Future<Output = ()>> {
         .spawn(move || {
             runtime.block_on(async {
                 signals.next().await;
-                // Nobody waits for it: then the process is about to end.
+                // The receiver is gone: the process is about to end.
                 let _ = sender.send(());
                 std::process::exit(signals.next().await);
             });
@@ -55,12 +56,12 @@ pub(crate) fn listen(hangup: Hangup) -> io::Result<impl Future<Output = ()>> {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// Only where it is ignored.
+    /// `Some` only if SIGHUP is ignored.
     hangup: Option<Signal>,
 }
 
 impl Signals {
-    /// The next signal that ends the process, as the exit code that stands for it.
+    /// The next signal that ends the process, as its exit code.
     async fn next(&mut self) -> i32 {
         loop {
             tokio::select! {
@@ -74,7 +75,7 @@ impl Signals {
     }
 }
 
-/// The next arrival of a signal that is listened for; of another one, never.
+/// Waits for a signal. Never ends for one that is not handled.
 async fn next_of(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => {

@@ -58,7 +58,7 @@ Exit codes:
   3  no endpoint answers; with --wait: the cluster was not healed in time, or never
      is by itself";
 
-/// Show the nodes of the cluster and how they are.
+/// Show the state of the cluster and of its nodes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
@@ -172,7 +172,7 @@ fn to_text(status: &StatusResponse, redirects: &Redirects) -> String {
     format!("{}\n\n{}", lines.join("\n"), table(&rows))
 }
 
-/// How the cluster is, in words: the node's own, which knows why.
+/// The state of the cluster in words: the node's summary, which contains the reason.
 pub(crate) fn summary(status: &StatusResponse) -> String {
     match status.summary.as_str() {
         "" => state(status.state()).unwrap_or("unknown state").to_owned(),
@@ -180,8 +180,7 @@ pub(crate) fn summary(status: &StatusResponse) -> String {
     }
 }
 
-/// Lines with the columns below one another. A column that holds only numbers below its header is
-/// aligned to the right.
+/// Lines with aligned columns. A column with only numbers below its header is right-aligned.
 pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut widths = [0; COLUMNS];
     let mut numeric = [true; COLUMNS];
@@ -203,12 +202,12 @@ pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String 
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// What a member says of itself, unless it says nothing.
+/// A number that a member reports; `None` if the member does not answer.
 fn told(member: &MemberStatus, number: u64) -> Option<u64> {
     member.reachable.then_some(number)
 }
 
-/// `1.2 MiB of 2.0 GiB`: what the state takes of the member's memory, and what it may take.
+/// `1.2 MiB of 2.0 GiB`: the memory of the member's state, and its bound.
 fn state_and_limit(member: &MemberStatus) -> String {
     match (told(member, member.state_bytes), member.max_state_bytes) {
         (None, _) => "-".to_owned(),
@@ -217,7 +216,7 @@ fn state_and_limit(member: &MemberStatus) -> String {
     }
 }
 
-/// Bytes in the largest unit of which there is one.
+/// Bytes in the largest unit that does not give less than 1.
 fn size(bytes: u64) -> String {
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let Some((unit, bits)) = units.into_iter().find(|(_, bits)| bytes >> bits > 0) else {

@@ -23,11 +23,11 @@ Exit codes:
      unknown: look at seshat status
   5  handed over, but that could not be printed: standard error says so";
 
-/// Hand leadership to another node.
+/// Transfer leadership to another node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
-    /// Node id of the node that shall lead [default: the best caught-up one]
+    /// Node id of the new leader [default: the best caught-up one]
     #[arg(long, value_name = "ID", value_parser = node_id())]
     to: Option<u16>,
 

@@ -1,4 +1,4 @@
-//! Waits until the cluster is healed, and says meanwhile what it waits for.
+//! Waits until the cluster is healed, and shows its state meanwhile.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::status::summary;
 use super::tell;
 
-/// How long to wait before asking again.
+/// Pause before the status is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Whether a command that changes the cluster waits for the end of the change.
@@ -30,8 +30,8 @@ pub(crate) struct WaitOptions {
 }
 
 impl WaitOptions {
-    /// Waits until a change is carried out, as it was told. Says what it waits for unless the answer
-    /// is in JSON.
+    /// Waits until a change is carried out, unless the user has chosen not to wait. Shows what it waits
+    /// for, unless the answer is in JSON.
     pub(crate) async fn finish(
         &self,
         cluster: &Cluster,
@@ -42,7 +42,7 @@ impl WaitOptions {
         self.reach(Goal::Settled, look, cluster, json, suits).await
     }
 
-    /// Waits until `goal` is reached, as it was told, where `look` says how the cluster is.
+    /// Waits until `goal` is reached, unless the user has chosen not to wait. `look` returns the status.
     pub(crate) async fn reach(
         &self,
         goal: Goal,
@@ -59,14 +59,14 @@ impl WaitOptions {
     }
 }
 
-/// Says on standard error how the cluster is, whenever that has changed.
+/// Prints the state of the cluster to standard error whenever it has changed.
 pub(crate) struct Progress {
     quiet: bool,
     said: Option<String>,
 }
 
 impl Progress {
-    /// Says nothing yet, and never anything if `quiet`.
+    /// A progress without a printed state. If `quiet`, it never prints.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, said: None }
     }
@@ -82,15 +82,15 @@ impl Progress {
     }
 }
 
-/// What a command waits for.
+/// The goal of a command that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Goal {
     /// Any one member may be restarted.
     Healed,
-    /// A change is carried out: the cluster is healed, or has too few members to lose one and all of
-    /// them take part.
+    /// A change is carried out: the cluster is healed, or all members take part but are too few to lose
+    /// one.
     Settled,
-    /// Every member votes but these, which cannot: they are gone, or have to be started again first.
+    /// Every member votes except these, which cannot: they are gone, or have to be restarted first.
     AllVoteBut(Vec<u32>),
 }
 
@@ -113,12 +113,12 @@ fn votes(member: &MemberStatus) -> bool {
     matches!(member.role(), MemberRole::Follower | MemberRole::Leader)
 }
 
-/// Looks how the cluster is until the goal is reached, and `suits`.
+/// Asks for the status until the goal is reached and `suits` accepts the status.
 ///
 /// # Errors
 ///
-/// The cluster cannot get there by itself, or time ran out: the last word of the cluster, or that
-/// there was none.
+/// The cluster cannot reach the goal by itself, or the time limit passed: the last state of the cluster,
+/// or the error of the last attempt if there was no state.
 pub(crate) async fn until(
     goal: Goal,
     look: impl AsyncFn() -> Result<StatusResponse, Error>,
@@ -154,7 +154,7 @@ pub(crate) async fn until(
     }
 }
 
-/// Whether no time heals the cluster: an operator has to decide.
+/// Whether the cluster cannot heal by itself: an operator has to act.
 fn is_hopeless(status: &StatusResponse) -> bool {
     matches!(status.state(), ClusterState::NoSpare | ClusterState::Halted)
 }

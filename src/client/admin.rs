@@ -1,7 +1,7 @@
-//! What operators ask for: how the cluster is, and what they decide about its members.
+//! The calls of operators: the status of the cluster, and changes of its members.
 //!
-//! A decision is made once: where its outcome is unknown, the error says so, and a look at the
-//! status tells what has become of it.
+//! A change is requested once. If its outcome is unknown, the error says so, and the status shows the
+//! result.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ use crate::proto::admin::{
     TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
-/// Once one node has answered, how long to wait for one that knows more.
+/// Once one node has answered, how long to wait for a node that knows more.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// The operators' side of a cluster.
+/// The API of a cluster for operators.
 #[derive(Debug, Clone)]
 pub struct Admin {
     client: Client,
 }
 
-/// A certain node, and how it sees the cluster.
+/// One node, and its view of the cluster.
 #[derive(Debug, Clone)]
 pub struct AdminNode {
     client: Client,
@@ -42,7 +42,7 @@ impl Admin {
         Self { client }
     }
 
-    /// The best view of the cluster that can be had: the leader's, or else that of the endpoint that
+    /// The best view of the cluster that is available: the leader's, or else that of the endpoint that
     /// knows most.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Admin {
         self.look(|node| view(node, false)).await
     }
 
-    /// As [`status`](Self::status), but every node asks the members anew for this call. For whoever
+    /// As [`status`](Self::status), but every node asks the members anew for this call. For a caller that
     /// is about to restart a member.
     ///
     /// # Errors
@@ -88,12 +88,12 @@ impl Admin {
                 }
             }
         };
-        // Out of patience, what has come so far is the answer.
+        // After the timeout, the best view so far is the answer.
         let _ = timeout(PATIENCE, more).await;
         Ok(best)
     }
 
-    /// The next view, of no other cluster than the client is told to keep to.
+    /// The next view. If the client was told a cluster, views of other clusters are skipped.
     async fn next_view<'a, F, Fut>(
         &self,
         search: &mut Search<'a, StatusResponse, F>,
@@ -122,11 +122,11 @@ impl Admin {
         }
     }
 
-    /// The node `id`: it is one of the endpoints, or one of them knows where clients reach it.
+    /// The node `id`: it is one of the endpoints, or one of them knows its client address.
     ///
     /// # Errors
     ///
-    /// It is no member, does not answer, or no endpoint does.
+    /// The node is not a member, the node does not answer, or no endpoint does.
     pub async fn node(&self, id: u16) -> Result<AdminNode, Error> {
         let client = &self.client;
         let deadline = client.deadline();
@@ -159,12 +159,12 @@ impl Admin {
         }
     }
 
-    /// What the node that serves clients at `address` says by itself, without asking any other member. It
-    /// may be another node than the one whose client address this is.
+    /// The status that the node at the client address `address` gives without asking any other member. It
+    /// may be another node than the one that should have this address.
     ///
     /// # Errors
     ///
-    /// It does not answer in time, or is no node that serves clients.
+    /// It does not answer in time, or is not a node that serves clients.
     pub async fn at(&self, address: &str) -> Result<StatusResponse, Error> {
         let address = endpoint(address).map_err(Error::invalid)?;
         let node = self.client.shared.node(&address, self.client.deadline());
@@ -180,7 +180,7 @@ impl Admin {
         answer.map_err(|fault| ended(&node, fault.of_read()))
     }
 
-    /// Hands leadership to the node `to`, or to the best caught-up one.
+    /// Transfers leadership to the node `to`, or to the best caught-up voter.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl Admin {
         self.decide(transfer).instrument(span).await
     }
 
-    /// Makes the node `id` a member, or changes its addresses. Returns once that is decided; the node
+    /// Adds the node `id` as a member, or changes its addresses. Returns once that is decided; the node
     /// takes part later, when the status says that the cluster is healed.
     ///
     /// # Errors
@@ -225,9 +225,9 @@ impl Admin {
         self.decide(add).instrument(debug_span!("add_member")).await
     }
 
-    /// Makes the node `id` a member no longer. Returns once that is decided. Where fewer than three
-    /// members would be left, so that restarting any one of them halts the cluster or loses all data,
-    /// it is refused unless you `accept_no_spare`.
+    /// Removes the member `id`. Returns once that is decided. If fewer than three members would be left,
+    /// so that a restart of any one of them halts the cluster or loses all data, the call is refused
+    /// unless you set `accept_no_spare`.
     ///
     /// # Errors
     ///
@@ -261,13 +261,13 @@ impl Admin {
 }
 
 impl AdminNode {
-    /// How the node saw the cluster when it was found.
+    /// The node's view of the cluster when it was found.
     pub fn view(&self) -> &StatusResponse {
         &self.view
     }
 
-    /// Forms a new cluster although the initial members `without` are missing: see `seshat form`.
-    /// This has to be the first node of those that are there.
+    /// Forms a new cluster although the initial members `without` are missing: see `seshat form`. This
+    /// node must have the lowest id of those that are there.
     ///
     /// # Errors
     ///
@@ -283,12 +283,12 @@ impl AdminNode {
         self.once(true, form).await
     }
 
-    /// Makes a new cluster of what this node still has of a halted one: see `seshat recover`. Changes
-    /// nothing if it is a dry run.
+    /// Makes a new cluster from the state that this node still has of a halted one: see `seshat recover`.
+    /// A dry run changes nothing.
     ///
     /// # Errors
     ///
-    /// The cluster may have been given up if the error says [`Applied::Unknown`].
+    /// The old cluster may have been given up if the error says [`Applied::Unknown`].
     pub async fn recover(&self, request: RecoverRequest) -> Result<RecoverResponse, Error> {
         let recover = |node: Node| {
             let request = node.request(request.clone());
@@ -298,7 +298,7 @@ impl AdminNode {
         self.once(changes, recover).await
     }
 
-    /// How this node sees the cluster, which it asks anew for this call.
+    /// The node's view of the cluster; it asks the members anew for this call.
     ///
     /// # Errors
     ///
@@ -307,7 +307,7 @@ impl AdminNode {
         self.once(false, |node| view(node, true)).await
     }
 
-    /// Makes a call that `changes` something, or nothing, and may not be repeated.
+    /// Makes a call once. `changes` says whether the call may change anything.
     async fn once<T, F, Fut>(&self, changes: bool, make: F) -> Result<T, Error>
     where
         F: Fn(Node) -> Fut + Sync,
@@ -324,15 +324,15 @@ impl AdminNode {
     }
 }
 
-/// A little less time than the call has, so that the node says itself what it waited for in vain.
+/// A little less time than the call has, so that the node itself can report the reason of a timeout.
 fn most_of(node: &Node) -> Option<prost_types::Duration> {
     (node.time_left() * 4 / 5).try_into().ok()
 }
 
-/// Asks one node how it sees the cluster, and whether it is to ask the members anew for this.
+/// Asks one node for its view of the cluster. With `fresh` it asks the members anew for this.
 async fn view(node: Node, fresh: bool) -> Answer<StatusResponse> {
-    // Part of a short timeout only, so that the members which do answer are shown.
-    // The node knows how far the members are apart, and waits no longer than that takes.
+    // Part of a short timeout only, so that members which answer are shown. The node bounds this by its
+    // own timeout, which suits the distances between the members.
     let member_timeout = node.time_left() / 2;
     let request = StatusRequest {
         member_timeout: member_timeout.try_into().ok(),
@@ -352,8 +352,7 @@ fn is_leaders_view(view: &StatusResponse) -> bool {
         )
 }
 
-/// Orders views: one that knows a leader before one that does not, then the newer term, then the
-/// leader's own.
+/// Orders views: views with a leader first, then by term, then the leader's own view first.
 fn knowledge(view: &StatusResponse) -> impl Ord + use<> {
     let own = view.leader_id == Some(view.answered_by);
     (
@@ -364,8 +363,8 @@ fn knowledge(view: &StatusResponse) -> impl Ord + use<> {
     )
 }
 
-/// `known` is what those who answered say: `None` if nobody did, `Some(None)` if they know no such
-/// member.
+/// `known` is the answer of the endpoints: `None` if none answered, `Some(None)` if none knows a client
+/// address of the member.
 fn not_found(id: u16, known: Option<Option<String>>, error: Error) -> Error {
     let message = match known {
         None => return error,

@@ -1,4 +1,4 @@
-//! A batch of a pipeline: what is sent for it, and what it was answered.
+//! A batch of a pipeline: its request, and its answers.
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -17,11 +17,11 @@ use crate::proto::kv::pipeline_result::Result as Answered;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) operations: Vec<Operation>,
-    /// One for each write, in a session.
+    /// One number for each write, if the pipeline has a session.
     pub(super) numbers: Vec<Number>,
     pub(super) answers: oneshot::Sender<Vec<Result<Reply, Error>>>,
     pub(super) deadline: Instant,
-    /// When it was sent last, unless that had surely no effect.
+    /// When it was sent last, unless that attempt surely had no effect.
     pub(super) sent: Option<Instant>,
     /// Whether an earlier attempt may have been applied.
     pub(super) in_doubt: bool,
@@ -49,7 +49,7 @@ impl Batch {
         }
     }
 
-    /// What is sent for it now, to `cluster`.
+    /// The request for the batch, for `cluster`.
     pub(super) fn request(&self, cluster: Option<u64>) -> kv::PipelineRequest {
         let mut numbers = self.numbers.iter();
         let mut stamp = || numbers.next().map(Number::stamp);
@@ -82,7 +82,7 @@ impl Batch {
         }
     }
 
-    /// Every command ends with `fault` of `node`: a write that was sent may have been applied.
+    /// Fails every command with `fault` of `node`. A write that was sent may have been applied.
     pub(super) fn fail(self, node: &Node, fault: &Fault) {
         let sent = self.in_doubt || self.sent.is_some();
         let answers = self.operations.iter().map(|operation| {
@@ -94,7 +94,7 @@ impl Batch {
             Err(ended(node, Fault { applied, ..fault }))
         });
         let answers = answers.collect();
-        // Nobody may wait for them.
+        // The caller may have dropped the receiver.
         let _ = self.answers.send(answers);
     }
 }

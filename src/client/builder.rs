@@ -1,4 +1,4 @@
-//! What a client may be told, within bounds.
+//! The settings of a client, with their bounds.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use super::nodes::Shared;
 use super::{Client, Error, Limit};
 
-/// Largest message that a client takes: the upper bound of `limits.max_grpc_message_bytes`.
+/// Largest message that a client accepts: the upper bound of `limits.max_grpc_message_bytes`.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 
-/// Shortest time limit and pause: with less, nothing is ever answered, or asked without a rest.
+/// Shortest timeout and pause: with less, no call would be answered in time, or attempts would have no
+/// pause.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Most connections to one node.
@@ -26,33 +27,34 @@ pub struct Builder {
     options: Options,
 }
 
-/// What was told.
+/// The settings of a client.
 #[derive(Debug, Clone)]
 pub(super) struct Options {
     pub(super) timeout: Duration,
     pub(super) connect_timeout: Duration,
     /// Longest first wait for one node.
     pub(super) patience: Duration,
-    /// How long the word of the leader counts before a write that may not be sent twice.
+    /// How long an answer of the leader counts as proof that it leads, before a write that may not be
+    /// sent twice.
     pub(super) trust: Duration,
     pub(super) connections: usize,
-    /// The cluster that answers count of; none: that of the first answer.
+    /// The cluster whose answers count. `None`: the cluster of the first answer.
     pub(super) cluster: Option<u64>,
     /// Whether a cluster that was recovered from that one takes its place.
     pub(super) follows: bool,
     pub(super) backoff: Backoff,
     /// Makes a channel that connects when it is first used.
     pub(super) connect: fn(&Endpoint) -> Channel,
-    /// Where a name leads.
+    /// Resolves a name.
     pub(super) resolve: Resolve,
-    /// Where randomness comes from; none: the system.
+    /// The seed of all randomness. `None`: the system's entropy.
     pub(super) seed: Option<u64>,
 }
 
-/// The addresses that a `host:port` leads to.
+/// Returns the addresses of a `host:port`.
 pub(super) type Resolve = fn(String) -> BoxFuture<'static, Vec<SocketAddr>>;
 
-/// Asks the system.
+/// Resolves by the system.
 fn look_up(address: String) -> BoxFuture<'static, Vec<SocketAddr>> {
     Box::pin(async move {
         let found = tokio::net::lookup_host(address).await;
@@ -60,7 +62,7 @@ fn look_up(address: String) -> BoxFuture<'static, Vec<SocketAddr>> {
     })
 }
 
-/// Pauses between attempts: each twice as long as the one before.
+/// Pauses between attempts. Each is twice as long as the one before.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backoff {
     pub(super) min: Duration,
@@ -96,9 +98,9 @@ impl Builder {
         }
     }
 
-    /// Adds nodes, as `host:port` with or without `http://` before it, or several of them with commas
-    /// between them; what is empty is left out. One that lives is enough: it names the leader. An address
-    /// may lead to several nodes, through a load balancer or a name that has several addresses.
+    /// Adds nodes, as `host:port` with or without the prefix `http://`, or as a list with commas; empty
+    /// parts are ignored. One endpoint that answers is enough: it names the leader. An address may lead
+    /// to several nodes, through a load balancer or a name with several addresses.
     #[must_use]
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
@@ -112,15 +114,15 @@ impl Builder {
         self
     }
 
-    /// Longest time to wait for a connection, at least 1 ms. Default: 1 s.
+    /// Longest wait for a connection, at least 1 ms. Default: 1 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout.max(SHORTEST);
         self
     }
 
-    /// How long one node may take to answer before another is tried, where that is safe; never more
-    /// than a third of the time that is left, and twice as long after each silence. At least 1 ms.
+    /// How long one node may take to answer before another one is tried, where a retry is safe. It is
+    /// never more than a third of the time that is left, and doubles after each timeout. At least 1 ms.
     /// Default: 1 s.
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
@@ -128,8 +130,9 @@ impl Builder {
         self
     }
 
-    /// A write without a session is asked once, so it should meet a leader that is there: if nothing
-    /// was heard from it for so long, a read goes ahead of the write. Default: 1 s.
+    /// How long an answer of the leader is trusted. A write without a session is sent once, so it should
+    /// reach a leader that answers: if the last answer is older, a read goes ahead of the write. Default:
+    /// 1 s.
     #[must_use]
     pub fn trust(mut self, age: Duration) -> Self {
         self.options.trust = age;
@@ -143,25 +146,25 @@ impl Builder {
         self
     }
 
-    /// The id of the cluster that the client belongs to, as `Status` has it. Without it the first one
-    /// that answers is taken. A program that keeps it is safe from the first call on where its endpoints
-    /// lead to two clusters, or to one that has formed anew.
+    /// The id of the cluster that the client belongs to, as `Status` shows it. Without it, the client
+    /// takes the first cluster that answers. A program that sets it is safe from the first call on, even
+    /// if its endpoints lead to two clusters, or to one that has formed anew.
     #[must_use]
     pub fn cluster(mut self, id: u64) -> Self {
         self.options.cluster = Some(id);
         self
     }
 
-    /// As [`cluster`](Self::cluster), and not even another one that an operator recovers from that takes
-    /// its place: calls end with [`Error::is_other_cluster`] then.
+    /// As [`cluster`](Self::cluster), but the client does not follow a recovery either: if an operator
+    /// recovers a new cluster from this one, calls end with [`Error::is_other_cluster`].
     #[must_use]
     pub fn only_cluster(mut self, id: u64) -> Self {
         self.options.follows = false;
         self.cluster(id)
     }
 
-    /// First and longest pause between two attempts, at least 1 ms. Each pause is drawn at random
-    /// between half of its length and all of it. Default: 20 ms and 500 ms.
+    /// First and longest pause between two attempts, at least 1 ms. Each pause is drawn at random between
+    /// half of its length and all of it. Default: 20 ms and 500 ms.
     #[must_use]
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
         let max = max.max(SHORTEST);
@@ -172,8 +175,8 @@ impl Builder {
         self
     }
 
-    /// A client in a simulation: `connect` makes its channels, which have to connect lazily, and
-    /// all of its randomness comes from `seed`.
+    /// A client in a simulation: `connect` makes its channels, which must connect lazily, and all of its
+    /// randomness comes from `seed`.
     #[doc(hidden)]
     #[must_use]
     pub fn simulated(mut self, connect: fn(&Endpoint) -> Channel, seed: u64) -> Self {
@@ -182,7 +185,7 @@ impl Builder {
         self.resolved_by(|_| Box::pin(std::future::ready(Vec::new())))
     }
 
-    /// A client in a test: names lead where `resolve` says, not where the system says.
+    /// A client in a test: `resolve` resolves names, not the system.
     #[doc(hidden)]
     #[must_use]
     pub fn resolved_by(
@@ -221,27 +224,27 @@ impl Builder {
     }
 }
 
-/// The parts of a list with commas that are not empty.
+/// The non-empty parts of a list with commas.
 fn listed(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
 }
 
-/// Several [`endpoint`]s with commas between them; what is empty is left out.
+/// Several [`endpoint`]s with commas between them. Empty parts are ignored.
 ///
 /// # Errors
 ///
-/// What is wrong with the first that is no endpoint, to follow the words "it is".
+/// The fault of the first invalid part, as text that follows "it is".
 pub fn endpoints(text: &str) -> Result<Vec<String>, &'static str> {
     listed(text).map(endpoint).collect()
 }
 
-/// A `host:port`, with or without `http://` before it.
+/// Checks a `host:port`, with or without the prefix `http://`.
 ///
 /// # Errors
 ///
-/// What is wrong with it, to follow the words "it is".
+/// The fault of the text, as text that follows "it is".
 pub fn endpoint(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     let address = text.strip_prefix("http://").unwrap_or(text);
@@ -249,7 +252,7 @@ pub fn endpoint(text: &str) -> Result<String, &'static str> {
     if address.contains("://") {
         return Err("no http: only http is spoken here, write host:port");
     }
-    // The authority alone: no path, no user.
+    // Only an authority is valid: no path, no user.
     let port = address
         .parse::<Uri>()
         .ok()

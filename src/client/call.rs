@@ -1,13 +1,13 @@
 //! One call, from the first attempt to its deadline.
 //!
-//! A call goes to one node, the one that served last. Where nobody is known to lead, a search asks
-//! all nodes for a read first: whoever answers leads, reaches a majority, and the connection to it
-//! works, which keeps unknown outcomes rare. For the same reason a search goes ahead of a write that
-//! may not be sent twice if the leader was not heard of lately. All calls of a client wait for one
+//! A call goes to one node, the one that served last. If the client knows no leader, a search asks all
+//! nodes for a read first: a node that answers it leads, reaches a majority, and has a working
+//! connection, which keeps unknown outcomes rare. For the same reason a search goes ahead of a write that
+//! may not be sent twice, if the leader has not answered lately. All calls of a client wait for one
 //! search.
 //!
-//! An attempt that fails is repeated only where that is safe. A read always is, and so is whatever
-//! carries the number of a session. Any other write is only if it was surely not applied.
+//! A failed attempt is repeated only where that is safe: always for a read, and for a call with a session
+//! number. Any other write is repeated only if it was surely not applied.
 
 use std::time::Duration;
 
@@ -23,19 +23,19 @@ use super::search::{Search, too_late};
 use crate::deadline::after;
 use crate::proto::kv::{GetRequest, GetResponse};
 
-/// A key that is read only to learn who serves reads. It may hold anything or nothing.
+/// A key that is read only to find the node that serves reads. It may have any value or none.
 const PROBED_KEY: &[u8] = b"\0";
 
-/// The shortest silence that says anything of a node that has served others lately: a call may have a
-/// deadline that no node can keep.
+/// The shortest timeout that says anything about a node that has served other calls lately: a call may
+/// have a deadline that no node can keep.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// What may be done when an attempt has failed.
+/// Whether a failed attempt may be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// It changes nothing.
+    /// Always: it changes nothing.
     Read,
-    /// It has the same effect however often it is done.
+    /// Always: its effect is the same however often it is done.
     Safe,
     /// Only if it was surely not applied.
     Unsafe,
@@ -71,7 +71,7 @@ impl Client {
             let leader = leader.map_err(|error| doubtful(error, in_doubt))?;
             let until = match repeat {
                 Repeat::Unsafe => deadline,
-                // Enough is left for another node.
+                // A third at most, so that enough time is left for another node.
                 Repeat::Read | Repeat::Safe => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     deadline.min(after(patience.min(left / 3)))
@@ -96,7 +96,7 @@ impl Client {
             in_doubt |= fault.applied == Applied::Unknown;
             let again = match (fault.applied, repeat) {
                 (Applied::Unknown, Repeat::Unsafe) => false,
-                // Sessions end with their cluster.
+                // A session ends with its cluster.
                 (_, Repeat::Safe) if fault.successor().is_some() => false,
                 _ => fault.hope == Hope::Later,
             };
@@ -118,18 +118,18 @@ impl Client {
         }
     }
 
-    /// Whether `node` has served others lately.
+    /// Whether `node` has served other calls lately.
     fn was_heard(&self, node: &Node) -> bool {
         let heard = self.shared.leader(Some(self.shared.options.trust));
         heard.is_some_and(|address| address == node.address)
     }
 
-    /// Who leads, and has served not longer than `age` ago. If nobody is known to, the node at `hint` is
-    /// among the first that are asked.
+    /// The leader, if it has served a call within `age`. If none is known, a search finds it; the node at
+    /// `hint` is among the first that it asks.
     ///
     /// # Errors
     ///
-    /// Nobody was found until `deadline`, or no node ever will be.
+    /// No leader was found until `deadline`, or none can be found.
     async fn leader(
         &self,
         deadline: Instant,
@@ -162,7 +162,7 @@ impl Client {
     }
 }
 
-/// Asks for a read that nobody needs.
+/// Asks a node for a read whose value is not needed.
 pub(super) async fn probe(node: Node) -> Answer<GetResponse> {
     let request = GetRequest {
         key: PROBED_KEY.into(),
@@ -184,7 +184,7 @@ where
     }
 }
 
-/// What a call ends with whose last attempt may not be repeated.
+/// The error of a call whose last attempt may not be repeated.
 pub(super) fn ended(node: &Node, fault: Fault) -> Error {
     if fault.answered() {
         return Error::Refused(Box::new(fault.refusal(&node.address)));

@@ -1,4 +1,4 @@
-//! What a call ends with when it is not answered, and what may be concluded.
+//! The error of a call without an answer, and what a caller may conclude from it.
 
 use std::fmt;
 
@@ -9,51 +9,52 @@ pub use crate::proto::kv::error_detail::Reason;
 
 /// Why a call was not answered.
 ///
-/// The first question to an error is [`applied`](Self::applied): whether the write may have taken
-/// effect. The variants say who ended the call.
+/// First ask [`applied`](Self::applied): whether the write may have taken effect. The variants say what
+/// ended the call.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A node refused the request, and asking again is of no use or not safe.
+    /// A node refused the request, and a retry is useless or not safe.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// No node could be reached in time, or the connection broke with the request on it.
+    /// No node could be reached in time, or the connection broke while the request was in flight.
     #[error("{}{message}", doubt(*applied))]
     Unreachable {
-        /// What each node was, for people.
+        /// Why each node was unreachable, for people.
         message: String,
         /// Whether the write may have been applied.
         applied: Applied,
     },
-    /// Time was up. Nodes answered, but none served the request, or none answered in time.
+    /// The deadline has passed. Nodes answered, but none served the request, or none answered in time.
     #[error("{}{message}", doubt(*applied))]
     Deadline {
-        /// What each node said last, for people.
+        /// The last answer of each node, for people.
         message: String,
         /// Whether the write may have been applied.
         applied: Applied,
         /// The last refusal, if a node refused.
         last: Option<Box<Refusal>>,
     },
-    /// Every endpoint answered that it will never serve such a request: they are no nodes, or not of the
-    /// cluster that is meant.
+    /// Every endpoint answered that it will never serve such a request: the endpoints are not nodes, or
+    /// belong to another cluster than the client.
     #[error("{message}")]
     Unserved {
-        /// What each of them said, for people.
+        /// The answer of each endpoint, for people.
         message: String,
         /// One of the refusals.
         last: Option<Box<Refusal>>,
     },
-    /// The call was wrong before anything was sent: an address, or too large a batch.
+    /// The call was invalid, and nothing was sent: a malformed address, or too large a batch.
     #[error("{message}")]
     Invalid {
-        /// What would be right.
+        /// The fault, for people.
         message: String,
     },
 }
 
 impl Error {
-    /// Whether the write may have been applied, or may yet be. Always [`Applied::No`] of a read.
+    /// Whether the write may have been applied, or may be applied later. Always [`Applied::No`] for a
+    /// read.
     pub fn applied(&self) -> Applied {
         match self {
             Self::Refused(refusal) => refusal.applied,
@@ -62,12 +63,12 @@ impl Error {
         }
     }
 
-    /// The typed reason, where a node gave one that this version knows.
+    /// The typed reason, if a node gave one that this version knows.
     pub fn reason(&self) -> Option<&Reason> {
         self.refusal()?.reason.as_ref()
     }
 
-    /// The refusal that ended the call, or the last one before time was up.
+    /// The refusal that ended the call, or the last one before the deadline.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
@@ -76,8 +77,8 @@ impl Error {
         }
     }
 
-    /// The kind of the error in one word, for logs and programs: the name of the reason, where there
-    /// is one, else `refused`, `timeout`, `unreachable` or `invalid`.
+    /// The kind of the error in one word, for log lines and programs: the name of the reason, if there is
+    /// one, otherwise `refused`, `timeout`, `unreachable` or `invalid`.
     pub fn kind(&self) -> &'static str {
         match (self, self.refusal()) {
             (_, Some(refusal)) => refusal.kind(),
@@ -88,8 +89,8 @@ impl Error {
         }
     }
 
-    /// Whether this ends a session: it was given up, or an operator has made another cluster of what was
-    /// left of its own, and a new one has to be opened.
+    /// Whether this ends a session: the cluster has dropped it, or an operator has recovered another
+    /// cluster from its own. Open a new session then.
     pub fn is_session_expired(&self) -> bool {
         match self.reason() {
             Some(Reason::SessionExpired(_)) => true,
@@ -98,9 +99,9 @@ impl Error {
         }
     }
 
-    /// Whether another cluster answers than the one that this client, or this session, has spoken to.
-    /// A client does not go on with it, unless it was recovered from that one; whoever wants to, after
-    /// all data was lost and the cluster formed anew, makes a new client.
+    /// Whether another cluster answers than the one that this client or session belongs to. A client does
+    /// not accept the other cluster, unless it was recovered from its own. After a loss of all data, when
+    /// the cluster has formed anew, make a new client.
     pub fn is_other_cluster(&self) -> bool {
         matches!(self.reason(), Some(Reason::OtherCluster(_)))
     }
@@ -111,7 +112,7 @@ impl Error {
         }
     }
 
-    /// The same of a write, of which an earlier attempt may have been applied.
+    /// The same error, for a write of which an earlier attempt may have been applied.
     pub(super) fn in_doubt(mut self) -> Self {
         match &mut self {
             Self::Refused(refusal) => refusal.applied = Applied::Unknown,
@@ -132,7 +133,7 @@ impl Error {
     }
 }
 
-/// What a node said instead of an answer.
+/// The answer of a node that refused.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Refusal {
@@ -140,11 +141,11 @@ pub struct Refusal {
     pub endpoint: String,
     /// The gRPC status code.
     pub code: Code,
-    /// The typed reason; absent if it is from a later version, or from something that is no node.
+    /// The typed reason. `None` if it is from a later version, or from something that is not a node.
     pub reason: Option<Reason>,
     /// Whether the write may have been applied.
     pub applied: Applied,
-    /// For people, on one line.
+    /// The message for people, on one line.
     pub message: String,
 }
 

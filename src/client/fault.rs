@@ -1,8 +1,8 @@
-//! How one call to one node failed: what is read out of a status.
+//! The failure of one call to one node, derived from its gRPC status.
 //!
-//! The typed detail of a refusal says what became of a write. Where there is none, only what surely
-//! happened before anything was sent counts as not applied: a connection that was not made, and the
-//! status codes which mean that the request was not even begun.
+//! The typed detail of a refusal says whether a write was applied. Without a detail, a write counts as
+//! not applied only if it surely failed before anything was sent: no connection was made, or the status
+//! code means that the request was not begun.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -16,15 +16,15 @@ use crate::error::Applied;
 use crate::proto::kv::error_detail::Reason;
 use crate::proto::kv::{Applied as ProtoApplied, ErrorDetail, OtherCluster, PipelineError};
 
-/// The type of the detail that every refusal carries.
+/// The type name of the detail in every refusal.
 const DETAIL: &str = "seshat.kv.v1.ErrorDetail";
 
-/// Whether it makes sense to ask once more.
+/// Whether a retry can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hope {
-    /// Later, perhaps: the cluster may recover.
+    /// Possibly later: the cluster may recover.
     Later,
-    /// Not at this endpoint.
+    /// Not at this endpoint, but possibly at another one.
     Elsewhere,
     /// Nowhere: the request itself is at fault.
     Nowhere,
@@ -36,10 +36,10 @@ pub(super) struct Fault {
     pub(super) message: String,
     pub(super) applied: Applied,
     pub(super) hope: Hope,
-    /// The status code, where a node gave one.
+    /// The status code, if a node gave one.
     pub(super) code: Option<Code>,
     pub(super) reason: Option<Reason>,
-    /// Whether nothing came back in time.
+    /// Whether there was no answer in time.
     pub(super) silent: bool,
 }
 
@@ -62,7 +62,7 @@ impl Fault {
         }
     }
 
-    /// Nothing came back in time.
+    /// There was no answer in time.
     pub(super) fn silence() -> Self {
         Self {
             message: "no answer in time".to_owned(),
@@ -74,7 +74,7 @@ impl Fault {
         }
     }
 
-    /// The connection ended with a request on it.
+    /// The connection ended while a request was in flight.
     pub(super) fn broken(why: &str) -> Self {
         Self {
             message: format!("the connection broke: {why}"),
@@ -83,12 +83,12 @@ impl Fault {
         }
     }
 
-    /// Whether the node itself answered, so that the connection to it is good.
+    /// Whether the node itself answered: then the connection to it works.
     pub(super) fn answered(&self) -> bool {
         self.code.is_some()
     }
 
-    /// Where the leader is, if the node says so.
+    /// The address of the leader, if the node names it.
     pub(super) fn leader_addr(&self) -> Option<&str> {
         match &self.reason {
             Some(Reason::NotLeader(not_leader)) => not_leader.leader_addr.as_deref(),
@@ -96,7 +96,7 @@ impl Fault {
         }
     }
 
-    /// The cluster that answers in place of the one that was asked, and was recovered from it.
+    /// The cluster that answers, if it was recovered from the one that the request names.
     pub(super) fn successor(&self) -> Option<u64> {
         match self.reason {
             Some(Reason::OtherCluster(OtherCluster {
@@ -107,7 +107,7 @@ impl Fault {
         }
     }
 
-    /// The cluster that answers in place of the one that was asked, and has nothing to do with it.
+    /// The cluster that answers, if it is unrelated to the one that the request names.
     pub(super) fn stranger(&self) -> Option<u64> {
         match self.reason {
             Some(Reason::OtherCluster(OtherCluster {
@@ -118,27 +118,27 @@ impl Fault {
         }
     }
 
-    /// Whether another cluster answers, in whichever way it came about.
+    /// Whether another cluster answers, related or not.
     pub(super) fn is_other_cluster(&self) -> bool {
         matches!(self.reason, Some(Reason::OtherCluster(_)))
     }
 
-    /// Whether another node has to be asked next time.
+    /// Whether the next attempt has to go to another node.
     pub(super) fn ends_leadership(&self) -> bool {
         match &self.reason {
-            // The leader is there, and says to come back later.
+            // The leader is there, and asks to retry later.
             Some(Reason::Overloaded(_)) => false,
             _ => self.hope != Hope::Nowhere,
         }
     }
 
-    /// Whether a node refused what another one may serve, so that it is of use to reach another one
+    /// Whether a node refused a request that another one may serve: then it helps to reach another node
     /// at the same address.
     pub(super) fn sends_elsewhere(&self) -> bool {
         self.answered() && self.hope == Hope::Later && self.ends_leadership()
     }
 
-    /// The same of a read, which changes nothing.
+    /// The same fault for a read, which changes nothing.
     pub(super) fn of_read(self) -> Self {
         Self {
             applied: Applied::No,
@@ -146,7 +146,7 @@ impl Fault {
         }
     }
 
-    /// What the caller is told of a fault that `endpoint` answered with.
+    /// The refusal that the caller gets, for a fault that `endpoint` answered with.
     pub(super) fn refusal(self, endpoint: &str) -> Refusal {
         Refusal {
             endpoint: endpoint.to_owned(),
@@ -175,7 +175,7 @@ impl Fault {
                 | Reason::FailedPrecondition(_)
                 | Reason::SessionExpired(_),
             ) => Hope::Nowhere,
-            // A reason from a newer version: its status code has to do.
+            // A reason of a newer version: its status code decides.
             None => match code {
                 Code::Unavailable
                 | Code::ResourceExhausted
@@ -197,10 +197,10 @@ impl Fault {
         }
     }
 
-    /// A status without a detail, which some node or something on the way to it has given.
+    /// A fault from a status without a detail, which a node or a proxy has sent.
     fn untyped(code: Code, message: String) -> Self {
         let (applied, hope) = match code {
-            // By their meaning these say that the request was not even begun.
+            // The meaning of these codes is that the request was not begun.
             Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => {
                 (Applied::No, Hope::Elsewhere)
             }
@@ -230,7 +230,7 @@ impl From<Status> for Fault {
         let Some(error) = status.source() else {
             return Self::untyped(status.code(), words(status.code(), status.message()));
         };
-        // The status was made here, of what the transport said.
+        // The status was made locally, from an error of the transport.
         if find::<ConnectError>(error).is_some() {
             Self::unreachable(error)
         } else if find::<TimeoutExpired>(error).is_some() {
@@ -257,7 +257,7 @@ impl From<PipelineError> for Fault {
     }
 }
 
-/// The typed detail of a refusal, if it carries one.
+/// The typed detail of a refusal, if it has one.
 fn detail(status: &Status) -> Option<ErrorDetail> {
     let details = tonic_types::pb::Status::decode(status.details())
         .ok()?
@@ -268,7 +268,7 @@ fn detail(status: &Status) -> Option<ErrorDetail> {
     ErrorDetail::decode(any.value.as_slice()).ok()
 }
 
-/// What a status says, on one line.
+/// The message of a status, on one line.
 fn words(code: Code, message: &str) -> String {
     match message {
         "" => code.description().to_owned(),
@@ -276,7 +276,7 @@ fn words(code: Code, message: &str) -> String {
     }
 }
 
-/// Text of another machine, without anything that would steer a terminal.
+/// Text from another machine, without control characters that would steer a terminal.
 fn printable(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
@@ -291,7 +291,7 @@ fn chain<'a>(
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// The error at the bottom: those above it only say that there is one.
+/// The innermost error: the errors above it only wrap it.
 fn root_cause(error: &(dyn StdError + 'static)) -> String {
     match find::<io::Error>(error) {
         // "connection refused" instead of "Connection refused (os error 111)".

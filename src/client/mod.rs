@@ -1,8 +1,8 @@
 //! The Rust client: endpoints in, answers out.
 //!
-//! A [`Client`] finds the leader and follows it, and every call has one deadline for all that it
-//! does. What ends without an answer says so in a typed [`Error`], which always tells whether a write
-//! [may have been applied](Error::applied).
+//! A [`Client`] finds the leader and follows it. Every call has one deadline for everything that it does.
+//! A call without an answer ends with a typed [`Error`], which always says whether a write [may have been
+//! applied](Error::applied).
 //!
 //! ```no_run
 //! use seshat::client::Client;
@@ -18,9 +18,9 @@
 //!
 //! # What is repeated
 //!
-//! An answer can be lost on its way. A read is then asked again, of whoever leads by now. A write
-//! that may have been applied is not: it ends with [`Applied::Unknown`]. In a [`Session`] it is
-//! sent again under the same number until the deadline, and applied once however often it arrives.
+//! An answer can be lost on its way. A read is then sent again, to the current leader. A write that may
+//! have been applied is not: it ends with [`Applied::Unknown`]. In a [`Session`] it is sent again under
+//! the same number until the deadline, and applied once however often it arrives.
 //!
 //! ```no_run
 //! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
@@ -33,13 +33,13 @@
 //!
 //! # One cluster
 //!
-//! A client belongs to the cluster that answered it first: what other clusters would answer, where a
-//! list of endpoints leads to two of them, is not taken. If an operator recovers that cluster from what
-//! one node still had, the client logs a warning and goes on; sessions and pipelines end. Watch
-//! [`Client::watch_cluster`] to learn of it. A cluster that forms anew after all data was lost has
-//! nothing to do with the former: calls end with [`Error::is_other_cluster`], until a new client is made.
-//! A program that makes few calls and ends asks first whether there is but [one](Client::one_cluster), or
-//! says which one it means ([`Builder::only_cluster`]).
+//! A client belongs to the cluster that answered it first. If its endpoints lead to a second cluster,
+//! answers of that one are not accepted. If an operator recovers the first cluster from the state of one
+//! node, the client logs a warning and follows; sessions and pipelines end. Watch
+//! [`Client::watch_cluster`] to learn of it. A cluster that forms anew after a loss of all data is
+//! unrelated to the earlier one: calls end with [`Error::is_other_cluster`], until a new client is made.
+//! A program that makes few calls and ends should first check that all endpoints are of [one
+//! cluster](Client::one_cluster), or name its cluster ([`Builder::only_cluster`]).
 //!
 //! # Many at once
 //!
@@ -95,27 +95,27 @@ use crate::traceparent;
 
 /// A client of one cluster.
 ///
-/// Cheap to clone: clones share the connections and what is known of the cluster. It has to be used
-/// within a tokio runtime, and for all of its life within the same one. Any of its futures may be
-/// dropped: a write that was sent may then be applied or not.
+/// Cheap to clone: clones share the connections and the knowledge of the cluster. It must be used within
+/// one tokio runtime, for as long as it exists. Any of its futures may be dropped: a write that was sent
+/// may then be applied or not.
 #[derive(Debug, Clone)]
 pub struct Client {
     shared: Arc<Shared>,
     limit: Limit,
-    /// The cluster that calls name, if not the one that `shared` knows.
+    /// The cluster that calls name, if it differs from the one that `shared` knows.
     cluster: Option<u64>,
     traceparent: Option<TraceParent>,
 }
 
-/// How long calls may take.
+/// The time limit of calls.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     timeout: Duration,
-    /// The end of all calls, instead of one for each.
+    /// The end of all calls together, instead of a timeout for each.
     deadline: Option<Instant>,
 }
 
-/// A key was bound.
+/// The result of a write: the key was bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written {
@@ -123,7 +123,7 @@ pub struct Written {
     pub applied_index: u64,
 }
 
-/// A key was removed, or was not there.
+/// The result of a removal: the key was removed, or was not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deleted {
@@ -133,24 +133,23 @@ pub struct Deleted {
     pub applied_index: u64,
 }
 
-/// What a key was bound to.
+/// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Found {
-    /// The value, unless the key was missing. An empty value is a value.
+    /// The value. `None` if the key is missing; an empty value is a value.
     pub value: Option<Bytes>,
-    /// Log index up to which the node that answered had applied the log.
+    /// Log index up to which the answering node had applied the Raft log.
     pub applied_index: u64,
 }
 
 impl Client {
-    /// A client to be told more than its endpoints.
+    /// A builder, for a client with more settings than its endpoints.
     pub fn builder() -> Builder {
         Builder::new()
     }
 
-    /// A client of the cluster that has nodes at `endpoints`, each `host:port`. It connects when it
-    /// is first used.
+    /// A client of the cluster that has nodes at `endpoints`, each `host:port`. It connects on first use.
     ///
     /// # Errors
     ///
@@ -191,9 +190,9 @@ impl Client {
         }
     }
 
-    /// The same client, whose calls carry the trace context `traceparent`: the value of the W3C
-    /// header of that name. Nodes whose log shows `seshat::trace` at level debug then say where a
-    /// write of it is applied. What is no such value is not carried.
+    /// The same client, whose calls carry the trace context `traceparent`: the value of the W3C header of
+    /// that name. Nodes that log `seshat::trace` at level debug then log where a write of the client is
+    /// applied. A malformed `traceparent` is ignored.
     #[must_use]
     pub fn traced(&self, traceparent: &str) -> Self {
         let valid = Some(traceparent).filter(|text| traceparent::is_valid(text.as_bytes()));
@@ -203,14 +202,14 @@ impl Client {
         }
     }
 
-    /// The id of the cluster that this client belongs to, once that has answered. A change says that an
-    /// operator has made another cluster of what was left of it: writes that were acknowledged before
-    /// may be lost.
+    /// The id of the cluster that this client belongs to, once a node of it has answered. A change means
+    /// that an operator has recovered another cluster from it: writes that were acknowledged before may
+    /// be lost.
     pub fn watch_cluster(&self) -> tokio::sync::watch::Receiver<Option<u64>> {
         self.shared.watch_cluster()
     }
 
-    /// The same client, whose calls are for `cluster` even if another one takes the place of that.
+    /// The same client, whose calls name `cluster` even if another one takes its place.
     fn bound_to(&self, cluster: Option<u64>) -> Self {
         Self {
             cluster,
@@ -218,7 +217,7 @@ impl Client {
         }
     }
 
-    /// When a call ends that begins now.
+    /// The deadline of a call that begins now.
     fn deadline(&self) -> Instant {
         self.limit
             .deadline
@@ -249,7 +248,7 @@ impl Client {
         Ok(call.instrument(debug_span!("set")).await?.into())
     }
 
-    /// Reads `key`. The answer holds every write that was acknowledged before the call began.
+    /// Reads `key`. The answer reflects every write that was acknowledged before the call began.
     ///
     /// # Errors
     ///
@@ -258,7 +257,7 @@ impl Client {
         Ok(self.get_with_index(key).await?.value)
     }
 
-    /// Reads `key`, and says how much of the log the answer holds.
+    /// Reads `key`, and returns the log index that the answer reflects.
     ///
     /// # Errors
     ///
@@ -295,21 +294,21 @@ impl Client {
         Ok(call.instrument(debug_span!("delete")).await?.into())
     }
 
-    /// Waits until a leader serves, as it does once the cluster has formed.
+    /// Waits until a leader serves requests, which is the case once the cluster has formed.
     ///
     /// # Errors
     ///
-    /// None did in time.
+    /// No leader served in time.
     pub async fn ready(&self) -> Result<(), Error> {
         let ready = self.call(self.deadline(), Repeat::Read, call::probe);
         ready.instrument(debug_span!("ready")).await.map(drop)
     }
 
-    /// Opens a session: its writes are applied once, however often they have to be sent.
+    /// Opens a session: each of its writes is applied once, however often it has to be sent.
     ///
     /// # Errors
     ///
-    /// No session was opened, or nobody will use it.
+    /// No session was opened in time. One that a lost attempt opened is never used.
     pub async fn session(&self) -> Result<Session, Error> {
         Session::open(self.clone()).await
     }
@@ -323,7 +322,7 @@ impl Client {
         Pipeline::open(self.clone(), None, options).await
     }
 
-    /// What operators ask for.
+    /// The API for operators.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }

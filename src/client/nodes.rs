@@ -1,11 +1,12 @@
-//! The nodes that a client knows, its connections to them, and who leads.
+//! The nodes that a client knows, its connections to them, and the leader.
 //!
-//! The first leader that is found decides which cluster a client speaks to: from then on its requests
-//! name that one, and nodes of any other refuse them. It goes on with another cluster only if that says
-//! that it was recovered from the one it knows, and if the client was not told to keep to that.
+//! The first leader that is found decides which cluster a client belongs to: from then on its requests
+//! name that cluster, and nodes of any other refuse them. The client follows another cluster only if that
+//! says that it was recovered from the known one, and only if the client was not told to keep to the
+//! known one.
 //!
-//! All clones of a client share this. Connections are made when they are first used and make
-//! themselves anew; one on which nothing came back is left to those who still wait on it.
+//! All clones of a client share this. Connections are made on first use and reconnect by themselves. A
+//! connection without an answer gets a replacement; calls that still wait on it may finish.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,27 +30,27 @@ use crate::traceparent;
 /// A trace context.
 pub(super) type TraceParent = MetadataValue<Ascii>;
 
-/// What a call returns.
+/// The result of a gRPC call.
 pub(super) type Answer<T> = Result<Response<T>, Status>;
 
-/// Nodes that are known beside the endpoints because others named them.
+/// Nodes that are known besides the endpoints because other nodes named them.
 const MAX_LEARNED: usize = 64;
 
-/// Bytes of answers that may be under way on one call or stream.
+/// Bytes of answers that may be in flight on one call or stream.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-/// Bytes of answers that may be under way on one connection. HTTP/2 here counts each frame that was
-/// not read yet as at least 256 bytes, and breaks a connection whose frames take half of this: it
-/// leaves room for 32 768 small answers.
+/// Bytes of answers that may be in flight on one connection. h2 counts each unread frame as at least 256
+/// bytes, and breaks a connection whose frames take half of this: there is room for 32 768 small answers.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// A connection that carries nothing for so long is asked whether it still stands.
+/// An idle connection with calls on it is pinged this often, and closed when a ping stays unanswered for
+/// so long.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// What all clones of a client share.
+/// The state that all clones of a client share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) endpoints: Vec<String>,
-    /// Held by whoever looks for the leader, so that all others wait for what comes of it.
+    /// Held during a search for the leader: all other calls wait for its result.
     pub(super) searching: tokio::sync::Mutex<()>,
     /// The cluster that requests name.
     cluster: watch::Sender<Option<u64>>,
@@ -60,15 +61,15 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     leader: Option<Leader>,
-    /// Connections by address, each with its number: what was made anew has a higher one.
+    /// Connections by address, each with its number. A newer connection has a higher number.
     connections: BTreeMap<String, Vec<(u64, Channel)>>,
     made: u64,
     turn: usize,
-    /// Whether it was said that another cluster answers as well.
+    /// Whether the log has a warning about another cluster.
     warned: bool,
 }
 
-/// Who served last, and when.
+/// The node that served last, and when.
 #[derive(Debug)]
 struct Leader {
     address: String,
@@ -91,7 +92,8 @@ impl Shared {
         }
     }
 
-    /// Nothing is done under this lock that could panic half-way.
+    /// No operation under this lock can panic half-way, so its state is valid even if the lock is
+    /// poisoned.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,12 +103,13 @@ impl Shared {
         draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Between half of `pause` and all of it: clients that failed together must not return together.
+    /// A random duration between half of `pause` and all of it: clients that failed together must not
+    /// return together.
     pub(super) fn jittered(&self, pause: Duration) -> Duration {
         self.random(|random| random.gen_range(pause / 2..=pause))
     }
 
-    /// Who served last, if that is not longer ago than `age`.
+    /// The node that served last, if that was within `age`.
     pub(super) fn leader(&self, age: Option<Duration>) -> Option<String> {
         let state = self.state();
         let leader = state.leader.as_ref()?;
@@ -114,7 +117,7 @@ impl Shared {
         counts.then(|| leader.address.clone())
     }
 
-    /// The node at `address` has just served as the leader does.
+    /// The node at `address` has just served a call, as only the leader does.
     pub(super) fn served(&self, address: &str) {
         match &mut self.state().leader {
             Some(leader) if leader.address == address => leader.heard = Instant::now(),
@@ -122,7 +125,7 @@ impl Shared {
         }
     }
 
-    /// The nodes that calls went to, whether or not they are endpoints.
+    /// The nodes that calls went to, endpoints or not.
     pub(super) fn connected(&self) -> Vec<String> {
         self.state().connections.keys().cloned().collect()
     }
@@ -134,12 +137,13 @@ impl Shared {
         });
     }
 
-    /// The cluster that requests name, and every other one that takes its place.
+    /// The cluster that requests name. Changes when another one takes its place.
     pub(super) fn watch_cluster(&self) -> watch::Receiver<Option<u64>> {
         self.cluster.subscribe()
     }
 
-    /// The leader that was found first is of the cluster `named`. The cluster that requests name.
+    /// The leader that was found first belongs to the cluster `named`. Returns the cluster that requests
+    /// name.
     pub(super) fn learn(&self, named: Option<u64>) -> Option<u64> {
         self.cluster.send_if_modified(|known| {
             let news = known.is_none() && named.is_some();
@@ -149,7 +153,7 @@ impl Shared {
         *self.cluster.borrow()
     }
 
-    /// The cluster that a view is of, if the client is told to keep to another one.
+    /// The cluster of a view, if the client was told to keep to another one.
     pub(super) fn other_than_told(&self, cluster: Option<u64>) -> Option<u64> {
         let told = self.options.cluster.filter(|_| !self.options.follows)?;
         cluster.filter(|cluster| *cluster != told)
@@ -173,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// Draws the conclusions from a fault of `node`.
+    /// Updates the state after a fault of `node`.
     pub(super) fn note(&self, node: &Node, fault: &Fault) {
         if let (Some(old), Some(new)) = (node.cluster, fault.successor()) {
             self.follow(old, new);
@@ -194,7 +198,7 @@ impl Shared {
         if fault.ends_leadership() {
             state.leader.take_if(led);
         }
-        // Somebody may have made it anew in the meantime.
+        // Another call may have replaced the connection in the meantime.
         let current = state.connections.get(&node.address);
         let is_current = |all: &Vec<_>| all.iter().any(|(number, _)| *number == node.connection);
         if fault.silent && current.is_some_and(is_current) {
@@ -202,8 +206,8 @@ impl Shared {
         }
     }
 
-    /// The connection to `node` is made anew when it is used next: its address may lead to another
-    /// node then. Who still waits on it is not disturbed.
+    /// Replaces the connection to `node`: its address may lead to another node then. Calls that still
+    /// wait on the old connection are not disturbed.
     pub(super) fn dial_anew(&self, node: &Node) {
         let Ok(endpoint) = self.endpoint(&node.address) else {
             return;
@@ -221,7 +225,7 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// It is no address.
+    /// The address is malformed.
     pub(super) fn node(&self, address: &str, deadline: Instant) -> Result<Node, Fault> {
         let state = &mut *self.state();
         if !state.connections.contains_key(address) {
@@ -263,14 +267,14 @@ impl Shared {
             .keep_alive_timeout(KEEPALIVE)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            // h2 counts the answers to calls that were given up over the whole life of a connection, in
-            // two ways, and would break it at some number. That is no reason to lose the writes on it.
+            // h2 counts the answers to cancelled calls over the whole life of a connection, in two ways,
+            // and would break it at some number. That must not end the writes on it.
             .http2_max_concurrent_reset_streams(0)
             .http2_max_local_error_reset_streams(None))
     }
 }
 
-/// A node and a connection to it, for the time of one call.
+/// A node and a connection to it, for one call.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) address: String,
@@ -309,19 +313,19 @@ impl Node {
         AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    /// How long the call may take.
+    /// The time that is left for the call.
     pub(super) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// A request that tells the node how long the call may take.
+    /// A request that tells the node the time that is left for it.
     pub(super) fn request<M>(&self, message: M) -> Request<M> {
         let mut request = self.open_ended(message);
         request.set_timeout(self.time_left());
         request
     }
 
-    /// A request that may take as long as it takes.
+    /// A request without a timeout.
     pub(super) fn open_ended<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         if let Some(traceparent) = &self.traceparent {

@@ -1,11 +1,11 @@
 //! The numbers of a session's writes, and which of them are outstanding.
 //!
-//! A number is given once. As long as somebody waits for its answer it is outstanding; when nobody
-//! does any more, because it was answered, gave up or was dropped, the session moves past it, and a
-//! copy of it that is still under way is refused when it arrives.
+//! A number is given once. It is outstanding while a caller waits for its answer. It ends when it was
+//! answered, timed out or was dropped: the session moves past it, and a node refuses a copy of that write
+//! that is still in flight.
 //!
 //! Numbers are given first come, first served: a batch needs room for all of its writes at once, and
-//! would wait for ever if single writes went ahead of it into every gap.
+//! would starve if single writes took every gap before it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +17,12 @@ use crate::proto::kv;
 /// Numbers that may be outstanding: a node refuses more.
 pub(super) const MAX_OUTSTANDING: u64 = 1024;
 
-/// Gives numbers.
+/// Gives the numbers of one session.
 #[derive(Debug)]
 pub(super) struct Numbers {
     client_id: u64,
     state: Mutex<State>,
-    /// Held by whoever is next; the others stand in line for it.
+    /// Held by the first caller in the queue; the others wait for it in order.
     turn: tokio::sync::Mutex<()>,
     moved: Notify,
 }
@@ -56,14 +56,14 @@ impl Numbers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next `count` numbers, at most [`MAX_OUTSTANDING`], once so many may be outstanding and
-    /// everybody who asked before has theirs or waits no longer.
+    /// The next `count` numbers, at most [`MAX_OUTSTANDING`]. Waits until so many may be outstanding, and
+    /// until every earlier caller has its numbers or waits no longer.
     pub(super) async fn next(self: &Arc<Self>, count: u64) -> Vec<Number> {
         let _turn = self.turn.lock().await;
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
-            // From here on no move is missed.
+            // From here on no notification is missed.
             moved.as_mut().enable();
             if let Some(numbers) = self.try_next(count) {
                 return numbers;
@@ -97,7 +97,7 @@ pub(super) struct Number {
 }
 
 impl Number {
-    /// What a write under this number carries if it is sent now.
+    /// The session field of a write with this number, if it is sent now.
     pub(super) fn stamp(&self) -> kv::Session {
         kv::Session {
             client_id: self.numbers.client_id,
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(stamp(&fourth), (4, 4), "no number is given twice");
     }
 
-    /// One task after the other runs until it waits, so who asks first is certain.
+    /// Each task runs until it waits before the next one starts, so the order of the requests is certain.
     #[tokio::test]
     async fn numbers_are_given_first_come_first_served() {
         let numbers = Arc::new(Numbers::new(7));
@@ -165,7 +165,7 @@ mod tests {
         drop(first);
         let batch = batch.await.expect("no panic");
         assert_eq!(stamp(&batch[0]), (2, 2));
-        // Who waits no longer holds nobody up.
+        // A caller that waits no longer does not block the others.
         gone.abort();
         drop(batch);
         for (single, number) in singles.into_iter().chain([last]).zip(1026..) {
@@ -179,7 +179,7 @@ mod tests {
         let numbers = Arc::new(Numbers::new(7));
         let mut given = numbers.next(MAX_OUTSTANDING).await;
         assert!(numbers.try_next(1).is_none());
-        // The last is over, but the first is not: still none may follow.
+        // The last number is answered, but the first is not: no further one may follow.
         given.pop();
         assert!(numbers.try_next(1).is_none());
         let waiting = tokio::spawn({

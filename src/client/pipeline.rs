@@ -1,4 +1,4 @@
-//! Many commands in flight on one stream.
+//! Pipelines: many commands in flight on one stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use super::numbers::{MAX_OUTSTANDING, Numbers};
 use super::stream::Stream;
 use super::{Client, Deleted, Found, Written};
 
-/// Most batches in flight: a node takes no more of one stream.
+/// Most batches in flight: a node accepts no more on one stream.
 const MAX_WINDOW: usize = 1024;
 
-/// Most commands in a batch: a node takes no more.
+/// Most commands in a batch: a node accepts no more.
 const MAX_COMMANDS: usize = 4096;
 
-/// How a [`Pipeline`] is to be.
+/// The settings of a [`Pipeline`].
 #[derive(Debug, Clone, Copy)]
 pub struct PipelineOptions {
     window: usize,
@@ -99,20 +99,19 @@ pub enum Reply {
     Deleted(Deleted),
 }
 
-/// A stream of batches of commands. The commands take effect in the order in which they were
-/// submitted, and a read sees every write before it. A command that fails has no effect on those
-/// behind it.
+/// A stream of batches of commands. The commands take effect in the order of submission, and a read sees
+/// every write before it. A command that fails has no effect on later commands.
 ///
-/// Without a session the pipeline ends with its connection and with the leadership of its node:
-/// every write in flight then has an unknown outcome, and whoever wants to go on opens another
-/// pipeline. In a session it finds the new leader, and sends again what was not answered, in order
-/// and until the deadline of each batch. What was already applied is not applied again; so a batch
-/// that a node refused may take effect behind later ones, and a read that is asked again may see
-/// writes that were submitted behind it. Where that matters, wait for the answer before going on.
+/// Without a session, the pipeline ends with its connection and with the leadership of its node. Every
+/// write in flight then has an unknown outcome; open another pipeline to continue. In a session, the
+/// pipeline finds the new leader and sends the unanswered batches again, in order and until the deadline
+/// of each. A write that was already applied is not applied again. So a batch that a node refused may
+/// take effect after later ones, and a read that is sent again may see writes that were submitted after
+/// it. If that matters, wait for the answer before you submit more.
 ///
-/// A node that is overloaded refuses single commands, which is for the caller to slow down on.
+/// An overloaded node refuses single commands: the caller should slow down.
 ///
-/// When it is dropped, what is in flight is still answered.
+/// When the pipeline is dropped, batches in flight are still answered.
 #[derive(Debug)]
 pub struct Pipeline {
     client: Client,
@@ -137,10 +136,10 @@ impl Pipeline {
         })
     }
 
-    /// Puts a batch on the stream, as soon as the window has room for it. Its answers come later: in
-    /// the order of the commands, one for each.
+    /// Puts a batch on the stream, as soon as the window has room for it. The answers come later: one for
+    /// each command, in order.
     ///
-    /// If this future is dropped, the batch was not submitted.
+    /// If this future is dropped before it completes, the batch is not submitted.
     ///
     /// # Errors
     ///
@@ -191,9 +190,9 @@ impl Drop for Pipeline {
     }
 }
 
-/// The answers to one batch, in the order of its commands, one for each.
+/// The answers to one batch: one for each command, in order.
 ///
-/// They come whether or not anybody waits for them.
+/// The batch is executed even if this is dropped.
 #[derive(Debug)]
 #[must_use = "the answers say what was applied"]
 pub struct Answers {

@@ -1,15 +1,15 @@
-//! Asks many nodes the same harmless question, and takes the first good answer.
+//! A search: asks many nodes the same harmless question, and takes the first good answer.
 //!
-//! A node may be dead, cut off or paused, so no single one is waited for. They are asked one after
-//! the other, in a random order and with short pauses, each without waiting for the one before; a
-//! node that fails makes the next one's turn come at once, and so does a node that names the leader.
-//! Who refuses or fails is asked again, after pauses that grow and are drawn at random. Nothing but
-//! the deadline ends a search, except a request that no node will ever serve.
+//! A node may be dead, cut off or paused, so the search waits for no single one. It asks the nodes in a
+//! random order with short pauses between them, without waiting for earlier answers. A node that fails
+//! makes the next one's turn come at once; so does a node that names the leader. A node that refuses or
+//! fails is asked again, after random pauses that grow. Only the deadline ends a search, except for a
+//! request that no node will ever serve.
 //!
-//! An address may lead to several nodes: there may be a load balancer behind it, or a name may have
-//! several addresses. So who refuses twice is dialled anew each time, and every address that its name
-//! has is asked as well. Where there is but one address, the first of these attempts follow one another
-//! quickly if a leader is known: each has the same chance to reach it.
+//! An address may lead to several nodes, through a load balancer or a name with several addresses. So an
+//! address that refuses twice is dialled anew each time, and every address of its name is asked too. If
+//! there is only one endpoint and a leader is known, the first of these attempts follow one another
+//! quickly: each has the same chance to reach the leader.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -30,22 +30,23 @@ use super::fault::{Fault, Hope};
 use super::nodes::{Answer, Node, Shared};
 use crate::deadline::{after, since};
 
-/// How long after one node the next is asked.
+/// Pause between the first question to one node and the first to the next.
 const STAGGER: Duration = Duration::from_millis(20);
 
-/// Nodes that a search asks at most, those included that others name.
+/// Most nodes of a search, including those that other nodes name.
 const MAX_NODES: usize = 128;
 
-/// From so many refusals on an address is dialled anew. At the first one the leader that it names is
-/// asked, and most of the time that is all.
+/// Number of refusals from which an address is dialled anew. After the first refusal the search asks the
+/// leader that it names, which mostly suffices.
 const DIAL_ANEW: u32 = 2;
 
-/// How often a search dials the only address that it is told before it takes more time for each: a
-/// balancer behind it leads to another node each time, and of three or five nodes the leader is among
-/// so many with a probability of 99.8 or 97 %.
+/// How often a search dials its only endpoint before the pauses grow. A load balancer behind it leads to
+/// another node each time: the leader of three or five nodes is among so many with a probability of 99.8
+/// or 97 %.
 const QUICK_DIALS: u32 = 16;
 
-/// How often a search asks at an address where another cluster answers: one name may lead to both.
+/// How often a search asks at an address where another cluster answers: one name may lead to both
+/// clusters.
 const MAX_FOREIGN: u32 = 4;
 
 /// One question, asked of all known nodes.
@@ -53,7 +54,7 @@ pub(super) struct Search<'a, T, F> {
     shared: &'a Shared,
     limit: Limit,
     deadline: Instant,
-    /// How long a node may stay silent before it is asked again.
+    /// Longest wait for the answer of a node before the question is repeated.
     patience: Duration,
     ask: &'a F,
     asked: FuturesUnordered<Pin<Box<dyn Future<Output = News<T>> + Send + 'a>>>,
@@ -69,14 +70,14 @@ struct Known {
     was_asked: bool,
 }
 
-/// What there is to hear.
+/// An event of the search.
 enum News<T> {
     Asked(Box<Asked<T>>),
-    /// Addresses that one name leads to.
+    /// The addresses of one name.
     Resolved(Vec<SocketAddr>),
 }
 
-/// A node that has been asked, and what came of it.
+/// A node that has been asked, and the outcome.
 struct Asked<T> {
     candidate: Candidate,
     outcome: Result<(Node, T), Fault>,
@@ -85,12 +86,12 @@ struct Asked<T> {
 /// A node that is asked until it answers.
 struct Candidate {
     address: String,
-    /// When to ask.
+    /// When to ask it.
     due: Instant,
     hurry: Option<Arc<Notify>>,
     pause: Duration,
     patience: Duration,
-    /// How often a node has refused what another one may serve.
+    /// How often a node at this address has refused a request that another one may serve.
     refusals: u32,
     /// How often another cluster has answered.
     foreign: u32,
@@ -102,12 +103,13 @@ where
     F: Fn(Node) -> Fut + Sync,
     Fut: Future<Output = Answer<T>> + Send + 'a,
 {
-    /// Asks all endpoints until `deadline`.
+    /// A search that asks all endpoints until `deadline`.
     pub(super) fn new(shared: &'a Shared, limit: Limit, deadline: Instant, ask: &'a F) -> Self {
         Self::patient(shared, limit, deadline, shared.options.patience, ask)
     }
 
-    /// The same, where a node may stay silent for so long: it asks others first.
+    /// The same with another `patience`: the longest wait for the answer of a node before the question is
+    /// repeated.
     pub(super) fn patient(
         shared: &'a Shared,
         limit: Limit,
@@ -135,7 +137,7 @@ where
         search
     }
 
-    /// Asks these as well, after all others.
+    /// Asks these addresses too, after all others.
     pub(super) fn also(&mut self, addresses: Vec<String>) {
         let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let mut due = after(STAGGER.saturating_mul(nodes));
@@ -156,7 +158,7 @@ where
         }
     }
 
-    /// Whether it was not there yet.
+    /// Adds a node. Returns whether it is new.
     fn insert(&mut self, address: &str, due: Instant) -> bool {
         let Entry::Vacant(vacant) = self.nodes.entry(address.to_owned()) else {
             return false;
@@ -182,7 +184,7 @@ where
         self.asked.push(Box::pin(asked));
     }
 
-    /// Asks wherever the name in `address` leads, unless that is one place.
+    /// Resolves the name in `address`, to ask all of its addresses. Does nothing for an IP address.
     fn resolve(&mut self, address: &str) {
         if address.parse::<SocketAddr>().is_err() {
             let found = (self.shared.options.resolve)(address.to_owned());
@@ -195,7 +197,7 @@ where
     ///
     /// # Errors
     ///
-    /// Time is up, the request is at fault, or no node is left to ask.
+    /// The deadline has passed, the request is at fault, or no node is left to ask.
     pub(super) async fn next(&mut self) -> Result<(Node, T), Error> {
         loop {
             let next = timeout_at(self.deadline, self.asked.next()).await;
@@ -231,7 +233,7 @@ where
             }
             let known = self.nodes.entry(candidate.address.clone()).or_default();
             known.was_asked = true;
-            // Once time is up, who was cut short has said more before.
+            // After the deadline the fault is only a cancelled attempt; an earlier one says more.
             if known.last_word.is_none() || Instant::now() < self.deadline {
                 known.last_word = Some(fault);
             }
@@ -241,7 +243,7 @@ where
         }
     }
 
-    /// It is the turn of the leader that `fault` names, or else of whoever comes next.
+    /// Makes the turn of the leader that `fault` names come at once, or else that of the next node.
     fn hurry(&mut self, fault: &Fault) {
         match fault.leader_addr().and_then(|it| endpoint(it).ok()) {
             Some(leader) => self.add(&leader),
@@ -255,7 +257,7 @@ where
         }
     }
 
-    /// What each node said last. A node that never said anything did not answer in time.
+    /// The last fault of each node. A node without one did not answer in time.
     fn last_words(&mut self) -> BTreeMap<String, Fault> {
         std::mem::take(&mut self.nodes)
             .into_iter()
@@ -277,8 +279,8 @@ where
     }
 }
 
-/// Time ran out before anything was asked that may not be asked twice. `faults` holds the last word
-/// of every node.
+/// The error of a call whose deadline passed during the search, so that nothing was sent that may have an
+/// effect. `faults` holds the last fault of every node.
 pub(super) fn too_late(limit: Limit, faults: BTreeMap<String, Fault>) -> Error {
     let (timeout, words) = (limit.timeout, by_reason(&faults));
     match faults.into_iter().find(|(_, fault)| fault.answered()) {
@@ -295,7 +297,7 @@ pub(super) fn too_late(limit: Limit, faults: BTreeMap<String, Fault>) -> Error {
 }
 
 impl Candidate {
-    /// Puts the next question off, after every fault a little longer.
+    /// Postpones the next question. The pause grows with every fault.
     fn postpone(&mut self, fault: &Fault, shared: &Shared) {
         self.due = after(shared.jittered(self.pause));
         let is_alone = shared.endpoints.len() == 1;
@@ -345,7 +347,7 @@ impl Candidate {
     }
 }
 
-/// What every node said, with those together that said the same.
+/// The faults as text, with the nodes of equal faults together.
 fn by_reason(faults: &BTreeMap<String, Fault>) -> String {
     let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (address, fault) in faults {

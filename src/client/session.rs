@@ -1,4 +1,4 @@
-//! Writes that are applied once, however often they have to be sent.
+//! Sessions: writes that are applied once, however often they have to be sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use super::pipeline::{Pipeline, PipelineOptions};
 use super::{Applied, Client, Deleted, Error, Found, Written};
 use crate::proto::kv::{DeleteRequest, OpenSessionRequest, SetRequest};
 
-/// A session: each write has a number, under which it is sent again until it is answered or its
-/// deadline has come, and is applied once.
+/// A session: each write has a number. It is sent again under that number until it is answered or its
+/// deadline has passed, and is applied once.
 ///
-/// Cheap to clone; clones are the same session. Many writes may be in flight, up to 1024; a further
-/// one waits. Their order among one another is open, as that of any concurrent writes.
+/// Cheap to clone; clones are the same session. Up to 1024 writes may be in flight; a further one waits.
+/// Their order among one another is undefined, like that of any concurrent writes.
 ///
-/// The cluster gives up the sessions that were used least lately when it holds too many. Then every
-/// write of the session ends with `SessionExpired`, see [`Error::is_session_expired`]: open another. So
-/// it ends with its cluster, if an operator makes another one of what is left of that. The error says [`Applied::Unknown`] only where an earlier attempt at that very write may have
-/// been applied.
+/// When the cluster holds too many sessions, it drops the least recently used ones. Then every write of
+/// the session ends with `SessionExpired`, see [`Error::is_session_expired`]: open another one. A session
+/// also ends with its cluster, if an operator recovers another cluster from it. The error says
+/// [`Applied::Unknown`] only if an earlier attempt at that very write may have been applied.
 #[derive(Debug, Clone)]
 pub struct Session {
     client: Client,
-    /// The cluster that knows it.
+    /// The cluster that has the session.
     cluster: Option<u64>,
     numbers: Arc<Numbers>,
 }
 
 impl Session {
     pub(super) async fn open(client: Client) -> Result<Self, Error> {
-        // Every attempt opens another one. A late copy of an attempt must not open a session again
-        // that has expired meanwhile: it would know nothing of the writes that were applied.
+        // Every attempt opens a new session. A late copy of an attempt must not reopen a session that has
+        // expired meanwhile: it would not remember the writes that were applied.
         let open = |node: Node| {
             let client_id = client
                 .shared
@@ -51,7 +51,8 @@ impl Session {
                 opened.map(|opened| opened.map(|_| (client_id, cluster_id)))
             }
         };
-        // Whether one was opened by an attempt that was not answered matters to nobody.
+        // A session that was opened by a lost attempt does no harm, so the call may be repeated like a
+        // read.
         let call = client.call(client.deadline(), Repeat::Read, open);
         let (client_id, cluster) = call.instrument(debug_span!("open_session")).await?;
         Ok(Self {
@@ -65,8 +66,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The write may have been applied if the error says [`Applied::Unknown`]: the deadline came
-    /// before an answer, or the session has expired in between.
+    /// The write may have been applied if the error says [`Applied::Unknown`]: the deadline passed before
+    /// an answer came, or the session has expired in between.
     pub async fn set(
         &self,
         key: impl Into<Bytes>,
@@ -89,7 +90,7 @@ impl Session {
         Ok(call.instrument(debug_span!("session_set")).await?.into())
     }
 
-    /// Removes `key`, once: `existed` is what the first removal found.
+    /// Removes `key`, once: `existed` is the result of the first removal.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Session {
         self.client.get(key).await
     }
 
-    /// Reads `key`, and says how much of the log the answer holds.
+    /// Reads `key`, and returns the log index that the answer reflects.
     ///
     /// # Errors
     ///
@@ -129,8 +130,8 @@ impl Session {
         self.client.get_with_index(key).await
     }
 
-    /// Opens a stream whose writes belong to this session: it survives the loss of its connection
-    /// and of the leader.
+    /// Opens a pipeline whose writes belong to this session: it survives the loss of its connection and
+    /// of the leader.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! The stream behind a pipeline: what is in flight on it, and what becomes of that when it breaks.
+//! The stream of a pipeline: the batches in flight on it, and their fate when it breaks.
 //!
-//! Batches stand in one queue, in the order in which they were sent, until they are answered; the
-//! node answers in that order. Whoever submits a batch puts it into the queue and on the stream under
-//! one lock. One task reads the answers. If the stream belongs to a session, that task opens another
-//! when it breaks, and sends again what the queue holds.
+//! Batches stand in one queue, in the order in which they were sent, until they are answered; the node
+//! answers in that order. `submit` puts a batch into the queue and on the stream under one lock. One task
+//! reads the answers. If the stream belongs to a session, that task opens another one when it breaks, and
+//! sends the batches in the queue again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,25 +25,25 @@ use super::pipeline::Reply;
 use crate::deadline::{after, since};
 use crate::proto::kv;
 
-/// What submitters and the task share.
+/// State that submitters and the reading task share.
 #[derive(Debug)]
 pub(super) struct Stream {
     state: Mutex<State>,
-    /// Something was submitted where nothing was in flight, or the stream was closed.
+    /// Notified when a batch was submitted while none was in flight, and when the stream was closed.
     woken: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     in_flight: VecDeque<Batch>,
-    /// The way to the node, while there is one.
+    /// The sender to the node, while there is a stream.
     requests: Option<mpsc::Sender<kv::PipelineRequest>>,
     last_id: u64,
-    /// The cluster that it was opened to.
+    /// The cluster of the node that it was opened to.
     cluster: Option<u64>,
-    /// Nobody submits any more.
+    /// Whether the pipeline was dropped: no batch follows.
     closed: bool,
-    /// Why nothing can be submitted any more.
+    /// Why no batch can be submitted any more.
     over: Option<Error>,
 }
 
@@ -54,8 +54,8 @@ impl State {
         if let Some(requests) = &self.requests {
             batch.in_doubt |= batch.sent.is_some();
             batch.sent = Some(Instant::now());
-            // There is room for all that may be in flight. If the stream has broken, the task will
-            // hear of it and take care of the batch.
+            // The channel has room for all batches that may be in flight. If the stream has broken, the
+            // task notices that and handles the batch.
             let _ = requests.try_send(batch.request(self.cluster));
         }
         self.in_flight.push_back(batch);
@@ -68,11 +68,11 @@ struct Connection {
     responses: Streaming<kv::PipelineResponse>,
 }
 
-/// Why no more answers are read.
+/// Why the task stops reading answers.
 enum End {
-    /// Everything was answered, and nothing more will be submitted.
+    /// Every batch was answered, and no batch will follow.
     Done,
-    /// The stream broke, or its node cannot serve what is in flight.
+    /// The stream broke, or its node cannot serve the batches in flight.
     Broken(Fault),
 }
 
@@ -122,7 +122,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Nothing more will be submitted.
+    /// Closes the stream for submissions. Batches in flight are still answered.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -132,7 +132,7 @@ impl Stream {
     }
 }
 
-/// A stream to the leader, and the way to it.
+/// Opens a stream to the leader. Returns it and the sender of its requests.
 async fn connect(
     client: &Client,
     deadline: Instant,
@@ -147,19 +147,19 @@ async fn connect(
         let responses = responses.into_inner();
         Ok(Response::new((Connection { node, responses }, requests)))
     };
-    // Opening a stream changes nothing.
+    // Opening a stream changes nothing, so it may be repeated.
     client.call(deadline, Repeat::Read, open).await
 }
 
-/// Reads the answers.
+/// The task that reads the answers.
 struct Reader {
     stream: Arc<Stream>,
     client: Client,
     window: usize,
     resumes: bool,
-    /// How long nothing may be heard, while something is in flight, before another node is tried.
+    /// How long no answer may come while batches are in flight, before another node is tried.
     patience: Duration,
-    /// When something was heard last.
+    /// When the last answer came.
     heard: Instant,
 }
 
@@ -190,7 +190,7 @@ impl Reader {
         }
     }
 
-    /// Reads until the stream ends in some way; whether anything was answered on it.
+    /// Reads until the stream ends. Returns why, and whether any batch was answered on it.
     async fn read(&mut self, connection: &mut Connection) -> (End, bool) {
         let mut progress = false;
         loop {
@@ -229,7 +229,7 @@ impl Reader {
         }
     }
 
-    /// When the oldest batch has waited for too long, if there is one.
+    /// When the oldest batch in flight will have waited too long, if there is one.
     fn look(&self) -> Result<Option<Instant>, End> {
         let state = self.stream.state();
         let Some(oldest) = state.in_flight.front() else {
@@ -256,7 +256,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// The answer is not what it should be, or has to be asked for again.
+    /// The answer does not fit, or the batch has to be sent again.
     fn deliver(
         &self,
         connection: &Connection,
@@ -280,10 +280,10 @@ impl Reader {
             })
             .collect();
         let faults = || results.iter().filter_map(|result| result.as_ref().err());
-        // Whoever submits has to slow down where the node is overloaded.
+        // For `Overloaded` the caller has to slow down; the stream goes on.
         let moves = |fault: &&Fault| fault.hope == Hope::Later && fault.ends_leadership();
         let left = faults().find(moves).cloned();
-        // Nobody leads any more whom its writes could be sent to again.
+        // If another cluster answers, there is no leader to which the writes may be sent again.
         let is_over = |fault: &Fault| !self.resumes || fault.is_other_cluster();
         if let Some(fault) = &left
             && !is_over(fault)
@@ -314,7 +314,7 @@ impl Reader {
         if let Some(fault) = left
             && state.over.is_none()
         {
-            // What is in flight will be answered, and that is all.
+            // Batches in flight will still be answered; no batch may follow.
             self.client.shared.note(&connection.node, &fault);
             state.over = Some(ended(&connection.node, fault.of_read()));
             state.closed = true;
@@ -325,7 +325,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The stream will not come back.
+    /// Ends the pipeline: the stream will not be opened again.
     fn end(&self, node: &Node, fault: &Fault) {
         let mut state = self.stream.state();
         state.over = Some(ended(node, fault.clone().of_read()));
@@ -337,8 +337,8 @@ impl Reader {
         }
     }
 
-    /// Opens another stream, not before `until`, and sends again what is in flight. Nothing if that
-    /// is nothing, and will be.
+    /// Opens another stream, not before `until`, and sends the batches in flight again. `None` if there
+    /// are none and the pipeline is closed.
     async fn resume(&self, node: &Node, until: Instant) -> Option<Connection> {
         sleep_until(until).await;
         loop {
@@ -351,7 +351,8 @@ impl Reader {
             };
             let Ok((connection, requests)) = connect(&self.client, deadline, self.window).await
             else {
-                // It will be too late for the oldest batch now, unless no node ever will serve.
+                // The oldest batch has reached its deadline now, unless the search ended early because no
+                // node will ever serve.
                 sleep_until(deadline.min(after(self.patience))).await;
                 continue;
             };
@@ -367,7 +368,7 @@ impl Reader {
         }
     }
 
-    /// Gives up the batches whose time is up. The deadline of the first that is left.
+    /// Fails the batches whose deadline has passed. Returns the deadline of the first one left.
     fn oldest_deadline(&self, node: &Node) -> Option<Instant> {
         let mut late = Vec::new();
         let mut state = self.stream.state();

@@ -1,9 +1,9 @@
-//! When a node may be made a member, and when one may be removed.
+//! The rules for adding and removing members.
 //!
-//! The leader judges, from its own answer and from what every member said when it was asked for this.
-//! A change is refused while an earlier one is not carried out: each is judged by what the cluster
-//! can bear at that moment. What stands in the way of a removal may be the very node that is to be
-//! removed, because it is dead or never came; that does not count.
+//! The leader decides, from its own status and from the statuses of all members that it has just asked. A
+//! change is refused while an earlier one is not finished, because each is checked against the failures
+//! that the cluster can survive at that moment. The obstacle to a removal may be the node to be removed
+//! itself, because it is dead or never started. That obstacle does not count.
 
 use std::collections::BTreeSet;
 
@@ -12,32 +12,32 @@ use crate::error::{Reason, Refusal};
 use crate::types::{ClusterMembership, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role};
 
 impl Survey {
-    /// Whether the asking node, which has to lead, may make `info` a member, or give a member these
+    /// Whether the asking node, which has to lead, may add the member `info`, or give a member these
     /// addresses.
     ///
     /// # Errors
     ///
-    /// What would have to hold.
+    /// The condition that does not hold.
     pub fn may_add(&self, info: &NodeInfo) -> Result<(), Refusal> {
         let leader = self.leader()?;
         match self.members().get(info.id) {
             Some(member) if member == info => Ok(()),
             Some(_) => self.is_finished(leader, Some(info.id)),
-            None if self.members().len() >= MAX_MEMBERS => Err(not_now(format!(
+            None if self.members().len() >= MAX_MEMBERS => Err(Refusal::precondition(format!(
                 "a cluster has at most {MAX_MEMBERS} members"
             ))),
-            None if !leader.members_known => Err(not_now(
+            None if !leader.members_known => Err(Refusal::precondition(
                 "an earlier change of members is not finished: not every member knows of it",
             )),
             None => self.is_finished(leader, None),
         }
     }
 
-    /// Whether the asking node, which has to lead, may make `id` a member no longer.
+    /// Whether the asking node, which has to lead, may remove the member `id`.
     ///
     /// # Errors
     ///
-    /// What would have to hold.
+    /// The condition that does not hold.
     pub fn may_remove(&self, id: NodeId) -> Result<(), Refusal> {
         let leader = self.leader()?;
         if !self.members().contains(id) {
@@ -48,13 +48,13 @@ impl Survey {
         }
         let left: Vec<_> = self.members().ids().filter(|left| *left != id).collect();
         if left.is_empty() {
-            return Err(not_now("the last member cannot be removed"));
+            return Err(Refusal::precondition("the last member cannot be removed"));
         }
         self.is_finished(leader, Some(id))?;
         let able = left.iter().filter(|left| self.is_able(leader, **left));
         let able = able.count();
         if able <= left.len() / 2 {
-            return Err(not_now(format!(
+            return Err(Refusal::precondition(format!(
                 "without node {id}, {able} of {} members would be there and caught up, which is no \
                  majority",
                 left.len()
@@ -63,14 +63,14 @@ impl Survey {
         Ok(())
     }
 
-    /// What the asking node says of itself, if it leads.
+    /// The status of the asking node, if it leads.
     fn leader(&self) -> Result<&NodeStatus, Refusal> {
         let own = self.view(self.own());
         let own = own.ok_or_else(|| Refusal::not_applied(Reason::NoQuorum))?;
         decides(own).map(|()| own)
     }
 
-    /// Whether a member votes, answers, and its log follows the leader's.
+    /// Whether a member answers, is a voter, and its log follows the leader's.
     fn is_able(&self, leader: &NodeStatus, member: NodeId) -> bool {
         let follows = |id: RaftId| {
             let following = leader.following.as_deref();
@@ -84,13 +84,13 @@ impl Survey {
         })
     }
 
-    /// Whether earlier changes are carried out, whatever the state of the node `besides`.
+    /// Whether earlier changes are finished, whatever the state of the node `besides`.
     fn is_finished(&self, leader: &NodeStatus, besides: Option<NodeId>) -> Result<(), Refusal> {
         let conf = &leader.conf;
         let counts = |node: &NodeId| Some(*node) != besides;
         let unfinished = |node: NodeId, what: &str| {
             let rule = format!("an earlier change of members is not finished: node {node} {what}");
-            Err(not_now(rule))
+            Err(Refusal::precondition(rule))
         };
         let voters: BTreeSet<_> = conf.voters.iter().map(|id| id.node_id()).collect();
         let mut learners = conf.learners.iter().map(|id| id.node_id());
@@ -119,26 +119,27 @@ impl Survey {
     }
 }
 
-/// Whether one of `members` may be removed without a word.
+/// Whether one of `members` may be removed without a confirmation.
 ///
 /// # Errors
 ///
-/// What its removal costs, if no member is spare afterwards: whoever orders it has to accept that.
+/// The cost of its removal, if the cluster can lose no further member afterwards: the operator has to
+/// accept that.
 pub fn costs_nothing(members: &ClusterMembership, id: NodeId) -> Result<(), Refusal> {
     let left = members.ids().filter(|left| *left != id).count();
     match no_spare(left) {
-        Some(cost) if members.contains(id) && left > 0 => Err(not_now(format!(
+        Some(cost) if members.contains(id) && left > 0 => Err(Refusal::precondition(format!(
             "without node {id}, {cost} (to remove it nevertheless: seshat member remove {id} --yes)"
         ))),
         _ => Ok(()),
     }
 }
 
-/// Whether a node that says this of itself decides who is a member: it leads.
+/// Whether a node with this status decides about members: it leads.
 ///
 /// # Errors
 ///
-/// Who does, or that nobody can.
+/// The leader, or that there is none.
 pub fn decides(status: &NodeStatus) -> Result<(), Refusal> {
     let reason = match (status.state, status.role, status.leader) {
         (_, Some(Role::Leader), _) => return Ok(()),
@@ -153,7 +154,7 @@ pub fn decides(status: &NodeStatus) -> Result<(), Refusal> {
     Err(Refusal::not_applied(reason))
 }
 
-/// What it means that a cluster has only so many members; `None` if it can lose any one of them.
+/// The cost of having so few members. `None` if the cluster can lose any one of them.
 pub(super) fn no_spare(members: usize) -> Option<String> {
     match members {
         CAN_LOSE_ONE.. => None,
@@ -162,11 +163,6 @@ pub(super) fn no_spare(members: usize) -> Option<String> {
             "{members} members take part, and restarting any one of them halts the cluster"
         )),
     }
-}
-
-fn not_now(rule: impl Into<String>) -> Refusal {
-    let rule = rule.into();
-    Refusal::not_applied(Reason::FailedPrecondition { rule })
 }
 
 #[cfg(test)]
@@ -227,7 +223,7 @@ mod tests {
         }
     }
 
-    /// What node 1 is told, which leads.
+    /// The survey of node 1, the leader.
     struct View {
         own: NodeStatus,
         members: ClusterMembership,
@@ -349,13 +345,13 @@ mod tests {
         assert_eq!(remove(never_came(), 4), "ok");
         assert!(remove(never_came(), 3).contains("node 4 does not vote yet"));
 
-        // Two of five are dead, and neither knows of the last change.
+        // Two of five are dead, and neither knows the last change.
         let five = [1, 2, 3, 4, 5];
         let mut dead = view(&five, &five, &ALL);
         dead.own.members_known = false;
         assert_eq!(remove(dead, 4), "ok");
 
-        // It was started again and is on its way back in.
+        // Node 3 was started again and is being added back.
         let mut back = view(&ALL, &ALL, &ALL);
         let again = RaftId::new(node(3), 2);
         Arc::make_mut(&mut back.own.conf).learners.push(again);
@@ -396,7 +392,7 @@ mod tests {
             "not now: without node 2, 1 member takes part, and restarting it loses all data (to \
              remove it nevertheless: seshat member remove 2 --yes)"
         );
-        // What cannot be done costs nothing.
+        // An impossible removal costs nothing.
         assert_eq!(cost(1), "ok");
         let members = [1, 2].map(info).into_iter().collect();
         assert_eq!(why(costs_nothing(&members, node(3))), "ok");

@@ -1,24 +1,24 @@
-//! What a node that has no leader may tell a client.
+//! The answer of a node without a leader to a client.
 
 use super::{Picture, Standing};
 use crate::types::{Answering, NodeId, NodeState};
 
-/// Who leads, in the eyes of a node that hears no leader itself.
+/// The leader, as seen by a node that hears no leader itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// Nobody, as far as the members know that answer.
+    /// None, as far as the answering members know.
     #[default]
     Nobody,
-    /// Another node: other members hear it.
+    /// Another node, which other members hear.
     Led(NodeId),
     /// None of the other members answers.
     CutOff,
 }
 
 impl Picture<'_> {
-    /// Who leads, if the asking node takes part and hears no leader. Others name a leader until they
-    /// have not heard of it for the longest election timeout: they are right if the asking node has
-    /// had none for longer.
+    /// The leader, if the asking node takes part and hears none. Other nodes name a leader until they
+    /// have not heard of it for the longest election timeout: they are right if the asking node has had
+    /// none for longer.
     pub fn elsewhere(&self) -> Elsewhere {
         let own = self.survey.own();
         let takes_part = self
@@ -72,7 +72,7 @@ mod tests {
         }
     }
 
-    /// What node 3 of three makes of these answers.
+    /// The result at node 3 of three for these answers.
     fn seen(own: NodeStatus, answers: impl IntoIterator<Item = NodeStatus>) -> Elsewhere {
         let answers = answers.into_iter();
         let answers = answers.map(|view| (view.raft_id.node_id(), Ok(view)));

@@ -1,35 +1,34 @@
-//! Whether any one member may be restarted now, and what the leader still has to do before.
+//! Whether any one member may be restarted now, and which changes of the leader are pending.
 
 use std::collections::BTreeSet;
 
 use super::{CAN_LOSE_ONE, Picture, Standing};
 use crate::types::{NodeId, NodeStatus, RaftId, Role};
 
-/// What a leader still has to do that no living member shows.
+/// A pending change of the leader that the state of no running member shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chore {
-    /// Lets in a member that the asked node does not know of yet.
+    /// Adds a member that the asked node does not know yet.
     LetIn(NodeId),
-    /// Removes the process of a node that is a member no longer.
+    /// Removes the process of a node that is no longer a member.
     Remove(NodeId),
-    /// Removes a process of a member that is not the one which lives.
+    /// Removes an earlier incarnation of a member from the Raft group.
     Forget(NodeId),
     /// Makes the last change known to every voter.
     MakeKnown,
 }
 
 impl Picture<'_> {
-    /// Whether any one member may be restarted now: nothing that was acknowledged is lost, and writes
-    /// go on.
+    /// Whether any one member may be restarted now: no acknowledged write is lost, and writes go on.
     ///
-    /// There are three voters or more, and the cluster is whole: the voters are exactly the processes
-    /// that live, one of each member; every one of them knows it, follows the leader and votes; its
-    /// log follows the leader's; and it reaches all the others, whom it needs when the leader is lost.
+    /// There are three voters or more, and the cluster is whole: the voters are exactly the running
+    /// processes, one of each member. Every one of them knows this, follows the leader and votes. Its log
+    /// follows the leader's. And it reaches all the others, which it needs when the leader is lost.
     pub fn is_healed(&self) -> bool {
         self.survey.members().len() >= CAN_LOSE_ONE && self.is_whole()
     }
 
-    /// Whether every member takes part, and nothing is under way.
+    /// Whether every member takes part, and no change is pending.
     pub(super) fn is_whole(&self) -> bool {
         let Some(leader) = self.leader_view() else {
             return false;
@@ -50,21 +49,21 @@ impl Picture<'_> {
             && self.all_reach_all()
     }
 
-    /// Whether what the leader appends is committed: its commit index covers what its log held one
-    /// election timeout ago. `None` if it does not say: it has just been elected.
+    /// Whether the leader's appends are committed: its commit index covers what its log held one election
+    /// timeout ago. `None` if it does not report this, because it has just been elected.
     pub(super) fn commits(&self) -> Option<bool> {
         let leader = self.leader_view()?;
         let following = leader.following.as_deref()?;
         Some(leader.commit_index >= following.last_index)
     }
 
-    /// The processes of members of which two answer in turn, as the leader says.
+    /// Pairs of processes that answer in turn as one member, as the leader reports.
     pub(super) fn doubled(&self) -> impl Iterator<Item = [RaftId; 2]> {
         let doubled = self.leader_view().into_iter().flat_map(|it| &it.doubled);
         doubled.copied()
     }
 
-    /// What the leader has to do, besides what the standings of the members show.
+    /// The leader's pending changes, except for those that the states of the members show.
     pub(super) fn chores(&self) -> Vec<Chore> {
         let Some(leader) = self.leader_view() else {
             return Vec::new();

@@ -1,16 +1,16 @@
-//! What state a cluster is in, and what may be done to it: the one judgement, made from what its
-//! members say of themselves at about the same moment.
+//! The state of a cluster, and the operations that are safe in it: the one judgement, made from the
+//! statuses that its members report at about the same moment.
 //!
-//! Healed, halted, who stands where, whether a node may be added, removed, restarted or recovered
-//! from: services, health, the command line and the simulation all ask here, so they cannot
-//! contradict one another. Nothing here asks anybody anything: a [`Survey`] holds who was asked and
-//! what came back, a [`Picture`] is what that shows.
+//! Healed, halted, the state of each member, whether a node may be added, removed, restarted or recovered
+//! from: services, health, the command line and the simulation all ask here, so they cannot contradict
+//! one another. Nothing here does I/O: a [`Survey`] holds the asked nodes and their answers, a
+//! [`Picture`] is the cluster view that results.
 //!
 //! Answers contradict one another now and then: a node that was cut off still names a leader that has
-//! been replaced. So the answer of the highest term is right about who leads, who takes part is what
-//! that leader has applied, and who lives is what answers. Where that leaves a doubt, the worse is
-//! assumed: nobody is told to go on before it is safe, and nobody is told that all is over while it
-//! is not.
+//! been replaced. So the answer of the highest term is right about the leader, the voters and learners
+//! are those that this leader has applied, and the running processes are those that answer. In doubt the
+//! worse state is assumed, in both directions: an operator is never told to go on before it is safe, and
+//! never told that all is lost while it is not.
 
 mod change;
 mod elsewhere;
@@ -37,28 +37,27 @@ pub use standing::Standing;
 pub use words::State;
 pub(crate) use words::{hung, nodes};
 
-/// With fewer voters than this, no majority is left when one of them is lost.
+/// With fewer voters than this, the loss of one leaves no majority.
 const CAN_LOSE_ONE: usize = 3;
 
-/// Most members that a cluster may have. Each one more costs every write another copy, and nine
-/// survive four failures.
+/// Maximum number of members of a cluster. Each additional member costs every write another copy, and
+/// nine survive four failures.
 pub const MAX_MEMBERS: usize = 9;
 
-/// What a node said of itself, or what answered in its place.
+/// The status that a node reported, or what answered at its address instead.
 pub type Answer = Result<NodeStatus, Answering>;
 
-/// Who has answered what, of those who were asked.
+/// The answers of the nodes that were asked.
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
-    /// What nodes say of themselves.
+    /// Statuses of the nodes that answered.
     views: BTreeMap<NodeId, NodeStatus>,
-    /// What answers in place of those who do not.
+    /// What answered at the addresses of the others.
     others: BTreeMap<NodeId, Answering>,
 }
 
 impl Answers {
-    /// `node` has answered so. A status of another node than the one that was asked says that the
-    /// address is wrong.
+    /// Records the answer of `node`. The status of another node means that the address is wrong.
     fn insert(&mut self, node: NodeId, answer: Answer) {
         match answer {
             Ok(view) if view.raft_id.node_id() == node => {
@@ -74,19 +73,19 @@ impl Answers {
         }
     }
 
-    /// The same with what the asking node says `own` of itself.
+    /// The same answers with the status `own` of the asking node.
     #[must_use]
     pub fn with(mut self, own: NodeStatus) -> Self {
         self.views.insert(own.raft_id.node_id(), own);
         self
     }
 
-    /// What the nodes that answer say of themselves.
+    /// The statuses of the nodes that answered.
     pub fn views(&self) -> impl Iterator<Item = &NodeStatus> {
         self.views.values()
     }
 
-    /// What answers in place of a node that does not.
+    /// What answered at the address of a node that did not answer itself.
     fn answering(&self, node: NodeId) -> Answering {
         let answering = self.others.get(&node).copied();
         answering.unwrap_or(Answering::Silent)
@@ -103,7 +102,7 @@ impl FromIterator<(NodeId, Answer)> for Answers {
     }
 }
 
-/// Everybody else is silent.
+/// All other nodes are silent.
 impl From<BTreeMap<NodeId, NodeStatus>> for Answers {
     fn from(views: BTreeMap<NodeId, NodeStatus>) -> Self {
         let others = BTreeMap::new();
@@ -111,18 +110,18 @@ impl From<BTreeMap<NodeId, NodeStatus>> for Answers {
     }
 }
 
-/// What came back when the members of a cluster were asked, at about the same moment, how they are.
+/// The result of a survey: the members of a cluster were asked for their status, at about the same moment.
 #[derive(Debug, Clone)]
 pub struct Survey {
     own: NodeId,
     members: Arc<ClusterMembership>,
-    /// The asking node's own among them.
+    /// Includes the asking node's own status.
     answers: Answers,
 }
 
 impl Survey {
-    /// A survey by the node that says `own` of itself, of `members` as it knows them. Whoever is
-    /// missing in `answers` has not answered.
+    /// A survey by the node with the status `own`, of `members` as it knows them. A member without an
+    /// entry in `answers` has not answered.
     pub fn new(
         own: NodeStatus,
         members: Arc<ClusterMembership>,
@@ -135,9 +134,9 @@ impl Survey {
         }
     }
 
-    /// The node took part in `cluster` when it began to ask. If a recovery has made another of that
-    /// meanwhile, whoever answered as a part of the former may have joined the new one since: such an
-    /// answer says nothing, and counts as none.
+    /// Takes into account that the node took part in `cluster` when it began to ask. If a recovery has
+    /// replaced that cluster meanwhile, a node that answered as a part of the old one may have joined the
+    /// new one since. Such an answer says nothing, and counts as none.
     #[must_use]
     pub fn begun_in(mut self, cluster: Option<ClusterId>) -> Self {
         let now = self.view(self.own).and_then(|own| own.cluster_id);
@@ -149,9 +148,9 @@ impl Survey {
         self
     }
 
-    /// A node that takes part in nothing knows the members by its configuration, which may be out of
-    /// date. Where a cluster runs, whoever has applied most of it says who they are, and `nodes` where
-    /// they are, as far as the node knows.
+    /// A node that takes part in no cluster knows the members by its configuration, which may be out of
+    /// date. If a cluster runs, the answering process that has applied most of its log determines the
+    /// members. Their addresses come from `nodes`, as far as the node knows them.
     #[must_use]
     pub fn with_nodes(mut self, nodes: &ClusterMembership) -> Self {
         let takes_part = |view: &NodeStatus| view.state == NodeState::Started;
@@ -176,8 +175,8 @@ impl Survey {
         self.own
     }
 
-    /// Whether the node that asked still stands where it stood, now that it says `own` of itself. If
-    /// not, the survey tells of the past.
+    /// Whether the asking node, whose status now is `own`, is still in the state that it was in. If not,
+    /// the survey is out of date.
     pub fn is_current(&self, own: &NodeStatus) -> bool {
         let place = |it: &NodeStatus| {
             (
@@ -193,22 +192,22 @@ impl Survey {
             .is_some_and(|then| place(then) == place(own) && then.conf == own.conf)
     }
 
-    /// The members of the cluster, as far as the node that asked knows.
+    /// The members of the cluster, as far as the asking node knows.
     pub fn members(&self) -> &ClusterMembership {
         &self.members
     }
 
-    /// What the node says of itself, if it answers.
+    /// The status of the node, if it answered.
     pub fn view(&self, node: NodeId) -> Option<&NodeStatus> {
         self.answers.views.get(&node)
     }
 
-    /// What the nodes that answer say of themselves.
+    /// The statuses of the nodes that answered.
     pub fn views(&self) -> impl Iterator<Item = &NodeStatus> {
         self.answers.views()
     }
 
-    /// What answers in place of a node that does not.
+    /// What answered at the address of a node that did not answer itself.
     fn answering(&self, node: NodeId) -> Answering {
         self.answers.answering(node)
     }

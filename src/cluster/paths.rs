@@ -1,33 +1,34 @@
 //! Whether the members reach one another, each at the address that the cluster has agreed on.
 //!
-//! While a leader leads, nobody else has to be reached: an address of its own that is wrong, or a cut
-//! link between two followers, changes nothing until the leader is lost. Then those who are left need
-//! every path between them to elect another one, and to let the lost one in again. So each member says
-//! whom it reaches. Versions that do not say so are believed to reach everybody.
+//! While a leader leads, no other path is used: a wrong address of the leader itself, or a cut link
+//! between two followers, changes nothing until the leader is lost. Then the remaining members need every
+//! path between them to elect another leader, and to add the lost member back. So each member reports
+//! which members it reaches. Versions that do not report this count as reaching all.
 
 use super::Picture;
 use super::words::nodes;
 use crate::types::{Answering, Missed, NodeId, NodeInfo, NodeStatus};
 
-/// How a member reaches another one.
+/// The path from one member to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Path {
-    /// The very process that answers has lately answered it as well.
+    /// The process that answers the survey has recently answered this member as well.
     Open,
-    /// It has not asked it for long enough at its address, or another process has answered there last.
+    /// This member has not asked for long enough at the agreed address, or another process answered there
+    /// last.
     Unsure,
     /// No answer has come for a while.
     Missed(Missed),
 }
 
 impl Picture<'_> {
-    /// Whether every member that answers reaches every other one.
+    /// Whether every answering member reaches every other one.
     pub(super) fn all_reach_all(&self) -> bool {
         let mut paths = self.paths();
         paths.all(|(_, _, path)| path == Path::Open)
     }
 
-    /// From whom to whom there is a path, of the members that answer.
+    /// The paths between the answering members.
     fn paths(&self) -> impl Iterator<Item = (NodeId, NodeId, Path)> {
         let members = || self.survey.members().ids();
         let views = members().filter_map(|id| self.view(id));
@@ -50,7 +51,7 @@ impl Picture<'_> {
         if let Some(missed) = missed.find(|missed| missed.node == to.raft_id.node_id()) {
             return Path::Missed(*missed);
         }
-        // Who has not applied yet what has changed an address asks at a former one.
+        // A process that has not applied the last change of an address still asks at the former one.
         let leaders = self.leader_view().and_then(|view| view.reach.as_deref());
         let agreed = leaders.is_none_or(|leaders| from.applied_index >= leaders.as_of);
         match agreed && reach.reached.contains(&to.raft_id) {
@@ -59,8 +60,8 @@ impl Picture<'_> {
         }
     }
 
-    /// Who does not reach whom, in words. A member that nobody reaches has a wrong address, most likely;
-    /// one that some reach has a right one.
+    /// The missing paths, as text. A member that no other member reaches most likely has a wrong address.
+    /// A member that some reach has a right one.
     pub(super) fn missed(&self) -> Vec<String> {
         let missed = |to: NodeId| -> Vec<(NodeId, Missed)> {
             let paths = self.paths().filter(|(_, other, _)| *other == to);
@@ -99,14 +100,14 @@ impl Picture<'_> {
         words
     }
 
-    /// Whether a member that does not answer has lately asked another one: so it lives.
+    /// Whether a member that does not answer has recently asked another one, and so is alive.
     pub(super) fn asks(&self, node: NodeId) -> bool {
         let reach = self.parts().filter_map(|view| view.reach.as_deref());
         let mut missed = reach.flat_map(|reach| &reach.missed);
         missed.any(|missed| missed.node == node && missed.asks)
     }
 
-    /// Who is not sure yet that it reaches whom, in words.
+    /// The unsure paths, as text.
     pub(super) fn unsure(&self) -> Vec<String> {
         let members = self.survey.members().ids();
         let words = members.filter_map(|to| {
@@ -136,7 +137,7 @@ fn reached_by_nobody(to: &NodeInfo, missed: &[(NodeId, Missed)]) -> String {
     )
 }
 
-/// How an address is corrected.
+/// The hint how to correct an address.
 pub(super) fn correct(info: &NodeInfo) -> String {
     let NodeInfo {
         id, client_addr, ..

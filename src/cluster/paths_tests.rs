@@ -1,4 +1,4 @@
-//! What is said of a cluster whose members do not all reach one another.
+//! The summary of a cluster whose members do not all reach one another.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn life(id: u16) -> RaftId {
     RaftId::new(node(id), 1)
 }
 
-/// Reaches everybody, and has known since entry 5 where they are.
+/// Reaches all others, and has known their addresses since entry 5.
 fn everybody(id: u16) -> Reach {
     Reach {
         as_of: 5,
@@ -56,7 +56,7 @@ fn view(id: u16) -> NodeStatus {
     }
 }
 
-/// The same, which does not reach `others`, where this answers.
+/// The same node, which does not reach `others`. At their addresses the given things answer.
 fn misses(id: u16, others: &[(u16, Answering)]) -> NodeStatus {
     let missed = |&(node_id, answering): &(u16, Answering)| Missed {
         node: node(node_id),
@@ -82,7 +82,7 @@ fn info(id: u16) -> NodeInfo {
     }
 }
 
-/// What the first of `views` says, to which the others answer.
+/// The summary by the first of `views`, given the answers of the others.
 fn said(views: &[NodeStatus]) -> (State, String) {
     let members: ClusterMembership = ALL.map(info).into_iter().collect();
     let (own, others) = views.split_first().unwrap();
@@ -103,7 +103,7 @@ fn says(views: [NodeStatus; 3], state: State, words: &str) {
 #[test]
 fn where_all_reach_all_the_cluster_is_healthy() {
     says(ALL.map(view), State::Healthy, HEALED);
-    // A version that does not say whom it reaches.
+    // A version that does not report which members it reaches.
     let older = NodeStatus {
         reach: None,
         ..view(3)
@@ -111,8 +111,8 @@ fn where_all_reach_all_the_cluster_is_healthy() {
     says([view(1), view(2), older], State::Healthy, HEALED);
 }
 
-/// Seen: healthy, as nobody asks the leader at its own address; then it was restarted, and nobody could
-/// be elected who would have let it in again.
+/// Seen: healthy, because no node asks the leader at its own address. Then it was restarted, and no
+/// leader could be elected that would have added it back.
 #[test]
 fn a_leader_that_nobody_reaches_has_a_wrong_address() {
     let silent = [(1, Answering::Silent)];
@@ -131,7 +131,7 @@ fn a_leader_that_nobody_reaches_has_a_wrong_address() {
     );
 }
 
-/// Seen: healthy, although the two could elect nobody without the third.
+/// Seen: healthy, although the two could elect no leader without the third.
 #[test]
 fn a_cut_link_between_two_followers_is_named() {
     let silent = Answering::Silent;
@@ -168,7 +168,7 @@ fn who_has_not_been_heard_at_its_address_yet_is_waited_for() {
     );
     let words = "healing: nodes 1 and 3 have not heard from node 2 yet";
     says([unsure(1, 2), view(2), unsure(3, 2)], State::Healing, words);
-    // Another life answers than the one that they have heard.
+    // Another incarnation answers than the one that they have heard.
     let again = RaftId::new(node(2), 2);
     let conf = Arc::new(Conf {
         voters: vec![life(1), again, life(3)],
@@ -187,7 +187,7 @@ fn who_has_not_been_heard_at_its_address_yet_is_waited_for() {
     says([leader, second, knows(view(3))], State::Healing, words);
 }
 
-/// Seen: `member add 2 WRONG` was healthy for a moment, as a follower still asked at the former address.
+/// Seen: `member add 2 WRONG` was healthy for a moment, because a follower still asked at the former address.
 #[test]
 fn whoever_asks_at_a_former_address_says_nothing_of_the_present_one() {
     let mut leader = view(1);

@@ -1,10 +1,11 @@
-//! Which cluster runs and who leads it, out of answers that may contradict one another.
+//! The cluster view: the running cluster and its leader, derived from answers that may contradict one
+//! another.
 
 use super::Survey;
 use super::recovery::{self, Obstacle, Way};
 use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId, Role};
 
-/// The cluster as its members show it together.
+/// The view of a cluster that results from the answers of its members.
 #[derive(Debug)]
 pub struct Picture<'a> {
     pub(super) survey: &'a Survey,
@@ -13,7 +14,7 @@ pub struct Picture<'a> {
 }
 
 impl<'a> Picture<'a> {
-    /// What `survey` shows.
+    /// The view that `survey` gives.
     pub fn new(survey: &'a Survey) -> Self {
         let mut picture = Self {
             survey,
@@ -24,22 +25,22 @@ impl<'a> Picture<'a> {
         picture
     }
 
-    /// The cluster that runs; `None` while one forms.
+    /// The running cluster. `None` while one forms.
     pub fn cluster(&self) -> Option<ClusterId> {
         self.cluster
     }
 
-    /// Who leads it.
+    /// Its leader.
     pub fn leader(&self) -> Option<RaftId> {
         self.leader
     }
 
-    /// What the node says of itself, if it answers.
+    /// The status of the node, if it answers.
     pub fn view(&self, node: NodeId) -> Option<&'a NodeStatus> {
         self.survey.view(node)
     }
 
-    /// Everybody who answers and takes part in the running cluster.
+    /// The answering processes that take part in the running cluster.
     pub(super) fn parts(&self) -> impl Iterator<Item = &'a NodeStatus> {
         self.survey.views().filter(|view| self.takes_part(view))
     }
@@ -48,9 +49,9 @@ impl<'a> Picture<'a> {
         view.state == NodeState::Started && self.cluster.is_some_and(|id| is_of(view, id))
     }
 
-    /// Who leads, as the answer of the highest term has it; of two such answers, the leader's own.
-    /// Nobody, where another life answers in the leader's place, or the leader says that it leads no
-    /// more.
+    /// The leader according to the answer of the highest term, and of two such answers according to the
+    /// leader's own. `None` if another incarnation answers at the leader's address, or the leader says
+    /// that it no longer leads.
     fn find_leader(&self) -> Option<RaftId> {
         let named = self
             .parts()
@@ -58,29 +59,29 @@ impl<'a> Picture<'a> {
             .max_by_key(|view| (view.term, view.role == Some(Role::Leader)))?;
         let leader = named.leader?;
         let leads = self.view(leader.node_id()).is_none_or(|view| {
-            // A candidate may have been elected since it was asked.
+            // A candidate may have been elected since it answered.
             let may_lead = matches!(view.role, Some(Role::Leader | Role::Candidate));
             view.raft_id == leader && (may_lead || view.term < named.term)
         });
         leads.then_some(leader)
     }
 
-    /// The leader's own answer, if there is one and it knows that it leads.
+    /// The leader's own status, if it answers and knows that it leads.
     pub(super) fn leader_view(&self) -> Option<&'a NodeStatus> {
         self.leader
             .and_then(|leader| self.view(leader.node_id()))
             .filter(|view| self.takes_part(view) && view.role == Some(Role::Leader))
     }
 
-    /// How the cluster can be recovered, if nobody can ever be elected again, even if everybody who
-    /// is silent came back.
+    /// How the cluster can be recovered, if no leader can ever be elected again, even if all silent nodes
+    /// came back.
     pub fn halt(&self) -> Option<Way> {
         self.way()?.ok().filter(|way| way.halted)
     }
 
-    /// The nodes to be started again because nothing is left of their cluster: they were let into it
-    /// and had received nothing yet when all others lost their memory, and as long as they wait for it
-    /// no new one forms. Empty unless every member answers.
+    /// The nodes to restart because nothing is left of their cluster: they had been added to it and had
+    /// received nothing yet when all others lost their memory. While they wait for it, no new cluster
+    /// forms. Empty unless every member answers.
     pub fn left_over(&self) -> Vec<NodeId> {
         let nothing = matches!(self.way(), Some(Err(Obstacle::Nothing)));
         let mut members = self.survey.members().ids();
@@ -90,25 +91,25 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// How the cluster can be recovered, or why not; `None` while somebody leads it.
+    /// How the cluster can be recovered, or why not. `None` while it has a leader.
     pub(super) fn way(&self) -> Option<Result<Way, Obstacle>> {
         let cluster = self.cluster.filter(|_| self.leader.is_none())?;
         Some(recovery::Remains::new(cluster, &self.survey.answers).way())
     }
 
-    /// What the running cluster speaks.
+    /// The protocol level of the running cluster.
     pub(super) fn level(&self) -> ProtocolLevel {
         let levels = self.parts().map(|view| view.cluster_level);
         levels.max().unwrap_or_default()
     }
 
-    /// What the members that answer say.
+    /// The statuses of the answering members.
     pub(super) fn members_views(&self) -> impl Iterator<Item = &'a NodeStatus> {
         let members = self.survey.members().ids();
         members.filter_map(|id| self.view(id))
     }
 
-    /// The process that the cluster knows the node by.
+    /// The process that the cluster knows as the current incarnation of the node.
     pub fn known_as(&self, node: NodeId) -> Option<RaftId> {
         let newest = self
             .parts()
@@ -121,8 +122,8 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// The cluster that runs: the one that the asking node takes part in or waits for, or else the one
-/// that others take part in. A node that waits may wait for a cluster that is no more.
+/// The running cluster: the one that the asking node takes part in or waits for, or else the one that
+/// others take part in. A waiting node may wait for a cluster that no longer exists.
 fn running_cluster(survey: &Survey) -> Option<ClusterId> {
     let own = survey.view(survey.own())?;
     let started = || {

@@ -1,22 +1,22 @@
-//! Whether a cluster may be given up, who has most of it, and what is missing elsewhere.
+//! Whether a cluster may be recovered from a lost quorum, from which process, and what other nodes lack.
 //!
-//! A recovery makes a new cluster of what one process, the *survivor*, still has. It must not be
-//! begun while the old one may go on, and not at a process that has less than another. Both are
-//! judged here, from what everybody says who answers: for the summary that recommends a recovery, for
-//! the look before it, and for the recovery itself. So what is recommended is accepted.
+//! A recovery makes a new cluster from the state of one process, the *survivor*. It must not begin while
+//! the old cluster may go on, and not at a process that has less than another. Both are decided here,
+//! from the statuses of all nodes that answer: for the summary that recommends a recovery, for the dry
+//! run before it, and for the recovery itself. So a recommended recovery is accepted.
 //!
-//! **A voter is lost** once another life answers in its place, or its process belongs to another
-//! cluster now. One that does not answer is not lost: it may come back, it may serve somewhere, and it
-//! may have more than everybody who answers. A recovery leaves such a node out only if an operator
-//! vouches that its process is gone for good.
+//! **A voter is lost** once another incarnation answers at its address, or its process belongs to another
+//! cluster now. A voter that does not answer is not lost: it may come back, it may serve somewhere, and
+//! it may have more than all nodes that answer. A recovery leaves such a node out only if an operator
+//! states that its process is gone for good.
 //!
-//! Nobody can vouch for one in whose place something answers, or that takes connections and does not
-//! answer: it may be a node that hangs, and goes on later.
+//! An operator cannot state this of a node if something else answers at its address, or if it accepts
+//! connections and does not answer: it may be a node that hangs, and continues later.
 //!
-//! **Who has most** is a total order, [`Rank`]: the one by which Raft compares logs (paper, section
-//! 5.4.1), and what decides between equal ones. The log that is up to date has everything that was
-//! committed, as far as anybody who answers has it. That holds for a learner's too. But a learner's
-//! log may have ended anywhere, so one that has most is taken only if an operator accepts that.
+//! **Which process has most** is decided by a total order, [`Rank`]: the order by which Raft compares
+//! logs (paper, section 5.4.1), with tie-breakers for equal logs. The most up-to-date log has everything
+//! that was committed, as far as any node that answers has it. That holds for a learner's log too. But a
+//! learner's log may end anywhere, so a learner that has most is taken only if an operator accepts that.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -26,19 +26,19 @@ use super::Answers;
 use super::words::{hung, nodes};
 use crate::types::{Answering, ClusterId, NodeId, NodeState, NodeStatus, RaftId, Rank, Role};
 
-/// What an operator orders who gives a cluster up.
+/// An operator's order to recover a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// The cluster that is given up.
+    /// The cluster that the recovery replaces.
     pub cluster_id: ClusterId,
-    /// The nodes whose processes, the operator vouches, are gone for good.
+    /// The nodes whose processes are gone for good, as the operator states.
     pub without: BTreeSet<NodeId>,
-    /// Whether the operator accepts a survivor that does not vote.
+    /// Whether the operator accepts a survivor that is no voter.
     pub incomplete: bool,
 }
 
 impl Order {
-    /// To give up `cluster_id` with everybody answering and a survivor that votes.
+    /// The order to recover `cluster_id` with all nodes answering and a survivor that is a voter.
     pub fn new(cluster_id: ClusterId) -> Self {
         Self {
             cluster_id,
@@ -48,32 +48,32 @@ impl Order {
     }
 }
 
-/// How a cluster that nobody can lead now can be recovered.
+/// A possible recovery of a cluster that has no leader and cannot elect one now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
     /// The cluster.
     pub cluster_id: ClusterId,
-    /// Who has most of it.
+    /// The process that has most of it.
     pub survivor: Rank,
-    /// Who else has state of it, in descending order of what they have.
+    /// The other processes that have state of it, in descending order of their ranks.
     pub others: Vec<Rank>,
     /// Nodes that do not answer, in ascending order.
     pub silent: Vec<NodeId>,
-    /// Whether nobody could be elected either if they came back: only then it is to be recommended.
+    /// Whether no leader could be elected even if they came back. Only then a recovery is recommended.
     pub halted: bool,
-    /// Voters that are surely lost, as the survivor has applied the voters, in ascending order.
+    /// Nodes of the surely lost voters, among the voters that the survivor has applied, in ascending order.
     pub lost: Vec<NodeId>,
     /// The number of voters that the survivor has applied.
     pub voters: usize,
 }
 
 impl Way {
-    /// The node that it starts from.
+    /// The node of the survivor.
     pub fn from(&self) -> NodeId {
         self.survivor.raft_id.node_id()
     }
 
-    /// The order that is accepted there, if what it vouches for is true.
+    /// The order that this node accepts, if the operator's statement in it is true.
     pub fn order(&self) -> Order {
         Order {
             cluster_id: self.cluster_id,
@@ -98,33 +98,33 @@ impl fmt::Display for Way {
     }
 }
 
-/// Why a cluster cannot be recovered, here and now.
+/// The reason why a cluster cannot be recovered here and now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
-    /// Nobody who answers has anything of the cluster.
+    /// No node that answers has any state of the cluster.
     #[error("nobody who answers has anything of this cluster that could be kept")]
     Nothing,
-    /// This process has nothing of any cluster.
+    /// This process has no state of any cluster.
     #[error("this node takes part in no cluster: it has nothing that could be kept")]
     NoPart,
     /// This process takes part in another cluster.
     #[error("this node takes part in cluster {0}")]
     OtherCluster(ClusterId),
-    /// Somebody leads.
+    /// A leader leads it.
     #[error("the cluster is not halted: node {0} leads it")]
     Led(NodeId),
-    /// Somebody has heard of a leader a moment ago.
+    /// A node has heard of a leader a moment ago.
     #[error("the cluster is not halted: node {by} says that node {leader} leads it")]
     HeardOf {
-        /// Who has heard of it.
+        /// The node that has heard of it.
         by: NodeId,
         /// The leader.
         leader: NodeId,
     },
-    /// Those who answer can elect somebody.
+    /// The nodes that answer can elect a leader.
     #[error("the cluster is not halted: {} can elect a leader", nodes(.0))]
     Majority(Vec<NodeId>),
-    /// A node belongs to another cluster, which may have been made of what it had of this one.
+    /// A node belongs to another cluster, which may have been recovered from this one.
     #[error(
         "node {node} takes part in cluster {cluster_id}. If that was recovered from this one, this node \
          is left over: once every other member takes part there, start it again. If it was formed anew, \
@@ -142,32 +142,32 @@ pub enum Obstacle {
     /// Another process has more.
     #[error("{}", better(.best, .own))]
     Better {
-        /// What that one has.
+        /// The rank of that process.
         best: Rank,
-        /// What this one has.
+        /// The rank of this process.
         own: Rank,
     },
-    /// The survivor does not vote, and the operator has not accepted that.
+    /// The survivor is no voter, and the operator has not accepted that.
     #[error(
         "this node does not vote: it had not caught up with its cluster, or was removed, and nobody \
          knows how much it lacks; to keep what it has nevertheless: --incomplete"
     )]
     Incomplete,
-    /// Nodes do not answer that nobody has vouched for.
+    /// Some nodes do not answer, and the operator has not stated that they are gone.
     #[error("{}", silent(.0))]
     Silent(Vec<NodeId>),
-    /// A node does not answer that may be there all the same: nobody can vouch that it is gone.
+    /// A node does not answer but may run nevertheless. An operator cannot state that it is gone.
     #[error("{}", may_be_there(*.node, *.answering))]
     MayBeThere {
         /// The node.
         node: NodeId,
-        /// What answers in its place.
+        /// What answers at its address.
         answering: Answering,
     },
-    /// A node answers that is said to be gone.
+    /// The order says that a node is gone, but it answers.
     #[error("node {0} answers: it is not gone")]
     NotGone(NodeId),
-    /// A node is said to be gone that nobody knows.
+    /// The order says that a node is gone, but no answering process knows it.
     #[error("node {0} has no part in this cluster")]
     Stranger(NodeId),
 }
@@ -209,7 +209,7 @@ fn silent(those: &[NodeId]) -> String {
     )
 }
 
-/// What is left of one cluster, in the eyes of everybody who answers.
+/// The remains of one cluster, according to the nodes that answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Remains<'a> {
     cluster: ClusterId,
@@ -217,12 +217,12 @@ pub struct Remains<'a> {
 }
 
 impl<'a> Remains<'a> {
-    /// What is left of `cluster`, if this is what everybody has answered who was asked.
+    /// The remains of `cluster`, given the answers of all nodes that were asked.
     pub fn new(cluster: ClusterId, answers: &'a Answers) -> Self {
         Self { cluster, answers }
     }
 
-    /// Whether `me`, one of those who answer, may carry out `order`, and what that would be.
+    /// Whether `me`, one of the nodes that answer, may carry out `order`, and what that would do.
     ///
     /// # Errors
     ///
@@ -266,12 +266,12 @@ impl<'a> Remains<'a> {
         Ok(way)
     }
 
-    /// How the cluster can be recovered, by whoever has most of it.
+    /// How the cluster can be recovered, from the process that has most of it.
     ///
     /// # Errors
     ///
-    /// The first [`Obstacle`]: somebody leads or could, or nobody has anything, or it is recovered
-    /// already.
+    /// The first [`Obstacle`]: there is a leader or could be one, or nothing is left, or the cluster is
+    /// recovered already.
     pub fn way(&self) -> Result<Way, Obstacle> {
         if let Some((node, cluster_id)) = self.elsewhere() {
             return Err(Obstacle::Elsewhere { node, cluster_id });
@@ -304,12 +304,12 @@ impl<'a> Remains<'a> {
         })
     }
 
-    /// Everybody who answers and takes part in the cluster.
+    /// The answering processes that take part in the cluster.
     fn parts(&self) -> impl Iterator<Item = &'a NodeStatus> {
         self.answers.views().filter(|view| self.takes_part(view))
     }
 
-    /// Those of them who have something of it. A process that has just been let in has nothing.
+    /// Those of them that have state of it. A process that has just been added has none.
     fn survivors(&self) -> impl Iterator<Item = &'a NodeStatus> {
         self.parts()
             .filter(|view| view.last_index > 0 && !view.conf.voters.is_empty())
@@ -327,8 +327,7 @@ impl<'a> Remains<'a> {
         started.find(|(_, cluster)| *cluster != self.cluster)
     }
 
-    /// A leader counts until it is surely lost. Who it is does a process say only if it has heard of
-    /// it lately.
+    /// A leader counts until it is surely lost. A process names a leader only if it has recently heard of it.
     fn is_led(&self) -> Result<(), Obstacle> {
         let leads = |view: &&NodeStatus| view.role == Some(Role::Leader);
         if let Some(leader) = self.parts().find(leads) {
@@ -355,14 +354,14 @@ impl<'a> Remains<'a> {
             .is_some_and(|view| view.raft_id != process || self.is_elsewhere(view))
     }
 
-    /// Who belongs to nothing, or is bound, may take part by now: it is about to start.
+    /// A process that is fresh, outside or prepared may take part by now: it may be about to start.
     fn is_elsewhere(&self, view: &NodeStatus) -> bool {
         view.state == NodeState::Started && view.cluster_id != Some(self.cluster)
     }
 
-    /// The majority of those who answer that would elect `view`, as it has the voters, if there is
-    /// one. Nobody votes for a log that is behind its own, and only a voter can stand (paper, section
-    /// 5.4.1): somebody whose voters are out of date may count a majority that will never elect it.
+    /// The answering majority that would elect `view`, according to its own voters, if there is one. No
+    /// process votes for a log that is behind its own, and only a voter can be a candidate (paper, section
+    /// 5.4.1): a process whose voters are out of date may count a majority that will never elect it.
     fn electors(&self, view: &NodeStatus) -> Option<Vec<NodeId>> {
         let own = Rank::of(view);
         let is_behind = |voter: &NodeId| {
@@ -374,7 +373,7 @@ impl<'a> Remains<'a> {
         (own.votes && electors.len() > view.conf.voters.len() / 2).then_some(electors)
     }
 
-    /// The nodes whose processes answer and vote, as `view` has the voters.
+    /// The nodes whose processes answer and are voters, according to the voters of `view`.
     fn able(&self, view: &NodeStatus) -> Vec<NodeId> {
         let answers = |voter: &&RaftId| self.answers(voter.node_id()) && !self.is_lost(**voter);
         let voters = view.conf.voters.iter().filter(answers);
@@ -385,36 +384,35 @@ impl<'a> Remains<'a> {
         self.answers.views.contains_key(&node)
     }
 
-    /// Whether nobody can ever be elected, as `view` has the voters, even if everybody who is silent
+    /// Whether no leader can ever be elected, according to the voters of `view`, even if all silent nodes
     /// came back.
     ///
-    /// They may know of later voters. A voter's own word is enough nevertheless: who took a lost
-    /// voter's place meanwhile answers as well, or is silent and counts. A learner's is not: it may
-    /// have been promoted without having heard. Who is silent may have the longest log, and be elected
-    /// by everybody who answers; so whose log is behind counts only where nobody is silent.
+    /// Silent nodes may know of later voters. A voter's own status is enough nevertheless: a process that
+    /// replaced a lost voter meanwhile answers as well, or is silent and counts. A learner's status is
+    /// not enough: it may have been promoted without knowing. A silent node may have the longest log, and
+    /// be elected by all nodes that answer. So logs that are behind count only if no node is silent.
     fn is_hopeless(&self, view: &NodeStatus) -> bool {
         let silent = self.silent();
         if silent.is_empty() {
             return self.electors(view).is_none();
         }
         let voters: BTreeSet<_> = view.conf.voters.iter().map(|id| id.node_id()).collect();
-        // A silent node that is no voter yet may have become one: one more that can vote, and one
-        // more that counts.
+        // A silent node that is not known as a voter may have become one: one more vote, and one more
+        // voter to count.
         let unknown = silent.difference(&voters).count();
         let able = self.able(view).len() + silent.len();
         view.conf.voters.contains(&view.raft_id) && able <= (voters.len() + unknown) / 2
     }
 
-    /// The nodes that somebody who answers knows to have a part in the cluster, and that do not
-    /// answer.
+    /// The nodes that do not answer, but have a part in the cluster as some answering process knows.
     fn silent(&self) -> BTreeSet<NodeId> {
         let known = self.parts().flat_map(known);
         known.filter(|node| !self.answers(*node)).collect()
     }
 }
 
-/// The nodes that have a part in the cluster of `view`, as far as that knows: one that was made a
-/// member while it was cut off is not known.
+/// The nodes that have a part in the cluster of `view`, as far as that process knows. It does not know a
+/// node that became a member while it was cut off.
 pub fn known(view: &NodeStatus) -> impl Iterator<Item = NodeId> {
     let conf = &view.conf;
     let processes = conf.voters.iter().chain(&conf.learners);

@@ -13,8 +13,8 @@ fn life(id: u16, incarnation: u64) -> RaftId {
     RaftId::new(node(id), incarnation)
 }
 
-/// A follower in the first life of node `id` whose log reaches `last_index`, in a cluster of first
-/// lives, that knows no leader.
+/// A follower in the first incarnation of node `id` whose log reaches `last_index`, in a cluster of first
+/// incarnations. It knows no leader.
 fn voter(id: u16, size: u16, last_index: LogIndex) -> NodeStatus {
     NodeStatus {
         state: NodeState::Started,
@@ -33,7 +33,7 @@ fn voter(id: u16, size: u16, last_index: LogIndex) -> NodeStatus {
     }
 }
 
-/// The second life of node `id`, which catches up while the first one still is a voter.
+/// The second incarnation of node `id`, which catches up while the first one still is a voter.
 fn learner(id: u16, size: u16, last_index: LogIndex) -> NodeStatus {
     let status = voter(id, size, last_index);
     let mut conf = Conf::clone(&status.conf);
@@ -83,7 +83,7 @@ fn a_cluster_is_halted_once_no_majority_can_come_back() {
         way([voter(1, 3, 9)]),
         "in doubt: seshat recover --from 1 --without 2,3"
     );
-    // Node 5 cannot bring it back, but it may have more.
+    // Node 5 cannot bring the cluster back, but it may have more.
     assert_eq!(
         way([voter(1, 5, 9), lost(2), lost(3), lost(4)]),
         "halted: seshat recover --from 1 --without 5"
@@ -101,7 +101,7 @@ fn a_voter_that_is_about_to_start_is_not_lost() {
         cluster_id: Some(CLUSTER),
         ..NodeStatus::fresh(life(2, 1))
     };
-    // It has answered before it was offered the cluster that node 1 has started meanwhile.
+    // It answered before it was offered the cluster that node 1 has started meanwhile.
     let fresh = NodeStatus::fresh(life(3, 1));
     assert_eq!(
         way([voter(1, 3, 1), bound, fresh]),
@@ -177,7 +177,7 @@ fn a_learner_is_kept_only_if_it_has_most_and_an_operator_accepts_that() {
         ..order
     };
     assert!(remains.may_recover(node(2), &order).is_ok());
-    // One that has received nothing yet has nothing that could be kept.
+    // A process that has received nothing yet has no state to keep.
     let empty = NodeStatus {
         last_index: 0,
         commit_index: 0,
@@ -201,7 +201,7 @@ fn a_leader_counts_while_it_may_live() {
         leader: Some(leader),
         ..learner(2, 3, 5)
     };
-    // The belief of a learner in a leader that has lost its memory.
+    // A learner still believes in a leader that has lost its memory.
     assert_eq!(
         way([voter(1, 3, 9), follows(life(3, 1)), lost(3)]),
         "halted: seshat recover --from 1"
@@ -234,7 +234,7 @@ fn a_member_that_was_promoted_without_the_knowledge_of_the_others_counts() {
         way([voter(1, 3, 9), promoted(learner(2, 3, 9)), lost(3)]),
         "the cluster is not halted: nodes 1 and 2 can elect a leader"
     );
-    // Two members whom nobody who answers knows as voters may be able to go on with node 1.
+    // Two members that no answering node knows as voters may be able to go on with node 1.
     let grown = |members: u16| {
         let mut status = voter(1, 3, 9);
         Arc::make_mut(&mut status.conf).members = (1..=members).map(node).collect();
@@ -244,7 +244,7 @@ fn a_member_that_was_promoted_without_the_knowledge_of_the_others_counts() {
     assert_eq!(grown(5), "in doubt: seshat recover --from 1 --without 4,5");
 }
 
-/// Wide seeds 115234 and 132135 of the simulation: the cluster waited for an election that nobody
+/// Wide seeds 115234 and 132135 of the simulation: the cluster waited for an election that no candidate
 /// could win, and a recovery was refused for as long.
 #[test]
 fn a_majority_that_would_elect_nobody_does_not_count() {
@@ -252,7 +252,7 @@ fn a_majority_that_would_elect_nobody_does_not_count() {
         let conf = voter(1, 5, 9).conf;
         NodeStatus { conf, ..status }
     };
-    // Node 2 has not heard that the cluster has five voters now, and lacks what node 1 has.
+    // Node 2 has not heard that the cluster has five voters now, and lacks entries that node 1 has.
     let all = |last_index| {
         let behind = voter(2, 3, last_index);
         way([grown(voter(1, 3, 9)), behind, lost(3), lost(4), lost(5)])
@@ -270,7 +270,8 @@ fn a_majority_that_would_elect_nobody_does_not_count() {
     );
 }
 
-/// It does not know that it votes, so it does not stand; and elects nobody who has less.
+/// It does not know that it is a voter, so it does not become a candidate, and it votes for no process
+/// that has less.
 #[test]
 fn a_learner_that_has_most_keeps_a_voter_that_has_less_from_being_elected() {
     let promoted = learner(2, 3, 9);
@@ -334,7 +335,7 @@ fn nobody_is_left_out_who_answers_or_may_answer() {
     assert_eq!(refused, Err(Obstacle::NoPart));
 }
 
-/// Seen: a process that was stopped, and held the last copy, could be vouched for as gone.
+/// Seen: an operator could state that a stopped process, which held the last copy, was gone.
 #[test]
 fn nobody_is_left_out_who_may_hang_or_be_somewhere_else() {
     let order = Order {
@@ -346,7 +347,7 @@ fn nobody_is_left_out_who_may_hang_or_be_somewhere_else() {
         let answers = views.into_iter().chain([(node(3), Err(answering))]);
         let answers: Answers = answers.collect();
         let remains = Remains::new(CLUSTER, &answers);
-        // Also if nobody has vouched for it.
+        // Also without such a statement.
         let meek = remains.may_recover(node(1), &Order::new(CLUSTER));
         let outcome = remains.may_recover(node(1), &order);
         if outcome.is_err() {
@@ -365,7 +366,7 @@ fn nobody_is_left_out_who_may_hang_or_be_somewhere_else() {
     assert_eq!(refused(Answering::NotGrpc), None);
 }
 
-/// What a node can look like: nothing where it does not answer.
+/// The possible states of a node. `None` if it does not answer.
 fn looks(id: u16) -> Vec<Option<NodeStatus>> {
     let size = 3;
     let mut looks = vec![None, Some(lost(id))];
@@ -396,8 +397,8 @@ fn looks(id: u16) -> Vec<Option<NodeStatus>> {
     looks
 }
 
-/// Every combination of what three nodes can look like: what is recommended is accepted, by that node
-/// and no other; what is accepted harms nobody.
+/// All combinations of the states of three nodes: a recommended recovery is accepted, by that node and no
+/// other, and an accepted one does no harm.
 #[test]
 fn what_is_recommended_is_accepted_and_nothing_else_is() {
     let (mut accepted, mut recommended, mut all_views) = (0, 0, 0);
@@ -417,7 +418,7 @@ fn what_is_recommended_is_accepted_and_nothing_else_is() {
                         assert_eq!(takers, [way.from()], "{all:?}");
                         let order = way.order();
                         assert!(remains.may_recover(way.from(), &order).is_ok(), "{all:?}");
-                        // With less of a say, it is refused.
+                        // An order that states less is refused.
                         let meek = Order::new(CLUSTER);
                         let said = remains.may_recover(way.from(), &meek).is_ok();
                         assert_eq!(said, meek == order, "{all:?}");
@@ -447,7 +448,7 @@ fn takers(remains: Remains<'_>) -> Vec<NodeId> {
         .collect()
 }
 
-/// Said without the help of what is tested.
+/// Independent of the tested code.
 fn harms_nobody(all: &Answers, way: &Way) {
     let parts: Vec<_> = all
         .views()

@@ -1,46 +1,45 @@
-//! How each member stands to the running cluster.
+//! The state of each member in the running cluster.
 
 use super::Picture;
 use super::picture::is_of;
 use crate::types::{Answering, LogIndex, NodeId, NodeState, NodeStatus, Role};
 
-/// What the snapshot counts of the way to being caught up, in percent: nearly all that there is to
-/// do.
+/// Share of the snapshot in the progress of catching up, in percent: nearly all of the work.
 const SNAPSHOT_SHARE: u64 = 90;
 
-/// What the log behind the snapshot counts, in percent. With the snapshot that makes 99: the last
-/// one is for being caught up.
+/// Share of the log behind the snapshot, in percent. With the snapshot that makes 99. The last percent
+/// means caught up.
 const LOG_SHARE: u64 = 9;
 
-/// How a member stands to the running cluster.
+/// The state of a member in the running cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Does not answer; something else may.
+    /// Does not answer. Something else may answer at its address.
     Absent(Answering),
     /// Runs, but has not found its cluster yet, or waits for its start.
     Forming,
     /// Belongs to another cluster.
     Elsewhere,
-    /// Lives, but is not let in: it does not speak what the cluster does.
+    /// Runs, but is not added: it does not speak the protocol level of the cluster.
     TooOld,
-    /// Lives, but takes no part: it has lost its memory, or is new.
+    /// Runs, but takes no part: it has lost its memory, or is new.
     Waiting,
-    /// Receives the state or the log, and has this much of it in percent: 0 to 99.
+    /// Receives the state or the log, and has this much of it, in percent: 0 to 99.
     CatchingUp(u32),
     /// Has caught up and does not vote yet.
     BecomingVoter,
     /// Takes part but does not follow the leader, or there is none.
     Leaderless,
-    /// Takes part, but cannot read what the leader sends, from this entry on: it runs an older version.
+    /// Takes part, but cannot read the leader's log from this entry on: it runs an older version.
     CannotRead(LogIndex),
-    /// Votes and follows the leader, but its log does not.
+    /// Votes and follows the leader, but its log does not follow.
     Behind,
     /// Votes and follows the leader, or leads.
     Whole,
 }
 
 impl Picture<'_> {
-    /// How the member `node` stands.
+    /// The state of the member `node`.
     pub fn standing(&self, node: NodeId) -> Standing {
         let Some(view) = self.view(node) else {
             return Standing::Absent(self.survey.answering(node));
@@ -49,10 +48,10 @@ impl Picture<'_> {
             return Standing::Forming;
         };
         match view.state {
-            // It may have been asked before it was elected, or before it made this cluster of another.
+            // It may have answered before it was elected, or before it recovered this cluster from another.
             NodeState::Started if self.leader == Some(view.raft_id) => Standing::Whole,
             NodeState::Started if !is_of(view, cluster) => Standing::Elsewhere,
-            // Also of an earlier offer: a process that waits for a start belongs to no cluster yet.
+            // This includes an earlier offer: a process that waits for a start belongs to no cluster yet.
             NodeState::Bound => Standing::Forming,
             _ if view.receiving.is_some() => self.catching_up(view),
             NodeState::Fresh | NodeState::Outside if self.is_learner(view) => {
@@ -71,19 +70,19 @@ impl Picture<'_> {
         }
     }
 
-    /// The members that stand so, in ascending order.
+    /// The members in these states, in ascending order.
     pub(super) fn those(&self, which: impl Fn(Standing) -> bool) -> Vec<NodeId> {
         let members = self.survey.members().ids();
         members.filter(|id| which(self.standing(*id))).collect()
     }
 
-    /// Whether the leader has the process as a learner, or it has itself as one.
+    /// Whether the leader lists the process as a learner, or the process itself does.
     fn is_learner(&self, view: &NodeStatus) -> bool {
         let listed = |leader: &NodeStatus| leader.conf.learners.contains(&view.raft_id);
         view.role == Some(Role::Learner) || self.leader_view().is_some_and(listed)
     }
 
-    /// Whether the leader has the process neither as a voter nor as a learner.
+    /// Whether the leader lists the process neither as a voter nor as a learner.
     fn is_unknown(&self, view: &NodeStatus) -> bool {
         let listed = |leader: &NodeStatus| {
             let conf = &leader.conf;
@@ -92,8 +91,8 @@ impl Picture<'_> {
         self.leader_view().is_some_and(|leader| !listed(leader))
     }
 
-    /// Whether the leader says that the process's log lacks what its own held one election timeout
-    /// ago, or the process has not applied what was committed then.
+    /// Whether the leader says that the process's log lacks entries that its own held one election
+    /// timeout ago, or the process has not applied entries that were committed then.
     fn is_behind(&self, view: &NodeStatus) -> bool {
         let following = self.leader_view().and_then(|it| it.following.as_deref());
         following.is_some_and(|following| {
@@ -102,13 +101,12 @@ impl Picture<'_> {
         })
     }
 
-    /// How far a process is that receives the state and then the log.
+    /// The progress of a process that receives the state and then the log.
     ///
-    /// The two cannot be measured by one yardstick: the state comes in bytes, the log in entries. So
-    /// each has a share of the way. While a snapshot arrives, its bytes count; afterwards the
-    /// entries count that the process has applied of those which the leader has committed. That
-    /// never reaches 100, and goes back only if the process has to begin again, with another
-    /// snapshot, or if clients write faster than it applies.
+    /// The two have no common unit: the state comes in bytes, the log in entries. So each has a share of the
+    /// progress. While a snapshot arrives, its bytes count. Afterwards the entries count that the process has
+    /// applied, relative to the leader's commit index. That never reaches 100. It goes back only if the
+    /// process has to begin again with another snapshot, or if clients write faster than it applies.
     fn catching_up(&self, view: &NodeStatus) -> Standing {
         let goal = self.leader_view().unwrap_or(view).commit_index;
         let percent = match view.receiving {
@@ -123,7 +121,7 @@ impl Picture<'_> {
     }
 }
 
-/// Which part of `whole` is `some`, if the whole counts `share`. Of nothing, nothing.
+/// The part of `share` that `some` is of `whole`. 0 if `whole` is 0.
 fn part(some: LogIndex, whole: LogIndex, share: u64) -> u64 {
     let part = u128::from(some.min(whole)) * u128::from(share) / u128::from(whole.max(1));
     u64::try_from(part).unwrap_or(share)

@@ -1,4 +1,4 @@
-//! The judgement of clusters, told as what their members say.
+//! The judgement of clusters, given the statuses of their members.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ fn node(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-/// The first life of the node.
+/// The first incarnation of the node.
 fn raft_id(id: u16) -> RaftId {
     RaftId::new(node(id), 0xabc)
 }
 
-/// Another life of the node.
+/// Another incarnation of the node.
 fn again(id: u16) -> RaftId {
     RaftId::new(node(id), 0xdef)
 }
@@ -57,8 +57,8 @@ fn view(id: u16) -> NodeStatus {
     }
 }
 
-/// These have acknowledged what the leader held one election timeout ago: entry 9, the last one.
-/// Entry 8 was committed then.
+/// These processes have acknowledged what the leader held one election timeout ago: entry 9, the last
+/// one. Entry 8 was committed then.
 fn following(acknowledged_by: &[RaftId]) -> Arc<Following> {
     Arc::new(Following {
         last_index: 9,
@@ -77,12 +77,12 @@ fn leads(conf: Arc<Conf>) -> NodeStatus {
     }
 }
 
-/// Another life of the node, which belongs to nothing yet.
+/// Another incarnation of the node, which belongs to no cluster yet.
 fn fresh(id: u16) -> NodeStatus {
     NodeStatus::fresh(again(id))
 }
 
-/// Another life of the node, which knows that its cluster runs.
+/// Another incarnation of the node, which knows that its cluster runs.
 fn outside(id: u16) -> NodeStatus {
     NodeStatus {
         state: NodeState::Outside,
@@ -91,7 +91,7 @@ fn outside(id: u16) -> NodeStatus {
     }
 }
 
-/// Another life of the node, which receives the log and does not vote.
+/// Another incarnation of the node, which receives the log and does not vote.
 fn learner(id: u16) -> NodeStatus {
     NodeStatus {
         raft_id: again(id),
@@ -135,7 +135,7 @@ fn elsewhere(id: u16) -> NodeStatus {
     }
 }
 
-/// What the first of `views` has surveyed of a cluster of nodes 1 to `size`.
+/// The survey by the first of `views` of a cluster of nodes 1 to `size`.
 fn surveyed_of(size: u16, views: &[NodeStatus]) -> Survey {
     let members: ClusterMembership = (1..=size).map(info).collect();
     let (own, others) = views.split_first().unwrap();
@@ -153,7 +153,7 @@ fn info(id: u16) -> NodeInfo {
     }
 }
 
-/// Fails unless `survey` shows a cluster in `state`, in these words.
+/// Fails unless `survey` shows a cluster in `state`, with this summary.
 #[track_caller]
 fn shows(survey: &Survey, state: State, words: &str) {
     let picture = Picture::new(survey);
@@ -167,7 +167,7 @@ fn says_of(size: u16, views: &[NodeStatus], state: State, words: &str) {
     shows(&surveyed_of(size, views), state, words);
 }
 
-/// Fails unless the first of `views` shows a cluster of three in `state`, in these words.
+/// Fails unless the first of `views` shows a cluster of three in `state`, with this summary.
 #[track_caller]
 fn says(views: &[NodeStatus], state: State, words: &str) {
     says_of(3, views, state, words);
@@ -208,7 +208,7 @@ fn healed_takes_the_word_of_the_leader_for_exactly_those_who_live() {
     };
     let two_of_one = conf(&[raft_id(1), raft_id(2), raft_id(3), again(3)], &[]);
     let late_learner = conf(&[1, 2, 3].map(raft_id), &[again(1)]);
-    // Asked before it was elected.
+    // Answered before it was elected.
     let not_told = NodeStatus {
         role: Some(Role::Candidate),
         leader: None,
@@ -340,7 +340,7 @@ fn the_steps_of_a_life_that_replaces_another() {
         (with_learner(), learner(3), "catching up 98 %", Some(98)),
         (two_voters(), level.clone(), "being made a voter", None),
         (promoted(), level, "being made a voter", None),
-        // Late news of its former life had it removed.
+        // Late news of its earlier incarnation had it removed.
         (view(2), voter.clone(), "waits to be let in", None),
     ];
     for (leader, third, words, caught_up) in table {
@@ -370,7 +370,7 @@ fn the_percent_rises_and_stays_below_100() {
         last = percent;
     }
     assert_eq!(last, 98);
-    // A total that is a lie, or missing.
+    // A wrong or missing total.
     let odd = [(0, 0), (7, 0), (u64::MAX, u64::MAX), (u64::MAX, 1)];
     for (received, total) in odd {
         let progress = progress(received, total);
@@ -388,7 +388,7 @@ fn a_member_that_does_not_answer_degrades_the_cluster() {
     says(&views, State::Degraded, "degraded: node 3 does not answer");
     let survey = surveyed_of(3, &views);
     assert_eq!(Picture::new(&survey).known_as(node(3)), Some(raft_id(3)));
-    // A voter that does not answer cannot be told anything either.
+    // A voter that does not answer cannot be informed either.
     let cannot_tell = NodeStatus {
         members_known: false,
         ..view(2)
@@ -427,8 +427,8 @@ fn a_member_of_another_cluster_is_outside() {
     assert_eq!(leader(&views), Some(2));
 }
 
-/// Node 2 has recovered the cluster while it asked: node 3 had answered before it was let in, and whoever
-/// started it again as one that belongs to another cluster would lose a voter.
+/// Node 2 has recovered the cluster during the survey: node 3 had answered before it was added. If an
+/// operator restarted node 3 as a member of another cluster, a voter would be lost.
 #[test]
 fn an_answer_that_is_older_than_a_recovery_says_nothing() {
     let survey = || surveyed_of(3, &[view(2), elsewhere(3), view(1)]);
@@ -443,8 +443,8 @@ fn an_answer_that_is_older_than_a_recovery_says_nothing() {
     assert_eq!(standing(before), Standing::Absent(Answering::Silent));
 }
 
-/// It was asked before it heard of the later offer that has started meanwhile: whoever started it again
-/// as one that is left over would lose a voter.
+/// It answered before it heard of the later offer that has started meanwhile. If an operator restarted it
+/// as left over, a voter would be lost.
 #[test]
 fn a_process_that_is_bound_to_an_earlier_offer_belongs_to_no_other_cluster() {
     let bound = NodeStatus {
@@ -459,8 +459,8 @@ fn a_process_that_is_bound_to_an_earlier_offer_belongs_to_no_other_cluster() {
     );
 }
 
-/// Node 2 has recovered the cluster of node 1, which has joined that since it was told of the old one:
-/// whoever started node 2 again would lose the last copy.
+/// Node 2 has recovered the cluster of node 1, which has joined the new one since it was told of the old
+/// one. If an operator restarted node 2, the last copy would be lost.
 #[test]
 fn a_leader_that_has_answered_before_it_recovered_belongs_to_no_other_cluster() {
     let own = NodeStatus {
@@ -546,7 +546,7 @@ fn a_cluster_that_forms() {
         State::Forming,
         "forming: every initial member is there, the cluster is about to start",
     );
-    // Whether they reach one another as well, only the first of them can tell.
+    // Only the first of them can tell whether they reach one another as well.
     says(
         &[bound(3), bound(1), bound(2)],
         State::Forming,
@@ -613,7 +613,7 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
             vec![leaderless(3), outside(1), fresh(2)],
             of_3("nodes 1 and 2", 3),
         ),
-        // A second loss while node 3 was catching up. What it has is not the whole state.
+        // A second loss while node 3 was catching up: it does not have the whole state.
         (
             vec![leaderless(1), outside(2), forgotten_learner(3)],
             of_3("nodes 2 and 3", 1),
@@ -635,12 +635,12 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
     let words = "halted: 3 of 5 lost their memory (nodes 1, 4 and 5); what node 3 still has can be \
                  recovered: seshat recover --from 3";
     says_of(5, &[&lost[..], &two[..]].concat(), State::Halted, words);
-    // Whoever is silent may come back, or may have been lost: that changes nothing.
+    // A silent node may come back, or may have been lost: that changes nothing.
     let words = format!("{words} --without 2 (if node 2 can never answer again)");
     says_of(5, &[&lost[..], &two[1..]].concat(), State::Halted, &words);
 }
 
-/// Node 1 was being let in when the others lost everything, and they wait for its cluster.
+/// Node 1 was being added when the others lost everything, and they wait for its cluster.
 #[test]
 fn a_process_that_has_received_nothing_holds_up_nobody_for_ever() {
     let empty = NodeStatus {
@@ -696,7 +696,7 @@ fn what_may_still_come_back_is_not_halted() {
             no_leader(learner(3), ours(&[1, 2].map(raft_id), &[again(3)])),
             outside(2),
         ],
-        // Node 1 has not heard yet that node 3 was taken back.
+        // Node 1 has not heard yet that node 3 was added back.
         vec![
             leaderless(1),
             outside(2),
@@ -777,7 +777,7 @@ fn four_members_can_lose_one_and_say_so() {
     says_of(4, &views, State::Healthy, HEALED);
 }
 
-/// Seen: heartbeats arrive and appends do not, so every write hangs, and all was said to be healthy.
+/// Seen: heartbeats arrive and appends do not, so every write hangs, and the cluster was called healthy.
 #[test]
 fn a_leader_that_commits_nothing_is_not_healthy() {
     let stuck = NodeStatus {
@@ -792,7 +792,7 @@ fn a_leader_that_commits_nothing_is_not_healthy() {
     );
 }
 
-/// Seen: a follower stuck at commit 4 against 9, in a cluster that was said to be healthy.
+/// Seen: a follower stuck at commit 4 against 9, in a cluster that was called healthy.
 #[test]
 fn a_voter_whose_log_does_not_follow_is_not_healthy() {
     let words = "degraded: node 3 does not keep up with the leader's log";
@@ -807,13 +807,13 @@ fn a_voter_whose_log_does_not_follow_is_not_healthy() {
         ..view(2)
     };
     says(&[view(1), leader, at_4.clone()], State::Degraded, words);
-    // It has acknowledged everything, but does not get on with it.
+    // It has acknowledged everything, but does not commit or apply it.
     let holds_all = NodeStatus {
         last_index: 9,
         ..at_4
     };
     says(&[view(1), view(2), holds_all], State::Degraded, words);
-    // What the leader has taken since then may be on its way to all of them.
+    // Entries that the leader has appended since then may be on their way to all of them.
     let under_load = NodeStatus {
         commit_index: 20,
         applied_index: 19,
@@ -823,8 +823,8 @@ fn a_voter_whose_log_does_not_follow_is_not_healthy() {
     says(&[view(1), under_load, view(3)], State::Healthy, HEALED);
 }
 
-/// Seen: node 3 lost its memory while node 2 was catching up, and for ever node 1 was said to be
-/// about to follow itself, because the learner believed in it.
+/// Seen: node 3 lost its memory while node 2 was catching up, and the summary said for ever that node 1
+/// was about to follow itself, because the learner believed in it.
 #[test]
 fn nobody_leads_who_says_that_it_does_not() {
     let conf = conf(&[1, 3].map(raft_id), &[again(2)]);
@@ -892,7 +892,7 @@ fn what_only_a_learner_has_is_recommended_as_what_it_is() {
 const HUNG: &str = "node 3 accepts connections and does not answer: it may hang, and hold the last copy; \
                     let it go on, or, if what it holds may be lost, end it or disconnect it";
 
-/// Where somebody leads, a member that hangs is one that is missing, and no last copy.
+/// If there is a leader, a member that hangs is only missing, and not the last copy.
 #[test]
 fn a_member_that_hangs_is_named_and_nobody_recovers_without_it() {
     let members = Arc::new((1..=3).map(info).collect::<ClusterMembership>());
@@ -915,7 +915,7 @@ fn a_member_that_hangs_is_named_and_nobody_recovers_without_it() {
     );
 }
 
-/// What node 1 says of a cluster that forms, when `answering` answers where node 3 should.
+/// The survey of node 1 in a forming cluster, with `answering` at the address of node 3.
 fn forming_with(answering: Answering) -> Survey {
     let members = (1..=3).map(info).collect::<ClusterMembership>();
     let answers = [(node(2), Ok(fresh(2))), (node(3), Err(answering))];
@@ -953,7 +953,7 @@ fn only_a_node_that_is_silent_may_be_formed_without() {
     ] {
         shows(&forming_with(answering), State::Forming, &words);
     }
-    // An answer of another node is taken for what it is.
+    // An answer of another node is recognised.
     let members = (1..=3).map(info).collect::<ClusterMembership>();
     let answers = [(node(2), Ok(fresh(2))), (node(3), Ok(fresh(2)))];
     let survey = Survey::new(fresh(1), Arc::new(members), answers);
@@ -975,8 +975,8 @@ fn a_wrong_address_is_named_in_a_cluster_that_runs() {
     );
 }
 
-/// Seen: two processes under one node id took turns, and the voters changed with each turn, without a
-/// word.
+/// Seen: two processes with one node id took turns, and the voters changed with each turn, without any
+/// message.
 #[test]
 fn two_processes_of_one_node_are_named() {
     let leader = NodeStatus {
@@ -1004,8 +1004,8 @@ fn nobody_is_told_lightly_to_form_without_members_of_a_former_cluster() {
     );
 }
 
-/// Seen: a cluster had grown to five, and nodes 1 to 3 lost their memory. Asked there, nothing was
-/// said of nodes 4 and 5, which had the last copies.
+/// Seen: a cluster had grown to five, and nodes 1 to 3 lost their memory. Their summary did not mention
+/// nodes 4 and 5, which had the last copies.
 #[test]
 fn a_node_that_takes_no_part_shows_the_members_of_the_cluster_that_runs() {
     let five = Arc::new(Conf {
@@ -1021,7 +1021,7 @@ fn a_node_that_takes_no_part_shows_the_members_of_the_cluster_that_runs() {
     let told: ClusterMembership = (1..=4).map(info).collect();
     let survey = surveyed_of(3, &views).with_nodes(&told);
     let shown: Vec<_> = survey.members().iter().cloned().collect();
-    // Where node 5 is, nobody has told.
+    // The address of node 5 is unknown.
     let expected = [1, 2, 3, 4].map(info).into_iter();
     assert_eq!(
         shown,
@@ -1036,7 +1036,7 @@ fn a_node_that_takes_no_part_shows_the_members_of_the_cluster_that_runs() {
          seshat recover --from 5",
     );
 
-    // Who takes part knows the members better than anybody's answer.
+    // A process that takes part knows the members better than any answer.
     let survey = surveyed_of(3, &[view(1), survivor(2)]).with_nodes(&told);
     assert_eq!(survey.members().len(), 3);
 }

@@ -1,4 +1,4 @@
-//! The judgement in a word and in a sentence, for people.
+//! The judgement as text for operators: one word and one sentence.
 
 use super::change::no_spare;
 use super::healed::Chore;
@@ -7,19 +7,19 @@ use super::recovery::{Obstacle, Way};
 use super::{Picture, Standing};
 use crate::types::{Answering, NodeId, NodeState, NodeStatus};
 
-/// What a cluster is doing, in one word.
+/// The state of a cluster, as one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// The initial members have not all found one another yet.
     Forming,
     /// Healed: any one member may be restarted now.
     Healthy,
-    /// Every member takes part, but there are too few to lose one.
+    /// Every member takes part, but the cluster is too small to lose one.
     NoSpare,
     /// Every member answers, and the leader is about to make all of them voters.
     Healing,
-    /// There is a leader, but not every member answers, belongs to the cluster, keeps up, or reaches all
-    /// others.
+    /// There is a leader, but some member does not answer, does not belong to the cluster, does not keep
+    /// up, or does not reach all others.
     Degraded,
     /// There is no leader: reads and writes wait.
     NoQuorum,
@@ -28,7 +28,7 @@ pub enum State {
 }
 
 impl Picture<'_> {
-    /// What the cluster is doing, in a word and in a sentence.
+    /// The state of the cluster as one word and one sentence.
     pub fn sum_up(&self) -> (State, String) {
         let (state, summary) = self.sum_up_troubles();
         let differing = self.differing_limits();
@@ -36,8 +36,7 @@ impl Picture<'_> {
         (state, all.collect::<Vec<_>>().join("; "))
     }
 
-    /// The limits that members are configured with differently. That is no trouble while a change of them
-    /// goes from node to node.
+    /// The limits that differ between members. This is normal while an operator changes them node by node.
     fn differing_limits(&self) -> Vec<String> {
         let limits = || {
             let views = self.parts();
@@ -83,7 +82,7 @@ impl Picture<'_> {
         let all = [troubles.as_slice(), &steps, &chores].concat().join("; ");
         if self.leader.is_none() {
             let why = match self.way() {
-                // What is left of this cluster is not what the others wait for.
+                // The others wait for something else than the rest of this cluster.
                 Some(Err(why @ (Obstacle::Elsewhere { .. } | Obstacle::UnderWay(_)))) => {
                     why.to_string()
                 }
@@ -159,8 +158,8 @@ impl Picture<'_> {
         )
     }
 
-    /// Who has lost their memory, and how to go on. That a node is gone for good nobody is asked to
-    /// vouch for in whose place something else answers.
+    /// The nodes that have lost their memory, and the command to go on. The text never asks an operator
+    /// to state that a node is gone for good if something else answers at its address.
     fn halted(&self, way: &Way) -> String {
         let lost = format!(
             "halted: {} of {} lost their memory ({})",
@@ -182,7 +181,7 @@ impl Picture<'_> {
         )
     }
 
-    /// What answers in place of members.
+    /// What answers at the addresses of members that do not answer themselves.
     fn strangers(&self) -> Vec<String> {
         let members = self.survey.members().iter();
         let stranger = members.filter_map(|info| match self.standing(info.id) {
@@ -200,7 +199,7 @@ impl Picture<'_> {
         stranger.collect()
     }
 
-    /// Those who do not answer at their addresses and live nevertheless.
+    /// The members that do not answer at their addresses and are alive nevertheless.
     fn at_wrong_addresses(&self, living: &[NodeId]) -> Vec<String> {
         let infos = living
             .iter()
@@ -212,7 +211,7 @@ impl Picture<'_> {
         words.collect()
     }
 
-    /// What keeps members from taking their part, and the leader from committing.
+    /// The obstacles that keep members from taking part, and the leader from committing.
     fn troubles(&self) -> Vec<String> {
         let silent = self.those(|it| it == Standing::Absent(Answering::Silent));
         let (living, silent): (Vec<_>, Vec<_>) = silent.into_iter().partition(|id| self.asks(*id));
@@ -260,7 +259,7 @@ impl Picture<'_> {
         troubles
     }
 
-    /// What is being done to whom of the living members.
+    /// The progress of the running members that do not take full part yet.
     fn steps(&self) -> Vec<String> {
         let step = |id: NodeId| {
             let what = match self.standing(id) {
@@ -298,12 +297,12 @@ impl Picture<'_> {
         self.survey.members().ids().filter_map(step).collect()
     }
 
-    /// Whether the process waits outside, and believes nobody who tells it of the cluster.
+    /// Whether the process waits outside, because no process that it trusts has named the cluster.
     fn knows_nobody(&self, id: NodeId) -> bool {
         self.view(id).is_some_and(|view| view.unconfirmed)
     }
 
-    /// What the process may hold, if the state takes more: then it will hardly take it.
+    /// The memory bound of the process, if the state exceeds it: then the process will hardly receive it.
     fn wants_room(&self, id: NodeId) -> Option<String> {
         let (leader, view) = (self.leader_view()?, self.view(id)?);
         let (state, room) = (leader.state_bytes, view.max_state_bytes);
@@ -315,8 +314,8 @@ impl Picture<'_> {
         })
     }
 
-    /// Whether nothing that the leader has sent has made the process take part. One that knows nobody
-    /// of its cluster by its configuration believes no leader.
+    /// Whether the process still does not take part, whatever the leader has sent. A process whose
+    /// configuration names no node of the cluster believes no leader.
     fn has_not_joined(&self, id: NodeId) -> bool {
         let outside = |view: &NodeStatus| {
             view.receiving.is_none() && matches!(view.state, NodeState::Fresh | NodeState::Outside)
@@ -324,8 +323,8 @@ impl Picture<'_> {
         self.survey.view(id).is_some_and(outside)
     }
 
-    /// What else the leader is about to do. That not everybody knows of the last change goes without
-    /// saying unless it is all that is left.
+    /// The other pending changes of the leader. "Not every voter knows of the last change" is shown only
+    /// if nothing else is pending.
     fn chore_words(&self, all_that_is_left: bool) -> Vec<String> {
         let chore = |chore| match chore {
             Chore::LetIn(id) => Some(format!("letting node {id} in")),
@@ -349,7 +348,7 @@ fn troubled(those: &[NodeId], one: &str, many: &str) -> Option<String> {
     }
 }
 
-/// Members of a former cluster may hold the last copies: that they are silent says little.
+/// Members of an earlier cluster may hold the last copies: their silence says little.
 fn former(missing: &[NodeId], awaits: &[NodeId]) -> String {
     let ids = missing.iter().chain(awaits).map(NodeId::to_string);
     format!(
@@ -361,7 +360,7 @@ fn former(missing: &[NodeId], awaits: &[NodeId]) -> String {
     )
 }
 
-/// `node` takes connections and does not answer. What it holds may be all that is left.
+/// `node` accepts connections and does not answer. It may hold the last copy.
 pub(crate) fn hung(node: NodeId) -> String {
     format!(
         "node {node} {}: it may hang, and hold the last copy; let it go on, or, if what it holds may be lost, \

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, where it was written, and what would be right.
+//! The faults of a configuration, each with its problem, its place and the expected value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,14 +27,14 @@ fn report(faults: &[Fault]) -> String {
 /// One fault of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The field at fault, for example `cluster.initial_members[1].addr`; `file` for one that
-    /// cannot be read, `syntax` for one that is no TOML.
+    /// The faulty field, for example `cluster.initial_members[1].addr`; `file` for a file that cannot be
+    /// read, `syntax` for a file that is not TOML.
     pub field: String,
-    /// What is wrong with it.
+    /// The problem with its value.
     pub problem: String,
-    /// What would be right.
+    /// The expected value.
     pub expected: String,
-    /// Where the value was written; `None` where nothing was.
+    /// The place where the value was written; `None` if no value was written.
     pub origin: Option<Origin>,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Where a value was written.
+/// The place where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// In the file. Displayed as `path:line:column`.
@@ -85,9 +85,9 @@ impl fmt::Display for Origin {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     list: Vec<Fault>,
-    /// Fields that hold nothing a rule could look at.
+    /// Fields without a value that a rule could check.
     unusable: BTreeSet<String>,
-    /// Where each field was written.
+    /// The place where each field was written.
     origins: BTreeMap<String, Origin>,
 }
 
@@ -97,7 +97,7 @@ impl Faults {
         self.origins.insert(field.to_owned(), origin);
     }
 
-    /// Notes a fault of `field`, whose value remains something to judge by.
+    /// Notes a fault of `field`, whose value can still be checked by rules.
     pub(super) fn add(
         &mut self,
         field: &str,
@@ -112,7 +112,7 @@ impl Faults {
         });
     }
 
-    /// Notes a fault that leaves `field` without a value: no rule that looks at it is judged.
+    /// Notes a fault that leaves `field` without a value: rules about the field are skipped.
     pub(super) fn unusable(
         &mut self,
         field: &str,
@@ -123,7 +123,7 @@ impl Faults {
         self.unusable.insert(field.to_owned());
     }
 
-    /// Notes a fault of something that is no field.
+    /// Notes a name that is not a field.
     pub(super) fn unknown(&mut self, field: String, origin: Origin, expected: String) {
         self.list.push(Fault {
             field,
@@ -147,7 +147,7 @@ impl Faults {
         );
     }
 
-    /// Whether all these fields hold something that a rule can look at.
+    /// Whether all these fields have values that a rule can check.
     pub(super) fn usable(&self, fields: &[&str]) -> bool {
         let mut parts = fields.iter().flat_map(|field| self_and_parents(field));
         parts.all(|part| !self.unusable.contains(part))
@@ -163,12 +163,12 @@ impl Faults {
         Err(ConfigError { faults })
     }
 
-    /// Whether anything was written for `field`.
+    /// Whether a value was written for `field`.
     pub(super) fn is_written(&self, field: &str) -> bool {
         self.origins.contains_key(field)
     }
 
-    /// Where `field` was written, or else what it is part of.
+    /// The place where `field` was written, or else the value that contains it.
     fn origin(&self, field: &str) -> Option<&Origin> {
         self_and_parents(field).find_map(|part| self.origins.get(part))
     }
@@ -184,7 +184,7 @@ pub(super) fn whole_number<T: fmt::Display>(range: &RangeInclusive<T>) -> String
     format!("a whole number from {} to {}", range.start(), range.end())
 }
 
-/// Where `field` stands among all fields. What is no field comes last.
+/// The position of `field` among all fields. Unknown fields come last.
 fn position(field: &str) -> usize {
     let known = read::fields().position(|known| self_and_parents(field).any(|part| part == known));
     known.unwrap_or(usize::MAX)

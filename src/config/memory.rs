@@ -1,5 +1,5 @@
-//! The memory that this process may have: for the default of what it keeps, and for whether what is
-//! configured can be kept at all.
+//! The memory that this process may use: for the default bound of the state, and to check that the
+//! configured bound fits.
 
 use std::fs;
 use std::path::Path;
@@ -7,37 +7,38 @@ use std::sync::OnceLock;
 
 use super::{Config, ConfigError, Fault};
 
-/// The part of the memory that the state may take unless it is configured: a third. The second is for a
-/// rejoin, in which what is overwritten meanwhile stays until it has been sent, the last for everything
+/// The state may take one part in so many of the memory by default: a third. Another third is for a
+/// rejoin, in which overwritten values stay until they have been sent. The last third is for everything
 /// else.
 const PART: u64 = 3;
 
-/// Where nothing says how much memory there is.
+/// Assumed memory if the system does not tell it.
 const UNKNOWN: u64 = 3 << 30;
 
-/// What the state may take by default, in bytes: the same whenever this process asks.
+/// The default bound of the state, in bytes. It is the same for the whole run of this process.
 pub(super) fn a_third() -> usize {
     static THIRD: OnceLock<usize> = OnceLock::new();
     *THIRD.get_or_init(|| Memory::of_this_process().third())
 }
 
-/// How much memory a node may have, in bytes, as far as the system says.
+/// The memory that a node may use, in bytes, if the system tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory(Option<u64>);
 
 impl Memory {
-    /// What this process may have: the least of what the machine has, of what its control groups allow,
-    /// and of its limit of addresses.
+    /// The memory that this process may use: the least of the machine's memory, the limits of its control
+    /// groups, and its limit of addresses.
     pub fn of_this_process() -> Self {
         Self(least(|path: &Path| fs::read_to_string(path).ok()))
     }
 
+    /// The default bound of the state, in bytes, with this memory.
     fn third(self) -> usize {
         usize::try_from(self.0.unwrap_or(UNKNOWN) / PART).unwrap_or(usize::MAX)
     }
 
-    /// Checks that the state of a node with `config` has room in it. That something is left for the rest
-    /// is not checked: nobody can say how much that will need.
+    /// Checks that the memory is enough for the state of a node with `config`. Memory for everything else
+    /// is not checked: the need is unknown.
     ///
     /// # Errors
     ///
@@ -64,8 +65,8 @@ impl Memory {
     }
 }
 
-/// The least of what the machine has, of what the control groups of the process allow, and of its limit
-/// of addresses.
+/// The least of the machine's memory, the limits of the control groups of the process, and its limit of
+/// addresses.
 fn least(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let text = |path: &str| read(Path::new(path)).unwrap_or_default();
     let machine = field(&text("/proc/meminfo"), "MemTotal:").map(|kib| kib.saturating_mul(1024));
@@ -76,16 +77,16 @@ fn least(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     known.min()
 }
 
-/// The number behind `name`, at the beginning of a line.
+/// The number after `name` at the beginning of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines();
     let rest = lines.find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// What a control group and those above it allow: a line `id:controllers:path`, where the second version
-/// of control groups names no controllers. Inside of a container the path may be that of the host, and
-/// only the topmost group is to be seen.
+/// The limit of a control group and its parents. `group` is a line `id:controllers:path`; in version 2 of
+/// control groups, the controllers are empty. Inside a container the path may be that of the host, and
+/// only the topmost group is visible.
 fn allowed(group: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let mut parts = group.splitn(3, ':').skip(1);
     let (controllers, path) = (parts.next()?, parts.next()?);
@@ -98,7 +99,7 @@ fn allowed(group: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     };
     let ancestors = Path::new(path.trim_start_matches('/')).ancestors();
     let files = ancestors.map(|group| Path::new(root).join(group).join(file));
-    // No limit is "max", or a number that no machine has.
+    // Without a limit the file has "max", or a number beyond any machine's memory.
     files
         .filter_map(|file| read(&file)?.trim().parse().ok())
         .min()

@@ -13,17 +13,17 @@
 //! The members can be written in one line, for a variable or a flag:
 //! `1=kvstore-1:7379/kvstore-1:6379,2=…`, each being `ID=ADDR/CLIENT_ADDR`.
 //!
-//! A faulty configuration never starts a node, and [`ConfigError`] holds *every* fault: values are
-//! read one by one instead of stopping at the first that does not fit, and then the rules are
-//! judged. A rule that looks at a value which could not be read is not judged. Two things hide the
-//! rest: a file that cannot be read, and one that is no TOML.
+//! A faulty configuration never starts a node, and [`ConfigError`] holds *every* fault. Values are read
+//! one by one, without stopping at the first faulty one; then the rules are checked. A rule about a value
+//! that could not be read is skipped. Two faults hide the rest: a file that cannot be read, and one that
+//! is not TOML.
 //!
-//! Names are not resolved here. An address stays the text that was written, and is looked up each
-//! time that a connection is made.
+//! Names are not resolved here. An address stays the text that was written, and is resolved each time
+//! that a connection is made.
 //!
-//! Why the layers are merged here and not by a crate for it: they are a map from a field to a
-//! value, so merging is one insertion. The `config` crate forgets the line of a value and the name
-//! of a variable, which a good report needs.
+//! The layers are merged here, without a crate for it: they are maps from fields to values, so merging is
+//! one insertion. The `config` crate forgets the line of a value and the name of a variable, which a good
+//! report needs.
 
 mod fault;
 mod memory;
@@ -48,14 +48,14 @@ pub use sources::{Overrides, process_env};
 use fault::Faults;
 use sources::Settings;
 
-/// Room in a gRPC message for everything but keys and values: field numbers, ids, positions in the
-/// log, names.
+/// Room in a gRPC message for everything except keys and values: field numbers, ids, log positions,
+/// names.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 
-/// Everything that a node is told before it starts.
+/// The whole configuration of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Section `[node]`: what differs from machine to machine.
+    /// Section `[node]`: the settings that differ from machine to machine.
     pub node: NodeConfig,
     /// Section `[cluster]`: the same on every machine.
     pub cluster: ClusterConfig,
@@ -65,51 +65,49 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// Section `[node]`: what differs from machine to machine.
+/// Section `[node]`: the settings that differ from machine to machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// Which of `cluster.initial_members` this machine is. No default.
+    /// The node id of this machine, one of `cluster.initial_members`. No default.
     pub id: NodeId,
-    /// Where the node listens for clients: `host:port`. Default `0.0.0.0:6379`.
+    /// The address on which the node listens for clients: `host:port`. Default `0.0.0.0:6379`.
     pub client_addr: String,
-    /// Where the node listens for other nodes: `host:port`. Default `0.0.0.0:7379`. The traffic
-    /// here is trusted: keep it from strangers.
+    /// The address on which the node listens for other nodes: `host:port`. Default `0.0.0.0:7379`. The
+    /// node trusts the traffic here: protect the port.
     pub internal_addr: String,
-    /// A directory of this node alone, which is made if it is not there. The node keeps a small file
-    /// in it: who the members are, ids and addresses and **nothing of the state**, which is in memory
-    /// only. Started again, the node asks these members as well before it helps to form a new cluster.
-    /// Default none: then `cluster.initial_members` has to list the present members.
+    /// A directory of this node alone, which is made if it does not exist. The node keeps a small file in
+    /// it: ids and addresses of the members and **nothing of the state**, which is in memory only. After
+    /// a restart, the node asks these members too before it helps to form a new cluster. Default none:
+    /// then `cluster.initial_members` has to list the present members.
     pub data_dir: Option<PathBuf>,
-    /// What log lines look like: `human`, or `json` for one JSON object a line. Default `human`.
+    /// The form of log lines: `human`, or `json` for one JSON object a line. Default `human`.
     pub log_format: LogFormat,
 }
 
-/// Section `[cluster]`: who belongs together.
+/// Section `[cluster]`: the members that form the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
     /// Whether this node forms a new cluster with the others. With `false` it waits until a running
-    /// cluster lets it in, which is what a machine should do that replaces a lost one or is added
-    /// later, and takes part in forming one only if all others do whose files list the same initial
-    /// members.
-    /// Default `true`: a cluster forms only when *all* initial members are fresh, so that a
-    /// restarted node can never form a second one.
+    /// cluster lets it in. Use this for a machine that replaces a lost one or is added later. Such a node
+    /// takes part in forming a cluster only if all others do whose files list the same initial members.
+    /// Default `true`: a cluster forms only when *all* initial members are fresh, so that a restarted
+    /// node can never form a second one.
     pub bootstrap: bool,
-    /// Whether this node waits a moment before it helps to form a new cluster: as long as a member of
-    /// a former one may need to notice that it has no leader and to say that it is there, which is the
-    /// longest election timeout and some ticks. Default `true`; `false` is for clusters that live
-    /// and die as a whole, in tests, say.
+    /// Whether this node waits a moment before it helps to form a new cluster. A member of an earlier
+    /// cluster may need so long to notice that it has no leader and to announce itself: the longest
+    /// election timeout and some ticks. Default `true`; `false` is for clusters that start and end as a
+    /// whole, for example in tests.
     pub wait_for_survivors: bool,
-    /// The machines that form the cluster: an odd number, at least 3. With `bootstrap = false`, this
-    /// node and those that it asks, at least 1. No default. From then on the members are part of the
-    /// replicated state, and operators change them there. Then this list should be changed as well,
-    /// unless `node.data_dir` is set: it is whom a node asks, when it is started again, before it
-    /// helps to form a new cluster, and whom it has to hear before it joins a running one.
+    /// The machines that form the cluster: an odd number, at least 3. With `bootstrap = false`: this node
+    /// and the members that it asks, at least 2. No default. Once the cluster has formed, the members are
+    /// part of the replicated state, and operators change them there. Then this list should be changed as
+    /// well, unless `node.data_dir` is set: after a restart a node asks these members before it helps to
+    /// form a new cluster, and one of them must answer before it joins a running one.
     pub initial_members: Vec<InitialMember>,
-    /// How many nodes hold each key. Every member of a Seshat cluster holds every key, so the only
-    /// right value is the number of initial members, which is the default. The field is there to be
-    /// explicit: a file that promises three copies and then lists five members is refused. It is
-    /// odd, because a fourth node survives no more failures than three nodes do. Not judged with
-    /// `bootstrap = false`.
+    /// The number of nodes that hold each key. Every member of a Seshat cluster holds every key, so the
+    /// only valid value is the number of initial members, which is the default. The field makes a promise
+    /// explicit: a file that promises three copies and then lists five members is refused. The number is
+    /// odd, because four nodes survive no more failures than three. Not checked with `bootstrap = false`.
     pub replication_factor: usize,
 }
 
@@ -118,14 +116,14 @@ pub struct ClusterConfig {
 pub struct InitialMember {
     /// Its node id.
     pub id: NodeId,
-    /// Where other nodes reach it: `host:port`.
+    /// Its address for other nodes: `host:port`.
     pub addr: String,
-    /// Where clients reach it: `host:port`. Clients are sent here when this member leads.
+    /// Its address for clients: `host:port`. Clients are sent here when this member leads.
     pub client_addr: String,
 }
 
 impl Config {
-    /// Reads the file at `path`, if any, then `env`, then `overrides`, and judges the result.
+    /// Reads the file at `path`, if any, then `env`, then `overrides`, and checks the result.
     ///
     /// `env` is the environment as names and values; a process passes [`process_env`].
     ///
@@ -140,7 +138,7 @@ impl Config {
         Self::assemble(path.zip(text.as_deref()), env, overrides)
     }
 
-    /// [`load`](Self::load) with the text of the file in hand.
+    /// [`load`](Self::load) with the text of the file.
     fn assemble(
         file: Option<(&Path, &str)>,
         env: impl Iterator<Item = (String, String)>,
@@ -159,7 +157,7 @@ impl Config {
         faults.into_result(config)
     }
 
-    /// Judges a configuration that was made in code.
+    /// Checks a configuration that was made in code.
     ///
     /// # Errors
     /// Every rule that it breaks.
@@ -173,15 +171,15 @@ impl Config {
     /// on `127.0.0.1` at the two base ports, each further node one port up. They share the memory.
     ///
     /// # Errors
-    /// An even number of nodes or fewer than 3, an `id` beyond them, or ports that overlap or run
-    /// past 65535.
+    /// An even number of nodes, fewer than 3 nodes, an `id` beyond them, or ports that overlap or exceed
+    /// 65535.
     pub fn for_dev(
         id: NodeId,
         nodes: u16,
         base_client_port: u16,
         base_internal_port: u16,
     ) -> Result<Self, ConfigError> {
-        // A port past the end makes an address that the rules refuse.
+        // A port beyond 65535 makes an address that the rules refuse.
         let addr = |base: u16, id: NodeId| {
             let port = u32::from(base) + u32::from(id.get()) - 1;
             format!("127.0.0.1:{port}")
@@ -217,7 +215,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The initial members as the rest of the library knows them.
+    /// The initial members as the type of the rest of the library.
     pub fn membership(&self) -> ClusterMembership {
         let members = self.cluster.initial_members.iter();
         members
@@ -241,7 +239,7 @@ impl RaftConfig {
         Duration::from_millis(self.election_timeout_min_ms)
     }
 
-    /// Bound of the time without a leader after which a follower stands for election.
+    /// Upper bound of that time, exclusive.
     pub fn election_timeout_max(&self) -> Duration {
         Duration::from_millis(self.election_timeout_max_ms)
     }
@@ -258,20 +256,20 @@ impl RaftConfig {
         )
     }
 
-    /// Longest that a call to another node may take. Snapshots are exempt: they may take as long as
-    /// they make progress.
+    /// Longest duration of a call to another node. Snapshots are exempt: they may take as long as they
+    /// make progress.
     pub fn rpc_timeout(&self) -> Duration {
         Duration::from_secs(self.raft_rpc_timeout_secs)
     }
 }
 
 impl Limits {
-    /// Longest that a client's request waits on the node.
+    /// Longest wait of a client's request on the node.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout_ms)
     }
 
-    /// Longest that a shutdown takes before what is still open is cut.
+    /// Longest duration of a shutdown, before open connections are cut.
     pub fn shutdown_timeout(&self) -> Duration {
         Duration::from_millis(self.shutdown_timeout_ms)
     }

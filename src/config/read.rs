@@ -1,8 +1,8 @@
 //! Text and TOML values become the fields of a [`Config`].
 //!
-//! A value that cannot be read is noted as a fault and a stand-in takes its place, so that reading
-//! goes on. Nobody sees the stand-in: a rule that looks at such a field is not judged, and a
-//! configuration with a fault is not returned.
+//! A value that cannot be read is noted as a fault, and a placeholder takes its place so that reading
+//! goes on. The placeholder has no effect: a rule about such a field is skipped, and a configuration with
+//! a fault is not returned.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -83,14 +83,14 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// What was written for `field`, if anything was.
+    /// The value that was written for `field`, if any.
     fn take(&mut self, field: &str) -> Option<Setting> {
         let setting = self.settings.take(field)?;
         self.faults.found_at(field, setting.origin.clone());
         Some(setting)
     }
 
-    /// Notes that `value` is not what `field` wants.
+    /// Notes that `value` has the wrong type or form for `field`.
     fn misfit(&mut self, field: &str, value: &Value, expected: impl Into<String>) {
         let problem = match value {
             Value::Untyped(text) => format!("{text:?} does not fit"),
@@ -144,7 +144,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The text of an address, or `default`, which also shows what one looks like.
+    /// The text of an address, or `default`, which is also the example in the fault.
     fn address(&mut self, field: &str, default: &str) -> String {
         match self.take(field).map(|setting| setting.value) {
             None => default.to_owned(),
@@ -181,7 +181,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A node id that has to be given.
+    /// A node id that must be given.
     fn node_id(&mut self, field: &str, expected: &str) -> NodeId {
         self.require(field, expected);
         let id = self.number(field, STAND_IN.get(), &NODE_IDS);
@@ -253,8 +253,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Notes a fault if nothing was written for `field`, unless it is part of something that was
-    /// found faulty as a whole.
+    /// Notes a fault if no value was written for `field`, unless the value that contains it is faulty as
+    /// a whole.
     fn require(&mut self, field: &str, expected: &str) {
         if !self.settings.contains(field) && self.faults.usable(&[field]) {
             self.faults.unusable(field, "missing", expected);

@@ -1,6 +1,6 @@
-//! What a configuration has to satisfy once its fields can be read.
+//! The rules that a configuration must satisfy once its fields have been read.
 //!
-//! Each rule names the fields that it looks at, and is judged only if all of them hold something.
+//! Each rule names its fields, and is checked only if all of them have values.
 
 use super::fault::Faults;
 use super::read::{
@@ -20,7 +20,7 @@ pub(super) fn judge(config: &Config, faults: &mut Faults) {
     at_least(config, faults);
 }
 
-/// The address that `field` holds, if it is one.
+/// The address in `field`, if it is valid.
 fn address(field: &str, text: &str, example: &str, faults: &mut Faults) -> Option<Address> {
     if !faults.usable(&[field]) {
         return None;
@@ -111,7 +111,7 @@ fn members(config: &Config, faults: &mut Faults) {
         }
     }
 
-    // Unless all ids can be read, this node's may be the one that cannot.
+    // If an id could not be read, it may be this node's.
     let all_read = !ids.is_empty() && ids.len() == members.len();
     let id = config.node.id;
     if all_read && faults.usable(&["node.id"]) && ids.iter().all(|(known, _)| *known != id) {
@@ -121,7 +121,7 @@ fn members(config: &Config, faults: &mut Faults) {
     }
 }
 
-/// A node that joins later lists whom it asks: that says nothing about how many hold each key.
+/// Not checked for a node that joins later: its list says nothing about the number of copies.
 fn replication_factor(config: &Config, faults: &mut Faults) {
     if !config.cluster.bootstrap {
         return;
@@ -135,7 +135,7 @@ fn replication_factor(config: &Config, faults: &mut Faults) {
         let expected = "an odd number of members: one more or less survives as many failures";
         faults.add(MEMBERS, problem, expected);
     }
-    // Left out, it is the number of members, and whatever is wrong with that has been said.
+    // If it is not written, it is the number of members, whose faults have been noted already.
     let even_by_choice = is_even(factor) && faults.is_written(field);
     if faults.usable(&[field, MEMBERS]) && (factor != members || even_by_choice) {
         let problem = if is_even(factor) {
@@ -174,23 +174,23 @@ fn timings(config: &Config, faults: &mut Faults) {
     }
 }
 
-/// Each field on the left is at least what is on the right: a sum of products.
+/// Each field on the left is at least the expression on the right: a sum of products.
 const AT_LEAST: &[(&str, &str)] = &[
     // One lost heartbeat must not look like a lost leader.
     (
         "raft.election_timeout_min_ms",
         "3 * raft.heartbeat_interval_ms",
     ),
-    // The core draws from min..max: with one value to draw, everybody stands at once.
+    // The core draws from min..max: with only one value, all nodes would stand for election at once.
     (
         "raft.election_timeout_max_ms",
         "raft.election_timeout_min_ms + 2 * raft.heartbeat_interval_ms",
     ),
-    // A request can outlast the loss of a leader, and a shutdown a handover, for which raft-rs
-    // allows one election timeout.
+    // A request can outlast the loss of a leader, and a shutdown can outlast a transfer of leadership,
+    // for which raft-rs allows one election timeout.
     ("limits.request_timeout_ms", "raft.election_timeout_max_ms"),
     ("limits.shutdown_timeout_ms", "raft.election_timeout_max_ms"),
-    // Whatever is sent fits into a message: an entry alone, an append, a chunk. The frame around
+    // Everything that is sent fits into a message: a single entry, an append, a chunk. The frame around
     // an entry may be as large as a small entry itself, hence twice the append.
     (
         "limits.max_grpc_message_bytes",
@@ -204,19 +204,19 @@ const AT_LEAST: &[(&str, &str)] = &[
         "limits.max_grpc_message_bytes",
         "limits.snapshot_chunk_bytes + message_overhead_bytes",
     ),
-    // A single pair fits.
+    // A single pair of key and value fits.
     (
         "limits.max_state_bytes",
         "limits.max_key_bytes + limits.max_value_bytes + message_overhead_bytes",
     ),
-    // A peer's queue takes the largest message, and every append that may be under way.
+    // A peer's queue takes the largest message, and every append that may be in flight.
     ("limits.peer_queue_bytes", "limits.max_grpc_message_bytes"),
     (
         "limits.peer_queue_bytes",
         "limits.max_inflight_appends * limits.max_append_bytes",
     ),
-    // raft-rs refuses to start with less than one append, and drops proposals that do not fit. A
-    // command is no more than 64 bytes larger than its key and value.
+    // raft-rs refuses to start with less than one append, and drops proposals that do not fit. A command
+    // is at most 64 bytes larger than its key and value.
     ("limits.max_uncommitted_bytes", "limits.max_append_bytes"),
     (
         "limits.max_uncommitted_bytes",
@@ -226,7 +226,7 @@ const AT_LEAST: &[(&str, &str)] = &[
         "limits.max_uncommitted_bytes",
         "limits.max_batch_bytes + 64 * limits.max_batch_requests",
     ),
-    // A batch is taken from what waits.
+    // A batch is taken from the pending requests.
     ("limits.max_pending_requests", "limits.max_batch_requests"),
     ("limits.max_pending_requests", "limits.max_read_batch"),
     ("limits.max_inflight_requests", "limits.max_batch_requests"),
@@ -235,7 +235,7 @@ const AT_LEAST: &[(&str, &str)] = &[
         "limits.max_key_bytes + limits.max_value_bytes",
     ),
     ("limits.max_pending_bytes", "limits.max_batch_bytes"),
-    // A stream may hold no more than it leaves free, and one answer is a message.
+    // A stream may hold no more than it leaves free, and one answer is a whole message.
     (
         "limits.max_unread_bytes",
         "2 * limits.max_grpc_message_bytes",
@@ -260,7 +260,7 @@ fn at_least(config: &Config, faults: &mut Faults) {
     }
 }
 
-/// The value of a sum of products, or `None` if it names what is no number.
+/// The value of a sum of products, or `None` if a factor is not a number.
 fn evaluate(config: &Config, sum: &str) -> Option<u128> {
     let product = |product: &str| -> Option<u128> {
         product
@@ -271,7 +271,7 @@ fn evaluate(config: &Config, sum: &str) -> Option<u128> {
     sum.split(" + ").map(product).sum()
 }
 
-/// The value of a field or a literal.
+/// The value of a field or of a literal.
 fn number(config: &Config, name: &str) -> Option<u128> {
     if name == "message_overhead_bytes" {
         return u128::try_from(MESSAGE_OVERHEAD_BYTES).ok();

@@ -1,7 +1,7 @@
-//! Where settings come from: a TOML file, environment variables, flags.
+//! The sources of settings: a TOML file, environment variables, flags.
 //!
-//! Each source turns what it holds into the same shape, a map from field to value, and says what it
-//! holds that is no field. A later source replaces what an earlier one said of a field.
+//! Each source becomes the same shape, a map from field to value, and reports names that are not fields.
+//! A later source replaces the values of an earlier one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::read;
 
 const SECTIONS: &str = "[node], [cluster], [raft] or [limits]";
 
-/// Fields that there were in earlier versions, and what took their place.
+/// Fields of earlier versions, and their replacements.
 const FORMER: &[(&str, &str)] = &[(
     "limits.max_snapshot_bytes",
     "limits.max_state_bytes, which bounds the state and so its snapshots",
@@ -30,7 +30,7 @@ pub(super) struct Setting {
 /// A value as it was written.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    /// From a variable or a flag: its type is whatever the field wants.
+    /// From a variable or a flag: the field decides the type.
     Untyped(String),
     /// A TOML string.
     String(String),
@@ -46,7 +46,7 @@ pub(super) enum Value {
     Other(String),
 }
 
-/// What the sources say, field by field.
+/// The settings of all sources, field by field.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     by_field: BTreeMap<String, Setting>,
@@ -68,7 +68,7 @@ impl Settings {
     /// Adds the TOML `text` of the file at `path`.
     ///
     /// # Errors
-    /// Every fault of its syntax. Its fields cannot be judged then.
+    /// Every fault of its syntax. Its fields cannot be checked then.
     pub(super) fn add_file(
         &mut self,
         path: &Path,
@@ -111,7 +111,7 @@ impl Settings {
                 let value = Value::Untyped(value);
                 self.insert(field, Setting { value, origin });
             } else if let Some(field) = read::fields().find(|field| variable(field, "_") == name) {
-                // Ignoring the one mistake that everybody makes would be no kindness.
+                // This mistake is common, so it is reported instead of ignored.
                 faults.unknown(name, origin, variable(field, "__"));
             } else if name.contains("__") {
                 let variables = read::fields().map(|field| variable(field, "__"));
@@ -166,7 +166,7 @@ impl Settings {
         }
     }
 
-    /// Adds a setting under a name that may be no field.
+    /// Adds a setting whose name may not be a field.
     fn insert_known(&mut self, name: String, setting: Setting, faults: &mut Faults) {
         if read::fields().any(|field| field == name) {
             self.insert(name, setting);
@@ -188,8 +188,8 @@ impl Settings {
     }
 }
 
-/// What the command line says. Values are text, as typed: they are checked together with the rest
-/// of the configuration, so that all faults come in one report.
+/// The flags of the command line. Values are text, as typed: they are checked together with the rest of
+/// the configuration, so that all faults come in one report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--id`: replaces `node.id`.
@@ -207,12 +207,12 @@ pub struct Overrides {
     /// `--initial-members ID=ADDR/CLIENT_ADDR,…`: replaces `cluster.initial_members`.
     pub initial_members: Option<String>,
     /// `--set FIELD=VALUE`, any number of times: replaces any field, for example
-    /// `raft.heartbeat_interval_ms=50`. A flag with a name of its own goes first.
+    /// `raft.heartbeat_interval_ms=50`. A flag with its own name takes precedence.
     pub set: Vec<String>,
 }
 
-/// The environment of this process. Text that is not Unicode is kept with replacement characters,
-/// so that it is refused instead of overlooked.
+/// The environment of this process. Text that is not Unicode is kept with replacement characters, so that
+/// it is refused instead of ignored.
 pub fn process_env() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| {
         (
@@ -274,7 +274,7 @@ impl File<'_> {
         let origin = self.origin(value.span().start);
         let value = match value.into_inner() {
             DeValue::String(text) => Value::String(text.into_owned()),
-            // Digits beyond all bounds are out of range, whatever the range is.
+            // A number too large for any type is out of range.
             DeValue::Integer(digits) => Value::Integer(
                 i128::from_str_radix(digits.as_str(), digits.radix()).unwrap_or(i128::MAX),
             ),
@@ -313,7 +313,7 @@ fn variable(field: &str, separator: &str) -> String {
     format!("SESHAT_{}", field.replace('.', separator).to_uppercase())
 }
 
-/// The candidate that `name` was probably meant to be, if one is close.
+/// The closest candidate to `name`, if one is close enough.
 pub(super) fn did_you_mean(
     name: &str,
     candidates: impl IntoIterator<Item = impl AsRef<str>>,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::log::LogFormat;
 
-/// A valid file: nothing but what has no default.
+/// A valid file: only the fields without defaults.
 const VALID: &str = r#"
 [node]
 id = 2
@@ -46,7 +46,7 @@ fn faults<T: std::fmt::Debug>(result: Result<T, ConfigError>) -> Vec<String> {
     faults.iter().map(ToString::to_string).collect()
 }
 
-/// The faults of the valid file with these changes, without where they were made.
+/// The faults of the valid file with these changes, without their origins.
 fn faults_of(assignments: &[&str]) -> Vec<String> {
     let faults = set(assignments).expect_err("faulty").faults;
     let unplaced = |mut fault: Fault| {
@@ -576,7 +576,7 @@ fn an_empty_data_dir_is_refused() {
     );
 }
 
-/// Each rule about numbers: what is changed, and the one fault that it makes.
+/// Each rule about numbers: the changed fields, and the one resulting fault.
 #[test]
 fn numbers_agree_with_one_another() {
     for (changes, fault) in [
@@ -894,7 +894,7 @@ mod examples {
         std::fs::read_to_string(path(id)).expect("the example is there")
     }
 
-    /// The field of a line such as `# id = 1`, if it is one.
+    /// The assignment in a line such as `# id = 1`, if there is one.
     fn commented_out(line: &str) -> Option<&str> {
         let assignment = line.strip_prefix("# ")?;
         let (field, _) = assignment.split_once(" = ")?;
@@ -941,7 +941,7 @@ mod examples {
                 .filter_map(|line| line.split_once(" = "))
                 .map(|(field, _)| field)
                 .collect();
-            // What depends on the machine is shown as an example.
+            // A value that depends on the machine is shown as an example.
             let shown_as_examples = ["node.data_dir", "limits.max_state_bytes"];
             for field in read::fields().filter(|field| !shown_as_examples.contains(field)) {
                 let (_, name) = field.split_once('.').expect("section.field");

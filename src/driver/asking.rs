@@ -1,4 +1,4 @@
-//! The part of a [`DriverHandle`] by which processes ask one another who they are.
+//! The part of a [`DriverHandle`] for `Identify` between processes.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::node::{CallId, Reply};
 use crate::types::{ClusterMembership, Introduction, NodeState, NodeStatus};
 
 impl DriverHandle {
-    /// Hands in what came back from a formation call.
+    /// Hands in the reply to a formation call.
     ///
     /// # Errors
     ///
@@ -18,16 +18,16 @@ impl DriverHandle {
         self.notify(Notice::Replied(call, reply)).await
     }
 
-    /// Says that another process asks this one who it is. Is lost when half of the inbox is taken: who
-    /// asks, asks again, and nothing that Raft waits for is to wait for this.
+    /// Reports that another process asks this one who it is. The report is dropped when more than half of
+    /// the inbox is taken: the other process asks again, and Raft messages must not wait for this.
     pub fn asked(&self, by: Introduction) {
         if self.notices.capacity() > self.notices.max_capacity() / 2 {
-            // A driver that has stopped needs no news.
+            // A stopped driver needs no report.
             let _ = self.notices.try_send(Notice::Asked(by));
         }
     }
 
-    /// Who this process is, for whom it asks.
+    /// The identity of this process, for its own questions to others.
     pub fn introduction(&self) -> Introduction {
         let NodeStatus {
             raft_id,

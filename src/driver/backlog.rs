@@ -1,9 +1,9 @@
-//! What clients want and what a turn takes of it.
+//! The requests of clients that wait for a turn of the driver.
 //!
-//! Every request comes apart into its commands here, so that a batch of thousands is no longer one
-//! thing that is either taken or not: a turn takes as many commands as it may, in equal parts from
-//! whoever waits ([`FairQueue`]), and the rest of a batch waits like everything else. A command whose
-//! caller has gone is dropped, and was surely not applied.
+//! Every request is split into its commands here, so that a batch of thousands need not be taken as a
+//! whole: a turn takes as many commands as it may, in equal parts from all waiting sources
+//! ([`FairQueue`]), and the rest of a batch waits like all other commands. A command whose caller has
+//! gone is dropped, and was surely not applied.
 
 use std::sync::Arc;
 
@@ -15,14 +15,13 @@ use super::handle::Request;
 use crate::node::{Input, Proposal, Room};
 use crate::types::Key;
 
-/// What a command costs beside its bytes: about as many bytes take as long as the rest of it.
+/// Cost of a command beside its bytes: the fixed work of a command takes about as long as this many bytes.
 const COMMAND_COST: usize = 1024;
 
-/// What one turn of a source is worth: so little that many sources have a part in every turn of the
-/// driver.
+/// Cost of one turn of a source: so small that many sources have a part in every turn of the driver.
 const QUANTUM: usize = 16 * COMMAND_COST;
 
-/// One command that waits for its turn.
+/// A command that waits for its turn.
 struct Waiting {
     what: What,
     waiter: Waiter,
@@ -33,7 +32,7 @@ enum What {
         command: Bytes,
         context: Bytes,
     },
-    /// A read that has its place among the writes of its batch.
+    /// A read that keeps its place among the writes of its batch.
     PlacedRead(Key),
     Read(Key),
 }
@@ -51,12 +50,12 @@ impl Waiting {
     }
 }
 
-/// What one turn takes.
+/// The commands of one turn.
 #[derive(Default)]
 pub(super) struct Turn {
-    /// Writes, and the reads that have a place among them.
+    /// Writes, and reads that have a place among them.
     pub(super) inputs: Vec<Input<Waiter>>,
-    /// Reads of their own.
+    /// Reads without a batch.
     pub(super) reads: Vec<(Key, Waiter)>,
 }
 
@@ -64,12 +63,12 @@ pub(super) struct Turn {
 pub(super) struct Backlog {
     queue: FairQueue<Waiting>,
     max_commands: usize,
-    /// Whether the last turn left something that the next can take.
+    /// Whether the last turn left commands that the next one can take.
     goes_on: bool,
 }
 
 impl Backlog {
-    /// Takes requests in until `max_commands` wait.
+    /// An empty backlog that accepts requests until `max_commands` commands wait.
     pub(super) fn new(max_commands: usize) -> Self {
         Self {
             queue: FairQueue::new(QUANTUM),
@@ -78,22 +77,22 @@ impl Backlog {
         }
     }
 
-    /// Whether one more request may come in.
+    /// Whether another request fits.
     pub(super) fn has_place(&self) -> bool {
         self.queue.len() < self.max_commands
     }
 
-    /// Whether a turn would take something.
+    /// Whether a turn would take a command.
     pub(super) fn goes_on(&self) -> bool {
         self.goes_on
     }
 
-    /// The core has room again.
+    /// Notes that the core has room again.
     pub(super) fn go_on(&mut self) {
         self.goes_on = !self.queue.is_empty();
     }
 
-    /// A request of `source`.
+    /// Appends a request of `source`.
     pub(super) fn push(&mut self, source: Source, request: Request) {
         match request {
             Request::Write {
@@ -121,8 +120,8 @@ impl Backlog {
         self.queue.extend(source, [waiting.with_cost()]);
     }
 
-    /// What a turn takes that may take `max_commands` and goes on until it has `max_bytes`, if the
-    /// core has that much `room`. What has no room waits.
+    /// The commands of the next turn: at most `max_commands`, until they have `max_bytes`, and no more
+    /// than the core has `room` for. The others wait.
     pub(super) fn turn(&mut self, max_commands: usize, max_bytes: usize, room: Room) -> Turn {
         let mut turn = Turn::default();
         let (mut commands, mut bytes) = (0, 0);

@@ -1,11 +1,11 @@
-//! Those who wait for an outcome, alone or as a batch.
+//! Callers that wait for an outcome, of one command or of a batch.
 //!
-//! A channel for each command would cost more than the command does. The commands of a batch share
-//! one, which delivers when the last of them has its outcome.
+//! A channel for each command would cost more than the command does. So the commands of a batch share one
+//! channel, which delivers when the last of them has its outcome.
 //!
-//! A command waits for its turn first, and only when it is *taken up* does the core see it. Both
-//! sides have to agree on that: a caller who gives up before *withdraws* it, which surely leaves it
-//! undone, and one who gives up later cannot know.
+//! A command first waits for its turn. The core sees it only when it is *taken up*. Both sides have to
+//! agree on that moment: a caller that gives up before it *withdraws* the command, which then surely has
+//! no effect. A caller that gives up later cannot know.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,11 +34,11 @@ pub enum BatchItem {
         /// The trace context of the caller, if any.
         context: Bytes,
     },
-    /// A read, which sees what the writes before it have written.
+    /// A read, which sees the effects of the writes before it.
     Read(Key),
 }
 
-/// Whom the core owes an outcome.
+/// The receiver of an outcome that the core owes.
 #[derive(Debug)]
 pub struct Waiter(To);
 
@@ -49,7 +49,7 @@ enum To {
 }
 
 impl Waiter {
-    /// Whoever waits for one command, and the way on which the outcome comes.
+    /// A waiter for one command, and the future of its outcome.
     pub(super) fn one() -> (Self, Pending) {
         let (owed, pending) = single();
         (Self(To::One(owed)), pending)
@@ -59,7 +59,7 @@ impl Waiter {
         Self(To::Part { batch, place })
     }
 
-    /// The command is taken up, unless its caller has gone: then it must not be.
+    /// Takes the command up. Returns `false` if its caller has gone: then the command must not be executed.
     pub(super) fn take_up(&self) -> bool {
         match &self.0 {
             To::One(owed) => owed.take_up(),
@@ -67,7 +67,7 @@ impl Waiter {
         }
     }
 
-    /// Delivers the outcome. A caller that has gone away needs none.
+    /// Delivers the outcome. If the caller has gone, the outcome is dropped.
     pub(super) fn answer(self, outcome: Outcome) {
         match self.0 {
             To::One(owed) => owed.answer(outcome),
@@ -76,16 +76,16 @@ impl Waiter {
     }
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug)]
 pub struct Answered {
     /// One outcome for each command, in order.
     pub outcomes: Vec<Outcome>,
-    /// What the values in them hold: to be dropped when they are.
+    /// The room that the values in the outcomes take. Must be dropped together with them.
     pub values: Held,
 }
 
-/// The outcomes of a batch, when the last is known; otherwise like [`Pending`].
+/// The outcomes of a batch, ready when the last one is known. Otherwise like [`Pending`].
 #[derive(Debug)]
 pub struct PendingBatch {
     outcomes: oneshot::Receiver<Answered>,
@@ -93,9 +93,9 @@ pub struct PendingBatch {
 }
 
 impl PendingBatch {
-    /// Takes back what still waits for its turn, and says what became of each command: its outcome
-    /// where there is one, `late` for what was taken back, and [`Reason::NoQuorum`], outcome unknown,
-    /// for what the core has.
+    /// Takes back the commands that still wait for their turn, and returns the outcome of each command:
+    /// its own if it has one, `late` for a command that was taken back, and [`Reason::NoQuorum`] with an
+    /// unknown outcome for a command that the core has.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl PendingBatch {
         if let Some(answered) = batch.and_then(|batch| batch.withdraw(late)) {
             return Ok(answered);
         }
-        // The last outcome has just come, or none will.
+        // Either the last outcome has just come, or none will.
         self.outcomes.try_recv().map_err(|_| Stopped)
     }
 }
@@ -120,8 +120,8 @@ impl Future for PendingBatch {
     }
 }
 
-/// The outcomes of a batch, as far as they are there. If the last of its waiters is dropped before,
-/// the caller is told so by its channel.
+/// The outcomes of a batch so far. If the last of its waiters is dropped before it answers, the closed
+/// channel tells the caller.
 #[derive(Debug)]
 pub(super) struct Batch(Mutex<Outcomes>);
 
@@ -129,14 +129,14 @@ pub(super) struct Batch(Mutex<Outcomes>);
 struct Outcomes {
     outcomes: Vec<Option<Outcome>>,
     missing: usize,
-    /// How many were taken up: they are in order.
+    /// Number of commands that were taken up. Commands are taken up in order.
     taken_up: usize,
-    /// Where they go, and the room for their values.
+    /// The channel for the outcomes, and the room for their values.
     done: Option<(oneshot::Sender<Answered>, ValueRoom)>,
     pass: Option<Pass>,
 }
 
-/// What is dropped when the last outcome is there.
+/// A value that is dropped when the last outcome is known.
 struct Pass(#[expect(dead_code, reason = "only dropped")] Box<dyn Send>);
 
 impl std::fmt::Debug for Pass {
@@ -146,8 +146,8 @@ impl std::fmt::Debug for Pass {
 }
 
 impl Batch {
-    /// A batch of `size` commands, whose values have `room`, and where their outcomes arrive. `pass`
-    /// is dropped when the last is there, whether or not the caller looks.
+    /// A batch of `size` commands, whose values have `room`, and the future of their outcomes. `pass` is
+    /// dropped when the last outcome is known, whether or not the caller polls.
     pub(super) fn new(
         size: usize,
         room: ValueRoom,
@@ -208,7 +208,7 @@ impl Batch {
             pass,
             ..
         } = &mut *inner;
-        // For a caller that has gone no value is kept.
+        // No value is kept for a caller that has gone.
         let Some((_, room)) = done.as_mut().filter(|(done, _)| !done.is_closed()) else {
             return;
         };
@@ -229,7 +229,7 @@ impl Batch {
     }
 }
 
-/// The outcome, or why the value in it has no room.
+/// The outcome, or a refusal if there is no room for its value.
 fn with_room(outcome: Outcome, room: &mut ValueRoom) -> Outcome {
     if let Ok(Answer::Got {
         value: Some(value), ..
@@ -261,7 +261,7 @@ mod tests {
         Batch::new(size, ValueRoom::new(account.hold(0), 10), pass)
     }
 
-    /// The outcomes, if they are there.
+    /// The outcomes, if they have arrived.
     fn there(pending: &mut PendingBatch) -> Result<Vec<Outcome>, oneshot::error::TryRecvError> {
         Ok(pending.outcomes.try_recv()?.outcomes)
     }

@@ -1,45 +1,45 @@
-//! Turns, shared among those who ask.
+//! Fair shares for the sources of requests.
 //!
-//! One connection can hand in more in a moment than a node does in a second. If all requests stood
-//! in one line, everybody behind it would wait that second. So every *source* has a line of its own,
-//! and the sources take turns: deficit round robin (Shreedhar and Varghese, 1995). A turn is worth a
-//! quantum, and each request is paid from the balance of its source; one that the balance does not
-//! cover waits for another turn. So sources share by cost and not by number, whoever asks for much
-//! waits for itself, and a source that comes with one small request waits for one turn of each other
-//! at most.
+//! One connection can send more in a moment than a node executes in a second. In a single queue all other
+//! requests would wait behind it for that second. So every *source* has a queue of its own, and the
+//! sources take turns: deficit round robin (Shreedhar and Varghese, 1995). A turn of a source adds a
+//! quantum to its balance, and each request is paid from the balance. A request that the balance does not
+//! cover waits for another turn. So sources share by cost and not by number of requests, and large
+//! demands delay only their own source. A new source with one small request waits for at most one turn of
+//! each other source.
 //!
-//! A batch costs a look into a hash map, and a request one turn of the round for each quantum that it is
-//! worth. The queue is as long as its owner lets it grow.
+//! A batch costs one look-up in a hash map. A request costs one turn of the round for each quantum of its
+//! cost. The owner of the queue bounds its length.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
 use foldhash::fast::RandomState;
 
-/// Lines without a source whose memory is kept for the next one, and the longest that is worth it.
+/// Number of empty queues whose memory is kept for the next source, and the largest capacity that is kept.
 const SPARE_LINES: usize = 64;
 const SPARE_LENGTH: usize = 64;
 
-/// Whoever shares turns with others: a connection, or a part of this node.
+/// A party that shares turns with others: a connection, or a part of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Source(pub(super) u64);
 
-/// What one source asks for.
+/// The requests of one source.
 struct Line<T> {
     source: Source,
-    /// With the cost of each.
+    /// Each with its cost.
     requests: VecDeque<(usize, T)>,
     balance: usize,
 }
 
-/// Requests of many sources.
+/// The requests of many sources.
 pub(super) struct FairQueue<T> {
     lines: Vec<Line<T>>,
-    /// Where in `lines` the sources are that ask for something.
+    /// Positions in `lines` of the sources that have requests.
     places: HashMap<Source, usize, RandomState>,
-    /// The same places in the order of their turns.
+    /// The same positions in the order of their turns.
     turns: VecDeque<usize>,
-    /// Where nobody is.
+    /// Positions of unused queues.
     vacant: Vec<usize>,
     quantum: usize,
     len: usize,
@@ -58,17 +58,17 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// How many requests wait.
+    /// The number of waiting requests.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none waits.
+    /// Whether no request waits.
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Requests with their costs, behind the others of their source.
+    /// Appends requests, each with its cost, behind the others of their source.
     pub(super) fn extend(
         &mut self,
         source: Source,
@@ -86,7 +86,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// The line of `source`, which asks for something from now on.
+    /// The queue of `source`, which takes part in the turns from now on.
     fn line(&mut self, source: Source) -> Option<&mut Line<T>> {
         let Self {
             lines,
@@ -115,7 +115,7 @@ impl<T> FairQueue<T> {
         lines.get_mut(place)
     }
 
-    /// The request whose turn it is, unless it does not fit: then it stays the next.
+    /// Removes and returns the request whose turn it is, if it fits. Otherwise that request stays the next.
     pub(super) fn pop_if(&mut self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
         loop {
             let place = *self.turns.front()?;
@@ -138,8 +138,8 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// A source whose turn it was asks for nothing more. It keeps no balance: whoever was silent has
-    /// saved nothing.
+    /// Removes the source whose turn it is, because it has no more requests. It keeps no balance: idle
+    /// time earns nothing.
     fn leave(&mut self, place: usize) {
         self.turns.pop_front();
         if let Some(line) = self.lines.get_mut(place) {
@@ -158,7 +158,7 @@ mod tests {
 
     const QUANTUM: usize = 10;
 
-    /// A queue of requests that are (source, number), each of which costs as much as is said.
+    /// A queue of requests, given as (source, cost, number).
     fn queue(requests: &[(u64, usize, u32)]) -> FairQueue<(u64, u32)> {
         let mut queue = FairQueue::new(QUANTUM);
         for &(source, cost, number) in requests {
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn sources_share_by_cost() {
-        // One asks for large things, the other for small ones, both for more than is served.
+        // One source has expensive requests, the other cheap ones, both more than are served.
         let mut requests: Vec<_> = (0..100).map(|number| (1, 25, number)).collect();
         requests.extend((0..2000).map(|number| (2, 1, number)));
         let mut queue = queue(&requests);
@@ -246,7 +246,8 @@ mod tests {
         assert_eq!(all(&mut queue), [(1, 1), (2, 1)]);
     }
 
-    /// However they come and go, each request leaves once, and those of a source in order.
+    /// Whatever the order of arrivals and departures, each request leaves once, and the requests of a
+    /// source leave in order.
     #[test]
     fn every_request_leaves_once_and_in_the_order_of_its_source() {
         use rand::rngs::StdRng;

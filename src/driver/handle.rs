@@ -1,4 +1,4 @@
-//! The way to a driver, and what can be asked of it.
+//! The handle of a driver: all requests and reports to it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::types::{
 #[error("this node has stopped")]
 pub struct Stopped;
 
-/// What a client wants.
+/// A request of a client.
 pub(super) enum Request {
     Write {
         command: Bytes,
@@ -44,7 +44,7 @@ pub(super) enum Request {
     },
 }
 
-/// What a peer, the transport or an operator wants.
+/// A message or report of a peer or the transport, or an order of an operator.
 #[derive(Debug)]
 pub(crate) enum Notice {
     Step(PeerMessage),
@@ -82,8 +82,8 @@ pub(crate) enum Notice {
     },
 }
 
-/// The way to a driver, for one source of requests: its clones share turns with one another, and all
-/// of them together as much as any other source. Cheap to clone.
+/// A handle of a driver, for one source of requests. Its clones share the turns of that source, which
+/// together count as one. Cheap to clone.
 #[derive(Clone)]
 pub struct DriverHandle {
     source: Source,
@@ -105,7 +105,7 @@ impl std::fmt::Debug for DriverHandle {
     }
 }
 
-/// The other ends of a [`DriverHandle`].
+/// The driver's ends of the channels of a [`DriverHandle`].
 pub(super) struct Ends {
     pub(super) requests: mpsc::Receiver<(Source, Request)>,
     pub(super) notices: mpsc::Receiver<Notice>,
@@ -119,7 +119,7 @@ pub(super) struct Ends {
 pub(super) struct Bounds {
     pub(super) requests: usize,
     pub(super) notices: usize,
-    /// Requests that the core has at once; only said to callers.
+    /// Maximum number of requests in the core at once. Used only in refusals.
     pub(super) max_inflight: usize,
 }
 
@@ -159,8 +159,8 @@ impl DriverHandle {
         (handle, ends)
     }
 
-    /// The way to the same driver for another source of requests, such as a connection: however much
-    /// the others ask, it gets its share of every turn.
+    /// A handle of the same driver for another source of requests, such as a connection. The new source
+    /// gets its share of every turn, whatever the load of the others.
     #[must_use]
     pub fn for_another_source(&self) -> Self {
         Self {
@@ -169,8 +169,8 @@ impl DriverHandle {
         }
     }
 
-    /// Hands in an encoded command. There is exactly one outcome; if the driver stops first there is
-    /// none, and what became of the write is unknown.
+    /// Hands in an encoded command. There is exactly one outcome. If the driver stops first there is
+    /// none, and the outcome of the write is unknown.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl DriverHandle {
         self.write_traced(command, Bytes::new())
     }
 
-    /// [`write`](Self::write) with the trace context of the caller beside the command in the log.
+    /// [`write`](Self::write) with the caller's trace context, which the Raft log holds beside the command.
     ///
     /// # Errors
     ///
@@ -207,11 +207,11 @@ impl DriverHandle {
     }
 
     /// Hands in several commands at once. They take effect in their order, and in the order of the
-    /// batches that one source hands in; a read sees what the writes before it have written. There
-    /// is one outcome for each, in order, when the last is known; if the driver stops first there
-    /// are none, and what became of every write is unknown. `pass` is dropped as soon as the last
-    /// outcome is known, however late the caller looks; the values that were read have `room` until
-    /// the caller drops them.
+    /// batches of one source. A read sees the effects of the writes before it. There is one outcome for
+    /// each command, in order, delivered when the last one is known. If the driver stops first there are
+    /// none, and the outcome of every write is unknown. `pass` is dropped as soon as the last outcome is
+    /// known, however late the caller polls. The values that were read keep their `room` until the caller
+    /// drops them.
     ///
     /// # Errors
     ///
@@ -227,8 +227,8 @@ impl DriverHandle {
         Ok(pending)
     }
 
-    /// What a caller hears who took a request back before it had a turn: others are in the core, as
-    /// many as may be.
+    /// The refusal for a request that its caller took back before its turn: the core already had its
+    /// maximum of requests.
     pub fn no_turn(&self) -> Refusal {
         Refusal::not_applied(Reason::Overloaded {
             what: "max_inflight_requests",
@@ -249,7 +249,7 @@ impl DriverHandle {
         })
     }
 
-    /// Hands in a message of a peer; waits while the inbox is full.
+    /// Hands in a message of a peer. Waits while the inbox is full.
     ///
     /// # Errors
     ///
@@ -258,7 +258,7 @@ impl DriverHandle {
         self.notify(Notice::Step(message)).await
     }
 
-    /// Says that messages to `peer` do not arrive.
+    /// Reports that messages to `peer` do not arrive.
     ///
     /// # Errors
     ///
@@ -267,7 +267,7 @@ impl DriverHandle {
         self.notify(Notice::Unreachable(peer)).await
     }
 
-    /// Hands in a snapshot of the leader, put together; waits while the inbox is full.
+    /// Hands in a complete snapshot of the leader. Waits while the inbox is full.
     ///
     /// # Errors
     ///
@@ -284,9 +284,10 @@ impl DriverHandle {
         .await
     }
 
-    /// Says how the sending of a snapshot to `to` ended: with the follower's `answer`, or not well.
-    /// Every snapshot that left through [`Network::send_snapshot`](super::Network::send_snapshot)
-    /// needs exactly one such report, or the follower is never sent to again.
+    /// Reports how the transfer of a snapshot to `to` ended: with the follower's `answer`, or with a
+    /// failure (`None`). Every snapshot that left through
+    /// [`Network::send_snapshot`](super::Network::send_snapshot) needs exactly one such report. Without
+    /// it raft-rs never sends to that follower again.
     ///
     /// # Errors
     ///
@@ -299,7 +300,7 @@ impl DriverHandle {
         self.notify(Notice::SnapshotSent { to, answer }).await
     }
 
-    /// Hands in the offer of a new cluster; whether it was accepted.
+    /// Hands in the offer of a new cluster. Returns whether it was accepted.
     ///
     /// # Errors
     ///
@@ -311,8 +312,8 @@ impl DriverHandle {
         outcome.await.map_err(|_| Stopped)
     }
 
-    /// Hands in the coordinator's word that every member has accepted; whether this node takes
-    /// part in that cluster now.
+    /// Hands in the coordinator's `Start`, which says that every member has accepted. Returns whether
+    /// this node takes part in that cluster now.
     ///
     /// # Errors
     ///
@@ -329,8 +330,8 @@ impl DriverHandle {
         outcome.await.map_err(|_| Stopped)
     }
 
-    /// Hands in the claim of another process to recover the cluster; whether this one yields, or why
-    /// not, see [`Member::yield_to`](crate::node::Member::yield_to).
+    /// Hands in the claim of another process to recover the cluster. Returns whether this process yields,
+    /// or why not, see [`Member::yield_to`](crate::node::Member::yield_to).
     ///
     /// # Errors
     ///
@@ -342,8 +343,8 @@ impl DriverHandle {
         outcome.await.map_err(|_| Stopped)
     }
 
-    /// Begins to hand leadership to `to`, or to the best caught-up voter; who shall lead. raft-rs
-    /// gives up silently after an election timeout: watch [`status`](Self::watch) for the outcome.
+    /// Begins to transfer leadership to `to`, or to the best caught-up voter, and returns the transferee.
+    /// raft-rs gives up silently after an election timeout: watch [`status`](Self::watch) for the outcome.
     ///
     /// # Errors
     ///
@@ -358,8 +359,8 @@ impl DriverHandle {
         outcome.await.map_err(|_| stopped(Stopped))?
     }
 
-    /// Begins to form a cluster without the initial members that an operator vouches for; watch
-    /// [`status`](Self::watch) for the outcome. See
+    /// Begins to form a cluster without the initial members that are fresh according to an operator's
+    /// statement. Watch [`status`](Self::watch) for the outcome. See
     /// [`Formation::form_without`](crate::node::Formation::form_without).
     ///
     /// # Errors
@@ -371,9 +372,9 @@ impl DriverHandle {
         self.decide(Notice::Form { without, begun }, outcome).await
     }
 
-    /// Makes a new cluster of what this node has, as an operator orders it, or only says what that
-    /// would be. `answers` are those of everybody who has just been asked. See
-    /// [`Member::recover`](crate::node::Member::recover).
+    /// Recovers a new cluster from the state of this node on an operator's order, or in a dry run only
+    /// returns what that would do. `answers` are the answers of all nodes, which have just been asked.
+    /// See [`Member::recover`](crate::node::Member::recover).
     ///
     /// # Errors
     ///
@@ -409,42 +410,42 @@ impl DriverHandle {
         self.notices.send(notice).await.map_err(|_| Stopped)
     }
 
-    /// How the node stands now.
+    /// The current status of the node.
     pub fn status(&self) -> NodeStatus {
         self.status.borrow().clone()
     }
 
-    /// Looks at how the node stands now, and copies nothing.
+    /// Reads the current status without a copy.
     pub fn look<T>(&self, at: impl FnOnce(&NodeStatus) -> T) -> T {
         at(&self.status.borrow())
     }
 
-    /// The members that the cluster is meant to have, as far as this node knows: the configured ones
-    /// until it has applied something.
+    /// The desired members of the cluster, as far as this node knows: the configured ones until it has
+    /// applied an entry or a snapshot.
     pub fn members(&self) -> Arc<ClusterMembership> {
         Arc::clone(&self.members.borrow())
     }
 
-    /// The nodes that this one knows to take part, or to be meant to: the members, and whoever is none
-    /// any more but still votes. Before it takes part itself: everybody it has heard of.
+    /// The nodes that this one knows to take part, or that should take part: the members, and former
+    /// members that still vote. Before it takes part itself: all nodes that it has heard of.
     pub fn nodes(&self) -> Arc<ClusterMembership> {
         Arc::clone(&self.nodes.borrow())
     }
 
-    /// Watches how the node stands. The value is always current, but only a change of state,
-    /// cluster, role, term, leader or conf wakes a watcher: progress of the log does not.
+    /// Watches the status of the node. The value is always current, but only a change of state, cluster,
+    /// role, term, leader or conf wakes a watcher: progress of the log does not.
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
     }
 
-    /// Watches whether a client is served now, or told whom to ask instead. While it is `false`
-    /// there is nobody to decide, and whoever waits for that needs to look at nothing else.
+    /// Watches whether the node can serve a client now, or tell it which node to ask instead. While this
+    /// is `false`, requests have to wait, and a caller that waits needs to watch nothing else.
     pub fn watch_decides(&self) -> watch::Receiver<bool> {
         self.decides.clone()
     }
 }
 
-/// The other end of a [`DriverHandle`] in the hands of a test.
+/// The driver's end of a [`DriverHandle`], for a test.
 #[cfg(test)]
 pub(crate) struct Detached {
     pub(crate) notices: mpsc::Receiver<Notice>,
@@ -457,7 +458,7 @@ pub(crate) struct Detached {
 
 #[cfg(test)]
 impl Detached {
-    /// Answers all requests that wait with `outcome`; how many these were.
+    /// Answers all waiting requests with `outcome`. Returns their number.
     pub(crate) fn answer_all(&mut self, outcome: &Outcome) -> usize {
         let mut answered = 0;
         while let Ok((_, request)) = self.requests.try_recv() {
@@ -474,7 +475,7 @@ impl Detached {
 
 #[cfg(test)]
 impl DriverHandle {
-    /// A handle without a driver: a test plays its part.
+    /// A handle without a driver. A test plays the driver.
     pub(crate) fn detached(status: NodeStatus, peer_inbox_messages: usize) -> (Self, Detached) {
         let bounds = Bounds {
             requests: 1024,

@@ -1,15 +1,15 @@
-//! What a node's log says of its Raft group. Every line says where it happened, under the same four
-//! names: `node`, `raft_id`, `term` and `index`. Nothing is said per write: what is replicated and
-//! committed is said once a message or a turn, and only on request ([`REPLICATION`]).
+//! The log lines of a node about its Raft group. Every line says where it happened, under the same four
+//! names: `node`, `raft_id`, `term` and `index`. No line is written per write: replication and commits
+//! are logged once a message or a turn, and only on request ([`REPLICATION`]).
 
 use crate::log::Repeats;
 use crate::node::{Event, Member, PeerMessage, StepError};
 use crate::types::{LogIndex, NodeId, NodeStatus, RaftId, Term};
 
-/// The target of the lines that tell what is replicated and committed, all of them at `debug`.
+/// The target of the log lines about replication and commits, all of them at `debug`.
 const REPLICATION: &str = "seshat::replication";
 
-/// Where in the life of a Raft group something happens.
+/// The position of an event: node, process, term and index.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     node: NodeId,
@@ -19,7 +19,7 @@ struct Place {
 }
 
 impl Place {
-    /// Where the process stands: its term, and the index up to which it knows the log to be committed.
+    /// The position of the process: its term, and its commit index.
     fn of(status: &NodeStatus) -> Self {
         Self {
             node: status.raft_id.node_id(),
@@ -29,7 +29,7 @@ impl Place {
         }
     }
 
-    /// The term and the index of `event`; those of the process for what the event has none of.
+    /// The term and the index of `event`. Where the event has none, those of the process.
     fn at(self, event: &Event) -> Self {
         let (term, index) = match *event {
             Event::TermChanged { term } | Event::LeaderChanged { term, .. } => (term, self.index),
@@ -55,7 +55,7 @@ impl Place {
     }
 }
 
-/// One line of the log, with its place.
+/// Writes one log line with its position.
 macro_rules! say {
     ($level:ident, target: $target:expr, $place:expr, $($rest:tt)+) => {
         tracing::$level!(
@@ -69,7 +69,7 @@ macro_rules! say {
     };
 }
 
-/// Writes one event into the log of the process that stands as `status` says.
+/// Writes the log line of one event of the process with this `status`.
 pub(super) fn log(status: &NodeStatus, event: &Event) {
     let at = Place::of(status).at(event);
     match event {
@@ -180,16 +180,15 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
     }
 }
 
-/// Tells how the log grows at this process, for whoever follows replication: one line for every message
-/// with entries, and one for every turn in which the commit index rose. Looks at nothing while nobody
-/// listens.
+/// Logs the progress of replication at this process: one line for every message with entries, and one for
+/// every turn in which the commit index rose. Costs nothing while the target is disabled.
 #[derive(Default)]
 pub(super) struct Replication {
     committed: LogIndex,
 }
 
 impl Replication {
-    /// `message` leaves the process `raft_id`.
+    /// Logs that `message` leaves the process `raft_id`.
     pub(super) fn sends(&self, raft_id: RaftId, message: &PeerMessage) {
         if let Some(Entries {
             at,
@@ -203,7 +202,7 @@ impl Replication {
         }
     }
 
-    /// `message` has come to the process `raft_id`.
+    /// Logs that `message` has come to the process `raft_id`.
     pub(super) fn receives(&self, raft_id: RaftId, message: &PeerMessage) {
         if let Some(Entries {
             at,
@@ -217,10 +216,10 @@ impl Replication {
         }
     }
 
-    /// The process stands as `status` says.
+    /// Logs the commit index in `status`, if it rose.
     pub(super) fn commits(&mut self, status: &NodeStatus) {
         let index = status.commit_index;
-        // A lower one is that of another cluster, which begins anew.
+        // A lower index belongs to another cluster, which begins anew.
         if index > self.committed {
             let first = self.committed + 1;
             say!(debug, target: REPLICATION, Place::of(status), first, "committed");
@@ -229,7 +228,7 @@ impl Replication {
     }
 }
 
-/// What one message replicates; its place is that of the last entry.
+/// The entries of one message. Its position is that of the last entry.
 struct Entries {
     at: Place,
     first: LogIndex,
@@ -239,7 +238,7 @@ struct Entries {
 }
 
 impl Entries {
-    /// The entries of `message`, if it has any and somebody listens.
+    /// The entries of `message`, if it has any and the target is enabled.
     fn of(raft_id: RaftId, message: &PeerMessage) -> Option<Self> {
         if !tracing::enabled!(target: REPLICATION, tracing::Level::DEBUG) {
             return None;
@@ -264,7 +263,7 @@ impl Entries {
     }
 }
 
-/// Peer messages that the core refused: a peer that sends nothing but garbage must not fill the disk.
+/// Logs peer messages that the core refused. Repetitions are bounded: a faulty peer must not fill the disk.
 #[derive(Default)]
 pub(super) struct RefusedMessages {
     repeats: Repeats,
@@ -279,8 +278,7 @@ impl RefusedMessages {
     }
 }
 
-/// What the process waits for before it takes part in a cluster: said once, and again whenever it is
-/// something else.
+/// Logs what the process waits for before it takes part in a cluster: once, and again after each change.
 #[derive(Default)]
 pub(super) struct Waiting {
     said: String,

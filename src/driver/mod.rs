@@ -1,19 +1,19 @@
-//! The one loop that owns the core: commands in, outputs out.
+//! The loop that owns the core: commands in, outputs out.
 //!
-//! Everything that wants something of a node sends it here, through a [`DriverHandle`]. The loop
-//! gathers what has come, hands it to the [`Member`], and carries out the [`Output`]: answers to
-//! their callers, messages to the [`Network`]. It is the only task that touches the core, so the
-//! core needs no lock, and it never waits for a peer or a caller, so neither can stall it.
+//! All requests to a node arrive here, through a [`DriverHandle`]. The loop gathers the waiting requests,
+//! hands them to the [`Member`], and carries out the [`Output`]: answers to their callers, messages to
+//! the [`Network`]. It is the only task that touches the core, so the core needs no lock. It never waits
+//! for a peer or a caller, so neither can stall it.
 //!
-//! One turn takes whatever waits, up to a bound: all proposals of a turn become one message to each
-//! follower, all reads of a turn one round of heartbeats. Under load turns grow by themselves, and
-//! with them the batches; without load a turn serves one caller at once. What is more than a turn
-//! waits in the `Backlog`, from which each turn takes equal parts of whoever asks. And no turn
-//! gives the core more than it has room for: the log is a line without turns, so it has to be short.
+//! One turn takes all that waits, up to a bound: all proposals of a turn become one message to each
+//! follower, all reads of a turn one round of heartbeats. Under load turns grow by themselves, and the
+//! batches with them. Without load a turn serves one caller at once. Commands beyond one turn wait in the
+//! `Backlog`, from which each turn takes equal parts of all sources. And no turn gives the core more than
+//! it has room for: the Raft log is a single queue without turns, so it has to be short.
 //!
-//! Two queues lead in, both bounded. Clients' requests are refused when theirs is full
-//! (`Overloaded`); peers' messages wait, which holds back the stream that they came on. Peers go
-//! first: what they bring finishes what clients wait for.
+//! Two queues lead in, both bounded. Clients' requests are refused when their queue is full
+//! (`Overloaded`). Peers' messages wait, which holds back their stream. Peers go first, because their
+//! messages finish the requests that clients wait for.
 
 mod asking;
 mod backlog;
@@ -21,23 +21,23 @@ mod batch;
 mod fair;
 mod handle;
 mod journal;
+mod network;
 mod single;
 #[cfg(test)]
 mod tests;
 mod unread;
 mod workers;
 
-use std::future::{Future, ready};
-use std::pin::Pin;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::error::{Refusal, RpcError};
+use crate::error::Refusal;
 use crate::node::{Event, Member, NodeError, Output, PeerMessage, StepError};
-use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, Role};
+use crate::types::{ClusterId, ClusterMembership, NodeStatus, Role};
 
 use backlog::{Backlog, Turn};
 use fair::Source;
@@ -50,77 +50,42 @@ pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
 pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
+pub use network::{Identifying, Network, Probe};
 pub use unread::{Account, Held, Reader, Unread, ValueRoom};
 pub use workers::Workers;
 
-/// How often the loop looks for more before it lets its thread sleep, once it has served a client.
-/// A thread that sleeps has to be woken, by a peer's answer and then by the next request, and each
-/// of that takes longer than everything that the thread does for a write: looking saves a lone
-/// caller a third of its latency. It ends after some tens of microseconds, costs an idle node
-/// nothing, and a count, unlike a time, needs no clock.
+/// Number of times that the loop polls for more before it lets its thread sleep, once it has served a
+/// client. A sleeping thread has to be woken, by a peer's answer and then by the next request, and each
+/// wake-up takes longer than all of the thread's work for a write. So polling saves a lone caller a third
+/// of its latency. It ends after some tens of microseconds and costs an idle node nothing. A count,
+/// unlike a time, needs no clock.
 const LOOKS: u32 = 64;
 
-/// What the driver needs of the network. Nothing here may block.
-pub trait Network: Send + 'static {
-    /// Sends a message to the process that it is addressed to, in order with those before it.
-    /// `false` if it was dropped, because the peer is down or its queue is full. Replies whose
-    /// stream or call is gone count as sent: nobody waits for them.
-    fn send(&mut self, message: PeerMessage) -> bool;
-
-    /// Sends a snapshot to the process that it is addressed to, apart from the messages and without
-    /// delaying them. `true` if it is on its way: then [`DriverHandle::report_snapshot`] is owed,
-    /// once. `false` if it was dropped; the core offers another one later, which costs next to
-    /// nothing.
-    fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool;
-
-    /// Makes a formation call. The reply, or [`Reply::Failed`], comes back through
-    /// [`DriverHandle::replied`], under the same id.
-    fn call(&mut self, id: CallId, call: Call);
-
-    /// Says whether this node leads. A node that does not lead keeps no streams open.
-    fn set_leading(&mut self, leading: bool);
-
-    /// Says where the nodes are that have to be reached from now on, this one among them if it is known.
-    /// Connections to others, and to former addresses of these, are of no use any more. Called when
-    /// it changes; before, they are where the configuration says.
-    fn set_members(&mut self, nodes: &ClusterMembership);
-}
-
-/// The process was removed from its cluster: its part in it is over.
+/// The process was removed from its cluster: its part in the cluster is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
     /// The cluster.
     pub cluster_id: ClusterId,
 }
 
-/// What an operator needs of the network: to see the other nodes. A trait object, so that whoever
-/// answers operators need not know how nodes reach one another.
-pub trait Probe: Send + Sync + 'static {
-    /// Asks `node` who it is and how it fares, and waits at most `timeout`.
-    fn identify(&self, node: NodeId, timeout: Duration) -> Identifying<'_>;
-}
-
-/// A call of [`Probe::identify`] under way.
-pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<NodeStatus, RpcError>> + Send + 'a>>;
-
 /// Bounds of the driver's queues and turns, from [`Limits`](crate::config::Limits).
 #[derive(Debug, Clone, Copy)]
 pub struct DriverOptions {
     /// Length of one Raft tick: the heartbeat interval.
     pub tick: Duration,
-    /// Client requests that may wait for a turn. One more is refused as overloaded.
+    /// Maximum number of client requests that wait for a turn. One more is refused as overloaded.
     pub max_pending_requests: usize,
-    /// Peer messages that may wait for a turn. The stream of one more is held back.
+    /// Maximum number of peer messages that wait for a turn. The stream of one more is held back.
     pub peer_inbox_messages: usize,
-    /// Client requests that one turn takes.
+    /// Maximum number of client requests in one turn.
     pub max_batch_requests: usize,
     /// Bytes of commands at which a turn takes no more client requests.
     pub max_batch_bytes: usize,
-    /// Who frees large states.
+    /// The threads that free large states.
     pub workers: Workers,
 }
 
-/// The loop. Made by [`new`](Self::new), driven by [`run`](Self::run).
+/// The loop. Created by [`new`](Self::new), driven by [`run`](Self::run).
 pub struct Driver {
     member: Member<Waiter>,
     options: DriverOptions,
@@ -129,21 +94,21 @@ pub struct Driver {
     notices: mpsc::Receiver<Notice>,
     status: watch::Sender<NodeStatus>,
     members: watch::Sender<Arc<ClusterMembership>>,
-    /// What the network was last told.
+    /// The nodes that the network was last told.
     nodes: watch::Sender<Arc<ClusterMembership>>,
     decides: watch::Sender<bool>,
     joined_at: Option<SystemTime>,
     refused: RefusedMessages,
     waiting: Waiting,
     replication: Replication,
-    /// The operator who waits for the end of a recovery.
+    /// The operator's call that waits for the end of a recovery.
     recovering: Option<oneshot::Sender<Result<Recovery, Refusal>>>,
-    /// How often the loop still looks for more before it waits.
+    /// Number of polls left before the loop waits.
     looks: u32,
 }
 
 impl Driver {
-    /// A driver that owns `member`, and the way to it.
+    /// A driver that owns `member`, and a handle for it.
     pub fn new(member: Member<Waiter>, options: DriverOptions) -> (Self, DriverHandle) {
         let bounds = Bounds {
             requests: options.max_pending_requests,
@@ -182,8 +147,8 @@ impl Driver {
         (driver, handle)
     }
 
-    /// Runs until the process is removed from its cluster, or an invariant breaks. To stop a driver, drop the future: whoever still waits for
-    /// an outcome learns that there will be none.
+    /// Runs until the process is removed from its cluster, or an invariant breaks. To stop a driver, drop
+    /// the future: callers that still wait for an outcome learn that there will be none.
     ///
     /// # Errors
     ///
@@ -194,11 +159,11 @@ impl Driver {
     )]
     pub async fn run(mut self, mut network: impl Network) -> Result<Removed, NodeError> {
         let mut ticker = tokio::time::interval(self.options.tick);
-        // After a pause of the process one tick is enough: a burst of them would look like many
-        // silent heartbeat intervals and start an election that nobody needs.
+        // After a pause of the process one tick is enough: a burst of ticks would look like many silent
+        // heartbeat intervals and start an unnecessary election.
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // Ticks come first, whatever else there is to do: those of a leader are its heartbeats.
+            // Ticks come before all other work: those of a leader are its heartbeats.
             tokio::select! {
                 biased;
                 _ = ticker.tick() => {
@@ -220,12 +185,12 @@ impl Driver {
             if let Some(removed) = self.settle(&mut network)? {
                 return Ok(removed);
             }
-            // Lets the connections run, so that the next turn finds all that has come meanwhile.
+            // Lets the connections run, so that the next turn finds all requests that have come meanwhile.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Takes what else has come, up to the bounds of the queues.
+    /// Takes all other waiting requests, up to the bounds of the queues.
     fn gather(&mut self) {
         for _ in 0..self.options.peer_inbox_messages {
             let Ok(notice) = self.notices.try_recv() else {
@@ -240,7 +205,7 @@ impl Driver {
         }
     }
 
-    /// Gives the core what this turn takes of the requests that wait.
+    /// Gives the core the waiting requests of this turn.
     fn submit(&mut self) {
         let DriverOptions {
             max_batch_requests,
@@ -269,9 +234,10 @@ impl Driver {
             }
             Notice::Unreachable(peer) => self.member.report_unreachable(peer),
             Notice::SnapshotSent { to, answer } => {
-                // Both in one turn, and the report first. raft-rs goes on behind the index that it
-                // had noted, until the answer says that the snapshot reached further; what it sent
-                // in between could be cut already, and then it would send another snapshot.
+                // The report and the answer go in one turn, the report first. raft-rs resumes behind the
+                // index that it had noted, until the answer says that the snapshot reached further.
+                // Entries that it sent in between could be compacted already, and then it would send
+                // another snapshot.
                 self.member.report_snapshot(to, answer.is_some());
                 if let Some(answer) = answer {
                     self.step(answer);
@@ -279,7 +245,7 @@ impl Driver {
             }
             Notice::Replied(call, reply) => self.member.replied(call, reply),
             Notice::Asked(by) => self.member.asked(&by),
-            // Whoever asked may have gone meanwhile: then nobody needs the answer.
+            // If the caller has gone meanwhile, the answer is dropped.
             Notice::Offered(offer, accepted) => {
                 let _ = accepted.send(self.member.offered(offer));
             }
@@ -333,7 +299,7 @@ impl Driver {
         }
     }
 
-    /// Carries out what the core wants; whether that was the last.
+    /// Carries out the output of the core. Returns `Some` if the process was removed.
     fn settle(&mut self, network: &mut impl Network) -> Result<Option<Removed>, NodeError> {
         let Output {
             answers,
@@ -385,7 +351,7 @@ impl Driver {
         Ok(removed)
     }
 
-    /// Before a message leaves: it may be for a member that has just been added.
+    /// Runs before messages are sent: one may be for a member that has just been added.
     fn follow_members(&mut self, network: &mut impl Network) {
         if show(&self.nodes, self.member.nodes()) {
             network.set_members(self.member.nodes());
@@ -399,7 +365,7 @@ impl Driver {
         if network.send(message) {
             return;
         }
-        // What this makes the core say goes out with the next turn: at the latest the next tick.
+        // The core's reaction to this leaves with the next turn, at the latest at the next tick.
         if let Ok(to) = to {
             self.member.report_unreachable(to);
         }
@@ -415,7 +381,7 @@ impl Driver {
         }
     }
 
-    /// Updates what the status shows, and wakes watchers where it matters to them.
+    /// Updates the published status, and wakes the watchers if a relevant part changed.
     fn publish(&mut self, mut now: NodeStatus, network: &mut impl Network) {
         now.joined_at = self.joined_at;
         self.status.send_if_modified(|shown| {
@@ -443,7 +409,7 @@ impl Driver {
     }
 }
 
-/// Shows `news`, unless it is what is shown already; whether it is not.
+/// Publishes `news`, unless it is published already. Returns whether it changed.
 fn show<T>(shown: &watch::Sender<Arc<T>>, news: &Arc<T>) -> bool {
     shown.send_if_modified(|shown| {
         let changed = !Arc::ptr_eq(shown, news);

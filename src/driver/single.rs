@@ -1,8 +1,8 @@
-//! Whoever waits for one command.
+//! A caller that waits for one command.
 //!
-//! Caller and driver share one small state under a lock that nobody ever waits for long: who has the
-//! command, and what became of it. A channel for the outcome beside that would be a second allocation
-//! for each command.
+//! Caller and driver share one small state under a lock that is held only for moments: the stage of the
+//! command, and its outcome. A separate channel for the outcome would be a second allocation for each
+//! command.
 
 use std::future::Future;
 use std::mem;
@@ -13,13 +13,12 @@ use std::task::{Context, Poll, Waker};
 use super::Stopped;
 use crate::node::Outcome;
 
-/// The side that owes the outcome. Dropped without one, it tells the caller so.
+/// The side that owes the outcome. If it is dropped without one, the caller gets [`Stopped`].
 #[derive(Debug)]
 pub(super) struct Owed(Arc<Shared>);
 
-/// The outcome of a command, when it is known. If the driver stops before, it is [`Stopped`], and
-/// the outcome of a write is unknown. Dropped, it takes the command back if that still waits for its
-/// turn.
+/// The future outcome of a command. If the driver stops first, it is [`Stopped`], and the outcome of a
+/// write is unknown. If it is dropped, it takes the command back if that still waits for its turn.
 #[derive(Debug)]
 pub struct Pending(Arc<Shared>);
 
@@ -32,7 +31,8 @@ struct State {
     caller: Option<Waker>,
 }
 
-/// Where the command is. Both sides have to agree on whether it was taken up: the first decides.
+/// The stage of the command. Both sides have to agree on whether it was taken up: the first to change the
+/// stage decides.
 #[derive(Debug, Default)]
 enum Stage {
     #[default]
@@ -41,7 +41,7 @@ enum Stage {
     Done(Outcome),
     /// There will be no outcome.
     Stopped,
-    /// The caller has gone, or has got what there was.
+    /// The caller has gone, or has received the outcome.
     Left,
 }
 
@@ -50,13 +50,13 @@ impl Shared {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The end, unless the caller has gone.
+    /// Sets the final stage, unless the caller has gone.
     fn end(&self, end: Stage) {
         let (caller, _gone) = self.with(|state| match state.stage {
             Stage::Waits | Stage::TakenUp => {
                 (state.caller.take(), mem::replace(&mut state.stage, end))
             }
-            // What nobody waits for is freed when the lock is.
+            // The unused value is freed after the lock is released.
             _ => (None, end),
         });
         if let Some(caller) = caller {
@@ -72,7 +72,7 @@ pub(super) fn single() -> (Owed, Pending) {
 }
 
 impl Owed {
-    /// The command is taken up, unless its caller has gone.
+    /// Takes the command up. Returns `false` if its caller has gone.
     pub(super) fn take_up(&self) -> bool {
         self.0.with(|state| {
             let waits = matches!(state.stage, Stage::Waits);
@@ -96,8 +96,8 @@ impl Drop for Owed {
 }
 
 impl Pending {
-    /// Takes the command back. `true` if that was in time: it surely has no effect. Otherwise nobody
-    /// can say.
+    /// Takes the command back. Returns `true` if that was in time: the command surely has no effect.
+    /// Otherwise its outcome is unknown.
     pub fn withdraw(self) -> bool {
         matches!(self.leave(), Stage::Waits)
     }

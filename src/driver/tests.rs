@@ -1,4 +1,4 @@
-//! The loop under a clock that the test holds.
+//! The loop under a clock that the test controls.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::node::{MemberOptions, RaftOptions};
-use crate::types::{Key, NodeInfo, RaftId};
+use crate::types::{Key, NodeId, NodeInfo, RaftId};
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -22,7 +22,7 @@ fn options() -> DriverOptions {
     }
 }
 
-/// Node 1 of three, which has just begun.
+/// Node 1 of three, just started.
 fn fresh(options: DriverOptions) -> (Driver, DriverHandle) {
     let node = |id| NodeId::new(id).unwrap();
     let members = (1..=3).map(|id| NodeInfo {
@@ -43,7 +43,7 @@ fn fresh(options: DriverOptions) -> (Driver, DriverHandle) {
     Driver::new(member, options)
 }
 
-/// A network where nobody answers, and that says when it was called.
+/// A network without answers, which reports the time of each call.
 struct Silence {
     driver: DriverHandle,
     calls: UnboundedSender<Instant>,
@@ -69,10 +69,10 @@ impl Network for Silence {
     fn set_members(&mut self, _: &ClusterMembership) {}
 }
 
-/// Whatever else the thread does between two looks of the loop: a tick is taken when it is due.
+/// Whatever other work the thread does between two polls of the loop, a tick is taken when it is due.
 #[tokio::test(start_paused = true)]
 async fn a_loop_that_looks_for_more_takes_its_ticks() {
-    /// What the thread does otherwise, each time that it has the turn.
+    /// Duration of the other work of the thread, each time that it runs.
     const WORK: Duration = Duration::from_millis(15);
     let (driver, handle) = fresh(options());
     let (calls, mut called) = unbounded_channel();
@@ -86,7 +86,7 @@ async fn a_loop_that_looks_for_more_takes_its_ticks() {
             tokio::time::advance(WORK).await;
         }
     });
-    // A client now and then: once it is served, the loop looks for more.
+    // Once the loop has served a client, it polls for more.
     tokio::spawn(async move {
         loop {
             let outcome = handle.read(Key::from("k")).unwrap().await.unwrap();

@@ -1,18 +1,18 @@
-//! Answers that their clients have not taken yet.
+//! Answers that their clients have not read yet.
 //!
-//! A value that is read is shared with the map, and costs nothing until the map replaces it: from
-//! then on the answer alone keeps it in memory. So an answer counts with all that it holds from the
-//! moment it is there until it is sent. Each stream has an account, those of a connection belong to one
+//! A value that is read is shared with the map, and costs nothing until the map replaces it. From then on
+//! the answer alone keeps it in memory. So an answer counts with all the bytes that it holds, from its
+//! creation until it is sent. Each stream has an account. The accounts of a connection belong to one
 //! *reader*, and all readers together have a bound. No reader may hold more than it leaves free (a
-//! dynamic threshold: Choudhury and Hahne, 1998): one alone never has more than half.
+//! dynamic threshold: Choudhury and Hahne, 1998), so a single reader never has more than half.
 //!
-//! Many that do not read can leave too little for a large value nevertheless. So it is known of each
-//! reader for how long it has taken nothing, and somebody is told when another finds no room: the
-//! connection that holds most of those that make no progress is closed (`server/listen.rs`).
+//! Even so, many readers that do not read can leave too little for a large value. So each reader records
+//! for how long it has taken nothing, and [`Unread::short`] reports when another one finds no room: the
+//! server then closes the connection that holds most of those without progress (`server/listen.rs`).
 //!
-//! Room is taken before the commands are submitted, by what their answers are expected to be. A
-//! reader that has no room waits, and with it what it wants to submit. An answer that is larger than
-//! expected grows, or where there is no room for that it is refused: a read may be asked again.
+//! Room is reserved before the commands are submitted, by the expected size of their answers. A reader
+//! without room waits, and its commands with it. An answer that is larger than expected takes more room.
+//! If there is none it is refused, and the read can be retried.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -43,17 +43,17 @@ impl Unread {
         })
     }
 
-    /// Bytes that there is room for.
+    /// The bound in bytes.
     pub fn max(&self) -> usize {
         self.max
     }
 
-    /// Bytes that are held at the moment.
+    /// Bytes that are held now.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::SeqCst)
     }
 
-    /// Waits until somebody has been refused for want of room.
+    /// Waits until an answer has been refused for want of room.
     pub async fn short(&self) {
         self.short.notified().await;
     }
@@ -66,7 +66,7 @@ impl Unread {
         })
     }
 
-    /// Whoever takes answers on a connection of its own.
+    /// A reader: the answers of one connection.
     pub fn reader(self: &Arc<Self>) -> Arc<Reader> {
         Arc::new(Reader {
             all: Arc::clone(self),
@@ -80,12 +80,12 @@ impl Unread {
     }
 }
 
-/// What one connection holds.
+/// The unread answers of one connection.
 #[derive(Debug)]
 pub struct Reader {
     all: Arc<Unread>,
     held: AtomicUsize,
-    /// When it last took something, or began to hold something, in milliseconds.
+    /// When it last took a part, or began to hold bytes, in milliseconds since `Unread::began`.
     progress: AtomicU64,
 }
 
@@ -100,12 +100,12 @@ impl Reader {
         })
     }
 
-    /// Bytes that it holds at the moment.
+    /// Bytes that it holds now.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::SeqCst)
     }
 
-    /// For how long it has taken nothing of what it holds.
+    /// For how long it has taken nothing of what it holds. Zero if it holds nothing.
     pub fn stalled(&self) -> Duration {
         match self.held() {
             0 => Duration::ZERO,
@@ -120,7 +120,7 @@ impl Reader {
         self.progress.store(self.all.now(), Ordering::Relaxed);
     }
 
-    /// Whether it would leave as much free as it held, with `bytes` more.
+    /// Whether it would leave as many bytes free as it holds, with `bytes` more.
     fn leaves_as_much(&self, bytes: usize) -> bool {
         let own = self.held().saturating_add(bytes);
         let all = self.all.held().saturating_add(bytes);
@@ -140,7 +140,7 @@ impl Reader {
     }
 }
 
-/// What one stream holds, or the single calls of a connection.
+/// The unread answers of one stream, or of the single calls of a connection.
 #[derive(Debug)]
 pub struct Account {
     reader: Arc<Reader>,
@@ -150,13 +150,12 @@ pub struct Account {
 }
 
 impl Account {
-    /// Waits until there is room for `bytes`, and for `values` that are expected beside them. An account
-    /// that holds nothing does not wait: where there is no room, values find some when they come, or
-    /// are refused.
+    /// Waits until there is room for `bytes`, and for the `values` that are expected beside them. An account
+    /// that holds nothing does not wait: without room, the values get room when they come, or are refused.
     pub async fn reserve(self: &Arc<Self>, bytes: usize, values: usize) -> (Held, Held) {
         let both = bytes.saturating_add(values);
         loop {
-            // Listens before it looks, so that nothing falls between.
+            // Registers before the check, so that no notification is missed.
             let less = self.less.notified();
             let own = self.held();
             let fits = own == 0 || own.saturating_add(both) <= self.max;
@@ -170,12 +169,12 @@ impl Account {
         }
     }
 
-    /// Bytes that it holds at the moment.
+    /// Bytes that it holds now.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::SeqCst)
     }
 
-    /// Holds `bytes` of an answer that is there.
+    /// Holds `bytes` of an existing answer.
     ///
     /// # Errors
     ///
@@ -201,7 +200,7 @@ impl Account {
     }
 }
 
-/// Bytes of an account, until they are dropped.
+/// Bytes of an account, released on drop.
 #[derive(Debug)]
 pub struct Held {
     account: Arc<Account>,
@@ -209,17 +208,17 @@ pub struct Held {
 }
 
 impl Held {
-    /// How many.
+    /// The number of bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A part of it has been taken.
+    /// Notes that the client has taken a part of them.
     pub fn progresses(&self) {
         self.account.reader.progresses();
     }
 
-    /// Becomes `bytes`, or stays as it is if there is no room for so many.
+    /// Grows to `bytes`. Returns `false`, and stays as it is, if there is no room.
     fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 && !self.account.reader.leaves_as_much(more) {
@@ -263,8 +262,8 @@ pub struct ValueRoom {
 }
 
 impl ValueRoom {
-    /// What is `held` for the values, which are at most `max` bytes together: what does not fit into
-    /// one answer is refused. A single value always fits.
+    /// The room `held` for the values, which are at most `max` bytes together: more does not fit into one
+    /// answer and is refused. A single value always fits.
     pub fn new(held: Held, max: usize) -> Self {
         Self {
             held,
@@ -273,7 +272,7 @@ impl ValueRoom {
         }
     }
 
-    /// One more value of `bytes`.
+    /// Takes room for one more value of `bytes`.
     ///
     /// # Errors
     ///
@@ -296,7 +295,7 @@ impl ValueRoom {
         Ok(())
     }
 
-    /// All values are there: what they hold, until they are sent.
+    /// Ends the batch: returns the bytes that its values hold until they are sent.
     pub(super) fn close(mut self) -> Held {
         self.held.shrink_to(self.values);
         self.held
@@ -336,7 +335,7 @@ mod tests {
         let all = Unread::new(1000);
         let hogs: Vec<_> = (0..9).map(|_| account(&all, 1000)).collect();
         let mut held = Vec::new();
-        // Each takes as much as it gets, in turns.
+        // Each takes as much as it can get, in turns.
         loop {
             let before = held.len();
             held.extend(hogs.iter().filter_map(|hog| reserve(hog, 10)));
@@ -346,7 +345,7 @@ mod tests {
         }
         assert!(all.held() <= 900, "{}", all.held());
         assert!(hogs.iter().all(|hog| hog.held() >= 90));
-        // Whoever comes now has room for a part of its own.
+        // A new reader still has room for a part of its own.
         let reader = account(&all, 1000);
         let _first = reserve(&reader, 10).unwrap();
         assert!(reserve(&reader, 10).is_some());

@@ -1,24 +1,23 @@
-//! Where the work is done that takes long: encoding a large state, putting one together, freeing it.
+//! Threads for long work: encoding, assembling and freeing a large state.
 
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// Who does the work that takes long.
+/// The threads that do long work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Workers {
-    /// Threads of their own, so that the node's goes on serving.
+    /// Separate threads, so that the node's own thread goes on serving.
     #[default]
     Threads,
-    /// The node's own thread, for a simulation: only so is the same seed the same run.
+    /// The node's own thread. A simulation needs this, so that the same seed gives the same run.
     Inline,
 }
 
 impl Workers {
-    /// Has `work` done.
+    /// Runs `work`.
     ///
     /// # Errors
-    ///
-    /// It panicked on another thread, or the runtime ended.
+    /// `work` panicked on another thread, or the runtime ended.
     pub(crate) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -29,13 +28,13 @@ impl Workers {
         }
     }
 
-    /// Frees what takes long to free.
+    /// Frees a value whose drop takes long.
     pub(crate) fn free<T: Send + 'static>(self, retired: T) {
         match (self, Handle::try_current()) {
             (Self::Threads, Ok(runtime)) => {
                 runtime.spawn_blocking(move || drop(retired));
             }
-            // Inline, or there is nobody left who could wait for it.
+            // Inline, or no runtime is left that could be delayed.
             _ => drop(retired),
         }
     }

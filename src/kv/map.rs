@@ -1,14 +1,13 @@
-//! A map of bytes to bytes whose copies cost next to nothing.
+//! A map of bytes to bytes with cheap copies.
 //!
-//! A snapshot has to hold still while writes go on. So the map is cut into [`SHARDS`] hash maps, and
-//! a copy of it shares them all: taking one costs a reference count a shard, some tens of
-//! microseconds however many keys there are, and a write then copies the one small shard that it
-//! touches, once. Nothing ever stalls for the size of the whole, not even growth: a shard is
-//! rehashed at a time.
+//! A snapshot needs a stable state while writes go on. So the map consists of [`SHARDS`] hash maps, and a
+//! copy shares them all. A copy costs one reference count a shard, some tens of microseconds however many
+//! keys there are. The first write to a shard after that copies this one small shard, once. No operation
+//! takes time in proportion to the whole map, not even growth: only one shard is rehashed at a time.
 //!
-//! Why not a crate of persistent maps: with a million keys a read of this costs half of what `imbl`'s
-//! hash map takes, a tenth of its ordered map, and a write half (measured). What it lacks, order, is
-//! needed in snapshots only, and there within one shard at a time.
+//! Why not a crate of persistent maps: with a million keys a read of this map costs half of a read of
+//! `imbl`'s hash map and a tenth of a read of its ordered map, and a write half (measured). This map has
+//! no order. Only snapshots need one, and only within one shard at a time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,25 +23,25 @@ use crate::types::{Key, Value};
 const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 12;
 
-/// What a pair takes beside its bytes: its part of a table that is half empty, and what an allocator
-/// and two reference counts add to two allocations. With glibc, counting allocations, a million pairs
-/// took 150 each, and 215 once all had been read or copied, whatever the size of their values.
+/// Memory of a pair beside its bytes: its part of a half-empty table, and the overhead of an allocator
+/// and two reference counts for two allocations. With glibc, counting allocations, a million pairs took
+/// 150 bytes each, and 215 once all had been read or copied, whatever the size of their values.
 const PAIR_MEMORY: usize = 224;
 
-/// What a pair takes in memory, in bytes, a little more rather than less.
+/// Memory of a pair in bytes. An estimate, rather too high than too low.
 pub const fn pair_memory(key: usize, value: usize) -> usize {
     key.saturating_add(value).saturating_add(PAIR_MEMORY)
 }
 
 type Shard = HashMap<Key, Value, RandomState>;
 
-/// The shard of `key`: the upper 12 bits of its CRC-32, as the snapshot format has it.
+/// The shard of `key`: the upper 12 bits of its CRC-32, as the snapshot format defines.
 pub fn shard_of(key: &[u8]) -> usize {
     let shard = crc32fast::hash(key) >> (u32::BITS - SHARD_BITS);
     usize::try_from(shard).unwrap_or(0)
 }
 
-/// Binds `key` to `value` in its shard; what it was bound to. A key that is there is not copied.
+/// Binds `key` to `value` in its shard and returns the former value. An existing key is not copied.
 fn bind(shard: &mut Shard, key: &[u8], value: Value) -> Option<Value> {
     match shard.get_mut(key) {
         Some(bound) => Some(std::mem::replace(bound, value)),
@@ -50,12 +49,12 @@ fn bind(shard: &mut Shard, key: &[u8], value: Value) -> Option<Value> {
     }
 }
 
-/// A map of bytes to bytes. A clone shares what neither has changed since.
+/// A map of bytes to bytes. A clone shares all shards that neither copy has changed since.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Map {
     shards: Vec<Arc<Shard>>,
     len: usize,
-    /// What the pairs take.
+    /// Memory of all pairs in bytes.
     memory: usize,
 }
 
@@ -69,7 +68,7 @@ impl Default for Map {
     }
 }
 
-/// The pairs: thousands of shards would hide them.
+/// Shows the pairs only: thousands of shards would hide them.
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
@@ -85,8 +84,8 @@ impl Map {
         self.shards.get_mut(shard_of(key)).map(Arc::make_mut)
     }
 
-    /// Binds `key` to `value`. Keeps copies: a key or value from the network is a slice of the
-    /// message that brought it, and would keep all of that message in memory.
+    /// Binds `key` to `value`. Keeps copies of both: a key or value from the network is a slice of its
+    /// message, and would keep the whole message in memory.
     pub fn set(&mut self, key: &[u8], value: &[u8]) {
         let value = Bytes::copy_from_slice(value);
         let new = value.len();
@@ -101,9 +100,9 @@ impl Map {
         }
     }
 
-    /// Removes `key`; whether it was bound.
+    /// Removes `key`. Returns whether it was bound.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        // Looked up first: a miss must not copy a shard.
+        // A miss must not copy a shard.
         if self.get(key).is_none() {
             return false;
         }
@@ -130,8 +129,8 @@ impl Map {
         self.len == 0
     }
 
-    /// What the pairs take in memory, in bytes, a little more rather than less. Equal pairs take the
-    /// same everywhere.
+    /// Memory of the pairs in bytes. An estimate, rather too high than too low. Equal pairs give the same
+    /// number on every node.
     pub fn memory(&self) -> usize {
         self.memory
     }
@@ -141,21 +140,22 @@ impl Map {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 
-    /// Where each shard is in memory: a shard that was copied is somewhere else.
+    /// The address of each shard in memory. A copied shard has another address.
     #[cfg(test)]
     pub(crate) fn places(&self) -> Vec<*const ()> {
         let places = self.shards.iter().map(Arc::as_ptr);
         places.map(<*const Shard>::cast).collect()
     }
 
-    /// The pairs, shard by shard. Each shard is let go of when its pairs are given, so whoever works
-    /// through a copy frees it on the way.
+    /// The pairs, shard by shard. Each shard is released with its pairs, so a caller that works through a
+    /// copy frees it on the way.
     pub fn into_shards(self) -> Shards {
         Shards(self.shards.into_iter())
     }
 }
 
-/// The shards of a [`Map`], in order: of each its pairs, in ascending order of their keys.
+/// The shards of a [`Map`], in order. Each item holds the pairs of one shard, in ascending order of their
+/// keys.
 #[derive(Debug)]
 pub struct Shards(vec::IntoIter<Arc<Shard>>);
 
@@ -261,7 +261,7 @@ mod tests {
         );
     }
 
-    /// The format of snapshots depends on it: CRC-32 of "123456789" is 0xCBF43926 everywhere.
+    /// The format of snapshots depends on this: CRC-32 of "123456789" is 0xCBF43926 on every platform.
     #[test]
     fn the_shard_of_a_key_is_the_same_everywhere() {
         assert_eq!(shard_of(b"123456789"), 0xCBF);

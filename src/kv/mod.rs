@@ -1,10 +1,9 @@
-//! The state machine: a map of bytes to bytes, the sessions of clients, and the members that the
-//! cluster is meant to have. It changes only by commands in log order.
+//! The state machine: a map of bytes to bytes, the sessions of clients, and the desired members of the
+//! cluster. It changes only by commands in log order.
 //!
-//! It is deterministic: equal commands in equal order give equal maps and equal answers on every
-//! node, whatever its hasher's seed, clock or history. It knows nothing of Raft, of encodings or of
-//! time, and nothing in it can fail: whatever could be wrong with a command was refused before the
-//! command entered the log.
+//! It is deterministic: equal commands in equal order give equal maps and equal answers on every node,
+//! whatever its hash seed, clock or history. It knows nothing of Raft, of encodings or of time. None of
+//! its operations can fail: an invalid command is refused before it enters the log.
 
 mod map;
 mod sessions;
@@ -19,14 +18,14 @@ pub use state_machine::{Effect, MAX_RECOVERED_FROM, StateMachine};
 
 use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel, Value};
 
-/// What stands in one entry of the log.
+/// The command in one entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// A write.
     Write {
-        /// What it does.
+        /// The change of the map.
         write: Write,
-        /// Its number in a session: then it is applied once, however often it stands in the log.
+        /// Its number in a session. With a number it is applied once, however often it stands in the log.
         stamp: Option<Stamp>,
     },
     /// Opens a session.
@@ -40,7 +39,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The session that it belongs to, if any.
+    /// The session of the command, if it belongs to one.
     pub fn client_id(&self) -> Option<ClientId> {
         match self {
             Self::Write { stamp, .. } => stamp.map(|stamp| stamp.client_id),
@@ -49,8 +48,8 @@ impl Command {
         }
     }
 
-    /// What a process has to speak to obey it. In the log of a cluster of a lower level it does not
-    /// stand, but for the one that raises that.
+    /// The protocol level that a process needs to apply the command. The log of a cluster holds no
+    /// command above the level of the cluster, except the command that raises this level.
     pub fn level(&self) -> ProtocolLevel {
         match self {
             Self::RaiseLevel(level) => *level,
@@ -79,7 +78,7 @@ pub enum Write {
     },
 }
 
-/// A write outside any session.
+/// A write without a session.
 impl From<Write> for Command {
     fn from(write: Write) -> Self {
         Self::Write { write, stamp: None }

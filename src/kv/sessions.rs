@@ -1,13 +1,13 @@
-//! What makes a write that is sent twice apply once (dissertation, section 6.3).
+//! Sessions: a write that is sent twice applies once (dissertation, section 6.3).
 //!
-//! A client opens a session and numbers its writes. The state machine remembers the answer to each
-//! number that the client may still wait for, so a write that arrives again is answered from memory.
-//! The client says with every write which numbers it no longer waits for, and those are forgotten.
+//! A client opens a session and numbers its writes. The state machine remembers the answer to each number
+//! that the client may still wait for, so a repeated write is answered from memory. With every write the
+//! client says which numbers it no longer waits for, and the state machine forgets those.
 //!
-//! Memory is bounded, so sessions are given up in the end, and every node must give up the same ones
-//! at the same entry: the bounds are a part of the protocol and not of anybody's configuration, and
-//! "used least recently" counts log indices, not time. A write of a session that was given up is
-//! refused: nobody knows any more whether it was applied.
+//! Memory is bounded, so sessions expire in the end, and every node must expire the same sessions at the
+//! same entry. So the bounds are a part of the protocol, not of the configuration, and "least recently
+//! used" counts log indices, not time. A write of an expired session is refused, because the state
+//! machine no longer knows whether the write was applied.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use foldhash::fast::RandomState;
 use super::Effect;
 use crate::types::{ClientId, LogIndex};
 
-/// Sessions that there may be.
+/// Maximum number of sessions.
 pub const MAX_SESSIONS: usize = 4096;
-/// Bytes that sessions and remembered answers may count for.
+/// Maximum bytes that sessions and remembered answers count for.
 pub const MAX_SESSION_BYTES: usize = 32 << 20;
-/// What a session counts for.
+/// Bytes that a session counts for.
 const SESSION_BYTES: usize = 64;
-/// What a remembered answer counts for.
+/// Bytes that a remembered answer counts for.
 const ANSWER_BYTES: usize = 48;
-/// What a session takes in memory beside what it counts for, so that bounds everywhere are the same: its
-/// part of a half-empty table, and a node of answers that is hardly filled (measured: 386 bytes a session
-/// with one answer).
+/// Memory of a session beyond the bytes that it counts for: its part of a half-empty table, and a
+/// sparsely filled node of answers (measured: 386 bytes a session with one answer). It is not part of the
+/// count, because the bounds must be the same on every node.
 const SESSION_MEMORY: usize = 336;
-/// What all sessions take in memory at most, in bytes.
+/// Maximum memory of all sessions, in bytes.
 pub const MAX_SESSION_MEMORY: usize = MAX_SESSION_BYTES + MAX_SESSIONS * SESSION_MEMORY;
-/// Numbers of one session that may be outstanding.
+/// Maximum span of the outstanding numbers of one session.
 pub const MAX_OUTSTANDING: u64 = 1024;
 
 /// The number of a write within a session.
@@ -54,12 +54,12 @@ impl Stamp {
     }
 }
 
-/// What a write did, and where in the log.
+/// The effect of a write, and its log index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// What it did.
+    /// The effect.
     pub effect: Effect,
-    /// Where in the log it was applied.
+    /// Log index at which it was applied.
     pub index: LogIndex,
 }
 
@@ -68,7 +68,7 @@ pub struct Written {
 pub struct Session {
     /// Log index of its last command.
     pub last_used: LogIndex,
-    /// Answers of lower numbers are forgotten.
+    /// The lowest number that the client may still wait for. Answers of lower numbers are forgotten.
     pub first_outstanding: u64,
     /// The answers, by number.
     pub answers: BTreeMap<u64, Written>,
@@ -80,18 +80,18 @@ impl Session {
     }
 }
 
-/// What the sessions know of a write before it is applied.
+/// The state of a write in its session before the command is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It has not been applied: apply it, and [`remember`](Sessions::remember).
     New,
-    /// It has been applied, and this is what it did.
+    /// It has been applied, with this result.
     Applied(Written),
-    /// Nobody knows: its session is not there, or its number has been forgotten.
+    /// Unknown: its session does not exist, or its number has been forgotten.
     Expired,
 }
 
-/// All sessions. A clone shares what neither changes.
+/// All sessions. A clone shares all sessions that neither copy changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sessions {
     sessions: Arc<HashMap<ClientId, Arc<Session>, RandomState>>,
@@ -99,7 +99,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session, unless it is open, with the command at `index`.
+    /// Opens a session with the command at `index`. An open session stays as it is, and counts as used.
     pub fn open(&mut self, client_id: ClientId, index: LogIndex) {
         let session = self
             .use_session(client_id, index)
@@ -115,7 +115,7 @@ impl Sessions {
         self.give_up_excess(client_id);
     }
 
-    /// The session, used by the command at `index`.
+    /// The session, if it exists. Marks it as used by the command at `index`.
     fn use_session(&mut self, client_id: ClientId, index: LogIndex) -> Option<&mut Session> {
         if !self.sessions.contains_key(&client_id) {
             return None;
@@ -126,7 +126,7 @@ impl Sessions {
         Some(session)
     }
 
-    /// What is known of the write that `stamp` numbers.
+    /// The state of the write with the number `stamp`.
     pub fn judge(&self, stamp: &Stamp) -> Verdict {
         let Some(session) = self.sessions.get(&stamp.client_id) else {
             return Verdict::Expired;
@@ -138,8 +138,8 @@ impl Sessions {
         }
     }
 
-    /// The write that `stamp` numbers stands in the log at `index`: its session is in use, and the
-    /// client no longer waits for the numbers below `stamp.first_outstanding`.
+    /// Records that the log holds the write with the number `stamp` at `index`: its session is in use,
+    /// and the client no longer waits for the numbers below `stamp.first_outstanding`.
     pub fn acknowledge(&mut self, stamp: &Stamp, index: LogIndex) {
         if let Some(session) = self.use_session(stamp.client_id, index)
             && session.first_outstanding < stamp.first_outstanding
@@ -151,7 +151,7 @@ impl Sessions {
         }
     }
 
-    /// Remembers what a [new](Verdict::New) write did.
+    /// Remembers the result of a [new](Verdict::New) write.
     pub fn remember(&mut self, stamp: &Stamp, written: Written) {
         if let Some(session) = self.use_session(stamp.client_id, written.index) {
             session.answers.insert(stamp.sequence, written);
@@ -160,8 +160,8 @@ impl Sessions {
         }
     }
 
-    /// Gives up sessions, those used least recently first, until the rest keep within the bounds.
-    /// `but`, whose command this is, stays: alone it is always within them.
+    /// Expires sessions, the least recently used first, until the rest keep within the bounds. The
+    /// session `but`, whose command is being applied, stays: alone it is always within the bounds.
     fn give_up_excess(&mut self, but: ClientId) {
         while (self.sessions.len() > MAX_SESSIONS || self.bytes > MAX_SESSION_BYTES)
             && let Some(oldest) = self.oldest(but)
@@ -171,14 +171,14 @@ impl Sessions {
         }
     }
 
-    /// The session that was used least recently, `but` aside. No two were last used by the same command.
+    /// The least recently used session except `but`. No two sessions were last used by the same command.
     fn oldest(&self, but: ClientId) -> Option<ClientId> {
         let others = self.sessions.iter().filter(|(id, _)| **id != but);
         let oldest = others.min_by_key(|(_, session)| session.last_used);
         oldest.map(|(id, _)| *id)
     }
 
-    /// Puts a session back that a snapshot brings.
+    /// Restores a session from a snapshot.
     pub fn insert(&mut self, client_id: ClientId, session: Session) {
         self.bytes += session.bytes();
         let replaced = Arc::make_mut(&mut self.sessions).insert(client_id, Arc::new(session));
@@ -195,7 +195,7 @@ impl Sessions {
         sessions
     }
 
-    /// What they take in memory, in bytes. At most [`MAX_SESSION_MEMORY`].
+    /// Memory of all sessions in bytes. At most [`MAX_SESSION_MEMORY`].
     pub fn memory(&self) -> usize {
         self.sessions.len() * SESSION_MEMORY + self.bytes
     }
@@ -235,7 +235,7 @@ mod tests {
         }
     }
 
-    /// A write of a session: judged, and remembered if it is new.
+    /// A write of a session: checked, and remembered if it is new.
     fn write(sessions: &mut Sessions, stamp: &Stamp, index: LogIndex) -> Verdict {
         let verdict = sessions.judge(stamp);
         sessions.acknowledge(stamp, index);
@@ -317,7 +317,7 @@ mod tests {
         write(&mut sessions, &stamp(7, 5, 4), 9);
         assert_eq!(sessions.judge(&stamp(7, 3, 3)), Verdict::Expired);
         assert_eq!(sessions.judge(&stamp(7, 4, 4)), Verdict::Applied(done(6)));
-        // A late duplicate does not bring back what was forgotten.
+        // A late duplicate does not restore forgotten answers.
         write(&mut sessions, &stamp(7, 4, 1), 10);
         assert_eq!(sessions.judge(&stamp(7, 2, 1)), Verdict::Expired);
         assert_eq!(sessions.bytes, counted(&sessions));

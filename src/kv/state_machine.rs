@@ -1,4 +1,4 @@
-//! What the commands in the log have made.
+//! The state that the commands in the log have produced.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use super::map::{Map, Shards, pair_memory};
 use super::{Command, Session, Sessions, Stamp, Verdict, Write, Written};
 use crate::types::{ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Value};
 
-/// Clusters that a state remembers to have come from.
+/// Maximum number of earlier clusters that a state remembers.
 pub const MAX_RECOVERED_FROM: usize = 16;
 
-/// What a command did.
+/// The effect of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// A key was bound to a value.
@@ -19,21 +19,21 @@ pub enum Effect {
         /// Whether the key was bound before.
         existed: bool,
     },
-    /// The members are what the command wants. The last one is never removed.
+    /// The desired members are as the command says. The last member is never removed.
     MembersDecided,
     /// The cluster speaks the level of the command, or a higher one.
     LevelRaised,
     /// A session is open.
     SessionOpened,
-    /// Nothing: the session of the write is not there, or its number was forgotten.
+    /// None: the session of the write does not exist, or its number was forgotten.
     SessionExpired,
 }
 
-/// A map of bytes to bytes, the sessions of clients, the members that the cluster is meant to have,
-/// the protocol level of the cluster, and the clusters from which it was recovered.
+/// A map of bytes to bytes, the sessions of clients, the desired members of the cluster, the protocol
+/// level of the cluster, and the clusters from which it was recovered.
 ///
-/// A clone costs some tens of microseconds, however much there is, and shares what neither changes:
-/// it is what a snapshot is made of.
+/// A clone costs some tens of microseconds, whatever the size of the state, and shares everything that
+/// neither copy changes. A snapshot is made from a clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateMachine {
     map: Map,
@@ -52,7 +52,7 @@ impl StateMachine {
         }
     }
 
-    /// The same keys with other members.
+    /// The same state with other members.
     #[must_use]
     pub fn with_members(self, members: ClusterMembership) -> Self {
         Self {
@@ -61,14 +61,14 @@ impl StateMachine {
         }
     }
 
-    /// The same in a cluster of another level.
+    /// The same state with another protocol level.
     #[must_use]
     pub fn with_level(self, level: ProtocolLevel) -> Self {
         Self { level, ..self }
     }
 
-    /// Applies the command that stands at `index`. A write of a session that was applied before is
-    /// not applied again: what is returned is what it did then, and where.
+    /// Applies the command at `index`. A write of a session that was applied before is not applied again:
+    /// the result is its first effect, and the index of that.
     pub fn apply(&mut self, index: LogIndex, command: Command) -> Written {
         let effect = match command {
             Command::Write { write, stamp: None } => self.write(write),
@@ -130,7 +130,7 @@ impl StateMachine {
         }
     }
 
-    /// Binds a key that a snapshot brings.
+    /// Binds a key from a snapshot.
     pub fn restore(&mut self, key: &[u8], value: &[u8]) {
         self.map.set(key, value);
     }
@@ -150,14 +150,14 @@ impl StateMachine {
         self.map.is_empty()
     }
 
-    /// What keys, values and sessions take in memory, in bytes, a little more rather than less. Equal
-    /// states take the same everywhere.
+    /// Memory of keys, values and sessions in bytes. An estimate, rather too high than too low. Equal
+    /// states give the same number on every node.
     pub fn memory(&self) -> usize {
         self.map.memory().saturating_add(self.sessions.memory())
     }
 
-    /// How much more memory `command` may make it take, if it is applied next. Whatever a session
-    /// takes counts as nothing: sessions have bounds of their own, and the oldest make room.
+    /// Upper bound of the additional memory that `command` takes, if it is applied next, in bytes.
+    /// Sessions count as nothing: they have bounds of their own, and the oldest make room.
     pub fn growth(&self, command: &Command) -> usize {
         match command {
             Command::Write {
@@ -179,7 +179,7 @@ impl StateMachine {
         }
     }
 
-    /// The members that the cluster is meant to have. Who takes part in Raft follows: see
+    /// The desired members of the cluster. The voters and learners of the Raft group follow: see
     /// [`Member`](crate::node::Member).
     pub fn members(&self) -> &Arc<ClusterMembership> {
         &self.members
@@ -191,19 +191,19 @@ impl StateMachine {
         &self.recovered_from
     }
 
-    /// From now on this is the state of a cluster that was recovered from `cluster_id`.
+    /// Records that this is from now on the state of a cluster that was recovered from `cluster_id`.
     pub fn recover_from(&mut self, cluster_id: ClusterId) {
         let earlier = self.recovered_from.iter().copied();
         let all = std::iter::once(cluster_id).chain(earlier);
         self.recovered_from = all.take(MAX_RECOVERED_FROM).collect();
     }
 
-    /// Puts the clusters back that a snapshot names.
+    /// Restores the earlier clusters from a snapshot.
     pub fn restore_recovered_from(&mut self, clusters: impl IntoIterator<Item = ClusterId>) {
         self.recovered_from = clusters.into_iter().take(MAX_RECOVERED_FROM).collect();
     }
 
-    /// What the cluster speaks.
+    /// The protocol level of the cluster.
     pub fn level(&self) -> ProtocolLevel {
         self.level
     }
@@ -213,7 +213,7 @@ impl StateMachine {
         &self.sessions
     }
 
-    /// Puts a session back that a snapshot brings.
+    /// Restores a session from a snapshot.
     pub fn restore_session(&mut self, client_id: ClientId, session: Session) {
         self.sessions.insert(client_id, session);
     }
@@ -223,19 +223,19 @@ impl StateMachine {
         self.map.iter()
     }
 
-    /// Where each part of the map is in memory: a part that was copied is somewhere else.
+    /// The address of each part of the map in memory. A copied part has another address.
     #[cfg(test)]
     pub(crate) fn places(&self) -> Vec<*const ()> {
         self.map.places()
     }
 
-    /// The pairs in the order in which a snapshot has them.
+    /// The pairs in the order of a snapshot.
     pub fn into_shards(self) -> Shards {
         self.map.into_shards()
     }
 
-    /// Every pair in ascending order of its key, for tests and tools: sorts, so it costs O(n log n)
-    /// and a vector of n references.
+    /// Every pair in ascending order of its key, for tests and tools. It sorts: O(n log n), and a vector
+    /// of n references.
     pub fn sorted_pairs(&self) -> Vec<(&Key, &Value)> {
         let mut pairs: Vec<_> = self.map.iter().collect();
         pairs.sort_unstable_by_key(|&(key, _)| key);
@@ -243,7 +243,7 @@ impl StateMachine {
     }
 }
 
-/// A state without members. Of a key that occurs twice the last value stays.
+/// A state without members. The last value of a repeated key counts.
 impl FromIterator<(Key, Value)> for StateMachine {
     fn from_iter<I: IntoIterator<Item = (Key, Value)>>(pairs: I) -> Self {
         let mut state_machine = Self::default();
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
     use crate::types::{NodeId, NodeInfo};
 
-    /// Applies a command at the next index of some log.
+    /// Applies a command at index 1.
     fn apply(kv: &mut StateMachine, command: impl Into<Command>) -> Effect {
         kv.apply(1, command.into()).effect
     }
@@ -465,8 +465,8 @@ mod tests {
     }
 
     proptest! {
-        /// The map agrees with the simplest one there is, and two maps with different hash seeds
-        /// that apply the same commands answer alike and hold the same pairs.
+        /// The map agrees with a `BTreeMap`, and two maps with different hash seeds that apply the same
+        /// commands give the same answers and hold the same pairs.
         #[test]
         fn equal_commands_give_equal_maps(commands in commands()) {
             let mut model = std::collections::BTreeMap::new();

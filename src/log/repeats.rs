@@ -1,4 +1,4 @@
-//! Warnings that can repeat: a few of them now and then, with the number of those that were not logged.
+//! Warnings that can repeat: bounded in rate, with the number of those that were not logged.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time in which the same warning is logged [`AT_A_TIME`] times at most.
+/// The same warning is logged at most [`AT_A_TIME`] times within this time.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// More than one: what warns of a change, such as a peer that is down, should not be kept back because
-/// the same has happened a moment ago.
+/// More than one: a warning of a change, such as a peer that is down, should not be suppressed because of
+/// the same change a moment ago.
 const AT_A_TIME: u32 = 3;
 
 /// One warning that can repeat.
@@ -21,15 +21,15 @@ pub(crate) struct Repeats {
 
 #[derive(Default)]
 struct State {
-    /// When the first of those that count was logged.
+    /// When the first warning of the current interval was logged.
     began: Option<Instant>,
     logged: u32,
     kept_back: u64,
 }
 
 impl Repeats {
-    /// Calls `log`, at most [`AT_A_TIME`] times in an [`INTERVAL`], with how often it was not called
-    /// since the last time: the field `kept_back` of the line, which is left out where that is never.
+    /// Calls `log`, at most [`AT_A_TIME`] times in an [`INTERVAL`]. Its argument is the number of
+    /// suppressed calls since the last one, `None` if there were none: the field `kept_back` of the line.
     pub(crate) fn warn(&self, log: impl FnOnce(Option<u64>)) {
         if let Some(kept_back) = self.admit() {
             log(Some(kept_back).filter(|count| *count > 0));

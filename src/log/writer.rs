@@ -1,9 +1,9 @@
-//! Writes log lines without ever stopping the process that logs.
+//! Writes log lines without ever blocking the process that logs.
 //!
-//! Whoever reads the log of a node may stop reading, end, or run out of disk, and none of that may
-//! reach the node. So a line goes into a bounded queue, and a thread of its own writes it. A line
-//! that finds the queue full, or cannot be written, is lost and counted; as soon as a line can be
-//! written again, a warning says how many were lost.
+//! The reader of a node's log lines may stop reading, end, or run out of disk. None of that may affect
+//! the node. So a line goes into a bounded queue, and a separate thread writes it. A line that finds the
+//! queue full, or cannot be written, is lost and counted; as soon as a line can be written again, a
+//! warning reports how many were lost.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -23,32 +23,32 @@ const MAX_QUEUED_BYTES: usize = 8 << 20;
 /// Shortest time between two warnings about lost lines.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest wait for what is queued when the process ends.
+/// Longest wait for queued lines when the process ends.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the thread is told.
+/// A task of the thread.
 enum Task {
     Write(Vec<u8>),
-    /// Answer once everything before this has been written.
+    /// Answers once everything before it has been written.
     Flush(SyncSender<()>),
 }
 
-/// Lines and bytes on their way, and lines that got lost.
+/// Bytes in the queue, and lines that were lost.
 #[derive(Debug, Default)]
 struct Counts {
     queued_bytes: AtomicUsize,
     lost: AtomicU64,
 }
 
-/// The end of the queue that takes lines: one call of `write` is one line.
+/// The sending end of the queue: one call of `write` is one line.
 #[derive(Clone)]
 pub(super) struct LineQueue {
     tasks: SyncSender<Task>,
     counts: Arc<Counts>,
 }
 
-/// Keeps the promise that the last lines are written, if that can be: dropped at the end of the
-/// process, it waits for them, but for no longer than half a second.
+/// Waits for the last lines: when dropped at the end of the process, it waits until they are written, but
+/// for at most half a second.
 #[derive(Debug)]
 #[must_use = "dropped at once, it waits for nothing"]
 pub struct LastLines {
@@ -64,12 +64,12 @@ impl std::fmt::Debug for Task {
     }
 }
 
-/// Starts the thread that writes to `out`. `lost` is called on that thread with the number of lines
-/// that were lost, once a line can be written again.
+/// Starts the thread that writes to `out`. `lost` is called on that thread with the number of lost lines,
+/// once a line can be written again.
 ///
 /// # Errors
 ///
-/// The system has no thread to give.
+/// The system cannot start a thread.
 pub(super) fn start(
     out: impl Write + Send + 'static,
     lost: impl Fn(u64) + Send + 'static,
@@ -92,7 +92,7 @@ fn write_all(waiting: &Receiver<Task>, mut out: impl Write, counts: &Counts, los
         let line = match task {
             Task::Write(line) => line,
             Task::Flush(done) => {
-                // The process may have given up waiting.
+                // The process may not wait any more.
                 let _ = out.flush();
                 let _ = done.try_send(());
                 continue;
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that takes a line each time that it is allowed to, and fails where it is told to.
+    /// An output that writes a line each time that the test allows it, or fails if the test says so.
     struct Gated {
         turns: Receiver<bool>,
         written: Arc<Mutex<Vec<String>>>,
@@ -216,7 +216,7 @@ mod tests {
         for _ in 0..lines {
             log.queue.write_all(b"line\n").unwrap();
         }
-        // Nothing has been written so far: one line is at most in the hands of the thread.
+        // No line has been written so far: the thread holds at most one.
         for _ in 0..lines {
             log.turns.send(true).unwrap();
         }
@@ -235,7 +235,7 @@ mod tests {
             log.turns.send(true).unwrap();
         }
         let lost = log.lost.recv().unwrap();
-        // Four fit, and a fifth if the thread was quick to take the first.
+        // Four fit, and a fifth one if the thread has taken the first already.
         assert!((3..=4).contains(&lost), "{lost}");
     }
 
@@ -262,7 +262,7 @@ mod tests {
 
         let mut stuck = self::log();
         stuck.queue.write_all(b"never\n").unwrap();
-        // Would hang here if the wait had no end.
+        // This would hang if the wait had no bound.
         drop(stuck.end);
         assert!(stuck.written.lock().unwrap().is_empty());
     }

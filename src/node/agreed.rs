@@ -1,9 +1,9 @@
-//! What every process takes that takes part, as far as this one has heard.
+//! The limits of the processes that take part, as far as this one has heard.
 //!
-//! Members should be configured alike, and a configuration may be wrong. What one of them cannot take
-//! would never be stored there, and what no majority can take would stand in the way of everything
-//! behind it. So each process says what it takes, and a leader keeps to the least. It takes one of whom
-//! it has not heard for one that takes anything: it may never hear of it, as it may be gone.
+//! Members should be configured alike, and a configuration may be wrong. An entry that one member cannot
+//! take would never be stored there, and an entry that no majority can take would block everything behind
+//! it. So each process reports its limits, and a leader keeps to the smallest. A process whose limits the
+//! leader has not heard counts as unlimited: it may be gone, and never report any.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,18 @@ use crate::kv::{Command, Write};
 use crate::types::{Conf, NodeId, NodeLimits, NodeStatus, RaftId};
 use crate::wire;
 
-/// What processes say that they take, by node.
+/// The reported limits of processes, by node.
 #[derive(Debug)]
 pub(super) struct Agreed {
     own: NodeLimits,
     heard: BTreeMap<NodeId, (RaftId, NodeLimits)>,
-    /// What the state of each process may take.
+    /// The memory bound of the state of each process.
     states: BTreeMap<NodeId, (RaftId, u64)>,
-    /// Of whom it has been said that they take less.
+    /// The processes whose smaller limits have been reported in an event.
     told: BTreeSet<RaftId>,
 }
 
-/// What a leader may put into the log: less than it takes itself.
+/// Limits of the entries of a leader that are smaller than its own.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Least {
     key: Option<(u64, NodeId)>,
@@ -33,7 +33,7 @@ pub(super) struct Least {
 }
 
 impl Agreed {
-    /// A process that takes `own`.
+    /// A process with the limits `own`.
     pub(super) fn new(own: NodeLimits) -> Self {
         Self {
             own,
@@ -43,7 +43,7 @@ impl Agreed {
         }
     }
 
-    /// A process says what it takes, or does not say so.
+    /// Records the limits that a process reports, or that it reports none.
     pub(super) fn takes(&mut self, process: RaftId, limits: Option<NodeLimits>) {
         let node = process.node_id();
         match limits {
@@ -52,7 +52,7 @@ impl Agreed {
         };
     }
 
-    /// A process says how it stands.
+    /// Records the status of a process.
     pub(super) fn heard(&mut self, status: &NodeStatus) {
         let node = status.raft_id.node_id();
         self.takes(status.raft_id, status.limits);
@@ -62,7 +62,7 @@ impl Agreed {
         };
     }
 
-    /// The others that take part in `conf`, and what they take.
+    /// The other processes that take part in `conf`, with their limits.
     fn others(&self, conf: &Conf) -> impl Iterator<Item = (NodeId, NodeLimits)> {
         let ids = conf.voters.iter().chain(&conf.learners);
         ids.filter_map(|id| {
@@ -71,7 +71,7 @@ impl Agreed {
         })
     }
 
-    /// What a leader of `conf` may put into the log.
+    /// The limits for entries of a leader of `conf`.
     pub(super) fn least(&self, conf: &Conf) -> Least {
         let least = |of: fn(&NodeLimits) -> u64| {
             let others = self.others(conf).map(|(node, limits)| (of(&limits), node));
@@ -83,14 +83,14 @@ impl Agreed {
         }
     }
 
-    /// Bytes of entries in one append of a leader of `conf`, which may be `own` by itself.
+    /// Bytes of entries in one append of a leader of `conf`, whose own limit is `own`.
     pub(super) fn append_bytes(&self, own: u64, conf: &Conf) -> u64 {
         let others = self.others(conf).map(|(_, limits)| limits.append);
         others.fold(own, u64::min)
     }
 
-    /// What the state of a leader of `conf` may take, which may be `own` by itself. The default depends on
-    /// the machine, so members may differ without being named.
+    /// The memory bound of the state of a leader of `conf`, whose own bound is `own`. The default depends
+    /// on the machine, so members may differ, and no event is emitted for that.
     pub(super) fn state_bytes(&self, own: usize, conf: &Conf) -> usize {
         let ids = conf.voters.iter().chain(&conf.learners);
         let states = ids.filter_map(|id| {
@@ -100,8 +100,8 @@ impl Agreed {
         states.fold(own, usize::min)
     }
 
-    /// What a process takes less of than this one, if that has not been said before: the setting, its
-    /// value there and here.
+    /// The limits in which a process is below this one, unless they have been reported before: the
+    /// setting, its value there and its value here.
     pub(super) fn shows_less(&mut self, status: &NodeStatus) -> Vec<(&'static str, u64, u64)> {
         let id = status.raft_id;
         let Some(limits) = status.limits else {
@@ -122,7 +122,7 @@ impl Agreed {
 }
 
 impl Least {
-    /// Whose limit the encoded `command` exceeds.
+    /// The refusal of the encoded `command`, if it exceeds the limit of a member.
     pub(super) fn refuses(&self, command: &Bytes) -> Option<Reason> {
         let bytes = u64::try_from(command.len()).unwrap_or(u64::MAX);
         let limits = [self.key, self.value].into_iter().flatten();

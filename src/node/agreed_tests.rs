@@ -21,7 +21,7 @@ const LARGE: NodeLimits = NodeLimits {
     ..SMALL
 };
 
-/// Three nodes, of which node 3 takes less.
+/// Three nodes, of which node 3 has smaller limits.
 fn cluster() -> Lab {
     let mut lab = Lab::new(0, 1, RaftOptions::default());
     for id in (1..=3).map(node) {
@@ -37,7 +37,7 @@ fn cluster() -> Lab {
     lab
 }
 
-/// The refusal of a value of so many bytes, if it is refused.
+/// The refusal of a value of this many bytes, if it is refused.
 fn write(lab: &mut Lab, leader: NodeId, bytes: usize) -> Option<Reason> {
     let refused = lab.refusals.len();
     let set = Command::from(Write::Set {
@@ -61,7 +61,7 @@ fn the_leader_takes_what_every_member_can_take() {
     };
     assert_eq!(write(&mut lab, leader, 101), Some(too_large.clone()));
     assert_eq!(write(&mut lab, leader, 100), None);
-    // Also one that leads since this very moment: it has heard of the others while they formed.
+    // The same holds for a new leader: it has heard of the others during formation.
     lab.transfer(leader, node(2));
     lab.until(20 * TICK, 0, |lab| lab.leader() == Some(node(2)))
         .expect("node 2 leads");
@@ -140,7 +140,7 @@ fn an_offer_says_what_the_coordinator_takes() {
     for id in (1..=3).map(node) {
         lab.begin(id, true);
     }
-    // Nobody but the coordinator hears who the others are.
+    // Only the coordinator hears the limits of the others.
     lab.deaf = [node(2), node(3)].into();
     lab.until(50 * TICK, 0, |lab| lab.leader() == Some(node(1)))
         .expect("a cluster");

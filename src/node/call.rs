@@ -1,28 +1,28 @@
-//! What a process asks another one outside of Raft, and what comes back.
+//! The calls between processes outside of Raft, and their replies.
 
 use crate::types::{
     Answering, ClusterId, Introduction, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
 };
 
-/// A call that is made, and which its reply has to name: a reply answers one question and no other.
+/// The identity of a call. Its reply has to name it, so that a reply answers this call and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     /// The node that is called.
     pub to: NodeId,
-    /// The number of the call; no other call of the process has it.
+    /// The number of the call. No other call of the process has it.
     pub number: u64,
 }
 
 /// A call to another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    /// Who are you? The caller says who it is.
+    /// Asks for the identity and status. The caller introduces itself.
     Identify(Introduction),
-    /// Will you be part of this cluster? The receiver is the offer's member of that node.
+    /// Offers a part in a new cluster. The receiver is the offer's member of that node.
     Offer(Offer),
     /// The cluster starts. The receiver is the offer's member of that node.
     Start(Offer),
-    /// Will you leave the recovery of the cluster to me?
+    /// Asks the receiver to leave the recovery of the cluster to this process.
     Yield {
         /// The claim.
         claim: RecoveryClaim,
@@ -31,10 +31,10 @@ pub enum Call {
     },
 }
 
-/// What came back from a call.
+/// The reply to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// Who the node is.
+    /// The identity and status of the node.
     Identified(Box<NodeStatus>),
     /// Whether it accepted the offer of this cluster.
     Offered {
@@ -43,16 +43,16 @@ pub enum Reply {
         /// Whether it accepted.
         accepted: bool,
     },
-    /// It heard that the cluster starts.
+    /// The node has taken note that the cluster starts.
     Started,
     /// Whether it leaves the recovery of the cluster to this process.
     Yielded {
-        /// Which attempt of this process it answers.
+        /// The attempt of this process that it answers.
         attempt: u64,
-        /// Why it does not, in words that follow its name; or that nobody knows.
+        /// If it does not yield: the reason, as text that follows the name of the node.
         answer: Result<(), String>,
     },
-    /// No answer, or none that makes sense.
+    /// No answer, or an invalid one.
     Failed,
     /// Something else answers at the address of the node.
     Stranger(Answering),

@@ -1,16 +1,16 @@
-//! How a process finds out that it takes part no more.
+//! How a process finds out that it was removed.
 //!
-//! An operator may decide that a node is a member no longer. The leader then removes its process
-//! from the Raft group, and stops sending to it at that moment: the process may never receive the
-//! entry that removed it. So a process that has heard of no leader for a while, or that knows of the
-//! decision, asks the others who they are; their answers say who takes part and who is meant to. The
-//! question says who asks, so that members which were started again learn that something is left of
-//! their cluster (see `formation.rs`): it is asked soon.
+//! An operator may remove a member. The leader then removes its process from the Raft group, and stops
+//! sending to it at that moment: the process may never receive the entry that removed it. So a process
+//! that has heard of no leader for a while, or that knows of the decision, asks the others for their
+//! status. Their answers name the voters, learners and members. The question introduces the asking
+//! process, so that members which were started again learn that something is left of their cluster (see
+//! `formation.rs`). So it asks soon.
 //!
-//! It must not go too early. As long as a voter that does not know of the removal could become a
-//! candidate, the vote of the removed process may be needed: with it gone, and the leader as well,
-//! the others might never elect anybody. So the process goes when most of the voters that are left
-//! have applied its removal: then a candidate that needs no vote of it can win.
+//! It must not end too early. As long as a voter that does not know of the removal could become a
+//! candidate, the vote of the removed process may be needed: without it, and without the leader, the
+//! others might never elect a leader. So the process ends when most of the remaining voters have applied
+//! its removal: then a candidate that does not need its vote can win.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,28 +20,28 @@ use crate::types::{ClusterId, Conf, LogIndex, NodeId, NodeState, NodeStatus, Raf
 const SILENT_TICKS: u64 = 2;
 /// Ticks between two rounds of questions.
 const ASK_TICKS: u64 = 5;
-/// Ticks within which every member that can be reached hears of a process that counts as without a
-/// leader, even if the first attempt to reach it fails. A process that was started again has to wait
-/// for so long before it may believe that nothing is left of its cluster.
+/// Ticks within which every reachable member hears of a process that counts as without a leader, even if
+/// the first attempt to reach it fails. A process that was started again has to wait this long before it
+/// may assume that nothing is left of its cluster.
 pub const ANNOUNCE_TICKS: u64 = SILENT_TICKS + 2 * ASK_TICKS;
 /// Ticks for which an answer counts.
 const BELIEVED_TICKS: u64 = 40;
 
-/// What a process knows of its own removal.
+/// The knowledge of a process about its own removal.
 #[derive(Debug)]
 pub(super) struct Departure {
     me: RaftId,
     now: u64,
-    /// Since when it has heard of no leader.
+    /// The tick since which it has heard of no leader.
     silent_since: Option<u64>,
     ask_at: u64,
     heard: BTreeMap<NodeId, (NodeStatus, u64)>,
-    /// When the process was last sent something, this was committed: it took part then.
+    /// The commit index when the process was last sent something. It took part then.
     took_part_at: LogIndex,
 }
 
 impl Departure {
-    /// The process `me` has just begun.
+    /// The state of the process `me` at its start.
     pub(super) fn new(me: RaftId) -> Self {
         Self {
             me,
@@ -53,15 +53,15 @@ impl Departure {
         }
     }
 
-    /// A leader that had `committed` has sent the process a part of the log. It sends to those who
-    /// take part.
+    /// Records that a leader whose commit index was `committed` has sent a part of the log to the
+    /// process. A leader sends only to voters and learners.
     pub(super) fn sent(&mut self, committed: LogIndex) {
         self.took_part_at = self.took_part_at.max(committed);
     }
 
-    /// One tick has passed. `leads` is whether the process leads, `led` whether it does or has lately
-    /// heard of a leader, `conf` what it has applied, `others` whom it can ask; whom to ask who they
-    /// are.
+    /// Counts one tick. `leads` is whether the process leads, `led` whether it leads or has recently
+    /// heard of a leader, `conf` what it has applied, `others` the nodes that it can ask. Returns the
+    /// nodes to ask for their status.
     pub(super) fn tick(
         &mut self,
         leads: bool,
@@ -77,7 +77,7 @@ impl Departure {
             self.silent_since = None;
         }
         let silent = !led && now - silent_since >= SILENT_TICKS;
-        // A leader hands leadership over first.
+        // A leader transfers leadership first.
         let decided = !leads && !conf.voters.is_empty() && !self.is_meant(conf);
         if !(silent || decided) || self.ask_at > now {
             return Vec::new();
@@ -86,21 +86,21 @@ impl Departure {
         others.filter(|&node| node != self.me.node_id()).collect()
     }
 
-    /// A node has said who it is.
+    /// Records the status of a node.
     pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus) {
         if status.raft_id.node_id() == node {
             self.heard.insert(node, (status.clone(), self.now));
         }
     }
 
-    /// Whether the process, which has applied its log of `cluster_id` up to `applied`, was removed,
-    /// and nobody needs its vote any more.
+    /// Whether the process, which has applied its log of `cluster_id` up to `applied`, was removed, and
+    /// its vote is no longer needed.
     pub(super) fn is_over(&self, cluster_id: ClusterId, applied: LogIndex) -> bool {
         let took_part_at = self.took_part_at.max(applied);
         let informed = |status: &&NodeStatus| {
             status.state == NodeState::Started
                 && status.cluster_id == Some(cluster_id)
-                // An older view may be of a time when it was not a member yet.
+                // An older view may come from a time when it was not a member yet.
                 && took_part_at > 0
                 && status.applied_index >= took_part_at
                 && self.is_out(&status.conf)
@@ -115,12 +115,12 @@ impl Departure {
         })
     }
 
-    /// Whether this process neither takes part in `conf` nor is meant to.
+    /// Whether this process neither takes part in `conf` nor should.
     fn is_out(&self, conf: &Conf) -> bool {
         let Conf {
             voters, learners, ..
         } = conf;
-        // A process that has applied nothing yet knows nobody.
+        // A process that has applied nothing yet knows no voters.
         !voters.is_empty()
             && !self.is_meant(conf)
             && !voters.contains(&self.me)
@@ -148,7 +148,7 @@ mod tests {
         RaftId::new(node(id), 1)
     }
 
-    /// What node `id` says that has applied 9 entries, by which `voters` and no others are left.
+    /// The status of node `id`, which has applied 9 entries. Exactly `voters` are left.
     fn says(id: u16, voters: &[u16]) -> NodeStatus {
         let conf = Conf {
             voters: voters.iter().copied().map(life).collect(),
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Whether process 4 is over, that has applied 9 entries and has heard `statuses`.
+    /// Whether the part of process 4, which has applied 9 entries and has heard `statuses`, is over.
     fn is_over(statuses: &[NodeStatus]) -> bool {
         let mut departure = Departure::new(life(4));
         for status in statuses {

@@ -1,13 +1,13 @@
-//! Where the other nodes are, as a process knows it.
+//! The addresses of the other nodes, as a process knows them.
 //!
-//! Before it takes part in a cluster it knows its configuration. From then on the members are part
-//! of the replicated state, addresses included, and what the configuration said counts no more.
+//! Before a process takes part in a cluster it uses its configuration. From then on the members,
+//! including their addresses, are part of the replicated state, and the configuration no longer counts.
 
 use std::sync::Arc;
 
 use crate::types::{ClusterMembership, Conf, NodeId, RaftId};
 
-/// Nodes that are remembered although they take part no more.
+/// Maximum number of former nodes that are remembered.
 const MAX_FORMER: usize = 16;
 
 /// The nodes that a process knows.
@@ -15,18 +15,18 @@ const MAX_FORMER: usize = 16;
 pub(super) struct Directory {
     me: NodeId,
     members: Arc<ClusterMembership>,
-    /// The members, and whoever else takes part.
+    /// The members, and other nodes that take part.
     parts: Arc<ClusterMembership>,
     followed: Arc<Conf>,
-    /// Whoever took part once, and where.
+    /// Nodes that took part earlier, with their addresses.
     former: ClusterMembership,
-    /// All that are to be reached: `parts`, and those of `former` where nobody leads.
+    /// All nodes to reach: `parts`, and without a leader also `former`.
     nodes: Arc<ClusterMembership>,
     recalled: bool,
 }
 
 impl Directory {
-    /// The directory of a process of node `me` that takes part in nothing yet: it knows the
+    /// The directory of a process of node `me` that takes part in no cluster yet: it knows the
     /// `configured` members, and perhaps more nodes.
     pub(super) fn new(
         me: NodeId,
@@ -44,7 +44,7 @@ impl Directory {
         }
     }
 
-    /// Takes over whom a process knows that takes part in nothing yet.
+    /// Takes over the nodes that a process without a cluster knows.
     pub(super) fn learn(&mut self, known: &Arc<ClusterMembership>) {
         if self.parts != *known {
             self.parts = Arc::clone(known);
@@ -52,27 +52,26 @@ impl Directory {
         }
     }
 
-    /// The members that the cluster is meant to have.
+    /// The desired members of the cluster.
     pub(super) fn members(&self) -> &Arc<ClusterMembership> {
         &self.members
     }
 
-    /// Whom this process tells of when it asks: the members, and whoever is none any more but still takes
-    /// part; and this one, which others have to find as long as it runs, since it may hold the last
-    /// copy. Of who took part once it tells nobody: those who have lost their memory would wait for one
-    /// that may be gone for good.
+    /// The nodes that this process names when it asks others: the members, former members that still take
+    /// part, and itself. Others have to find it as long as it runs, since it may hold the last copy. It
+    /// does not name nodes that took part earlier: processes that have lost their memory would wait for
+    /// one that may be gone for good.
     pub(super) fn parts(&self) -> &Arc<ClusterMembership> {
         &self.parts
     }
 
-    /// The nodes that have to be reached: whom it tells of, and where nobody leads those who took part
-    /// once.
+    /// The nodes to reach: `parts`, and without a leader also the nodes that took part earlier.
     pub(super) fn nodes(&self) -> &Arc<ClusterMembership> {
         &self.nodes
     }
 
-    /// Takes over what the process has applied: the members and who takes part. `conf` is a new one
-    /// whenever either has changed.
+    /// Takes over the applied members, voters and learners. `conf` is a new value whenever one of them
+    /// has changed.
     pub(super) fn follow(&mut self, members: &Arc<ClusterMembership>, conf: &Arc<Conf>) {
         if Arc::ptr_eq(&self.followed, conf) || members.is_empty() {
             return;
@@ -101,8 +100,9 @@ impl Directory {
         self.gather();
     }
 
-    /// Whether those who took part once are to be reached as well. Where nobody leads they may still be
-    /// needed: others may not know of their removal, and whoever recovers the cluster has to ask them.
+    /// Sets whether nodes that took part earlier have to be reached as well. Without a leader they may
+    /// still be needed: others may not know of their removal, and a process that recovers the cluster has
+    /// to ask them.
     pub(super) fn recall(&mut self, recall: bool) {
         if self.recalled != recall {
             self.recalled = recall;
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(**directory.members(), members(&[1, 2]));
         directory.recall(false);
         assert_eq!(**directory.nodes(), members(&[1, 2]));
-        // Who takes part again is no former one.
+        // A node that takes part again is no former one.
         directory.follow(&Arc::new(members(&[1, 2, 3])), &voters(&[1, 2]));
         directory.recall(true);
         directory.recall(false);

@@ -1,27 +1,26 @@
 //! Two processes of one node.
 //!
-//! A process that was started again takes the place of its former life, which never answers again. So
-//! when lives of one node answer in turn, two processes run under its id: a configuration was copied,
-//! or an address leads to two machines. Each of them would be taken for the next life of the other, and
-//! the voters would change with each answer. So they are named, and no life is replaced while they go
-//! on.
+//! A restarted process replaces its earlier incarnation, which never answers again. So if incarnations of
+//! one node answer in turn, two processes run with its id: a configuration was copied, or an address
+//! leads to two machines. Each of them would count as the next incarnation of the other, and the voters
+//! would change with each answer. So both are named, and no incarnation is replaced while they go on.
 
 use std::collections::BTreeMap;
 
 use crate::types::{NodeId, RaftId};
 
-/// How often a life has to answer again after another one has, before they count as two processes. A
-/// single late answer looks like two such returns.
+/// Number of times that an incarnation has to answer again after another one has, before the two count as
+/// two processes. A single late answer looks like two such returns.
 const RETURNS: u32 = 4;
-/// Ticks after the last return for which they do.
+/// Ticks after the last return for which they count as two processes.
 const REMEMBERED_TICKS: u64 = 600;
-/// Ticks for which a process has to go on asking before that shows that it lives: what it asks may be
-/// long under way, and it may have ended meanwhile.
+/// Ticks for which a process has to go on asking before it surely runs: its questions may be delayed for
+/// long, and it may have ended meanwhile.
 const ASKING_TICKS: u64 = 100;
-/// Ticks after which a process that is heard of no more has stopped asking.
+/// Ticks after its last question at which a process has stopped asking.
 const PAUSE_TICKS: u64 = 40;
 
-/// Who has answered in turn, as a leader has heard, and who goes on asking.
+/// The incarnations that have answered in turn, as a leader has heard, and the processes that go on asking.
 #[derive(Debug, Default)]
 pub(super) struct Doubles {
     lives: BTreeMap<NodeId, Lives>,
@@ -39,7 +38,7 @@ struct Asking {
 #[derive(Debug)]
 struct Lives {
     last: RaftId,
-    /// Who answered before the last one.
+    /// The incarnation that answered before the last one.
     other: Option<RaftId>,
     returns: u32,
     returned_at: u64,
@@ -67,8 +66,8 @@ impl Lives {
 }
 
 impl Doubles {
-    /// The process `id`, which takes no part, has asked at tick `now`; whether it has gone on asking for
-    /// so long that it lives.
+    /// Records that the process `id`, which takes no part, has asked at tick `now`. Returns whether it
+    /// has gone on asking for so long that it surely runs.
     pub(super) fn asked(&mut self, id: RaftId, now: u64) -> bool {
         let new = Asking {
             process: id,
@@ -83,8 +82,8 @@ impl Doubles {
         now.saturating_sub(asking.since) >= ASKING_TICKS
     }
 
-    /// The process `id` has answered at tick `now`; whether that shows for the first time that its
-    /// node has two.
+    /// Records that the process `id` has answered at tick `now`. Returns whether that shows for the first
+    /// time that its node has two.
     pub(super) fn heard(&mut self, id: RaftId, now: u64) -> bool {
         let lives = self.lives.entry(id.node_id()).or_insert(Lives {
             last: id,
@@ -104,13 +103,13 @@ impl Doubles {
         Some([lives.last.min(other), lives.last.max(other)])
     }
 
-    /// All of them.
+    /// All such pairs.
     pub(super) fn all(&self, now: u64) -> Vec<[RaftId; 2]> {
         let two = self.lives.iter().filter(|(_, lives)| lives.are_two(now));
         two.filter_map(|(node, _)| self.of(*node, now)).collect()
     }
 
-    /// Forgets nodes that are not `meant` to take part.
+    /// Forgets nodes that are not among the desired members `meant`.
     pub(super) fn retain(&mut self, meant: &[NodeId]) {
         self.lives.retain(|node, _| meant.contains(node));
         self.asking.retain(|node, _| meant.contains(node));
@@ -125,7 +124,7 @@ mod tests {
         RaftId::new(NodeId::new(3).expect("a node id"), incarnation)
     }
 
-    /// What is known at tick `now` once these lives have answered, one every tick.
+    /// The state at tick `now` after these incarnations have answered, one every tick.
     fn after(lives: &[u64], now: u64) -> Vec<[RaftId; 2]> {
         let mut doubles = Doubles::default();
         for (tick, incarnation) in (0..).zip(lives) {

@@ -1,14 +1,13 @@
-//! What an operator may want to read about.
+//! Events for operators.
 
 use bytes::Bytes;
 
 use crate::types::{ClusterId, LogIndex, ProtocolLevel, RaftId, Role, Term};
 
-/// Something that an operator may want to read about. Never one per write, unless somebody traces
-/// that very write.
+/// An event that an operator may want to know. There is none per write, except for a traced write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The process accepted an offer.
+    /// The process accepted an offer: it is prepared.
     Bound {
         /// The offered cluster.
         cluster_id: ClusterId,
@@ -18,7 +17,7 @@ pub enum Event {
         /// The cluster.
         cluster_id: ClusterId,
     },
-    /// An operator made a new cluster of what this process had.
+    /// An operator recovered a new cluster from the state of this process.
     Recovered {
         /// The cluster that had halted.
         old: ClusterId,
@@ -26,25 +25,25 @@ pub enum Event {
         new: ClusterId,
         /// Highest index that the process knew to be committed.
         commit_index: LogIndex,
-        /// Index of the last log entry. All up to it were kept.
+        /// Index of the last log entry. All entries up to it were kept.
         last_index: LogIndex,
     },
     /// The process leaves the recovery of its cluster to another one, and takes no part in the old
-    /// one any more.
+    /// cluster any more.
     Yielded {
         /// The other process.
         to: RaftId,
     },
-    /// The process takes part in its cluster again: the recovery that it had yielded to will not be.
+    /// The process takes part in its cluster again: the recovery that it had yielded to has failed.
     ClaimVoid {
-        /// Who had claimed it.
+        /// The process that had claimed it.
         from: RaftId,
     },
     /// The process found a cluster running without it, and waits outside.
     Outside {
         /// The cluster.
         cluster_id: ClusterId,
-        /// Whether its node is a member: then the leader will let it in.
+        /// Whether its node is a member: then the leader will add it.
         is_member: bool,
     },
     /// The process was removed from its cluster, and its part in it is over: the shell ends it.
@@ -56,21 +55,21 @@ pub enum Event {
     Doubled {
         /// The processes, in ascending order.
         processes: [RaftId; 2],
-        /// Where they answer.
+        /// The address at which they answer.
         addr: String,
     },
-    /// A process answers at a member's address that does not speak what the cluster does: it is not
-    /// let in.
+    /// A process answers at a member's address that does not speak the protocol level of the cluster. It
+    /// is not added.
     TooOld {
         /// The process.
         process: RaftId,
-        /// What it speaks.
+        /// The level that it speaks.
         level: ProtocolLevel,
-        /// What the cluster speaks.
+        /// The level of the cluster.
         needed: ProtocolLevel,
     },
-    /// Another process that takes part takes less than this one, which leads: nobody puts more than
-    /// that into the log.
+    /// Another process that takes part has a smaller limit than this leader. No entry exceeds the smaller
+    /// one.
     TakesLess {
         /// The process.
         process: RaftId,
@@ -96,7 +95,7 @@ pub enum Event {
         from: RaftId,
         /// Index of the entry.
         index: LogIndex,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// The term changed.
@@ -113,22 +112,22 @@ pub enum Event {
         /// Index of the last log entry.
         last_index: LogIndex,
     },
-    /// The process led, and for some election timeouts no majority of the logs got on: it leads no more,
-    /// so that somebody may whose links carry appends.
+    /// The process led, and for some election timeouts no majority of the logs advanced. It steps down,
+    /// so that a process whose links carry appends can lead.
     GaveUp {
         /// The term in which it led.
         term: Term,
         /// Highest index that it knows to be committed.
         commit_index: LogIndex,
     },
-    /// Another leader is followed, or none.
+    /// The process follows another leader, or none.
     LeaderChanged {
         /// The leader.
         leader: Option<RaftId>,
         /// The term.
         term: Term,
     },
-    /// The processes that take part changed.
+    /// The voters or learners changed.
     ConfChanged {
         /// Raft ids of the voters.
         voters: Vec<RaftId>,
@@ -155,7 +154,7 @@ pub enum Event {
         /// Number of keys that it holds.
         keys: usize,
     },
-    /// An entry was applied that carries the trace context of whoever proposed it.
+    /// An entry was applied that carries the trace context of its proposer.
     TracedApplied {
         /// The context.
         context: Bytes,

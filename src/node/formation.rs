@@ -68,12 +68,14 @@
 mod bound;
 mod known;
 mod offering;
+mod phase;
 mod vouch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::known::Peer;
+use self::phase::{Event, Phase};
 use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
@@ -95,29 +97,8 @@ const PACE: u64 = 10;
 const CALL_TIMEOUTS: u64 = 6;
 /// Election timeouts after which an offer that not everybody has answered is given up.
 const OFFER_TIMEOUTS: u64 = 2;
-/// Earlier offers that a bound process remembers.
-const MAX_EARLIER_OFFERS: usize = 16;
 /// Ticks for which what a peer said of itself counts as now, while it is asked all the time.
 const LATELY_TICKS: u64 = 2 * PROBE_TICKS;
-
-/// Where a process stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
-    /// Belongs to nothing.
-    Fresh,
-    /// Is the coordinator of an offer and counts the nodes that have accepted.
-    Offering {
-        offer: Offer,
-        accepted: BTreeSet<NodeId>,
-        since: u64,
-    },
-    /// Has accepted an offer.
-    Bound { offer: Offer },
-    /// Takes part in the cluster of an offer.
-    Started { offer: Offer },
-    /// Was let into a running cluster.
-    Joined { cluster_id: ClusterId },
-}
 
 /// A cluster that runs without the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,10 +136,6 @@ pub struct Formation {
     /// Before this tick it forms nothing: a survivor of a former cluster may still make itself known.
     forms_at: u64,
     phase: Phase,
-    /// Offers accepted before the current one, the latest first.
-    earlier: Vec<Offer>,
-    /// When the current offer was accepted.
-    accepted_at: u64,
     /// The initial members that an operator has vouched for.
     vouch: Option<Vouch>,
     outside: Option<Outside>,
@@ -185,8 +162,6 @@ impl Formation {
             probed_at: 0,
             forms_at: 0,
             phase: Phase::Fresh,
-            earlier: Vec::new(),
-            accepted_at: 0,
             vouch: None,
             outside: None,
             differs: None,
@@ -234,7 +209,7 @@ impl Formation {
     /// The cluster that it is bound to or takes part in, or outside of which it waits.
     pub fn cluster_id(&self) -> Option<ClusterId> {
         match &self.phase {
-            Phase::Started { offer } | Phase::Bound { offer } => Some(offer.cluster_id),
+            Phase::Started { offer } | Phase::Bound { offer, .. } => Some(offer.cluster_id),
             Phase::Joined { cluster_id } => Some(*cluster_id),
             Phase::Fresh | Phase::Offering { .. } => self.outside.map(|outside| outside.cluster_id),
         }
@@ -274,9 +249,7 @@ impl Formation {
             return false;
         }
         if self.is_confirmed(cluster_id) && !self.is_too_old() {
-            self.phase = Phase::Joined { cluster_id };
-            self.outside = None;
-            return true;
+            return self.enter(Event::LetIn(cluster_id));
         }
         self.ask_at_once();
         false
@@ -290,7 +263,19 @@ impl Formation {
     /// An operator has made a new cluster of what this process had: it takes part in that one from
     /// now on.
     pub(super) fn recovered(&mut self, cluster_id: ClusterId) {
-        self.phase = Phase::Joined { cluster_id };
+        self.enter(Event::Recover(cluster_id));
+    }
+
+    /// Takes the step of `event`, if that is possible now; whether it is.
+    fn enter(&mut self, event: Event) -> bool {
+        let Some(next) = self.phase.after(event) else {
+            return false;
+        };
+        self.phase = next;
+        if !matches!(self.phase, Phase::Fresh | Phase::Offering { .. }) {
+            self.outside = None;
+        }
+        true
     }
 
     /// What the process waits for, in words.
@@ -328,7 +313,7 @@ impl Formation {
     /// One tick has passed.
     pub fn tick(&mut self) {
         self.now += 1;
-        if matches!(self.phase, Phase::Started { .. } | Phase::Joined { .. }) {
+        if self.phase.takes_part() {
             return;
         }
         let now = self.now;

@@ -366,7 +366,7 @@ impl Storm {
 
     fn bound_to(&self) -> BTreeMap<RaftId, ClusterId> {
         let bound = self.processes.values().filter_map(|process| {
-            let Phase::Bound { offer } = &process.phase else {
+            let Phase::Bound { offer, .. } = &process.phase else {
                 return None;
             };
             Some((process.raft_id, offer.cluster_id))

@@ -1,14 +1,14 @@
-//! Which well-formed messages contradict what a node holds.
+//! The check of well-formed messages against the state of a node.
 //!
-//! raft-rs trusts its peers: it panics on a heartbeat that commits past the end of the log, and an
-//! answer that claims entries which the leader never had makes it lose the follower for ever. Peers
-//! that run this code never send either, but a peer can be broken, replayed or not one of ours, and
-//! it must not take this node along.
+//! raft-rs trusts its peers: it panics on a heartbeat that commits past the end of the log, and an answer
+//! that acknowledges entries which the leader never had makes it lose the follower for ever. Peers that run
+//! this code never send either. But a peer can be broken, replayed or foreign, and must not stop this node.
 //!
-//! Nor may a single message use up what there is only so much of. Terms and indices never go back, and
-//! raft-rs stops where they end: after one heartbeat of the last term nobody could ever be elected. So a
-//! message may be ahead of what this node has heard of, as it must where a node was away for years or has
-//! just begun and knows nothing; but only so far that many thousands of them would be needed.
+//! Nor may a single message exhaust a limited resource. Terms and indices never decrease, and raft-rs
+//! stops at their end: after one heartbeat of the last term no leader could ever be elected. So a message
+//! may be ahead of the state of this node, because a node may have been away for years or may have just
+//! started without any state. But one message may only be so far ahead that many thousands of them are
+//! needed to reach the end.
 
 use raft::eraftpb::{Message, MessageType};
 use raft::{Raft, Storage};
@@ -16,16 +16,16 @@ use raft::{Raft, Storage};
 use super::StepError;
 use crate::types::{LogIndex, RaftId, Term};
 
-/// Terms by which a message may be ahead of its receiver. With ten elections a second, which is more
-/// than there can be, it takes thirteen years to get there.
+/// Maximum lead of a message's term over its receiver's. With ten elections a second, which is more than
+/// possible, this takes thirteen years.
 const MAX_TERM_LEAD: Term = 1 << 32;
 
-/// Log entries by which a message may be ahead of its receiver. With a million writes a second it takes
-/// nine years to get there.
+/// Maximum lead of a message's indices over its receiver's log. With a million writes a second this takes
+/// nine years.
 const MAX_INDEX_LEAD: LogIndex = 1 << 48;
 
-/// Refuses what is too far ahead, what raft-rs would panic on, and what it would never recover from.
-/// `message` is a `name` and comes from `from`; it has passed the checks of
+/// Refuses a message that is too far ahead, that raft-rs would panic on, or that it would never recover
+/// from. `message` is a `name` and comes from `from`. It has passed the checks of
 /// [`PeerMessage::into_raft`](crate::wire::PeerMessage::into_raft), so no term in it is past its own.
 pub(super) fn judge<S: Storage>(
     raft: &Raft<S>,
@@ -68,7 +68,7 @@ pub(super) fn judge<S: Storage>(
 }
 
 fn contradiction<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), String> {
-    // raft-rs drops what is older than its term, or answers it without a look at the rest.
+    // raft-rs drops a message of an older term, or answers it without reading the rest.
     if message.term < raft.term {
         return Ok(());
     }
@@ -79,14 +79,14 @@ fn contradiction<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), St
             "commits up to {}, but the log ends at {last_index}",
             message.commit
         )),
-        // Progress::maybe_update would believe it, and later rejections would be ignored as stale.
+        // Progress::maybe_update would accept it, and later rejections would be ignored as stale.
         MessageType::MsgAppendResponse if !message.reject && message.index > last_index => {
             Err(format!(
                 "claims to hold entry {}, but the log ends at {last_index}",
                 message.index
             ))
         }
-        // Progress::update_committed would believe it for ever.
+        // Progress::update_committed would accept it for ever.
         MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse
             if message.commit > last_index =>
         {
@@ -95,12 +95,12 @@ fn contradiction<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), St
                 message.commit
             ))
         }
-        // Progress::maybe_decr_to would have it wait for that snapshot, which may never be made.
+        // Progress::maybe_decr_to would make the follower wait for that snapshot, which may never be made.
         MessageType::MsgAppendResponse if message.request_snapshot > last_index => Err(format!(
             "asks for a snapshot up to {}, but the log ends at {last_index}",
             message.request_snapshot
         )),
-        // Raft::restore installs it over what is committed.
+        // Raft::restore installs it over committed entries.
         MessageType::MsgSnapshot
             if message.get_snapshot().get_metadata().index == raft.raft_log.committed
                 && !raft.raft_log.match_term(
@@ -110,7 +110,7 @@ fn contradiction<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), St
         {
             Err("ends at the committed entry, but in another term".to_owned())
         }
-        // Raft::step_follower campaigns on anybody's word, past every lease.
+        // Raft::step_follower campaigns at the request of any sender, past every lease.
         MessageType::MsgTimeoutNow if message.from != raft.leader_id => {
             Err("its sender is not the leader".to_owned())
         }
@@ -133,7 +133,7 @@ mod tests {
         RaftId::new(NodeId::new(id).expect("a node id"), 1)
     }
 
-    /// Node 2 in term 1, whose log ends at 1; or, if it has just begun, at 0.
+    /// Node 2 in term 1, whose log ends at 1, or at 0 if it has just started.
     fn receiver(storage: MemoryStorage) -> RawNode<MemoryStorage> {
         let config = RaftOptions::default().raft_config(life(2), storage.applied());
         let logger = slog::Logger::root(slog::Discard, slog::o!());
@@ -145,7 +145,7 @@ mod tests {
         MemoryStorage::bootstrap(&voters, ClusterMembership::default())
     }
 
-    /// Every kind of message, in `term`, with `index` wherever it names one.
+    /// One message of every type, in `term`, with `index` in every index field.
     fn messages(term: Term, index: LogIndex) -> Vec<(&'static str, PeerMessage)> {
         let (from, to, cluster_id) = (life(1).get(), life(2).get(), 7);
         let vote = |last_log_index, commit_index, pre_vote| {
@@ -306,7 +306,7 @@ mod tests {
         }
     }
 
-    /// A leader believes no answer that names what it does not hold.
+    /// A leader accepts no answer that names entries which it does not hold.
     #[test]
     fn an_answer_claims_nothing_past_the_log() {
         let receiver = receiver(bootstrapped());

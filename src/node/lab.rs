@@ -1,9 +1,9 @@
-//! A few members and the links between them, in simulated time: for tests of what only shows under
-//! load, or with links that are not alike.
+//! A few members and the links between them, in simulated time: for tests of effects that only show under
+//! load, or with unequal links.
 //!
-//! Time passes in steps of a millisecond. In each, every member takes all that has come for it, ticks
-//! if it is time to, takes the writes of its clients if it leads, and puts out what comes of it. A link
-//! keeps the order of what it carries.
+//! Time passes in steps of a millisecond. In each step, every member takes all messages that have come
+//! for it, ticks if it is time, takes the writes of its clients if it leads, and sends its output. A link
+//! keeps the order of its messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,24 +19,24 @@ use crate::wire;
 /// Milliseconds of a tick.
 pub(super) const TICK: u64 = 100;
 
-/// How long a link takes, in milliseconds.
+/// The properties of a link. `latency` is in milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Link {
     pub(super) latency: u64,
-    /// Entries that it carries in a millisecond; 0 for as many as there are.
+    /// Entries that it carries in a millisecond. 0 means no bound.
     pub(super) entries: u64,
-    /// As how many entries a snapshot counts.
+    /// Number of entries that a snapshot counts as.
     pub(super) snapshot: u64,
     /// Nothing arrives.
     pub(super) cut: bool,
-    /// What holds entries does not arrive.
+    /// Messages with entries do not arrive.
     pub(super) hole: bool,
 }
 
 enum Load {
     Message(PeerMessage),
     Snapshot(OutgoingSnapshot),
-    /// The sending of a snapshot to a peer has ended.
+    /// The transfer of a snapshot to a peer has ended.
     Report(RaftId, bool),
     /// Messages to a peer do not arrive.
     Unreachable(RaftId),
@@ -45,18 +45,18 @@ enum Load {
     Reply(RaftId, CallId, Reply),
 }
 
-/// Members, and what is on its way between them.
+/// Members, and the messages between them.
 pub(super) struct Lab {
     pub(super) now: u64,
     pub(super) seed: u64,
     options: RaftOptions,
-    /// What the next processes of nodes speak, if not what this version does.
+    /// Levels of the next processes of nodes, if not that of this version.
     pub(super) levels: BTreeMap<NodeId, ProtocolLevel>,
-    /// What the next processes of nodes take, if not anything.
+    /// Limits of the next processes of nodes, if any.
     pub(super) limits: BTreeMap<NodeId, NodeLimits>,
-    /// What the state of the next processes of nodes may take, if not what the options say.
+    /// Memory bounds of the state of the next processes of nodes, if not that of the options.
     pub(super) states: BTreeMap<NodeId, usize>,
-    /// Nodes that hear no answer to what they ask.
+    /// Nodes that hear no answer to their questions.
     pub(super) deaf: BTreeSet<NodeId>,
     configured: ClusterMembership,
     pub(super) members: BTreeMap<NodeId, Member<u64>>,
@@ -64,18 +64,18 @@ pub(super) struct Lab {
     links: BTreeMap<(NodeId, NodeId), Link>,
     /// When each link is free again, in entries that it has carried.
     busy: BTreeMap<(NodeId, NodeId), u64>,
-    /// What arrives, by when and in which order.
+    /// Messages in flight, by time and order of arrival.
     under_way: BTreeMap<(u64, u64), (NodeId, Load)>,
     sent: u64,
     pub(super) acknowledged: u64,
-    /// What callers were refused with, and what the members had to say of versions and limits.
+    /// Refusals that callers got, and events of members about versions and limits.
     pub(super) refusals: Vec<Refusal>,
     pub(super) of_versions: Vec<(NodeId, Event)>,
-    /// How many calls have been made.
+    /// Number of calls that have been made.
     pub(super) calls: usize,
-    /// How often a member has applied a change of who takes part.
+    /// Number of changes of voters and learners that members have applied.
     pub(super) conf_changes: usize,
-    /// Log entries that members have left to others to free.
+    /// Number of log entries that members have left to other threads to free.
     pub(super) retired: usize,
     /// Nodes whose process has ended because it was removed.
     pub(super) gone: BTreeSet<NodeId>,
@@ -94,7 +94,7 @@ pub(super) fn info(id: NodeId) -> NodeInfo {
 }
 
 impl Lab {
-    /// Nodes 1 to `size`, which know nothing yet.
+    /// Nodes 1 to `size`, without any state.
     pub(super) fn new(size: u16, seed: u64, options: RaftOptions) -> Self {
         let ids = (1..=size).map(node);
         let mut lab = Self {
@@ -126,12 +126,12 @@ impl Lab {
         lab
     }
 
-    /// Every process that begins from now on has `id` among its initial members.
+    /// Adds `id` to the initial members of every process that begins from now on.
     pub(super) fn configure(&mut self, id: NodeId) {
         self.configured.members.insert(id, info(id));
     }
 
-    /// The leader `id` raises the level of the cluster, whoever may not speak that.
+    /// The leader `id` raises the level of the cluster, whether or not all members speak it.
     pub(super) fn force_level(&mut self, id: NodeId, level: ProtocolLevel) {
         if let Some(member) = self.members.get_mut(&id) {
             member.force_level(level);
@@ -139,7 +139,7 @@ impl Lab {
         self.settle(id);
     }
 
-    /// A process of `id` begins; the present one ends.
+    /// Starts a process of `id`. Its current process ends.
     pub(super) fn begin(&mut self, id: NodeId, bootstrap: bool) {
         self.lives += 1;
         let mut members = self.configured.clone();
@@ -168,7 +168,7 @@ impl Lab {
         self.members.insert(id, member);
     }
 
-    /// Both directions between `one` and everybody else.
+    /// Sets both directions between `one` and all other nodes.
     pub(super) fn link(&mut self, one: NodeId, link: Link) {
         for other in (1..=9).map(node).filter(|other| *other != one) {
             self.links.insert((one, other), link);
@@ -176,15 +176,15 @@ impl Lab {
         }
     }
 
-    /// One direction.
+    /// Sets one direction.
     pub(super) fn link_one_way(&mut self, from: NodeId, to: NodeId, link: Link) {
         self.links.insert((from, to), link);
     }
 
-    /// An operator hands leadership over.
+    /// An operator transfers leadership.
     pub(super) fn transfer(&mut self, leader: NodeId, to: NodeId) {
         if let Some(member) = self.members.get_mut(&leader) {
-            // It says why not.
+            // The answer says why not.
             let _ = member.transfer_leader(Some(to));
         }
         self.settle(leader);
@@ -199,14 +199,14 @@ impl Lab {
         leads.max().map(|(_, id)| id)
     }
 
-    /// Who votes, as `id` has applied.
+    /// The voters, as `id` has applied them.
     pub(super) fn voters(&self, id: NodeId) -> BTreeSet<RaftId> {
         let raft = self.members.get(&id).and_then(Member::raft);
         raft.map(|raft| raft.voters().into_iter().collect())
             .unwrap_or_default()
     }
 
-    /// A millisecond passes, in which clients write `writes` entries to the leader.
+    /// One millisecond passes, in which clients write `writes` entries to the leader.
     pub(super) fn step(&mut self, writes: u64) {
         self.now += 1;
         let mut woken = BTreeSet::new();
@@ -218,7 +218,7 @@ impl Lab {
             self.arrive(to, load);
         }
         for id in self.members.keys().copied().collect::<Vec<_>>() {
-            // Nobody's clock ticks with another's.
+            // The clocks of the nodes tick at different times.
             if (self.now + 37 * u64::from(id.get())).is_multiple_of(TICK)
                 && let Some(member) = self.members.get_mut(&id)
             {
@@ -237,7 +237,8 @@ impl Lab {
         }
     }
 
-    /// Steps until `done`; how many milliseconds that took, or `None` if it takes longer than `limit`.
+    /// Steps until `done`. Returns the milliseconds that it took, or `None` if it takes longer than
+    /// `limit`.
     pub(super) fn until(
         &mut self,
         limit: u64,
@@ -283,7 +284,7 @@ impl Lab {
         match load {
             Load::Message(message) => {
                 if let Some(member) = self.members.get_mut(&to) {
-                    // What it refuses is lost.
+                    // A refused message is lost.
                     let _ = member.step(message);
                 }
             }

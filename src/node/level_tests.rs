@@ -13,7 +13,7 @@ fn two() -> ProtocolLevel {
     ProtocolLevel::new(2)
 }
 
-/// Three nodes that speak `levels`, once they have formed a cluster.
+/// Three nodes that speak `levels`, after they have formed a cluster.
 fn cluster(levels: [ProtocolLevel; 3]) -> Lab {
     let mut lab = Lab::new(0, 1, RaftOptions::default());
     for (id, level) in (1..).map(node).zip(levels) {
@@ -28,7 +28,7 @@ fn cluster(levels: [ProtocolLevel; 3]) -> Lab {
     lab
 }
 
-/// What the cluster speaks, as each node has applied it.
+/// The level of the cluster, as each node has applied it.
 fn levels(lab: &Lab) -> Vec<ProtocolLevel> {
     let members = lab.members.values();
     members
@@ -48,7 +48,7 @@ fn healed(lab: &Lab) -> bool {
     judged(lab).0 == State::Healthy
 }
 
-/// Starts the process of `id` again, which speaks `level` from now on, and waits until it votes.
+/// Restarts the process of `id`, which speaks `level` from now on, and waits until the cluster is healthy.
 fn restart(lab: &mut Lab, id: NodeId, level: ProtocolLevel, writes: u64) {
     lab.levels.insert(id, level);
     lab.begin(id, true);
@@ -84,7 +84,7 @@ fn a_rolling_upgrade_under_load_raises_the_level_when_the_last_has_come() {
     }
     let raised = lab.until(20 * TICK, 5, |lab| levels(lab) == [two(); 3]);
     assert!(raised.is_some(), "{:?}", levels(&lab));
-    // Who comes now gets it with the snapshot.
+    // A process that starts now gets it with the snapshot.
     restart(&mut lab, node(2), two(), 5);
     assert_eq!(levels(&lab), [two(); 3]);
 }
@@ -122,7 +122,7 @@ fn a_process_of_a_lower_level_is_not_let_in_and_both_sides_say_so() {
 #[test]
 fn what_some_member_does_not_know_is_not_put_into_the_log() {
     let mut lab = cluster([two(), two(), ONE]);
-    // The leader asks who everybody is.
+    // The leader asks all members for their status.
     lab.until(10 * TICK, 1, |_| false);
     let leader = lab.leader().expect("a leader");
     lab.command(leader, &Command::RaiseLevel(two()));
@@ -162,7 +162,7 @@ fn a_follower_that_cannot_read_an_entry_is_named() {
     restart(&mut lab, node(3), two(), 1);
 }
 
-/// A rolling upgrade to a version that writes what the others do not know, and does not say so.
+/// A rolling upgrade to a version that writes entries which the others do not know, without a higher level.
 #[test]
 fn a_leader_whose_followers_cannot_read_it_makes_way_and_writes_go_on() {
     let mut lab = cluster([two(), ONE, ONE]);

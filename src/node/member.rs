@@ -1,8 +1,8 @@
-//! A process's whole life: first it looks for its cluster, then it takes part in it.
+//! A process from its start to its end: first it looks for its cluster, then it takes part in it.
 //!
-//! The shell sees one object from the first tick to the last. Before the cluster runs, requests are
-//! refused with what the process waits for, and messages with who it is. The last thing that a
-//! process says is that it was removed, if it was.
+//! The shell sees one object from the first tick to the last. Before the process takes part in a cluster,
+//! it refuses requests with the reason for which it waits, and messages with its identity. If the process
+//! is removed, that is its last event.
 
 mod asking;
 mod entry;
@@ -27,29 +27,29 @@ use crate::kv::StateMachine;
 use crate::types::{ClusterId, ClusterMembership, LogIndex, NodeState, NodeStatus, RaftId, Role};
 use crate::wire::{Envelope, SnapshotHeader, WireError};
 
-/// Who a process is and how it behaves.
+/// The identity and the settings of a process.
 #[derive(Debug, Clone)]
 pub struct MemberOptions {
-    /// This life of the process.
+    /// The incarnation of the node.
     pub raft_id: RaftId,
-    /// The initial members of the cluster, this one among them; for a process that joins later, the
-    /// nodes that it asks. It joins no cluster unless one of these, or of those `remembered`, says
-    /// that it takes part in it. Once it takes part, the members are those of the replicated state.
+    /// The initial members of the cluster, including this one. For a process that joins later, the nodes
+    /// that it asks. It joins no cluster unless one of these, or of those `remembered`, says that it
+    /// takes part in it. Once it takes part, the members are those of the replicated state.
     pub members: ClusterMembership,
-    /// The last members that former lives of this process knew, if anything has been kept of them.
-    /// Nobody forms a new cluster before these have been asked as well.
+    /// The last members that earlier incarnations of this process knew, if they have been stored. No new
+    /// cluster forms before these have been asked as well.
     pub remembered: ClusterMembership,
-    /// Whether the process takes part in forming a new cluster, or only waits to be let into one.
+    /// Whether the process helps to form a new cluster, or only waits to be added to one.
     pub bootstrap: bool,
-    /// Ticks for which it waits before it helps to form one: as long as a survivor of a former
-    /// cluster may need to notice that it has no leader, and to ask this process who it is. 0 where
-    /// there can be no former cluster.
+    /// Ticks for which it waits before it helps to form a cluster: as long as a survivor of an earlier
+    /// cluster may need to notice that it has no leader, and to ask this process for its identity. 0 if
+    /// there can be no earlier cluster.
     pub formation_wait_ticks: u64,
     /// Timing and bounds of the Raft server.
     pub raft: RaftOptions,
-    /// Where random choices come from: election timeouts and the id of a new cluster.
+    /// The seed of random choices: election timeouts and the id of a new cluster.
     pub seed: u64,
-    /// Where raft-rs logs.
+    /// The logger for raft-rs.
     pub logger: slog::Logger,
 }
 
@@ -72,7 +72,7 @@ pub struct Member<W> {
 }
 
 impl<W> Member<W> {
-    /// A process that has just begun.
+    /// A process that has just started.
     pub fn new(options: MemberOptions) -> Self {
         let mut formation = Formation::new(
             options.raft_id,
@@ -112,7 +112,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// This life of the process.
+    /// The incarnation of the node.
     pub fn raft_id(&self) -> RaftId {
         self.options.raft_id
     }
@@ -122,7 +122,7 @@ impl<W> Member<W> {
         self.raft.as_ref()
     }
 
-    /// One tick has passed.
+    /// Counts one tick.
     pub fn tick(&mut self) {
         self.tick_claims();
         match &mut self.raft {
@@ -205,7 +205,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// A process that leaves its cluster to the recovery of it takes no message of the old one.
+    /// Refuses a message of the old cluster while the process leaves the cluster to a recovery.
     fn is_thawed(
         &self,
         message: &'static str,
@@ -233,7 +233,7 @@ impl<W> Member<W> {
         })
     }
 
-    /// Messages to `peer` do not arrive.
+    /// Notes that messages to `peer` do not arrive.
     pub fn report_unreachable(&mut self, peer: RaftId) {
         if let Some(raft) = &mut self.raft {
             raft.report_unreachable(peer);
@@ -241,22 +241,22 @@ impl<W> Member<W> {
         }
     }
 
-    /// The sending of a snapshot to `peer` has ended.
+    /// Notes that the transfer of a snapshot to `peer` has ended.
     pub fn report_snapshot(&mut self, peer: RaftId, delivered: bool) {
         if let Some(raft) = &mut self.raft {
             raft.report_snapshot(peer, delivered);
         }
     }
 
-    /// Takes the next step towards those who are meant to take part, if this node may take one, or asks
-    /// what it has to know before.
+    /// Takes the next step towards the desired members, if this node may take one, or asks the questions
+    /// that the step needs.
     fn reconcile(&mut self) {
         let Some(raft) = &mut self.raft else { return };
         let Some(members) = raft.members() else {
             return;
         };
         if !raft.is_member() {
-            if self.reconciler.may_hand_over() && raft.leave_to_a_member() {
+            if self.reconciler.may_hand_over() && raft.transfer_to_a_member() {
                 self.reconciler
                     .handing_over(self.options.raft.election_min_ticks);
             }
@@ -274,7 +274,8 @@ impl<W> Member<W> {
         self.ask(questions);
     }
 
-    /// Says so, once, when a process answers that cannot be let in, or two in turn as one node.
+    /// Emits an event, once, for a process that cannot be added, that has smaller limits, or that answers
+    /// in turn with another one of the same node.
     fn look_at(&mut self, status: &NodeStatus) {
         let raft = self.raft.as_ref();
         let Some(raft) = raft.filter(|raft| raft.role() == Role::Leader) else {
@@ -301,7 +302,7 @@ impl<W> Member<W> {
         self.look_for_doubles(status.raft_id);
     }
 
-    /// The process `id` has been heard by this one, which leads: says so, once, if its node has two.
+    /// Emits an event, once, if the node of the process `id`, which this leader has heard, has two processes.
     fn look_for_doubles(&mut self, id: RaftId) {
         if let Some(processes) = self.reconciler.doubled(id) {
             let addr = self.directory.nodes().get(id.node_id());
@@ -310,7 +311,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// Says so, once, when the part of this process in its cluster is over.
+    /// Emits an event, once, when the part of this process in its cluster is over.
     fn depart(&mut self) {
         if let Some(raft) = &self.raft
             && !self.removed
@@ -324,19 +325,19 @@ impl<W> Member<W> {
         }
     }
 
-    /// The members that the cluster is meant to have, as far as this process knows: the configured
-    /// ones until it has applied something.
+    /// The desired members of the cluster, as far as this process knows: the configured ones until it has
+    /// applied an entry or a snapshot.
     pub fn members(&self) -> &Arc<ClusterMembership> {
         self.directory.members()
     }
 
-    /// The nodes that have to be reached: the members, and whoever is none any more but still takes
-    /// part. A new value whenever [`output`](Self::output) has changed it.
+    /// The nodes to reach: the members, and former members that still take part. A new value after each
+    /// [`output`](Self::output) that has changed it.
     pub fn nodes(&self) -> &Arc<ClusterMembership> {
         self.directory.nodes()
     }
 
-    /// How the process stands. `joined_at` and `receiving` are for the shell to fill in.
+    /// The status of the process. The shell fills in `joined_at` and `receiving`.
     pub fn status(&self) -> NodeStatus {
         let raft = self.raft.as_ref();
         let storage = raft.map(RaftNode::storage);
@@ -381,21 +382,21 @@ impl<W> Member<W> {
         }
     }
 
-    /// What the process waits for before it takes part in a cluster, in words.
+    /// What the process waits for before it takes part in a cluster, as text.
     pub fn waiting_for(&self) -> String {
         self.formation.waiting_for()
     }
 
-    /// Whether a client is served now, or told whom to ask instead. Otherwise there is nobody to
-    /// decide (the cluster forms, elects, or hands leadership over), which passes by itself.
+    /// Whether a client can be served now, or told which node to ask instead. Otherwise there is no
+    /// decision yet (the cluster forms, elects, or transfers leadership), which ends by itself.
     pub fn decides(&self) -> bool {
         match &self.raft {
-            Some(raft) => raft.leader().is_some() && !raft.hands_over(),
+            Some(raft) => raft.leader().is_some() && !raft.is_transferring(),
             None => self.formation.state() == NodeState::Outside,
         }
     }
 
-    /// Everything that there is to do since the last call.
+    /// All output since the last call.
     ///
     /// # Errors
     ///
@@ -429,8 +430,8 @@ impl<W> Member<W> {
     }
 }
 
-/// What its sender knew to be committed, if `message` is one that is sent to those who take part and
-/// to nobody else.
+/// The commit index of the sender, if `message` is one that is sent only to voters and learners.
+/// Otherwise 0.
 fn committed(message: &PeerMessage) -> LogIndex {
     match message {
         PeerMessage::AppendEntries(request) => request.leader_commit,

@@ -1,9 +1,8 @@
-//! Clusters of four to seven nodes whose members come, go, hand over, are cut off and forget everything,
-//! at any moment and as an operator never should. Seed by seed.
+//! Clusters of four to seven nodes whose members come, go, transfer leadership, are cut off and lose
+//! their memory, at any moment, with orders that no operator should give. Seed by seed.
 //!
-//! What must hold at every moment: no process fails or panics, and no term has two leaders. What becomes
-//! of such a cluster is another matter: it may halt. But if it has a leader once the world is calm, that
-//! serves.
+//! Invariants at every moment: no process fails or panics, and no term has two leaders. The cluster
+//! itself may halt. But if it has a leader once the faults have ended, that leader serves.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +14,12 @@ use crate::types::{ClusterId, NodeId, RaftId, Role, Term};
 
 /// Runs of each number of nodes.
 const RUNS: u64 = 8;
-/// Things that happen in one run before the world is calm.
+/// Events in one run before the faults end.
 const STORM: usize = 80;
-/// Nodes that may ever be there.
+/// Maximum number of nodes.
 const NODES: u16 = 8;
 
-/// How often what the test is about has happened.
+/// Number of events of the tested kind.
 #[derive(Debug, Default)]
 struct Tally {
     conf_changes: usize,

@@ -1,23 +1,23 @@
 //! The pure core: one node of a Raft group, without clock, randomness, sockets or threads.
 //!
-//! Everything that decides is here, and everything here is a plain function over owned state: the
-//! shell ([`driver`](crate::driver) and above) tells it that a tick has passed or that a message
-//! came, and carries out what it returns. The same inputs in the same order give the same outputs,
-//! byte for byte, so a simulation runs the very code that production runs.
+//! All decisions are made here, and everything here is a plain function over owned state: the shell
+//! ([`driver`](crate::driver) and above) reports that a tick has passed or that a message came, and
+//! carries out the output. The same inputs in the same order give the same outputs, byte for byte, so a
+//! simulation runs the same code as production.
 //!
-//! * [`Member`] is a process's whole life: it finds the other initial members ([`Formation`]), then
-//!   takes part in the cluster ([`RaftNode`]), and while it leads it sees to it that those take part
-//!   who are meant to.
-//! * [`RaftNode`] wraps raft-rs's `RawNode`: it proposes, reads, applies, and owes every caller
-//!   exactly one answer.
-//! * [`MemoryStorage`] is what raft-rs reads its log and its snapshots from.
+//! * [`Member`] is a process from its start to its end: it finds the other initial members
+//!   ([`Formation`]), then takes part in the cluster ([`RaftNode`]), and while it leads it brings the
+//!   Raft group in line with the desired members.
+//! * [`RaftNode`] wraps raft-rs's `RawNode`: it proposes, reads, applies, and owes every caller exactly
+//!   one answer.
+//! * [`MemoryStorage`] holds the log and the snapshots for raft-rs.
 //!
-//! A caller is represented by a *waiter* `W`, an opaque value that goes in with a request and comes
-//! out with its answer. It is moved, never cloned: the type system sees to it that nobody is
-//! answered twice, and [`RaftNode`] sees to it that nobody is forgotten.
+//! A caller is represented by a *waiter* `W`, an opaque value that goes in with a request and comes out
+//! with its answer. It is moved, never cloned: the type system ensures that no caller is answered twice,
+//! and [`RaftNode`] ensures that every caller is answered.
 //!
-//! raft-rs types stay below this line; what leaves are the library's own types and the generated
-//! messages of the protocol.
+//! raft-rs types stay in this module. Its outputs are the library's own types and the generated messages
+//! of the protocol.
 
 mod agreed;
 #[cfg(test)]

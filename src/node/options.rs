@@ -2,44 +2,44 @@
 
 use crate::types::{LogIndex, NodeLimits, ProtocolLevel, RaftId};
 
-/// Timing and bounds of a [`RaftNode`](super::RaftNode). The shell fills them from its
-/// configuration, which has checked them against one another.
+/// Timing and bounds of a [`RaftNode`](super::RaftNode). The shell fills them from its configuration,
+/// which has checked that they are consistent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RaftOptions {
-    /// What the process speaks: what its version does, but for tests.
+    /// The level that the process speaks: that of its version, except in tests.
     pub level: ProtocolLevel,
-    /// What the process says that it takes at most. As the core it takes anything.
+    /// The limits that the process reports. The core itself accepts any size.
     pub limits: NodeLimits,
-    /// Ticks between two heartbeats: 1, as the heartbeat interval is the tick.
+    /// Ticks between two heartbeats: 1, because the heartbeat interval is the tick.
     pub heartbeat_ticks: usize,
     /// Shortest election timeout in ticks.
     pub election_min_ticks: usize,
-    /// Bound of the election timeout in ticks: every timeout is shorter, as the configuration and
-    /// raft-rs mean it.
+    /// Exclusive bound of the election timeout in ticks: every timeout is shorter, as in the
+    /// configuration and in raft-rs.
     pub election_max_ticks: usize,
-    /// Bytes of entries in one append message. A single larger entry goes alone.
+    /// Maximum bytes of entries in one append message. A single larger entry is sent alone.
     pub max_append_bytes: u64,
-    /// Append messages to one follower that may be unanswered.
+    /// Maximum number of unacknowledged append messages to one follower.
     pub max_inflight_appends: usize,
-    /// Bytes of entries that may be in the log without being committed.
+    /// Maximum bytes of uncommitted entries in the log.
     pub max_uncommitted_bytes: usize,
-    /// Memory in bytes that the state may take: a write that makes it grow further is refused.
+    /// Maximum memory of the state in bytes. A write that needs more is refused.
     pub max_state_bytes: usize,
-    /// Callers that may wait for an answer.
+    /// Maximum number of callers that wait for an answer.
     pub max_pending_requests: usize,
-    /// Reads that one leadership check may serve.
+    /// Maximum number of reads in one leadership check.
     pub max_read_batch: usize,
-    /// Entries that the log may hold before it is cut.
+    /// Number of entries above which the log is compacted.
     pub compact_after_entries: usize,
-    /// Memory in bytes that the applied part of the log may take before it is cut.
+    /// Memory of the applied part of the log in bytes above which it is compacted.
     pub compact_after_bytes: usize,
-    /// Entries that stay when the log is cut, unless they take more than half of
+    /// Number of entries that a compaction keeps, unless they take more than half of
     /// `compact_after_bytes`.
     pub compact_keep_entries: usize,
 }
 
-/// What the default configuration amounts to, for who runs the core without one; what a process takes
-/// at most is not known here, and the memory for the state depends on the machine.
+/// The values of the default configuration, for callers that run the core without one. The limits of a
+/// process are not known here, and the default memory bound of the state depends on the machine.
 impl Default for RaftOptions {
     fn default() -> Self {
         Self {
@@ -62,8 +62,8 @@ impl Default for RaftOptions {
 }
 
 impl RaftOptions {
-    /// What raft-rs needs to know. `check_quorum` and `pre_vote` are off by default in raft-rs, and
-    /// its default message size means one entry a message.
+    /// The configuration of raft-rs. `check_quorum` and `pre_vote` are off by default in raft-rs, and its
+    /// default message size means one entry a message.
     pub(super) fn raft_config(&self, raft_id: RaftId, applied: LogIndex) -> raft::Config {
         raft::Config {
             id: raft_id.get(),
@@ -80,17 +80,17 @@ impl RaftOptions {
             pre_vote: true,
             // The lease of a leader whose clock has stalled may have ended.
             read_only_option: raft::ReadOnlyOption::Safe,
-            // A follower that learns of a commit with the next append or heartbeat learns of it soon
-            // enough: clients are answered by the leader.
+            // It is enough that a follower learns of a commit with the next append or heartbeat: the
+            // leader answers the clients.
             skip_bcast_commit: true,
-            // raft-rs puts entries into a waiting empty append without a look at its index.
+            // raft-rs puts entries into a waiting empty append without a check of its index.
             batch_append: false,
-            // It would veto candidates with equal logs.
+            // A priority would veto candidates with equal logs.
             priority: 0,
         }
     }
 
-    /// The election timeout that `draw` stands for: uniform over the allowed ticks.
+    /// The election timeout for `draw`: uniform over the allowed ticks.
     pub(super) fn election_timeout(&self, draw: u64) -> usize {
         let span = self
             .election_max_ticks
@@ -100,7 +100,7 @@ impl RaftOptions {
         self.election_min_ticks.saturating_add(offset)
     }
 
-    /// The longest election timeout that there is.
+    /// The longest possible election timeout.
     pub(super) fn longest_election_timeout(&self) -> usize {
         let longest = self.election_max_ticks.saturating_sub(1);
         longest.max(self.election_min_ticks)

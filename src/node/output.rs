@@ -1,4 +1,4 @@
-//! What goes into the core and what comes out of it.
+//! The inputs and outputs of the core.
 
 use std::collections::BTreeSet;
 
@@ -12,50 +12,49 @@ use crate::kv::StateMachine;
 use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Rank, Term, Value};
 use crate::wire::{PeerMessage, SnapshotHeader, WireError};
 
-/// A write on its way into the log.
+/// A write to be proposed.
 #[derive(Debug)]
 pub struct Proposal<W> {
     /// The encoded command.
     pub command: Bytes,
-    /// What goes into the log beside it: the trace context of the caller, if there is one. Nothing
-    /// for most.
+    /// The context of the log entry: the trace context of the caller. Empty without one.
     pub context: Bytes,
-    /// Whom to answer.
+    /// The waiter for its answer.
     pub waiter: W,
 }
 
-/// A request that has its place among others.
+/// A request with a place among others.
 #[derive(Debug)]
 pub enum Input<W> {
-    /// A write on its way into the log.
+    /// A write to be proposed.
     Write(Proposal<W>),
-    /// A read that sees what the writes before it have written, and nothing of those behind it.
+    /// A read that sees the effects of the writes before it, and none of those behind it.
     Read {
         /// The key.
         key: Key,
-        /// Whom to answer.
+        /// The waiter for its answer.
         waiter: W,
     },
 }
 
-/// How much more the core takes on now.
+/// How much more the core takes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Requests.
+    /// Number of requests.
     pub requests: usize,
     /// Bytes of their commands.
     pub bytes: usize,
 }
 
 impl Room {
-    /// Room for everything.
+    /// Room without a bound.
     pub const UNLIMITED: Self = Self {
         requests: usize::MAX,
         bytes: usize::MAX,
     };
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// A key was bound.
@@ -75,74 +74,73 @@ pub enum Answer {
         /// Log index of the command that opened it.
         applied_index: LogIndex,
     },
-    /// The members are what the command wants.
+    /// The desired members are as the command says.
     MembersDecided {
         /// Log index of the decision.
         applied_index: LogIndex,
     },
     /// A key was read.
     Got {
-        /// What it is bound to.
+        /// The value of the key, if there is one.
         value: Option<Value>,
         /// Log index up to which the node had applied the log.
         applied_index: LogIndex,
     },
 }
 
-/// What an operator is told who makes a new cluster of what a process has.
+/// The facts of a recovery, for the operator who ordered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
     /// The cluster that has halted.
     pub old: ClusterId,
-    /// The new cluster; `None` if the operator only wanted to know.
+    /// The new cluster. `None` for a dry run.
     pub new: Option<ClusterId>,
     /// The term of the process in the old cluster.
     pub term: Term,
-    /// How far its log reaches, and what it knew to be committed. All of the log is kept.
+    /// How far its log reaches, and its commit index. All of the log is kept.
     pub kept: Rank,
     /// Number of keys at the commit index.
     pub keys: u64,
-    /// What others have that still have state of the old cluster, in descending order.
+    /// The ranks of the other processes that still have state of the old cluster, in descending order.
     pub others: Vec<Rank>,
-    /// The nodes that were left out because an operator has vouched for them.
+    /// The nodes that were left out on an operator's statement.
     pub without: BTreeSet<NodeId>,
 }
 
-/// What a waiter gets: exactly one of these.
+/// The outcome for a waiter: exactly one of these.
 pub type Outcome = Result<Answer, Refusal>;
 
-/// A snapshot on its way to a follower. It is sent apart from the messages, because it may be larger
-/// than all of them together: the shell encodes it piece by piece, away from the thread of the core.
+/// A snapshot on its way to a follower. It is sent apart from the messages, because it may be larger than
+/// all of them together: the shell encodes it piece by piece, on another thread than the core's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutgoingSnapshot {
-    /// Whose it is, for whom, and what it stands for.
+    /// Its sender, its receiver, and what it replaces.
     pub header: SnapshotHeader,
-    /// What the follower is to hold: a cheap clone, which shares what does not change.
+    /// The state for the follower: a cheap clone, which shares what does not change.
     pub state_machine: StateMachine,
 }
 
-/// What the shell has to do, in this order: give the answers, log the events, send the messages and
-/// the snapshots, make the calls, free what has retired.
+/// The tasks of the shell, in this order: give the answers, log the events, send the messages and the
+/// snapshots, make the calls, free what has retired.
 ///
 /// Answers come first because sending first was measured to cost a third of the writes of a single
-/// caller; nothing about safety depends on the order, as everything here is already "persisted"
-/// (memory is all there is).
+/// caller. Safety does not depend on the order, because everything here is already "persisted" (in
+/// memory, the only storage).
 #[derive(Debug)]
 #[must_use = "waiters and peers wait for what is in here"]
 pub struct Output<W> {
-    /// Waiters and what they get.
+    /// Waiters and their outcomes.
     pub answers: Vec<(W, Outcome)>,
-    /// What happened, for the log.
+    /// Events for the log lines.
     pub events: Vec<Event>,
     /// Messages to other nodes, in order.
     pub messages: Vec<PeerMessage>,
-    /// Snapshots for followers. Each is owed one report of how its sending ended.
+    /// Snapshots for followers. Each needs exactly one report of how its transfer ended.
     pub snapshots: Vec<OutgoingSnapshot>,
-    /// Formation calls to other nodes. Each is owed a [`Reply`](super::Reply) under its id, or nothing:
-    /// a call that is never answered is made again.
+    /// Formation calls to other nodes. Each may get a [`Reply`](super::Reply) under its id, or none: a
+    /// call without an answer is made again.
     pub calls: Vec<(CallId, Call)>,
-    /// What nobody needs any more and takes long enough to free to miss heartbeats: it is for another
-    /// thread.
+    /// Unused values that take so long to free that heartbeats would be missed: they are for another thread.
     pub retired: Vec<Retired>,
 }
 
@@ -159,7 +157,7 @@ impl<W> Default for Output<W> {
     }
 }
 
-/// What nobody needs any more, and takes long to free.
+/// An unused value that takes long to free.
 #[derive(Debug)]
 pub enum Retired {
     /// A state machine that a snapshot has replaced.
@@ -168,7 +166,7 @@ pub enum Retired {
     Log(CutEntries),
 }
 
-/// Why a message was not taken. The message is dropped; the node goes on.
+/// Why a message was not accepted. The message is dropped, and the node goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
     /// It is for another process or another cluster.
@@ -177,82 +175,81 @@ pub enum StepError {
     /// It is not well formed.
     #[error(transparent)]
     Malformed(#[from] WireError),
-    /// It is well formed but contradicts what this node holds; raft-rs would panic on it.
+    /// It is well formed but contradicts the state of this node. raft-rs would panic on it.
     #[error("{message} from {from}: {reason}")]
     OutOfPlace {
         /// The message.
         message: &'static str,
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
-        /// What it contradicts.
+        /// The contradiction.
         reason: String,
     },
-    /// The process has left its cluster to the recovery of it.
+    /// The process is frozen: it leaves its cluster to a recovery.
     #[error(
         "{message} from {from}: this process leaves the cluster to {claimant}, which recovers it"
     )]
     Frozen {
         /// The message.
         message: &'static str,
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
-        /// Who recovers the cluster: another process, or this one.
+        /// The process that recovers the cluster: another one, or this one.
         claimant: RaftId,
     },
-    /// It names a term or an index so far ahead of what this node has heard of that no cluster gets
-    /// there.
+    /// It names a term or an index so far ahead of the state of this node that no cluster gets there.
     #[error("{message} from {from}: {what} {value} is too far ahead of {known}")]
     TooFarAhead {
         /// The message.
         message: &'static str,
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
-        /// What it names.
+        /// The name of the field.
         what: &'static str,
-        /// How much that is.
+        /// The value of the field.
         value: u64,
-        /// How much this node knows of.
+        /// The value at this node.
         known: u64,
     },
-    /// It holds something that this process does not know, as its sender runs a newer version.
+    /// It holds something that this process does not know, because its sender runs a newer version.
     #[error("entry {index} of {from} cannot be read, it comes of a newer version: {reason}")]
     Unreadable {
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
-        /// The entry, or the last that a snapshot stands for.
+        /// The entry, or the last one that a snapshot replaces.
         index: LogIndex,
-        /// What is not known.
+        /// The unknown part.
         reason: String,
     },
-    /// It answers something that this node did not ask, or that it asked of somebody else.
+    /// It answers a question that this node did not ask, or asked another process.
     #[error("{message} from {from}, who is no member")]
     NotMember {
         /// The message.
         message: &'static str,
-        /// Who sent it.
+        /// The sender.
         from: RaftId,
     },
 }
 
-/// A broken invariant. The node must stop: going on could lose or invent data.
+/// A broken invariant. The node must stop: it could lose or invent data otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// raft-rs refused something that it must not refuse.
+    /// raft-rs refused an operation that it must accept.
     #[error("raft: {0}")]
     Raft(#[from] RaftError),
     /// raft-rs emitted a message that the protocol cannot carry.
     #[error("raft emitted a message that the protocol cannot carry: {0}")]
     Emitted(WireError),
-    /// A committed entry holds something that this node cannot apply. It should have been refused
-    /// before it entered the log.
+    /// A committed entry holds something that this node cannot apply. It should have been refused before
+    /// it entered the log.
     #[error("committed entry {index} cannot be applied: {reason}")]
     Apply {
         /// The entry.
         index: LogIndex,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The log does not hold what raft-rs relies on.
+    /// The log does not hold entries that raft-rs relies on.
     #[error("log: {0}")]
     Storage(#[from] StorageError),
 }
@@ -271,7 +268,7 @@ impl From<raft::Error> for NodeError {
 /// A change of the log that its rules forbid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// Entries that would leave a gap, or replace what a snapshot stands for.
+    /// Entries that would leave a gap, or replace entries that a snapshot covers.
     #[error("cannot append at index {index}: the log holds {first_index} to {last_index}")]
     Gap {
         /// Index of the first new entry.
@@ -281,7 +278,7 @@ pub enum StorageError {
         /// Last index that the log holds.
         last_index: LogIndex,
     },
-    /// Compaction past what has been applied.
+    /// Compaction past the applied index.
     #[error("cannot compact to index {index}: only {applied} is applied")]
     CompactUnapplied {
         /// The asked index.

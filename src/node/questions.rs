@@ -1,11 +1,11 @@
-//! The questions of a process that takes part, by which it tells an answer of now from a late one.
+//! The open questions of a process that takes part. They distinguish a current answer from a late one.
 
 use std::collections::BTreeMap;
 
 use super::CallId;
 
-/// The questions that may still be answered: those asked within the last `patience` ticks. What comes
-/// later was said of a time that is over, and would count as news although its sender may be dead.
+/// The questions that may still be answered: those asked within the last `patience` ticks. A later answer
+/// describes the past. It would count as news although its sender may be dead.
 #[derive(Debug)]
 pub(super) struct Questions {
     patience: u64,
@@ -14,8 +14,8 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// None yet. An answer may take `patience` ticks: an election timeout, as an answer that takes
-    /// longer comes over links on which nobody could lead.
+    /// No questions yet. The timeout of an answer is `patience` ticks: an election timeout, because a
+    /// leader could not lead over links that take longer.
     pub(super) fn new(patience: u64) -> Self {
         Self {
             patience,
@@ -24,19 +24,19 @@ impl Questions {
         }
     }
 
-    /// One tick has passed.
+    /// Counts one tick.
     pub(super) fn tick(&mut self) {
         self.now += 1;
         let (now, patience) = (self.now, self.patience);
         self.asked.retain(|_, at| now - *at <= patience);
     }
 
-    /// `question` is asked.
+    /// Records that `question` is asked.
     pub(super) fn ask(&mut self, question: CallId) {
         self.asked.insert(question, self.now);
     }
 
-    /// How many ticks ago `question` was asked, if it is answered in time and for the first time.
+    /// How many ticks ago `question` was asked, if this is its first answer and in time.
     pub(super) fn answered(&mut self, question: CallId) -> Option<u64> {
         self.asked.remove(&question).map(|at| self.now - at)
     }

@@ -1,14 +1,13 @@
-//! Whom a process reaches, at the addresses that the cluster has agreed on.
+//! Which members a process reaches, at the addresses that the cluster has agreed on.
 //!
-//! Raft uses a path only while somebody leads at one end of it: nobody calls the leader at its address,
-//! and followers do not speak to one another. So an address that is wrong, or a link that is cut, would
-//! show only when the leader is lost and the others need it. Each process that takes part asks every
-//! other member who that is, now and then, and says from whom an answer comes.
+//! Raft uses a path only while there is a leader at one end of it: no process calls the leader at its
+//! address, and followers do not talk to one another. So a wrong address or a cut link would show only
+//! when the leader is lost and the others need the path. Therefore each process that takes part asks
+//! every other member for its identity, now and then, and reports which of them answer.
 //!
-//! One answer is good for three of the longest election timeouts, and there is a question in each, so
-//! that no single one that is slow or lost makes a difference. A member has one question at a time to
-//! answer, and those that are asked for another purpose count. Whatever was said at a former address
-//! counts for nothing.
+//! One answer is valid for three of the longest election timeouts, and there is a question in each, so
+//! that a single slow or lost answer makes no difference. A member has one such question at a time to
+//! answer, and questions for other purposes count. Answers from a former address do not count.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,16 +15,16 @@ use std::sync::Arc;
 use super::RaftOptions;
 use crate::types::{Answering, ClusterMembership, Conf, LogIndex, Missed, NodeId, RaftId, Reach};
 
-/// Longest election timeouts for which an answer is good.
+/// Longest election timeouts for which an answer is valid.
 const GOOD_TIMEOUTS: u64 = 3;
 
-/// Whom a process reaches, as it has lately tried.
+/// Which members a process reaches, according to its recent attempts.
 #[derive(Debug)]
 pub(super) struct Reaching {
     me: NodeId,
-    /// Ticks between two questions, and for which one may be unanswered: the longest election timeout.
+    /// Ticks between two questions, and the timeout of one: the longest election timeout.
     pace: u64,
-    /// Ticks after which a question is repeated that has failed: the shortest election timeout.
+    /// Ticks after which a failed question is repeated: the shortest election timeout.
     retry: u64,
     now: u64,
     followed: Arc<Conf>,
@@ -39,19 +38,19 @@ pub(super) struct Reaching {
 #[derive(Debug)]
 struct Other {
     addr: String,
-    /// When it was first known to be there.
+    /// When it was first known at this address.
     since: u64,
     ask_at: u64,
-    /// Which process answered there last, and when.
+    /// The process that answered there last, and when.
     answered: Option<(RaftId, u64)>,
-    /// What the last question that failed has found.
+    /// What answered instead at the last failed question.
     found: Answering,
-    /// When a process of it has asked this one last.
+    /// When a process of it last asked this one.
     asked_at: Option<u64>,
 }
 
 impl Reaching {
-    /// The process of node `me` has just begun.
+    /// The process of node `me` at its start.
     pub(super) fn new(me: NodeId, options: &RaftOptions) -> Self {
         let ticks = |ticks: usize| u64::try_from(ticks).unwrap_or(u64::MAX).max(1);
         Self {
@@ -67,8 +66,8 @@ impl Reaching {
         }
     }
 
-    /// Takes over where the `members` are and who takes part, now that the log is applied up to
-    /// `applied`.
+    /// Takes over the addresses of the `members`, and the voters and learners, when the log is applied up
+    /// to `applied`.
     pub(super) fn follow(
         &mut self,
         members: &Arc<ClusterMembership>,
@@ -96,7 +95,7 @@ impl Reaching {
                 found: Answering::Silent,
                 asked_at: None,
             });
-            // Another process of it takes part, perhaps.
+            // Another process of that node may take part now.
             if !other.answered.is_some_and(|(id, _)| takes_part(conf, id)) {
                 other.ask_at = now;
             }
@@ -104,7 +103,7 @@ impl Reaching {
         self.show();
     }
 
-    /// One tick has passed; whom to ask who they are.
+    /// Counts one tick. Returns the nodes to ask for their identity.
     pub(super) fn tick(&mut self) -> Vec<NodeId> {
         self.now += 1;
         self.show();
@@ -112,14 +111,14 @@ impl Reaching {
         due.map(|(node, _)| *node).collect()
     }
 
-    /// `node` is asked who it is.
+    /// Records that `node` is asked.
     pub(super) fn asks(&mut self, node: NodeId) {
         if let Some(other) = self.others.get_mut(&node) {
             other.ask_at = self.now + self.pace;
         }
     }
 
-    /// The process `id` has answered in the place of `node`, asked `age` ticks ago.
+    /// Records that the process `id` has answered at the address of `node`, asked `age` ticks ago.
     pub(super) fn answered(&mut self, node: NodeId, id: RaftId, age: u64) {
         if id.node_id() != node {
             self.failed(node, Answering::OtherNode(id.node_id()), age);
@@ -133,7 +132,7 @@ impl Reaching {
         }
     }
 
-    /// A question to `node` has failed, asked `age` ticks ago: this is what answers in its place.
+    /// Records that a question to `node`, asked `age` ticks ago, has failed, and what answered instead.
     pub(super) fn failed(&mut self, node: NodeId, answering: Answering, age: u64) {
         let (now, retry) = (self.now, self.retry);
         if let Some(other) = self.asked(node, age) {
@@ -149,14 +148,14 @@ impl Reaching {
         other.filter(|other| other.since < asked_at)
     }
 
-    /// `node` has asked this process: so it lives.
+    /// Records that `node` has asked this process, and so is alive.
     pub(super) fn asked_by(&mut self, node: NodeId) {
         if let Some(other) = self.others.get_mut(&node) {
             other.asked_at = Some(self.now);
         }
     }
 
-    /// Whom the process reaches.
+    /// The members that the process reaches.
     pub(super) fn shown(&self) -> &Arc<Reach> {
         &self.shown
     }
@@ -175,8 +174,8 @@ impl Reaching {
                 _ => reach.missed.push(Missed {
                     node,
                     answering: other.found,
-                    // Less than an answer is good for: one that has died is no more heard of before
-                    // it is missed.
+                    // Shorter than the validity of an answer: a member that has died is no longer heard
+                    // of before it counts as missed.
                     asks: other
                         .asked_at
                         .is_some_and(|at| since(at) <= self.pace + self.retry),
@@ -246,7 +245,7 @@ mod tests {
         asked == [node(2)]
     }
 
-    /// The next ticks in which node 2 is asked, which does not answer.
+    /// The next ticks in which node 2, which does not answer, is asked.
     fn asked(reaching: &mut Reaching, ticks: u64) -> Vec<u64> {
         (1..=ticks).filter(|_| tick(reaching)).collect()
     }
@@ -328,7 +327,7 @@ mod tests {
         assert_eq!(missed(&reaching), [(other, false)]);
     }
 
-    /// One that dies is not said to live once it is missed, however late it has asked.
+    /// A member that dies is not reported as alive once it is missed, however late it has asked.
     #[test]
     fn one_that_asks_lives() {
         let mut reaching = reaching();

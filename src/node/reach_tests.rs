@@ -1,4 +1,4 @@
-//! Members that make sure that they reach one another.
+//! Members check that they reach one another.
 
 use super::lab::{Lab, Link, TICK, node};
 use super::level_tests::judged;
@@ -18,7 +18,7 @@ fn healed(lab: &Lab) -> bool {
     judged(lab).0 == State::Healthy
 }
 
-/// Three nodes, once they are healed.
+/// Three nodes of a healed cluster.
 fn three_nodes() -> Lab {
     let mut lab = Lab::new(3, 1, RaftOptions::default());
     assert!(
@@ -29,7 +29,7 @@ fn three_nodes() -> Lab {
     lab
 }
 
-/// Who is missed by whom.
+/// The missed members, each with the node that misses it.
 fn missed(lab: &Lab) -> Vec<(NodeId, NodeId)> {
     let members = lab.members.iter();
     let missed = members.flat_map(|(id, member)| {
@@ -48,7 +48,7 @@ fn a_path_that_is_cut_is_named_until_it_is_mended() {
     followers.retain(|id| Some(*id) != leader);
     let (one, other) = (followers[0], followers[1]);
     lab.link_one_way(one, other, CUT);
-    // A question arrives nowhere, or its answer does not.
+    // Either the question does not arrive, or its answer does not.
     let both = vec![(one, other), (other, one)];
     let named = lab.until(50 * TICK, 1, |lab| missed(lab) == both);
     assert!(named.is_some(), "{:?}", missed(&lab));
@@ -96,7 +96,7 @@ fn distant_members_reach_one_another() {
     }
 }
 
-/// Every few ticks a leader asks anyway; all others ask once in an election timeout.
+/// A leader asks every few ticks anyway. All others ask once in an election timeout.
 #[test]
 fn questions_are_few() {
     let mut lab = three_nodes();

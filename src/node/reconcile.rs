@@ -1,30 +1,29 @@
-//! How the processes that take part come to be those that are meant to.
+//! How the leader brings the Raft group in line with the desired members.
 //!
-//! The members of the cluster are nodes, and are part of the replicated state: operators decide who
-//! is one. Who takes part in Raft are processes, and each is a Raft server of its own. The leader
-//! brings the second in line with the first through ordinary conf changes, one at a time:
+//! The members of the cluster are nodes, and are part of the replicated state: operators decide about
+//! them. Raft consists of processes, each of which is a Raft server of its own. The leader brings the
+//! processes in line with the members through ordinary conf changes, one at a time:
 //!
-//! * a member that has no voter gets one: the leader adds the process that answers there as a
+//! * a member without a voter gets one: the leader adds the process that answers at its address as a
 //!   learner, waits until it has caught up, and promotes it;
-//! * a member that was started again has forgotten everything and is a new process: the same, and the
-//!   lost voter is removed before the new one is promoted. With the lost one dead the quorum is the
-//!   same before and after its removal, so this needs no joint configuration;
-//! * a process of a node that is no member any more is removed. The leader itself is not: it hands
-//!   leadership to a member, and that one removes it.
+//! * a member that was started again has forgotten everything and is a new process. The leader does the
+//!   same, and removes the lost voter before it promotes the new one. Because the lost one is dead, the
+//!   quorum is the same before and after its removal, so this needs no joint configuration;
+//! * a process whose node is no longer a member is removed. The leader does not remove itself: it
+//!   transfers leadership to a member, and that one removes it.
 //!
-//! Nobody is replaced while two processes are heard in turn as one node: each would be taken for the next
-//! life of the other, for ever.
+//! No process is replaced while two processes answer in turn as one node: each would count as the next
+//! incarnation of the other, for ever.
 //!
-//! The voters are not changed unless most of those that would vote afterwards are alive: the others could
-//! decide nothing, and the change could not be taken back. Raft's own traffic does not tell: what was
+//! The voters are not changed unless most of the voters after the change are alive: otherwise they could
+//! decide nothing, and the change could not be undone. Raft's own traffic does not show this: a message
 //! heard within an election timeout may have come from a process that has died since. So whenever such a
-//! change is planned, all who would vote are asked who they are, and only an answer to that question
-//! counts, of the very process that votes, and not for long.
+//! change is planned, all future voters are asked for their status. Only an answer to that question
+//! counts, only from the same process, and not for long.
 //!
-//! The plan is made anew each time from the committed members and from who lives, and from nothing
-//! else, so any later leader goes on where this one stopped, and it does not matter which of the
-//! changes was lost: raft-rs turns a change that is proposed too early into an empty entry without
-//! a word.
+//! The plan is made anew each time, only from the committed members and from the running processes. So
+//! any later leader continues where this one stopped, and it does not matter which of the changes was
+//! lost: raft-rs silently turns a change that is proposed too early into an empty entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,38 +32,38 @@ use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, Raft
 
 /// Ticks between two rounds of questions of a leader.
 const PROBE_TICKS: u64 = 5;
-/// Ticks for which what a node said of itself is believed.
+/// Ticks for which the status of a node is believed.
 const BELIEVED_TICKS: u64 = 20;
 /// Ticks between two rounds of questions while a change of the voters is planned.
 const CENSUS_TICKS: u64 = 2;
-/// Ticks for which an answer says that its process lives, while a change of the voters is planned. One
-/// round of questions and a little more, so that who answers each of them counts all the time.
+/// Ticks for which an answer shows that its process is alive, while a change of the voters is planned. One
+/// round of questions and a little more, so that a process that answers each round counts all the time.
 const ALIVE_TICKS: u64 = 3;
-/// Election timeouts between two attempts of a leader that is no member to hand leadership over. An
-/// attempt lasts one, and nobody is served meanwhile.
+/// Election timeouts between two attempts of a leader that is no member to transfer leadership. An
+/// attempt lasts one election timeout, and no request is served meanwhile.
 const HAND_OVER_TIMEOUTS: u64 = 3;
 
-/// One step towards the processes that are meant to take part.
+/// One step towards the desired members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A new process is to receive the log.
+    /// Adds a new process as a learner.
     AddLearner(RaftId),
-    /// A new process that has caught up is to vote.
+    /// Promotes a new process that has caught up to a voter.
     Promote(RaftId),
-    /// A process is to be forgotten.
+    /// Removes a process from the Raft group.
     Remove(RaftId),
 }
 
-/// The processes that take part, and how the leader sees them.
+/// The processes that take part, as the leader sees them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Members {
-    /// Raft ids of the voters, and whether each holds what the others need to go on.
+    /// Raft ids of the voters, and whether each holds the entries that the others need to go on.
     pub(super) voters: BTreeMap<RaftId, bool>,
     /// Raft ids of the learners, and whether each has caught up.
     pub(super) learners: BTreeMap<RaftId, bool>,
 }
 
-/// Who lives at the members' addresses, as a leader has lately heard.
+/// The processes that run at the members' addresses, as a leader has recently heard.
 #[derive(Debug)]
 pub(super) struct Reconciler {
     me: RaftId,
@@ -72,22 +71,22 @@ pub(super) struct Reconciler {
     probe_at: u64,
     hand_over_at: u64,
     living: BTreeMap<NodeId, (NodeStatus, u64)>,
-    /// While a change of the voters is planned.
+    /// Present while a change of the voters is planned.
     census: Option<Census>,
     doubles: Doubles,
-    /// Processes that do not speak what the cluster does, and of which that has been said.
+    /// Processes that do not speak the level of the cluster and have been reported in an event.
     too_old: BTreeSet<RaftId>,
 }
 
-/// Who of those that would vote has answered since a change of the voters was planned.
+/// The future voters that have answered since a change of the voters was planned.
 #[derive(Debug, Default)]
 struct Census {
-    /// When it began: an answer to an earlier question says nothing about now.
+    /// When it began. An answer to an earlier question does not count.
     since: u64,
-    /// Whom to ask, and when.
+    /// The nodes to ask, and when.
     of: BTreeSet<NodeId>,
     ask_at: u64,
-    /// In which cluster each process takes part, and when it said so.
+    /// The cluster in which each process takes part, and when it said so.
     answered: BTreeMap<RaftId, (Option<ClusterId>, u64)>,
 }
 
@@ -106,7 +105,7 @@ impl Reconciler {
         }
     }
 
-    /// One tick has passed; whom of the nodes that are `meant` to take part to ask who they are.
+    /// Counts one tick. Returns those of the desired members `meant` to ask for their status.
     pub(super) fn tick(&mut self, leads: bool, meant: &[NodeId]) -> Vec<NodeId> {
         self.now += 1;
         self.living.retain(|node, _| meant.contains(node));
@@ -124,7 +123,7 @@ impl Reconciler {
         others.copied().collect()
     }
 
-    /// A node has said who it is, asked `age` ticks ago.
+    /// Records the status of a node, asked `age` ticks ago.
     pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus, age: u64) {
         if status.raft_id.node_id() != node {
             return;
@@ -132,7 +131,7 @@ impl Reconciler {
         let asked_at = self.now.saturating_sub(age);
         self.living.insert(node, (status.clone(), self.now));
         if let Some(census) = &mut self.census {
-            // Another life of the node is the end of this one.
+            // The answer of another incarnation means that this one has ended.
             census.answered.retain(|id, _| id.node_id() != node);
             if asked_at >= census.since {
                 let said = (status.cluster_id, self.now);
@@ -141,14 +140,15 @@ impl Reconciler {
         }
     }
 
-    /// The process `id` has answered who leads now, or has asked; whether that shows for the first time
-    /// that its node has two processes, and which.
+    /// Records that the process `id` has answered this leader, or asked it. Returns the two processes of
+    /// its node, if this shows for the first time that it has two.
     pub(super) fn doubled(&mut self, id: RaftId) -> Option<[RaftId; 2]> {
         let shown = self.doubles.heard(id, self.now);
         self.doubles.of(id.node_id(), self.now).filter(|_| shown)
     }
 
-    /// The process `id`, which takes no part, has asked who leads now; whether it surely lives.
+    /// Records that the process `id`, which takes no part, has asked this leader. Returns whether it
+    /// surely runs.
     pub(super) fn goes_on_asking(&mut self, id: RaftId) -> bool {
         self.doubles.asked(id, self.now)
     }
@@ -158,24 +158,24 @@ impl Reconciler {
         self.doubles.all(self.now)
     }
 
-    /// A process has answered who leads now a cluster of `level`; whether that shows for the first time
-    /// that it is too old to be let in.
+    /// Records that a process has answered the leader of a cluster of `level`. Returns whether this shows
+    /// for the first time that it is too old to be added.
     pub(super) fn shows_old(&mut self, status: &NodeStatus, level: ProtocolLevel) -> bool {
         self.too_old
             .retain(|id| id.node_id() != status.raft_id.node_id() || *id == status.raft_id);
         status.level < level && self.too_old.insert(status.raft_id)
     }
 
-    /// A member whose process, as was heard lately, speaks less than `level`.
+    /// A member whose process has recently reported a lower level than `level`.
     pub(super) fn speaks_less(&self, level: ProtocolLevel) -> Option<NodeId> {
         let living = self.living.keys().filter_map(|node| self.living(*node));
         let mut older = living.filter(|status| status.level < level);
         older.next().map(|status| status.raft_id.node_id())
     }
 
-    /// What a cluster of `level` can be raised to: what this process, which speaks `own`, and all others
-    /// speak. There is one voter of each of the nodes that are `meant` to take part, and no learner,
-    /// and each has lately said what it speaks.
+    /// The level to which a cluster of `level` can be raised: the lowest that this process, which speaks
+    /// `own`, and all others speak. `None` unless there is exactly one voter for each of the desired
+    /// members `meant`, and no learner, and each has recently reported its level.
     pub(super) fn raise(
         &self,
         cluster_id: ClusterId,
@@ -193,12 +193,12 @@ impl Reconciler {
                 .filter(|it| it.raft_id == *id && it.cluster_id == Some(cluster_id))
                 .map(|it| it.level),
         };
-        // Of who has said nothing, the lowest.
+        // A missing report counts as lowest.
         let lowest = voters().map(speaks).min().flatten();
         lowest.filter(|lowest| whole && *lowest > level)
     }
 
-    /// Messages to `peer` do not arrive: it is not believed to live until it answers again.
+    /// Notes that messages to `peer` do not arrive: it does not count as alive until it answers again.
     pub(super) fn unreachable(&mut self, peer: RaftId) {
         let node = peer.node_id();
         self.living
@@ -208,7 +208,7 @@ impl Reconciler {
         }
     }
 
-    /// Whom to ask at once who they are, because a change of the voters is planned.
+    /// The nodes to ask for their status at once, because a change of the voters is planned.
     pub(super) fn questions(&mut self) -> BTreeSet<NodeId> {
         let now = self.now;
         match &mut self.census {
@@ -220,27 +220,27 @@ impl Reconciler {
         }
     }
 
-    /// Whether a leader that is no member may try to hand leadership over now.
+    /// Whether a leader that is no member may try to transfer leadership now.
     pub(super) fn may_hand_over(&self) -> bool {
         self.hand_over_at <= self.now
     }
 
-    /// It has begun to; an attempt lasts `election_ticks`.
+    /// Notes that it has begun to. An attempt lasts `election_ticks`.
     pub(super) fn handing_over(&mut self, election_ticks: usize) {
         let timeout = u64::try_from(election_ticks).unwrap_or(u64::MAX);
         let pause = timeout.saturating_mul(HAND_OVER_TIMEOUTS);
         self.hand_over_at = self.now.saturating_add(pause);
     }
 
-    /// What the life that answers at `node` has lately said of itself.
+    /// The recent status of the process at `node`.
     fn living(&self, node: NodeId) -> Option<&NodeStatus> {
         let (status, at) = self.living.get(&node)?;
         (self.now - at <= BELIEVED_TICKS).then_some(status)
     }
 
-    /// The next step, if there is one to take. For a leader that has applied an entry of its own
-    /// term and has no change under way, in a cluster that speaks a level. `meant` are the nodes that are meant to take part, this one
-    /// among them. Then there may be [`questions`](Self::questions) to ask.
+    /// The next step, if there is one to take, for a leader that has applied an entry of its own term and
+    /// has no change under way. It leads the given cluster of the given level. `meant` are the desired
+    /// members, including this node. Afterwards there may be [`questions`](Self::questions) to ask.
     pub(super) fn plan(
         &mut self,
         (cluster_id, level): (ClusterId, ProtocolLevel),
@@ -263,13 +263,13 @@ impl Reconciler {
             !change.is_of_voters(members) || self.most_live(*change, cluster_id, members)
         })?;
         if change.is_of_voters(members) {
-            // The next one is for those to bear who live then.
+            // The next change needs a new check of the running processes.
             self.census = None;
         }
         Some(change)
     }
 
-    /// The steps that would be right, the most urgent first.
+    /// The desired steps, the most urgent first.
     fn wanted(
         &self,
         cluster: (ClusterId, ProtocolLevel),
@@ -318,8 +318,8 @@ impl Reconciler {
         }
     }
 
-    /// Whether more than half of those that would vote after `change` live, and hold what the others
-    /// need to go on.
+    /// Whether more than half of the voters after `change` are alive, and hold the entries that the
+    /// others need to go on.
     fn most_live(&self, change: Change, cluster_id: ClusterId, members: &Members) -> bool {
         let mut after = members.voters.clone();
         match change {
@@ -333,7 +333,7 @@ impl Reconciler {
         after.iter().filter(counts).count() > after.len() / 2
     }
 
-    /// Whether this very process has answered the present questions, lately.
+    /// Whether the process itself has recently answered the current questions.
     fn is_alive(&self, id: RaftId, cluster_id: ClusterId) -> bool {
         let answered = self.census.as_ref().and_then(|it| it.answered.get(&id));
         answered.is_some_and(|(cluster, at)| {
@@ -343,7 +343,7 @@ impl Reconciler {
 }
 
 impl Change {
-    /// Whether it changes who votes.
+    /// Whether it changes the voters.
     fn is_of_voters(&self, members: &Members) -> bool {
         match self {
             Self::AddLearner(_) => false,
@@ -353,9 +353,9 @@ impl Change {
     }
 }
 
-/// Whoever belongs to nothing may, and whoever belongs to this cluster although it does not take
-/// part: late news of its former life had it removed while it was joining, or its node was no member
-/// for a while.
+/// Whether a process may be added. One without a cluster may. One of this cluster that does not take part
+/// may as well: late news of its earlier incarnation had it removed while it was joining, or its node was
+/// no member for a while.
 fn may_join(living: &NodeStatus, cluster_id: ClusterId) -> bool {
     match living.state {
         NodeState::Fresh | NodeState::Outside => true,
@@ -391,7 +391,7 @@ mod tests {
         ids.iter().copied().map(node).collect()
     }
 
-    /// The leader is the first life of node 1; it has heard `statuses`.
+    /// The leader is the first incarnation of node 1, and has heard `statuses`.
     fn leader(statuses: &[NodeStatus]) -> Reconciler {
         let mut reconciler = Reconciler::new(life(1, 1));
         for status in statuses {
@@ -400,7 +400,7 @@ mod tests {
         reconciler
     }
 
-    /// The plan, once those that it asks have said what they said before.
+    /// The plan, after the asked nodes have given the same answers as before.
     fn plan(leader: &mut Reconciler, meant: &[u16], members: &Members) -> Option<Change> {
         let at_once = leader.plan(OURS, &nodes(meant), members);
         at_once.or_else(|| {
@@ -416,7 +416,7 @@ mod tests {
         })
     }
 
-    /// All voters hold what the others need.
+    /// All voters hold the entries that the others need.
     fn members(voters: &[RaftId], learners: &[(RaftId, bool)]) -> Members {
         Members {
             voters: voters.iter().map(|&voter| (voter, true)).collect(),
@@ -474,7 +474,7 @@ mod tests {
         }
         let mut silent = leader(&[started(two)]);
         assert_eq!(plan(&mut silent, &[1, 2, 3], &members), None);
-        // One of ours that late news of its former life had removed may come back.
+        // A process of this cluster that late news of its earlier incarnation had removed may come back.
         let mut back = leader(&[started(two), started(again)]);
         let back = plan(&mut back, &[1, 2, 3], &members);
         assert_eq!(back, Some(Change::AddLearner(again)));
@@ -538,8 +538,8 @@ mod tests {
         );
     }
 
-    /// What a leader of voters 1 to 4 plans, of which 4 is to go, when those have answered that are `alive`
-    /// and those hold what the others need that are `able`.
+    /// The plan of a leader of voters 1 to 4, of which 4 is to be removed, after those in `alive` have
+    /// answered. Those in `able` hold the entries that the others need.
     fn removal_of_four(alive: &[u16], able: &[u16]) -> Option<Change> {
         let mut leader = leader(&[]);
         let voters = (1..=4).map(|id| (life(id, 1), able.contains(&id)));
@@ -548,7 +548,7 @@ mod tests {
             learners: BTreeMap::new(),
         };
         let meant = nodes(&[1, 2, 3]);
-        // What was said before anybody was asked does not count.
+        // Answers from before the first question do not count.
         leader.heard(node(2), &started(life(2, 1)), 0);
         leader.heard(node(3), &started(life(3, 1)), 0);
         assert_eq!(leader.plan(OURS, &meant, &members), None);
@@ -565,7 +565,7 @@ mod tests {
     fn no_voter_is_removed_unless_most_of_the_others_live() {
         let remove = Some(Change::Remove(life(4, 1)));
         let all = [1, 2, 3, 4];
-        // Of three that are left two live, the leader among them.
+        // Two of the three remaining voters are alive, including the leader.
         assert_eq!(removal_of_four(&[2], &all), remove);
         assert_eq!(removal_of_four(&[2, 3], &all), remove);
         assert_eq!(removal_of_four(&[], &all), None);
@@ -581,7 +581,7 @@ mod tests {
         let mut leader = leader(&[started(two), started(four)]);
         let mut plan = || plan(&mut leader, &[1, 2, 3, 4], &members);
         assert_eq!(plan(), Some(Change::Promote(four)));
-        // Of four voters two would be too few.
+        // Two of four voters would be too few.
         leader.unreachable(two);
         let alone = self::plan(&mut leader, &[1, 2, 3, 4], &members);
         assert_eq!(alone, None);
@@ -636,9 +636,9 @@ mod tests {
             !leader.questions().is_empty()
         });
         assert_eq!(rounds.count(), 5);
-        // Who answers always is believed always.
+        // A process that always answers is always believed.
         const { assert!(ALIVE_TICKS > CENSUS_TICKS) };
-        // Nothing is to be done any more.
+        // No change is pending any more.
         let well = super::tests::members(&[one, two], &[]);
         assert_eq!(leader.plan(OURS, &meant, &well), None);
         assert!(leader.questions().is_empty());
@@ -681,7 +681,7 @@ mod tests {
         let mut leader = leader(&[started(two), started(three)]);
         let members = members(&[one, two, three], &[]);
         assert_eq!(plan(&mut leader, &[2, 3], &members), None);
-        // It tries to hand over, and not at every tick.
+        // It tries to transfer leadership, but not at every tick.
         let attempts = (0..30).filter(|_| {
             leader.tick(true, &nodes(&[2, 3]));
             let may = leader.may_hand_over();

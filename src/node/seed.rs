@@ -1,7 +1,7 @@
-//! Deterministic draws: the core has no random source, only a seed that it is given.
+//! Deterministic draws: the core has no random source, only a given seed.
 
-/// A number that depends on every word, evenly spread: SplitMix64's finaliser over their running
-/// sum (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
+/// A number that depends on every word, evenly distributed: SplitMix64's finaliser over their running sum
+/// (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
 pub(super) fn mix(words: &[u64]) -> u64 {
     words.iter().fold(0, |state, &word| {
         let sum = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,4 +1,4 @@
-//! The core under a steady load that never pauses, with a node that is farther away than the others.
+//! The core under a steady load without pauses, with one node farther away than the others.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::kv::Command;
 use crate::types::{Introduction, NodeState, RaftId};
 
-/// Three nodes, of which node 3 is `rtt` milliseconds away, once they have a leader that is not node 3
+/// Three nodes, of which node 3 is `rtt` milliseconds away, after they have a leader that is not node 3
 /// and `writes` entries a millisecond are under way.
 fn three_nodes(rtt: u64, writes: u64) -> Lab {
     let mut lab = Lab::new(3, 1, RaftOptions::default());
@@ -26,7 +26,7 @@ fn far(rtt: u64) -> Link {
     }
 }
 
-/// Milliseconds until the present life of node 3 votes, and no other of it.
+/// Milliseconds until the current incarnation of node 3 is a voter, and no other incarnation of it is.
 fn heals(lab: &mut Lab, limit: u64, writes: u64) -> Option<u64> {
     lab.until(limit, writes, |lab| {
         let life = lab.members.get(&node(3)).map(Member::raft_id);
@@ -53,7 +53,7 @@ fn a_node_that_is_far_away_heals_under_steady_load() {
     }
 }
 
-/// Node 1 leads and is removed together with node 2, so that node 3 has to take over, which is far away.
+/// Node 1 leads and is removed together with node 2, so that node 3, which is far away, has to take over.
 #[test]
 fn a_removed_leader_hands_over_to_a_node_that_is_far_away() {
     for (rtt, writes) in LOADS {
@@ -68,8 +68,8 @@ fn a_removed_leader_hands_over_to_a_node_that_is_far_away() {
     }
 }
 
-/// A link that carries little more than what is written: the node gains on the load slowly, and is not
-/// let in before it has.
+/// A link with little more capacity than the load: the node catches up slowly, and is not promoted before
+/// it has.
 #[test]
 fn a_node_behind_a_narrow_link_heals_under_steady_load() {
     let (rtt, writes, snapshot) = (20, 5, 3_000);
@@ -88,7 +88,7 @@ fn a_node_behind_a_narrow_link_heals_under_steady_load() {
     }
 }
 
-/// To free a large log takes as long as it takes; the node's thread has heartbeats to send.
+/// Freeing a large log takes long, and the node's thread has heartbeats to send.
 #[test]
 fn a_large_log_is_freed_elsewhere() {
     let options = RaftOptions {
@@ -102,8 +102,8 @@ fn a_large_log_is_freed_elsewhere() {
     assert!(lab.retired > 20_000 - kept, "{} entries", lab.retired);
 }
 
-/// A process under the id of another one, at an address that nobody knows: it asks, and is never asked.
-/// Nobody took notice of it.
+/// A process with the id of another one, at an unknown address: it asks, and is never asked. It went
+/// unnoticed.
 #[test]
 fn a_second_process_that_only_asks_is_named_and_nobody_is_replaced() {
     let mut lab = three_nodes(2, 1);
@@ -128,7 +128,7 @@ fn a_second_process_that_only_asks_is_named_and_nobody_is_replaced() {
     }
 }
 
-/// Nodes of which those `from` whom large packets do not arrive are heard all the same.
+/// A cluster in which large packets from the nodes `from` do not arrive. Small ones do.
 fn with_holes(from: &[u16]) -> Lab {
     let mut lab = three_nodes(2, 1);
     for (from, to) in from
@@ -164,7 +164,7 @@ fn a_leader_whose_appends_do_not_arrive_makes_way_for_one_whose_do() {
         waited >= 100 * TICK,
         "not before ten election timeouts: {waited} ms"
     );
-    // And stays.
+    // The new leader stays.
     let led = term(&lab);
     lab.until(600 * TICK, 1, |_| false);
     assert_eq!(term(&lab), led);

@@ -1,9 +1,9 @@
-//! The log, the state machine and what raft-rs reads of them.
+//! The log, the state machine, and the view of them that raft-rs reads.
 //!
-//! Everything is in memory by rule: "stable storage" is this struct, and a process that ends takes
-//! it along. That is also why no snapshot is ever kept: the state machine at the applied index *is*
-//! the snapshot, cloned at the moment when a follower needs one, and the log may be cut anywhere up
-//! to the applied index without making one first.
+//! Everything is in memory by rule: "stable storage" is this struct, and is lost when the process ends.
+//! So no snapshot is ever kept: the state machine at the applied index *is* the snapshot, cloned at the
+//! moment when a follower needs one, and the log may be compacted up to the applied index without making
+//! one first.
 //!
 //! raft-rs's own `MemStorage` is for its tests: its snapshots carry no data, it takes a lock at each
 //! call, and it panics where this returns an error.
@@ -23,11 +23,11 @@ use crate::types::{
     RaftId, SnapshotMetadata, Term, VersionedLogEntry,
 };
 
-/// What an entry takes in a message beside its data and context, at most: index, term, type and framing.
+/// Maximum bytes of an entry in a message beside its data and context: index, term, type and framing.
 const ENTRY_FRAMING: usize = 32;
 
-/// raft-rs's view of one node: its log behind the last compaction, its hard state, its members, and
-/// the state machine that the applied part of the log has made.
+/// The storage of one node for raft-rs: its log behind the last compaction, its hard state, its voters
+/// and learners, and the state machine that the applied part of the log has produced.
 #[derive(Debug, Default)]
 pub struct MemoryStorage {
     hard_state: RaftHardState,
@@ -36,20 +36,20 @@ pub struct MemoryStorage {
     compacted: (LogIndex, Term),
     entries: Entries,
     applied: (LogIndex, Term),
-    /// What the applied entries of the log take in memory.
+    /// Memory of the applied entries of the log in bytes.
     applied_bytes: usize,
     state_machine: StateMachine,
 }
 
-/// What an entry takes in a message.
+/// Maximum bytes of an entry in a message.
 fn size_in_message(entry: &Entry) -> usize {
     entry.data.len() + entry.context.len() + ENTRY_FRAMING
 }
 
 impl MemoryStorage {
-    /// The storage of a member that starts with its cluster: as if every member had installed one
-    /// empty snapshot at index 1 and term 1. So a later joiner always begins from a snapshot, and
-    /// no term is ever 0, on which raft-rs panics.
+    /// The storage of a member that starts with its cluster: as if every member had installed one empty
+    /// snapshot at index 1 and term 1. So a later joiner always begins from a snapshot, and no term is
+    /// ever 0, on which raft-rs panics.
     pub fn bootstrap(voters: &[RaftId], members: ClusterMembership) -> Self {
         let conf_state = ConfState {
             voters: voters.iter().map(|id| id.get()).collect(),
@@ -69,7 +69,7 @@ impl MemoryStorage {
         }
     }
 
-    /// The same for a cluster that speaks `level`.
+    /// The same storage in a cluster that speaks `level`.
     #[must_use]
     pub fn of_level(self, level: ProtocolLevel) -> Self {
         Self {
@@ -78,8 +78,8 @@ impl MemoryStorage {
         }
     }
 
-    /// The storage of a process that joins a running cluster: it knows nothing, but begins at term 1,
-    /// as raft-rs panics when it refuses a vote at term 0.
+    /// The storage of a process that joins a running cluster: it is empty, but begins at term 1, because
+    /// raft-rs panics when it refuses a vote at term 0.
     pub fn empty() -> Self {
         Self {
             hard_state: RaftHardState {
@@ -91,7 +91,7 @@ impl MemoryStorage {
     }
 
     /// The storage of the only voter of a cluster that begins at index and term `at`, as if it had
-    /// installed a snapshot there; [`begin_with`](Self::begin_with) says of what. Nobody has voted in
+    /// installed a snapshot there. [`begin_with`](Self::begin_with) sets its state. It has not voted in
     /// `term` yet.
     pub fn recovered(voter: RaftId, at: (LogIndex, Term), term: Term) -> Self {
         let mut storage = Self::bootstrap(&[voter], ClusterMembership::default());
@@ -102,13 +102,13 @@ impl MemoryStorage {
         storage
     }
 
-    /// The state machine at the applied index becomes `state_machine`.
+    /// Sets the state machine at the applied index.
     pub fn begin_with(&mut self, state_machine: StateMachine) {
         self.state_machine = state_machine;
     }
 
-    /// The state machine, and the entries that are not applied to it. Each is freed when whoever goes
-    /// through them lets go of it; those that are applied are freed at once.
+    /// The state machine, and the entries that are not applied to it. Each of these is freed when the
+    /// caller drops it. The applied entries are freed at once.
     pub fn into_parts(self) -> (StateMachine, impl Iterator<Item = VersionedLogEntry>) {
         let applied = self.applied_entries();
         let mut entries = self.entries;
@@ -126,7 +126,7 @@ impl MemoryStorage {
         self.compacted.0 + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
     }
 
-    /// Position of `index` in `entries`; of the first for what has been compacted.
+    /// Position of `index` in `entries`. For a compacted index, the first position.
     fn position(&self, index: LogIndex) -> usize {
         usize::try_from(index.saturating_sub(self.first())).unwrap_or(usize::MAX)
     }
@@ -178,12 +178,12 @@ impl MemoryStorage {
         Ok(command.map(|command| self.state_machine.apply(index, command)))
     }
 
-    /// Cuts the log up through and including `index`; nothing happens if it is cut already. Takes no longer
-    /// for many entries than for few: it hands out what it has cut.
+    /// Compacts the log up through and including `index`. Does nothing if it is compacted already. Takes
+    /// no longer for many entries than for few: it returns the removed entries.
     ///
     /// # Errors
     ///
-    /// [`StorageError::CompactUnapplied`] past the applied index.
+    /// [`StorageError::CompactUnapplied`] if `index` is past the applied index.
     pub fn compact(&mut self, index: LogIndex) -> Result<CutEntries, StorageError> {
         if index > self.applied.0 {
             return Err(StorageError::CompactUnapplied {
@@ -202,9 +202,9 @@ impl MemoryStorage {
         Ok(cut)
     }
 
-    /// Up to where the log would have to be cut to hold at most `keep_entries` applied entries and
-    /// `keep_bytes` bytes of them; `None` if there is nothing to cut. What is not applied yet does
-    /// not count: it cannot be cut, and must not drive out the tail that followers need.
+    /// The index up to which the log would have to be compacted to hold at most `keep_entries` applied
+    /// entries and `keep_bytes` bytes of them. `None` if no entry is in excess. Entries that are not applied
+    /// do not count: they cannot be compacted, and must not displace the tail that followers need.
     pub fn excess(&self, keep_entries: usize, keep_bytes: usize) -> Option<LogIndex> {
         let entries = self.applied_entries().saturating_sub(keep_entries);
         let bytes = self.applied_bytes.saturating_sub(keep_bytes);
@@ -213,8 +213,8 @@ impl MemoryStorage {
         (excess > 0).then_some(self.compacted.0 + excess)
     }
 
-    /// Replaces everything by a snapshot of the leader (paper, figure 13, steps 7 and 8). Returns
-    /// the state machine and the log that were there before.
+    /// Replaces everything by a snapshot of the leader (paper, figure 13, steps 7 and 8). Returns the
+    /// former state machine and log.
     #[must_use = "freeing them may take long"]
     pub fn install(
         &mut self,
@@ -248,7 +248,7 @@ impl MemoryStorage {
         self.hard_state.commit = commit;
     }
 
-    /// Keeps the members that a committed conf change has made.
+    /// Keeps the voters and learners of a committed conf change.
     pub fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
     }
@@ -288,12 +288,12 @@ impl MemoryStorage {
         self.position(self.applied.0 + 1)
     }
 
-    /// What the applied entries of the log take in memory, in bytes, a little more rather than less.
+    /// Memory of the applied entries of the log in bytes. An estimate, rather too high than too low.
     pub fn applied_bytes(&self) -> usize {
         self.applied_bytes
     }
 
-    /// What a snapshot made now would stand for.
+    /// The metadata of a snapshot made now.
     pub fn snapshot_metadata(&self) -> SnapshotMetadata {
         let ids = |ids: &[u64]| {
             ids.iter()
@@ -308,7 +308,7 @@ impl MemoryStorage {
         }
     }
 
-    /// Makes `snapshot` say that it stands for the state machine as it is now.
+    /// Sets the metadata of `snapshot` to those of the current state machine.
     pub fn describe(&self, snapshot: &mut Snapshot) {
         let metadata = snapshot.mut_metadata();
         metadata.index = self.applied.0;
@@ -316,7 +316,7 @@ impl MemoryStorage {
         metadata.set_conf_state(self.conf_state.clone());
     }
 
-    /// Who takes part at the applied index, and who is meant to.
+    /// The voters, learners and desired members at the applied index.
     pub fn conf(&self) -> Conf {
         let SnapshotMetadata {
             voters, learners, ..
@@ -337,13 +337,13 @@ impl MemoryStorage {
         Some(versioned(entry.clone()))
     }
 
-    /// Whether a process takes part at the applied index.
+    /// Whether a process is a voter or learner at the applied index.
     pub fn is_member(&self, raft_id: u64) -> bool {
         self.conf_state.voters.contains(&raft_id) || self.conf_state.learners.contains(&raft_id)
     }
 }
 
-/// The entry as the rest of the house knows it.
+/// The entry as the library's own type.
 fn versioned(entry: Entry) -> VersionedLogEntry {
     VersionedLogEntry {
         version: FORMAT_VERSION,
@@ -359,7 +359,7 @@ fn versioned(entry: Entry) -> VersionedLogEntry {
     }
 }
 
-/// The contract is `raft::Storage`'s: `Compacted` sends raft-rs to a snapshot, `Unavailable` must
+/// The contract is `raft::Storage`'s: `Compacted` makes raft-rs send a snapshot, and `Unavailable` must
 /// never reach it.
 impl Storage for MemoryStorage {
     fn initial_state(&self) -> raft::Result<RaftState> {
@@ -427,10 +427,10 @@ impl Storage for MemoryStorage {
         Ok(self.last())
     }
 
-    /// What a snapshot made now would stand for, without data: the state machine travels beside the
-    /// message. Temporarily unavailable while the applied index is before `request_index`, or while
-    /// `to` is no member at it: raft-rs's receiver ignores, yet acknowledges, a snapshot that does
-    /// not name it as a member.
+    /// The metadata of a snapshot made now, without data: the state machine travels beside the message.
+    /// Temporarily unavailable while the applied index is before `request_index`, or while `to` is
+    /// neither voter nor learner at it: raft-rs's receiver ignores, yet acknowledges, a snapshot that
+    /// does not name it.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         if self.applied.0 < request_index || !self.is_member(to) {
             return Err(raft::Error::Store(

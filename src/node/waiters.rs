@@ -1,17 +1,17 @@
-//! Whom the core owes an answer.
+//! The waiters: callers to whom the core owes an answer.
 //!
-//! A waiter enters here with its request and leaves with its outcome. There are three ways out: its
-//! entry is applied, its read is confirmed and applied, or leadership ends and everybody is told so
-//! at once. Nothing else removes one, and the queues are bounded.
+//! A waiter enters here with its request and leaves with its outcome. There are three ways out: its entry
+//! is applied, its read is confirmed and applied, or leadership ends and all waiters are told at once.
+//! Nothing else removes one, and the queues are bounded.
 //!
-//! Reads go through stages (dissertation, section 6.4): *waiting* until no round is under way, in
-//! the *round* whose heartbeats confirm that this node still leads, then *confirmed* at the commit
-//! index of the round's beginning, until that index is applied. One round is under way at a time
-//! and takes all who wait: raft-rs itself would send a round of heartbeats for every read.
+//! Reads go through stages (dissertation, section 6.4): *waiting* until no round is under way, in the
+//! *round* whose heartbeats confirm that this node still leads, then *confirmed* at the commit index of
+//! the round's beginning, until that index is applied. One round is under way at a time and takes all
+//! waiting reads: raft-rs itself would send a round of heartbeats for every read.
 //!
-//! A *placed* read has its place among writes: it is to see the map exactly as the entry before it
-//! leaves it. It looks when that entry has been applied, and then goes the same way as the others,
-//! with what it saw: if this node still leads afterwards, that was the newest state at that moment.
+//! A *placed* read has its place among writes: it must see the map exactly as the entry before it leaves
+//! it. It looks when that entry has been applied, and then goes through the same stages with the value
+//! that it saw: if this node still leads afterwards, that was the newest state at that moment.
 
 use std::collections::VecDeque;
 
@@ -24,17 +24,17 @@ struct PendingWrite<W> {
     waiter: W,
 }
 
-/// A read and whom it is for.
+/// A read and its waiter.
 pub(super) struct Read<W> {
     pub(super) what: Sight,
     pub(super) waiter: W,
 }
 
-/// What a read is about to see, or has seen.
+/// The key of a read that has not looked yet, or the value that it has seen.
 pub(super) enum Sight {
-    /// What the key is bound to when the read is answered.
+    /// The value of the key when the read is answered.
     Ahead(Key),
-    /// What the key was bound to when that index was applied.
+    /// The value of the key when that index was applied.
     Seen(Option<Value>, LogIndex),
 }
 
@@ -51,14 +51,14 @@ struct Round<W> {
     reads: Vec<Read<W>>,
 }
 
-/// Everybody who waits.
+/// All waiters.
 pub(super) struct Waiters<W> {
     writes: VecDeque<PendingWrite<W>>,
     placed_reads: VecDeque<PlacedRead<W>>,
     waiting_reads: VecDeque<Read<W>>,
     round: Option<Round<W>>,
     confirmed_reads: VecDeque<(LogIndex, Vec<Read<W>>)>,
-    /// All reads, in whichever stage.
+    /// Number of reads in all stages.
     reads: usize,
 }
 
@@ -76,12 +76,12 @@ impl<W> Default for Waiters<W> {
 }
 
 impl<W> Waiters<W> {
-    /// How many wait.
+    /// The number of waiters.
     pub(super) fn len(&self) -> usize {
         self.writes.len() + self.reads
     }
 
-    /// A write entered the log. Indices must ascend.
+    /// Adds the waiter of a write that entered the log. Indices must ascend.
     pub(super) fn push_write(&mut self, index: LogIndex, term: Term, waiter: W) {
         self.writes.push_back(PendingWrite {
             index,
@@ -90,7 +90,7 @@ impl<W> Waiters<W> {
         });
     }
 
-    /// The waiter of the entry at `index` and `term`, if somebody waits for it.
+    /// Removes the waiter of the entry at `index` and `term`, if there is one.
     pub(super) fn take_write(&mut self, index: LogIndex, term: Term) -> Option<W> {
         let write = self
             .writes
@@ -98,20 +98,20 @@ impl<W> Waiters<W> {
         Some(write.waiter)
     }
 
-    /// A read arrived, or has looked.
+    /// Adds a read that arrived, or that has looked.
     pub(super) fn push_read(&mut self, what: Sight, waiter: W) {
         self.reads += 1;
         self.waiting_reads.push_back(Read { what, waiter });
     }
 
-    /// A read arrived that is to look when `index` has been applied. Indices must not descend.
+    /// Adds a read that is to look when `index` has been applied. Indices must not descend.
     pub(super) fn place_read(&mut self, index: LogIndex, key: Key, waiter: W) {
         self.reads += 1;
         let read = PlacedRead { index, key, waiter };
         self.placed_reads.push_back(read);
     }
 
-    /// A placed read that looks now that `applied` has been applied.
+    /// Removes a placed read that is to look now that `applied` has been applied.
     pub(super) fn take_placed(&mut self, applied: LogIndex) -> Option<(Key, W)> {
         let read = self
             .placed_reads
@@ -125,7 +125,7 @@ impl<W> Waiters<W> {
         self.round.is_none() && !self.waiting_reads.is_empty()
     }
 
-    /// Begins a round with at most `max` of the reads that wait.
+    /// Begins a round with at most `max` of the waiting reads.
     pub(super) fn begin_round(&mut self, context: Vec<u8>, max: usize) {
         let take = self.waiting_reads.len().min(max);
         self.round = Some(Round {
@@ -134,15 +134,15 @@ impl<W> Waiters<W> {
         });
     }
 
-    /// Leadership was confirmed for the round `context`; its reads may be answered from `index` on.
-    /// A context of another round says nothing.
+    /// Confirms leadership for the round `context`: its reads may be answered once `index` is applied. A
+    /// context of another round is ignored.
     pub(super) fn confirm_round(&mut self, context: &[u8], index: LogIndex) {
         if let Some(round) = self.round.take_if(|round| round.context == context) {
             self.confirmed_reads.push_back((index, round.reads));
         }
     }
 
-    /// The reads that may be answered when `applied` is applied.
+    /// Removes the reads that may be answered when `applied` is applied.
     pub(super) fn take_reads(&mut self, applied: LogIndex) -> Option<Vec<Read<W>>> {
         let (_, reads) = self
             .confirmed_reads
@@ -151,7 +151,7 @@ impl<W> Waiters<W> {
         Some(reads)
     }
 
-    /// Everybody: the writes first, whose outcome is unknown, then the reads.
+    /// Removes all waiters: first the writes, whose outcome is unknown, then the reads.
     pub(super) fn take_all(&mut self) -> (Vec<W>, Vec<W>) {
         let Self {
             writes,
@@ -229,7 +229,7 @@ mod tests {
         assert!(waiters.take_reads(9).is_none());
     }
 
-    /// Whatever stage they are in.
+    /// Reads of every stage are included.
     #[test]
     fn when_leadership_ends_everybody_leaves_exactly_once() {
         let mut waiters = Waiters::default();

@@ -1,9 +1,9 @@
-//! What a process waits for before it takes part in a cluster, in words for operators.
+//! What a process waits for before it takes part in a cluster, as text for operators.
 
 use crate::types::{Answering, ClusterId, NodeId, ProtocolLevel};
 
-/// `cluster_id` runs without the process, whose node is a member there or not.
-/// None of the nodes that it was told to ask takes part there unless `confirmed`.
+/// `cluster_id` runs without the process. `is_member` is whether its node is a member there. Unless
+/// `confirmed`, none of the nodes that it was told to ask takes part there.
 pub(super) fn outside(
     cluster_id: ClusterId,
     is_member: bool,
@@ -33,7 +33,7 @@ pub(super) fn outside(
     }
 }
 
-/// `cluster_id` runs without the process, and speaks `level`; the process only speaks `own`.
+/// `cluster_id` runs without the process, and speaks `level`. The process only speaks `own`.
 pub(super) fn too_old(cluster_id: ClusterId, level: ProtocolLevel, own: ProtocolLevel) -> String {
     format!(
         "this version is too old for cluster {cluster_id}, which has been raised to protocol level \
@@ -41,15 +41,15 @@ pub(super) fn too_old(cluster_id: ClusterId, level: ProtocolLevel, own: Protocol
     )
 }
 
-/// The node `other` offers a cluster of other initial members than this process is configured with.
+/// The node `other` offers a cluster with other initial members than this process has configured.
 pub(super) fn differing(other: NodeId) -> String {
     format!(
         "cluster.initial_members of this node and of node {other} differ: make them the same on every node"
     )
 }
 
-/// No cluster has been found, and the nodes `missing` have not answered; something else has at the
-/// addresses of some. It `waits` before it forms anything.
+/// No cluster has been found, and the nodes `missing` have not answered. Something else answers at the
+/// addresses of some. `waits` is whether the process waits before it forms a cluster.
 pub(super) fn fresh(
     missing: &[(NodeId, Option<(Answering, &str)>)],
     bootstrap: bool,

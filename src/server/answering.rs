@@ -1,8 +1,8 @@
-//! Answers on their way out.
+//! The accounting of answers until their bytes are sent.
 //!
 //! hyper is done with a body long before its client has taken it: it hands all of it to h2 as soon as
-//! there is room for a single byte. So what an answer holds goes with its very bytes: whoever drops them
-//! last has sent them, or knows that nobody will.
+//! there is room for a single byte. So the bytes of an answer carry what the answer holds. It is released
+//! when the bytes are dropped: they have been sent, or their connection has ended.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,18 +18,18 @@ use super::unsent::One;
 use crate::driver::Held;
 use crate::service::Holds;
 
-/// The body of an answer, with which its call ends.
+/// The body of an answer. Its call ends when the body is dropped.
 #[derive(Debug)]
 pub(super) struct Answering {
     body: Body,
-    /// What the call counts for until its first bytes are sent.
+    /// The share of the call in the unsent calls, until its first bytes are sent.
     one: Option<One>,
-    /// What the handler gave along.
+    /// The holds of the handler for this answer.
     holds: Option<Holds>,
     _call: Call,
 }
 
-/// The answer to `call`, whose bytes take along what it holds.
+/// The answer to `call`. Its bytes carry its holds.
 pub(super) fn answering(
     call: Call,
     one: Option<One>,
@@ -71,7 +71,7 @@ impl HttpBody for Answering {
     }
 }
 
-/// Bytes that are being sent, and what counts until they are.
+/// Bytes that are being sent, with their holds. These count until the bytes are dropped.
 #[derive(Debug)]
 pub(super) struct Sending {
     data: Bytes,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::driver::Unread;
 
-    /// As in a stream of answers: each has been encoded when its bytes come.
+    /// As in a stream of answers: each answer has been encoded when its bytes are polled.
     #[tokio::test]
     async fn answers_count_until_their_bytes_are_dropped() {
         let unread = Unread::new(1000);

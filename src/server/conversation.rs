@@ -1,4 +1,4 @@
-//! One connection of a listener, from its greeting to its end.
+//! One connection of a listener, from its preface to its end.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -28,21 +28,21 @@ use crate::error::{Reason, Refusal};
 use crate::log::Repeats;
 use crate::service::to_status;
 
-/// How long a new connection may take to greet.
+/// How long a new connection may take to send its preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection that was told to end may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams, of those that a connection may have, whose broken frames are borne with: h2 counts these
-/// over the whole life of a connection. A frame that was under way when its stream ended is one.
+/// Broken frames that are tolerated, for each stream that a connection may have: h2 counts them over the
+/// whole life of a connection. A frame that was in flight when its stream ended is one.
 const ERRORS_PER_STREAM: usize = 16;
 
-/// Bytes of the metadata of a call above which the connection answers with HTTP status 431 before
-/// anybody can say more. It closes the connection at four times this.
+/// Bytes of the metadata of a call above which hyper answers with HTTP status 431, before the service
+/// sees the call. hyper closes the connection at four times this.
 const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 
-/// One connection, and what it is served by.
+/// One connection, and its place, options and limits.
 pub(super) struct Conversation {
     pub(super) peer: SocketAddr,
     pub(super) strangers: Arc<Repeats>,
@@ -54,7 +54,7 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Serves the connection. After `stop` it answers what has been asked and takes no more.
+    /// Serves the connection. After `stop` it answers the calls in flight and takes no more.
     pub(super) async fn hold<I, S>(mut self, io: I, service: S)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -110,7 +110,8 @@ impl Conversation {
         }
     }
 
-    /// Says why a connection was none. Who speaks another protocol is configured wrongly, most likely.
+    /// Logs why a connection was closed before it was served. A peer that speaks another protocol is most
+    /// likely configured wrongly: that is a warning.
     fn turn_away(&self, reason: &NoPreface) {
         let (node, listener, peer) = (self.options.node, self.options.name, self.peer);
         match reason {
@@ -136,8 +137,8 @@ fn builder(options: &ListenOptions) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(options.max_concurrent_streams)
         .keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout)
-        // All the calls of a connection may end at once, because their deadline passes. That is no
-        // reason to end the connection, and with it the writes that are under way.
+        // All the calls of a connection may end at once, because their deadline passes. That must not end
+        // the connection, and with it the writes in flight.
         .max_pending_accept_reset_streams(max_resets)
         .max_local_error_reset_streams(max_streams.saturating_mul(ERRORS_PER_STREAM))
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
@@ -146,12 +147,12 @@ fn builder(options: &ListenOptions) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// Waits until `stop` holds `true`, or until nobody is left to say so.
+/// Waits until `stop` holds `true`, or until its sender is gone.
 pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// The refusal of a call of a connection that takes too few of its answers.
+/// The refusal of a call on a connection that has too many unsent answers.
 fn too_many(max_calls: usize) -> Response<Body> {
     let reason = Reason::Overloaded {
         what: "max_pending_requests",

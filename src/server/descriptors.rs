@@ -1,7 +1,8 @@
-//! How many descriptors the process may have, and whether they are enough.
+//! How many file descriptors the process may have, and whether they are enough.
 //!
-//! Each connection takes one. Those of clients are bounded below what there is, so that clients can
-//! never take those with which nodes reach one another, hand over snapshots and serve operators.
+//! Each connection takes one. Connections of clients are bounded below the limit of the process. So
+//! clients can never take the descriptors with which nodes reach one another, send snapshots and serve
+//! operators.
 
 use super::listen::{LEAVING_CONNECTIONS, SPARE_CONNECTIONS};
 use super::options::INTERNAL_CONNECTIONS;
@@ -10,16 +11,17 @@ use crate::config::{Config, ConfigError, Fault};
 /// Descriptors of a listener for connections that are beyond its bound for a moment.
 const BEYOND: usize = SPARE_CONNECTIONS + LEAVING_CONNECTIONS;
 
-/// Connections to other nodes: three to each of 32, or a few more to fewer when these have moved.
+/// Connections to other nodes: three to each of 32, or a few more to fewer nodes when their addresses
+/// have changed.
 const OUTGOING: usize = 96;
 
-/// Both listeners, the runtime, the log, files.
+/// Both listeners, the runtime, log lines, files.
 const OWN: usize = 32;
 
-/// Descriptors that a node needs beside one for each of its clients' connections.
+/// Descriptors that a node needs besides one for each client connection.
 pub const RESERVED_DESCRIPTORS: usize = BEYOND + INTERNAL_CONNECTIONS + BEYOND + OUTGOING + OWN;
 
-/// Fewest client connections that a node is worth starting for: the lower bound of
+/// Fewest client connections with which a node is worth starting: the lower bound of
 /// `limits.max_connections`.
 const FEWEST_CONNECTIONS: usize = 16;
 
@@ -32,27 +34,27 @@ impl Descriptors {
     pub fn of_this_process() -> Self {
         let raised = rlimit::increase_nofile_limit(u64::MAX);
         let limit = raised.or_else(|_| rlimit::Resource::NOFILE.get_soft());
-        // A system that knows no such limit sets none.
+        // A system without such a limit sets none.
         let limit = limit.unwrap_or(u64::MAX);
         Self(usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
-    /// What each of `nodes` nodes in one process may have.
+    /// The share of each of `nodes` nodes in one process.
     #[must_use]
     pub fn shared_by(self, nodes: u16) -> Self {
         Self(self.0.checked_div(nodes.into()).unwrap_or(self.0))
     }
 
-    /// Most client connections that there are descriptors for.
+    /// Most client connections for which there are descriptors.
     pub fn connections(self) -> usize {
         self.0.saturating_sub(RESERVED_DESCRIPTORS)
     }
 
-    /// Checks that they are enough for a node with `config`.
+    /// Checks that the descriptors are enough for a node with `config`.
     ///
     /// # Errors
     ///
-    /// A fault of `limits.max_connections`: more would be needed.
+    /// A fault of `limits.max_connections`: the node would need more.
     pub fn suffice(self, config: &Config) -> Result<(), ConfigError> {
         let Self(limit) = self;
         let connections = config.limits.max_connections;

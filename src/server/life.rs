@@ -1,4 +1,4 @@
-//! From the start of a server to its orderly end.
+//! A server from its start to its orderly end.
 
 use std::any::Any;
 use std::future::Future;
@@ -16,17 +16,17 @@ use crate::driver::DriverHandle;
 use crate::service::{Gate, hand_over};
 use crate::types::{RaftId, Role};
 
-/// The longest wait for clients' connections to end by themselves once every request is answered.
-/// What still keeps one open then is a watch, which never ends.
+/// The longest wait for client connections to end by themselves once every request is answered. Only a
+/// watch, which never ends, keeps one open then.
 const LINGER: Duration = Duration::from_millis(500);
 
 impl Server {
-    /// Serves until `shutdown` completes, then ends in order, at the latest after the shutdown
-    /// timeout. Dropping the future ends the node at once, as a crash would.
+    /// Serves until `shutdown` completes, then ends in order, within the shutdown timeout. Dropping the
+    /// future ends the node at once, as a crash would.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]: the node could not go on.
+    /// [`ServerError`]: the node had to stop.
     #[tracing::instrument(
         level = "debug", skip_all,
         fields(node = %self.raft_id().node_id(), raft_id = %self.raft_id()),
@@ -36,12 +36,13 @@ impl Server {
         let Self {
             client_addr,
             internal_addr,
+            local: _,
             ends,
             vital: tasks,
         } = self;
         let mut vital = JoinSet::new();
         for task in tasks {
-            // A task of its own is in no span, unless it is told so.
+            // A task of its own has no span unless it is given one.
             vital.spawn(task.in_current_span());
         }
         tracing::info!(node = %raft_id.node_id(), %raft_id, %client_addr, %internal_addr, "listening");
@@ -53,15 +54,15 @@ impl Server {
             }
             () = async { shutdown.await; ends.shut_down().await } => {}
         }
-        // Cuts what is left: connections belong to their listener, and everybody else is told by
-        // the driver's end.
+        // Cuts the rest: connections belong to their listener, and the end of the driver ends all
+        // other waits.
         vital.shutdown().await;
         tracing::info!(node = %raft_id.node_id(), %raft_id, "ended");
         Ok(())
     }
 }
 
-/// What it takes to end a node in order.
+/// The parts of a node that its orderly end needs.
 pub(super) struct Ends {
     pub(super) raft_id: RaftId,
     pub(super) handle: DriverHandle,
@@ -93,8 +94,8 @@ impl Ends {
         self.stop_nodes.send_replace(true);
     }
 
-    /// Offers leadership to the best voter first, then to each of the others, for half of the time
-    /// that is left: the requests that wait for a new leader need time as well.
+    /// Offers leadership to the best voter first, then to each other member in turn, for half of the time
+    /// that is left: the requests that wait for a new leader need the other half.
     async fn hand_over(&self, deadline: Instant) {
         let node = self.raft_id.node_id();
         let left = deadline.saturating_duration_since(Instant::now());
@@ -111,7 +112,7 @@ impl Ends {
     }
 }
 
-/// Waits until a vital task fails. Those that end without an error were asked to.
+/// Waits until a vital task fails. A task that ends without an error was asked to.
 async fn failure(vital: &mut JoinSet<Result<(), ServerError>>) -> ServerError {
     loop {
         match vital.join_next().await {
@@ -150,10 +151,10 @@ mod tests {
     use crate::config::Config;
     use crate::types::NodeId;
 
-    /// A line, and the name of the span that it is in.
+    /// The message of a log line, and the name of the span that it is in.
     type Line = (String, Option<&'static str>);
 
-    /// What the server logs.
+    /// The log lines of the server, and a signal for the test.
     #[derive(Clone, Default)]
     struct Lines {
         lines: Arc<Mutex<Vec<Line>>>,
@@ -192,7 +193,7 @@ mod tests {
         let node = NodeId::new(1).expect("a node id");
         let config = Config::for_dev(node, 3, 16_379, 17_379).expect("valid");
         let port = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = Server::from_listeners(config, port(), port(), || 6).await;
+        let server = Server::seeded(config, port(), port(), || 6).await;
         let server = server.expect("a server");
         let _client = TcpStream::connect(server.client_addr())
             .await

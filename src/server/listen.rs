@@ -1,9 +1,9 @@
 //! One listener and its connections.
 //!
-//! tonic can do this too, but it lets its connections go: they outlive the server that made them,
-//! and its graceful shutdown waits for ever while a client keeps a stream open (tonic#1820). Here
-//! the connections belong to the listener, which has three ends: it stops taking new ones, it lets
-//! those that are there finish, and when it is dropped it cuts what is left.
+//! tonic can do this too, but its connections are detached: they outlive the server that made them, and
+//! its graceful shutdown waits for ever while a client keeps a stream open (tonic#1820). Here the
+//! connections belong to the listener. It ends in three ways: it stops accepting, it lets its connections
+//! finish, and when it is dropped it cuts those that are left.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -31,39 +31,39 @@ use crate::driver::{Reader, Unread};
 use crate::log::Repeats;
 use crate::types::NodeId;
 
-/// How long a listener rests when the system gives it no connection, for want of descriptors.
+/// How long a listener pauses when the system gives it no connection, for lack of descriptors.
 const REST: Duration = Duration::from_millis(100);
 
-/// Connections beyond `max_connections` that are there for one call: an operator's is served, and a
-/// client's is told that the node is full.
+/// Connections beyond `max_connections` that get one call each: an operator's is served, a client's is
+/// refused because the node is full.
 pub(super) const SPARE_CONNECTIONS: usize = 32;
 
 /// Connections that have given up their place and are about to end; one more is cut at once.
 pub(super) const LEAVING_CONNECTIONS: usize = 16;
 
-/// Fewest calls that a client may give up within a second, however few streams it may have.
+/// Fewest calls that a client may cancel within a second, even if it may have few streams.
 const MIN_RESETS: u32 = 1_024;
 
-/// How long a connection may take nothing of its answers when others find no room for theirs: as long as
-/// one that has vanished may leave a ping unanswered.
+/// How long a connection may take no bytes of its answers while other connections find no room for
+/// theirs: as long as a ping may stay unanswered.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often such connections are looked for at most.
+/// Shortest pause between two searches for such connections.
 const STALL_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where connections come from: TCP, or a simulated network.
+/// The source of connections: TCP, or a simulated network.
 pub trait Listener: Send + 'static {
     /// A connection.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next connection and who made it.
+    /// The next connection, and the address of its peer.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
 
     /// The address that is listened on.
     ///
     /// # Errors
     ///
-    /// The system does not say.
+    /// The system does not know it.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
@@ -85,31 +85,34 @@ impl Listener for TcpListener {
 /// Bounds of a listener and of each of its connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListenOptions {
-    /// Whose listener it is, in the log.
+    /// The node of the listener, for log lines.
     pub(super) node: NodeId,
-    /// What the listener is for, in the log.
+    /// The purpose of the listener, in log lines.
     pub(super) name: &'static str,
-    /// The same for whoever speaks another protocol there.
+    /// The purpose of the listener, as the answer to a peer that speaks another protocol.
     pub(super) words: &'static str,
-    /// Connections at once. One more takes the place of one that makes no use of it; if there is none,
-    /// it is one of [`SPARE_CONNECTIONS`].
+    /// Connections at once. One more takes the place of a connection that makes no use of it; if there is
+    /// none, it is one of [`SPARE_CONNECTIONS`].
     pub(super) max_connections: usize,
-    /// Whether a connection that never got a good answer may lose its place whatever it has asked.
+    /// Whether a connection that never got a good answer may lose its place even while calls are in
+    /// flight on it.
     pub(super) strangers_are_idle: bool,
     /// Calls and streams at once on one connection.
     pub(super) max_concurrent_streams: u32,
     /// Calls, over all connections, whose answers have not been sent.
     pub(super) max_calls: usize,
-    /// Bytes that a client may send on one stream, and on all, ahead of the handlers.
+    /// Bytes that a client may send on one stream, and on the whole connection, before a handler reads
+    /// them.
     pub(super) stream_window_bytes: u32,
     pub(super) connection_window_bytes: u32,
-    /// A connection is pinged this often, and closed when a ping stays unanswered for so long.
+    /// Interval of pings on a connection, and how long one may stay unanswered until the connection is
+    /// closed.
     pub(super) keepalive_interval: Duration,
     pub(super) keepalive_timeout: Duration,
 }
 
 impl ListenOptions {
-    /// Most calls of a connection that may be given up within a second: all that it may have at once.
+    /// Most calls of a connection that may be cancelled within a second: all that it may have at once.
     pub(super) fn max_resets(&self) -> u32 {
         self.max_concurrent_streams.max(MIN_RESETS)
     }
@@ -121,16 +124,16 @@ impl ListenOptions {
     }
 }
 
-/// Whom a connection is served as.
+/// How a connection is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It has a place.
     Seated,
-    /// All places are in use: it is there for one call.
+    /// All places are in use: it gets one call.
     Spare,
 }
 
-/// What a listener says again and again when it is in trouble.
+/// Warnings that a listener repeats while it is in trouble, each bounded in rate.
 #[derive(Default)]
 struct Warnings {
     full: Repeats,
@@ -141,7 +144,7 @@ struct Warnings {
     strangers: Arc<Repeats>,
 }
 
-/// A listener at work.
+/// The state of a running listener.
 struct Acceptor<F> {
     options: ListenOptions,
     service: F,
@@ -150,12 +153,12 @@ struct Acceptor<F> {
     places: Places,
     spare: Places,
     calls: Arc<Unsent>,
-    /// What answers hold on all connections.
+    /// The bytes that answers hold, on all connections.
     unread: Arc<Unread>,
     warnings: Warnings,
 }
 
-/// Serves HTTP/2 until `stop` holds `true` and every connection has ended, each connection with a
+/// Serves HTTP/2 until `stop` holds `true` and every connection has ended. Each connection gets a
 /// `service` of its own, whose answers count as `unread`. To cut the connections, drop the future.
 pub(super) async fn serve<L, F, S>(
     mut listener: L,
@@ -202,7 +205,7 @@ pub(super) async fn serve<L, F, S>(
                     acceptor.warnings.cannot_accept.warn(|kept_back| {
                         tracing::warn!(%node, listener = name, %error, kept_back, "cannot accept connections");
                     });
-                    // It may be for want of descriptors.
+                    // The reason may be a lack of descriptors.
                     acceptor.places.make_room(false);
                     rests_until = Some(after(REST));
                 }
@@ -222,7 +225,7 @@ where
     S: Send + 'static,
     S::Future: Send + 'static,
 {
-    /// Gives a new connection a place, or the time for one call, or nothing.
+    /// Gives a new connection a place, or one call, or closes it.
     fn admit<I>(&mut self, io: I, peer: SocketAddr)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -274,7 +277,7 @@ where
         places.take(place, task);
     }
 
-    /// Somebody found no room for an answer: whoever takes nothing of its own makes some.
+    /// Cuts a connection that takes none of its answers, because another one found no room for an answer.
     fn cut_stalled(&mut self) {
         let [seated, spare] = [&mut self.places, &mut self.spare];
         let cut = seated.cut_stalled(STALL_TIMEOUT);
@@ -290,7 +293,8 @@ where
         }
     }
 
-    /// A connection that panicked is a fault of ours, but no reason to end the others.
+    /// Frees the place of a connection that ended. One that panicked is a bug of ours, but no reason to
+    /// end the others.
     fn see_off(&mut self, ended: Result<(Id, ()), JoinError>) {
         let id = match ended {
             Ok((id, ())) => id,
@@ -309,7 +313,7 @@ where
     }
 }
 
-/// Waits for the next time to look for those that take nothing.
+/// Waits until an answer finds no room, then for [`STALL_PAUSE`].
 async fn is_short(unread: &Unread) {
     unread.short().await;
     sleep(STALL_PAUSE).await;
@@ -321,7 +325,7 @@ async fn rest(until: Option<Instant>) {
     }
 }
 
-/// Whether a failed accept is the fault of the one connection that was about to come.
+/// Whether a failed accept is the fault of the one connection that was to be accepted.
 fn is_the_peers(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -352,7 +356,7 @@ mod tests {
     const PING: u8 = 6;
     const GOAWAY: u8 = 7;
 
-    /// A listener to which those connections come that are handed to it.
+    /// A listener that accepts the connections that a test hands to it.
     struct Handed(mpsc::UnboundedReceiver<DuplexStream>);
 
     impl Listener for Handed {
@@ -408,7 +412,7 @@ mod tests {
         }
     }
 
-    /// A listener that the system gives no descriptor.
+    /// A listener to which the system gives no descriptor.
     struct Without(mpsc::UnboundedSender<Instant>);
 
     impl Listener for Without {
@@ -471,7 +475,7 @@ mod tests {
         frame
     }
 
-    /// The kinds of the frames that come from `io`, up to the answer to a ping or the end.
+    /// The types of the frames that come from `io`, up to the answer to a ping, GOAWAY or the end.
     async fn frames(io: &mut DuplexStream) -> Vec<u8> {
         let mut kinds = Vec::new();
         loop {
@@ -495,7 +499,7 @@ mod tests {
         sent
     }
 
-    /// The calls `calls`, each given up at once, before the end of its request or behind it.
+    /// The calls `calls`, each cancelled at once, before the end of its request or after it.
     fn given_up(calls: impl Iterator<Item = u32>) -> Vec<u8> {
         let call = |call| {
             let stream = 2 * call + 1;
@@ -533,11 +537,11 @@ mod tests {
             let mut sent = given_up(next..next + calls);
             next += calls;
             sent.extend(frame(PING, 0, 0, &[0; 8]));
-            // It may have been cut off.
+            // The connection may have been cut.
             let _ = client.write_all(&sent).await;
             frames(&mut client).await
         };
-        // For as long as it likes, below the rate.
+        // Below the rate the client may go on for any time.
         for _ in 0..10 {
             for _ in 0..options.max_resets() / 16 {
                 let received = give_up(16).await;
@@ -550,7 +554,7 @@ mod tests {
             rounds += 1;
             assert!(rounds < options.max_resets() / 8, "it goes on");
         }
-        // It does not care, and another client is served meanwhile.
+        // The client ignores the request to leave; another client is served meanwhile.
         let mut other = silent.connect();
         let mut sent = greeting();
         sent.extend(frame(PING, 0, 0, &[0; 8]));
@@ -604,7 +608,7 @@ mod tests {
         assert_eq!(frames(&mut idle).await.last(), Some(&GOAWAY));
         assert!(!is_cut(&mut busy).await);
 
-        // As long as somebody is idle, the next one gets in; then it is there for one call.
+        // While a connection is idle, the next one gets its place; then the next one gets one call.
         for client in &mut newcomers[1..] {
             client.write_all(&call).await.unwrap();
         }
@@ -647,7 +651,7 @@ mod tests {
         assert!(is_cut(&mut newcomers[0]).await, "there is nobody else");
     }
 
-    /// A listener whose calls are answered with `bytes` that count, or refused.
+    /// A listener that answers calls with `bytes` that count as unread, or refuses them.
     fn answers(bytes: usize, unread: Arc<Unread>) -> mpsc::UnboundedSender<DuplexStream> {
         let service = move |_, reader: Arc<Reader>| {
             let account = reader.account(usize::MAX);
@@ -674,7 +678,7 @@ mod tests {
         door
     }
 
-    /// Asks until it is refused, and takes nothing: how many answers it has, and its connection.
+    /// Makes calls until one is refused, and reads no answer. Returns the answers and the connection.
     async fn hog(door: &mpsc::UnboundedSender<DuplexStream>) -> (Vec<h2::RecvStream>, Client) {
         let mut client = Client::connect(door, 0).await;
         let mut waiting = Vec::new();
@@ -700,7 +704,7 @@ mod tests {
             Self { calls, connection }
         }
 
-        /// What the answer holds; nothing if it is a refusal.
+        /// The body of the answer; `None` if it is a refusal.
         async fn ask(&mut self) -> Option<h2::RecvStream> {
             let request = Request::post("http://x/").body(()).unwrap();
             let (answer, _) = self.calls.send_request(request, true).unwrap();

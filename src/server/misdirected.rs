@@ -1,5 +1,5 @@
-//! Callers at the wrong one of the two ports, because a file or an endpoint list has the two addresses
-//! of a node mixed up: they are told so.
+//! Callers at the wrong one of the two ports, because a file or an endpoint list confuses the two
+//! addresses of a node. The answer says so.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -17,17 +17,17 @@ use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::transport::{CLIENT_PORT, Inbound, PORT};
 use crate::types::{ClusterMembership, NodeId};
 
-/// Answers every call to the service `S` with `UNIMPLEMENTED`, and says what the port is.
+/// Answers every call to the service `S` with `UNIMPLEMENTED`, and states the purpose of the port.
 #[derive(Debug)]
 pub(super) struct Misdirected<S> {
     message: Arc<str>,
-    /// What the port is, for nodes.
+    /// The purpose of the port, as metadata that a node reads.
     port: Option<&'static str>,
     service: PhantomData<fn() -> S>,
 }
 
 impl Misdirected<RaftServiceServer<Inbound>> {
-    /// A node has called the port for clients.
+    /// For a node that calls the port for clients.
     pub(super) fn node() -> Self {
         Self {
             message: "this port is for clients: nodes have another one".into(),
@@ -38,7 +38,7 @@ impl Misdirected<RaftServiceServer<Inbound>> {
 }
 
 impl<S> Misdirected<S> {
-    /// A client has called the port for nodes of `node`, which is one of `members`.
+    /// For a client that calls the port for nodes of `node`, which is one of `members`.
     pub(super) fn client(node: NodeId, members: &ClusterMembership) -> Self {
         let info = members.get(node);
         let client_addr = info.map_or_else(String::new, |info| format!(", {}", info.client_addr));

@@ -1,20 +1,20 @@
-//! One running node: everything bound, wired and started, and ended in order.
+//! One running node: bound, wired, started, and ended in order.
 //!
-//! A server is a handful of tasks on the caller's runtime, which should be single-threaded: the
-//! core is, and a wake-up on the same thread is the cheapest there is. The tasks are vital. If one
-//! of them ends or panics, the node cannot keep its promises any more, and [`Server::run`] ends with
-//! an error instead of limping on. It ends so, too, when an operator has removed the node.
+//! A server is a handful of tasks on the caller's runtime, which should be single-threaded: the core is,
+//! and a wake-up on the same thread is the cheapest there is. The tasks are vital. If one of them ends or
+//! panics, the node cannot keep its promises any more, and [`Server::run`] ends with an error instead of
+//! going on without it. It also ends with an error when an operator has removed the node.
 //!
-//! A shutdown loses nothing and surprises nobody, as far as its time allows:
+//! A shutdown loses nothing, as far as its time allows:
 //!
-//! 1. the gate closes: new requests are refused as not applied, health says NOT_SERVING;
-//! 2. what has been submitted gets a moment to finish, because a change of leadership would leave
-//!    its callers in the dark;
-//! 3. a leader hands leadership over and sees that it was taken, so nobody has to wait for an
-//!    election timeout;
+//! 1. admission control closes: new requests are refused as not applied, health says NOT_SERVING;
+//! 2. the requests in flight get a moment to finish, because a change of leadership would leave their
+//!    outcome unknown;
+//! 3. a leader transfers leadership and waits until the transferee has taken it, so that no request has
+//!    to wait for an election timeout;
 //! 4. the requests in flight are drained;
 //! 5. the listener for clients lets its connections finish;
-//! 6. what is left is cut.
+//! 6. the remaining connections are cut.
 
 mod answering;
 mod conversation;
@@ -52,7 +52,8 @@ use crate::proto::admin::admin_service_server::AdminServiceServer;
 use crate::proto::kv::kv_service_server::KvServiceServer;
 use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
-use crate::transport::{Connector, Inbound, InvalidAddress, Transport};
+
+use crate::transport::{Connector, Inbound, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 use life::Ends;
@@ -62,7 +63,11 @@ use reflection::with_reflection;
 use remembered::Remembered;
 
 pub use descriptors::{Descriptors, RESERVED_DESCRIPTORS};
+#[doc(hidden)]
 pub use listen::Listener;
+
+pub use crate::service::Local;
+pub use crate::transport::InvalidAddress;
 
 /// Why a server did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
@@ -70,23 +75,23 @@ pub enum ServerError {
     /// The configuration is faulty.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A listener cannot be had.
+    /// A listener could not be bound.
     #[error("node.{field}: cannot listen on {addr}: {source}")]
     Bind {
         /// The field of the configuration.
         field: &'static str,
         /// The address.
         addr: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A member has an address that no connection can be made to.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
-    /// What `node.data_dir` names is there, and no directory.
+    /// `node.data_dir` names something that is not a directory.
     #[error("node.data_dir: {} is not a directory", .0.display())]
     NoDirectory(PathBuf),
-    /// What former lives of the node wrote down cannot be relied on.
+    /// The file of an earlier incarnation of the node cannot be relied on.
     #[error(
         "node.data_dir: {}: {reason}. It says whom to ask before a new cluster is formed: delete it if \
          no other member is left of a former cluster",
@@ -95,7 +100,7 @@ pub enum ServerError {
     Remembered {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the file.
         reason: String,
     },
     /// The descriptors of the protocol cannot be served.
@@ -103,7 +108,7 @@ pub enum ServerError {
     Reflection(#[from] tonic_reflection::server::Error),
     /// An invariant of the node is broken.
     #[error("the node had to stop: {0}")]
-    Node(#[from] NodeError),
+    Node(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An operator has removed the node from its cluster.
     #[error("node {node} was removed from cluster {cluster_id}: ended")]
     Removed {
@@ -112,28 +117,29 @@ pub enum ServerError {
         /// The cluster.
         cluster_id: ClusterId,
     },
-    /// A part of the server panicked or ended although nobody asked it to.
+    /// A task of the server panicked or ended, although it was not asked to.
     #[error("a part of the server failed: {0}")]
     Failed(String),
 }
 
-/// Incarnations and seeds from the system's entropy: what [`Server::bind`] wants unless a test
-/// fixes them.
-pub fn entropy() -> u64 {
-    rand::random()
-}
-
-/// Connections that may wait until they are accepted, if the system allows as many. While a process hangs,
-/// peers tell it from one that is gone by this, that its system still takes connections.
+/// Connections that may wait until they are accepted, if the system allows as many. The system of a
+/// process that hangs still takes connections: this is how peers tell it from a process that is gone.
 const BACKLOG: u32 = 4096;
+
+impl From<NodeError> for ServerError {
+    fn from(error: NodeError) -> Self {
+        Self::Node(Box::new(error))
+    }
+}
 
 type Task = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
 
-/// A node that is bound and wired, and does nothing before it is [`run`](Self::run).
+/// A node that is bound and wired. It does nothing until it is [`run`](Self::run).
 #[must_use = "a server does nothing unless it is run"]
 pub struct Server {
     client_addr: SocketAddr,
     internal_addr: SocketAddr,
+    local: Local,
     ends: Ends,
     /// Driver, listeners and health.
     vital: Vec<Task>,
@@ -150,28 +156,42 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Binds both listeners of `config` and wires a node to them. `random` gives it its incarnation
-    /// and its seeds; a process passes [`entropy`].
+    /// Binds both listeners of `config` and wires a node to them.
     ///
     /// # Errors
     ///
     /// [`ServerError`]: the configuration is faulty, or an address is taken.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn bind(config: Config, random: impl FnMut() -> u64) -> Result<Self, ServerError> {
+    pub async fn bind(config: Config) -> Result<Self, ServerError> {
         config.check()?;
         let client = bind("client_addr", &config.node.client_addr).await?;
         let internal = bind("internal_addr", &config.node.internal_addr).await?;
-        Self::new(config, client, internal, &Connector::tcp(), random).await
+        Self::new(config, client, internal, &Connector::tcp(), rand::random).await
     }
 
-    /// [`bind`](Self::bind) with listeners that are bound already; the addresses that `config`
-    /// gives this node are not used.
+    /// [`bind`](Self::bind) with listeners that are bound already. The addresses that `config` gives this
+    /// node are not used.
     ///
     /// # Errors
     ///
     /// [`ServerError`]: the configuration is faulty, or a listener is not usable.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn from_listeners(
+        config: Config,
+        client: std::net::TcpListener,
+        internal: std::net::TcpListener,
+    ) -> Result<Self, ServerError> {
+        Self::seeded(config, client, internal, rand::random).await
+    }
+
+    /// [`from_listeners`](Self::from_listeners) with an incarnation and seeds from `random`, so that a test
+    /// can repeat them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_listeners`](Self::from_listeners).
+    #[doc(hidden)]
+    pub async fn seeded(
         config: Config,
         client: std::net::TcpListener,
         internal: std::net::TcpListener,
@@ -183,12 +203,13 @@ impl Server {
         Self::new(config, client, internal, &Connector::tcp(), random).await
     }
 
-    /// Wires a node to whatever network `client`, `internal` and `connector` belong to. Has to be
-    /// called on a tokio runtime.
+    /// Wires a node to the network that `client`, `internal` and `connector` belong to. Must be called on
+    /// a tokio runtime.
     ///
     /// # Errors
     ///
     /// [`ServerError`].
+    #[doc(hidden)]
     pub async fn new<L: Listener>(
         config: Config,
         client: L,
@@ -237,6 +258,7 @@ impl Server {
             .add_service(Misdirected::node())
             .add_service(admin);
         let unread = Arc::clone(host.unread());
+        let local = Local::new(host.for_another_connection(unread.reader()));
         let front = Front::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
         let kv = Misdirected::<KvServiceServer<KvService>>::client(config.node.id, &known);
         let operator =
@@ -279,7 +301,7 @@ impl Server {
                 service_fn(move |request| nodes.clone().call(request))
             },
             internal_options,
-            // Between nodes, messages in flight are bounded where they are sent.
+            // Between nodes, the sender bounds the messages in flight.
             Unread::new(usize::MAX),
             nodes_stopped,
         );
@@ -312,6 +334,7 @@ impl Server {
         Ok(Self {
             client_addr,
             internal_addr,
+            local,
             ends: Ends {
                 raft_id,
                 handle,
@@ -325,40 +348,46 @@ impl Server {
         })
     }
 
-    /// This life of the node.
+    /// The raft id of this incarnation of the node.
     pub fn raft_id(&self) -> RaftId {
         self.ends.raft_id
     }
 
-    /// Where the node listens for clients.
+    /// The address on which the node listens for clients.
     pub fn client_addr(&self) -> SocketAddr {
         self.client_addr
     }
 
-    /// Where the node listens for other nodes.
+    /// The address on which the node listens for other nodes.
     pub fn internal_addr(&self) -> SocketAddr {
         self.internal_addr
     }
 
-    /// The way to the node for whoever lives in the same process.
-    pub fn handle(&self) -> DriverHandle {
+    /// The store, for callers in this process.
+    pub fn local(&self) -> Local {
+        self.local.clone()
+    }
+
+    /// The driver of the node, for tests.
+    #[doc(hidden)]
+    pub fn driver(&self) -> DriverHandle {
         self.ends.handle.clone()
     }
 
-    /// How the node stands.
+    /// The status of the node.
     pub fn status(&self) -> NodeStatus {
         self.ends.handle.status()
     }
 }
 
-/// What the listener for clients serves.
+/// The services of the listener for clients.
 const CLIENT_SERVICES: [&str; 3] = [
     <KvServiceServer<KvService> as NamedService>::NAME,
     <AdminServiceServer<AdminService> as NamedService>::NAME,
     "grpc.health.v1.Health",
 ];
 
-/// What the listener for nodes serves.
+/// The services of the listener for nodes.
 const NODE_SERVICES: [&str; 1] = [<RaftServiceServer<Inbound> as NamedService>::NAME];
 
 async fn bind(field: &'static str, addr: &str) -> Result<TcpListener, ServerError> {
@@ -369,7 +398,7 @@ async fn bind(field: &'static str, addr: &str) -> Result<TcpListener, ServerErro
     })
 }
 
-/// A listener at the first address that `addr` stands for and that can be had.
+/// A listener at the first address of `addr` that can be bound.
 async fn listen_on(addr: &str) -> io::Result<TcpListener> {
     let mut ended = io::Error::new(io::ErrorKind::InvalidInput, "no address");
     for addr in tokio::net::lookup_host(addr).await? {

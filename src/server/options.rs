@@ -1,4 +1,4 @@
-//! One configuration, and what each part of the house is told of it.
+//! The options of each part of the server, made from one configuration.
 
 use std::time::Duration;
 
@@ -8,31 +8,31 @@ use crate::driver::{DriverOptions, Workers};
 use crate::kv::MAX_SESSION_MEMORY;
 use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
 use crate::service::ServiceOptions;
-use crate::transport::{PeerAddress, TransportOptions};
+use crate::transport::TransportOptions;
 use crate::types::{ClusterMembership, NodeId, NodeLimits, ProtocolLevel, RaftId};
 
-/// A client's connection is pinged this often.
+/// Interval of pings on a client connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A client's connection that does not answer a ping for so long is closed.
+/// A client connection that leaves a ping unanswered for so long is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections that the listener for nodes holds at once: three from each other node, if it is sent a
-/// snapshot, and those that these have lost and that are not noticed yet.
+/// snapshot, and lost ones that have not been noticed yet.
 pub(super) const INTERNAL_CONNECTIONS: usize = 128;
 
-/// Shortest wait for what another node says of itself.
+/// Shortest timeout of a question to another node about its status.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many of the largest requests one client's connection may have on the way at once.
+/// How many requests of the largest size fit into the window of one client connection.
 const REQUESTS_IN_WINDOW: u32 = 4;
 
-/// Room in a connection's window for each stream that it may have: h2 counts every small frame that
-/// was not read yet as 256 bytes, and closes a connection whose frames take more than half of its
-/// window ("too_many_data_frames"), with every write on it.
+/// Bytes of a connection's window for each stream that it may have. h2 counts every small frame that was
+/// not read yet as 256 bytes, and closes a connection whose frames take more than half of its window
+/// ("too_many_data_frames"), with every write on it.
 const WINDOW_PER_STREAM_BYTES: u32 = 512;
 
-/// The largest window that HTTP/2 knows.
+/// The largest window of HTTP/2.
 const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
 pub(super) fn member(
@@ -54,8 +54,8 @@ pub(super) fn member(
     }
 }
 
-/// How long a fresh process waits for word of a survivor: as long as that may still believe in its
-/// leader, and then needs to reach this process, past the pause after an attempt that failed.
+/// How long a fresh process waits for a survivor to ask it: as long as that survivor may still believe in
+/// its leader, and then needs to reach this process, including the pause after a failed attempt.
 fn formation_wait_ticks(config: &Config) -> u64 {
     if !config.cluster.wait_for_survivors {
         return 0;
@@ -113,20 +113,17 @@ pub(super) fn driver(config: &Config, workers: Workers) -> DriverOptions {
     }
 }
 
-/// `known` are the nodes that have to be reached from the beginning.
+/// The options of the transport. `known` are the nodes that must be reached from the beginning.
 pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -> TransportOptions {
     let limits = &config.limits;
     let defaults = TransportOptions::default();
-    // Whoever has distant nodes says so with the Raft timing. The other times follow.
+    // A cluster with distant nodes has longer Raft timeouts. The other timeouts follow them.
     let longest = config.raft.election_timeout_max();
     TransportOptions {
         peers: known
             .iter()
             .filter(|info| info.id != config.node.id)
-            .map(|info| PeerAddress {
-                id: info.id,
-                addr: info.addr.clone(),
-            })
+            .cloned()
             .collect(),
         seed,
         peer_queue_bytes: limits.peer_queue_bytes,
@@ -144,8 +141,8 @@ pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -
     }
 }
 
-/// What a snapshot may hold: what the state may be, whatever is on its way into it when it comes to its
-/// bound, and the sessions, which have one of their own.
+/// Most bytes of a snapshot: the bound of the state, the commands that may be in flight when the state
+/// reaches it, and the bound of the sessions.
 fn max_snapshot_bytes(limits: &Limits) -> usize {
     let under_way = usize::try_from(limits.max_uncommitted_bytes).unwrap_or(usize::MAX);
     limits
@@ -166,7 +163,7 @@ pub(super) fn service(config: &Config) -> ServiceOptions {
     }
 }
 
-/// The listener for clients. A connection may hold a few of the largest requests that are allowed.
+/// The listener for clients. The window of a connection holds a few requests of the largest size.
 pub(super) fn client_listener(config: &Config) -> ListenOptions {
     let limits = &config.limits;
     let largest = limits
@@ -197,7 +194,7 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
     }
 }
 
-/// The listener for nodes: the other side of what the transport connects with.
+/// The listener for nodes: the counterpart of the transport's connections.
 pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> ListenOptions {
     ListenOptions {
         node,
@@ -212,7 +209,8 @@ pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> L
         connection_window_bytes: transport.window_bytes,
         keepalive_interval: transport.keepalive_interval,
         // A connection for a snapshot cannot be told from the others here, so a dead one is kept for as
-        // long as bulk may stand still. It keeps nobody out: whoever comes takes the place of an idle one.
+        // long as a snapshot may stand still. It blocks no other: a new connection takes the place of an
+        // idle one.
         keepalive_timeout: transport.bulk_timeout,
     }
 }

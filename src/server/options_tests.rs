@@ -7,7 +7,7 @@ use crate::types::NodeId;
 
 const MEMBERS: &str = "1=a:7379/a:6379,2=b:7379/b:6379,3=c:7379/c:6379";
 
-/// What the parts of the house are told of a configuration, and the server that is made of it.
+/// The options of each part that follow from a configuration, and the server that is made of it.
 struct Told {
     member: MemberOptions,
     driver: DriverOptions,
@@ -19,7 +19,7 @@ struct Told {
 }
 
 impl Told {
-    /// What they are told of a configuration with these assignments, as a flag makes them.
+    /// The options that follow from a configuration with these assignments, as a flag makes them.
     async fn of(assignments: &[&str]) -> Self {
         let overrides = Overrides {
             id: Some("2".to_owned()),
@@ -39,7 +39,7 @@ impl Told {
             clients: client_listener(&config),
             nodes: internal_listener(config.node.id, &transport),
             transport,
-            server: Server::from_listeners(config, port(), port(), || 6)
+            server: Server::seeded(config, port(), port(), || 6)
                 .await
                 .expect("a server"),
         }
@@ -56,7 +56,7 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Every number, and what is to be seen of it.
+/// Every number of the configuration, and where its value must show.
 const NUMBERS: [Case; 29] = [
     ("raft.heartbeat_interval_ms=50", |told| {
         let raft = &told.member.raft;
@@ -69,7 +69,7 @@ const NUMBERS: [Case; 29] = [
     ("raft.election_timeout_max_ms=3000", |told| {
         let (transport, service) = (&told.transport, &told.service);
         told.member.raft.election_max_ticks == 30
-            // 30, what ANNOUNCE_TICKS says, and the longest pause of 500 ms.
+            // 30, ANNOUNCE_TICKS, and the longest pause of 500 ms.
             && told.member.formation_wait_ticks == 30 + ANNOUNCE_TICKS + 5
             && transport.connect_timeout == millis(3000)
             && transport.keepalive_interval == millis(3000)
@@ -171,7 +171,7 @@ const NUMBERS: [Case; 29] = [
     ("limits.shutdown_timeout_ms=11000", |told| {
         told.server.ends.shutdown_timeout == millis(11_000)
     }),
-    // Not a number, but told like one.
+    // Not a number, but tested in the same way.
     ("cluster.wait_for_survivors=false", |told| {
         told.member.formation_wait_ticks == 0
     }),
@@ -194,7 +194,7 @@ async fn every_number_reaches_the_place_where_it_acts() {
     assert_eq!(tried, [raft, limits].concat());
 }
 
-/// There is one set of defaults: who runs the core without a configuration has them as well.
+/// There is one set of defaults: a core that runs without a configuration has them too.
 #[tokio::test]
 async fn the_core_has_the_defaults_of_the_configuration() {
     let told = Told::of(&[]).await.member.raft;
@@ -225,4 +225,13 @@ async fn a_node_is_told_who_it_is_and_who_the_members_are() {
     assert!(peers.eq([(node(1), "a:7379"), (node(3), "c:7379")]));
     let seeds = (told.member.seed, told.transport.seed);
     assert_eq!(seeds, (7, 8));
+}
+
+/// The largest window of HTTP/2 (RFC 9113, section 6.9.1).
+#[test]
+fn no_window_is_larger_than_http_2_allows() {
+    assert_eq!(window(1000), 1000);
+    for bytes in [0x7fff_ffff, 0x8000_0000, usize::MAX] {
+        assert_eq!(window(bytes), 0x7fff_ffff, "{bytes}");
+    }
 }

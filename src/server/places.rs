@@ -1,9 +1,9 @@
-//! The places of a listener: who has one, and who gives it up when somebody else wants it.
+//! The places of a listener: which connections have one, and which gives its place up to a new one.
 //!
-//! A listener that is full is no reason to turn a client away while others hold a place and make no
-//! use of it. So whoever comes takes the place of a connection that takes long to greet, or else of the one
-//! that has been idle for longest. And who takes none of the answers that it has asked for does not keep
-//! the room for them from others.
+//! A full listener must not refuse a client while other connections hold places without use. So a new
+//! connection takes the place of one that takes long to send its preface, or else of the one that has
+//! been idle for longest. A connection that takes none of its answers does not keep the room for answers
+//! from others.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,31 +17,32 @@ use tokio::time::Instant;
 
 use crate::driver::Reader;
 
-/// How long a connection may take to greet before it has to go for another one. Less would let whoever
-/// connects fast keep everybody else from greeting.
+/// How long a connection may take to send its preface before it loses its place to another one. With a
+/// shorter time, a client that connects fast could keep all others from sending theirs.
 const GREETING: Duration = Duration::from_secs(1);
 
-/// The time in which calls that are given up are counted.
+/// The window in which cancelled calls are counted.
 const RESET_WINDOW: Duration = Duration::from_secs(1);
 
 /// The connections that have a place.
 #[derive(Debug)]
 pub(super) struct Places {
     limit: usize,
-    /// Whether a connection that never got a good answer counts as idle, whatever it has asked.
+    /// Whether a connection that never got a good answer counts as idle, even while calls are in flight
+    /// on it.
     strangers_are_idle: bool,
     clock: Arc<AtomicU64>,
     taken: HashMap<Id, (Arc<Place>, AbortHandle)>,
 }
 
-/// Who has to give up a place, the first to go first.
+/// Why a connection gives up its place, in the order in which places are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum GivenUp {
-    /// A connection that has not greeted in [`GREETING`]; it is cut.
+    /// A connection that has not sent its preface within [`GREETING`]; it is cut.
     Unfinished,
     /// A connection without calls; it is told to end.
     Idle,
-    /// A connection that has come a moment ago; it is cut.
+    /// A connection younger than [`GREETING`], without a preface; it is cut.
     New,
 }
 
@@ -60,8 +61,8 @@ impl Places {
         self.taken.len() >= self.limit
     }
 
-    /// A place for a connection of `peer` that is about to begin, whose calls may be given up
-    /// `max_resets` times a second, and whose answers count for `reader`.
+    /// A place for a new connection of `peer`. Its calls may be cancelled `max_resets` times a second,
+    /// and its answers count for `reader`.
     pub(super) fn prepare(
         &self,
         peer: SocketAddr,
@@ -97,8 +98,8 @@ impl Places {
         self.taken.remove(&id);
     }
 
-    /// Makes room, if somebody has a place and makes no use of it. Whoever is idle is told, and has
-    /// ended when that has reached it; without `gently` it is cut.
+    /// Frees the place of a connection that makes no use of it, if there is one. An idle connection is
+    /// told to end, and ends once it has heard that; without `gently` it is cut.
     pub(super) fn make_room(&mut self, gently: bool) -> Option<GivenUp> {
         let candidates = self.taken.iter().filter_map(|(id, (place, _))| {
             let given_up = place.would_give_up(self.strangers_are_idle)?;
@@ -114,8 +115,8 @@ impl Places {
         Some(given_up)
     }
 
-    /// Cuts the connection that holds most answers, of those that have taken nothing for `patience`.
-    /// Whose it was, and what it held.
+    /// Cuts the connection that holds most bytes of answers, among those that have taken none for
+    /// `patience`. Returns its peer, and the bytes that it held.
     pub(super) fn cut_stalled(&mut self, patience: Duration) -> Option<(SocketAddr, usize)> {
         let stalled = self.taken.iter().filter_map(|(id, (place, _))| {
             let Place { peer, reader, .. } = &**place;
@@ -128,32 +129,32 @@ impl Places {
     }
 }
 
-/// What one connection does, as far as that decides whether it keeps its place.
+/// The activity of one connection, as far as it decides whether the connection keeps its place.
 #[derive(Debug)]
 pub(super) struct Place {
     peer: SocketAddr,
-    /// What its answers hold.
+    /// The bytes that its answers hold.
     reader: Arc<Reader>,
     clock: Arc<AtomicU64>,
     came: Instant,
-    /// When it came, or when its last call ended, by the order of such events.
+    /// When it came, or when its last call ended, as a number in the order of such events.
     since: AtomicU64,
     greeted: AtomicBool,
     /// Whether it got a good answer.
     served: AtomicBool,
-    /// Calls and streams that are under way.
+    /// Calls and streams in flight.
     calls: AtomicUsize,
     resets: Mutex<Resets>,
     max_resets: u32,
     leave: Notify,
 }
 
-/// Calls that were given up lately.
+/// Calls that were cancelled within the last [`RESET_WINDOW`].
 #[derive(Debug)]
 struct Resets {
     began: Instant,
     count: u32,
-    /// Whether they were too many, and the client was told to leave.
+    /// Whether they were too many, and the client was told to end the connection.
     told: bool,
 }
 
@@ -162,12 +163,12 @@ impl Place {
         self.greeted.store(true, Ordering::Relaxed);
     }
 
-    /// Asks the connection to end well: it answers what it has been asked, and takes no more.
+    /// Asks the connection to end gracefully: it answers the calls in flight, and takes no more.
     pub(super) fn ask_to_leave(&self) {
         self.leave.notify_one();
     }
 
-    /// Waits until the connection is to end well.
+    /// Waits until the connection is asked to end.
     pub(super) async fn asked_to_leave(&self) {
         self.leave.notified().await;
     }
@@ -190,8 +191,9 @@ impl Place {
         }
     }
 
-    /// The client has given up `calls` calls more. Some are, all together, when a deadline passes. A
-    /// client that goes on and on is told to leave. Whether it may go on: `false` if it does not care.
+    /// Counts `calls` more calls that the client has cancelled. A client cancels some together when a
+    /// deadline passes. A client that goes on is told to end the connection. Returns `false` if it
+    /// ignores that: the connection is to be cut.
     pub(super) fn reset(&self, calls: u32) -> bool {
         if calls == 0 {
             return true;
@@ -214,12 +216,12 @@ fn tick(clock: &AtomicU64) -> u64 {
     clock.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A call or stream that is under way, until it is dropped.
+/// A call or stream in flight, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Call(Arc<Place>);
 
 impl Call {
-    /// The call is answered well, or by a refusal.
+    /// The call got a good answer, or a refusal.
     pub(super) fn answered(&self, well: bool) {
         let served = &self.0.served;
         if well && !served.load(Ordering::Relaxed) {

@@ -1,10 +1,10 @@
 //! The first bytes of a connection.
 //!
-//! A connection takes a place of the listener from the moment that it is accepted, and HTTP/2 finds a
-//! peer that has vanished only once both have greeted (hyper sets no time for that). So the whole
-//! greeting of the peer, HTTP/2's preface and the SETTINGS that follow (RFC 9113, section 3.4), has to
-//! arrive within one time limit. A peer that speaks another protocol is told what this port is, in its
-//! own words as far as it has any.
+//! A connection takes a place of the listener from the moment that it is accepted. HTTP/2 notices a peer
+//! that has vanished only after both sides have sent their prefaces (hyper sets no time for that). So the
+//! whole preface of the peer, HTTP/2's magic bytes and the SETTINGS that follow (RFC 9113, section 3.4),
+//! has to arrive within one time limit. A peer that speaks another protocol is told what this port is
+//! for, in its own protocol if that is known.
 
 use std::io::{self, Cursor};
 use std::pin::Pin;
@@ -19,23 +19,23 @@ use tokio::time::timeout;
 use super::places::Place;
 use super::resets::ResetCounter;
 
-/// What an HTTP/2 connection begins with.
+/// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of a frame before its payload.
 const FRAME_HEADER: usize = 9;
 
-/// Most bytes of the first SETTINGS: more settings than there are.
+/// Most bytes of the first SETTINGS: enough for more settings than exist.
 const MAX_SETTINGS: usize = 1_024;
 
 /// The type of a SETTINGS frame.
 const SETTINGS: u8 = 4;
 
-/// Longest wait for a stranger to take its answer.
+/// Longest time in which a peer that speaks another protocol has to take its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Most bytes that a stranger may send behind its greeting: to close a connection on which some were
-/// not read would take the answer back.
+/// Most bytes that are read of a peer that speaks another protocol, after its first ones. If the
+/// connection were closed with unread bytes, the peer would lose the answer.
 const MAX_IGNORED: u64 = 64 << 10;
 
 const HTTP_1_HEADER: &str = "HTTP/1.1 505 HTTP Version Not Supported\r\n\
@@ -43,41 +43,41 @@ const HTTP_1_HEADER: &str = "HTTP/1.1 505 HTTP Version Not Supported\r\n\
     Connection: close\r\n\
     \r\n";
 
-/// An alert of TLS: no version of it is spoken here (RFC 8446, section 6: fatal, `protocol_version`).
+/// A TLS alert: no version of TLS is supported (RFC 8446, section 6: fatal, `protocol_version`).
 const TLS_ALERT: &[u8] = &[21, 3, 1, 0, 2, 2, 70];
 
-/// Why a connection is none of ours.
+/// Why a connection is not served.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoPreface {
-    /// The greeting was not complete in time.
+    /// The preface was not complete in time.
     #[error("the HTTP/2 preface did not arrive in time")]
     Late,
     /// The connection ended, or failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The peer speaks this.
+    /// The peer speaks this protocol.
     #[error("the peer speaks {0}")]
     Stranger(&'static str),
 }
 
-/// A connection whose peer has greeted: what it has sent so far is read again.
+/// A connection whose peer has sent its preface. The bytes that have been read are read again.
 #[derive(Debug)]
 pub(super) struct Prefaced<I> {
     greeting: Bytes,
     io: I,
     resets: ResetCounter,
-    /// Whether others have a turn before more is read.
+    /// Whether other tasks get a turn before more is read.
     yields: bool,
     place: Arc<Place>,
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
-    /// Waits for the greeting of the peer, for as long as `limit`. Its `place` hears of it, and of each
-    /// stream that the peer resets. A stranger is told in `words` where it is.
+    /// Waits for the preface of the peer, for at most `limit`. Its `place` is told of it, and of each
+    /// stream that the peer resets. A peer that speaks another protocol gets `words` as its answer.
     ///
     /// # Errors
     ///
-    /// [`NoPreface`]. A stranger has been answered.
+    /// [`NoPreface`]. A peer that speaks another protocol has been answered.
     pub(super) async fn accept(
         mut io: I,
         limit: Duration,
@@ -99,7 +99,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
                 })
             }
             Err(NoPreface::Stranger(protocol)) => {
-                // It may not care.
+                // The peer may not read the answer.
                 let _ = timeout(ANSWER_TIMEOUT, answer(&mut io, protocol, words)).await;
                 Err(NoPreface::Stranger(protocol))
             }
@@ -108,7 +108,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
     }
 }
 
-/// Reads the preface and the SETTINGS, and perhaps more.
+/// Reads the preface and the SETTINGS, and possibly more.
 async fn read_greeting(io: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, NoPreface> {
     let mut read = BytesMut::with_capacity(PREFACE.len() + FRAME_HEADER + MAX_SETTINGS);
     loop {
@@ -122,7 +122,7 @@ async fn read_greeting(io: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, NoPre
     }
 }
 
-/// How many bytes of the greeting are missing at least behind `read`.
+/// How many bytes of the preface are missing after `read`, at least.
 fn missing(read: &[u8]) -> Result<usize, NoPreface> {
     if !read
         .iter()
@@ -142,7 +142,7 @@ fn missing(read: &[u8]) -> Result<usize, NoPreface> {
     Ok((PREFACE.len() + FRAME_HEADER + length).saturating_sub(read.len()))
 }
 
-/// Which protocol begins with `read`.
+/// The protocol whose first bytes are `read`.
 fn protocol(read: &[u8]) -> &'static str {
     match read {
         [b'*' | b'$', ..] => "the Redis protocol",
@@ -153,7 +153,7 @@ fn protocol(read: &[u8]) -> &'static str {
     }
 }
 
-/// Says where a stranger is, and lets it read that.
+/// Tells a peer that speaks another protocol the purpose of this port, and lets it read that.
 async fn answer(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     protocol: &str,
@@ -246,7 +246,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// A preface, SETTINGS with one setting, and the first bytes of what follows.
+    /// A preface, SETTINGS with one setting, and the first bytes after them.
     fn greeting() -> Vec<u8> {
         let settings = [0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
         [PREFACE, &settings, b"more"].concat()
@@ -273,7 +273,7 @@ mod tests {
                 peer.write_u8(*byte).await.unwrap();
                 tokio::task::yield_now().await;
             }
-            // Having greeted, it may be silent.
+            // After its preface, a peer may be silent.
             sleep(LIMIT * 10).await;
             peer.write_all(b", much later").await.unwrap();
             drop(peer);
@@ -328,7 +328,7 @@ mod tests {
             let (mut peer, io) = pair();
             let talk = async {
                 peer.write_all(sent).await.unwrap();
-                // More than is read of a greeting.
+                // More bytes than are read of a preface.
                 peer.write_all(&[b'.'; 16 << 10]).await.unwrap();
                 let mut answer = Vec::new();
                 peer.read_to_end(&mut answer).await.unwrap();

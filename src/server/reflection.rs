@@ -1,13 +1,12 @@
-//! gRPC server reflection, for tools that find out by themselves what a server can do.
+//! gRPC server reflection, for tools that discover the services of a server.
 
 use tonic::service::Routes;
 use tonic_reflection::server::{Builder, Error};
 
 use crate::proto::FILE_DESCRIPTOR_SET;
 
-/// Adds reflection to `routes`, for exactly the services named: each listener shows what it serves.
-/// Both versions of the protocol are served, because grpcurl and `buf curl` differ in which one they
-/// speak.
+/// Adds reflection to `routes`, for exactly the services named: each listener shows the services that it
+/// has. Both versions of the protocol are served, because grpcurl and `buf curl` use different ones.
 pub(super) fn with_reflection(routes: Routes, services: &[&str]) -> Result<Routes, Error> {
     let builder = || {
         let builder = Builder::configure()

@@ -1,13 +1,13 @@
-//! What outlives a process: the last members that it knew, in a small file below `node.data_dir`.
+//! The last members that a node knew, in a small file below `node.data_dir` that outlives the process.
 //!
-//! The file holds ids and addresses and nothing of the state. A process that was started again asks
-//! these members too before it helps to form a cluster: its configuration may still list those of long
-//! ago, and what is left of its cluster may live on the others alone.
+//! The file holds ids and addresses and nothing of the state. A restarted process also asks these members
+//! before it helps to form a cluster: its configuration may list the members of long ago, and the rest of
+//! its cluster may run on other nodes only.
 //!
-//! The file is replaced as a whole, so it is never half of one. One that cannot be read ends the start
-//! with words: to go on without it could mean to form a second cluster. One that cannot be written is
-//! no reason to stop, nor not to start, as a cluster may need its node more than the file: the log says
-//! so, at the start already, and it is tried again.
+//! The file is replaced as a whole, so it is never half written. A file that cannot be read stops the
+//! start with an error: a start without it could form a second cluster. A file that cannot be written
+//! stops neither the start nor the process, as a cluster may need its node more than the file: a warning
+//! says so, at the start already, and the write is retried.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -26,10 +26,10 @@ use crate::types::{ClusterMembership, NodeId, NodeInfo, NodeState};
 const FILE: &str = "members";
 /// Its first line: what it is, and the version of its format.
 const HEAD: &str = "seshat-members 1";
-/// Most bytes that it may have: thousands of members.
+/// Most bytes of the file: enough for thousands of members.
 const MAX_BYTES: u64 = 1 << 20;
-/// How long a write that failed is not tried again, unless the members change, and so how often the
-/// log speaks of it at most.
+/// Pause before a failed write is retried, unless the members change. So it bounds how often the warning
+/// is logged.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// The file of one node.
@@ -41,12 +41,12 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    /// The file of `node` in `dir`, and the members that it holds; none if there is no file.
+    /// The file of `node` in `dir`, and the members that it holds. Without a file there are none.
     ///
     /// # Errors
     ///
     /// [`ServerError::Remembered`]: the file cannot be read, is damaged or belongs to another node.
-    /// [`ServerError::NoDirectory`]: it cannot be in `dir`.
+    /// [`ServerError::NoDirectory`]: `dir` is not a directory.
     pub(super) async fn open(
         dir: &Path,
         node: NodeId,
@@ -69,8 +69,8 @@ impl Remembered {
         Ok((Self { dir, node, workers }, members))
     }
 
-    /// Says so if nothing can be written: whoever starts the node may look at its log now, and nobody when
-    /// it matters.
+    /// Warns at the start if the file cannot be written: an operator who starts the node is likely to
+    /// read its log lines, and is not later, when the file is needed.
     pub(super) async fn try_out(&self) {
         let dir = self.dir.clone();
         let tried = self.workers.run(move || probe(&dir)).await;
@@ -88,13 +88,14 @@ impl Remembered {
         );
     }
 
-    /// Keeps the file in step with the members that `driver` has applied, until that stops.
+    /// Writes the members that `driver` has applied to the file whenever they change, until the driver
+    /// stops.
     pub(super) async fn follow(self, driver: DriverHandle) {
         let mut status = driver.watch();
         let mut members = driver.watch_members();
         let mut written = None;
         loop {
-            // The members before the first ones are applied are those of the configuration.
+            // Before the node has applied any members, `members` holds those of the configuration.
             let applied = {
                 let now = status.borrow_and_update();
                 now.state == NodeState::Started && !now.conf.members.is_empty()
@@ -110,7 +111,7 @@ impl Remembered {
                     }
                 }
             }
-            // The status changes with every write.
+            // The status changes with every write, so after a failure it is not awaited.
             let goes_on = tokio::select! {
                 changed = status.changed(), if !failed => changed.is_ok(),
                 changed = members.changed() => changed.is_ok(),
@@ -129,7 +130,7 @@ impl Remembered {
     }
 }
 
-/// Whether a file can be written in `dir`, which is made if it is not there.
+/// Checks that a file can be written in `dir`, which is made if it does not exist.
 fn probe(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let new = dir.join(format!("{FILE}.new"));
@@ -137,7 +138,7 @@ fn probe(dir: &Path) -> io::Result<()> {
     fs::remove_file(new)
 }
 
-/// Puts `text` in the place of the file in `dir`.
+/// Replaces the file in `dir` by one with `text`.
 fn replace(dir: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let new = dir.join(format!("{FILE}.new"));
@@ -145,7 +146,7 @@ fn replace(dir: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, dir.join(FILE))?;
-    // Not every system can; then the file may be the former one after a crash of the machine.
+    // Not every system can sync a directory; then a crash of the machine may bring back the earlier file.
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
     Ok(())
 }
@@ -168,7 +169,7 @@ fn read(path: &Path, node: NodeId) -> Result<ClusterMembership, String> {
     decode(text, node)
 }
 
-/// A line for the node, one for each member, and the CRC-32 of what is before it.
+/// A line for the node, one for each member, and the CRC-32 of the lines before it.
 fn encode(node: NodeId, members: &ClusterMembership) -> String {
     let mut text = format!("{HEAD}\nnode {node}\n");
     for NodeInfo {

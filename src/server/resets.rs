@@ -1,8 +1,8 @@
-//! Counts the calls that a client gives up.
+//! Counts the calls that a client cancels.
 //!
-//! HTTP/2 lets a client open and reset streams as fast as it can send, and those that it has reset do
-//! not count among its concurrent streams. What becomes of them inside depends on where they are at that
-//! moment, so they are counted where they come in.
+//! HTTP/2 lets a client open and reset streams as fast as it can send, and the streams that it has reset
+//! do not count among its concurrent streams. hyper and h2 treat a reset in different ways, depending on
+//! the state of its stream. So resets are counted here, where they arrive.
 
 /// Bytes of a frame before its payload.
 const HEADER: usize = 9;
@@ -13,14 +13,14 @@ const RST_STREAM: u8 = 3;
 /// Follows the frames of a connection.
 #[derive(Debug)]
 pub(super) struct ResetCounter {
-    /// Bytes up to the next frame.
+    /// Bytes up to the next frame header.
     skip: usize,
-    /// What has come of its header.
+    /// The bytes of that header that have arrived.
     header: Vec<u8>,
 }
 
 impl ResetCounter {
-    /// Of a connection whose first frame comes behind `skip` bytes.
+    /// A counter for a connection whose first frame follows `skip` bytes.
     pub(super) fn new(skip: usize) -> Self {
         Self {
             skip,
@@ -28,7 +28,7 @@ impl ResetCounter {
         }
     }
 
-    /// How many streams are reset by the frames whose headers end in `bytes`, the next ones that came.
+    /// Counts the RST_STREAM frames whose headers end in `bytes`, the next bytes of the connection.
     pub(super) fn count(&mut self, mut bytes: &[u8]) -> u32 {
         let mut resets = 0;
         while !bytes.is_empty() {
@@ -65,7 +65,7 @@ mod tests {
             [&[0, 0, length, kind, 0, 0, 0, 0, 1], payload].concat()
         };
         let cancel = [0, 0, 0, 8];
-        // Payloads that look like frames are none.
+        // A payload that looks like a frame is not one.
         let frames = [
             frame(4, &[]),
             frame(1, &frame(RST_STREAM, &cancel)),

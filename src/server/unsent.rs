@@ -1,8 +1,9 @@
 //! Calls whose answers have not been sent, over all connections of a listener.
 //!
-//! An answer that nobody takes keeps some ten kilobytes, however small it is: its stream, its task and
-//! the buffer that it was written into. So each call counts until the bytes of its answer are sent. No
-//! connection may have more of them than it leaves free; then its next calls are refused.
+//! An answer that its client does not read keeps some ten kilobytes, however small it is: its stream, its
+//! task and the buffer that it was written into. So each call counts until the bytes of its answer are
+//! sent. No connection may have more calls than it leaves free for the others; beyond that its next calls
+//! are refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,7 +49,7 @@ impl Share {
         (own < self.all.max.saturating_sub(all)).then_some(one)
     }
 
-    /// How many calls there may be.
+    /// Most calls over all connections.
     pub(super) fn max(&self) -> usize {
         self.all.max
     }

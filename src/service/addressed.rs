@@ -1,16 +1,16 @@
-//! Which cluster a request is for.
+//! Checks that a request is for the cluster of this node.
 //!
-//! The endpoints of a client may lead to two clusters, and then each of its calls would be answered by
-//! the one or the other, all of them well-formed and half of them wrong. So a client may name the
-//! cluster that it means, and what is for another one is refused, surely not applied.
+//! The endpoints of a client may lead to two clusters. Then either cluster might answer each of its
+//! calls: all answers would be well-formed, and half of them wrong. So a client may name its cluster, and
+//! a request for another one is refused, surely not applied.
 
 use super::Host;
 use crate::error::{Reason, Refusal};
 use crate::types::{ClusterId, NodeState, NodeStatus};
 
 impl Host {
-    /// Whether a request that names the cluster `named` may be answered here. A node that takes part
-    /// in no cluster yet may still come to take part in that one.
+    /// Whether a request that names the cluster `named` may be answered here. A node that takes part in
+    /// no cluster yet may still join that one.
     ///
     /// # Errors
     ///
@@ -22,7 +22,8 @@ impl Host {
         }
     }
 
-    /// The cluster that the answer to a request names which has named `named`.
+    /// The cluster id in the answer to a request that named the cluster `named`: ours if the request
+    /// named none.
     pub(super) fn answering(&self, named: Option<u64>) -> Option<u64> {
         match named {
             Some(_) => None,

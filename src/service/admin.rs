@@ -1,4 +1,4 @@
-//! `AdminService`: looks at the cluster and steers it.
+//! `AdminService`: shows the state of the cluster and changes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct AdminService {
     pub(super) host: Host,
     probe: Arc<dyn Probe>,
-    /// Held by whoever changes members: one after the other.
+    /// Held during a change of members: one at a time.
     pub(super) turn: Arc<Mutex<()>>,
 }
 
@@ -61,7 +61,7 @@ impl AdminService {
             .to
             .map(NodeId::try_from)
             .transpose()
-            .map_err(|error| refuse(invalid("to", error.to_string())))?;
+            .map_err(|error| refuse(Refusal::invalid("to", error.to_string())))?;
         let timeout = duration("timeout", request.timeout, TRANSFER_TIMEOUT).map_err(refuse)?;
         let deadline = caller_gives_up.min(after(timeout));
         let patience = self.host.options.handover_patience;
@@ -98,11 +98,7 @@ fn not_taken(to: Option<NodeId>) -> String {
     }
 }
 
-fn invalid(field: &'static str, rule: String) -> Refusal {
-    Refusal::not_applied(Reason::InvalidRequest { field, rule })
-}
-
-/// The asked time, or `longest` where none is asked, and never more than that.
+/// The requested timeout, bounded by `longest`, or `longest` if the request has none.
 pub(super) fn duration(
     field: &'static str,
     asked: Option<prost_types::Duration>,
@@ -113,7 +109,7 @@ pub(super) fn duration(
     };
     Duration::try_from(asked)
         .map(|asked| asked.min(longest))
-        .map_err(|error| invalid(field, error.to_string()))
+        .map_err(|error| Refusal::invalid(field, error.to_string()))
 }
 
 #[tonic::async_trait]

@@ -4,7 +4,9 @@
 //! long as the call lasts, before any handler sees it. So a message that does not come at once counts at
 //! the gate by the length that it announces, until all of it is there, and it has only so much time to
 //! come. Where there is no room a single request is refused, surely not applied, and a stream is held
-//! back. A message that is there at once, as nearly all are, costs a look at its length.
+//! back until there is some. A single request has only so much time to begin and to end as well, and
+//! counts until it has ended; a stream may be silent between its messages. A request that is there at
+//! once, as nearly all are, costs a look at its length.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,8 +14,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use hyper::body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 use tonic::codegen::{Body, StdError};
 
 use super::gate::{Gate, Pass};
@@ -21,12 +24,10 @@ use super::to_status;
 use crate::deadline::after;
 use crate::error::{Reason, Refusal};
 
-/// How long a message may take to come, and for how many bytes it may take a second more.
+/// How long a message may take to begin, to come and to end its call, and for how many bytes it may take
+/// a second more to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SLOWEST_BYTES: usize = 64 << 10;
-
-/// How often a stream that is held back looks for room.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
@@ -40,26 +41,33 @@ pub(super) struct Arrivals {
 }
 
 /// The body of a request. It is small, because it is moved often on its way to whoever reads it.
-#[derive(Debug)]
 pub(super) struct Arriving<B> {
     body: B,
     arrivals: Arc<Arrivals>,
     /// Whether the call is a stream, which is held back, or a single request.
     is_stream: bool,
+    /// Bytes of a single request that has come and does not count.
+    uncounted: usize,
     /// There is none as long as each message comes at once.
     parts: Option<Box<Parts>>,
 }
 
 /// Messages that come in parts.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Parts {
     messages: Messages,
     /// What the message that is on its way counts for.
     pass: Option<Pass>,
-    /// Bytes for which there is no room yet.
-    kept: Option<Bytes>,
-    /// When the message is late.
-    late: Option<(Instant, Pin<Box<Sleep>>)>,
+    held_back: Option<HeldBack>,
+    /// When what is waited for is late.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+/// The beginning of a message for which there is no room yet.
+struct HeldBack {
+    data: Bytes,
+    refusal: Refusal,
+    room: BoxFuture<'static, Result<Pass, Refusal>>,
 }
 
 impl<B> Arriving<B> {
@@ -68,67 +76,121 @@ impl<B> Arriving<B> {
             body,
             arrivals,
             is_stream,
+            uncounted: 0,
             parts: None,
         }
     }
 
-    /// Counts the message of which `data` is the last that has come.
+    /// What may be passed on of `data`, which has come; `None` if all of it is held back.
     ///
     /// # Errors
     ///
-    /// There is no room for it.
-    fn count(&mut self, data: &[u8]) -> Result<(), Refusal> {
-        if self.parts.is_none() && is_whole(data) {
+    /// There is no room for a single request.
+    fn take(&mut self, mut data: Bytes) -> Result<Option<Bytes>, Refusal> {
+        if self.parts.is_none()
+            && let Some(length) = whole(&data)
+        {
+            self.uncounted = length;
+            return Ok(Some(data));
+        }
+        let parts = self.parts.get_or_insert_default();
+        let was_missing = parts.messages.missing > 0;
+        let begun = parts.messages.follow(&data);
+        let is_missing = parts.messages.missing > 0;
+        if begun.is_some() || (was_missing && !is_missing) {
+            parts.late = None;
+        }
+        if self.is_stream && !is_missing {
+            parts.pass = None;
+        }
+        let Some(Begun { at, length }) = begun else {
+            return Ok(Some(data));
+        };
+        self.uncounted = length;
+        if !is_missing {
+            return Ok(Some(data));
+        }
+        self.uncounted = 0;
+        let Err(refusal) = parts.announce(length, &self.arrivals) else {
+            return Ok(Some(data));
+        };
+        if !self.is_stream {
+            return Err(refusal);
+        }
+        let passed_on = data.split_to(at);
+        let gate = self.arrivals.gate.clone();
+        parts.held_back = Some(HeldBack {
+            data,
+            refusal,
+            room: gate.announce_in_turn(length).boxed(),
+        });
+        Ok(Some(passed_on).filter(|data| !data.is_empty()))
+    }
+
+    /// Nothing has come.
+    ///
+    /// # Errors
+    ///
+    /// Something should have, or there is no room for what has come and does not end.
+    fn wait(&mut self, context: &mut Context<'_>) -> Result<(), Refusal> {
+        let in_message = |parts: &Parts| parts.messages.in_message();
+        if self.is_stream && !self.parts.as_deref().is_some_and(in_message) {
             return Ok(());
         }
         let parts = self.parts.get_or_insert_default();
-        parts.count(data, &self.arrivals)
+        let uncounted = std::mem::take(&mut self.uncounted);
+        if uncounted > 0 && !self.is_stream {
+            parts.announce(uncounted, &self.arrivals)?;
+        }
+        match parts.is_late(context) {
+            true => Err(late(parts.messages.length)),
+            false => Ok(()),
+        }
     }
 }
 
 impl Parts {
-    fn count(&mut self, data: &[u8], arrivals: &Arrivals) -> Result<(), Refusal> {
-        let before = self.messages;
-        let begun = self.messages.follow(data);
-        let length = match begun {
-            Some(length) if self.messages.missing > 0 => length,
-            // It goes on, or all of it is there.
-            _ if self.messages.missing > 0 => return Ok(()),
-            _ => 0,
-        };
-        self.pass = match length {
-            // What is too large is refused by whoever decodes it, and no room is made for it.
-            1.. if length <= arrivals.max_message_bytes => {
-                let pass = arrivals.gate.announce(length);
-                Some(pass.inspect_err(|_| self.messages = before)?)
-            }
-            _ => None,
-        };
-        self.late = None;
+    /// Counts a message that is on its way.
+    fn announce(&mut self, length: usize, arrivals: &Arrivals) -> Result<(), Refusal> {
+        // The one before is all there.
+        self.pass = None;
+        // What is too large is refused by whoever decodes it, and no room is made for it.
+        if length <= arrivals.max_message_bytes {
+            self.pass = Some(arrivals.gate.announce(length)?);
+        }
         Ok(())
     }
 
-    /// Whether the message on its way is late; otherwise it wakes when it is, or after `pause`.
-    fn is_late(&mut self, pause: Option<Duration>, context: &mut Context<'_>) -> bool {
+    /// What is held back, if anything, once there is room for it.
+    fn find_room(&mut self, context: &mut Context<'_>) -> Option<Poll<Result<Bytes, Refusal>>> {
+        let is_late = self.held_back.is_some() && self.is_late(context);
+        let held_back = self.held_back.as_mut()?;
+        let pass = match held_back.room.poll_unpin(context) {
+            Poll::Ready(pass) => pass,
+            Poll::Pending if is_late => Err(held_back.refusal.clone()),
+            Poll::Pending => return Some(Poll::Pending),
+        };
+        let data = std::mem::take(&mut held_back.data);
+        (self.held_back, self.late) = (None, None);
+        let counts = |pass| self.pass = Some(pass);
+        Some(Poll::Ready(pass.map(counts).map(|()| data)))
+    }
+
+    /// Whether what is waited for is late; otherwise it wakes when it is.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
         let length = self.messages.length;
-        let (until, timer) = self.late.get_or_insert_with(|| {
-            let until = after(patience(length));
-            (until, Box::pin(sleep_until(until)))
-        });
-        let wake = pause.map_or(*until, |pause| after(pause).min(*until));
-        if timer.deadline() != wake {
-            timer.as_mut().reset(wake);
-        }
-        timer.as_mut().poll(context).is_ready() && Instant::now() >= *until
+        let timer = self
+            .late
+            .get_or_insert_with(|| Box::pin(sleep_until(after(patience(length)))));
+        timer.as_mut().poll(context).is_ready()
     }
 }
 
-/// Whether `data` is one message, with nothing before or behind it.
-fn is_whole(data: &[u8]) -> bool {
-    let Some((&[_, a, b, c, d], message)) = data.split_first_chunk::<PREFIX>() else {
-        return false;
-    };
-    usize::try_from(u32::from_be_bytes([a, b, c, d])) == Ok(message.len())
+/// The length of the message that `data` is, if there is nothing before or behind it.
+fn whole(data: &[u8]) -> Option<usize> {
+    let (&[_, a, b, c, d], message) = data.split_first_chunk::<PREFIX>()?;
+    let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+    (length == message.len()).then_some(length)
 }
 
 /// How long a message of `length` may take to come.
@@ -159,46 +221,38 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let this = &mut *self;
         let refused = |refusal: &Refusal| Poll::Ready(Some(Err(to_status(refusal, None).into())));
-        let kept = this.parts.as_mut().and_then(|parts| parts.kept.take());
-        let data = match kept {
-            Some(data) => data,
-            None => match (
-                Pin::new(&mut this.body).poll_frame(context),
-                &mut this.parts,
-            ) {
-                (Poll::Pending, Some(parts)) if parts.messages.missing > 0 => {
-                    return match parts.is_late(None, context) {
-                        true => refused(&late(parts.messages.length)),
-                        false => Poll::Pending,
-                    };
-                }
-                (frame, _) => match ready!(frame).transpose().map_err(Into::into)? {
-                    None => return Poll::Ready(None),
-                    Some(frame) => match frame.into_data() {
-                        Ok(data) => data,
-                        Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                    },
-                },
-            },
-        };
-        let Err(refusal) = this.count(&data) else {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        };
-        if let Some(parts) = this.parts.as_mut().filter(|_| this.is_stream)
-            && !parts.is_late(Some(PAUSE), context)
-        {
-            parts.kept = Some(data);
-            return Poll::Pending;
+        loop {
+            let parts = this.parts.as_deref_mut();
+            if let Some(held_back) = parts.and_then(|parts| parts.find_room(context)) {
+                return match ready!(held_back) {
+                    Ok(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Err(refusal) => refused(&refusal),
+                };
+            }
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+                return match this.wait(context) {
+                    Ok(()) => Poll::Pending,
+                    Err(refusal) => refused(&refusal),
+                };
+            };
+            let Some(frame) = frame.transpose().map_err(Into::into)? else {
+                return Poll::Ready(None);
+            };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            };
+            match this.take(data) {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(None) => {}
+                Err(refusal) => return refused(&refusal),
+            }
         }
-        refused(&refusal)
     }
 
     fn is_end_stream(&self) -> bool {
-        let keeps = self
-            .parts
-            .as_ref()
-            .is_some_and(|parts| parts.kept.is_some());
-        !keeps && self.body.is_end_stream()
+        let held_back = self.parts.as_ref().and_then(|it| it.held_back.as_ref());
+        held_back.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -217,9 +271,23 @@ struct Messages {
     missing: usize,
 }
 
+/// A message that begins in a piece of a body.
+#[derive(Debug, PartialEq, Eq)]
+struct Begun {
+    /// Where its prefix begins, or goes on.
+    at: usize,
+    length: usize,
+}
+
 impl Messages {
-    /// Goes on past `data`; the length of the last message that begins in it.
-    fn follow(&mut self, mut data: &[u8]) -> Option<usize> {
+    /// Whether a message has begun and not ended.
+    fn in_message(&self) -> bool {
+        self.missing > 0 || self.come > 0
+    }
+
+    /// Goes on past `data`; the last message of which the length is known in it for the first time.
+    fn follow(&mut self, mut data: &[u8]) -> Option<Begun> {
+        let all = data.len();
         let mut begun = None;
         loop {
             let (_, rest) = data.split_at(self.missing.min(data.len()));
@@ -227,6 +295,7 @@ impl Messages {
             if rest.is_empty() {
                 return begun;
             }
+            let at = all - rest.len();
             let (prefix, rest) = rest.split_at((PREFIX - self.come).min(rest.len()));
             for (byte, come) in self.prefix.iter_mut().skip(self.come).zip(prefix) {
                 *byte = *come;
@@ -238,7 +307,8 @@ impl Messages {
             let [_, length @ ..] = self.prefix;
             self.length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
             (self.missing, self.come) = (self.length, 0);
-            begun = Some(self.length);
+            let length = self.length;
+            begun = Some(Begun { at, length });
             data = rest;
         }
     }
@@ -246,15 +316,22 @@ impl Messages {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
     use http_body_util::{BodyExt as _, StreamBody};
     use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-    use tokio::time::{advance, timeout};
+    use tokio::task::unconstrained;
+    use tokio::time::{Instant, advance, timeout};
     use tokio_stream::wrappers::UnboundedReceiverStream;
     use tonic::{Code, Status};
 
     use super::*;
 
     const MAX: usize = 100;
+
+    /// How exact timers are.
+    const TICK: Duration = Duration::from_millis(10);
 
     fn message(length: usize) -> Vec<u8> {
         let announced = u32::try_from(length).unwrap().to_be_bytes();
@@ -280,16 +357,21 @@ mod tests {
             Self { pieces, body }
         }
 
-        async fn comes(&mut self, piece: &[u8]) -> Result<(), Status> {
+        fn sends(&self, piece: &[u8]) {
             let piece = Bytes::copy_from_slice(piece);
-            self.pieces.send(Ok(Frame::data(piece.clone()))).unwrap();
+            self.pieces.send(Ok(Frame::data(piece))).unwrap();
+        }
+
+        async fn comes(&mut self, piece: &[u8]) -> Result<(), Status> {
+            self.sends(piece);
             let data = self.next().await?;
             assert_eq!(data, piece);
             Ok(())
         }
 
         async fn next(&mut self) -> Result<Bytes, Status> {
-            let frame = self.body.frame().await.expect("no end");
+            let frame = timeout(PATIENCE * 100, self.body.frame()).await;
+            let frame = frame.expect("a frame or a refusal").expect("no end");
             let frame = frame.map_err(|error| *error.downcast::<Status>().unwrap())?;
             Ok(frame.into_data().unwrap())
         }
@@ -301,16 +383,22 @@ mod tests {
         for size in 1..bytes.len() {
             let mut messages = Messages::default();
             let begun = bytes.chunks(size).filter_map(|it| messages.follow(it));
-            assert_eq!(begun.last(), Some(1));
-            assert_eq!(messages.missing, 0, "{size} bytes at a time");
+            assert_eq!(begun.last().unwrap().length, 1);
+            assert!(!messages.in_message(), "{size} bytes at a time");
         }
+        let mut messages = Messages::default();
+        assert_eq!(messages.follow(&bytes[..3]), None);
+        assert!(messages.in_message());
+        let begun = messages.follow(&bytes[3..20]);
+        let at = 3 + 2 * PREFIX - 3;
+        assert_eq!(begun, Some(Begun { at, length: 700 }));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_message_counts_from_its_length_to_its_end() {
         let gate = Gate::new(10, MAX);
         let has_room = || gate.for_another_connection().enter(50).is_ok();
-        let mut request = Request::new(&gate, false);
+        let mut request = Request::new(&gate, true);
         let sent = message(60);
         request.comes(&sent[..5]).await.unwrap();
         assert!(!has_room(), "nothing but its length has come");
@@ -324,6 +412,53 @@ mod tests {
         assert!(!has_room());
         drop(request);
         assert!(has_room());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_single_request_counts_until_it_ends_and_has_only_so_much_time_for_that() {
+        let gate = Gate::new(10, MAX);
+        let has_room = || gate.for_another_connection().enter(50).is_ok();
+        for cut in [0, 5, 20] {
+            let mut request = Request::new(&gate, false);
+            let sent = message(60);
+            for piece in [&sent[..cut], &sent[cut..]] {
+                request.comes(piece).await.unwrap();
+            }
+            let (end, coming) = (request.pieces.clone(), request.next());
+            assert!(timeout(PATIENCE / 2, coming).await.is_err());
+            assert!(!has_room(), "cut at {cut}");
+            drop(end);
+            let began = Instant::now();
+            let refusal = request.next().await.unwrap_err();
+            assert_eq!(refusal.code(), Code::InvalidArgument);
+            assert!(began.elapsed() <= PATIENCE / 2 + TICK);
+            drop(request);
+            assert!(has_room());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_single_request_and_a_message_that_has_begun_have_only_so_much_time_for_their_length()
+    {
+        let gate = Gate::new(10, MAX);
+        for (is_stream, come) in [(false, 0), (false, 1), (false, 4), (true, 1), (true, 4)] {
+            let mut request = Request::new(&gate, is_stream);
+            for byte in &message(50)[..come] {
+                request.comes(&[*byte]).await.unwrap();
+                assert!(timeout(PATIENCE / 5, request.next()).await.is_err());
+            }
+            let waited = PATIENCE / 5 * u32::try_from(come).unwrap();
+            let began = Instant::now();
+            let refusal = request.next().await.unwrap_err();
+            assert_eq!(refusal.code(), Code::InvalidArgument, "{come} bytes");
+            assert!(began.elapsed() <= PATIENCE - waited + TICK, "{come} bytes");
+        }
+        let mut stream = Request::new(&gate, true);
+        assert!(timeout(PATIENCE * 10, stream.next()).await.is_err());
+        let two = [message(50), message(50)].concat();
+        stream.comes(&two[..57]).await.unwrap();
+        stream.comes(&two[57..]).await.unwrap();
+        assert!(timeout(PATIENCE * 10, stream.next()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -349,6 +484,70 @@ mod tests {
         let refusal = stream.comes(&sent[..9]).await.unwrap_err();
         assert_eq!(refusal.code(), Code::ResourceExhausted);
         assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_before_a_message_that_is_held_back_goes_on_its_way() {
+        let gate = Gate::new(10, MAX);
+        let mut stream = Request::new(&gate, true);
+        let two = [message(60), message(80)].concat();
+        stream.comes(&two[..20]).await.unwrap();
+        let full = gate.for_another_connection().enter(40).unwrap();
+        stream.sends(&two[20..80]);
+        assert_eq!(stream.next().await.unwrap(), &two[20..65]);
+        let has_room = |bytes| gate.for_another_connection().enter(bytes).is_ok();
+        assert!(
+            has_room(60),
+            "the first has come, and the second does not count"
+        );
+        assert!(timeout(PATIENCE / 2, stream.next()).await.is_err());
+        drop(full);
+        assert_eq!(stream.next().await.unwrap(), &two[65..80]);
+        assert!(!has_room(21));
+        stream.comes(&two[80..]).await.unwrap();
+        assert!(has_room(100));
+    }
+
+    /// Counts how often it is told to look again.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_are_held_back_are_woken_when_there_is_room_and_by_nothing_else() {
+        const STREAMS: usize = 1000;
+        let gate = Gate::new(10, MAX);
+        let full = gate.for_another_connection().enter(60).unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let stream = |_| Request::new(&gate.for_another_connection(), true);
+        let mut streams: Vec<_> = (0..STREAMS).map(stream).collect();
+        let sent = message(50);
+        streams.iter().for_each(|stream| stream.sends(&sent[..9]));
+        let mut through = async || {
+            let mut through = 0;
+            for stream in &mut streams {
+                let mut context = Context::from_waker(&waker);
+                through += usize::from(stream.body.as_mut().poll_frame(&mut context).is_ready());
+            }
+            through
+        };
+        // Otherwise tokio would wake whoever looks so often in one turn.
+        assert_eq!(unconstrained(through()).await, 0);
+        wakes.0.store(0, Ordering::SeqCst);
+        for _ in 0..100 {
+            gate.for_another_connection().enter(60).unwrap_err();
+            advance(PATIENCE / 200).await;
+        }
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0, "nothing is freed");
+        drop(full);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 2, "there is room for two");
+        assert_eq!(unconstrained(through()).await, 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! How long a caller waits.
+//! The deadline of a request.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tonic::metadata::MetadataMap;
 
 use crate::deadline::after;
 
-/// The largest part of a caller's patience that is set aside for the way back.
+/// The largest part of a caller's timeout that is reserved for the answer's way back.
 const WAY_BACK: Duration = Duration::from_millis(100);
 
-/// When to give up on a request: when its caller does (the `grpc-timeout` header), at the latest
-/// after `longest`.
+/// When to give up on a request: when its caller does (the `grpc-timeout` header), at the latest after
+/// `longest`.
 ///
-/// The answer has to arrive before the caller gives up, or the caller never learns whether its
-/// write was applied: a tenth of its patience is left for the way back, at most 100 ms.
+/// The answer has to arrive before the caller gives up; otherwise the caller never learns whether its
+/// write was applied. So a tenth of its timeout is reserved for the way back, at most 100 ms.
 pub(super) fn deadline(metadata: &MetadataMap, longest: Duration) -> Instant {
     let patience = grpc_timeout(metadata)
         .map(|timeout| timeout.saturating_sub(WAY_BACK.min(timeout / 10)))
@@ -22,7 +22,7 @@ pub(super) fn deadline(metadata: &MetadataMap, longest: Duration) -> Instant {
     after(patience)
 }
 
-/// The `grpc-timeout` header: at most 8 digits and a unit. One that cannot be read counts as none.
+/// The `grpc-timeout` header: at most 8 digits and a unit. A malformed one is ignored.
 fn grpc_timeout(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -1,4 +1,4 @@
-//! A survey as `Status` answers it. What it means, [`cluster`](crate::cluster) judges.
+//! The `Status` answer made from a survey. [`cluster`](crate::cluster) judges what the survey means.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use crate::cluster::{Picture, Standing, State, Survey};
 use crate::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusResponse};
 use crate::types::{NodeInfo, NodeState, NodeStatus, RaftId, Role};
 
-/// Describes the cluster as `survey` shows it.
+/// Describes the cluster according to `survey`.
 pub(super) fn describe(survey: &Survey) -> StatusResponse {
     let picture = Picture::new(survey);
     let (state, summary) = picture.sum_up();
@@ -59,7 +59,7 @@ fn member(info: &NodeInfo, picture: &Picture<'_>) -> MemberStatus {
     }
 }
 
-/// The members that it does not reach.
+/// The members that a member does not reach.
 fn unreached(view: &NodeStatus) -> Vec<u32> {
     let missed = view.reach.iter().flat_map(|reach| &reach.missed);
     missed.map(|missed| missed.node.into()).collect()
@@ -125,7 +125,8 @@ mod tests {
         RaftId::new(node(id), 0xabc)
     }
 
-    /// Takes part in the cluster in term 3 and follows node 2, or is node 2.
+    /// The status of node `id`, which takes part in the cluster in term 3. It follows node 2, or is node
+    /// 2.
     fn view(id: u16) -> NodeStatus {
         let leads = id == 2;
         let all = [1, 2, 3].map(life).to_vec();

@@ -7,11 +7,14 @@
 //! that none waits for all that another has in mind. The single requests of one connection take at
 //! most as many places as they leave free, so that another connection finds one as well.
 
-use std::sync::Arc;
+mod held_back;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 
+use self::held_back::{HeldBack, LetIn};
 use crate::error::{Reason, Refusal};
 
 /// Counts the commands in flight and the bytes that they hold, refuses or holds back what would be
@@ -23,25 +26,40 @@ pub struct Gate {
     own: Arc<Own>,
 }
 
-/// What one connection has inside.
+/// One connection.
 #[derive(Debug, Default)]
 struct Own {
-    /// Its single requests, and the bytes that they hold.
+    /// Its single requests, and the bytes that they hold; changed under the lock of all counts.
     requests: AtomicUsize,
     bytes: AtomicUsize,
     /// Its batches wait here, one behind the other.
     line: Mutex<()>,
+    /// And here its streams of which a message is held back.
+    held_back: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Inner {
     max_requests: usize,
     max_bytes: usize,
-    requests: AtomicUsize,
-    bytes: AtomicUsize,
+    counts: std::sync::Mutex<Counts>,
     batches: Batches,
     closed: AtomicBool,
     changed: Notify,
+}
+
+/// What all connections have inside, and who waits for room.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: usize,
+    bytes: usize,
+    held_back: HeldBack,
+}
+
+impl Inner {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Room for batches.
@@ -88,8 +106,7 @@ impl Gate {
         let inner = Inner {
             max_requests,
             max_bytes,
-            requests: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            counts: std::sync::Mutex::default(),
             batches: Batches::new(max_requests / 2, max_bytes / 2),
             closed: AtomicBool::new(false),
             changed: Notify::new(),
@@ -130,39 +147,12 @@ impl Gate {
     }
 
     fn let_in(&self, requests: usize, bytes: usize) -> Result<Pass, Refusal> {
-        // Counts first and judges then, so that requests which come at once see one another. The
-        // pass takes back what a refused request has counted.
-        let Inner {
-            max_requests,
-            max_bytes,
-            ..
-        } = *self.inner;
-        let (order, own) = (Ordering::SeqCst, &self.own);
-        let of_own = own.requests.fetch_add(requests, order);
-        let own_bytes = own.bytes.fetch_add(bytes, order);
-        let (pass, of_all, all_bytes) = self.count(requests, bytes, Of::Single(Arc::clone(own)));
+        let mut counts = self.inner.counts();
         if self.is_closed() {
             return Err(Refusal::not_applied(Reason::ShuttingDown));
         }
-        let share = "a connection's share of max_pending_requests";
-        room(
-            requests,
-            of_own,
-            of_all,
-            max_requests,
-            "max_pending_requests",
-            share,
-        )?;
-        let share = "a connection's share of max_pending_bytes";
-        room(
-            bytes,
-            own_bytes,
-            all_bytes,
-            max_bytes,
-            "max_pending_bytes",
-            share,
-        )?;
-        Ok(pass)
+        let pass = counts.let_in(&self.inner, &self.own, requests, bytes);
+        pass.map_err(|excess| Refusal::not_applied(excess.into()))
     }
 
     /// Lets in a batch of `commands` that holds `bytes`, as soon as there is room for it, until the
@@ -185,26 +175,15 @@ impl Gate {
             return Err(Refusal::not_applied(Reason::ShuttingDown));
         };
         let commands = place.0.num_permits();
-        Ok(self.count(commands, bytes, Of::Batch(place)).0)
-    }
-
-    /// A pass, and how many requests and bytes were inside before.
-    fn count(&self, requests: usize, bytes: usize, of: Of) -> (Pass, usize, usize) {
-        let inner = &self.inner;
-        let requests_before = inner.requests.fetch_add(requests, Ordering::SeqCst);
-        let bytes_before = inner.bytes.fetch_add(bytes, Ordering::SeqCst);
-        let pass = Pass {
-            inner: Arc::clone(inner),
-            requests,
-            bytes,
-            of,
-        };
-        (pass, requests_before, bytes_before)
+        let of = Of::Batch(place);
+        Ok(self.inner.counts().count(&self.inner, commands, bytes, of))
     }
 
     /// Lets nobody in from now on.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
+        let held_back = std::mem::take(&mut self.inner.counts().held_back);
+        drop(held_back);
         self.inner.changed.notify_waiters();
     }
 
@@ -220,7 +199,7 @@ impl Gate {
 
     /// Waits until the gate is closed and nobody is inside.
     pub async fn drained(&self) {
-        self.until(|| self.is_closed() && self.inner.requests.load(Ordering::SeqCst) == 0)
+        self.until(|| self.is_closed() && self.inner.counts().requests == 0)
             .await;
     }
 
@@ -236,25 +215,78 @@ impl Gate {
     }
 }
 
+impl Counts {
+    /// Lets a single request in of a connection that has `own` inside, if there is room for it.
+    fn let_in(
+        &mut self,
+        inner: &Arc<Inner>,
+        own: &Arc<Own>,
+        requests: usize,
+        bytes: usize,
+    ) -> Result<Pass, Excess> {
+        let order = Ordering::Relaxed;
+        let (has, max) = (own.requests.load(order), inner.max_requests);
+        room(requests, has, self.requests, max, Bound::Requests)?;
+        let (has, max) = (own.bytes.load(order), inner.max_bytes);
+        room(bytes, has, self.bytes, max, Bound::Bytes)?;
+        own.requests.fetch_add(requests, order);
+        own.bytes.fetch_add(bytes, order);
+        Ok(self.count(inner, requests, bytes, Of::Single(Arc::clone(own))))
+    }
+
+    fn count(&mut self, inner: &Arc<Inner>, requests: usize, bytes: usize, of: Of) -> Pass {
+        self.requests += requests;
+        self.bytes += bytes;
+        Pass {
+            inner: Arc::clone(inner),
+            requests,
+            bytes,
+            of,
+        }
+    }
+}
+
+/// What is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Requests,
+    Bytes,
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Excess {
+    /// All have so much that not enough is left of this.
+    All(Bound, usize),
+    /// A connection has this much, which is more than is free.
+    Share(Bound, usize),
+}
+
+impl From<Excess> for Reason {
+    fn from(excess: Excess) -> Self {
+        let (what, limit) = match excess {
+            Excess::All(Bound::Requests, max) => ("max_pending_requests", max),
+            Excess::All(Bound::Bytes, max) => ("max_pending_bytes", max),
+            Excess::Share(Bound::Requests, own) => {
+                ("a connection's share of max_pending_requests", own)
+            }
+            Excess::Share(Bound::Bytes, own) => ("a connection's share of max_pending_bytes", own),
+        };
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        Self::Overloaded { what, limit }
+    }
+}
+
 /// Whether there is room for `more` of what `all` have up to `max`, and a connection has `own` of.
-fn room(
-    more: usize,
-    own: usize,
-    all: usize,
-    max: usize,
-    what: &'static str,
-    share: &'static str,
-) -> Result<(), Refusal> {
+fn room(more: usize, own: usize, all: usize, max: usize, bound: Bound) -> Result<(), Excess> {
     let free = max.saturating_sub(all);
-    let (what, limit) = if more > free {
-        (what, max)
+    if more > free {
+        Err(Excess::All(bound, max))
     } else if own > free {
-        (share, own)
+        Err(Excess::Share(bound, own))
     } else {
-        return Ok(());
-    };
-    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-    Err(Refusal::not_applied(Reason::Overloaded { what, limit }))
+        Ok(())
+    }
 }
 
 /// Leave to be inside.
@@ -276,13 +308,18 @@ enum Of {
 impl Drop for Pass {
     fn drop(&mut self) {
         let inner = &self.inner;
+        let mut counts = inner.counts();
         if let Of::Single(own) = &self.of {
-            own.requests.fetch_sub(self.requests, Ordering::SeqCst);
-            own.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+            own.requests.fetch_sub(self.requests, Ordering::Relaxed);
+            own.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         }
-        inner.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
-        let before = inner.requests.fetch_sub(self.requests, Ordering::SeqCst);
-        if before == self.requests && inner.closed.load(Ordering::SeqCst) {
+        counts.bytes -= self.bytes;
+        counts.requests -= self.requests;
+        let is_empty = counts.requests == 0;
+        let let_in = counts.let_in_held_back(inner);
+        drop(counts);
+        let_in.into_iter().for_each(LetIn::tell);
+        if is_empty && inner.closed.load(Ordering::SeqCst) {
             inner.changed.notify_waiters();
         }
     }

@@ -1,20 +1,19 @@
-//! `grpc.health.v1`: what load balancers and orchestrators ask.
+//! `grpc.health.v1`: health checks for load balancers and orchestrators.
 //!
 //! They ask two different questions, so there are two names:
 //!
-//! * *May clients be sent here?* `seshat.kv.v1.KvService` is SERVING while this node takes part in
-//!   its cluster and knows who leads it: then it serves, or tells a client who does. A node that is
-//!   still catching up can do that as well.
-//! * *Is this node what it was before it was restarted?* The process as a whole, the empty name, is
-//!   SERVING while this node is a full member: it follows a leader, and its own life votes, in place
-//!   of every former one. An orchestrator that restarts one node after the other has to wait for
-//!   that: before, the cluster still leans on the nodes that it would end next.
+//! * *May clients be sent here?* `seshat.kv.v1.KvService` is SERVING while this node takes part in its
+//!   cluster and knows who leads it: then it serves, or names the leader to a client. A node that is
+//!   still catching up can do that too.
+//! * *Is this node what it was before its restart?* The process as a whole, the empty name, is SERVING
+//!   while this node is a full member: it follows a leader, and its own incarnation votes, in place of
+//!   every earlier one. An orchestrator that restarts one node after the other has to wait for that:
+//!   before, the cluster still depends on the nodes that would be restarted next.
 //!
 //! Neither is SERVING once the node shuts down.
 //!
-//! A node judges by what it has applied itself, and only about itself
-//! ([`cluster::is_full_member`]). That is less than *healed*, for which every member has to be asked:
-//! `seshat status --wait healed` does.
+//! A node judges only itself, by the state that it has applied ([`cluster::is_full_member`]). That is
+//! less than *healed*, for which every member has to be asked: `seshat status --wait healed` does.
 
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
@@ -30,7 +29,7 @@ use crate::types::NodeStatus;
 /// The process as a whole: whether it is a full member.
 const PROCESS: &str = "";
 
-/// Whether clients are served, or told who serves them.
+/// Whether clients are served, or told the leader.
 const KV_SERVICE: &str = <KvServiceServer<KvService> as NamedService>::NAME;
 
 /// Answers for the process as a whole and for `KvService`.
@@ -41,7 +40,7 @@ pub struct Health {
     gate: Gate,
 }
 
-/// What is said at a moment.
+/// The two answers at a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Said {
     full_member: bool,
@@ -58,7 +57,7 @@ impl Said {
 }
 
 impl Health {
-    /// The health of the node behind `driver`, whose requests pass through `gate`. It is
+    /// The health of the node behind `driver`, whose requests pass the admission control `gate`. It is
     /// NOT_SERVING until [`follow`](Self::follow) runs.
     pub async fn new(driver: DriverHandle, gate: Gate) -> Self {
         let health = Self {
@@ -70,12 +69,12 @@ impl Health {
         health
     }
 
-    /// The service that answers.
+    /// The gRPC service.
     pub fn service(&self) -> HealthServer<HealthService> {
         HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
     }
 
-    /// Keeps the answers true until the gate closes or the driver stops.
+    /// Keeps the answers up to date until admission control closes or the driver stops.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn follow(self) {
         let mut status = self.driver.watch();
@@ -120,7 +119,7 @@ mod tests {
         RaftId::new(NodeId::new(node).unwrap(), incarnation)
     }
 
-    /// The second life of node 3, which follows node 1.
+    /// The second incarnation of node 3, which follows node 1.
     fn follower(voters: &[RaftId], learners: &[RaftId]) -> NodeStatus {
         NodeStatus {
             state: NodeState::Started,
@@ -155,7 +154,7 @@ mod tests {
             (follower(&[one, two, former, own], &[]), serves),
             (follower(&[one, two, own], &[former]), serves),
             (whole(), full),
-            // Another node that heals, that was lost, or that has not come yet.
+            // Another node is healing, was lost, or has not come yet.
             (follower(&[one, two, own], &[life(2, 2)]), full),
             (follower(&[one, own], &[]), full),
             // Removed.

@@ -1,25 +1,25 @@
-//! Answers that count until they are sent.
+//! The accounting of answers that count until they are sent.
 //!
-//! A handler that has returned a value holds nothing of it any more, while it waits for its client to
-//! take it. So it gives along, as an extension of the response, what the answer holds, and the server
-//! lets go of that with the very bytes.
+//! A handler that has returned a value holds nothing of it any more, while the answer waits for its
+//! client to read it. So the handler attaches a hold to the response, as an extension. The server
+//! releases the hold together with the bytes of the answer.
 
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::driver::Held;
 
-/// What the answers of a call hold that are on their way into its body.
+/// The holds of a call's answers that are not in its body yet.
 #[derive(Debug, Clone, Default)]
 pub struct Holds(Arc<Mutex<Vec<Held>>>);
 
 impl Holds {
-    /// The next bytes of the body hold this as well.
+    /// Attaches `held` to the next bytes of the body.
     pub fn add(&self, held: Held) {
         self.all().push(held);
     }
 
-    /// What was added since the last bytes of the body.
+    /// The holds that were added since the last bytes of the body.
     pub fn take(&self) -> Vec<Held> {
         mem::take(&mut *self.all())
     }

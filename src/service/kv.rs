@@ -1,15 +1,15 @@
 //! `KvService`: reads and writes.
 //!
-//! A request has one of three fates. It gets its answer. Or somebody else has to be asked, or it
-//! can never succeed: then it is refused at once. Or there is nobody to decide right now (the
-//! cluster forms, elects, or hands leadership over): then it waits here, not applied and safe to
-//! submit again, until that changes or its caller's deadline comes. So the first write of a new
-//! user simply succeeds as soon as the cluster has formed, and a write that meets an election
-//! takes a little longer. Ten thousand that wait cost nothing meanwhile: the node wakes them when
-//! somebody decides again, and none asks before.
+//! A request ends in one of three ways. It gets its answer. Or it can never succeed here, because another
+//! node leads or the request is invalid: then it is refused at once. Or no leader can decide now (the
+//! cluster forms, elects, or transfers leadership): then it waits here, not applied and safe to submit
+//! again, until that changes or its caller's deadline comes. So the first write of a new user succeeds as
+//! soon as the cluster has formed, and a write during an election takes a little longer. Ten thousand
+//! waiting requests cost nothing meanwhile: the node wakes them when a leader can decide again, and none
+//! asks before.
 //!
-//! Once a write has had its turn and nothing was heard of it, nobody can say what became of it, and
-//! it is never submitted again here. One that had no turn in time is taken back, surely not applied.
+//! Once a write has had its turn and got no answer, its outcome is unknown, and it is never submitted
+//! again here. A write that had no turn in time is taken back, surely not applied.
 
 use bytes::Bytes;
 use tokio::sync::watch::{self, error::RecvError};
@@ -29,7 +29,7 @@ use crate::proto::kv::kv_service_server::KvService as Service;
 use crate::types::NodeState;
 use crate::wire;
 
-/// Bytes of a value from which on its answer counts until it is sent.
+/// Size of a value in bytes from which its answer counts until it is sent.
 const COUNTED_FROM: usize = 1024;
 
 /// `KvService` of one node.
@@ -44,6 +44,11 @@ impl KvService {
         Self { host }
     }
 
+    /// The node behind the service.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
     async fn serve(
         &self,
         metadata: &MetadataMap,
@@ -56,14 +61,14 @@ impl KvService {
                 let context = trace::context(metadata);
                 self.execute(cluster, &operation, &context, deadline).await
             }
-            // What is too large here may be small enough where it should have gone.
+            // A request that is too large here may be small enough for the cluster that it names.
             Err(refusal) => Err(self.host.is_for_us(cluster).err().unwrap_or(refusal)),
         };
         outcome.map_err(|refusal| self.host.refuse(&refusal))
     }
 
-    /// What the answer with a value of `bytes` is to hold until it is sent: nothing for a small one,
-    /// which takes less than the call itself.
+    /// The hold of an answer with a value of `bytes`, until it is sent. `None` for a small value, which
+    /// takes less than the call itself.
     fn holds(&self, bytes: usize) -> Result<Option<Holds>, Status> {
         if bytes < COUNTED_FROM {
             return Ok(None);
@@ -75,8 +80,8 @@ impl KvService {
         Ok(Some(holds))
     }
 
-    /// Tries until there is an outcome that waiting would not change, or until the deadline.
-    async fn execute(
+    /// Retries until the outcome is one that waiting would not change, or until the deadline.
+    pub(super) async fn execute(
         &self,
         cluster: Option<u64>,
         operation: &Operation,
@@ -86,9 +91,9 @@ impl KvService {
         let _pass = self.host.gate.enter(operation.bytes())?;
         let mut decides = None;
         let mut refusal = Refusal::not_applied(Reason::NoQuorum);
-        // What is submitted after the deadline could only end as unknown.
+        // A request that is submitted after the deadline could only end as unknown.
         while Instant::now() < deadline {
-            // Each time: a node that waits may come to take part in another cluster than expected.
+            // Checked at each attempt: while it waits, a node may join another cluster than expected.
             self.host.is_for_us(cluster)?;
             refusal = match self.attempt(operation, context, deadline).await {
                 Err(refusal) if self.passes(&refusal) => refusal,
@@ -98,7 +103,7 @@ impl KvService {
                 return Err(Refusal::not_applied(Reason::ShuttingDown));
             }
             let Some(decides) = &mut decides else {
-                // What has changed since the attempt would not wake us: try again before waiting.
+                // A change since the attempt would not wake us: try again before waiting.
                 let mut watch = self.host.driver.watch_decides();
                 watch.mark_unchanged();
                 decides = Some(watch);
@@ -120,7 +125,7 @@ impl KvService {
         Err(refusal)
     }
 
-    /// Whether what stands in the way may pass by itself.
+    /// Whether the reason of the refusal may pass by itself.
     fn passes(&self, refusal: &Refusal) -> bool {
         match (refusal.applied, &refusal.reason) {
             (Applied::No, Reason::NoQuorum | Reason::NotLeader { leader_id: None }) => true,
@@ -155,7 +160,7 @@ impl KvService {
     }
 }
 
-/// Waits until somebody decides who did not before.
+/// Waits until the node can decide again, after it could not.
 async fn decided(decides: &mut watch::Receiver<bool>) -> Result<(), RecvError> {
     loop {
         decides.changed().await?;
@@ -165,7 +170,7 @@ async fn decided(decides: &mut watch::Receiver<bool>) -> Result<(), RecvError> {
     }
 }
 
-/// The core answers what it was asked; that it does is not in the types.
+/// The core answers the question that it was asked, but the types do not show that.
 fn astray() -> Status {
     Status::internal("the node answered another question than the one it was asked")
 }
@@ -320,12 +325,12 @@ mod tests {
         callers
     }
 
-    /// How often the driver is asked while `time` passes, if it always answers `outcome`.
+    /// How often the driver is asked within `time`, if it always answers `outcome`.
     async fn asked(driver: &mut Detached, outcome: &Outcome, time: Duration) -> usize {
         let until = Instant::now() + time;
         let mut asked = 0;
         loop {
-            // Whoever has been answered may ask again.
+            // A caller that was answered may ask again.
             yield_now().await;
             match driver.answer_all(outcome) {
                 0 if Instant::now() >= until => return asked,
@@ -344,9 +349,9 @@ mod tests {
         let (host, mut driver) = detached();
         let mut callers = all_read(&host);
         let moment = Duration::from_secs(2);
-        // Once more than once: what changed behind the first attempt would wake nobody.
+        // Twice each: a change after the first attempt would not wake the caller.
         assert_eq!(asked(&mut driver, &nobody(), moment).await, 2 * WAITING);
-        // Somebody decides, and is gone again at once.
+        // The node can decide, and cannot at once again.
         driver.decides.send_replace(true);
         assert_eq!(asked(&mut driver, &nobody(), moment).await, WAITING);
         driver.decides.send_replace(false);

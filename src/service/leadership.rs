@@ -1,4 +1,4 @@
-//! Handing leadership over, and seeing that it was taken.
+//! Transfers leadership, and waits until it is taken.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::driver::DriverHandle;
 use crate::error::{Reason, Refusal};
 use crate::types::{NodeId, Role, Term};
 
-/// How soon an attempt that could not begin is made again.
+/// Pause before an attempt that could not begin is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Who leads after a hand-over.
+/// The leader after a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handover {
     /// The leader.
@@ -21,15 +21,15 @@ pub struct Handover {
     pub term: Term,
 }
 
-/// Hands leadership to the first of `heirs` that takes it; `None` is the best caught-up voter. An
-/// heir has `patience` to take over: raft-rs gives up without a word after an election timeout, so
-/// the next one is asked then. Whoever leads in the end counts, also if it is somebody else. A node
-/// that has stepped down meanwhile waits as long once more for a new leader, and then for none.
+/// Transfers leadership to the first of `heirs` that takes it; `None` is the best caught-up voter. A
+/// transferee has `patience` to take over: raft-rs silently gives up after an election timeout, so the
+/// next one is asked then. Any new leader counts, also one that is not the transferee. A node that has
+/// stepped down meanwhile waits for `patience` once more for a new leader, and then gives up.
 ///
 /// # Errors
 ///
-/// That this node does not lead or that an heir cannot, not applied. [`Reason::NoQuorum`] when
-/// nobody took over before the deadline; an attempt may still succeed.
+/// This node does not lead, or a transferee cannot take over: not applied. [`Reason::NoQuorum`] if no
+/// node took over before the deadline; an attempt may still succeed then.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn hand_over(
     driver: &DriverHandle,
@@ -52,12 +52,12 @@ pub async fn hand_over(
                 begun = true;
                 patience
             }
-            // A leader that has heard of no voter lately may soon know more.
+            // A leader that has heard of no voter lately may hear of one soon.
             Err(Refusal {
                 reason: Reason::NoQuorum,
                 ..
             }) if driver.status().role == Some(Role::Leader) => RETRY_INTERVAL,
-            // It has stepped down: for an heir, or because nobody is there any more.
+            // It has stepped down: for a transferee, or because it lost its quorum.
             Err(Refusal {
                 reason: Reason::NoQuorum | Reason::NotLeader { .. },
                 ..

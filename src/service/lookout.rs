@@ -1,13 +1,13 @@
-//! Who leads elsewhere, while this node has no leader.
+//! The lookout: asks the other members for a leader, while this node knows none.
 //!
-//! A node that a cut link keeps from the leader waits for an election that never comes: the others hear
-//! the leader, and do not vote. The cluster is well, and whoever asks this node would be refused all
-//! the same. So once a request has waited here for the longest election timeout, the node asks the
-//! other members whom they follow. By then an ordinary election is over, and a leader that has died is
-//! forgotten everywhere.
+//! A cut link between a node and the leader makes the node wait for an election that never comes: the
+//! other members hear the leader, and do not vote. The cluster is well, but requests to this node would
+//! be refused. So once a request has waited here for the longest election timeout, the node asks the
+//! other members which leader they follow. By then an ordinary election is over, and no member follows a
+//! leader that has died.
 //!
-//! There is one lookout at a time for all who wait, from the first of them until the node knows a
-//! leader again. It asks once in the longest election timeout.
+//! One lookout serves all requests that wait, from the first of them until the node knows a leader again.
+//! It asks once in the longest election timeout.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,12 +30,12 @@ struct Inner {
     surveys: Surveys,
     /// The longest election timeout.
     patience: Duration,
-    /// What was seen last; nobody looks any more if its other end is gone.
+    /// The last result. The sender is gone if no lookout runs.
     seen: Mutex<watch::Receiver<Elsewhere>>,
 }
 
 impl Lookout {
-    /// Looks through `surveys` for the node behind `driver`.
+    /// A lookout that asks through `surveys`, for the node behind `driver`.
     pub(super) fn new(driver: DriverHandle, surveys: Surveys, patience: Duration) -> Self {
         let seen = Mutex::new(watch::channel(Elsewhere::default()).1);
         Self(Arc::new(Inner {
@@ -46,8 +46,8 @@ impl Lookout {
         }))
     }
 
-    /// Waits until other members name a leader, while this node has none. Waits for ever if none does,
-    /// or this node knows one again.
+    /// Waits until other members name a leader while this node has none. Waits for ever if they name
+    /// none, or if this node knows a leader again.
     pub(super) async fn led_elsewhere(&self) -> NodeId {
         if self.0.driver.look(|status| status.state) == NodeState::Started {
             let mut seen = self.watch();
@@ -61,7 +61,7 @@ impl Lookout {
         std::future::pending().await
     }
 
-    /// Whether no other member answered when they were asked last, for want of a leader.
+    /// Whether no other member answered when the lookout asked last.
     pub(super) fn is_cut_off(&self) -> bool {
         let seen = self.seen();
         seen.has_changed().is_ok() && *seen.borrow() == Elsewhere::CutOff
@@ -71,7 +71,7 @@ impl Lookout {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is seen from now on: somebody looks.
+    /// The results from now on. Starts the lookout if it does not run.
     fn watch(&self) -> watch::Receiver<Elsewhere> {
         let mut seen = self.seen();
         if seen.has_changed().is_err() {
@@ -83,7 +83,7 @@ impl Lookout {
         seen.clone()
     }
 
-    /// Looks until the node decides again.
+    /// Asks repeatedly until the node can decide again.
     #[tracing::instrument(level = "debug", skip_all)]
     async fn look(&self, publish: &watch::Sender<Elsewhere>) {
         let Inner {

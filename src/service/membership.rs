@@ -1,8 +1,8 @@
-//! Who is a member: what operators decide.
+//! Changes of the members, which operators decide.
 //!
-//! A decision is a command in the log like any write. Whoever leads then brings the processes that
-//! take part in line with it, one at a time. When a decision may be made,
-//! [`cluster`](crate::cluster) judges, by what every member says when it is asked for this.
+//! A change is a command in the log like any write. The leader then brings the voters in line with the
+//! members, one at a time. [`cluster`](crate::cluster) judges when a change may be made, by what every
+//! member answers when it is asked for this.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ use crate::proto::admin::{
 use crate::types::{ClusterMembership, LogIndex, NodeId, NodeInfo};
 use crate::wire;
 
-/// Pause between two looks at what stands in the way of a decision.
+/// Pause between two checks whether a change may be made.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl AdminService {
-    /// Makes a node a member, or changes the addresses of one.
+    /// Adds a member, or changes the addresses of one.
     ///
     /// # Errors
     ///
-    /// Why not, or that the outcome is unknown when `deadline` came first.
+    /// Why the change is refused, or that its outcome is unknown because `deadline` came first.
     pub(super) async fn add(
         &self,
         request: AddMemberRequest,
@@ -50,7 +50,7 @@ impl AdminService {
         })
     }
 
-    /// Makes a node a member no longer.
+    /// Removes a member.
     ///
     /// # Errors
     ///
@@ -82,8 +82,8 @@ impl AdminService {
         })
     }
 
-    /// Whether the cluster can bear a decision now. What stands in its way may pass in a moment, right
-    /// after an election or a decision: so it is judged again for as long as an election may take.
+    /// Checks that the cluster can bear a change now. Right after an election or a change, an obstacle
+    /// may pass in a moment. So the check is repeated for as long as an election may take.
     async fn judged(
         &self,
         judge: impl Fn(&Survey) -> Result<(), Refusal>,
@@ -108,7 +108,7 @@ impl AdminService {
         }
     }
 
-    /// Puts the decision into the log and waits until it is applied: its index, and the members.
+    /// Proposes the change and waits until it is applied. Returns its index, and the members.
     async fn decide(
         &self,
         command: Command,
@@ -123,7 +123,7 @@ impl AdminService {
             Ok(Err(_)) => return Err(Refusal::unknown(Reason::ShuttingDown)),
             Ok(Ok(Ok(_))) | Err(_) => return Err(Refusal::unknown(Reason::NoQuorum)),
         };
-        // The driver answers before it shows what it has applied.
+        // The driver answers before it publishes the members that it has applied.
         while driver.status().applied_index < applied_index && Instant::now() < deadline {
             tokio::task::yield_now().await;
         }
@@ -132,27 +132,22 @@ impl AdminService {
     }
 }
 
-fn invalid(field: &'static str, rule: impl Into<String>) -> Refusal {
-    let rule = rule.into();
-    Refusal::not_applied(Reason::InvalidRequest { field, rule })
-}
-
 fn node_id(id: u32) -> Result<NodeId, Refusal> {
-    NodeId::try_from(id).map_err(|error| invalid("id", error.to_string()))
+    NodeId::try_from(id).map_err(|error| Refusal::invalid("id", error.to_string()))
 }
 
 fn address(field: &'static str, text: &str) -> Result<Address, Refusal> {
-    let address: Address = text
-        .parse()
-        .map_err(|problem| invalid(field, format!("{text:?} {problem}; expected host:port")))?;
+    let address: Address = text.parse().map_err(|problem| {
+        Refusal::invalid(field, format!("{text:?} {problem}; expected host:port"))
+    })?;
     if address.is_unspecified() {
         let rule = format!("{text:?} leads nowhere from another machine");
-        return Err(invalid(field, rule));
+        return Err(Refusal::invalid(field, rule));
     }
     Ok(address)
 }
 
-/// The node that a request names, with addresses that it can have.
+/// The node that a request describes, with valid addresses.
 fn node_info(request: AddMemberRequest) -> Result<NodeInfo, Refusal> {
     let AddMemberRequest {
         id,
@@ -162,7 +157,7 @@ fn node_info(request: AddMemberRequest) -> Result<NodeInfo, Refusal> {
     } = request;
     let id = node_id(id)?;
     if address("addr", &addr)? == address("client_addr", &client_addr)? {
-        return Err(invalid("client_addr", "it is addr as well"));
+        return Err(Refusal::invalid("client_addr", "it is addr as well"));
     }
     Ok(NodeInfo {
         id,
@@ -171,7 +166,7 @@ fn node_info(request: AddMemberRequest) -> Result<NodeInfo, Refusal> {
     })
 }
 
-/// No two members listen at one address.
+/// Checks that no other member has one of these addresses.
 fn addresses_are_free(members: &ClusterMembership, info: &NodeInfo) -> Result<(), Refusal> {
     for (field, text) in [("addr", &info.addr), ("client_addr", &info.client_addr)] {
         let wanted = address(field, text)?;
@@ -181,7 +176,7 @@ fn addresses_are_free(members: &ClusterMembership, info: &NodeInfo) -> Result<()
         };
         if let Some(other) = members.iter().find(taken) {
             let rule = format!("it is an address of node {}", other.id);
-            return Err(invalid(field, rule));
+            return Err(Refusal::invalid(field, rule));
         }
     }
     Ok(())

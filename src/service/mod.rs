@@ -1,19 +1,21 @@
-//! What clients and operators call.
+//! The services that clients and operators call.
 //!
-//! A request comes in as a generated message, is judged against the limits, goes to the
-//! [`driver`](crate::driver) as a domain value, and its outcome goes out as a generated message or
-//! as a refusal. Nothing here decides anything about data: the core does.
+//! A request comes in as a generated message, is checked against the limits, and goes to the
+//! [`driver`](crate::driver) as a domain value. Its outcome goes out as a generated message or as a
+//! refusal. Nothing here decides anything about data: the core does.
 //!
-//! Every refusal says whether the write was surely not applied or its outcome is unknown, and that
-//! is a promise which a client builds its retries on. So there is exactly one place where a refusal
-//! becomes a gRPC status ([`to_status`]), and even what tonic refuses by itself, before a handler
-//! sees it, passes through there ([`Front`]).
+//! Every refusal says whether the write was surely not applied or its outcome is unknown. Clients build
+//! their retries on this promise. So there is exactly one place where a refusal becomes a gRPC status
+//! ([`to_status`]). Requests that tonic refuses by itself, before a handler sees them, pass through it
+//! too ([`Front`]).
 //!
 //! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
-//! * [`AdminService`] describes the cluster, hands leadership over ([`hand_over`]), and changes who is
-//!   a member.
-//! * [`Health`] is what load balancers and orchestrators ask.
-//! * [`Gate`] counts the requests in flight, bounds them, and closes when the node shuts down.
+//! * [`Local`] is the same for callers in the process of the node.
+//! * [`AdminService`] describes the cluster, transfers leadership ([`hand_over`]), and changes the
+//!   members.
+//! * [`Health`] answers load balancers and orchestrators.
+//! * [`Gate`] is admission control: it counts the requests in flight, bounds them, and closes when the
+//!   node shuts down.
 
 mod addressed;
 mod admin;
@@ -26,6 +28,7 @@ mod health;
 mod holds;
 mod kv;
 mod leadership;
+mod local;
 mod lookout;
 mod membership;
 mod operation;
@@ -52,6 +55,7 @@ pub use health::Health;
 pub use holds::Holds;
 pub use kv::KvService;
 pub use leadership::{Handover, hand_over};
+pub use local::Local;
 pub use status::to_status;
 
 use lookout::Lookout;
@@ -66,27 +70,27 @@ pub struct ServiceOptions {
     pub max_value_bytes: usize,
     /// Largest gRPC message in bytes.
     pub max_grpc_message_bytes: usize,
-    /// Bytes of answers of pipelines that clients have not taken yet.
+    /// Bytes of answers that clients have not read yet.
     pub max_unread_bytes: usize,
-    /// Longest that a request waits.
+    /// Longest wait of a request.
     pub request_timeout: Duration,
-    /// How long an attempt to hand over leadership may take before it is made again: the longest
-    /// election timeout.
+    /// How long an attempt to transfer leadership may take before it is repeated: the longest election
+    /// timeout.
     pub handover_patience: Duration,
-    /// How long another node may take to say how it is: 1 s, or the longest election timeout, if that
-    /// is longer.
+    /// How long another node may take to answer a question about its status: 1 s, or the longest election
+    /// timeout, if that is longer.
     pub member_timeout: Duration,
 }
 
-/// The node that the services speak for. Cheap to clone.
+/// The node behind the services. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Host {
     driver: DriverHandle,
     gate: Gate,
     unread: Arc<Unread>,
-    /// What the answers on this connection hold,
+    /// The unread answers of this connection.
     reader: Arc<Reader>,
-    /// and those to single calls.
+    /// The share of the answers to single calls in them.
     account: Arc<Account>,
     surveys: Surveys,
     lookout: Lookout,
@@ -94,8 +98,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// The node behind `driver`, whose requests pass through `gate`, and which asks the other members
-    /// through `probe`.
+    /// The node behind `driver`. Its requests pass the admission control `gate`, and it asks the other
+    /// members through `probe`.
     pub fn new(
         driver: DriverHandle,
         gate: Gate,
@@ -118,8 +122,8 @@ impl Host {
         }
     }
 
-    /// The same node for another connection, or for another part of this node: what one asks takes
-    /// no turns of the others, and what it holds counts for its `reader`.
+    /// The same node for another connection, or for another part of this node. Its requests take no turns
+    /// of the others, and its answers count for its `reader`.
     #[must_use]
     pub fn for_another_connection(&self, reader: Arc<Reader>) -> Self {
         Self {
@@ -134,17 +138,17 @@ impl Host {
         }
     }
 
-    /// Answers that clients have not taken yet.
+    /// The answers that clients have not read yet.
     pub fn unread(&self) -> &Arc<Unread> {
         &self.unread
     }
 
-    /// What the client hears of a refusal: with the leader's address, where the leader is known.
+    /// The gRPC status of a refusal, with the leader's address if the refusal names a leader.
     fn refuse(&self, refusal: &Refusal) -> Status {
         to_status(refusal, self.leader_addr(refusal).as_deref())
     }
 
-    /// The typed part of that.
+    /// The typed detail of that status.
     fn detail(&self, refusal: &Refusal) -> ErrorDetail {
         wire::error_detail(refusal, self.leader_addr(refusal).as_deref())
     }

@@ -1,4 +1,4 @@
-//! What a client asks for, judged against the limits, whichever way it came.
+//! A client's request, checked against the limits, from a single call or a pipeline.
 
 use super::ServiceOptions;
 use crate::error::{Reason, Refusal};
@@ -6,21 +6,21 @@ use crate::kv::{Command, MAX_OUTSTANDING, Stamp, Write};
 use crate::proto::kv;
 use crate::types::{ClientId, Key};
 
-/// What a request asks for.
+/// The operation of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
-    /// Stands in the log.
+    /// A command, which goes into the log.
     Command(Command),
-    /// Reads a key.
+    /// A read of a key.
     Get(Key),
 }
 
 impl Operation {
-    /// What `request` asks for.
+    /// The operation of `request`.
     ///
     /// # Errors
     ///
-    /// Why it is refused, surely not applied. So for all that follow.
+    /// Why it is refused, surely not applied. The same holds for the constructors below.
     pub(super) fn set(request: kv::SetRequest, options: &ServiceOptions) -> Result<Self, Refusal> {
         let kv::SetRequest {
             key,
@@ -58,12 +58,12 @@ impl Operation {
             cluster_id: _,
         } = request;
         if client_id == 0 {
-            return Err(invalid("client_id", "not 0".to_owned()));
+            return Err(Refusal::invalid("client_id", "not 0".to_owned()));
         }
         Ok(Self::Command(Command::OpenSession(ClientId(client_id))))
     }
 
-    /// Bytes of the key and of the value.
+    /// Bytes of the key and the value.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Command(Command::Write {
@@ -103,25 +103,24 @@ fn stamp(session: kv::Session) -> Result<Stamp, Refusal> {
         "1 ≤ first_outstanding ≤ sequence < first_outstanding + {MAX_OUTSTANDING}; \
          not {first_outstanding} and {sequence}"
     );
-    Err(invalid("session", rule))
+    Err(Refusal::invalid("session", rule))
 }
 
-/// The refusal of a write whose number its session has given to a write of another kind before: what
-/// is remembered is the answer to that one.
+/// The refusal of a write whose session has used its number for a write of another kind: the session
+/// remembers the answer to that one.
 pub(super) fn numbered_twice() -> Refusal {
     let rule = "its sequence was given to a write of another kind before".to_owned();
-    invalid("session", rule)
+    Refusal::invalid("session", rule)
 }
 
 fn check_key(key: &Key, options: &ServiceOptions) -> Result<(), Refusal> {
     if key.is_empty() {
-        return Err(invalid("key", "a key has at least 1 byte".to_owned()));
+        return Err(Refusal::invalid(
+            "key",
+            "a key has at least 1 byte".to_owned(),
+        ));
     }
     within("key", key.len(), options.max_key_bytes)
-}
-
-fn invalid(field: &'static str, rule: String) -> Refusal {
-    Refusal::not_applied(Reason::InvalidRequest { field, rule })
 }
 
 fn within(what: &'static str, bytes: usize, limit: usize) -> Result<(), Refusal> {

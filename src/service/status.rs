@@ -1,4 +1,4 @@
-//! How a refusal reaches a client.
+//! The gRPC status of a refusal.
 
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -11,9 +11,9 @@ use crate::wire;
 /// [`ErrorDetail`](crate::proto::kv::ErrorDetail) in its `google.rpc.Status` details.
 /// `leader_addr` is where clients reach the leader that the refusal names.
 ///
-/// A client that reads the detail needs no code. The codes are for the others: generic retries,
-/// proxies, dashboards. gRPC retry policies repeat `UNAVAILABLE`, blindly and at the same address,
-/// so that code stands only where repeating is safe *and* may help here.
+/// A client that reads the detail needs no code. The codes are for generic retries, proxies and
+/// dashboards. gRPC retry policies repeat `UNAVAILABLE`, blindly and at the same address, so this code is
+/// used only where repeating is safe *and* may help at this node.
 ///
 /// | refusal | surely not applied | outcome unknown |
 /// |---|---|---|
@@ -25,13 +25,13 @@ use crate::wire;
 /// | `TooLarge`, `InvalidRequest` | `INVALID_ARGUMENT` | `UNKNOWN` |
 /// | `FailedPrecondition`, `SessionExpired`, `OtherCluster` | `FAILED_PRECONDITION` | `UNKNOWN` |
 ///
-/// `ABORTED` would sound right for a leader that lost its office halfway, but generic clients take
-/// it as "was not done, do it again".
+/// `ABORTED` would seem right for a leader that stepped down halfway, but generic clients read it as "was
+/// not done, do it again".
 pub fn to_status(refusal: &Refusal, leader_addr: Option<&str>) -> Status {
     with_message(refusal, leader_addr, refusal.to_string())
 }
 
-/// [`to_status`] in other words than the refusal's own.
+/// [`to_status`] with another message than the refusal's own.
 pub(super) fn with_message(
     refusal: &Refusal,
     leader_addr: Option<&str>,
@@ -40,7 +40,7 @@ pub(super) fn with_message(
     status(code(refusal), refusal, leader_addr, message)
 }
 
-/// [`to_status`] under another code than the refusal's own.
+/// [`to_status`] with another code than the refusal's own.
 pub(super) fn with_code(code: Code, refusal: &Refusal) -> Status {
     status(code, refusal, None, refusal.to_string())
 }
@@ -97,7 +97,7 @@ mod tests {
     use crate::proto::kv::error_detail::Reason as Detail;
     use crate::types::{ClientId, NodeId};
 
-    /// What reaches a client: the code, and the detail out of the bytes.
+    /// The code that a client receives, and the detail decoded from the bytes.
     fn received(refusal: &Refusal, leader_addr: Option<&str>) -> (Code, kv::ErrorDetail) {
         let status = to_status(refusal, leader_addr);
         let packed = pb::Status::decode(status.details()).unwrap();
@@ -243,7 +243,7 @@ mod tests {
                     (code, expected),
                     "{refusal}"
                 );
-                // The one thing that a blind retry must never do.
+                // A blind retry must never repeat a write whose outcome is unknown.
                 assert!(
                     applied == kv::Applied::No || code != Code::Unavailable,
                     "{refusal}"

@@ -1,9 +1,9 @@
-//! Trace context: what makes one trace show one write on every node.
+//! Trace context: one trace shows one write on every node.
 //!
-//! A client sends the W3C `traceparent` of its call as metadata. It goes into the log beside the
-//! command, so every node that applies the entry can say so under the same trace id. The log line is
-//! at level debug of the target [`TARGET`]: unless the log filter asks for that, nothing is looked
-//! up, carried or written.
+//! A client sends the W3C `traceparent` of its call as metadata. It goes into the Raft log besides the
+//! command, so every node that applies the entry can report it under the same trace id. The log line has
+//! level debug and the target [`TARGET`]: unless the log filter asks for that, the context is neither
+//! looked up nor carried nor written.
 
 use bytes::Bytes;
 use tonic::metadata::MetadataMap;
@@ -13,7 +13,8 @@ use crate::traceparent;
 /// The target of log lines about traced writes: `SESHAT_LOG=info,seshat::trace=debug` shows them.
 pub(super) const TARGET: &str = "seshat::trace";
 
-/// The trace context of a call, if it has one and somebody wants to see it; otherwise nothing.
+/// The trace context of a call. Empty if it has none, if it is malformed, or if the log filter does not
+/// ask for it.
 pub(super) fn context(metadata: &MetadataMap) -> Bytes {
     if !tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
         return Bytes::new();

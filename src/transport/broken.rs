@@ -1,12 +1,14 @@
-//! Why a connection is not there, out of the causes of the error with which a call ended.
+//! Why a connection failed, found in the sources of a call's error.
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::peer::Peer;
 use crate::error::RpcError;
+use crate::types::Answering;
 
-/// What a call to the peer ends with that has failed.
+/// The errors of a failed call to the peer.
 impl Peer {
     pub(super) fn timeout(&self, rpc: &'static str, timeout: Duration) -> RpcError {
         RpcError::Timeout {
@@ -26,6 +28,14 @@ impl Peer {
         }
     }
 
+    pub(super) fn stranger(&self, answering: Answering) -> RpcError {
+        RpcError::Stranger {
+            node: self.node(),
+            addr: self.addr().to_owned(),
+            answering,
+        }
+    }
+
     pub(super) fn unreachable(&self, reason: String) -> RpcError {
         RpcError::Unreachable {
             node: self.node(),
@@ -35,7 +45,7 @@ impl Peer {
     }
 }
 
-/// Whether whoever listens answered with what is no HTTP/2.
+/// Whether the peer answered with bytes that are not HTTP/2.
 pub(super) fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {
     let nonsense = [h2::Reason::PROTOCOL_ERROR, h2::Reason::FRAME_SIZE_ERROR];
     let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>());
@@ -45,9 +55,16 @@ pub(super) fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Whether no connection was made.
-pub(super) fn was_never_made(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|cause| cause.is::<tonic::ConnectError>())
+/// Whether no connection was made, and not because nobody listens: the machine may be off, or its kernel
+/// may take no more connections for whoever listens.
+pub(super) fn was_not_taken(error: &(dyn Error + 'static)) -> bool {
+    let never_made = causes(error).any(|cause| cause.is::<tonic::ConnectError>());
+    (never_made || is_of(error, ErrorKind::TimedOut)) && !was_refused(error)
+}
+
+/// Whether a kernel said that nobody listens.
+pub(super) fn was_refused(error: &(dyn Error + 'static)) -> bool {
+    is_of(error, ErrorKind::ConnectionRefused)
 }
 
 /// Whether a connection was given up because pings on it stayed unanswered.
@@ -56,12 +73,17 @@ pub(super) fn was_unanswered(error: &(dyn Error + 'static)) -> bool {
     errors.any(hyper::Error::is_timeout)
 }
 
-/// An error, and what it comes from.
+fn is_of(error: &(dyn Error + 'static), kind: ErrorKind) -> bool {
+    let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    errors.any(|error| error.kind() == kind)
+}
+
+/// An error and its sources.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |cause| (**cause).source())
 }
 
-/// The innermost reason, which is the one that helps: "connection refused", not "transport error".
+/// The innermost source, which is the one that helps: "connection refused", not "transport error".
 pub(super) fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

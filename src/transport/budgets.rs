@@ -1,22 +1,21 @@
-//! How many calls to a peer may be under way, by what they are for.
+//! How many calls to a peer may be in flight, by their purpose.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What a call is for. Each purpose has a bound of its own, so that none can keep another from being
-/// served.
+/// The purpose of a call. Each has a bound of its own, so that none can starve another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To elect a leader.
+    /// To elect a leader, or to transfer leadership.
     Election,
-    /// To form a cluster, and to see who lives.
+    /// To form a cluster, and to learn which processes run.
     Formation,
-    /// To show operators and health checks how the peer fares.
+    /// To show operators and health checks the state of the peer.
     Report,
 }
 
-/// Calls that may be under way, by their purpose.
+/// Calls that may be in flight, by their purpose.
 #[derive(Debug)]
 pub(super) struct Budgets {
     election: Arc<Semaphore>,
@@ -24,7 +23,7 @@ pub(super) struct Budgets {
     report: Arc<Semaphore>,
 }
 
-/// Leave to make one call.
+/// Permit for one call.
 #[derive(Debug)]
 pub(super) struct Leave(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
@@ -38,7 +37,7 @@ impl Budgets {
         }
     }
 
-    /// Leave to make a call for `purpose`, unless too many are under way.
+    /// A permit for a call for `purpose`, unless too many are in flight.
     pub(super) fn take(&self, purpose: Purpose) -> Option<Leave> {
         let budget = match purpose {
             Purpose::Election => &self.election,

@@ -1,13 +1,13 @@
-//! Where replies find whoever waits for them.
+//! Calls and streams that wait for a reply, by key.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Most entries under one key. A peer whose connections break again and again has a few, until the
+/// Most registrations under one key. A peer whose connections break repeatedly has a few, until the
 /// broken ones are noticed.
 const MAX_BESIDE: usize = 16;
 
-/// What waits, by what it waits for.
+/// Pending replies, by key.
 #[derive(Debug)]
 pub(super) struct Desk<K, V> {
     state: Mutex<State<K, V>>,
@@ -15,7 +15,7 @@ pub(super) struct Desk<K, V> {
 
 #[derive(Debug)]
 struct State<K, V> {
-    /// In the order in which they came; no key without an entry.
+    /// In the order of registration; each key has at least one entry.
     entries: BTreeMap<K, Vec<(u64, V)>>,
     entered: u64,
 }
@@ -32,15 +32,15 @@ impl<K, V> Default for Desk<K, V> {
 }
 
 impl<K: Ord + Copy, V> Desk<K, V> {
-    /// Enters `value` under `key` for as long as the ticket lives. Earlier entries are dropped, so
-    /// that whoever made them learns that he waits in vain.
+    /// Registers `value` under `key` until the ticket is dropped. Earlier entries under `key` are
+    /// dropped, so that their owners learn that their replies will not come.
     pub(super) fn enter(self: &Arc<Self>, key: K, value: V) -> Ticket<K, V> {
         self.state().entries.remove(&key);
         self.put(key, value)
     }
 
-    /// Enters `value` beside what is there: whoever uses the name of another takes nothing from him.
-    /// Nothing if there are too many.
+    /// Registers `value` besides the entries that exist: a peer that uses the id of another one takes no
+    /// replies from it. `None` if there are [`MAX_BESIDE`] already.
     pub(super) fn enter_beside(self: &Arc<Self>, key: K, value: V) -> Option<Ticket<K, V>> {
         let there = self.state().entries.get(&key).map_or(0, Vec::len);
         (there < MAX_BESIDE).then(|| self.put(key, value))
@@ -64,14 +64,15 @@ impl<K: Ord + Copy, V> Desk<K, V> {
         taken.into_iter().map(|(_, value)| value)
     }
 
-    /// Looks at the first entry under `key`. No other entry can be reached meanwhile: be quick.
+    /// Calls `look` with the first entry under `key`. The lock is held meanwhile: `look` must be quick.
     pub(super) fn with<T>(&self, key: K, look: impl FnOnce(&V) -> T) -> Option<T> {
         let state = self.state();
         let (_, value) = state.entries.get(&key)?.first()?;
         Some(look(value))
     }
 
-    /// Looks at every entry under `key`; the last one gets `item` itself, the others copies. Be quick.
+    /// Calls `look` with every entry under `key`; the last one gets `item` itself, the others clones. The
+    /// lock is held meanwhile: `look` must be quick.
     pub(super) fn each<T: Clone>(&self, key: K, item: T, mut look: impl FnMut(&V, T)) {
         let state = self.state();
         let entries = state.entries.get(&key).and_then(|all| all.split_last());
@@ -90,7 +91,7 @@ impl<K, V> Desk<K, V> {
     }
 }
 
-/// Keeps an entry at a desk.
+/// A registration: dropping it removes the entry.
 #[derive(Debug)]
 #[must_use = "the entry is gone with its ticket"]
 pub(super) struct Ticket<K: Ord, V> {

@@ -1,4 +1,4 @@
-//! When to try again, and when to say so.
+//! Exponential backoff with jitter, and when a state change is worth a log line.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use crate::deadline::after;
 
-/// Whether something that fails is worth another attempt now.
+/// Decides whether another attempt may be made now.
 ///
-/// Open until the first failure. Then attempts are apart by a wait that doubles up to a bound, with
-/// jitter, so that nodes which lost one another at the same moment do not meet at the same moment
-/// again. A success opens the gate, but the waits go on growing if the next failure follows within
-/// the longest wait: what comes and goes is treated, and spoken of, as what stays away.
+/// The gate is open until the first failure. Then attempts are spaced by a wait that doubles up to a
+/// bound. Jitter keeps nodes that lost one another at the same moment from meeting at the same moment
+/// again. A success opens the gate. If the next failure follows within the longest wait, the waits go on
+/// growing: a peer that flaps is treated, and logged, like one that stays away.
 #[derive(Debug)]
 pub(super) struct Gate {
     min: Duration,
@@ -25,21 +25,22 @@ pub(super) struct Gate {
 #[derive(Debug)]
 struct State {
     failing: bool,
-    /// Failures in a row.
+    /// Consecutive failures.
     failures: u32,
-    /// Whether an attempt was made since it fails.
+    /// Whether an attempt was made since the first failure.
     retried: bool,
-    /// While it fails: when the next attempt may be made.
+    /// While failing: when the next attempt may be made.
     next: Instant,
-    /// Otherwise: since when it has not failed.
+    /// While not failing: since when.
     since: Option<Instant>,
-    /// What the log last said: that it works, or that it fails.
+    /// The state in the last log line: `true` for success, `false` for failure.
     said: Option<bool>,
     jitter: StdRng,
 }
 
 impl Gate {
-    /// An open gate whose waits are between half of `min` and `max`.
+    /// An open gate. Its waits begin at `min`, double up to `max`, and jitter takes off up to half of
+    /// each.
     pub(super) fn new(min: Duration, max: Duration, seed: u64) -> Self {
         let state = State {
             failing: false,
@@ -61,7 +62,7 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the last attempt did not fail.
+    /// Whether no failure was noted since the last success.
     pub(super) fn is_open(&self) -> bool {
         !self.state().failing
     }
@@ -72,7 +73,8 @@ impl Gate {
         !state.failing || state.next <= Instant::now()
     }
 
-    /// An attempt is made. If it fails already, the next one has to wait, whatever becomes of this.
+    /// Notes that an attempt begins. If the gate is failing, the next attempt has to wait, whatever the
+    /// result of this one.
     pub(super) fn begin(&self) {
         let mut state = self.state();
         if state.failing {
@@ -82,7 +84,7 @@ impl Gate {
         }
     }
 
-    /// An attempt failed, or what worked has broken. Whether the log should say so.
+    /// Notes that an attempt failed or that a connection broke. Returns whether to log it.
     pub(super) fn failed(&self) -> bool {
         let mut state = self.state();
         let stays_away = if state.failing {
@@ -101,7 +103,7 @@ impl Gate {
         stays_away && state.said.replace(false) != Some(false)
     }
 
-    /// An attempt succeeded. Whether the log should say so.
+    /// Notes that an attempt succeeded. Returns whether to log it.
     pub(super) fn passed(&self) -> bool {
         let mut state = self.state();
         if state.failing || state.since.is_none() {
@@ -153,7 +155,7 @@ mod tests {
         assert!(gate.passed());
         assert!(gate.is_open());
 
-        // The same seed gives the same waits, another one others.
+        // The same seed gives the same waits, another seed gives others.
         let mut waits = Vec::new();
         for seed in [1, 1, 2] {
             let gate = Gate::new(MIN, MAX, seed);

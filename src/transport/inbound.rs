@@ -1,4 +1,5 @@
-//! What arrives: `RaftService`, judged for its address and handed to the driver.
+//! Incoming calls: `RaftService`, which validates the addressee of each message and hands it to the
+//! driver.
 
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ impl Inbound {
         }
     }
 
-    /// Whom `message` is from, if it is for this process and its cluster.
+    /// Checks that `message` is for this process and its cluster, and returns its envelope.
     fn judge(&self, message: &PeerMessage) -> Result<Envelope, Status> {
         let envelope = message
             .envelope()
@@ -65,7 +66,8 @@ impl Inbound {
         let now = self.driver.status();
         let here = match (cluster_id, now.state) {
             (None, _) => true,
-            // It may be let into any cluster, or remembers more than one offer: the core knows.
+            // Such a process may be let into any cluster, or remembers more than one offer: the core
+            // decides.
             (Some(_), NodeState::Fresh | NodeState::Outside | NodeState::Bound) => true,
             (Some(id), NodeState::Started) => now.cluster_id == Some(id),
         };
@@ -79,8 +81,8 @@ impl Inbound {
         }))
     }
 
-    /// The leader that opened a stream, if its metadata says so and it is for this process. A stream
-    /// that does not say becomes its leader's with the first message.
+    /// The leader that opened a stream, if the metadata of the stream names it and the stream is for this
+    /// process. Without that metadata, the first message determines the leader.
     fn stated_leader<T>(&self, request: &Request<T>) -> Result<Option<RaftId>, Status> {
         let leader = raft_id(request, LEADER_ID)?;
         let Some(follower) = raft_id(request, FOLLOWER_ID)? else {
@@ -94,8 +96,8 @@ impl Inbound {
         self.driver.step(message).await.map_err(status::stopped)
     }
 
-    /// Serves a stream of a leader: a task reads its requests, and what the core replies leaves on
-    /// the stream that this returns, before the first request is there.
+    /// Serves a stream of a leader. A task reads its requests. The core's replies leave on the stream
+    /// that this returns, even before the first request has come.
     fn serve<Q, A>(
         &self,
         request: Request<Streaming<Q>>,
@@ -125,7 +127,7 @@ impl Inbound {
             let requests = request.into_inner();
             if let Err(status) = inbound.read(requests, wrap, ticket, enter).await {
                 tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
-                // Nobody is there to be told if the connection broke.
+                // If the connection broke, there is no receiver.
                 let _ = replies.send(Err(status)).await;
             }
         };
@@ -145,7 +147,7 @@ impl Inbound {
             return Ok(());
         };
         let first = wrap(first);
-        // A stream belongs to one leader, so its first message is judged for all.
+        // A stream belongs to one leader, so the check of its first message holds for all.
         let leader = self.judge(&first)?;
         let (stated, _ticket) = match ticket {
             Some(ticket) => ticket,
@@ -174,7 +176,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// Puts the chunks of a snapshot together, behind what an earlier call has brought of it.
+    /// Assembles the chunks of a snapshot, after the chunks that an earlier call has brought.
     async fn assemble(
         &self,
         first: InstallSnapshotRequest,
@@ -182,7 +184,7 @@ impl Inbound {
         progress: Arc<Progress>,
     ) -> Result<Incoming, Status> {
         let options = &self.options;
-        // An earlier call has heard that this one takes its place.
+        // An earlier call holds this lock until it has noticed that this one takes its place.
         let mut brought = self.routes.brought.lock().await;
         if brought.is_none() {
             let brought = Arc::clone(&self.routes.brought);
@@ -271,8 +273,8 @@ impl RaftService for Inbound {
         let leader = leader.map_err(|error| status::malformed(&error))?;
         self.is_for_me(leader.to, Some(leader.cluster_id))?;
 
-        // One at a time, as a snapshot takes much memory. A leader that begins anew has given up
-        // what it sent before, and a later leader matters more than an earlier one.
+        // One at a time, as a snapshot takes much memory. A leader that starts a new transfer has given
+        // up its earlier one, and a later leader takes precedence over an earlier one.
         let transfer = &self.routes.transfer;
         if transfer.with((), |transfer| transfer.term > leader.term) == Some(true) {
             return Err(Status::aborted("a later leader is sending a snapshot"));
@@ -288,8 +290,8 @@ impl RaftService for Inbound {
             },
         );
         let inbound = self.clone();
-        // A task of its own, as a call ends at once with its connection, and what is being added to the
-        // rest would be lost with it.
+        // A task of its own: a call ends at once with its connection, and the chunk that is being added
+        // would be lost with it.
         let assembled = tokio::spawn(async move {
             let snapshot = tokio::select! {
                 biased;
@@ -329,15 +331,15 @@ impl RaftService for Inbound {
         Ok(Response::new(TimeoutNowResponse {}))
     }
 
-    /// Answers anybody: who asks makes no difference to who this is. The core hears of it: it may have to
-    /// know what takes part in nothing, and who lives.
+    /// Answers every caller in the same way. The core is told who asked: it may have to know which
+    /// processes are fresh, and which run.
     #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn identify(
         &self,
         request: Request<IdentifyRequest>,
     ) -> Result<Response<IdentifyResponse>, Status> {
         let now = self.driver.status();
-        // One that does not say who it is, or not well, is answered all the same.
+        // A caller with a missing or malformed introduction is answered too.
         if let Ok(by) = Introduction::try_from(request.into_inner()) {
             self.driver.asked(by);
         }
@@ -396,7 +398,7 @@ impl RaftService for Inbound {
     }
 }
 
-/// The raft id that the metadata `name` of a stream holds, if any.
+/// The raft id in the metadata `name` of a stream, if any.
 fn raft_id<T>(request: &Request<T>, name: &'static str) -> Result<Option<RaftId>, Status> {
     let Some(value) = request.metadata().get(name) else {
         return Ok(None);
@@ -410,7 +412,8 @@ fn raft_id<T>(request: &Request<T>, name: &'static str) -> Result<Option<RaftId>
     id.map(Some).ok_or_else(malformed)
 }
 
-/// A message on the stream of another leader, or for another process or cluster than the first.
+/// The error for a message on the stream of another leader, or for another process or cluster than the
+/// first message.
 fn stranger(message: &PeerMessage, envelope: Envelope, leader: RaftId) -> Status {
     let Envelope {
         cluster_id,
@@ -424,13 +427,13 @@ fn stranger(message: &PeerMessage, envelope: Envelope, leader: RaftId) -> Status
     ))
 }
 
-/// As many streams or calls are open as a process ever has.
+/// The error for a process that has the maximum of streams or calls open already.
 fn too_many(process: RaftId) -> Status {
     Status::resource_exhausted(format!("too many streams or calls of {process} are open"))
 }
 
-/// The next message of a stream. tonic calls one that cannot be decoded an internal error; it is the
-/// sender's.
+/// The next message of a stream. tonic reports a message that cannot be decoded as an internal error, but
+/// the sender is at fault.
 async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
     stream
         .message()

@@ -1,4 +1,4 @@
-//! The way of a leader to one raft id: its `AppendEntries` and its `Heartbeat` stream.
+//! The streams from a leader to one raft id: `AppendEntries` and `Heartbeat`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::proto::raft::{AppendEntriesRequest, HeartbeatRequest};
 use crate::types::RaftId;
 use crate::wire::PeerMessage;
 
-/// Bytes of heartbeats that may wait to be sent. Thousands: a peer that takes none for so long has
-/// a connection that is about to break.
+/// Bytes of heartbeats that may wait to be sent. Thousands: a peer that takes none for so long has a
+/// connection that is about to break.
 const HEARTBEAT_QUEUE_BYTES: usize = 256 << 10;
 
-/// Keeps a task going: dropping it tells the task to end. Closed once the task has ended.
+/// A cancel guard: dropping it tells the task to end. It is closed once the task has ended.
 pub(super) type Reins = oneshot::Sender<Infallible>;
 
-/// The way of a leader to one raft id. Dropping it closes the streams.
+/// The streams from a leader to one raft id. Dropping it closes them.
 #[derive(Debug)]
 pub(super) struct Lane {
     to: RaftId,
@@ -33,7 +33,7 @@ pub(super) struct Lane {
     driver: DriverHandle,
     gate: Arc<Gate>,
     streams: Option<Streams>,
-    /// Apart from that of the streams: a peer may refuse a snapshot and take appends.
+    /// Separate from the backoff of the streams: a peer may refuse a snapshot and take appends.
     snapshot_gate: Arc<Gate>,
     snapshot: Option<Reins>,
 }
@@ -42,8 +42,9 @@ pub(super) struct Lane {
 struct Streams {
     appends: Queue<AppendEntriesRequest>,
     heartbeats: Queue<HeartbeatRequest>,
-    /// Whether they take messages. A first attempt does at once, as most succeed; one that follows
-    /// a failure only when it has succeeded, as nothing should wait for a peer that is down.
+    /// Whether they take messages. After no failure they do at once, as most first attempts succeed.
+    /// After a failure they do only once the streams have opened, as no message should wait for a peer
+    /// that is down.
     ready: Arc<AtomicBool>,
     reins: Reins,
 }
@@ -56,7 +57,7 @@ struct Ends {
 }
 
 impl Lane {
-    /// A lane to the life `to` of `peer`. Opens with the first message.
+    /// Peer streams to the incarnation `to` of `peer`. They open with the first message.
     pub(super) fn new(to: RaftId, peer: Arc<Peer>, driver: DriverHandle) -> Self {
         Self {
             to,
@@ -69,7 +70,7 @@ impl Lane {
         }
     }
 
-    /// Whether it is a way to `peer`, and not to the same node at a former address.
+    /// Whether the streams lead to `peer`, and not to the same node at an earlier address.
     pub(super) fn leads_to(&self, peer: &Arc<Peer>) -> bool {
         Arc::ptr_eq(&self.peer, peer)
     }
@@ -86,8 +87,9 @@ impl Lane {
             .is_some_and(|streams| streams.heartbeats.push(size, message))
     }
 
-    /// Whether the snapshot is on its way: not when another one is, and not soon after one that
-    /// failed, as it takes much to send one. To say no costs nothing.
+    /// Whether the sending of the snapshot has begun. It is refused while another one is being sent, and
+    /// during the backoff after one that failed, as a snapshot is expensive to send. A refusal costs
+    /// nothing.
     pub(super) fn snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool {
         let under_way = self
             .snapshot
@@ -109,7 +111,7 @@ impl Lane {
         true
     }
 
-    /// The streams, if they take messages.
+    /// The streams, if they take messages. Opens them if they are closed and the backoff allows it.
     fn streams(&mut self) -> Option<&Streams> {
         let open = self
             .streams
@@ -171,9 +173,9 @@ async fn carry(
     };
     peer.note(&error);
     match &error {
-        // Whether the peer is there has been noted already.
+        // `Peer::failed` has noted already whether the peer is there.
         RpcError::Unreachable { .. } | RpcError::Stranger { .. } | RpcError::Unanswered { .. } => {}
-        RpcError::Timeout { .. } => peer.unanswered(&error),
+        RpcError::Timeout { .. } => peer.doubted(&error),
         RpcError::NotMe { not_me, .. } => {
             peer.is_another(to, *not_me);
             gate.failed();
@@ -184,9 +186,9 @@ async fn carry(
             }
         }
     }
-    // The lane is down before the core hears of it.
+    // The guard closes before the core hears of it, so the core's next message finds the streams closed.
     drop(gone);
-    // A driver that has stopped needs no news.
+    // A driver that has stopped needs no report.
     let _ = driver.report_unreachable(to).await;
 }
 
@@ -209,9 +211,9 @@ impl From<RpcError> for Broken {
     }
 }
 
-/// Opens both streams and hands what the peer replies to the driver, until either breaks. Neither waits
-/// for the other: the connection for appends may take long to make, and whoever answers heartbeats
-/// meanwhile is there.
+/// Opens both streams and hands the peer's replies to the driver, until either stream breaks. Neither
+/// waits for the other: the connection for appends may take long to make, and a peer that answers
+/// heartbeats meanwhile is there.
 async fn exchange(
     peer: &Arc<Peer>,
     to: RaftId,
@@ -247,7 +249,7 @@ async fn exchange(
     }
 }
 
-/// What both streams have in common.
+/// The parts that both streams share.
 #[derive(Clone, Copy)]
 struct Way<'a> {
     peer: &'a Arc<Peer>,
@@ -269,7 +271,7 @@ impl Way<'_> {
         Ok(opened.into_inner())
     }
 
-    /// Hands what comes on a stream to the driver, until it breaks.
+    /// Hands the replies on a stream to the driver, until the stream breaks.
     async fn carry<T>(
         self,
         rpc: &'static str,
@@ -295,8 +297,8 @@ impl Way<'_> {
     }
 }
 
-/// A stream that says whose it is. The follower has to know before the first message: it may have
-/// to answer a heartbeat on a stream that no append has come on yet.
+/// A stream request whose metadata names leader and follower. The follower has to know both before the
+/// first message: it may have to answer a heartbeat on a stream that no append has come on yet.
 fn between<T>(leader: RaftId, follower: RaftId, messages: Queued<T>) -> Request<Queued<T>> {
     let mut request = Request::new(messages);
     let metadata = request.metadata_mut();

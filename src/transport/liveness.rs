@@ -5,19 +5,28 @@
 //! kernel tells: it takes a new connection, and goes on acknowledging what comes on it, for as long as
 //! the process is there. So one question is put to the peer on a new connection that needs no sign of
 //! life from the process itself, and stays there until something becomes of it. An answer: the peer is
-//! back, at once. The connection is not made, or ends: the peer cannot be reached. Neither: it hangs.
+//! back, at once. The connection is refused, or ends: the peer cannot be reached. Neither: it hangs.
 //!
 //! Meanwhile nothing else tries to reach it. A process that hangs leaves its connections in its kernel,
-//! which has room for some hundreds, and then takes none: the peer would look dead.
+//! which has room for some hundreds, and then drops all that come: the peer would look like a machine that
+//! is off. So where a connection is neither made nor refused, the question is put to the port for clients
+//! as well. If that is taken, somebody is there. Only if both ports drop what comes, nobody can tell.
 
+use std::error::Error as _;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tonic::{Response, Status};
 
+use super::broken::was_not_taken;
 use super::options::TransportOptions;
-use super::peer::Peer;
-use crate::proto::raft::IdentifyRequest;
+use super::peer::{Client, Peer};
+use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
+
+/// What became of a question.
+type Answer = Result<Response<IdentifyResponse>, Status>;
 
 /// A check that is under way. Dropping it ends it.
 #[derive(Debug)]
@@ -39,21 +48,22 @@ pub(super) fn check(peer: &Arc<Peer>) -> Check {
 /// somewhere else by now.
 async fn ask(peer: Weak<Peer>, options: Arc<TransportOptions>) {
     let mut wait = options.rpc_timeout;
-    // A connection that cannot be made has failed by then.
-    let connected = options.connect_timeout.saturating_mul(2);
-    while let Some(mut client) = peer.upgrade().map(|peer| peer.patient()) {
-        // Whoever does not say who asks is answered all the same.
-        let asked = client.identify(IdentifyRequest::default());
-        tokio::pin!(asked);
-        let answer = match timeout(connected, &mut asked).await {
-            Ok(answer) => Some(answer),
-            Err(_) => {
-                if let Some(peer) = peer.upgrade() {
-                    peer.hangs();
+    while let Some(client) = peer.upgrade().map(|peer| peer.patient()) {
+        let mut answer = question(&peer, client, &options, wait).await;
+        if answer.as_ref().is_some_and(is_not_taken)
+            && let Some(client) = peer.upgrade().and_then(|peer| peer.at_other_port())
+        {
+            match question(&peer, client, &options, wait).await {
+                None => answer = None,
+                Some(other) if comes_from_a_server(&other) => {
+                    if let Some(peer) = peer.upgrade() {
+                        peer.lives();
+                    }
+                    return;
                 }
-                timeout(wait, asked).await.ok()
+                Some(_) => {}
             }
-        };
+        }
         if let Some(answer) = answer {
             if let Some(peer) = peer.upgrade() {
                 peer.checked(answer);
@@ -62,4 +72,37 @@ async fn ask(peer: Weak<Peer>, options: Arc<TransportOptions>) {
         }
         wait = wait.saturating_mul(2).min(options.max_hung_wait);
     }
+}
+
+/// Puts a question that waits for so long. `peer` hangs if nothing has become of it by then.
+async fn question(
+    peer: &Weak<Peer>,
+    mut client: Client,
+    options: &TransportOptions,
+    wait: Duration,
+) -> Option<Answer> {
+    // A connection that cannot be made has failed by then.
+    let connected = options.connect_timeout.saturating_mul(2);
+    // Whoever does not say who asks is answered all the same.
+    let asked = client.identify(IdentifyRequest::default());
+    tokio::pin!(asked);
+    if let Ok(answer) = timeout(connected, &mut asked).await {
+        return Some(answer);
+    }
+    if let Some(peer) = peer.upgrade() {
+        peer.hangs();
+    }
+    timeout(wait, asked).await.ok()
+}
+
+fn is_not_taken(answer: &Answer) -> bool {
+    let status = answer.as_ref().err();
+    status.and_then(|it| it.source()).is_some_and(was_not_taken)
+}
+
+/// Whether somebody has said something, whatever it is: not so where a connection was not made, or ended.
+fn comes_from_a_server(answer: &Answer) -> bool {
+    answer
+        .as_ref()
+        .map_or_else(|status| status.source().is_none(), |_| true)
 }

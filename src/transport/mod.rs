@@ -1,38 +1,39 @@
 //! How nodes reach one another: the typed messages of the core over gRPC.
 //!
-//! **What a peer costs.** Each other node has an HTTP/2 connection for what is urgent, the `Heartbeat`
-//! stream and every unary call, so that bulk can never delay it: the `AppendEntries` stream of a leader
-//! has a connection of its own for as long as it is open, and so has a snapshot. Connections are made on
-//! first use and resolve the peer's name anew each time. HTTP/2 pings notice a peer that is frozen or cut
-//! off without a word, and end the streams: soon for appends too, as writes wait for them. A ping on a
-//! snapshot's connection waits behind all that is in the buffers of a slow link, and is given the time
-//! that this may take.
+//! **Connections.** Each other node has one HTTP/2 connection for urgent traffic: the `Heartbeat` stream
+//! and every unary call. The `AppendEntries` stream of a leader has a connection of its own for as long
+//! as it is open, and so has a snapshot, so bulk traffic can never delay urgent traffic. Connections are
+//! made on first use and resolve the peer's name anew each time. HTTP/2 pings detect a peer that is
+//! frozen or cut off silently, and end the streams. For appends they do so soon too, as writes wait for
+//! them. A ping on a snapshot's connection waits behind all bytes in the buffers of a slow link, so it
+//! gets the time that this may take.
 //!
-//! **What leaves** goes through [`Network`](crate::driver::Network), which the driver calls and
-//! which never waits. A leader has a *lane* to each raft id that it addresses: the two streams, each
-//! fed by a queue that is bounded in bytes. Both open together with the first message and close
-//! together when the node stops leading, because a follower may answer a heartbeat on the other
-//! stream. When one breaks, the lane is down: the core is told that the peer is unreachable,
-//! messages are refused at once, and the first message after the wait of a `gate` opens the lane
-//! again. Nothing runs for a peer that is down, so it costs nothing but those attempts. A lane
-//! belongs to a raft id and not to a node, because a leader that heals a cluster talks to the
-//! former and the present life of one node at the same time, and the former refuses every message.
+//! **Outgoing messages** go through [`Network`](crate::driver::Network), which the driver calls and which
+//! never waits. A leader has *peer streams* (`lane`) to each raft id that it addresses: `AppendEntries`
+//! and `Heartbeat`, each fed by a queue that is bounded in bytes. Both open together with the first
+//! message and close together when the node stops leading, because a follower may answer a heartbeat on
+//! the other stream. When one breaks, both close: the core is told that the peer is unreachable, messages
+//! are refused at once, and the first message after the wait of the backoff (`gate`) opens the streams
+//! again. No task runs for a peer that is down, so it costs nothing but those attempts. Peer streams
+//! belong to a raft id and not to a node, because a leader that heals a cluster talks to the earlier and
+//! the present incarnation of one node at the same time, and the earlier one refuses every message.
 //!
-//! **What arrives** is judged for its address and handed to the driver, in order, one task a
-//! stream. When the driver is busy its inbox fills, the task waits, and HTTP/2's flow control holds
-//! the sender back. Raft answers with messages, not with return values: a reply leaves through
-//! [`Network`](crate::driver::Network) like any other message and finds its way at a `desk`, where
-//! each stream and call has said what it waits for. A reply that nobody waits for any more is
-//! dropped, which Raft allows.
+//! **Incoming messages** have their addressee checked and go to the driver, in order, one task a stream.
+//! When the driver is busy its inbox fills, the task waits, and HTTP/2's flow control holds the sender
+//! back. Raft answers with messages, not with return values: a reply leaves through
+//! [`Network`](crate::driver::Network) like any other message. The pending replies (`desk`) lead it to
+//! the stream or call that waits for it. A reply without a waiting stream or call is dropped, which Raft
+//! allows.
 //!
-//! **Delivery** is at most once and in order on each stream, and never promised: whatever is lost,
-//! Raft sends again. What a message means is judged by the core alone.
+//! **Delivery** is at most once and in order on each stream, and never promised: Raft sends lost messages
+//! again. The core alone validates what a message means.
 //!
-//! **Who is a peer** says the replicated state, as soon as the node has applied some: the driver tells
-//! `peers` whenever it changes. Whatever led to a node that is gone, or to a former address, ends.
+//! **Peers** are the members of the replicated state, as soon as the node has applied some: the driver
+//! tells `peers` whenever they change. Streams and connections to a removed node, or to an earlier
+//! address, end.
 //!
-//! Time comes from tokio, jitter from a seed, connections from a [`Connector`]: a simulation can
-//! have all three.
+//! Time comes from tokio, jitter from a seed, connections from a [`Connector`]: a simulation can replace
+//! all three.
 
 mod broken;
 mod budgets;
@@ -63,19 +64,19 @@ use crate::proto::raft::raft_service_server::RaftServiceServer;
 use crate::types::NodeId;
 
 pub use inbound::Inbound;
-pub use options::{PeerAddress, TransportOptions};
+pub use options::TransportOptions;
 pub use outbound::{Outbound, Prober};
 
 use peers::Peers;
 use routes::Routes;
 
-/// The metadata of a stream that says which leader opened it: its raft id, in decimal.
+/// The metadata of a stream that names the leader that opened it: its raft id, in decimal.
 const LEADER_ID: &str = "seshat-leader-id";
-/// The metadata of a stream that says for which follower it is: its raft id, in decimal.
+/// The metadata of a stream that names the follower that it is for: its raft id, in decimal.
 const FOLLOWER_ID: &str = "seshat-follower-id";
 
-/// The metadata with which a port that does not serve nodes says to a node what it is, and what the
-/// port for clients says.
+/// The metadata with which a port that does not serve nodes tells a node what it is for, and its value at
+/// the port for clients.
 pub(crate) const PORT: &str = "seshat-port";
 pub(crate) const CLIENT_PORT: &str = "client";
 
@@ -96,7 +97,7 @@ impl Connector {
         }
     }
 
-    /// The same for a simulated network: nothing is done on other threads.
+    /// The same for a simulated network: no work is done on other threads.
     #[must_use]
     pub fn simulated(self) -> Self {
         Self {
@@ -110,7 +111,7 @@ impl Connector {
         Self::new(Endpoint::connect_lazy)
     }
 
-    /// Who does what takes long on a node with this network.
+    /// The threads on which a node with this network does its long work.
     pub fn workers(&self) -> Workers {
         self.workers
     }
@@ -130,28 +131,28 @@ impl fmt::Debug for Connector {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("node {node}: {addr:?} is no address: {reason}")]
 pub struct InvalidAddress {
-    /// Whose address it is.
+    /// The node with this address.
     pub node: NodeId,
     /// The address.
     pub addr: String,
-    /// What is wrong with it.
+    /// The fault of the address.
     pub reason: String,
 }
 
-/// One node's way to the others and theirs to it: three parts for three owners.
+/// The transport of one node: three parts for three owners.
 #[derive(Debug)]
 pub struct Transport {
-    /// What the driver sends through.
+    /// The driver sends through it.
     pub network: Outbound,
-    /// What the listener for nodes serves.
+    /// The listener for nodes serves it.
     pub service: RaftServiceServer<Inbound>,
-    /// What operators see the other nodes through.
+    /// Operators query the other nodes through it.
     pub prober: Prober,
 }
 
 impl Transport {
-    /// Wires the transport of the node that `driver` leads to. Connects to nobody yet. Has to be
-    /// called on a tokio runtime.
+    /// Wires the transport of the node behind `driver`. Makes no connection yet. Must be called on a
+    /// tokio runtime.
     ///
     /// # Errors
     ///

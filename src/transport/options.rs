@@ -1,4 +1,4 @@
-//! The bounds and times of the transport.
+//! The bounds and timeouts of the transport.
 
 use std::time::Duration;
 
@@ -6,37 +6,29 @@ use tonic::transport::{Endpoint, Error};
 
 use super::gate::Gate;
 use crate::driver::Workers;
-use crate::types::NodeId;
+use crate::types::NodeInfo;
 
-/// Where another node listens for nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// The node.
-    pub id: NodeId,
-    /// `host:port`; the host is an IP address or a name, which is resolved at every connect.
-    pub addr: String,
-}
-
-/// Longest that a call may take by default.
+/// Longest duration of a call by default.
 const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Times that a call may take for which bulk may stand still.
+/// Bulk traffic may stand still for so many RPC timeouts.
 const BULK_RPC_TIMEOUTS: u32 = 4;
 
-/// The bounds and times of the transport. Whoever fills this has checked them against one another.
+/// The bounds and timeouts of the transport. The caller has checked them against one another.
 ///
 /// The defaults suit [`Limits`](crate::config::Limits) and nodes in one data centre.
 #[derive(Debug, Clone)]
 pub struct TransportOptions {
-    /// The other nodes.
-    pub peers: Vec<PeerAddress>,
-    /// Where jitter comes from.
+    /// The other nodes. The host of an address is an IP address or a name, which is resolved at every
+    /// connect.
+    pub peers: Vec<NodeInfo>,
+    /// The seed of the jitter.
     pub seed: u64,
-    /// Who encodes and decodes snapshots: what the [`Connector`](super::Connector) says.
+    /// The threads that encode and decode snapshots. The [`Connector`](super::Connector) decides.
     pub workers: Workers,
     /// Bytes of appends that may wait to be sent to one peer. An empty queue takes any message.
     pub peer_queue_bytes: usize,
-    /// Replies to one leader that may wait to be sent. One more is dropped: the next says more.
+    /// Replies to one leader that may wait to be sent. One more is dropped: the next reply supersedes it.
     pub reply_queue_messages: usize,
     /// Largest gRPC message in bytes, sent or received.
     pub max_message_bytes: usize,
@@ -44,41 +36,40 @@ pub struct TransportOptions {
     pub snapshot_chunk_bytes: usize,
     /// Memory in bytes that the state in a snapshot may take. A larger one is refused.
     pub max_snapshot_bytes: usize,
-    /// Unary calls to one peer that may be under way: for elections, for formation and for reports,
-    /// each. One more is refused.
+    /// Unary calls to one peer that may be in flight: for elections, for formation and for reports, each.
+    /// One more is refused.
     pub max_calls: usize,
-    /// Bytes that may be under way on one stream before the receiver has taken them.
+    /// Bytes that may be in flight on one stream before the receiver has read them.
     pub window_bytes: u32,
     /// Streams and calls that one connection may have open. Nodes need a handful.
     pub max_streams: u32,
-    /// Longest that a call may take, and that opening a stream may take.
+    /// Longest duration of a call, and of opening a stream.
     pub rpc_timeout: Duration,
-    /// Longest that bulk may stand still: a snapshot, or a connection for one on which nothing is heard. A
-    /// whole window may be on its way, in the buffer of a link that is slow, and a
-    /// ping waits behind it; what is given up has to be sent anew.
+    /// Longest time without progress for bulk traffic: for a snapshot, or for a snapshot's connection on
+    /// which nothing is received. A whole window may be in the buffer of a slow link, and a ping waits
+    /// behind it. A snapshot that is given up has to be sent again.
     pub bulk_timeout: Duration,
-    /// Longest that a vote is waited for before the voter counts as silent: one minimal election
-    /// timeout.
+    /// Longest wait for a vote before the voter counts as silent: one minimal election timeout.
     pub vote_patience: Duration,
-    /// Longest that making a connection may take.
+    /// Longest time to make a connection.
     pub connect_timeout: Duration,
     /// Time between two pings on a connection.
     pub keepalive_interval: Duration,
-    /// Longest that a ping may stay unanswered before the connection counts as broken, if it is not
-    /// for bulk.
+    /// Longest time that a ping may stay unanswered before the connection counts as broken, unless it is
+    /// a snapshot's.
     pub keepalive_timeout: Duration,
-    /// Probes of TCP that may stay unacknowledged, one a `keepalive_interval`, before the host of a peer
+    /// TCP probes that may stay unacknowledged, one a `keepalive_interval`, before the host of a peer
     /// that does not answer counts as gone.
     pub keepalive_probes: u32,
-    /// Longest that one question waits at a peer that accepts connections and does not answer, before a
-    /// new connection shows whether it still does. The first waits for `rpc_timeout`, each further one
+    /// Longest wait of one question at a peer that accepts connections and does not answer, before a new
+    /// connection shows whether it still accepts. The first waits for `rpc_timeout`, each further one
     /// twice as long: a process that hangs takes no connection from its kernel, which has room for some
     /// hundreds.
     pub max_hung_wait: Duration,
-    /// Longest wait after a first failure; it doubles with each further one.
+    /// Longest wait after a first failure. It doubles with each further failure.
     pub backoff_min: Duration,
-    /// Longest wait after any failure. As short as it is because a node that comes back should not
-    /// have to wait for long, and an attempt costs next to nothing.
+    /// Longest wait after any failure. It is short because a node that comes back should be reached soon,
+    /// and an attempt costs next to nothing.
     pub backoff_max: Duration,
 }
 
@@ -111,27 +102,27 @@ impl Default for TransportOptions {
 }
 
 impl TransportOptions {
-    /// How long bulk may stand still where a call may take `rpc_timeout`, and where calls may take less
-    /// than by default.
+    /// How long bulk traffic may stand still if a call may take `rpc_timeout`. It is never less than with
+    /// the default timeout.
     pub fn bulk_timeout(rpc_timeout: Duration) -> Duration {
         rpc_timeout
             .max(RPC_TIMEOUT)
             .saturating_mul(BULK_RPC_TIMEOUTS)
     }
 
-    /// A gate with these waits.
+    /// A backoff with these waits.
     pub(super) fn gate(&self, salt: u64) -> Gate {
         Gate::new(self.backoff_min, self.backoff_max, self.seed ^ salt)
     }
 
-    /// How connections for bulk to `addr` are made and kept.
+    /// The endpoint of connections for snapshots to `addr`.
     pub(super) fn bulk_endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
         let endpoint = self.endpoint(addr)?;
         Ok(endpoint.keep_alive_timeout(self.bulk_timeout))
     }
 
-    /// How a connection to `addr` is made and kept on which a question may stay unanswered: for as long
-    /// as the kernel of the other side acknowledges it.
+    /// The endpoint of connections to `addr` on which a question may stay unanswered for as long as the
+    /// kernel of the peer acknowledges the connection.
     pub(super) fn patient_endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))?;
         Ok(endpoint
@@ -142,7 +133,7 @@ impl TransportOptions {
             .connect_timeout(self.connect_timeout))
     }
 
-    /// How connections to `addr` are made and kept.
+    /// The endpoint of all other connections to `addr`.
     pub(super) fn endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
         Ok(self
             .patient_endpoint(addr)?
@@ -151,8 +142,8 @@ impl TransportOptions {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(self.window_bytes)
             .initial_connection_window_size(self.window_bytes)
-            // Answers to calls that were given up are no reason to break a connection, however many
-            // h2 has counted in its life.
+            // Answers to cancelled calls must not break a connection, however many of them h2 has counted
+            // over its life.
             .http2_max_concurrent_reset_streams(0)
             .http2_max_local_error_reset_streams(None))
     }

@@ -1,4 +1,4 @@
-//! What leaves: the driver's messages and calls, each to the peer that it is for.
+//! Outgoing messages and calls of the driver, each to its peer.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,7 +24,7 @@ use crate::wire::{self, PeerMessage};
 const REQUEST_VOTE: &str = "RequestVote";
 const TIMEOUT_NOW: &str = "TimeoutNow";
 
-/// Sends what the core has to say. The driver owns it.
+/// Sends the messages of the core. The driver owns it.
 #[derive(Debug)]
 pub struct Outbound {
     peers: Peers,
@@ -45,7 +45,7 @@ impl Outbound {
         }
     }
 
-    /// The lane to the process `to`, if this node leads and knows where that process lives.
+    /// The peer streams to the process `to`, if this node leads and knows the address of that process.
     fn lane(&mut self, to: u64) -> Option<&mut Lane> {
         if !self.leading {
             return None;
@@ -56,7 +56,7 @@ impl Outbound {
         Some(self.lanes.entry(to).or_insert_with(new))
     }
 
-    /// The peer where the process `to` lives and leave to call it, if it may be called now.
+    /// The peer of the process `to` and a permit to call it, if it may be called now.
     fn admit(&self, to: u64) -> Option<(RaftId, Arc<Peer>, Leave)> {
         let to = RaftId::try_from(to).ok()?;
         let peer = self.peers.get(to.node_id())?;
@@ -89,7 +89,8 @@ impl Network for Outbound {
                 tokio::spawn(timeout_now(peer, to, leave, request));
                 true
             }
-            // Whether anybody still waits for it makes no difference to who answers.
+            // A reply counts as sent, even if no stream or call waits for it: that says nothing about the
+            // peer.
             PeerMessage::AppendEntriesReply(reply) => {
                 self.routes.append_entries(reply);
                 true
@@ -102,7 +103,7 @@ impl Network for Outbound {
                 self.routes.request_vote(reply);
                 true
             }
-            // Snapshots come by another way, with their state machine.
+            // Snapshots are sent by `send_snapshot`, with their state machine.
             PeerMessage::InstallSnapshot(_) => false,
         }
     }
@@ -144,19 +145,19 @@ impl Network for Outbound {
             }
             stays
         });
-        // What was under way in a closed lane is lost, and the core has to know.
+        // The messages in flight on closed streams are lost, and the core must know.
         for to in closed {
             let driver = self.driver.clone();
             tokio::spawn(async move {
-                // A driver that has stopped needs no news.
+                // A driver that has stopped needs no report.
                 let _ = driver.report_unreachable(to).await;
             });
         }
     }
 }
 
-/// Calls the process `to`; the answer, if there is one. That there is none is normal: a voter that
-/// hears a leader stays silent.
+/// Calls the process `to`. Returns the answer, if there is one. No answer is normal: a voter that hears a
+/// leader stays silent.
 async fn call<T, F>(
     peer: &Arc<Peer>,
     to: RaftId,
@@ -198,7 +199,7 @@ async fn timeout_now(peer: Arc<Peer>, to: RaftId, leave: Leave, request: Timeout
     call(&peer, to, leave, TIMEOUT_NOW, ask).await;
 }
 
-/// Makes a formation call.
+/// Makes a call of formation or recovery.
 #[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node()))]
 async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
     let reply = match call {
@@ -257,7 +258,8 @@ async fn start(peer: &Arc<Peer>, offer: Offer) -> Result<Reply, RpcError> {
     }
 }
 
-/// Asks the process `to` to leave the recovery of the cluster to this one. No answer is no word.
+/// Asks the process `to` to leave the recovery of the cluster to this one. A failed call counts as not
+/// yielded.
 async fn claim_recovery(peer: &Arc<Peer>, claim: RecoveryClaim, to: RaftId) -> Reply {
     const RPC: &str = "YieldRecovery";
     let request = wire::yield_request(claim, to);
@@ -277,7 +279,7 @@ async fn claim_recovery(peer: &Arc<Peer>, claim: RecoveryClaim, to: RaftId) -> R
     }
 }
 
-/// The life of `peer` that the offer lists.
+/// The incarnation of `peer` that the offer lists.
 fn receiver(peer: &Peer, offer: &Offer, rpc: &'static str) -> Result<RaftId, RpcError> {
     let mut members = offer.members.iter().copied();
     members
@@ -285,7 +287,7 @@ fn receiver(peer: &Peer, offer: &Offer, rpc: &'static str) -> Result<RaftId, Rpc
         .ok_or_else(|| peer.refused(rpc, "the offer is not for this node".to_owned()))
 }
 
-/// Asks other nodes how they fare. Cheap to clone.
+/// Asks other nodes for their status. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Prober {
     peers: watch::Receiver<Known>,

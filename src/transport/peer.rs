@@ -1,4 +1,4 @@
-//! Another node: its connections, the calls to it, and whether it is there.
+//! Another node: its connections, the calls to it, and whether it is reachable.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -8,23 +8,23 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-use super::broken::{root_cause, speaks_no_http2, was_never_made, was_unanswered};
+use super::broken::{root_cause, speaks_no_http2, was_refused, was_unanswered};
 use super::budgets::{Budgets, Leave, Purpose};
 use super::gate::Gate;
 use super::liveness::{self, Check};
-use super::options::{PeerAddress, TransportOptions};
+use super::options::TransportOptions;
 use super::status::{find_not_me, server};
 use super::{Connector, InvalidAddress};
 use crate::error::{NotMe, RpcError};
 use crate::log::Repeats;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
 use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
-use crate::types::{Answering, NodeId, NodeStatus, RaftId};
+use crate::types::{Answering, NodeId, NodeInfo, NodeStatus, RaftId};
 
-/// The call that every version of the service for nodes knows.
+/// The call that every version of the service for nodes has.
 const IDENTIFY: &str = "Identify";
 
-/// Calls a peer.
+/// A client of a peer.
 pub(super) type Client = RaftServiceClient<Channel>;
 
 /// Another node.
@@ -32,11 +32,12 @@ pub(super) type Client = RaftServiceClient<Channel>;
 pub(super) struct Peer {
     /// This process.
     me: RaftId,
-    node: NodeId,
-    addr: String,
+    info: NodeInfo,
     endpoint: Endpoint,
     bulk: Endpoint,
     patient: Endpoint,
+    /// Its port for clients, if that has an address.
+    other_port: Option<Endpoint>,
     connector: Connector,
     urgent: Client,
     options: Arc<TransportOptions>,
@@ -46,20 +47,21 @@ pub(super) struct Peer {
     warnings: Warnings,
 }
 
-/// What the log and an operator are told.
+/// State for log lines and for operators.
 #[derive(Debug, Default)]
 struct Notes {
-    /// Why the peer was last out of reach.
+    /// Why the peer was last unreachable.
     reason: String,
-    /// Whom the peer said that it is not, and who it is.
+    /// The replies [`NotMe`] of the peer, by the raft id that was addressed.
     not_me: BTreeMap<RaftId, NotMe>,
-    /// Who was last found in the place of the peer, if that was the last that was found there.
-    stranger: Option<Answering>,
-    /// Whether the peer hangs is being found out.
+    /// The server that answered last at the peer's address, if it was not the peer, or a sign that the peer
+    /// hangs or is silent.
+    found: Option<Answering>,
+    /// The check whether the peer hangs, while it runs.
     check: Option<Check>,
 }
 
-/// What the log says of the peer, and may have to say again and again.
+/// Warnings about the peer that repeat, each bounded in rate.
 #[derive(Debug, Default)]
 struct Warnings {
     down: Repeats,
@@ -69,34 +71,34 @@ struct Warnings {
 }
 
 impl Peer {
-    /// The node at `address`, as the process `me` reaches it. Connects on first use.
+    /// The node `info`, seen from the process `me`. Connects on first use.
     pub(super) fn new(
         me: RaftId,
-        address: &PeerAddress,
+        info: &NodeInfo,
         connector: &Connector,
         options: &Arc<TransportOptions>,
     ) -> Result<Arc<Self>, InvalidAddress> {
-        let PeerAddress { id, addr } = address.clone();
+        let addr = &info.addr;
         let invalid = |error| InvalidAddress {
-            node: id,
+            node: info.id,
             addr: addr.clone(),
             reason: root_cause(&error),
         };
-        let urgent = options.endpoint(&addr).map_err(invalid)?;
-        let endpoint = options.endpoint(&addr).map_err(invalid)?;
-        let bulk = options.bulk_endpoint(&addr).map_err(invalid)?;
-        let patient = options.patient_endpoint(&addr).map_err(invalid)?;
+        let urgent = options.endpoint(addr).map_err(invalid)?;
+        let endpoint = options.endpoint(addr).map_err(invalid)?;
+        let bulk = options.bulk_endpoint(addr).map_err(invalid)?;
+        let patient = options.patient_endpoint(addr).map_err(invalid)?;
         Ok(Arc::new(Self {
             me,
-            node: id,
-            addr,
+            info: info.clone(),
             endpoint,
             bulk,
             patient,
+            other_port: options.patient_endpoint(&info.client_addr).ok(),
             urgent: client(connector, &urgent, options),
             connector: connector.clone(),
             budgets: Budgets::new(options.max_calls),
-            gate: options.gate(me.get() ^ u64::from(id.get())),
+            gate: options.gate(me.get() ^ u64::from(info.id.get())),
             options: Arc::clone(options),
             notes: Mutex::default(),
             warnings: Warnings::default(),
@@ -107,41 +109,51 @@ impl Peer {
         self.me
     }
 
+    pub(super) fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+
     pub(super) fn node(&self) -> NodeId {
-        self.node
+        self.info.id
     }
 
     pub(super) fn addr(&self) -> &str {
-        &self.addr
+        &self.info.addr
     }
 
     pub(super) fn options(&self) -> &Arc<TransportOptions> {
         &self.options
     }
 
-    /// For what must never wait behind an append.
+    /// A client for traffic that must never wait behind an append.
     pub(super) fn urgent(&self) -> Client {
         self.urgent.clone()
     }
 
-    /// For appends: with a connection of its own, which ends with the client. So whoever begins anew does
-    /// not wait for what an earlier one has lost on the way. One on which nothing is heard is given up
-    /// soon: writes wait for what it carries.
+    /// A client for appends, with a connection of its own that ends with the client. So new streams do
+    /// not wait for bytes that earlier ones have lost. A silent connection is given up soon: writes wait
+    /// for the appends on it.
     pub(super) fn appends(&self) -> Client {
         client(&self.connector, &self.endpoint, &self.options)
     }
 
-    /// For a snapshot: with a connection of its own as well, which may stand still for longer.
+    /// A client for a snapshot, also with a connection of its own, which may stand still for longer.
     pub(super) fn bulk(&self) -> Client {
         client(&self.connector, &self.bulk, &self.options)
     }
 
-    /// For a question that may wait for its answer for long: with a connection of its own.
+    /// A client for a question that may wait long for its answer, with a connection of its own.
     pub(super) fn patient(&self) -> Client {
         client(&self.connector, &self.patient, &self.options)
     }
 
-    /// Decides when to try again.
+    /// The same to the client port, if its address is known.
+    pub(super) fn at_other_port(&self) -> Option<Client> {
+        let endpoint = self.other_port.as_ref()?;
+        Some(client(&self.connector, endpoint, &self.options))
+    }
+
+    /// The backoff: when another attempt may be made.
     pub(super) fn gate(&self) -> &Gate {
         &self.gate
     }
@@ -151,27 +163,26 @@ impl Peer {
         self.notes().check.is_none() && self.gate.is_ready()
     }
 
-    /// Leave to make a call for `purpose` now.
+    /// A permit for a call for `purpose` now.
     ///
     /// # Errors
     ///
-    /// The peer is down and it is too early for another attempt, or too many calls for that purpose
-    /// are under way.
+    /// The peer is down and its backoff has not ended, or too many calls for that purpose are in flight.
     pub(super) fn admit(&self, purpose: Purpose) -> Result<Leave, RpcError> {
         if !self.is_ready() {
             return Err(self.out_of_reach());
         }
         let leave = self.budgets.take(purpose);
         let leave = leave.ok_or_else(|| RpcError::Unanswered {
-            node: self.node,
-            addr: self.addr.clone(),
+            node: self.node(),
+            addr: self.addr().to_owned(),
             calls: self.options.max_calls,
         })?;
         self.gate.begin();
         Ok(leave)
     }
 
-    /// Makes the call `rpc` and waits at most `timeout` for its answer.
+    /// Makes the call `rpc` and waits for its answer, for at most `timeout`.
     pub(super) async fn ask<T, F>(
         self: &Arc<Self>,
         leave: Leave,
@@ -187,12 +198,11 @@ impl Peer {
         Ok(answer)
     }
 
-    /// Asks the peer who it is, and waits at most `timeout`.
+    /// Asks the peer for its identity and status, and waits for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`RpcError::Stranger`] where something else answers at its address, and what else can keep a
-    /// call from being answered.
+    /// [`RpcError::Stranger`] if something else answers at its address, and all other errors of a call.
     pub(super) async fn identify(
         self: &Arc<Self>,
         request: IdentifyRequest,
@@ -209,7 +219,7 @@ impl Peer {
         let status = NodeStatus::try_from(response);
         let status = status.map_err(|error| self.refused(IDENTIFY, error.to_string()))?;
         let node = status.raft_id.node_id();
-        if node != self.node {
+        if node != self.node() {
             return Err(self.found(Answering::OtherNode(node)));
         }
         self.reached();
@@ -229,12 +239,12 @@ impl Peer {
         match tokio::time::timeout(timeout, call(self.urgent())).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(rpc, &status)),
-            // It may not even have been found out yet whether a connection can be made.
+            // The attempt to connect may not even have ended yet.
             Err(_) if timeout <= self.options.connect_timeout && !self.gate.is_open() => {
                 Err(self.out_of_reach())
             }
-            // Says little about the peer: the caller may have been impatient. If the peer is
-            // gone, the connection will say so.
+            // A timeout says little about the peer: the caller's may have been short. If the peer is
+            // gone, the connection will show that.
             Err(_) => Err(self.timeout(rpc, timeout)),
         }
     }
@@ -243,33 +253,40 @@ impl Peer {
     pub(super) fn reached(&self) {
         {
             let mut notes = self.notes();
-            (notes.stranger, notes.check) = (None, None);
+            (notes.found, notes.check) = (None, None);
         }
         if self.gate.passed() {
-            let Self { me, node, addr, .. } = self;
+            let (me, node, addr) = (self.me, self.node(), self.addr());
             tracing::info!(node = %me.node_id(), raft_id = %me, peer = %node, addr, "peer is up");
         }
     }
 
-    /// What `status`, with which the call or stream `rpc` ended, means for the peer. Why a connection broke
-    /// is found out.
+    /// Converts `status`, with which the call or stream `rpc` ended, to an error, and notes what it means
+    /// for the peer. If a connection broke, a check starts that finds out why.
     pub(super) fn failed(self: &Arc<Self>, rpc: &'static str, status: &Status) -> RpcError {
         let error = self.judge(rpc, status);
-        if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error
-            && !status.source().is_some_and(was_never_made)
-        {
-            self.check();
+        match error {
+            RpcError::Unreachable { .. } | RpcError::Timeout { .. } => {
+                if !status.source().is_some_and(was_refused) {
+                    self.doubted(&error);
+                    return self.out_of_reach();
+                }
+                self.lost(&error, Answering::Silent);
+                error
+            }
+            error => error,
         }
-        error
     }
 
-    /// The peer has taken connections, and `error` is all that came of it.
-    pub(super) fn unanswered(self: &Arc<Self>, error: &RpcError) {
-        self.lost(error);
+    /// A call or stream ended with `error`, which does not tell a peer that is gone from one that hangs.
+    /// The last finding stands until the check has found more.
+    pub(super) fn doubted(self: &Arc<Self>, error: &RpcError) {
+        let before = self.notes().found;
+        self.lost(error, before.unwrap_or(Answering::Hung));
         self.check();
     }
 
-    /// Finds out whether the peer hangs, unless that is under way.
+    /// Starts the check whether the peer hangs, unless it runs already.
     fn check(self: &Arc<Self>) {
         let mut notes = self.notes();
         if notes.check.is_none() {
@@ -277,29 +294,39 @@ impl Peer {
         }
     }
 
-    /// The peer takes connections and does not answer.
+    /// The peer accepts connections and does not answer.
     pub(super) fn hangs(&self) {
         self.found(Answering::Hung);
     }
 
-    /// It has been found out what has become of the peer: this is its answer.
+    /// The check has found a live process that does not accept connections from nodes.
+    pub(super) fn lives(&self) {
+        self.hangs();
+        // The last step: the check ends with it.
+        self.notes().check = None;
+    }
+
+    /// The check of the peer has ended with this answer.
     pub(super) fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>) {
         let found = match answer {
             Ok(response) => self.identified(response.into_inner()).err(),
             Err(status) => Some(self.judge(IDENTIFY, &status)),
         };
         if let Some(error) = found {
+            if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error {
+                self.lost(&error, error.answering());
+            }
             self.note(&error);
         }
-        // The last that is done, as the check ends with it.
+        // This comes last, as it ends the check.
         self.notes().check = None;
     }
 
-    /// Notes, for whoever debugs, that a call or stream failed: what matters of that is said elsewhere.
+    /// Logs a failed call or stream at debug level: important failures are logged elsewhere.
     pub(super) fn note(&self, error: &RpcError) {
         let me = self.me;
         tracing::debug!(
-            node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+            node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
             "a call failed",
         );
     }
@@ -307,43 +334,37 @@ impl Peer {
     fn judge(&self, rpc: &'static str, status: &Status) -> RpcError {
         if let Some(not_me) = find_not_me(status) {
             let node = not_me.raft_id.node_id();
-            if node != self.node {
+            if node != self.node() {
                 return self.found(Answering::OtherNode(node));
             }
             self.reached();
             return RpcError::NotMe { node, not_me };
         }
-        // A status that the peer did not send was made from what broke on the way. Its code says
+        // The peer did not send a status that has a source: it was made from a local error. Its code says
         // little: tonic maps some broken connections to odd ones.
         if let Some(source) = status.source() {
             if speaks_no_http2(source) {
                 return self.found(Answering::NotGrpc);
             }
-            let error = match was_unanswered(source) {
+            return match was_unanswered(source) {
                 true => self.timeout("a ping", self.options.keepalive_timeout),
                 false => self.unreachable(root_cause(status)),
             };
-            self.lost(&error);
-            return error;
         }
         match status.code() {
             Code::Unimplemented if rpc == IDENTIFY => return self.found(server(status)),
-            // Who has answered is not known before it has said so.
+            // This answer does not show which service sent it; the answer to `Identify` does.
             Code::Unimplemented => {}
             _ => self.reached(),
         }
         self.refused(rpc, format!("{:?}: {}", status.code(), status.message()))
     }
 
-    /// Something else answers in the place of the peer, which is out of reach until that ends.
+    /// Something else answers at the peer's address. The peer is unreachable until that ends.
     fn found(&self, answering: Answering) -> RpcError {
-        let error = RpcError::Stranger {
-            node: self.node,
-            addr: self.addr.clone(),
-            answering,
-        };
+        let error = self.stranger(answering);
         self.gate.failed();
-        if self.notes().stranger.replace(answering) != Some(answering) {
+        if self.notes().found.replace(answering) != Some(answering) {
             let me = self.me;
             self.warnings.stranger.warn(|kept_back| {
                 let what = match answering {
@@ -351,7 +372,7 @@ impl Peer {
                     _ => "the peer's address leads to something else",
                 };
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
                     kept_back, "{what}",
                 );
             });
@@ -359,64 +380,58 @@ impl Peer {
         error
     }
 
-    /// The peer is out of reach because of `error`.
-    pub(super) fn lost(&self, error: &RpcError) {
-        let found = match error {
-            RpcError::Unreachable { reason, .. } => (reason.clone(), None),
-            error => (error.to_string(), Some(error.answering())),
+    /// The peer is unreachable because of `error`; `found` answers at its address.
+    fn lost(&self, error: &RpcError, found: Answering) {
+        let reason = match error {
+            RpcError::Unreachable { reason, .. } => reason.clone(),
+            error => error.to_string(),
         };
         {
             let mut notes = self.notes();
-            (notes.reason, notes.stranger) = found;
+            (notes.reason, notes.found) = (reason, Some(found));
         }
         if self.gate.failed() {
             let me = self.me;
             self.warnings.down.warn(|kept_back| {
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, addr = self.addr, %error,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), addr = self.addr(), %error,
                     kept_back, "peer is down",
                 );
             });
         }
     }
 
-    /// The peer said that it is not `to`. The log says so once, as the core goes on addressing a
-    /// former life of the peer until the members have changed.
+    /// The peer said that it is not `to`. This is logged once, as the core goes on addressing an earlier
+    /// incarnation of the peer until the members have changed.
     pub(super) fn is_another(&self, to: RaftId, not_me: NotMe) {
         if self.notes().not_me.insert(to, not_me) != Some(not_me) {
             let me = self.me;
             self.warnings.another.warn(|kept_back| {
                 tracing::warn!(
-                    node = %me.node_id(), raft_id = %me, peer = %self.node, %to, %not_me, kept_back,
+                    node = %me.node_id(), raft_id = %me, peer = %self.node(), %to, %not_me, kept_back,
                     "peer is not the process that was addressed",
                 );
             });
         }
     }
 
-    /// The peer did not take a stream or a snapshot.
+    /// Logs that the peer refused a stream or a snapshot.
     pub(super) fn log_refusal(&self, error: &RpcError) {
         let me = self.me;
         self.warnings.refusal.warn(|kept_back| {
             tracing::warn!(
-                node = %me.node_id(), raft_id = %me, peer = %self.node, %error, kept_back,
+                node = %me.node_id(), raft_id = %me, peer = %self.node(), %error, kept_back,
                 "the peer refused",
             );
         });
     }
 
-    /// What the last attempt found, while it is too early for another one.
+    /// The result of the last attempt, during the backoff.
     fn out_of_reach(&self) -> RpcError {
-        let Notes {
-            reason, stranger, ..
-        } = &*self.notes();
-        match *stranger {
-            Some(answering) => RpcError::Stranger {
-                node: self.node,
-                addr: self.addr.clone(),
-                answering,
-            },
-            None => self.unreachable(reason.clone()),
+        let Notes { reason, found, .. } = &*self.notes();
+        match found.unwrap_or(Answering::Hung) {
+            Answering::Silent => self.unreachable(reason.clone()),
+            answering => self.stranger(answering),
         }
     }
 

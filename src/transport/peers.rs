@@ -1,19 +1,19 @@
-//! The other nodes, who come and go and move.
+//! The other nodes, whose set and addresses change with the members.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::options::{PeerAddress, TransportOptions};
+use super::options::TransportOptions;
 use super::peer::Peer;
 use super::{Connector, InvalidAddress};
-use crate::types::{ClusterMembership, NodeId, RaftId};
+use crate::types::{ClusterMembership, NodeId, NodeInfo, RaftId};
 
 /// The other nodes at a moment, by their ids.
 pub(super) type Known = Arc<BTreeMap<NodeId, Arc<Peer>>>;
 
-/// The other nodes. One changes them, and everybody else sees it.
+/// The other nodes. The owner changes them, and all views see the change.
 #[derive(Debug)]
 pub(super) struct Peers {
     me: RaftId,
@@ -24,7 +24,7 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// The peers of `options`, as the process `me` reaches them, and a view of them.
+    /// The peers in `options`, seen from the process `me`, and a view of them.
     ///
     /// # Errors
     ///
@@ -34,9 +34,9 @@ impl Peers {
         connector: &Connector,
         options: &Arc<TransportOptions>,
     ) -> Result<(Self, watch::Receiver<Known>), InvalidAddress> {
-        let peer = |address: &PeerAddress| {
-            let peer = Peer::new(me, address, connector, options)?;
-            Ok((address.id, peer))
+        let peer = |info: &NodeInfo| {
+            let peer = Peer::new(me, info, connector, options)?;
+            Ok((info.id, peer))
         };
         let known: Known = Arc::new(options.peers.iter().map(peer).collect::<Result<_, _>>()?);
         let (shown, view) = watch::channel(Arc::clone(&known));
@@ -54,25 +54,23 @@ impl Peers {
         self.known.get(&node)
     }
 
-    /// Keeps the peers that are where `nodes` has them, and makes the others.
+    /// Follows `nodes`: keeps the peers whose addresses are unchanged, makes the new ones, drops the
+    /// others.
     pub(super) fn follow(&mut self, nodes: &ClusterMembership) {
         let others = nodes.iter().filter(|info| info.id != self.me.node_id());
         let peers = others.filter_map(|info| {
             if let Some(peer) = self.known.get(&info.id)
-                && peer.addr() == info.addr
+                && peer.info() == info
             {
                 return Some((info.id, Arc::clone(peer)));
             }
-            let address = PeerAddress {
-                id: info.id,
-                addr: info.addr.clone(),
-            };
             let me = self.me;
             tracing::info!(
                 node = %me.node_id(), raft_id = %me, peer = %info.id, addr = info.addr, "peer is known",
             );
-            // Whoever decided on the address has judged it; a faulty one costs its node alone.
-            Peer::new(me, &address, &self.connector, &self.options)
+            // The address was validated when the member was added; a faulty one makes only its own node
+            // unreachable.
+            Peer::new(me, info, &self.connector, &self.options)
                 .map(|peer| (info.id, peer))
                 .inspect_err(|error| tracing::error!(node = %me.node_id(), raft_id = %me, %error))
                 .ok()

@@ -1,4 +1,4 @@
-//! A queue to one stream, bounded in bytes.
+//! The send queue of one stream, bounded in bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
-/// Bounded in bytes and not in messages, because a thousand heartbeats are nothing and a thousand
-/// appends may be gigabytes.
+/// The sending end. It is bounded in bytes and not in messages, because a thousand heartbeats are nothing
+/// and a thousand appends may be gigabytes.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     messages: mpsc::UnboundedSender<(usize, T)>,
@@ -17,15 +17,15 @@ pub(super) struct Queue<T> {
     max_bytes: usize,
 }
 
-/// What a stream reads from a [`Queue`]. Ends when the queue is dropped and empty.
+/// The receiving end, read by a stream. It ends when the queue is dropped and empty.
 #[derive(Debug)]
 pub(super) struct Queued<T> {
     messages: mpsc::UnboundedReceiver<(usize, T)>,
     queued: Arc<AtomicUsize>,
 }
 
-/// A queue of at most `max_bytes` and its end. An empty queue takes any message, or a message
-/// beyond the bound would be refused for ever.
+/// A queue of at most `max_bytes`, and its receiving end. An empty queue takes any message: otherwise a
+/// message beyond the bound would be refused for ever.
 pub(super) fn queue<T>(max_bytes: usize) -> (Queue<T>, Queued<T>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let queued = Arc::new(AtomicUsize::new(0));
@@ -42,13 +42,14 @@ pub(super) fn queue<T>(max_bytes: usize) -> (Queue<T>, Queued<T>) {
 }
 
 impl<T> Queue<T> {
-    /// Whether `message` was taken. Not when it does not fit, or the stream is gone.
+    /// Whether `message` was taken. It is refused if it does not fit, or if the stream is gone.
     pub(super) fn push(&self, size: usize, message: T) -> bool {
         let queued = self.queued.load(Ordering::Relaxed);
         if queued > 0 && queued.saturating_add(size) > self.max_bytes {
             return false;
         }
-        // Before the message, so that its receiver never takes off what was not yet added.
+        // Added before the message is sent, so that the receiver never subtracts a size that was not
+        // added yet.
         self.queued.fetch_add(size, Ordering::Relaxed);
         self.messages.send((size, message)).is_ok()
     }

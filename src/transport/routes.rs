@@ -1,4 +1,5 @@
-//! How a reply, which the core sends like any other message, finds the stream or the call that asked.
+//! Routes each reply, which the core sends like any other message, to the stream or call that waits for
+//! it.
 
 use std::sync::Arc;
 
@@ -10,29 +11,29 @@ use super::transfer::{Brought, Transfer};
 use crate::proto::raft::{AppendEntriesResponse, HeartbeatResponse, RequestVoteResponse};
 use crate::types::{RaftId, SnapshotProgress};
 
-/// Replies on their way to the leader that waits for them on a stream.
+/// The sender of replies on one stream, to the leader that opened it.
 pub(super) type Replies<T> = mpsc::Sender<Result<T, Status>>;
 
-/// Where each kind of reply goes.
+/// The pending replies, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     /// The open streams, by their leader.
     pub(super) appends: Arc<Desk<RaftId, Replies<AppendEntriesResponse>>>,
     pub(super) heartbeats: Arc<Desk<RaftId, Replies<HeartbeatResponse>>>,
-    /// Calls that wait for what the core says to a snapshot, by their leader.
+    /// Calls that wait for the core's answer to a snapshot, by their leader.
     pub(super) snapshots: Arc<Desk<RaftId, oneshot::Sender<AppendEntriesResponse>>>,
     /// Calls that wait for a vote. Not by term: a refused pre-vote carries the voter's term.
     pub(super) votes: Arc<Desk<(RaftId, bool), oneshot::Sender<RequestVoteResponse>>>,
-    /// The snapshot that is coming in, if any.
+    /// The snapshot transfer that is coming in, if any.
     pub(super) transfer: Arc<Desk<(), Transfer>>,
-    /// What has come of it.
+    /// The received part of a snapshot.
     pub(super) brought: Arc<Brought>,
 }
 
-/// A reply is dropped where nobody waits any more, and where too many wait to be sent: the next one
-/// says more.
+/// A reply is dropped if no stream or call waits for it, or if too many replies wait to be sent: the next
+/// one supersedes it.
 impl Routes {
-    /// How far the snapshot has come that is coming in, or was when its connection broke.
+    /// Progress of the snapshot that is coming in, or that was when its connection broke.
     pub(super) fn receiving(&self) -> Option<SnapshotProgress> {
         let under_way = self.transfer.with((), |transfer| transfer.progress.get());
         under_way.or_else(|| self.brought.try_lock().ok()?.as_ref()?.progress())
@@ -43,7 +44,7 @@ impl Routes {
             return;
         };
         match self.snapshots.take(leader).next() {
-            // The call may have been given up meanwhile.
+            // The call may have been cancelled meanwhile.
             Some(call) => {
                 let _ = call.send(reply);
             }
@@ -62,14 +63,14 @@ impl Routes {
             return;
         };
         for call in self.votes.take((candidate, reply.pre_vote)) {
-            // The call may have been given up meanwhile.
+            // The call may have been cancelled meanwhile.
             let _ = call.send(reply);
         }
     }
 }
 
-/// Puts `reply` on the streams of `leader` that have room. There is one, unless a connection broke
-/// without a word or somebody else uses the leader's name.
+/// Puts `reply` on the streams of `leader` that have room. There is one stream, unless a connection broke
+/// silently or another process uses the leader's raft id.
 fn put<T: Clone>(streams: &Desk<RaftId, Replies<T>>, leader: RaftId, reply: T) {
     streams.each(leader, reply, |replies, reply| {
         let _ = replies.try_send(Ok(reply));

@@ -1,11 +1,11 @@
-//! Snapshots on their way out.
+//! Outgoing snapshots.
 //!
-//! A snapshot may be far larger than a message may be, and slower than any flat deadline allows: a
-//! transfer goes on for as long as it makes progress. It is encoded chunk by chunk on a thread of its
-//! own, no faster than the peer takes the chunks, so that neither its size nor its making is noticed
-//! by whatever else this node does. When its connection breaks, it goes on behind what the peer still has
-//! of it. Where that is no more than before, it is given up: the core offers a new snapshot later, of the
-//! state as it is by then.
+//! A snapshot may be far larger than a message may be, and may need more time than any fixed deadline
+//! allows: a transfer goes on for as long as it makes progress. A separate thread encodes it chunk by
+//! chunk, no faster than the peer takes the chunks, so neither its size nor its encoding disturbs the
+//! rest of the node. When its connection breaks, the transfer resumes after the part that the peer still
+//! has. If that part has not grown since the last attempt, the transfer is given up: the core offers a
+//! new snapshot later, of the state at that time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,11 +28,11 @@ use crate::wire::{PeerMessage, SnapshotChunks, WireError};
 
 const RPC: &str = "InstallSnapshot";
 
-/// Chunks that wait for the encoder's reader, and again for the connection. With the one in the
-/// encoder's hands three are in memory.
+/// Chunks that wait for the encoder's reader, and again for the connection. With the one that is being
+/// encoded, three are in memory.
 const QUEUED_CHUNKS: usize = 1;
 
-/// Sends a snapshot and reports how it ended, once.
+/// Sends a snapshot and reports the result, once.
 #[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node(), %to))]
 pub(super) async fn deliver(
     peer: Arc<Peer>,
@@ -44,7 +44,7 @@ pub(super) async fn deliver(
 ) {
     let sent = tokio::select! {
         biased;
-        // Nobody leads here any more: what this sends would be refused.
+        // The node does not lead any more: the peer would refuse the snapshot.
         _ = &mut gone => None,
         sent = send(&peer, snapshot) => Some(sent),
     };
@@ -64,13 +64,15 @@ pub(super) async fn deliver(
         }
         None => None,
     };
-    // From here on the next one may be sent: the core will as soon as it has the report.
+    // The guard closes before the report: the core may send the next snapshot as soon as it has the
+    // report.
     drop(gone);
-    // A driver that has stopped needs no news.
+    // A driver that has stopped needs no report.
     let _ = driver.report_snapshot(to, answer).await;
 }
 
-/// Sends `snapshot`, in as many calls as it takes. Each gets further than the one before.
+/// Sends `snapshot`, in as many calls as it takes. Each call starts later in the snapshot than the one
+/// before.
 async fn send(peer: &Arc<Peer>, snapshot: OutgoingSnapshot) -> Result<PeerMessage, RpcError> {
     let mut from = 0;
     loop {
@@ -87,7 +89,8 @@ async fn send(peer: &Arc<Peer>, snapshot: OutgoingSnapshot) -> Result<PeerMessag
     }
 }
 
-/// How much the peer has of a snapshot, as soon as it can be asked.
+/// How many bytes of a snapshot the peer has, as soon as it answers. `None` if it has another one or does
+/// not answer within the bulk timeout.
 async fn reached(peer: &Arc<Peer>, id: SnapshotId) -> Option<u64> {
     let options = peer.options();
     let until = after(options.bulk_timeout);
@@ -112,7 +115,7 @@ async fn reached(peer: &Arc<Peer>, id: SnapshotId) -> Option<u64> {
     }
 }
 
-/// Sends `snapshot` behind its first `from` bytes.
+/// Sends `snapshot` without its first `from` bytes, in one call.
 async fn attempt(
     peer: &Arc<Peer>,
     snapshot: OutgoingSnapshot,
@@ -126,8 +129,8 @@ async fn attempt(
         options.snapshot_chunk_bytes,
         options.workers,
     );
-    // The call begins when there is something to say: the peer waits for the first chunk as it
-    // waits for any other.
+    // The call begins once there is a chunk: the peer applies its timeout to the first chunk as to any
+    // other.
     let Some(first) = encoded.recv().await else {
         return Err(peer.refused(RPC, "it was not encoded".to_owned()));
     };
@@ -135,7 +138,7 @@ async fn attempt(
     let feed = async move {
         let mut first = Some(first);
         loop {
-            // What the encoder takes is its own affair, and it ends.
+            // Only the peer is timed: the encoder may take its time, and it ends.
             let room = tokio::time::timeout(options.bulk_timeout, chunks_in.reserve()).await?;
             let chunk = match first.take() {
                 Some(first) => Some(first),
@@ -143,7 +146,7 @@ async fn attempt(
             };
             match (room, chunk) {
                 (Ok(room), Some(chunk)) => room.send(chunk),
-                // That was the last, or nobody reads any more: the call says why.
+                // This was the last chunk, or the call has ended: its answer says why.
                 _ => return Ok::<_, Elapsed>(()),
             }
         }
@@ -156,7 +159,8 @@ async fn attempt(
         answer = &mut call => answer,
         fed = feed => {
             fed.map_err(stalled)?;
-            // What is still on its way takes as long as a window does, and so may the answer.
+            // The bytes in flight may take as long as a window does; the answer may take an RPC timeout
+            // more.
             let patience = options.bulk_timeout.saturating_add(options.rpc_timeout);
             let late = |_| peer.timeout(RPC, patience);
             tokio::time::timeout(patience, call).await.map_err(late)?
@@ -170,8 +174,8 @@ async fn attempt(
     PeerMessage::try_from(response).map_err(malformed)
 }
 
-/// Encodes on a thread of its own, unless `workers` has none. Ends with the last chunk or with the
-/// receiver. The first `from` bytes are left out.
+/// Encodes `snapshot` on a separate thread, unless `workers` has none. Leaves out the first `from` bytes.
+/// Ends with the last chunk or when the receiver is dropped.
 pub(super) fn encode(
     snapshot: OutgoingSnapshot,
     from: u64,

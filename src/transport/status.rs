@@ -1,4 +1,4 @@
-//! What one node tells another when it does not do what it was asked.
+//! The statuses with which one node refuses a request of another.
 
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -23,7 +23,7 @@ pub(super) fn not_me(not_me: NotMe) -> Status {
     Status::with_details(code, message, details.encode_to_vec().into())
 }
 
-/// Who answered instead of the process that was addressed, if that is what `status` says.
+/// The process that answered instead of the addressed one, if `status` says so.
 pub(super) fn find_not_me(status: &Status) -> Option<NotMe> {
     if status.code() != Code::FailedPrecondition {
         return None;
@@ -32,7 +32,7 @@ pub(super) fn find_not_me(status: &Status) -> Option<NotMe> {
     NotMe::try_from(find_detail::<proto::NotMe>(&details)?).ok()
 }
 
-/// What the gRPC server is that does not serve nodes.
+/// The kind of a gRPC server that does not serve nodes.
 pub(super) fn server(status: &Status) -> Answering {
     match status.metadata().get(PORT) {
         Some(port) if port == CLIENT_PORT => Answering::ClientPort,
@@ -45,7 +45,7 @@ pub(super) fn malformed(error: &WireError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// The node is on its way out.
+/// The node is shutting down.
 pub(super) fn stopped(stopped: Stopped) -> Status {
     Status::unavailable(stopped.to_string())
 }

@@ -1,9 +1,9 @@
-//! Snapshots on their way in.
+//! Incoming snapshots.
 //!
-//! Each chunk is checked and becomes a part of a state machine on another thread, before the next one
-//! is taken from the connection: HTTP/2's flow control holds the leader back to the speed of this
-//! node, and the thread that answers heartbeats never sees what is in a chunk. What a call has brought
-//! outlives it for a while, so that the next one may go on there.
+//! Another thread checks each chunk and adds it to a state machine, before the next one is read from the
+//! connection. So HTTP/2's flow control holds the leader back to the speed of this node, and the thread
+//! that answers heartbeats never decodes a chunk. The received part outlives its call for a while, so
+//! that the next call may resume there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,19 +20,19 @@ use crate::proto::raft::InstallSnapshotRequest;
 use crate::types::{SnapshotId, SnapshotProgress, Term};
 use crate::wire::{SnapshotAssembly, WireError};
 
-/// The snapshot that is coming in.
+/// The snapshot transfer that is coming in.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    /// Term of the leader that sends it.
+    /// Term of the leader that sends the snapshot.
     pub(super) term: Term,
-    /// How far it has come.
+    /// Progress of the transfer.
     pub(super) progress: Arc<Progress>,
-    /// Dropped when a newer one takes its place.
+    /// Dropped when a newer transfer takes its place.
     #[expect(dead_code, reason = "held")]
     pub(super) superseded: oneshot::Sender<()>,
 }
 
-/// How far a transfer has come.
+/// Progress of a transfer, in bytes.
 #[derive(Debug)]
 pub(super) struct Progress {
     received: AtomicU64,
@@ -41,7 +41,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Nothing of the snapshot has come but what is before `first`.
+    /// Progress at the start of a call: everything before `first` has come.
     pub(super) fn new(first: &InstallSnapshotRequest) -> Arc<Self> {
         Arc::new(Self {
             received: AtomicU64::new(first.offset.min(first.total_size)),
@@ -59,7 +59,7 @@ impl Progress {
     }
 }
 
-/// Which snapshot `chunk` is of.
+/// The snapshot that `chunk` belongs to.
 pub(super) fn snapshot_id(chunk: &InstallSnapshotRequest) -> SnapshotId {
     SnapshotId {
         leader: chunk.leader_id,
@@ -68,15 +68,15 @@ pub(super) fn snapshot_id(chunk: &InstallSnapshotRequest) -> SnapshotId {
     }
 }
 
-/// What has come of a snapshot. A call holds it for as long as it lasts; its own death leaves there what
-/// it has brought.
+/// The received part of a snapshot. A call holds the lock while it runs, and leaves the part there when
+/// it dies.
 pub(super) type Brought = tokio::sync::Mutex<Option<Incoming>>;
 
-/// Frees what a call has brought once nobody has gone on with it for as long as `patience`.
+/// Frees the received part once no call has resumed it for `patience`.
 pub(super) async fn forget(brought: Arc<Brought>, patience: Duration) {
     loop {
         sleep(patience).await;
-        // Unless a call holds it.
+        // Fails while a call holds the lock.
         if let Ok(mut brought) = brought.try_lock()
             && brought
                 .as_ref()
@@ -88,12 +88,12 @@ pub(super) async fn forget(brought: Arc<Brought>, patience: Duration) {
     }
 }
 
-/// Begins with the snapshot of which `first` is the first chunk, or goes on with what an earlier call has
-/// brought of it.
+/// Starts the snapshot whose first chunk is `first`, or resumes the part that an earlier call has
+/// received.
 ///
 /// # Errors
 ///
-/// It cannot be taken, or `first` does not follow what has come.
+/// The snapshot cannot be taken, or `first` does not follow the received part.
 pub(super) fn open<'a>(
     brought: &'a mut Option<Incoming>,
     first: &InstallSnapshotRequest,
@@ -101,7 +101,7 @@ pub(super) fn open<'a>(
     options: &TransportOptions,
 ) -> Result<&'a mut Incoming, Status> {
     if first.offset == 0 {
-        // Freed before, as each takes much memory.
+        // The earlier part is freed first, as each takes much memory.
         *brought = None;
         let begun = Incoming::new(first, options.max_snapshot_bytes, progress, options.workers)?;
         return Ok(brought.insert(begun));
@@ -112,8 +112,8 @@ pub(super) fn open<'a>(
     Ok(snapshot)
 }
 
-/// A snapshot that is being put together. Dropped, it is freed on another thread: to free what a
-/// broken transfer has brought may take longer than heartbeats can wait.
+/// A snapshot that is being assembled. When dropped, it is freed on another thread: freeing the received
+/// part may take longer than heartbeats can wait.
 #[derive(Debug)]
 pub(super) struct Incoming {
     assembly: Option<SnapshotAssembly>,
@@ -124,7 +124,7 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Begins with what the first chunk says of the whole.
+    /// An empty assembly for the snapshot that the first chunk describes.
     pub(super) fn new(
         first: &InstallSnapshotRequest,
         max_bytes: usize,
@@ -140,7 +140,7 @@ impl Incoming {
         })
     }
 
-    /// How far it has come, unless it was refused.
+    /// Progress of the transfer, unless a chunk was refused.
     pub(super) fn progress(&self) -> Option<SnapshotProgress> {
         self.assembly.as_ref().map(|_| self.progress.get())
     }
@@ -168,11 +168,11 @@ impl Incoming {
         Ok(())
     }
 
-    /// Whether the last chunk has come.
+    /// Checks that the last chunk has come.
     ///
     /// # Errors
     ///
-    /// It has not.
+    /// It has not come.
     pub(super) fn is_whole(&self) -> Result<(), Status> {
         let whole = self
             .assembly
@@ -181,7 +181,7 @@ impl Incoming {
         whole.map_err(malformed)
     }
 
-    /// The whole, as `finish` has it.
+    /// The result of `finish` for the whole snapshot.
     pub(super) async fn finish<T: Send + 'static>(
         mut self,
         finish: fn(SnapshotAssembly) -> Result<T, WireError>,
@@ -211,7 +211,7 @@ async fn run<T: Send + 'static>(
     }
 }
 
-/// `next` does not follow what has come.
+/// The error for a chunk that does not follow the received part.
 fn out_of_place(next: &InstallSnapshotRequest) -> Status {
     let offset = next.offset;
     malformed(WireError::new(

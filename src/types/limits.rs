@@ -1,21 +1,21 @@
-//! What a process takes at most.
+//! The limits of a process.
 
-/// What a process takes at most, in bytes. Every member should be configured alike; where they differ,
-/// the cluster takes what the smallest does.
+/// The largest sizes that a process accepts, in bytes. Every member should have the same limits. Where
+/// they differ, the smallest counts for the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeLimits {
     /// Longest key.
     pub key: u64,
     /// Longest value.
     pub value: u64,
-    /// Entries in one append, unless there is only one.
+    /// All entries of one append together, except that a single entry may be larger.
     pub append: u64,
     /// Largest message.
     pub message: u64,
 }
 
 impl NodeLimits {
-    /// Anything, for tests.
+    /// No limits, for tests.
     pub const NONE: Self = Self {
         key: u64::MAX,
         value: u64::MAX,

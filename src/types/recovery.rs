@@ -1,21 +1,22 @@
-//! What processes say to one another about a recovery of their cluster.
+//! The messages of a recovery of a cluster from a lost quorum.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use super::{ClusterId, LogIndex, NodeStatus, RaftId, Term};
 
-/// How much a process has of its cluster. The greater has more; no two processes are equal.
+/// How much of the cluster's state a process has. A greater rank means more state. No two processes have
+/// equal ranks.
 ///
-/// First counts what Raft compares (paper, section 5.4.1): of two logs the one whose last entry has the
-/// higher term is more up to date, then the longer one.
+/// The comparison begins as in Raft (paper, section 5.4.1): the log whose last entry has the higher term
+/// is more up to date, and of equal terms the longer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// Term of the last log entry.
     pub last_term: Term,
     /// Index of the last log entry.
     pub last_index: LogIndex,
-    /// Whether it votes, as far as it knows.
+    /// Whether the process is a voter, as far as it knows.
     pub votes: bool,
     /// Highest index that it knows to be committed.
     pub commit_index: LogIndex,
@@ -24,7 +25,7 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// The rank of a process that says this of itself.
+    /// The rank of a process with this status.
     pub fn of(status: &NodeStatus) -> Self {
         Self {
             last_term: status.last_term,
@@ -35,27 +36,27 @@ impl Rank {
         }
     }
 
-    /// Whether the log is more up to date than that of `other`, less, or the same.
+    /// Whether this log is more up to date than that of `other`, less, or equally.
     pub fn cmp_log(&self, other: &Self) -> Ordering {
         (self.last_term, self.last_index).cmp(&(other.last_term, other.last_index))
     }
 }
 
-/// Where the log ends.
+/// The end of the log.
 impl fmt::Display for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "index {} of term {}", self.last_index, self.last_term)
     }
 }
 
-/// The wish of a process to recover its cluster alone: whoever yields to it takes no part in that
-/// cluster any more, unless the attempt fails.
+/// The claim of a process to recover its cluster alone. A process that yields to the claim takes no part
+/// in that cluster any more, unless the attempt fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecoveryClaim {
-    /// The cluster that is given up.
+    /// The cluster that the recovery replaces.
     pub cluster_id: ClusterId,
-    /// Which attempt of the process it is, see [`RecoveryAttempt`](super::RecoveryAttempt).
+    /// The number of the attempt of this process, see [`RecoveryAttempt`](super::RecoveryAttempt).
     pub attempt: u64,
-    /// The process, and how much it has.
+    /// The process, and how much state it has.
     pub rank: Rank,
 }

@@ -1,4 +1,4 @@
-//! What a node says of itself.
+//! The status that a node reports of itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::time::SystemTime;
 
 use super::{ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Reach, Term};
 
-/// What a process does in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
+/// The role of a process in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Receives the log but does not vote.
     Learner,
     /// Follows a leader, or waits for one.
     Follower,
-    /// Asks how a vote would go.
+    /// Asks for pre-votes.
     PreCandidate,
-    /// Stands for election.
+    /// Asks for votes.
     Candidate,
     /// Leads.
     Leader,
 }
 
 impl Role {
-    /// The role in one word, as logs and `seshat status` show it.
+    /// The role as one word, as log lines and `seshat status` show it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Learner => "learner",
@@ -40,25 +40,25 @@ impl fmt::Display for Role {
     }
 }
 
-/// Where a process stands between its start and its part in a cluster.
+/// The state of a process between its start and its part in a cluster.
 ///
-/// `Fresh → Bound → Started`, or `Fresh → Outside → Started`. A started process leaves its cluster
-/// only for one that an operator makes of it.
+/// `Fresh → Bound → Started`, or `Fresh → Outside → Started`. A started process leaves its cluster only
+/// for one that an operator recovers from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NodeState {
-    /// Belongs to nothing yet and looks for the other initial members.
+    /// Belongs to no cluster and looks for the other initial members.
     Fresh,
-    /// Has accepted the offer of a new cluster and waits for its start.
+    /// Prepared: has accepted the offer of a new cluster and waits for its start.
     Bound,
     /// Takes part in its cluster.
     Started,
-    /// Holds nothing of a cluster that runs, because it was started again or is new, and waits until
-    /// the leader lets it in: it neither votes nor serves.
+    /// Holds nothing of a running cluster, because it was started again or is new. It waits until the
+    /// leader adds it, and neither votes nor serves.
     Outside,
 }
 
 impl NodeState {
-    /// The state in one word, as logs and `seshat status` show it.
+    /// The state as one word, as log lines and `seshat status` show it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
@@ -75,24 +75,25 @@ impl fmt::Display for NodeState {
     }
 }
 
-/// What a node says of itself: its identity, where it stands, and how far it is.
+/// The report of a node about itself: its identity, its state, and its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeStatus {
-    /// This life of the process.
+    /// This incarnation of the node.
     pub raft_id: RaftId,
-    /// Where it stands between its start and its part in a cluster.
+    /// Its state between its start and its part in a cluster.
     pub state: NodeState,
-    /// The cluster that it is bound to or takes part in; for an outside node, the one it waits for.
+    /// The cluster that it is prepared for or takes part in. For an outside node, the cluster that it
+    /// waits for.
     pub cluster_id: Option<ClusterId>,
-    /// The clusters from which that was recovered, the last first. Only the process itself knows;
-    /// others do not say so.
+    /// The clusters from which that one was recovered, the last first. Only the process itself knows
+    /// them; in the status of another process this is empty.
     pub recovered_from: Arc<[ClusterId]>,
-    /// What it does in its Raft group; `None` before it takes part in one.
+    /// Its role in its Raft group. `None` before it takes part in one.
     pub role: Option<Role>,
-    /// Its Raft term; 0 before it takes part in a group.
+    /// Its Raft term. 0 before it takes part in a group.
     pub term: Term,
-    /// The leader: itself, or one that it has heard of within the longest election timeout. Whom it
-    /// followed before that may be dead.
+    /// The leader: the process itself, or one that it has heard of within the longest election timeout.
+    /// An earlier leader may be dead.
     pub leader: Option<RaftId>,
     /// Highest index that it knows to be committed.
     pub commit_index: LogIndex,
@@ -100,56 +101,57 @@ pub struct NodeStatus {
     pub applied_index: LogIndex,
     /// Number of keys in its map.
     pub keys: u64,
-    /// What its keys, values and sessions take in memory, in bytes.
+    /// The memory that its keys, values and sessions take, in bytes.
     pub state_bytes: u64,
-    /// What they may take, in bytes.
+    /// The memory that they may take, in bytes.
     pub max_state_bytes: u64,
-    /// When it took part in its cluster first. The core has no clock: the driver fills this in.
+    /// When it first took part in its cluster. The core has no clock, so the driver fills this in.
     pub joined_at: Option<SystemTime>,
     /// Highest index in its log, committed or not.
     pub last_index: LogIndex,
-    /// Term of the last entry in its log; 0 while that is empty.
+    /// Term of the last entry in its log. 0 while the log is empty.
     pub last_term: Term,
-    /// Nodes that are no initial members, and that it waits for all the same before it helps to form a
-    /// cluster: they were members of one, and may still take part in it. Only the process itself
-    /// knows; others do not say so.
+    /// Nodes that are no initial members, but that it waits for before it helps to form a cluster: they
+    /// were members of an earlier cluster, and may still take part in it. Only the process itself knows
+    /// them; in the status of another process this is empty.
     pub awaits: Vec<NodeId>,
-    /// Who takes part in its Raft group and who is meant to, as it has applied them.
+    /// The voters, learners and members, as it has applied them.
     pub conf: Arc<Conf>,
-    /// Whether every voter knows the last change of voters and learners to be committed, and none is
-    /// under way. Only a leader can tell.
+    /// Whether every voter knows that the last change of voters and learners is committed, and no change
+    /// is under way. Only a leader can tell.
     pub members_known: bool,
-    /// The snapshot that it is receiving. The core does not see one before it is whole: the
-    /// transport fills this in.
+    /// The snapshot that it receives at the moment. The core does not see a snapshot before it is
+    /// complete, so the transport fills this in.
     pub receiving: Option<SnapshotProgress>,
-    /// How far the process is with a recovery of its cluster.
+    /// The state of its recovery attempt, if any.
     pub recovery: RecoveryAttempt,
-    /// How the logs of the others follow its own, if it leads; `None` until the first tick of its
-    /// leadership, and for everybody else.
+    /// Which other logs follow its own, if it leads. `None` until the first tick of its leadership, and
+    /// for all other processes.
     pub following: Option<Arc<Following>>,
-    /// Processes of nodes that have two, which answer in turn, as it has lately heard if it leads.
+    /// Pairs of processes that run as one node and answer in turn, as a leader has recently heard.
     pub doubled: Vec<[RaftId; 2]>,
-    /// What the process speaks.
+    /// The protocol level that the process speaks.
     pub level: ProtocolLevel,
-    /// What its cluster speaks, as it has applied it; the first before.
+    /// The protocol level of its cluster, as it has applied it. Before that, the first.
     pub cluster_level: ProtocolLevel,
-    /// An entry that its leader sends and that it cannot read, as the leader runs a newer version: its
-    /// log ends before.
+    /// An entry from its leader that it cannot read, because the leader runs a newer version. Its log
+    /// ends before that entry.
     pub unreadable: Option<LogIndex>,
-    /// What it takes at most; versions that do not know do not say so.
+    /// Its limits. `None` from versions that do not report them.
     pub limits: Option<NodeLimits>,
-    /// Whether it is outside of a cluster that it does not join, as nobody whom its configuration or its
-    /// former lives name has said to take part there.
+    /// Whether it is outside of a cluster that it does not join, because no node that its configuration
+    /// or its earlier incarnations name has said that it takes part there.
     pub unconfirmed: bool,
-    /// A node that has lately offered a cluster of other initial members than it is configured with.
+    /// A node that has recently offered a cluster with other initial members than this process has
+    /// configured.
     pub differs_from: Option<NodeId>,
-    /// Whom it reaches of the other members; `None` before it takes part, and versions that do not know
-    /// do not say so.
+    /// Which of the other members it reaches. `None` before it takes part, and from versions that do not
+    /// report it.
     pub reach: Option<Arc<Reach>>,
 }
 
 impl NodeStatus {
-    /// What a process says that has just begun.
+    /// The status of a process that has just started.
     pub fn fresh(raft_id: RaftId) -> Self {
         Self {
             raft_id,
@@ -188,35 +190,36 @@ impl NodeStatus {
 /// The last attempt of a process to recover its cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecoveryAttempt {
-    /// Its number: how often the process has begun one. 0 if it never has.
+    /// Its number: how many attempts the process has begun. 0 if none.
     pub number: u64,
-    /// Whether it has not ended yet.
+    /// Whether it is still under way.
     pub under_way: bool,
 }
 
-/// Who takes part in a Raft group, and who is meant to.
+/// The voters and learners of a Raft group, and the members that it should have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conf {
     /// Raft ids of the voters.
     pub voters: Vec<RaftId>,
     /// Raft ids of the learners.
     pub learners: Vec<RaftId>,
-    /// Node ids of the members that the cluster is meant to have.
+    /// Node ids of the desired members of the cluster.
     pub members: Vec<NodeId>,
 }
 
-/// How far a snapshot has come, in bytes.
+/// The progress of a snapshot, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotProgress {
-    /// What has arrived.
+    /// Bytes that have arrived.
     pub received: u64,
-    /// The whole.
+    /// Bytes of the whole snapshot.
     pub total: u64,
-    /// Which snapshot it is.
+    /// The snapshot.
     pub id: SnapshotId,
 }
 
-/// Which snapshot a leader sends: what has the same id has the same bytes. All 0 of one that is not said.
+/// The identity of a snapshot of a leader: equal ids mean equal bytes. All fields are 0 if the sender
+/// does not state it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SnapshotId {
     /// Raft id of the leader.
@@ -227,18 +230,17 @@ pub struct SnapshotId {
     pub index: LogIndex,
 }
 
-/// How the logs of the others follow the leader's: measured against what that held one election
-/// timeout ago, or when it was elected, if that is later. Heartbeats alone do not show it: they arrive
-/// where appends do not.
+/// Which logs follow the leader's log. The measure is the leader's log one election timeout ago, or at
+/// its election if that is later. Heartbeats alone do not show this, because they may arrive where
+/// appends do not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Following {
     /// Highest index that the leader's log held then. Its commit index covers it by now, unless no
-    /// majority takes what it appends.
+    /// majority acknowledges its appends.
     pub last_index: LogIndex,
     /// Highest index that was known to be committed then. Every voter has applied it by now, unless it
     /// does not keep up.
     pub commit_index: LogIndex,
-    /// Raft ids of the voters and learners that have acknowledged `last_index`, the leader's own among
-    /// them.
+    /// Raft ids of the voters and learners that have acknowledged `last_index`, including the leader itself.
     pub acknowledged_by: Vec<RaftId>,
 }

@@ -1,4 +1,4 @@
-//! The rules that several messages share, and how the breach of one is told.
+//! Rules that several messages share, and the errors for their breach.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub const MAX_TERM: Term = 1 << 62;
 /// Highest log index that a peer may name. raft-rs computes `index + 1` and `index + entries`.
 pub const MAX_INDEX: LogIndex = 1 << 62;
 
-/// Judges the fields of one message, which it knows by name.
+/// Checks the fields of one message, which it knows by name.
 #[derive(Clone, Copy)]
 pub(in crate::wire) struct Check(pub(in crate::wire) &'static str);
 
@@ -40,7 +40,7 @@ impl Check {
         RaftId::try_from(id).map_err(|error| WireError::new(self.0, field, error.to_string()))
     }
 
-    /// A term in which something happened: at least 1. raft-rs takes a message of term 0 for one
+    /// Checks a term in which something happened: at least 1. raft-rs takes a message of term 0 for one
     /// of its own (`Raft::step`).
     pub(in crate::wire) fn term(self, field: &'static str, term: Term) -> Result<(), WireError> {
         self.that(
@@ -50,7 +50,7 @@ impl Check {
         )
     }
 
-    /// An index that raft-rs can compute with; 0 means none.
+    /// Checks an index that raft-rs has to compute with. 0 means none.
     pub(in crate::wire) fn index(
         self,
         field: &'static str,
@@ -63,11 +63,11 @@ impl Check {
         )
     }
 
-    /// A place in the log of somebody whose term is `highest`: an index and the term of the entry
-    /// there. Nothing but index 0, the place before the first entry, has term 0.
+    /// Checks a position in the log of a process whose term is `highest`: an index and the term of the
+    /// entry there. Exactly index 0, the position before the first entry, has term 0.
     ///
-    /// raft-rs relies on that: it takes the term of an index past its log to be 0
-    /// (`RaftLog::term`), so an append after such a place with term 0 would leave a gap.
+    /// raft-rs relies on that: it takes the term of an index past its log to be 0 (`RaftLog::term`), so
+    /// an append after such a position with term 0 would leave a gap.
     pub(in crate::wire) fn place(
         self,
         (index_field, index): (&'static str, LogIndex),

@@ -1,9 +1,9 @@
-//! Snapshots, cut into chunks on one side and put together on the other.
+//! Snapshots, cut into chunks by the sender and assembled by the receiver.
 //!
-//! A snapshot may be far larger than a message may be. Each chunk is made when it is wanted and
-//! becomes a part of a state machine when it has come, so neither side ever holds the bytes of the
-//! whole. Every chunk repeats the header, says where it belongs, and carries the CRC-32 of everything
-//! up to its end: a chunk that is lost, doubled, damaged or of another snapshot is noticed at once.
+//! A snapshot may be far larger than the largest message. Each chunk is made on demand, and becomes a
+//! part of a state machine on arrival, so neither side ever holds the bytes of the whole. Every chunk
+//! repeats the header, states its offset, and carries the CRC-32 of all bytes up to its end: a chunk that
+//! is lost, duplicated, damaged or of another snapshot is detected at once.
 
 use bytes::Bytes;
 
@@ -11,19 +11,19 @@ use super::{SnapshotHeader, SnapshotReader, SnapshotWriter, WireError};
 use crate::kv::StateMachine;
 use crate::proto::raft::InstallSnapshotRequest;
 
-/// The chunks of a snapshot, in order. There is always one.
+/// The chunks of a snapshot, in order. There is always at least one.
 #[derive(Debug)]
 pub struct SnapshotChunks {
     snapshot: SnapshotWriter,
     crc32: crc32fast::Hasher,
     chunk_bytes: usize,
-    /// The next chunk, without data; `None` behind the last.
+    /// The next chunk, without data. `None` behind the last.
     next: Option<InstallSnapshotRequest>,
 }
 
 impl SnapshotChunks {
-    /// The snapshot of `state_machine` in chunks of `chunk_bytes` bytes of data, of which the last
-    /// may be shorter. Looks at every pair once.
+    /// The snapshot of `state_machine` in chunks of `chunk_bytes` bytes of data. The last one may be
+    /// shorter. Reads every pair once to know the size.
     pub fn new(header: SnapshotHeader, state_machine: StateMachine, chunk_bytes: usize) -> Self {
         let snapshot = SnapshotWriter::new(state_machine);
         let next = InstallSnapshotRequest {
@@ -51,7 +51,7 @@ impl Iterator for SnapshotChunks {
         let mut chunk = self.next.take()?;
         chunk.data = self.snapshot.next(self.chunk_bytes);
         let reached = chunk.offset.saturating_add(size(chunk.data.len()));
-        // A chunk without data is behind the end, whatever was announced.
+        // A chunk without data is behind the end, whatever size was announced.
         chunk.done = reached >= chunk.total_size || chunk.data.is_empty();
         self.crc32.update(&chunk.data);
         chunk.crc32 = self.crc32.clone().finalize();
@@ -66,32 +66,32 @@ impl Iterator for SnapshotChunks {
     }
 }
 
-/// A snapshot on its way in. After an error it must not be used again.
+/// An incoming snapshot. After an error it must not be used again.
 #[derive(Debug)]
 pub struct SnapshotAssembly {
-    /// What every chunk repeats.
+    /// The fields that every chunk repeats.
     header: InstallSnapshotRequest,
     received: u64,
     crc32: crc32fast::Hasher,
     snapshot: SnapshotReader,
-    /// Memory that the state may take.
+    /// Maximum memory of the state in bytes.
     max_bytes: usize,
     done: bool,
 }
 
 impl SnapshotAssembly {
-    /// Begins with what the first chunk says of the whole. The chunk itself is still to be added.
+    /// Begins with the header in the first chunk. The chunk itself is still to be added.
     ///
     /// # Errors
     ///
-    /// If the snapshot has more than `max_bytes`, or if its header is not well formed.
+    /// If the snapshot has more than `max_bytes` bytes, or if its header is not well formed.
     pub fn new(first: &InstallSnapshotRequest, max_bytes: usize) -> Result<Self, WireError> {
         let total = first.total_size;
-        // Whatever they make takes more memory than they.
+        // The resulting state takes more memory than these bytes.
         if total > size(max_bytes) {
             return Err(too_large("total_size", max_bytes));
         }
-        // Before anybody has gone to the trouble of carrying the rest.
+        // Refused early, before the rest is transferred.
         SnapshotHeader::from(first.clone()).into_raft()?;
         Ok(Self {
             header: without_data(first),
@@ -134,7 +134,7 @@ impl SnapshotAssembly {
             let reason = format!("{done} at {reached} of {total} bytes");
             return Err(fault("done", reason));
         }
-        // Without this a peer could send chunks for ever.
+        // Without this check a peer could send chunks for ever.
         if data.is_empty() {
             return Err(fault("data", "an empty chunk"));
         }
@@ -151,21 +151,21 @@ impl SnapshotAssembly {
         Ok(())
     }
 
-    /// Whether `chunk` is the next one of this snapshot, as far as its place says.
+    /// Whether `chunk` is the next one of this snapshot, according to its header and offset.
     pub fn goes_on_with(&self, chunk: &InstallSnapshotRequest) -> bool {
         chunk.offset == self.received && !self.done && without_data(chunk) == self.header
     }
 
-    /// Bytes that have come.
+    /// Bytes that have arrived.
     pub fn received_bytes(&self) -> u64 {
         self.received
     }
 
-    /// Whether the last chunk has come.
+    /// Whether the last chunk has arrived.
     ///
     /// # Errors
     ///
-    /// It has not.
+    /// If the last chunk has not arrived.
     pub fn is_whole(&self) -> Result<(), WireError> {
         match self.done {
             true => Ok(()),
@@ -177,14 +177,14 @@ impl SnapshotAssembly {
     ///
     /// # Errors
     ///
-    /// If the last chunk has not come, or if the snapshot ends in its midst.
+    /// If the last chunk has not arrived, or if the snapshot ends within a record.
     pub fn finish(self) -> Result<(SnapshotHeader, StateMachine), WireError> {
         self.is_whole()?;
         Ok((self.header.into(), self.snapshot.finish()?))
     }
 }
 
-/// What every chunk of a snapshot repeats.
+/// The fields that every chunk of a snapshot repeats.
 fn without_data(chunk: &InstallSnapshotRequest) -> InstallSnapshotRequest {
     InstallSnapshotRequest {
         data: Bytes::new(),
@@ -195,7 +195,7 @@ fn without_data(chunk: &InstallSnapshotRequest) -> InstallSnapshotRequest {
     }
 }
 
-/// The state is more than this node may hold.
+/// The error for a state larger than this node may hold.
 fn too_large(field: &'static str, max_bytes: usize) -> WireError {
     let reason = format!(
         "the state takes more memory than the {max_bytes} bytes that this node may give it: raise its \
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(error.field, "conf_state");
     }
 
-    /// Whichever chunk it is, and whatever happens to it: nothing is made of the rest.
+    /// Any damage to any chunk: no state machine results.
     #[test]
     fn a_fault_in_any_chunk_is_noticed() {
         type Spoil = fn(&mut Vec<InstallSnapshotRequest>, usize);

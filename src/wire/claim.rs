@@ -1,4 +1,4 @@
-//! How a process asks another one to leave the recovery of their cluster to it.
+//! The request of a process that another one leave the recovery of their cluster to it.
 
 use crate::proto::raft::{YieldRecoveryRequest, YieldRecoveryResponse};
 use crate::types::{ClusterId, RaftId, Rank, RecoveryClaim};
@@ -33,11 +33,11 @@ pub fn yield_request(claim: RecoveryClaim, to: RaftId) -> YieldRecoveryRequest {
     }
 }
 
-/// The claim that `request` makes, and whom it is for.
+/// The claim in `request`, and its receiver.
 ///
 /// # Errors
 ///
-/// If the claimant could not be in the position that it says it is in.
+/// If a field is out of range, or the fields contradict one another.
 pub fn claim_from_request(
     request: YieldRecoveryRequest,
 ) -> Result<(RecoveryClaim, RaftId), WireError> {
@@ -77,7 +77,7 @@ pub fn claim_from_request(
     Ok((claim, CLAIM.raft_id("to", to)?))
 }
 
-/// The answer of a process that yields, or not for this reason, in words that follow its name.
+/// The answer of a process: it yields, or it does not for this reason, as text that follows its name.
 pub fn yield_response(answer: Result<(), String>) -> YieldRecoveryResponse {
     YieldRecoveryResponse {
         yielded: answer.is_ok(),
@@ -85,11 +85,11 @@ pub fn yield_response(answer: Result<(), String>) -> YieldRecoveryResponse {
     }
 }
 
-/// Whether a process yields, or why not, in words that follow its name.
+/// Whether a process yields, or why not, as text that follows its name.
 ///
 /// # Errors
 ///
-/// It does not.
+/// If it does not yield.
 pub fn yielded(response: YieldRecoveryResponse) -> Result<(), String> {
     let YieldRecoveryResponse { yielded, reason } = response;
     if yielded { Ok(()) } else { Err(reason) }

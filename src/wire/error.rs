@@ -1,4 +1,4 @@
-//! Refusals, as a status carries them: one message among the details of a `google.rpc.Status`.
+//! Refusals in a gRPC status: one message among the details of a `google.rpc.Status`.
 
 use prost::Message;
 use prost_types::Any;
@@ -33,10 +33,10 @@ pub fn pack_detail<D: StatusDetail>(detail: &D) -> Any {
     }
 }
 
-/// The first detail of type `D` among the details of a status. One that cannot be decoded counts as
+/// The first detail of type `D` among the details of a status. A detail that cannot be decoded counts as
 /// missing: the status says enough without it.
 pub fn find_detail<D: StatusDetail>(details: &[Any]) -> Option<D> {
-    // Only what follows the last slash names the type; what precedes it may be any host.
+    // Only the part after the last slash names the type. The part before it may be any host.
     let name = |url: &str| url.rsplit('/').next().map(str::to_owned);
     let detail = details
         .iter()
@@ -44,8 +44,8 @@ pub fn find_detail<D: StatusDetail>(details: &[Any]) -> Option<D> {
     D::decode(detail.value.as_slice()).ok()
 }
 
-/// The detail that tells a client of `refusal`. `leader_addr` is where clients reach the leader; it
-/// goes along if the refusal names one.
+/// The detail for a client about `refusal`. `leader_addr` is the leader's client address. It is included
+/// if the refusal names a leader.
 pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail {
     let Refusal { reason, applied } = refusal;
     let reason = match reason {
@@ -113,7 +113,7 @@ impl From<Applied> for proto::Applied {
     }
 }
 
-/// What a client may conclude: only a node that says so surely did not apply a write.
+/// The conclusion for a client: a write was surely not applied only if a node says so.
 impl From<proto::Applied> for Applied {
     fn from(applied: proto::Applied) -> Self {
         match applied {
@@ -268,7 +268,7 @@ mod tests {
         let detail = error_detail(&not_leader(None), None);
         assert_eq!(Applied::from(detail.applied()), Applied::No);
         assert_eq!(Applied::from(proto::Applied::Unknown), Applied::Unknown);
-        // Not said, or said in a word of a later version.
+        // Missing, or a value of a later version.
         for applied in [0, 99] {
             let detail = ErrorDetail {
                 applied,

@@ -1,4 +1,4 @@
-//! Who a node is, and how nodes that know nothing become a cluster.
+//! The identity of a node, and the messages by which a cluster forms.
 
 mod parts;
 
@@ -21,10 +21,10 @@ use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
 const STATUS: Check = Check("IdentifyResponse");
 const OFFER: Check = Check("OfferRequest");
 
-/// Fewest initial members of a cluster: with fewer, no majority survives a loss.
+/// Minimum number of initial members of a cluster: with fewer, no majority survives a loss.
 const MIN_MEMBERS: usize = 3;
 
-/// The number of a level in a message: the first goes without saying.
+/// The number of a level in a message. The first level is omitted.
 pub(in crate::wire) fn said(level: ProtocolLevel) -> u32 {
     match level {
         ProtocolLevel::FIRST => 0,
@@ -32,8 +32,8 @@ pub(in crate::wire) fn said(level: ProtocolLevel) -> u32 {
     }
 }
 
-/// What others see of where a process stands. An outside node belongs to nothing, and the cluster that
-/// it waits for is not its own.
+/// The state of a process as others see it. An outside node belongs to no cluster: the cluster that it
+/// waits for is not its own.
 pub(super) fn visible(
     state: NodeState,
     cluster_id: Option<ClusterId>,
@@ -301,11 +301,11 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
     }
 }
 
-/// The offer that `request` makes, and whom it is for.
+/// The offer in `request`, and its receiver.
 ///
 /// # Errors
 ///
-/// If no cluster could be made of the members, or if they are not the coordinator's to gather.
+/// If the members cannot form a cluster, or if the coordinator may not offer one to them.
 pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), WireError> {
     let OfferRequest {
         cluster_id,

@@ -1,4 +1,4 @@
-//! Who asks another node who it is, and the parts that this shares with what nodes say of themselves.
+//! The introduction of a process that asks for an identity, and the parts that it shares with a status.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::wire::check::Check;
 
 const INTRODUCTION: Check = Check("IdentifyRequest");
 
-/// Most members that a process can introduce itself with.
+/// Maximum number of members in an introduction.
 const MAX_INTRODUCED: usize = 1024;
 
 impl From<Introduction> for IdentifyRequest {

@@ -1,4 +1,4 @@
-//! What the entries of the log hold.
+//! The commands in the entries of the log.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -96,23 +96,23 @@ impl TryFrom<proto::Command> for Command {
     }
 }
 
-/// The data of the log entry that holds `command`. Equal commands are equal bytes.
+/// The data of the log entry for `command`. Equal commands give equal bytes.
 pub fn encode_command(command: &Command) -> Bytes {
     proto::Command::from(command.clone()).encode_to_vec().into()
 }
 
-/// The command that a log entry holds. Key and value are not copied: they share `data`.
+/// The command of a log entry. Key and value are not copied: they share `data`.
 ///
 /// # Errors
 ///
-/// If `data` is no command, or one that this node does not know *all* of. A field that a later
-/// version added would otherwise be ignored here and obeyed there, and two nodes would apply one
-/// entry differently.
+/// If `data` is no command, or one that this node does not know *completely*. Otherwise this node would
+/// ignore a field of a later version that another node obeys, and two nodes would apply one entry
+/// differently.
 pub fn decode_command(data: Bytes) -> Result<Command, WireError> {
     let size = data.len();
     let command = proto::Command::decode(data)
         .map_err(|error| WireError::new("Command", "operation", error.to_string()))?;
-    // What was understood takes fewer bytes if there was anything else in them.
+    // The known fields take fewer bytes if there are unknown ones.
     let understood = command.encoded_len();
     if understood < size {
         let reason = format!("only {understood} of {size} bytes are understood");
@@ -121,13 +121,14 @@ pub fn decode_command(data: Bytes) -> Result<Command, WireError> {
     command.try_into()
 }
 
-/// What a process has to speak to obey the command that a log entry holds: see [`Command::level`].
+/// The protocol level that a process needs to apply the command of a log entry, see [`Command::level`].
 ///
 /// # Errors
 ///
-/// As [`decode_command`], which is only called where the number of the operation does not tell.
+/// As for [`decode_command`], which is called only if the number of the operation does not determine the
+/// level.
 pub fn level_of_command(data: &Bytes) -> Result<ProtocolLevel, WireError> {
-    // The key of the field that comes first, which is the operation.
+    // The key of the first field, which is the operation.
     match data.first().map(|key| key >> 3) {
         Some(FIRST_OPERATION..=LAST_OPERATION_OF_FIRST_LEVEL) => Ok(ProtocolLevel::FIRST),
         _ => decode_command(data.clone()).map(|command| command.level()),
@@ -255,7 +256,7 @@ mod tests {
         }
     }
 
-    /// It is asked of every entry of every append.
+    /// Called for every entry of every append.
     #[test]
     fn the_level_of_common_commands_is_known_without_decoding_them() {
         for operation in [0x0a, 0x12, 0x1a, 0x22, 0x2a] {
@@ -348,7 +349,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is accepted is one encoding of its value, so no two bytes mean one state.
+        /// All accepted bytes are the one encoding of their value, so equal states have equal bytes.
         #[test]
         fn arbitrary_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(command) = decode_command(data.clone().into()) {

@@ -1,4 +1,4 @@
-//! What a process says that it takes at most.
+//! The limits of a process.
 
 use crate::proto::raft::NodeLimits as ProtoLimits;
 use crate::types::NodeLimits;

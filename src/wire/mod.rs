@@ -1,15 +1,15 @@
-//! Between the generated types and the types that this library thinks in.
+//! Conversions between the generated types and the library's own types.
 //!
-//! The protocol is the source of truth, but neither raft-rs nor the state machine speaks it: raft-rs
-//! has `eraftpb` (one message type for everything), the state machine has
-//! [`Command`](crate::kv::Command). This module is the only place where one becomes the other, and
-//! the only door through which bytes of a peer reach raft-rs. raft-rs panics on a good part of what
-//! a peer could send, so whatever can be judged from a message alone is judged here; what depends on
-//! the state of the log is judged by [`RaftNode::step`](crate::node::RaftNode::step).
+//! The protocol is the source of truth, but neither raft-rs nor the state machine uses it: raft-rs has
+//! `eraftpb` (one message type for everything), the state machine has [`Command`](crate::kv::Command).
+//! This module is the only place where one becomes the other, and the only way for bytes of a peer to
+//! reach raft-rs. raft-rs panics on many messages that a peer could send. So every rule that depends on
+//! the message alone is checked here, and [`RaftNode::step`](crate::node::RaftNode::step) checks the
+//! rules that depend on the log.
 //!
-//! Rules: domain to wire is `From` (or, where raft-rs could produce what our types cannot carry, a
-//! `Result`); wire to domain is `TryFrom`, and its error names message, field and reason. Structs
-//! are destructured field by field, so that a new field breaks the build instead of being lost.
+//! Rules: domain to wire is `From` (or a `Result`, if raft-rs could produce a value that our types cannot
+//! carry). Wire to domain is `TryFrom`, and its error names message, field and reason. Structs are
+//! destructured field by field, so that a new field breaks the build instead of being lost.
 
 mod check;
 mod chunks;
@@ -31,7 +31,7 @@ pub use kv::{decode_command, encode_command, level_of_command};
 pub use raft::{Envelope, PeerMessage, SnapshotHeader, install_snapshot_response};
 pub use snapshot::{SnapshotReader, SnapshotWriter, decode_snapshot, encode_snapshot};
 
-/// Bytes of a peer or of a client that are no message of ours.
+/// Bytes of a peer or of a client that are no valid message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}.{field}: {reason}")]
 pub struct WireError {
@@ -39,7 +39,7 @@ pub struct WireError {
     pub message: &'static str,
     /// The field at fault.
     pub field: &'static str,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: String,
 }
 

@@ -1,8 +1,8 @@
-//! What the snapshots of the state machine hold.
+//! The format of snapshots of the state machine.
 //!
-//! A snapshot may be larger than any message, and larger than what anybody wants to hold twice. So
-//! it is made and read piece by piece: a [`SnapshotWriter`] gives the next bytes when they are
-//! wanted, and a [`SnapshotReader`] takes them as they come and keeps a state machine, not bytes.
+//! A snapshot may be larger than any message, and too large to hold twice. So it is written and read
+//! piece by piece: a [`SnapshotWriter`] produces the next bytes on demand, and a [`SnapshotReader`] takes
+//! bytes as they arrive and keeps a state machine, not bytes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::types::{ClientId, ClusterId, ClusterMembership, Key, NodeInfo, Protoc
 use crate::wire::WireError;
 use crate::wire::identity::said;
 
-/// Version of the format of snapshots of a cluster of this level. Whoever knows of no levels refuses
+/// Version of the format of snapshots of a cluster of this level. A release without levels refuses
 /// version 2.
 fn version_of(level: ProtocolLevel) -> u32 {
     match level {
@@ -30,10 +30,10 @@ fn version_of(level: ProtocolLevel) -> u32 {
 /// Longest length prefix of a record: a 64-bit varint.
 const MAX_PREFIX_BYTES: usize = 10;
 
-/// Writes the snapshot of a state machine. Equal states are equal bytes.
+/// Writes the snapshot of a state machine. Equal states give equal bytes.
 ///
-/// Beside the state machine, of which it frees what it has written, it holds one record and the
-/// pairs of one shard.
+/// Beside the state machine, of which it frees the written parts, it holds one record and the pairs of
+/// one shard.
 #[derive(Debug)]
 pub struct SnapshotWriter {
     size: u64,
@@ -44,8 +44,8 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// A writer at the beginning of the snapshot of `state_machine`. Looks at every pair once, to
-    /// know the size of the whole.
+    /// A writer at the beginning of the snapshot of `state_machine`. Reads every pair once to compute the
+    /// size.
     pub fn new(state_machine: StateMachine) -> Self {
         let mut buffer = BytesMut::new();
         let members = state_machine.members();
@@ -100,7 +100,7 @@ impl SnapshotWriter {
         self.buffer.split_to(bytes.min(self.buffer.len())).freeze()
     }
 
-    /// What follows the members.
+    /// The next record behind the members.
     fn next_record(&mut self) -> Option<proto::SnapshotRecord> {
         if let Some((client_id, session)) = self.sessions.next() {
             return Some(session_record(client_id, &session));
@@ -201,8 +201,8 @@ fn session(record: proto::SessionRecord) -> Result<(ClientId, Session), WireErro
     Ok((ClientId(client_id), session))
 }
 
-/// What the record of a pair takes, its length included: three messages in one another, and in
-/// `KeyValue` two fields, of which an empty one is left out.
+/// Bytes of the record of a pair, including its length: three nested messages, and in `KeyValue` two
+/// fields, of which an empty one is omitted.
 fn pair_size(key: &Key, value: &Value) -> u64 {
     let delimited = |size: usize| prost::length_delimiter_len(size).saturating_add(size);
     let field = |size: usize| match size {
@@ -217,13 +217,13 @@ fn number(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
 
-/// Reads a snapshot as its bytes come. Nothing that it keeps holds these bytes in memory, and no
-/// length that stands in them is believed before there are bytes for it.
+/// Reads a snapshot as its bytes arrive. Nothing that it keeps holds these bytes in memory, and it trusts
+/// no length before the bytes are there.
 #[derive(Debug)]
 pub struct SnapshotReader {
-    /// What has come and is no whole record yet.
+    /// Bytes that have arrived and are no complete record yet.
     rest: BytesMut,
-    /// What is still to come; `None` before the header.
+    /// The records that are still missing. `None` before the header.
     missing: Option<Missing>,
     members: ClusterMembership,
     level: ProtocolLevel,
@@ -252,7 +252,7 @@ impl SnapshotReader {
     ///
     /// # Errors
     ///
-    /// If what has come so far is no beginning of a snapshot of a version that this node knows. The
+    /// If the bytes so far are not the beginning of a snapshot of a version that this node knows. The
     /// reader must not be used again then.
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         self.rest.extend_from_slice(bytes);
@@ -262,12 +262,12 @@ impl SnapshotReader {
         Ok(())
     }
 
-    /// What has come of the state takes so much memory, in bytes.
+    /// Memory of the state read so far, in bytes.
     pub fn memory(&self) -> usize {
         self.state_machine.memory()
     }
 
-    /// The next record, if all of it is there.
+    /// The next record, if it is complete.
     fn next_record(&mut self) -> Result<Option<Record>, WireError> {
         let mut prefix = self.rest.get(..).unwrap_or_default();
         let available = prefix.len();
@@ -367,16 +367,16 @@ impl SnapshotReader {
             return Err(WireError::new("KeyValue", "key", reason));
         }
         self.state_machine.restore(&place.1, &value);
-        // A copy: the key is a part of what came.
+        // A copy, because the key is a slice of the received bytes.
         self.last = (place.0, Key::copy_from_slice(&place.1));
         Ok(())
     }
 
-    /// The state machine that the snapshot holds.
+    /// The state machine in the snapshot.
     ///
     /// # Errors
     ///
-    /// If the snapshot has not come to its end.
+    /// If the snapshot is not complete.
     pub fn finish(self) -> Result<StateMachine, WireError> {
         if !self.rest.is_empty() {
             return Err(fault("record", "the last one is not whole"));
@@ -400,7 +400,7 @@ impl SnapshotReader {
     }
 }
 
-/// What a snapshot announced and has not brought yet.
+/// Records that a snapshot announced and has not brought yet.
 #[derive(Debug, Clone, Copy)]
 struct Missing {
     members: u64,
@@ -409,7 +409,7 @@ struct Missing {
 }
 
 impl Missing {
-    /// The first field of the header that was not kept.
+    /// The first field of the header whose records are missing.
     fn field(&self) -> &'static str {
         match self {
             Self { members: 1.., .. } => "members",
@@ -419,7 +419,7 @@ impl Missing {
     }
 }
 
-/// What is left of an announced number when one of it has come.
+/// The remaining announced number after one more record.
 fn one_less(missing: u64, field: &'static str) -> Result<u64, WireError> {
     let more = || WireError::new("SnapshotHeader", field, "more there than announced");
     missing.checked_sub(1).ok_or_else(more)
@@ -429,17 +429,17 @@ fn fault(field: &'static str, reason: impl Into<String>) -> WireError {
     WireError::new("SnapshotRecord", field, reason)
 }
 
-/// The snapshot of `state_machine` in one piece.
+/// The snapshot of `state_machine` as one piece.
 pub fn encode_snapshot(state_machine: &StateMachine) -> Bytes {
     let mut writer = SnapshotWriter::new(state_machine.clone());
     writer.next(usize::try_from(writer.size()).unwrap_or(usize::MAX))
 }
 
-/// The state machine that a snapshot in one piece holds.
+/// The state machine of a snapshot in one piece.
 ///
 /// # Errors
 ///
-/// If `data` is no snapshot of a version that this node knows, or not all of one.
+/// If `data` is no snapshot of a version that this node knows, or is incomplete.
 pub fn decode_snapshot(data: &[u8]) -> Result<StateMachine, WireError> {
     let mut reader = SnapshotReader::default();
     reader.read(data)?;
@@ -749,7 +749,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the state and however its snapshot is cut.
+        /// For every state, and every cut of its snapshot into pieces.
         #[test]
         fn every_state_survives(
             pairs in prop::collection::btree_map(

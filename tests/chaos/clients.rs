@@ -13,9 +13,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::transport::Channel;
 use tonic::{ConnectError, Request, Status};
 
-use crate::common::cluster::channel;
-use crate::common::{eventually, refused};
 use crate::history::{Asked, Counts, History, Told, now, unique};
+use seshat_test_support::cluster::channel;
+use seshat_test_support::{eventually, refused};
 
 /// Clients of a load that share its keys.
 const CLIENTS: u64 = 6;

@@ -12,11 +12,11 @@ use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::{MemberRole, MemberStatus, StatusRequest, StatusResponse};
 use tempfile::TempDir;
 
-use crate::common::cluster::channel;
-use crate::common::eventually;
 use crate::links::{Links, Proxies};
 use crate::openers::Openers;
 use crate::operator::{Said, seshat};
+use seshat_test_support::cluster::channel;
+use seshat_test_support::eventually;
 
 /// Nodes that form a cluster.
 const FIRST_NODES: usize = 3;

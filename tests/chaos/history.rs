@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::checker::{self, Kind, Operation};
+use seshat_test_support::linearizability::{self, Kind, Operation};
 
 /// Operations that one history may hold: what is more shows nothing new and would fill the memory.
 pub(crate) const MAX_OPERATIONS: usize = 400_000;
@@ -179,7 +179,7 @@ impl History {
     pub(crate) fn check(&self) {
         let inner = self.inner();
         for (key, operations) in &inner.keys {
-            if let Err(problem) = checker::check(operations) {
+            if let Err(problem) = linearizability::check(operations) {
                 panic!("{key}, {} operations: {problem}", operations.len());
             }
         }

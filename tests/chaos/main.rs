@@ -20,12 +20,8 @@
 
 #![cfg(test)]
 
-#[path = "../simulation/checker.rs"]
-mod checker;
 mod clients;
 mod cluster;
-#[path = "../common/mod.rs"]
-mod common;
 mod history;
 mod hogs;
 mod links;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::Request;
 
-use crate::common::cluster::channel;
+use seshat_test_support::cluster::channel;
 
 /// Connections of one kind at once.
 const CONNECTIONS: usize = 150;

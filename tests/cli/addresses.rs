@@ -1,7 +1,7 @@
 //! Addresses that are wrong: of a member for the others, and for clients.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -133,4 +133,37 @@ fn status_names_a_member_that_clients_do_not_find() {
     let faults: Vec<_> = faults.map(|it| it["client_addr_fault"].as_str()).collect();
     let fault = "it does not answer there: connection refused";
     assert_eq!(faults, [None, Some(fault), None]);
+}
+
+/// A node whose process is stopped, and whose port for nodes has no room for a further connection.
+#[test]
+fn nobody_forms_without_a_node_whose_kernel_takes_no_more_connections_for_it() {
+    let machines = Machines::new("crowded");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let _for_clients = std::net::TcpListener::bind(machines.address(3)).unwrap();
+    let port = machines.internal_address(3).parse().unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(port).unwrap();
+    let _for_nodes = socket.listen(1).unwrap();
+    let mut strangers = Vec::new();
+    while let Ok(stranger) = std::net::TcpStream::connect_timeout(&port, Duration::from_millis(500))
+    {
+        strangers.push(stranger);
+    }
+    let _others: Vec<_> = (1..=2)
+        .map(|id| Running::start(machines.serve(id)))
+        .collect();
+    let words = "node 3 accepts connections and does not answer: it may hang";
+    let begun = Instant::now();
+    // Longer than it takes until a machine that is off counts as gone.
+    let mut seen = false;
+    while begun.elapsed() < Duration::from_secs(8) {
+        let ran = client(machines.address(1), &["status"]);
+        assert!(!ran.stdout.contains("seshat form"), "{}", ran.stdout);
+        seen |= ran.stdout.contains(words);
+    }
+    assert!(seen, "never said to hang");
+    let refused = client(machines.address(1), &["form", "--without", "3"]).failed(3);
+    assert!(refused.contains(words), "{refused}");
 }

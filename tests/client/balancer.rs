@@ -8,8 +8,8 @@ use seshat::client::{Client, Operation, PipelineOptions};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::common::cluster::Cluster;
 use super::mock::{Mock, dead};
+use seshat_test_support::cluster::Cluster;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 

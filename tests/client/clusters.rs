@@ -6,8 +6,8 @@ use seshat::client::{Applied, Client, Error, Operation, PipelineOptions};
 use seshat::proto::admin::RecoverRequest;
 use seshat::types::NodeState;
 
-use super::common::cluster::Cluster;
-use super::common::eventually;
+use seshat_test_support::cluster::Cluster;
+use seshat_test_support::eventually;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -3,8 +3,8 @@
 use seshat::client::{Client, Operation, PipelineOptions, Reply};
 use seshat::proto::admin::RecoverRequest;
 
-use super::common::cluster::Cluster;
-use super::common::eventually;
+use seshat_test_support::cluster::Cluster;
+use seshat_test_support::eventually;
 
 #[tokio::test]
 async fn the_example_of_the_documentation_runs() -> Result<(), seshat::client::Error> {

@@ -11,7 +11,7 @@ use seshat::client::{Applied, Client, Error};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::common::cluster::Cluster;
+use seshat_test_support::cluster::Cluster;
 
 /// Callers at once.
 const CALLERS: usize = 32;

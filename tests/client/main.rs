@@ -10,8 +10,6 @@
 
 mod balancer;
 mod clusters;
-#[path = "../common/mod.rs"]
-mod common;
 mod endpoints;
 mod example;
 mod failover;

@@ -6,8 +6,8 @@ use seshat::client::{Applied, Client, Error, Reason};
 use seshat::proto::kv::{Applied as ProtoApplied, Full};
 use tonic::{Code, Status};
 
-use super::common::eventually;
 use super::mock::{Fate, Mock, refusal, session_expired};
+use seshat_test_support::eventually;
 
 fn client(node: &Mock) -> Client {
     let builder = Client::builder().endpoints([&node.address]);

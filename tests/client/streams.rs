@@ -7,8 +7,8 @@ use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::{Applied as ProtoApplied, Overloaded};
 use tonic::Code;
 
-use super::common::cluster::Cluster;
 use super::mock::{Fate, Mock, not_leader, refusal, session_expired};
+use seshat_test_support::cluster::Cluster;
 
 fn client(cluster: &Cluster) -> Client {
     let endpoints = (0..3).map(|index| cluster.client_addr(index));

@@ -10,11 +10,11 @@ use seshat::kv::{Command, Write};
 use seshat::node::{Answer, Outcome};
 use seshat::types::{ClusterId, LogIndex, NodeId};
 
-use crate::checker::{Kind, Operation};
 use crate::invariants::answers_follow_time::{self, Floor};
 use crate::invariants::reads_keep_their_place::{Batches, Place};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
 use crate::numbered::{Attempt, Numbered, REMOVED_KEYS, Sessions};
+use seshat_test_support::linearizability::{Kind, Operation};
 
 /// A caller, as the core knows it.
 pub(crate) type Waiter = u64;

@@ -30,7 +30,6 @@
 
 mod accidents;
 mod asking;
-mod checker;
 mod clients;
 mod clusters;
 mod controls;

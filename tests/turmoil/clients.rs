@@ -16,9 +16,9 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::checker::Kind;
 use crate::network::{channel, client_addr};
 use crate::shared::Shared;
+use seshat_test_support::linearizability::Kind;
 
 /// Keys that the clients share: few, so that they meet.
 pub(crate) const KEYS: u64 = 6;

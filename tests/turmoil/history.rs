@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use seshat::types::LogIndex;
 
-use crate::checker::{self, Kind, Operation};
+use seshat_test_support::linearizability::{self, Kind, Operation};
 
 /// An operation on a key, as a client knows it.
 #[derive(Debug, Clone, Copy)]
@@ -36,19 +36,19 @@ pub(crate) struct Break {
 pub(crate) fn check(history: &[Told], recovery: Option<Break>) -> Result<(), String> {
     let Some(recovery) = recovery else {
         let whole: Vec<_> = history.iter().map(Told::operation).collect();
-        return checker::check(&whole);
+        return linearizability::check(&whole);
     };
     let before: Vec<_> = history
         .iter()
         .filter_map(|told| told.before(recovery))
         .collect();
-    checker::check(&before).map_err(|fault| format!("before the recovery: {fault}"))?;
+    linearizability::check(&before).map_err(|fault| format!("before the recovery: {fault}"))?;
     let after: Vec<_> = history
         .iter()
         .filter_map(|told| told.after(recovery))
         .collect();
     let (after, first) = begin_anew(after)?;
-    checker::check(&after).map_err(|fault| format!("after the recovery: {fault}"))?;
+    linearizability::check(&after).map_err(|fault| format!("after the recovery: {fault}"))?;
     first.map_or(Ok(()), |first| is_kept(history, recovery, first))
 }
 

@@ -17,10 +17,10 @@ use seshat::client::{
 };
 use tokio::time::sleep;
 
-use crate::checker::Kind;
 use crate::clients::{Habits, KEYS, decode, encode, name};
 use crate::network::{channel, client_addr};
 use crate::shared::Shared;
+use seshat_test_support::linearizability::Kind;
 
 /// Most commands in a batch.
 const MAX_BATCH: usize = 6;

@@ -23,8 +23,6 @@
 
 #![cfg(test)]
 
-#[path = "../simulation/checker.rs"]
-mod checker;
 mod clients;
 mod falls;
 mod health;

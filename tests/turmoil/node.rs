@@ -95,7 +95,7 @@ impl Cradle {
         let mut random = StdRng::seed_from_u64(self.seed ^ life);
         let random = move || random.next_u64();
         let server = Server::new(self.file(), client, internal, &connector(), random).await?;
-        self.shared.born(self.id, server.handle());
+        self.shared.born(self.id, server.driver());
         let stop = self.stop;
         let ended = server.run(async move { stop.notified().await }).await;
         self.shared.died(self.id);

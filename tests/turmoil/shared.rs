@@ -10,9 +10,9 @@ use std::time::Duration;
 use seshat::driver::DriverHandle;
 use seshat::types::{LogIndex, NodeStatus, Term};
 
-use crate::checker::Kind;
 use crate::history::{self, Break, Told};
 use crate::report::Report;
+use seshat_test_support::linearizability::Kind;
 
 /// The shared part of a world.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! What is done to many keys before and after a run: written, read back, removed.
+//! The bulk work before and after a run: many keys are written, read back, or removed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,25 +21,25 @@ const WINDOW: usize = 8;
 /// Pause before the next attempt after a refusal.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is done to a key.
+/// The work on a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Task {
     /// Writes it.
     Write,
-    /// Reads it, and it must hold what it may hold.
+    /// Reads it. The ledger checks the value.
     Read,
-    /// Reads it, and it must not be there.
+    /// Reads it. It must be missing.
     ReadMissing,
-    /// Removes it, whatever the answer is.
+    /// Removes it. The answer is not checked.
     Remove,
 }
 
-/// Does it to all of `numbers`, and again where it is refused, for as long as some succeed within
+/// Does `task` for all of `numbers`. Refused ones are retried, for as long as some succeed within
 /// `timeout`.
 ///
 /// # Errors
 ///
-/// None succeeded for so long, or a refusal will stay.
+/// None succeeded for that long, or a refusal is permanent.
 pub(super) async fn each<T: Target>(
     task: Task,
     numbers: &[u32],
@@ -62,7 +62,7 @@ pub(super) async fn each<T: Target>(
     while let Some(worker) = workers.join_next().await {
         match worker {
             Ok(done) => done?,
-            // A worker is cancelled only with all others, by an error.
+            // A worker is cancelled only together with all others, after an error.
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
@@ -100,7 +100,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes as many off `numbers` as one stream does. Why it ended early.
+    /// Works off `numbers` on one stream. Returns why it ended early, if it did; unfinished numbers
+    /// remain.
     async fn some(&self, numbers: &mut Vec<u32>, stream: &mut impl Stream) -> Option<Refused> {
         let size = self.ledger.values().size();
         let batch = (MAX_BATCH_BYTES / size.max(1)).clamp(1, MAX_BATCH);

@@ -10,19 +10,19 @@ use super::target::{Answer, Ask, Outcome, Refused, Stream, Target};
 use crate::cli::failure::Failure;
 use crate::cli::options::one_cluster;
 
-/// A key that is read only to connect. It may hold anything or nothing.
+/// A key that is read only to connect. It may have any value or none.
 const PROBED_KEY: &[u8] = b"\0";
 
-/// One connection to the leader, which clients share.
+/// One connection to the leader. Clients share it.
 #[derive(Debug, Clone)]
 pub(super) struct Link(Client);
 
 impl Link {
-    /// Finds the leader of the one cluster that there is, and connects to it.
+    /// Finds the leader, and connects to it. All endpoints must belong to one cluster.
     ///
     /// # Errors
     ///
-    /// It does not answer in time, or there are several.
+    /// The cluster does not answer in time, or there are several.
     pub(super) async fn new(builder: Builder) -> Result<Self, Failure> {
         let client = builder.build()?;
         one_cluster(&client).await?;
@@ -30,7 +30,7 @@ impl Link {
         Ok(Self(client))
     }
 
-    /// The cluster that it is connected to.
+    /// The cluster of the connection.
     pub(super) fn cluster(&self) -> Option<u64> {
         *self.0.watch_cluster().borrow()
     }
@@ -58,7 +58,7 @@ impl Target for Link {
     }
 }
 
-/// A pipeline, and what is in flight on it.
+/// A pipeline, and the answers in flight on it.
 #[derive(Debug)]
 pub(super) struct Batches {
     pipeline: Pipeline,

@@ -1,10 +1,10 @@
-//! What each key may hold, and so which answers are wrong.
+//! The values that each key may have, to find wrong answers.
 //!
-//! The ledger knows every write from the moment on when it is sent. Writes of one key that are under
-//! way at the same time may take effect in any order, so a read may give any of them; but a write
-//! that was over before another one was sent is gone once that one is acknowledged. Hence each key
-//! has a *floor*: the lowest write that a read may still give, if it is sent now. A write of which
-//! nobody knows what became of it never ends, and keeps the floor of its key where it is.
+//! The ledger knows every write from the moment when it is sent. Writes of one key that are in flight at
+//! the same time may take effect in any order, so a read may return any of them. But a write that ended
+//! before another one was sent is overwritten once that one is acknowledged. Hence each key has a
+//! *floor*: the lowest write that a read may still return, if it is sent now. A write whose outcome is
+//! unknown never ends, and its key's floor does not rise above it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,26 +21,26 @@ pub(super) struct Ledger {
     keys: Vec<Mutex<Key>>,
 }
 
-/// Of one key.
+/// The state of one key.
 #[derive(Debug, Default)]
 struct Key {
-    /// Writes that were sent: the next has the number after it.
+    /// Number of writes that were sent. The next one has the number after it.
     sent: u32,
-    /// The writes that are not over, and the lowest that may be among them.
+    /// The writes that have not ended.
     open: Open,
-    /// Removals that are not over.
+    /// Removals that have not ended.
     removing: u32,
-    /// The lowest write that a read may give. 0: the key need not be there.
+    /// The lowest write that a read may return. 0: the key may be missing.
     floor: u32,
-    /// Log index of the acknowledged write that came last.
+    /// Log index of the latest acknowledged write.
     index: u64,
     /// Removals that found the key.
     removals: u32,
 }
 
-/// Writes of one key that are not over: the older ones, and those that were sent while one of the
-/// older ones was not. So little is enough to say from which write on they are, closely enough, even
-/// if some write is always under way.
+/// Writes of one key that have not ended, in two generations: the older ones, and those that were sent
+/// while an older one was open. This is enough to know a lower bound of the open writes, even if some
+/// write is always in flight.
 #[derive(Debug, Default)]
 struct Open {
     older: Generation,
@@ -50,12 +50,12 @@ struct Open {
 #[derive(Debug, Default)]
 struct Generation {
     count: u32,
-    /// The first of them.
+    /// The first write of the generation.
     lowest: u32,
 }
 
 impl Open {
-    /// A write is sent: the lowest that may be under way now.
+    /// Notes that a write is sent. Returns the lowest one that may be in flight now.
     fn begin(&mut self, version: u32) -> u32 {
         let generation = match self.older.count {
             0 => &mut self.older,
@@ -68,7 +68,7 @@ impl Open {
         self.older.lowest
     }
 
-    /// A write is over.
+    /// Notes that a write has ended.
     fn end(&mut self, version: u32) {
         if self.newer.count > 0 && version >= self.newer.lowest {
             self.newer.count -= 1;
@@ -81,7 +81,7 @@ impl Open {
     }
 }
 
-/// A command that was sent, and what was known then.
+/// A command that was sent, and the state of its key at that time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     key: u32,
@@ -92,7 +92,7 @@ pub(super) struct Sent {
 enum What {
     Set {
         version: u32,
-        /// The lowest write that may have been under way, this one included.
+        /// The lowest write that may have been in flight, including this one.
         lowest_open: u32,
         index: u64,
     },
@@ -102,12 +102,12 @@ enum What {
     Del,
 }
 
-/// An answer that no correct cluster gives, for people.
+/// A description, for people, of an answer that no correct cluster gives.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong(pub(super) String);
 
 impl Ledger {
-    /// A ledger of `keys` keys, of which nothing is known.
+    /// A ledger of `keys` keys without writes.
     pub(super) fn new(values: Values, keys: u32) -> Self {
         Self {
             values,
@@ -115,7 +115,7 @@ impl Ledger {
         }
     }
 
-    /// The keys and values that it is about.
+    /// The keys and values of the run.
     pub(super) fn values(&self) -> &Values {
         &self.values
     }
@@ -145,14 +145,14 @@ impl Ledger {
         (Ask::Get { key }, Sent { key: number, what })
     }
 
-    /// A removal of a key. Who removes keys must not write them at the same time.
+    /// A removal of a key. A caller that removes keys must not write them at the same time.
     pub(super) fn del(&self, number: u32) -> (Ask, Sent) {
         self.with(number, |key| key.removing += 1);
         let (key, what) = (self.values.key(number), What::Del);
         (Ask::Del { key }, Sent { key: number, what })
     }
 
-    /// Takes note of what came of a command.
+    /// Records the outcome of a command.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl Ledger {
                     .ok_or_else(|| self.wrong(number, wrong()))
             }
             (What::Del, Ok(Answer::Deleted { existed })) => self.removed(number, *existed),
-            // Of one that may yet be applied nobody knows when it is over.
+            // If a write may still be applied, its end is unknown.
             (_, Err(refused)) if refused.applied == Applied::Unknown => Ok(()),
             (What::Set { version, .. }, Err(_)) => {
                 self.with(number, |key| key.open.end(version));
@@ -233,7 +233,7 @@ impl Ledger {
                 (true, removals) if removals > key.sent => {
                     Some("was removed more often than it was written")
                 }
-                // Had somebody else removed it, it would be known, or be under way.
+                // A removal by another client would be counted, or would be in flight.
                 (false, 0) if key.floor > 0 && key.removing == 0 => {
                     Some("was not there to be removed, although a write was acknowledged")
                 }
@@ -243,26 +243,26 @@ impl Ledger {
         wrong.map_or(Ok(()), |wrong| Err(self.wrong(number, wrong)))
     }
 
-    /// The keys that a read can be held to: those with an acknowledged write.
+    /// The keys whose reads can be checked: those with an acknowledged write and no removal.
     pub(super) fn known(&self) -> Vec<u32> {
         self.numbers(|key| key.floor > 0 && key.removals == 0)
     }
 
-    /// The keys that are surely gone: removed as often as they were written.
+    /// The keys that are surely gone: removed as often as written.
     pub(super) fn gone(&self) -> Vec<u32> {
         self.numbers(|key| key.removals > 0 && key.removals >= key.sent)
     }
 
-    /// The keys that may be there.
+    /// The keys that may exist.
     pub(super) fn written(&self) -> Vec<u32> {
         self.numbers(|key| key.sent > 0)
     }
 
-    /// Takes note of what a read gave of a key that is surely gone.
+    /// Checks the read of a key that is surely gone.
     ///
     /// # Errors
     ///
-    /// The key is there.
+    /// The key exists.
     pub(super) fn settle_missing(&self, number: u32, outcome: &Outcome) -> Result<(), Wrong> {
         match outcome {
             Ok(Answer::Got { value: Some(_) }) => {
@@ -284,7 +284,7 @@ impl Ledger {
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         match self.keys.get(at) {
             Some(key) => change(&mut locked(key)),
-            // No such key is ever asked for.
+            // Such a key is never requested.
             None => change(&mut Key::default()),
         }
     }
@@ -331,7 +331,7 @@ mod tests {
         })
     }
 
-    /// Writes and has it acknowledged; what was written.
+    /// Writes a value, and has it acknowledged. Returns the value.
     fn write(ledger: &Ledger, index: u64) -> Bytes {
         let (ask, sent) = ledger.set(0);
         assert_eq!(ledger.settle(sent, &acknowledged(index)), Ok(()));
@@ -395,7 +395,7 @@ mod tests {
         assert!(!read(&ledger, Some(&zeroth)));
     }
 
-    /// As on a busy stream: the next write is always sent before the one before it is acknowledged.
+    /// As on a busy stream: each write is sent before the previous one is acknowledged.
     #[test]
     fn old_writes_are_stale_even_if_some_write_is_always_under_way() {
         let ledger = ledger();

@@ -1,4 +1,4 @@
-//! The load: clients that do what the plan says, each at its own.
+//! The load: concurrent clients that follow the plan.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,25 +16,24 @@ use super::tally::Tally;
 use super::target::{Ask, Outcome, Refused, Stream, Target};
 use super::wrong::WrongAnswers;
 
-/// How long a client that was refused waits before it goes on: a cluster that serves nobody is not
-/// asked as fast as one that does.
+/// Pause of a client after a refusal: a cluster that does not serve is asked less often.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What all clients of a run share.
+/// The state that all clients of a run share.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) plan: Plan,
     pub(super) ledger: Arc<Ledger>,
     pub(super) pace: Arc<Pace>,
-    /// When the warm-up is over: what is due from here on counts.
+    /// The end of the warm-up. Operations that are due later count.
     pub(super) start: Instant,
     pub(super) wrong: Arc<WrongAnswers>,
-    /// Operations that are over, those of the warm-up too.
+    /// Operations that have ended, including those of the warm-up.
     pub(super) over: AtomicU64,
 }
 
 impl Run {
-    /// Puts the load on `targets` and waits for its end.
+    /// Runs the load on `targets`, and waits for its end.
     pub(super) async fn measure<T: Target>(
         self: &Arc<Self>,
         targets: &[T],
@@ -80,7 +79,7 @@ struct Waiting {
 }
 
 impl Client {
-    /// One call after the other.
+    /// Makes one call after another.
     async fn call(mut self, target: impl Target) -> Tally {
         while let Some(due) = self.run.pace.next(1).await {
             let (ask, waiting) = self.ask(due, 0);
@@ -93,7 +92,7 @@ impl Client {
         self.tally
     }
 
-    /// One stream after the other: the next when one has broken.
+    /// Uses one stream after another: a new one when the old one has broken.
     async fn stream(mut self, target: impl Target, pipelining: Pipelining) -> Tally {
         loop {
             let ended = match target.open(pipelining.window).await {
@@ -107,7 +106,8 @@ impl Client {
         }
     }
 
-    /// What was due and could not be sent is refused. Whether the run is over.
+    /// Counts the operations that were due and could not be sent as refused. Returns whether the run is
+    /// over.
     async fn wait_refused(&mut self, refused: &Refused, batch: usize) -> bool {
         let Some(due) = self.run.pace.next(batch).await else {
             return true;
@@ -120,8 +120,8 @@ impl Client {
         false
     }
 
-    /// Keeps the window full until the run is over or the stream is of no more use. Whether the run
-    /// is over.
+    /// Keeps the window full until the run is over or the stream has broken. Returns whether the run is
+    /// over.
     async fn keep_busy(&mut self, mut stream: impl Stream, pipelining: Pipelining) -> bool {
         let Pipelining { batch, window } = pipelining;
         let run = Arc::clone(&self.run);
@@ -201,7 +201,7 @@ impl Client {
 }
 
 impl Run {
-    /// A run with a wrong answer is not worth going on with.
+    /// Ends the run: one wrong answer makes its figures worthless.
     fn wrong(&self, wrong: Wrong) {
         self.wrong.add(wrong);
         self.pace.stop();

@@ -1,17 +1,17 @@
-//! `seshat bench`: how fast the cluster is, and whether it tells the truth meanwhile.
+//! `seshat bench`: measures the speed of the cluster, and checks every answer.
 //!
 //! | file | |
 //! |---|---|
 //! | `plan.rs` | the arguments |
-//! | `target.rs`, `grpc.rs` | what the load is put on: a trait, and the cluster behind it |
+//! | `target.rs`, `grpc.rs` | the target of the load: a trait, and the cluster behind it |
 //! | `pace.rs`, `load.rs` | when operations are due, and the clients that carry them out |
 //! | `values.rs`, `ledger.rs`, `wrong.rs` | which answers are wrong |
 //! | `bulk.rs` | keys are written before a run, read back after it, and removed |
 //! | `tally.rs`, `report.rs`, `progress.rs` | the figures |
 //!
-//! A figure of a cluster that loses or mixes up data is worth nothing. So every value names its key
-//! and the write that it comes from, every answer is held against what was acknowledged before, and
-//! a run with one wrong answer has no figures.
+//! The figures of a cluster that loses or mixes up data are worthless. So every value names its key and
+//! the write that it comes from, every answer is checked against the acknowledged writes, and a run with
+//! one wrong answer has no figures.
 
 mod bulk;
 mod grpc;
@@ -82,9 +82,9 @@ Exit codes:
   2  the command line is faulty
   3  the cluster cannot be reached, served nothing, or gave a wrong answer";
 
-/// How long an answer may take, unless told otherwise.
+/// Longest wait for an answer, by default.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections, unless told otherwise or there are fewer clients.
+/// Connections, by default, unless there are fewer clients.
 const CONNECTIONS: u16 = 4;
 /// Keys that are read back after a run.
 const READ_BACK: usize = 10_000;
@@ -93,7 +93,7 @@ const READ_BACK: usize = 10_000;
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
-    /// What the clients do
+    /// Operation of the clients
     #[arg(long, value_enum, value_name = "OP", default_value_t = Op::Set)]
     op: Op,
 
@@ -109,7 +109,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     duration: Duration,
 
-    /// How long to run before it counts
+    /// Warm-up before the measurement
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = plan::duration)]
     warm_up: Duration,
 
@@ -125,11 +125,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BATCHxWINDOW")]
     pipeline: Option<Pipelining>,
 
-    /// Operations that are due each second, over all clients [default: as many as go]
+    /// Operations that are due each second, over all clients [default: as many as possible]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     rate: Option<u32>,
 
-    /// Draws the keys [default: a new one each time]
+    /// Seed of the random keys [default: a new one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -195,7 +195,7 @@ impl Args {
 /// Prepares the keys, measures, checks, and cleans up.
 async fn bench<T: Target>(plan: Plan, targets: &[T]) -> Result<Report, Failure> {
     let timeout = plan.timeout;
-    // Not of the seed: a second run with the same seed must not meet the values of the first.
+    // Independent of the seed: a second run with the same seed must not meet the values of the first.
     let values = Values::new(rand::thread_rng().r#gen(), plan.value_size);
     let ledger = Arc::new(Ledger::new(values, plan.keys));
     let wrong = Arc::new(WrongAnswers::new(plan.seed));
@@ -258,7 +258,7 @@ async fn measure<T: Target>(
     }
     Ok(Report {
         plan: run.plan.clone(),
-        // The last answers come after the end.
+        // The last answers come after the end of the run.
         elapsed: start.elapsed(),
         missed: run.pace.missed(),
         tally,
@@ -282,7 +282,7 @@ fn nothing_served(tally: &Tally) -> Failure {
     )
 }
 
-/// Reads some of the keys that are known: what was acknowledged last must still be there.
+/// Reads back some keys with known state: the latest acknowledged writes must still be there.
 async fn read_back<T: Target>(
     plan: &Plan,
     targets: &[T],

@@ -1,13 +1,13 @@
-//! When operations are due.
+//! The schedule of operations.
 //!
-//! Without a rate an operation is due when its client has room for it: a closed loop, which measures
-//! what the cluster can do and hides what a slow answer costs those behind it. With a rate operations
-//! are due at fixed times, whatever became of those before: an open loop. Whichever client is free
-//! takes the next one, and if none is, the operation is late, and its latency counts from when it was
-//! due.
+//! Without a rate, an operation is due when its client has room for it. This is a closed loop: it
+//! measures the capacity of the cluster, and hides the cost of a slow answer for later operations. With a
+//! rate, operations are due at fixed times, regardless of earlier ones. This is an open loop: any free
+//! client takes the next operation, and if none is free, the operation is late. Its latency counts from
+//! the time when it was due.
 //!
-//! The runtime's timers go by the millisecond. So a thread sleeps instead, some tens of microseconds
-//! exactly, and hands out what is due.
+//! The runtime's timers have a resolution of a millisecond. So a thread sleeps instead, with a precision
+//! of some tens of microseconds, and releases the operations that are due.
 
 use std::io;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-/// Longest that the thread sleeps: so soon it sees that the run was ended.
+/// Longest sleep of the thread: it notices within this time that the run was ended.
 const LONGEST_SLEEP: Duration = Duration::from_millis(10);
-/// Shortest that it sleeps: at high rates several operations are handed out at once.
+/// Shortest sleep: at high rates several operations are released at once.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
 
 /// The pace of all clients of a run.
@@ -35,11 +35,11 @@ pub(super) struct Pace {
 struct Schedule {
     begin: Instant,
     rate: u32,
-    /// How many there are in all.
+    /// Operations in total.
     total: u64,
-    /// How many the clients have taken.
+    /// Operations that clients have taken.
     taken: AtomicU64,
-    /// Those that are due and not taken.
+    /// Operations that are due and not taken.
     due: Semaphore,
 }
 
@@ -48,12 +48,12 @@ struct Schedule {
 pub(super) enum Due {
     /// Now.
     Now(Instant),
-    /// From the one with this number on, as the schedule says.
+    /// Scheduled, starting with the operation of this number.
     Scheduled(u64),
 }
 
 impl Pace {
-    /// A pace from `begin` to `end`: `rate` operations a second, or as many as go.
+    /// A pace from `begin` to `end`: `rate` operations a second, or as many as possible.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl Pace {
         Some(Due::Scheduled(first))
     }
 
-    /// When the operation `place` of those that are due was due.
+    /// The time when operation number `place` of `due` was due.
     pub(super) fn moment(&self, due: Due, place: usize) -> Instant {
         match (due, &self.schedule) {
             (Due::Scheduled(first), Some(schedule)) => {
@@ -98,7 +98,7 @@ impl Pace {
         }
     }
 
-    /// Ends the run before its time.
+    /// Ends the run early.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
@@ -107,7 +107,7 @@ impl Pace {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Operations that were due and found no client, to be asked at the end.
+    /// Operations that were due and never taken, at the end of the run.
     pub(super) fn missed(&self) -> u64 {
         self.schedule.as_ref().map_or(0, |schedule| {
             let taken = schedule.taken.load(Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl Schedule {
             .unwrap_or(self.begin)
     }
 
-    /// How many are due by `now`.
+    /// Number of operations that are due by `now`.
     fn due_at(&self, now: Instant) -> u64 {
         let passed = now.saturating_duration_since(self.begin).as_nanos();
         let due = passed.saturating_mul(u128::from(self.rate)) / 1_000_000_000 + 1;
@@ -193,7 +193,7 @@ mod tests {
         let due = pace.next(2).await.unwrap();
         assert_eq!(pace.moment(due, 1), begin + Duration::from_millis(1));
         thread::sleep(Duration::from_millis(50));
-        // Long due, and said so.
+        // It was due long ago, and its time says so.
         let due = pace.next(1).await.unwrap();
         assert_eq!(pace.moment(due, 0), begin + Duration::from_millis(2));
         assert!(Instant::now() >= begin + Duration::from_millis(50));

@@ -1,15 +1,15 @@
-//! What a run does: the arguments, checked.
+//! The plan of a run: the checked arguments.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Most batches that a node lets one stream have in flight.
+/// Most batches that a node accepts in flight on one stream.
 const MAX_WINDOW: usize = 1024;
-/// Most commands that a node takes in one batch.
+/// Most commands that a node accepts in one batch.
 const MAX_BATCH: usize = 4096;
 
-/// What the clients do.
+/// The operation of the clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Op {
     /// Write
@@ -23,7 +23,7 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// Whether the keys have to be there before the run begins.
+    /// Whether the keys must exist before the run.
     pub(super) fn needs_keys(self) -> bool {
         self != Self::Set
     }
@@ -40,12 +40,12 @@ impl fmt::Display for Op {
     }
 }
 
-/// How much a stream has in flight.
+/// The load on one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pipelining {
     /// Commands of one batch.
     pub(super) batch: usize,
-    /// Batches that wait for their answers.
+    /// Batches in flight.
     pub(super) window: usize,
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Pipelining {
     }
 }
 
-/// A run, as it was asked for.
+/// The settings of a run.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) op: Op,
@@ -88,16 +88,16 @@ pub(super) struct Plan {
     /// Number of different keys.
     pub(super) keys: u32,
     pub(super) value_size: usize,
-    /// One stream a client; otherwise one call after the other.
+    /// Each client uses one stream; `None`: one call after another.
     pub(super) pipeline: Option<Pipelining>,
-    /// Operations a second over all clients; otherwise as many as go.
+    /// Operations a second over all clients; `None`: as many as possible.
     pub(super) rate: Option<u32>,
     pub(super) seed: u64,
-    /// How long an answer may take.
+    /// Longest wait for an answer.
     pub(super) timeout: Duration,
 }
 
-/// A time that may be none, such as `0s`.
+/// A duration that may be zero, such as `0s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write e.g. 500ms, 10s or 2m"))?;

@@ -1,4 +1,4 @@
-//! How far a run is: one line on standard error, if that is a terminal.
+//! The progress of a run: one line on standard error, if that is a terminal.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use tokio::task::JoinHandle;
 
 use super::load::Run;
 
-/// How often the line is drawn.
+/// Interval between two redraws.
 const INTERVAL: Duration = Duration::from_millis(100);
 const WIDTH: usize = 30;
 
-/// Shows what goes on until it is dropped, and then removes the line.
+/// Shows the line until it is dropped, and then removes it.
 #[derive(Debug)]
 pub(super) struct Progress(Option<JoinHandle<()>>);
 
 impl Progress {
-    /// Shows what is done, of which nobody knows how long it takes.
+    /// Shows an activity of unknown length.
     pub(super) fn of(what: &'static str) -> Self {
         if std::io::stderr().is_terminal() {
             draw(what);
@@ -26,7 +26,7 @@ impl Progress {
         Self(None)
     }
 
-    /// Shows how far the run is.
+    /// Shows the progress of the run.
     pub(super) fn of_run(run: &Arc<Run>) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
@@ -79,11 +79,11 @@ fn bar(passed: Duration, whole: Duration) -> String {
 }
 
 fn draw(line: &str) {
-    // Whether it can be shown changes nothing about the run.
+    // A failure to show it does not affect the run.
     let _ = write!(std::io::stderr(), "\r\x1b[2K{line}");
 }
 
-/// So many in this time, in a second.
+/// The rate a second of `count` in `time`.
 pub(super) fn per_second(count: u64, time: Duration) -> u64 {
     let nanos = time.as_nanos().max(1);
     u64::try_from(u128::from(count) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)

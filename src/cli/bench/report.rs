@@ -1,4 +1,4 @@
-//! What a run came to, for people and for programs.
+//! The results of a run, for people and for programs.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Report {
         per_second(self.tally.ops, self.elapsed)
     }
 
-    /// One object. The first eight fields are a promise; more may follow them.
+    /// One object. The first eight fields are stable; more may follow them.
     pub(super) fn json(&self) -> Value {
         let Self { plan, tally, .. } = self;
         let micros = |part| micros(tally.quantile(part));
@@ -127,7 +127,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Upper bounds that double, and how many operations were below each and not below the one before.
+/// Upper bounds that double, and the number of operations between each and the previous one.
 fn rows(tally: &Tally) -> Vec<(Duration, u64)> {
     let mut rows: Vec<(u64, u64)> = Vec::new();
     for value in tally.latencies.iter_recorded() {
@@ -152,7 +152,7 @@ fn micros(latency: Duration) -> u64 {
     u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Three digits or four, and the unit.
+/// The latency as text: three or four digits, and the unit.
 fn short(latency: Duration) -> String {
     match latency.as_micros() {
         0..10_000 => format!("{} µs", latency.as_micros()),
@@ -161,7 +161,7 @@ fn short(latency: Duration) -> String {
     }
 }
 
-/// With a space between thousands.
+/// The number with a space between thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What one client has seen, and what all have.
+//! The counts of one client, and of all clients together.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use hdrhistogram::{CreationError, Histogram};
 
 use super::target::Refused;
 
-/// Latencies are kept to this many decimal digits: within one part in a hundred.
+/// Significant decimal digits of latencies: they are exact within one part in a hundred.
 const DIGITS: u8 = 2;
-/// Latencies are told apart from here on, in nanoseconds.
+/// Lower bound of the histogram, in nanoseconds.
 const SHORTEST: u64 = 1_000;
-/// And up to here, an hour.
+/// Upper bound of the histogram: an hour.
 const LONGEST: u64 = 3_600_000_000_000;
 
 /// Counts of measured operations.
@@ -21,11 +21,11 @@ pub(super) struct Tally {
     pub(super) ops: u64,
     /// Bytes of their keys and values, both ways.
     pub(super) bytes: u64,
-    /// Operations that were not, by kind.
+    /// Operations that were not answered, by kind.
     pub(super) errors: BTreeMap<&'static str, Errors>,
-    /// Latencies of those that were answered, in nanoseconds.
+    /// Latencies of the answered operations, in nanoseconds.
     pub(super) latencies: Histogram<u64>,
-    /// The longest of them, exactly.
+    /// The longest latency, exactly.
     pub(super) longest: Duration,
 }
 
@@ -33,12 +33,12 @@ pub(super) struct Tally {
 #[derive(Debug, Clone)]
 pub(super) struct Errors {
     pub(super) count: u64,
-    /// What the first was told.
+    /// The message of the first error.
     pub(super) first: String,
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// An empty tally.
     ///
     /// # Errors
     ///
@@ -70,12 +70,12 @@ impl Tally {
         errors.count += 1;
     }
 
-    /// Adds what another client has seen.
+    /// Adds the counts of another client.
     pub(super) fn merge(&mut self, other: &Self) {
         self.ops += other.ops;
         self.bytes += other.bytes;
         self.longest = self.longest.max(other.longest);
-        // The bounds are the same, so this cannot fail.
+        // Both have the same bounds, so this cannot fail.
         let _ = self.latencies.add(&other.latencies);
         for (kind, more) in &other.errors {
             match self.errors.get_mut(kind) {
@@ -92,7 +92,7 @@ impl Tally {
         self.errors.values().map(|errors| errors.count).sum()
     }
 
-    /// The latency that this part of the operations did not exceed.
+    /// The latency that the fraction `part` of the operations did not exceed.
     pub(super) fn quantile(&self, part: f64) -> Duration {
         let nanos = self.latencies.value_at_quantile(part);
         Duration::from_nanos(nanos).min(self.longest)

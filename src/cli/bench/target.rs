@@ -1,4 +1,4 @@
-//! What a load is put on: calls, and streams with many commands in flight.
+//! The target of a load: calls, and streams with many commands in flight.
 
 use bytes::Bytes;
 
@@ -22,7 +22,7 @@ impl Ask {
     }
 }
 
-/// What a command was answered with.
+/// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     Set { applied_index: u64 },
@@ -43,18 +43,18 @@ impl Answer {
 /// Why a command has no answer.
 #[derive(Debug, Clone)]
 pub(super) struct Refused {
-    /// In one word.
+    /// The kind of the error, in one word.
     pub(super) kind: &'static str,
-    /// For people.
+    /// The message, for people.
     pub(super) message: String,
-    /// What became of the command.
+    /// Whether the command may have been applied.
     pub(super) applied: Applied,
 }
 
-/// What came of a command.
+/// The outcome of a command.
 pub(super) type Outcome = Result<Answer, Refused>;
 
-/// A connection to the leader, which follows it when it moves. Clones share the connection.
+/// A connection to the current leader. Clones share the connection.
 pub(super) trait Target: Clone + Send + Sync + 'static {
     type Stream: Stream;
 
@@ -67,10 +67,10 @@ pub(super) trait Target: Clone + Send + Sync + 'static {
 
 /// Batches in flight, answered in the order in which they were sent.
 pub(super) trait Stream: Send {
-    /// Sends a batch. An error says that it was not sent, and the stream is of no more use.
+    /// Sends a batch. An error means that it was not sent, and that the stream cannot be used any more.
     fn send(&mut self, batch: Vec<Ask>) -> impl Future<Output = Result<(), Refused>> + Send;
 
-    /// The outcomes of the batch that has waited longest, one for each of its commands. They come in
-    /// bounded time, whatever becomes of the stream. May be dropped and called again.
+    /// The outcomes of the oldest batch in flight, one for each command. They come in bounded time, even
+    /// if the stream breaks. The future may be dropped and the method called again.
     fn answers(&mut self) -> impl Future<Output = Vec<Outcome>> + Send;
 }

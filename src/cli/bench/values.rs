@@ -1,11 +1,11 @@
-//! Keys and values that can be told apart: of every value that comes back it can be said for which
-//! key it was written, by which write of it, and whether a byte of it is wrong.
+//! Keys and values that can be told apart: each value shows the key that it was written for, the number
+//! of the write, and whether a byte of it is wrong.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
 
-/// Smallest value: what names it takes this much.
+/// Smallest value: its identification takes this many bytes.
 pub(super) const MIN_VALUE_BYTES: usize = 16;
 
 /// The keys and values of one run. Two runs have no key in common, so they may go on at once.
@@ -13,12 +13,12 @@ pub(super) const MIN_VALUE_BYTES: usize = 16;
 pub(super) struct Values {
     prefix: String,
     tag: u64,
-    /// What follows in every value behind what names it.
+    /// The bytes after the identification, the same in every value.
     filler: Vec<u8>,
 }
 
 impl Values {
-    /// `run` is random and belongs to this run alone.
+    /// `run` is random and unique to this run.
     pub(super) fn new(run: u64, size: usize) -> Self {
         let mut filler = vec![0; size.saturating_sub(MIN_VALUE_BYTES)];
         StdRng::seed_from_u64(run).fill_bytes(&mut filler);
@@ -29,7 +29,7 @@ impl Values {
         }
     }
 
-    /// What all keys of the run begin with.
+    /// The common prefix of all keys of the run.
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -47,7 +47,7 @@ impl Values {
         key.freeze()
     }
 
-    /// The value that the write `version` of a key binds it to.
+    /// The value that write number `version` binds the key `number` to.
     pub(super) fn value(&self, number: u32, version: u32) -> Bytes {
         let mut value = BytesMut::with_capacity(self.size());
         value.put_u32(number);
@@ -57,11 +57,11 @@ impl Values {
         value.freeze()
     }
 
-    /// Which write of the key `number` has written `value`.
+    /// The number of the write of key `number` that wrote `value`.
     ///
     /// # Errors
     ///
-    /// None has; what is wrong with it.
+    /// No write has written it. The text describes the fault.
     pub(super) fn version(&self, number: u32, value: &[u8]) -> Result<u32, String> {
         if value.len() != self.size() {
             let (size, found) = (self.size(), value.len());
@@ -93,7 +93,7 @@ impl Values {
         self.filler.len() + MIN_VALUE_BYTES
     }
 
-    /// A number that belongs to one write of one key of one run (the finalizer of SplitMix64).
+    /// A number that identifies one write of one key of one run (the finalizer of SplitMix64).
     fn mark(&self, number: u32, version: u32) -> u64 {
         let mut mark = self.tag ^ (u64::from(number) << 32 | u64::from(version));
         mark = (mark ^ (mark >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -12,11 +12,11 @@ pub(super) struct WrongAnswers {
     kept: Mutex<Vec<Wrong>>,
 }
 
-/// So many are kept; one is enough to refuse the run.
+/// Number of wrong answers that are kept; one is enough to reject the run.
 const KEPT: usize = 3;
 
 impl WrongAnswers {
-    /// None yet, of the run with this seed.
+    /// No wrong answers yet, in the run with this seed.
     pub(super) fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -31,9 +31,11 @@ impl WrongAnswers {
         }
     }
 
+    /// Checks that there are no wrong answers.
+    ///
     /// # Errors
     ///
-    /// There are some: then the run has no figures.
+    /// There are some: the run has no figures.
     pub(super) fn none(&self) -> Result<(), Failure> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_empty() {

@@ -15,15 +15,15 @@
 //!   is outside, and waits to be let in.
 
 use super::{
-    BTreeSet, ClusterId, Formation, LATELY_TICKS, MAX_EARLIER_OFFERS, NodeState, NodeStatus, Offer,
-    Phase, RaftId,
+    BTreeSet, ClusterId, Event, Formation, LATELY_TICKS, NodeState, NodeStatus, Offer, Phase,
+    RaftId,
 };
 
 impl Formation {
     /// Takes an offer; whether it is accepted. Nobody accepts one of other initial members than it is
     /// configured with itself: what makes this the only cluster counts them.
     pub fn offered(&mut self, offer: Offer) -> bool {
-        if matches!(self.phase, Phase::Started { .. } | Phase::Joined { .. }) {
+        if self.phase.takes_part() {
             return false;
         }
         if !offer.membership.ids().eq(self.members.ids()) {
@@ -35,22 +35,22 @@ impl Formation {
         if !may_form || self.misses_who_is_there(&offer) || self.knows_of_more(&offer) {
             return false;
         }
-        match &self.phase {
-            Phase::Started { .. } | Phase::Joined { .. } | Phase::Offering { .. } => return false,
-            Phase::Bound { offer: current } if *current == offer => return true,
+        match self
+            .phase
+            .accepted()
+            .position(|accepted| *accepted == offer)
+        {
+            Some(0) => return true,
             // A copy that comes late: this process has moved on.
-            Phase::Bound { .. } if self.earlier.contains(&offer) => return false,
-            Phase::Bound { offer: current } => {
-                self.earlier.insert(0, current.clone());
-                self.earlier.truncate(MAX_EARLIER_OFFERS);
-            }
-            Phase::Fresh => {}
+            Some(_) => return false,
+            None => {}
         }
-        self.outside = None;
-        self.vouch = None;
-        self.accepted_at = self.now;
-        self.phase = Phase::Bound { offer };
-        true
+        let now = self.now;
+        let accepted = self.enter(Event::Accept { offer, now });
+        if accepted {
+            self.vouch = None;
+        }
+        accepted
     }
 
     /// Whether `offer` is of more than half of the initial members, this process among them, by the
@@ -104,12 +104,10 @@ impl Formation {
 
     /// The coordinator says that a cluster starts; whether this process takes part in it now.
     pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
-        if let Phase::Bound { offer } = &self.phase
+        if let Phase::Bound { offer, .. } = &self.phase
             && (offer.cluster_id, offer.coordinator) == (cluster_id, coordinator)
         {
-            self.phase = Phase::Started {
-                offer: offer.clone(),
-            };
+            self.enter(Event::Start(offer.clone()));
         }
         self.started()
             .is_some_and(|offer| offer.cluster_id == cluster_id)
@@ -118,18 +116,15 @@ impl Formation {
     /// Raft traffic of `cluster_id` came from `from`: a bound process starts if it has accepted that
     /// cluster, and nothing since that could still start.
     pub fn hear_traffic(&mut self, cluster_id: ClusterId, from: RaftId) {
-        let Phase::Bound { offer: current } = &self.phase else {
-            return;
-        };
         // The latest first: every offer up to the one in question has to name the sender.
-        let accepted = std::iter::once(current)
-            .chain(&self.earlier)
+        let accepted = self
+            .phase
+            .accepted()
             .take_while(|offer| offer.members.contains(&from))
-            .find(|offer| offer.cluster_id == cluster_id);
+            .find(|offer| offer.cluster_id == cluster_id)
+            .cloned();
         if let Some(offer) = accepted {
-            self.phase = Phase::Started {
-                offer: offer.clone(),
-            };
+            self.enter(Event::Start(offer));
         }
     }
 
@@ -139,24 +134,19 @@ impl Formation {
         let (NodeState::Started, Some(cluster_id)) = (status.state, status.cluster_id) else {
             return;
         };
-        // Within one tick nobody knows what came first.
-        let about_now = asked_at > self.accepted_at;
-        let Phase::Bound { offer: current } = &self.phase else {
+        let Phase::Bound { since, .. } = &self.phase else {
             return;
         };
-        if !about_now {
+        // Within one tick nobody knows what came first.
+        if asked_at <= *since {
             self.hear_traffic(cluster_id, status.raft_id);
             return;
         }
-        let accepted = std::iter::once(current)
-            .chain(&self.earlier)
-            .find(|offer| offer.cluster_id == cluster_id);
-        self.phase = match accepted {
-            Some(offer) => Phase::Started {
-                offer: offer.clone(),
-            },
-            None => Phase::Fresh,
-        };
-        self.earlier.clear();
+        let accepted = self
+            .phase
+            .accepted()
+            .find(|offer| offer.cluster_id == cluster_id)
+            .cloned();
+        self.enter(accepted.map_or(Event::Abandon, Event::Start));
     }
 }

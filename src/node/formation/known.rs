@@ -123,10 +123,7 @@ impl Formation {
         let me = self.raft_id.node_id();
         let started = by.state == NodeState::Started;
         let concerns = by.members.contains(me) && (started || self.members.contains(node));
-        if matches!(self.phase, Phase::Started { .. } | Phase::Joined { .. })
-            || !concerns
-            || node == me
-        {
+        if self.phase.takes_part() || !concerns || node == me {
             return;
         }
         for info in by.members.iter() {

@@ -2,7 +2,7 @@
 //! have accepted.
 
 use super::known::Peer;
-use super::{BTreeSet, Call, ClusterId, Formation, NodeId, Offer, Phase, ProtocolLevel, mix};
+use super::{Call, ClusterId, Event, Formation, NodeId, Offer, Phase, ProtocolLevel, mix};
 
 impl Formation {
     /// The coordinator offers a cluster when everybody it knows of, unless vouched for, has said that
@@ -40,11 +40,11 @@ impl Formation {
             level,
             limits: self.limits,
         };
-        self.phase = Phase::Offering {
+        let now = self.now;
+        self.enter(Event::Offer {
             offer: offer.clone(),
-            accepted: BTreeSet::new(),
-            since: self.now,
-        };
+            now,
+        });
         self.call_members(&offer, &Call::Offer(offer.clone()));
     }
 
@@ -82,17 +82,14 @@ impl Formation {
         accepted.insert(node);
         if accepted.len() + 1 == offer.members.len() {
             let offer = offer.clone();
-            self.phase = Phase::Started {
-                offer: offer.clone(),
-            };
+            self.enter(Event::Start(offer.clone()));
             self.call_members(&offer, &Call::Start(offer.clone()));
         }
     }
 
     /// Gives up an offer that not everybody accepted, and asks everybody anew.
     pub(super) fn withdraw(&mut self) {
-        if matches!(self.phase, Phase::Offering { .. }) {
-            self.phase = Phase::Fresh;
+        if self.enter(Event::Withdraw) {
             self.peers.values_mut().for_each(Peer::forget);
         }
     }

@@ -101,7 +101,7 @@ impl Formation {
     }
 
     fn judge_moment(&self, without: &BTreeSet<NodeId>) -> Result<(), String> {
-        if let Phase::Started { .. } | Phase::Joined { .. } = self.phase
+        if self.phase.takes_part()
             && let Some(cluster_id) = self.cluster_id()
         {
             return Err(format!("this node takes part in cluster {cluster_id}"));
@@ -129,7 +129,7 @@ impl Formation {
         for &id in without {
             self.judge_absence(id)?;
         }
-        if let Phase::Bound { offer } = &self.phase {
+        if let Phase::Bound { offer, .. } = &self.phase {
             return Err(format!(
                 "this node has accepted a cluster that node {} has offered. If that node is gone \
                  for good, start this one again, and ask once more",

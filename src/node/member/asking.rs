@@ -1,4 +1,4 @@
-//! What a process asks others outside of Raft, what they answer, and who asks it.
+//! The calls of a process to others outside of Raft, their answers, and questions of others.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::node::{Call, CallId, Reply};
 use crate::types::{Answering, Introduction, NodeId, RaftId, Role};
 
 impl<W> Member<W> {
-    /// Asks `nodes` who they are.
+    /// Asks `nodes` for their identity and status.
     pub(super) fn ask(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
         for to in nodes.into_iter().collect::<BTreeSet<_>>() {
             let question = self.call(to, Call::Identify(self.introduction()));
@@ -25,8 +25,9 @@ impl<W> Member<W> {
         id
     }
 
-    /// Who this process is, for whom it asks. It tells of all who take part, so of itself even if it is
-    /// no member any more: members that have lost their memory are to find what it still has.
+    /// The introduction of this process for its questions. It names all nodes that take part, and so
+    /// itself even if it is no longer a member: members that have lost their memory have to find the
+    /// state that it still has.
     pub fn introduction(&self) -> Introduction {
         match &self.raft {
             Some(_) => Introduction {
@@ -37,7 +38,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// Another process asks this one who it is.
+    /// Another process asks this one for its identity.
     pub fn asked(&mut self, by: &Introduction) {
         if let Some(raft) = &self.raft {
             if by.cluster_id.is_none_or(|id| id == raft.cluster_id()) {
@@ -50,8 +51,8 @@ impl<W> Member<W> {
         }
     }
 
-    /// The process `asking` has asked. If it goes on and takes no part, a leader asks back at its node's
-    /// address: if another process answers there, the node has two.
+    /// Notes that the process `asking` has asked. If it goes on asking and takes no part, a leader asks
+    /// back at its node's address: if another process answers there, the node has two.
     fn met(&mut self, asking: RaftId) {
         let Some(raft) = self.raft.as_ref() else {
             return;
@@ -73,7 +74,7 @@ impl<W> Member<W> {
         self.look_for_doubles(asking);
     }
 
-    /// A reply to a call of this process has come.
+    /// Takes the reply to a call of this process.
     pub fn replied(&mut self, call: CallId, reply: Reply) {
         if let Reply::Identified(status) = &reply
             && status.raft_id.node_id() == call.to
@@ -107,7 +108,8 @@ impl<W> Member<W> {
         self.follow_formation();
     }
 
-    /// A call has failed; if it was a question, this is what answers in the place of who was asked.
+    /// Notes that a call has failed. If it was a question, `answering` is what answers at the address of
+    /// the asked node.
     fn missed(&mut self, call: CallId, answering: Answering) {
         if let Some(age) = self.questions.answered(call) {
             self.reaching.failed(call.to, answering, age);

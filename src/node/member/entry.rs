@@ -1,4 +1,4 @@
-//! How a process comes to take part: it forms a cluster with others, or is let into one that runs.
+//! How a process comes to take part: it forms a cluster with others, or is added to a running one.
 
 use super::Member;
 use crate::node::{Event, MemberOptions, RaftNode};
@@ -6,7 +6,7 @@ use crate::types::{ClusterId, NodeState, Offer, RaftId};
 use crate::wire::Envelope;
 
 impl<W> Member<W> {
-    /// Takes the offer of a new cluster; whether it is accepted.
+    /// Takes the offer of a new cluster. Returns whether it is accepted.
     pub fn offered(&mut self, offer: Offer) -> bool {
         let (coordinator, limits) = (offer.coordinator, offer.limits);
         let accepted = self.formation.offered(offer);
@@ -17,14 +17,14 @@ impl<W> Member<W> {
         accepted
     }
 
-    /// The coordinator says that a cluster starts; whether this process takes part in it now.
+    /// Takes the coordinator's start of a cluster. Returns whether this process takes part in it now.
     pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
         let started = self.formation.start(cluster_id, coordinator);
         self.follow_formation();
         started
     }
 
-    /// Makes the Raft server as soon as the cluster starts, and says what has changed.
+    /// Creates the Raft server as soon as the cluster starts, and emits events for changes.
     pub(super) fn follow_formation(&mut self) {
         if self.raft.is_none()
             && self.broken.is_none()
@@ -39,7 +39,7 @@ impl<W> Member<W> {
             );
             match started {
                 Ok(mut raft) => {
-                    // Everybody else waits for its timeout, so the first election is quick.
+                    // All others wait for their timeout, so the first election is quick.
                     if offer.coordinator == self.options.raft_id {
                         raft.campaign();
                     }
@@ -90,7 +90,7 @@ impl<W> Member<W> {
         self.follow_formation();
     }
 
-    /// Raft traffic may be what this process waits for.
+    /// Checks whether Raft traffic admits this process to a cluster.
     pub(super) fn hear_traffic(&mut self, envelope: Envelope) {
         if envelope.to == self.options.raft_id {
             self.formation

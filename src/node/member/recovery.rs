@@ -1,48 +1,49 @@
 //! How one process recovers a cluster alone, although others could as well.
 //!
-//! To check and then to act would let two survivors act at the same time, and make two clusters of one.
-//! So a survivor *claims* the recovery first: it asks every other process of the cluster that answers
-//! to yield. Who yields is *frozen*: it neither votes nor stands nor acknowledges anything in the old
-//! cluster any more, and recovers nothing itself. So is the claimant while it asks: what it compared
-//! stays as it was. It acts when all have yielded, and gives up when one refuses, or after a while.
+//! With a check before an action, two survivors could act at the same time, and make two clusters of one.
+//! So a survivor *claims* the recovery first: it asks every other process of the cluster that answers to
+//! yield. A process that yields is *frozen*: it neither votes, nor becomes a candidate, nor acknowledges
+//! anything in the old cluster any more, and recovers nothing itself. The claimant is frozen too while it
+//! asks, so the state that it compared does not change. It acts when all have yielded, and gives up when
+//! one refuses, or after a timeout.
 //!
-//! A process yields only to one that ranks above it ([`Rank`]), and what it has stays as it is from then
-//! on. So of two claimants that hear of one another the lesser never gets the word of the greater, and
-//! gives way to it. Where both fail, because somebody else had yielded to the lesser one already or the
-//! network loses what they say, nothing has changed, and whoever tries again succeeds.
+//! A process yields only to one that ranks above it ([`Rank`]), and its state does not change from then
+//! on. So of two claimants that hear of one another the lesser never gets the consent of the greater, and
+//! yields to it. Both may fail, because another process had already yielded to the lesser one, or because
+//! the network loses their messages. Then nothing has changed, and a retry succeeds.
 //!
-//! Nobody has to be told that an attempt has failed, so that word cannot be lost: who has yielded asks
-//! the claimant how it is. It takes part again when another life answers there, or when the claimant
-//! has given up; and never, once that has recovered: it is left over then, until it is started again.
-//! While the claimant is silent it stays frozen. An operator may vouch that the claimant is gone for
-//! good, which a recovery needs anyway of every node that is silent.
+//! No process has to be told that an attempt has failed, so no such message can be lost: a process that
+//! has yielded asks the claimant for its status. It takes part again when another incarnation answers
+//! there, or when the claimant has given up. If the claimant has recovered the cluster, it never takes
+//! part again: it is left over until it is started again. While the claimant is silent it stays frozen.
+//! An operator may state that the claimant is gone for good, which a recovery needs anyway for every node
+//! that is silent.
 
 use std::collections::BTreeSet;
 
 use super::Member;
-use super::rescue::not_now;
 use crate::cluster::recovery::{Order, Way};
 use crate::cluster::{Answers, nodes};
 use crate::error::Refusal;
 use crate::node::{Call, Event, Recovery};
 use crate::types::{NodeId, NodeStatus, RaftId, Rank, RecoveryAttempt, RecoveryClaim};
 
-/// Ticks after which an attempt that not everybody has answered is given up.
+/// Ticks after which an attempt without all answers is given up.
 const ATTEMPT_TICKS: u64 = 60;
 /// Ticks between two questions to the process that this one has yielded to.
 const ASK_TICKS: u64 = 5;
 
-/// What a process has to do with a recovery of its cluster.
+/// The part of a process in recoveries of its cluster.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     now: u64,
-    /// How often this process has claimed.
+    /// Number of claims of this process so far.
     number: u64,
-    /// Its claim, while it waits for the others.
+    /// Its own claim, while it waits for the others.
     own: Option<Attempt>,
     /// The claim that it has yielded to.
     yielded: Option<Yielded>,
-    /// How the last attempt of its own has ended, until somebody takes that.
+    /// The result of its own last attempt, until it is taken.
     ended: Option<Result<Recovery, Refusal>>,
 }
 
@@ -51,12 +52,12 @@ pub(super) struct Claims {
 struct Attempt {
     order: Order,
     way: Way,
-    /// Who has not yielded yet.
+    /// The processes that have not yielded yet.
     awaited: BTreeSet<RaftId>,
     until: u64,
 }
 
-/// A claim of another one.
+/// A claim of another process.
 #[derive(Debug, Clone, Copy)]
 struct Yielded {
     claim: RecoveryClaim,
@@ -68,7 +69,7 @@ impl Yielded {
         self.claim.rank.raft_id
     }
 
-    /// Whether the claim is void, if its node says this of itself: another life answers, or the
+    /// Whether the claim is void, given this status of its node: another incarnation answers, or the
     /// claimant has given up. An answer from before the claim says nothing.
     fn is_void(&self, status: &NodeStatus) -> bool {
         let RecoveryAttempt { number, under_way } = status.recovery;
@@ -92,21 +93,19 @@ impl Claims {
         }
     }
 
-    /// Whom this process leaves the cluster to, if it takes part in nothing for that reason: another
-    /// claimant, or itself.
+    /// The process for which this one is frozen, if it is: another claimant, or itself.
     pub(super) fn frozen_for(&self, me: RaftId) -> Option<RaftId> {
         let other = self.yielded.map(|yielded| yielded.to());
         other.or_else(|| self.own.is_some().then_some(me))
     }
 
-    /// The node of the process that this one has yielded to, unless `order` vouches that it is gone.
+    /// The node of the process that this one has yielded to, unless `order` states that it is gone.
     pub(super) fn held_by_another(&self, order: &Order) -> Option<NodeId> {
         let node = self.yielded.map(|yielded| yielded.to().node_id());
         node.filter(|node| !order.without.contains(node))
     }
 
-    /// Takes back what was said about a claim that is void, as its node says this of itself; who had
-    /// claimed.
+    /// Drops the claim that this process has yielded to if `status` makes it void. Returns the claimant.
     fn heard(&mut self, status: &NodeStatus) -> Option<RaftId> {
         let void = self.yielded.take_if(|yielded| yielded.is_void(status));
         void.map(|yielded| yielded.to())
@@ -114,19 +113,19 @@ impl Claims {
 }
 
 impl<W> Member<W> {
-    /// Makes a new cluster, whose only voter is this process, of the whole log that it has of the
-    /// cluster that `order` gives up. `answers` are those of everybody who was asked. The members stay who
-    /// they are: the new leader takes in their present lives as it does after any loss of memory.
+    /// Recovers a new cluster, whose only voter is this process, from its whole log of the cluster that
+    /// `order` names. `answers` are those of all nodes that were asked. The members stay the same: the
+    /// new leader adds their current incarnations as after any loss of memory.
     ///
-    /// The others that still have a part in the old cluster are asked to yield first, so how it ends
-    /// says [`take_recovered`](Self::take_recovered), at once or later.
+    /// The other processes that still have a part in the old cluster are asked to yield first, so
+    /// [`take_recovered`](Self::take_recovered) returns the result at once or later.
     ///
     /// # Errors
     ///
     /// As for [`may_recover`](Self::may_recover). Nothing has changed then.
     pub fn recover(&mut self, order: Order, answers: impl Into<Answers>) -> Result<(), Refusal> {
         let way = self.way(&order, answers.into())?;
-        // Whoever had this one's word is gone.
+        // A claimant that this process had yielded to is gone.
         self.claims.yielded = None;
         self.claims.number += 1;
         let claim = RecoveryClaim {
@@ -155,8 +154,8 @@ impl<W> Member<W> {
     ///
     /// [`Reason::InvalidRequest`](crate::error::Reason::InvalidRequest) if the order is not for this
     /// cluster, or leaves out a node that answers;
-    /// [`Reason::FailedPrecondition`](crate::error::Reason::FailedPrecondition) with what stands in the
-    /// way, see [`Obstacle`](crate::cluster::recovery::Obstacle).
+    /// [`Reason::FailedPrecondition`](crate::error::Reason::FailedPrecondition) with the obstacle, see
+    /// [`Obstacle`](crate::cluster::recovery::Obstacle).
     pub fn may_recover(
         &mut self,
         order: &Order,
@@ -166,20 +165,20 @@ impl<W> Member<W> {
         Ok(self.facts(order, &way))
     }
 
-    /// How the last recovery has ended that was begun here, once.
+    /// The result of the last recovery that began here, once.
     pub fn take_recovered(&mut self) -> Option<Result<Recovery, Refusal>> {
         self.claims.ended.take()
     }
 
-    /// Another process claims the recovery of the cluster. Who yields takes no part in it any more,
-    /// unless the attempt fails.
+    /// Takes the claim of another process to recover the cluster. If this process yields, it takes no
+    /// part in the cluster any more, unless the attempt fails.
     ///
     /// # Errors
     ///
-    /// Why this process does not yield, in words that follow its name: it has heard of a leader, it has
-    /// yielded to another claimant, or it has more.
+    /// The reason why this process does not yield, as text that follows its name: it has heard of a
+    /// leader, it has yielded to another claimant, or it has more.
     pub fn yield_to(&mut self, claim: &RecoveryClaim) -> Result<(), String> {
-        // What raft-rs has taken but not handed out yet belongs to the log.
+        // Entries that raft-rs has taken but not handed out yet belong to the log.
         self.take_what_is_ready()
             .map_err(|refusal| refusal.to_string())?;
         let own = Rank::of(&self.status());
@@ -218,7 +217,7 @@ impl<W> Member<W> {
         Ok(())
     }
 
-    /// `node` has answered the claim `attempt`.
+    /// Takes the answer of `node` to the claim `attempt`.
     pub(super) fn answered_claim(
         &mut self,
         node: NodeId,
@@ -240,7 +239,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// Acts once nobody is awaited any more.
+    /// Acts once all have yielded.
     fn carry_on(&mut self) {
         let all_have_yielded = |own: &mut Attempt| own.awaited.is_empty();
         if let Some(Attempt { order, way, .. }) = self.claims.own.take_if(all_have_yielded) {
@@ -251,13 +250,13 @@ impl<W> Member<W> {
 
     fn give_up(&mut self, reason: &str) {
         if self.claims.own.take().is_some() {
-            self.claims.ended = Some(Err(not_now(format!(
+            self.claims.ended = Some(Err(Refusal::precondition(format!(
                 "nothing was changed: {reason}; look at seshat status, then try again"
             ))));
         }
     }
 
-    /// One tick has passed.
+    /// Counts one tick.
     pub(super) fn tick_claims(&mut self) {
         self.claims.now += 1;
         let now = self.claims.now;
@@ -276,7 +275,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// A node has said who it is.
+    /// Takes the status of a node.
     pub(super) fn heard_of_claimant(&mut self, status: &NodeStatus) {
         if let Some(from) = self.claims.heard(status) {
             self.output.events.push(Event::ClaimVoid { from });

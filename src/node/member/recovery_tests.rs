@@ -38,7 +38,8 @@ fn fresh(id: u16, incarnation: u64, size: u16) -> Member<()> {
     })
 }
 
-/// A process that takes part in the cluster of the first lives, and has heard of nobody else since.
+/// A process that takes part in the cluster of the first incarnations, and has heard of no other process
+/// since.
 fn started(id: u16, size: u16) -> Member<()> {
     let mut member = fresh(id, 1, size);
     let offer = Offer {
@@ -65,7 +66,7 @@ fn started(id: u16, size: u16) -> Member<()> {
 
 const CLUSTER: ClusterId = ClusterId(7);
 
-/// Something between two processes.
+/// A message between two processes.
 #[derive(Debug, Clone)]
 enum Packet {
     Call(CallId, Call),
@@ -77,7 +78,7 @@ enum Packet {
 struct World {
     size: u16,
     members: BTreeMap<NodeId, Member<()>>,
-    /// What is on its way, by sender and receiver, in order.
+    /// Packets in flight, by sender and receiver, in order.
     links: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
     ended: BTreeMap<NodeId, Result<Recovery, Refusal>>,
 }
@@ -114,7 +115,7 @@ impl World {
         all.map(|(id, member)| (*id, member.status())).collect()
     }
 
-    /// Puts what everybody says on its way, but what formation asks.
+    /// Puts all output in flight, except the questions of formation.
     fn settle(&mut self) {
         let mut sent = Vec::new();
         for (id, member) in &mut self.members {
@@ -133,7 +134,7 @@ impl World {
         }
     }
 
-    /// What may arrive next: the first packet of each link.
+    /// The packets that may arrive next: the first of each link.
     fn due(&self) -> Vec<(NodeId, NodeId)> {
         let links = self.links.iter().filter(|(_, packets)| !packets.is_empty());
         links.map(|(link, _)| *link).collect()
@@ -170,7 +171,7 @@ impl World {
         self.settle();
     }
 
-    /// Everything arrives that is on its way, and what comes of it.
+    /// Delivers all packets in flight, and those that result.
     fn deliver_all(&mut self) {
         while let Some(link) = self.due().first().copied() {
             self.deliver(link);
@@ -182,7 +183,7 @@ impl World {
         self.settle();
     }
 
-    /// An operator orders node `id` to recover, who has seen this of the others.
+    /// An operator, who has seen `views` of the others, orders node `id` to recover.
     fn order(&mut self, id: u16, views: BTreeMap<NodeId, NodeStatus>) -> Result<(), Refusal> {
         let begun = self.member(id).recover(Order::new(CLUSTER), views);
         self.settle();
@@ -198,7 +199,7 @@ impl World {
         recovered.collect()
     }
 
-    /// Another life of a node.
+    /// Starts another incarnation of a node.
     fn restart(&mut self, id: u16, incarnation: u64) {
         self.members
             .insert(node(id), fresh(id, incarnation, self.size));
@@ -235,7 +236,7 @@ fn the_others_yield_before_one_recovers() {
     assert_eq!(recovery.others.len(), 1);
     assert_eq!(world.member(4).status().role, Some(Role::Leader));
 
-    // The other one is left over, for good: it hears that there is another cluster now.
+    // The other one is left over for good: it hears that there is another cluster now.
     for _ in 0..100 {
         world.tick(1);
         world.deliver_all();
@@ -253,8 +254,8 @@ fn the_others_yield_before_one_recovers() {
     );
 }
 
-/// Both survivors are told to recover by operators who each saw that theirs has most: what one saw of
-/// the other is of a moment before that had received its last entries.
+/// Operators order both survivors to recover. Each operator saw that theirs has most: each saw the other
+/// survivor before that had received its last entries.
 fn two_orders(world: &mut World) {
     for id in [1, 4] {
         let mut views = world.views();
@@ -295,7 +296,7 @@ fn explore(world: &dyn Fn() -> World, path: &[usize], ends: &mut Vec<usize>) {
     }
 }
 
-/// Time passes, so that whatever was lost is given up, and an operator tries again.
+/// Time passes, so that attempts with lost packets are given up, and an operator tries again.
 fn after(mut world: World, path: &[usize]) -> World {
     for _ in 0..2 * ATTEMPT_TICKS {
         for id in [1, 4] {
@@ -392,7 +393,7 @@ fn whoever_has_yielded_takes_no_part_until_the_claimant_is_gone() {
         "{error}"
     );
 
-    // It says what to do as long as nobody answers there.
+    // As long as nothing answers there, the refusal names the next step.
     let views = world.views();
     let refused = world.order(1, views).unwrap_err();
     assert!(
@@ -401,7 +402,7 @@ fn whoever_has_yielded_takes_no_part_until_the_claimant_is_gone() {
     );
     assert!(rule(&refused).ends_with("--without 4"), "{refused}");
 
-    // Another life answers: the claim is void.
+    // Another incarnation answers: the claim is void.
     world.restart(4, 2);
     for _ in 0..2 * ASK_TICKS {
         world.tick(1);
@@ -468,7 +469,7 @@ fn a_process_yields_only_to_one_that_has_as_much() {
     assert_eq!(refused, "takes part in no cluster");
 }
 
-/// An answer that the claimant gave before it claimed does not set anybody free.
+/// An answer that the claimant gave before its claim does not release a process.
 #[test]
 fn an_old_answer_says_nothing_of_a_claim() {
     let mut world = World::new();
@@ -519,7 +520,7 @@ fn nobody_recovers_who_leads_or_has_nothing() {
     );
 }
 
-/// A process that was let in and not promoted yet, or that was removed: no voter, and all that is left.
+/// A process that was added and not promoted yet, or that was removed: no voter, and all that is left.
 #[test]
 fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
     let mut member = fresh(3, 2, 3);
@@ -556,8 +557,8 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
     assert_eq!(status.conf.voters, [life(3, 2)]);
 }
 
-/// Three survivors of seven and as many operators, each of whom believes that theirs has most: whatever
-/// comes, in whatever order, and whatever is lost. In the end one of them recovers.
+/// Three survivors of seven and as many operators, each of whom believes that theirs has most: with any
+/// events, in any order, and with any losses. In the end one of them recovers.
 #[test]
 fn any_number_of_recoveries_at_any_time_makes_one_cluster() {
     let survivors = [1, 4, 6];
@@ -582,7 +583,7 @@ fn any_number_of_recoveries_at_any_time_makes_one_cluster() {
                             outdated.recovery = RecoveryAttempt::default();
                         }
                     }
-                    // It may be refused, as the node has yielded or is about to recover.
+                    // It may be refused, because the node has yielded or is about to recover.
                     let _ = world.order(id, views);
                 }
                 1 => world.tick(id),

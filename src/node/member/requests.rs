@@ -1,4 +1,4 @@
-//! What clients and operators ask of a process. A leader puts nothing into the log that some member
+//! Requests of clients and operators to a process. A leader puts no entry into the log that some member
 //! could not take.
 
 use super::Member;
@@ -8,13 +8,13 @@ use crate::types::{Key, NodeId, ProtocolLevel, Role};
 use crate::wire;
 
 impl<W> Member<W> {
-    /// Puts commands into the log; see [`RaftNode::propose`].
+    /// Puts commands into the log, see [`RaftNode::propose`].
     pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
         self.submit(proposals.into_iter().map(Input::Write).collect());
     }
 
-    /// Writes, and reads among them; see [`RaftNode::submit`]. Writes that not every member could take
-    /// are refused.
+    /// Puts writes into the log, with reads among them, see [`RaftNode::submit`]. Writes that some member
+    /// could not take are refused.
     pub fn submit(&mut self, mut inputs: Vec<Input<W>>) {
         self.refuse_what_some_cannot_take(&mut inputs);
         match &mut self.raft {
@@ -29,18 +29,18 @@ impl<W> Member<W> {
         }
     }
 
-    /// How much more may be asked now; see [`RaftNode::room`]. Before the process takes part in a
-    /// cluster it refuses everything at once.
+    /// How many more requests the core takes now, see [`RaftNode::room`]. Before the process takes part
+    /// in a cluster it refuses all requests at once.
     pub fn room(&self) -> Room {
         self.raft.as_ref().map_or(Room::UNLIMITED, RaftNode::room)
     }
 
-    /// How many requests may wait for their outcome at once.
+    /// Maximum number of requests that wait for their outcome at once.
     pub fn max_inflight(&self) -> usize {
         self.options.raft.max_pending_requests
     }
 
-    /// Reads a key; see [`RaftNode::read`].
+    /// Reads a key, see [`RaftNode::read`].
     pub fn read(&mut self, key: Key, waiter: W) {
         match &mut self.raft {
             Some(raft) => raft.read(key, waiter),
@@ -59,11 +59,11 @@ impl<W> Member<W> {
         }
     }
 
-    /// Begins to hand leadership over; see [`RaftNode::transfer_leader`].
+    /// Begins a transfer of leadership, see [`RaftNode::transfer_leader`].
     ///
     /// # Errors
     ///
-    /// Why this node cannot hand over.
+    /// The reason why this node cannot transfer leadership.
     pub fn transfer_leader(&mut self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
         match &mut self.raft {
             Some(raft) => raft.transfer_leader(to),
@@ -71,7 +71,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// Refuses those of `inputs` that some member could not take.
+    /// Refuses the `inputs` that some member could not take.
     pub(super) fn refuse_what_some_cannot_take(&mut self, inputs: &mut Vec<Input<W>>) {
         let Some(raft) = self
             .raft
@@ -98,7 +98,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// Raises the level of the cluster, whoever may not speak that.
+    /// Raises the level of the cluster, whether or not all members speak it.
     #[cfg(test)]
     pub(in crate::node) fn force_level(&mut self, level: ProtocolLevel) {
         if let Some(raft) = &mut self.raft {
@@ -106,7 +106,7 @@ impl<W> Member<W> {
         }
     }
 
-    /// Why what is of `level` is not put into the log.
+    /// The refusal of a command of `level`, which is too new.
     fn too_new(&self, level: Option<ProtocolLevel>) -> Reason {
         let older = level.and_then(|level| self.reconciler.speaks_less(level));
         let rule = match (older, level) {
@@ -118,7 +118,7 @@ impl<W> Member<W> {
     }
 }
 
-/// What a command is of; `None` if this version does not know it.
+/// The level of a command. `None` if this version does not know it.
 fn level_of(command: &bytes::Bytes) -> Option<ProtocolLevel> {
     wire::level_of_command(command).ok()
 }

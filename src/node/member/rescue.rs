@@ -1,34 +1,34 @@
-//! What only an operator may decide: to form a cluster although initial members are missing, and to
-//! make a new cluster of what one process still has.
+//! The decisions that only an operator may make: to form a cluster although initial members are missing,
+//! and to recover a new cluster from the state of one process.
 
 use std::collections::BTreeSet;
 
 use super::Member;
 use crate::cluster::Answers;
 use crate::cluster::recovery::{Obstacle, Order, Remains, Way};
-use crate::error::{Reason, Refusal};
+use crate::error::Refusal;
 use crate::node::seed::mix;
 use crate::node::{Event, NodeError, RaftNode, Recovery};
 use crate::types::{ClusterId, NodeId, NodeInfo, NodeStatus};
 
 impl<W> Member<W> {
-    /// An operator vouches that the initial members `without` are fresh; see
+    /// Forms a cluster on an operator's statement that the initial members `without` are fresh, see
     /// [`Formation::form_without`](crate::node::Formation::form_without).
     ///
     /// # Errors
     ///
-    /// Why no cluster can be formed so, here and now.
+    /// The reason why no cluster can be formed so, here and now.
     pub fn form_without(&mut self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
         self.formation.form_without(without)?;
         self.follow_formation();
         Ok(())
     }
 
-    /// How `order` can be carried out here, if these are the `answers` of everybody who was asked.
+    /// How `order` can be carried out here, given the `answers` of all nodes that were asked.
     ///
     /// # Errors
     ///
-    /// What stands in the way. Nothing has changed then, but that a void claim is forgotten.
+    /// The obstacle. Nothing has changed then, except that a void claim is dropped.
     pub(super) fn way(&mut self, order: &Order, answers: Answers) -> Result<Way, Refusal> {
         self.take_what_is_ready()?;
         for view in answers.views() {
@@ -39,13 +39,13 @@ impl<W> Member<W> {
         let way = Remains::new(order.cluster_id, &answers).may_recover(me, order);
         let way = way.map_err(refusal)?;
         if let Some(node) = self.claims.held_by_another(order) {
-            return Err(not_now(format!(
+            return Err(Refusal::precondition(format!(
                 "this node has left the recovery of the cluster to node {node}: ask that one, or start \
                  it again if it has ended"
             )));
         }
         if self.address().is_none() {
-            return Err(not_now(
+            return Err(Refusal::precondition(
                 "this node is no member any more, and nobody knows its addresses".to_owned(),
             ));
         }
@@ -54,7 +54,7 @@ impl<W> Member<W> {
         Ok(way)
     }
 
-    /// Where this node is, as the replicated state has it, or else its configuration.
+    /// The addresses of this node, from the replicated state, or else from its configuration.
     fn address(&self) -> Option<NodeInfo> {
         let me = self.raft_id().node_id();
         let known = self.directory.nodes().get(me);
@@ -75,14 +75,14 @@ impl<W> Member<W> {
         }
     }
 
-    /// Makes the new cluster. Nobody else can do so any more.
+    /// Recovers the new cluster. No other process can do so any more.
     pub(super) fn carry_out(&mut self, order: &Order, way: &Way) -> Result<Recovery, Refusal> {
         let facts = self.facts(order, way);
         let (Some(own), Some(raft)) = (self.address(), &mut self.raft) else {
             return Err(refusal(Obstacle::NoPart));
         };
         let old = order.cluster_id;
-        // No process lives twice and none recovers the same cluster twice, so this id is new.
+        // An incarnation never repeats, and no process recovers the same cluster twice, so this id is new.
         let new = ClusterId(mix(&[self.options.seed, raft.raft_id().get(), old.0]));
         *raft = raft
             .recover(new, own, &self.options.logger)
@@ -101,7 +101,7 @@ impl<W> Member<W> {
         })
     }
 
-    /// What raft-rs has taken but not handed out yet belongs to the log.
+    /// Takes over what raft-rs has accepted but not handed out yet: it belongs to the log.
     pub(super) fn take_what_is_ready(&mut self) -> Result<(), Refusal> {
         match self.output() {
             Ok(output) => {
@@ -109,7 +109,7 @@ impl<W> Member<W> {
                 Ok(())
             }
             Err(error) => {
-                let refusal = not_now(format!("this node has failed: {error}"));
+                let refusal = Refusal::precondition(format!("this node has failed: {error}"));
                 self.broken = Some(error);
                 Err(refusal)
             }
@@ -118,18 +118,15 @@ impl<W> Member<W> {
 }
 
 fn unusable(error: NodeError) -> Refusal {
-    not_now(format!("this node cannot apply all of its log: {error}"))
+    Refusal::precondition(format!("this node cannot apply all of its log: {error}"))
 }
 
 fn refusal(obstacle: Obstacle) -> Refusal {
-    let invalid = |field, rule| Refusal::not_applied(Reason::InvalidRequest { field, rule });
     match obstacle {
-        Obstacle::OtherCluster(_) => invalid("cluster_id", obstacle.to_string()),
-        Obstacle::NotGone(_) | Obstacle::Stranger(_) => invalid("without", obstacle.to_string()),
-        _ => not_now(obstacle.to_string()),
+        Obstacle::OtherCluster(_) => Refusal::invalid("cluster_id", obstacle.to_string()),
+        Obstacle::NotGone(_) | Obstacle::Stranger(_) => {
+            Refusal::invalid("without", obstacle.to_string())
+        }
+        _ => Refusal::precondition(obstacle.to_string()),
     }
-}
-
-pub(super) fn not_now(rule: String) -> Refusal {
-    Refusal::not_applied(Reason::FailedPrecondition { rule })
 }

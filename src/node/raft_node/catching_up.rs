@@ -1,18 +1,19 @@
 //! Which servers keep up with the leader's log.
 //!
-//! A number of entries says little about how far a follower is behind: under load hundreds of them are
-//! always on their way to a follower that is a few milliseconds away, and in a quiet cluster a dozen
-//! may be all that there ever was. So it is measured in time, as the dissertation does for new servers
-//! (section 4.2.1): replication is seen as rounds, each of which replicates what the log held when the
-//! round began, and a server has caught up when a round takes it less than an election timeout. Were
-//! it to lead or to be waited for then, nobody would notice a longer pause than an election makes.
+//! A number of entries says little about how far a follower is behind: under load hundreds of entries are
+//! always on their way to a follower that is a few milliseconds away, and in a quiet cluster a dozen may
+//! be the whole log. So the measure is time, as in the dissertation for new servers (section 4.2.1):
+//! replication is seen as rounds, each of which replicates the log as it was when the round began, and a
+//! server has caught up when a round takes it less than an election timeout. If it became leader or part
+//! of the quorum then, the pause would be no longer than that of an election.
 //!
-//! A round begins with each tick, and all of them are watched at once: a server keeps up as long as it
-//! has acknowledged what the log held an election timeout ago. Under more load than the voters
-//! themselves can carry nobody does, so whoever is to be promoted or to lead only has to hold what was
-//! *committed* an election timeout ago: then it is no worse than those that the leader waits for. This one
-//! measure decides who is promoted, to whom leadership is handed over, without whom the cluster can do,
-//! and, with the longest election timeout, whom status and health call healthy.
+//! A round begins with each tick, and all rounds are watched at once: a server keeps up as long as it has
+//! acknowledged the log as it was an election timeout ago. Under more load than the voters themselves can
+//! carry no server does. So a server to be promoted or to lead only has to hold the entries that were
+//! *committed* an election timeout ago: then it is no worse than the servers that the leader waits for.
+//! This one measure decides which learner is promoted, which voter leadership is transferred to, and
+//! which voters the cluster can do without. With the longest election timeout it also decides which
+//! servers status and health call healthy.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use raft::{Progress, ProgressState};
 use super::RaftNode;
 use crate::types::{Following, LogIndex, RaftId};
 
-/// What a round replicates.
+/// The log that a round replicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Round {
     /// Last index of the leader's log when it began.
@@ -40,7 +41,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// The next round begins. Those are forgotten that began more than `limit` ticks ago.
+    /// Begins the next round. Forgets the rounds that began more than `limit` ticks ago.
     fn begin(&mut self, round: Round, limit: usize) {
         self.begun.push_back(round);
         while self.begun.len() > limit.saturating_add(1) {
@@ -48,8 +49,8 @@ impl Rounds {
         }
     }
 
-    /// The round that began `ticks` ago, or the first one if that is less; `None` while this server does
-    /// not lead.
+    /// The round that began `ticks` ago, or the first one if there are fewer. `None` while this server
+    /// does not lead.
     fn due(&self, ticks: usize) -> Option<Round> {
         let due = self.begun.len().saturating_sub(ticks.saturating_add(1));
         self.begun.get(due).copied()
@@ -57,13 +58,13 @@ impl Rounds {
 }
 
 impl<W> RaftNode<W> {
-    /// Leadership has begun or ended.
+    /// Restarts the rounds when leadership begins or ends.
     pub(super) fn restart_rounds(&mut self) {
         self.rounds = Rounds::default();
         self.begin_round();
     }
 
-    /// One tick has passed.
+    /// Counts one tick.
     pub(super) fn tick_rounds(&mut self) {
         if self.leads_in.is_some() {
             self.begin_round();
@@ -81,7 +82,7 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// Who has acknowledged what the log held the longest election timeout ago.
+    /// The servers that have acknowledged the log as it was the longest election timeout ago.
     fn look_back(&self) -> Option<Following> {
         let Round {
             last_index,
@@ -101,15 +102,15 @@ impl<W> RaftNode<W> {
         })
     }
 
-    /// How the logs of the others follow the log of this server, at the last tick; `None` until the first
-    /// tick of its leadership, and if it does not lead.
+    /// Which logs follow the log of this server, at the last tick. `None` until the first tick of its
+    /// leadership, and if it does not lead.
     pub(in crate::node) fn following(&self) -> Option<Arc<Following>> {
         self.rounds.following.clone()
     }
 
     /// Whether the server `id` could replace one of those that the leader waits for: whether it has
-    /// acknowledged everything that was committed the shortest election timeout ago (or when
-    /// leadership began, if that is later). `false` for everybody if this server does not lead.
+    /// acknowledged all entries that were committed the shortest election timeout ago (or when leadership
+    /// began, if that is later). Always `false` if this server does not lead.
     pub(in crate::node) fn has_caught_up(&self, id: RaftId) -> bool {
         let due = self.rounds.due(self.options.election_min_ticks);
         due.is_some_and(|round| self.holds(id, round.committed))

@@ -1,8 +1,9 @@
-//! The bound of the state: by how much it may still grow, and what is refused for want of room.
+//! The memory bound of the state: how much the state may still grow, and which writes are refused for
+//! want of memory.
 //!
-//! A write is refused before it is proposed, by the leader alone, so that nodes with other bounds apply
-//! the same. What stands in the log and is not applied yet counts with what it may add. As long as a
-//! quarter of the bound is free that is guessed, so that nobody looks at a map to set a key.
+//! Only the leader refuses, before it proposes, so that nodes with other bounds apply the same entries.
+//! Entries in the log that are not applied yet count with their possible growth. While a quarter of the
+//! bound is free, the growth of a write is only estimated, so that no write needs a look-up in the map.
 
 use std::collections::VecDeque;
 
@@ -14,19 +15,19 @@ use crate::kv::pair_memory;
 use crate::types::LogIndex;
 use crate::wire;
 
-/// Below this part of the bound what is free is precious: what a write adds is looked up.
+/// With less than one part in this many of the bound free, the growth of a write is looked up.
 const PRECIOUS: usize = 4;
 
-/// By how much entries that are not applied yet may make the state grow.
+/// The possible growth of the state by entries that are not applied yet.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
-    /// The last index of some entries, and what they may add together, in bytes.
+    /// The last index of a group of entries, and their possible growth together, in bytes.
     parts: VecDeque<(LogIndex, usize)>,
     bytes: usize,
 }
 
 impl Growth {
-    /// The entries up to `last` that do not count yet may add `bytes`.
+    /// Adds the possible growth `bytes` of the entries up to `last` that do not count yet.
     pub(super) fn push(&mut self, last: LogIndex, bytes: usize) {
         if bytes > 0 {
             self.parts.push_back((last, bytes));
@@ -34,7 +35,7 @@ impl Growth {
         }
     }
 
-    /// What stands up to `applied` has been added, and no longer may be.
+    /// Removes the entries up to `applied`: their growth is part of the state now.
     pub(super) fn applied(&mut self, applied: LogIndex) {
         while let Some((_, bytes)) = self.parts.pop_front_if(|(last, _)| *last <= applied) {
             self.bytes = self.bytes.saturating_sub(bytes);
@@ -43,7 +44,8 @@ impl Growth {
 }
 
 impl<W> RaftNode<W> {
-    /// A leadership has begun, or ended. What earlier leaders have left in the log counts as well.
+    /// Restarts the count when leadership begins or ends. Entries of earlier leaders in the log count as
+    /// well.
     pub(super) fn restart_growth(&mut self) {
         self.growth = Growth::default();
         if self.leads_in.is_some() {
@@ -54,17 +56,17 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// The state may take `bytes` from now on. One that takes more already stays as it is.
+    /// Sets the memory bound of the state. A state above the bound stays as it is.
     pub(in crate::node) fn bound_state(&mut self, bytes: usize) {
         self.options.max_state_bytes = bytes;
     }
 
-    /// By how much `command` may make the state grow, in bytes, if what is about to be proposed with
-    /// it adds `before`.
+    /// The possible growth of the state by `command`, in bytes, if the other commands of the same
+    /// proposal add `before`.
     ///
     /// # Errors
     ///
-    /// [`Reason::Full`]: it makes the state grow past its bound.
+    /// [`Reason::Full`]: the state would grow past its bound.
     pub(super) fn growth_of(&self, command: &Bytes, before: usize) -> Result<usize, Reason> {
         let max = self.options.max_state_bytes;
         let state = self.raw.store().state_machine();
@@ -74,7 +76,7 @@ impl<W> RaftNode<W> {
         if guess <= free.saturating_sub(max / PRECIOUS) {
             return Ok(guess);
         }
-        // What is no command stops the node when it is applied.
+        // Data that is no command stops the node when it is applied.
         let command = wire::decode_command(command.clone());
         let growth = command.map_or(guess, |command| state.growth(&command));
         if growth > free {
@@ -87,7 +89,7 @@ impl<W> RaftNode<W> {
     }
 }
 
-/// What a command can add at most, whatever it is: its key and its value are shorter than it.
+/// The maximum growth by any command of this length: its key and its value are shorter than it.
 fn most(command: &Bytes) -> usize {
     pair_memory(command.len(), 0)
 }

@@ -1,4 +1,4 @@
-//! What the cluster speaks, what this process can read, and how the first is raised.
+//! The protocol level of the cluster, how it is raised, and the entries that this process can read.
 
 use bytes::Bytes;
 use raft::StateRole;
@@ -10,7 +10,7 @@ use crate::node::{Event, StepError};
 use crate::types::{LogIndex, ProtocolLevel, RaftId, Term};
 use crate::wire;
 
-/// An entry that a leader sends and that this process cannot read.
+/// An entry from a leader that this process cannot read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreadable {
     term: Term,
@@ -18,14 +18,14 @@ pub(super) struct Unreadable {
 }
 
 impl<W> RaftNode<W> {
-    /// What the cluster speaks, as this process has applied it.
+    /// The protocol level of the cluster, as this process has applied it.
     pub fn level(&self) -> ProtocolLevel {
         self.raw.store().state_machine().level()
     }
 
-    /// Puts into the log that the cluster speaks `level` from now on. Until that is applied, or lost
-    /// with the leadership, there are no other changes of [`members`](Self::members): who is let in
-    /// has to speak what the cluster does.
+    /// Proposes that the cluster speaks `level` from now on. Until that is applied, or lost with the
+    /// leadership, [`members`](Self::members) allows no other changes: a process to be added has to speak
+    /// the level of the cluster.
     pub(in crate::node) fn raise_level(&mut self, level: ProtocolLevel) {
         let entry = Entry {
             data: wire::encode_command(&Command::RaiseLevel(level)),
@@ -37,7 +37,7 @@ impl<W> RaftNode<W> {
         self.settle();
     }
 
-    /// Entries of at most `bytes` are put into one append.
+    /// Sets the maximum of bytes of entries in one append.
     pub(in crate::node) fn bound_appends(&mut self, bytes: u64) {
         self.raw.raft.max_msg_size = bytes;
     }
@@ -47,9 +47,8 @@ impl<W> RaftNode<W> {
         self.raise_at > self.raw.store().applied()
     }
 
-    /// Lets an append pass that this process can read. Otherwise the log ends before it: a node that
-    /// stopped would take along what it holds, and one that went on would apply something else than
-    /// the others do.
+    /// Accepts an append that this process can read. Otherwise the log ends before it: a node that stopped
+    /// would take its state along, and a node that went on would apply something else than the others.
     pub(super) fn check_readable(
         &mut self,
         from: RaftId,
@@ -83,15 +82,15 @@ impl<W> RaftNode<W> {
         Ok(())
     }
 
-    /// The entries `first` to `last` of the leader can be read, and have been taken if the log reaches
-    /// so far: one of them that could not be read before has been replaced.
+    /// Notes that the entries `first` to `last` of the leader can be read, and have been taken as far as
+    /// the log reaches: an unreadable one among them has been replaced.
     pub(super) fn has_read(&mut self, (first, last): (LogIndex, LogIndex)) {
         let taken = first..=last.min(self.last_index());
         let read = |it: &mut Unreadable| taken.contains(&it.index);
         self.unreadable.take_if(read);
     }
 
-    /// The entry that the present leader sends and that this process cannot read.
+    /// The entry of the current leader that this process cannot read.
     pub(in crate::node) fn unreadable(&self) -> Option<LogIndex> {
         let unreadable = self.unreadable?;
         let follows = self.raw.raft.state == StateRole::Follower;
@@ -103,7 +102,7 @@ impl<W> RaftNode<W> {
     ///
     /// # Errors
     ///
-    /// In words, if this process does not know all of it.
+    /// As text, if this process does not know all of it.
     pub(super) fn decode(&self, data: Bytes) -> Result<Command, String> {
         let command = wire::decode_command(data).map_err(|error| error.to_string())?;
         let (level, speaks) = (command.level(), self.options.level);

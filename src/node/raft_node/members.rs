@@ -1,5 +1,5 @@
-//! Changes of members: what the leader knows of them, how it proposes one, and how a process behaves
-//! whose node is no member any more.
+//! Changes of voters and learners: what the leader knows of them, how it proposes one, and how a process
+//! behaves whose node is no longer a member.
 
 use raft::StateRole;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
@@ -9,19 +9,19 @@ use crate::node::reconcile::{Change, Members};
 use crate::node::seed::mix;
 use crate::types::RaftId;
 
-/// Shortest election timeouts for which a voter that is no member lets the members stand first.
+/// Shortest election timeouts for which a voter that is no member lets the members be candidates first.
 const DEFER_TIMEOUTS: usize = 4;
 
 impl<W> RaftNode<W> {
-    /// The processes that take part, as the leader sees them; `None` while no change of members may be
-    /// proposed: this node does not lead, has not applied an entry of its term, hands leadership
-    /// over, or a change is under way, of members or of the level.
+    /// The processes that take part, as the leader sees them. `None` while no change of voters or
+    /// learners may be proposed: this node does not lead, has not applied an entry of its term, transfers
+    /// leadership, or a change is under way, of voters and learners or of the level.
     pub(in crate::node) fn members(&self) -> Option<Members> {
         let raft = &self.raw.raft;
         let ready = raft.state == StateRole::Leader
             && raft.apply_to_current_term()
             && !raft.has_pending_conf()
-            && raft.lead_transferee.is_none()
+            && !self.is_transferring()
             && !self.is_raising();
         if !ready {
             return None;
@@ -35,7 +35,8 @@ impl<W> RaftNode<W> {
         })
     }
 
-    /// Whether every voter knows the last change of members to be committed, and none is under way.
+    /// Whether every voter knows that the last change of voters and learners is committed, and none is
+    /// under way.
     pub(in crate::node) fn members_are_known(&self) -> bool {
         let raft = &self.raw.raft;
         if raft.state != StateRole::Leader || raft.has_pending_conf() {
@@ -50,7 +51,7 @@ impl<W> RaftNode<W> {
         })
     }
 
-    /// Proposes one change of members.
+    /// Proposes one change of voters or learners.
     pub(in crate::node) fn change_members(&mut self, change: Change) {
         let (change_type, raft_id) = match change {
             Change::AddLearner(id) => (ConfChangeType::AddLearnerNode, id),
@@ -66,7 +67,7 @@ impl<W> RaftNode<W> {
             changes: vec![single].into(),
             ..ConfChangeV2::default()
         };
-        // A change that is dropped is planned again.
+        // A dropped change is planned again.
         let _ = self.raw.propose_conf_change(Vec::new(), conf_change);
         self.settle();
     }
@@ -74,33 +75,6 @@ impl<W> RaftNode<W> {
     /// Whether this process's node is a member, as far as it has applied the log.
     pub(in crate::node) fn is_member(&self) -> bool {
         self.conf.members.contains(&self.raft_id.node_id())
-    }
-
-    /// Begins to hand leadership to the best heir; whether there is one that lives and keeps up.
-    pub(in crate::node) fn leave_to_a_member(&mut self) -> bool {
-        let Some((true, heir)) = self.best_heir() else {
-            return false;
-        };
-        self.raw.transfer_leader(heir.get());
-        self.settle();
-        true
-    }
-
-    /// The member whose voter's log reaches furthest, rather one that was heard of lately and keeps up;
-    /// and whether it is such a one.
-    pub(super) fn best_heir(&self) -> Option<(bool, RaftId)> {
-        let tracker = self.raw.raft.prs();
-        self.voters()
-            .into_iter()
-            .filter(|&voter| voter != self.raft_id)
-            .filter(|voter| self.conf.members.contains(&voter.node_id()))
-            .filter_map(|voter| {
-                let progress = tracker.get(voter.get())?;
-                let fit = progress.recent_active && self.has_caught_up(voter);
-                Some((fit, progress.recent_active, progress.matched, voter))
-            })
-            .max()
-            .map(|(fit, _, _, voter)| (fit, voter))
     }
 
     /// Whether this process leads, or has heard of a leader within the longest election timeout.
@@ -111,9 +85,9 @@ impl<W> RaftNode<W> {
     }
 
     /// Ends the leadership of a process that has just applied its own removal. raft-rs would let it go
-    /// on, and panics at its next commit, for want of a progress of its own. It may even be elected
-    /// with its removal in the log, if nobody else's log reaches as far. The others need it no more:
-    /// whoever stands learns from its refusal of a vote that the removal is committed.
+    /// on, and panics at its next commit, because there is no progress of its own. It may even be elected
+    /// with its removal in the log, if no other log reaches as far. The others no longer need it: a
+    /// candidate learns from its refusal of a vote that the removal is committed.
     pub(super) fn step_down_if_no_voter(&mut self) {
         let raft = &mut self.raw.raft;
         if raft.state != StateRole::Follower && !raft.promotable() {
@@ -121,10 +95,10 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// Whether this tick is not to be counted, because it would make a voter stand for election whose
-    /// node is no member, or who has just given leadership up: the others shall first. It stands for election in the end, as theirs may
-    /// not succeed without it: as long as it votes, its log may be the only one that reaches far
-    /// enough.
+    /// Whether this tick is not counted, because it would make a voter a candidate whose node is no
+    /// member, or that has just given leadership up: the others come first. It becomes a candidate in the
+    /// end, because the others may not succeed without it: as long as it votes, its log may be the only
+    /// one that reaches far enough.
     pub(super) fn defers(&mut self) -> bool {
         let raft = &self.raw.raft;
         let stands_next = raft.election_elapsed + 1 >= raft.randomized_election_timeout();
@@ -137,7 +111,7 @@ impl<W> RaftNode<W> {
         self.deferred <= DEFER_TIMEOUTS.saturating_mul(self.options.election_min_ticks)
     }
 
-    /// The election timeout in ticks: that of a voter whose node is no member is the longest.
+    /// The election timeout in ticks. A voter whose node is no member has the longest.
     pub(super) fn election_timeout(&self) -> usize {
         let raft = &self.raw.raft;
         if self.is_member() {

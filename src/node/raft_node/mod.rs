@@ -1,12 +1,11 @@
-//! One Raft server: raft-rs's `RawNode`, and everybody who waits for it.
+//! One Raft server: raft-rs's `RawNode`, and the callers that wait for it.
 //!
-//! raft-rs decides; this module keeps its contract, which is easy to break. Between `ready` and
-//! `advance` nothing else may be called. A proposal without a leader must not be made, because
-//! raft-rs would forward it. A read that raft-rs cannot serve is dropped without a word, and so are
-//! pending reads when leadership ends. The election timeout is drawn from a global random source
-//! unless somebody else draws it. And a good part of what a peer may send makes raft-rs panic: what
-//! can be judged from a message alone has been judged by [`wire`](crate::wire); what depends on the
-//! log is judged by [`judge`](super::judge).
+//! raft-rs decides, and this module keeps its contract, which is easy to break. Between `ready` and
+//! `advance` nothing else may be called. A proposal without a leader must not be made, because raft-rs
+//! would forward it. A read that raft-rs cannot serve is dropped silently, and so are pending reads when
+//! leadership ends. The election timeout comes from a global random source unless the caller sets it. And
+//! many messages that a peer may send make raft-rs panic: [`wire`](crate::wire) checks what can be
+//! checked from a message alone, and [`judge`](super::judge) checks what depends on the log.
 
 mod catching_up;
 mod growth;
@@ -18,6 +17,7 @@ mod recover;
 mod snapshots;
 mod stalled;
 mod submit;
+mod transfer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use super::waiters::Waiters;
 use super::{MemoryStorage, NodeError, Outcome, Output, StepError};
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term};
+use crate::types::{ClusterId, Conf, LogIndex, Offer, RaftId, Role, Term};
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
@@ -42,8 +42,8 @@ use stalled::Stalls;
 
 /// One Raft server of one cluster.
 ///
-/// Call what has happened ([`tick`](Self::tick), [`step`](Self::step), …), then
-/// [`output`](Self::output). After an error of `output` the node must not be used again.
+/// Report the events ([`tick`](Self::tick), [`step`](Self::step), …), then call [`output`](Self::output).
+/// After an error of `output` the node must not be used again.
 pub struct RaftNode<W> {
     raft_id: RaftId,
     cluster_id: ClusterId,
@@ -52,35 +52,35 @@ pub struct RaftNode<W> {
     raw: RawNode<MemoryStorage>,
     waiters: Waiters<W>,
     growth: Growth,
-    /// The term in which this node leads and in which its waiters came. When it changes, they are
+    /// The term in which this node leads and in which its waiters came. When it changes, the waiters are
     /// told that leadership has ended.
     leads_in: Option<Term>,
     read_rounds: u64,
     probed: Probed,
     rounds: Rounds,
     stalls: Stalls,
-    /// Index of the last applied change of members.
+    /// Index of the last applied change of voters and learners.
     conf_index: LogIndex,
-    /// Who takes part and who is meant to, as applied.
+    /// The voters, learners and desired members, as applied.
     conf: Arc<Conf>,
-    /// Ticks that were not counted in a row.
+    /// Number of ticks in a row that were not counted.
     deferred: usize,
-    /// The state machine of a snapshot that raft-rs has been given and has not handed back yet.
+    /// The state machine of a snapshot that raft-rs has got and not handed back yet.
     incoming: Option<((LogIndex, Term), StateMachine)>,
     /// Snapshots that raft-rs wants to send.
     outgoing: Vec<Message>,
-    /// Followers that were sent a snapshot and do not hold yet what came after it.
+    /// Followers that were sent a snapshot and do not hold the entries behind it yet.
     catching_up: BTreeSet<RaftId>,
-    /// Index of the entry by which this leader raises the level of the cluster; 0 for none.
+    /// Index of the entry by which this leader raises the level of the cluster. 0 means none.
     raise_at: LogIndex,
     unreadable: Option<Unreadable>,
-    /// What the last output said of term, role and leader.
+    /// The term, role and leader at the last output.
     shown: (Term, Role, Option<RaftId>),
     output: Output<W>,
 }
 
 impl<W> RaftNode<W> {
-    /// The server `raft_id` of a cluster that starts now as `offer` says, this one among its voters.
+    /// The server `raft_id` of a cluster that starts now with `offer`. This server is one of its voters.
     /// Election timeouts are drawn from `seed`, the raft id and the term.
     ///
     /// # Errors
@@ -98,8 +98,8 @@ impl<W> RaftNode<W> {
         Self::with_storage(raft_id, offer.cluster_id, storage, options, seed, logger)
     }
 
-    /// The server `raft_id` of a running cluster that has added it as a member. It knows nothing
-    /// until the leader's snapshot arrives, and cannot campaign before.
+    /// The server `raft_id` of a running cluster that has added it as a learner. It has no state until
+    /// the leader's snapshot arrives, and cannot campaign before.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl<W> RaftNode<W> {
         Ok(node)
     }
 
-    /// One tick has passed: elections, heartbeats and the leader's check of its quorum follow.
+    /// Counts one tick: elections, heartbeats and the leader's check of its quorum follow.
     pub fn tick(&mut self) {
         self.probed.tick();
         if self.defers() {
@@ -165,17 +165,17 @@ impl<W> RaftNode<W> {
         self.tick_stalls();
     }
 
-    /// Stands for election now instead of after a timeout. A process that is no voter does not: raft-rs
-    /// would let it, and panics if it wins.
+    /// Campaigns now instead of after a timeout. A process that is no voter does not: raft-rs would let
+    /// it, and panics if it wins.
     pub fn campaign(&mut self) {
         if self.raw.raft.promotable() {
-            // raft-rs refuses a campaign only where it would be pointless.
+            // raft-rs refuses a campaign only if it would be pointless.
             let _ = self.raw.campaign();
         }
         self.settle();
     }
 
-    /// Takes a message of a peer, but no snapshot: that is for [`install`](Self::install).
+    /// Takes a message of a peer, except a snapshot: see [`install`](Self::install).
     ///
     /// # Errors
     ///
@@ -217,49 +217,14 @@ impl<W> RaftNode<W> {
         })
     }
 
-    /// Begins to hand leadership to `to`, or to the member whose voter's log reaches furthest, rather one
-    /// that keeps up and was heard of lately (dissertation, section 3.10). Returns who shall lead. raft-rs
-    /// gives up without a word after an election timeout.
-    ///
-    /// # Errors
-    ///
-    /// Why this node cannot hand over: it does not lead, or `to` is no voter.
-    pub fn transfer_leader(&mut self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
-        self.serves().map_err(Refusal::not_applied)?;
-        let invalid =
-            |rule: String| Refusal::not_applied(Reason::InvalidRequest { field: "to", rule });
-        let heir = match to {
-            Some(to) if to == self.raft_id.node_id() => return Ok(to),
-            Some(to) => self
-                .voters()
-                .into_iter()
-                .find(|voter| voter.node_id() == to)
-                .ok_or_else(|| invalid(format!("node {to} is no voting member"))),
-            None => match self.best_heir() {
-                Some((_, heir)) => Ok(heir),
-                None if self.conf.members == [self.raft_id.node_id()] => {
-                    let rule = "the cluster has one member, so there is nobody to hand over to";
-                    Err(Refusal::not_applied(Reason::FailedPrecondition {
-                        rule: rule.to_owned(),
-                    }))
-                }
-                // It may come to vote in a moment.
-                None => Err(Refusal::not_applied(Reason::NoQuorum)),
-            },
-        }?;
-        self.raw.transfer_leader(heir.get());
-        self.settle();
-        Ok(heir.node_id())
-    }
-
-    /// Messages to `peer` do not arrive.
+    /// Notes that messages to `peer` do not arrive.
     pub fn report_unreachable(&mut self, peer: RaftId) {
         self.probed.answered(peer.get());
         self.raw.report_unreachable(peer.get());
     }
 
-    /// What must hold after each call into raft-rs: the election timeout is ours, and nobody waits
-    /// for a leadership that has ended.
+    /// Restores the invariants after each call into raft-rs: the election timeout is ours, and no caller
+    /// waits for a leadership that has ended.
     fn settle(&mut self) {
         let ticks = self.election_timeout();
         let raft = &mut self.raw.raft;
@@ -290,7 +255,7 @@ impl<W> RaftNode<W> {
         self.output.answers.push((waiter, Outcome::Err(refusal)));
     }
 
-    /// Whether this node leads, or why it does not serve.
+    /// Whether this node leads, or the reason why it does not serve.
     fn serves(&self) -> Result<(), Reason> {
         if self.raw.raft.state == StateRole::Leader {
             return Ok(());
@@ -329,17 +294,12 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// The leader: itself, or one that it has heard of within the longest election timeout. A learner
-    /// believes in its leader for ever, and a follower until it stands for election; the leader may
-    /// be dead long since.
+    /// The leader: itself, or one that it has heard of within the longest election timeout. raft-rs's
+    /// learner keeps its leader for ever, and its follower until it campaigns, although the leader may
+    /// have died long ago.
     pub fn leader(&self) -> Option<RaftId> {
         let leader = self.is_led().then_some(self.raw.raft.leader_id)?;
         RaftId::try_from(leader).ok()
-    }
-
-    /// Whether it hands leadership over: until that has ended, or was given up, it takes no writes.
-    pub fn hands_over(&self) -> bool {
-        self.raw.raft.lead_transferee.is_some()
     }
 
     /// Highest index that it knows to be committed.
@@ -352,12 +312,12 @@ impl<W> RaftNode<W> {
         self.raw.raft.raft_log.last_index()
     }
 
-    /// Term of the last entry in its log; 0 while that is empty.
+    /// Term of the last entry in its log. 0 while the log is empty.
     pub fn last_term(&self) -> Term {
         self.raw.raft.raft_log.last_term()
     }
 
-    /// Who takes part and who is meant to, as it has applied them.
+    /// The voters, learners and desired members, as it has applied them.
     pub fn conf(&self) -> &Arc<Conf> {
         &self.conf
     }
@@ -372,12 +332,12 @@ impl<W> RaftNode<W> {
         voters.into_iter().collect()
     }
 
-    /// Its log and its map.
+    /// Its log and its state machine.
     pub fn storage(&self) -> &MemoryStorage {
         self.raw.store()
     }
 
-    /// How many callers it owes an answer.
+    /// The number of callers that it owes an answer.
     pub fn waiting(&self) -> usize {
         self.waiters.len()
     }
@@ -386,6 +346,7 @@ impl<W> RaftNode<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::NodeId;
 
     #[test]
     fn raft_rs_is_made_with_the_options() {

@@ -1,13 +1,13 @@
-//! How often a follower that lags behind is probed.
+//! How often a lagging follower is probed.
 //!
-//! raft-rs probes a follower with everything that it may lack, up to a whole append message, and
-//! sends that again with each answer to a heartbeat, because the probe may have been lost. It counts
-//! on a heartbeat a tick. But every round of reads is a heartbeat too, and there may be thousands in
-//! a second: a follower that comes back after a pause would be sent the same append as often, and
-//! the leader would do nothing else. And a link may need longer than a tick for one append: then each
-//! would wait behind its own repetitions. So a probe is repeated after one tick, then after two, and so
-//! on, until the follower has answered an append or is reported as out of reach, but no later than after
-//! the longest election timeout.
+//! raft-rs probes a follower with all entries that it may lack, up to a whole append message, and sends
+//! that again with each answer to a heartbeat, because the probe may have been lost. It assumes one
+//! heartbeat a tick. But every round of reads is a heartbeat too, and there may be thousands a second: a
+//! follower that comes back after a pause would be sent the same append as often, and the leader would do
+//! nothing else. And a link may need longer than a tick for one append: then each append would wait
+//! behind its own repetitions. So a probe is repeated after one tick, then after two, and so on, until
+//! the follower has answered an append or is reported as unreachable, but no later than after the longest
+//! election timeout.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +16,21 @@ use raft::eraftpb::{Message, MessageType};
 
 use super::RaftNode;
 
-/// The followers whose answer to a heartbeat has had them probed.
+/// The followers that were probed after an answer to a heartbeat.
 #[derive(Debug, Default)]
 pub(super) struct Probed {
     now: u64,
-    /// When each may be probed again, and how long it waited before.
+    /// For each follower, when it may be probed again, and the last wait in ticks.
     waits: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Probed {
-    /// One tick has passed.
+    /// Counts one tick.
     pub(super) fn tick(&mut self) {
         self.now += 1;
     }
 
-    /// Whether `follower` may be probed now; then the next time is later.
+    /// Whether `follower` may be probed now. If so, the next probe has to wait longer.
     fn may_probe(&mut self, follower: u64, longest: u64) -> bool {
         let (next, waited) = self.waits.get(&follower).copied().unwrap_or_default();
         if self.now < next {
@@ -42,19 +42,19 @@ impl Probed {
         true
     }
 
-    /// `follower` has answered an append, or what it was sent is lost.
+    /// Notes that `follower` has answered an append, or that messages to it were lost.
     pub(super) fn answered(&mut self, follower: u64) {
         self.waits.remove(&follower);
     }
 
-    /// Nobody is waited for any more.
+    /// Forgets all followers.
     pub(super) fn forget(&mut self) {
         self.waits.clear();
     }
 }
 
 impl<W> RaftNode<W> {
-    /// Gives `message` to raft-rs, and takes back the probe that it would repeat too early.
+    /// Steps `message` in raft-rs, and removes the probe that raft-rs repeats too early.
     pub(super) fn step_raft(&mut self, message: Message) -> raft::Result<()> {
         let raft = &mut self.raw.raft;
         let from = message.from;
@@ -88,7 +88,7 @@ mod tests {
 
     const LONGEST: u64 = 10;
 
-    /// The ticks of the next `ticks` in which `follower` is probed.
+    /// The ticks among the next `ticks` in which `follower` is probed.
     fn probes(probed: &mut Probed, follower: u64, ticks: u64) -> Vec<u64> {
         let mut at = Vec::new();
         for tick in 0..ticks {

@@ -1,4 +1,4 @@
-//! What a Raft server puts out: raft-rs's `Ready` loop, and the answers that fall out of it.
+//! The output of a Raft server: raft-rs's `Ready` loop, and the answers that result from it.
 
 use std::sync::Arc;
 
@@ -14,17 +14,18 @@ use crate::node::{Answer, CutEntries, Event, NodeError, Outcome, Output, Retired
 use crate::types::{ClientId, LogIndex, Term};
 use crate::wire::PeerMessage;
 
-/// Entries that are freed here and now. What takes longer than a turn under load is for another thread.
+/// Number of entries up to which they are freed at once. Freeing more takes longer than a turn under
+/// load, and is left to another thread.
 const FREED_AT_ONCE: usize = 16_384;
 
 impl<W> RaftNode<W> {
-    /// Everything that there is to do since the last call.
+    /// All output since the last call.
     ///
     /// # Errors
     ///
     /// [`NodeError`]: an invariant is broken, and the node must stop.
     pub fn output(&mut self) -> Result<Output<W>, NodeError> {
-        // First, so that what this call applies stays to be looked at until the next.
+        // Compacts first, so that entries applied by this call stay readable until the next.
         self.compact()?;
         self.begin_read_round();
         while self.raw.has_ready() {
@@ -37,9 +38,9 @@ impl<W> RaftNode<W> {
         Ok(std::mem::take(&mut self.output))
     }
 
-    /// One `Ready`, in the order that raft-rs prescribes: the leader's messages may go first; then
-    /// snapshot, entries and hard state are kept; then the other messages may go. Committed entries
-    /// are applied after `advance_append`, when raft-rs may be called again.
+    /// Handles one `Ready`, in the order that raft-rs prescribes: first the leader's messages may leave;
+    /// then snapshot, entries and hard state are kept; then the other messages may leave. Committed
+    /// entries are applied after `advance_append`, when raft-rs may be called again.
     fn handle_ready(&mut self) -> Result<(), NodeError> {
         let mut ready = self.raw.ready();
         self.send(ready.take_messages())?;
@@ -111,7 +112,7 @@ impl<W> RaftNode<W> {
         Ok(())
     }
 
-    /// Lets those reads look whose place among the writes has come.
+    /// Executes the placed reads whose place among the writes has been reached.
     pub(super) fn see_placed_reads(&mut self) {
         let storage = self.raw.store();
         let applied = storage.applied();
@@ -171,15 +172,14 @@ impl<W> RaftNode<W> {
         Ok(())
     }
 
-    /// raft-rs drops a read silently before the leader has committed in its term; until then they
-    /// wait here.
+    /// raft-rs silently drops a read before the leader has committed in its term. Until then reads wait here.
     fn begin_read_round(&mut self) {
         if self.waiters.wants_round()
             && self.leads_in.is_some()
             && self.raw.raft.commit_to_current_term()
         {
             self.read_rounds += 1;
-            // raft-rs swallows a context that it has seen: this one is unique in the cluster.
+            // raft-rs drops a context that it has seen: this one is unique in the cluster.
             let context = [
                 self.raft_id.get().to_be_bytes(),
                 self.read_rounds.to_be_bytes(),
@@ -231,15 +231,15 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// Leaves entries to whoever has the time to free them, if there are many.
+    /// Hands out many entries, so that another thread frees them.
     pub(super) fn retire_log(&mut self, cut: CutEntries) {
         if cut.len() > FREED_AT_ONCE {
             self.output.retired.push(Retired::Log(cut));
         }
     }
 
-    /// Cuts the log when it has grown past a bound. A tail stays, so that a follower that is only
-    /// a little behind needs no snapshot, and what a follower needs behind its snapshot stays too.
+    /// Compacts the log when it has grown past a bound. A tail stays, so that a follower that is only a
+    /// little behind needs no snapshot. The entries that a follower needs behind its snapshot stay too.
     fn compact(&mut self) -> Result<(), NodeError> {
         let options = self.options;
         let storage = self.raw.store();
@@ -266,7 +266,7 @@ impl<W> RaftNode<W> {
     }
 }
 
-/// What the caller of a command hears, which belongs to the session `client_id` if to any.
+/// The outcome for the caller of a command. `client_id` is the session of the command, if it has one.
 fn outcome(written: Written, client_id: Option<ClientId>) -> Outcome {
     let Written {
         effect,
@@ -278,7 +278,7 @@ fn outcome(written: Written, client_id: Option<ClientId>) -> Outcome {
             existed,
             applied_index,
         }),
-        // Nobody waits for a raised level: it is a decision like those about members.
+        // No caller waits for a raised level: it is a decision like those about members.
         (Effect::MembersDecided | Effect::LevelRaised, _) => {
             Ok(Answer::MembersDecided { applied_index })
         }

@@ -1,21 +1,19 @@
-//! A new cluster of what this server has of one that has halted.
+//! A new cluster from the state that this server has of a halted one.
 //!
-//! All of the log is kept, also what stands behind the commit index. The lost majority may have
-//! committed and acknowledged those entries, and what was acknowledged must not be given up here as
-//! long as it is there. An entry that was never acknowledged may be applied as well: its caller was
-//! told that the outcome is unknown, or has heard nothing, and a write that was refused as "not
-//! applied" never entered a log.
+//! The whole log is kept, including the entries behind the commit index. The lost majority may have committed
+//! and acknowledged those entries, and an acknowledged write must not be given up as long as it exists here.
+//! An entry that was never acknowledged may be applied as well: its caller was told that the outcome is
+//! unknown, or got no answer, and a write that was refused as "not applied" never entered a log.
 //!
-//! There is no second copy of anything: the state machine moves from the old server to the new one,
-//! and the log is freed on the way. A cluster may have halted because memory ran out. So everything
-//! that can fail is tried before anything has changed.
+//! There is no second copy of anything: the state machine moves from the old server to the new one, and
+//! the log is freed on the way. A cluster may have halted because memory ran out. So every step that can
+//! fail is tried before anything has changed.
 //!
-//! The new server has the raft id of the old one, although it has forgotten, on purpose, what that
-//! has voted for and acknowledged. That is safe because it is in another cluster: every message
-//! names its cluster, in both directions, and one of the old cluster is refused before raft-rs sees
-//! it. Nothing that was promised there can be counted here, and nothing that is promised here can
-//! be counted there. The old server promises nothing any more: to what is left of its cluster it
-//! has died.
+//! The new server has the raft id of the old one, although it has forgotten, on purpose, the votes and
+//! acknowledgements of the old one. That is safe because it is in another cluster: every message names
+//! its cluster, in both directions, and a message of the old cluster is refused before raft-rs sees it.
+//! No promise of one cluster can count in the other. The old server promises nothing any more: to the
+//! rest of its cluster it has died.
 
 use super::RaftNode;
 use crate::error::{Reason, Refusal};
@@ -25,16 +23,16 @@ use crate::types::{ClusterId, EntryPayload, LogIndex, NodeInfo, VersionedLogEntr
 use crate::wire;
 
 impl<W> RaftNode<W> {
-    /// The server of the new cluster `cluster_id`, its only voter, with everything that this one
-    /// has. It stands for election at once. It takes over whom this one owes an answer; this one
-    /// must not be used any more. There must be nothing left to [`output`](Self::output).
+    /// The server of the new cluster `cluster_id`, its only voter, with all the state of this one. It
+    /// campaigns at once. It takes over the waiters of this one, which must not be used any more. There
+    /// must be no [`output`](Self::output) left.
     ///
-    /// The node of this server is a member of the new cluster, at the addresses `own` if its removal
-    /// was applied: nobody else could let the others in.
+    /// The node of this server is a member of the new cluster, at the addresses `own` if its removal was
+    /// applied: no other node could add the others.
     ///
     /// # Errors
     ///
-    /// [`NodeError`] if the log cannot be applied: this server goes on as if nothing had happened.
+    /// [`NodeError`] if the log cannot be applied. This server is unchanged then.
     pub(in crate::node) fn recover(
         &mut self,
         cluster_id: ClusterId,
@@ -70,11 +68,11 @@ impl<W> RaftNode<W> {
         Ok(new)
     }
 
-    /// Whether everything in the log can be applied. Reads it, and keeps nothing of what it reads.
+    /// Whether all of the log can be applied. Reads it, and keeps nothing.
     ///
     /// # Errors
     ///
-    /// [`NodeError::Apply`] of the first entry that cannot.
+    /// [`NodeError::Apply`] of the first entry that cannot be applied.
     pub(in crate::node) fn check_log(&self) -> Result<(), NodeError> {
         let storage = self.raw.store();
         for index in storage.applied() + 1..=self.last_index() {
@@ -87,9 +85,9 @@ impl<W> RaftNode<W> {
         Ok(())
     }
 
-    /// Takes the state machine out and applies the rest of the log, of which it frees each entry as
-    /// soon as that is applied. Changes of voters are passed over, as the new cluster has its own, and
-    /// so is the removal of this very member.
+    /// Takes the state machine out and applies the rest of the log. Each entry is freed as soon as it is
+    /// applied. Changes of voters are skipped, because the new cluster has its own, and so is the removal
+    /// of this member.
     fn take_everything(&mut self, own: NodeInfo) -> StateMachine {
         let me = own.id;
         let storage = std::mem::take(self.raw.mut_store());
@@ -99,7 +97,7 @@ impl<W> RaftNode<W> {
             state_machine.apply(applied, Command::AddMember(own));
         }
         for entry in tail {
-            // All of it has been checked.
+            // The whole log has been checked.
             if let Ok(Some((index, command))) = command(entry)
                 && command != Command::RemoveMember(me)
             {
@@ -109,7 +107,7 @@ impl<W> RaftNode<W> {
         state_machine
     }
 
-    /// Begins with `state_machine` at the applied index.
+    /// Starts with `state_machine` at the applied index.
     fn begin_with(&mut self, state_machine: StateMachine) {
         self.raw.mut_store().begin_with(state_machine);
         self.conf = std::sync::Arc::new(self.raw.store().conf());
@@ -117,7 +115,7 @@ impl<W> RaftNode<W> {
     }
 }
 
-/// The command that an entry holds, if it holds one.
+/// The command of an entry, if it holds one.
 fn command(entry: VersionedLogEntry) -> Result<Option<(LogIndex, Command)>, NodeError> {
     let index = entry.index;
     let EntryPayload::Command(data) = entry.payload else {
@@ -162,7 +160,7 @@ mod tests {
         entry
     }
 
-    /// A follower of three whose log ends with `tail`, none of which it knows to be committed.
+    /// A follower of three whose log ends with `tail`. It does not know any of these entries to be committed.
     fn survivor(tail: Vec<Entry>) -> RaftNode<u8> {
         let members: ClusterMembership = [1, 2, 3].map(node).into();
         let offer = Offer {
@@ -206,7 +204,7 @@ mod tests {
         assert_eq!(new.leader(), Some(new.raft_id()));
         assert_eq!(new.voters(), [new.raft_id()]);
         assert!(new.term() > old.term());
-        // The new leader's first entry follows what was kept.
+        // The new leader's first entry follows the kept entries.
         assert_eq!((new.last_index(), new.commit_index()), (7, 7));
         let state = new.storage().state_machine();
         assert_eq!(state.get(b"k").map(AsRef::as_ref), Some(&b"v"[..]));
@@ -237,8 +235,7 @@ mod tests {
         raft
     }
 
-    /// The tail touches every part of the map, and no part is copied for it: there is nobody else who
-    /// has it.
+    /// The tail touches every part of the map, and no part is copied for it: nothing else shares it.
     #[test]
     fn nothing_is_copied_and_the_log_is_freed() {
         let keys = 20_000;
@@ -262,7 +259,7 @@ mod tests {
             .filter(|(new, old)| new != old)
             .count();
         assert_eq!(copied, 0, "of {} parts", before.len());
-        // The old server is still there, and its log is not.
+        // The old server still exists, but its log does not.
         assert!(payloads.iter().all(bytes::Bytes::is_unique));
         drop(old);
     }

@@ -1,10 +1,10 @@
-//! Snapshots, as they leave and as they arrive.
+//! Outgoing and incoming snapshots.
 //!
-//! raft-rs would have a snapshot be one message with all of its bytes. Here it is a header, which
-//! raft-rs sees, and beside it the state machine, which raft-rs never sees: a leader clones it, which
-//! costs next to nothing, and whoever carries it away encodes it elsewhere and in pieces. A follower
-//! is handed a state machine that has been put together elsewhere, and hands out the one that it
-//! replaces. So no call here takes longer for a large state than for a small one.
+//! In raft-rs a snapshot is one message with all of its bytes. Here it is a header, which raft-rs sees,
+//! and beside it the state machine, which raft-rs never sees. A leader clones the state machine, which
+//! costs next to nothing, and the transport encodes it on another thread and in pieces. A follower gets a
+//! state machine that was assembled on another thread, and hands out the one that it replaces. So no call
+//! here takes longer for a large state than for a small one.
 
 use std::mem;
 use std::sync::Arc;
@@ -22,21 +22,21 @@ use crate::wire::SnapshotHeader;
 
 const NAME: &str = "InstallSnapshot";
 
-/// The log may grow to this many times `compact_after_bytes` for the sake of a follower that is being
-/// sent a snapshot: what is written while it is under way has to be there when it has arrived, or the
-/// follower would need the next one, and under steady writes one after the other for ever.
+/// The log may grow to this many times `compact_after_bytes` for a follower that is being sent a
+/// snapshot: the entries written meanwhile must still exist when the snapshot has arrived. Otherwise the
+/// follower would need the next snapshot, and under steady writes one after the other for ever.
 const KEPT_FACTOR: usize = 4;
 
 impl<W> RaftNode<W> {
-    /// Hands out the snapshots that raft-rs wants to send, all of the state as it is now.
+    /// Hands out the snapshots that raft-rs wants to send, each of the whole current state.
     ///
-    /// raft-rs has noted the applied index of the moment when it made its message, and more may have
-    /// been applied since, so the message is made to say what goes with it. A higher index than
-    /// raft-rs knows of does no harm: the follower acknowledges it, and raft-rs takes any
-    /// acknowledgement at or past its own index for the arrival of the snapshot.
+    /// raft-rs recorded the applied index when it made its message, and more entries may have been
+    /// applied since, so the message is updated to describe the state that goes with it. A higher index
+    /// than raft-rs knows does no harm: the follower acknowledges it, and raft-rs accepts any
+    /// acknowledgement at or past its own index as the arrival of the snapshot.
     pub(super) fn emit_snapshots(&mut self) -> Result<(), NodeError> {
         for mut message in mem::take(&mut self.outgoing) {
-            // Of a leadership that has ended meanwhile. Its progress has ended with it.
+            // A message of a leadership that has ended meanwhile. Its progress has ended with it.
             if self.leads_in != Some(message.term) {
                 continue;
             }
@@ -67,8 +67,8 @@ impl<W> RaftNode<W> {
         Ok(())
     }
 
-    /// The sending of a snapshot to `peer` has ended. Without this report the peer would never be
-    /// sent to again.
+    /// Notes that the transfer of a snapshot to `peer` has ended. Without this report raft-rs would never
+    /// send to the peer again.
     pub fn report_snapshot(&mut self, peer: RaftId, delivered: bool) {
         let status = if delivered {
             SnapshotStatus::Finish
@@ -78,13 +78,13 @@ impl<W> RaftNode<W> {
         self.raw.report_snapshot(peer.get(), status);
     }
 
-    /// The lowest index behind which a follower that was sent a snapshot still needs the log; `None`
-    /// if there is no such follower, or if the log has grown too large to wait for it. The usual tail
-    /// begins behind `tail`.
+    /// The lowest index behind which a follower that was sent a snapshot still needs the log. `None` if
+    /// there is no such follower, or if the log has grown too large to wait for it. The usual tail begins
+    /// behind `tail`.
     pub(super) fn kept_for_followers(&mut self, tail: LogIndex) -> Option<LogIndex> {
         let raw = &self.raw;
-        // Whoever holds half of the usual tail has caught up. How many entries that is depends on their
-        // size.
+        // A follower that holds half of the usual tail has caught up. The number of entries in the tail
+        // depends on their size.
         let middle = tail.midpoint(raw.store().applied());
         self.catching_up.retain(|to| {
             raw.raft.prs().get(to.get()).is_some_and(|progress| {
@@ -102,14 +102,14 @@ impl<W> RaftNode<W> {
                 ProgressState::Snapshot => progress.pending_snapshot,
                 ProgressState::Probe | ProgressState::Replicate => progress.matched,
             })
-            // Whoever needs what is cut already needs another snapshot, and nothing in between.
+            // A follower that needs compacted entries needs another snapshot, and no entries before it.
             .filter(|&held| held >= raw.store().compacted())
             .min()
     }
 
-    /// Up to where the log may be cut so that everything behind `kept` stays, and the usual tail, which
-    /// begins behind `tail`. Cut is a tail's length at a time, or a log would be cut with each answer
-    /// of a follower.
+    /// The index up to which the log may be compacted so that all entries behind `kept` stay, and the
+    /// usual tail, which begins behind `tail`. The log is compacted by at least a tail's length at a
+    /// time, or it would be compacted with each answer of a follower.
     pub(super) fn excess_before(&self, kept: LogIndex, tail: LogIndex) -> LogIndex {
         let storage = self.raw.store();
         let length = storage.applied().saturating_sub(tail);
@@ -148,7 +148,7 @@ impl<W> RaftNode<W> {
         let stepped = self.step_snapshot(header);
         let pending = self.raw.snap().map(place);
         let replaced = match &stepped {
-            // The one that raft-rs will hand back is this one.
+            // raft-rs will hand this one back.
             Ok(place) if pending == Some(*place) => {
                 let incoming = self.incoming.replace((*place, state_machine));
                 incoming.map(|(_, state_machine)| state_machine)
@@ -162,7 +162,7 @@ impl<W> RaftNode<W> {
         stepped.map(|_| ())
     }
 
-    /// Lets raft-rs see a snapshot. Returns its last index and term.
+    /// Steps a snapshot in raft-rs. Returns its last index and term.
     fn step_snapshot(&mut self, header: SnapshotHeader) -> Result<(LogIndex, Term), StepError> {
         let envelope = header.envelope()?;
         if (envelope.to, envelope.cluster_id) != (self.raft_id, self.cluster_id) {
@@ -184,7 +184,7 @@ impl<W> RaftNode<W> {
         Ok(place)
     }
 
-    /// Replaces everything by a snapshot that raft-rs has taken.
+    /// Replaces the whole state by a snapshot that raft-rs has accepted.
     pub(super) fn restore(&mut self, snapshot: &Snapshot) -> Result<(), NodeError> {
         let (index, term) = place(snapshot);
         let state_machine = self
@@ -210,7 +210,7 @@ impl<W> RaftNode<W> {
     }
 }
 
-/// Last index that a snapshot holds, and its term.
+/// Last index that a snapshot covers, and its term.
 fn place(snapshot: &Snapshot) -> (LogIndex, Term) {
     let metadata = snapshot.get_metadata();
     (metadata.index, metadata.term)

@@ -1,12 +1,12 @@
-//! A leader that others hear, and that cannot replicate.
+//! A leader that others hear, but that cannot replicate.
 //!
-//! Heartbeats and appends travel apart, and a path may carry the small ones and swallow the large: then
-//! everybody follows a leader that commits nothing. raft-rs's check of the quorum counts any answer. So
-//! a leader watches at each tick whether the logs of the others move. Who holds all of its log, or gets
-//! further in it, or is being sent a snapshot, gets on. If for some election timeouts no majority does,
-//! the leader steps down, and lets the others stand first: its own log reaches furthest, so it would
-//! be elected again. Stepping down is always safe, and costs an election at most once in that time,
-//! whether or not anybody else fares better.
+//! Heartbeats and appends travel apart, and a path may carry small messages and swallow large ones: then
+//! all members follow a leader that commits nothing. raft-rs's check of the quorum counts any answer. So
+//! a leader checks at each tick whether the logs of the others advance. A log advances if it holds all of
+//! the leader's log, or more of it than before, or is being sent a snapshot. If for some election
+//! timeouts no majority advances, the leader steps down, and lets the others be candidates first: its own
+//! log reaches furthest, so it would be elected again. Stepping down is always safe, and costs at most
+//! one election in that time, whether or not another leader fares better.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +16,21 @@ use super::RaftNode;
 use crate::node::Event;
 use crate::types::{LogIndex, Term};
 
-/// Longest election timeouts for which no majority may get on before the leader steps down. Long enough
-/// for the largest append on a link that is slow.
+/// Longest election timeouts without progress of a majority after which the leader steps down. Long
+/// enough for the largest append on a slow link.
 const STALLED_TIMEOUTS: usize = 10;
 
-/// How the logs of the others move, while this server leads.
+/// The progress of the other logs, while this server leads.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
-    /// For each server, what it last held, and for how many ticks it has not got on.
+    /// For each server, the index that it last held, and for how many ticks it has not advanced.
     still: BTreeMap<u64, (LogIndex, usize)>,
-    /// The term in which this server stepped down because nobody got on.
+    /// The term in which this server stepped down because no majority advanced.
     gave_up_in: Option<Term>,
 }
 
 impl<W> RaftNode<W> {
-    /// One tick has passed.
+    /// Counts one tick.
     pub(super) fn tick_stalls(&mut self) {
         if self.leads_in.is_none() {
             self.stalls.still.clear();
@@ -68,13 +68,13 @@ impl<W> RaftNode<W> {
         self.settle();
     }
 
-    /// Whether this server has given leadership up, and nobody has stood for election since.
+    /// Whether this server has given leadership up, and the term has not changed since.
     pub(super) fn lets_others_stand(&self) -> bool {
         self.stalls.gave_up_in == Some(self.term())
     }
 }
 
-/// Whether a follower that held the log up to `held` at the last tick gets on, in a log up to `last`.
+/// Whether a follower that held the log up to `held` at the last tick advances, in a log up to `last`.
 fn gets_on(progress: &Progress, held: LogIndex, last: LogIndex) -> bool {
     progress.state == ProgressState::Snapshot
         || progress.matched != held

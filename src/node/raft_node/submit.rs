@@ -1,4 +1,4 @@
-//! What clients ask: the bounds that it must keep, and its place in the log.
+//! Requests of clients: their bounds, and their place in the log.
 
 use raft::eraftpb::{Entry, Message, MessageType};
 
@@ -10,13 +10,13 @@ use crate::node::{Input, Proposal, Room};
 use crate::types::{Key, LogIndex};
 
 impl<W> RaftNode<W> {
-    /// Puts commands into the log, all in one message to each follower. Every waiter gets exactly
-    /// one outcome, now or in a later output.
+    /// Puts commands into the log, all in one message to each follower. Every waiter gets exactly one
+    /// outcome, now or in a later output.
     pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
         self.submit(proposals.into_iter().map(Input::Write).collect());
     }
 
-    /// [`propose`](Self::propose), with reads among the writes: each sees the map exactly as the
+    /// Like [`propose`](Self::propose), with reads among the writes: each sees the map exactly as the
     /// writes before it leave it.
     pub fn submit(&mut self, inputs: Vec<Input<W>>) {
         if let Err(reason) = self.serves() {
@@ -46,8 +46,8 @@ impl<W> RaftNode<W> {
         self.settle();
     }
 
-    /// How much more may be asked now without a refusal for want of room. One that does not lead
-    /// refuses all at once, so it has room for all.
+    /// How many more requests the server takes now without a refusal for want of room. A server that does
+    /// not lead refuses all at once, so it has room for all.
     pub fn room(&self) -> Room {
         if self.serves().is_err() {
             return Room::UNLIMITED;
@@ -64,7 +64,7 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// Appends `entries`, one for each of `writers`; whether that was possible.
+    /// Appends `entries`, one for each of `writers`. Returns whether that was possible.
     pub(super) fn put_into_log(&mut self, entries: Vec<Entry>, writers: Vec<W>) -> bool {
         if entries.is_empty() {
             return true;
@@ -77,7 +77,7 @@ impl<W> RaftNode<W> {
             ..Message::default()
         };
         message.set_msg_type(MessageType::MsgPropose);
-        // It fails while leadership is being handed over: nobody serves until that has ended.
+        // It fails during a transfer of leadership: no leader serves until that has ended.
         let proposed = self.raw.step(message).is_ok();
         for (index, waiter) in (first..).zip(writers) {
             if proposed {
@@ -89,7 +89,7 @@ impl<W> RaftNode<W> {
         proposed
     }
 
-    /// Those inputs that the bounds allow; the others are refused.
+    /// The inputs that the bounds allow. The others are refused.
     fn admit(&mut self, inputs: Vec<Input<W>>) -> Admitted<W> {
         let mut uncommitted = self.raw.raft.uncommitted_size();
         let mut last = self.raw.raft.raft_log.last_index();
@@ -143,7 +143,7 @@ impl<W> RaftNode<W> {
         admitted
     }
 
-    /// Reads `key`, linearizably: the answer holds every write acknowledged before this call.
+    /// Reads `key`, linearizably: the answer includes every write acknowledged before this call.
     pub fn read(&mut self, key: Key, waiter: W) {
         if let Err(reason) = self.serves() {
             self.refuse(waiter, Refusal::not_applied(reason));
@@ -160,11 +160,11 @@ impl<W> RaftNode<W> {
 /// Inputs that the bounds allow.
 struct Admitted<W> {
     entries: Vec<Entry>,
-    /// Who waits for each entry.
+    /// The waiter of each entry.
     writers: Vec<W>,
-    /// Reads, and the index that each is to look at.
+    /// Reads, each with the index after which it looks.
     reads: Vec<(LogIndex, Key, W)>,
-    /// By how much the entries may make the state grow, in bytes.
+    /// The possible growth of the state by the entries, in bytes.
     growth: usize,
 }
 

@@ -1,27 +1,27 @@
 //! The entries of the log, in segments.
 //!
-//! A log may hold millions of entries, and the thread that cuts it has heartbeats to send. So it is never
-//! moved as a whole, neither when it grows nor when it is cut: a segment is filled, and in the end goes
-//! away as it is, to be freed by whoever has the time. Each knows its size, so that nobody has to look
-//! at every entry to know where to cut.
+//! A log may hold millions of entries, and the thread that compacts it has heartbeats to send. So the log
+//! is never moved as a whole, neither when it grows nor when it is compacted: a segment is filled, and in
+//! the end removed as a whole, to be freed by another thread. Each segment knows its size, so that a
+//! compaction need not read every entry.
 
 use std::collections::VecDeque;
 use std::mem;
 
 use raft::eraftpb::Entry;
 
-/// Entries of a segment, but for the last one.
+/// Number of entries of each segment, except for the last one.
 const SEGMENT: usize = 256;
 
-/// What an entry takes beside its data and context: itself, the reference count of its data, and what
-/// an allocator adds to two allocations. With glibc, counting allocations, a leader's entries took 8 to 23
-/// bytes less than this makes of them, whatever the size of their values.
+/// Memory of an entry beside its data and context: itself, the reference count of its data, and the
+/// overhead of an allocator for two allocations. With glibc, counting allocations, a leader's entries
+/// took 8 to 23 bytes less than this estimate, whatever the size of their values.
 const ENTRY_MEMORY: usize = size_of::<Entry>() + 64;
 
-/// What the context of an entry takes beside its bytes, if there is one.
+/// Memory of the context of an entry beside its bytes, if there is one.
 const CONTEXT_MEMORY: usize = 48;
 
-/// What an entry takes in memory, a little more rather than less.
+/// Memory of an entry in bytes. An estimate, rather too high than too low.
 pub(super) fn memory_of(entry: &Entry) -> usize {
     let context = match entry.context.len() {
         0 => 0,
@@ -30,7 +30,7 @@ pub(super) fn memory_of(entry: &Entry) -> usize {
     entry.data.len() + context + ENTRY_MEMORY
 }
 
-/// Entries that were cut off and take long to free.
+/// Entries that were removed and take long to free.
 #[derive(Debug, Default)]
 #[must_use = "freeing them may take long"]
 pub struct CutEntries(Vec<Vec<Entry>>);
@@ -45,16 +45,16 @@ impl CutEntries {
 #[derive(Debug)]
 struct Segment {
     entries: Vec<Entry>,
-    /// What the entries take.
+    /// Memory of the entries in bytes.
     bytes: usize,
 }
 
 /// A queue of entries.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    /// All are full but the last.
+    /// All segments are full except the last.
     segments: VecDeque<Segment>,
-    /// Entries at the beginning of the first segment that have been cut off.
+    /// Number of entries at the beginning of the first segment that have been removed.
     cut: usize,
 }
 
@@ -116,7 +116,7 @@ impl Entries {
         }
     }
 
-    /// Cuts off the first `count` entries; what they take in memory, and they themselves.
+    /// Removes the first `count` entries. Returns their memory in bytes, and the entries.
     pub(super) fn cut(&mut self, count: usize) -> (usize, CutEntries) {
         let mut end = self.cut + count.min(self.len());
         let (mut bytes, mut gone) = (0, Vec::new());
@@ -140,8 +140,8 @@ impl Entries {
         (bytes, CutEntries(gone))
     }
 
-    /// How many entries have to be cut off to lose at least `entries` of them and `bytes` of memory; all
-    /// if they are fewer.
+    /// The number of entries that have to be removed to lose at least `entries` of them and `bytes` of
+    /// memory. All if they are fewer.
     pub(super) fn prefix(&self, entries: usize, bytes: usize) -> usize {
         let (mut count, mut size) = (0, 0);
         let mut cut = self.cut;
@@ -183,7 +183,7 @@ mod tests {
         entries.map(|entry| entry.index).collect()
     }
 
-    /// Whatever is done to it, it is what a plain queue is.
+    /// After any operations it equals a plain queue.
     #[test]
     fn it_behaves_like_a_queue() {
         let mut entries = Entries::default();

@@ -16,23 +16,23 @@ use crate::error::{Reason, Refusal};
 use crate::proto::kv;
 use crate::proto::kv::pipeline_result::Result as Said;
 
-/// Answers of one stream that may wait to be taken. What is taken at once is sent at once: each
-/// answer for itself would cost a system call for each.
+/// Answers of one stream that may wait to be sent. Answers that wait together are sent together: sent one
+/// by one, each would cost a system call.
 pub(super) const MAX_ANSWERS: usize = 64;
 
 /// The answers of one stream.
 #[derive(Debug)]
 pub struct Answers {
     ready: mpsc::Receiver<Result<Ready, Status>>,
-    /// Where what they hold goes with their bytes.
+    /// Attaches their holds to their bytes.
     holds: Holds,
 }
 
-/// An answer that waits to be taken.
+/// An answer that waits to be sent.
 #[derive(Debug)]
 pub(super) struct Ready {
     response: kv::PipelineResponse,
-    /// What it holds: its commands and results, and its values.
+    /// The bytes that it holds: for its commands and results, and for its values.
     held: (Held, Option<Held>),
 }
 
@@ -44,7 +44,7 @@ impl Answers {
         }
     }
 
-    /// What the bytes of the answers hold.
+    /// The holds that go with the bytes of the answers.
     pub(super) fn holds(&self) -> Holds {
         self.holds.clone()
     }
@@ -69,20 +69,20 @@ impl Stream for Answers {
     }
 }
 
-/// What waits for its turn to be sent: a batch, or why the stream ends.
+/// An entry of the queue: a batch, or why the stream ends.
 pub(super) type Queued = Result<Submitted, Status>;
 
-/// A batch on its way.
+/// A batch that was submitted.
 pub(super) struct Submitted {
     pub(super) id: u64,
-    /// The cluster that it names.
+    /// The cluster that the batch names.
     pub(super) cluster: Option<u64>,
-    /// What each command is, or why it was refused before it was submitted.
+    /// The kind of each command, or why it was refused before it was submitted.
     pub(super) commands: Vec<Result<Kind, Refusal>>,
-    /// The outcomes of those that were submitted.
+    /// The outcomes of the commands that were submitted.
     pub(super) outcomes: Result<PendingBatch, Refusal>,
     pub(super) deadline: Instant,
-    /// What its commands and their answers hold.
+    /// The bytes that its commands and their answers hold.
     pub(super) held: Held,
 }
 
@@ -136,8 +136,8 @@ pub(super) async fn send(
     }
 }
 
-/// What became of the commands of a batch, at the latest at its deadline, and what their values
-/// hold.
+/// The outcomes of the commands of a batch, at its deadline at the latest, and the bytes that their
+/// values hold.
 async fn outcomes(
     host: &Host,
     mut pending: PendingBatch,
@@ -176,7 +176,7 @@ fn results(
     results.collect()
 }
 
-/// A read has no effect, whatever became of it.
+/// A read was surely not applied, as it has no effect.
 fn of_kind(refusal: Refusal, kind: Kind) -> Refusal {
     match kind {
         Kind::Set | Kind::Delete => refusal,

@@ -1,8 +1,8 @@
-//! What a stream may hold.
+//! The bytes that a stream may hold.
 //!
-//! The bytes of a request are known when it comes, those of its answer are not: a read of few bytes
-//! may bring a large value. So room for the values is taken by what the stream has read lately, and
-//! corrected when the values are there.
+//! The bytes of a request are known when it comes, but those of its answer are not: a read of few bytes
+//! may return a large value. So room for the values is reserved by the size of recent values of the
+//! stream, and corrected when the values are known.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,24 +10,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::super::Host;
 use crate::driver::{Account, Answer, Held, Outcome, ValueRoom};
 
-/// Bytes of requests and answers of one stream that may wait until they are sent, unless a single
-/// batch has more.
+/// Bytes of requests and answers of one stream that may wait to be sent, unless a single batch has more.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What a command and its answer count for beside key and value.
+/// Bytes that a command and its answer count besides key and value.
 pub(super) const COMMAND_BYTES: usize = 256;
 
-/// What one stream may hold.
+/// The budget of one stream.
 pub(super) struct Budget {
     account: Arc<Account>,
-    /// Bytes that a read is expected to bring.
+    /// Expected bytes of a value that is read.
     expected: AtomicUsize,
     /// Bytes of values that fit into one answer.
     max_values: usize,
 }
 
 impl Budget {
-    /// The budget of a new stream: until it has read something, the largest value is expected.
+    /// The budget of a new stream: until it has read a value, the largest one is expected.
     pub(super) fn new(host: &Host) -> Self {
         Self {
             account: host.reader.account(MAX_BYTES),
@@ -36,11 +35,11 @@ impl Budget {
         }
     }
 
-    /// Waits for room for a batch that has `bytes` and reads `reads` keys. Both parts are held until
-    /// the answer is sent.
+    /// Waits for room for a batch of `bytes` bytes that reads `reads` keys. Both parts are held until the
+    /// answer is sent.
     pub(super) async fn reserve(&self, bytes: usize, reads: usize) -> (Held, ValueRoom) {
         let expected = self.expected.load(Ordering::Relaxed);
-        // A single value may be larger than those that fit together.
+        // A single value may be larger than the bound of all values of an answer.
         let values = reads
             .saturating_mul(expected)
             .min(self.max_values.max(expected));
@@ -48,7 +47,8 @@ impl Budget {
         (held, ValueRoom::new(values, self.max_values))
     }
 
-    /// Expects what was read: the largest of late, and of those before the less the longer ago.
+    /// Updates the expected size: the largest value of this batch, or the earlier expectation minus an
+    /// eighth, if that is more.
     pub(super) fn learn(&self, outcomes: &[Outcome]) {
         let bytes = outcomes.iter().filter_map(|outcome| match outcome {
             Ok(Answer::Got { value, .. }) => Some(value.as_ref().map_or(0, bytes::Bytes::len)),

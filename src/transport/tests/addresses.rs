@@ -17,8 +17,7 @@ use crate::wire::PeerMessage;
 
 const ELSEWHERE: ClusterId = ClusterId(0xbad);
 
-/// What a node answers to each RPC when the message is for `to` and of `cluster`, or is what
-/// `spoil` makes of it.
+/// The answer of a node to each RPC whose message is for `to`, of `cluster` and from `leader`.
 async fn answers(
     node: &Node,
     to: RaftId,
@@ -52,7 +51,7 @@ async fn answers(
         leader_id: leader,
         ..timeout_now(to)
     };
-    // The streams stay open at this end: it is the node that ends them.
+    // The client keeps the streams open, so the node has to end them.
     let append = tokio_stream::once(append).chain(tokio_stream::pending());
     let heartbeat = tokio_stream::once(heartbeat).chain(tokio_stream::pending());
     let mut appends = client.append_entries(append).await.unwrap().into_inner();
@@ -89,7 +88,7 @@ async fn a_message_for_another_is_refused_with_who_is_here() {
     }
     assert!(node.has_heard_nothing());
 
-    // A node that waits outside belongs to nothing.
+    // A node in the state `Outside` belongs to no cluster.
     node.driver.status.send_replace(NodeStatus {
         state: NodeState::Outside,
         ..started(life(2))
@@ -212,7 +211,7 @@ async fn a_stream_belongs_to_one_leader() {
         assert_eq!(node.message().await, PeerMessage::Heartbeat(mine.clone()));
     }
 
-    // Nor may it be another than the one that opened the stream.
+    // Nor may the leader in a message differ from the one that opened the stream.
     let mut replies = client
         .heartbeat(opened(tokio_stream::once(of_another), life(2)))
         .await
@@ -223,7 +222,7 @@ async fn a_stream_belongs_to_one_leader() {
     assert!(node.has_heard_nothing());
 }
 
-/// A stream that says that leader 1 opens it to `to`.
+/// A stream request whose metadata says that leader 1 opens it to `to`.
 fn opened<T>(messages: T, to: RaftId) -> Request<T> {
     let mut request = Request::new(messages);
     request

@@ -46,7 +46,7 @@ fn vote(pre_vote: bool, term: u64) -> RequestVoteResponse {
 async fn a_vote_is_asked_and_answered() {
     let mut voter = Node::new(2, &[], options()).await;
     let mut candidate = Node::new(1, &[(2, voter.addr)], options()).await;
-    // The answers cross: each goes to the call that asked, whatever its term.
+    // The answers cross: each goes to the call that waits for it, whatever its term.
     for pre_vote in [true, false] {
         assert!(
             candidate
@@ -79,7 +79,7 @@ async fn a_silent_voter_ends_the_call_with_words() {
     assert!(status.message().contains("silent for 20ms"), "{status}");
     voter.message().await;
 
-    // Its answer would come too late, and the next call works.
+    // A vote now would come too late for that call, but the next call works.
     voter
         .network
         .send(PeerMessage::RequestVoteReply(vote(false, 2)));
@@ -109,7 +109,7 @@ async fn a_vote_answers_every_call_of_its_candidate() {
     voter
         .network
         .send(PeerMessage::RequestVoteReply(vote(false, 2)));
-    // Whoever asks under the name of a candidate takes nothing from it.
+    // A second call under the raft id of a candidate takes no answer from the first.
     for call in [first, second] {
         let reply = soon(call).await.unwrap().unwrap().into_inner();
         assert_eq!(reply, vote(false, 2));
@@ -148,7 +148,7 @@ async fn a_node_says_who_it_is() {
         panic!("a reply");
     };
     assert_eq!((from, *status), (call_id(2), started(life(2))));
-    // Who is asked may have to know who asks.
+    // The receiver may have to know who asked.
     let Notice::Asked(_) = other.notice().await else {
         panic!("a question");
     };
@@ -238,7 +238,7 @@ async fn a_cluster_is_offered_and_started() {
 
 #[tokio::test]
 async fn a_call_that_fails_is_answered_too() {
-    // A port that nobody listens on.
+    // A port without a listener.
     let nowhere = "127.0.0.1:1".parse().unwrap();
     let mut node = Node::new(1, &[(2, nowhere)], options()).await;
     let offer = Offer {
@@ -252,11 +252,11 @@ async fn a_call_that_fails_is_answered_too() {
     };
     for (to, call) in [
         (2, identify()),
-        // At once, as it is too early for another attempt.
+        // At once, as the backoff has not ended.
         (2, identify()),
         // Not a member.
         (2, Call::Offer(offer)),
-        // Nobody knows where it lives.
+        // A node without a known address.
         (9, identify()),
     ] {
         node.network.call(call_id(to), call);
@@ -274,21 +274,21 @@ async fn a_call_that_fails_is_answered_too() {
     assert!(error.to_string().contains("refused"), "{error}");
 }
 
-/// Listens, answers whatever comes with `answer`, and serves nobody.
+/// Listens, answers every connection with `answer`, and serves no HTTP/2.
 async fn answers_nonsense(answer: &'static [u8]) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             stream.write_all(answer).await.unwrap();
-            // Until the other side has had enough.
+            // Until the other side closes the connection.
             let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         }
     });
     addr
 }
 
-/// Listens, and serves gRPC, but nothing that nodes call.
+/// Serves gRPC, but none of the calls of nodes.
 async fn serves_clients() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -312,7 +312,7 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
         ),
     ] {
         let mut node = Node::new(1, &[(2, addr)], options()).await;
-        // Once it has asked, and once it is too early to ask again.
+        // Once after a call, and once during the backoff.
         for _ in 0..2 {
             node.network.call(call_id(2), identify());
             let Notice::Replied(from, reply) = node.notice().await else {
@@ -335,7 +335,7 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
     }
 }
 
-/// Health checks and operators that ask in crowds hold no vote up, and no formation.
+/// Many health checks and operators delay no vote and no formation.
 #[tokio::test]
 async fn questions_votes_and_reports_share_no_bound() {
     let bounds = TransportOptions {
@@ -353,7 +353,7 @@ async fn questions_votes_and_reports_share_no_bound() {
     let ask = || PeerMessage::RequestVote(vote_request(life(2), true));
     assert!(node.network.send(ask()));
     assert!(!node.network.send(ask()));
-    // The question is under way: no answer comes, neither of it nor of a bound.
+    // The first question is in flight: there is no answer to it yet.
     node.network.call(call_id(2), identify());
     node.network.call(call_id(2), identify());
     let Notice::Replied(_, Reply::Stranger(Answering::Hung)) = node.notice().await else {
@@ -363,7 +363,7 @@ async fn questions_votes_and_reports_share_no_bound() {
     report.abort();
 }
 
-/// A port that takes connections and never says a word.
+/// A port that accepts connections and never answers.
 async fn silent() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! A peer that sends nonsense harms nobody but itself.
+//! A peer that sends garbage harms only its own calls.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::driver::{Network, Notice};
 use crate::proto::raft::IdentifyRequest;
 use crate::wire::PeerMessage;
 
-/// Sends bytes as they are.
+/// Sends bytes unchanged.
 #[derive(Debug, Clone, Copy, Default)]
 struct Raw;
 
@@ -85,14 +85,14 @@ async fn still_serves(node: &Node) {
 
 #[tokio::test]
 async fn fuzzed_frames_end_their_own_call_only() {
-    // Nobody answers what is well formed by chance.
+    // A message that is well formed by chance gets no answer, so the timeouts are short.
     let impatient = TransportOptions {
         vote_patience: Duration::from_millis(1),
         rpc_timeout: Duration::from_millis(1),
         ..options()
     };
     let mut node = Node::new(2, &[], impatient).await;
-    // Plays the driver: it answers offers, and takes the rest.
+    // The driver: it answers offers, and drops all other notices.
     let mut notices = std::mem::replace(&mut node.driver.notices, tokio::sync::mpsc::channel(1).1);
     tokio::spawn(async move {
         while let Some(notice) = notices.recv().await {
@@ -135,7 +135,7 @@ async fn fuzzed_frames_end_their_own_call_only() {
                     Code::InvalidArgument,
                     Code::FailedPrecondition,
                     Code::DeadlineExceeded,
-                    // How tonic calls a unary request that it cannot decode.
+                    // The code that tonic gives a unary request that it cannot decode.
                     Code::Internal,
                 ];
                 assert!(
@@ -161,7 +161,7 @@ async fn bytes_that_are_no_http2_end_their_own_connection_only() {
         random.fill_bytes(&mut bytes);
         let mut stream = TcpStream::connect(node.addr).await.unwrap();
         stream.write_all(preface).await.unwrap();
-        // It may hang up before it has read all.
+        // The node may close the connection before it has read all.
         let _ = stream.write_all(&bytes).await;
         let _ = stream.shutdown().await;
         let _ = soon(stream.read_to_end(&mut Vec::new())).await;

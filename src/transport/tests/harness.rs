@@ -1,4 +1,4 @@
-//! Nodes, links that can be cut, and messages.
+//! Test nodes, links that can be cut, and messages.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
-use super::super::{Connector, Outbound, PeerAddress, Prober, Transport, TransportOptions};
+use super::super::{Connector, Outbound, Prober, Transport, TransportOptions};
 use crate::driver::{Detached, DriverHandle, Network, Notice, OutgoingSnapshot};
 use crate::kv::StateMachine;
 use crate::proto::raft::raft_service_client::RaftServiceClient;
@@ -21,19 +21,19 @@ use crate::proto::raft::{
     HeartbeatResponse, InitialMember, InstallSnapshotRequest, RequestVoteRequest,
     TimeoutNowRequest, entry,
 };
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, RaftId, Role};
+use crate::types::{ClusterId, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role};
 use crate::wire::{PeerMessage, SnapshotHeader};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 
-/// Longest that a test waits for what must come. Only a failing test waits so long.
+/// Longest wait of a test for an event that must come. Only a failing test waits so long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn node_id(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-/// The life of node `id` that takes part in the tests.
+/// The incarnation of node `id` in the tests.
 pub(super) fn life(id: u16) -> RaftId {
     RaftId::new(node_id(id), 0xa11)
 }
@@ -51,7 +51,7 @@ pub(super) fn started(raft_id: RaftId) -> NodeStatus {
     }
 }
 
-/// Bounds that are met and times that pass within a test.
+/// Options with timeouts short enough for a test.
 pub(super) fn options() -> TransportOptions {
     TransportOptions {
         backoff_min: Duration::from_millis(5),
@@ -60,26 +60,26 @@ pub(super) fn options() -> TransportOptions {
     }
 }
 
-/// What must come, or the test fails.
+/// The result of `future`, or the test fails.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("it must come")
 }
 
-/// A node whose driver is the test.
+/// A node whose driver is played by the test.
 pub(super) struct Node {
     pub(super) driver: Detached,
     pub(super) network: Outbound,
     pub(super) prober: Prober,
     pub(super) addr: SocketAddr,
     rounds: u64,
-    // Held open, as the driver's would be.
+    // Held open, as the driver would hold it.
     _handle: DriverHandle,
 }
 
 impl Node {
-    /// Node `id`, which listens, and reaches the nodes of `peers`.
+    /// Node `id`, which listens, and knows the addresses of `peers`.
     pub(super) async fn new(
         id: u16,
         peers: &[(u16, SocketAddr)],
@@ -99,7 +99,7 @@ impl Node {
         Self::at(listener, id, peers, options, inbox).await
     }
 
-    /// As [`with_inbox`](Self::with_inbox), at a port that is there already.
+    /// As [`with_inbox`](Self::with_inbox), at a port that is bound already.
     pub(super) async fn at(
         listener: TcpListener,
         id: u16,
@@ -110,9 +110,10 @@ impl Node {
         let options = TransportOptions {
             peers: peers
                 .iter()
-                .map(|(id, addr)| PeerAddress {
+                .map(|(id, addr)| NodeInfo {
                     id: node_id(*id),
                     addr: addr.to_string(),
+                    client_addr: format!("kvstore-{id}:6379"),
                 })
                 .collect(),
             seed: 42,
@@ -149,12 +150,12 @@ impl Node {
         leader
     }
 
-    /// The next thing that the driver is told.
+    /// The next notice of the driver.
     pub(super) async fn notice(&mut self) -> Notice {
         soon(self.driver.notices.recv()).await.unwrap()
     }
 
-    /// The next message that the driver is told of, which is the next thing that it is told.
+    /// The next notice of the driver, which must be a message.
     pub(super) async fn message(&mut self) -> PeerMessage {
         match self.notice().await {
             Notice::Step(message) => message,
@@ -162,7 +163,7 @@ impl Node {
         }
     }
 
-    /// The snapshot that the driver is told of, which is the next thing that it is told.
+    /// The next notice of the driver, which must be a snapshot.
     pub(super) async fn installed(&mut self) -> (SnapshotHeader, StateMachine) {
         match self.notice().await {
             Notice::Install {
@@ -173,13 +174,13 @@ impl Node {
         }
     }
 
-    /// Nothing more has been told.
+    /// Whether no notice is left.
     pub(super) fn has_heard_nothing(&mut self) -> bool {
         self.driver.notices.is_empty()
     }
 
-    /// Sends heartbeats, as a leader does, until one of *these* arrives at `follower`, which shows
-    /// that the streams are open now. What else it heard before that.
+    /// Sends heartbeats, as a leader does, until one of *these* arrives at `follower`, which shows that
+    /// the streams are open now. Returns the messages that arrived before it.
     pub(super) async fn reach(&mut self, follower: &mut Self) -> Vec<PeerMessage> {
         self.rounds += 1;
         let beat = PeerMessage::Heartbeat(HeartbeatRequest {
@@ -205,7 +206,7 @@ impl Node {
     }
 }
 
-/// Calls the node at `addr` as no node would.
+/// A client of the node at `addr` that is not a node.
 pub(super) async fn client(addr: SocketAddr) -> RaftServiceClient<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{addr}")).unwrap();
     RaftServiceClient::new(endpoint.connect().await.unwrap())
@@ -300,7 +301,7 @@ pub(super) fn initial_member(id: u16) -> InitialMember {
     }
 }
 
-/// A whole snapshot whose bytes differ from place to place, and mean nothing.
+/// A whole snapshot in one message. Its bytes differ from place to place, and do not decode.
 pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
     let data: Vec<u8> = (0..bytes)
         .map(|at| u8::try_from(at % 251).unwrap())
@@ -339,14 +340,13 @@ enum Mode {
     Carries,
     /// Ends connections as soon as they are made.
     Cut,
-    /// Takes new connections and carries nothing on them; those that are there go on.
+    /// Keeps the connections that exist; accepts new ones and carries nothing on them.
     Holds,
-    /// Swallows everything without a word, as a network does that drops packets, or a peer that
-    /// was stopped.
+    /// Carries nothing and closes nothing, like a network that drops packets, or a peer that was stopped.
     Swallows,
 }
 
-/// A link to a node that can be cut and mended. Its address stays.
+/// A link to a node that can be cut and restored. Its address stays the same.
 pub(super) struct Link {
     pub(super) addr: SocketAddr,
     /// The mode, and how often connections were broken.
@@ -359,7 +359,7 @@ impl Link {
         Self::lasting(to, u64::MAX).await
     }
 
-    /// One whose connections end when they have carried so many bytes to the node.
+    /// A link whose connections end when they have carried so many bytes to the node.
     pub(super) async fn lasting(to: SocketAddr, bytes: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Self {
@@ -386,7 +386,7 @@ impl Link {
         });
     }
 
-    /// Mends what was cut.
+    /// Restores a link that was cut.
     pub(super) fn mend(&self) {
         self.mode.send_modify(|(mode, _)| *mode = Mode::Carries);
     }
@@ -440,7 +440,7 @@ async fn carry(
                 let (from_near, mut to_near) = near.split();
                 let (mut from_far, mut to_far) = far.split();
                 let mut some = from_near.take(bytes);
-                // Either end may leave.
+                // Either end may close the connection.
                 tokio::select! {
                     _ = tokio::io::copy(&mut some, &mut to_far) => {}
                     _ = tokio::io::copy(&mut from_far, &mut to_near) => {}

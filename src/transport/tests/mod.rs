@@ -1,4 +1,4 @@
-//! The transport over real gRPC on loopback, between nodes whose driver is the test.
+//! The transport over real gRPC on loopback, between nodes whose driver is played by the test.
 
 mod addresses;
 mod calls;

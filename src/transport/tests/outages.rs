@@ -1,4 +1,4 @@
-//! Peers that are gone, frozen, or not whom one meant.
+//! Peers that are gone, frozen, or another process than the addressed one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tower::service_fn;
 
-use super::super::{Connector, PeerAddress, Transport, TransportOptions};
+use super::super::{Connector, Transport, TransportOptions};
 use super::calls::{call_id, identify};
 use super::harness::*;
 use crate::driver::{DriverHandle, Network, Notice, Probe, Reply};
-use crate::types::{Answering, RaftId};
+use crate::types::{Answering, NodeInfo, RaftId};
 use crate::wire::PeerMessage;
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn nothing_waits_for_a_peer_that_is_down() {
     link.cut();
     assert!(matches!(leader.notice().await, Notice::Unreachable(_)));
 
-    // Through many attempts.
+    // Long enough for many attempts.
     let begin = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     while begin.elapsed() < Duration::from_millis(200) {
@@ -102,10 +102,23 @@ async fn a_former_life_is_down_while_the_present_one_is_up() {
     }
 }
 
-/// Nodes whose connections come from a function, in a time that passes only when nothing else can
-/// happen.
+/// The port of node 2 for nodes.
+const PORT: u16 = 7379;
+
+/// A transport whose connections come from a function, in simulated time, which passes only while all
+/// tasks wait.
 fn simulated<F>(
     connect: impl Fn() -> F + Send + Sync + 'static,
+) -> (Transport, crate::driver::Detached)
+where
+    F: Future<Output = std::io::Result<DuplexStream>> + Send + 'static,
+{
+    simulated_ports(move |_| connect())
+}
+
+/// The same, where the function knows to which port a connection goes.
+fn simulated_ports<F>(
+    connect: impl Fn(u16) -> F + Send + Sync + 'static,
 ) -> (Transport, crate::driver::Detached)
 where
     F: Future<Output = std::io::Result<DuplexStream>> + Send + 'static,
@@ -113,15 +126,16 @@ where
     let connect = Arc::new(connect);
     let connector = Connector::new(move |endpoint| {
         let connect = Arc::clone(&connect);
-        endpoint.connect_with_connector_lazy(service_fn(move |_| {
-            let connecting = connect();
+        endpoint.connect_with_connector_lazy(service_fn(move |uri: http::Uri| {
+            let connecting = connect(uri.port_u16().unwrap());
             async move { Ok::<_, std::io::Error>(TokioIo::new(connecting.await?)) }
         }))
     });
     let options = TransportOptions {
-        peers: vec![PeerAddress {
+        peers: vec![NodeInfo {
             id: node_id(2),
-            addr: "kvstore-2:7379".to_owned(),
+            addr: format!("kvstore-2:{PORT}"),
+            client_addr: "kvstore-2:6379".to_owned(),
         }],
         seed: 42,
         ..TransportOptions::default()
@@ -130,14 +144,14 @@ where
     (Transport::new(options, handle, &connector).unwrap(), driver)
 }
 
-/// A kernel that takes connections for a process that does not: they stay open, and nothing comes.
+/// A kernel that accepts connections for a process that hangs: they stay open, and no bytes come.
 fn takes_connections(taken: &Arc<Mutex<Vec<DuplexStream>>>) -> std::io::Result<DuplexStream> {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     taken.lock().unwrap().push(theirs);
     Ok(ours)
 }
 
-/// Leads for a minute, with a heartbeat each 100 ms, and takes none of its attempts amiss.
+/// Leads for a minute, with a heartbeat each 100 ms, and returns the number of reports to the driver.
 async fn lead_for_a_minute(
     transport: &mut Transport,
     driver: &mut crate::driver::Detached,
@@ -173,7 +187,7 @@ async fn a_dead_peer_costs_an_attempt_now_and_then() {
     });
     let reports = lead_for_a_minute(&mut transport, &mut driver).await;
     let attempts = attempts.load(Ordering::Relaxed);
-    // Each attempt makes two connections, unless the first has failed before the second.
+    // Each attempt makes two connections, unless the first fails before the second is begun.
     assert!(
         (100..=400).contains(&attempts),
         "{attempts} attempts in a minute"
@@ -200,7 +214,7 @@ async fn a_peer_behind_a_black_hole_costs_no_more() {
     );
 }
 
-/// The kernel of a process that hangs has room for some hundreds of connections.
+/// The kernel of a process that hangs has room for only some hundreds of connections.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_hangs_is_left_alone_and_told_from_one_that_is_gone() {
     let taken = Arc::new(Mutex::new(Vec::new()));
@@ -233,7 +247,86 @@ async fn a_peer_that_hangs_is_left_alone_and_told_from_one_that_is_gone() {
     assert_eq!(found.unwrap_err().answering(), Answering::Silent);
 }
 
-/// A connection that was made before the host has gone says nothing of it.
+/// Seen: a form without the node that held the last copy was offered, and carried out.
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_kernel_takes_no_more_for_it_is_told_from_one_that_is_gone() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let is_off = Arc::new(AtomicBool::new(false));
+    let (kernel, off) = (Arc::clone(&taken), Arc::clone(&is_off));
+    let (mut transport, mut driver) = simulated_ports(move |port| {
+        let takes = port != PORT && !off.load(Ordering::Relaxed);
+        let connection = takes.then(|| takes_connections(&kernel));
+        async {
+            match connection {
+                Some(connection) => connection,
+                None => std::future::pending().await,
+            }
+        }
+    });
+    let patience = Duration::from_secs(5);
+    let asked = Instant::now();
+    while asked.elapsed() < Duration::from_secs(600) {
+        let found = transport.prober.identify(node_id(2), patience).await;
+        let found = found.unwrap_err();
+        assert_eq!(
+            found.answering(),
+            Answering::Hung,
+            "{found} {:?}",
+            asked.elapsed()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let attempts = taken.lock().unwrap().len();
+    assert!(attempts <= 12, "{attempts} attempts in ten minutes");
+
+    is_off.store(true, Ordering::Relaxed);
+    taken.lock().unwrap().clear();
+    lead_for_a_minute(&mut transport, &mut driver).await;
+    let asked = Instant::now();
+    while asked.elapsed() < Duration::from_secs(60) {
+        let found = transport.prober.identify(node_id(2), patience).await;
+        assert_eq!(found.unwrap_err().answering(), Answering::Silent);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The same with a real kernel: it has room for two connections, and drops what comes then.
+#[tokio::test]
+async fn a_full_queue_of_connections_does_not_look_like_a_machine_that_is_off() {
+    let queue = |room| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.listen(room).unwrap()
+    };
+    let (full, other) = (queue(1), queue(128));
+    let addr = full.local_addr().unwrap();
+    let mut strangers = Vec::new();
+    let short = Duration::from_millis(200);
+    while let Ok(stranger) = tokio::time::timeout(short, TcpStream::connect(addr)).await {
+        strangers.push(stranger.unwrap());
+    }
+    let hung = NodeInfo {
+        id: node_id(2),
+        addr: addr.to_string(),
+        client_addr: other.local_addr().unwrap().to_string(),
+    };
+    let impatient = TransportOptions {
+        connect_timeout: short,
+        ..options()
+    };
+    let mut node = Node::new(1, &[], impatient).await;
+    node.network.set_members(&[hung].into_iter().collect());
+    for _ in 0..3 {
+        node.network.call(call_id(2), identify());
+        let Notice::Replied(_, reply) = node.notice().await else {
+            panic!("a reply");
+        };
+        assert_eq!(reply, Reply::Stranger(Answering::Hung));
+        tokio::time::sleep(short * 3).await;
+    }
+}
+
+/// A connection that was made before the host was lost does not show the loss.
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_gone_does_not_count_as_hung_for_long() {
     let taken = Arc::new(Mutex::new(Vec::new()));
@@ -261,7 +354,7 @@ async fn a_host_that_is_gone_does_not_count_as_hung_for_long() {
     assert_eq!(found.unwrap_err().answering(), Answering::Silent);
 }
 
-/// A process that is stopped for a while goes on where it was.
+/// A process that was stopped for a while continues with its state.
 #[tokio::test]
 async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
     let watchful = TransportOptions {
@@ -287,7 +380,7 @@ async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
     .await;
 }
 
-/// A proxy takes connections for a process that has ended, and closes them.
+/// A proxy accepts connections for a process that has ended, and closes them.
 #[tokio::test]
 async fn what_takes_connections_and_closes_them_does_not_hang() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -306,8 +399,8 @@ async fn what_takes_connections_and_closes_them_does_not_hang() {
     .await;
 }
 
-/// Seen: a new leader stepped down again and again, although its heartbeats were answered, because the
-/// connection for appends took longer than an election to be made.
+/// Seen: a new leader stepped down repeatedly, although its heartbeats were answered, because the
+/// connection for appends took longer to make than an election.
 #[tokio::test]
 async fn heartbeats_are_answered_while_the_connection_for_appends_is_made() {
     let mut follower = Node::new(2, &[], options()).await;

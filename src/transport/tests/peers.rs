@@ -1,4 +1,4 @@
-//! Peers that come, go and move.
+//! Peers that are added, removed, or get a new address.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ fn nodes(follower: SocketAddr) -> ClusterMembership {
     .collect()
 }
 
-/// Waits until the driver is told that node 2 is out of reach.
+/// Waits until the driver is told that node 2 is unreachable.
 async fn unreachable(leader: &mut Node) {
     loop {
         if let Notice::Unreachable(peer) = leader.notice().await {
@@ -40,7 +40,7 @@ async fn a_peer_that_moves_is_reached_at_its_new_address() {
     let mut leader = Node::leader(former.addr, options()).await;
     leader.reach(&mut former).await;
 
-    // Nothing has changed: what is open stays open.
+    // Nothing has changed: open streams stay open.
     leader.network.set_members(&nodes(former.addr));
     leader.reach(&mut former).await;
     assert!(leader.has_heard_nothing());

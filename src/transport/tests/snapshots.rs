@@ -1,4 +1,4 @@
-//! Snapshots: whole, in pieces, and in the wrong pieces.
+//! Snapshots: whole, in chunks, and with wrong chunks.
 
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ fn small() -> TransportOptions {
     }
 }
 
-/// Keys that take more than the connections and queues between two nodes can hold.
+/// Number of keys whose snapshot exceeds what the connections and queues between two nodes can hold.
 const MANY: u32 = 20_000;
 
-/// What the leader's driver was told of the snapshot.
+/// The report of the snapshot to the leader's driver.
 async fn report(leader: &mut Node) -> Option<PeerMessage> {
     loop {
         match leader.notice().await {
@@ -65,7 +65,7 @@ async fn a_peer_costs_two_connections_and_one_more_for_each_snapshot() {
         leader.reach(&mut follower).await;
         let vote = PeerMessage::RequestVote(vote_request(life(2), false));
         assert!(leader.network.send(vote.clone()));
-        // Heartbeats by which it was reached may come late.
+        // Heartbeats of `reach` may come late.
         while follower.message().await != vote {}
         assert_eq!(link.connections(), 2);
     }
@@ -167,7 +167,7 @@ async fn a_refused_snapshot_is_reported() {
         !leader.network.send_snapshot(outgoing(life(2), 1)),
         "not at once"
     );
-    // The refusal speaks of the snapshot and not of the peer.
+    // The refusal concerns the snapshot and not the peer.
     assert!(leader.network.send(heartbeat(life(2))));
     assert_eq!(follower.message().await, heartbeat(life(2)));
     assert!(leader.has_heard_nothing(), "reported once");
@@ -203,11 +203,11 @@ async fn a_snapshot_on_a_link_that_is_cut_is_reported_and_the_next_arrives_whole
     assert!(state_machine == sent.state_machine);
 }
 
-/// Seen: 40 MiB over 4 Mbit/s, on connections that break after 80 % of it, never arrived.
+/// Seen: a snapshot of 40 MiB over 4 Mbit/s, on connections that break after 80 % of it, never arrived.
 #[tokio::test]
 async fn a_snapshot_that_takes_longer_than_a_connection_lasts_goes_on_where_it_was() {
     let mut follower = Node::new(2, &[], small()).await;
-    // A good third of the whole, and more than the windows.
+    // A good third of the snapshot, and more than the windows.
     let link = Link::lasting(follower.addr, 800 << 10).await;
     let mut leader = Node::leader(link.addr, small()).await;
     let sent = outgoing(life(2), MANY);
@@ -220,7 +220,7 @@ async fn a_snapshot_that_takes_longer_than_a_connection_lasts_goes_on_where_it_w
     assert!(leader.has_heard_nothing(), "reported once");
 }
 
-/// The first two of `chunks` on a call that ends then.
+/// Sends the first two of `chunks` in a call that is then cancelled.
 async fn interrupted(follower: &Node, chunks: &[InstallSnapshotRequest]) {
     let mut client = client(follower.addr).await;
     let (feed, stream) = mpsc::channel(3);
@@ -256,10 +256,10 @@ async fn a_call_goes_on_behind_what_an_earlier_one_has_brought_of_the_same_snaps
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
         assert!(status.message().contains("offset: "), "{status}");
     };
-    // Nothing has come.
+    // No chunk has come yet.
     refused(&follower, &chunks[2]).await;
     interrupted(&follower, &chunks).await;
-    // Neither another one nor another part of the same takes its place.
+    // Neither a chunk of another snapshot nor another chunk of the same one is accepted.
     let mut other = chunks[2].clone();
     other.last_included_index += 1;
     refused(&follower, &other).await;
@@ -301,13 +301,13 @@ async fn a_snapshot_that_stands_still_is_given_up() {
         bulk_timeout: Duration::from_millis(50),
         ..small()
     };
-    // Nobody answers at the other end.
+    // The follower's driver does not answer.
     let follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, impatient.clone()).await;
     assert!(leader.network.send_snapshot(outgoing(life(2), 100)));
     assert_eq!(report(&mut leader).await, None);
 
-    // Nobody reads at the other end.
+    // The link carries nothing to the follower.
     let link = Link::new(follower.addr).await;
     link.swallow();
     let mut leader = Node::leader(link.addr, impatient).await;
@@ -369,7 +369,7 @@ async fn chunks_that_make_no_snapshot_are_refused() {
         assert!(follower.has_heard_nothing());
     }
 
-    // And these make one.
+    // The same chunks in the right order make a snapshot.
     let chunks = three_chunks(whole.clone());
     let call =
         tokio::spawn(async move { client.install_snapshot(tokio_stream::iter(chunks)).await });
@@ -419,7 +419,7 @@ async fn a_transfer_shows_how_far_it_has_come_while_it_lasts() {
     }
     drop(feed);
     assert!(soon(call).await.unwrap().is_err());
-    // The next call may go on there.
+    // The next call may resume there.
     assert_eq!(progress().await.map(|it| it.received), Some(received));
 }
 
@@ -461,7 +461,7 @@ async fn a_newer_transfer_takes_the_place_of_an_older_one() {
         (feed, call)
     };
     let (_older_feed, older) = begin(5);
-    // Each takes the place of the one before it.
+    // Each transfer supersedes the one before it.
     let mut newer = Vec::new();
     while !older.is_finished() {
         newer.push(begin(5));
@@ -469,7 +469,7 @@ async fn a_newer_transfer_takes_the_place_of_an_older_one() {
     }
     assert_eq!(older.await.unwrap().unwrap_err().code(), Code::Aborted);
 
-    // A former leader does not.
+    // A transfer of an earlier leader does not.
     let mut stale = chunks[0].clone();
     stale.term = 4;
     let status = client

@@ -1,4 +1,4 @@
-//! Order, bounds, and where replies go.
+//! Order and bounds of streams, and routes of replies.
 
 use tonic::{Code, Request};
 
@@ -10,7 +10,7 @@ use crate::wire::PeerMessage;
 #[tokio::test]
 async fn messages_and_replies_keep_their_order() {
     const COUNT: u64 = 2_000;
-    // A driver that is often too busy holds the streams back, and still nothing is lost.
+    // A busy driver holds the streams back, and no message is lost.
     let mut follower = Node::with_inbox(2, &[], options(), 4).await;
     let mut leader = Node::leader(follower.addr, options()).await;
     for index in 1..=COUNT {
@@ -45,7 +45,8 @@ async fn a_heartbeat_is_answered_on_either_stream() {
     follower.network.send(reply.clone());
     assert_eq!(leader.message().await, reply);
 
-    // A stale leader is told of the later term by an append reply, and no append has been sent.
+    // A follower tells a stale leader of the later term by an append reply, even if no append has been
+    // sent.
     let reply = PeerMessage::AppendEntriesReply(append_reply(9));
     follower.network.send(reply.clone());
     assert_eq!(leader.message().await, reply);
@@ -60,7 +61,7 @@ async fn what_does_not_fit_is_refused_and_what_fits_arrives() {
     };
     let mut follower = Node::with_inbox(2, &[], bounds.clone(), 1).await;
     let mut leader = Node::leader(follower.addr, bounds).await;
-    // Nobody empties the follower's inbox, so flow control holds the stream back.
+    // The test leaves the follower's inbox full, so flow control holds the stream back.
     let mut taken = 0;
     soon(async {
         while leader
@@ -68,7 +69,7 @@ async fn what_does_not_fit_is_refused_and_what_fits_arrives() {
             .send(PeerMessage::AppendEntries(append(life(2), taken, 16 << 10)))
         {
             taken += 1;
-            // Lets the stream take what it can.
+            // Lets the stream send as much as it can.
             tokio::task::yield_now().await;
         }
     })
@@ -139,7 +140,7 @@ async fn only_a_leader_has_streams() {
     leader.network.set_leading(false);
     assert!(!leader.network.send(heartbeat(life(2))));
 
-    // Leads again: on new streams, and nobody was ever unreachable.
+    // The node leads again, on new streams. No peer was reported as unreachable.
     leader.network.set_leading(true);
     assert!(leader.network.send(heartbeat(life(2))));
     follower.message().await;
@@ -175,7 +176,7 @@ async fn a_stream_under_the_name_of_a_leader_takes_none_of_its_replies() {
     assert!(leader.network.send(heartbeat(life(2))));
     assert_eq!(follower.message().await, heartbeat(life(2)));
 
-    // A stranger opens streams as the same leader, and says nothing.
+    // Another process opens streams under the same leader's raft id, and sends nothing.
     let mut stranger = client(follower.addr).await;
     let mut taken = Vec::new();
     let refused = soon(async {

@@ -1,4 +1,4 @@
-//! The parts of what a node says of itself.
+//! The parts of a node's status.
 
 use super::{STATUS, raft_ids};
 use crate::proto::raft::{

@@ -13,7 +13,7 @@ use crate::wire::check::Check;
 pub(super) const REQUEST: Check = Check("AppendEntriesRequest");
 pub(super) const RESPONSE: Check = Check("AppendEntriesResponse");
 
-/// What `RaftCore::prepare_send_entries` and `try_batching` emit.
+/// The output of `RaftCore::prepare_send_entries` and `try_batching`.
 pub(super) fn request_from_raft(
     message: &mut Message,
     cluster_id: ClusterId,
@@ -34,7 +34,7 @@ pub(super) fn request_from_raft(
     })
 }
 
-/// What `Raft::handle_append_entries` takes. It panics on gaps, and trusts that terms never fall
+/// The input of `Raft::handle_append_entries`. It panics on gaps, and trusts that terms never decrease
 /// along the log (paper, section 5.4.2: an entry is never newer than the leader that sends it).
 pub(super) fn request_into_raft(request: AppendEntriesRequest) -> Result<Message, WireError> {
     let AppendEntriesRequest {
@@ -89,9 +89,9 @@ pub(super) fn request_into_raft(request: AppendEntriesRequest) -> Result<Message
     })
 }
 
-/// What `Raft::handle_append_entries`, `handle_snapshot` and `send_request_snapshot` emit, and
-/// `step` for a leader of an earlier term: that answer holds nothing but the newer term, which
-/// makes it a success up to index 0.
+/// The output of `Raft::handle_append_entries`, `handle_snapshot` and `send_request_snapshot`, and of
+/// `step` for a leader of an earlier term: that answer holds only the newer term, so it is a success up
+/// to index 0.
 pub(super) fn response_from_raft(
     message: &mut Message,
     cluster_id: ClusterId,
@@ -110,7 +110,7 @@ pub(super) fn response_from_raft(
     }
 }
 
-/// What `Raft::handle_append_response` takes. It computes `index + 1` and `reject_hint + 1`.
+/// The input of `Raft::handle_append_response`. It computes `index + 1` and `reject_hint + 1`.
 pub(super) fn response_into_raft(response: AppendEntriesResponse) -> Result<Message, WireError> {
     let AppendEntriesResponse {
         term,

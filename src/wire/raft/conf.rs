@@ -1,11 +1,10 @@
-//! Changes of the members, and the members (dissertation, chapter 4).
+//! Changes of voters and learners, and these sets themselves (dissertation, chapter 4).
 //!
-//! raft-rs keeps a conf change in the data of an entry, in an encoding of its own that it parses
-//! again when a change is proposed and when it is applied. Its parser is not fit for bytes from a
-//! network (it can be driven into a stack overflow, RUSTSEC-2024-0437), so a change travels as a
-//! typed message and is encoded for raft-rs again where it arrives. The two encodings have to be
-//! the same bytes, or the logs of two nodes would differ: what does not survive the round trip is
-//! an error where it would leave.
+//! raft-rs keeps a conf change in the data of an entry, in its own encoding, which it parses again when a
+//! change is proposed and when it is applied. Its parser is not safe for bytes from a network (it can be
+//! driven into a stack overflow, RUSTSEC-2024-0437). So a change travels as a typed message and is
+//! encoded for raft-rs again at the receiver. The two encodings have to be the same bytes, or the logs of
+//! two nodes would differ. So a change that does not survive the round trip is an error at the sender.
 
 use std::collections::BTreeSet;
 
@@ -177,7 +176,7 @@ fn encode<M: protobuf::Message>(check: Check, change: &M) -> Result<Bytes, WireE
         .map_err(|error| WireError::new(check.0, "entry data", error.to_string()))
 }
 
-/// Refuses data that the typed change does not stand for, byte for byte.
+/// Refuses data that differs from the encoding of the typed change in any byte.
 fn same(check: Check, data: &Bytes, encoded: Bytes) -> Result<(), WireError> {
     check.that(
         *data == encoded,
@@ -186,7 +185,7 @@ fn same(check: Check, data: &Bytes, encoded: Bytes) -> Result<(), WireError> {
     )
 }
 
-/// The members in our own snapshot.
+/// The voters and learners in our own snapshot.
 pub(super) fn state_from_raft(state: eraftpb::ConfState) -> Result<ConfState, WireError> {
     let eraftpb::ConfState {
         voters,
@@ -211,17 +210,16 @@ pub(super) fn state_from_raft(state: eraftpb::ConfState) -> Result<ConfState, Wi
     })
 }
 
-/// The members in a peer's snapshot.
+/// The voters and learners in a peer's snapshot.
 ///
-/// `Raft::restore` builds its configuration by replaying the members as conf changes
-/// (`confchange::restore`) and stops the process if that fails or gives other members than asked
-/// for. These are the configurations that it arrives at:
+/// `Raft::restore` builds its configuration by replaying them as conf changes (`confchange::restore`),
+/// and stops the process if that fails or gives another configuration. These are the configurations that
+/// it accepts:
 ///
-/// * There is a voter, and nobody is listed twice in one list.
+/// * There is a voter, and no id occurs twice in one list.
 /// * A learner is no voter, neither of the incoming nor of the outgoing configuration.
-/// * Without outgoing voters (not joint) nobody waits to become a learner, and nothing is to be
-///   left.
-/// * Who waits to become a learner is an outgoing voter, and no incoming one.
+/// * Without outgoing voters (not joint) no id waits to become a learner, and `auto_leave` is not set.
+/// * An id that waits to become a learner is an outgoing voter, and no incoming one.
 pub(super) fn state_into_raft(state: ConfState) -> Result<eraftpb::ConfState, WireError> {
     let ConfState {
         voters,

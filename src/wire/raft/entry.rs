@@ -29,7 +29,7 @@ pub(super) fn from_raft(entry: eraftpb::Entry) -> Result<Entry, WireError> {
     lost("sync_log", sync_log)?;
     lost("unknown_fields", !is_empty(&unknown_fields))?;
     let payload = match entry_type {
-        // A leader's first entry of its term, or a conf change that raft-rs did not let in
+        // A leader's first entry of its term, or a conf change that raft-rs did not accept
         // (`Raft::step_leader`, MsgPropose).
         EntryType::EntryNormal if data.is_empty() => None,
         EntryType::EntryNormal => Some(Payload::Command(data)),
@@ -46,10 +46,10 @@ pub(super) fn from_raft(entry: eraftpb::Entry) -> Result<Entry, WireError> {
     })
 }
 
-/// An entry of a peer. Its place in the log is judged with the message that it came in.
+/// An entry of a peer. Its position in the log is checked with its message.
 ///
-/// Whether this node knows its command, the core judges before it enters the log: once it is
-/// committed there is no way around it.
+/// The core checks whether this node knows the command before it enters the log: a committed entry cannot
+/// be skipped.
 pub(super) fn into_raft(entry: Entry) -> Result<eraftpb::Entry, WireError> {
     let Entry {
         term,
@@ -60,7 +60,7 @@ pub(super) fn into_raft(entry: Entry) -> Result<eraftpb::Entry, WireError> {
     let (entry_type, data) = match payload {
         None => (EntryType::EntryNormal, Bytes::new()),
         Some(Payload::Command(command)) => {
-            // An encoded command is never empty, so no command is taken for an empty entry.
+            // An encoded command is never empty, so no command is confused with an empty entry.
             ENTRY.that(
                 !command.is_empty(),
                 "command",

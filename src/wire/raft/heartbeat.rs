@@ -1,5 +1,5 @@
-//! Heartbeats (paper, section 5.2; for reads: dissertation, section 6.4) and the order to campaign
-//! (dissertation, section 3.10).
+//! Heartbeats (paper, section 5.2; for reads: dissertation, section 6.4) and `TimeoutNow`, the order to
+//! campaign (dissertation, section 3.10).
 
 use std::mem;
 
@@ -14,7 +14,7 @@ pub(super) const REQUEST: Check = Check("HeartbeatRequest");
 pub(super) const RESPONSE: Check = Check("HeartbeatResponse");
 pub(super) const TIMEOUT_NOW: Check = Check("TimeoutNowRequest");
 
-/// What `RaftCore::send_heartbeat` emits.
+/// The output of `RaftCore::send_heartbeat`.
 pub(super) fn request_from_raft(message: &mut Message, cluster_id: ClusterId) -> HeartbeatRequest {
     HeartbeatRequest {
         term: mem::take(&mut message.term),
@@ -26,8 +26,8 @@ pub(super) fn request_from_raft(message: &mut Message, cluster_id: ClusterId) ->
     }
 }
 
-/// What `Raft::handle_heartbeat` takes. It panics if the commit is past the log, which only the
-/// node can judge.
+/// The input of `Raft::handle_heartbeat`. It panics if the commit is past the log, which only the node
+/// can check.
 pub(super) fn request_into_raft(request: HeartbeatRequest) -> Result<Message, WireError> {
     let HeartbeatRequest {
         term,
@@ -49,7 +49,7 @@ pub(super) fn request_into_raft(request: HeartbeatRequest) -> Result<Message, Wi
     })
 }
 
-/// What `Raft::handle_heartbeat` emits.
+/// The output of `Raft::handle_heartbeat`.
 pub(super) fn response_from_raft(
     message: &mut Message,
     cluster_id: ClusterId,
@@ -64,7 +64,7 @@ pub(super) fn response_from_raft(
     }
 }
 
-/// What `Raft::handle_heartbeat_response` takes.
+/// The input of `Raft::handle_heartbeat_response`.
 pub(super) fn response_into_raft(response: HeartbeatResponse) -> Result<Message, WireError> {
     let HeartbeatResponse {
         term,
@@ -86,7 +86,7 @@ pub(super) fn response_into_raft(response: HeartbeatResponse) -> Result<Message,
     })
 }
 
-/// What `Raft::send_timeout_now` emits.
+/// The output of `Raft::send_timeout_now`.
 pub(super) fn timeout_now_from_raft(
     message: &mut Message,
     cluster_id: ClusterId,
@@ -99,7 +99,7 @@ pub(super) fn timeout_now_from_raft(
     }
 }
 
-/// What `Raft::step_follower` campaigns on. The envelope is all there is to it.
+/// The input of `Raft::step_follower`, which makes it campaign. It is only an envelope.
 pub(super) fn timeout_now_into_raft(request: TimeoutNowRequest) -> Message {
     let TimeoutNowRequest {
         term,

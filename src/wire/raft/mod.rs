@@ -1,15 +1,14 @@
 //! The messages that raft-rs emits and steps, and the typed messages that travel in their place.
 //!
-//! `eraftpb` has one message type whose fields mean different things for different kinds.
-//! [`PeerMessage`] has a type for each kind, with the fields that the Raft paper gives it, and the
-//! names it gives them.
+//! `eraftpb` has one message type whose fields mean different things for different kinds. [`PeerMessage`]
+//! has a type for each kind, with the fields and the names of the Raft paper.
 //!
-//! The two directions are not alike. [`PeerMessage::from_raft`] takes what our own raft-rs emits: it
-//! trusts the values, and sees to it that none is lost. A field that is set but has no place in the
-//! typed message is an error, so a raft-rs that begins to use a field which it does not use today is
-//! noticed at once. [`PeerMessage::into_raft`] takes what a peer sent: it carries every field, and
-//! trusts none. What raft-rs would panic on, what its arithmetic would overflow on and what it would
-//! misread is refused there, as far as it can be judged without knowing the log.
+//! The two directions differ. [`PeerMessage::from_raft`] takes a message of our own raft-rs: it trusts
+//! the values, and ensures that none is lost. A field that is set but has no place in the typed message
+//! is an error, so a raft-rs that begins to use a field which it does not use today is noticed at once.
+//! [`PeerMessage::into_raft`] takes a message of a peer: it carries every field, and trusts none. It
+//! refuses values on which raft-rs would panic, its arithmetic would overflow, or which it would misread,
+//! as far as this can be checked without the log.
 //!
 //! | typed message | `eraftpb` | emitted by raft-rs in |
 //! |---|---|---|
@@ -22,8 +21,8 @@
 //! | [`InstallSnapshotRequest`] | `MsgSnapshot` | `RaftCore::prepare_send_snapshot` |
 //! | [`TimeoutNowRequest`] | `MsgTimeoutNow` | `Raft::send_timeout_now` |
 //!
-//! Every other kind is either local to a node or forwards a caller's request to the leader, which
-//! Seshat never does.
+//! Every other kind is either local to a node or forwards a caller's request to the leader, which Seshat
+//! never does.
 
 mod append;
 mod conf;
@@ -48,8 +47,7 @@ use crate::types::{ClusterId, RaftId, Term};
 use crate::wire::WireError;
 use crate::wire::check::Check;
 
-/// One message between two nodes, in its generated type. The transport carries it, the node steps
-/// it.
+/// One message between two nodes, in its generated type. The transport carries it, and the node steps it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PeerMessage {
     /// A candidate, or a pre-candidate, asks for a vote.
@@ -64,15 +62,15 @@ pub enum PeerMessage {
     Heartbeat(HeartbeatRequest),
     /// A follower answers.
     HeartbeatReply(HeartbeatResponse),
-    /// The leader replaces a follower's log. Whole (`offset` 0, `done`, all of `data`), as raft-rs
-    /// has it. Between nodes no snapshot travels like this: there a [`SnapshotHeader`] goes with a
-    /// state machine, in [`SnapshotChunks`](crate::wire::SnapshotChunks).
+    /// The leader replaces a follower's log. A whole snapshot (`offset` 0, `done`, all of `data`), as in
+    /// raft-rs. Between nodes no snapshot travels like this: there a [`SnapshotHeader`] goes with a state
+    /// machine, in [`SnapshotChunks`](crate::wire::SnapshotChunks).
     InstallSnapshot(InstallSnapshotRequest),
     /// The leader tells a follower to campaign at once.
     TimeoutNow(TimeoutNowRequest),
 }
 
-/// Whom a message is from and for.
+/// The cluster, sender, receiver and term of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
     /// The cluster that the message belongs to.
@@ -81,11 +79,11 @@ pub struct Envelope {
     pub from: RaftId,
     /// The process that it is for.
     pub to: RaftId,
-    /// The sender's term; for a pre-vote and its grant, the term that it is about.
+    /// The sender's term. For a pre-vote and its grant, the term that the vote is about.
     pub term: Term,
 }
 
-/// The fields of an envelope as they arrived, and under which names.
+/// The fields of an envelope as they arrived, and the name of the sender's field.
 struct RawEnvelope {
     check: Check,
     from_field: &'static str,
@@ -108,7 +106,7 @@ impl PeerMessage {
     ) -> Result<Self, WireError> {
         let kind = mem::take(&mut message.msg_type);
         let taken = &mut message;
-        // Each conversion takes its fields out of the message, so what is left shows what is lost.
+        // Each conversion takes its fields out of the message, so the remaining fields show a loss.
         let typed = match kind {
             MessageType::MsgRequestVote => {
                 Self::RequestVote(vote::request_from_raft(taken, cluster_id, false)?)
@@ -159,8 +157,7 @@ impl PeerMessage {
         Ok(typed)
     }
 
-    /// The message as raft-rs steps it, once everything about it that can be judged from the
-    /// message alone has been judged.
+    /// The message for raft-rs, after all checks that depend on the message alone.
     ///
     /// # Errors
     ///
@@ -179,7 +176,7 @@ impl PeerMessage {
         }
     }
 
-    /// Whom the message is from and for. Cheap: it looks at nothing else.
+    /// The envelope of the message. Cheap: it reads no other field.
     ///
     /// # Errors
     ///
@@ -209,7 +206,7 @@ impl PeerMessage {
         Ok(envelope)
     }
 
-    /// The message's name, for logs.
+    /// The message's name, for log lines.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::RequestVote(_) => "RequestVote",
@@ -320,7 +317,7 @@ fn not_carried(field: &'static str, reason: impl Into<String>) -> WireError {
     WireError::new("eraftpb.Message", field, reason)
 }
 
-/// Refuses what is left of a message of `kind` whose typed form has taken its fields.
+/// Refuses a message of `kind` with fields that its typed form has not taken.
 fn nothing_left(kind: MessageType, rest: &eraftpb::Message) -> Result<(), WireError> {
     let eraftpb::Message {
         msg_type: _,
@@ -366,7 +363,7 @@ fn nothing_left(kind: MessageType, rest: &eraftpb::Message) -> Result<(), WireEr
     }
 }
 
-/// Whether rust-protobuf found nothing but fields that it knows.
+/// Whether rust-protobuf found only fields that it knows.
 fn is_empty(unknown: &UnknownFields) -> bool {
     unknown.fields.is_none()
 }
@@ -420,7 +417,7 @@ mod tests {
         }
     }
 
-    /// `MsgTimeoutNow` carries nothing but its envelope, so every other field is one too many.
+    /// `MsgTimeoutNow` carries only its envelope, so every other field is one too many.
     #[test]
     fn a_field_that_the_typed_form_cannot_carry_is_an_error() {
         type Set = fn(&mut Message);

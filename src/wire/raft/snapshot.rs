@@ -14,15 +14,15 @@ use crate::wire::check::Check;
 pub(super) const REQUEST: Check = Check("InstallSnapshotRequest");
 const RESPONSE: Check = Check("InstallSnapshotResponse");
 
-/// All of a snapshot but its data: whose it is, for whom, and what it stands for. Every chunk
-/// repeats it. The state machine travels beside it, never inside.
+/// A snapshot without its data: its sender, its receiver, and what it replaces. Every chunk repeats it.
+/// The state machine travels beside it, never inside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SnapshotHeader(InstallSnapshotRequest);
 
-/// The header of which `chunk` is a chunk.
+/// The header in `chunk`.
 impl From<InstallSnapshotRequest> for SnapshotHeader {
     fn from(chunk: InstallSnapshotRequest) -> Self {
-        // As of a whole snapshot of nothing, which is what raft-rs is given.
+        // The header of a whole snapshot without data, which is the form that raft-rs gets.
         Self(InstallSnapshotRequest {
             data: Bytes::new(),
             done: true,
@@ -61,7 +61,7 @@ impl SnapshotHeader {
         }
     }
 
-    /// The message as raft-rs steps it.
+    /// The message for raft-rs.
     ///
     /// # Errors
     ///
@@ -70,23 +70,23 @@ impl SnapshotHeader {
         PeerMessage::InstallSnapshot(self.0).into_raft()
     }
 
-    /// Whom the snapshot is from and for.
+    /// The envelope of the snapshot.
     ///
     /// # Errors
     ///
     /// As for [`PeerMessage::envelope`].
     pub fn envelope(&self) -> Result<Envelope, WireError> {
-        // Costs a copy of the members' ids, and there is one header to a snapshot.
+        // This copies the members' ids, once for each snapshot.
         PeerMessage::InstallSnapshot(self.0.clone()).envelope()
     }
 
-    /// What goes over the wire, without data.
+    /// The message on the wire, without data.
     pub fn request(&self) -> &InstallSnapshotRequest {
         &self.0
     }
 }
 
-/// What `RaftCore::prepare_send_snapshot` emits.
+/// The output of `RaftCore::prepare_send_snapshot`.
 pub(super) fn request_from_raft(
     message: &mut Message,
     cluster_id: ClusterId,
@@ -135,7 +135,7 @@ pub(super) fn request_from_raft(
     })
 }
 
-/// What `Raft::handle_snapshot` takes: a whole snapshot, not one of its chunks.
+/// The input of `Raft::handle_snapshot`: a whole snapshot, not one of its chunks.
 pub(super) fn request_into_raft(request: InstallSnapshotRequest) -> Result<Message, WireError> {
     let InstallSnapshotRequest {
         term,
@@ -215,7 +215,7 @@ pub fn install_snapshot_response(log: AppendEntriesResponse) -> InstallSnapshotR
     }
 }
 
-/// What the follower says of its log, in the answer of an `InstallSnapshot` call.
+/// The follower's state of its log, in the answer of an `InstallSnapshot` call.
 impl TryFrom<InstallSnapshotResponse> for PeerMessage {
     type Error = WireError;
 

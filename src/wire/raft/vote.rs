@@ -15,7 +15,7 @@ use crate::wire::check::Check;
 pub(super) const REQUEST: Check = Check("RequestVoteRequest");
 pub(super) const RESPONSE: Check = Check("RequestVoteResponse");
 
-/// What `Raft::campaign` emits.
+/// The output of `Raft::campaign`.
 pub(super) fn request_from_raft(
     message: &mut Message,
     cluster_id: ClusterId,
@@ -50,7 +50,7 @@ pub(super) fn request_from_raft(
     })
 }
 
-/// What `Raft::step` judges a candidate by.
+/// The input of `Raft::step` for a vote request.
 pub(super) fn request_into_raft(request: RequestVoteRequest) -> Result<Message, WireError> {
     let RequestVoteRequest {
         term,
@@ -107,8 +107,7 @@ pub(super) fn request_into_raft(request: RequestVoteRequest) -> Result<Message, 
     })
 }
 
-/// What `Raft::step` emits for a vote request: where the voter's commit stands goes with a refusal
-/// only.
+/// The output of `Raft::step` for a vote request. Only a refusal includes the voter's commit position.
 pub(super) fn response_from_raft(
     message: &mut Message,
     cluster_id: ClusterId,
@@ -126,7 +125,7 @@ pub(super) fn response_from_raft(
     }
 }
 
-/// What `Raft::step_candidate` counts.
+/// The input of `Raft::step_candidate`.
 pub(super) fn response_into_raft(response: RequestVoteResponse) -> Result<Message, WireError> {
     let RequestVoteResponse {
         term,
@@ -161,7 +160,7 @@ pub(super) fn response_into_raft(response: RequestVoteResponse) -> Result<Messag
     })
 }
 
-/// How raft-rs repeats a priority for peers that predate `priority` (`RaftCore::send`).
+/// The form in which raft-rs repeats a priority for peers that predate `priority` (`RaftCore::send`).
 fn deprecated_priority(priority: i64) -> u64 {
     u64::try_from(priority).unwrap_or(0)
 }

@@ -1,9 +1,9 @@
 //! A node is missing when the others are started for the first time.
 
 use crate::clients::Load;
-use crate::common::eventually;
 use crate::history::now;
 use crate::{caller, ms, on_new_cluster};
+use seshat_test_support::eventually;
 
 const WAITING: &str =
     "forming: waiting for node 3 (if it is gone for good: seshat form --without 3)\n";

@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::common::cluster::channel;
-use crate::common::{eventually, refused};
 use crate::hogs::Hog;
 use crate::on_new_cluster;
+use seshat_test_support::cluster::channel;
+use seshat_test_support::{eventually, refused};
 
 /// A state of 64 MiB, and little beside it.
 const LIMITS: &str = "\

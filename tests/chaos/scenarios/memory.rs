@@ -10,8 +10,8 @@ use seshat::proto::kv::kv_service_client::KvServiceClient;
 use tokio::task::JoinSet;
 
 use crate::clients::Load;
-use crate::common::cluster::channel;
 use crate::{caller, on_new_cluster};
+use seshat_test_support::cluster::channel;
 
 /// Small, so that a node compacts many times a second.
 const LIMITS: &str = "compact_after_entries = 500\ncompact_keep_entries = 100\n";

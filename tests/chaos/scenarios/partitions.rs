@@ -6,11 +6,11 @@ use seshat::proto::admin::{ClusterState, MemberRole};
 
 use crate::clients::{Load, Pinned};
 use crate::cluster::Cluster;
-use crate::common::eventually;
 use crate::history::now;
 use crate::links::{Fate, Links};
 use crate::operator::seshat;
 use crate::{caller, ms, scenario, watch_for};
+use seshat_test_support::eventually;
 
 /// Longest wait for service after a leader was cut off: it has to notice, the others have to elect,
 /// and clients have to give up waiting for the old one.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clients::Load;
-use crate::common::eventually;
 use crate::history::{History, Told, now};
 use crate::{caller, ms, scenario, watch_for};
+use seshat_test_support::eventually;
 
 const ROUNDS: usize = 5;
 /// Longest time that nodes take which were all told to stop.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use seshat::proto::kv::SetRequest;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
 
-use crate::common::cluster::channel;
 use crate::links::Throttle;
 use crate::on_new_cluster;
+use seshat_test_support::cluster::channel;
 
 /// Timing for nodes that are far from one another.
 fn raft(heartbeat: u64, election: u64) -> String {

@@ -6,9 +6,9 @@ use seshat::proto::admin::{ClusterState, MemberRole};
 
 use crate::clients::{Load, Pinned};
 use crate::cluster::{Cluster, member};
-use crate::common::eventually;
 use crate::history::now;
 use crate::{caller, ms, scenario, watch_for};
+use seshat_test_support::eventually;
 
 /// How long the cluster is watched for an answer that nobody may give.
 const WATCH_MILLIS: u64 = 2_000;

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tonic::codegen::{Service, http};
 use tonic::service::Routes;
 
-use super::{InTime as _, node_id};
+use crate::{InTime as _, node_id};
 
 pub const MAX_KEY: usize = 8;
 pub const MAX_VALUE: usize = 32;

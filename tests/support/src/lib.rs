@@ -1,8 +1,10 @@
-//! What the integration tests share.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+//! What the integration tests share: clusters of servers in one process ([`cluster`]), or of cores and
+//! services without a network ([`fabric`]); waits that end; and a checker of histories
+//! ([`linearizability`]).
 
 pub mod cluster;
 pub mod fabric;
+pub mod linearizability;
 
 use std::time::Duration;
 
@@ -34,9 +36,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// What can be waited for.
 pub trait InTime: Future + Sized {
     /// Waits for `what`, for at most [`PATIENCE`].
-    async fn in_time(self, what: &str) -> Self::Output {
-        let waited = tokio::time::timeout(PATIENCE, self).await;
-        waited.unwrap_or_else(|_| panic!("waited too long for {what}"))
+    fn in_time(self, what: &str) -> impl Future<Output = Self::Output> {
+        async move {
+            let waited = tokio::time::timeout(PATIENCE, self).await;
+            waited.unwrap_or_else(|_| panic!("waited too long for {what}"))
+        }
     }
 }
 

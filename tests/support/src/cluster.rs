@@ -13,13 +13,13 @@ use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::{StatusRequest, StatusResponse};
 use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::proto::kv::{Applied, GetRequest, SetRequest};
-use seshat::server::{Server, ServerError};
+use seshat::server::{Local, Server, ServerError};
 use seshat::types::{NodeStatus, Role};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{InTime as _, PATIENCE, eventually, node_id, refused};
+use crate::{InTime as _, PATIENCE, eventually, node_id, refused};
 
 /// A cluster whose nodes come and go.
 pub struct Cluster {
@@ -35,6 +35,7 @@ static LIVES: AtomicU64 = AtomicU64::new(0);
 /// A running node.
 pub struct Node {
     pub handle: DriverHandle,
+    local: Local,
     end: Option<oneshot::Sender<End>>,
     thread: Option<JoinHandle<Result<(), ServerError>>>,
 }
@@ -173,9 +174,9 @@ impl Cluster {
                 .build()
                 .expect("a runtime");
             runtime.block_on(async {
-                let server = Server::from_listeners(config, client, internal, random).await?;
+                let server = Server::seeded(config, client, internal, random).await?;
                 started
-                    .send(server.handle())
+                    .send((server.driver(), server.local()))
                     .expect("somebody waits for the start");
                 let (shut_down, shutdown) = oneshot::channel::<()>();
                 let killed = async {
@@ -193,8 +194,10 @@ impl Cluster {
                 }
             })
         });
+        let (handle, local) = starts.recv().expect("the node starts");
         self.nodes[index] = Some(Node {
-            handle: starts.recv().expect("the node starts"),
+            handle,
+            local,
             end: Some(end),
             thread: Some(thread),
         });
@@ -243,6 +246,11 @@ impl Cluster {
     /// Takes a node out, to end it.
     pub fn take(&mut self, index: usize) -> Node {
         self.nodes[index].take().expect("the node runs")
+    }
+
+    /// The store of node `index + 1`, without a connection.
+    pub fn local(&self, index: usize) -> Local {
+        self.node(index).local.clone()
     }
 
     pub fn node(&self, index: usize) -> &Node {

@@ -1,4 +1,4 @@
-//! Is the history of one key linearizable?
+//! A checker of linearizability, for the history of one key.
 //!
 //! Every write of a key has a value of its own, so each read names the write that it saw, and the
 //! operations on one value form a cluster. Gibbons and Korach ("Testing shared memories", 1997):
@@ -12,17 +12,17 @@ use std::collections::BTreeMap;
 
 /// One operation on a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Operation {
-    pub(crate) kind: Kind,
-    pub(crate) start: u64,
+pub struct Operation {
+    pub kind: Kind,
+    pub start: u64,
     /// `None` if its outcome is not known: it may take effect at any time after its start.
-    pub(crate) end: Option<u64>,
+    pub end: Option<u64>,
 }
 
 /// What an operation did. Values are numbers; `None` is the missing key that every history begins
 /// with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Write(u64),
     Read(Option<u64>),
 }
@@ -37,7 +37,7 @@ struct Cluster {
 }
 
 /// Whether `history` is linearizable, or why not.
-pub(crate) fn check(history: &[Operation]) -> Result<(), String> {
+pub fn check(history: &[Operation]) -> Result<(), String> {
     let mut clusters = BTreeMap::from([(
         None,
         Cluster {

@@ -1,0 +1,215 @@
+//! Messages on their way for which there is no room yet.
+//!
+//! They stand in a line and cost nothing meanwhile. Each pass that ends lets in as many of them as there
+//! is room for then, the oldest first. They count before they hear of it, so nobody is woken in vain. A
+//! connection has one place in the line, and its other messages wait behind it, so that connections take
+//! turns. One that has more inside than it leaves free holds up nobody else.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{Counts, Excess, Gate, Inner, Own, Pass};
+use crate::error::{Reason, Refusal};
+
+/// Those that wait: at most one of each connection, and those that gave up since the last one came.
+#[derive(Debug, Default)]
+pub(super) struct HeldBack {
+    line: VecDeque<Waiting>,
+}
+
+/// A message that waits for room.
+#[derive(Debug)]
+struct Waiting {
+    own: Arc<Own>,
+    bytes: usize,
+    hears: oneshot::Sender<Pass>,
+}
+
+/// A message that waits no longer.
+pub(super) struct LetIn {
+    pass: Pass,
+    hears: oneshot::Sender<Pass>,
+}
+
+impl LetIn {
+    /// Wakes whoever waits. The pass of one that has just given up ends here, so no lock may be held.
+    pub(super) fn tell(self) {
+        drop(self.hears.send(self.pass));
+    }
+}
+
+impl Gate {
+    /// Counts the `bytes` of a request as [`announce`](Self::announce) does, as soon as there is room for
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ShuttingDown`].
+    pub async fn announce_in_turn(self, bytes: usize) -> Result<Pass, Refusal> {
+        let _turn = self.own.held_back.lock().await;
+        let waits = self.line_up(bytes.min(self.inner.max_bytes));
+        let pass = match waits {
+            Some(waits) => waits.await.ok(),
+            None => None,
+        };
+        pass.ok_or_else(|| Refusal::not_applied(Reason::ShuttingDown))
+    }
+
+    /// What hears of the pass, unless the gate is closed.
+    fn line_up(&self, bytes: usize) -> Option<oneshot::Receiver<Pass>> {
+        let (hears, waits) = oneshot::channel();
+        let mut counts = self.inner.counts();
+        if self.is_closed() {
+            return None;
+        }
+        let line = &mut counts.held_back.line;
+        line.retain(|waiting| !waiting.hears.is_closed());
+        line.push_back(Waiting {
+            own: Arc::clone(&self.own),
+            bytes,
+            hears,
+        });
+        let let_in = counts.let_in_held_back(&self.inner);
+        drop(counts);
+        let_in.into_iter().for_each(LetIn::tell);
+        Some(waits)
+    }
+}
+
+impl Counts {
+    /// Lets in those for whom there is room now. The first for whom there is none holds up all behind it,
+    /// unless that is for what its own connection has.
+    pub(super) fn let_in_held_back(&mut self, inner: &Arc<Inner>) -> Vec<LetIn> {
+        let mut let_in = Vec::new();
+        let mut next = 0;
+        while let Some(waiting) = self.held_back.line.get(next) {
+            let (own, bytes) = (Arc::clone(&waiting.own), waiting.bytes);
+            let pass = match waiting.hears.is_closed() {
+                true => None,
+                false => match self.let_in(inner, &own, 0, bytes) {
+                    Ok(pass) => Some(pass),
+                    Err(Excess::All(..)) => break,
+                    Err(Excess::Share(..)) => {
+                        next += 1;
+                        continue;
+                    }
+                },
+            };
+            let waiting = self.held_back.line.remove(next);
+            if let (Some(pass), Some(Waiting { hears, .. })) = (pass, waiting) {
+                let_in.push(LetIn { pass, hears });
+            }
+        }
+        let_in
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+
+    struct Waits(BoxFuture<'static, Result<Pass, Refusal>>);
+
+    impl Waits {
+        fn new(gate: &Gate, bytes: usize) -> Self {
+            let mut waits = Self(gate.clone().announce_in_turn(bytes).boxed());
+            assert!(waits.pass().is_none(), "it has to wait");
+            waits
+        }
+
+        fn pass(&mut self) -> Option<Pass> {
+            (&mut self.0).now_or_never().map(Result::unwrap)
+        }
+    }
+
+    #[test]
+    fn a_pass_that_ends_lets_in_as_many_as_there_is_room_for_the_oldest_first() {
+        let gate = Gate::new(10, 100);
+        let [a, b] = [1, 2].map(|_| gate.for_another_connection());
+        let (first, second) = (gate.enter(50).unwrap(), a.enter(50).unwrap());
+        let mut large = Waits::new(&gate.for_another_connection(), 60);
+        let mut small = Waits::new(&gate.for_another_connection(), 10);
+        drop(first);
+        assert!(large.pass().is_none());
+        assert!(small.pass().is_none(), "it is behind the large one");
+        // A single request does not wait for them.
+        drop(b.enter(50).unwrap());
+        drop(second);
+        let large = large.pass().unwrap();
+        let _small = small.pass().unwrap();
+        assert!(b.enter(31).is_err(), "they count before they look");
+        drop(large);
+        b.enter(90).unwrap();
+    }
+
+    #[test]
+    fn connections_take_turns() {
+        let gate = Gate::new(10, 100);
+        let mut inside = gate.for_another_connection().enter(100).unwrap();
+        let mut all: Vec<_> = (0..3).map(|_| Waits::new(&gate, 100)).collect();
+        all.push(Waits::new(&gate.for_another_connection(), 100));
+        let mut order = Vec::new();
+        while order.len() < 4 {
+            drop(inside);
+            // All look, so that the next of the greedy one lines up.
+            let mut let_in = Vec::new();
+            for (index, waits) in all.iter_mut().enumerate() {
+                if !order.contains(&index) {
+                    let_in.extend(waits.pass().map(|pass| (index, pass)));
+                }
+            }
+            let (index, pass) = let_in.pop().unwrap();
+            assert!(let_in.is_empty());
+            order.push(index);
+            inside = pass;
+        }
+        assert_eq!(order, [0, 3, 1, 2]);
+    }
+
+    #[test]
+    fn a_connection_that_has_its_share_holds_up_nobody_else() {
+        let gate = Gate::new(10, 100);
+        let hog = gate.for_another_connection();
+        let (most, _rest) = (hog.enter(50).unwrap(), gate.enter(40).unwrap());
+        let last = gate.for_another_connection().enter(10).unwrap();
+        let mut more = Waits::new(&hog, 10);
+        let mut modest = Waits::new(&gate.for_another_connection(), 10);
+        drop(last);
+        assert!(more.pass().is_none());
+        let _modest = modest.pass().unwrap();
+        drop(most);
+        assert!(more.pass().is_some());
+    }
+
+    #[test]
+    fn whoever_gives_up_leaves_nothing_behind() {
+        let gate = Gate::new(10, 100);
+        let inside = gate.enter(100).unwrap();
+        for _ in 0..10 {
+            drop(Waits::new(&gate.for_another_connection(), 10));
+        }
+        let mut waits = Waits::new(&gate.for_another_connection(), 100);
+        assert_eq!(gate.inner.counts().held_back.line.len(), 1);
+        drop(Waits::new(&gate.for_another_connection(), 10));
+        drop(inside);
+        assert!(waits.pass().is_some());
+        gate.enter(100).unwrap();
+    }
+
+    #[test]
+    fn a_gate_that_closes_tells_those_that_wait() {
+        let gate = Gate::new(10, 100);
+        let _inside = gate.enter(100).unwrap();
+        let waits = [1, 2].map(|_| Waits::new(&gate, 10));
+        gate.close();
+        for Waits(waits) in waits {
+            let refusal = waits.now_or_never().unwrap().unwrap_err();
+            assert_eq!(refusal, Refusal::not_applied(Reason::ShuttingDown));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The store for callers in the process of a node: no connection, no encoding.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Host;
+use super::kv::KvService;
+use super::operation::Operation;
+use crate::deadline::after;
+use crate::driver::Answer;
+use crate::error::{Applied, Reason, Refusal};
+use crate::proto::kv;
+use crate::types::{Key, LogIndex, NodeStatus, Value};
+
+/// The store, as the node in this process serves it.
+///
+/// Reads are linearizable and writes are acknowledged by a majority, as over gRPC; limits, refusals and
+/// deadlines are the same. Only the leader serves: elsewhere a call ends with
+/// [`Reason::NotLeader`](crate::error::Reason::NotLeader), which names the leader once there is one, and
+/// is surely not applied. The feature `client` has a client that finds the leader by itself.
+///
+/// Cheap to clone; clones share their turns with one another as one connection does. A dropped future
+/// leaves it open whether its write is applied.
+///
+/// ```no_run
+/// # async fn example(server: seshat::server::Server) -> Result<(), Box<dyn std::error::Error>> {
+/// let local = server.local();
+/// tokio::spawn(server.run(std::future::pending()));
+/// local.set("city", "Uruk").await?;
+/// assert_eq!(local.get("city").await?.as_deref(), Some(&b"Uruk"[..]));
+/// assert!(local.delete("city").await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Local {
+    kv: KvService,
+    timeout: Duration,
+}
+
+impl Local {
+    /// The store of `host`.
+    pub(crate) fn new(host: Host) -> Self {
+        Self {
+            timeout: host.options.request_timeout,
+            kv: KvService::new(host),
+        }
+    }
+
+    /// The same store with another deadline for each call; `limits.request_timeout_ms` is the default and
+    /// the longest.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self {
+            timeout: timeout.min(self.kv.host().options.request_timeout),
+            ..self.clone()
+        }
+    }
+
+    /// The value of `key`; `None` if it has none. The read is linearizable.
+    ///
+    /// # Errors
+    ///
+    /// The node refuses the read.
+    pub async fn get(&self, key: impl Into<Key>) -> Result<Option<Value>, Refusal> {
+        let request = kv::GetRequest {
+            key: key.into(),
+            cluster_id: None,
+        };
+        let operation = Operation::get(request, &self.kv.host().options)?;
+        match self.execute(&operation).await? {
+            Answer::Got { value, .. } => Ok(value),
+            _ => Err(astray()),
+        }
+    }
+
+    /// Binds `key` to `value`. Returns the log index of the write: writes take effect in ascending order
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// The node refuses the write; [`Refusal::applied`] says whether it may be applied all the same.
+    pub async fn set(
+        &self,
+        key: impl Into<Key>,
+        value: impl Into<Value>,
+    ) -> Result<LogIndex, Refusal> {
+        let request = kv::SetRequest {
+            key: key.into(),
+            value: value.into(),
+            session: None,
+            cluster_id: None,
+        };
+        let operation = Operation::set(request, &self.kv.host().options)?;
+        match self.execute(&operation).await? {
+            Answer::Set { applied_index } => Ok(applied_index),
+            _ => Err(astray()),
+        }
+    }
+
+    /// Removes `key`. Returns whether it had a value.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set`](Self::set).
+    pub async fn delete(&self, key: impl Into<Key>) -> Result<bool, Refusal> {
+        let request = kv::DeleteRequest {
+            key: key.into(),
+            session: None,
+            cluster_id: None,
+        };
+        let operation = Operation::delete(request, &self.kv.host().options)?;
+        match self.execute(&operation).await? {
+            Answer::Deleted { existed, .. } => Ok(existed),
+            _ => Err(astray()),
+        }
+    }
+
+    /// The node's own view of itself and of its cluster.
+    pub fn status(&self) -> NodeStatus {
+        self.kv.host().driver.status()
+    }
+
+    async fn execute(&self, operation: &Operation) -> Result<Answer, Refusal> {
+        let deadline = after(self.timeout);
+        self.kv
+            .execute(None, operation, &Bytes::new(), deadline)
+            .await
+    }
+}
+
+/// The core answers the question that it was asked, but the types do not show that.
+fn astray() -> Refusal {
+    Refusal {
+        reason: Reason::InvalidRequest {
+            field: "key",
+            rule: "the node answered another request than this one".to_owned(),
+        },
+        applied: Applied::Unknown,
+    }
+}
