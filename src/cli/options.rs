@@ -36,7 +36,7 @@ pub(crate) struct ClientOptions {
     #[arg(
         long,
         verbatim_doc_comment,
-        env = "SESHAT_ENDPOINTS",
+        env = unless_empty("SESHAT_ENDPOINTS"),
         hide_env = true,
         hide_default_value = true,
         value_name = "A,B,C",
@@ -51,12 +51,12 @@ pub(crate) struct ClientOptions {
     #[arg(
         long,
         verbatim_doc_comment,
-        env = "SESHAT_CLUSTER",
+        env = unless_empty("SESHAT_CLUSTER"),
         hide_env = true,
         value_name = "ID",
-        value_parser = Told::parse,
+        value_parser = |id: &str| cluster_id(id.trim()),
     )]
-    cluster: Option<Told>,
+    cluster: Option<ClusterId>,
 
     /// Longest time that the command may take, such as 300ms, 5s or 2m, including
     /// standard input and output
@@ -74,46 +74,39 @@ pub(crate) struct ClientOptions {
     pub(crate) json: bool,
 }
 
-/// A list of endpoints; empty if none were given.
+/// A list of endpoints, at least one.
 #[derive(Debug, Clone)]
 struct Endpoints(Vec<String>);
 
 impl Endpoints {
     fn parse(text: &str) -> Result<Self, &'static str> {
-        seshat::client::endpoints(text).map(Self)
+        match seshat::client::endpoints(text)? {
+            none if none.is_empty() => Err("empty: at least one endpoint is needed"),
+            some => Ok(Self(some)),
+        }
     }
 }
 
-/// The id of a cluster; `None` if none was given.
-#[derive(Debug, Clone, Copy)]
-struct Told(Option<ClusterId>);
-
-impl Told {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text.trim() {
-            "" => Ok(Self(None)),
-            text => cluster_id(text).map(|id| Self(Some(id))),
-        }
-    }
+/// The environment variable `name`, unless it is set to nothing: that means the same as not set, while an
+/// empty argument is an error.
+fn unless_empty(name: &'static str) -> Option<&'static str> {
+    let is_empty = std::env::var(name).is_ok_and(|value| value.trim().is_empty());
+    (!is_empty).then_some(name)
 }
 
 impl ClientOptions {
     /// The endpoints of the cluster.
     pub(crate) fn endpoints(&self) -> Vec<String> {
         let told = self.endpoints.iter().flat_map(|Endpoints(list)| list);
-        let told: Vec<_> = told.cloned().collect();
-        match told.is_empty() {
-            true => vec![DEV_CLUSTER.to_owned()],
-            false => told,
-        }
+        told.cloned().collect()
     }
 
     /// A client builder, bound to the cluster if one was given.
     pub(crate) fn builder(&self) -> Builder {
         let builder = Client::builder().endpoints(self.endpoints());
         match self.cluster {
-            Some(Told(Some(ClusterId(id)))) => builder.only_cluster(id),
-            Some(Told(None)) | None => builder,
+            Some(ClusterId(id)) => builder.only_cluster(id),
+            None => builder,
         }
     }
 

@@ -129,6 +129,10 @@ impl Picture<'_> {
                  on every node, and start again those whose file has changed"
             );
         }
+        let mistyped = self.mistyped();
+        if !mistyped.is_empty() {
+            return format!("forming: {}", mistyped.join("; "));
+        }
         if missing.is_empty() {
             let coordinator = here.first().copied().unwrap_or(survey.own());
             if coordinator == survey.own() {
@@ -197,6 +201,23 @@ impl Picture<'_> {
             _ => None,
         });
         stranger.collect()
+    }
+
+    /// Who asks a process before there is a cluster, and does not answer it: its address is wrong there.
+    fn mistyped(&self) -> Vec<String> {
+        let faults = self.survey.views().flat_map(|view| {
+            let missed = view.reach.iter().flat_map(|reach| &reach.missed);
+            let asking = missed.filter(|missed| missed.asks);
+            asking.map(move |missed| (view.raft_id.node_id(), *missed))
+        });
+        let words = faults.map(|(here, missed)| {
+            let (there, answering) = (missed.node, missed.answering);
+            format!(
+                "node {there} asks node {here}, which does not reach it: the address of node {there} in the \
+                 file of node {here} {answering}; correct it there, and start node {here} again"
+            )
+        });
+        words.collect()
     }
 
     /// The members that do not answer at their addresses and are alive nevertheless.

@@ -73,6 +73,10 @@ pub(crate) enum Notice {
         without: BTreeSet<NodeId>,
         begun: oneshot::Sender<Result<(), Refusal>>,
     },
+    StopForming {
+        without: BTreeSet<NodeId>,
+        stopped: oneshot::Sender<Result<Option<ClusterId>, Refusal>>,
+    },
     Yield(RecoveryClaim, oneshot::Sender<Result<(), String>>),
     Recover {
         order: Order,
@@ -359,44 +363,7 @@ impl DriverHandle {
         outcome.await.map_err(|_| stopped(Stopped))?
     }
 
-    /// Begins to form a cluster without the initial members that are fresh according to an operator's
-    /// statement. Watch [`status`](Self::watch) for the outcome. See
-    /// [`Formation::form_without`](crate::node::Formation::form_without).
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
-    #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn form_without(&self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
-        let (begun, outcome) = oneshot::channel();
-        self.decide(Notice::Form { without, begun }, outcome).await
-    }
-
-    /// Recovers a new cluster from the state of this node on an operator's order, or in a dry run only
-    /// returns what that would do. `answers` are the answers of all nodes, which have just been asked.
-    /// See [`Member::recover`](crate::node::Member::recover).
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::InvalidRequest`], [`Reason::FailedPrecondition`], or [`Reason::ShuttingDown`].
-    #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn recover(
-        &self,
-        order: Order,
-        answers: Answers,
-        dry_run: bool,
-    ) -> Result<Recovery, Refusal> {
-        let (recovered, outcome) = oneshot::channel();
-        let notice = Notice::Recover {
-            order,
-            answers,
-            dry_run,
-            recovered,
-        };
-        self.decide(notice, outcome).await
-    }
-
-    async fn decide<T>(
+    pub(super) async fn decide<T>(
         &self,
         notice: Notice,
         outcome: oneshot::Receiver<Result<T, Refusal>>,

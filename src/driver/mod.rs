@@ -22,6 +22,7 @@ mod fair;
 mod handle;
 mod journal;
 mod network;
+mod rescue;
 mod single;
 #[cfg(test)]
 mod tests;
@@ -261,6 +262,9 @@ impl Driver {
             }
             Notice::Form { without, begun } => {
                 let _ = begun.send(self.member.form_without(without));
+            }
+            Notice::StopForming { without, stopped } => {
+                let _ = stopped.send(self.member.stop_forming(&without));
             }
             Notice::Yield(claim, yielded) => {
                 let _ = yielded.send(self.member.yield_to(&claim));

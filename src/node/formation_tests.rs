@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::types::Introduction;
+use crate::types::{Introduction, Missed};
 
 /// With the election timeout that a formation has by itself.
 const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
@@ -426,6 +426,25 @@ fn an_operator_vouches_for_a_member_that_is_missing() {
     world.restart(1, 0xb);
     world.tick_many();
     assert_eq!(world.states(), [Outside, Started, Started]);
+}
+
+#[test]
+fn an_operator_who_gives_up_vouches_no_more_and_hears_what_has_formed() {
+    let mut world = World::new();
+    world.down.extend([node(1), node(3)]);
+    world.tick_many();
+    let without: BTreeSet<_> = [node(1)].into();
+    assert_eq!(world.at(2).form_without(without.clone()), Ok(()));
+    assert_eq!(world.at(2).stop_forming(&without), Ok(None));
+    world.down.remove(&node(3));
+    world.tick();
+    assert_eq!(world.states(), [Fresh; 3], "the word would still be good");
+    assert_eq!(world.at(2).form_without(without.clone()), Ok(()));
+    let other = [node(1), node(9)].into();
+    assert!(world.at(2).stop_forming(&other).is_err());
+    world.tick();
+    let formed = world.at(2).started().expect("started").cluster_id;
+    assert_eq!(world.at(2).stop_forming(&without), Ok(Some(formed)));
 }
 
 /// `addr` and `client_addr` of node 1 are swapped in the configuration: it runs, and is not found.
@@ -929,4 +948,39 @@ fn who_is_offered_a_cluster_of_other_members_says_with_whom_it_differs() {
         process.tick();
     }
     assert_eq!(process.differs_from(), None, "it is not offered any more");
+}
+
+/// Seen: node 1 had a wrong address of node 2, which asked it all the time, and status offered to form
+/// without node 2.
+#[test]
+fn nobody_vouches_for_a_node_that_asks() {
+    let mut process = fresh(1, 0xa);
+    let ask_all = |process: &mut Formation| {
+        for (call, _) in process.take_calls() {
+            process.replied(call, Reply::Failed);
+        }
+    };
+    process.tick();
+    process.asked(&fresh(2, 0xb).introduction());
+    ask_all(&mut process);
+    let missed = process.reach().map(|reach| reach.missed.clone());
+    assert_eq!(
+        missed,
+        Some(vec![Missed {
+            node: node(2),
+            answering: Answering::Silent,
+            asks: true
+        }])
+    );
+    let refused = process.form_without([node(2)].into()).unwrap_err();
+    assert!(
+        refused.to_string().contains("in the file of node 1"),
+        "{refused}"
+    );
+    for _ in 0..=2 * PACE {
+        process.tick();
+        ask_all(&mut process);
+    }
+    assert_eq!(process.reach(), None, "it has ended");
+    process.form_without([node(2)].into()).unwrap();
 }

@@ -378,7 +378,10 @@ impl<W> Member<W> {
             limits: Some(self.options.raft.limits),
             unconfirmed: self.formation.is_unconfirmed(),
             differs_from: self.formation.differs_from(),
-            reach: raft.map(|_| Arc::clone(self.reaching.shown())),
+            reach: match raft {
+                Some(_) => Some(Arc::clone(self.reaching.shown())),
+                None => self.formation.reach(),
+            },
         }
     }
 

@@ -54,8 +54,9 @@ pub(super) async fn form(
     let ended =
         status.wait_for(|status| matches!(status.state, NodeState::Started | NodeState::Outside));
     let Ok(ended) = timeout_at(deadline, ended).await else {
-        // It may be known by now why the word does not count.
-        host.driver.form_without(without).await?;
+        if let Some(ClusterId(cluster_id)) = host.driver.stop_forming(without).await? {
+            return Ok(admin::FormResponse { cluster_id });
+        }
         return Err(Refusal::not_applied(Reason::Forming {
             waiting_for: "not every node that is not vouched for has answered and accepted in time"
                 .to_owned(),

@@ -167,3 +167,19 @@ fn nobody_forms_without_a_node_whose_kernel_takes_no_more_connections_for_it() {
     let refused = client(machines.address(1), &["form", "--without", "3"]).failed(3);
     assert!(refused.contains(words), "{refused}");
 }
+
+/// Seen: status offered to form without node 2, which asked node 1 all the time.
+#[test]
+fn an_address_that_is_mistyped_before_there_is_a_cluster_is_named() {
+    let machines = Machines::new("mistyped_before");
+    let (right, wrong) = (machines.internal_address(2), nowhere());
+    let mistyped = machines.serve_mistyped("mistyped_before_1", 1, &right, &wrong);
+    let start = |id| Running::start(machines.serve(id));
+    let _nodes = [Running::start(mistyped), start(2), start(3)];
+    let words = "forming: node 2 asks node 1, which does not reach it: the address of node 2 in the file \
+                 of node 1 does not answer; correct it there, and start node 1 again";
+    until(machines.address(1), words);
+    until(machines.endpoints(), words);
+    let refused = client(machines.address(1), &["form", "--without", "2"]).failed(3);
+    assert!(refused.contains("in the file of node 1"), "{refused}");
+}

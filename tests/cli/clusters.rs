@@ -91,8 +91,18 @@ fn the_cluster_that_is_meant_may_be_said() {
     assert_eq!((one.writes(), two.writes()), (1, 1));
     // Left empty, it says nothing.
     let mut get = client_command(&one.address, &["get", "k"]);
-    let get = get.env("SESHAT_CLUSTER", "").output().unwrap();
+    let get = get.env("SESHAT_CLUSTER", " ").output().unwrap();
     assert_eq!(ran(get).ok(), "1");
+    // An argument has to say something.
+    for (flag, why) in [
+        ("--cluster", "16 hexadecimal"),
+        ("--endpoints", "at least one"),
+    ] {
+        for empty in ["", " "] {
+            let error = client(&one.address, &["get", "k", flag, empty]).failed(2);
+            assert!(error.contains(flag) && error.contains(why), "{error}");
+        }
+    }
 }
 
 #[test]

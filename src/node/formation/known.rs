@@ -10,10 +10,13 @@ use super::{
     Answering, Call, CallId, ClusterId, ClusterMembership, Formation, NodeId, NodeState,
     NodeStatus, Outside, PROBE_TICKS, Phase, WAIT_TICKS,
 };
-use crate::types::{Introduction, NodeInfo};
+use crate::types::{Introduction, Missed, NodeInfo, Reach};
 
 /// Most nodes that others can tell a process of.
 const MAX_TOLD: usize = 64;
+/// Election timeouts for which a question of another process shows that it is there: it asks several times
+/// in each.
+const ASKS_TIMEOUTS: u64 = 2;
 
 /// What is known of another node.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub(super) struct Peer {
     named: bool,
     /// The number of the call that is under way, and when it began.
     pub(super) asked: Option<(u64, u64)>,
+    /// When a process of it asked this one last.
+    asks_at: Option<u64>,
 }
 
 impl Peer {
@@ -58,6 +63,7 @@ impl Peer {
     pub(super) fn forget(&mut self) {
         *self = Self {
             named: self.named,
+            asks_at: self.asks_at,
             ..Self::default()
         };
     }
@@ -87,6 +93,34 @@ impl Formation {
             !self.members.contains(id) && !self.is_vouched(id) && !peer.belongs_to_nothing()
         });
         others.map(|(id, _)| *id).collect()
+    }
+
+    /// The nodes that have lately asked this process, and do not answer at their addresses: these are
+    /// wrong, unless the node has just ended.
+    pub fn reach(&self) -> Option<Arc<Reach>> {
+        let unheard = self.peers.iter().filter(|(_, peer)| peer.heard.is_none());
+        let missed = unheard.filter_map(|(&node, peer)| {
+            let answering = peer.found.filter(|_| self.asks(node))?;
+            Some(Missed {
+                node,
+                answering,
+                asks: true,
+            })
+        });
+        let missed: Vec<_> = missed.collect();
+        (!missed.is_empty()).then(|| {
+            Arc::new(Reach {
+                missed,
+                ..Reach::default()
+            })
+        })
+    }
+
+    /// Whether a process of `node` has lately asked this one.
+    pub(super) fn asks(&self, node: NodeId) -> bool {
+        let asks_at = self.peers.get(&node).and_then(|peer| peer.asks_at);
+        let lately = self.pace.saturating_mul(ASKS_TIMEOUTS);
+        asks_at.is_some_and(|at| self.now.saturating_sub(at) <= lately)
     }
 
     fn know(&mut self, info: &NodeInfo, named: bool) {
@@ -121,6 +155,9 @@ impl Formation {
     pub fn asked(&mut self, by: &Introduction) {
         let node = by.raft_id.node_id();
         let me = self.raft_id.node_id();
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.asks_at = Some(self.now);
+        }
         let started = by.state == NodeState::Started;
         let concerns = by.members.contains(me) && (started || self.members.contains(node));
         if self.phase.takes_part() || !concerns || node == me {

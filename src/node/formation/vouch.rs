@@ -5,7 +5,7 @@
 //! can be seen: a vouched member that answers ends it, or one that may be there though it does not
 //! answer, here, and at each of the rest ([`offered`](Formation::offered)).
 
-use super::{Answering, BTreeSet, Formation, NodeId, Outside, Phase};
+use super::{Answering, BTreeSet, ClusterId, Formation, NodeId, Outside, Phase};
 use crate::cluster::hung;
 use crate::error::{Reason, Refusal};
 
@@ -35,14 +35,7 @@ impl Formation {
     /// forms clusters at all and is part of none, and as long as a member of `without` answers or may
     /// hang.
     pub fn form_without(&mut self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
-        self.judge_missing(&without).map_err(|rule| {
-            Refusal::not_applied(Reason::InvalidRequest {
-                field: "without",
-                rule,
-            })
-        })?;
-        self.judge_moment(&without)
-            .map_err(|rule| Refusal::not_applied(Reason::FailedPrecondition { rule }))?;
+        self.judge(&without)?;
         if !self.offers_without(&without) {
             self.withdraw();
         }
@@ -56,6 +49,35 @@ impl Formation {
             self.maybe_offer();
         }
         Ok(())
+    }
+
+    /// Ends what [`form_without`](Self::form_without) has begun: nothing forms any more because the operator
+    /// has vouched for `without`. Returns the cluster that this process takes part in by now, if any.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`form_without`](Self::form_without): the reason may have become known meanwhile.
+    pub fn stop_forming(
+        &mut self,
+        without: &BTreeSet<NodeId>,
+    ) -> Result<Option<ClusterId>, Refusal> {
+        if self.phase.takes_part() {
+            return Ok(self.cluster_id());
+        }
+        let judged = self.judge(without);
+        if self.vouch.take_if(|it| it.without == *without).is_some() {
+            self.withdraw();
+        }
+        judged.map(|()| None)
+    }
+
+    fn judge(&self, without: &BTreeSet<NodeId>) -> Result<(), Refusal> {
+        self.judge_missing(without).map_err(|rule| {
+            let field = "without";
+            Refusal::not_applied(Reason::InvalidRequest { field, rule })
+        })?;
+        self.judge_moment(without)
+            .map_err(|rule| Refusal::not_applied(Reason::FailedPrecondition { rule }))
     }
 
     /// Whether this process offers a cluster to all initial members but `without`, and says so of the
@@ -136,7 +158,7 @@ impl Formation {
                 offer.coordinator.node_id()
             ));
         }
-        Ok(())
+        without.iter().try_for_each(|&id| self.judge_address(id))
     }
 
     /// Whether `node` may be gone, for all that is known. While it is still being asked it may.
@@ -151,6 +173,21 @@ impl Formation {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A node that has lately asked this process is there, and its address is wrong here.
+    fn judge_address(&self, node: NodeId) -> Result<(), String> {
+        if !self.asks(node) {
+            return Ok(());
+        }
+        let addr = self.known.get(node).map_or("", |info| &info.addr);
+        let found = self.peers.get(&node).and_then(|peer| peer.found);
+        Err(format!(
+            "node {node} was there a moment ago: it asked this node, although its address, {addr}, {}. \
+             Correct that address in the file of node {}, or, if the node has just ended, ask once more",
+            found.unwrap_or(Answering::Silent),
+            self.raft_id.node_id()
+        ))
     }
 
     /// Whether all that an operator has vouched for have been asked, and none may be there.

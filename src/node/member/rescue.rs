@@ -24,6 +24,21 @@ impl<W> Member<W> {
         Ok(())
     }
 
+    /// Ends what [`form_without`](Self::form_without) has begun; see
+    /// [`Formation::stop_forming`](crate::node::Formation::stop_forming).
+    ///
+    /// # Errors
+    ///
+    /// Why no cluster could be formed so, if that is known by now.
+    pub fn stop_forming(
+        &mut self,
+        without: &BTreeSet<NodeId>,
+    ) -> Result<Option<ClusterId>, Refusal> {
+        let formed = self.formation.stop_forming(without);
+        self.follow_formation();
+        formed
+    }
+
     /// How `order` can be carried out here, given the `answers` of all nodes that were asked.
     ///
     /// # Errors
