@@ -4,7 +4,8 @@
 //! error. A *refusal* goes to the caller: [`Refusal`] says why, and whether the write was surely not
 //! applied or its outcome is unknown. A *broken invariant* stops the node with a message. Beside these
 //! three, each module at the edge of the system has errors for invalid input. An error is defined in the
-//! module where it arises. Errors that several modules use are defined here:
+//! module where it arises. Errors that several modules use are defined here.
+//! `tests/layers` checks the table against the code:
 //!
 //! | kind | where | what it is | consequence |
 //! |---|---|---|---|
@@ -21,9 +22,11 @@
 //! | [`LogError`](crate::log::LogError) | `log` | the log lines cannot be written as configured | the process does not start |
 //! | [`InvalidAddress`](crate::transport::InvalidAddress) | `transport` | a malformed address | the process does not start, or the peer is not called |
 //! | [`ServerError`](crate::server::ServerError) | `server` | a node that does not start, or that ended | the process ends |
+//! | `NoPreface` | `server` | a connection that does not begin with the HTTP/2 preface | it gets a hint, and is closed |
 //! | [`Stopped`](crate::driver::Stopped) | `driver` | the driver has ended | the caller gives up |
 //! | `Obstacle` | `cluster` | the reason why a cluster may not be recovered now | the operator gets it |
 //! | [`Error`](crate::client::Error) | `client` | a call of the Rust client failed | the application decides |
+//! | `Failure` | `cli` | a command failed | the user gets a message and an exit code |
 
 use crate::types::{Answering, ClientId, ClusterId, NodeId, RaftId};
 

@@ -114,3 +114,87 @@ pub(super) fn reply(operation: &Operation, result: kv::PipelineResult) -> Result
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::super::{Deleted, Found, Written};
+    use super::*;
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
+        let set = Operation::Set {
+            key: key.clone(),
+            value,
+        };
+        let get = Operation::Get { key: key.clone() };
+        prop::sample::select(vec![set, get, Operation::Delete { key }])
+    }
+
+    /// An answer of a node, what it means, and whether it is one to `operation`.
+    type Case = (Answered, Reply, fn(&Operation) -> bool);
+
+    fn answered() -> impl Strategy<Value = Case> {
+        let value = prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+        let rest = (any::<u64>(), any::<bool>(), any::<Option<u64>>());
+        (0..3, rest, prop::option::of(value)).prop_map(
+            |(kind, (applied_index, existed, cluster_id), value)| -> Case {
+                match kind {
+                    0 => (
+                        Answered::Set(kv::SetResponse {
+                            applied_index,
+                            cluster_id,
+                        }),
+                        Reply::Written(Written { applied_index }),
+                        |asked| matches!(asked, Operation::Set { .. }),
+                    ),
+                    1 => (
+                        Answered::Delete(kv::DeleteResponse {
+                            existed,
+                            applied_index,
+                            cluster_id,
+                        }),
+                        Reply::Deleted(Deleted {
+                            existed,
+                            applied_index,
+                        }),
+                        |asked| matches!(asked, Operation::Delete { .. }),
+                    ),
+                    _ => (
+                        Answered::Get(kv::GetResponse {
+                            value: value.clone(),
+                            applied_index,
+                            cluster_id,
+                        }),
+                        Reply::Found(Found {
+                            value,
+                            applied_index,
+                        }),
+                        |asked| matches!(asked, Operation::Get { .. }),
+                    ),
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_is_taken_as_what_it_says_if_it_is_one_to_what_was_asked(
+            operation in operation(),
+            (answered, expected, fits) in answered(),
+        ) {
+            let sent = kv::PipelineResult { result: Some(answered) }.encode_to_vec();
+            let result = kv::PipelineResult::decode(Bytes::from(sent)).unwrap();
+            match reply(&operation, result) {
+                Ok(said) => prop_assert!(fits(&operation) && said == expected, "{:?}", said),
+                Err(fault) => {
+                    prop_assert!(!fits(&operation));
+                    prop_assert_eq!(fault.applied, Applied::Unknown);
+                }
+            }
+        }
+    }
+}

@@ -18,8 +18,7 @@ const UNKNOWN: u64 = 3 << 30;
 /// The default bound of the state, in bytes. It is the same for the whole run of this process.
 pub(super) fn a_third() -> usize {
     static THIRD: OnceLock<usize> = OnceLock::new();
-    let third = || Memory::of_this_process().0.unwrap_or(UNKNOWN) / PART;
-    *THIRD.get_or_init(|| usize::try_from(third()).unwrap_or(usize::MAX))
+    *THIRD.get_or_init(|| Memory::of_this_process().third())
 }
 
 /// The memory that a node may use, in bytes, if the system tells it.
@@ -31,6 +30,11 @@ impl Memory {
     /// groups, and its limit of addresses.
     pub fn of_this_process() -> Self {
         Self(least(|path: &Path| fs::read_to_string(path).ok()))
+    }
+
+    /// The default bound of the state, in bytes, with this memory.
+    fn third(self) -> usize {
+        usize::try_from(self.0.unwrap_or(UNKNOWN) / PART).unwrap_or(usize::MAX)
     }
 
     /// Checks that the memory is enough for the state of a node with `config`. Memory for everything else
@@ -148,6 +152,27 @@ mod tests {
         let none = (limit.0, "9223372036854771712\n");
         assert_eq!(least_of(&[MEMINFO, first, none]), least_of(&[MEMINFO]));
     }
+
+    #[test]
+    fn only_the_control_group_of_memory_counts() {
+        let limits = [
+            ("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4000\n"),
+            ("/sys/fs/cgroup/memory/b/memory.limit_in_bytes", "1\n"),
+        ];
+        let groups = ("/proc/self/cgroup", "5:cpu:/b\n4:memory:/a\n");
+        assert_eq!(
+            least_of(&[MEMINFO, groups, limits[0], limits[1]]),
+            Some(4000)
+        );
+    }
+
+    #[test]
+    fn the_state_may_take_a_third_and_a_gibibyte_where_nobody_knows() {
+        assert_eq!(Memory(Some(3001)).third(), 1000);
+        assert_eq!(Memory(None).third(), 1 << 30);
+        assert_eq!(a_third(), Memory::of_this_process().third());
+    }
+
     #[test]
     fn a_state_that_could_never_be_kept_is_a_fault() {
         let id = crate::types::NodeId::new(1).expect("a node id");

@@ -256,6 +256,46 @@ mod tests {
     }
 
     #[test]
+    fn each_session_and_each_answer_counts_in_memory() {
+        let mut sessions = Sessions::default();
+        assert_eq!((sessions.memory(), sessions.is_empty()), (0, true));
+        for (client, answers) in [(1, 2), (2, 1)] {
+            sessions.open(ClientId(client), client);
+            for sequence in 1..=answers {
+                write(
+                    &mut sessions,
+                    &stamp(client, sequence, 1),
+                    10 * client + sequence,
+                );
+            }
+        }
+        assert_eq!(sessions.memory(), 2 * (336 + 64) + 3 * 48);
+        assert!(!sessions.is_empty());
+    }
+
+    #[test]
+    fn a_session_that_takes_the_place_of_another_counts_once() {
+        let mut sessions = Sessions::default();
+        for _ in 0..2 {
+            sessions.insert(ClientId(7), Session::default());
+            assert_eq!(sessions.bytes, counted(&sessions));
+        }
+    }
+
+    #[test]
+    fn sessions_that_take_exactly_the_bound_stay() {
+        let mut sessions = Sessions::default();
+        sessions.open(ClientId(1), 1);
+        sessions.open(ClientId(2), 2);
+        sessions.bytes = MAX_SESSION_BYTES;
+        sessions.give_up_excess(ClientId(2));
+        assert_eq!(sessions.len(), 2);
+        sessions.bytes += 1;
+        sessions.give_up_excess(ClientId(2));
+        assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
     fn a_write_that_comes_again_gets_the_first_answer() {
         let mut sessions = Sessions::default();
         sessions.open(ClientId(7), 2);

@@ -318,6 +318,7 @@ mod tests {
         };
         assert_eq!(kv.growth(&retried), pair_memory(5, 5));
         apply(&mut kv, retried.clone());
+        apply(&mut kv, delete("large"));
         assert_eq!(kv.growth(&retried), 0, "it is not applied again");
     }
 
@@ -437,6 +438,20 @@ mod tests {
         assert_eq!(members(&kv), [info(2, "elsewhere")]);
         apply(&mut kv, Command::RemoveMember(info(2, "").id));
         assert_eq!(members(&kv), [info(2, "elsewhere")]);
+    }
+
+    #[test]
+    fn a_state_knows_the_clusters_that_it_came_from_the_last_first() {
+        let mut kv = StateMachine::default();
+        let ids =
+            |numbers: &mut dyn Iterator<Item = u64>| numbers.map(ClusterId).collect::<Vec<_>>();
+        kv.recover_from(ClusterId(1));
+        kv.recover_from(ClusterId(2));
+        assert_eq!(kv.recovered_from()[..], ids(&mut [2, 1].into_iter()));
+        for id in 3..=20 {
+            kv.recover_from(ClusterId(id));
+        }
+        assert_eq!(kv.recovered_from()[..], ids(&mut (5..=20).rev()));
     }
 
     fn commands() -> impl Strategy<Value = Vec<Write>> {

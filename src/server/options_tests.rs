@@ -226,3 +226,12 @@ async fn a_node_is_told_who_it_is_and_who_the_members_are() {
     let seeds = (told.member.seed, told.transport.seed);
     assert_eq!(seeds, (7, 8));
 }
+
+/// The largest window of HTTP/2 (RFC 9113, section 6.9.1).
+#[test]
+fn no_window_is_larger_than_http_2_allows() {
+    assert_eq!(window(1000), 1000);
+    for bytes in [0x7fff_ffff, 0x8000_0000, usize::MAX] {
+        assert_eq!(window(bytes), 0x7fff_ffff, "{bytes}");
+    }
+}

@@ -106,9 +106,16 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use bytes::Bytes;
+    use proptest::option;
+    use proptest::prelude::*;
+    use prost::Message as _;
+
     use super::*;
     use crate::cluster::Answer;
-    use crate::types::{Answering, ClusterId, ClusterMembership, Conf, Following, NodeId};
+    use crate::types::{
+        Answering, ClusterId, ClusterMembership, Conf, Following, Missed, NodeId, Reach,
+    };
 
     fn node(id: u16) -> NodeId {
         NodeId::new(id).unwrap()
@@ -201,6 +208,48 @@ mod tests {
             unreached: Vec::new(),
         };
         assert_eq!(response.members.last(), Some(&expected));
+    }
+
+    proptest! {
+        /// Each number that a member says of itself is in the field that means it.
+        #[test]
+        fn what_a_member_says_of_itself_is_told(
+            [term, commit_index, applied_index, keys, state_bytes, max_state_bytes] in any::<[u64; 6]>(),
+            joined in option::of((0..1u64 << 40, 0..1_000_000_000u32)),
+            missed in prop::collection::vec(1..=u16::MAX, 0..4),
+        ) {
+            let reach = Reach {
+                missed: missed.iter().map(|&id| Missed {
+                    node: node(id),
+                    answering: Answering::Silent,
+                    asks: false,
+                }).collect(),
+                ..Reach::default()
+            };
+            let says = NodeStatus {
+                term,
+                commit_index,
+                applied_index,
+                keys,
+                state_bytes,
+                max_state_bytes,
+                joined_at: joined.map(|(secs, nanos)| UNIX_EPOCH + Duration::new(secs, nanos)),
+                reach: Some(Arc::new(reach)),
+                ..view(3)
+            };
+            let response = described(view(1), [(2, Ok(view(2))), (3, Ok(says))]);
+            let sent = Bytes::from(response.encode_to_vec());
+            let response = StatusResponse::decode(sent).expect("our own bytes");
+            let told = &response.members[2];
+            let numbers = [told.term, told.commit_index, told.applied_index, told.keys];
+            prop_assert_eq!(numbers, [term, commit_index, applied_index, keys]);
+            prop_assert_eq!((told.state_bytes, told.max_state_bytes), (state_bytes, max_state_bytes));
+            let at = told.joined_at.map(|at| (at.seconds.unsigned_abs(), at.nanos.unsigned_abs()));
+            prop_assert_eq!(at, joined);
+            let missed: Vec<_> = missed.into_iter().map(u32::from).collect();
+            prop_assert_eq!(&told.unreached, &missed);
+            prop_assert_eq!((told.id, told.raft_id, told.reachable), (3, life(3).get(), true));
+        }
     }
 
     #[test]

@@ -84,6 +84,7 @@ impl Lookout {
     }
 
     /// Asks repeatedly until the node can decide again.
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn look(&self, publish: &watch::Sender<Elsewhere>) {
         let Inner {
             driver,

@@ -133,3 +133,129 @@ fn within(what: &'static str, bytes: usize, limit: usize) -> Result<(), Refusal>
         node_id: None,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    const OPTIONS: ServiceOptions = ServiceOptions {
+        max_key_bytes: 8,
+        max_value_bytes: 12,
+        max_grpc_message_bytes: 1 << 20,
+        max_unread_bytes: 1 << 20,
+        request_timeout: Duration::from_secs(1),
+        handover_patience: Duration::from_secs(1),
+        member_timeout: Duration::from_secs(1),
+    };
+
+    /// A request as it arrives.
+    fn carried<M: Message + Default>(message: M) -> M {
+        M::decode(Bytes::from(message.encode_to_vec())).expect("our own bytes")
+    }
+
+    fn bytes(most: usize) -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(any::<u8>(), 0..=most).prop_map(Bytes::from)
+    }
+
+    /// Numbers that make sense, and some that do not.
+    fn session() -> impl Strategy<Value = Option<kv::Session>> {
+        let near = (any::<u64>(), 0..4u64, 0..2 * MAX_OUTSTANDING);
+        let session = near.prop_map(|(client_id, first_outstanding, more)| kv::Session {
+            client_id,
+            sequence: more,
+            first_outstanding,
+        });
+        prop::option::of(session)
+    }
+
+    /// What is wrong with a request, by the name of the field at fault: the first that is.
+    fn fault(key: &Bytes, value: &Bytes, session: Option<kv::Session>) -> Option<&'static str> {
+        let numbers = session.is_none_or(|session| {
+            let kv::Session {
+                sequence,
+                first_outstanding,
+                ..
+            } = session;
+            (1..=sequence).contains(&first_outstanding) && sequence - first_outstanding < 1024
+        });
+        match (key.len(), value.len()) {
+            (0 | 9.., _) => Some("key"),
+            (_, 13..) => Some("value"),
+            _ if !numbers => Some("session"),
+            _ => None,
+        }
+    }
+
+    fn refused(refusal: Refusal) -> &'static str {
+        assert_eq!(refusal.applied, crate::error::Applied::No);
+        match refusal.reason {
+            Reason::InvalidRequest { field, .. } => field,
+            Reason::TooLarge { what, .. } => what,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// The command that is asked for, or the field at fault.
+    fn command(asked: Result<Operation, Refusal>) -> Result<Command, &'static str> {
+        match asked.map_err(refused)? {
+            Operation::Command(command) => Ok(command),
+            Operation::Get(key) => panic!("a read of {key:?}"),
+        }
+    }
+
+    fn meant(write: Write, session: Option<kv::Session>) -> Command {
+        let stamp = session.map(|session| Stamp {
+            client_id: ClientId(session.client_id),
+            sequence: session.sequence,
+            first_outstanding: session.first_outstanding,
+        });
+        Command::Write { write, stamp }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_client_asks_for_is_what_is_done_or_refused(
+            key in bytes(10),
+            value in bytes(14),
+            session in session(),
+            cluster_id in any::<Option<u64>>(),
+        ) {
+            let set = kv::SetRequest { key: key.clone(), value: value.clone(), session, cluster_id };
+            let write = Write::Set { key: key.clone(), value: value.clone() };
+            let expected = fault(&key, &value, session).map_or(Ok(meant(write, session)), Err);
+            prop_assert_eq!(command(Operation::set(carried(set), &OPTIONS)), expected);
+
+            let delete = kv::DeleteRequest { key: key.clone(), session, cluster_id };
+            let write = Write::Delete { key: key.clone() };
+            let none = Bytes::new();
+            let expected = fault(&key, &none, session).map_or(Ok(meant(write, session)), Err);
+            prop_assert_eq!(command(Operation::delete(carried(delete), &OPTIONS)), expected);
+
+            let get = Operation::get(carried(kv::GetRequest { key: key.clone(), cluster_id }), &OPTIONS);
+            match (get, fault(&key, &none, None)) {
+                (Ok(Operation::Get(read)), None) => prop_assert_eq!(read, key),
+                (Err(refusal), Some(field)) => prop_assert_eq!(refused(refusal), field),
+                (other, _) => prop_assert!(false, "{:?}", other),
+            }
+        }
+
+        #[test]
+        fn a_session_is_opened_under_the_id_that_the_client_names(
+            client_id in prop_oneof![Just(0), any::<u64>()],
+            cluster_id in any::<Option<u64>>(),
+        ) {
+            let request = kv::OpenSessionRequest { client_id, cluster_id };
+            let expected = match client_id {
+                0 => Err("client_id"),
+                id => Ok(Command::OpenSession(ClientId(id))),
+            };
+            prop_assert_eq!(command(Operation::open_session(carried(request))), expected);
+        }
+    }
+}

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::Host;
 use super::front;
@@ -47,6 +48,7 @@ use budget::{Budget, COMMAND_BYTES};
 const MAX_BATCHES: usize = 1024;
 /// Commands of one batch.
 const MAX_COMMANDS: usize = 4096;
+
 /// Serves one stream until the client ends it or the node shuts down.
 pub(super) fn serve(
     host: Host,
@@ -59,7 +61,7 @@ pub(super) fn serve(
     let (queue, queued) = mpsc::channel(MAX_BATCHES);
     let (answers, stream) = mpsc::channel(MAX_ANSWERS);
     let budget = Arc::new(Budget::new(&host));
-    tokio::spawn({
+    let reading = {
         let (host, answers, budget) = (host.clone(), answers.clone(), Arc::clone(&budget));
         async move {
             let ended = tokio::select! {
@@ -72,15 +74,17 @@ pub(super) fn serve(
                 let _ = queue.send(Err(status)).await;
             }
         }
-    });
-    tokio::spawn(async move {
+    };
+    let sending = async move {
         tokio::select! {
             biased;
             // What still waits for its turn is taken back.
             () = answers.closed() => {}
             () = answers::send(&host, queued, &budget, &answers) => {}
         }
-    });
+    };
+    tokio::spawn(reading.in_current_span());
+    tokio::spawn(sending.in_current_span());
     let answers = Answers::new(stream);
     let holds = answers.holds();
     let mut response = Response::new(answers);

@@ -261,10 +261,12 @@ mod tests {
         };
         assert!(!assembly.goes_on_with(&other), "of another snapshot");
         for chunk in &chunks[1..] {
+            assert_eq!(assembly.is_whole().unwrap_err().field, "done");
             assert!(assembly.goes_on_with(chunk));
             assembly.add(chunk.clone()).unwrap();
         }
         let last = chunks.last().unwrap();
+        assert_eq!(assembly.is_whole(), Ok(()));
         assert!(!assembly.goes_on_with(last), "it is whole");
     }
 

@@ -1,5 +1,5 @@
 //! The architecture: which module may import which, where raft-rs, the generated code, sockets, clocks and
-//! randomness may be used, and that no files import one another in a circle.
+//! randomness may be used, that no files import one another in a circle, and that the table of errors is whole.
 //!
 //! The sources are parsed, so a comment, a string or a link in the documentation is no import, and a
 //! name counts as what it stands for: after `use std::time`, `time::Instant` is a clock, and after
@@ -9,6 +9,7 @@
 #![cfg(test)]
 
 mod circles;
+mod errors;
 mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};

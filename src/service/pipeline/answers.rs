@@ -94,6 +94,7 @@ pub(super) enum Kind {
 }
 
 /// Sends the answers, in order.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(super) async fn send(
     host: &Host,
     mut queued: mpsc::Receiver<Queued>,
@@ -221,5 +222,90 @@ fn error(host: &Host, refusal: &Refusal) -> kv::PipelineError {
         code: u32::try_from(i32::from(status.code())).unwrap_or(0),
         message: status.message().to_owned(),
         detail: Some(host.detail(refusal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+
+    fn answer() -> impl Strategy<Value = Answer> {
+        let value = prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+        let index = any::<u64>();
+        prop_oneof![
+            index.prop_map(|applied_index| Answer::Set { applied_index }),
+            (any::<bool>(), index).prop_map(|(existed, applied_index)| Answer::Deleted {
+                existed,
+                applied_index,
+            }),
+            (prop::option::of(value), index).prop_map(|(value, applied_index)| Answer::Got {
+                value,
+                applied_index,
+            }),
+            index.prop_map(|applied_index| Answer::SessionOpened { applied_index }),
+        ]
+    }
+
+    /// The kind of what is answered like that, and the answer as a client reads it.
+    fn read(result: kv::PipelineResult) -> (Kind, Answer) {
+        let sent = Bytes::from(result.encode_to_vec());
+        match kv::PipelineResult::decode(sent).unwrap().result.unwrap() {
+            Said::Set(kv::SetResponse { applied_index, .. }) => {
+                (Kind::Set, Answer::Set { applied_index })
+            }
+            Said::Delete(kv::DeleteResponse {
+                existed,
+                applied_index,
+                ..
+            }) => (
+                Kind::Delete,
+                Answer::Deleted {
+                    existed,
+                    applied_index,
+                },
+            ),
+            Said::Get(kv::GetResponse {
+                value,
+                applied_index,
+                ..
+            }) => (
+                Kind::Read,
+                Answer::Got {
+                    value,
+                    applied_index,
+                },
+            ),
+            Said::Error(error) => panic!("{error:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_reaches_the_client_if_it_is_one_to_what_was_asked(
+            kind in prop::sample::select(vec![Kind::Set, Kind::Delete, Kind::Read]),
+            answer in answer(),
+        ) {
+            let fits = matches!(
+                (kind, &answer),
+                (Kind::Set, Answer::Set { .. })
+                    | (Kind::Delete, Answer::Deleted { .. })
+                    | (Kind::Read, Answer::Got { .. })
+            );
+            match said(kind, answer.clone()) {
+                Ok(said) => {
+                    prop_assert!(fits);
+                    let result = kv::PipelineResult { result: Some(said) };
+                    prop_assert_eq!(read(result), (kind, answer));
+                }
+                Err(refusal) => {
+                    prop_assert!(!fits);
+                    prop_assert_eq!(refusal, operation::numbered_twice());
+                }
+            }
+        }
     }
 }
