@@ -86,11 +86,11 @@ pub mod config;
 #[cfg(any(feature = "client", feature = "server"))]
 mod deadline;
 pub mod error;
-#[cfg(feature = "server")]
-pub mod log;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod telemetry;
 #[cfg(any(feature = "client", feature = "server"))]
 mod traceparent;
 pub mod types;

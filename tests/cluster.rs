@@ -139,9 +139,9 @@ async fn after_the_leader_was_killed_writes_go_on_within_two_seconds() {
     assert_eq!(cluster.get("before").await.as_deref(), Some("1"));
     assert_eq!(cluster.get("after").await.as_deref(), Some("2"));
 
-    let heir = cluster.leader().await;
+    let transferee = cluster.leader().await;
     let degraded = format!("degraded: node {} does not answer", leader + 1);
-    let status = cluster.status(heir, &degraded).await;
+    let status = cluster.status(transferee, &degraded).await;
     assert_eq!(status.state(), ClusterState::Degraded);
 }
 
@@ -207,9 +207,9 @@ async fn without_a_majority_nothing_is_served_and_status_says_so() {
 async fn an_operator_moves_leadership() {
     let cluster = Cluster::started(3).await;
     let leader = cluster.leader().await;
-    let heir = (leader + 1) % 3;
+    let transferee = (leader + 1) % 3;
     let request = TransferLeadershipRequest {
-        to: Some(u32::try_from(heir).unwrap() + 1),
+        to: Some(u32::try_from(transferee).unwrap() + 1),
         timeout: None,
         ..TransferLeadershipRequest::default()
     };
@@ -219,8 +219,8 @@ async fn an_operator_moves_leadership() {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(answer.leader_id, u32::try_from(heir).unwrap() + 1);
-    assert_eq!(cluster.leader().await, heir);
+    assert_eq!(answer.leader_id, u32::try_from(transferee).unwrap() + 1);
+    assert_eq!(cluster.leader().await, transferee);
 }
 
 #[tokio::test]

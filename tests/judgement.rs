@@ -24,7 +24,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 const HEALTHY: &str = "healthy: every member takes part, and the cluster may lose any one of them";
 
 /// Longest wait for anything, on the clock of the test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn status(node: &mut Node) -> StatusResponse {
     let request = StatusRequest {
@@ -43,7 +43,7 @@ async fn until(node: &mut Node, words: &str) -> StatusResponse {
             return response;
         }
         let said = response.summary;
-        assert!(began.elapsed() < PATIENCE, "for ever: {said}");
+        assert!(began.elapsed() < TEST_TIMEOUT, "for ever: {said}");
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -264,7 +264,7 @@ async fn a_member_that_moves_to_a_wrong_address_is_at_no_moment_healthy() {
     };
     leader.admin.add_member(add(wrong)).await.unwrap();
     let words = format!(
-        "degraded: node {moved} lives, but its address {NOWHERE} does not answer (to correct it: \
+        "degraded: node {moved} runs, but its address {NOWHERE} does not answer (to correct it: \
          seshat member add {moved} HOST:PORT kvstore-{moved}:6379)"
     );
     let began = Instant::now();

@@ -441,7 +441,7 @@ async fn what_an_operator_may_not(met: &mut Met, cluster: &Cluster, leader: usiz
         dry_run: true,
         ..Default::default()
     };
-    met.refusal("a majority lives", admin.recover(recover).await, NOT_NOW);
+    met.refusal("a majority runs", admin.recover(recover).await, NOT_NOW);
 }
 
 /// One command, as a pipeline answers it.

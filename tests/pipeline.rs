@@ -32,7 +32,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// Nothing here takes so long, on any machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Stream {
     requests: mpsc::Sender<PipelineRequest>,
@@ -195,7 +195,9 @@ async fn ten_thousand_mixed_commands_agree_with_a_map() {
         }
     }
     drop(stream.requests);
-    let end = timeout(PATIENCE, stream.answers.message()).await.unwrap();
+    let end = timeout(TEST_TIMEOUT, stream.answers.message())
+        .await
+        .unwrap();
     assert_eq!(
         end.unwrap(),
         None,
@@ -379,7 +381,7 @@ async fn a_client_that_does_not_read_delays_nobody_else() {
     // It is still there, and has far more under way than the node lets in at once.
     assert!(accepted > 2 * u64::try_from(PENDING).unwrap());
     for _ in 0..PENDING {
-        timeout(PATIENCE, other.set(value.clone()))
+        timeout(TEST_TIMEOUT, other.set(value.clone()))
             .await
             .expect("in time")
             .expect("a place");
@@ -478,10 +480,10 @@ async fn when_leadership_goes_each_command_says_where_to() {
     let cluster = Cluster::started(3).await;
     let old = cluster.leader().await;
     let mut stream = Stream::open(&mut cluster.kv(old)).await;
-    let heir = (old + 1) % 3;
+    let transferee = (old + 1) % 3;
     let mut admin = cluster.admin(old);
     let request = TransferLeadershipRequest {
-        to: Some(u32::try_from(heir).unwrap() + 1),
+        to: Some(u32::try_from(transferee).unwrap() + 1),
         timeout: None,
         ..TransferLeadershipRequest::default()
     };
@@ -523,10 +525,13 @@ async fn when_leadership_goes_each_command_says_where_to() {
     };
     let handed_over = handing_over.expect("begun").await.unwrap();
     handed_over.expect("a new leader");
-    assert_eq!(hint.leader_addr.as_deref(), Some(cluster.client_addr(heir)));
+    assert_eq!(
+        hint.leader_addr.as_deref(),
+        Some(cluster.client_addr(transferee))
+    );
     println!("{} writes acknowledged before", acknowledged.len());
     assert!(acknowledged.len() >= usize::try_from(BEFORE).unwrap() - 1);
-    let mut stream = Stream::open(&mut cluster.kv(heir)).await;
+    let mut stream = Stream::open(&mut cluster.kv(transferee)).await;
     for (id, (key, _)) in (0..).zip(acknowledged) {
         stream.send(id, vec![get(&key)]).await;
         assert_eq!(got(&stream.answers(id).await[0]), Some(&b"v"[..]), "{key}");

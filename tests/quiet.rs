@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use seshat::driver::{Driver, DriverHandle, DriverOptions, Network as _, Probe as _};
-use seshat::log;
-use seshat::node::{Member, MemberOptions, RaftOptions};
+use seshat::node::{RaftOptions, Replica, ReplicaOptions};
 use seshat::proto::raft::HeartbeatRequest;
+use seshat::telemetry;
 use seshat::transport::{Connector, Transport, TransportOptions};
 use seshat::types::{ClusterMembership, NodeId, NodeInfo, RaftId};
 use seshat::wire::PeerMessage;
@@ -70,7 +70,7 @@ impl Subscriber for Lines {
     fn exit(&self, _: &span::Id) {}
 }
 
-fn life(id: u16, incarnation: u64) -> RaftId {
+fn raft_id_of(id: u16, incarnation: u64) -> RaftId {
     RaftId::new(NodeId::new(id).unwrap(), incarnation)
 }
 
@@ -84,7 +84,7 @@ fn info(id: NodeId) -> NodeInfo {
 
 /// A driver that is never run, and its handle.
 fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
-    let member = Member::new(MemberOptions {
+    let replica = Replica::new(ReplicaOptions {
         raft_id,
         members: (1..=3).filter_map(NodeId::new).map(info).collect(),
         bootstrap: true,
@@ -92,7 +92,7 @@ fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
         formation_wait_ticks: 0,
         raft: RaftOptions::default(),
         seed: 1,
-        logger: log::raft_logger(1, |id| id.to_string()),
+        logger: telemetry::raft_logger(1, |id| id.to_string()),
     });
     let options = DriverOptions {
         workers: seshat::driver::Workers::default(),
@@ -103,7 +103,7 @@ fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
         max_batch_requests: 1,
         max_batch_bytes: 1,
     };
-    Driver::new(member, options)
+    Driver::new(replica, options)
 }
 
 /// Leads for a minute, with a heartbeat to `to` each 100 ms.
@@ -116,7 +116,7 @@ async fn lead_for_a_minute(transport: &mut Transport, to: RaftId) {
             .network
             .send(PeerMessage::Heartbeat(HeartbeatRequest {
                 term: 1,
-                leader_id: life(1, 1).get(),
+                leader_id: raft_id_of(1, 1).get(),
                 to: to.get(),
                 ..HeartbeatRequest::default()
             }));
@@ -129,10 +129,10 @@ async fn a_peer_that_goes_and_comes_back_is_two_lines_in_the_log() {
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(lines.clone());
 
-    // Node 2 listens on pipes, while it lives.
+    // Node 2 listens on pipes, while it runs.
     let alive = Arc::new(AtomicBool::new(false));
     let (connections, incoming) = mpsc::unbounded_channel();
-    let (_driver, handle) = idle(life(2, 2));
+    let (_driver, handle) = idle(raft_id_of(2, 2));
     let peer = Transport::new(TransportOptions::default(), handle, &Connector::tcp()).unwrap();
     let incoming = UnboundedReceiverStream::new(incoming).map(Ok::<_, io::Error>);
     let server = Server::builder().add_service(peer.service);
@@ -161,10 +161,10 @@ async fn a_peer_that_goes_and_comes_back_is_two_lines_in_the_log() {
         }],
         ..TransportOptions::default()
     };
-    let (_driver, handle) = idle(life(1, 1));
+    let (_driver, handle) = idle(raft_id_of(1, 1));
     let mut leader = Transport::new(options, handle, &connector).unwrap();
 
-    lead_for_a_minute(&mut leader, life(2, 2)).await;
+    lead_for_a_minute(&mut leader, raft_id_of(2, 2)).await;
     assert_eq!(lines.take(), ["peer is down"]);
 
     alive.store(true, Ordering::Relaxed);
@@ -172,10 +172,10 @@ async fn a_peer_that_goes_and_comes_back_is_two_lines_in_the_log() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let node = NodeId::new(2).unwrap();
     let status = leader.prober.identify(node, Duration::from_secs(1)).await;
-    assert_eq!(status.unwrap().raft_id, life(2, 2));
+    assert_eq!(status.unwrap().raft_id, raft_id_of(2, 2));
     assert_eq!(lines.take(), ["peer is up"]);
 
-    // A leader addresses a former life until the members have changed.
-    lead_for_a_minute(&mut leader, life(2, 1)).await;
+    // A leader addresses an earlier incarnation until the members have changed.
+    lead_for_a_minute(&mut leader, raft_id_of(2, 1)).await;
     assert_eq!(lines.take(), ["peer is not the process that was addressed"]);
 }

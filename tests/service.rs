@@ -205,8 +205,8 @@ async fn without_a_majority_a_submitted_write_is_unknown_and_everything_else_is_
     fabric.cut(leader.id);
 
     let began = Instant::now();
-    let patience = Duration::from_millis(200);
-    let written = leader.kv.set(within(patience, set(b"k", b"v"))).await;
+    let max_wait = Duration::from_millis(200);
+    let written = leader.kv.set(within(max_wait, set(b"k", b"v"))).await;
     assert_eq!(
         refusal(written),
         (
@@ -214,7 +214,7 @@ async fn without_a_majority_a_submitted_write_is_unknown_and_everything_else_is_
             unknown(Reason::NoQuorum(NoQuorum { cut_off: false }))
         )
     );
-    let read = leader.kv.get(within(patience, get(b"k"))).await;
+    let read = leader.kv.get(within(max_wait, get(b"k"))).await;
     let no_quorum = || {
         (
             Code::Unavailable,
@@ -223,7 +223,7 @@ async fn without_a_majority_a_submitted_write_is_unknown_and_everything_else_is_
     };
     assert_eq!(refusal(read), no_quorum());
     assert!(
-        began.elapsed() < 2 * patience,
+        began.elapsed() < 2 * max_wait,
         "the answer came after its caller had left"
     );
 
@@ -380,8 +380,8 @@ async fn the_first_write_waits_until_the_cluster_has_formed() {
     let mut first = fabric.start(1, 1).await;
 
     let began = Instant::now();
-    let patience = Duration::from_secs(1);
-    let (code, detail) = refusal(first.kv.set(within(patience, set(b"k", b"v"))).await);
+    let max_wait = Duration::from_secs(1);
+    let (code, detail) = refusal(first.kv.set(within(max_wait, set(b"k", b"v"))).await);
     let forming = Reason::Forming(Forming {
         waiting_for: "nodes 2 and 3 have not been found yet".to_owned(),
     });
@@ -599,25 +599,25 @@ async fn leadership_goes_where_the_operator_says() {
         timeout: None,
         ..TransferLeadershipRequest::default()
     };
-    let heir = followers[1].id;
+    let transferee = followers[1].id;
     let before = leader.status().term;
     let answer = leader
         .admin
-        .transfer_leadership(to(heir.into()))
+        .transfer_leadership(to(transferee.into()))
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(answer.leader_id, u32::from(heir));
+    assert_eq!(answer.leader_id, u32::from(transferee));
     assert!(answer.term > before);
     assert_eq!(followers[1].status().role, Some(Role::Leader));
 
     // To itself there is nothing to do; to whomever it may be, somebody else leads in the end.
     let own = followers[1]
         .admin
-        .transfer_leadership(to(heir.into()))
+        .transfer_leadership(to(transferee.into()))
         .await
         .unwrap();
-    assert_eq!(own.into_inner().leader_id, u32::from(heir));
+    assert_eq!(own.into_inner().leader_id, u32::from(transferee));
     let any = TransferLeadershipRequest::default();
     let answer = followers[1]
         .admin
@@ -625,7 +625,7 @@ async fn leadership_goes_where_the_operator_says() {
         .await
         .unwrap()
         .into_inner();
-    assert_ne!(answer.leader_id, u32::from(heir));
+    assert_ne!(answer.leader_id, u32::from(transferee));
 }
 
 #[tokio::test(start_paused = true)]
@@ -774,8 +774,8 @@ async fn a_change_of_voters_wakes_whoever_watches() {
     let mut lost = followers.pop().unwrap();
     lost.kill().await;
     let again = fabric.start(lost.id.get(), 2).await;
-    let life = again.driver.status().raft_id;
-    let votes = |status: &NodeStatus| status.conf.voters.contains(&life);
+    let incarnation = again.driver.status().raft_id;
+    let votes = |status: &NodeStatus| status.conf.voters.contains(&incarnation);
     let mut watch = leader.driver.watch();
     assert!(!votes(&watch.borrow()));
     watch.wait_for(votes).in_time("its vote").await.unwrap();

@@ -15,19 +15,19 @@ use std::time::Duration;
 
 use seshat::driver::{Answer, Driver, DriverHandle, DriverOptions};
 use seshat::kv::{Command, Write};
-use seshat::log;
-use seshat::node::{Member, MemberOptions, RaftOptions};
+use seshat::node::{RaftOptions, Replica, ReplicaOptions};
 use seshat::proto::raft::raft_service_client::RaftServiceClient;
 use seshat::proto::raft::{
     AppendEntriesRequest, ConfState, Entry, HeartbeatRequest, InstallSnapshotRequest,
     RequestVoteRequest, StartRequest, TimeoutNowRequest, entry,
 };
+use seshat::telemetry;
 use seshat::transport::{Connector, Transport, TransportOptions};
 use seshat::types::{
     ClusterId, ClusterMembership, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role,
 };
 use seshat::wire;
-use seshat_test_support::{InTime as _, PATIENCE, eventually, node_id};
+use seshat_test_support::{InTime as _, TEST_TIMEOUT, eventually, node_id};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tonic::transport::server::TcpIncoming;
@@ -55,15 +55,15 @@ fn info(id: u16) -> NodeInfo {
     }
 }
 
-fn life(id: u16) -> RaftId {
+fn raft_id_of(id: u16) -> RaftId {
     RaftId::new(node_id(id), 0xa11)
 }
 
 impl Node {
     /// Node `id`, which listens on `listener` and reaches the nodes of `peers`.
     async fn new(id: u16, listener: TcpListener, peers: &[(u16, SocketAddr)]) -> Self {
-        let raft_id = life(id);
-        let member = Member::new(MemberOptions {
+        let raft_id = raft_id_of(id);
+        let replica = Replica::new(ReplicaOptions {
             raft_id,
             members: [1, 2, 3].map(info).into_iter().collect(),
             bootstrap: true,
@@ -71,7 +71,7 @@ impl Node {
             formation_wait_ticks: 0,
             raft: RaftOptions::default(),
             seed: u64::from(id),
-            logger: log::raft_logger(id, |id| id.to_string()),
+            logger: telemetry::raft_logger(id, |id| id.to_string()),
         });
         let options = DriverOptions {
             workers: seshat::driver::Workers::default(),
@@ -81,7 +81,7 @@ impl Node {
             max_batch_requests: 100,
             max_batch_bytes: 1 << 20,
         };
-        let (driver, handle) = Driver::new(member, options);
+        let (driver, handle) = Driver::new(replica, options);
         let options = TransportOptions {
             peers: peers
                 .iter()
@@ -90,7 +90,7 @@ impl Node {
                     ..NodeInfo::nowhere(node_id(*id))
                 })
                 .collect(),
-            vote_patience: TICK * 5,
+            vote_timeout: TICK * 5,
             rpc_timeout: Duration::from_millis(200),
             ..TransportOptions::default()
         };
@@ -112,7 +112,7 @@ impl Node {
         Self {
             raft_id,
             handle,
-            client: RaftServiceClient::new(endpoint.timeout(PATIENCE).connect_lazy()),
+            client: RaftServiceClient::new(endpoint.timeout(TEST_TIMEOUT).connect_lazy()),
             calls,
         }
     }
@@ -158,8 +158,8 @@ async fn two_of_three() -> (Node, Node) {
     ];
     let offer = Offer {
         cluster_id: CLUSTER,
-        coordinator: life(1),
-        members: vec![life(1), life(2), life(3)],
+        coordinator: raft_id_of(1),
+        members: vec![raft_id_of(1), raft_id_of(2), raft_id_of(3)],
         membership: [1, 2, 3].map(info).into_iter().collect(),
         absent: BTreeSet::new(),
         level: seshat::types::ProtocolLevel::FIRST,
@@ -173,7 +173,7 @@ async fn two_of_three() -> (Node, Node) {
     for node in &mut nodes {
         let request = StartRequest {
             cluster_id: CLUSTER.0,
-            coordinator_id: life(1).get(),
+            coordinator_id: raft_id_of(1).get(),
             to: node.raft_id.get(),
         };
         let response = node.client.start(request).await.unwrap();
@@ -253,7 +253,7 @@ async fn lie_to(node: &Node) {
     let NodeStatus {
         term, commit_index, ..
     } = node.status();
-    let (from, to, cluster_id) = (life(1).get(), node.raft_id.get(), CLUSTER.0);
+    let (from, to, cluster_id) = (raft_id_of(1).get(), node.raft_id.get(), CLUSTER.0);
     for term in [1, term.saturating_sub(1).max(1), term, term + 1] {
         let append = AppendEntriesRequest {
             term,
@@ -418,7 +418,7 @@ async fn a_vote_that_stays_silent_says_so() {
     // So it does not even look at the vote.
     let vote = RequestVoteRequest {
         term: follower.status().term + 1,
-        candidate_id: life(1).get(),
+        candidate_id: raft_id_of(1).get(),
         last_log_index: 100,
         last_log_term: follower.status().term,
         pre_vote: false,

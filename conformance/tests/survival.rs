@@ -37,12 +37,12 @@ fn node() -> impl Strategy<Value = NodeId> {
     (1..=u16::MAX).prop_map(|id| NodeId::new(id).unwrap())
 }
 
-fn life() -> impl Strategy<Value = RaftId> {
+fn raft_id_of() -> impl Strategy<Value = RaftId> {
     (node(), any::<u64>()).prop_map(|(node, incarnation)| RaftId::new(node, incarnation))
 }
 
-fn lives() -> impl Strategy<Value = Vec<RaftId>> {
-    vec(life(), 0..5)
+fn incarnations() -> impl Strategy<Value = Vec<RaftId>> {
+    vec(raft_id_of(), 0..5)
 }
 
 fn cluster() -> impl Strategy<Value = ClusterId> {
@@ -86,14 +86,14 @@ fn limits() -> impl Strategy<Value = NodeLimits> {
 /// as others see it, so that does not survive.
 fn standing() -> impl Strategy<Value = (NodeState, Option<ClusterId>)> {
     let of_a_cluster = (any::<bool>(), cluster()).prop_map(|(started, cluster_id)| {
-        let states = [NodeState::Bound, NodeState::Started];
+        let states = [NodeState::Prepared, NodeState::Started];
         (states[usize::from(started)], Some(cluster_id))
     });
     prop_oneof![1 => Just((NodeState::Fresh, None)), 4 => of_a_cluster]
 }
 
 fn introduction() -> impl Strategy<Value = Introduction> {
-    (life(), standing(), membership(0)).prop_map(|(raft_id, (state, cluster_id), members)| {
+    (raft_id_of(), standing(), membership(0)).prop_map(|(raft_id, (state, cluster_id), members)| {
         Introduction {
             raft_id,
             state,
@@ -124,7 +124,7 @@ fn positions() -> impl Strategy<Value = [u64; 3]> {
 }
 
 fn following() -> impl Strategy<Value = Arc<Following>> {
-    (positions(), lives()).prop_map(|([last_index, commit_index, _], acknowledged_by)| {
+    (positions(), incarnations()).prop_map(|([last_index, commit_index, _], acknowledged_by)| {
         Arc::new(Following {
             last_index,
             commit_index,
@@ -164,7 +164,7 @@ fn reach() -> impl Strategy<Value = Arc<Reach>> {
         answering,
         asks,
     });
-    (0..=MAX_INDEX, lives(), vec(missed, 0..4)).prop_map(|(as_of, reached, missed)| {
+    (0..=MAX_INDEX, incarnations(), vec(missed, 0..4)).prop_map(|(as_of, reached, missed)| {
         Arc::new(Reach {
             as_of,
             reached,
@@ -174,16 +174,21 @@ fn reach() -> impl Strategy<Value = Arc<Reach>> {
 }
 
 fn status() -> impl Strategy<Value = NodeStatus> {
-    let identity = (life(), standing(), role(), option::of(life()));
+    let identity = (raft_id_of(), standing(), role(), option::of(raft_id_of()));
     let terms = (0..=MAX_TERM, 0..=MAX_TERM);
     let numbers = (positions(), any::<[u64; 3]>(), terms);
     let joined = option::of((0..1u64 << 40, 0..1_000_000_000u32));
-    let members = (lives(), lives(), vec(node(), 0..5), any::<bool>());
+    let members = (
+        incarnations(),
+        incarnations(),
+        vec(node(), 0..5),
+        any::<bool>(),
+    );
     let progress = (
         option::of(receiving()),
         any::<(u64, bool)>(),
         option::of(following()),
-        vec([life(), life()], 0..3),
+        vec([raft_id_of(), raft_id_of()], 0..3),
     );
     let versions = (
         level(),
@@ -250,32 +255,41 @@ fn offer() -> impl Strategy<Value = (Offer, RaftId)> {
         level(),
         option::of(limits()),
     );
-    (membership(3), incarnations, any::<bool>(), rest, life()).prop_map(
-        |(membership, incarnations, all, (cluster_id, absent, level, limits), to)| {
-            let take = if all {
-                membership.len()
-            } else {
-                membership.len() / 2 + 1
-            };
-            let lives = membership.ids().zip(incarnations).take(take);
-            let members: Vec<_> = lives.map(|(node, life)| RaftId::new(node, life)).collect();
-            let offer = Offer {
-                cluster_id,
-                coordinator: members[0],
-                members,
-                membership,
-                absent,
-                level,
-                limits,
-            };
-            (offer, to)
-        },
+    (
+        membership(3),
+        incarnations,
+        any::<bool>(),
+        rest,
+        raft_id_of(),
     )
+        .prop_map(
+            |(membership, incarnations, all, (cluster_id, absent, level, limits), to)| {
+                let take = if all {
+                    membership.len()
+                } else {
+                    membership.len() / 2 + 1
+                };
+                let incarnations = membership.ids().zip(incarnations).take(take);
+                let members: Vec<_> = incarnations
+                    .map(|(node, incarnation)| RaftId::new(node, incarnation))
+                    .collect();
+                let offer = Offer {
+                    cluster_id,
+                    coordinator: members[0],
+                    members,
+                    membership,
+                    absent,
+                    level,
+                    limits,
+                };
+                (offer, to)
+            },
+        )
 }
 
 fn claim() -> impl Strategy<Value = (RecoveryClaim, RaftId)> {
-    let rank = (0..=MAX_TERM, positions(), any::<bool>(), life());
-    (cluster(), 1..=u64::MAX, rank, life()).prop_map(|(cluster_id, attempt, rank, to)| {
+    let rank = (0..=MAX_TERM, positions(), any::<bool>(), raft_id_of());
+    (cluster(), 1..=u64::MAX, rank, raft_id_of()).prop_map(|(cluster_id, attempt, rank, to)| {
         let (last_term, [last_index, commit_index, _], votes, raft_id) = rank;
         let rank = Rank {
             last_term,
@@ -387,7 +401,7 @@ proptest! {
     }
 
     #[test]
-    fn who_refuses_survives(raft_id in life(), cluster_id in option::of(cluster())) {
+    fn who_refuses_survives(raft_id in raft_id_of(), cluster_id in option::of(cluster())) {
         let not_me = NotMe { raft_id, cluster_id };
         prop_assert_eq!(NotMe::try_from(carried(proto::v1::NotMe::from(not_me))), Ok(not_me));
     }

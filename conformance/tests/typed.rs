@@ -44,12 +44,12 @@ fn node(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-fn life(id: u16) -> RaftId {
+fn raft_id_of(id: u16) -> RaftId {
     RaftId::new(node(id), 0xA1B2_C3D4_E5F0 + u64::from(id))
 }
 
 fn id(node: u16) -> u64 {
-    life(node).get()
+    raft_id_of(node).get()
 }
 
 fn info(id: u16) -> NodeInfo {
@@ -391,7 +391,7 @@ fn snapshots(judged: &mut Judged) {
 fn introductions(judged: &mut Judged) {
     let name = "seshat.raft.v1.IdentifyRequest";
     let fresh = Introduction {
-        raft_id: life(1),
+        raft_id: raft_id_of(1),
         state: NodeState::Fresh,
         cluster_id: None,
         members: Arc::new(members()),
@@ -399,7 +399,7 @@ fn introductions(judged: &mut Judged) {
     let (read, write) = (Introduction::try_from, proto::v1::IdentifyRequest::from);
     judged.means(name, "a fresh process", &fresh, read, write);
     let survivor = Introduction {
-        raft_id: life(2),
+        raft_id: raft_id_of(2),
         state: NodeState::Started,
         cluster_id: Some(CLUSTER),
         ..fresh
@@ -410,13 +410,13 @@ fn introductions(judged: &mut Judged) {
 /// What is the vector "all that a process can say". It names every field, so that none is forgotten.
 fn status() -> NodeStatus {
     NodeStatus {
-        raft_id: life(2),
+        raft_id: raft_id_of(2),
         state: NodeState::Started,
         cluster_id: Some(CLUSTER),
         recovered_from: Arc::default(),
         role: Some(Role::Follower),
         term: 8,
-        leader: Some(life(1)),
+        leader: Some(raft_id_of(1)),
         commit_index: 1045,
         applied_index: 1044,
         keys: 12,
@@ -427,8 +427,8 @@ fn status() -> NodeStatus {
         last_term: 7,
         awaits: Vec::new(),
         conf: Arc::new(Conf {
-            voters: vec![life(1), life(2)],
-            learners: vec![life(3)],
+            voters: vec![raft_id_of(1), raft_id_of(2)],
+            learners: vec![raft_id_of(3)],
             members: vec![node(1), node(2), node(3)],
         }),
         members_known: true,
@@ -436,7 +436,7 @@ fn status() -> NodeStatus {
             received: 1_048_576,
             total: 5_000_000,
             id: SnapshotId {
-                leader: life(1).get(),
+                leader: raft_id_of(1).get(),
                 term: 8,
                 index: 1040,
             },
@@ -448,9 +448,9 @@ fn status() -> NodeStatus {
         following: Some(Arc::new(Following {
             last_index: 1046,
             commit_index: 1040,
-            acknowledged_by: vec![life(1), life(2)],
+            acknowledged_by: vec![raft_id_of(1), raft_id_of(2)],
         })),
-        doubled: vec![[life(3), life(4)]],
+        doubled: vec![[raft_id_of(3), raft_id_of(4)]],
         level: ProtocolLevel::new(6),
         cluster_level: ProtocolLevel::new(5),
         unreadable: Some(1048),
@@ -479,7 +479,7 @@ fn reach() -> Reach {
     .map(missed);
     Reach {
         as_of: 1001,
-        reached: vec![life(1)],
+        reached: vec![raft_id_of(1)],
         missed: missed.to_vec(),
     }
 }
@@ -491,11 +491,11 @@ fn statuses(judged: &mut Judged) {
         judged.means(name, vector, &status, read, write);
     };
     is("all that a process can say", status());
-    is("a fresh process", NodeStatus::fresh(life(1)));
+    is("a fresh process", NodeStatus::fresh(raft_id_of(1)));
     let bound = NodeStatus {
-        state: NodeState::Bound,
+        state: NodeState::Prepared,
         cluster_id: Some(CLUSTER),
-        ..NodeStatus::fresh(life(2))
+        ..NodeStatus::fresh(raft_id_of(2))
     };
     let known = NodeStatus {
         members_known: true,
@@ -512,7 +512,7 @@ fn statuses(judged: &mut Judged) {
     is("only a recovery is under way", recovering);
     let unconfirmed = NodeStatus {
         unconfirmed: true,
-        ..NodeStatus::fresh(life(3))
+        ..NodeStatus::fresh(raft_id_of(3))
     };
     is("outside, without a member that it knows", unconfirmed);
 }
@@ -524,14 +524,14 @@ fn formation(judged: &mut Judged) {
         &(
             Offer {
                 cluster_id: CLUSTER,
-                coordinator: life(1),
-                members: vec![life(1), life(2), life(3)],
+                coordinator: raft_id_of(1),
+                members: vec![raft_id_of(1), raft_id_of(2), raft_id_of(3)],
                 membership: members(),
                 absent: BTreeSet::from([node(4), node(5)]),
                 level: ProtocolLevel::new(6),
                 limits: Some(LIMITS),
             },
-            life(2),
+            raft_id_of(2),
         ),
         offer_from_request,
         |(offer, to)| offer_request(offer, to),
@@ -548,10 +548,10 @@ fn formation(judged: &mut Judged) {
                     last_index: 1047,
                     votes: true,
                     commit_index: 1045,
-                    raft_id: life(1),
+                    raft_id: raft_id_of(1),
                 },
             },
-            life(2),
+            raft_id_of(2),
         ),
         claim_from_request,
         |(claim, to)| yield_request(claim, to),
@@ -563,11 +563,11 @@ fn formation(judged: &mut Judged) {
     judged.means(answer, "does not", &no, read, yield_response);
     let (read, write) = (NotMe::try_from, proto::v1::NotMe::from);
     let mut not_me = NotMe {
-        raft_id: life(2),
+        raft_id: raft_id_of(2),
         cluster_id: Some(CLUSTER),
     };
     let name = "seshat.raft.v1.NotMe";
-    judged.means(name, "another life", &not_me, read, write);
+    judged.means(name, "another incarnation", &not_me, read, write);
     not_me.cluster_id = None;
     judged.means(name, "no cluster yet", &not_me, read, write);
 }

@@ -48,9 +48,9 @@ impl Cluster {
     }
 
     /// The same, with a time limit of at most `patience`.
-    pub(crate) fn admin_within(&self, patience: Duration) -> Admin {
+    pub(crate) fn admin_within(&self, max_wait: Duration) -> Admin {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        self.client.within(patience.min(left)).admin()
+        self.client.within(max_wait.min(left)).admin()
     }
 
     /// Waits for `pause`. Returns `false` at once if the time limit would pass before its end.

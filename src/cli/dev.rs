@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use seshat::client::Client;
 use seshat::config::Config;
-use seshat::log::LogFormat;
 use seshat::proto::admin::StatusResponse;
 use seshat::server::{Descriptors, Server};
+use seshat::telemetry::LogFormat;
 use seshat::types::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::level_filters::LevelFilter;
@@ -45,7 +45,7 @@ Exit codes:
   130  ended at once by a second Ctrl-C; 143 by a second SIGTERM";
 
 /// Longest wait until a cluster on one machine has a leader, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Fewest client connections of a node, even if there are hardly enough descriptors for them: a user who
 /// experiments needs a few.
@@ -228,7 +228,7 @@ async fn announce_and_wait(endpoints: &[String]) -> Result<(), Failure> {
     let cluster = Cluster::new(
         Client::builder().endpoints(endpoints),
         Instant::now(),
-        PATIENCE,
+        MAX_WAIT,
     )?;
     cluster.client().ready().await?;
     let status = cluster.admin().status().await?;

@@ -1,7 +1,7 @@
 //! The flags that say what is logged.
 
 use clap::ArgAction;
-use seshat::log::{self, LastLines, LogFormat};
+use seshat::telemetry::{self, LastLines, LogFormat};
 use tracing::level_filters::LevelFilter;
 
 use super::failure::Failure;
@@ -22,7 +22,7 @@ impl LogOptions {
     /// Whether nobody asked for more or other lines than usual.
     pub(crate) fn is_default(&self) -> bool {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        self.verbose == 0 && !log::FILTER_VARIABLES.into_iter().any(set)
+        self.verbose == 0 && !telemetry::FILTER_VARIABLES.into_iter().any(set)
     }
 
     /// Begins to log in `format`, from level `quietest` on, or from where the flags say. What is returned is to be
@@ -42,6 +42,6 @@ impl LogOptions {
         let level = louder
             .nth(self.verbose.into())
             .unwrap_or(LevelFilter::TRACE);
-        log::init(format, level).map_err(|error| Failure::usage(error.to_string()))
+        telemetry::init(format, level).map_err(|error| Failure::usage(error.to_string()))
     }
 }

@@ -15,7 +15,7 @@ use super::client::Cluster;
 use super::failure::printable;
 
 /// Longest wait for the members, which are all asked at once.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// What is wrong with client addresses, in words, by node id.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl Redirects {
     /// Asks the members at their client addresses who they are: those that answer the node which
     /// described them in `status`, as the others are known to be down. Nobody, where nobody leads.
     pub(crate) async fn try_out(cluster: &Cluster, status: &StatusResponse) -> Self {
-        let admin = cluster.admin_within(PATIENCE);
+        let admin = cluster.admin_within(MAX_WAIT);
         let sent = |member: &&MemberStatus| member.reachable && status.leader_id.is_some();
         let living = status.members.iter().filter(sent);
         let asked = living.map(async |member| {

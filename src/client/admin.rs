@@ -69,7 +69,7 @@ impl Admin {
     {
         let client = &self.client;
         let deadline = client.deadline();
-        let mut search = Search::patient(
+        let mut search = Search::with_attempt_timeout(
             &client.shared,
             client.limit,
             deadline,
@@ -131,7 +131,7 @@ impl Admin {
         let client = &self.client;
         let deadline = client.deadline();
         let ask = |node| view(node, false);
-        let mut search = Search::patient(
+        let mut search = Search::with_attempt_timeout(
             &client.shared,
             client.limit,
             deadline,

@@ -4,8 +4,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::call::ended;
+use super::call_error::CallError;
 use super::error::{Applied, Error};
-use super::fault::Fault;
 use super::nodes::Node;
 use super::numbers::Number;
 use super::operation::{Operation, Reply};
@@ -83,7 +83,7 @@ impl Batch {
     }
 
     /// Fails every command with `fault` of `node`. A write that was sent may have been applied.
-    pub(super) fn fail(self, node: &Node, fault: &Fault) {
+    pub(super) fn fail(self, node: &Node, fault: &CallError) {
         let sent = self.in_doubt || self.sent.is_some();
         let answers = self.operations.iter().map(|operation| {
             let applied = match operation.is_write() && sent {
@@ -91,7 +91,7 @@ impl Batch {
                 false => Applied::No,
             };
             let fault = fault.clone();
-            Err(ended(node, Fault { applied, ..fault }))
+            Err(ended(node, CallError { applied, ..fault }))
         });
         let answers = answers.collect();
         // The caller may have dropped the receiver.
@@ -100,17 +100,17 @@ impl Batch {
 }
 
 /// The answer to `operation`.
-pub(super) fn reply(operation: &Operation, result: kv::PipelineResult) -> Result<Reply, Fault> {
+pub(super) fn reply(operation: &Operation, result: kv::PipelineResult) -> Result<Reply, CallError> {
     match (operation, result.result) {
         (Operation::Set { .. }, Some(Answered::Set(set))) => Ok(Reply::Written(set.into())),
         (Operation::Get { .. }, Some(Answered::Get(get))) => Ok(Reply::Found(get.into())),
         (Operation::Delete { .. }, Some(Answered::Delete(delete))) => {
             Ok(Reply::Deleted(delete.into()))
         }
-        (_, Some(Answered::Error(error))) => Err(Fault::from(error)),
-        _ => Err(Fault {
+        (_, Some(Answered::Error(error))) => Err(CallError::from(error)),
+        _ => Err(CallError {
             applied: Applied::Unknown,
-            ..Fault::broken("an answer to nothing that was asked")
+            ..CallError::broken("an answer to nothing that was asked")
         }),
     }
 }

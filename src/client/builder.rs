@@ -61,7 +61,7 @@ impl Builder {
     /// Default: 1 s.
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.options.patience = timeout.max(SHORTEST);
+        self.options.attempt_timeout = timeout.max(SHORTEST);
         self
     }
 

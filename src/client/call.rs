@@ -16,8 +16,8 @@ use tracing::debug;
 
 use super::Client;
 use super::builder::endpoint;
+use super::call_error::{CallError, Retryability};
 use super::error::{Applied, Error};
-use super::fault::{Fault, Hope};
 use super::nodes::{Answer, Node};
 use super::search::{Search, too_late};
 use crate::deadline::after;
@@ -55,7 +55,7 @@ impl Client {
         Fut: Future<Output = Answer<T>> + Send,
     {
         let options = &self.shared.options;
-        let (mut pause, mut patience) = (options.backoff.min, options.patience);
+        let (mut pause, mut attempt_timeout) = (options.backoff.min, options.attempt_timeout);
         let mut in_doubt = false;
         let mut hint = None;
         let doubtful = |error: Error, in_doubt| match in_doubt {
@@ -74,7 +74,7 @@ impl Client {
                 // A third at most, so that enough time is left for another node.
                 Repeat::Read | Repeat::Safe => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    deadline.min(after(patience.min(left / 3)))
+                    deadline.min(after(attempt_timeout.min(left / 3)))
                 }
             };
             let cluster = self.cluster.or(leader.cluster);
@@ -98,7 +98,7 @@ impl Client {
                 (Applied::Unknown, Repeat::Unsafe) => false,
                 // A session ends with its cluster.
                 (_, Repeat::Safe) if fault.successor().is_some() => false,
-                _ => fault.hope == Hope::Later,
+                _ => fault.retryability == Retryability::Later,
             };
             let silent = fault.silent;
             hint = fault.leader_addr().and_then(|it| endpoint(it).ok());
@@ -113,7 +113,7 @@ impl Client {
             sleep_until(end).await;
             pause = options.backoff.longer(pause);
             if silent {
-                patience = patience.saturating_mul(2);
+                attempt_timeout = attempt_timeout.saturating_mul(2);
             }
         }
     }
@@ -172,20 +172,20 @@ pub(super) async fn probe(node: Node) -> Answer<GetResponse> {
 }
 
 /// Makes a call to one node, once.
-pub(super) async fn attempt<T, F, Fut>(node: &Node, make: &F) -> Result<T, Fault>
+pub(super) async fn attempt<T, F, Fut>(node: &Node, make: &F) -> Result<T, CallError>
 where
     F: Fn(Node) -> Fut + Sync,
     Fut: Future<Output = Answer<T>> + Send,
 {
     match timeout_at(node.deadline, make(node.clone())).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(Fault::from(status)),
-        Err(_) => Err(Fault::silence()),
+        Ok(Err(status)) => Err(CallError::from(status)),
+        Err(_) => Err(CallError::silence()),
     }
 }
 
 /// The error of a call whose last attempt may not be repeated.
-pub(super) fn ended(node: &Node, fault: Fault) -> Error {
+pub(super) fn ended(node: &Node, fault: CallError) -> Error {
     if fault.answered() {
         return Error::Refused(Box::new(fault.refusal(&node.address)));
     }

@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 use tracing::warn;
 
-use super::fault::Fault;
+use super::call_error::CallError;
 use super::options::{MAX_MESSAGE_BYTES, Options};
 use crate::proto::admin::admin_service_client::AdminServiceClient;
 use crate::proto::kv::kv_service_client::KvServiceClient;
@@ -178,7 +178,7 @@ impl Shared {
     }
 
     /// Updates the state after a fault of `node`.
-    pub(super) fn note(&self, node: &Node, fault: &Fault) {
+    pub(super) fn note(&self, node: &Node, fault: &CallError) {
         if let (Some(old), Some(new)) = (node.cluster, fault.successor()) {
             self.follow(old, new);
         }
@@ -226,7 +226,7 @@ impl Shared {
     /// # Errors
     ///
     /// The address is malformed.
-    pub(super) fn node(&self, address: &str, deadline: Instant) -> Result<Node, Fault> {
+    pub(super) fn node(&self, address: &str, deadline: Instant) -> Result<Node, CallError> {
         let state = &mut *self.state();
         if !state.connections.contains_key(address) {
             let endpoint = self.endpoint(address)?;
@@ -247,7 +247,7 @@ impl Shared {
             let turn = state.turn.checked_rem(it.len())?;
             it.get(turn).cloned()
         });
-        let (connection, channel) = spread.ok_or_else(|| Fault::broken("no connection"))?;
+        let (connection, channel) = spread.ok_or_else(|| CallError::broken("no connection"))?;
         Ok(Node {
             address: address.to_owned(),
             connection,
@@ -258,9 +258,9 @@ impl Shared {
         })
     }
 
-    fn endpoint(&self, address: &str) -> Result<Endpoint, Fault> {
+    fn endpoint(&self, address: &str) -> Result<Endpoint, CallError> {
         Ok(Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| Fault::broken(&error.to_string()))?
+            .map_err(|error| CallError::broken(&error.to_string()))?
             .tcp_nodelay(true)
             .connect_timeout(self.options.connect_timeout)
             .http2_keep_alive_interval(KEEPALIVE)

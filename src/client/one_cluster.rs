@@ -1,6 +1,6 @@
 //! Whether the endpoints lead to one cluster.
 //!
-//! A client that lives for long stays with the cluster that answered first, and hears of another one
+//! A client that runs for long stays with the cluster that answered first, and hears of another one
 //! when it meets it. One that makes a single call would take whichever answers first, so it may ask
 //! all endpoints before: every node that takes part in a cluster says at once in which, whoever leads
 //! there.
@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
 use super::Client;
+use super::call_error::CallError;
 use super::error::{Applied, Error, Reason, Refusal};
-use super::fault::Fault;
 use crate::deadline::after;
 use crate::proto::kv::{GetRequest, OtherCluster};
 
@@ -111,7 +111,7 @@ impl Client {
             cluster_id: Some(named),
         });
         let answer = timeout_at(until, node.kv().get(request)).await.ok()?;
-        match Fault::from(answer.err()?).reason {
+        match CallError::from(answer.err()?).reason {
             Some(Reason::OtherCluster(answer)) => Some(answer),
             _ => None,
         }

@@ -15,7 +15,7 @@ pub(super) struct Options {
     pub(super) timeout: Duration,
     pub(super) connect_timeout: Duration,
     /// Longest first wait for one node.
-    pub(super) patience: Duration,
+    pub(super) attempt_timeout: Duration,
     /// How long an answer of the leader counts as proof that it leads, before a write that may not be
     /// sent twice.
     pub(super) trust: Duration,
@@ -56,7 +56,7 @@ impl Default for Options {
         Self {
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(1),
-            patience: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(1),
             trust: Duration::from_secs(1),
             connections: 1,
             cluster: None,

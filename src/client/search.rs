@@ -25,8 +25,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Limit;
 use super::builder::endpoint;
+use super::call_error::{CallError, Retryability};
 use super::error::{Applied, Error};
-use super::fault::{Fault, Hope};
 use super::nodes::{Answer, Node, Shared};
 use super::options::Backoff;
 use crate::deadline::{after, since};
@@ -56,7 +56,7 @@ pub(super) struct Search<'a, T, F> {
     limit: Limit,
     deadline: Instant,
     /// Longest wait for the answer of a node before the question is repeated.
-    patience: Duration,
+    attempt_timeout: Duration,
     ask: &'a F,
     asked: FuturesUnordered<Pin<Box<dyn Future<Output = News<T>> + Send + 'a>>>,
     nodes: BTreeMap<String, Known>,
@@ -65,7 +65,7 @@ pub(super) struct Search<'a, T, F> {
 /// A node of the search.
 #[derive(Default)]
 struct Known {
-    last_word: Option<Fault>,
+    last_word: Option<CallError>,
     /// Makes its first turn come at once.
     hurry: Arc<Notify>,
     was_asked: bool,
@@ -81,7 +81,7 @@ enum News<T> {
 /// A node that has been asked, and the outcome.
 struct Asked<T> {
     candidate: Candidate,
-    outcome: Result<(Node, T), Fault>,
+    outcome: Result<(Node, T), CallError>,
 }
 
 /// A node that is asked until it answers.
@@ -91,7 +91,7 @@ struct Candidate {
     due: Instant,
     hurry: Option<Arc<Notify>>,
     pause: Duration,
-    patience: Duration,
+    attempt_timeout: Duration,
     /// How often a node at this address has refused a request that another one may serve.
     refusals: u32,
     /// How often another cluster has answered.
@@ -106,23 +106,23 @@ where
 {
     /// A search that asks all endpoints until `deadline`.
     pub(super) fn new(shared: &'a Shared, limit: Limit, deadline: Instant, ask: &'a F) -> Self {
-        Self::patient(shared, limit, deadline, shared.options.patience, ask)
+        Self::with_attempt_timeout(shared, limit, deadline, shared.options.attempt_timeout, ask)
     }
 
     /// The same with another `patience`: the longest wait for the answer of a node before the question is
     /// repeated.
-    pub(super) fn patient(
+    pub(super) fn with_attempt_timeout(
         shared: &'a Shared,
         limit: Limit,
         deadline: Instant,
-        patience: Duration,
+        attempt_timeout: Duration,
         ask: &'a F,
     ) -> Self {
         let mut search = Self {
             shared,
             limit,
             deadline,
-            patience,
+            attempt_timeout,
             ask,
             asked: FuturesUnordered::new(),
             nodes: BTreeMap::new(),
@@ -170,7 +170,7 @@ where
             due,
             hurry: Some(Arc::clone(&known.hurry)),
             pause: self.shared.options.backoff.min,
-            patience: self.patience,
+            attempt_timeout: self.attempt_timeout,
             refusals: 0,
             foreign: 0,
         };
@@ -220,7 +220,7 @@ where
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            if fault.hope == Hope::Nowhere {
+            if fault.retryability == Retryability::Nowhere {
                 return Err(Error::Refused(Box::new(fault.refusal(&candidate.address))));
             }
             self.hurry(&fault);
@@ -228,7 +228,8 @@ where
                 self.resolve(&candidate.address);
             }
             candidate.foreign += u32::from(fault.is_other_cluster());
-            let again = fault.hope == Hope::Later && candidate.foreign < MAX_FOREIGN;
+            let again =
+                fault.retryability == Retryability::Later && candidate.foreign < MAX_FOREIGN;
             if again {
                 candidate.postpone(&fault, self.shared);
             }
@@ -245,7 +246,7 @@ where
     }
 
     /// Makes the turn of the leader that `fault` names come at once, or else that of the next node.
-    fn hurry(&mut self, fault: &Fault) {
+    fn hurry(&mut self, fault: &CallError) {
         match fault.leader_addr().and_then(|it| endpoint(it).ok()) {
             Some(leader) => self.add(&leader),
             None => {
@@ -259,10 +260,10 @@ where
     }
 
     /// The last fault of each node. A node without one did not answer in time.
-    fn last_words(&mut self) -> BTreeMap<String, Fault> {
+    fn last_words(&mut self) -> BTreeMap<String, CallError> {
         std::mem::take(&mut self.nodes)
             .into_iter()
-            .map(|(address, known)| (address, known.last_word.unwrap_or_else(Fault::silence)))
+            .map(|(address, known)| (address, known.last_word.unwrap_or_else(CallError::silence)))
             .collect()
     }
 
@@ -282,7 +283,7 @@ where
 
 /// The error of a call whose deadline passed during the search, so that nothing was sent that may have an
 /// effect. `faults` holds the last fault of every node.
-pub(super) fn too_late(limit: Limit, faults: BTreeMap<String, Fault>) -> Error {
+pub(super) fn too_late(limit: Limit, faults: BTreeMap<String, CallError>) -> Error {
     let (timeout, words) = (limit.timeout, by_reason(&faults));
     match faults.into_iter().find(|(_, fault)| fault.answered()) {
         Some((address, fault)) => Error::Deadline {
@@ -299,7 +300,7 @@ pub(super) fn too_late(limit: Limit, faults: BTreeMap<String, Fault>) -> Error {
 
 impl Candidate {
     /// Postpones the next question. The pause grows with every fault.
-    fn postpone(&mut self, fault: &Fault, shared: &Shared) {
+    fn postpone(&mut self, fault: &CallError, shared: &Shared) {
         self.due = after(shared.jittered(self.pause));
         let is_alone = shared.endpoints.len() == 1;
         let quick = is_alone && fault.leader_addr().is_some() && self.refusals <= QUICK_DIALS;
@@ -307,7 +308,7 @@ impl Candidate {
             self.pause = shared.options.backoff.longer(self.pause);
         }
         if fault.silent {
-            self.patience = self.patience.saturating_mul(2);
+            self.attempt_timeout = self.attempt_timeout.saturating_mul(2);
         }
     }
 
@@ -324,12 +325,12 @@ impl Candidate {
             },
             None => sleep_until(self.due).await,
         }
-        let deadline = deadline.min(after(self.patience));
+        let deadline = deadline.min(after(self.attempt_timeout));
         let outcome = match shared.node(&self.address, deadline) {
             Ok(node) => match timeout_at(deadline, ask(node.clone())).await {
                 Ok(Ok(answer)) => Ok((node, answer.into_inner())),
-                Ok(Err(status)) => Err((node, Fault::from(status))),
-                Err(_) => Err((node, Fault::silence())),
+                Ok(Err(status)) => Err((node, CallError::from(status))),
+                Err(_) => Err((node, CallError::silence())),
             }
             .map_err(|(node, fault)| {
                 shared.note(&node, &fault);
@@ -349,7 +350,7 @@ impl Candidate {
 }
 
 /// The faults as text, with the nodes of equal faults together.
-fn by_reason(faults: &BTreeMap<String, Fault>) -> String {
+fn by_reason(faults: &BTreeMap<String, CallError>) -> String {
     let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (address, fault) in faults {
         nodes.entry(&fault.message).or_default().push(address);
@@ -379,19 +380,19 @@ mod tests {
     fn pauses(endpoints: usize, leader_addr: Option<&str>) -> Vec<Duration> {
         let names = (0..endpoints).map(|index| format!("kv-{index}:6379"));
         let shared = Shared::new(names.collect(), super::super::options::Options::default());
-        let fault = Fault {
+        let fault = CallError {
             reason: Some(Reason::NotLeader(NotLeader {
                 leader_id: None,
                 leader_addr: leader_addr.map(str::to_owned),
             })),
-            ..Fault::from(Status::new(Code::FailedPrecondition, "not the leader"))
+            ..CallError::from(Status::new(Code::FailedPrecondition, "not the leader"))
         };
         let mut candidate = Candidate {
             address: "kv-0:6379".to_owned(),
             due: Instant::now(),
             hurry: None,
             pause: shared.options.backoff.min,
-            patience: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(1),
             refusals: 0,
             foreign: 0,
         };

@@ -18,8 +18,8 @@ use tracing::{Instrument as _, debug, debug_span};
 use super::Client;
 use super::batch::{Batch, reply};
 use super::call::{Repeat, ended};
+use super::call_error::{CallError, Retryability};
 use super::error::{Applied, Error};
-use super::fault::{Fault, Hope};
 use super::nodes::Node;
 use super::operation::Reply;
 use crate::deadline::{after, since};
@@ -73,7 +73,7 @@ enum End {
     /// Every batch was answered, and no batch will follow.
     Done,
     /// The stream broke, or its node cannot serve the batches in flight.
-    Broken(Fault),
+    Broken(CallError),
 }
 
 impl Stream {
@@ -94,7 +94,7 @@ impl Stream {
         });
         let reader = Reader {
             stream: Arc::clone(&stream),
-            patience: client.shared.options.patience,
+            attempt_timeout: client.shared.options.attempt_timeout,
             heard: Instant::now(),
             client,
             window,
@@ -158,7 +158,7 @@ struct Reader {
     window: usize,
     resumes: bool,
     /// How long no answer may come while batches are in flight, before another node is tried.
-    patience: Duration,
+    attempt_timeout: Duration,
     /// When the last answer came.
     heard: Instant,
 }
@@ -197,7 +197,7 @@ impl Reader {
             let looks_at = match self.look() {
                 Ok(looks_at) => looks_at,
                 Err(End::Broken(fault)) => {
-                    self.patience = self.patience.saturating_mul(2);
+                    self.attempt_timeout = self.attempt_timeout.saturating_mul(2);
                     return (End::Broken(fault), progress);
                 }
                 Err(end) => return (end, progress),
@@ -215,14 +215,14 @@ impl Reader {
             };
             let delivered = match message {
                 Ok(Some(response)) => self.deliver(connection, response),
-                Ok(None) => Err(Fault::broken("the node ended the stream")),
-                Err(status) => Err(Fault::from(status)),
+                Ok(None) => Err(CallError::broken("the node ended the stream")),
+                Err(status) => Err(CallError::from(status)),
             };
             match delivered {
                 Ok(()) => {
                     progress = true;
                     self.heard = Instant::now();
-                    self.patience = self.client.shared.options.patience;
+                    self.attempt_timeout = self.client.shared.options.attempt_timeout;
                 }
                 Err(fault) => return (End::Broken(fault), progress),
             }
@@ -242,12 +242,12 @@ impl Reader {
             (true, Some(sent)) => {
                 let heard = sent.max(self.heard);
                 let share = oldest.deadline.saturating_duration_since(heard) / 3;
-                since(heard, self.patience.min(share))
+                since(heard, self.attempt_timeout.min(share))
             }
             _ => oldest.deadline,
         };
         match limit <= Instant::now() {
-            true => Err(End::Broken(Fault::silence())),
+            true => Err(End::Broken(CallError::silence())),
             false => Ok(Some(limit)),
         }
     }
@@ -261,13 +261,13 @@ impl Reader {
         &self,
         connection: &Connection,
         response: kv::PipelineResponse,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), CallError> {
         let mut state = self.stream.state();
         let fits = |batch: &Batch| {
             batch.id == response.id && batch.operations.len() == response.results.len()
         };
         if !state.in_flight.front().is_some_and(fits) {
-            return Err(Fault::broken("an answer to nothing that was asked"));
+            return Err(CallError::broken("an answer to nothing that was asked"));
         }
         let Some(mut batch) = state.in_flight.pop_front() else {
             return Ok(());
@@ -281,15 +281,17 @@ impl Reader {
             .collect();
         let faults = || results.iter().filter_map(|result| result.as_ref().err());
         // For `Overloaded` the caller has to slow down; the stream goes on.
-        let moves = |fault: &&Fault| fault.hope == Hope::Later && fault.ends_leadership();
+        let moves = |fault: &&CallError| {
+            fault.retryability == Retryability::Later && fault.ends_leadership()
+        };
         let left = faults().find(moves).cloned();
         // If another cluster answers, there is no leader to which the writes may be sent again.
-        let is_over = |fault: &Fault| !self.resumes || fault.is_other_cluster();
+        let is_over = |fault: &CallError| !self.resumes || fault.is_other_cluster();
         if let Some(fault) = &left
             && !is_over(fault)
             && Instant::now() < batch.deadline
         {
-            let refused = |result: &Result<Reply, Fault>| {
+            let refused = |result: &Result<Reply, CallError>| {
                 let applied = result.as_ref().err().map(|fault| fault.applied);
                 applied == Some(Applied::No)
             };
@@ -326,7 +328,7 @@ impl Reader {
     }
 
     /// Ends the pipeline: the stream will not be opened again.
-    fn end(&self, node: &Node, fault: &Fault) {
+    fn end(&self, node: &Node, fault: &CallError) {
         let mut state = self.stream.state();
         state.over = Some(ended(node, fault.clone().of_read()));
         state.requests = None;
@@ -353,7 +355,7 @@ impl Reader {
             else {
                 // The oldest batch has reached its deadline now, unless the search ended early because no
                 // node will ever serve.
-                sleep_until(deadline.min(after(self.patience))).await;
+                sleep_until(deadline.min(after(self.attempt_timeout))).await;
                 continue;
             };
             let mut state = self.stream.state();
@@ -379,7 +381,7 @@ impl Reader {
         let deadline = state.in_flight.front().map(|batch| batch.deadline);
         drop(state);
         for batch in late {
-            batch.fail(node, &Fault::silence());
+            batch.fail(node, &CallError::silence());
         }
         deadline
     }

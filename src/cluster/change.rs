@@ -147,7 +147,7 @@ pub fn decides(status: &NodeStatus) -> Result<(), Refusal> {
         (NodeState::Started, _, Some(leader)) => Reason::NotLeader {
             leader_id: Some(leader.node_id()),
         },
-        (NodeState::Fresh | NodeState::Bound | NodeState::Outside, _, _) => Reason::Forming {
+        (NodeState::Fresh | NodeState::Prepared | NodeState::Outside, _, _) => Reason::Forming {
             waiting_for: "this node cannot decide who is a member".to_owned(),
         },
     };
@@ -177,7 +177,7 @@ mod tests {
         NodeId::new(id).unwrap()
     }
 
-    fn life(id: u16) -> RaftId {
+    fn raft_id_of(id: u16) -> RaftId {
         RaftId::new(node(id), 1)
     }
 
@@ -191,7 +191,7 @@ mod tests {
 
     fn conf(members: &[u16], voters: &[u16]) -> Arc<Conf> {
         Arc::new(Conf {
-            voters: voters.iter().copied().map(life).collect(),
+            voters: voters.iter().copied().map(raft_id_of).collect(),
             learners: Vec::new(),
             members: members.iter().copied().map(node).collect(),
         })
@@ -206,7 +206,7 @@ mod tests {
             } else {
                 Role::Follower
             }),
-            leader: Some(life(1)),
+            leader: Some(raft_id_of(1)),
             last_index: 1000,
             commit_index: 1000,
             applied_index: 1000,
@@ -219,7 +219,7 @@ mod tests {
                 })
             }),
             conf: Arc::clone(conf),
-            ..NodeStatus::fresh(life(id))
+            ..NodeStatus::fresh(raft_id_of(id))
         }
     }
 
@@ -282,7 +282,9 @@ mod tests {
             format!("{unfinished}node 3 still votes")
         );
         let mut learner = view(&ALL, &ALL, &ALL);
-        Arc::make_mut(&mut learner.own.conf).learners.push(life(3));
+        Arc::make_mut(&mut learner.own.conf)
+            .learners
+            .push(raft_id_of(3));
         assert_eq!(add(learner), format!("{unfinished}node 3 is catching up"));
         let mut unknown = view(&ALL, &ALL, &ALL);
         unknown.own.members_known = false;
@@ -330,7 +332,7 @@ mod tests {
         );
         let mut behind = view(&ALL, &ALL, &ALL);
         let following = behind.own.following.as_mut().unwrap();
-        Arc::make_mut(following).acknowledged_by = vec![life(1), life(3)];
+        Arc::make_mut(following).acknowledged_by = vec![raft_id_of(1), raft_id_of(3)];
         assert!(remove(behind, 3).contains("1 of 2 members"));
         let mut just_elected = view(&ALL, &ALL, &ALL);
         just_elected.own.following = None;
@@ -415,7 +417,7 @@ mod tests {
             }
         );
         assert_eq!(decides(&leaderless).unwrap_err().reason, Reason::NoQuorum);
-        let outside = NodeStatus::fresh(life(1));
+        let outside = NodeStatus::fresh(raft_id_of(1));
         assert!(matches!(
             decides(&outside).unwrap_err().reason,
             Reason::Forming { .. }

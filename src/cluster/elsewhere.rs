@@ -1,6 +1,6 @@
 //! The answer of a node without a leader to a client.
 
-use super::{Picture, Standing};
+use super::{ClusterView, MemberState};
 use crate::types::{Answering, NodeId, NodeState};
 
 /// The leader, as seen by a node that hears no leader itself.
@@ -15,7 +15,7 @@ pub enum Elsewhere {
     CutOff,
 }
 
-impl Picture<'_> {
+impl ClusterView<'_> {
     /// The leader, if the asking node takes part and hears none. Other nodes name a leader until they
     /// have not heard of it for the longest election timeout: they are right if the asking node has had
     /// none for longer.
@@ -26,10 +26,10 @@ impl Picture<'_> {
             .is_some_and(|view| view.state == NodeState::Started);
         let mut others = self.survey.members().ids().filter(|id| *id != own);
         let silent = |id| {
-            let standing = self.standing(id);
+            let member_state = self.member_state(id);
             matches!(
-                standing,
-                Standing::Absent(Answering::Silent | Answering::Hung)
+                member_state,
+                MemberState::Absent(Answering::Silent | Answering::Hung)
             )
         };
         match self.leader.map(|leader| leader.node_id()) {
@@ -53,7 +53,7 @@ mod tests {
         NodeId::new(id).expect("a node id")
     }
 
-    fn life(id: u16) -> RaftId {
+    fn raft_id_of(id: u16) -> RaftId {
         RaftId::new(node(id), 1)
     }
 
@@ -67,8 +67,8 @@ mod tests {
                 false => Role::Follower,
             }),
             term: 3,
-            leader: leader.map(life),
-            ..NodeStatus::fresh(life(id))
+            leader: leader.map(raft_id_of),
+            ..NodeStatus::fresh(raft_id_of(id))
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
         let answers = answers.into_iter();
         let answers = answers.map(|view| (view.raft_id.node_id(), Ok(view)));
         let members = Arc::new([1, 2, 3].map(node).into());
-        Picture::new(&Survey::new(own, members, answers)).elsewhere()
+        ClusterView::new(&Survey::new(own, members, answers)).elsewhere()
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{CAN_LOSE_ONE, Picture, Standing};
+use super::{CAN_LOSE_ONE, ClusterView, MemberState};
 use crate::types::{NodeId, NodeStatus, RaftId, Role};
 
 /// A pending change of the leader that the state of no running member shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chore {
+pub(super) enum PendingChange {
     /// Adds a member that the asked node does not know yet.
     LetIn(NodeId),
     /// Removes the process of a node that is no longer a member.
@@ -18,7 +18,7 @@ pub(super) enum Chore {
     MakeKnown,
 }
 
-impl Picture<'_> {
+impl ClusterView<'_> {
     /// Whether any one member may be restarted now: no acknowledged write is lost, and writes go on.
     ///
     /// There are three voters or more, and the cluster is whole: the voters are exactly the running
@@ -43,7 +43,9 @@ impl Picture<'_> {
             && conf.voters.iter().copied().collect::<BTreeSet<_>>() == living
             && conf.members.iter().copied().eq(members.ids())
             && self.members_views().all(votes)
-            && members.ids().all(|id| self.standing(id) == Standing::Whole)
+            && members
+                .ids()
+                .all(|id| self.member_state(id) == MemberState::Whole)
             && self.commits() == Some(true)
             && leader.doubled.is_empty()
             && self.all_reach_all()
@@ -64,37 +66,37 @@ impl Picture<'_> {
     }
 
     /// The leader's pending changes, except for those that the states of the members show.
-    pub(super) fn chores(&self) -> Vec<Chore> {
+    pub(super) fn pending_changes(&self) -> Vec<PendingChange> {
         let Some(leader) = self.leader_view() else {
             return Vec::new();
         };
         let members = self.survey.members();
         let conf = &leader.conf;
-        let mut chores: Vec<_> = conf
+        let mut pending_changes: Vec<_> = conf
             .members
             .iter()
             .filter(|member| !members.contains(**member))
-            .map(|member| Chore::LetIn(*member))
+            .map(|member| PendingChange::LetIn(*member))
             .collect();
         for id in conf.voters.iter().chain(&conf.learners) {
             let node = id.node_id();
             let lives = self.view(node).is_none_or(|view| view.raft_id == *id);
             let stands = || {
-                let standing = self.standing(node);
+                let member_state = self.member_state(node);
                 matches!(
-                    standing,
-                    Standing::Whole | Standing::Behind | Standing::CannotRead(_)
+                    member_state,
+                    MemberState::Whole | MemberState::Behind | MemberState::CannotRead(_)
                 )
             };
             if !conf.members.contains(&node) {
-                chores.push(Chore::Remove(node));
+                pending_changes.push(PendingChange::Remove(node));
             } else if !lives && stands() {
-                chores.push(Chore::Forget(node));
+                pending_changes.push(PendingChange::Forget(node));
             }
         }
-        if chores.is_empty() && !leader.members_known {
-            chores.push(Chore::MakeKnown);
+        if pending_changes.is_empty() && !leader.members_known {
+            pending_changes.push(PendingChange::MakeKnown);
         }
-        chores
+        pending_changes
     }
 }

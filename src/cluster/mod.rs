@@ -4,7 +4,7 @@
 //! Healed, halted, the state of each member, whether a node may be added, removed, restarted or recovered
 //! from: services, health, the command line and the simulation all ask here, so they cannot contradict
 //! one another. Nothing here does I/O: a [`Survey`] holds the asked nodes and their answers, a
-//! [`Picture`] is the cluster view that results.
+//! [`ClusterView`] is the cluster view that results.
 //!
 //! Answers contradict one another now and then: a node that was cut off still names a leader that has
 //! been replaced. So the answer of the highest term is right about the leader, the voters and learners
@@ -15,12 +15,12 @@
 mod change;
 mod elsewhere;
 mod healed;
+mod member_state;
 mod paths;
 mod phrases;
-mod picture;
 pub mod recovery;
 mod single;
-mod standing;
+mod view;
 mod words;
 
 use std::collections::BTreeMap;
@@ -32,10 +32,10 @@ use crate::types::{
 
 pub use change::{costs_nothing, decides};
 pub use elsewhere::Elsewhere;
+pub use member_state::MemberState;
 pub(crate) use phrases::{hung, nodes};
-pub use picture::Picture;
 pub use single::{is_full_member, serves};
-pub use standing::Standing;
+pub use view::ClusterView;
 pub use words::State;
 
 /// With fewer voters than this, the loss of one leaves no majority.
@@ -158,7 +158,7 @@ impl Survey {
         if self.view(self.own).is_some_and(takes_part) {
             return self;
         }
-        let cluster = Picture::new(&self).cluster();
+        let cluster = ClusterView::new(&self).cluster();
         let parts = self.views().filter(|view| {
             takes_part(view) && view.cluster_id == cluster && !view.conf.members.is_empty()
         });

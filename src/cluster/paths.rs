@@ -5,7 +5,7 @@
 //! path between them to elect another leader, and to add the lost member back. So each member reports
 //! which members it reaches. Versions that do not report this count as reaching all.
 
-use super::Picture;
+use super::ClusterView;
 use super::phrases::nodes;
 use crate::types::{Answering, Missed, NodeId, NodeInfo, NodeStatus};
 
@@ -21,7 +21,7 @@ enum Path {
     Missed(Missed),
 }
 
-impl Picture<'_> {
+impl ClusterView<'_> {
     /// Whether every answering member reaches every other one.
     pub(super) fn all_reach_all(&self) -> bool {
         let mut paths = self.paths();

@@ -12,7 +12,7 @@ fn node(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-fn life(id: u16) -> RaftId {
+fn raft_id_of(id: u16) -> RaftId {
     RaftId::new(node(id), 1)
 }
 
@@ -20,7 +20,11 @@ fn life(id: u16) -> RaftId {
 fn everybody(id: u16) -> Reach {
     Reach {
         as_of: 5,
-        reached: ALL.into_iter().filter(|it| *it != id).map(life).collect(),
+        reached: ALL
+            .into_iter()
+            .filter(|it| *it != id)
+            .map(raft_id_of)
+            .collect(),
         missed: Vec::new(),
     }
 }
@@ -28,13 +32,13 @@ fn everybody(id: u16) -> Reach {
 /// Node `id` of a cluster that node 1 leads.
 fn view(id: u16) -> NodeStatus {
     let leads = id == 1;
-    let voters = ALL.map(life).to_vec();
+    let voters = ALL.map(raft_id_of).to_vec();
     NodeStatus {
         state: NodeState::Started,
         cluster_id: Some(ClusterId(7)),
         role: Some(if leads { Role::Leader } else { Role::Follower }),
         term: 3,
-        leader: Some(life(1)),
+        leader: Some(raft_id_of(1)),
         commit_index: 9,
         applied_index: 9,
         last_index: 9,
@@ -52,7 +56,7 @@ fn view(id: u16) -> NodeStatus {
             members: ALL.map(node).to_vec(),
         }),
         reach: Some(Arc::new(everybody(id))),
-        ..NodeStatus::fresh(life(id))
+        ..NodeStatus::fresh(raft_id_of(id))
     }
 }
 
@@ -89,9 +93,9 @@ fn said(views: &[NodeStatus]) -> (State, String) {
     let answers = others.iter().cloned();
     let answers = answers.map(|view| (view.raft_id.node_id(), Ok(view)));
     let survey = Survey::new(own.clone(), Arc::new(members), answers);
-    let picture = Picture::new(&survey);
-    let (state, words) = picture.sum_up();
-    assert_eq!(picture.is_healed(), state == State::Healthy, "{words}");
+    let cluster_view = ClusterView::new(&survey);
+    let (state, words) = cluster_view.sum_up();
+    assert_eq!(cluster_view.is_healed(), state == State::Healthy, "{words}");
     (state, words)
 }
 
@@ -171,7 +175,7 @@ fn who_has_not_been_heard_at_its_address_yet_is_waited_for() {
     // Another incarnation answers than the one that they have heard.
     let again = RaftId::new(node(2), 2);
     let conf = Arc::new(Conf {
-        voters: vec![life(1), again, life(3)],
+        voters: vec![raft_id_of(1), again, raft_id_of(3)],
         ..(*view(1).conf).clone()
     });
     let knows = |view: NodeStatus| NodeStatus {
@@ -209,7 +213,7 @@ fn whoever_asks_at_a_former_address_says_nothing_of_the_present_one() {
 #[test]
 fn a_member_that_asks_and_does_not_answer_lives() {
     let mut leader = misses(1, &[(2, Answering::Silent)]);
-    let wrong = "degraded: node 2 lives, but its address n2:7 does not answer (to correct it: seshat \
+    let wrong = "degraded: node 2 runs, but its address n2:7 does not answer (to correct it: seshat \
                  member add 2 HOST:PORT n2:6)";
     let dead = "degraded: node 2 does not answer";
     assert_eq!(

@@ -9,7 +9,7 @@ fn node(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-fn life(id: u16, incarnation: u64) -> RaftId {
+fn raft_id_of(id: u16, incarnation: u64) -> RaftId {
     RaftId::new(node(id), incarnation)
 }
 
@@ -25,11 +25,11 @@ fn voter(id: u16, size: u16, last_index: LogIndex) -> NodeStatus {
         last_index,
         commit_index: last_index - 1,
         conf: Arc::new(Conf {
-            voters: (1..=size).map(|id| life(id, 1)).collect(),
+            voters: (1..=size).map(|id| raft_id_of(id, 1)).collect(),
             learners: Vec::new(),
             members: (1..=size).map(node).collect(),
         }),
-        ..NodeStatus::fresh(life(id, 1))
+        ..NodeStatus::fresh(raft_id_of(id, 1))
     }
 }
 
@@ -37,17 +37,17 @@ fn voter(id: u16, size: u16, last_index: LogIndex) -> NodeStatus {
 fn learner(id: u16, size: u16, last_index: LogIndex) -> NodeStatus {
     let status = voter(id, size, last_index);
     let mut conf = Conf::clone(&status.conf);
-    conf.learners.push(life(id, 2));
+    conf.learners.push(raft_id_of(id, 2));
     NodeStatus {
         role: Some(Role::Learner),
-        raft_id: life(id, 2),
+        raft_id: raft_id_of(id, 2),
         conf: Arc::new(conf),
         ..status
     }
 }
 
 fn lost(id: u16) -> NodeStatus {
-    NodeStatus::fresh(life(id, 3))
+    NodeStatus::fresh(raft_id_of(id, 3))
 }
 
 fn views(all: impl IntoIterator<Item = NodeStatus>) -> Answers {
@@ -97,12 +97,12 @@ fn a_cluster_is_halted_once_no_majority_can_come_back() {
 #[test]
 fn a_voter_that_is_about_to_start_is_not_lost() {
     let bound = NodeStatus {
-        state: NodeState::Bound,
+        state: NodeState::Prepared,
         cluster_id: Some(CLUSTER),
-        ..NodeStatus::fresh(life(2, 1))
+        ..NodeStatus::fresh(raft_id_of(2, 1))
     };
     // It answered before it was offered the cluster that node 1 has started meanwhile.
-    let fresh = NodeStatus::fresh(life(3, 1));
+    let fresh = NodeStatus::fresh(raft_id_of(3, 1));
     assert_eq!(
         way([voter(1, 3, 1), bound, fresh]),
         "the cluster is not halted: nodes 1, 2 and 3 can elect a leader"
@@ -203,11 +203,11 @@ fn a_leader_counts_while_it_may_live() {
     };
     // A learner still believes in a leader that has lost its memory.
     assert_eq!(
-        way([voter(1, 3, 9), follows(life(3, 1)), lost(3)]),
+        way([voter(1, 3, 9), follows(raft_id_of(3, 1)), lost(3)]),
         "halted: seshat recover --from 1"
     );
     assert_eq!(
-        way([voter(1, 3, 9), follows(life(3, 1))]),
+        way([voter(1, 3, 9), follows(raft_id_of(3, 1))]),
         "the cluster is not halted: node 2 says that node 3 leads it"
     );
     let leads = NodeStatus {
@@ -225,7 +225,7 @@ fn a_member_that_was_promoted_without_the_knowledge_of_the_others_counts() {
     let promoted = |mut status: NodeStatus| {
         status.role = Some(Role::Follower);
         status.conf = Arc::new(Conf {
-            voters: vec![life(1, 1), life(2, 2), life(3, 1)],
+            voters: vec![raft_id_of(1, 1), raft_id_of(2, 2), raft_id_of(3, 1)],
             ..Conf::clone(&status.conf)
         });
         status
@@ -277,7 +277,7 @@ fn a_learner_that_has_most_keeps_a_voter_that_has_less_from_being_elected() {
     let promoted = learner(2, 3, 9);
     let knows_it = |last_index| {
         let mut status = voter(3, 3, last_index);
-        Arc::make_mut(&mut status.conf).voters[1] = life(2, 2);
+        Arc::make_mut(&mut status.conf).voters[1] = raft_id_of(2, 2);
         status
     };
     assert_eq!(
@@ -376,11 +376,11 @@ fn looks(id: u16) -> Vec<Option<NodeStatus>> {
     }
     looks.push(Some(NodeStatus {
         role: Some(Role::Leader),
-        leader: Some(life(id, 1)),
+        leader: Some(raft_id_of(id, 1)),
         ..voter(id, size, 20)
     }));
     for leader in (1..=size).filter(|leader| *leader != id) {
-        let leader = Some(life(leader, 1));
+        let leader = Some(raft_id_of(leader, 1));
         looks.push(Some(NodeStatus {
             leader,
             ..voter(id, size, 10)
@@ -454,11 +454,11 @@ fn harms_nobody(all: &Answers, way: &Way) {
         .views()
         .filter(|view| view.cluster_id == Some(CLUSTER))
         .collect();
-    let first_lives = parts
+    let first_incarnations = parts
         .iter()
         .filter(|view| view.raft_id.incarnation() == 1)
         .count();
-    assert!(first_lives < 2, "they are a majority: {all:?}");
+    assert!(first_incarnations < 2, "they are a majority: {all:?}");
     assert!(
         parts.iter().all(|view| view.role != Some(Role::Leader)),
         "{all:?}"
@@ -467,7 +467,10 @@ fn harms_nobody(all: &Answers, way: &Way) {
     assert_eq!(most, Some(way.survivor.last_index), "{all:?}");
     let silent = 3 - all.views().count();
     if way.halted {
-        assert!(first_lives + silent < 2, "they may come back: {all:?}");
+        assert!(
+            first_incarnations + silent < 2,
+            "they may come back: {all:?}"
+        );
     }
     assert!(
         all.views()

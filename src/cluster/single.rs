@@ -17,8 +17,8 @@ pub fn serves(status: &NodeStatus) -> bool {
 pub fn is_full_member(status: &NodeStatus) -> bool {
     let own = status.raft_id;
     let conf = &status.conf;
-    let mut lives = conf.voters.iter().chain(&conf.learners);
-    let votes_alone =
-        conf.voters.contains(&own) && lives.all(|id| *id == own || id.node_id() != own.node_id());
+    let mut incarnations = conf.voters.iter().chain(&conf.learners);
+    let votes_alone = conf.voters.contains(&own)
+        && incarnations.all(|id| *id == own || id.node_id() != own.node_id());
     serves(status) && votes_alone
 }

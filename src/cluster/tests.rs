@@ -156,10 +156,10 @@ fn info(id: u16) -> NodeInfo {
 /// Fails unless `survey` shows a cluster in `state`, with this summary.
 #[track_caller]
 fn shows(survey: &Survey, state: State, words: &str) {
-    let picture = Picture::new(survey);
-    let (found, summary) = picture.sum_up();
+    let cluster_view = ClusterView::new(survey);
+    let (found, summary) = cluster_view.sum_up();
     assert_eq!((found, summary.as_str()), (state, words));
-    assert_eq!(picture.is_healed(), state == State::Healthy);
+    assert_eq!(cluster_view.is_healed(), state == State::Healthy);
 }
 
 #[track_caller]
@@ -175,14 +175,14 @@ fn says(views: &[NodeStatus], state: State, words: &str) {
 
 fn leader(views: &[NodeStatus]) -> Option<u16> {
     let survey = surveyed_of(3, views);
-    let leader = Picture::new(&survey).leader();
+    let leader = ClusterView::new(&survey).leader();
     leader.map(|leader| leader.node_id().get())
 }
 
 fn percent(views: &[NodeStatus], id: u16) -> Option<u32> {
     let survey = surveyed_of(3, views);
-    match Picture::new(&survey).standing(node(id)) {
-        Standing::CatchingUp(percent) => Some(percent),
+    match ClusterView::new(&survey).member_state(node(id)) {
+        MemberState::CatchingUp(percent) => Some(percent),
         _ => None,
     }
 }
@@ -240,12 +240,12 @@ fn healed_takes_the_word_of_the_leader_for_exactly_those_who_live() {
         (
             leads(two_of_one),
             view(3),
-            "healing: removing a former life of node 3",
+            "healing: removing an earlier incarnation of node 3",
         ),
         (
             leads(late_learner),
             view(3),
-            "healing: removing a former life of node 1",
+            "healing: removing an earlier incarnation of node 1",
         ),
         (
             not_told,
@@ -265,7 +265,7 @@ fn healed_takes_the_word_of_the_leader_for_exactly_those_who_live() {
 }
 
 #[test]
-fn the_steps_of_a_life_that_replaces_another() {
+fn the_steps_of_an_incarnation_that_replaces_another() {
     let with_learner = || leads(conf(&[1, 2, 3].map(raft_id), &[again(3)]));
     let two_voters = || leads(conf(&[1, 2].map(raft_id), &[again(3)]));
     let behind = NodeStatus {
@@ -387,7 +387,10 @@ fn a_member_that_does_not_answer_degrades_the_cluster() {
     let views = [view(1), view(2)];
     says(&views, State::Degraded, "degraded: node 3 does not answer");
     let survey = surveyed_of(3, &views);
-    assert_eq!(Picture::new(&survey).known_as(node(3)), Some(raft_id(3)));
+    assert_eq!(
+        ClusterView::new(&survey).known_as(node(3)),
+        Some(raft_id(3))
+    );
     // A voter that does not answer cannot be informed either.
     let cannot_tell = NodeStatus {
         members_known: false,
@@ -432,15 +435,15 @@ fn a_member_of_another_cluster_is_outside() {
 #[test]
 fn an_answer_that_is_older_than_a_recovery_says_nothing() {
     let survey = || surveyed_of(3, &[view(2), elsewhere(3), view(1)]);
-    let standing = |survey: Survey| Picture::new(&survey).standing(node(3));
-    assert_eq!(standing(survey()), Standing::Elsewhere);
+    let member_state = |survey: Survey| ClusterView::new(&survey).member_state(node(3));
+    assert_eq!(member_state(survey()), MemberState::Elsewhere);
     let now = survey().begun_in(Some(CLUSTER));
-    assert_eq!(standing(now), Standing::Elsewhere);
+    assert_eq!(member_state(now), MemberState::Elsewhere);
     let joined = survey().begun_in(None);
-    assert_eq!(standing(joined), Standing::Elsewhere);
+    assert_eq!(member_state(joined), MemberState::Elsewhere);
     let before = survey().begun_in(Some(ClusterId(8)));
-    assert!(!Picture::new(&before).is_healed());
-    assert_eq!(standing(before), Standing::Absent(Answering::Silent));
+    assert!(!ClusterView::new(&before).is_healed());
+    assert_eq!(member_state(before), MemberState::Absent(Answering::Silent));
 }
 
 /// It answered before it heard of the later offer that has started meanwhile. If an operator restarted it
@@ -448,7 +451,7 @@ fn an_answer_that_is_older_than_a_recovery_says_nothing() {
 #[test]
 fn a_process_that_is_bound_to_an_earlier_offer_belongs_to_no_other_cluster() {
     let bound = NodeStatus {
-        state: NodeState::Bound,
+        state: NodeState::Prepared,
         cluster_id: Some(ClusterId(8)),
         ..fresh(3)
     };
@@ -468,8 +471,8 @@ fn a_leader_that_has_answered_before_it_recovered_belongs_to_no_other_cluster() 
         ..learner(1)
     };
     let survey = surveyed_of(3, &[own, elsewhere(2), fresh(3)]);
-    let standing = Picture::new(&survey).standing(node(2));
-    assert_eq!(standing, Standing::Whole);
+    let member_state = ClusterView::new(&survey).member_state(node(2));
+    assert_eq!(member_state, MemberState::Whole);
 }
 
 #[test]
@@ -482,7 +485,7 @@ fn a_node_that_takes_no_part_describes_the_cluster_that_runs() {
         let views = [own, view(1), view(2)];
         says(&views, State::Healing, "healing node 3: waits to be let in");
         let survey = surveyed_of(3, &views);
-        assert_eq!(Picture::new(&survey).cluster(), Some(CLUSTER));
+        assert_eq!(ClusterView::new(&survey).cluster(), Some(CLUSTER));
         assert_eq!((leader(&views), survey.own()), (Some(2), node(3)));
     }
 }
@@ -520,7 +523,7 @@ fn members_that_come_and_go() {
 #[test]
 fn a_cluster_that_forms() {
     let bound = |id| NodeStatus {
-        state: NodeState::Bound,
+        state: NodeState::Prepared,
         cluster_id: Some(CLUSTER),
         ..fresh(id)
     };
@@ -664,7 +667,7 @@ fn a_process_that_has_received_nothing_holds_up_nobody_for_ever() {
     );
     // The leader may come back.
     let survey = surveyed_of(3, &[outside(2), empty]);
-    assert!(Picture::new(&survey).left_over().is_empty());
+    assert!(ClusterView::new(&survey).left_over().is_empty());
 }
 
 #[test]
@@ -707,7 +710,7 @@ fn what_may_still_come_back_is_not_halted() {
         ],
     ] {
         let survey = surveyed_of(3, &views);
-        let (state, words) = Picture::new(&survey).sum_up();
+        let (state, words) = ClusterView::new(&survey).sum_up();
         assert_eq!(state, State::NoQuorum, "{words}");
     }
 }
@@ -908,7 +911,7 @@ fn a_member_that_hangs_is_named_and_nobody_recovers_without_it() {
     };
     let answers = [(node(2), Ok(fresh(2))), hangs];
     let survey = Survey::new(survivor, members, answers);
-    let (_, said) = Picture::new(&survey).sum_up();
+    let (_, said) = ClusterView::new(&survey).sum_up();
     assert!(
         said.contains(HUNG) && !said.contains("seshat recover"),
         "{said}"

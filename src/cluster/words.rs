@@ -1,11 +1,11 @@
 //! The judgement as text for operators: one word and one sentence.
 
 use super::change::no_spare;
-use super::healed::Chore;
+use super::healed::PendingChange;
 use super::paths::correct;
 use super::phrases::{hung, nodes};
 use super::recovery::{Obstacle, Way};
-use super::{Picture, Standing};
+use super::{ClusterView, MemberState};
 use crate::types::{Answering, NodeId, NodeState, NodeStatus};
 
 /// The state of a cluster, as one word.
@@ -28,7 +28,7 @@ pub enum State {
     Halted,
 }
 
-impl Picture<'_> {
+impl ClusterView<'_> {
     /// The state of the cluster as one word and one sentence.
     pub fn sum_up(&self) -> (State, String) {
         let (state, summary) = self.sum_up_troubles();
@@ -79,8 +79,10 @@ impl Picture<'_> {
         }
         let troubles = self.troubles();
         let steps = self.steps();
-        let chores = self.chore_words(troubles.is_empty() && steps.is_empty());
-        let all = [troubles.as_slice(), &steps, &chores].concat().join("; ");
+        let pending_changes = self.change_words(troubles.is_empty() && steps.is_empty());
+        let all = [troubles.as_slice(), &steps, &pending_changes]
+            .concat()
+            .join("; ");
         if self.leader.is_none() {
             let why = match self.way() {
                 // The others wait for something else than the rest of this cluster.
@@ -102,7 +104,11 @@ impl Picture<'_> {
             };
         }
         let unsure = self.unsure();
-        let summary = match (steps.is_empty(), chores.is_empty(), unsure.is_empty()) {
+        let summary = match (
+            steps.is_empty(),
+            pending_changes.is_empty(),
+            unsure.is_empty(),
+        ) {
             (false, _, _) => format!("healing {all}"),
             (true, false, _) => format!("healing: {all}"),
             (true, true, false) => format!("healing: {}", unsure.join("; ")),
@@ -189,13 +195,13 @@ impl Picture<'_> {
     /// What answers at the addresses of members that do not answer themselves.
     fn strangers(&self) -> Vec<String> {
         let members = self.survey.members().iter();
-        let stranger = members.filter_map(|info| match self.standing(info.id) {
-            Standing::Absent(Answering::Silent) => None,
-            Standing::Absent(Answering::Hung) if self.leader.is_none() => Some(hung(info.id)),
-            Standing::Absent(answering @ (Answering::Refusing | Answering::Hung)) => {
+        let stranger = members.filter_map(|info| match self.member_state(info.id) {
+            MemberState::Absent(Answering::Silent) => None,
+            MemberState::Absent(Answering::Hung) if self.leader.is_none() => Some(hung(info.id)),
+            MemberState::Absent(answering @ (Answering::Refusing | Answering::Hung)) => {
                 Some(format!("node {} {answering}", info.id))
             }
-            Standing::Absent(answering) => Some(format!(
+            MemberState::Absent(answering) => Some(format!(
                 "node {}: its address {} {answering}",
                 info.id, info.addr
             )),
@@ -228,17 +234,17 @@ impl Picture<'_> {
             .filter_map(|id| self.survey.members().get(*id));
         let words = infos.map(|info| {
             let (id, addr, correct) = (info.id, &info.addr, correct(info));
-            format!("node {id} lives, but its address {addr} does not answer{correct}")
+            format!("node {id} runs, but its address {addr} does not answer{correct}")
         });
         words.collect()
     }
 
     /// The obstacles that keep members from taking part, and the leader from committing.
     fn troubles(&self) -> Vec<String> {
-        let silent = self.those(|it| it == Standing::Absent(Answering::Silent));
+        let silent = self.those(|it| it == MemberState::Absent(Answering::Silent));
         let (living, silent): (Vec<_>, Vec<_>) = silent.into_iter().partition(|id| self.asks(*id));
-        let elsewhere = self.those(|it| it == Standing::Elsewhere);
-        let behind = self.those(|it| it == Standing::Behind);
+        let elsewhere = self.those(|it| it == MemberState::Elsewhere);
+        let behind = self.those(|it| it == MemberState::Behind);
         let mut troubles: Vec<_> = troubled(&silent, "does not answer", "do not answer")
             .into_iter()
             .chain(self.at_wrong_addresses(&living))
@@ -265,9 +271,9 @@ impl Picture<'_> {
                     "node {id} runs an older version and {what}: start a newer one"
                 ))
             };
-            match self.standing(id) {
-                Standing::TooOld => older("is not let in any more"),
-                Standing::CannotRead(index) => {
+            match self.member_state(id) {
+                MemberState::TooOld => older("is not let in any more"),
+                MemberState::CannotRead(index) => {
                     older(&format!("cannot read entry {index} of the leader's log"))
                 }
                 _ => None,
@@ -284,15 +290,15 @@ impl Picture<'_> {
     /// The progress of the running members that do not take full part yet.
     fn steps(&self) -> Vec<String> {
         let step = |id: NodeId| {
-            let what = match self.standing(id) {
-                Standing::Absent(_)
-                | Standing::Elsewhere
-                | Standing::TooOld
-                | Standing::CannotRead(_)
-                | Standing::Behind
-                | Standing::Whole => return None,
-                Standing::Forming => "has not started yet".to_owned(),
-                Standing::Waiting | Standing::CatchingUp(0) if self.knows_nobody(id) => {
+            let what = match self.member_state(id) {
+                MemberState::Absent(_)
+                | MemberState::Elsewhere
+                | MemberState::TooOld
+                | MemberState::CannotRead(_)
+                | MemberState::Behind
+                | MemberState::Whole => return None,
+                MemberState::Forming => "has not started yet".to_owned(),
+                MemberState::Waiting | MemberState::CatchingUp(0) if self.knows_nobody(id) => {
                     let parts = self.parts().map(|view| view.raft_id.node_id());
                     let parts: Vec<_> = parts.collect();
                     format!(
@@ -301,16 +307,16 @@ impl Picture<'_> {
                         nodes(&parts)
                     )
                 }
-                Standing::Waiting => "waits to be let in".to_owned(),
-                Standing::CatchingUp(0) if self.has_not_joined(id) => {
+                MemberState::Waiting => "waits to be let in".to_owned(),
+                MemberState::CatchingUp(0) if self.has_not_joined(id) => {
                     "asked in, has not joined yet".to_owned()
                 }
-                Standing::CatchingUp(percent) => {
+                MemberState::CatchingUp(percent) => {
                     let room = self.wants_room(id).unwrap_or_default();
                     format!("catching up {percent} %{room}")
                 }
-                Standing::BecomingVoter => "being made a voter".to_owned(),
-                Standing::Leaderless => {
+                MemberState::BecomingVoter => "being made a voter".to_owned(),
+                MemberState::Leaderless => {
                     format!("does not follow node {} yet", self.leader?.node_id())
                 }
             };
@@ -347,16 +353,21 @@ impl Picture<'_> {
 
     /// The other pending changes of the leader. "Not every voter knows of the last change" is shown only
     /// if nothing else is pending.
-    fn chore_words(&self, all_that_is_left: bool) -> Vec<String> {
-        let chore = |chore| match chore {
-            Chore::LetIn(id) => Some(format!("letting node {id} in")),
-            Chore::Remove(id) => Some(format!("removing node {id}")),
-            Chore::Forget(id) => Some(format!("removing a former life of node {id}")),
-            Chore::MakeKnown => {
+    fn change_words(&self, all_that_is_left: bool) -> Vec<String> {
+        let pending_change = |pending_change| match pending_change {
+            PendingChange::LetIn(id) => Some(format!("letting node {id} in")),
+            PendingChange::Remove(id) => Some(format!("removing node {id}")),
+            PendingChange::Forget(id) => {
+                Some(format!("removing an earlier incarnation of node {id}"))
+            }
+            PendingChange::MakeKnown => {
                 all_that_is_left.then(|| "every voter is being told who the others are".to_owned())
             }
         };
-        self.chores().into_iter().filter_map(chore).collect()
+        self.pending_changes()
+            .into_iter()
+            .filter_map(pending_change)
+            .collect()
     }
 }
 

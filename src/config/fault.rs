@@ -10,10 +10,10 @@ use std::path::PathBuf;
 #[error("{}", report(faults))]
 pub struct ConfigError {
     /// The faults: at least one.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<Problem>,
 }
 
-fn report(faults: &[Fault]) -> String {
+fn report(faults: &[Problem]) -> String {
     let plural = if faults.len() == 1 { "" } else { "s" };
     let mut text = format!("{} fault{plural} in the configuration:", faults.len());
     for fault in faults {
@@ -24,7 +24,7 @@ fn report(faults: &[Fault]) -> String {
 
 /// One fault of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct Problem {
     /// The faulty field, for example `cluster.initial_members[1].addr`; `file` for a file that cannot be
     /// read, `syntax` for a file that is not TOML.
     pub field: String,
@@ -36,7 +36,7 @@ pub struct Fault {
     pub origin: Option<Origin>,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             field,
@@ -81,15 +81,15 @@ impl fmt::Display for Origin {
 
 /// The faults found so far.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
-    list: Vec<Fault>,
+pub(super) struct Problems {
+    list: Vec<Problem>,
     /// Fields without a value that a rule could check.
     unusable: BTreeSet<String>,
     /// The place where each field was written.
     origins: BTreeMap<String, Origin>,
 }
 
-impl Faults {
+impl Problems {
     /// Remembers where `field` was written.
     pub(super) fn found_at(&mut self, field: &str, origin: Origin) {
         self.origins.insert(field.to_owned(), origin);
@@ -102,7 +102,7 @@ impl Faults {
         problem: impl Into<String>,
         expected: impl Into<String>,
     ) {
-        self.list.push(Fault {
+        self.list.push(Problem {
             field: field.to_owned(),
             problem: problem.into(),
             expected: expected.into(),
@@ -123,7 +123,7 @@ impl Faults {
 
     /// Notes a name that is not a field.
     pub(super) fn unknown(&mut self, field: String, origin: Origin, expected: String) {
-        self.list.push(Fault {
+        self.list.push(Problem {
             field,
             problem: "unknown".to_owned(),
             expected,

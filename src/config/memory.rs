@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::{Config, ConfigError, Fault};
+use super::{Config, ConfigError, Problem};
 
 /// The state may take one part in so many of the memory by default: a third. Another third is for a
 /// rejoin, in which overwritten values stay until they have been sent. The last third is for everything
@@ -49,7 +49,7 @@ impl Memory {
             return Ok(());
         };
         Err(ConfigError {
-            faults: vec![Fault {
+            faults: vec![Problem {
                 field: "limits.max_state_bytes".to_owned(),
                 problem: format!(
                     "{wanted} bytes, and this process may have {limit} for everything"

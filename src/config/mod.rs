@@ -40,15 +40,15 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::log::LogFormat;
+use crate::telemetry::LogFormat;
 use crate::types::{ClusterMembership, NodeId, NodeInfo};
 
-pub use fault::{ConfigError, Fault, Origin};
+pub use fault::{ConfigError, Origin, Problem};
 pub use memory::Memory;
 pub use numbers::{Limits, RaftConfig};
 pub use sources::{Overrides, process_env};
 
-use fault::Faults;
+use fault::Problems;
 use settings::Settings;
 
 /// Room in a gRPC message for everything except keys and values: field numbers, ids, log positions,
@@ -147,7 +147,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         overrides: &Overrides,
     ) -> Result<Self, ConfigError> {
-        let mut faults = Faults::default();
+        let mut faults = Problems::default();
         let mut settings = Settings::default();
         if let Some((path, text)) = file {
             settings.add_file(path, text, &mut faults)?;
@@ -156,7 +156,7 @@ impl Config {
         settings.add_flags(overrides, &mut faults);
 
         let config = read::config(settings, &mut faults);
-        rules::judge(&config, &mut faults);
+        rules::validate(&config, &mut faults);
         faults.into_result(config, fields::position)
     }
 
@@ -165,8 +165,8 @@ impl Config {
     /// # Errors
     /// Every rule that it breaks.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let mut faults = Faults::default();
-        rules::judge(self, &mut faults);
+        let mut faults = Problems::default();
+        rules::validate(self, &mut faults);
         faults.into_result((), fields::position)
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::fault::Faults;
+use super::fault::Problems;
 use super::memory;
 use super::reader::Reader;
 
@@ -48,7 +48,7 @@ macro_rules! section {
             }
 
             /// Notes every number that is out of range, for a section that was made in code.
-            pub(super) fn check_ranges(&self, faults: &mut Faults) {
+            pub(super) fn check_ranges(&self, faults: &mut Problems) {
                 $({
                     let field = concat!($section, ".", stringify!($field));
                     let range: RangeInclusive<$type> = $range;

@@ -1,13 +1,13 @@
 //! A whole [`Config`], read field by field.
 
-use super::fault::Faults;
+use super::fault::Problems;
 use super::numbers::{Limits, RaftConfig};
 use super::reader::{CLIENT_LISTENER, INTERNAL_LISTENER, Reader};
 use super::settings::Settings;
 use super::{ClusterConfig, Config, NodeConfig};
 
 /// Reads every field.
-pub(super) fn config(settings: Settings, faults: &mut Faults) -> Config {
+pub(super) fn config(settings: Settings, faults: &mut Problems) -> Config {
     let mut reader = Reader::new(settings, faults);
     let node = NodeConfig {
         id: reader.node_id(

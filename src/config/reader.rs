@@ -9,9 +9,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::InitialMember;
-use super::fault::{Faults, whole_number};
+use super::fault::{Problems, whole_number};
 use super::settings::{Setting, Settings, Value, did_you_mean};
-use crate::log::LogFormat;
+use crate::telemetry::LogFormat;
 use crate::types::NodeId;
 
 pub(super) const MEMBERS: &str = "cluster.initial_members";
@@ -27,11 +27,11 @@ const STAND_IN: NodeId = NodeId::new(1).expect("1 is a node id");
 /// Reads settings, field by field.
 pub(super) struct Reader<'a> {
     settings: Settings,
-    faults: &'a mut Faults,
+    faults: &'a mut Problems,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(settings: Settings, faults: &'a mut Faults) -> Self {
+    pub(super) fn new(settings: Settings, faults: &'a mut Problems) -> Self {
         Self { settings, faults }
     }
 

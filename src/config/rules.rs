@@ -2,7 +2,7 @@
 //!
 //! Each rule names its fields, and is checked only if all of them have values.
 
-use super::fault::Faults;
+use super::fault::Problems;
 use super::reader::{
     CLIENT_LISTENER, INTERNAL_LISTENER, MEMBER_ADDR, MEMBER_CLIENT_ADDR, MEMBERS, host_and_port,
 };
@@ -10,7 +10,7 @@ use super::{Config, MESSAGE_OVERHEAD_BYTES};
 use crate::address::Address;
 
 /// Notes every rule that `config` breaks.
-pub(super) fn judge(config: &Config, faults: &mut Faults) {
+pub(super) fn validate(config: &Config, faults: &mut Problems) {
     config.raft.check_ranges(faults);
     config.limits.check_ranges(faults);
     listeners(config, faults);
@@ -21,7 +21,7 @@ pub(super) fn judge(config: &Config, faults: &mut Faults) {
 }
 
 /// The address in `field`, if it is valid.
-fn address(field: &str, text: &str, example: &str, faults: &mut Faults) -> Option<Address> {
+fn address(field: &str, text: &str, example: &str, faults: &mut Problems) -> Option<Address> {
     if !faults.usable(&[field]) {
         return None;
     }
@@ -35,7 +35,7 @@ fn address(field: &str, text: &str, example: &str, faults: &mut Faults) -> Optio
     }
 }
 
-fn listeners(config: &Config, faults: &mut Faults) {
+fn listeners(config: &Config, faults: &mut Problems) {
     let node = &config.node;
     let client = address(
         "node.client_addr",
@@ -68,7 +68,7 @@ fn listeners(config: &Config, faults: &mut Faults) {
     }
 }
 
-fn members(config: &Config, faults: &mut Faults) {
+fn members(config: &Config, faults: &mut Problems) {
     let members = &config.cluster.initial_members;
     let (fewest, expected) = match config.cluster.bootstrap {
         true => (3, "at least 3 members, so that one may fail"),
@@ -122,7 +122,7 @@ fn members(config: &Config, faults: &mut Faults) {
 }
 
 /// Not checked for a node that joins later: its list says nothing about the number of copies.
-fn replication_factor(config: &Config, faults: &mut Faults) {
+fn replication_factor(config: &Config, faults: &mut Problems) {
     if !config.cluster.bootstrap {
         return;
     }
@@ -148,7 +148,7 @@ fn replication_factor(config: &Config, faults: &mut Faults) {
     }
 }
 
-fn timings(config: &Config, faults: &mut Faults) {
+fn timings(config: &Config, faults: &mut Problems) {
     let raft = &config.raft;
     let heartbeat = raft.heartbeat_interval_ms;
     for (field, timeout) in [
@@ -247,7 +247,7 @@ const AT_LEAST: &[(&str, &str)] = &[
     ),
 ];
 
-fn at_least(config: &Config, faults: &mut Faults) {
+fn at_least(config: &Config, faults: &mut Problems) {
     for (field, sum) in AT_LEAST {
         let (Some(value), Some(minimum)) = (number(config, field), evaluate(config, sum)) else {
             continue;

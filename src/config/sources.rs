@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{ConfigError, Fault, Faults, Origin};
+use super::fault::{ConfigError, Origin, Problem, Problems};
 use super::fields::fields;
 use super::settings::{Setting, Settings, Value, did_you_mean};
 
@@ -30,7 +30,7 @@ impl Settings {
         &mut self,
         path: &Path,
         text: &str,
-        faults: &mut Faults,
+        faults: &mut Problems,
     ) -> Result<(), ConfigError> {
         let file = File { path, text };
         for (section, setting) in file.parse()? {
@@ -57,7 +57,7 @@ impl Settings {
     pub(super) fn add_env(
         &mut self,
         env: impl Iterator<Item = (String, String)>,
-        faults: &mut Faults,
+        faults: &mut Problems,
     ) {
         let variables: BTreeMap<String, String> = env
             .filter(|(name, value)| name.starts_with("SESHAT_") && !value.is_empty())
@@ -80,7 +80,7 @@ impl Settings {
     }
 
     /// Adds the flags that were given.
-    pub(super) fn add_flags(&mut self, flags: &Overrides, faults: &mut Faults) {
+    pub(super) fn add_flags(&mut self, flags: &Overrides, faults: &mut Problems) {
         let Overrides {
             id,
             client_addr,
@@ -124,7 +124,7 @@ impl Settings {
     }
 
     /// Adds a setting whose name may not be a field.
-    fn insert_known(&mut self, name: String, setting: Setting, faults: &mut Faults) {
+    fn insert_known(&mut self, name: String, setting: Setting, faults: &mut Problems) {
         if fields().any(|field| field == name) {
             self.insert(name, setting);
             return;
@@ -182,7 +182,7 @@ pub fn process_env() -> impl Iterator<Item = (String, String)> {
 /// The text of the file at `path`.
 pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|error| ConfigError {
-        faults: vec![Fault {
+        faults: vec![Problem {
             field: "file".to_owned(),
             problem: format!("{} cannot be read: {error}", path.display()),
             expected: "a readable TOML file".to_owned(),
@@ -210,7 +210,7 @@ impl File<'_> {
         positions.sort_unstable();
         let faults = positions
             .into_iter()
-            .map(|(start, message)| Fault {
+            .map(|(start, message)| Problem {
                 field: "syntax".to_owned(),
                 problem: message.lines().collect::<Vec<_>>().join(", "),
                 expected: "valid TOML".to_owned(),

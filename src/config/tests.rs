@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::log::LogFormat;
+use crate::telemetry::LogFormat;
 
 /// A valid file: only the fields without defaults.
 const VALID: &str = r#"
@@ -49,7 +49,7 @@ fn faults<T: std::fmt::Debug>(result: Result<T, ConfigError>) -> Vec<String> {
 /// The faults of the valid file with these changes, without their origins.
 fn faults_of(assignments: &[&str]) -> Vec<String> {
     let faults = set(assignments).expect_err("faulty").faults;
-    let unplaced = |mut fault: Fault| {
+    let unplaced = |mut fault: Problem| {
         fault.origin = None;
         fault.to_string()
     };
@@ -775,7 +775,7 @@ fn no_number_is_0_or_beyond_all_bounds() {
 }
 
 #[test]
-fn a_configuration_made_in_code_is_judged_alike() {
+fn a_configuration_made_in_code_is_validated_alike() {
     let mut config = file(VALID).expect("valid");
     config.raft.heartbeat_interval_ms = 0;
     config.limits.max_key_bytes = usize::MAX;

@@ -133,25 +133,25 @@ struct Outcomes {
     taken_up: usize,
     /// The channel for the outcomes, and the room for their values.
     done: Option<(oneshot::Sender<Answered>, ValueRoom)>,
-    pass: Option<Pass>,
+    permit: Option<Permit>,
 }
 
 /// A value that is dropped when the last outcome is known.
-struct Pass(#[expect(dead_code, reason = "only dropped")] Box<dyn Send>);
+struct Permit(#[expect(dead_code, reason = "only dropped")] Box<dyn Send>);
 
-impl std::fmt::Debug for Pass {
+impl std::fmt::Debug for Permit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pass").finish_non_exhaustive()
+        f.debug_struct("Permit").finish_non_exhaustive()
     }
 }
 
 impl Batch {
-    /// A batch of `size` commands, whose values have `room`, and the future of their outcomes. `pass` is
+    /// A batch of `size` commands, whose values have `room`, and the future of their outcomes. `permit` is
     /// dropped when the last outcome is known, whether or not the caller polls.
     pub(super) fn new(
         size: usize,
         room: ValueRoom,
-        pass: impl Send + 'static,
+        permit: impl Send + 'static,
     ) -> (Arc<Self>, PendingBatch) {
         let (done, outcomes) = oneshot::channel();
         let batch = Arc::new(Self(Mutex::new(Outcomes {
@@ -159,7 +159,7 @@ impl Batch {
             missing: size,
             taken_up: 0,
             done: Some((done, room)),
-            pass: Some(Pass(Box::new(pass))),
+            permit: Some(Permit(Box::new(permit))),
         })));
         let pending = PendingBatch {
             outcomes,
@@ -185,7 +185,7 @@ impl Batch {
     fn withdraw(&self, late: &Refusal) -> Option<Answered> {
         let mut inner = self.lock();
         let (_, room) = inner.done.take()?;
-        inner.pass = None;
+        inner.permit = None;
         let taken_up = inner.taken_up;
         let unknown = Refusal::unknown(Reason::NoQuorum);
         let outcomes = std::mem::take(&mut inner.outcomes).into_iter().enumerate();
@@ -205,7 +205,7 @@ impl Batch {
             outcomes,
             missing,
             done,
-            pass,
+            permit,
             ..
         } = &mut *inner;
         // No value is kept for a caller that has gone.
@@ -220,7 +220,7 @@ impl Batch {
             && let Some((done, room)) = done.take()
         {
             let outcomes = std::mem::take(outcomes);
-            *pass = None;
+            *permit = None;
             let _ = done.send(Answered {
                 outcomes: outcomes.into_iter().flatten().collect(),
                 values: room.close(),
@@ -256,9 +256,9 @@ mod tests {
     fn batch_of(
         size: usize,
         account: &Arc<Account>,
-        pass: impl Send + 'static,
+        permit: impl Send + 'static,
     ) -> (Arc<Batch>, PendingBatch) {
-        Batch::new(size, ValueRoom::new(account.hold(0), 10), pass)
+        Batch::new(size, ValueRoom::new(account.hold(0), 10), permit)
     }
 
     /// The outcomes, if they have arrived.

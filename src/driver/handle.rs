@@ -16,7 +16,7 @@ use crate::error::{Reason, Refusal};
 use crate::kv::StateMachine;
 #[cfg(test)]
 use crate::node::Outcome;
-use crate::node::{CallId, PeerMessage, Recovery, Reply, SnapshotHeader};
+use crate::node::{CallId, InstallSnapshotHeader, PeerMessage, Recovery, Reply};
 use crate::types::{
     ClusterId, ClusterMembership, Introduction, Key, NodeId, NodeStatus, Offer, RaftId,
     RecoveryClaim,
@@ -49,7 +49,7 @@ pub(super) enum Request {
 pub(crate) enum Notice {
     Step(PeerMessage),
     Install {
-        header: SnapshotHeader,
+        header: InstallSnapshotHeader,
         state_machine: StateMachine,
     },
     Unreachable(RaftId),
@@ -278,7 +278,7 @@ impl DriverHandle {
     /// [`Stopped`], and the snapshot is lost.
     pub async fn install(
         &self,
-        header: SnapshotHeader,
+        header: InstallSnapshotHeader,
         state_machine: StateMachine,
     ) -> Result<(), Stopped> {
         self.notify(Notice::Install {
@@ -335,7 +335,7 @@ impl DriverHandle {
     }
 
     /// Hands in the claim of another process to recover the cluster. Returns whether this process yields,
-    /// or why not, see [`Member::yield_to`](crate::node::Member::yield_to).
+    /// or why not, see [`Replica::yield_to`](crate::node::Replica::yield_to).
     ///
     /// # Errors
     ///

@@ -2,8 +2,8 @@
 //! names: `node`, `raft_id`, `term` and `index`. No line is written per write: replication and commits
 //! are logged once a message or a turn, and only on request ([`REPLICATION`]).
 
-use crate::log::Repeats;
-use crate::node::{Event, Member, PeerMessage, StepError};
+use crate::node::{Event, PeerMessage, Replica, StepError};
+use crate::telemetry::Repeats;
 use crate::types::{LogIndex, NodeId, NodeStatus, RaftId, Term};
 
 /// The target of the log lines about replication and commits, all of them at `debug`.
@@ -73,7 +73,7 @@ macro_rules! say {
 pub(super) fn log(status: &NodeStatus, event: &Event) {
     let at = Place::of(status).at(event);
     match event {
-        Event::Bound { cluster_id } => {
+        Event::Prepared { cluster_id } => {
             say!(info, at, %cluster_id, "accepted the offer of a cluster")
         }
         Event::Started { cluster_id } => say!(info, at, %cluster_id, "takes part in the cluster"),
@@ -86,7 +86,7 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
             warn, at, committed = commit_index, %old, %new,
             "an operator made a new cluster of what this node had: acknowledged writes behind the \
              index, if there were any, are lost. Other nodes with state of the old cluster join \
-             when they are started again, which should wait until every other member takes part",
+             when they are started again, which should wait until every other replica takes part",
         ),
         Event::Yielded { to } => say!(
             warn, at, %to,
@@ -285,13 +285,13 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn log_changes<W>(&mut self, member: &Member<W>) {
-        if member.raft().is_some() {
+    pub(super) fn log_changes<W>(&mut self, replica: &Replica<W>) {
+        if replica.raft().is_some() {
             return;
         }
-        let waiting_for = member.waiting_for();
+        let waiting_for = replica.waiting_for();
         if self.said != waiting_for {
-            let at = Place::of(&member.status());
+            let at = Place::of(&replica.status());
             say!(info, at, "waits: {waiting_for}");
             self.said = waiting_for;
         }

@@ -1,7 +1,7 @@
 //! The loop that owns the core: commands in, outputs out.
 //!
 //! All requests to a node arrive here, through a [`DriverHandle`]. The loop gathers the waiting requests,
-//! hands them to the [`Member`], and carries out the [`Output`]: answers to their callers, messages to
+//! hands them to the [`Replica`], and carries out the [`Output`]: answers to their callers, messages to
 //! the [`Network`]. It is the only task that touches the core, so the core needs no lock. It never waits
 //! for a peer or a caller, so neither can stall it.
 //!
@@ -22,7 +22,7 @@ mod fair;
 mod handle;
 mod journal;
 mod network;
-mod rescue;
+mod operator;
 mod single;
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::Refusal;
-use crate::node::{Event, Member, NodeError, Output, PeerMessage, StepError};
+use crate::node::{Event, NodeError, Output, PeerMessage, Replica, StepError};
 use crate::types::{ClusterId, ClusterMembership, NodeStatus, Role};
 
 use backlog::{Backlog, Turn};
@@ -88,7 +88,7 @@ pub struct DriverOptions {
 
 /// The loop. Created by [`new`](Self::new), driven by [`run`](Self::run).
 pub struct Driver {
-    member: Member<Waiter>,
+    replica: Replica<Waiter>,
     options: DriverOptions,
     requests: mpsc::Receiver<(Source, Request)>,
     backlog: Backlog,
@@ -110,16 +110,16 @@ pub struct Driver {
 
 impl Driver {
     /// A driver that owns `member`, and a handle for it.
-    pub fn new(member: Member<Waiter>, options: DriverOptions) -> (Self, DriverHandle) {
+    pub fn new(replica: Replica<Waiter>, options: DriverOptions) -> (Self, DriverHandle) {
         let bounds = Bounds {
             requests: options.max_pending_requests,
             notices: options.peer_inbox_messages,
-            max_inflight: member.max_inflight(),
+            max_inflight: replica.max_inflight(),
         };
-        let members = Arc::clone(member.members());
-        let nodes = Arc::clone(member.nodes());
+        let members = Arc::clone(replica.members());
+        let nodes = Arc::clone(replica.nodes());
         let (handle, ends) =
-            DriverHandle::new(&bounds, member.status(), members, nodes, member.decides());
+            DriverHandle::new(&bounds, replica.status(), members, nodes, replica.decides());
         let Ends {
             requests,
             notices,
@@ -129,7 +129,7 @@ impl Driver {
             decides,
         } = ends;
         let driver = Self {
-            member,
+            replica,
             requests,
             backlog: Backlog::new(options.max_pending_requests),
             options,
@@ -156,7 +156,7 @@ impl Driver {
     /// [`NodeError`]: the node must not go on.
     #[tracing::instrument(
         level = "debug", skip_all,
-        fields(node = %self.member.raft_id().node_id(), raft_id = %self.member.raft_id()),
+        fields(node = %self.replica.raft_id().node_id(), raft_id = %self.replica.raft_id()),
     )]
     pub async fn run(mut self, mut network: impl Network) -> Result<Removed, NodeError> {
         let mut ticker = tokio::time::interval(self.options.tick);
@@ -168,8 +168,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = ticker.tick() => {
-                    self.member.tick();
-                    self.waiting.log_changes(&self.member);
+                    self.replica.tick();
+                    self.waiting.log_changes(&self.replica);
                 }
                 Some(notice) = self.notices.recv() => self.take_notice(notice),
                 Some((source, request)) = self.requests.recv(), if self.backlog.has_place() => {
@@ -213,13 +213,13 @@ impl Driver {
             max_batch_bytes,
             ..
         } = self.options;
-        let room = self.member.room();
+        let room = self.replica.room();
         let Turn { inputs, reads } = self.backlog.turn(max_batch_requests, max_batch_bytes, room);
         for (key, waiter) in reads {
-            self.member.read(key, waiter);
+            self.replica.read(key, waiter);
         }
         if !inputs.is_empty() {
-            self.member.submit(inputs);
+            self.replica.submit(inputs);
         }
     }
 
@@ -230,44 +230,44 @@ impl Driver {
                 header,
                 state_machine,
             } => {
-                let installed = self.member.install(header, state_machine);
+                let installed = self.replica.install(header, state_machine);
                 self.note(installed);
             }
-            Notice::Unreachable(peer) => self.member.report_unreachable(peer),
+            Notice::Unreachable(peer) => self.replica.report_unreachable(peer),
             Notice::SnapshotSent { to, answer } => {
                 // The report and the answer go in one turn, the report first. raft-rs resumes behind the
                 // index that it had noted, until the answer says that the snapshot reached further.
                 // Entries that it sent in between could be compacted already, and then it would send
                 // another snapshot.
-                self.member.report_snapshot(to, answer.is_some());
+                self.replica.report_snapshot(to, answer.is_some());
                 if let Some(answer) = answer {
                     self.step(answer);
                 }
             }
-            Notice::Replied(call, reply) => self.member.replied(call, reply),
-            Notice::Asked(by) => self.member.asked(&by),
+            Notice::Replied(call, reply) => self.replica.replied(call, reply),
+            Notice::Asked(by) => self.replica.asked(&by),
             // If the caller has gone meanwhile, the answer is dropped.
             Notice::Offered(offer, accepted) => {
-                let _ = accepted.send(self.member.offered(offer));
+                let _ = accepted.send(self.replica.offered(offer));
             }
             Notice::Start {
                 cluster_id,
                 coordinator,
                 started,
             } => {
-                let _ = started.send(self.member.start(cluster_id, coordinator));
+                let _ = started.send(self.replica.start(cluster_id, coordinator));
             }
             Notice::Transfer { to, accepted } => {
-                let _ = accepted.send(self.member.transfer_leader(to));
+                let _ = accepted.send(self.replica.transfer_leader(to));
             }
             Notice::Form { without, begun } => {
-                let _ = begun.send(self.member.form_without(without));
+                let _ = begun.send(self.replica.form_without(without));
             }
             Notice::StopForming { without, stopped } => {
-                let _ = stopped.send(self.member.stop_forming(&without));
+                let _ = stopped.send(self.replica.stop_forming(&without));
             }
             Notice::Yield(claim, yielded) => {
-                let _ = yielded.send(self.member.yield_to(&claim));
+                let _ = yielded.send(self.replica.yield_to(&claim));
             }
             Notice::Recover {
                 order,
@@ -275,14 +275,14 @@ impl Driver {
                 dry_run: true,
                 recovered,
             } => {
-                let _ = recovered.send(self.member.may_recover(&order, answers));
+                let _ = recovered.send(self.replica.may_recover(&order, answers));
             }
             Notice::Recover {
                 order,
                 answers,
                 dry_run: false,
                 recovered,
-            } => match self.member.recover(order, answers) {
+            } => match self.replica.recover(order, answers) {
                 Ok(()) => self.recovering = Some(recovered),
                 Err(refusal) => {
                     let _ = recovered.send(Err(refusal));
@@ -292,8 +292,8 @@ impl Driver {
     }
 
     fn step(&mut self, message: PeerMessage) {
-        self.replication.receives(self.member.raft_id(), &message);
-        let stepped = self.member.step(message);
+        self.replication.receives(self.replica.raft_id(), &message);
+        let stepped = self.replica.step(message);
         self.note(stepped);
     }
 
@@ -312,8 +312,8 @@ impl Driver {
             snapshots,
             calls,
             retired,
-        } = self.member.output()?;
-        if !answers.is_empty() || self.member.raft().is_some_and(|raft| raft.waiting() > 0) {
+        } = self.replica.output()?;
+        if !answers.is_empty() || self.replica.raft().is_some_and(|raft| raft.waiting() > 0) {
             self.looks = LOOKS;
         }
         if !answers.is_empty() {
@@ -322,7 +322,7 @@ impl Driver {
         for (waiter, outcome) in answers {
             waiter.answer(outcome);
         }
-        let now = self.member.status();
+        let now = self.replica.status();
         let mut removed = None;
         for event in &events {
             match event {
@@ -334,7 +334,7 @@ impl Driver {
         }
         self.replication.commits(&now);
         self.publish(now, network);
-        if let Some(outcome) = self.member.take_recovered()
+        if let Some(outcome) = self.replica.take_recovered()
             && let Some(recovered) = self.recovering.take()
         {
             let _ = recovered.send(outcome);
@@ -357,21 +357,21 @@ impl Driver {
 
     /// Runs before messages are sent: one may be for a member that has just been added.
     fn follow_members(&mut self, network: &mut impl Network) {
-        if show(&self.nodes, self.member.nodes()) {
-            network.set_members(self.member.nodes());
+        if show(&self.nodes, self.replica.nodes()) {
+            network.set_members(self.replica.nodes());
         }
-        show(&self.members, self.member.members());
+        show(&self.members, self.replica.members());
     }
 
     fn send(&mut self, network: &mut impl Network, message: PeerMessage) {
-        self.replication.sends(self.member.raft_id(), &message);
+        self.replication.sends(self.replica.raft_id(), &message);
         let to = message.envelope().map(|envelope| envelope.to);
         if network.send(message) {
             return;
         }
         // The core's reaction to this leaves with the next turn, at the latest at the next tick.
         if let Ok(to) = to {
-            self.member.report_unreachable(to);
+            self.replica.report_unreachable(to);
         }
     }
 
@@ -381,7 +381,7 @@ impl Driver {
             && let Ok(to) = to
         {
             // raft-rs waits for the next answer to a heartbeat before it tries again.
-            self.member.report_snapshot(to, false);
+            self.replica.report_snapshot(to, false);
         }
     }
 
@@ -407,7 +407,7 @@ impl Driver {
             *shown = now;
             changed
         });
-        let decides = self.member.decides();
+        let decides = self.replica.decides();
         self.decides
             .send_if_modified(|shown| std::mem::replace(shown, decides) != decides);
     }

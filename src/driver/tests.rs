@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::*;
-use crate::node::{MemberOptions, RaftOptions};
+use crate::node::{RaftOptions, ReplicaOptions};
 use crate::types::{Key, NodeId, NodeInfo, RaftId};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ fn fresh(options: DriverOptions) -> (Driver, DriverHandle) {
         addr: format!("kvstore-{id}:7379"),
         client_addr: format!("kvstore-{id}:6379"),
     });
-    let member = Member::new(MemberOptions {
+    let replica = Replica::new(ReplicaOptions {
         raft_id: RaftId::new(node(1), 1),
         members: members.collect(),
         remembered: ClusterMembership::default(),
@@ -40,7 +40,7 @@ fn fresh(options: DriverOptions) -> (Driver, DriverHandle) {
         seed: 7,
         logger: slog::Logger::root(slog::Discard, slog::o!()),
     });
-    Driver::new(member, options)
+    Driver::new(replica, options)
 }
 
 /// A network without answers, which reports the time of each call.

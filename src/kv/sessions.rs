@@ -127,7 +127,7 @@ impl Sessions {
     }
 
     /// The state of the write with the number `stamp`.
-    pub fn judge(&self, stamp: &Stamp) -> Verdict {
+    pub fn check(&self, stamp: &Stamp) -> Verdict {
         let Some(session) = self.sessions.get(&stamp.client_id) else {
             return Verdict::Expired;
         };
@@ -237,7 +237,7 @@ mod tests {
 
     /// A write of a session: checked, and remembered if it is new.
     fn write(sessions: &mut Sessions, stamp: &Stamp, index: LogIndex) -> Verdict {
-        let verdict = sessions.judge(stamp);
+        let verdict = sessions.check(stamp);
         sessions.acknowledge(stamp, index);
         if verdict == Verdict::New {
             sessions.remember(stamp, done(index));
@@ -315,11 +315,11 @@ mod tests {
             write(&mut sessions, &stamp(7, sequence, 1), 2 + sequence);
         }
         write(&mut sessions, &stamp(7, 5, 4), 9);
-        assert_eq!(sessions.judge(&stamp(7, 3, 3)), Verdict::Expired);
-        assert_eq!(sessions.judge(&stamp(7, 4, 4)), Verdict::Applied(done(6)));
+        assert_eq!(sessions.check(&stamp(7, 3, 3)), Verdict::Expired);
+        assert_eq!(sessions.check(&stamp(7, 4, 4)), Verdict::Applied(done(6)));
         // A late duplicate does not restore forgotten answers.
         write(&mut sessions, &stamp(7, 4, 1), 10);
-        assert_eq!(sessions.judge(&stamp(7, 2, 1)), Verdict::Expired);
+        assert_eq!(sessions.check(&stamp(7, 2, 1)), Verdict::Expired);
         assert_eq!(sessions.bytes, counted(&sessions));
     }
 
@@ -336,7 +336,7 @@ mod tests {
         sessions.open(ClientId(7), 2);
         write(&mut sessions, &stamp(7, 1, 1), 3);
         sessions.open(ClientId(7), 4);
-        assert_eq!(sessions.judge(&stamp(7, 1, 1)), Verdict::Applied(done(3)));
+        assert_eq!(sessions.check(&stamp(7, 1, 1)), Verdict::Applied(done(3)));
         assert_eq!(sessions.sorted()[0].1.last_used, 4);
     }
 
@@ -350,8 +350,8 @@ mod tests {
         write(&mut sessions, &stamp(1, 1, 1), max + 1);
         sessions.open(ClientId(max + 1), max + 2);
         assert_eq!(sessions.len(), MAX_SESSIONS);
-        assert_eq!(sessions.judge(&stamp(2, 1, 1)), Verdict::Expired);
-        assert_ne!(sessions.judge(&stamp(1, 1, 1)), Verdict::Expired);
+        assert_eq!(sessions.check(&stamp(2, 1, 1)), Verdict::Expired);
+        assert_ne!(sessions.check(&stamp(1, 1, 1)), Verdict::Expired);
         assert_eq!(sessions.bytes, counted(&sessions));
     }
 
@@ -371,8 +371,8 @@ mod tests {
         assert!(sessions.bytes <= MAX_SESSION_BYTES);
         assert!(sessions.bytes > MAX_SESSION_BYTES - 64 * 1024);
         assert_eq!(sessions.bytes, counted(&sessions));
-        assert_eq!(sessions.judge(&stamp(1, 1, 1)), Verdict::Expired);
-        assert_ne!(sessions.judge(&stamp(clients, 1, 1)), Verdict::Expired);
+        assert_eq!(sessions.check(&stamp(1, 1, 1)), Verdict::Expired);
+        assert_ne!(sessions.check(&stamp(clients, 1, 1)), Verdict::Expired);
     }
 
     #[test]
@@ -381,7 +381,7 @@ mod tests {
         sessions.open(ClientId(7), 2);
         let copy = sessions.clone();
         write(&mut sessions, &stamp(7, 1, 1), 3);
-        assert_eq!(copy.judge(&stamp(7, 1, 1)), Verdict::New);
+        assert_eq!(copy.check(&stamp(7, 1, 1)), Verdict::New);
         assert_ne!(copy, sessions);
     }
 

@@ -113,7 +113,7 @@ impl StateMachine {
     }
 
     fn write_once(&mut self, index: LogIndex, write: Write, stamp: &Stamp) -> Written {
-        let verdict = self.sessions.judge(stamp);
+        let verdict = self.sessions.check(stamp);
         self.sessions.acknowledge(stamp, index);
         match verdict {
             Verdict::Applied(written) => written,
@@ -162,7 +162,7 @@ impl StateMachine {
         match command {
             Command::Write {
                 stamp: Some(stamp), ..
-            } if self.sessions.judge(stamp) != Verdict::New => 0,
+            } if self.sessions.check(stamp) != Verdict::New => 0,
             Command::Write {
                 write: Write::Set { key, value },
                 ..
@@ -180,7 +180,7 @@ impl StateMachine {
     }
 
     /// The desired members of the cluster. The voters and learners of the Raft group follow: see
-    /// [`Member`](crate::node::Member).
+    /// [`Replica`](crate::node::Replica).
     pub fn members(&self) -> &Arc<ClusterMembership> {
         &self.members
     }

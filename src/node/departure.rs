@@ -144,14 +144,14 @@ mod tests {
         NodeId::new(id).expect("a node id")
     }
 
-    fn life(id: u16) -> RaftId {
+    fn raft_id_of(id: u16) -> RaftId {
         RaftId::new(node(id), 1)
     }
 
     /// The status of node `id`, which has applied 9 entries. Exactly `voters` are left.
     fn says(id: u16, voters: &[u16]) -> NodeStatus {
         let conf = Conf {
-            voters: voters.iter().copied().map(life).collect(),
+            voters: voters.iter().copied().map(raft_id_of).collect(),
             learners: Vec::new(),
             members: voters.iter().copied().map(node).collect(),
         };
@@ -160,13 +160,13 @@ mod tests {
             cluster_id: Some(CLUSTER),
             applied_index: 9,
             conf: Arc::new(conf),
-            ..NodeStatus::fresh(life(id))
+            ..NodeStatus::fresh(raft_id_of(id))
         }
     }
 
     /// Whether the part of process 4, which has applied 9 entries and has heard `statuses`, is over.
     fn is_over(statuses: &[NodeStatus]) -> bool {
-        let mut departure = Departure::new(life(4));
+        let mut departure = Departure::new(raft_id_of(4));
         for status in statuses {
             departure.heard(status.raft_id.node_id(), status);
         }
@@ -191,8 +191,8 @@ mod tests {
         };
         assert!(with(&|_| {}));
         assert!(!with(&|conf| conf.members.push(node(4))));
-        assert!(!with(&|conf| conf.learners.push(life(4))));
-        assert!(!with(&|conf| conf.voters.push(life(4))));
+        assert!(!with(&|conf| conf.learners.push(raft_id_of(4))));
+        assert!(!with(&|conf| conf.voters.push(raft_id_of(4))));
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_process_that_was_just_added_does_not_believe_who_does_not_know_yet() {
-        let mut departure = Departure::new(life(4));
+        let mut departure = Departure::new(raft_id_of(4));
         departure.heard(node(1), &says(1, &[1]));
         assert!(!departure.is_over(CLUSTER, 0), "nothing was sent to it");
         departure.sent(10);
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn only_who_hears_of_no_leader_for_long_or_knows_of_its_removal_asks() {
         let asked = |led: bool, voters: &[u16], ticks: u64| -> usize {
-            let mut departure = Departure::new(life(4));
+            let mut departure = Departure::new(raft_id_of(4));
             let conf = says(1, voters).conf;
             let others = [1, 2, 4].map(node);
             let tick = |_| departure.tick(false, led, &conf, others.into_iter()).len();
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(asked(true, &[1, 2, 3], 1), 2);
         let conf = says(1, &[1, 2, 3]).conf;
         let others = [1, 2].map(node).into_iter();
-        let asked = Departure::new(life(4)).tick(true, true, &conf, others);
+        let asked = Departure::new(raft_id_of(4)).tick(true, true, &conf, others);
         assert!(asked.is_empty(), "a leader hands over first");
     }
 }

@@ -23,7 +23,7 @@ const PAUSE_TICKS: u64 = 40;
 /// The incarnations that have answered in turn, as a leader has heard, and the processes that go on asking.
 #[derive(Debug, Default)]
 pub(super) struct Doubles {
-    lives: BTreeMap<NodeId, Lives>,
+    incarnations: BTreeMap<NodeId, Incarnations>,
     asking: BTreeMap<NodeId, Asking>,
 }
 
@@ -36,7 +36,7 @@ struct Asking {
 }
 
 #[derive(Debug)]
-struct Lives {
+struct Incarnations {
     last: RaftId,
     /// The incarnation that answered before the last one.
     other: Option<RaftId>,
@@ -44,7 +44,7 @@ struct Lives {
     returned_at: u64,
 }
 
-impl Lives {
+impl Incarnations {
     fn are_two(&self, now: u64) -> bool {
         self.returns >= RETURNS && now.saturating_sub(self.returned_at) <= REMEMBERED_TICKS
     }
@@ -85,34 +85,43 @@ impl Doubles {
     /// Records that the process `id` has answered at tick `now`. Returns whether that shows for the first
     /// time that its node has two.
     pub(super) fn heard(&mut self, id: RaftId, now: u64) -> bool {
-        let lives = self.lives.entry(id.node_id()).or_insert(Lives {
-            last: id,
-            other: None,
-            returns: 0,
-            returned_at: now,
-        });
-        let before = lives.are_two(now);
-        lives.heard(id, now);
-        lives.are_two(now) && !before
+        let incarnations = self
+            .incarnations
+            .entry(id.node_id())
+            .or_insert(Incarnations {
+                last: id,
+                other: None,
+                returns: 0,
+                returned_at: now,
+            });
+        let before = incarnations.are_two(now);
+        incarnations.heard(id, now);
+        incarnations.are_two(now) && !before
     }
 
     /// The two processes of `node`, if it has two at tick `now`, in ascending order.
     pub(super) fn of(&self, node: NodeId, now: u64) -> Option<[RaftId; 2]> {
-        let lives = self.lives.get(&node).filter(|lives| lives.are_two(now))?;
-        let other = lives.other?;
-        Some([lives.last.min(other), lives.last.max(other)])
+        let incarnations = self
+            .incarnations
+            .get(&node)
+            .filter(|incarnations| incarnations.are_two(now))?;
+        let other = incarnations.other?;
+        Some([incarnations.last.min(other), incarnations.last.max(other)])
     }
 
     /// All such pairs.
     pub(super) fn all(&self, now: u64) -> Vec<[RaftId; 2]> {
-        let two = self.lives.iter().filter(|(_, lives)| lives.are_two(now));
+        let two = self
+            .incarnations
+            .iter()
+            .filter(|(_, incarnations)| incarnations.are_two(now));
         two.filter_map(|(node, _)| self.of(*node, now)).collect()
     }
 
     /// Forgets nodes that are not among the desired members `meant`.
-    pub(super) fn retain(&mut self, meant: &[NodeId]) {
-        self.lives.retain(|node, _| meant.contains(node));
-        self.asking.retain(|node, _| meant.contains(node));
+    pub(super) fn retain(&mut self, desired: &[NodeId]) {
+        self.incarnations.retain(|node, _| desired.contains(node));
+        self.asking.retain(|node, _| desired.contains(node));
     }
 }
 
@@ -120,22 +129,22 @@ impl Doubles {
 mod tests {
     use super::*;
 
-    fn life(incarnation: u64) -> RaftId {
+    fn raft_id_of(incarnation: u64) -> RaftId {
         RaftId::new(NodeId::new(3).expect("a node id"), incarnation)
     }
 
     /// The state at tick `now` after these incarnations have answered, one every tick.
-    fn after(lives: &[u64], now: u64) -> Vec<[RaftId; 2]> {
+    fn after(incarnations: &[u64], now: u64) -> Vec<[RaftId; 2]> {
         let mut doubles = Doubles::default();
-        for (tick, incarnation) in (0..).zip(lives) {
-            doubles.heard(life(*incarnation), tick);
+        for (tick, incarnation) in (0..).zip(incarnations) {
+            doubles.heard(raft_id_of(*incarnation), tick);
         }
         doubles.all(now)
     }
 
     #[test]
-    fn lives_that_answer_in_turn_are_two_processes() {
-        let both = vec![[life(1), life(2)]];
+    fn incarnations_that_answer_in_turn_are_two_processes() {
+        let both = vec![[raft_id_of(1), raft_id_of(2)]];
         assert_eq!(after(&[1, 2, 1, 2, 1, 2], 6), both);
         assert_eq!(after(&[1, 1, 2, 2, 1, 1, 2, 1, 2], 9), both);
         let later = after(&[1, 2, 1, 2, 1, 2], 6 + REMEMBERED_TICKS);
@@ -145,9 +154,9 @@ mod tests {
     #[test]
     fn a_node_that_is_started_again_is_one_process() {
         let late_answer = &[1, 2, 1, 2, 2, 2];
-        for lives in [&[1, 1, 1][..], &[1, 2, 3, 4, 5, 6, 7, 8], late_answer] {
-            let found = after(lives, 9);
-            assert!(found.is_empty(), "{lives:?}: {found:?}");
+        for incarnations in [&[1, 1, 1][..], &[1, 2, 3, 4, 5, 6, 7, 8], late_answer] {
+            let found = after(incarnations, 9);
+            assert!(found.is_empty(), "{incarnations:?}: {found:?}");
         }
     }
 
@@ -155,7 +164,7 @@ mod tests {
     fn a_process_that_stops_asking_does_not_count() {
         let counted = |asked: &[u64]| {
             let mut doubles = Doubles::default();
-            let asked = asked.iter().map(|now| doubles.asked(life(2), *now));
+            let asked = asked.iter().map(|now| doubles.asked(raft_id_of(2), *now));
             asked.last() == Some(true)
         };
         let steady: Vec<_> = (0..=ASKING_TICKS).step_by(10).collect();
@@ -167,7 +176,7 @@ mod tests {
     #[test]
     fn it_is_told_once() {
         let mut doubles = Doubles::default();
-        let told = (0..20).filter(|tick| doubles.heard(life(tick % 2), *tick));
+        let told = (0..20).filter(|tick| doubles.heard(raft_id_of(tick % 2), *tick));
         assert_eq!(told.count(), 1);
     }
 }

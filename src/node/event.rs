@@ -8,7 +8,7 @@ use crate::types::{ClusterId, LogIndex, ProtocolLevel, RaftId, Role, Term};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The process accepted an offer: it is prepared.
-    Bound {
+    Prepared {
         /// The offered cluster.
         cluster_id: ClusterId,
     },

@@ -10,13 +10,13 @@
 //!
 //! Anyone may die at any point. An offer names processes, not machines, so that a process which
 //! was started again is not taken for the one that accepted. A coordinator that dies before it has
-//! started leaves bound processes behind; its next life finds them and offers anew, and the new
+//! started leaves bound processes behind; its next incarnation finds them and offers anew, and the new
 //! offer overrides the old. It must not strand them, though: the old coordinator may have started
 //! and reached one of them before it died. So a bound process remembers the offers it accepted
-//! before, and `bound.rs` says when it goes back to one of them.
+//! before, and `prepared.rs` says when it goes back to one of them.
 //!
 //! Members that are missing for good would hold the others up for ever. An operator may vouch that
-//! they are fresh (`vouch.rs`): then the lowest of the rest coordinates, and offers a cluster of the
+//! they are fresh (`partial_bootstrap.rs`): then the lowest of the rest coordinates, and offers a cluster of the
 //! rest alone, whose members are all initial members nevertheless. The missing ones are let in like
 //! any process that was started again.
 //!
@@ -38,7 +38,7 @@
 //! 3. So a process that accepted two decided offers accepted the earlier one first, and starts
 //!    neither on the word of a member of both: whoever had started the earlier one would have
 //!    refused the later one. A member of the earlier offer alone is dead by the time of the later
-//!    one, as another life of its node is a member of that, or its node was vouched for.
+//!    one, as another incarnation of its node is a member of that, or its node was vouched for.
 //!
 //! Undecided offers harm nobody, in whatever order they arrive, since nobody ever starts them.
 //!
@@ -47,7 +47,7 @@
 //! The steps above speak of the initial members, as all that offer and accept are of them. A former
 //! cluster may have had others: the initial members may have lost their memory all at once while
 //! members that were added later hold the last copies. So a process asks everybody it *knows of*
-//! (`known.rs`): the initial members, the last members of its former lives, which `data_dir` holds, and
+//! (`known.rs`): the initial members, the last members of its earlier incarnations, which `data_dir` holds, and
 //! whom others have told it of. It offers nothing, and accepts nothing, before each of those has
 //! answered that it belongs to no cluster, or is vouched for; an offer names the vouched ones, so that
 //! each who accepts holds it against what it knows itself. Two more things help who remembers
@@ -62,21 +62,21 @@
 //! of that cluster in an earlier life, and has lost its memory, or it is new to it. It waits until the
 //! leader lets it in, which the leader's first message says, and goes on asking meanwhile. It believes
 //! no message of a cluster before a member that it was told of by its configuration or its former
-//! lives has said, asked by it, that it takes part there. The leader lets in members only; whether its
+//! incarnations has said, asked by it, that it takes part there. The leader lets in members only; whether its
 //! node is one, the process learns from what the others say.
 
-mod bound;
 mod known;
 mod offering;
+mod partial_bootstrap;
 mod phase;
-mod vouch;
+mod prepared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::known::Peer;
+use self::partial_bootstrap::PartialBootstrap;
 use self::phase::{Event, Phase};
-use self::vouch::Vouch;
 use super::seed::mix;
 use super::waiting;
 use super::{Call, CallId, Reply};
@@ -106,7 +106,7 @@ struct Outside {
     cluster_id: ClusterId,
     /// Whether the node of the process is a member there.
     is_member: bool,
-    /// Whether one of those has said so that configuration or former lives name.
+    /// Whether one of those has said so that configuration or earlier incarnations name.
     confirmed: bool,
     /// What that cluster speaks.
     level: ProtocolLevel,
@@ -137,7 +137,7 @@ pub struct Formation {
     forms_at: u64,
     phase: Phase,
     /// The initial members that an operator has vouched for.
-    vouch: Option<Vouch>,
+    partial: Option<PartialBootstrap>,
     outside: Option<Outside>,
     /// Who has offered a cluster of other initial members, and when.
     differs: Option<(NodeId, u64)>,
@@ -162,7 +162,7 @@ impl Formation {
             probed_at: 0,
             forms_at: 0,
             phase: Phase::Fresh,
-            vouch: None,
+            partial: None,
             outside: None,
             differs: None,
             peers: BTreeMap::new(),
@@ -200,7 +200,7 @@ impl Formation {
     pub fn state(&self) -> NodeState {
         match &self.phase {
             Phase::Started { .. } | Phase::Joined { .. } => NodeState::Started,
-            Phase::Bound { .. } => NodeState::Bound,
+            Phase::Prepared { .. } => NodeState::Prepared,
             Phase::Fresh | Phase::Offering { .. } if self.outside.is_some() => NodeState::Outside,
             Phase::Fresh | Phase::Offering { .. } => NodeState::Fresh,
         }
@@ -209,7 +209,7 @@ impl Formation {
     /// The cluster that it is bound to or takes part in, or outside of which it waits.
     pub fn cluster_id(&self) -> Option<ClusterId> {
         match &self.phase {
-            Phase::Started { offer } | Phase::Bound { offer, .. } => Some(offer.cluster_id),
+            Phase::Started { offer } | Phase::Prepared { offer, .. } => Some(offer.cluster_id),
             Phase::Joined { cluster_id } => Some(*cluster_id),
             Phase::Fresh | Phase::Offering { .. } => self.outside.map(|outside| outside.cluster_id),
         }
@@ -242,7 +242,7 @@ impl Formation {
     }
 
     /// A leader of `cluster_id` sends to this process, so that it takes part from now on: if it is
-    /// fresh, and a member that it was told of by configuration or former lives has said that it
+    /// fresh, and a member that it was told of by configuration or earlier incarnations has said that it
     /// takes part in that cluster. Otherwise it asks them at once.
     pub fn join(&mut self, cluster_id: ClusterId) -> bool {
         if !matches!(self.phase, Phase::Fresh) {
@@ -299,7 +299,7 @@ impl Formation {
             return waiting::differing(other);
         }
         let unheard = self.peers.iter().filter(|(_, peer)| peer.heard.is_none());
-        let missing = unheard.filter(|&(&id, _)| !self.is_vouched(id));
+        let missing = unheard.filter(|&(&id, _)| !self.is_left_out(id));
         let missing: Vec<_> = missing
             .map(|(&id, peer)| {
                 let addr = self.known.get(id).map_or("", |info| &info.addr);
@@ -317,7 +317,7 @@ impl Formation {
             return;
         }
         let now = self.now;
-        self.vouch.take_if(|vouch| vouch.until < now);
+        self.partial.take_if(|partial| partial.until < now);
         let lately = self.pace.saturating_mul(CALL_TIMEOUTS);
         self.differs.take_if(|(_, at)| now - *at > lately);
         for peer in self.peers.values_mut() {

@@ -76,7 +76,7 @@ enum Memory {
 struct World {
     seed: u64,
     draws: u64,
-    lives: u64,
+    incarnations: u64,
     memory: Memory,
     processes: BTreeMap<NodeId, Process>,
     /// Nodes that were there and may come again, and those that were removed for good.
@@ -117,7 +117,7 @@ impl World {
         let mut world = Self {
             seed,
             draws: 0,
-            lives: 0,
+            incarnations: 0,
             memory,
             processes: BTreeMap::new(),
             machines: BTreeSet::new(),
@@ -147,15 +147,15 @@ impl World {
         nodes.get(usize::try_from(nth).expect("few")).copied()
     }
 
-    /// A new life of `id`. The files of the initial members list these and nobody else, as long as it
+    /// A new incarnation of `id`. The files of the initial members list these and nobody else, as long as it
     /// has been so.
     fn begin(&mut self, id: NodeId) {
-        self.lives += 1;
+        self.incarnations += 1;
         let (members, bootstrap) = match id.get() {
             ..=INITIAL => (membership(1..=INITIAL), true),
             joins => (membership((1..=INITIAL).chain([joins])), false),
         };
-        let raft_id = RaftId::new(id, self.lives);
+        let raft_id = RaftId::new(id, self.incarnations);
         let mut formation = Formation::new(raft_id, &members, bootstrap, self.seed);
         if let (Memory::Files, Some(file)) = (self.memory, self.files.get(&id)) {
             formation.remember(file);
@@ -177,11 +177,11 @@ impl World {
         formation.cluster_id().filter(|_| started)
     }
 
-    /// Whether this very process lives, takes part in `cluster_id`, and can be reached.
+    /// Whether this very process runs, takes part in `cluster_id`, and can be reached.
     fn votes(&self, process: RaftId, cluster_id: ClusterId) -> bool {
         let node = process.node_id();
-        let lives = self.processes.get(&node);
-        lives.is_some_and(|it| it.formation.raft_id == process)
+        let incarnations = self.processes.get(&node);
+        incarnations.is_some_and(|it| it.formation.raft_id == process)
             && self.cluster_of(node) == Some(cluster_id)
             && self.cut != Some(node)
     }
@@ -408,7 +408,7 @@ impl World {
         let Some(at) = self.pick(&ids).filter(|_| !left) else {
             return;
         };
-        let process = self.processes.get_mut(&at).expect("it lives");
+        let process = self.processes.get_mut(&at).expect("it runs");
         let known = Arc::clone(process.formation.known());
         let gone = known.ids().filter(|id| !ids.contains(id)).collect();
         let vouched = process.formation.form_without(gone).is_ok();
@@ -548,7 +548,7 @@ impl World {
                 // A further node finds nothing where those that it asks are in nothing, and to form
                 // without somebody who is remembered and gone for good takes an operator.
                 NodeState::Fresh => id.get() > INITIAL || gone_for_good,
-                NodeState::Bound => gone_for_good,
+                NodeState::Prepared => gone_for_good,
             }
         };
         let everybody = self.processes.keys().all(found);

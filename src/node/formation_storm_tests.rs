@@ -43,7 +43,7 @@ struct Tally {
 struct Storm {
     seed: u64,
     draws: u64,
-    lives: u64,
+    incarnations: u64,
     members: ClusterMembership,
     processes: BTreeMap<NodeId, Formation>,
     network: Vec<Packet>,
@@ -63,7 +63,7 @@ impl Storm {
         let mut storm = Self {
             seed,
             draws: 0,
-            lives: 0,
+            incarnations: 0,
             members: ids.clone().map(info).collect(),
             processes: BTreeMap::new(),
             network: Vec::new(),
@@ -86,8 +86,8 @@ impl Storm {
     }
 
     fn begin(&mut self, id: NodeId) {
-        self.lives += 1;
-        let raft_id = RaftId::new(id, self.lives);
+        self.incarnations += 1;
+        let raft_id = RaftId::new(id, self.incarnations);
         let process = Formation::new(raft_id, &self.members, true, self.seed);
         self.processes.insert(id, process);
     }
@@ -156,8 +156,8 @@ impl Storm {
                 if let Some(process) = process.filter(|process| process.raft_id == caller) {
                     let before = process.state();
                     process.replied(id, reply);
-                    let let_go = before == NodeState::Bound
-                        && !matches!(process.state(), NodeState::Bound | NodeState::Started);
+                    let let_go = before == NodeState::Prepared
+                        && !matches!(process.state(), NodeState::Prepared | NodeState::Started);
                     self.tally.let_go += u64::from(let_go);
                 }
                 None
@@ -283,7 +283,7 @@ impl Storm {
             let mut processes = self.processes.iter();
             processes.find_map(move |(&id, process)| (process.state() == wanted).then_some(id))
         };
-        state(NodeState::Bound).and(state(NodeState::Started))
+        state(NodeState::Prepared).and(state(NodeState::Started))
     }
 
     /// Something under way is lost. A caller learns of that, or does not.
@@ -366,7 +366,7 @@ impl Storm {
 
     fn bound_to(&self) -> BTreeMap<RaftId, ClusterId> {
         let bound = self.processes.values().filter_map(|process| {
-            let Phase::Bound { offer, .. } = &process.phase else {
+            let Phase::Prepared { offer, .. } = &process.phase else {
                 return None;
             };
             Some((process.raft_id, offer.cluster_id))
@@ -381,7 +381,7 @@ impl Storm {
             };
             let moved = process.cluster_id().is_some_and(|now| now != *bound);
             match process.phase {
-                Phase::Bound { .. } => self.tally.replaced += u64::from(moved),
+                Phase::Prepared { .. } => self.tally.replaced += u64::from(moved),
                 Phase::Started { .. } => self.tally.went_back += u64::from(moved),
                 _ => {}
             }

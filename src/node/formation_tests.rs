@@ -11,7 +11,7 @@ fn node(id: u16) -> NodeId {
     NodeId::new(id).expect("a node id")
 }
 
-fn life(id: u16, incarnation: u64) -> RaftId {
+fn raft_id_of(id: u16, incarnation: u64) -> RaftId {
     RaftId::new(node(id), incarnation)
 }
 
@@ -20,7 +20,7 @@ fn members() -> ClusterMembership {
 }
 
 fn fresh(id: u16, incarnation: u64) -> Formation {
-    Formation::new(life(id, incarnation), &members(), true, 42)
+    Formation::new(raft_id_of(id, incarnation), &members(), true, 42)
 }
 
 fn status(process: &Formation) -> NodeStatus {
@@ -46,7 +46,7 @@ fn answer(process: &mut Formation, id: u16, reply: Reply) {
     process.replied(CallId { to, number }, reply);
 }
 
-/// Three processes and the calls between them. A call reaches whoever lives at a node then.
+/// Three processes and the calls between them. A call reaches the process that runs at a node then.
 struct World {
     processes: BTreeMap<NodeId, Formation>,
     /// Nodes that answer nothing.
@@ -148,7 +148,7 @@ fn cluster_of(world: &mut World, id: u16) -> ClusterId {
     world.at(id).cluster_id().expect("a cluster")
 }
 
-use NodeState::{Bound, Fresh, Outside, Started};
+use NodeState::{Fresh, Outside, Prepared, Started};
 
 #[test]
 fn three_fresh_processes_start_one_cluster() {
@@ -159,7 +159,10 @@ fn three_fresh_processes_start_one_cluster() {
     for id in 1..=3 {
         let offer = world.at(id).started().expect("started").clone();
         assert_eq!(offer.cluster_id, cluster_id);
-        assert_eq!(offer.members, [life(1, 0xa), life(2, 0xa), life(3, 0xa)]);
+        assert_eq!(
+            offer.members,
+            [raft_id_of(1, 0xa), raft_id_of(2, 0xa), raft_id_of(3, 0xa)]
+        );
     }
 }
 
@@ -249,7 +252,7 @@ fn three_that_lost_their_memory_form_a_new_cluster() {
 }
 
 #[test]
-fn a_member_that_restarts_between_question_and_offer_is_not_taken_for_its_former_life() {
+fn a_member_that_restarts_between_question_and_offer_is_not_taken_for_its_earlier_incarnation() {
     let mut world = World::new();
     world.tick_until(|_, call| matches!(call, Call::Offer(_)));
     world.restart(3, 0xb);
@@ -259,14 +262,14 @@ fn a_member_that_restarts_between_question_and_offer_is_not_taken_for_its_former
     world.tick_many();
     assert_eq!(world.states(), [Started; 3]);
     let offer = world.at(1).started().expect("started").clone();
-    assert!(offer.members.contains(&life(3, 0xb)));
+    assert!(offer.members.contains(&raft_id_of(3, 0xb)));
 }
 
 #[test]
-fn the_next_life_of_a_dead_coordinator_overrides_its_offer() {
+fn the_next_incarnation_of_a_dead_coordinator_overrides_its_offer() {
     let mut world = World::new();
     world.tick_until(|_, call| matches!(call, Call::Start(_)));
-    assert_eq!(world.states(), [Started, Bound, Bound]);
+    assert_eq!(world.states(), [Started, Prepared, Prepared]);
     let old = cluster_of(&mut world, 2);
     world.restart(1, 0xb);
     world.tick_many();
@@ -280,11 +283,11 @@ fn a_bound_process_starts_on_traffic_of_its_cluster() {
     let mut world = World::new();
     world.tick_until(|_, call| matches!(call, Call::Start(_)));
     let cluster_id = cluster_of(&mut world, 2);
-    world.at(2).hear_traffic(ClusterId(99), life(1, 0xa));
-    assert_eq!(world.at(2).state(), Bound, "not its cluster");
-    world.at(2).hear_traffic(cluster_id, life(1, 0xb));
-    assert_eq!(world.at(2).state(), Bound, "not a member of the offer");
-    world.at(2).hear_traffic(cluster_id, life(1, 0xa));
+    world.at(2).hear_traffic(ClusterId(99), raft_id_of(1, 0xa));
+    assert_eq!(world.at(2).state(), Prepared, "not its cluster");
+    world.at(2).hear_traffic(cluster_id, raft_id_of(1, 0xb));
+    assert_eq!(world.at(2).state(), Prepared, "not a member of the offer");
+    world.at(2).hear_traffic(cluster_id, raft_id_of(1, 0xa));
     assert_eq!(world.at(2).state(), Started);
 }
 
@@ -292,7 +295,7 @@ fn a_bound_process_starts_on_traffic_of_its_cluster() {
 fn a_bound_process_starts_when_it_finds_a_member_that_has() {
     let mut world = World::new();
     world.tick_until(|to, call| matches!(call, Call::Start(_)) && to == node(3));
-    assert_eq!(world.states(), [Started, Started, Bound]);
+    assert_eq!(world.states(), [Started, Started, Prepared]);
     world.tick_many();
     assert_eq!(world.states(), [Started; 3]);
 }
@@ -302,11 +305,11 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
     let mut world = World::new();
     world.tick_until(|_, call| matches!(call, Call::Start(_)));
     let old = cluster_of(&mut world, 3);
-    // The new life of the coordinator reaches node 3 before anybody has reached node 2 …
+    // The new incarnation of the coordinator reaches node 3 before anybody has reached node 2 …
     let newer = Offer {
         cluster_id: ClusterId(7),
-        coordinator: life(1, 0xb),
-        members: vec![life(1, 0xb), life(2, 0xa), life(3, 0xa)],
+        coordinator: raft_id_of(1, 0xb),
+        members: vec![raft_id_of(1, 0xb), raft_id_of(2, 0xa), raft_id_of(3, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -314,13 +317,13 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
     };
     assert!(world.at(3).offered(newer.clone()));
     // … and the old coordinator's traffic reaches node 2 first.
-    world.at(2).hear_traffic(old, life(1, 0xa));
+    world.at(2).hear_traffic(old, raft_id_of(1, 0xa));
     assert!(!world.at(2).offered(newer));
     // Late traffic of the old coordinator proves nothing: the newer cluster could still start.
-    world.at(3).hear_traffic(old, life(1, 0xa));
+    world.at(3).hear_traffic(old, raft_id_of(1, 0xa));
     assert_eq!(cluster_of(&mut world, 3), ClusterId(7));
     // Traffic of node 2 does: it refuses the newer offer for ever.
-    world.at(3).hear_traffic(old, life(2, 0xa));
+    world.at(3).hear_traffic(old, raft_id_of(2, 0xa));
     assert_eq!(world.at(3).state(), Started);
     assert_eq!(cluster_of(&mut world, 3), old);
 }
@@ -336,16 +339,16 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
     };
-    let (one, two, three) = (life(1, 0xa), life(2, 0xa), life(3, 0xa));
+    let (one, two, three) = (raft_id_of(1, 0xa), raft_id_of(2, 0xa), raft_id_of(3, 0xa));
     let refused = [
-        offer(one, &[one, life(2, 0xb), three]),
+        offer(one, &[one, raft_id_of(2, 0xb), three]),
         offer(three, &[one, two, three]),
         offer(one, &[one, three]),
         offer(one, &[two]),
         offer(two, &[two, three]),
         offer(one, &[two, three]),
-        offer(one, &[one, two, life(4, 0xa)]),
-        offer(one, &[one, two, three, life(3, 0xb)]),
+        offer(one, &[one, two, raft_id_of(4, 0xa)]),
+        offer(one, &[one, two, three, raft_id_of(3, 0xb)]),
     ];
     for offer in refused {
         assert!(!fresh(2, 0xa).offered(offer.clone()), "{offer:?}");
@@ -419,7 +422,7 @@ fn an_operator_vouches_for_a_member_that_is_missing() {
     assert_eq!(world.at(2).form_without([node(1)].into()), Ok(()), "again");
     world.tick();
     let offer = world.at(2).started().expect("started").clone();
-    assert_eq!(offer.members, [life(2, 0xa), life(3, 0xa)]);
+    assert_eq!(offer.members, [raft_id_of(2, 0xa), raft_id_of(3, 0xa)]);
     assert_eq!(offer.membership, members());
     assert_eq!(world.at(3).started(), Some(&offer));
     world.down.clear();
@@ -557,8 +560,8 @@ fn what_an_operator_has_said_is_forgotten_after_a_while() {
 fn an_offer_without_somebody_who_is_there_is_refused() {
     let offer = Offer {
         cluster_id: ClusterId(7),
-        coordinator: life(1, 0xa),
-        members: vec![life(1, 0xa), life(2, 0xa)],
+        coordinator: raft_id_of(1, 0xa),
+        members: vec![raft_id_of(1, 0xa), raft_id_of(2, 0xa)],
         membership: members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -582,11 +585,11 @@ fn an_offer_without_somebody_who_is_there_is_refused() {
 #[test]
 fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
     let members: ClusterMembership = [1, 2, 3, 4, 5].map(node).into();
-    let mut five = Formation::new(life(5, 0xa), &members, true, 42);
+    let mut five = Formation::new(raft_id_of(5, 0xa), &members, true, 42);
     let offer = |cluster_id, ids: &[u16]| Offer {
         cluster_id: ClusterId(cluster_id),
-        coordinator: life(ids[0], 0xa),
-        members: ids.iter().map(|&id| life(id, 0xa)).collect(),
+        coordinator: raft_id_of(ids[0], 0xa),
+        members: ids.iter().map(|&id| raft_id_of(id, 0xa)).collect(),
         membership: members.clone(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -594,12 +597,12 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
     };
     assert!(five.offered(offer(7, &[1, 2, 3, 4, 5])));
     // Meanwhile nodes 2, 3 and 4 have started a cluster without nodes 1 and 5.
-    let mut two = Formation::new(life(2, 0xa), &members, true, 42);
+    let mut two = Formation::new(raft_id_of(2, 0xa), &members, true, 42);
     two.phase = Phase::Started {
         offer: offer(8, &[2, 3, 4]),
     };
     answer(&mut five, 2, Reply::Identified(Box::new(status(&two))));
-    assert_eq!(five.state(), Bound, "that may have been long ago");
+    assert_eq!(five.state(), Prepared, "that may have been long ago");
     for _ in 0..=PROBE_TICKS {
         five.tick();
     }
@@ -608,13 +611,17 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
     assert_eq!(five.cluster_id(), Some(ClusterId(8)));
 }
 
-/// An offer of a dead coordinator arrives after that of its next life.
+/// An offer of a dead coordinator arrives after that of its next incarnation.
 #[test]
 fn a_late_offer_strands_nobody() {
     let offer = |cluster_id, incarnation| Offer {
         cluster_id: ClusterId(cluster_id),
-        coordinator: life(1, incarnation),
-        members: vec![life(1, incarnation), life(2, 0xa), life(3, 0xa)],
+        coordinator: raft_id_of(1, incarnation),
+        members: vec![
+            raft_id_of(1, incarnation),
+            raft_id_of(2, 0xa),
+            raft_id_of(3, 0xa),
+        ],
         membership: members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -627,8 +634,8 @@ fn a_late_offer_strands_nobody() {
     assert!(!process.offered(newer.clone()), "a copy");
     let mut next = fresh(1, 0xb);
     next.phase = Phase::Started { offer: newer };
-    process.hear_traffic(ClusterId(8), life(1, 0xb));
-    assert_eq!(process.state(), Bound, "that may have been long ago");
+    process.hear_traffic(ClusterId(8), raft_id_of(1, 0xb));
+    assert_eq!(process.state(), Prepared, "that may have been long ago");
     for _ in 0..=PROBE_TICKS {
         process.tick();
     }
@@ -642,8 +649,12 @@ fn late_traffic_of_a_dead_member_starts_no_earlier_offer() {
     let mut process = fresh(3, 0xa);
     let offer = |cluster_id, incarnation| Offer {
         cluster_id: ClusterId(cluster_id),
-        coordinator: life(1, incarnation),
-        members: vec![life(1, incarnation), life(2, incarnation), life(3, 0xa)],
+        coordinator: raft_id_of(1, incarnation),
+        members: vec![
+            raft_id_of(1, incarnation),
+            raft_id_of(2, incarnation),
+            raft_id_of(3, 0xa),
+        ],
         membership: members(),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -651,8 +662,8 @@ fn late_traffic_of_a_dead_member_starts_no_earlier_offer() {
     };
     assert!(process.offered(offer(7, 0xa)));
     assert!(process.offered(offer(8, 0xb)));
-    process.hear_traffic(ClusterId(7), life(2, 0xa));
-    assert_eq!(process.state(), Bound);
+    process.hear_traffic(ClusterId(7), raft_id_of(2, 0xa));
+    assert_eq!(process.state(), Prepared);
 }
 
 /// Nodes 1 to 5 of a cluster that has grown: 4 and 5 take part in it.
@@ -670,7 +681,7 @@ fn survivor(id: u16) -> NodeStatus {
             members: [1, 2, 3, 4, 5].map(node).to_vec(),
             ..crate::types::Conf::default()
         }),
-        ..NodeStatus::fresh(life(id, 0xa))
+        ..NodeStatus::fresh(raft_id_of(id, 0xa))
     }
 }
 
@@ -721,7 +732,7 @@ fn who_remembers_members_that_lost_everything_too_forms_a_cluster_of_the_initial
         world.processes.insert(node(id), remembers(id));
     }
     for id in [4, 5] {
-        let waits = Formation::new(life(id, 0xb), &grown(), false, 42);
+        let waits = Formation::new(raft_id_of(id, 0xb), &grown(), false, 42);
         world.processes.insert(node(id), waits);
     }
     world.tick_many();
@@ -758,8 +769,8 @@ fn who_remembers_more_tells_the_coordinator() {
 fn an_offer_of_who_does_not_know_of_all_is_refused() {
     let offer = |absent: &[u16]| Offer {
         cluster_id: ClusterId(7),
-        coordinator: life(1, 0xa),
-        members: vec![life(1, 0xa), life(2, 0xb), life(3, 0xa)],
+        coordinator: raft_id_of(1, 0xa),
+        members: vec![raft_id_of(1, 0xa), raft_id_of(2, 0xb), raft_id_of(3, 0xa)],
         membership: members(),
         absent: absent.iter().copied().map(node).collect(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -872,7 +883,7 @@ fn strangers_and_joiners_hold_nobody_up() {
         ..introduced(&survivor(7))
     };
     process.asked(&strangers);
-    process.asked(&Formation::new(life(4, 1), &grown(), false, 1).introduction());
+    process.asked(&Formation::new(raft_id_of(4, 1), &grown(), false, 1).introduction());
     process.asked(&fresh(1, 0xb).introduction());
     assert_eq!(**process.known(), members());
 }
@@ -927,11 +938,11 @@ fn an_answer_counts_for_its_own_question_only() {
 #[test]
 fn who_is_offered_a_cluster_of_other_members_says_with_whom_it_differs() {
     let grown = [1, 2, 3, 4].map(node).into();
-    let mut process = Formation::new(life(2, 1), &grown, true, 42);
+    let mut process = Formation::new(raft_id_of(2, 1), &grown, true, 42);
     let offer = Offer {
         cluster_id: ClusterId(7),
-        coordinator: life(1, 1),
-        members: [1, 2, 3].map(|id| life(id, 1)).into(),
+        coordinator: raft_id_of(1, 1),
+        members: [1, 2, 3].map(|id| raft_id_of(id, 1)).into(),
         membership: members(),
         absent: BTreeSet::new(),
         level: ProtocolLevel::FIRST,

@@ -59,8 +59,8 @@ pub(super) struct Lab {
     /// Nodes that hear no answer to their questions.
     pub(super) deaf: BTreeSet<NodeId>,
     configured: ClusterMembership,
-    pub(super) members: BTreeMap<NodeId, Member<u64>>,
-    lives: u64,
+    pub(super) replicas: BTreeMap<NodeId, Replica<u64>>,
+    incarnations: u64,
     links: BTreeMap<(NodeId, NodeId), Link>,
     /// When each link is free again, in entries that it has carried.
     busy: BTreeMap<(NodeId, NodeId), u64>,
@@ -106,8 +106,8 @@ impl Lab {
             states: BTreeMap::new(),
             deaf: BTreeSet::new(),
             configured: ids.clone().map(info).collect(),
-            members: BTreeMap::new(),
-            lives: 0,
+            replicas: BTreeMap::new(),
+            incarnations: 0,
             links: BTreeMap::new(),
             busy: BTreeMap::new(),
             under_way: BTreeMap::new(),
@@ -133,15 +133,15 @@ impl Lab {
 
     /// The leader `id` raises the level of the cluster, whether or not all members speak it.
     pub(super) fn force_level(&mut self, id: NodeId, level: ProtocolLevel) {
-        if let Some(member) = self.members.get_mut(&id) {
-            member.force_level(level);
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.force_level(level);
         }
         self.settle(id);
     }
 
     /// Starts a process of `id`. Its current process ends.
     pub(super) fn begin(&mut self, id: NodeId, bootstrap: bool) {
-        self.lives += 1;
+        self.incarnations += 1;
         let mut members = self.configured.clone();
         members.members.entry(id).or_insert_with(|| info(id));
         let level = self.levels.get(&id).copied().unwrap_or(self.options.level);
@@ -155,17 +155,17 @@ impl Lab {
                 .unwrap_or(self.options.max_state_bytes),
             ..self.options
         };
-        let member = Member::new(MemberOptions {
-            raft_id: RaftId::new(id, self.lives),
+        let replica = Replica::new(ReplicaOptions {
+            raft_id: RaftId::new(id, self.incarnations),
             members,
             remembered: ClusterMembership::default(),
             bootstrap,
             formation_wait_ticks: 0,
             raft,
-            seed: mix(&[self.seed, self.lives]),
+            seed: mix(&[self.seed, self.incarnations]),
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         });
-        self.members.insert(id, member);
+        self.replicas.insert(id, replica);
     }
 
     /// Sets both directions between `one` and all other nodes.
@@ -183,17 +183,17 @@ impl Lab {
 
     /// An operator transfers leadership.
     pub(super) fn transfer(&mut self, leader: NodeId, to: NodeId) {
-        if let Some(member) = self.members.get_mut(&leader) {
+        if let Some(replica) = self.replicas.get_mut(&leader) {
             // The answer says why not.
-            let _ = member.transfer_leader(Some(to));
+            let _ = replica.transfer_leader(Some(to));
         }
         self.settle(leader);
     }
 
     /// The leader of the highest term.
     pub(super) fn leader(&self) -> Option<NodeId> {
-        let leads = self.members.iter().filter_map(|(id, member)| {
-            let raft = member.raft().filter(|raft| raft.role() == Role::Leader)?;
+        let leads = self.replicas.iter().filter_map(|(id, replica)| {
+            let raft = replica.raft().filter(|raft| raft.role() == Role::Leader)?;
             Some((raft.term(), *id))
         });
         leads.max().map(|(_, id)| id)
@@ -201,7 +201,7 @@ impl Lab {
 
     /// The voters, as `id` has applied them.
     pub(super) fn voters(&self, id: NodeId) -> BTreeSet<RaftId> {
-        let raft = self.members.get(&id).and_then(Member::raft);
+        let raft = self.replicas.get(&id).and_then(Replica::raft);
         raft.map(|raft| raft.voters().into_iter().collect())
             .unwrap_or_default()
     }
@@ -217,12 +217,12 @@ impl Lab {
             woken.insert(to);
             self.arrive(to, load);
         }
-        for id in self.members.keys().copied().collect::<Vec<_>>() {
+        for id in self.replicas.keys().copied().collect::<Vec<_>>() {
             // The clocks of the nodes tick at different times.
             if (self.now + 37 * u64::from(id.get())).is_multiple_of(TICK)
-                && let Some(member) = self.members.get_mut(&id)
+                && let Some(replica) = self.replicas.get_mut(&id)
             {
-                member.tick();
+                replica.tick();
                 woken.insert(id);
             }
         }
@@ -275,17 +275,17 @@ impl Lab {
             context: Bytes::new(),
             waiter: 0,
         };
-        if let Some(member) = self.members.get_mut(&id) {
-            member.propose(commands.into_iter().map(proposal).collect());
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.propose(commands.into_iter().map(proposal).collect());
         }
     }
 
     fn arrive(&mut self, to: NodeId, load: Load) {
         match load {
             Load::Message(message) => {
-                if let Some(member) = self.members.get_mut(&to) {
+                if let Some(replica) = self.replicas.get_mut(&to) {
                     // A refused message is lost.
-                    let _ = member.step(message);
+                    let _ = replica.step(message);
                 }
             }
             Load::Snapshot(OutgoingSnapshot {
@@ -293,69 +293,69 @@ impl Lab {
                 state_machine,
             }) => {
                 let envelope = header.envelope().expect("an envelope");
-                let member = self.members.get_mut(&to);
-                let taken = member.is_some_and(|it| it.install(header, state_machine).is_ok());
+                let replica = self.replicas.get_mut(&to);
+                let taken = replica.is_some_and(|it| it.install(header, state_machine).is_ok());
                 let report = Load::Report(envelope.to, taken);
                 self.send(to, envelope.from.node_id(), 0, report);
             }
             Load::Report(peer, delivered) => {
-                if let Some(member) = self.members.get_mut(&to) {
-                    member.report_snapshot(peer, delivered);
+                if let Some(replica) = self.replicas.get_mut(&to) {
+                    replica.report_snapshot(peer, delivered);
                 }
             }
             Load::Unreachable(peer) => {
-                if let Some(member) = self.members.get_mut(&to) {
-                    member.report_unreachable(peer);
+                if let Some(replica) = self.replicas.get_mut(&to) {
+                    replica.report_unreachable(peer);
                 }
             }
             Load::Call(caller, call_id, call) => self.serve(to, caller, call_id, call),
             Load::Reply(caller, call_id, reply) => {
-                if let Some(member) = self.members.get_mut(&to)
+                if let Some(replica) = self.replicas.get_mut(&to)
                     && !self.deaf.contains(&to)
-                    && member.raft_id() == caller
+                    && replica.raft_id() == caller
                 {
-                    member.replied(call_id, reply);
+                    replica.replied(call_id, reply);
                 }
             }
         }
     }
 
     fn serve(&mut self, to: NodeId, caller: RaftId, call_id: CallId, call: Call) {
-        let Some(member) = self.members.get_mut(&to) else {
+        let Some(replica) = self.replicas.get_mut(&to) else {
             return;
         };
-        let me = member.raft_id();
+        let me = replica.raft_id();
         let reply = match call {
             Call::Identify(by) => {
-                member.asked(&by);
-                Reply::Identified(Box::new(member.status()))
+                replica.asked(&by);
+                Reply::Identified(Box::new(replica.status()))
             }
             Call::Offer(offer) | Call::Start(offer) if !offer.members.contains(&me) => {
                 Reply::Failed
             }
             Call::Offer(offer) => Reply::Offered {
                 cluster_id: offer.cluster_id,
-                accepted: member.offered(offer),
+                accepted: replica.offered(offer),
             },
             Call::Start(offer) => {
-                member.start(offer.cluster_id, offer.coordinator);
+                replica.start(offer.cluster_id, offer.coordinator);
                 Reply::Started
             }
             Call::Yield { to, .. } if to != me => Reply::Failed,
             Call::Yield { claim, .. } => Reply::Yielded {
                 attempt: claim.attempt,
-                answer: member.yield_to(&claim),
+                answer: replica.yield_to(&claim),
             },
         };
         self.send(to, caller.node_id(), 0, Load::Reply(caller, call_id, reply));
     }
 
     fn settle(&mut self, id: NodeId) {
-        let Some(member) = self.members.get_mut(&id) else {
+        let Some(replica) = self.replicas.get_mut(&id) else {
             return;
         };
-        let me = member.raft_id();
-        let output = member.output().expect("no broken invariant");
+        let me = replica.raft_id();
+        let output = replica.output().expect("no broken invariant");
         let acknowledged = output.answers.iter().filter(|(_, outcome)| outcome.is_ok());
         self.acknowledged += u64::try_from(acknowledged.count()).expect("few");
         let refusals = output.answers.into_iter().filter_map(|(_, it)| it.err());
@@ -412,14 +412,14 @@ impl Lab {
         self.conf_changes += output.events.iter().filter(changed).count();
         let removed = |event: &Event| matches!(event, Event::Removed { .. });
         if output.events.iter().any(removed) {
-            self.members.remove(&id);
+            self.replicas.remove(&id);
             self.gone.insert(id);
         }
     }
 
     fn lost(&self, from: NodeId, to: NodeId) -> bool {
         let cut = self.links.get(&(from, to)).is_some_and(|link| link.cut);
-        cut || !self.members.contains_key(&to)
+        cut || !self.replicas.contains_key(&to)
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, entries: u64, load: Load) {

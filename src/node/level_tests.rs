@@ -2,7 +2,7 @@
 
 use super::lab::{Lab, TICK, info, node};
 use super::*;
-use crate::cluster::{Picture, State, Survey};
+use crate::cluster::{ClusterView, State, Survey};
 use crate::error::Reason;
 use crate::kv::Command;
 use crate::types::{NodeId, ProtocolLevel};
@@ -30,18 +30,18 @@ fn cluster(levels: [ProtocolLevel; 3]) -> Lab {
 
 /// The level of the cluster, as each node has applied it.
 fn levels(lab: &Lab) -> Vec<ProtocolLevel> {
-    let members = lab.members.values();
+    let members = lab.replicas.values();
     members
-        .map(|member| member.status().cluster_level)
+        .map(|replica| replica.status().cluster_level)
         .collect()
 }
 
 pub(super) fn judged(lab: &Lab) -> (State, String) {
     let asked = lab.leader().unwrap_or(node(1));
-    let own = &lab.members[&asked];
-    let answers = lab.members.iter().map(|(id, it)| (*id, Ok(it.status())));
+    let own = &lab.replicas[&asked];
+    let answers = lab.replicas.iter().map(|(id, it)| (*id, Ok(it.status())));
     let survey = Survey::new(own.status(), own.members().clone(), answers);
-    Picture::new(&survey).sum_up()
+    ClusterView::new(&survey).sum_up()
 }
 
 fn healed(lab: &Lab) -> bool {
@@ -96,7 +96,7 @@ fn a_process_of_a_lower_level_is_not_let_in_and_both_sides_say_so() {
     lab.levels.insert(three, ONE);
     lab.begin(three, true);
     lab.until(100 * TICK, 1, |_| false);
-    let outsider = &lab.members[&three];
+    let outsider = &lab.replicas[&three];
     assert!(outsider.raft().is_none());
     let says = outsider.waiting_for();
     assert!(says.contains("too old"), "{says}");
@@ -145,7 +145,7 @@ fn a_follower_that_cannot_read_an_entry_is_named() {
     lab.force_level(leader, two());
     lab.until(20 * TICK, 1, |_| false);
     assert_eq!(levels(&lab), [two(), two(), ONE], "the others have it");
-    let three = &lab.members[&node(3)];
+    let three = &lab.replicas[&node(3)];
     let held = three.status();
     assert_eq!(held.unreadable, Some(held.last_index + 1));
     let (state, summary) = judged(&lab);

@@ -5,7 +5,7 @@
 //! carries out the output. The same inputs in the same order give the same outputs, byte for byte, so a
 //! simulation runs the same code as production.
 //!
-//! * [`Member`] is a process from its start to its end: it finds the other initial members
+//! * [`Replica`] is a process from its start to its end: it finds the other initial members
 //!   ([`Formation`]), then takes part in the cluster ([`RaftNode`]), and while it leads it brings the
 //!   Raft group in line with the desired members.
 //! * [`RaftNode`] wraps raft-rs's `RawNode`: it proposes, reads, applies, and owes every caller exactly
@@ -28,14 +28,10 @@ mod directory;
 mod doubles;
 mod event;
 mod formation;
-mod judge;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod level_tests;
-mod member;
-#[cfg(test)]
-mod member_storm_tests;
 mod options;
 mod output;
 mod questions;
@@ -44,10 +40,14 @@ mod reach;
 #[cfg(test)]
 mod reach_tests;
 mod reconcile;
+mod replica;
+#[cfg(test)]
+mod replica_storm_tests;
 mod seed;
 #[cfg(test)]
 mod steady_tests;
 mod storage;
+mod validate;
 mod waiters;
 mod waiting;
 
@@ -55,13 +55,13 @@ pub use call::{Call, CallId, Reply};
 pub use departure::ANNOUNCE_TICKS;
 pub use event::Event;
 pub use formation::Formation;
-pub use member::{Member, MemberOptions};
 pub use options::RaftOptions;
 pub use output::{
     Answer, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError, Recovery,
     Retired, Room, StepError, StorageError,
 };
 pub use raft_node::RaftNode;
+pub use replica::{Replica, ReplicaOptions};
 pub use storage::{CutEntries, MemoryStorage};
 
-pub use crate::wire::{PeerMessage, SnapshotHeader};
+pub use crate::wire::{InstallSnapshotHeader, PeerMessage};

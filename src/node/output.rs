@@ -10,7 +10,7 @@ use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Rank, Term, Value};
-use crate::wire::{PeerMessage, SnapshotHeader, WireError};
+use crate::wire::{InstallSnapshotHeader, PeerMessage, WireError};
 
 /// A write to be proposed.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ pub type Outcome = Result<Answer, Refusal>;
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutgoingSnapshot {
     /// Its sender, its receiver, and what it replaces.
-    pub header: SnapshotHeader,
+    pub header: InstallSnapshotHeader,
     /// The state for the follower: a cheap clone, which shares what does not change.
     pub state_machine: StateMachine,
 }

@@ -8,7 +8,7 @@ use super::CallId;
 /// describes the past. It would count as news although its sender may be dead.
 #[derive(Debug)]
 pub(super) struct Questions {
-    patience: u64,
+    max_wait: u64,
     now: u64,
     asked: BTreeMap<CallId, u64>,
 }
@@ -16,9 +16,9 @@ pub(super) struct Questions {
 impl Questions {
     /// No questions yet. The timeout of an answer is `patience` ticks: an election timeout, because a
     /// leader could not lead over links that take longer.
-    pub(super) fn new(patience: u64) -> Self {
+    pub(super) fn new(max_wait: u64) -> Self {
         Self {
-            patience,
+            max_wait,
             now: 0,
             asked: BTreeMap::new(),
         }
@@ -27,8 +27,8 @@ impl Questions {
     /// Counts one tick.
     pub(super) fn tick(&mut self) {
         self.now += 1;
-        let (now, patience) = (self.now, self.patience);
-        self.asked.retain(|_, at| now - *at <= patience);
+        let (now, max_wait) = (self.now, self.max_wait);
+        self.asked.retain(|_, at| now - *at <= max_wait);
     }
 
     /// Records that `question` is asked.

@@ -204,7 +204,7 @@ mod tests {
         NodeId::new(id).expect("a node id")
     }
 
-    fn life(id: u16, incarnation: u64) -> RaftId {
+    fn raft_id_of(id: u16, incarnation: u64) -> RaftId {
         RaftId::new(node(id), incarnation)
     }
 
@@ -219,7 +219,7 @@ mod tests {
 
     fn conf(incarnation_of_2: u64) -> Arc<Conf> {
         Arc::new(Conf {
-            voters: vec![life(1, 1), life(2, incarnation_of_2)],
+            voters: vec![raft_id_of(1, 1), raft_id_of(2, incarnation_of_2)],
             ..Conf::default()
         })
     }
@@ -259,12 +259,12 @@ mod tests {
     fn a_member_is_asked_once_in_an_election_timeout() {
         let mut reaching = reaching();
         assert_eq!(asked(&mut reaching, 3 * PACE), [1, 11, 21]);
-        reaching.answered(node(2), life(2, 1), 0);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
         assert_eq!(asked(&mut reaching, PACE), [PACE]);
         reaching.failed(node(2), Answering::Silent, 0);
         assert_eq!(asked(&mut reaching, PACE), [RETRY]);
         // Asked for another purpose.
-        reaching.answered(node(2), life(2, 1), 0);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
         asked(&mut reaching, PACE - 1);
         reaching.asks(node(2));
         assert_eq!(asked(&mut reaching, PACE), [PACE]);
@@ -276,9 +276,9 @@ mod tests {
         let before = (reaching.shown().reached.clone(), missed(&reaching));
         assert_eq!(before, (vec![], vec![]), "not known yet");
         tick(&mut reaching);
-        reaching.answered(node(2), life(2, 1), 0);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
         for _ in 0..GOOD_TIMEOUTS * PACE {
-            assert_eq!(reaching.shown().reached, [life(2, 1)]);
+            assert_eq!(reaching.shown().reached, [raft_id_of(2, 1)]);
             assert!(missed(&reaching).is_empty());
             tick(&mut reaching);
         }
@@ -286,8 +286,8 @@ mod tests {
         tick(&mut reaching);
         assert!(reaching.shown().reached.is_empty());
         assert_eq!(missed(&reaching), [(Answering::NotGrpc, false)]);
-        reaching.answered(node(2), life(2, 1), 0);
-        assert_eq!(reaching.shown().reached, [life(2, 1)]);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
+        assert_eq!(reaching.shown().reached, [raft_id_of(2, 1)]);
         assert!(missed(&reaching).is_empty());
     }
 
@@ -295,31 +295,31 @@ mod tests {
     fn what_was_said_at_a_former_address_counts_for_nothing() {
         let mut reaching = reaching();
         tick(&mut reaching);
-        reaching.answered(node(2), life(2, 1), 0);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
         assert_eq!(reaching.shown().as_of, 7);
         reaching.follow(&members("elsewhere:1"), &conf(1), 9);
         assert_eq!(reaching.shown().as_of, 9);
         assert!(reaching.shown().reached.is_empty());
-        reaching.answered(node(2), life(2, 1), 0);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
         assert!(reaching.shown().reached.is_empty(), "asked before");
         assert!(tick(&mut reaching), "asked at once");
-        reaching.answered(node(2), life(2, 1), 1);
+        reaching.answered(node(2), raft_id_of(2, 1), 1);
         assert!(reaching.shown().reached.is_empty(), "asked before");
-        reaching.answered(node(2), life(2, 1), 0);
-        assert_eq!(reaching.shown().reached, [life(2, 1)]);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
+        assert_eq!(reaching.shown().reached, [raft_id_of(2, 1)]);
     }
 
     #[test]
-    fn a_new_life_is_asked_at_once_and_another_node_is_none() {
+    fn a_new_incarnation_is_asked_at_once_and_another_node_is_none() {
         let mut reaching = reaching();
         tick(&mut reaching);
-        reaching.answered(node(2), life(2, 1), 0);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
         reaching.follow(&members("b:1"), &conf(1), 9);
         assert!(!tick(&mut reaching));
         let same_members = Arc::clone(&reaching.members);
         reaching.follow(&same_members, &conf(2), 9);
         assert!(tick(&mut reaching), "asked at once");
-        reaching.answered(node(2), life(3, 1), 0);
+        reaching.answered(node(2), raft_id_of(3, 1), 0);
         for _ in 0..=GOOD_TIMEOUTS * PACE {
             tick(&mut reaching);
         }
@@ -332,7 +332,7 @@ mod tests {
     fn one_that_asks_lives() {
         let mut reaching = reaching();
         tick(&mut reaching);
-        reaching.answered(node(2), life(2, 1), 0);
+        reaching.answered(node(2), raft_id_of(2, 1), 0);
         asked(&mut reaching, PACE);
         reaching.asked_by(node(2));
         asked(&mut reaching, (GOOD_TIMEOUTS - 1) * PACE);

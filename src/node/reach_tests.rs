@@ -31,7 +31,7 @@ fn three_nodes() -> Lab {
 
 /// The missed members, each with the node that misses it.
 fn missed(lab: &Lab) -> Vec<(NodeId, NodeId)> {
-    let members = lab.members.iter();
+    let members = lab.replicas.iter();
     let missed = members.flat_map(|(id, member)| {
         let reach = member.status().reach.unwrap_or_default();
         let missed: Vec<_> = reach.missed.iter().map(|it| (*id, it.node)).collect();

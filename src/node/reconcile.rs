@@ -69,7 +69,7 @@ pub(super) struct Reconciler {
     me: RaftId,
     now: u64,
     probe_at: u64,
-    hand_over_at: u64,
+    transfer_at: u64,
     living: BTreeMap<NodeId, (NodeStatus, u64)>,
     /// Present while a change of the voters is planned.
     census: Option<Census>,
@@ -97,7 +97,7 @@ impl Reconciler {
             me,
             now: 0,
             probe_at: 0,
-            hand_over_at: 0,
+            transfer_at: 0,
             living: BTreeMap::new(),
             census: None,
             doubles: Doubles::default(),
@@ -106,10 +106,10 @@ impl Reconciler {
     }
 
     /// Counts one tick. Returns those of the desired members `meant` to ask for their status.
-    pub(super) fn tick(&mut self, leads: bool, meant: &[NodeId]) -> Vec<NodeId> {
+    pub(super) fn tick(&mut self, leads: bool, desired: &[NodeId]) -> Vec<NodeId> {
         self.now += 1;
-        self.living.retain(|node, _| meant.contains(node));
-        self.doubles.retain(meant);
+        self.living.retain(|node, _| desired.contains(node));
+        self.doubles.retain(desired);
         if !leads {
             self.census = None;
             self.doubles = Doubles::default();
@@ -119,7 +119,7 @@ impl Reconciler {
             return Vec::new();
         }
         self.probe_at = self.now + PROBE_TICKS;
-        let others = meant.iter().filter(|&&node| node != self.me.node_id());
+        let others = desired.iter().filter(|&&node| node != self.me.node_id());
         others.copied().collect()
     }
 
@@ -180,12 +180,12 @@ impl Reconciler {
         &self,
         cluster_id: ClusterId,
         (own, level): (ProtocolLevel, ProtocolLevel),
-        meant: &[NodeId],
+        desired: &[NodeId],
         members: &Members,
     ) -> Option<ProtocolLevel> {
         let voters = || members.voters.keys();
         let whole = members.learners.is_empty()
-            && voters().map(|id| id.node_id()).eq(meant.iter().copied());
+            && voters().map(|id| id.node_id()).eq(desired.iter().copied());
         let speaks = |id: &RaftId| match *id == self.me {
             true => Some(own),
             false => self
@@ -221,15 +221,15 @@ impl Reconciler {
     }
 
     /// Whether a leader that is no member may try to transfer leadership now.
-    pub(super) fn may_hand_over(&self) -> bool {
-        self.hand_over_at <= self.now
+    pub(super) fn may_transfer(&self) -> bool {
+        self.transfer_at <= self.now
     }
 
     /// Notes that it has begun to. An attempt lasts `election_ticks`.
     pub(super) fn handing_over(&mut self, election_ticks: usize) {
         let timeout = u64::try_from(election_ticks).unwrap_or(u64::MAX);
         let pause = timeout.saturating_mul(HAND_OVER_TIMEOUTS);
-        self.hand_over_at = self.now.saturating_add(pause);
+        self.transfer_at = self.now.saturating_add(pause);
     }
 
     /// The recent status of the process at `node`.
@@ -244,10 +244,10 @@ impl Reconciler {
     pub(super) fn plan(
         &mut self,
         (cluster_id, level): (ClusterId, ProtocolLevel),
-        meant: &[NodeId],
+        desired: &[NodeId],
         members: &Members,
     ) -> Option<Change> {
-        let wanted = self.wanted((cluster_id, level), meant, members);
+        let wanted = self.wanted((cluster_id, level), desired, members);
         if wanted.iter().any(|change| change.is_of_voters(members)) {
             let of = members.voters.keys().chain(members.learners.keys());
             let of = of.filter(|id| **id != self.me).map(|id| id.node_id());
@@ -273,18 +273,18 @@ impl Reconciler {
     fn wanted(
         &self,
         cluster: (ClusterId, ProtocolLevel),
-        meant: &[NodeId],
+        desired: &[NodeId],
         members: &Members,
     ) -> Vec<Change> {
         let superfluous = |id: &RaftId| {
             let living = self.living(id.node_id());
-            !meant.contains(&id.node_id()) || living.is_some_and(|living| living.raft_id != *id)
+            !desired.contains(&id.node_id()) || living.is_some_and(|living| living.raft_id != *id)
         };
-        let leaves = |id: &RaftId| *id != self.me && !meant.contains(&id.node_id());
+        let leaves = |id: &RaftId| *id != self.me && !desired.contains(&id.node_id());
         let learners = members.learners.keys().copied().filter(superfluous);
         let voters = members.voters.keys().copied().filter(leaves);
         let removals = learners.chain(voters).map(Change::Remove);
-        let replacements = meant
+        let replacements = desired
             .iter()
             .filter_map(|node| self.replace(*node, cluster, members));
         removals.chain(replacements).collect()
@@ -359,7 +359,7 @@ impl Change {
 fn may_join(living: &NodeStatus, cluster_id: ClusterId) -> bool {
     match living.state {
         NodeState::Fresh | NodeState::Outside => true,
-        NodeState::Bound => false,
+        NodeState::Prepared => false,
         NodeState::Started => living.cluster_id == Some(cluster_id),
     }
 }
@@ -375,7 +375,7 @@ mod tests {
         NodeId::new(id).expect("a node id")
     }
 
-    fn life(id: u16, incarnation: u64) -> RaftId {
+    fn raft_id_of(id: u16, incarnation: u64) -> RaftId {
         RaftId::new(node(id), incarnation)
     }
 
@@ -393,7 +393,7 @@ mod tests {
 
     /// The leader is the first incarnation of node 1, and has heard `statuses`.
     fn leader(statuses: &[NodeStatus]) -> Reconciler {
-        let mut reconciler = Reconciler::new(life(1, 1));
+        let mut reconciler = Reconciler::new(raft_id_of(1, 1));
         for status in statuses {
             reconciler.heard(status.raft_id.node_id(), status, 0);
         }
@@ -401,8 +401,8 @@ mod tests {
     }
 
     /// The plan, after the asked nodes have given the same answers as before.
-    fn plan(leader: &mut Reconciler, meant: &[u16], members: &Members) -> Option<Change> {
-        let at_once = leader.plan(OURS, &nodes(meant), members);
+    fn plan(leader: &mut Reconciler, desired: &[u16], members: &Members) -> Option<Change> {
+        let at_once = leader.plan(OURS, &nodes(desired), members);
         at_once.or_else(|| {
             let asked = leader.questions();
             let statuses: Vec<_> = leader.living.values().cloned().collect();
@@ -412,7 +412,7 @@ mod tests {
                     leader.heard(node, &status, 0);
                 }
             }
-            leader.plan(OURS, &nodes(meant), members)
+            leader.plan(OURS, &nodes(desired), members)
         })
     }
 
@@ -433,8 +433,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_life_is_replaced_step_by_step() {
-        let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+    fn a_lost_incarnation_is_replaced_step_by_step() {
+        let (one, two, three, again) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(3, 2),
+        );
         let mut leader = leader(&[started(two), fresh(again)]);
         let mut plan = |voters: &[RaftId], learners: &[(RaftId, bool)]| {
             plan(&mut leader, &[1, 2, 3], &members(voters, learners))
@@ -451,23 +456,28 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_ended_before_it_was_promoted_is_forgotten_first() {
-        let (one, two, three) = (life(1, 1), life(2, 1), life(3, 1));
-        let mut leader = leader(&[started(two), fresh(life(3, 3))]);
-        let members = members(&[one, two, three], &[(life(3, 2), true)]);
+    fn an_incarnation_that_ended_before_it_was_promoted_is_forgotten_first() {
+        let (one, two, three) = (raft_id_of(1, 1), raft_id_of(2, 1), raft_id_of(3, 1));
+        let mut leader = leader(&[started(two), fresh(raft_id_of(3, 3))]);
+        let members = members(&[one, two, three], &[(raft_id_of(3, 2), true)]);
         assert_eq!(
             plan(&mut leader, &[1, 2, 3], &members),
-            Some(Change::Remove(life(3, 2)))
+            Some(Change::Remove(raft_id_of(3, 2)))
         );
     }
 
     #[test]
     fn who_belongs_elsewhere_or_is_silent_is_left_alone() {
-        let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+        let (one, two, three, again) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(3, 2),
+        );
         let members = members(&[one, two, three], &[]);
         for other in [
             status(again, NodeState::Started, Some(ClusterId(8))),
-            status(again, NodeState::Bound, Some(CLUSTER)),
+            status(again, NodeState::Prepared, Some(CLUSTER)),
         ] {
             let mut leader = leader(&[started(two), other]);
             assert_eq!(plan(&mut leader, &[1, 2, 3], &members), None);
@@ -482,10 +492,15 @@ mod tests {
 
     #[test]
     fn what_was_heard_long_ago_or_of_another_node_is_not_believed() {
-        let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+        let (one, two, three, again) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(3, 2),
+        );
         let members = members(&[one, two, three], &[]);
         let mut leader = leader(&[fresh(again)]);
-        leader.heard(two.node_id(), &fresh(life(3, 9)), 0);
+        leader.heard(two.node_id(), &fresh(raft_id_of(3, 9)), 0);
         assert_eq!(
             plan(&mut leader, &[1, 2, 3], &members),
             Some(Change::AddLearner(again))
@@ -499,22 +514,27 @@ mod tests {
     #[test]
     fn only_a_leader_asks_and_not_at_every_tick() {
         let mut reconciler = leader(&[]);
-        let meant = nodes(&[1, 2, 3]);
-        assert!(reconciler.tick(false, &meant).is_empty());
+        let desired = nodes(&[1, 2, 3]);
+        assert!(reconciler.tick(false, &desired).is_empty());
         let asked: usize = (0..2 * PROBE_TICKS)
-            .map(|_| reconciler.tick(true, &meant).len())
+            .map(|_| reconciler.tick(true, &desired).len())
             .sum();
         assert_eq!(asked, 4, "two others, twice");
     }
 
     #[test]
     fn a_new_member_gets_a_voter_and_a_former_one_loses_it() {
-        let (one, two, three, four) = (life(1, 1), life(2, 1), life(3, 1), life(4, 1));
+        let (one, two, three, four) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(4, 1),
+        );
         let mut leader = leader(&[started(two), started(three), fresh(four)]);
         let asked = leader.tick(true, &nodes(&[1, 2, 3, 4]));
         assert_eq!(asked, nodes(&[2, 3, 4]));
-        let mut plan = |meant: &[u16], voters: &[RaftId], learners: &[(RaftId, bool)]| {
-            plan(&mut leader, meant, &members(voters, learners))
+        let mut plan = |desired: &[u16], voters: &[RaftId], learners: &[(RaftId, bool)]| {
+            plan(&mut leader, desired, &members(voters, learners))
         };
         let three_voters = [one, two, three];
         let add = Some(Change::AddLearner(four));
@@ -542,28 +562,28 @@ mod tests {
     /// answered. Those in `able` hold the entries that the others need.
     fn removal_of_four(alive: &[u16], able: &[u16]) -> Option<Change> {
         let mut leader = leader(&[]);
-        let voters = (1..=4).map(|id| (life(id, 1), able.contains(&id)));
+        let voters = (1..=4).map(|id| (raft_id_of(id, 1), able.contains(&id)));
         let members = Members {
             voters: voters.collect(),
             learners: BTreeMap::new(),
         };
-        let meant = nodes(&[1, 2, 3]);
+        let desired = nodes(&[1, 2, 3]);
         // Answers from before the first question do not count.
-        leader.heard(node(2), &started(life(2, 1)), 0);
-        leader.heard(node(3), &started(life(3, 1)), 0);
-        assert_eq!(leader.plan(OURS, &meant, &members), None);
+        leader.heard(node(2), &started(raft_id_of(2, 1)), 0);
+        leader.heard(node(3), &started(raft_id_of(3, 1)), 0);
+        assert_eq!(leader.plan(OURS, &desired, &members), None);
         let asked: Vec<_> = leader.questions().into_iter().collect();
         assert_eq!(asked, nodes(&[2, 3, 4]));
         assert!(leader.questions().is_empty(), "once");
         for id in alive {
-            leader.heard(node(*id), &started(life(*id, 1)), 0);
+            leader.heard(node(*id), &started(raft_id_of(*id, 1)), 0);
         }
-        leader.plan(OURS, &meant, &members)
+        leader.plan(OURS, &desired, &members)
     }
 
     #[test]
     fn no_voter_is_removed_unless_most_of_the_others_live() {
-        let remove = Some(Change::Remove(life(4, 1)));
+        let remove = Some(Change::Remove(raft_id_of(4, 1)));
         let all = [1, 2, 3, 4];
         // Two of the three remaining voters are alive, including the leader.
         assert_eq!(removal_of_four(&[2], &all), remove);
@@ -576,7 +596,12 @@ mod tests {
 
     #[test]
     fn no_process_is_promoted_unless_most_of_those_live_that_will_vote() {
-        let (one, two, three, four) = (life(1, 1), life(2, 1), life(3, 1), life(4, 1));
+        let (one, two, three, four) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(4, 1),
+        );
         let members = members(&[one, two, three], &[(four, true)]);
         let mut leader = leader(&[started(two), started(four)]);
         let mut plan = || plan(&mut leader, &[1, 2, 3, 4], &members);
@@ -589,15 +614,15 @@ mod tests {
 
     #[test]
     fn who_has_answered_is_not_believed_for_long() {
-        let (one, two, four) = (life(1, 1), life(2, 1), life(4, 1));
+        let (one, two, four) = (raft_id_of(1, 1), raft_id_of(2, 1), raft_id_of(4, 1));
         let members = members(&[one, two, four], &[]);
         let planned = |after: &dyn Fn(&mut Reconciler)| {
             let mut leader = leader(&[]);
-            let meant = nodes(&[1, 2]);
-            assert_eq!(leader.plan(OURS, &meant, &members), None);
+            let desired = nodes(&[1, 2]);
+            assert_eq!(leader.plan(OURS, &desired, &members), None);
             leader.heard(node(2), &started(two), 0);
             after(&mut leader);
-            leader.plan(OURS, &meant, &members).is_some()
+            leader.plan(OURS, &desired, &members).is_some()
         };
         let ticks = |n: u64| {
             move |leader: &mut Reconciler| {
@@ -609,8 +634,8 @@ mod tests {
         assert!(planned(&ticks(ALIVE_TICKS)));
         assert!(!planned(&ticks(ALIVE_TICKS + 1)));
         assert!(!planned(&|leader| leader.unreachable(two)));
-        assert!(planned(&|leader| leader.unreachable(life(2, 2))));
-        let again = fresh(life(2, 2));
+        assert!(planned(&|leader| leader.unreachable(raft_id_of(2, 2))));
+        let again = fresh(raft_id_of(2, 2));
         assert!(!planned(&|leader| {
             leader.heard(node(2), &again, 0);
             leader.living.clear();
@@ -626,13 +651,13 @@ mod tests {
 
     #[test]
     fn while_a_change_of_the_voters_waits_all_are_asked_again_and_again() {
-        let (one, two, four) = (life(1, 1), life(2, 1), life(4, 1));
+        let (one, two, four) = (raft_id_of(1, 1), raft_id_of(2, 1), raft_id_of(4, 1));
         let members = members(&[one, two, four], &[]);
         let mut leader = leader(&[]);
-        let meant = nodes(&[1, 2]);
+        let desired = nodes(&[1, 2]);
         let rounds = (0..10).filter(|_| {
-            leader.tick(true, &meant);
-            assert_eq!(leader.plan(OURS, &meant, &members), None);
+            leader.tick(true, &desired);
+            assert_eq!(leader.plan(OURS, &desired, &members), None);
             !leader.questions().is_empty()
         });
         assert_eq!(rounds.count(), 5);
@@ -640,13 +665,18 @@ mod tests {
         const { assert!(ALIVE_TICKS > CENSUS_TICKS) };
         // No change is pending any more.
         let well = super::tests::members(&[one, two], &[]);
-        assert_eq!(leader.plan(OURS, &meant, &well), None);
+        assert_eq!(leader.plan(OURS, &desired, &well), None);
         assert!(leader.questions().is_empty());
     }
 
     #[test]
-    fn a_lost_life_stays_until_most_of_the_others_live() {
-        let (one, two, three, again) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+    fn a_lost_incarnation_stays_until_most_of_the_others_live() {
+        let (one, two, three, again) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(3, 2),
+        );
         let members = members(&[one, two, three], &[(again, true)]);
         let mut leader = leader(&[fresh(again)]);
         assert_eq!(plan(&mut leader, &[1, 2, 3], &members), None);
@@ -655,7 +685,12 @@ mod tests {
     /// Seen: 33 changes of the voters in 11 turns.
     #[test]
     fn nobody_is_replaced_while_two_processes_answer_in_turn() {
-        let (one, two, three, other) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+        let (one, two, three, other) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(3, 2),
+        );
         let members = members(&[one, two, three], &[]);
         let mut leader = leader(&[started(two)]);
         let mut changes = 0;
@@ -677,14 +712,14 @@ mod tests {
 
     #[test]
     fn a_leader_never_removes_itself() {
-        let (one, two, three) = (life(1, 1), life(2, 1), life(3, 1));
+        let (one, two, three) = (raft_id_of(1, 1), raft_id_of(2, 1), raft_id_of(3, 1));
         let mut leader = leader(&[started(two), started(three)]);
         let members = members(&[one, two, three], &[]);
         assert_eq!(plan(&mut leader, &[2, 3], &members), None);
         // It tries to transfer leadership, but not at every tick.
         let attempts = (0..30).filter(|_| {
             leader.tick(true, &nodes(&[2, 3]));
-            let may = leader.may_hand_over();
+            let may = leader.may_transfer();
             if may {
                 leader.handing_over(5);
             }
@@ -695,7 +730,12 @@ mod tests {
 
     #[test]
     fn a_process_that_was_removed_and_lives_on_may_come_back() {
-        let (one, two, three, four) = (life(1, 1), life(2, 1), life(3, 1), life(4, 1));
+        let (one, two, three, four) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(4, 1),
+        );
         let mut leader = leader(&[started(four)]);
         let members = members(&[one, two, three], &[]);
         let plan = plan(&mut leader, &[1, 2, 3, 4], &members);

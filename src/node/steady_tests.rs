@@ -29,11 +29,11 @@ fn far(rtt: u64) -> Link {
 /// Milliseconds until the current incarnation of node 3 is a voter, and no other incarnation of it is.
 fn heals(lab: &mut Lab, limit: u64, writes: u64) -> Option<u64> {
     lab.until(limit, writes, |lab| {
-        let life = lab.members.get(&node(3)).map(Member::raft_id);
+        let incarnation = lab.replicas.get(&node(3)).map(Replica::raft_id);
         let voters = lab.leader().map(|leader| lab.voters(leader));
         voters.is_some_and(|voters| {
             let of_three = |id: &&RaftId| id.node_id() == node(3);
-            voters.iter().filter(of_three).copied().eq(life)
+            voters.iter().filter(of_three).copied().eq(incarnation)
         })
     })
 }
@@ -109,7 +109,7 @@ fn a_second_process_that_only_asks_is_named_and_nobody_is_replaced() {
     let mut lab = three_nodes(2, 1);
     let leader = lab.leader().expect("a leader");
     for of in [node(3), leader] {
-        let lives = lab.members[&of].raft_id();
+        let lives = lab.replicas[&of].raft_id();
         let other = RaftId::new(of, 7);
         let (both, voters) = ([other.min(lives), other.max(lives)], lab.voters(leader));
         let asks = Introduction {
@@ -119,10 +119,10 @@ fn a_second_process_that_only_asks_is_named_and_nobody_is_replaced() {
             members: Arc::default(),
         };
         for _ in 0..40 {
-            lab.members.get_mut(&leader).expect("lives").asked(&asks);
+            lab.replicas.get_mut(&leader).expect("it runs").asked(&asks);
             lab.until(10 * TICK, 1, |_| false);
         }
-        let doubled = lab.members[&leader].status().doubled;
+        let doubled = lab.replicas[&leader].status().doubled;
         assert!(doubled.contains(&both), "{doubled:?}");
         assert_eq!(lab.voters(leader), voters);
     }
@@ -146,7 +146,7 @@ fn with_holes(from: &[u16]) -> Lab {
 
 fn term(lab: &Lab) -> u64 {
     let leader = lab.leader().expect("a leader");
-    let raft = lab.members[&leader].raft();
+    let raft = lab.replicas[&leader].raft();
     raft.expect("it takes part").term()
 }
 

@@ -25,8 +25,8 @@ use super::places::Place;
 use super::preface::{NoPreface, Prefaced};
 use super::unsent::Share;
 use crate::error::{Reason, Refusal};
-use crate::log::Repeats;
 use crate::service::to_status;
+use crate::telemetry::Repeats;
 
 /// How long a new connection may take to send its preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,8 +66,8 @@ impl Conversation {
         let io = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return,
-            greeted = Prefaced::accept(io, PREFACE_TIMEOUT, self.options.words, Arc::clone(&self.place)) => {
-                match greeted {
+            preface_received = Prefaced::accept(io, PREFACE_TIMEOUT, self.options.words, Arc::clone(&self.place)) => {
+                match preface_received {
                     Ok(io) => io,
                     Err(reason) => return self.turn_away(&reason),
                 }

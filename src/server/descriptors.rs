@@ -6,7 +6,7 @@
 
 use super::listen_options::{LEAVING_CONNECTIONS, SPARE_CONNECTIONS};
 use super::options::INTERNAL_CONNECTIONS;
-use crate::config::{Config, ConfigError, Fault};
+use crate::config::{Config, ConfigError, Problem};
 
 /// Descriptors of a listener for connections that are beyond its bound for a moment.
 const BEYOND: usize = SPARE_CONNECTIONS + LEAVING_CONNECTIONS;
@@ -72,7 +72,7 @@ impl Descriptors {
             _ => raise,
         };
         Err(ConfigError {
-            faults: vec![Fault {
+            faults: vec![Problem {
                 field: "limits.max_connections".to_owned(),
                 problem,
                 expected,

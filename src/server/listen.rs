@@ -29,7 +29,7 @@ use super::places::Places;
 use super::unsent::Unsent;
 use crate::deadline::after;
 use crate::driver::{Reader, Unread};
-use crate::log::Repeats;
+use crate::telemetry::Repeats;
 
 /// How long a listener pauses when the system gives it no connection, for lack of descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -433,7 +433,7 @@ mod tests {
         }
     }
 
-    fn greeting() -> Vec<u8> {
+    fn preface() -> Vec<u8> {
         let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         sent.extend(frame(SETTINGS, 0, 0, &[]));
         sent
@@ -458,7 +458,7 @@ mod tests {
         let calls = 200;
         let silent = Silent::start(options(calls));
         let mut client = silent.connect();
-        let mut sent = greeting();
+        let mut sent = preface();
         sent.extend(given_up(0..calls));
         sent.extend(frame(PING, 0, 0, &[0; 8]));
         client.write_all(&sent).await.unwrap();
@@ -471,7 +471,7 @@ mod tests {
         let options = options(16);
         let silent = Silent::start(options);
         let mut client = silent.connect();
-        client.write_all(&greeting()).await.unwrap();
+        client.write_all(&preface()).await.unwrap();
         let mut next = 0;
         let mut give_up = async |calls| {
             let mut sent = given_up(next..next + calls);
@@ -496,7 +496,7 @@ mod tests {
         }
         // The client ignores the request to leave; another client is served meanwhile.
         let mut other = silent.connect();
-        let mut sent = greeting();
+        let mut sent = preface();
         sent.extend(frame(PING, 0, 0, &[0; 8]));
         other.write_all(&sent).await.unwrap();
         assert_eq!(frames(&mut other).await.last(), Some(&PING));
@@ -522,15 +522,15 @@ mod tests {
             max_connections: 4,
             ..options(16)
         });
-        let greeted = async || {
+        let preface_received = async || {
             let mut client = silent.connect();
-            client.write_all(&greeting()).await.unwrap();
+            client.write_all(&preface()).await.unwrap();
             client.write_all(&frame(PING, 0, 0, &[0; 8])).await.unwrap();
             assert_eq!(frames(&mut client).await.last(), Some(&PING));
             client
         };
-        let mut idle = greeted().await;
-        let mut busy = greeted().await;
+        let mut idle = preface_received().await;
+        let mut busy = preface_received().await;
         let call = frame(HEADERS, 5, 1, &[0x83, 0x86, 0x84]);
         busy.write_all(&call).await.unwrap();
         let mut unfinished = [silent.connect(), silent.connect()];
@@ -538,13 +538,13 @@ mod tests {
             client.write_all(b"P").await.unwrap();
         }
         sleep(Duration::from_secs(2)).await;
-        let mut newcomers = vec![greeted().await];
-        assert!(is_cut(&mut unfinished[0]).await, "it has not greeted");
+        let mut newcomers = vec![preface_received().await];
+        assert!(is_cut(&mut unfinished[0]).await, "it has sent no preface");
         assert!(!is_cut(&mut unfinished[1]).await, "it came later");
-        newcomers.push(greeted().await);
+        newcomers.push(preface_received().await);
         assert!(is_cut(&mut unfinished[1]).await);
         assert!(!is_cut(&mut idle).await);
-        newcomers.push(greeted().await);
+        newcomers.push(preface_received().await);
         assert_eq!(frames(&mut idle).await.last(), Some(&GOAWAY));
         assert!(!is_cut(&mut busy).await);
 
@@ -552,10 +552,10 @@ mod tests {
         for client in &mut newcomers[1..] {
             client.write_all(&call).await.unwrap();
         }
-        let mut last = greeted().await;
+        let mut last = preface_received().await;
         assert_eq!(frames(&mut newcomers[0]).await.last(), Some(&GOAWAY));
         last.write_all(&call).await.unwrap();
-        let mut spare = greeted().await;
+        let mut spare = preface_received().await;
         spare.write_all(&call).await.unwrap();
         assert_eq!(frames(&mut spare).await.last(), Some(&GOAWAY));
         for client in [&mut busy, &mut last]
@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_connects_without_end_keeps_nobody_from_greeting() {
+    async fn endless_connections_keep_nobody_from_sending_a_preface() {
         let silent = Silent::start(ListenOptions {
             max_connections: 4,
             ..options(16)
@@ -575,7 +575,7 @@ mod tests {
         let mut idle = Vec::new();
         for _ in 0..2 {
             let mut client = silent.connect();
-            client.write_all(&greeting()).await.unwrap();
+            client.write_all(&preface()).await.unwrap();
             client.write_all(&frame(PING, 0, 0, &[0; 8])).await.unwrap();
             assert_eq!(frames(&mut client).await.last(), Some(&PING));
             idle.push(client);
@@ -717,7 +717,7 @@ mod tests {
             strangers_are_idle: true,
             ..options(16)
         });
-        let mut sent = greeting();
+        let mut sent = preface();
         sent.extend(frame(HEADERS, 5, 1, &[0x83, 0x86, 0x84]));
         sent.extend(frame(PING, 0, 0, &[0; 8]));
         let mut stranger = silent.connect();

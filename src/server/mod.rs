@@ -19,7 +19,6 @@
 mod answering;
 mod conversation;
 mod descriptors;
-mod life;
 mod listen;
 mod listen_options;
 mod misdirected;
@@ -29,6 +28,7 @@ mod preface;
 mod reflection;
 mod remembered;
 mod resets;
+mod shutdown;
 mod unsent;
 
 use std::future::Future;
@@ -47,21 +47,21 @@ use tonic::service::Routes;
 
 use crate::config::{Config, ConfigError};
 use crate::driver::{Driver, DriverHandle, Probe, Removed, Unread};
-use crate::log;
-use crate::node::{Member, NodeError};
+use crate::node::{NodeError, Replica};
 use crate::proto::admin::admin_service_server::AdminServiceServer;
 use crate::proto::kv::kv_service_server::KvServiceServer;
 use crate::proto::raft::raft_service_server::RaftServiceServer;
-use crate::service::{AdminService, Front, Gate, Health, Host, KvService};
+use crate::service::{AdminService, AdmissionControl, Health, Host, KvService, Router};
+use crate::telemetry;
 
 use crate::transport::{Connector, Inbound, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
-use life::Ends;
 use listen_options::Seat;
 use misdirected::Misdirected;
 use reflection::with_reflection;
 use remembered::Remembered;
+use shutdown::Ends;
 
 pub use descriptors::{Descriptors, RESERVED_DESCRIPTORS};
 #[doc(hidden)]
@@ -219,7 +219,7 @@ impl Server {
         mut random: impl FnMut() -> u64,
     ) -> Result<Self, ServerError> {
         let raft_id = RaftId::new(config.node.id, random());
-        let logger = log::raft_logger(config.node.id.get(), |id| {
+        let logger = telemetry::raft_logger(config.node.id.get(), |id| {
             RaftId::try_from(id).map_or_else(|_| id.to_string(), |id| id.to_string())
         });
         let (file, remembered) = match &config.node.data_dir {
@@ -230,10 +230,10 @@ impl Server {
             }
             None => (None, ClusterMembership::default()),
         };
-        let member = options::member(&config, remembered, raft_id, random(), logger);
-        let member = Member::new(member);
-        let known = Arc::clone(member.nodes());
-        let (driver, handle) = Driver::new(member, options::driver(&config, connector.workers()));
+        let replica = options::replica(&config, remembered, raft_id, random(), logger);
+        let replica = Replica::new(replica);
+        let known = Arc::clone(replica.nodes());
+        let (driver, handle) = Driver::new(replica, options::driver(&config, connector.workers()));
         let transport_options = options::transport(&config, &known, random());
         let internal_options = options::internal_listener(config.node.id, &transport_options);
         let Transport {
@@ -244,15 +244,16 @@ impl Server {
 
         let service_options = options::service(&config);
         let limits = &config.limits;
-        let gate = Gate::new(limits.max_pending_requests, limits.max_pending_bytes);
+        let admission =
+            AdmissionControl::new(limits.max_pending_requests, limits.max_pending_bytes);
         let prober: Arc<dyn Probe> = Arc::new(prober);
         let host = Host::new(
             handle.clone(),
-            gate.clone(),
+            admission.clone(),
             service_options,
             Arc::clone(&prober),
         );
-        let health = Health::new(handle.clone(), gate.clone()).await;
+        let health = Health::new(handle.clone(), admission.clone()).await;
         let admin = AdminServiceServer::new(AdminService::new(host.clone(), prober));
         let routes = Routes::default()
             .add_service(health.service())
@@ -260,7 +261,7 @@ impl Server {
             .add_service(admin);
         let unread = Arc::clone(host.unread());
         let local = Local::new(host.for_another_connection(unread.reader()));
-        let front = Front::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
+        let router = Router::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
         let kv = Misdirected::<KvServiceServer<KvService>>::client(config.node.id, &known);
         let operator =
             Misdirected::<AdminServiceServer<AdminService>>::client(config.node.id, &known);
@@ -285,11 +286,11 @@ impl Server {
         let clients = listen::serve(
             client,
             move |seat, reader| {
-                let front = match seat {
-                    Seat::Seated => front.for_another_connection(reader),
-                    Seat::Spare => front.for_operators(reader, max_connections),
+                let router = match seat {
+                    Seat::Seated => router.for_another_connection(reader),
+                    Seat::Spare => router.for_operators(reader, max_connections),
                 };
-                service_fn(move |request| front.call(request))
+                service_fn(move |request| router.call(request))
             },
             options::client_listener(&config),
             unread,
@@ -339,9 +340,9 @@ impl Server {
             ends: Ends {
                 raft_id,
                 handle,
-                gate,
+                admission,
                 shutdown_timeout: limits.shutdown_timeout(),
-                handover_patience: service_options.handover_patience,
+                transfer_timeout: service_options.transfer_timeout,
                 stop_clients,
                 stop_nodes,
             },

@@ -6,7 +6,7 @@ use super::listen_options::ListenOptions;
 use crate::config::{Config, Limits, MESSAGE_OVERHEAD_BYTES};
 use crate::driver::{DriverOptions, Workers};
 use crate::kv::MAX_SESSION_MEMORY;
-use crate::node::{ANNOUNCE_TICKS, MemberOptions, RaftOptions};
+use crate::node::{ANNOUNCE_TICKS, RaftOptions, ReplicaOptions};
 use crate::service::ServiceOptions;
 use crate::transport::TransportOptions;
 use crate::types::{ClusterMembership, NodeId, NodeLimits, ProtocolLevel, RaftId};
@@ -35,14 +35,14 @@ const WINDOW_PER_STREAM_BYTES: u32 = 512;
 /// The largest window of HTTP/2.
 const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
-pub(super) fn member(
+pub(super) fn replica(
     config: &Config,
     remembered: ClusterMembership,
     raft_id: RaftId,
     seed: u64,
     logger: slog::Logger,
-) -> MemberOptions {
-    MemberOptions {
+) -> ReplicaOptions {
+    ReplicaOptions {
         raft_id,
         members: config.membership(),
         remembered,
@@ -136,7 +136,7 @@ pub(super) fn transport(config: &Config, known: &ClusterMembership, seed: u64) -
         connect_timeout: defaults.connect_timeout.max(longest),
         keepalive_interval: defaults.keepalive_interval.max(longest),
         keepalive_timeout: defaults.keepalive_timeout.max(longest.saturating_mul(2)),
-        vote_patience: config.raft.election_timeout_min(),
+        vote_timeout: config.raft.election_timeout_min(),
         ..defaults
     }
 }
@@ -158,7 +158,7 @@ pub(super) fn service(config: &Config) -> ServiceOptions {
         max_grpc_message_bytes: config.limits.max_grpc_message_bytes,
         max_unread_bytes: config.limits.max_unread_bytes,
         request_timeout: config.limits.request_timeout(),
-        handover_patience: config.raft.election_timeout_max(),
+        transfer_timeout: config.raft.election_timeout_max(),
         member_timeout: MEMBER_TIMEOUT.max(config.raft.election_timeout_max()),
     }
 }

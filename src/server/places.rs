@@ -75,7 +75,7 @@ impl Places {
             came: Instant::now(),
             since: AtomicU64::new(tick(&self.clock)),
             clock: Arc::clone(&self.clock),
-            greeted: AtomicBool::new(false),
+            preface_received: AtomicBool::new(false),
             served: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             resets: Mutex::new(Resets {
@@ -117,10 +117,10 @@ impl Places {
 
     /// Cuts the connection that holds most bytes of answers, among those that have taken none for
     /// `patience`. Returns its peer, and the bytes that it held.
-    pub(super) fn cut_stalled(&mut self, patience: Duration) -> Option<(SocketAddr, usize)> {
+    pub(super) fn cut_stalled(&mut self, max_wait: Duration) -> Option<(SocketAddr, usize)> {
         let stalled = self.taken.iter().filter_map(|(id, (place, _))| {
             let Place { peer, reader, .. } = &**place;
-            (reader.stalled() >= patience).then(|| (reader.held(), *id, *peer))
+            (reader.stalled() >= max_wait).then(|| (reader.held(), *id, *peer))
         });
         let (held, id, peer) = stalled.max_by_key(|(held, ..)| *held)?;
         let (_, task) = self.taken.remove(&id)?;
@@ -139,7 +139,7 @@ pub(super) struct Place {
     came: Instant,
     /// When it came, or when its last call ended, as a number in the order of such events.
     since: AtomicU64,
-    greeted: AtomicBool,
+    preface_received: AtomicBool,
     /// Whether it got a good answer.
     served: AtomicBool,
     /// Calls and streams in flight.
@@ -159,8 +159,8 @@ struct Resets {
 }
 
 impl Place {
-    pub(super) fn greeted(&self) {
-        self.greeted.store(true, Ordering::Relaxed);
+    pub(super) fn preface_received(&self) {
+        self.preface_received.store(true, Ordering::Relaxed);
     }
 
     /// Asks the connection to end gracefully: it answers the calls in flight, and takes no more.
@@ -184,7 +184,7 @@ impl Place {
             let is_stranger = strangers_are_idle && !self.served.load(Ordering::Relaxed);
             is_stranger || self.calls.load(Ordering::Relaxed) == 0
         };
-        match self.greeted.load(Ordering::Relaxed) {
+        match self.preface_received.load(Ordering::Relaxed) {
             true => is_idle().then_some(GivenUp::Idle),
             false if self.came.elapsed() < GREETING => Some(GivenUp::New),
             false => Some(GivenUp::Unfinished),

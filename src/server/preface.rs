@@ -63,7 +63,7 @@ pub(super) enum NoPreface {
 /// A connection whose peer has sent its preface. The bytes that have been read are read again.
 #[derive(Debug)]
 pub(super) struct Prefaced<I> {
-    greeting: Bytes,
+    preface: Bytes,
     io: I,
     resets: ResetCounter,
     /// Whether other tasks get a turn before more is read.
@@ -84,14 +84,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
         words: &str,
         place: Arc<Place>,
     ) -> Result<Self, NoPreface> {
-        let greeting = timeout(limit, read_greeting(&mut io))
+        let preface = timeout(limit, read_preface(&mut io))
             .await
             .map_err(|_| NoPreface::Late)?;
-        match greeting {
-            Ok(greeting) => {
-                place.greeted();
+        match preface {
+            Ok(preface) => {
+                place.preface_received();
                 Ok(Self {
-                    greeting,
+                    preface,
                     io,
                     resets: ResetCounter::new(PREFACE.len()),
                     yields: false,
@@ -109,7 +109,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
 }
 
 /// Reads the preface and the SETTINGS, and possibly more.
-async fn read_greeting(io: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, NoPreface> {
+async fn read_preface(io: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, NoPreface> {
     let mut read = BytesMut::with_capacity(PREFACE.len() + FRAME_HEADER + MAX_SETTINGS);
     loop {
         match missing(&read)? {
@@ -178,7 +178,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Self {
-            greeting,
+            preface,
             io,
             resets,
             yields,
@@ -189,10 +189,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let polled = if greeting.is_empty() {
+        let polled = if preface.is_empty() {
             Pin::new(io).poll_read(cx, buf)
         } else {
-            let part = greeting.split_to(greeting.len().min(buf.remaining()));
+            let part = preface.split_to(preface.len().min(buf.remaining()));
             buf.put_slice(&part);
             Poll::Ready(Ok(()))
         };
@@ -247,7 +247,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     /// A preface, SETTINGS with one setting, and the first bytes after them.
-    fn greeting() -> Vec<u8> {
+    fn preface() -> Vec<u8> {
         let settings = [0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
         [PREFACE, &settings, b"more"].concat()
     }
@@ -266,10 +266,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_read_for_the_greeting_is_read_again() {
-        let greeting = greeting();
+        let preface = preface();
         let (mut peer, io) = pair();
         let speak = async {
-            for byte in &greeting {
+            for byte in &preface {
                 peer.write_u8(*byte).await.unwrap();
                 tokio::task::yield_now().await;
             }
@@ -285,12 +285,12 @@ mod tests {
             read
         };
         let ((), read) = tokio::join!(speak, listen);
-        assert_eq!(read, [&greeting[..], b", much later"].concat());
+        assert_eq!(read, [&preface[..], b", much later"].concat());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_never_greets_or_never_ends_is_not_waited_for() {
-        let whole = greeting();
+    async fn a_peer_that_never_sends_a_preface_or_never_ends_is_not_waited_for() {
+        let whole = preface();
         let settings_end = whole.len() - "more".len();
         for sent in [0, 1, PREFACE.len(), PREFACE.len() + 5, settings_end - 1] {
             let (mut peer, io) = pair();

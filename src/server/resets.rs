@@ -73,9 +73,9 @@ mod tests {
             frame(0, &[RST_STREAM; 200]),
             frame(RST_STREAM, &cancel),
         ];
-        let bytes = [b"greeting".to_vec(), frames.concat()].concat();
+        let bytes = [b"preface".to_vec(), frames.concat()].concat();
         for size in 1..=bytes.len() {
-            let mut counter = ResetCounter::new("greeting".len());
+            let mut counter = ResetCounter::new("preface".len());
             let counted = bytes.chunks(size).map(|part| counter.count(part));
             assert_eq!(counted.sum::<u32>(), 2, "{size} bytes at a time");
         }

@@ -17,7 +17,7 @@ impl Host {
     /// [`Reason::OtherCluster`], not applied.
     pub(super) fn is_for_us(&self, named: Option<u64>) -> Result<(), Refusal> {
         match named {
-            Some(named) => self.driver.look(|status| judge(status, ClusterId(named))),
+            Some(named) => self.driver.look(|status| check(status, ClusterId(named))),
             None => Ok(()),
         }
     }
@@ -32,7 +32,7 @@ impl Host {
     }
 }
 
-fn judge(status: &NodeStatus, named: ClusterId) -> Result<(), Refusal> {
+fn check(status: &NodeStatus, named: ClusterId) -> Result<(), Refusal> {
     match status.cluster_id {
         Some(cluster_id) if status.state == NodeState::Started && cluster_id != named => {
             Err(Refusal::not_applied(Reason::OtherCluster {
@@ -62,21 +62,21 @@ mod tests {
     #[test]
     fn what_is_for_another_cluster_is_refused_and_a_successor_says_so() {
         let ours = status(NodeState::Started, 7, &[6, 5]);
-        assert_eq!(judge(&ours, ClusterId(7)), Ok(()));
+        assert_eq!(check(&ours, ClusterId(7)), Ok(()));
         for (named, successor) in [(6, true), (5, true), (8, false), (0, false)] {
             let reason = Reason::OtherCluster {
                 cluster_id: ClusterId(7),
                 successor,
             };
             let refused = Err(Refusal::not_applied(reason));
-            assert_eq!(judge(&ours, ClusterId(named)), refused, "{named}");
+            assert_eq!(check(&ours, ClusterId(named)), refused, "{named}");
         }
     }
 
     #[test]
     fn who_takes_part_in_nothing_yet_may_come_to_take_part_there() {
-        for state in [NodeState::Fresh, NodeState::Bound, NodeState::Outside] {
-            assert_eq!(judge(&status(state, 7, &[]), ClusterId(8)), Ok(()));
+        for state in [NodeState::Fresh, NodeState::Prepared, NodeState::Outside] {
+            assert_eq!(check(&status(state, 7, &[]), ClusterId(8)), Ok(()));
         }
     }
 }

@@ -10,9 +10,9 @@ use tonic::{Request, Response, Status};
 use super::Host;
 use super::deadline::{deadline, duration};
 use super::describe::describe;
-use super::leadership::hand_over;
-use super::rescue;
-use super::status::with_message;
+use super::leadership::transfer_leadership;
+use super::operator;
+use super::refusals::with_message;
 use crate::deadline::after;
 use crate::driver::Probe;
 use crate::error::{Reason, Refusal};
@@ -64,8 +64,9 @@ impl AdminService {
             .map_err(|error| refuse(Refusal::invalid("to", error.to_string())))?;
         let timeout = duration("timeout", request.timeout, TRANSFER_TIMEOUT).map_err(refuse)?;
         let deadline = caller_gives_up.min(after(timeout));
-        let patience = self.host.options.handover_patience;
-        let taken = hand_over(&self.host.driver, std::iter::repeat(to), patience, deadline).await;
+        let max_wait = self.host.options.transfer_timeout;
+        let taken =
+            transfer_leadership(&self.host.driver, std::iter::repeat(to), max_wait, deadline).await;
         match taken {
             Ok(taken) if to.is_none_or(|to| to == taken.leader) => {
                 Ok(admin::TransferLeadershipResponse {
@@ -110,11 +111,11 @@ impl Service for AdminService {
             fresh,
         } = request.into_inner();
         let longest = self.host.options.member_timeout;
-        let patience = duration("member_timeout", member_timeout, longest)
+        let max_wait = duration("member_timeout", member_timeout, longest)
             .map_err(|refusal| self.host.refuse(&refusal))?;
         let survey = match fresh {
-            true => self.host.surveys.fresh(patience).await,
-            false => self.host.surveys.recent(patience).await,
+            true => self.host.surveys.fresh(max_wait).await,
+            false => self.host.surveys.recent(max_wait).await,
         };
         Ok(Response::new(describe(&survey)))
     }
@@ -156,8 +157,8 @@ impl Service for AdminService {
         &self,
         request: Request<admin::FormRequest>,
     ) -> Result<Response<admin::FormResponse>, Status> {
-        let caller_gives_up = deadline(request.metadata(), rescue::FORM_TIMEOUT);
-        let formed = rescue::form(&self.host, request.into_inner(), caller_gives_up).await;
+        let caller_gives_up = deadline(request.metadata(), operator::FORM_TIMEOUT);
+        let formed = operator::form(&self.host, request.into_inner(), caller_gives_up).await;
         formed
             .map(Response::new)
             .map_err(|refusal| self.host.refuse(&refusal))
@@ -168,7 +169,7 @@ impl Service for AdminService {
         &self,
         request: Request<admin::RecoverRequest>,
     ) -> Result<Response<admin::RecoverResponse>, Status> {
-        let recovered = rescue::recover(&self.host, &*self.probe, request.into_inner()).await;
+        let recovered = operator::recover(&self.host, &*self.probe, request.into_inner()).await;
         recovered
             .map(Response::new)
             .map_err(|refusal| self.host.refuse(&refusal))

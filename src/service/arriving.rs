@@ -2,7 +2,7 @@
 //!
 //! tonic makes room for a whole message as soon as its length is there, and keeps what comes of it for as
 //! long as the call lasts, before any handler sees it. So a message that does not come at once counts at
-//! the gate by the length that it announces, until all of it is there, and it has only so much time to
+//! the admission by the length that it announces, until all of it is there, and it has only so much time to
 //! come. Where there is no room a single request is refused, surely not applied, and a stream is held
 //! back until there is some. A single request has only so much time to begin and to end as well, and
 //! counts until it has ended; a stream may be silent between its messages. A request that is there at
@@ -19,14 +19,14 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep_until};
 use tonic::codegen::{Body, StdError};
 
-use super::gate::{Gate, Pass};
+use super::admission::{AdmissionControl, Permit};
 use super::to_status;
 use crate::deadline::after;
 use crate::error::{Reason, Refusal};
 
 /// How long a message may take to begin, to come and to end its call, and for how many bytes it may take
 /// a second more to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 const SLOWEST_BYTES: usize = 64 << 10;
 
 /// Bytes before a message: whether it is compressed, and its length.
@@ -35,7 +35,7 @@ const PREFIX: usize = 5;
 /// What the requests of a connection have in common.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    pub(super) gate: Gate,
+    pub(super) admission: AdmissionControl,
     /// A larger message is refused by whoever decodes it, and no room is made for it.
     pub(super) max_message_bytes: usize,
 }
@@ -57,7 +57,7 @@ pub(super) struct Arriving<B> {
 struct Parts {
     messages: Messages,
     /// What the message that is on its way counts for.
-    pass: Option<Pass>,
+    permit: Option<Permit>,
     held_back: Option<HeldBack>,
     /// When what is waited for is late.
     late: Option<Pin<Box<Sleep>>>,
@@ -67,7 +67,7 @@ struct Parts {
 struct HeldBack {
     data: Bytes,
     refusal: Refusal,
-    room: BoxFuture<'static, Result<Pass, Refusal>>,
+    room: BoxFuture<'static, Result<Permit, Refusal>>,
 }
 
 impl<B> Arriving<B> {
@@ -101,7 +101,7 @@ impl<B> Arriving<B> {
             parts.late = None;
         }
         if self.is_stream && !is_missing {
-            parts.pass = None;
+            parts.permit = None;
         }
         let Some(Begun { at, length }) = begun else {
             return Ok(Some(data));
@@ -118,11 +118,11 @@ impl<B> Arriving<B> {
             return Err(refusal);
         }
         let passed_on = data.split_to(at);
-        let gate = self.arrivals.gate.clone();
+        let admission = self.arrivals.admission.clone();
         parts.held_back = Some(HeldBack {
             data,
             refusal,
-            room: gate.announce_in_turn(length).boxed(),
+            room: admission.announce_in_turn(length).boxed(),
         });
         Ok(Some(passed_on).filter(|data| !data.is_empty()))
     }
@@ -153,10 +153,10 @@ impl Parts {
     /// Counts a message that is on its way.
     fn announce(&mut self, length: usize, arrivals: &Arrivals) -> Result<(), Refusal> {
         // The one before is all there.
-        self.pass = None;
+        self.permit = None;
         // What is too large is refused by whoever decodes it, and no room is made for it.
         if length <= arrivals.max_message_bytes {
-            self.pass = Some(arrivals.gate.announce(length)?);
+            self.permit = Some(arrivals.admission.announce(length)?);
         }
         Ok(())
     }
@@ -165,15 +165,15 @@ impl Parts {
     fn find_room(&mut self, context: &mut Context<'_>) -> Option<Poll<Result<Bytes, Refusal>>> {
         let is_late = self.held_back.is_some() && self.is_late(context);
         let held_back = self.held_back.as_mut()?;
-        let pass = match held_back.room.poll_unpin(context) {
-            Poll::Ready(pass) => pass,
+        let permit = match held_back.room.poll_unpin(context) {
+            Poll::Ready(permit) => permit,
             Poll::Pending if is_late => Err(held_back.refusal.clone()),
             Poll::Pending => return Some(Poll::Pending),
         };
         let data = std::mem::take(&mut held_back.data);
         (self.held_back, self.late) = (None, None);
-        let counts = |pass| self.pass = Some(pass);
-        Some(Poll::Ready(pass.map(counts).map(|()| data)))
+        let counts = |permit| self.permit = Some(permit);
+        Some(Poll::Ready(permit.map(counts).map(|()| data)))
     }
 
     /// Whether what is waited for is late; otherwise it wakes when it is.
@@ -181,7 +181,7 @@ impl Parts {
         let length = self.messages.length;
         let timer = self
             .late
-            .get_or_insert_with(|| Box::pin(sleep_until(after(patience(length)))));
+            .get_or_insert_with(|| Box::pin(sleep_until(after(max_wait(length)))));
         timer.as_mut().poll(context).is_ready()
     }
 }
@@ -194,13 +194,13 @@ fn whole(data: &[u8]) -> Option<usize> {
 }
 
 /// How long a message of `length` may take to come.
-fn patience(length: usize) -> Duration {
+fn max_wait(length: usize) -> Duration {
     let more = u64::try_from(length / SLOWEST_BYTES).unwrap_or(u64::MAX);
-    PATIENCE.saturating_add(Duration::from_secs(more))
+    MAX_WAIT.saturating_add(Duration::from_secs(more))
 }
 
 fn late(length: usize) -> Refusal {
-    let seconds = patience(length).as_secs();
+    let seconds = max_wait(length).as_secs();
     Refusal::not_applied(Reason::InvalidRequest {
         field: "message",
         rule: format!("all of it has to come within {seconds} s"),
@@ -346,10 +346,10 @@ mod tests {
     }
 
     impl Request {
-        fn new(gate: &Gate, is_stream: bool) -> Self {
+        fn new(admission: &AdmissionControl, is_stream: bool) -> Self {
             let (pieces, body) = unbounded_channel();
             let arrivals = Arrivals {
-                gate: gate.clone(),
+                admission: admission.clone(),
                 max_message_bytes: MAX,
             };
             let body = StreamBody::new(UnboundedReceiverStream::new(body));
@@ -370,7 +370,7 @@ mod tests {
         }
 
         async fn next(&mut self) -> Result<Bytes, Status> {
-            let frame = timeout(PATIENCE * 100, self.body.frame()).await;
+            let frame = timeout(MAX_WAIT * 100, self.body.frame()).await;
             let frame = frame.expect("a frame or a refusal").expect("no end");
             let frame = frame.map_err(|error| *error.downcast::<Status>().unwrap())?;
             Ok(frame.into_data().unwrap())
@@ -396,9 +396,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_counts_from_its_length_to_its_end() {
-        let gate = Gate::new(10, MAX);
-        let has_room = || gate.for_another_connection().enter(50).is_ok();
-        let mut request = Request::new(&gate, true);
+        let admission = AdmissionControl::new(10, MAX);
+        let has_room = || admission.for_another_connection().enter(50).is_ok();
+        let mut request = Request::new(&admission, true);
         let sent = message(60);
         request.comes(&sent[..5]).await.unwrap();
         assert!(!has_room(), "nothing but its length has come");
@@ -416,22 +416,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_single_request_counts_until_it_ends_and_has_only_so_much_time_for_that() {
-        let gate = Gate::new(10, MAX);
-        let has_room = || gate.for_another_connection().enter(50).is_ok();
+        let admission = AdmissionControl::new(10, MAX);
+        let has_room = || admission.for_another_connection().enter(50).is_ok();
         for cut in [0, 5, 20] {
-            let mut request = Request::new(&gate, false);
+            let mut request = Request::new(&admission, false);
             let sent = message(60);
             for piece in [&sent[..cut], &sent[cut..]] {
                 request.comes(piece).await.unwrap();
             }
             let (end, coming) = (request.pieces.clone(), request.next());
-            assert!(timeout(PATIENCE / 2, coming).await.is_err());
+            assert!(timeout(MAX_WAIT / 2, coming).await.is_err());
             assert!(!has_room(), "cut at {cut}");
             drop(end);
             let began = Instant::now();
             let refusal = request.next().await.unwrap_err();
             assert_eq!(refusal.code(), Code::InvalidArgument);
-            assert!(began.elapsed() <= PATIENCE / 2 + TICK);
+            assert!(began.elapsed() <= MAX_WAIT / 2 + TICK);
             drop(request);
             assert!(has_room());
         }
@@ -440,67 +440,69 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_single_request_and_a_message_that_has_begun_have_only_so_much_time_for_their_length()
     {
-        let gate = Gate::new(10, MAX);
+        let admission = AdmissionControl::new(10, MAX);
         for (is_stream, come) in [(false, 0), (false, 1), (false, 4), (true, 1), (true, 4)] {
-            let mut request = Request::new(&gate, is_stream);
+            let mut request = Request::new(&admission, is_stream);
             for byte in &message(50)[..come] {
                 request.comes(&[*byte]).await.unwrap();
-                assert!(timeout(PATIENCE / 5, request.next()).await.is_err());
+                assert!(timeout(MAX_WAIT / 5, request.next()).await.is_err());
             }
-            let waited = PATIENCE / 5 * u32::try_from(come).unwrap();
+            let waited = MAX_WAIT / 5 * u32::try_from(come).unwrap();
             let began = Instant::now();
             let refusal = request.next().await.unwrap_err();
             assert_eq!(refusal.code(), Code::InvalidArgument, "{come} bytes");
-            assert!(began.elapsed() <= PATIENCE - waited + TICK, "{come} bytes");
+            assert!(began.elapsed() <= MAX_WAIT - waited + TICK, "{come} bytes");
         }
-        let mut stream = Request::new(&gate, true);
-        assert!(timeout(PATIENCE * 10, stream.next()).await.is_err());
+        let mut stream = Request::new(&admission, true);
+        assert!(timeout(MAX_WAIT * 10, stream.next()).await.is_err());
         let two = [message(50), message(50)].concat();
         stream.comes(&two[..57]).await.unwrap();
         stream.comes(&two[57..]).await.unwrap();
-        assert!(timeout(PATIENCE * 10, stream.next()).await.is_err());
+        assert!(timeout(MAX_WAIT * 10, stream.next()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_room_a_request_is_refused_and_a_stream_held_back() {
-        let gate = Gate::new(10, MAX);
-        let full = gate.for_another_connection().enter(60).unwrap();
-        let refusal = Request::new(&gate, false).comes(&message(50)[..9]).await;
+        let admission = AdmissionControl::new(10, MAX);
+        let full = admission.for_another_connection().enter(60).unwrap();
+        let refusal = Request::new(&admission, false)
+            .comes(&message(50)[..9])
+            .await;
         let refusal = refusal.unwrap_err();
         assert_eq!(refusal.code(), Code::ResourceExhausted);
         assert!(!refusal.details().is_empty());
 
-        let mut stream = Request::new(&gate, true);
+        let mut stream = Request::new(&admission, true);
         let sent = message(50);
         let coming = stream.comes(&sent[..9]);
-        assert!(timeout(PATIENCE / 2, coming).await.is_err(), "it waits");
+        assert!(timeout(MAX_WAIT / 2, coming).await.is_err(), "it waits");
         drop(full);
         assert_eq!(stream.next().await.unwrap(), &sent[..9]);
-        assert!(gate.for_another_connection().enter(60).is_err());
+        assert!(admission.for_another_connection().enter(60).is_err());
 
-        let _full = gate.enter(50).unwrap();
-        let mut stream = Request::new(&gate, true);
+        let _full = admission.enter(50).unwrap();
+        let mut stream = Request::new(&admission, true);
         let began = Instant::now();
         let refusal = stream.comes(&sent[..9]).await.unwrap_err();
         assert_eq!(refusal.code(), Code::ResourceExhausted);
-        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+        assert_eq!(began.elapsed().as_secs(), MAX_WAIT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_before_a_message_that_is_held_back_goes_on_its_way() {
-        let gate = Gate::new(10, MAX);
-        let mut stream = Request::new(&gate, true);
+        let admission = AdmissionControl::new(10, MAX);
+        let mut stream = Request::new(&admission, true);
         let two = [message(60), message(80)].concat();
         stream.comes(&two[..20]).await.unwrap();
-        let full = gate.for_another_connection().enter(40).unwrap();
+        let full = admission.for_another_connection().enter(40).unwrap();
         stream.sends(&two[20..80]);
         assert_eq!(stream.next().await.unwrap(), &two[20..65]);
-        let has_room = |bytes| gate.for_another_connection().enter(bytes).is_ok();
+        let has_room = |bytes| admission.for_another_connection().enter(bytes).is_ok();
         assert!(
             has_room(60),
             "the first has come, and the second does not count"
         );
-        assert!(timeout(PATIENCE / 2, stream.next()).await.is_err());
+        assert!(timeout(MAX_WAIT / 2, stream.next()).await.is_err());
         drop(full);
         assert_eq!(stream.next().await.unwrap(), &two[65..80]);
         assert!(!has_room(21));
@@ -521,11 +523,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn streams_that_are_held_back_are_woken_when_there_is_room_and_by_nothing_else() {
         const STREAMS: usize = 1000;
-        let gate = Gate::new(10, MAX);
-        let full = gate.for_another_connection().enter(60).unwrap();
+        let admission = AdmissionControl::new(10, MAX);
+        let full = admission.for_another_connection().enter(60).unwrap();
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
-        let stream = |_| Request::new(&gate.for_another_connection(), true);
+        let stream = |_| Request::new(&admission.for_another_connection(), true);
         let mut streams: Vec<_> = (0..STREAMS).map(stream).collect();
         let sent = message(50);
         streams.iter().for_each(|stream| stream.sends(&sent[..9]));
@@ -541,8 +543,8 @@ mod tests {
         assert_eq!(unconstrained(through()).await, 0);
         wakes.0.store(0, Ordering::SeqCst);
         for _ in 0..100 {
-            gate.for_another_connection().enter(60).unwrap_err();
-            advance(PATIENCE / 200).await;
+            admission.for_another_connection().enter(60).unwrap_err();
+            advance(MAX_WAIT / 200).await;
         }
         assert_eq!(wakes.0.load(Ordering::SeqCst), 0, "nothing is freed");
         drop(full);
@@ -552,10 +554,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_does_not_end_is_refused_and_a_silent_stream_is_not() {
-        let gate = Gate::new(10, MAX);
-        let mut request = Request::new(&gate, false);
+        let admission = AdmissionControl::new(10, MAX);
+        let mut request = Request::new(&admission, false);
         request.comes(&message(50)[..20]).await.unwrap();
-        advance(PATIENCE / 2).await;
+        advance(MAX_WAIT / 2).await;
         let began = Instant::now();
         let refusal = request.next().await.unwrap_err();
         assert_eq!(refusal.code(), Code::InvalidArgument);
@@ -563,18 +565,18 @@ mod tests {
             refusal.message(),
             "message: all of it has to come within 10 s (not applied)"
         );
-        assert!(began.elapsed() <= PATIENCE);
+        assert!(began.elapsed() <= MAX_WAIT);
 
-        let mut stream = Request::new(&gate, true);
+        let mut stream = Request::new(&admission, true);
         stream.comes(&message(50)).await.unwrap();
-        assert!(timeout(PATIENCE * 10, stream.next()).await.is_err());
+        assert!(timeout(MAX_WAIT * 10, stream.next()).await.is_err());
     }
 
     #[tokio::test]
     async fn what_is_too_large_is_left_to_whoever_decodes_it() {
-        let gate = Gate::new(10, MAX);
-        let mut request = Request::new(&gate, false);
+        let admission = AdmissionControl::new(10, MAX);
+        let mut request = Request::new(&admission, false);
         request.comes(&message(MAX + 1)[..9]).await.unwrap();
-        assert!(gate.for_another_connection().enter(MAX).is_ok());
+        assert!(admission.for_another_connection().enter(MAX).is_ok());
     }
 }

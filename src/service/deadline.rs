@@ -17,10 +17,10 @@ const WAY_BACK: Duration = Duration::from_millis(100);
 /// The answer has to arrive before the caller gives up; otherwise the caller never learns whether its
 /// write was applied. So a tenth of its timeout is reserved for the way back, at most 100 ms.
 pub(super) fn deadline(metadata: &MetadataMap, longest: Duration) -> Instant {
-    let patience = grpc_timeout(metadata)
+    let max_wait = grpc_timeout(metadata)
         .map(|timeout| timeout.saturating_sub(WAY_BACK.min(timeout / 10)))
         .map_or(longest, |timeout| timeout.min(longest));
-    after(patience)
+    after(max_wait)
 }
 
 /// The `grpc-timeout` header: at most 8 digits and a unit. A malformed one is ignored.
@@ -93,11 +93,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_answer_leaves_before_the_caller_does() {
         let longest = Duration::from_secs(5);
-        let patience = |metadata| deadline(&metadata, longest) - Instant::now();
-        assert_eq!(patience(MetadataMap::new()), longest);
-        assert_eq!(patience(metadata("1H")), longest);
-        assert_eq!(patience(metadata("2S")), Duration::from_millis(1900));
-        assert_eq!(patience(metadata("200m")), Duration::from_millis(180));
-        assert_eq!(patience(metadata("0S")), Duration::ZERO);
+        let max_wait = |metadata| deadline(&metadata, longest) - Instant::now();
+        assert_eq!(max_wait(MetadataMap::new()), longest);
+        assert_eq!(max_wait(metadata("1H")), longest);
+        assert_eq!(max_wait(metadata("2S")), Duration::from_millis(1900));
+        assert_eq!(max_wait(metadata("200m")), Duration::from_millis(180));
+        assert_eq!(max_wait(metadata("0S")), Duration::ZERO);
     }
 }

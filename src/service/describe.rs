@@ -2,46 +2,46 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cluster::{Picture, Standing, State, Survey};
+use crate::cluster::{ClusterView, MemberState, State, Survey};
 use crate::proto::admin::{ClusterState, MemberRole, MemberStatus, StatusResponse};
 use crate::types::{NodeInfo, NodeState, NodeStatus, RaftId, Role};
 
 /// Describes the cluster according to `survey`.
 pub(super) fn describe(survey: &Survey) -> StatusResponse {
-    let picture = Picture::new(survey);
-    let (state, summary) = picture.sum_up();
+    let cluster_view = ClusterView::new(survey);
+    let (state, summary) = cluster_view.sum_up();
     let own = survey.view(survey.own());
     let own_cluster = own.and_then(|own| own.cluster_id);
     let members = survey.members().iter();
     StatusResponse {
-        cluster_id: picture.cluster().or(own_cluster).map(|id| id.0),
-        leader_id: picture.leader().map(|leader| leader.node_id().into()),
+        cluster_id: cluster_view.cluster().or(own_cluster).map(|id| id.0),
+        leader_id: cluster_view.leader().map(|leader| leader.node_id().into()),
         term: own.map_or(0, |own| own.term),
         state: ClusterState::from(state).into(),
         summary,
-        healed: picture.is_healed(),
+        healed: cluster_view.is_healed(),
         answered_by: survey.own().into(),
-        members: members.map(|info| member(info, &picture)).collect(),
+        members: members.map(|info| member(info, &cluster_view)).collect(),
     }
 }
 
-fn member(info: &NodeInfo, picture: &Picture<'_>) -> MemberStatus {
+fn member(info: &NodeInfo, cluster_view: &ClusterView<'_>) -> MemberStatus {
     let known = MemberStatus {
         id: info.id.into(),
         addr: info.addr.clone(),
         client_addr: info.client_addr.clone(),
         ..MemberStatus::default()
     };
-    let Some(view) = picture.view(info.id) else {
+    let Some(view) = cluster_view.view(info.id) else {
         return MemberStatus {
-            raft_id: picture.known_as(info.id).map_or(0, RaftId::get),
+            raft_id: cluster_view.known_as(info.id).map_or(0, RaftId::get),
             ..known
         };
     };
-    let standing = picture.standing(info.id);
+    let member_state = cluster_view.member_state(info.id);
     MemberStatus {
         raft_id: view.raft_id.get(),
-        role: role(view, standing).into(),
+        role: role(view, member_state).into(),
         term: view.term,
         commit_index: view.commit_index,
         applied_index: view.applied_index,
@@ -51,8 +51,8 @@ fn member(info: &NodeInfo, picture: &Picture<'_>) -> MemberStatus {
         reachable: true,
         joined_at: view.joined_at.and_then(timestamp),
         unreached: unreached(view),
-        caught_up_percent: match standing {
-            Standing::CatchingUp(percent) => Some(percent),
+        caught_up_percent: match member_state {
+            MemberState::CatchingUp(percent) => Some(percent),
             _ => None,
         },
         ..known
@@ -65,11 +65,11 @@ fn unreached(view: &NodeStatus) -> Vec<u32> {
     missed.map(|missed| missed.node.into()).collect()
 }
 
-fn role(view: &NodeStatus, standing: Standing) -> MemberRole {
-    match (standing, view.state, view.role) {
-        (Standing::Absent(_), _, _) => MemberRole::Unspecified,
-        (Standing::Forming, _, _) => MemberRole::Forming,
-        (Standing::Elsewhere, _, _) => MemberRole::Outside,
+fn role(view: &NodeStatus, member_state: MemberState) -> MemberRole {
+    match (member_state, view.state, view.role) {
+        (MemberState::Absent(_), _, _) => MemberRole::Unspecified,
+        (MemberState::Forming, _, _) => MemberRole::Forming,
+        (MemberState::Elsewhere, _, _) => MemberRole::Outside,
         (_, NodeState::Fresh | NodeState::Outside, _) => MemberRole::Outside,
         (_, _, None) => MemberRole::Forming,
         (_, _, Some(Role::Learner)) => MemberRole::Learner,
@@ -121,7 +121,7 @@ mod tests {
         NodeId::new(id).unwrap()
     }
 
-    fn life(id: u16) -> RaftId {
+    fn raft_id_of(id: u16) -> RaftId {
         RaftId::new(node(id), 0xabc)
     }
 
@@ -129,7 +129,7 @@ mod tests {
     /// 2.
     fn view(id: u16) -> NodeStatus {
         let leads = id == 2;
-        let all = [1, 2, 3].map(life).to_vec();
+        let all = [1, 2, 3].map(raft_id_of).to_vec();
         let following = Following {
             last_index: 9,
             commit_index: 8,
@@ -140,7 +140,7 @@ mod tests {
             cluster_id: Some(ClusterId(7)),
             role: Some(if leads { Role::Leader } else { Role::Follower }),
             term: 3,
-            leader: Some(life(2)),
+            leader: Some(raft_id_of(2)),
             commit_index: 9,
             applied_index: 8,
             last_index: 9,
@@ -155,7 +155,7 @@ mod tests {
             }),
             members_known: leads,
             following: leads.then(|| Arc::new(following)),
-            ..NodeStatus::fresh(life(id))
+            ..NodeStatus::fresh(raft_id_of(id))
         }
     }
 
@@ -189,7 +189,7 @@ mod tests {
         );
         let expected = MemberStatus {
             id: 3,
-            raft_id: life(3).get(),
+            raft_id: raft_id_of(3).get(),
             role: MemberRole::Follower.into(),
             term: 3,
             commit_index: 9,
@@ -248,7 +248,7 @@ mod tests {
             prop_assert_eq!(at, joined);
             let missed: Vec<_> = missed.into_iter().map(u32::from).collect();
             prop_assert_eq!(&told.unreached, &missed);
-            prop_assert_eq!((told.id, told.raft_id, told.reachable), (3, life(3).get(), true));
+            prop_assert_eq!((told.id, told.raft_id, told.reachable), (3, raft_id_of(3).get(), true));
         }
     }
 
@@ -259,7 +259,7 @@ mod tests {
         let silent = response.members.last().unwrap();
         assert_eq!(
             (silent.role(), silent.raft_id, silent.reachable),
-            (MemberRole::Unspecified, life(3).get(), false)
+            (MemberRole::Unspecified, raft_id_of(3).get(), false)
         );
     }
 
@@ -267,7 +267,7 @@ mod tests {
     fn the_roles_of_those_who_take_no_part() {
         let fresh = |id| NodeStatus::fresh(RaftId::new(node(id), 0xdef));
         let bound = |id| NodeStatus {
-            state: NodeState::Bound,
+            state: NodeState::Prepared,
             cluster_id: Some(ClusterId(7)),
             ..fresh(id)
         };

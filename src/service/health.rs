@@ -20,7 +20,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::{Gate, KvService};
+use super::{AdmissionControl, KvService};
 use crate::cluster;
 use crate::driver::DriverHandle;
 use crate::proto::kv::kv_service_server::KvServiceServer;
@@ -37,7 +37,7 @@ const KV_SERVICE: &str = <KvServiceServer<KvService> as NamedService>::NAME;
 pub struct Health {
     reporter: HealthReporter,
     driver: DriverHandle,
-    gate: Gate,
+    admission: AdmissionControl,
 }
 
 /// The two answers at a moment.
@@ -57,13 +57,13 @@ impl Said {
 }
 
 impl Health {
-    /// The health of the node behind `driver`, whose requests pass the admission control `gate`. It is
+    /// The health of the node behind `driver`, whose requests permit the admission control `admission`. It is
     /// NOT_SERVING until [`follow`](Self::follow) runs.
-    pub async fn new(driver: DriverHandle, gate: Gate) -> Self {
+    pub async fn new(driver: DriverHandle, admission: AdmissionControl) -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
             driver,
-            gate,
+            admission,
         };
         health.say(Said::default()).await;
         health
@@ -79,7 +79,7 @@ impl Health {
     pub async fn follow(self) {
         let mut status = self.driver.watch();
         let mut said = Said::default();
-        while !self.gate.is_closed() {
+        while !self.admission.is_closed() {
             let now = Said::of(&status.borrow_and_update());
             if now != said {
                 self.say(now).await;
@@ -87,7 +87,7 @@ impl Health {
             }
             tokio::select! {
                 changed = status.changed() => if changed.is_err() { break },
-                () = self.gate.closed() => break,
+                () = self.admission.closed() => break,
             }
         }
         self.say(Said::default()).await;
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::types::{Conf, NodeId, NodeState, RaftId, Role};
 
-    fn life(node: u16, incarnation: u64) -> RaftId {
+    fn raft_id_of(node: u16, incarnation: u64) -> RaftId {
         RaftId::new(NodeId::new(node).unwrap(), incarnation)
     }
 
@@ -124,19 +124,24 @@ mod tests {
         NodeStatus {
             state: NodeState::Started,
             role: Some(Role::Follower),
-            leader: Some(life(1, 1)),
+            leader: Some(raft_id_of(1, 1)),
             conf: Arc::new(Conf {
                 voters: voters.to_vec(),
                 learners: learners.to_vec(),
                 members: Vec::new(),
             }),
-            ..NodeStatus::fresh(life(3, 2))
+            ..NodeStatus::fresh(raft_id_of(3, 2))
         }
     }
 
     #[test]
-    fn a_full_member_votes_in_place_of_every_former_life() {
-        let (one, two, former, own) = (life(1, 1), life(2, 1), life(3, 1), life(3, 2));
+    fn a_full_member_votes_in_place_of_every_earlier_incarnation() {
+        let (one, two, former, own) = (
+            raft_id_of(1, 1),
+            raft_id_of(2, 1),
+            raft_id_of(3, 1),
+            raft_id_of(3, 2),
+        );
         let nothing = Said::default();
         let serves = Said {
             serves: true,
@@ -155,7 +160,7 @@ mod tests {
             (follower(&[one, two, own], &[former]), serves),
             (whole(), full),
             // Another node is healing, was lost, or has not come yet.
-            (follower(&[one, two, own], &[life(2, 2)]), full),
+            (follower(&[one, two, own], &[raft_id_of(2, 2)]), full),
             (follower(&[one, own], &[]), full),
             // Removed.
             (follower(&[one, two], &[]), serves),

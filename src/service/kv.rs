@@ -88,7 +88,7 @@ impl KvService {
         context: &Bytes,
         deadline: Instant,
     ) -> Result<Answer, Refusal> {
-        let _pass = self.host.gate.enter(operation.bytes())?;
+        let _pass = self.host.admission.enter(operation.bytes())?;
         let mut decides = None;
         let mut refusal = Refusal::not_applied(Reason::NoQuorum);
         // A request that is submitted after the deadline could only end as unknown.
@@ -99,7 +99,7 @@ impl KvService {
                 Err(refusal) if self.passes(&refusal) => refusal,
                 outcome => return outcome,
             };
-            if self.host.gate.is_closed() {
+            if self.host.admission.is_closed() {
                 return Err(Refusal::not_applied(Reason::ShuttingDown));
             }
             let Some(decides) = &mut decides else {
@@ -111,7 +111,7 @@ impl KvService {
             };
             tokio::select! {
                 biased;
-                () = self.host.gate.closed() => {}
+                () = self.host.admission.closed() => {}
                 _ = timeout_at(deadline, decided(decides)) => {}
                 leader = self.host.lookout.led_elsewhere() => {
                     let leader_id = Some(leader);
@@ -125,7 +125,7 @@ impl KvService {
         Err(refusal)
     }
 
-    /// Whether the reason of the refusal may pass by itself.
+    /// Whether the reason of the refusal may permit by itself.
     fn passes(&self, refusal: &Refusal) -> bool {
         match (refusal.applied, &refusal.reason) {
             (Applied::No, Reason::NoQuorum | Reason::NotLeader { leader_id: None }) => true,
@@ -283,11 +283,11 @@ mod tests {
     use super::*;
     use crate::driver::{Detached, DriverHandle, Outcome};
     use crate::service::surveys::Nobody;
-    use crate::service::{Gate, ServiceOptions};
+    use crate::service::{AdmissionControl, ServiceOptions};
     use crate::types::{NodeId, NodeStatus, RaftId};
 
     const WAITING: usize = 1000;
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const MAX_WAIT: Duration = Duration::from_secs(5);
 
     fn detached() -> (Host, Detached) {
         let raft_id = RaftId::new(NodeId::new(1).unwrap(), 1);
@@ -297,14 +297,14 @@ mod tests {
             max_value_bytes: 8,
             max_grpc_message_bytes: 1024,
             max_unread_bytes: 1024,
-            request_timeout: PATIENCE,
-            handover_patience: Duration::from_secs(1),
+            request_timeout: MAX_WAIT,
+            transfer_timeout: Duration::from_secs(1),
             member_timeout: Duration::from_secs(1),
         };
         (
             Host::new(
                 handle,
-                Gate::new(2 * WAITING, 1 << 20),
+                AdmissionControl::new(2 * WAITING, 1 << 20),
                 options,
                 std::sync::Arc::new(Nobody),
             ),
@@ -318,7 +318,7 @@ mod tests {
             let kv = KvService::new(host.clone());
             callers.spawn(async move {
                 let operation = Operation::Get("k".into());
-                let deadline = Instant::now() + PATIENCE;
+                let deadline = Instant::now() + MAX_WAIT;
                 kv.execute(None, &operation, &Bytes::new(), deadline).await
             });
         }
@@ -373,11 +373,11 @@ mod tests {
         let (host, mut driver) = detached();
         let begin = Instant::now();
         let mut callers = all_read(&host);
-        assert_eq!(asked(&mut driver, &nobody(), PATIENCE).await, 2 * WAITING);
+        assert_eq!(asked(&mut driver, &nobody(), MAX_WAIT).await, 2 * WAITING);
         while let Some(outcome) = callers.join_next().await {
             assert_eq!(outcome.unwrap(), nobody());
         }
         let waited = begin.elapsed();
-        assert!(waited < PATIENCE + Duration::from_millis(100), "{waited:?}");
+        assert!(waited < MAX_WAIT + Duration::from_millis(100), "{waited:?}");
     }
 }

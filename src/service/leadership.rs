@@ -14,14 +14,14 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The leader after a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Handover {
+pub struct Transferred {
     /// The leader.
     pub leader: NodeId,
     /// The term in which it leads.
     pub term: Term,
 }
 
-/// Transfers leadership to the first of `heirs` that takes it; `None` is the best caught-up voter. A
+/// Transfers leadership to the first of `transferees` that takes it; `None` is the best caught-up voter. A
 /// transferee has `patience` to take over: raft-rs silently gives up after an election timeout, so the
 /// next one is asked then. Any new leader counts, also one that is not the transferee. A node that has
 /// stepped down meanwhile waits for `patience` once more for a new leader, and then gives up.
@@ -31,26 +31,26 @@ pub struct Handover {
 /// This node does not lead, or a transferee cannot take over: not applied. [`Reason::NoQuorum`] if no
 /// node took over before the deadline; an attempt may still succeed then.
 #[tracing::instrument(level = "debug", skip_all)]
-pub async fn hand_over(
+pub async fn transfer_leadership(
     driver: &DriverHandle,
-    heirs: impl IntoIterator<Item = Option<NodeId>, IntoIter: Send>,
-    patience: Duration,
+    transferees: impl IntoIterator<Item = Option<NodeId>, IntoIter: Send>,
+    max_wait: Duration,
     deadline: Instant,
-) -> Result<Handover, Refusal> {
+) -> Result<Transferred, Refusal> {
     let own = driver.status().raft_id;
     let mut status = driver.watch();
     let (mut begun, mut stepped_down) = (false, false);
-    for heir in heirs {
-        let pause = match driver.transfer_leader(heir).await {
-            Ok(heir) if heir == own.node_id() => {
-                return Ok(Handover {
-                    leader: heir,
+    for transferee in transferees {
+        let pause = match driver.transfer_leader(transferee).await {
+            Ok(transferee) if transferee == own.node_id() => {
+                return Ok(Transferred {
+                    leader: transferee,
                     term: driver.status().term,
                 });
             }
             Ok(_) => {
                 begun = true;
-                patience
+                max_wait
             }
             // A leader that has heard of no voter lately may hear of one soon.
             Err(Refusal {
@@ -63,7 +63,7 @@ pub async fn hand_over(
                 ..
             }) if begun => {
                 stepped_down = true;
-                patience
+                max_wait
             }
             Err(refusal) => return Err(refusal),
         };
@@ -72,7 +72,7 @@ pub async fn hand_over(
         if let Ok(Ok(now)) = timeout_at(until, taken).await
             && let Some(leader) = now.leader
         {
-            return Ok(Handover {
+            return Ok(Transferred {
                 leader: leader.node_id(),
                 term: now.term,
             });

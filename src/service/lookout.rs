@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::surveys::Surveys;
-use crate::cluster::{Elsewhere, Picture};
+use crate::cluster::{ClusterView, Elsewhere};
 use crate::driver::DriverHandle;
 use crate::types::{NodeId, NodeState};
 
@@ -29,19 +29,19 @@ struct Inner {
     driver: DriverHandle,
     surveys: Surveys,
     /// The longest election timeout.
-    patience: Duration,
+    max_wait: Duration,
     /// The last result. The sender is gone if no lookout runs.
     seen: Mutex<watch::Receiver<Elsewhere>>,
 }
 
 impl Lookout {
     /// A lookout that asks through `surveys`, for the node behind `driver`.
-    pub(super) fn new(driver: DriverHandle, surveys: Surveys, patience: Duration) -> Self {
+    pub(super) fn new(driver: DriverHandle, surveys: Surveys, max_wait: Duration) -> Self {
         let seen = Mutex::new(watch::channel(Elsewhere::default()).1);
         Self(Arc::new(Inner {
             driver,
             surveys,
-            patience,
+            max_wait,
             seen,
         }))
     }
@@ -89,14 +89,14 @@ impl Lookout {
         let Inner {
             driver,
             surveys,
-            patience,
+            max_wait,
             ..
         } = &*self.0;
         let looking = async {
             loop {
-                sleep(*patience).await;
+                sleep(*max_wait).await;
                 let survey = surveys.recent(surveys.member_timeout()).await;
-                let now = Picture::new(&survey).elsewhere();
+                let now = ClusterView::new(&survey).elsewhere();
                 publish.send_if_modified(|seen| std::mem::replace(seen, now) != now);
             }
         };

@@ -38,11 +38,11 @@ impl AdminService {
         self.host.is_for_us(request.cluster_id)?;
         let info = node_info(request)?;
         let _turn = self.turn.lock().await;
-        let judge = |survey: &Survey| {
+        let check = |survey: &Survey| {
             addresses_are_free(survey.members(), &info)?;
             survey.may_add(&info)
         };
-        self.judged(judge, deadline).await?;
+        self.checked(check, deadline).await?;
         let (applied_index, members) = self.decide(Command::AddMember(info), deadline).await?;
         Ok(AddMemberResponse {
             applied_index,
@@ -73,8 +73,8 @@ impl AdminService {
         if !accept_no_spare {
             cluster::costs_nothing(&driver.members(), id)?;
         }
-        let judge = |survey: &Survey| survey.may_remove(id);
-        self.judged(judge, deadline).await?;
+        let check = |survey: &Survey| survey.may_remove(id);
+        self.checked(check, deadline).await?;
         let (applied_index, members) = self.decide(Command::RemoveMember(id), deadline).await?;
         Ok(RemoveMemberResponse {
             applied_index,
@@ -83,26 +83,26 @@ impl AdminService {
     }
 
     /// Checks that the cluster can bear a change now. Right after an election or a change, an obstacle
-    /// may pass in a moment. So the check is repeated for as long as an election may take.
-    async fn judged(
+    /// may permit in a moment. So the check is repeated for as long as an election may take.
+    async fn checked(
         &self,
-        judge: impl Fn(&Survey) -> Result<(), Refusal>,
+        check: impl Fn(&Survey) -> Result<(), Refusal>,
         deadline: Instant,
     ) -> Result<(), Refusal> {
-        let patience = after(self.host.options.handover_patience).min(deadline);
+        let max_wait = after(self.host.options.transfer_timeout).min(deadline);
         loop {
             cluster::decides(&self.host.driver.status())?;
             let longest = self.host.options.member_timeout;
-            let judged = judge(&*self.host.surveys.fresh(longest).await);
+            let checked = check(&*self.host.surveys.fresh(longest).await);
             let passing = matches!(
-                &judged,
+                &checked,
                 Err(Refusal {
                     reason: Reason::FailedPrecondition { .. },
                     ..
                 })
             );
-            if !passing || after(PAUSE) > patience {
-                return judged;
+            if !passing || after(PAUSE) > max_wait {
+                return checked;
             }
             sleep(PAUSE).await;
         }
@@ -114,7 +114,7 @@ impl AdminService {
         command: Command,
         deadline: Instant,
     ) -> Result<(LogIndex, Vec<u32>), Refusal> {
-        let _pass = self.host.gate.enter(0)?;
+        let _pass = self.host.admission.enter(0)?;
         let driver = &self.host.driver;
         let outcome = driver.write(wire::encode_command(&command))?;
         let applied_index = match timeout_at(deadline, outcome).await {
@@ -195,11 +195,11 @@ mod tests {
             cluster_id: None,
         };
         let members = [1, 2, 3].map(|id| NodeId::new(id).unwrap()).into();
-        let judged = |request| {
+        let checked = |request| {
             let free = node_info(request).and_then(|info| addresses_are_free(&members, &info));
             free.map_or_else(|refusal| refusal.reason.to_string(), |()| "ok".to_owned())
         };
-        assert_eq!(judged(request(4, "d:1", "d:2")), "ok");
+        assert_eq!(checked(request(4, "d:1", "d:2")), "ok");
         for (request, problem) in [
             (
                 request(0, "d:1", "d:2"),
@@ -223,7 +223,7 @@ mod tests {
                 "client_addr: it is an address of node 3",
             ),
         ] {
-            assert_eq!(judged(request), problem);
+            assert_eq!(checked(request), problem);
         }
     }
 }

@@ -6,24 +6,23 @@
 //!
 //! Every refusal says whether the write was surely not applied or its outcome is unknown. Clients build
 //! their retries on this promise. So there is exactly one place where a refusal becomes a gRPC status
-//! ([`to_status`]). Requests that tonic refuses by itself, before a handler sees them, pass through it
-//! too ([`Front`]).
+//! ([`to_status`]). Requests that tonic refuses by itself, before a handler sees them, permit through it
+//! too ([`Router`]).
 //!
 //! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
 //! * [`Local`] is the same for callers in the process of the node.
-//! * [`AdminService`] describes the cluster, transfers leadership ([`hand_over`]), and changes the
+//! * [`AdminService`] describes the cluster, transfers leadership ([`transfer_leadership`]), and changes the
 //!   members.
 //! * [`Health`] answers load balancers and orchestrators.
-//! * [`Gate`] is admission control: it counts the requests in flight, bounds them, and closes when the
+//! * [`AdmissionControl`] is admission control: it counts the requests in flight, bounds them, and closes when the
 //!   node shuts down.
 
 mod addressed;
 mod admin;
+mod admission;
 mod arriving;
 mod deadline;
 mod describe;
-mod front;
-mod gate;
 mod health;
 mod holds;
 mod kv;
@@ -32,9 +31,10 @@ mod local;
 mod lookout;
 mod membership;
 mod operation;
+mod operator;
 mod pipeline;
-mod rescue;
-mod status;
+mod refusals;
+mod router;
 mod surveys;
 mod trace;
 
@@ -49,14 +49,14 @@ use crate::proto::kv::ErrorDetail;
 use crate::wire;
 
 pub use admin::AdminService;
-pub use front::Front;
-pub use gate::{Gate, Pass};
+pub use admission::{AdmissionControl, Permit};
 pub use health::Health;
 pub use holds::Holds;
 pub use kv::KvService;
-pub use leadership::{Handover, hand_over};
+pub use leadership::{Transferred, transfer_leadership};
 pub use local::Local;
-pub use status::to_status;
+pub use refusals::to_status;
+pub use router::Router;
 
 use lookout::Lookout;
 use surveys::Surveys;
@@ -76,7 +76,7 @@ pub struct ServiceOptions {
     pub request_timeout: Duration,
     /// How long an attempt to transfer leadership may take before it is repeated: the longest election
     /// timeout.
-    pub handover_patience: Duration,
+    pub transfer_timeout: Duration,
     /// How long another node may take to answer a question about its status: 1 s, or the longest election
     /// timeout, if that is longer.
     pub member_timeout: Duration,
@@ -86,7 +86,7 @@ pub struct ServiceOptions {
 #[derive(Debug, Clone)]
 pub struct Host {
     driver: DriverHandle,
-    gate: Gate,
+    admission: AdmissionControl,
     unread: Arc<Unread>,
     /// The unread answers of this connection.
     reader: Arc<Reader>,
@@ -98,23 +98,23 @@ pub struct Host {
 }
 
 impl Host {
-    /// The node behind `driver`. Its requests pass the admission control `gate`, and it asks the other
+    /// The node behind `driver`. Its requests permit the admission control `admission`, and it asks the other
     /// members through `probe`.
     pub fn new(
         driver: DriverHandle,
-        gate: Gate,
+        admission: AdmissionControl,
         options: ServiceOptions,
         probe: Arc<dyn Probe>,
     ) -> Self {
         let unread = Unread::new(options.max_unread_bytes);
         let reader = unread.reader();
         let surveys = Surveys::new(driver.clone(), probe, options.member_timeout);
-        let patience = options.handover_patience;
+        let max_wait = options.transfer_timeout;
         Self {
-            lookout: Lookout::new(driver.clone(), surveys.clone(), patience),
+            lookout: Lookout::new(driver.clone(), surveys.clone(), max_wait),
             surveys,
             driver,
-            gate,
+            admission,
             account: reader.account(usize::MAX),
             reader,
             unread,
@@ -128,7 +128,7 @@ impl Host {
     pub fn for_another_connection(&self, reader: Arc<Reader>) -> Self {
         Self {
             driver: self.driver.for_another_source(),
-            gate: self.gate.for_another_connection(),
+            admission: self.admission.for_another_connection(),
             unread: Arc::clone(&self.unread),
             account: reader.account(usize::MAX),
             reader,

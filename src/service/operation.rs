@@ -150,7 +150,7 @@ mod tests {
         max_grpc_message_bytes: 1 << 20,
         max_unread_bytes: 1 << 20,
         request_timeout: Duration::from_secs(1),
-        handover_patience: Duration::from_secs(1),
+        transfer_timeout: Duration::from_secs(1),
         member_timeout: Duration::from_secs(1),
     };
 

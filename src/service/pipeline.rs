@@ -1,11 +1,11 @@
 //! `Pipeline`: many commands in flight on one stream.
 //!
 //! Two halves share a stream. One reads requests, in order, and submits each batch as soon as the
-//! gate has room for it; the other sends the answers, in the order of the requests. Between them is a
+//! admission has room for it; the other sends the answers, in the order of the requests. Between them is a
 //! queue, bounded in batches and, with all that the answers hold, in bytes: when it is full nothing
 //! more is read, and HTTP/2's flow control holds the client back. So a client that does not read its
 //! answers costs a bounded amount of memory and delays nobody but itself: what it does not read
-//! counts in its own account, and takes no place at the gate.
+//! counts in its own account, and takes no place at the admission.
 //!
 //! A stream that the node ends, because a request breaks a rule or the node shuts down, ends with a
 //! status behind the answers of everything that was submitted. So what that status says of a write,
@@ -29,8 +29,8 @@ use tonic::{Response, Status, Streaming};
 use tracing::Instrument as _;
 
 use super::Host;
-use super::front;
 use super::operation::Operation;
+use super::router;
 use crate::deadline::after;
 use crate::driver::BatchItem;
 use crate::error::{Reason, Refusal};
@@ -55,7 +55,7 @@ pub(super) fn serve(
     requests: Streaming<kv::PipelineRequest>,
     context: Bytes,
 ) -> Result<Response<Answers>, Status> {
-    if host.gate.is_closed() {
+    if host.admission.is_closed() {
         return Err(host.refuse(&Refusal::not_applied(Reason::ShuttingDown)));
     }
     let (queue, queued) = mpsc::channel(MAX_BATCHES);
@@ -101,7 +101,7 @@ async fn read(
     budget: &Budget,
     queue: &mpsc::Sender<Queued>,
 ) -> Result<(), Status> {
-    let mut closed = pin!(host.gate.closed());
+    let mut closed = pin!(host.admission.closed());
     loop {
         let request = tokio::select! {
             biased;
@@ -139,7 +139,7 @@ async fn read(
 
 /// What tonic says of bytes that are no request, with the detail that every refusal has.
 fn no_request(status: Status, host: &Host) -> Status {
-    front::reason(&status, host.options.max_grpc_message_bytes)
+    router::reason(&status, host.options.max_grpc_message_bytes)
         .map_or(status, |reason| host.refuse(&Refusal::not_applied(reason)))
 }
 
@@ -191,13 +191,13 @@ async fn submit(
         }));
     }
     let nobody = somebody_decides(host).await.err();
-    let pass = host.gate.admit(items.len(), bytes).await;
+    let permit = host.admission.admit(items.len(), bytes).await;
     let deadline = after(host.options.request_timeout);
     if let Some(refusal) = host.is_for_us(cluster).err().or(nobody) {
         commands.fill(Err(refusal));
         items.clear();
     }
-    let outcomes = pass.and_then(|pass| host.driver.batch(items, room, pass));
+    let outcomes = permit.and_then(|permit| host.driver.batch(items, room, permit));
     Submitted {
         id,
         cluster,
@@ -231,12 +231,12 @@ fn write(command: &Command, context: &Bytes) -> BatchItem {
 ///
 /// Somebody does, and another node knows who.
 async fn somebody_decides(host: &Host) -> Result<(), Refusal> {
-    let patience = host.options.request_timeout;
+    let max_wait = host.options.request_timeout;
     let mut decides = host.driver.watch_decides();
     tokio::select! {
         biased;
-        () = host.gate.closed() => {}
-        _ = timeout(patience, decides.wait_for(|decides| *decides)) => {}
+        () = host.admission.closed() => {}
+        _ = timeout(max_wait, decides.wait_for(|decides| *decides)) => {}
         leader = host.lookout.led_elsewhere() => {
             let leader_id = Some(leader);
             return Err(Refusal::not_applied(Reason::NotLeader { leader_id }));

@@ -24,7 +24,7 @@ const RECENT: Duration = Duration::from_millis(200);
 
 /// How long a round waits for nodes that take part no more, once everybody else has answered or had their
 /// time: they may be gone for good.
-const FORMER_PATIENCE: Duration = Duration::from_millis(200);
+const FORMER_MAX_WAIT: Duration = Duration::from_millis(200);
 
 /// The rounds of questions of one node. Cheap to clone.
 #[derive(Clone)]
@@ -110,8 +110,8 @@ impl Surveys {
 
     /// How the members are, or were a moment ago. Waits at most `patience` for one that does not
     /// answer; if that is no time, nobody is asked.
-    pub(super) async fn recent(&self, patience: Duration) -> Arc<Survey> {
-        if patience.is_zero() {
+    pub(super) async fn recent(&self, max_wait: Duration) -> Arc<Survey> {
+        if max_wait.is_zero() {
             let begun_in = self.0.driver.status().cluster_id;
             return Arc::new(self.survey(BTreeMap::new(), begun_in));
         }
@@ -122,12 +122,12 @@ impl Surveys {
             }
             last.clone()
         };
-        self.result(round, patience).await
+        self.result(round, max_wait).await
     }
 
     /// How the members are when they are asked from now on. Waits at most `patience` for one that does
     /// not answer, and as long as a round takes for one that is under way.
-    pub(super) async fn fresh(&self, patience: Duration) -> Arc<Survey> {
+    pub(super) async fn fresh(&self, max_wait: Duration) -> Arc<Survey> {
         let after = self.last().number;
         loop {
             let mut round = {
@@ -138,7 +138,7 @@ impl Surveys {
                 last.clone()
             };
             if round.number > after {
-                return self.result(round, patience).await;
+                return self.result(round, max_wait).await;
             }
             round.over().await;
         }
@@ -153,8 +153,8 @@ impl Surveys {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn result(&self, mut round: Round, patience: Duration) -> Arc<Survey> {
-        let _ = timeout(patience, round.over()).await;
+    async fn result(&self, mut round: Round, max_wait: Duration) -> Arc<Survey> {
+        let _ = timeout(max_wait, round.over()).await;
         let found = round.found.borrow();
         match &found.survey {
             Some(survey) => Arc::clone(survey),
@@ -199,7 +199,7 @@ impl Surveys {
             })
             .collect();
         let mut awaited = self.parts();
-        let enough = sleep(FORMER_PATIENCE);
+        let enough = sleep(FORMER_MAX_WAIT);
         tokio::pin!(enough);
         loop {
             let (node, answer) = tokio::select! {
@@ -267,7 +267,7 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::cluster::{Picture, State};
+    use crate::cluster::{ClusterView, State};
     use crate::driver::{Detached, Identifying};
     use crate::error::RpcError;
     use crate::types::{Conf, Following, RaftId, Role};
@@ -278,22 +278,22 @@ mod tests {
 
     /// Node `id` of a healed cluster of three that node 1 leads.
     fn status(id: u16) -> NodeStatus {
-        let lives: Vec<_> = (1..=3).map(|id| RaftId::new(node(id), 1)).collect();
+        let incarnations: Vec<_> = (1..=3).map(|id| RaftId::new(node(id), 1)).collect();
         let leads = id == 1;
         NodeStatus {
             state: NodeState::Started,
             cluster_id: Some(ClusterId(7)),
             role: Some(if leads { Role::Leader } else { Role::Follower }),
-            leader: Some(lives[0]),
+            leader: Some(incarnations[0]),
             members_known: leads,
             following: leads.then(|| {
                 Arc::new(Following {
-                    acknowledged_by: lives.clone(),
+                    acknowledged_by: incarnations.clone(),
                     ..Following::default()
                 })
             }),
             conf: Arc::new(Conf {
-                voters: lives,
+                voters: incarnations,
                 learners: Vec::new(),
                 members: (1..=3).map(node).collect(),
             }),
@@ -354,7 +354,7 @@ mod tests {
     }
 
     fn state(survey: &Survey) -> State {
-        Picture::new(survey).sum_up().0
+        ClusterView::new(survey).sum_up().0
     }
 
     impl Members {
@@ -441,7 +441,7 @@ mod tests {
         detached.nodes.send_replace(Arc::new(all));
         let begun = Instant::now();
         let found = surveys.recent(MEMBER_TIMEOUT).await;
-        assert_eq!(begun.elapsed(), FORMER_PATIENCE);
+        assert_eq!(begun.elapsed(), FORMER_MAX_WAIT);
         assert_eq!(state(&found), State::Healthy);
         assert_eq!(members.asked(), 3);
     }
@@ -450,9 +450,9 @@ mod tests {
     async fn a_silent_member_is_waited_for_as_long_as_the_caller_likes() {
         let (surveys, members, _node) = asking(Some(3));
         let begun = Instant::now();
-        let patience = Duration::from_millis(50);
-        let found = surveys.recent(patience).await;
-        assert_eq!(begun.elapsed(), patience);
+        let max_wait = Duration::from_millis(50);
+        let found = surveys.recent(max_wait).await;
+        assert_eq!(begun.elapsed(), max_wait);
         assert_eq!(state(&found), State::Degraded);
         assert!(found.view(node(2)).is_some(), "it has answered");
         // The round goes on, and serves whoever has more patience.

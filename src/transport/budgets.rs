@@ -25,7 +25,7 @@ pub(super) struct Budgets {
 
 /// Permit for one call.
 #[derive(Debug)]
-pub(super) struct Leave(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+pub(super) struct CallPermit(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Budgets {
     pub(super) fn new(each: usize) -> Self {
@@ -38,13 +38,13 @@ impl Budgets {
     }
 
     /// A permit for a call for `purpose`, unless too many are in flight.
-    pub(super) fn take(&self, purpose: Purpose) -> Option<Leave> {
+    pub(super) fn take(&self, purpose: Purpose) -> Option<CallPermit> {
         let budget = match purpose {
             Purpose::Election => &self.election,
             Purpose::Formation => &self.formation,
             Purpose::Report => &self.report,
         };
         let permit = Arc::clone(budget).try_acquire_owned();
-        permit.ok().map(Leave)
+        permit.ok().map(CallPermit)
     }
 }

@@ -10,10 +10,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
-use super::desk::Desk;
 use super::options::TransportOptions;
+use super::pending_replies::PendingReplies;
+use super::rejection;
 use super::routes::{Replies, Routes};
-use super::status;
 use super::transfer::{Incoming, Progress, Transfer, forget, open};
 use super::{FOLLOWER_ID, LEADER_ID};
 use crate::driver::DriverHandle;
@@ -27,7 +27,9 @@ use crate::proto::raft::{
     YieldRecoveryResponse,
 };
 use crate::types::{ClusterId, Introduction, NodeState, NodeStatus, RaftId};
-use crate::wire::{self, Envelope, PeerMessage, SnapshotAssembly, SnapshotHeader, WireError};
+use crate::wire::{
+    self, Envelope, InstallSnapshotHeader, PeerMessage, SnapshotAssembly, WireError,
+};
 
 /// Serves other nodes.
 #[derive(Debug, Clone)]
@@ -54,10 +56,10 @@ impl Inbound {
     }
 
     /// Checks that `message` is for this process and its cluster, and returns its envelope.
-    fn judge(&self, message: &PeerMessage) -> Result<Envelope, Status> {
+    fn validate(&self, message: &PeerMessage) -> Result<Envelope, Status> {
         let envelope = message
             .envelope()
-            .map_err(|error| status::malformed(&error))?;
+            .map_err(|error| rejection::malformed(&error))?;
         self.is_for_me(envelope.to, Some(envelope.cluster_id))?;
         Ok(envelope)
     }
@@ -68,14 +70,14 @@ impl Inbound {
             (None, _) => true,
             // Such a process may be let into any cluster, or remembers more than one offer: the core
             // decides.
-            (Some(_), NodeState::Fresh | NodeState::Outside | NodeState::Bound) => true,
+            (Some(_), NodeState::Fresh | NodeState::Outside | NodeState::Prepared) => true,
             (Some(id), NodeState::Started) => now.cluster_id == Some(id),
         };
         if to == self.me && here {
             return Ok(());
         }
         let belongs = now.state != NodeState::Outside;
-        Err(status::not_me(NotMe {
+        Err(rejection::not_me(NotMe {
             raft_id: self.me,
             cluster_id: now.cluster_id.filter(|_| belongs),
         }))
@@ -93,7 +95,7 @@ impl Inbound {
     }
 
     async fn step(&self, message: PeerMessage) -> Result<(), Status> {
-        self.driver.step(message).await.map_err(status::stopped)
+        self.driver.step(message).await.map_err(rejection::stopped)
     }
 
     /// Serves a stream of a leader. A task reads its requests. The core's replies leave on the stream
@@ -102,7 +104,7 @@ impl Inbound {
         &self,
         request: Request<Streaming<Q>>,
         wrap: fn(Q) -> PeerMessage,
-        streams: &Arc<Desk<RaftId, Replies<A>>>,
+        streams: &Arc<PendingReplies<RaftId, Replies<A>>>,
     ) -> Result<Response<ReceiverStream<Result<A, Status>>>, Status>
     where
         Q: Send + 'static,
@@ -113,11 +115,11 @@ impl Inbound {
         let enter = {
             let (streams, replies) = (Arc::clone(streams), replies.clone());
             move |leader| {
-                let ticket = streams.enter_beside(leader, replies.clone());
-                ticket.ok_or_else(|| too_many(leader))
+                let registration = streams.enter_beside(leader, replies.clone());
+                registration.ok_or_else(|| too_many(leader))
             }
         };
-        let ticket = match stated {
+        let registration = match stated {
             Some(leader) => Some((leader, enter(leader)?)),
             None => None,
         };
@@ -125,7 +127,7 @@ impl Inbound {
         let span = tracing::debug_span!("read", node = %me.node_id(), raft_id = %me);
         let reading = async move {
             let requests = request.into_inner();
-            if let Err(status) = inbound.read(requests, wrap, ticket, enter).await {
+            if let Err(status) = inbound.read(requests, wrap, registration, enter).await {
                 tracing::debug!(node = %me.node_id(), raft_id = %me, %status, "a peer's stream ends");
                 // If the connection broke, there is no receiver.
                 let _ = replies.send(Err(status)).await;
@@ -140,7 +142,7 @@ impl Inbound {
         &self,
         mut requests: Streaming<Q>,
         wrap: fn(Q) -> PeerMessage,
-        ticket: Option<(RaftId, T)>,
+        registration: Option<(RaftId, T)>,
         enter: impl Fn(RaftId) -> Result<T, Status>,
     ) -> Result<(), Status> {
         let Some(first) = next(&mut requests).await? else {
@@ -148,9 +150,9 @@ impl Inbound {
         };
         let first = wrap(first);
         // A stream belongs to one leader, so the check of its first message holds for all.
-        let leader = self.judge(&first)?;
-        let (stated, _ticket) = match ticket {
-            Some(ticket) => ticket,
+        let leader = self.validate(&first)?;
+        let (stated, _registration) = match registration {
+            Some(registration) => registration,
             None => (leader.from, enter(leader.from)?),
         };
         if stated != leader.from {
@@ -161,7 +163,7 @@ impl Inbound {
             let request = wrap(request);
             let envelope = request
                 .envelope()
-                .map_err(|error| status::malformed(&error))?;
+                .map_err(|error| rejection::malformed(&error))?;
             let Envelope {
                 cluster_id,
                 from,
@@ -204,9 +206,9 @@ impl Inbound {
         &self,
         chunks: &mut Streaming<InstallSnapshotRequest>,
     ) -> Result<Option<InstallSnapshotRequest>, Status> {
-        let patience = self.options.bulk_timeout;
-        timeout(patience, next(chunks)).await.map_err(|_| {
-            Status::deadline_exceeded(format!("no chunk of the snapshot within {patience:?}"))
+        let max_wait = self.options.bulk_timeout;
+        timeout(max_wait, next(chunks)).await.map_err(|_| {
+            Status::deadline_exceeded(format!("no chunk of the snapshot within {max_wait:?}"))
         })?
     }
 }
@@ -223,20 +225,20 @@ impl RaftService for Inbound {
     ) -> Result<Response<RequestVoteResponse>, Status> {
         let request = request.into_inner();
         let message = PeerMessage::RequestVote(request);
-        let candidate = self.judge(&message)?.from;
+        let candidate = self.validate(&message)?.from;
         let (call, vote) = oneshot::channel();
         let votes = &self.routes.votes;
-        let ticket = votes.enter_beside((candidate, request.pre_vote), call);
-        let _ticket = ticket.ok_or_else(|| too_many(candidate))?;
+        let registration = votes.enter_beside((candidate, request.pre_vote), call);
+        let _registration = registration.ok_or_else(|| too_many(candidate))?;
         let ask = async {
             self.step(message).await?;
             vote.await
                 .map_err(|_| Status::aborted("no word on the vote"))
         };
-        let patience = self.options.vote_patience;
-        let vote = timeout(patience, ask).await.map_err(|_| {
+        let max_wait = self.options.vote_timeout;
+        let vote = timeout(max_wait, ask).await.map_err(|_| {
             Status::deadline_exceeded(format!(
-                "the voter stayed silent for {patience:?}, as a voter does that hears a leader or \
+                "the voter stayed silent for {max_wait:?}, as a voter does that hears a leader or \
                  knows a later term",
             ))
         })??;
@@ -268,9 +270,9 @@ impl RaftService for Inbound {
         let Some(first) = self.next_chunk(&mut chunks).await? else {
             return Err(Status::invalid_argument("a snapshot without a chunk"));
         };
-        let header = SnapshotHeader::from(first.clone());
+        let header = InstallSnapshotHeader::from(first.clone());
         let leader = header.envelope();
-        let leader = leader.map_err(|error| status::malformed(&error))?;
+        let leader = leader.map_err(|error| rejection::malformed(&error))?;
         self.is_for_me(leader.to, Some(leader.cluster_id))?;
 
         // One at a time, as a snapshot takes much memory. A leader that starts a new transfer has given
@@ -281,7 +283,7 @@ impl RaftService for Inbound {
         }
         let (superseded_in, superseded) = oneshot::channel();
         let progress = Progress::new(&first);
-        let ticket = transfer.enter(
+        let registration = transfer.enter(
             (),
             Transfer {
                 term: leader.term,
@@ -298,7 +300,7 @@ impl RaftService for Inbound {
                 _ = superseded => Err(Status::aborted("another snapshot has begun")),
                 snapshot = inbound.assemble(first, chunks, progress) => snapshot,
             };
-            snapshot.map(|snapshot| (snapshot, ticket))
+            snapshot.map(|snapshot| (snapshot, registration))
         });
         let ended = |error: JoinError| Status::internal(error.to_string());
         let (snapshot, _transfer) = assembled.await.map_err(ended)??;
@@ -308,14 +310,14 @@ impl RaftService for Inbound {
         let _call = self.routes.snapshots.enter(leader.from, call);
         let install = async {
             let installed = self.driver.install(header, state_machine).await;
-            installed.map_err(status::stopped)?;
+            installed.map_err(rejection::stopped)?;
             answer
                 .await
                 .map_err(|_| Status::aborted("another snapshot has come"))
         };
-        let patience = self.options.rpc_timeout;
-        let log = timeout(patience, install).await.map_err(|_| {
-            Status::deadline_exceeded(format!("no word on the snapshot within {patience:?}"))
+        let max_wait = self.options.rpc_timeout;
+        let log = timeout(max_wait, install).await.map_err(|_| {
+            Status::deadline_exceeded(format!("no word on the snapshot within {max_wait:?}"))
         })??;
         Ok(Response::new(wire::install_snapshot_response(log)))
     }
@@ -326,7 +328,7 @@ impl RaftService for Inbound {
         request: Request<TimeoutNowRequest>,
     ) -> Result<Response<TimeoutNowResponse>, Status> {
         let message = PeerMessage::TimeoutNow(request.into_inner());
-        self.judge(&message)?;
+        self.validate(&message)?;
         self.step(message).await?;
         Ok(Response::new(TimeoutNowResponse {}))
     }
@@ -354,9 +356,13 @@ impl RaftService for Inbound {
         request: Request<OfferRequest>,
     ) -> Result<Response<OfferResponse>, Status> {
         let (offer, to) = wire::offer_from_request(request.into_inner())
-            .map_err(|error| status::malformed(&error))?;
+            .map_err(|error| rejection::malformed(&error))?;
         self.is_for_me(to, None)?;
-        let accepted = self.driver.offered(offer).await.map_err(status::stopped)?;
+        let accepted = self
+            .driver
+            .offered(offer)
+            .await
+            .map_err(rejection::stopped)?;
         Ok(Response::new(OfferResponse { accepted }))
     }
 
@@ -372,7 +378,7 @@ impl RaftService for Inbound {
         } = request.into_inner();
         let id = |field, id: u64| {
             RaftId::try_from(id).map_err(|error| {
-                status::malformed(&WireError::new("StartRequest", field, error.to_string()))
+                rejection::malformed(&WireError::new("StartRequest", field, error.to_string()))
             })
         };
         let coordinator = id("coordinator_id", coordinator_id)?;
@@ -381,7 +387,7 @@ impl RaftService for Inbound {
             .driver
             .start(ClusterId(cluster_id), coordinator)
             .await
-            .map_err(status::stopped)?;
+            .map_err(rejection::stopped)?;
         Ok(Response::new(StartResponse { started }))
     }
 
@@ -391,9 +397,13 @@ impl RaftService for Inbound {
         request: Request<YieldRecoveryRequest>,
     ) -> Result<Response<YieldRecoveryResponse>, Status> {
         let (claim, to) = wire::claim_from_request(request.into_inner())
-            .map_err(|error| status::malformed(&error))?;
+            .map_err(|error| rejection::malformed(&error))?;
         self.is_for_me(to, Some(claim.cluster_id))?;
-        let answer = self.driver.yield_to(claim).await.map_err(status::stopped)?;
+        let answer = self
+            .driver
+            .yield_to(claim)
+            .await
+            .map_err(rejection::stopped)?;
         Ok(Response::new(wire::yield_response(answer)))
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a peer still lives whose connection has broken, or that does not answer.
+//! Whether a peer still runs whose connection has broken, or that does not answer.
 //!
 //! Its process may have ended, its host may be gone or cut off: then it can be vouched for as gone. Or the
 //! process hangs (it is stopped, or its machine swaps), and goes on later with all that it holds. Its
@@ -44,7 +44,7 @@ pub(super) trait Suspect: Send + Sync + 'static {
     fn options(&self) -> Arc<TransportOptions>;
 
     /// A client for a question that may wait long for its answer, with a connection of its own.
-    fn patient(&self) -> Client;
+    fn unhurried(&self) -> Client;
 
     /// The same to the client port, if its address is known.
     fn at_other_port(&self) -> Option<Client>;
@@ -69,7 +69,7 @@ pub(super) fn check<P: Suspect>(peer: &Arc<P>) -> Check {
 /// somewhere else by now.
 async fn ask<P: Suspect>(peer: Weak<P>, options: Arc<TransportOptions>) {
     let mut wait = options.rpc_timeout;
-    while let Some(client) = peer.upgrade().map(|peer| peer.patient()) {
+    while let Some(client) = peer.upgrade().map(|peer| peer.unhurried()) {
         let mut answer = question(&peer, client, &options, wait).await;
         if answer.as_ref().is_some_and(is_not_taken)
             && let Some(client) = peer.upgrade().and_then(|peer| peer.at_other_port())

@@ -9,11 +9,11 @@
 //! gets the time that this may take.
 //!
 //! **Outgoing messages** go through [`Network`](crate::driver::Network), which the driver calls and which
-//! never waits. A leader has *peer streams* (`lane`) to each raft id that it addresses: `AppendEntries`
+//! never waits. A leader has *peer streams* (`peer_streams`) to each raft id that it addresses: `AppendEntries`
 //! and `Heartbeat`, each fed by a queue that is bounded in bytes. Both open together with the first
 //! message and close together when the node stops leading, because a follower may answer a heartbeat on
 //! the other stream. When one breaks, both close: the core is told that the peer is unreachable, messages
-//! are refused at once, and the first message after the wait of the backoff (`gate`) opens the streams
+//! are refused at once, and the first message after the wait of the backoff (`backoff`) opens the streams
 //! again. No task runs for a peer that is down, so it costs nothing but those attempts. Peer streams
 //! belong to a raft id and not to a node, because a leader that heals a cluster talks to the earlier and
 //! the present incarnation of one node at the same time, and the earlier one refuses every message.
@@ -21,7 +21,7 @@
 //! **Incoming messages** have their addressee checked and go to the driver, in order, one task a stream.
 //! When the driver is busy its inbox fills, the task waits, and HTTP/2's flow control holds the sender
 //! back. Raft answers with messages, not with return values: a reply leaves through
-//! [`Network`](crate::driver::Network) like any other message. The pending replies (`desk`) lead it to
+//! [`Network`](crate::driver::Network) like any other message. The pending replies (`pending_replies`) lead it to
 //! the stream or call that waits for it. A reply without a waiting stream or call is dropped, which Raft
 //! allows.
 //!
@@ -35,23 +35,23 @@
 //! Time comes from tokio, jitter from a seed, connections from a [`Connector`]: a simulation can replace
 //! all three.
 
+mod backoff;
 mod broken;
 mod budgets;
 mod call_errors;
 mod client;
-mod desk;
-mod gate;
 mod inbound;
-mod lane;
 mod liveness;
 mod options;
 mod outbound;
 mod peer;
+mod peer_streams;
 mod peers;
+mod pending_replies;
 mod queue;
+mod rejection;
 mod routes;
 mod snapshot;
-mod status;
 #[cfg(test)]
 mod tests;
 mod transfer;

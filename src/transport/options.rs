@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::transport::{Endpoint, Error};
 
-use super::gate::Gate;
+use super::backoff::Backoff;
 use crate::driver::Workers;
 use crate::types::NodeInfo;
 
@@ -50,7 +50,7 @@ pub struct TransportOptions {
     /// behind it. A snapshot that is given up has to be sent again.
     pub bulk_timeout: Duration,
     /// Longest wait for a vote before the voter counts as silent: one minimal election timeout.
-    pub vote_patience: Duration,
+    pub vote_timeout: Duration,
     /// Longest time to make a connection.
     pub connect_timeout: Duration,
     /// Time between two pings on a connection.
@@ -89,7 +89,7 @@ impl Default for TransportOptions {
             max_streams: 256,
             rpc_timeout: RPC_TIMEOUT,
             bulk_timeout: Self::bulk_timeout(RPC_TIMEOUT),
-            vote_patience: Duration::from_millis(500),
+            vote_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
             keepalive_interval: Duration::from_secs(1),
             keepalive_timeout: Duration::from_secs(2),
@@ -111,8 +111,8 @@ impl TransportOptions {
     }
 
     /// A backoff with these waits.
-    pub(super) fn gate(&self, salt: u64) -> Gate {
-        Gate::new(self.backoff_min, self.backoff_max, self.seed ^ salt)
+    pub(super) fn backoff(&self, salt: u64) -> Backoff {
+        Backoff::new(self.backoff_min, self.backoff_max, self.seed ^ salt)
     }
 
     /// The endpoint of connections for snapshots to `addr`.
@@ -123,7 +123,7 @@ impl TransportOptions {
 
     /// The endpoint of connections to `addr` on which a question may stay unanswered for as long as the
     /// kernel of the peer acknowledges the connection.
-    pub(super) fn patient_endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
+    pub(super) fn unhurried_endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))?;
         Ok(endpoint
             .tcp_nodelay(true)
@@ -136,7 +136,7 @@ impl TransportOptions {
     /// The endpoint of all other connections to `addr`.
     pub(super) fn endpoint(&self, addr: &str) -> Result<Endpoint, Error> {
         Ok(self
-            .patient_endpoint(addr)?
+            .unhurried_endpoint(addr)?
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
             .keep_alive_while_idle(true)

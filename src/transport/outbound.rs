@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Response, Status};
 
-use super::budgets::{Leave, Purpose};
+use super::budgets::{CallPermit, Purpose};
 use super::client::Client;
-use super::lane::Lane;
 use super::peer::Peer;
+use super::peer_streams::PeerStreams;
 use super::peers::{Known, Peers};
 use super::routes::Routes;
 use crate::driver::{
@@ -29,7 +29,7 @@ const TIMEOUT_NOW: &str = "TimeoutNow";
 #[derive(Debug)]
 pub struct Outbound {
     peers: Peers,
-    lanes: BTreeMap<RaftId, Lane>,
+    peer_streams: BTreeMap<RaftId, PeerStreams>,
     routes: Arc<Routes>,
     driver: DriverHandle,
     leading: bool,
@@ -39,7 +39,7 @@ impl Outbound {
     pub(super) fn new(peers: Peers, routes: Arc<Routes>, driver: DriverHandle) -> Self {
         Self {
             peers,
-            lanes: BTreeMap::new(),
+            peer_streams: BTreeMap::new(),
             routes,
             driver,
             leading: false,
@@ -47,18 +47,18 @@ impl Outbound {
     }
 
     /// The peer streams to the process `to`, if this node leads and knows the address of that process.
-    fn lane(&mut self, to: u64) -> Option<&mut Lane> {
+    fn peer_streams(&mut self, to: u64) -> Option<&mut PeerStreams> {
         if !self.leading {
             return None;
         }
         let to = RaftId::try_from(to).ok()?;
         let peer = self.peers.get(to.node_id())?;
-        let new = || Lane::new(to, Arc::clone(peer), self.driver.clone());
-        Some(self.lanes.entry(to).or_insert_with(new))
+        let new = || PeerStreams::new(to, Arc::clone(peer), self.driver.clone());
+        Some(self.peer_streams.entry(to).or_insert_with(new))
     }
 
     /// The peer of the process `to` and a permit to call it, if it may be called now.
-    fn admit(&self, to: u64) -> Option<(RaftId, Arc<Peer>, Leave)> {
+    fn admit(&self, to: u64) -> Option<(RaftId, Arc<Peer>, CallPermit)> {
         let to = RaftId::try_from(to).ok()?;
         let peer = self.peers.get(to.node_id())?;
         let leave = peer.admit(Purpose::Election).ok()?;
@@ -71,11 +71,11 @@ impl Network for Outbound {
         let size = message.size_hint();
         match message {
             PeerMessage::AppendEntries(request) => self
-                .lane(request.to)
-                .is_some_and(|lane| lane.append(size, request)),
+                .peer_streams(request.to)
+                .is_some_and(|peer_streams| peer_streams.append(size, request)),
             PeerMessage::Heartbeat(request) => self
-                .lane(request.to)
-                .is_some_and(|lane| lane.heartbeat(size, request)),
+                .peer_streams(request.to)
+                .is_some_and(|peer_streams| peer_streams.heartbeat(size, request)),
             PeerMessage::RequestVote(request) => {
                 let Some((to, peer, leave)) = self.admit(request.to) else {
                     return false;
@@ -110,8 +110,8 @@ impl Network for Outbound {
     }
 
     fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool {
-        self.lane(snapshot.header.request().to)
-            .is_some_and(|lane| lane.snapshot(snapshot))
+        self.peer_streams(snapshot.header.request().to)
+            .is_some_and(|peer_streams| peer_streams.snapshot(snapshot))
     }
 
     fn call(&mut self, id: CallId, call: Call) {
@@ -130,7 +130,7 @@ impl Network for Outbound {
     fn set_leading(&mut self, leading: bool) {
         self.leading = leading;
         if !leading {
-            self.lanes.clear();
+            self.peer_streams.clear();
         }
     }
 
@@ -138,9 +138,9 @@ impl Network for Outbound {
         self.peers.follow(nodes);
         let peers = &self.peers;
         let mut closed = Vec::new();
-        self.lanes.retain(|&to, lane| {
+        self.peer_streams.retain(|&to, peer_streams| {
             let peer = peers.get(to.node_id());
-            let stays = peer.is_some_and(|peer| lane.leads_to(peer));
+            let stays = peer.is_some_and(|peer| peer_streams.leads_to(peer));
             if !stays {
                 closed.push(to);
             }
@@ -162,7 +162,7 @@ impl Network for Outbound {
 async fn call<T, F>(
     peer: &Arc<Peer>,
     to: RaftId,
-    leave: Leave,
+    leave: CallPermit,
     rpc: &'static str,
     call: impl FnOnce(Client) -> F,
 ) -> Option<T>
@@ -183,7 +183,7 @@ where
 async fn request_vote(
     peer: Arc<Peer>,
     to: RaftId,
-    leave: Leave,
+    leave: CallPermit,
     request: RequestVoteRequest,
     driver: DriverHandle,
 ) {
@@ -195,7 +195,7 @@ async fn request_vote(
 }
 
 #[tracing::instrument(level = "debug", skip_all, fields(node = %peer.me().node_id(), raft_id = %peer.me(), peer = %peer.node(), %to))]
-async fn timeout_now(peer: Arc<Peer>, to: RaftId, leave: Leave, request: TimeoutNowRequest) {
+async fn timeout_now(peer: Arc<Peer>, to: RaftId, leave: CallPermit, request: TimeoutNowRequest) {
     let ask = |mut client: Client| async move { client.timeout_now(request).await };
     call(&peer, to, leave, TIMEOUT_NOW, ask).await;
 }

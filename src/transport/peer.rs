@@ -8,17 +8,17 @@ use std::time::Duration;
 use tonic::transport::Endpoint;
 use tonic::{Code, Response, Status};
 
+use super::backoff::Backoff;
 use super::broken::{root_cause, speaks_no_http2, was_refused, was_unanswered};
-use super::budgets::{Budgets, Leave, Purpose};
+use super::budgets::{Budgets, CallPermit, Purpose};
 use super::client::{Client, client};
-use super::gate::Gate;
 use super::liveness::{self, Check, Suspect};
 use super::options::TransportOptions;
-use super::status::{find_not_me, server};
+use super::rejection::{find_not_me, server};
 use super::{Connector, InvalidAddress};
 use crate::error::{NotMe, RpcError};
-use crate::log::Repeats;
 use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
+use crate::telemetry::Repeats;
 use crate::types::{Answering, NodeId, NodeInfo, NodeStatus, RaftId};
 
 /// The call that every version of the service for nodes has.
@@ -32,14 +32,14 @@ pub(super) struct Peer {
     info: NodeInfo,
     endpoint: Endpoint,
     bulk: Endpoint,
-    patient: Endpoint,
+    unhurried: Endpoint,
     /// Its port for clients, if that has an address.
     other_port: Option<Endpoint>,
     connector: Connector,
     urgent: Client,
     options: Arc<TransportOptions>,
     budgets: Budgets,
-    gate: Gate,
+    backoff: Backoff,
     notes: Mutex<Notes>,
     warnings: Warnings,
 }
@@ -84,18 +84,18 @@ impl Peer {
         let urgent = options.endpoint(addr).map_err(invalid)?;
         let endpoint = options.endpoint(addr).map_err(invalid)?;
         let bulk = options.bulk_endpoint(addr).map_err(invalid)?;
-        let patient = options.patient_endpoint(addr).map_err(invalid)?;
+        let unhurried = options.unhurried_endpoint(addr).map_err(invalid)?;
         Ok(Arc::new(Self {
             me,
             info: info.clone(),
             endpoint,
             bulk,
-            patient,
-            other_port: options.patient_endpoint(&info.client_addr).ok(),
+            unhurried,
+            other_port: options.unhurried_endpoint(&info.client_addr).ok(),
             urgent: client(connector, &urgent, options),
             connector: connector.clone(),
             budgets: Budgets::new(options.max_calls),
-            gate: options.gate(me.get() ^ u64::from(info.id.get())),
+            backoff: options.backoff(me.get() ^ u64::from(info.id.get())),
             options: Arc::clone(options),
             notes: Mutex::default(),
             warnings: Warnings::default(),
@@ -140,13 +140,13 @@ impl Peer {
     }
 
     /// The backoff: when another attempt may be made.
-    pub(super) fn gate(&self) -> &Gate {
-        &self.gate
+    pub(super) fn backoff(&self) -> &Backoff {
+        &self.backoff
     }
 
     /// Whether an attempt to reach the peer may be made.
     pub(super) fn is_ready(&self) -> bool {
-        self.notes().check.is_none() && self.gate.is_ready()
+        self.notes().check.is_none() && self.backoff.is_ready()
     }
 
     /// A permit for a call for `purpose` now.
@@ -154,7 +154,7 @@ impl Peer {
     /// # Errors
     ///
     /// The peer is down and its backoff has not ended, or too many calls for that purpose are in flight.
-    pub(super) fn admit(&self, purpose: Purpose) -> Result<Leave, RpcError> {
+    pub(super) fn admit(&self, purpose: Purpose) -> Result<CallPermit, RpcError> {
         if !self.is_ready() {
             return Err(self.out_of_reach());
         }
@@ -164,14 +164,14 @@ impl Peer {
             addr: self.addr().to_owned(),
             calls: self.options.max_calls,
         })?;
-        self.gate.begin();
+        self.backoff.begin();
         Ok(leave)
     }
 
     /// Makes the call `rpc` and waits for its answer, for at most `timeout`.
     pub(super) async fn ask<T, F>(
         self: &Arc<Self>,
-        leave: Leave,
+        leave: CallPermit,
         rpc: &'static str,
         timeout: Duration,
         call: impl FnOnce(Client) -> F,
@@ -214,7 +214,7 @@ impl Peer {
 
     async fn attempt<T, F>(
         self: &Arc<Self>,
-        _leave: Leave,
+        _leave: CallPermit,
         rpc: &'static str,
         timeout: Duration,
         call: impl FnOnce(Client) -> F,
@@ -226,7 +226,7 @@ impl Peer {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(rpc, &status)),
             // The attempt to connect may not even have ended yet.
-            Err(_) if timeout <= self.options.connect_timeout && !self.gate.is_open() => {
+            Err(_) if timeout <= self.options.connect_timeout && !self.backoff.is_up() => {
                 Err(self.out_of_reach())
             }
             // A timeout says little about the peer: the caller's may have been short. If the peer is
@@ -241,7 +241,7 @@ impl Peer {
             let mut notes = self.notes();
             (notes.found, notes.check) = (None, None);
         }
-        if self.gate.passed() {
+        if self.backoff.passed() {
             let (me, node, addr) = (self.me, self.node(), self.addr());
             tracing::info!(node = %me.node_id(), raft_id = %me, peer = %node, addr, "peer is up");
         }
@@ -250,7 +250,7 @@ impl Peer {
     /// Converts `status`, with which the call or stream `rpc` ended, to an error, and notes what it means
     /// for the peer. If a connection broke, a check starts that finds out why.
     pub(super) fn failed(self: &Arc<Self>, rpc: &'static str, status: &Status) -> RpcError {
-        let error = self.judge(rpc, status);
+        let error = self.validate(rpc, status);
         match error {
             RpcError::Unreachable { .. } | RpcError::Timeout { .. } => {
                 if !status.source().is_some_and(was_refused) {
@@ -289,7 +289,7 @@ impl Peer {
         );
     }
 
-    fn judge(&self, rpc: &'static str, status: &Status) -> RpcError {
+    fn validate(&self, rpc: &'static str, status: &Status) -> RpcError {
         if let Some(not_me) = find_not_me(status) {
             let node = not_me.raft_id.node_id();
             if node != self.node() {
@@ -321,7 +321,7 @@ impl Peer {
     /// Something else answers at the peer's address. The peer is unreachable until that ends.
     fn found(&self, answering: Answering) -> RpcError {
         let error = self.stranger(answering);
-        self.gate.failed();
+        self.backoff.failed();
         if self.notes().found.replace(answering) != Some(answering) {
             let me = self.me;
             self.warnings.stranger.warn(|kept_back| {
@@ -348,7 +348,7 @@ impl Peer {
             let mut notes = self.notes();
             (notes.reason, notes.found) = (reason, Some(found));
         }
-        if self.gate.failed() {
+        if self.backoff.failed() {
             let me = self.me;
             self.warnings.down.warn(|kept_back| {
                 tracing::warn!(
@@ -403,8 +403,8 @@ impl Suspect for Peer {
         Arc::clone(&self.options)
     }
 
-    fn patient(&self) -> Client {
-        client(&self.connector, &self.patient, &self.options)
+    fn unhurried(&self) -> Client {
+        client(&self.connector, &self.unhurried, &self.options)
     }
 
     fn at_other_port(&self) -> Option<Client> {
@@ -425,7 +425,7 @@ impl Suspect for Peer {
     fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>) {
         let found = match answer {
             Ok(response) => self.identified(response.into_inner()).err(),
-            Err(status) => Some(self.judge(IDENTIFY, &status)),
+            Err(status) => Some(self.validate(IDENTIFY, &status)),
         };
         if let Some(error) = found {
             if let RpcError::Unreachable { .. } | RpcError::Timeout { .. } = error {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use super::desk::Desk;
+use super::pending_replies::PendingReplies;
 use super::transfer::{Brought, Transfer};
 use crate::proto::raft::{AppendEntriesResponse, HeartbeatResponse, RequestVoteResponse};
 use crate::types::{RaftId, SnapshotProgress};
@@ -18,14 +18,14 @@ pub(super) type Replies<T> = mpsc::Sender<Result<T, Status>>;
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     /// The open streams, by their leader.
-    pub(super) appends: Arc<Desk<RaftId, Replies<AppendEntriesResponse>>>,
-    pub(super) heartbeats: Arc<Desk<RaftId, Replies<HeartbeatResponse>>>,
+    pub(super) appends: Arc<PendingReplies<RaftId, Replies<AppendEntriesResponse>>>,
+    pub(super) heartbeats: Arc<PendingReplies<RaftId, Replies<HeartbeatResponse>>>,
     /// Calls that wait for the core's answer to a snapshot, by their leader.
-    pub(super) snapshots: Arc<Desk<RaftId, oneshot::Sender<AppendEntriesResponse>>>,
+    pub(super) snapshots: Arc<PendingReplies<RaftId, oneshot::Sender<AppendEntriesResponse>>>,
     /// Calls that wait for a vote. Not by term: a refused pre-vote carries the voter's term.
-    pub(super) votes: Arc<Desk<(RaftId, bool), oneshot::Sender<RequestVoteResponse>>>,
+    pub(super) votes: Arc<PendingReplies<(RaftId, bool), oneshot::Sender<RequestVoteResponse>>>,
     /// The snapshot transfer that is coming in, if any.
-    pub(super) transfer: Arc<Desk<(), Transfer>>,
+    pub(super) transfer: Arc<PendingReplies<(), Transfer>>,
     /// The received part of a snapshot.
     pub(super) brought: Arc<Brought>,
 }
@@ -71,7 +71,7 @@ impl Routes {
 
 /// Puts `reply` on the streams of `leader` that have room. There is one stream, unless a connection broke
 /// silently or another process uses the leader's raft id.
-fn put<T: Clone>(streams: &Desk<RaftId, Replies<T>>, leader: RaftId, reply: T) {
+fn put<T: Clone>(streams: &PendingReplies<RaftId, Replies<T>>, leader: RaftId, reply: T) {
     streams.each(leader, reply, |replies, reply| {
         let _ = replies.try_send(Ok(reply));
     });

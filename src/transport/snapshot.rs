@@ -15,8 +15,8 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::backoff::Backoff;
 use super::budgets::Purpose;
-use super::gate::Gate;
 use super::peer::Peer;
 use super::transfer::snapshot_id;
 use crate::deadline::after;
@@ -37,7 +37,7 @@ const QUEUED_CHUNKS: usize = 1;
 pub(super) async fn deliver(
     peer: Arc<Peer>,
     to: RaftId,
-    gate: Arc<Gate>,
+    backoff: Arc<Backoff>,
     snapshot: OutgoingSnapshot,
     driver: DriverHandle,
     mut gone: oneshot::Receiver<Infallible>,
@@ -50,11 +50,11 @@ pub(super) async fn deliver(
     };
     let answer = match sent {
         Some(Ok(answer)) => {
-            gate.passed();
+            backoff.passed();
             Some(answer)
         }
         Some(Err(error)) => {
-            let tell = gate.failed();
+            let tell = backoff.failed();
             if let RpcError::NotMe { not_me, .. } = &error {
                 peer.is_another(to, *not_me);
             } else if tell {
@@ -161,9 +161,9 @@ async fn attempt(
             fed.map_err(stalled)?;
             // The bytes in flight may take as long as a window does; the answer may take an RPC timeout
             // more.
-            let patience = options.bulk_timeout.saturating_add(options.rpc_timeout);
-            let late = |_| peer.timeout(RPC, patience);
-            tokio::time::timeout(patience, call).await.map_err(late)?
+            let max_wait = options.bulk_timeout.saturating_add(options.rpc_timeout);
+            let late = |_| peer.timeout(RPC, max_wait);
+            tokio::time::timeout(max_wait, call).await.map_err(late)?
         }
     };
     let response = answer

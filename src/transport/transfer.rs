@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Status;
 
 use super::options::TransportOptions;
-use super::status;
+use super::rejection;
 use crate::driver::Workers;
 use crate::proto::raft::InstallSnapshotRequest;
 use crate::types::{SnapshotId, SnapshotProgress, Term};
@@ -73,14 +73,14 @@ pub(super) fn snapshot_id(chunk: &InstallSnapshotRequest) -> SnapshotId {
 pub(super) type Brought = tokio::sync::Mutex<Option<Incoming>>;
 
 /// Frees the received part once no call has resumed it for `patience`.
-pub(super) async fn forget(brought: Arc<Brought>, patience: Duration) {
+pub(super) async fn forget(brought: Arc<Brought>, max_wait: Duration) {
     loop {
-        sleep(patience).await;
+        sleep(max_wait).await;
         // Fails while a call holds the lock.
         if let Ok(mut brought) = brought.try_lock()
             && brought
                 .as_ref()
-                .is_none_or(|it| it.last.elapsed() >= patience)
+                .is_none_or(|it| it.last.elapsed() >= max_wait)
         {
             *brought = None;
             return;
@@ -222,5 +222,5 @@ fn out_of_place(next: &InstallSnapshotRequest) -> Status {
 }
 
 fn malformed(error: WireError) -> Status {
-    status::malformed(&error)
+    rejection::malformed(&error)
 }

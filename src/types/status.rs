@@ -49,7 +49,7 @@ pub enum NodeState {
     /// Belongs to no cluster and looks for the other initial members.
     Fresh,
     /// Prepared: has accepted the offer of a new cluster and waits for its start.
-    Bound,
+    Prepared,
     /// Takes part in its cluster.
     Started,
     /// Holds nothing of a running cluster, because it was started again or is new. It waits until the
@@ -62,7 +62,7 @@ impl NodeState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
-            Self::Bound => "bound",
+            Self::Prepared => "bound",
             Self::Started => "started",
             Self::Outside => "outside",
         }

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::{SnapshotHeader, SnapshotReader, SnapshotWriter, WireError};
+use super::{InstallSnapshotHeader, SnapshotReader, SnapshotWriter, WireError};
 use crate::kv::StateMachine;
 use crate::proto::raft::InstallSnapshotRequest;
 
@@ -24,7 +24,11 @@ pub struct SnapshotChunks {
 impl SnapshotChunks {
     /// The snapshot of `state_machine` in chunks of `chunk_bytes` bytes of data. The last one may be
     /// shorter. Reads every pair once to know the size.
-    pub fn new(header: SnapshotHeader, state_machine: StateMachine, chunk_bytes: usize) -> Self {
+    pub fn new(
+        header: InstallSnapshotHeader,
+        state_machine: StateMachine,
+        chunk_bytes: usize,
+    ) -> Self {
         let snapshot = SnapshotWriter::new(state_machine);
         let next = InstallSnapshotRequest {
             total_size: snapshot.size(),
@@ -92,7 +96,7 @@ impl SnapshotAssembly {
             return Err(too_large("total_size", max_bytes));
         }
         // Refused early, before the rest is transferred.
-        SnapshotHeader::from(first.clone()).into_raft()?;
+        InstallSnapshotHeader::from(first.clone()).into_raft()?;
         Ok(Self {
             header: without_data(first),
             received: 0,
@@ -178,7 +182,7 @@ impl SnapshotAssembly {
     /// # Errors
     ///
     /// If the last chunk has not arrived, or if the snapshot ends within a record.
-    pub fn finish(self) -> Result<(SnapshotHeader, StateMachine), WireError> {
+    pub fn finish(self) -> Result<(InstallSnapshotHeader, StateMachine), WireError> {
         self.is_whole()?;
         Ok((self.header.into(), self.snapshot.finish()?))
     }
@@ -220,7 +224,7 @@ mod tests {
 
     const CHUNK: usize = 100;
 
-    fn header() -> SnapshotHeader {
+    fn header() -> InstallSnapshotHeader {
         InstallSnapshotRequest {
             term: 9,
             leader_id: 1 << 48,
@@ -273,7 +277,7 @@ mod tests {
     fn assemble(
         chunks: Vec<InstallSnapshotRequest>,
         max_bytes: usize,
-    ) -> Result<(SnapshotHeader, StateMachine), WireError> {
+    ) -> Result<(InstallSnapshotHeader, StateMachine), WireError> {
         let mut assembly = SnapshotAssembly::new(&chunks[0], max_bytes)?;
         for chunk in chunks {
             assembly.add(chunk)?;

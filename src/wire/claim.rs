@@ -99,7 +99,7 @@ pub fn yielded(response: YieldRecoveryResponse) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn life(node: u64) -> RaftId {
+    fn raft_id_of(node: u64) -> RaftId {
         RaftId::try_from(node << 48 | 0xABC).unwrap()
     }
 
@@ -112,15 +112,15 @@ mod tests {
                 last_index: 90,
                 votes: true,
                 commit_index: 88,
-                raft_id: life(1),
+                raft_id: raft_id_of(1),
             },
         }
     }
 
     #[test]
     fn a_claim_and_its_answer_survive() {
-        let request = yield_request(claim(), life(4));
-        assert_eq!(claim_from_request(request), Ok((claim(), life(4))));
+        let request = yield_request(claim(), raft_id_of(4));
+        assert_eq!(claim_from_request(request), Ok((claim(), raft_id_of(4))));
         for answer in [Ok(()), Err("has more by now".to_owned())] {
             assert_eq!(yielded(yield_response(answer.clone())), answer);
         }
@@ -138,7 +138,7 @@ mod tests {
             ("to", |r| r.to = 4),
         ];
         for (field, spoil) in spoils {
-            let mut request = yield_request(claim(), life(4));
+            let mut request = yield_request(claim(), raft_id_of(4));
             spoil(&mut request);
             let error = claim_from_request(request).unwrap_err();
             assert_eq!(

@@ -40,7 +40,7 @@ pub(super) fn visible(
 ) -> (FormationState, Option<ClusterId>) {
     match state {
         NodeState::Fresh | NodeState::Outside => (FormationState::Fresh, None),
-        NodeState::Bound => (FormationState::Bound, cluster_id),
+        NodeState::Prepared => (FormationState::Bound, cluster_id),
         NodeState::Started => (FormationState::Started, cluster_id),
     }
 }
@@ -377,7 +377,7 @@ mod tests {
     use crate::types::{Answering, ClusterMembership, Missed, NodeInfo};
     use crate::types::{NodeLimits, SnapshotId, SnapshotProgress};
 
-    fn life(node: u64) -> RaftId {
+    fn raft_id_of(node: u64) -> RaftId {
         RaftId::try_from(node << 48 | 0xABC).unwrap()
     }
 
@@ -388,10 +388,10 @@ mod tests {
             Answering::NotGrpc,
             Answering::ClientPort,
             Answering::OtherService,
-            Answering::OtherNode(life(2).node_id()),
+            Answering::OtherNode(raft_id_of(2).node_id()),
         ];
         let missed = |answering| Missed {
-            node: life(3).node_id(),
+            node: raft_id_of(3).node_id(),
             answering,
             asks: answering == Answering::Silent,
         };
@@ -400,13 +400,13 @@ mod tests {
 
     fn leader() -> NodeStatus {
         NodeStatus {
-            raft_id: life(1),
+            raft_id: raft_id_of(1),
             state: NodeState::Started,
             cluster_id: Some(ClusterId(7)),
             recovered_from: Arc::default(),
             role: Some(Role::Leader),
             term: 5,
-            leader: Some(life(1)),
+            leader: Some(raft_id_of(1)),
             commit_index: 30,
             applied_index: 29,
             keys: 12,
@@ -417,8 +417,8 @@ mod tests {
             last_term: 4,
             awaits: Vec::new(),
             conf: Arc::new(Conf {
-                voters: vec![life(1), life(2)],
-                learners: vec![life(3)],
+                voters: vec![raft_id_of(1), raft_id_of(2)],
+                learners: vec![raft_id_of(3)],
                 members: [1, 2, 3].map(|id| NodeId::new(id).unwrap()).to_vec(),
             }),
             members_known: true,
@@ -438,9 +438,9 @@ mod tests {
             following: Some(Arc::new(Following {
                 last_index: 30,
                 commit_index: 29,
-                acknowledged_by: vec![life(1)],
+                acknowledged_by: vec![raft_id_of(1)],
             })),
-            doubled: vec![[life(2), RaftId::new(life(2).node_id(), 9)]],
+            doubled: vec![[raft_id_of(2), RaftId::new(raft_id_of(2).node_id(), 9)]],
             level: ProtocolLevel::new(3),
             cluster_level: ProtocolLevel::new(2),
             unreadable: Some(32),
@@ -451,10 +451,10 @@ mod tests {
                 message: 4,
             }),
             unconfirmed: true,
-            differs_from: Some(life(1).node_id()),
+            differs_from: Some(raft_id_of(1).node_id()),
             reach: Some(Arc::new(Reach {
                 as_of: 28,
-                reached: vec![life(2)],
+                reached: vec![raft_id_of(2)],
                 missed: every_answering(),
             })),
         }
@@ -464,7 +464,7 @@ mod tests {
         NodeStatus {
             state: NodeState::Outside,
             cluster_id: leader().cluster_id,
-            ..NodeStatus::fresh(life(1))
+            ..NodeStatus::fresh(raft_id_of(1))
         }
     }
 
@@ -485,7 +485,7 @@ mod tests {
             assert_eq!(NodeStatus::try_from(response), Ok(status));
         }
         let bound = NodeStatus {
-            state: NodeState::Bound,
+            state: NodeState::Prepared,
             ..outside()
         };
         let response = IdentifyResponse::from(bound.clone());
@@ -566,8 +566,8 @@ mod tests {
     fn offer() -> Offer {
         Offer {
             cluster_id: ClusterId(7),
-            coordinator: life(2),
-            members: vec![life(9), life(2), life(5)],
+            coordinator: raft_id_of(2),
+            members: vec![raft_id_of(9), raft_id_of(2), raft_id_of(5)],
             membership: membership([2, 5, 9]),
             absent: BTreeSet::from([NodeId::new(4).expect("a node id")]),
             level: ProtocolLevel::FIRST,
@@ -582,23 +582,23 @@ mod tests {
             ..offer()
         };
         for offer in [offer(), without_one] {
-            let request = offer_request(offer.clone(), life(5));
-            assert_eq!(offer_from_request(request), Ok((offer, life(5))));
+            let request = offer_request(offer.clone(), raft_id_of(5));
+            assert_eq!(offer_from_request(request), Ok((offer, raft_id_of(5))));
         }
     }
 
     #[test]
     fn an_offer_of_every_node_id_is_the_largest() {
         let mut largest = Offer {
-            coordinator: life(1),
-            members: (1..=65_535).map(life).collect(),
+            coordinator: raft_id_of(1),
+            members: (1..=65_535).map(raft_id_of).collect(),
             membership: membership(1..=65_535),
             ..offer()
         };
-        let request = offer_request(largest.clone(), life(5));
+        let request = offer_request(largest.clone(), raft_id_of(5));
         assert!(offer_from_request(request).is_ok());
-        largest.members.push(life(1));
-        let request = offer_request(largest, life(5));
+        largest.members.push(raft_id_of(1));
+        let request = offer_request(largest, raft_id_of(5));
         assert_eq!(offer_from_request(request).unwrap_err().field, "members");
     }
 
@@ -606,11 +606,11 @@ mod tests {
     fn half_of_the_initial_members_are_no_majority() {
         let of_four = |members: &[u64]| Offer {
             membership: membership([2, 4, 5, 9]),
-            members: members.iter().copied().map(life).collect(),
+            members: members.iter().copied().map(raft_id_of).collect(),
             ..offer()
         };
         for (members, enough) in [(&[2, 5][..], false), (&[2, 5, 9], true)] {
-            let request = offer_request(of_four(members), life(5));
+            let request = offer_request(of_four(members), raft_id_of(5));
             assert_eq!(offer_from_request(request).is_ok(), enough);
         }
     }
@@ -624,15 +624,15 @@ mod tests {
             ("initial_members", |r| r.initial_members[0].id = 0),
             ("members", |r| r.members.truncate(1)),
             ("members", |r| r.members.push(3)),
-            ("members", |r| r.members.push(life(2).get())),
-            ("members", |r| r.members.push(life(2).get() + 1)),
+            ("members", |r| r.members.push(raft_id_of(2).get())),
+            ("members", |r| r.members.push(raft_id_of(2).get() + 1)),
             ("coordinator_id", |r| r.coordinator_id = 2),
-            ("coordinator_id", |r| r.coordinator_id = life(5).get()),
+            ("coordinator_id", |r| r.coordinator_id = raft_id_of(5).get()),
             ("coordinator_id", |r| r.coordinator_id -= 1),
             ("to", |r| r.to = 5),
         ];
         for (field, spoil) in spoils {
-            let mut request = offer_request(offer(), life(5));
+            let mut request = offer_request(offer(), raft_id_of(5));
             spoil(&mut request);
             let error = offer_from_request(request).unwrap_err();
             assert_eq!((error.message, error.field), ("OfferRequest", field));

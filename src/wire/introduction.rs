@@ -65,7 +65,7 @@ impl Check {
     pub(in crate::wire) fn state(self, state: i32) -> Result<NodeState, WireError> {
         match FormationState::try_from(state) {
             Ok(FormationState::Fresh) => Ok(NodeState::Fresh),
-            Ok(FormationState::Bound) => Ok(NodeState::Bound),
+            Ok(FormationState::Bound) => Ok(NodeState::Prepared),
             Ok(FormationState::Started) => Ok(NodeState::Started),
             Ok(FormationState::Unspecified) | Err(_) => {
                 let reason = format!("unknown state {state}");

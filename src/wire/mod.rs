@@ -28,7 +28,7 @@ pub use claim::{claim_from_request, yield_request, yield_response, yielded};
 pub use error::{StatusDetail, error_detail, find_detail, pack_detail};
 pub use identity::{offer_from_request, offer_request};
 pub use kv::{decode_command, encode_command, level_of_command};
-pub use raft::{Envelope, PeerMessage, SnapshotHeader, install_snapshot_response};
+pub use raft::{Envelope, InstallSnapshotHeader, PeerMessage, install_snapshot_response};
 pub use snapshot::{SnapshotReader, SnapshotWriter, decode_snapshot, encode_snapshot};
 
 /// Bytes of a peer or of a client that are no valid message.

@@ -22,7 +22,7 @@ const CLIENTS: u64 = 6;
 /// Keys that they share: few, so that they meet.
 const KEYS: usize = 4;
 /// How long one call may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a read at whichever node may take.
 const LONGEST_READ: Duration = Duration::from_secs(30);
 /// Pause of a client after an answer. It keeps the histories of a test small.
@@ -153,7 +153,7 @@ impl Caller {
 
 fn timed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.set_timeout(PATIENCE);
+    request.set_timeout(TEST_TIMEOUT);
     request
 }
 

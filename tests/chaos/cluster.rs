@@ -158,7 +158,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a node in a new life.
+    /// Starts a node as a new incarnation.
     pub(crate) fn start(&mut self, node: usize) {
         let log = File::options()
             .create(true)
@@ -168,7 +168,7 @@ impl Cluster {
         self.start_with(node, log.into());
     }
 
-    /// Starts a node in a new life, whose log nobody reads: each line of it fails.
+    /// Starts a node as a new incarnation, whose log nobody reads: each line of it fails.
     pub(crate) fn start_unread(&mut self, node: usize) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);

@@ -90,7 +90,7 @@ fn a_running_member_that_is_given_a_wrong_address_is_not_healed() {
     };
     let failure = add(&wrong, "10s").failed(3);
     let words = format!(
-        "node 2 lives, but its address {wrong} does not answer (to correct it: seshat member add 2 \
+        "node 2 runs, but its address {wrong} does not answer (to correct it: seshat member add 2 \
          HOST:PORT {})",
         machines.address(2)
     );

@@ -205,19 +205,19 @@ fn a_whole_cluster_serves_from_the_command_line() {
         (&"too_large".into(), &"no".into())
     );
 
-    let heir = leader % 3 + 1;
-    let moved = seshat(&["transfer-leader", "--to", &heir.to_string()]).ok();
+    let transferee = leader % 3 + 1;
+    let moved = seshat(&["transfer-leader", "--to", &transferee.to_string()]).ok();
     assert!(
-        moved.starts_with(&format!("node {heir} leads in term ")),
+        moved.starts_with(&format!("node {transferee} leads in term ")),
         "{moved}"
     );
     // The new leader has to hear from every voter first.
     let status = seshat(&["status", "--wait", "healed", "--json"]).ok();
     let status: Value = serde_json::from_str(&status).unwrap();
-    assert_eq!(status["leader_id"].as_u64(), Some(heir), "{status}");
+    assert_eq!(status["leader_id"].as_u64(), Some(transferee), "{status}");
     assert_eq!(status["state"], "healthy", "{status}");
     for member in status["members"].as_array().unwrap() {
-        let role = if member["id"] == heir {
+        let role = if member["id"] == transferee {
             "leader"
         } else {
             "follower"

@@ -47,20 +47,23 @@ impl Logged {
     }
 }
 
-fn log_file(id: usize, life: &str) -> String {
-    format!("{}/logs-{id}-{life}.log", env!("CARGO_TARGET_TMPDIR"))
+fn log_file(id: usize, incarnation: &str) -> String {
+    format!(
+        "{}/logs-{id}-{incarnation}.log",
+        env!("CARGO_TARGET_TMPDIR")
+    )
 }
 
-fn serve(machines: &Machines, id: usize, life: &str) -> Running {
+fn serve(machines: &Machines, id: usize, incarnation: &str) -> Running {
     let mut serve = machines.serve(id);
     serve.env("SESHAT_LOG", "info,seshat::replication=debug");
-    let log = File::create(log_file(id, life)).unwrap();
+    let log = File::create(log_file(id, incarnation)).unwrap();
     Running(serve.stdout(Stdio::null()).stderr(log).spawn().unwrap())
 }
 
 /// The lines of a log, each of which has to be an object that says what every line says.
-fn lines(id: usize, life: &str) -> Vec<Value> {
-    let log = read_to_string(log_file(id, life)).unwrap();
+fn lines(id: usize, incarnation: &str) -> Vec<Value> {
+    let log = read_to_string(log_file(id, incarnation)).unwrap();
     let parsed = log.lines().map(|line| {
         let value: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         for name in ["timestamp", "level", "target", "message"] {
@@ -100,10 +103,10 @@ fn every_line_is_json_and_every_event_of_raft_says_where_it_happened() {
         assert_eq!(node.end().code, 0);
     }
 
-    let heir = lines(next, "first");
-    let elected = saying(&heir, "became leader");
+    let transferee = lines(next, "first");
+    let elected = saying(&transferee, "became leader");
     let won = elected.last().unwrap();
-    let sent = saying(&heir, "sends entries");
+    let sent = saying(&transferee, "sends entries");
     let write = sent.iter().rfind(|line| line["term"] == won["term"]);
     let write = write.unwrap();
     assert!(
@@ -113,8 +116,8 @@ fn every_line_is_json_and_every_event_of_raft_says_where_it_happened() {
     assert!(write["bytes"].as_u64() > Some(0), "{write}");
 
     let peer: usize = write["peer"].as_str().unwrap().parse().unwrap();
-    let life = if peer == leader { "second" } else { "first" };
-    let there = lines(peer, life);
+    let incarnation = if peer == leader { "second" } else { "first" };
+    let there = lines(peer, incarnation);
     let received = saying(&there, "receives entries");
     assert!(
         received.iter().any(|line| {
@@ -123,8 +126,8 @@ fn every_line_is_json_and_every_event_of_raft_says_where_it_happened() {
         }),
         "node {peer} says nothing of {write}"
     );
-    for (id, life) in [(leader, "first"), (next, "first"), (leader, "second")] {
-        let lines = lines(id, life);
+    for (id, incarnation) in [(leader, "first"), (next, "first"), (leader, "second")] {
+        let lines = lines(id, incarnation);
         let committed = saying(&lines, "committed");
         assert!(!committed.is_empty(), "node {id} commits nothing");
         for line in committed {

@@ -20,7 +20,7 @@ mod members;
 mod mock;
 mod pipes;
 mod read_write;
-mod rescue;
+mod recovery;
 mod steering;
 mod surroundings;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::mock::Mock;
-use super::rescue::{self, forming};
+use super::recovery::{self, forming};
 use super::surroundings::{closed_pipe, full_disk, full_pipe};
 use super::{Ran, client, client_command, command, ran};
 
@@ -80,7 +80,7 @@ fn changes() -> Vec<(Mock, Vec<&'static str>, String, serde_json::Value)> {
     let forming = Mock::follower(None)
         .forms(0xcd)
         .shows([forming(1, addresses)]);
-    let (recovering, recovered) = rescue::recovering();
+    let (recovering, recovered) = recovery::recovering();
     vec![
         (
             leader(),

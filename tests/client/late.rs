@@ -106,7 +106,7 @@ fn client(address: String) -> Client {
     builder.timeout(Duration::from_secs(30)).build().unwrap()
 }
 
-/// h2 counts them over the life of a connection, and would break it at 1 024.
+/// h2 counts them over the incarnation of a connection, and would break it at 1 024.
 #[tokio::test]
 async fn they_cost_no_write_beside_them() {
     let (address, mut calls, connections) = start().await;

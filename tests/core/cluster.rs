@@ -8,8 +8,8 @@ use std::sync::Arc;
 use seshat::cluster::recovery::Order;
 use seshat::error::Refusal;
 use seshat::node::{
-    Call, CallId, Event, Input, Member, MemberOptions, Outcome, OutgoingSnapshot, Output,
-    PeerMessage, Proposal, RaftNode, RaftOptions, Recovery, Reply, StepError,
+    Call, CallId, Event, Input, Outcome, OutgoingSnapshot, Output, PeerMessage, Proposal, RaftNode,
+    RaftOptions, Recovery, Replica, ReplicaOptions, Reply, StepError,
 };
 use seshat::types::{
     ClusterId, ClusterMembership, Key, NodeId, NodeInfo, NodeState, NodeStatus, ProtocolLevel,
@@ -33,7 +33,7 @@ enum Parcel {
     Message(PeerMessage),
     Snapshot(OutgoingSnapshot),
     Call(RaftId, CallId, Call),
-    /// To the process that called; another life of its node has no use for it.
+    /// To the process that called; another incarnation of its node has no use for it.
     Reply(RaftId, CallId, Reply),
 }
 
@@ -84,8 +84,8 @@ pub(crate) struct Cluster {
     node_ids: Vec<NodeId>,
     /// What the configuration of each node lists, and whether it takes part in forming a cluster.
     configured: BTreeMap<NodeId, (Vec<NodeId>, bool)>,
-    members: BTreeMap<NodeId, Member<Waiter>>,
-    lives: BTreeMap<NodeId, u64>,
+    replicas: BTreeMap<NodeId, Replica<Waiter>>,
+    incarnations: BTreeMap<NodeId, u64>,
     /// What the processes of nodes speak, if not what this version does.
     levels: BTreeMap<NodeId, ProtocolLevel>,
     network: Vec<Packet>,
@@ -108,8 +108,8 @@ impl Cluster {
             raft,
             node_ids: node_ids.clone(),
             configured: BTreeMap::new(),
-            members: BTreeMap::new(),
-            lives: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
             levels: BTreeMap::new(),
             network: Vec::new(),
             cut: BTreeSet::new(),
@@ -140,12 +140,12 @@ impl Cluster {
     }
 
     fn begin(&mut self, node: NodeId) {
-        let life = self.lives.entry(node).or_default();
-        *life += 1;
-        let raft_id = RaftId::new(node, *life);
+        let incarnation = self.incarnations.entry(node).or_default();
+        *incarnation += 1;
+        let raft_id = RaftId::new(node, *incarnation);
         self.names.learn(raft_id);
         let (configured, bootstrap) = self.configured.get(&node).cloned().unwrap_or_default();
-        let options = MemberOptions {
+        let options = ReplicaOptions {
             raft_id,
             members: configured.into_iter().map(info).collect(),
             bootstrap,
@@ -158,7 +158,7 @@ impl Cluster {
             seed: SEED,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };
-        self.members.insert(node, Member::new(options));
+        self.replicas.insert(node, Replica::new(options));
     }
 
     pub(crate) fn line(&mut self, line: impl fmt::Display) {
@@ -173,21 +173,21 @@ impl Cluster {
         self.node_ids.clone()
     }
 
-    fn member(&mut self, node: NodeId) -> Result<&mut Member<Waiter>> {
-        let member = self.members.get_mut(&node);
-        member.ok_or_else(|| format!("node {node} does not run").into())
+    fn replica(&mut self, node: NodeId) -> Result<&mut Replica<Waiter>> {
+        let replica = self.replicas.get_mut(&node);
+        replica.ok_or_else(|| format!("node {node} does not run").into())
     }
 
     fn alive(&self, node: NodeId) -> bool {
-        self.members.contains_key(&node)
+        self.replicas.contains_key(&node)
     }
 
     pub(crate) fn status(&mut self, node: NodeId) -> Result<NodeStatus> {
-        Ok(self.member(node)?.status())
+        Ok(self.replica(node)?.status())
     }
 
     pub(crate) fn raft(&mut self, node: NodeId) -> Result<&RaftNode<Waiter>> {
-        let raft = self.member(node)?.raft();
+        let raft = self.replica(node)?.raft();
         raft.ok_or_else(|| format!("node {node} takes part in no cluster").into())
     }
 
@@ -213,7 +213,7 @@ impl Cluster {
     }
 
     pub(crate) fn propose(&mut self, node: NodeId, commands: Vec<kv::Command>) -> Result<()> {
-        self.member(node)?;
+        self.replica(node)?;
         let proposals = commands
             .into_iter()
             .map(|command| Proposal {
@@ -222,7 +222,7 @@ impl Cluster {
                 command: wire::encode_command(&command),
             })
             .collect();
-        self.member(node)?.propose(proposals);
+        self.replica(node)?.propose(proposals);
         self.settle(node)
     }
 
@@ -232,7 +232,7 @@ impl Cluster {
         node: NodeId,
         commands: Vec<(String, Option<String>)>,
     ) -> Result<()> {
-        self.member(node)?;
+        self.replica(node)?;
         let inputs = commands.into_iter().map(|(key, value)| match value {
             None => Input::Read {
                 waiter: self.new_caller(node, format!("get {key}")),
@@ -251,20 +251,20 @@ impl Cluster {
             }
         });
         let inputs = inputs.collect();
-        self.member(node)?.submit(inputs);
+        self.replica(node)?.submit(inputs);
         self.settle(node)
     }
 
     /// What a node knows of the members: who they are, who takes part, and whom it can reach.
     pub(crate) fn show_members(&mut self, node: NodeId) -> Result<String> {
-        let member = self.member(node)?;
+        let replica = self.replica(node)?;
         let ids = |ids: &mut dyn Iterator<Item = NodeId>| {
             let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
             ids.join(" ")
         };
-        let members = ids(&mut member.members().ids());
-        let reaches = ids(&mut member.nodes().ids());
-        let conf = Arc::clone(&member.status().conf);
+        let members = ids(&mut replica.members().ids());
+        let reaches = ids(&mut replica.nodes().ids());
+        let conf = Arc::clone(&replica.status().conf);
         let voters = show::processes(conf.voters.iter().copied());
         let learners = show::processes(conf.learners.iter().copied());
         Ok(format!(
@@ -273,24 +273,24 @@ impl Cluster {
     }
 
     pub(crate) fn read(&mut self, node: NodeId, keys: Vec<String>) -> Result<()> {
-        self.member(node)?;
+        self.replica(node)?;
         for key in keys {
             let waiter = self.new_caller(node, format!("get {key}"));
-            self.member(node)?.read(Key::from(key), waiter);
+            self.replica(node)?.read(Key::from(key), waiter);
         }
         self.settle(node)
     }
 
     pub(crate) fn transfer(&mut self, node: NodeId, to: Option<NodeId>) -> Result<()> {
-        match self.member(node)?.transfer_leader(to) {
-            Ok(heir) => self.line(format_args!("n{node} hands over to n{heir}")),
+        match self.replica(node)?.transfer_leader(to) {
+            Ok(transferee) => self.line(format_args!("n{node} hands over to n{transferee}")),
             Err(refusal) => self.line(format_args!("n{node} does not hand over: {refusal}")),
         }
         self.settle(node)
     }
 
     pub(crate) fn form_without(&mut self, node: NodeId, without: BTreeSet<NodeId>) -> Result<()> {
-        if let Err(refusal) = self.member(node)?.form_without(without) {
+        if let Err(refusal) = self.replica(node)?.form_without(without) {
             let refusal = self.names.tidy(&refusal);
             self.line(format_args!("n{node} forms no cluster: {refusal}"));
         }
@@ -309,11 +309,11 @@ impl Cluster {
         let ClusterId(id) = self.status(node)?.cluster_id.unwrap_or(ClusterId(0));
         order.cluster_id = ClusterId(id ^ u64::from(stray));
         let views = self.views(node);
-        let member = self.member(node)?;
+        let replica = self.replica(node)?;
         let ended = if dry_run {
-            Some(member.may_recover(&order, views))
+            Some(replica.may_recover(&order, views))
         } else {
-            match member.recover(order, views) {
+            match replica.recover(order, views) {
                 Ok(()) => None,
                 Err(refusal) => Some(Err(refusal)),
             }
@@ -327,8 +327,10 @@ impl Cluster {
     /// What the others say of themselves that `node` can reach.
     fn views(&self, node: NodeId) -> BTreeMap<NodeId, NodeStatus> {
         let cut = |to| self.cut.contains(&(node, to)) || self.cut.contains(&(to, node));
-        let others = self.members.iter().filter(|(id, _)| !cut(**id));
-        others.map(|(id, member)| (*id, member.status())).collect()
+        let others = self.replicas.iter().filter(|(id, _)| !cut(**id));
+        others
+            .map(|(id, replica)| (*id, replica.status()))
+            .collect()
     }
 
     fn recovered(&mut self, node: NodeId, ended: &std::result::Result<Recovery, Refusal>) {
@@ -341,7 +343,7 @@ impl Cluster {
 
     pub(crate) fn report_unreachable(&mut self, node: NodeId, peer: NodeId) -> Result<()> {
         let peer = self.status(peer)?.raft_id;
-        self.member(node)?.report_unreachable(peer);
+        self.replica(node)?.report_unreachable(peer);
         self.settle(node)
     }
 
@@ -352,12 +354,12 @@ impl Cluster {
         delivered: bool,
     ) -> Result<()> {
         let peer = self.status(peer)?.raft_id;
-        self.member(node)?.report_snapshot(peer, delivered);
+        self.replica(node)?.report_snapshot(peer, delivered);
         self.settle(node)
     }
 
     pub(crate) fn tick(&mut self, node: NodeId) -> Result<()> {
-        self.member(node)?.tick();
+        self.replica(node)?.tick();
         self.settle(node)
     }
 
@@ -380,8 +382,8 @@ impl Cluster {
 
     /// The process of `node` ends, and takes along what it knew and who waited for it.
     pub(crate) fn crash(&mut self, node: NodeId) -> Result<()> {
-        self.member(node)?;
-        self.members.remove(&node);
+        self.replica(node)?;
+        self.replicas.remove(&node);
         let mut lost = String::new();
         for (number, caller) in self.callers.iter_mut().enumerate() {
             if let Some((_, what)) = caller.take_if(|(owner, _)| *owner == node) {
@@ -417,11 +419,11 @@ impl Cluster {
 
     /// Carries out what a member puts out, as the driver does: answers, events, messages, calls.
     fn settle(&mut self, node: NodeId) -> Result<()> {
-        if let Some(ended) = self.member(node)?.take_recovered() {
+        if let Some(ended) = self.replica(node)?.take_recovered() {
             self.recovered(node, &ended);
         }
-        let member = self.member(node)?;
-        let (raft_id, output) = (member.raft_id(), member.output());
+        let replica = self.replica(node)?;
+        let (raft_id, output) = (replica.raft_id(), replica.output());
         let Output {
             answers,
             events,
@@ -494,9 +496,9 @@ impl Cluster {
     /// What must hold at any moment: a member owes an answer to those who wait for it and to nobody
     /// else, and no term has two leaders.
     fn check(&mut self, node: NodeId) -> Result<()> {
-        let member = self.member(node)?;
-        let owed = member.raft().map_or(0, RaftNode::waiting);
-        let leads = member.raft().filter(|raft| raft.role() == Role::Leader);
+        let replica = self.replica(node)?;
+        let owed = replica.raft().map_or(0, RaftNode::waiting);
+        let leads = replica.raft().filter(|raft| raft.role() == Role::Leader);
         let leads = leads.map(|raft| (raft.cluster_id(), raft.term(), raft.raft_id()));
         let callers = self.callers.iter().flatten();
         let waiting = callers.filter(|(owner, _)| *owner == node).count();
@@ -647,14 +649,14 @@ impl Cluster {
         match parcel {
             Parcel::Message(message) => {
                 let what = message.name();
-                let stepped = self.member(to)?.step(message);
+                let stepped = self.replica(to)?.step(message);
                 self.refused(from, to, what, stepped)?;
             }
             Parcel::Snapshot(OutgoingSnapshot {
                 header,
                 state_machine,
             }) => {
-                let installed = self.member(to)?.install(header, state_machine);
+                let installed = self.replica(to)?.install(header, state_machine);
                 self.refused(from, to, "InstallSnapshot", installed)?;
             }
             Parcel::Call(caller, id, call) => {
@@ -673,7 +675,7 @@ impl Cluster {
             }
             Parcel::Reply(caller, id, reply) => {
                 if self.status(to)?.raft_id == caller {
-                    self.member(to)?.replied(id, reply);
+                    self.replica(to)?.replied(id, reply);
                 }
             }
         }
@@ -698,12 +700,12 @@ impl Cluster {
     /// What a member replies to a call, as the transport carries it: a process outside says that it
     /// is fresh, and an offer or a start is for the process that it names.
     fn serve(&mut self, node: NodeId, call: Call) -> Result<Reply> {
-        let member = self.member(node)?;
-        let raft_id = member.raft_id();
+        let replica = self.replica(node)?;
+        let raft_id = replica.raft_id();
         Ok(match call {
             Call::Identify(by) => {
-                member.asked(&by);
-                let mut status = member.status();
+                replica.asked(&by);
+                let mut status = replica.status();
                 if status.state == NodeState::Outside {
                     status.state = NodeState::Fresh;
                     status.cluster_id = None;
@@ -715,16 +717,16 @@ impl Cluster {
             }
             Call::Offer(offer) => Reply::Offered {
                 cluster_id: offer.cluster_id,
-                accepted: member.offered(offer),
+                accepted: replica.offered(offer),
             },
             Call::Start(offer) => {
-                member.start(offer.cluster_id, offer.coordinator);
+                replica.start(offer.cluster_id, offer.coordinator);
                 Reply::Started
             }
             Call::Yield { to, .. } if to != raft_id => Reply::Failed,
             Call::Yield { claim, .. } => Reply::Yielded {
                 attempt: claim.attempt,
-                answer: member.yield_to(&claim),
+                answer: replica.yield_to(&claim),
             },
         })
     }

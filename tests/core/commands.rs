@@ -94,7 +94,7 @@ pub(crate) enum Command {
     Heal,
     /// `crash 1`: the process ends.
     Crash { node: u16 },
-    /// `restart 1`: the next life of node 1 begins; the present one ends, if it has not yet. With
+    /// `restart 1`: the next incarnation of node 1 begins; the present one ends, if it has not yet. With
     /// `level=2` it is of a version that speaks that, as are its later lives.
     Restart {
         node: u16,
@@ -140,7 +140,7 @@ pub(crate) enum Command {
     Get { node: u16, keys: Vec<String> },
     /// `submit 1 a/1 a b/2`: a write, a read and a write, in that order and in one turn of the driver.
     Submit { node: u16, commands: Vec<String> },
-    /// `transfer 1 to=2`: hands leadership over, to the best heir if no one is named.
+    /// `transfer 1 to=2`: hands leadership over, to the best transferee if no one is named.
     Transfer {
         node: u16,
         #[arg(key)]
@@ -653,7 +653,7 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
     };
     let receiver = cluster.status(node(*to)?)?;
     let sender = cluster.status(node(*from)?).map(|status| status.raft_id);
-    // Somebody who is no node has a first life as well.
+    // Somebody who is no node has a first incarnation as well.
     let sender = sender.or_else(|_| Ok::<_, Box<dyn Error>>(RaftId::new(node(*from)?, 1)))?;
     let (from, to) = (sender.get(), receiver.raft_id.get());
     let term = term.unwrap_or(receiver.term);

@@ -12,7 +12,7 @@
 //! n1 → n3 AppendEntries term=2 prev=2@2 entries=[3@2 set a=1] commit=2
 //! ```
 //!
-//! Read `3@2` as index 3, term 2. `n1'` is the second life of node 1: a process that was started
+//! Read `3@2` as index 3, term 2. `n1'` is the second incarnation of node 1: a process that was started
 //! again under the same node id and has forgotten everything. `→` is a Raft message, `⇢` a call or
 //! a reply of the formation, `✗` one that is lost on its way, `⇒` an answer to a caller. The
 //! commands are in `commands.rs`, the notation is in `show.rs`.
@@ -116,7 +116,7 @@ scripts! {
         a_late_duplicate_of_a_forgotten_number_is_refused
         a_retry_at_a_new_leader_gets_the_first_answer
         a_retry_gets_the_first_answer
-        a_session_survives_snapshots_and_new_lives
+        a_session_survives_snapshots_and_new_incarnations
         a_write_of_an_unknown_session_is_refused
         two_copies_under_way_apply_once
     }
@@ -140,7 +140,7 @@ scripts! {
     refuse {
         a_heartbeat_that_commits_past_the_log
         a_late_snapshot_of_an_old_leader
-        a_message_for_another_life
+        a_message_for_another_incarnation
         a_message_of_another_cluster
         a_snapshot_at_the_commit_of_another_term
         a_snapshot_without_its_state_machine
@@ -180,7 +180,7 @@ scripts! {
         a_rolling_upgrade_raises_the_level
         an_older_version_is_not_let_in
     }
-    rescue {
+    recovery {
         a_recovery_keeps_what_stands_behind_the_commit_index
         a_claimant_that_dies_sets_the_others_free
         a_recovery_that_may_not_be
@@ -194,14 +194,14 @@ scripts! {
     }
     transfer {
         a_node_that_does_not_lead_cannot_hand_over
-        another_heir_replaces_the_first
+        another_transferee_replaces_the_first
         reads_go_on_meanwhile
         right_after_the_quorum_check
         to_a_dead_node_is_given_up
         to_a_named_node
         to_a_node_that_does_not_vote
         to_itself_changes_nothing
-        to_the_best_heir
+        to_the_best_transferee
         where_nobody_else_is
         writes_are_refused_meanwhile
         writes_that_came_before_are_answered

@@ -1,7 +1,7 @@
 //! How the traces write what happens.
 //!
 //! Messages carry the names of the Raft paper. Processes and clusters get short names: `n2` is the
-//! first life of node 2, `n2'` its second, and clusters are `A`, `B`, … in the order in which they
+//! first incarnation of node 2, `n2'` its second, and clusters are `A`, `B`, … in the order in which they
 //! were first heard of.
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ pub(crate) struct Names {
     processes: BTreeSet<RaftId>,
 }
 
-/// `n2`, and a prime for every further life. The runner numbers lives from 1.
+/// `n2`, and a prime for every further incarnation. The runner numbers incarnations from 1.
 pub(crate) fn process(id: RaftId) -> String {
     let primes = (1..id.incarnation()).map(|_| '\'');
     format!("n{}{}", id.node_id(), primes.collect::<String>())
@@ -331,7 +331,7 @@ impl Names {
             .unwrap_or_default();
         let place = match status.state {
             NodeState::Fresh => "fresh".to_owned(),
-            NodeState::Bound => format!("bound to {cluster}"),
+            NodeState::Prepared => format!("bound to {cluster}"),
             NodeState::Started => format!("started in {cluster}"),
             NodeState::Outside => format!("outside {cluster}"),
         };
@@ -343,7 +343,7 @@ impl Names {
             Event::TracedApplied { context, index, .. } => {
                 format!("applied {index}, traced as {}", bytes(context))
             }
-            Event::Bound { cluster_id } => format!("bound to {}", self.cluster(*cluster_id)),
+            Event::Prepared { cluster_id } => format!("bound to {}", self.cluster(*cluster_id)),
             Event::Started { cluster_id } => format!("started in {}", self.cluster(*cluster_id)),
             Event::Yielded { to } => format!("leaves the recovery to {}", process(*to)),
             Event::ClaimVoid { from } => {

@@ -231,8 +231,8 @@ fn a_broken_arrow_is_refused_however_it_is_written() {
         "mod inner { use super::super::super::driver::DriverHandle; }",
         "use crate as seat; fn f() { seat::driver::run() }",
     ] {
-        let faults = faults("node::member", code);
-        let expected = "src/node/member.rs:1: node may not import driver";
+        let faults = faults("node::replica", code);
+        let expected = "src/node/replica.rs:1: node may not import driver";
         assert_eq!(faults, [expected], "{code}");
     }
 }

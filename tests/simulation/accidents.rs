@@ -1,7 +1,7 @@
 //! What the wide world does to processes: one is lost after the other, as many as the cluster bears,
 //! and sometimes more at once than it does.
 //!
-//! A loss is borne as long as most of the voters live, by the word of each who lives. So the next one
+//! A loss is borne as long as most of the voters live, by the word of each who runs. So the next one
 //! need not wait until the last one has healed, and comes while members change, too.
 
 use std::collections::BTreeSet;

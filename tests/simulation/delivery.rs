@@ -4,7 +4,7 @@ use rand::Rng;
 use seshat::node::{Call, CallId, PeerMessage, Reply};
 use seshat::types::{Answering, NodeId, NodeState, NodeStatus, Offer, RaftId};
 
-use crate::process::{Input, Life};
+use crate::process::{Incarnation, Input};
 use crate::sabotage::Sabotage;
 use crate::setting::ENTRY_BYTES;
 use crate::world::World;
@@ -35,12 +35,12 @@ impl World {
             && self.rng.gen_bool(0.1)
             && let Some(process) = self.processes.get_mut(&from.node_id())
         {
-            process.member.report_unreachable(to);
+            process.replica.report_unreachable(to);
         }
         let Some(queued) = self.queue(from.node_id(), to.node_id(), &message) else {
             // The queue of the peer is full.
             if let Some(process) = self.processes.get_mut(&from.node_id()) {
-                process.member.report_unreachable(to);
+                process.replica.report_unreachable(to);
             }
             return;
         };
@@ -100,7 +100,7 @@ impl World {
                 | PeerMessage::HeartbeatReply(_)
         );
         let process = self.processes.get(&from);
-        is_reply || process.is_some_and(|it| it.member.nodes().contains(to))
+        is_reply || process.is_some_and(|it| it.replica.nodes().contains(to))
     }
 
     /// A message reaches `node`.
@@ -110,13 +110,13 @@ impl World {
         let Some(process) = self.processes.get_mut(&node) else {
             return;
         };
-        let outcome = process.member.step(message);
+        let outcome = process.replica.step(message);
         self.trace
             .line(self.now, format_args!("{node} takes {name}: {outcome:?}"));
     }
 
     /// Makes a call of the process `life` at `from`.
-    pub(crate) fn call(&mut self, from: NodeId, life: Life, id: CallId, call: &Call) {
+    pub(crate) fn call(&mut self, from: NodeId, incarnation: Incarnation, id: CallId, call: &Call) {
         let to = id.to;
         let arrivals = self.arrivals(from, to);
         if arrivals.is_empty() && self.rng.gen_bool(0.5) {
@@ -124,18 +124,18 @@ impl World {
                 id,
                 reply: Reply::Failed,
             };
-            self.schedule_input(CALL_FAILS_AFTER, from, Some(life), failed);
+            self.schedule_input(CALL_FAILS_AFTER, from, Some(incarnation), failed);
         }
         if matches!(call, Call::Identify(_)) && !arrivals.is_empty() && self.hangs(to) {
             let (after, reply) = match self.found(from, to) {
                 Answering::Silent => (CALL_FAILS_AFTER, Reply::Failed),
                 found => (CALL_HANGS_AFTER, Reply::Stranger(found)),
             };
-            self.schedule_input(after, from, Some(life), Input::Reply { id, reply });
+            self.schedule_input(after, from, Some(incarnation), Input::Reply { id, reply });
         }
         for delay in arrivals {
             let call = Input::Call {
-                from: (from, life),
+                from: (from, incarnation),
                 id,
                 call: call.clone(),
             };
@@ -146,7 +146,7 @@ impl World {
     /// A call reaches `node`, which replies.
     pub(crate) fn answer_call(
         &mut self,
-        from: (NodeId, Life),
+        from: (NodeId, Incarnation),
         id: CallId,
         node: NodeId,
         call: Call,
@@ -155,32 +155,32 @@ impl World {
             return;
         };
         process.asked_by.insert(from.0);
-        let member = &mut process.member;
-        let raft_id = member.raft_id();
-        let meant = |offer: &Offer| offer.members.contains(&raft_id);
+        let replica = &mut process.replica;
+        let raft_id = replica.raft_id();
+        let desired = |offer: &Offer| offer.members.contains(&raft_id);
         let reply = match call {
             Call::Identify(by) => {
                 if self.plan.sabotage != Some(Sabotage::Forgets) {
-                    member.asked(&by);
+                    replica.asked(&by);
                 }
-                Reply::Identified(Box::new(wire_view(member.status())))
+                Reply::Identified(Box::new(wire_view(replica.status())))
             }
-            Call::Offer(ref offer) | Call::Start(ref offer) if !meant(offer) => Reply::Failed,
+            Call::Offer(ref offer) | Call::Start(ref offer) if !desired(offer) => Reply::Failed,
             Call::Offer(offer) => Reply::Offered {
                 cluster_id: offer.cluster_id,
-                accepted: member.offered(offer),
+                accepted: replica.offered(offer),
             },
             Call::Start(offer) => {
-                member.start(offer.cluster_id, offer.coordinator);
+                replica.start(offer.cluster_id, offer.coordinator);
                 Reply::Started
             }
-            Call::Yield { to, .. } if to != member.raft_id() => Reply::Failed,
+            Call::Yield { to, .. } if to != replica.raft_id() => Reply::Failed,
             Call::Yield { claim, .. } => Reply::Yielded {
                 attempt: claim.attempt,
-                answer: member.yield_to(&claim),
+                answer: replica.yield_to(&claim),
             },
         };
-        let (caller, life) = from;
+        let (caller, incarnation) = from;
         self.trace.line(
             self.now,
             format_args!("{node} replies to {caller}: {reply:?}"),
@@ -190,7 +190,7 @@ impl World {
                 id,
                 reply: reply.clone(),
             };
-            self.schedule_input(delay, caller, Some(life), reply);
+            self.schedule_input(delay, caller, Some(incarnation), reply);
         }
     }
 

@@ -93,11 +93,11 @@ impl World {
     pub(crate) fn is_well(&self) -> Verdict {
         let members = self.leader().map(|leader| leader.conf().members.clone());
         let members = members.unwrap_or_default();
-        let meant = self
+        let desired = self
             .members()
-            .filter(|member| members.contains(&member.raft_id().node_id()));
+            .filter(|replica| members.contains(&replica.raft_id().node_id()));
         let healed = !members.is_empty() && self.is_healed();
-        well_after_the_calm::check_members(meant, healed)?;
+        well_after_the_calm::check_members(desired, healed)?;
         Ok(())
     }
 
@@ -116,10 +116,10 @@ impl World {
             return Ok(());
         };
         let members = &leader.conf().members;
-        let meant = self
+        let desired = self
             .members()
-            .filter(|member| members.contains(&member.raft_id().node_id()));
+            .filter(|replica| members.contains(&replica.raft_id().node_id()));
         let log = self.clusters.log(leader.cluster_id());
-        well_after_the_calm::check(meant, true, log)
+        well_after_the_calm::check(desired, true, log)
     }
 }

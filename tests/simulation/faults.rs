@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use seshat::types::{Answering, NodeId};
 
 use crate::invariants::Verdict;
-use crate::process::{Input, Life};
+use crate::process::{Incarnation, Input};
 use crate::sabotage::Sabotage;
 use crate::world::{Happening, World};
 
@@ -139,8 +139,8 @@ impl World {
             process.slow = None;
             (process.stalled_until, process.alone_until) = (0, 0);
             process.busy_until = self.now;
-            let life = process.life;
-            self.schedule(0, Happening::Wake { node, life });
+            let incarnation = process.incarnation;
+            self.schedule(0, Happening::Wake { node, incarnation });
         }
     }
 
@@ -150,16 +150,21 @@ impl World {
             return;
         };
         process.busy_until = process.busy_until.max(self.now + lasting);
-        let life = process.life;
-        self.schedule(lasting, Happening::Wake { node, life });
+        let incarnation = process.incarnation;
+        self.schedule(lasting, Happening::Wake { node, incarnation });
     }
 
     /// `input` reaches `node`, which takes it now or later. What is for another `life` is lost.
-    pub(crate) fn arrive(&mut self, node: NodeId, life: Option<Life>, input: Input) -> Verdict {
+    pub(crate) fn arrive(
+        &mut self,
+        node: NodeId,
+        incarnation: Option<Incarnation>,
+        input: Input,
+    ) -> Verdict {
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
         };
-        if life.is_some_and(|life| life != process.life) {
+        if incarnation.is_some_and(|incarnation| incarnation != process.incarnation) {
             return Ok(());
         }
         if process.busy_until > self.now || !process.inbox.is_empty() {
@@ -170,12 +175,12 @@ impl World {
     }
 
     /// A busy process looks at what has arrived meanwhile.
-    pub(crate) fn wake(&mut self, node: NodeId, life: Life) -> Verdict {
+    pub(crate) fn wake(&mut self, node: NodeId, incarnation: Incarnation) -> Verdict {
         loop {
             let Some(process) = self.processes.get_mut(&node) else {
                 return Ok(());
             };
-            if process.life != life || process.busy_until > self.now {
+            if process.incarnation != incarnation || process.busy_until > self.now {
                 return Ok(());
             }
             let Some(input) = process.inbox.pop_front() else {

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use seshat::kv::StateMachine;
-use seshat::node::{Call, CallId, Member, PeerMessage, RaftNode, Reply};
+use seshat::node::{Call, CallId, PeerMessage, RaftNode, Replica, Reply};
 use seshat::proto::raft::InstallSnapshotRequest;
 use seshat::types::{NodeId, NodeStatus, RaftId, Role, Term};
-use seshat::wire::{SnapshotAssembly, SnapshotHeader};
+use seshat::wire::{InstallSnapshotHeader, SnapshotAssembly};
 
 use crate::clients::{Request, Waiter};
 use crate::operator::InquiryId;
 
 /// Which start of a node this is, counted over the whole run. Unlike a raft id it cannot be kept.
-pub(crate) type Life = u64;
+pub(crate) type Incarnation = u64;
 
 /// A snapshot on its way, chunk by chunk.
 pub(crate) type TransferId = u64;
@@ -27,7 +27,7 @@ pub(crate) enum Input {
     },
     /// A whole snapshot, put together of its chunks.
     Snapshot {
-        header: SnapshotHeader,
+        header: InstallSnapshotHeader,
         state_machine: StateMachine,
     },
     /// A part of a snapshot.
@@ -40,7 +40,7 @@ pub(crate) enum Input {
         delivered: bool,
     },
     Call {
-        from: (NodeId, Life),
+        from: (NodeId, Incarnation),
         id: CallId,
         call: Call,
     },
@@ -58,7 +58,7 @@ pub(crate) enum Input {
     Operator(InquiryId),
     /// Another node asks who this one is, for the operator.
     Question {
-        from: (NodeId, Life),
+        from: (NodeId, Incarnation),
         inquiry: InquiryId,
     },
     /// What another node has said of itself.
@@ -79,10 +79,10 @@ pub(crate) struct Receiving {
     pub(crate) total: u64,
 }
 
-/// A process that lives.
+/// A process that runs.
 pub(crate) struct Process {
-    pub(crate) life: Life,
-    pub(crate) member: Member<Waiter>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) replica: Replica<Waiter>,
     /// Until when it does nothing: it is frozen, or at work on what it took last.
     pub(crate) busy_until: u64,
     /// What has arrived meanwhile, in order.
@@ -105,10 +105,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(life: Life, member: Member<Waiter>) -> Self {
+    pub(crate) fn new(incarnation: Incarnation, replica: Replica<Waiter>) -> Self {
         Self {
-            life,
-            member,
+            incarnation,
+            replica,
             busy_until: 0,
             inbox: VecDeque::new(),
             slow: None,
@@ -123,7 +123,7 @@ impl Process {
 
     /// Whether it believes to lead; then its Raft server.
     pub(crate) fn leads(&self) -> Option<&RaftNode<Waiter>> {
-        let raft = self.member.raft();
+        let raft = self.replica.raft();
         raft.filter(|raft| raft.role() == Role::Leader)
     }
 }

@@ -7,9 +7,9 @@
 //! The node that is healing may be killed again at any time. That is no second loss, and loses
 //! nothing: the other two live, with all they know, from before the first loss until the node has
 //! healed. A joiner that is no voter yet has never voted, and no acknowledgement of it was ever
-//! counted; the life before it is gone either way. And even when it has been promoted and dies
+//! counted; the incarnation before it is gone either way. And even when it has been promoted and dies
 //! before everybody knows: whatever a majority of three agreed on, at least one of the other two
-//! knows; the next life can only be let in by an entry that both of them hold, because without the
+//! knows; the next incarnation can only be let in by an entry that both of them hold, because without the
 //! dead one they are the only majority, and an entry that both hold stands behind everything that
 //! one of them knew to be committed.
 
@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::Rng;
-use seshat::node::{Member, MemberOptions, RaftOptions};
+use seshat::node::{RaftOptions, Replica, ReplicaOptions};
 use seshat::types::{ClusterMembership, NodeId, RaftId, Role};
 
-use crate::process::{Life, Process};
+use crate::process::{Incarnation, Process};
 use crate::sabotage::Sabotage;
 use crate::setting::{Setting, node_info};
 use crate::world::{Happening, TICK, World};
@@ -92,7 +92,7 @@ impl Files {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Healing {
     node: NodeId,
-    /// When its present life began.
+    /// When its present incarnation began.
     since: u64,
 }
 
@@ -100,14 +100,14 @@ impl World {
     /// A process begins at `node`; the one that lived there, if any, is gone.
     pub(crate) fn begin(&mut self, node: NodeId) {
         let drawn = RaftId::new(node, self.rng.r#gen());
-        let former = self.processes.get(&node).map(|it| it.member.raft_id());
+        let former = self.processes.get(&node).map(|it| it.replica.raft_id());
         let raft_id = match (self.plan.sabotage, former) {
             (Some(Sabotage::SameRaftId), Some(former)) => former,
             _ => drawn,
         };
         let File { members, bootstrap } = self.files.get(node);
         let forgets = self.plan.sabotage == Some(Sabotage::Forgets);
-        let options = MemberOptions {
+        let options = ReplicaOptions {
             raft_id,
             members,
             remembered: if forgets {
@@ -129,12 +129,12 @@ impl World {
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };
         self.kill(node);
-        self.lives += 1;
-        let process = Process::new(self.lives, Member::new(options));
+        self.incarnations += 1;
+        let process = Process::new(self.incarnations, Replica::new(options));
         self.clusters.begins(raft_id);
         self.processes.insert(node, process);
         let phase = self.rng.gen_range(0..TICK);
-        self.schedule_tick(node, self.lives, phase);
+        self.schedule_tick(node, self.incarnations, phase);
     }
 
     /// Starts some node again, if that is allowed now; otherwise a little later.
@@ -174,22 +174,22 @@ impl World {
     /// must be left: when all have forgotten it, a new one forms, and that is right.
     fn victim(&mut self, ungated: bool) -> Option<NodeId> {
         let node = self.some_node(0.4);
-        let takes_part = |process: &Process| process.member.raft().is_some();
+        let takes_part = |process: &Process| process.replica.raft().is_some();
         let part = self.processes.values().filter(|it| takes_part(it)).count();
         let last = part == 1 && takes_part(&self.processes[&node]);
         (!ungated || !last).then_some(node)
     }
 
     /// Starts the node again that is healing, unless it has healed.
-    pub(crate) fn restart_healing(&mut self, node: NodeId, life: Life) {
+    pub(crate) fn restart_healing(&mut self, node: NodeId, incarnation: Incarnation) {
         let process = &self.processes[&node];
         let heals = self.healing.is_some_and(|healing| healing.node == node);
-        if self.calm || process.life != life || !heals {
+        if self.calm || process.incarnation != incarnation || !heals {
             return;
         }
-        let id = process.member.raft_id();
-        let takes_part = process.member.raft().is_some();
-        let mut rafts = self.processes.values().filter_map(|it| it.member.raft());
+        let id = process.replica.raft_id();
+        let takes_part = process.replica.raft().is_some();
+        let mut rafts = self.processes.values().filter_map(|it| it.replica.raft());
         // A voter is one whose vote somebody would count: he who believes that it is one.
         let votes = rafts.any(|raft| raft.voters().contains(&id));
         let restarts = &mut self.summary.restarts;
@@ -201,12 +201,12 @@ impl World {
         self.start_again(node);
     }
 
-    /// The process at `node` ends, if one lives there. All that it knew is gone.
+    /// The process at `node` ends, if one runs there. All that it knew is gone.
     pub(crate) fn kill(&mut self, node: NodeId) {
         let Some(process) = self.processes.remove(&node) else {
             return;
         };
-        let role = process.member.raft().map(|raft| raft.role());
+        let role = process.replica.raft().map(|raft| raft.role());
         self.trace
             .line(self.now, format_args!("node {node}, {role:?}, is killed"));
         self.summary.restarts.leaders += u64::from(role == Some(Role::Leader));
@@ -221,10 +221,10 @@ impl World {
             since: self.now,
         });
         if self.rng.gen_bool(0.3) {
-            let life = self.lives;
+            let incarnation = self.incarnations;
             let within = [300, 1_500, 4_000][self.rng.gen_range(0..3)];
             let again = self.rng.gen_range(1..within);
-            self.schedule(again, Happening::RestartHealing { node, life });
+            self.schedule(again, Happening::RestartHealing { node, incarnation });
         }
     }
 

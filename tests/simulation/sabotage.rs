@@ -124,7 +124,7 @@ impl World {
     /// Milliseconds by which what is sent to `to` is held up on purpose.
     pub(crate) fn held_up(&self, to: NodeId) -> u64 {
         let process = self.processes.get(&to);
-        let raft = process.and_then(|process| process.member.raft());
+        let raft = process.and_then(|process| process.replica.raft());
         let learns = raft.is_some_and(|raft| raft.role() == Role::Learner);
         let lags = self.plan.sabotage == Some(Sabotage::LearnersLag);
         if learns && lags { LAG } else { 0 }

@@ -7,9 +7,9 @@ use seshat::kv::StateMachine;
 use seshat::node::OutgoingSnapshot;
 use seshat::proto::raft::InstallSnapshotRequest;
 use seshat::types::{NodeId, RaftId};
-use seshat::wire::{SnapshotAssembly, SnapshotChunks, SnapshotHeader, WireError};
+use seshat::wire::{InstallSnapshotHeader, SnapshotAssembly, SnapshotChunks, WireError};
 
-use crate::process::{Input, Life, Receiving, TransferId};
+use crate::process::{Incarnation, Input, Receiving, TransferId};
 use crate::setting::Scope;
 use crate::world::{Happening, World};
 
@@ -19,12 +19,12 @@ const SNAPSHOT_TIMEOUT: u64 = 200;
 const CHUNK_TIME: u64 = 5;
 
 /// Milliseconds for which a sender waits for the answer to its last chunk.
-const PATIENCE: u64 = 5_000;
+const TEST_TIMEOUT: u64 = 5_000;
 
 /// A snapshot on its way, at its sender.
 #[derive(Debug)]
 pub(crate) struct Transfer {
-    from: (NodeId, Life),
+    from: (NodeId, Incarnation),
     to: RaftId,
     chunks: SnapshotChunks,
     /// When the last chunk arrives: none overtakes another.
@@ -33,9 +33,14 @@ pub(crate) struct Transfer {
 
 impl World {
     /// Sends a snapshot of `from`.
-    pub(crate) fn send_snapshot(&mut self, from: RaftId, life: Life, snapshot: OutgoingSnapshot) {
+    pub(crate) fn send_snapshot(
+        &mut self,
+        from: RaftId,
+        incarnation: Incarnation,
+        snapshot: OutgoingSnapshot,
+    ) {
         if self.setting.scope == Scope::Narrow {
-            return self.send_at_once(from, life, snapshot);
+            return self.send_at_once(from, incarnation, snapshot);
         }
         let OutgoingSnapshot {
             header,
@@ -43,7 +48,7 @@ impl World {
         } = snapshot;
         let to = header.envelope().expect("made by a node").to;
         let transfer = Transfer {
-            from: (from.node_id(), life),
+            from: (from.node_id(), incarnation),
             to,
             chunks: SnapshotChunks::new(header, state_machine, self.setting.chunk_bytes),
             arrives_at: self.now,
@@ -63,8 +68,12 @@ impl World {
         let Some(transfer) = self.transfers.get_mut(&id) else {
             return;
         };
-        let ((from, life), to) = (transfer.from, transfer.to);
-        if self.processes.get(&from).is_none_or(|it| it.life != life) {
+        let ((from, incarnation), to) = (transfer.from, transfer.to);
+        if self
+            .processes
+            .get(&from)
+            .is_none_or(|it| it.incarnation != incarnation)
+        {
             self.transfers.remove(&id);
             return;
         }
@@ -90,7 +99,7 @@ impl World {
         };
         self.schedule_input(delay, to.node_id(), None, chunk);
         let pause = match done {
-            true => delay + PATIENCE,
+            true => delay + TEST_TIMEOUT,
             false => self.rng.gen_range(1..=CHUNK_TIME),
         };
         self.schedule(pause, Happening::Chunk(id));
@@ -150,7 +159,7 @@ impl World {
         node: NodeId,
         id: TransferId,
         chunk: InstallSnapshotRequest,
-    ) -> Result<Option<(SnapshotHeader, StateMachine)>, WireError> {
+    ) -> Result<Option<(InstallSnapshotHeader, StateMachine)>, WireError> {
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(None);
         };
@@ -182,7 +191,7 @@ impl World {
 
     /// Sends all chunks of a snapshot at once. The transport always says how it went; sometimes
     /// it is wrong about a success, when the answer is lost.
-    fn send_at_once(&mut self, from: RaftId, life: Life, snapshot: OutgoingSnapshot) {
+    fn send_at_once(&mut self, from: RaftId, incarnation: Incarnation, snapshot: OutgoingSnapshot) {
         let OutgoingSnapshot {
             header,
             state_machine,
@@ -207,7 +216,7 @@ impl World {
         let delivered = !arrivals.is_empty() && self.rng.gen_bool(0.8);
         let delay = arrivals.iter().max().copied().unwrap_or(SNAPSHOT_TIMEOUT) + 1;
         let report = Input::SnapshotReport { to, delivered };
-        self.schedule_input(delay, from.node_id(), Some(life), report);
+        self.schedule_input(delay, from.node_id(), Some(incarnation), report);
         if let Ok((header, state_machine)) = assembled {
             for delay in arrivals {
                 let snapshot = Input::Snapshot {
@@ -250,13 +259,13 @@ impl World {
     pub(crate) fn install(
         &mut self,
         node: NodeId,
-        header: SnapshotHeader,
+        header: InstallSnapshotHeader,
         state_machine: StateMachine,
     ) {
         let Some(process) = self.processes.get_mut(&node) else {
             return;
         };
-        let outcome = process.member.install(header, state_machine);
+        let outcome = process.replica.install(header, state_machine);
         self.trace.line(
             self.now,
             format_args!("{node} takes a snapshot: {outcome:?}"),
@@ -277,7 +286,7 @@ enum ChunkFault {
 /// Puts a snapshot together, as the receiver does.
 fn assemble(
     chunks: Vec<InstallSnapshotRequest>,
-) -> Result<(SnapshotHeader, StateMachine), WireError> {
+) -> Result<(InstallSnapshotHeader, StateMachine), WireError> {
     let Some(first) = chunks.first() else {
         return Err(WireError::new("InstallSnapshotRequest", "data", "no chunk"));
     };

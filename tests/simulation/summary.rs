@@ -38,7 +38,7 @@ pub(crate) struct Summary {
     pub(crate) restarts: Restarts,
     pub(crate) troubles: Troubles,
     /// Milliseconds from the start of a process until everybody knew it to be a member in the place
-    /// of its former life.
+    /// of its earlier incarnation.
     pub(crate) heal_times: Vec<u64>,
     /// Bytes and hash of the trace. Of one run only.
     pub(crate) trace: (u64, u64),

@@ -1,4 +1,4 @@
-//! What is, as nobody in the world can know it: who lives, what can serve, what a loss would cost.
+//! What is, as nobody in the world can know it: who runs, what can serve, what a loss would cost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ impl Process {
         });
         NodeStatus {
             receiving,
-            ..self.member.status()
+            ..self.replica.status()
         }
     }
 }
@@ -36,7 +36,7 @@ impl World {
 
     /// Those who take part in a cluster.
     pub(crate) fn rafts(&self) -> impl Iterator<Item = &RaftNode<Waiter>> {
-        self.members().filter_map(|member| member.raft())
+        self.members().filter_map(|replica| replica.raft())
     }
 
     /// The processes that take part in `cluster`.
@@ -53,7 +53,7 @@ impl World {
         let views = self.statuses();
         let node = leader.raft_id().node_id();
         let process = &self.processes[&node];
-        is_healed(&process.status(), process.member.members(), &views)
+        is_healed(&process.status(), process.replica.members(), &views)
     }
 
     /// `node` takes part in `cluster` from now on.
@@ -61,7 +61,7 @@ impl World {
         if self.setting.scope == Scope::Narrow {
             return Ok(());
         }
-        let Some(raft) = self.processes[&node].member.raft() else {
+        let Some(raft) = self.processes[&node].replica.raft() else {
             return Ok(());
         };
         // Nobody has applied anything of it yet, and this one begins with something.
@@ -88,7 +88,7 @@ impl World {
         let node = holder.node_id();
         let forms = |process: &&Process| process.status().cluster_id == Some(cluster);
         self.processes.values().filter(forms).any(|process| {
-            let me = process.member.raft_id().node_id();
+            let me = process.replica.raft_id().node_id();
             process.asked_by.contains(&node)
                 || self.files.get(me).members.contains(node)
                 || self.files.remembered(me).contains(node)

@@ -1,7 +1,7 @@
 //! One turn of a process: it takes something, puts something out, and is looked at.
 
 use rand::Rng;
-use seshat::node::{self, Event, Member, Output, Proposal};
+use seshat::node::{self, Event, Output, Proposal, Replica};
 use seshat::types::{ClusterId, NodeId};
 use seshat::wire;
 
@@ -25,19 +25,19 @@ impl World {
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
         };
-        let life = process.life;
+        let incarnation = process.incarnation;
         match input {
             Input::Tick if process.stalled_until > now => {
                 let rest = process.stalled_until - now;
-                self.schedule_tick(node, life, rest.min(TICK));
+                self.schedule_tick(node, incarnation, rest.min(TICK));
                 return Ok(());
             }
             Input::Tick => {
                 process.ticks.push(now);
-                process.member.tick();
+                process.replica.tick();
                 // Clocks do not run alike.
                 let next = TICK + self.rng.gen_range(0..=TICK / 20);
-                self.schedule_tick(node, life, next);
+                self.schedule_tick(node, incarnation, next);
             }
             Input::Message { message, sent_at } => self.deliver(node, message, sent_at),
             Input::Snapshot {
@@ -46,10 +46,10 @@ impl World {
             } => self.install(node, header, state_machine),
             Input::Chunk { transfer, chunk } => self.receive_chunk(node, transfer, chunk),
             Input::SnapshotReport { to, delivered } => {
-                process.member.report_snapshot(to, delivered);
+                process.replica.report_snapshot(to, delivered);
             }
             Input::Call { from, id, call } => self.answer_call(from, id, node, call),
-            Input::Reply { id, reply } => process.member.replied(id, reply),
+            Input::Reply { id, reply } => process.replica.replied(id, reply),
             Input::Requests { requests, placed } => self.requests(node, requests, placed)?,
             Input::Operator(inquiry) => self.asked_by_operator(node, inquiry)?,
             Input::Question { from, inquiry } => self.answer_question(node, from, inquiry),
@@ -83,7 +83,7 @@ impl World {
             inputs.sort_by_key(|input| matches!(input, node::Input::Read { .. }));
         }
         if let Some(process) = self.processes.get_mut(&node) {
-            process.member.submit(inputs);
+            process.replica.submit(inputs);
         }
         Ok(())
     }
@@ -116,13 +116,13 @@ impl World {
             Request::Write(command) => Some(self.proposal(command, waiter)),
             Request::Read(key) => {
                 if let Some(process) = self.processes.get_mut(&node) {
-                    process.member.read(key, waiter);
+                    process.replica.read(key, waiter);
                 }
                 None
             }
         };
         if let (Some(proposal), Some(process)) = (proposal, self.processes.get_mut(&node)) {
-            process.member.propose(vec![proposal]);
+            process.replica.propose(vec![proposal]);
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl World {
     /// The cluster that `node` takes part in; none is 0.
     pub(crate) fn cluster_of(&self, node: NodeId) -> ClusterId {
         let process = self.processes.get(&node);
-        let raft = process.and_then(|process| process.member.raft());
+        let raft = process.and_then(|process| process.replica.raft());
         raft.map_or(ClusterId(0), |raft| raft.cluster_id())
     }
 
@@ -139,8 +139,8 @@ impl World {
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
         };
-        let (life, raft_id) = (process.life, process.member.raft_id());
-        let output = process.member.output();
+        let (incarnation, raft_id) = (process.incarnation, process.replica.raft_id());
+        let output = process.replica.output();
         let Output {
             answers,
             events,
@@ -171,19 +171,19 @@ impl World {
             self.send(raft_id, message);
         }
         for snapshot in snapshots {
-            self.send_snapshot(raft_id, life, snapshot);
+            self.send_snapshot(raft_id, incarnation, snapshot);
         }
         for (id, call) in calls {
-            self.call(node, life, id, &call);
+            self.call(node, incarnation, id, &call);
         }
         if self.plan.sabotage == Some(Sabotage::EarlyAcknowledgements) {
             self.acknowledge_early(node);
         }
         if self.setting.remembers
             && let Some(process) = self.processes.get(&node)
-            && process.member.raft().is_some()
+            && process.replica.raft().is_some()
         {
-            self.files.remember(node, process.member.members());
+            self.files.remember(node, process.replica.members());
         }
         self.check(node)?;
         if removed {
@@ -197,12 +197,12 @@ impl World {
         let Some(process) = self.processes.get(&node) else {
             return Ok(());
         };
-        let Some(raft) = process.member.raft() else {
-            return waiters_end_once::check(&process.member, &self.clients);
+        let Some(raft) = process.replica.raft() else {
+            return waiters_end_once::check(&process.replica, &self.clients);
         };
         self.leaders.check(raft)?;
         self.clusters.check(raft)?;
-        waiters_end_once::check(&process.member, &self.clients)?;
+        waiters_end_once::check(&process.replica, &self.clients)?;
         let leads = process.leads().is_some();
         if self.setting.scope == Scope::Narrow {
             one_cluster::check(self.members())?;
@@ -214,13 +214,13 @@ impl World {
     }
 
     /// All that live.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &Member<Waiter>> {
-        self.processes.values().map(|process| &process.member)
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Replica<Waiter>> {
+        self.processes.values().map(|process| &process.replica)
     }
 
     /// What must hold when the calm has lasted. Safety first: a run that halts must not be wrong.
     pub(crate) fn check_end(&self) -> Verdict {
-        for raft in self.members().filter_map(|member| member.raft()) {
+        for raft in self.members().filter_map(|replica| replica.raft()) {
             let log = self.clusters.log(raft.cluster_id());
             log.check_map(raft.raft_id(), raft.storage())?;
         }

@@ -15,7 +15,7 @@ use crate::invariants::{Verdict, Violation};
 use crate::network::{Climate, Network};
 use crate::numbered::Attempt;
 use crate::operator::Operator;
-use crate::process::{Input, Life, Process, TransferId};
+use crate::process::{Incarnation, Input, Process, TransferId};
 use crate::restarts::{Files, Healing};
 use crate::sabotage::Sabotage;
 use crate::setting::{Scope, Setting};
@@ -70,17 +70,17 @@ impl Plan {
 /// Something that happens at some time.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// Something reaches a node; whoever lives there takes it, unless it is for one life alone.
+    /// Something reaches a node; the process that runs there takes it, unless it is for one incarnation alone.
     Input {
         node: NodeId,
-        life: Option<Life>,
+        incarnation: Option<Incarnation>,
         /// Boxed, as the agenda moves what it holds about.
         input: Box<Input>,
     },
     /// A busy process is free again.
     Wake {
         node: NodeId,
-        life: Life,
+        incarnation: Incarnation,
     },
     /// Clients ask.
     Ask,
@@ -93,12 +93,12 @@ pub(crate) enum Happening {
         attempt: Attempt,
         command: Command,
     },
-    Weather,
+    Nemesis,
     Trouble,
     Restart,
     RestartHealing {
         node: NodeId,
-        life: Life,
+        incarnation: Incarnation,
     },
     /// Some node loses its memory, and is perhaps switched off for a while.
     Accident,
@@ -128,7 +128,7 @@ pub(crate) struct World {
     /// Those that live. A node without one is switched off.
     pub(crate) processes: BTreeMap<NodeId, Process>,
     pub(crate) files: Files,
-    pub(crate) lives: Life,
+    pub(crate) incarnations: Incarnation,
     pub(crate) climate: Climate,
     pub(crate) network: Network,
     /// When each link has carried what was given to it.
@@ -186,7 +186,7 @@ impl World {
             sequence: 0,
             agenda: BTreeMap::new(),
             processes: BTreeMap::new(),
-            lives: 0,
+            incarnations: 0,
             climate,
             network: Network::healthy(),
             links: BTreeMap::new(),
@@ -219,7 +219,7 @@ impl World {
             }
         }
         let first_restart = self.rng.gen_range(1..3_000);
-        self.schedule(0, Happening::Weather);
+        self.schedule(0, Happening::Nemesis);
         self.schedule(0, Happening::Ask);
         self.schedule(1_000, Happening::Trouble);
         self.schedule(self.setting.faulty, Happening::Calm);
@@ -263,15 +263,22 @@ impl World {
         &mut self,
         delay: u64,
         node: NodeId,
-        life: Option<Life>,
+        incarnation: Option<Incarnation>,
         input: Input,
     ) {
         let input = Box::new(input);
-        self.schedule(delay, Happening::Input { node, life, input });
+        self.schedule(
+            delay,
+            Happening::Input {
+                node,
+                incarnation,
+                input,
+            },
+        );
     }
 
-    pub(crate) fn schedule_tick(&mut self, node: NodeId, life: Life, delay: u64) {
-        self.schedule_input(delay, node, Some(life), Input::Tick);
+    pub(crate) fn schedule_tick(&mut self, node: NodeId, incarnation: Incarnation, delay: u64) {
+        self.schedule_input(delay, node, Some(incarnation), Input::Tick);
     }
 
     /// Runs to the end and checks everything.
@@ -315,17 +322,23 @@ impl World {
 
     fn happen(&mut self, happening: Happening) -> Verdict {
         match happening {
-            Happening::Input { node, life, input } => return self.arrive(node, life, *input),
-            Happening::Wake { node, life } => return self.wake(node, life),
+            Happening::Input {
+                node,
+                incarnation,
+                input,
+            } => return self.arrive(node, incarnation, *input),
+            Happening::Wake { node, incarnation } => return self.wake(node, incarnation),
             Happening::Ask => return self.ask(),
             Happening::Load { until } => return self.load(until),
             Happening::Copy { attempt, command } => return self.ask_again(attempt, command),
             Happening::Operate => return self.operate(),
             Happening::Exam => return self.examine(),
-            Happening::Weather => self.weather(),
+            Happening::Nemesis => self.nemesis(),
             Happening::Trouble => self.trouble(),
             Happening::Restart => self.restart(),
-            Happening::RestartHealing { node, life } => self.restart_healing(node, life),
+            Happening::RestartHealing { node, incarnation } => {
+                self.restart_healing(node, incarnation)
+            }
             Happening::Accident => self.accident(),
             Happening::Disaster(nodes) => self.disaster(&nodes),
             Happening::CutOff(node) => self.cut_off(node),
@@ -344,15 +357,15 @@ impl World {
         Ok(())
     }
 
-    fn weather(&mut self) {
+    fn nemesis(&mut self) {
         if self.calm {
             return;
         }
         self.network = self.climate.network(&mut self.rng, &self.setting);
         self.trace
-            .line(self.now, format_args!("weather: {}", self.network));
+            .line(self.now, format_args!("nemesis: {}", self.network));
         let next = self.rng.gen_range(500..4_000);
-        self.schedule(next, Happening::Weather);
+        self.schedule(next, Happening::Nemesis);
     }
 }
 

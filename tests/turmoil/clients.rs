@@ -27,7 +27,7 @@ pub(crate) const KEYS: u64 = 6;
 #[derive(Debug, Clone)]
 pub(crate) struct Habits {
     /// How long an answer is waited for.
-    pub(crate) patience: Duration,
+    pub(crate) max_wait: Duration,
     /// The longest pause between two operations, in milliseconds.
     pub(crate) longest_pause: u64,
     /// Bound of the padding of a value.
@@ -134,7 +134,7 @@ impl Client {
         let start = self.shared.moment();
         let mut node = self.nodes[self.target].clone();
         let request = self.request(message.clone());
-        let told = timeout(self.habits.patience * 2, node.set(request)).await;
+        let told = timeout(self.habits.max_wait * 2, node.set(request)).await;
         let told = self.told(told);
         let what = format!("set k{key} = {value} ({size} B)");
         match told {
@@ -179,7 +179,7 @@ impl Client {
             key: name(key),
             ..GetRequest::default()
         });
-        let told = timeout(self.habits.patience * 2, node.get(request)).await;
+        let told = timeout(self.habits.max_wait * 2, node.get(request)).await;
         let Told::Answer(answer) = self.told(told) else {
             self.tell(format_args!("get k{key}: refused"));
             self.shared.count("reads refused");
@@ -197,7 +197,7 @@ impl Client {
 
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.set_timeout(self.habits.patience);
+        request.set_timeout(self.habits.max_wait);
         request
     }
 

@@ -8,8 +8,8 @@ use rand::seq::IteratorRandom as _;
 
 use crate::health;
 use crate::logs::Snapshot;
+use crate::nemesis::{Nemesis, host};
 use crate::node::FIRST;
-use crate::weather::{Weather, host};
 use crate::world::World;
 
 /// A node that is down, or about to be.
@@ -154,7 +154,7 @@ impl World {
         self.shared.lost.set(true);
         self.shared.count("majorities lost");
         let spell = Duration::from_millis(self.rng.gen_range(100..2_000));
-        self.turn(Weather::Clear, spell);
+        self.turn(Nemesis::Clear, spell);
     }
 
     /// Starts nodes again that have been down for long enough.
@@ -232,7 +232,7 @@ impl World {
             for other in self.everybody_but(id) {
                 self.sim.release(host(id), other);
             }
-            self.weather.begin(&mut self.sim);
+            self.nemesis.begin(&mut self.sim);
         }
         if let Some(behind) = self.trap.take() {
             let mut others = 1..=self.plan.nodes;

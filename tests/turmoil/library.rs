@@ -56,7 +56,7 @@ impl User {
     ) -> Self {
         let attempt = Duration::from_millis([50, 200, 1_000][rng.gen_range(0..3)]);
         Self {
-            client: client(nodes, habits.patience * 2, attempt, rng.r#gen()),
+            client: client(nodes, habits.max_wait * 2, attempt, rng.r#gen()),
             own: Own::new(&name),
             name,
             rng,

@@ -29,6 +29,7 @@ mod health;
 mod history;
 mod library;
 mod logs;
+mod nemesis;
 mod network;
 mod node;
 mod operator;
@@ -36,7 +37,6 @@ mod plan;
 mod report;
 mod runs;
 mod shared;
-mod weather;
 mod world;
 
 use std::rc::Rc;

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use seshat::config::{ClusterConfig, Config, InitialMember, Limits, NodeConfig, RaftConfig};
-use seshat::log::LogFormat;
 use seshat::server::{Server, ServerError};
+use seshat::telemetry::LogFormat;
 use seshat::types::NodeId;
 use tokio::sync::Notify;
 
@@ -35,14 +35,14 @@ pub(crate) fn limits(rng: &mut StdRng) -> Limits {
     }
 }
 
-/// What makes the lives of one node.
+/// What makes the incarnations of one node.
 #[derive(Clone)]
 pub(crate) struct Cradle {
     id: u16,
     config: Config,
     seed: u64,
     flaw: Flaw,
-    lives: Rc<Cell<u64>>,
+    incarnations: Rc<Cell<u64>>,
     stop: Rc<Notify>,
     shared: Rc<Shared>,
 }
@@ -54,18 +54,18 @@ impl Cradle {
             config: config(id, limits, flaw),
             seed,
             flaw,
-            lives: Rc::default(),
+            incarnations: Rc::default(),
             stop: Rc::default(),
             shared,
         }
     }
 
-    /// Asks the present life to end in order.
+    /// Asks the present incarnation to end in order.
     pub(crate) fn stop(&self) {
         self.stop.notify_one();
     }
 
-    /// The configuration of the life that begins. The operator keeps the files up to date: each names
+    /// The configuration of the incarnation that begins. The operator keeps the files up to date: each names
     /// everybody whom somebody counts among the members, so that whoever forgot everything knows whom to believe.
     fn file(&self) -> Config {
         let mut config = self.config.clone();
@@ -84,15 +84,15 @@ impl Cradle {
         config
     }
 
-    /// A life, from its start to its orderly end. A crash drops it on the way.
+    /// An incarnation, from its start to its orderly end. A crash drops it on the way.
     pub(crate) async fn live(self) -> turmoil::Result {
         let client = Listener::bind(CLIENT_PORT).await?;
         let internal = Listener::bind(INTERNAL_PORT).await?;
         if self.flaw != Flaw::KeptIds {
-            self.lives.set(self.lives.get() + 1);
+            self.incarnations.set(self.incarnations.get() + 1);
         }
-        let life = u64::from(self.id) << 32 | self.lives.get();
-        let mut random = StdRng::seed_from_u64(self.seed ^ life);
+        let incarnation = u64::from(self.id) << 32 | self.incarnations.get();
+        let mut random = StdRng::seed_from_u64(self.seed ^ incarnation);
         let random = move || random.next_u64();
         let server = Server::new(self.file(), client, internal, &connector(), random).await?;
         self.shared.born(self.id, server.driver());

@@ -27,14 +27,14 @@ use crate::shared::Shared;
 use crate::world::Flaw;
 
 /// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Adds the operator's host. It is never cut off.
 pub(crate) fn add(sim: &mut Sim<'static>, seed: u64, plan: Plan, flaw: Flaw, shared: Rc<Shared>) {
     sim.client("operator", async move {
         let mut rng = StdRng::seed_from_u64(seed);
         let attempt = Duration::from_millis(500);
-        let client = library::client(plan.nodes, PATIENCE, attempt, rng.r#gen());
+        let client = library::client(plan.nodes, TEST_TIMEOUT, attempt, rng.r#gen());
         let nodes = (1..=plan.nodes).map(|id| AdminServiceClient::new(to_node(id)));
         let operator = Operator {
             nodes: nodes.collect(),
@@ -114,7 +114,7 @@ impl Operator {
 
     async fn look(&mut self) {
         let mut node = self.any_node();
-        let status = timeout(PATIENCE, node.status(StatusRequest::default())).await;
+        let status = timeout(TEST_TIMEOUT, node.status(StatusRequest::default())).await;
         if let Ok(Ok(status)) = status {
             let summary = status.into_inner().summary;
             self.tell(&format!("status: {summary}"));
@@ -132,7 +132,7 @@ impl Operator {
             timeout: None,
             ..TransferLeadershipRequest::default()
         };
-        if let Ok(Ok(taken)) = timeout(PATIENCE, node.transfer_leadership(request)).await {
+        if let Ok(Ok(taken)) = timeout(TEST_TIMEOUT, node.transfer_leadership(request)).await {
             let leader = taken.into_inner().leader_id;
             self.tell(&format!("leadership handed to n{leader}"));
             self.shared.count("leadership transfers");
@@ -264,7 +264,7 @@ fn advised(summary: &str) -> Option<(u16, bool)> {
 }
 
 async fn is_healthy(mut node: AdminServiceClient<Channel>) -> bool {
-    let status = timeout(PATIENCE, node.status(StatusRequest::default())).await;
+    let status = timeout(TEST_TIMEOUT, node.status(StatusRequest::default())).await;
     status.is_ok_and(|status| {
         status.is_ok_and(|status| {
             let status = status.into_inner();

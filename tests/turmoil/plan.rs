@@ -1,4 +1,4 @@
-//! What a run has in store beside its weather: decided by its seed before it begins.
+//! What a run has in store beside its nemesis: decided by its seed before it begins.
 
 use rand::Rng as _;
 use rand::rngs::StdRng;

@@ -185,7 +185,7 @@ impl Shared {
         }
     }
 
-    /// The way to a new life of node `id`.
+    /// The way to a new incarnation of node `id`.
     pub(crate) fn born(&self, id: u16, handle: DriverHandle) {
         self.nodes.borrow_mut().insert(id, handle);
     }

@@ -14,12 +14,12 @@ use crate::falls::{Doom, Fallen};
 use crate::health::{self, Health};
 use crate::library::User;
 use crate::logs::Logs;
+use crate::nemesis::{Nemesis, host};
 use crate::node::Cradle;
 use crate::operator;
 use crate::plan::Plan;
 use crate::runs;
 use crate::shared::Shared;
-use crate::weather::{Weather, host};
 
 /// Hosts of clients, and how many there are on each: some call the protocol, some use the library.
 const CLIENT_HOSTS: u16 = 2;
@@ -27,7 +27,7 @@ const CALLERS_PER_HOST: u16 = 2;
 const USERS_PER_HOST: u16 = 1;
 
 /// A whole cluster heals, and every client gets its last answers, within so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is wrong on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +67,8 @@ pub(crate) struct World {
     pub(crate) cradles: Vec<Cradle>,
     pub(crate) clients: Vec<String>,
     pub(crate) longest_delay: Duration,
-    pub(crate) weather: Weather,
-    next_weather: Duration,
+    pub(crate) nemesis: Nemesis,
+    next_nemesis: Duration,
     pub(crate) fallen: Vec<Fallen>,
     pub(crate) next_fall: Duration,
     /// Whether a node may fall before the cluster has formed.
@@ -79,7 +79,7 @@ pub(crate) struct World {
     pub(crate) halts_at: Option<Duration>,
     pub(crate) doom: Option<Doom>,
     /// Within so long a cluster heals.
-    patience: Duration,
+    max_wait: Duration,
     /// Whether those who are left then are always cut off before.
     pub(crate) overstates: bool,
     /// The node that has not been started yet, and until when at least.
@@ -124,7 +124,7 @@ impl World {
             sim.crash(host(absent));
         }
         let habits = Habits {
-            patience: Duration::from_millis(rng.gen_range(300..3_000)),
+            max_wait: Duration::from_millis(rng.gen_range(300..3_000)),
             longest_pause: [10, 60, 150, 400][rng.gen_range(0..4)],
             max_padding: [0, 500, 8_000, 40_000][rng.gen_range(0..4)],
             repeats: flaw == Flaw::Repeats,
@@ -139,7 +139,7 @@ impl World {
             true => soon,
             false => Duration::from_millis(rng.gen_range(0..longest)),
         };
-        let (next_fall, next_weather) = (within(3_000), within(5_000));
+        let (next_fall, next_nemesis) = (within(3_000), within(5_000));
         Self {
             sim,
             shared: Rc::clone(shared),
@@ -148,8 +148,8 @@ impl World {
             cradles,
             clients,
             longest_delay,
-            weather: Weather::Clear,
-            next_weather,
+            nemesis: Nemesis::Clear,
+            next_nemesis,
             fallen: Vec::new(),
             next_fall,
             early_fall,
@@ -157,10 +157,10 @@ impl World {
             halts_at: plan.halts.then_some(soon),
             doom: None,
             // That it does not heal is what is to be seen.
-            patience: if flaw == Flaw::KeptIds {
-                PATIENCE / 4
+            max_wait: if flaw == Flaw::KeptIds {
+                TEST_TIMEOUT / 4
             } else {
-                PATIENCE
+                TEST_TIMEOUT
             },
             overstates: flaw == Flaw::Overstated,
             absent: plan.absent,
@@ -178,22 +178,22 @@ impl World {
         let hard = Duration::from_millis(self.rng.gen_range(5_000..12_000));
         while self.sim.elapsed() < hard {
             self.step();
-            self.change_weather();
+            self.change_nemesis();
             self.tear();
             self.fell();
             self.raise();
         }
         self.trap = None;
-        self.turn(Weather::Clear, Duration::MAX);
+        self.turn(Nemesis::Clear, Duration::MAX);
         // What the plan has in store for a cluster that is healed comes now at the latest.
-        let deadline = self.sim.elapsed() + PATIENCE;
+        let deadline = self.sim.elapsed() + TEST_TIMEOUT;
         while (self.halts_at.is_some() || self.doom.is_some()) && self.sim.elapsed() < deadline {
             self.step();
             self.fell();
             self.raise();
         }
-        self.turn(Weather::Clear, Duration::MAX);
-        let deadline = self.sim.elapsed() + self.patience;
+        self.turn(Nemesis::Clear, Duration::MAX);
+        let deadline = self.sim.elapsed() + self.max_wait;
         while !self.is_well() {
             assert!(self.sim.elapsed() < deadline, "it does not heal");
             self.step();
@@ -201,7 +201,7 @@ impl World {
         }
         self.tell(format_args!("healed"));
         self.shared.ending.set(true);
-        let deadline = self.sim.elapsed() + PATIENCE;
+        let deadline = self.sim.elapsed() + TEST_TIMEOUT;
         while !self.step() {
             let waiting = "a client waits for its last answers, or health for its return";
             assert!(self.sim.elapsed() < deadline, "{waiting}");
@@ -237,29 +237,29 @@ impl World {
         ended
     }
 
-    fn change_weather(&mut self) {
-        if self.sim.elapsed() < self.next_weather {
+    fn change_nemesis(&mut self) {
+        if self.sim.elapsed() < self.next_nemesis {
             return;
         }
-        let weather = Weather::draw(&mut self.rng, self.plan.nodes, &self.clients);
+        let nemesis = Nemesis::draw(&mut self.rng, self.plan.nodes, &self.clients);
         let spell = Duration::from_millis(self.rng.gen_range(100..4_000));
-        self.turn(weather, spell);
+        self.turn(nemesis, spell);
     }
 
-    pub(crate) fn turn(&mut self, weather: Weather, spell: Duration) {
-        self.tell(format_args!("weather: {weather}"));
-        self.shared.count(weather.name());
-        self.weather.end(&mut self.sim, self.longest_delay);
-        weather.begin(&mut self.sim);
-        self.weather = weather;
-        self.next_weather = self.sim.elapsed().saturating_add(spell);
+    pub(crate) fn turn(&mut self, nemesis: Nemesis, spell: Duration) {
+        self.tell(format_args!("nemesis: {nemesis}"));
+        self.shared.count(nemesis.name());
+        self.nemesis.end(&mut self.sim, self.longest_delay);
+        nemesis.begin(&mut self.sim);
+        self.nemesis = nemesis;
+        self.next_nemesis = self.sim.elapsed().saturating_add(spell);
     }
 
     /// Cuts nodes off from the others.
     pub(crate) fn cut(&mut self, ids: &[u16], spell: Duration) {
         let others = (1..=self.plan.nodes).filter(|id| !ids.contains(id));
         let ids = ids.iter().copied().map(host).collect();
-        self.turn(Weather::Cut(ids, others.map(host).collect()), spell);
+        self.turn(Nemesis::Cut(ids, others.map(host).collect()), spell);
     }
 
     pub(crate) fn tell(&self, line: std::fmt::Arguments<'_>) {

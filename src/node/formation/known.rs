@@ -1,6 +1,6 @@
 //! Whom a process knows of before it takes part in a cluster, and what they say.
 //!
-//! It knows those whom its configuration names, and those whom its former lives knew last. Others may
+//! It knows those whom its configuration names, and those whom its earlier incarnations knew last. Others may
 //! tell it of more. Whoever is told of by others only can keep it from forming a cluster, which does no
 //! harm, but cannot make it believe in one: anybody can tell.
 
@@ -25,7 +25,7 @@ pub(super) struct Peer {
     pub(super) heard: Option<(NodeStatus, u64)>,
     /// What was found at its address when it was last asked, if that was not the node.
     pub(super) found: Option<Answering>,
-    /// Whether configuration or former lives name it, and not only others.
+    /// Whether configuration or earlier incarnations name it, and not only others.
     named: bool,
     /// The number of the call that is under way, and when it began.
     pub(super) asked: Option<(u64, u64)>,
@@ -53,8 +53,8 @@ impl Peer {
     }
 
     /// A call that has been under way for too long counts as failed.
-    pub(super) fn give_up(&mut self, now: u64, patience: u64) {
-        if self.asked.take_if(|(_, at)| now - *at > patience).is_some() {
+    pub(super) fn give_up(&mut self, now: u64, max_wait: u64) {
+        if self.asked.take_if(|(_, at)| now - *at > max_wait).is_some() {
             self.heard = None;
         }
     }
@@ -71,7 +71,7 @@ impl Peer {
 
 impl Formation {
     /// Everybody who may take part in a cluster that runs, as far as this process knows: itself, the
-    /// configured members, those of former lives, and those of whom others have told.
+    /// configured members, those of earlier incarnations, and those of whom others have told.
     pub fn known(&self) -> &Arc<ClusterMembership> {
         &self.known
     }
@@ -90,7 +90,7 @@ impl Formation {
             return Vec::new();
         }
         let others = self.peers.iter().filter(|&(&id, peer)| {
-            !self.members.contains(id) && !self.is_vouched(id) && !peer.belongs_to_nothing()
+            !self.members.contains(id) && !self.is_left_out(id) && !peer.belongs_to_nothing()
         });
         others.map(|(id, _)| *id).collect()
     }
@@ -240,7 +240,7 @@ impl Formation {
         }
     }
 
-    /// Whether one of those that configuration or former lives name takes part in `cluster_id`.
+    /// Whether one of those that configuration or earlier incarnations name takes part in `cluster_id`.
     pub(super) fn is_confirmed(&self, cluster_id: ClusterId) -> bool {
         let mut named = self.peers.values().filter(|peer| peer.named);
         named.any(|peer| {

@@ -7,20 +7,22 @@ use super::{Call, ClusterId, Event, Formation, NodeId, Offer, Phase, ProtocolLev
 impl Formation {
     /// The coordinator offers a cluster when everybody it knows of, unless vouched for, has said that
     /// it runs in none. It does not matter how long ago, or whether one is being asked again: distant
-    /// members may answer in turn, never close together, and to a life that has ended meanwhile the
+    /// members may answer in turn, never close together, and to an incarnation that has ended meanwhile the
     /// offer means nothing.
     pub(super) fn maybe_offer(&mut self) {
         let me = self.raft_id.node_id();
         let rest = || {
             let peers = self.peers.iter();
-            peers.filter(|&(&id, _)| !self.is_vouched(id))
+            peers.filter(|&(&id, _)| !self.is_left_out(id))
         };
         let initial = || rest().filter(|(id, _)| self.members.contains(**id));
         let coordinates = self.bootstrap
             && self.forms_at <= self.now
             && self.outside.is_none()
             && initial().all(|(&id, _)| me < id);
-        if !coordinates || !self.vouch_holds() || !rest().all(|(_, peer)| peer.belongs_to_nothing())
+        if !coordinates
+            || !self.may_leave_out()
+            || !rest().all(|(_, peer)| peer.belongs_to_nothing())
         {
             return;
         }
@@ -36,7 +38,7 @@ impl Formation {
             coordinator: self.raft_id,
             members,
             membership: self.members.clone(),
-            absent: self.vouched_others(),
+            absent: self.excluded_others(),
             level,
             limits: self.limits,
         };

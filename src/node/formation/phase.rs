@@ -32,7 +32,7 @@ pub(super) enum Phase {
         since: u64,
     },
     /// Has accepted an offer.
-    Bound {
+    Prepared {
         offer: Offer,
         /// Offers accepted before this one, the latest first.
         earlier: Vec<Offer>,
@@ -74,13 +74,13 @@ impl Phase {
                 since: now,
             },
             (Self::Offering { .. }, Event::Withdraw) => Self::Fresh,
-            (Self::Fresh, Event::Accept { offer, now }) => Self::Bound {
+            (Self::Fresh, Event::Accept { offer, now }) => Self::Prepared {
                 offer,
                 earlier: Vec::new(),
                 since: now,
             },
             (
-                Self::Bound {
+                Self::Prepared {
                     offer: current,
                     earlier,
                     ..
@@ -88,7 +88,7 @@ impl Phase {
                 Event::Accept { offer, now },
             ) => {
                 let before = std::iter::once(current).chain(earlier).cloned();
-                Self::Bound {
+                Self::Prepared {
                     offer,
                     earlier: before.take(MAX_EARLIER_OFFERS).collect(),
                     since: now,
@@ -97,10 +97,10 @@ impl Phase {
             (Self::Offering { offer: own, .. }, Event::Start(offer)) if *own == offer => {
                 Self::Started { offer }
             }
-            (Self::Bound { .. }, Event::Start(offer)) if self.has_accepted(&offer) => {
+            (Self::Prepared { .. }, Event::Start(offer)) if self.has_accepted(&offer) => {
                 Self::Started { offer }
             }
-            (Self::Bound { .. }, Event::Abandon) => Self::Fresh,
+            (Self::Prepared { .. }, Event::Abandon) => Self::Fresh,
             (Self::Fresh, Event::LetIn(cluster_id)) => Self::Joined { cluster_id },
             (_, Event::Recover(cluster_id)) => Self::Joined { cluster_id },
             _ => return None,
@@ -111,7 +111,7 @@ impl Phase {
     /// The offers that a prepared process has accepted, the latest first.
     pub(super) fn accepted(&self) -> impl Iterator<Item = &Offer> {
         let offers = match self {
-            Self::Bound { offer, earlier, .. } => Some(std::iter::once(offer).chain(earlier)),
+            Self::Prepared { offer, earlier, .. } => Some(std::iter::once(offer).chain(earlier)),
             _ => None,
         };
         offers.into_iter().flatten()
@@ -169,7 +169,7 @@ mod tests {
             None => "-",
             Some(Phase::Fresh) => "fresh",
             Some(Phase::Offering { .. }) => "offering",
-            Some(Phase::Bound { .. }) => "prepared",
+            Some(Phase::Prepared { .. }) => "prepared",
             Some(Phase::Started { .. }) => "started",
             Some(Phase::Joined { .. }) => "joined",
         })

@@ -25,8 +25,8 @@ use std::sync::Arc;
 use raft::eraftpb::{Message, MessageType};
 use raft::{RawNode, StateRole};
 
-use super::judge::judge;
 use super::options::RaftOptions;
+use super::validate::validate;
 use super::waiters::Waiters;
 use super::{MemoryStorage, NodeError, Outcome, Output, StepError};
 use crate::error::{NotMe, Reason, Refusal};
@@ -198,7 +198,7 @@ impl<W> RaftNode<W> {
         if message.get_msg_type() == MessageType::MsgSnapshot {
             return Err(out_of_place("comes without its state machine".to_owned()));
         }
-        judge(&self.raw.raft, (name, envelope.from), &message)?;
+        validate(&self.raw.raft, (name, envelope.from), &message)?;
         self.check_readable(envelope.from, &message)?;
         let entries = &message.entries;
         let read = entries.first().zip(entries.last());

@@ -15,10 +15,10 @@ use raft::{ProgressState, SnapshotStatus};
 use super::RaftNode;
 use crate::error::NotMe;
 use crate::kv::StateMachine;
-use crate::node::judge::judge;
+use crate::node::validate::validate;
 use crate::node::{Event, NodeError, OutgoingSnapshot, Retired, StepError};
 use crate::types::{LogIndex, RaftId, Term};
-use crate::wire::SnapshotHeader;
+use crate::wire::InstallSnapshotHeader;
 
 const NAME: &str = "InstallSnapshot";
 
@@ -57,8 +57,8 @@ impl<W> RaftNode<W> {
                     keys: state_machine.len(),
                 });
             }
-            let header =
-                SnapshotHeader::from_raft(message, self.cluster_id).map_err(NodeError::Emitted)?;
+            let header = InstallSnapshotHeader::from_raft(message, self.cluster_id)
+                .map_err(NodeError::Emitted)?;
             self.output.snapshots.push(OutgoingSnapshot {
                 header,
                 state_machine,
@@ -127,7 +127,7 @@ impl<W> RaftNode<W> {
     /// [`StepError`]: the snapshot is dropped, and nothing has changed.
     pub fn install(
         &mut self,
-        header: SnapshotHeader,
+        header: InstallSnapshotHeader,
         state_machine: StateMachine,
     ) -> Result<(), StepError> {
         if state_machine.level() > self.options.level {
@@ -163,7 +163,10 @@ impl<W> RaftNode<W> {
     }
 
     /// Steps a snapshot in raft-rs. Returns its last index and term.
-    fn step_snapshot(&mut self, header: SnapshotHeader) -> Result<(LogIndex, Term), StepError> {
+    fn step_snapshot(
+        &mut self,
+        header: InstallSnapshotHeader,
+    ) -> Result<(LogIndex, Term), StepError> {
         let envelope = header.envelope()?;
         if (envelope.to, envelope.cluster_id) != (self.raft_id, self.cluster_id) {
             return Err(StepError::NotMe(NotMe {
@@ -177,7 +180,7 @@ impl<W> RaftNode<W> {
             reason,
         };
         let message = header.into_raft()?;
-        judge(&self.raw.raft, (NAME, envelope.from), &message)?;
+        validate(&self.raw.raft, (NAME, envelope.from), &message)?;
         let place = place(message.get_snapshot());
         let stepped = self.raw.step(message);
         stepped.map_err(|error| out_of_place(error.to_string()))?;

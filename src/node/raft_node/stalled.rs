@@ -38,7 +38,7 @@ impl<W> RaftNode<W> {
         }
         let last = self.last_index();
         let longest = self.options.election_max_ticks;
-        let patience = longest.saturating_mul(STALLED_TIMEOUTS);
+        let max_wait = longest.saturating_mul(STALLED_TIMEOUTS);
         let voters = self.voters();
         let before = std::mem::take(&mut self.stalls.still);
         for id in &voters {
@@ -50,7 +50,7 @@ impl<W> RaftNode<W> {
             self.stalls.still.insert(id.get(), (held, ticks));
         }
         let still = self.stalls.still.values();
-        let moving = still.filter(|(_, ticks)| *ticks < patience).count();
+        let moving = still.filter(|(_, ticks)| *ticks < max_wait).count();
         if moving <= voters.len() / 2 {
             self.give_up();
         }

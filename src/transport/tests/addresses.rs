@@ -3,7 +3,7 @@
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status};
 
-use super::super::status::find_not_me;
+use super::super::rejection::find_not_me;
 use super::super::{FOLLOWER_ID, LEADER_ID};
 use super::harness::*;
 use crate::driver::Network;
@@ -75,11 +75,15 @@ async fn answers(
 async fn a_message_for_another_is_refused_with_who_is_here() {
     let mut node = Node::new(2, &[], options()).await;
     let former = RaftId::new(node_id(2), 0xdead);
-    for (to, cluster) in [(former, CLUSTER), (life(2), ELSEWHERE), (former, ELSEWHERE)] {
-        for (rpc, status) in answers(&node, to, cluster, life(1).get()).await {
+    for (to, cluster) in [
+        (former, CLUSTER),
+        (raft_id_of(2), ELSEWHERE),
+        (former, ELSEWHERE),
+    ] {
+        for (rpc, status) in answers(&node, to, cluster, raft_id_of(1).get()).await {
             assert_eq!(status.code(), Code::FailedPrecondition, "{rpc}: {status}");
             let not_me = NotMe {
-                raft_id: life(2),
+                raft_id: raft_id_of(2),
                 cluster_id: Some(CLUSTER),
             };
             assert_eq!(find_not_me(&status), Some(not_me), "{rpc}");
@@ -91,11 +95,11 @@ async fn a_message_for_another_is_refused_with_who_is_here() {
     // A node in the state `Outside` belongs to no cluster.
     node.driver.status.send_replace(NodeStatus {
         state: NodeState::Outside,
-        ..started(life(2))
+        ..started(raft_id_of(2))
     });
-    for (rpc, status) in answers(&node, former, CLUSTER, life(1).get()).await {
+    for (rpc, status) in answers(&node, former, CLUSTER, raft_id_of(1).get()).await {
         let not_me = NotMe {
-            raft_id: life(2),
+            raft_id: raft_id_of(2),
             cluster_id: None,
         };
         assert_eq!(find_not_me(&status), Some(not_me), "{rpc}");
@@ -109,8 +113,8 @@ async fn formation_calls_are_for_one_process_too() {
     let former = RaftId::new(node_id(2), 0xdead);
     let offer = OfferRequest {
         cluster_id: ELSEWHERE.0,
-        coordinator_id: life(1).get(),
-        members: vec![life(1).get(), former.get(), life(3).get()],
+        coordinator_id: raft_id_of(1).get(),
+        members: vec![raft_id_of(1).get(), former.get(), raft_id_of(3).get()],
         to: former.get(),
         initial_members: [1, 2, 3].map(initial_member).to_vec(),
         absent: Vec::new(),
@@ -119,7 +123,7 @@ async fn formation_calls_are_for_one_process_too() {
     };
     let start = StartRequest {
         cluster_id: ELSEWHERE.0,
-        coordinator_id: life(1).get(),
+        coordinator_id: raft_id_of(1).get(),
         to: former.get(),
     };
     let statuses = [
@@ -127,7 +131,11 @@ async fn formation_calls_are_for_one_process_too() {
         client.start(start).await.unwrap_err(),
     ];
     for status in statuses {
-        assert_eq!(find_not_me(&status).unwrap().raft_id, life(2), "{status}");
+        assert_eq!(
+            find_not_me(&status).unwrap().raft_id,
+            raft_id_of(2),
+            "{status}"
+        );
     }
 
     let no_members = OfferRequest {
@@ -157,7 +165,7 @@ async fn formation_calls_are_for_one_process_too() {
 #[tokio::test]
 async fn a_faulty_envelope_is_refused_by_its_field() {
     let mut node = Node::new(2, &[], options()).await;
-    for (rpc, status) in answers(&node, life(2), CLUSTER, 7).await {
+    for (rpc, status) in answers(&node, raft_id_of(2), CLUSTER, 7).await {
         assert_eq!(status.code(), Code::InvalidArgument, "{rpc}: {status}");
         let field = if rpc == "RequestVote" {
             "candidate_id"
@@ -174,13 +182,13 @@ async fn a_faulty_envelope_is_refused_by_its_field() {
 async fn a_bound_node_leaves_the_cluster_to_its_core() {
     let mut node = Node::new(2, &[], options()).await;
     node.driver.status.send_replace(NodeStatus {
-        state: NodeState::Bound,
-        ..started(life(2))
+        state: NodeState::Prepared,
+        ..started(raft_id_of(2))
     });
     let mut client = client(node.addr).await;
     let request = TimeoutNowRequest {
         cluster_id: ELSEWHERE.0,
-        ..timeout_now(life(2))
+        ..timeout_now(raft_id_of(2))
     };
     client.timeout_now(request).await.unwrap();
     assert_eq!(node.message().await, PeerMessage::TimeoutNow(request));
@@ -190,9 +198,9 @@ async fn a_bound_node_leaves_the_cluster_to_its_core() {
 async fn a_stream_belongs_to_one_leader() {
     let mut node = Node::new(2, &[], options()).await;
     let mut client = client(node.addr).await;
-    let mine = heartbeat_request(life(2));
+    let mine = heartbeat_request(raft_id_of(2));
     let of_another = HeartbeatRequest {
-        leader_id: life(3).get(),
+        leader_id: raft_id_of(3).get(),
         ..mine.clone()
     };
     let of_another_cluster = HeartbeatRequest {
@@ -213,7 +221,7 @@ async fn a_stream_belongs_to_one_leader() {
 
     // Nor may the leader in a message differ from the one that opened the stream.
     let mut replies = client
-        .heartbeat(opened(tokio_stream::once(of_another), life(2)))
+        .heartbeat(opened(tokio_stream::once(of_another), raft_id_of(2)))
         .await
         .unwrap()
         .into_inner();
@@ -227,13 +235,13 @@ fn opened<T>(messages: T, to: RaftId) -> Request<T> {
     let mut request = Request::new(messages);
     request
         .metadata_mut()
-        .insert(LEADER_ID, life(1).get().into());
+        .insert(LEADER_ID, raft_id_of(1).get().into());
     request.metadata_mut().insert(FOLLOWER_ID, to.get().into());
     request
 }
 
 #[tokio::test]
-async fn a_stream_to_a_former_life_does_not_even_open() {
+async fn a_stream_to_an_earlier_incarnation_does_not_even_open() {
     let mut node = Node::new(2, &[], options()).await;
     let mut client = client(node.addr).await;
     let former = RaftId::new(node_id(2), 0xdead);
@@ -241,10 +249,10 @@ async fn a_stream_to_a_former_life_does_not_even_open() {
         .append_entries(opened(tokio_stream::pending(), former))
         .await
         .unwrap_err();
-    assert_eq!(find_not_me(&status).unwrap().raft_id, life(2));
+    assert_eq!(find_not_me(&status).unwrap().raft_id, raft_id_of(2));
 
     for name in [LEADER_ID, FOLLOWER_ID] {
-        let mut request = opened(tokio_stream::pending(), life(2));
+        let mut request = opened(tokio_stream::pending(), raft_id_of(2));
         request.metadata_mut().insert(name, "me".parse().unwrap());
         let status = client.heartbeat(request).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
@@ -257,7 +265,7 @@ async fn a_stream_to_a_former_life_does_not_even_open() {
 async fn a_stream_without_a_name_is_known_by_its_first_message() {
     let mut node = Node::new(2, &[], options()).await;
     let mut client = client(node.addr).await;
-    let stream = tokio_stream::once(append(life(2), 1, 1)).chain(tokio_stream::pending());
+    let stream = tokio_stream::once(append(raft_id_of(2), 1, 1)).chain(tokio_stream::pending());
     let mut replies = client.append_entries(stream).await.unwrap().into_inner();
     node.message().await;
     node.network

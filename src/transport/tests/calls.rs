@@ -23,7 +23,7 @@ pub(super) fn call_id(to: u16) -> CallId {
 
 pub(super) fn identify() -> Call {
     Call::Identify(Introduction {
-        raft_id: life(1),
+        raft_id: raft_id_of(1),
         state: NodeState::Started,
         cluster_id: Some(CLUSTER),
         members: Arc::new([1, 2, 3].map(node_id).into()),
@@ -35,9 +35,9 @@ fn vote(pre_vote: bool, term: u64) -> RequestVoteResponse {
         term,
         vote_granted: true,
         pre_vote,
-        voter_id: life(2).get(),
+        voter_id: raft_id_of(2).get(),
         cluster_id: CLUSTER.0,
-        to: life(1).get(),
+        to: raft_id_of(1).get(),
         ..RequestVoteResponse::default()
     }
 }
@@ -51,9 +51,12 @@ async fn a_vote_is_asked_and_answered() {
         assert!(
             candidate
                 .network
-                .send(PeerMessage::RequestVote(vote_request(life(2), pre_vote)))
+                .send(PeerMessage::RequestVote(vote_request(
+                    raft_id_of(2),
+                    pre_vote
+                )))
         );
-        let asked = PeerMessage::RequestVote(vote_request(life(2), pre_vote));
+        let asked = PeerMessage::RequestVote(vote_request(raft_id_of(2), pre_vote));
         assert_eq!(voter.message().await, asked);
     }
     for pre_vote in [false, true] {
@@ -66,13 +69,13 @@ async fn a_vote_is_asked_and_answered() {
 #[tokio::test]
 async fn a_silent_voter_ends_the_call_with_words() {
     let impatient = TransportOptions {
-        vote_patience: Duration::from_millis(20),
+        vote_timeout: Duration::from_millis(20),
         ..options()
     };
     let mut voter = Node::new(2, &[], impatient).await;
     let mut client = client(voter.addr).await;
     let status = client
-        .request_vote(vote_request(life(2), false))
+        .request_vote(vote_request(raft_id_of(2), false))
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -87,7 +90,7 @@ async fn a_silent_voter_ends_the_call_with_words() {
     assert!(
         candidate
             .network
-            .send(PeerMessage::RequestVote(vote_request(life(2), true)))
+            .send(PeerMessage::RequestVote(vote_request(raft_id_of(2), true)))
     );
     voter.message().await;
     let reply = PeerMessage::RequestVoteReply(vote(true, 2));
@@ -100,11 +103,14 @@ async fn a_vote_answers_every_call_of_its_candidate() {
     let mut voter = Node::new(2, &[], options()).await;
     let mut client = client(voter.addr).await;
     let mut again = client.clone();
-    let first =
-        tokio::spawn(async move { client.request_vote(vote_request(life(2), false)).await });
+    let first = tokio::spawn(async move {
+        client
+            .request_vote(vote_request(raft_id_of(2), false))
+            .await
+    });
     voter.message().await;
     let second =
-        tokio::spawn(async move { again.request_vote(vote_request(life(2), false)).await });
+        tokio::spawn(async move { again.request_vote(vote_request(raft_id_of(2), false)).await });
     voter.message().await;
     voter
         .network
@@ -124,7 +130,7 @@ async fn calls_under_way_are_bounded() {
     };
     let voter = Node::new(2, &[], options()).await;
     let mut candidate = Node::new(1, &[(2, voter.addr)], bounds).await;
-    let ask = || PeerMessage::RequestVote(vote_request(life(2), true));
+    let ask = || PeerMessage::RequestVote(vote_request(raft_id_of(2), true));
     assert!(candidate.network.send(ask()));
     assert!(candidate.network.send(ask()));
     assert!(!candidate.network.send(ask()));
@@ -134,7 +140,7 @@ async fn calls_under_way_are_bounded() {
 async fn timeout_now_arrives() {
     let mut follower = Node::new(2, &[], options()).await;
     let mut leader = Node::leader(follower.addr, options()).await;
-    let message = PeerMessage::TimeoutNow(timeout_now(life(2)));
+    let message = PeerMessage::TimeoutNow(timeout_now(raft_id_of(2)));
     assert!(leader.network.send(message.clone()));
     assert_eq!(follower.message().await, message);
 }
@@ -147,7 +153,7 @@ async fn a_node_says_who_it_is() {
     let Notice::Replied(from, Reply::Identified(status)) = node.notice().await else {
         panic!("a reply");
     };
-    assert_eq!((from, *status), (call_id(2), started(life(2))));
+    assert_eq!((from, *status), (call_id(2), started(raft_id_of(2))));
     // The receiver may have to know who asked.
     let Notice::Asked(_) = other.notice().await else {
         panic!("a question");
@@ -160,7 +166,7 @@ async fn a_node_says_who_it_is() {
         term: 0,
         commit_index: 0,
         applied_index: 0,
-        ..started(life(2))
+        ..started(raft_id_of(2))
     };
     other.driver.status.send_replace(fresh.clone());
     let status = node
@@ -172,7 +178,7 @@ async fn a_node_says_who_it_is() {
         panic!("a question");
     };
     let expected = Introduction {
-        raft_id: life(1),
+        raft_id: raft_id_of(1),
         state: NodeState::Started,
         cluster_id: Some(CLUSTER),
         members: Arc::default(),
@@ -187,8 +193,8 @@ async fn a_cluster_is_offered_and_started() {
     let mut coordinator = Node::new(1, &[(2, member.addr)], options()).await;
     let offer = Offer {
         cluster_id: CLUSTER,
-        coordinator: life(1),
-        members: vec![life(1), life(2), life(3)],
+        coordinator: raft_id_of(1),
+        members: vec![raft_id_of(1), raft_id_of(2), raft_id_of(3)],
         membership: [1, 2, 3].map(node_id).into(),
         absent: [node_id(7)].into(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -227,7 +233,7 @@ async fn a_cluster_is_offered_and_started() {
         else {
             panic!("a start");
         };
-        assert_eq!((cluster_id, by), (CLUSTER, life(1)));
+        assert_eq!((cluster_id, by), (CLUSTER, raft_id_of(1)));
         started.send(took_part).unwrap();
         let Notice::Replied(_, reply) = coordinator.notice().await else {
             panic!("a reply");
@@ -243,8 +249,8 @@ async fn a_call_that_fails_is_answered_too() {
     let mut node = Node::new(1, &[(2, nowhere)], options()).await;
     let offer = Offer {
         cluster_id: CLUSTER,
-        coordinator: life(1),
-        members: vec![life(1), life(3), life(4)],
+        coordinator: raft_id_of(1),
+        members: vec![raft_id_of(1), raft_id_of(3), raft_id_of(4)],
         membership: [1, 2, 3].map(node_id).into(),
         absent: [node_id(7)].into(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -320,8 +326,8 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
             };
             assert_eq!((from, reply), (call_id(2), Reply::Stranger(answering)));
         }
-        let patience = Duration::from_secs(20);
-        let error = node.prober.identify(node_id(2), patience).await;
+        let max_wait = Duration::from_secs(20);
+        let error = node.prober.identify(node_id(2), max_wait).await;
         let addr = addr.to_string();
         let node = node_id(2);
         assert_eq!(
@@ -345,12 +351,12 @@ async fn questions_votes_and_reports_share_no_bound() {
     let silent = silent().await;
     let mut node = Node::new(1, &[(2, silent)], bounds).await;
     let prober = node.prober.clone();
-    let report = async move { prober.identify(node_id(2), PATIENCE).await };
+    let report = async move { prober.identify(node_id(2), MAX_WAIT).await };
     let report = tokio::spawn(report);
     tokio::task::yield_now().await;
-    let too_many = node.prober.identify(node_id(2), PATIENCE).await;
+    let too_many = node.prober.identify(node_id(2), MAX_WAIT).await;
     assert!(matches!(too_many, Err(RpcError::Unanswered { .. })));
-    let ask = || PeerMessage::RequestVote(vote_request(life(2), true));
+    let ask = || PeerMessage::RequestVote(vote_request(raft_id_of(2), true));
     assert!(node.network.send(ask()));
     assert!(!node.network.send(ask()));
     // The first question is in flight: there is no answer to it yet.

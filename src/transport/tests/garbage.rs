@@ -66,9 +66,9 @@ fn garbage(random: &mut StdRng) -> Bytes {
             random.fill_bytes(&mut bytes);
             return bytes.into();
         }
-        1 => append(life(2), 1, 20).encode_to_vec(),
-        2 => heartbeat_request(life(2)).encode_to_vec(),
-        _ => snapshot(life(2), 20).encode_to_vec(),
+        1 => append(raft_id_of(2), 1, 20).encode_to_vec(),
+        2 => heartbeat_request(raft_id_of(2)).encode_to_vec(),
+        _ => snapshot(raft_id_of(2), 20).encode_to_vec(),
     };
     for _ in 0..random.gen_range(1..4) {
         let at = random.gen_range(0..bytes.len());
@@ -80,14 +80,14 @@ fn garbage(random: &mut StdRng) -> Bytes {
 async fn still_serves(node: &Node) {
     let mut client = client(node.addr).await;
     let response = client.identify(IdentifyRequest::default()).await.unwrap();
-    assert_eq!(response.into_inner().raft_id, life(2).get());
+    assert_eq!(response.into_inner().raft_id, raft_id_of(2).get());
 }
 
 #[tokio::test]
 async fn fuzzed_frames_end_their_own_call_only() {
     // A message that is well formed by chance gets no answer, so the timeouts are short.
     let impatient = TransportOptions {
-        vote_patience: Duration::from_millis(1),
+        vote_timeout: Duration::from_millis(1),
         rpc_timeout: Duration::from_millis(1),
         ..options()
     };
@@ -177,12 +177,14 @@ async fn a_message_beyond_the_bound_ends_its_stream_and_not_the_peer() {
     };
     let mut follower = Node::new(2, &[], bounds).await;
     let mut leader = Node::leader(follower.addr, options()).await;
-    leader
-        .network
-        .send(PeerMessage::AppendEntries(append(life(2), 1, 8 << 10)));
+    leader.network.send(PeerMessage::AppendEntries(append(
+        raft_id_of(2),
+        1,
+        8 << 10,
+    )));
     let Notice::Unreachable(peer) = leader.notice().await else {
         panic!("a report");
     };
-    assert_eq!(peer, life(2));
+    assert_eq!(peer, raft_id_of(2));
     leader.reach(&mut follower).await;
 }

@@ -22,19 +22,19 @@ use crate::proto::raft::{
     TimeoutNowRequest, entry,
 };
 use crate::types::{ClusterId, NodeId, NodeInfo, NodeState, NodeStatus, RaftId, Role};
-use crate::wire::{PeerMessage, SnapshotHeader};
+use crate::wire::{InstallSnapshotHeader, PeerMessage};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 
 /// Longest wait of a test for an event that must come. Only a failing test waits so long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
 
 pub(super) fn node_id(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
 /// The incarnation of node `id` in the tests.
-pub(super) fn life(id: u16) -> RaftId {
+pub(super) fn raft_id_of(id: u16) -> RaftId {
     RaftId::new(node_id(id), 0xa11)
 }
 
@@ -62,7 +62,7 @@ pub(super) fn options() -> TransportOptions {
 
 /// The result of `future`, or the test fails.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
+    tokio::time::timeout(MAX_WAIT, future)
         .await
         .expect("it must come")
 }
@@ -119,7 +119,7 @@ impl Node {
             seed: 42,
             ..options
         };
-        let (handle, driver) = DriverHandle::detached(started(life(id)), inbox);
+        let (handle, driver) = DriverHandle::detached(started(raft_id_of(id)), inbox);
         let window = options.window_bytes;
         let Transport {
             network,
@@ -164,7 +164,7 @@ impl Node {
     }
 
     /// The next notice of the driver, which must be a snapshot.
-    pub(super) async fn installed(&mut self) -> (SnapshotHeader, StateMachine) {
+    pub(super) async fn installed(&mut self) -> (InstallSnapshotHeader, StateMachine) {
         match self.notice().await {
             Notice::Install {
                 header,
@@ -185,7 +185,7 @@ impl Node {
         self.rounds += 1;
         let beat = PeerMessage::Heartbeat(HeartbeatRequest {
             read_context: self.rounds.to_be_bytes().to_vec().into(),
-            ..heartbeat_request(life(2))
+            ..heartbeat_request(raft_id_of(2))
         });
         let mut ticks = tokio::time::interval(Duration::from_millis(2));
         let mut heard = Vec::new();
@@ -215,7 +215,7 @@ pub(super) async fn client(addr: SocketAddr) -> RaftServiceClient<Channel> {
 pub(super) fn append(to: RaftId, index: u64, bytes: usize) -> AppendEntriesRequest {
     AppendEntriesRequest {
         term: 1,
-        leader_id: life(1).get(),
+        leader_id: raft_id_of(1).get(),
         prev_log_index: index,
         prev_log_term: 1,
         entries: vec![Entry {
@@ -233,7 +233,7 @@ pub(super) fn append(to: RaftId, index: u64, bytes: usize) -> AppendEntriesReque
 pub(super) fn heartbeat_request(to: RaftId) -> HeartbeatRequest {
     HeartbeatRequest {
         term: 1,
-        leader_id: life(1).get(),
+        leader_id: raft_id_of(1).get(),
         leader_commit: 1,
         read_context: Bytes::new(),
         cluster_id: CLUSTER.0,
@@ -249,10 +249,10 @@ pub(super) fn append_reply(index: u64) -> AppendEntriesResponse {
     AppendEntriesResponse {
         term: 1,
         success: true,
-        follower_id: life(2).get(),
+        follower_id: raft_id_of(2).get(),
         index,
         cluster_id: CLUSTER.0,
-        to: life(1).get(),
+        to: raft_id_of(1).get(),
         ..AppendEntriesResponse::default()
     }
 }
@@ -260,18 +260,18 @@ pub(super) fn append_reply(index: u64) -> AppendEntriesResponse {
 pub(super) fn heartbeat_reply() -> HeartbeatResponse {
     HeartbeatResponse {
         term: 1,
-        follower_id: life(2).get(),
+        follower_id: raft_id_of(2).get(),
         commit_index: 1,
         read_context: Bytes::new(),
         cluster_id: CLUSTER.0,
-        to: life(1).get(),
+        to: raft_id_of(1).get(),
     }
 }
 
 pub(super) fn vote_request(to: RaftId, pre_vote: bool) -> RequestVoteRequest {
     RequestVoteRequest {
         term: 2,
-        candidate_id: life(1).get(),
+        candidate_id: raft_id_of(1).get(),
         last_log_index: 1,
         last_log_term: 1,
         pre_vote,
@@ -287,7 +287,7 @@ pub(super) fn vote_request(to: RaftId, pre_vote: bool) -> RequestVoteRequest {
 pub(super) fn timeout_now(to: RaftId) -> TimeoutNowRequest {
     TimeoutNowRequest {
         term: 1,
-        leader_id: life(1).get(),
+        leader_id: raft_id_of(1).get(),
         cluster_id: CLUSTER.0,
         to: to.get(),
     }
@@ -308,7 +308,7 @@ pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
         .collect();
     InstallSnapshotRequest {
         term: 1,
-        leader_id: life(1).get(),
+        leader_id: raft_id_of(1).get(),
         last_included_index: 10,
         last_included_term: 1,
         total_size: u64::try_from(data.len()).unwrap(),
@@ -317,7 +317,7 @@ pub(super) fn snapshot(to: RaftId, bytes: usize) -> InstallSnapshotRequest {
         done: true,
         offset: 0,
         conf_state: Some(ConfState {
-            voters: vec![life(1).get(), to.get()],
+            voters: vec![raft_id_of(1).get(), to.get()],
             ..ConfState::default()
         }),
         cluster_id: CLUSTER.0,

@@ -28,7 +28,7 @@ async fn a_broken_stream_is_reported_and_opened_again() {
         let Notice::Unreachable(peer) = leader.notice().await else {
             panic!("a report");
         };
-        assert_eq!(peer, life(2));
+        assert_eq!(peer, raft_id_of(2));
     }
     leader.reach(&mut follower).await;
 }
@@ -47,7 +47,7 @@ async fn nothing_waits_for_a_peer_that_is_down() {
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     while begin.elapsed() < Duration::from_millis(200) {
         ticks.tick().await;
-        let lost = PeerMessage::AppendEntries(append(life(2), 1, 10));
+        let lost = PeerMessage::AppendEntries(append(raft_id_of(2), 1, 10));
         assert!(!leader.network.send(lost));
     }
     link.mend();
@@ -77,15 +77,15 @@ async fn a_peer_that_falls_silent_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_former_life_is_down_while_the_present_one_is_up() {
+async fn an_earlier_incarnation_is_down_while_the_present_one_is_up() {
     let mut follower = Node::new(2, &[], options()).await;
     let mut leader = Node::leader(follower.addr, options()).await;
     let former = RaftId::new(node_id(2), 0xdead);
     let mut reports = 0;
     for _ in 0..50 {
         leader.network.send(heartbeat(former));
-        assert!(leader.network.send(heartbeat(life(2))));
-        assert_eq!(follower.message().await, heartbeat(life(2)));
+        assert!(leader.network.send(heartbeat(raft_id_of(2))));
+        assert_eq!(follower.message().await, heartbeat(raft_id_of(2)));
         follower
             .network
             .send(PeerMessage::HeartbeatReply(heartbeat_reply()));
@@ -140,7 +140,7 @@ where
         seed: 42,
         ..TransportOptions::default()
     };
-    let (handle, driver) = DriverHandle::detached(started(life(1)), 4096);
+    let (handle, driver) = DriverHandle::detached(started(raft_id_of(1)), 4096);
     (Transport::new(options, handle, &connector).unwrap(), driver)
 }
 
@@ -161,10 +161,10 @@ async fn lead_for_a_minute(
     let mut reports = 0;
     for _ in 0..600 {
         ticks.tick().await;
-        transport.network.send(heartbeat(life(2)));
+        transport.network.send(heartbeat(raft_id_of(2)));
         transport
             .network
-            .send(PeerMessage::AppendEntries(append(life(2), 1, 10)));
+            .send(PeerMessage::AppendEntries(append(raft_id_of(2), 1, 10)));
         while let Ok(notice) = driver.notices.try_recv() {
             assert!(matches!(notice, Notice::Unreachable(_)), "{notice:?}");
             reports += 1;
@@ -227,8 +227,8 @@ async fn a_peer_that_hangs_is_left_alone_and_told_from_one_that_is_gone() {
     });
     for _ in 0..10 {
         lead_for_a_minute(&mut transport, &mut driver).await;
-        let patience = Duration::from_secs(1);
-        let found = transport.prober.identify(node_id(2), patience).await;
+        let max_wait = Duration::from_secs(1);
+        let found = transport.prober.identify(node_id(2), max_wait).await;
         assert_eq!(found.unwrap_err().answering(), Answering::Hung);
     }
     let attempts = taken.lock().unwrap().len();
@@ -236,10 +236,10 @@ async fn a_peer_that_hangs_is_left_alone_and_told_from_one_that_is_gone() {
 
     hangs.store(false, Ordering::Relaxed);
     taken.lock().unwrap().clear();
-    let patience = Duration::from_secs(1);
+    let max_wait = Duration::from_secs(1);
     let found = loop {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        match transport.prober.identify(node_id(2), patience).await {
+        match transport.prober.identify(node_id(2), max_wait).await {
             Err(error) if error.answering() == Answering::Hung => {}
             found => break found,
         }
@@ -263,10 +263,10 @@ async fn a_peer_whose_kernel_takes_no_more_for_it_is_told_from_one_that_is_gone(
             }
         }
     });
-    let patience = Duration::from_secs(5);
+    let max_wait = Duration::from_secs(5);
     let asked = Instant::now();
     while asked.elapsed() < Duration::from_secs(600) {
-        let found = transport.prober.identify(node_id(2), patience).await;
+        let found = transport.prober.identify(node_id(2), max_wait).await;
         let found = found.unwrap_err();
         assert_eq!(
             found.answering(),
@@ -284,7 +284,7 @@ async fn a_peer_whose_kernel_takes_no_more_for_it_is_told_from_one_that_is_gone(
     lead_for_a_minute(&mut transport, &mut driver).await;
     let asked = Instant::now();
     while asked.elapsed() < Duration::from_secs(60) {
-        let found = transport.prober.identify(node_id(2), patience).await;
+        let found = transport.prober.identify(node_id(2), max_wait).await;
         assert_eq!(found.unwrap_err().answering(), Answering::Silent);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -342,15 +342,15 @@ async fn a_host_that_is_gone_does_not_count_as_hung_for_long() {
             }
         }
     });
-    let patience = Duration::from_secs(1);
-    let found = transport.prober.identify(node_id(2), patience).await;
+    let max_wait = Duration::from_secs(1);
+    let found = transport.prober.identify(node_id(2), max_wait).await;
     assert_eq!(
         found.unwrap_err().answering(),
         Answering::Hung,
         "nobody knows"
     );
     lead_for_a_minute(&mut transport, &mut driver).await;
-    let found = transport.prober.identify(node_id(2), patience).await;
+    let found = transport.prober.identify(node_id(2), max_wait).await;
     assert_eq!(found.unwrap_err().answering(), Answering::Silent);
 }
 
@@ -373,7 +373,7 @@ async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
     }
     let _awake = Node::at(port, 2, &[], options(), 4096).await;
     soon(async {
-        while node.prober.identify(node_id(2), PATIENCE).await.is_err() {
+        while node.prober.identify(node_id(2), MAX_WAIT).await.is_err() {
             tokio::task::yield_now().await;
         }
     })

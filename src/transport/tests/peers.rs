@@ -27,7 +27,7 @@ fn nodes(follower: SocketAddr) -> ClusterMembership {
 async fn unreachable(leader: &mut Node) {
     loop {
         if let Notice::Unreachable(peer) = leader.notice().await {
-            assert_eq!(peer, life(2));
+            assert_eq!(peer, raft_id_of(2));
             return;
         }
     }
@@ -48,8 +48,8 @@ async fn a_peer_that_moves_is_reached_at_its_new_address() {
     leader.network.set_members(&nodes(present.addr));
     unreachable(&mut leader).await;
     leader.reach(&mut present).await;
-    let status = soon(leader.prober.identify(node_id(2), PATIENCE)).await;
-    assert_eq!(status.unwrap().raft_id, life(2));
+    let status = soon(leader.prober.identify(node_id(2), MAX_WAIT)).await;
+    assert_eq!(status.unwrap().raft_id, raft_id_of(2));
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_peer_comes_and_goes() {
     let mut follower = Node::new(2, &[], options()).await;
     let mut leader = Node::new(1, &[], options()).await;
     leader.network.set_leading(true);
-    let heartbeat = || PeerMessage::Heartbeat(heartbeat_request(life(2)));
+    let heartbeat = || PeerMessage::Heartbeat(heartbeat_request(raft_id_of(2)));
     assert!(!leader.network.send(heartbeat()), "nobody knows it");
 
     leader.network.set_members(&nodes(follower.addr));
@@ -66,7 +66,7 @@ async fn a_peer_comes_and_goes() {
     leader.network.set_members(&ClusterMembership::default());
     unreachable(&mut leader).await;
     assert!(!leader.network.send(heartbeat()));
-    let error = leader.prober.identify(node_id(2), PATIENCE).await;
+    let error = leader.prober.identify(node_id(2), MAX_WAIT).await;
     let error = error.unwrap_err();
     assert!(
         matches!(&error, RpcError::Unreachable { reason, .. } if reason == "this node has no address for it"),

@@ -34,7 +34,7 @@ async fn report(leader: &mut Node) -> Option<PeerMessage> {
     loop {
         match leader.notice().await {
             Notice::SnapshotSent { to, answer } => {
-                assert_eq!(to, life(2));
+                assert_eq!(to, raft_id_of(2));
                 return answer;
             }
             Notice::Unreachable(_) => {}
@@ -63,14 +63,14 @@ async fn a_peer_costs_two_connections_and_one_more_for_each_snapshot() {
     let mut leader = Node::leader(link.addr, small()).await;
     for _ in 0..2 {
         leader.reach(&mut follower).await;
-        let vote = PeerMessage::RequestVote(vote_request(life(2), false));
+        let vote = PeerMessage::RequestVote(vote_request(raft_id_of(2), false));
         assert!(leader.network.send(vote.clone()));
         // Heartbeats of `reach` may come late.
         while follower.message().await != vote {}
         assert_eq!(link.connections(), 2);
     }
     for more in 1..=2 {
-        assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+        assert!(leader.network.send_snapshot(outgoing(raft_id_of(2), MANY)));
         while !matches!(follower.notice().await, Notice::Install { .. }) {}
         let reply = PeerMessage::AppendEntriesReply(append_reply(10));
         follower.network.send(reply.clone());
@@ -84,7 +84,7 @@ async fn a_snapshot_larger_than_a_message_arrives_whole() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, small()).await;
     for keys in [MANY, 100, 1, 0] {
-        let sent = outgoing(life(2), keys);
+        let sent = outgoing(raft_id_of(2), keys);
         assert!(leader.network.send_snapshot(sent.clone()));
         let (header, state_machine) = follower.installed().await;
         assert_eq!(header.request().last_included_index, 10);
@@ -102,7 +102,7 @@ async fn a_snapshot_larger_than_a_message_arrives_whole() {
 
 #[tokio::test]
 async fn what_nobody_takes_is_not_encoded() {
-    let mut chunks = encode(outgoing(life(2), MANY), 0, 1 << 10, Workers::Threads);
+    let mut chunks = encode(outgoing(raft_id_of(2), MANY), 0, 1 << 10, Workers::Threads);
     soon(chunks.recv()).await.unwrap();
     while chunks.is_empty() {
         tokio::task::yield_now().await;
@@ -125,16 +125,16 @@ async fn what_nobody_takes_is_not_encoded() {
 async fn one_snapshot_at_a_time_goes_to_a_peer() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, small()).await;
-    assert!(leader.network.send_snapshot(outgoing(life(2), 1)));
-    assert!(!leader.network.send_snapshot(outgoing(life(2), 1)));
+    assert!(leader.network.send_snapshot(outgoing(raft_id_of(2), 1)));
+    assert!(!leader.network.send_snapshot(outgoing(raft_id_of(2), 1)));
     follower.installed().await;
-    assert!(!leader.network.send_snapshot(outgoing(life(2), 1)));
+    assert!(!leader.network.send_snapshot(outgoing(raft_id_of(2), 1)));
     follower
         .network
         .send(PeerMessage::AppendEntriesReply(append_reply(10)));
     assert!(report(&mut leader).await.is_some());
     assert!(
-        leader.network.send_snapshot(outgoing(life(2), 1)),
+        leader.network.send_snapshot(outgoing(raft_id_of(2), 1)),
         "the report makes room for the next"
     );
 }
@@ -143,7 +143,7 @@ async fn one_snapshot_at_a_time_goes_to_a_peer() {
 async fn a_snapshot_is_no_message() {
     let follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, small()).await;
-    let whole = PeerMessage::InstallSnapshot(snapshot(life(2), 1));
+    let whole = PeerMessage::InstallSnapshot(snapshot(raft_id_of(2), 1));
     assert!(!leader.network.send(whole));
 }
 
@@ -160,16 +160,16 @@ async fn a_refused_snapshot_is_reported() {
         ..small()
     };
     let mut leader = Node::leader(follower.addr, patient).await;
-    assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+    assert!(leader.network.send_snapshot(outgoing(raft_id_of(2), MANY)));
     assert_eq!(report(&mut leader).await, None);
     assert!(follower.has_heard_nothing());
     assert!(
-        !leader.network.send_snapshot(outgoing(life(2), 1)),
+        !leader.network.send_snapshot(outgoing(raft_id_of(2), 1)),
         "not at once"
     );
     // The refusal concerns the snapshot and not the peer.
-    assert!(leader.network.send(heartbeat(life(2))));
-    assert_eq!(follower.message().await, heartbeat(life(2)));
+    assert!(leader.network.send(heartbeat(raft_id_of(2))));
+    assert_eq!(follower.message().await, heartbeat(raft_id_of(2)));
     assert!(leader.has_heard_nothing(), "reported once");
 }
 
@@ -182,7 +182,7 @@ async fn a_snapshot_on_a_link_that_is_cut_is_reported_and_the_next_arrives_whole
         ..small()
     };
     let mut leader = Node::leader(link.addr, impatient).await;
-    let sent = outgoing(life(2), MANY);
+    let sent = outgoing(raft_id_of(2), MANY);
     let send = async |leader: &mut Node| {
         soon(async {
             while !leader.network.send_snapshot(sent.clone()) {
@@ -210,7 +210,7 @@ async fn a_snapshot_that_takes_longer_than_a_connection_lasts_goes_on_where_it_w
     // A good third of the snapshot, and more than the windows.
     let link = Link::lasting(follower.addr, 800 << 10).await;
     let mut leader = Node::leader(link.addr, small()).await;
-    let sent = outgoing(life(2), MANY);
+    let sent = outgoing(raft_id_of(2), MANY);
     assert!(leader.network.send_snapshot(sent.clone()));
     let (_, state_machine) = follower.installed().await;
     assert!(state_machine == sent.state_machine);
@@ -247,7 +247,7 @@ async fn receiving(node: &Node) -> Option<SnapshotProgress> {
 #[tokio::test]
 async fn a_call_goes_on_behind_what_an_earlier_one_has_brought_of_the_same_snapshot() {
     let mut follower = Node::new(2, &[], small()).await;
-    let whole = outgoing(life(2), 100);
+    let whole = outgoing(raft_id_of(2), 100);
     let chunks = three_chunks(whole.clone());
     let refused = async |follower: &Node, first: &InstallSnapshotRequest| {
         let mut client = client(follower.addr).await;
@@ -285,7 +285,7 @@ async fn what_an_interrupted_call_has_brought_is_not_kept_for_ever() {
     };
     let follower = Node::new(2, &[], impatient).await;
     let mut client = client(follower.addr).await;
-    let chunks = three_chunks(outgoing(life(2), 100));
+    let chunks = three_chunks(outgoing(raft_id_of(2), 100));
     let unfinished = tokio_stream::iter(chunks)
         .take(2)
         .chain(tokio_stream::pending());
@@ -304,14 +304,14 @@ async fn a_snapshot_that_stands_still_is_given_up() {
     // The follower's driver does not answer.
     let follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, impatient.clone()).await;
-    assert!(leader.network.send_snapshot(outgoing(life(2), 100)));
+    assert!(leader.network.send_snapshot(outgoing(raft_id_of(2), 100)));
     assert_eq!(report(&mut leader).await, None);
 
     // The link carries nothing to the follower.
     let link = Link::new(follower.addr).await;
     link.swallow();
     let mut leader = Node::leader(link.addr, impatient).await;
-    assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+    assert!(leader.network.send_snapshot(outgoing(raft_id_of(2), MANY)));
     assert_eq!(report(&mut leader).await, None);
 }
 
@@ -319,7 +319,7 @@ async fn a_snapshot_that_stands_still_is_given_up() {
 async fn a_node_that_stops_leading_stops_sending() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut leader = Node::leader(follower.addr, small()).await;
-    assert!(leader.network.send_snapshot(outgoing(life(2), MANY)));
+    assert!(leader.network.send_snapshot(outgoing(raft_id_of(2), MANY)));
     follower.installed().await;
     leader.network.set_leading(false);
     assert_eq!(report(&mut leader).await, None);
@@ -356,7 +356,7 @@ async fn chunks_that_make_no_snapshot_are_refused() {
     ];
     let mut follower = Node::new(2, &[], small()).await;
     let mut client = client(follower.addr).await;
-    let whole = outgoing(life(2), 100);
+    let whole = outgoing(raft_id_of(2), 100);
     for (words, spoil) in spoils {
         let mut chunks = three_chunks(whole.clone());
         spoil(&mut chunks);
@@ -388,7 +388,7 @@ async fn chunks_that_make_no_snapshot_are_refused() {
 async fn a_transfer_shows_how_far_it_has_come_while_it_lasts() {
     let follower = Node::new(2, &[], small()).await;
     let client = client(follower.addr).await;
-    let chunks = three_chunks(outgoing(life(2), 100));
+    let chunks = three_chunks(outgoing(raft_id_of(2), 100));
     let progress = async || {
         let mut client = client.clone();
         let response = client.identify(IdentifyRequest::default()).await.unwrap();
@@ -431,7 +431,7 @@ async fn a_transfer_that_stops_is_given_up() {
     };
     let mut follower = Node::new(2, &[], impatient).await;
     let mut client = client(follower.addr).await;
-    let chunks = three_chunks(outgoing(life(2), 100));
+    let chunks = three_chunks(outgoing(raft_id_of(2), 100));
     let unfinished = tokio_stream::iter(chunks)
         .take(2)
         .chain(tokio_stream::pending());
@@ -449,7 +449,7 @@ async fn a_transfer_that_stops_is_given_up() {
 async fn a_newer_transfer_takes_the_place_of_an_older_one() {
     let mut follower = Node::new(2, &[], small()).await;
     let mut client = client(follower.addr).await;
-    let chunks = three_chunks(outgoing(life(2), 100));
+    let chunks = three_chunks(outgoing(raft_id_of(2), 100));
     let begin = |term: u64| {
         let (feed, stream) = mpsc::channel(3);
         let mut client = client.clone();

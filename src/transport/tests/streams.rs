@@ -14,17 +14,17 @@ async fn messages_and_replies_keep_their_order() {
     let mut follower = Node::with_inbox(2, &[], options(), 4).await;
     let mut leader = Node::leader(follower.addr, options()).await;
     for index in 1..=COUNT {
-        assert!(
-            leader
-                .network
-                .send(PeerMessage::AppendEntries(append(life(2), index, 100)))
-        );
+        assert!(leader.network.send(PeerMessage::AppendEntries(append(
+            raft_id_of(2),
+            index,
+            100
+        ))));
     }
     for index in 1..=COUNT {
         let PeerMessage::AppendEntries(request) = follower.message().await else {
             panic!("an append");
         };
-        assert_eq!(request, append(life(2), index, 100));
+        assert_eq!(request, append(raft_id_of(2), index, 100));
         let reply = PeerMessage::AppendEntriesReply(append_reply(index));
         assert!(follower.network.send(reply));
     }
@@ -38,8 +38,8 @@ async fn messages_and_replies_keep_their_order() {
 async fn a_heartbeat_is_answered_on_either_stream() {
     let mut follower = Node::new(2, &[], options()).await;
     let mut leader = Node::leader(follower.addr, options()).await;
-    assert!(leader.network.send(heartbeat(life(2))));
-    assert_eq!(follower.message().await, heartbeat(life(2)));
+    assert!(leader.network.send(heartbeat(raft_id_of(2))));
+    assert_eq!(follower.message().await, heartbeat(raft_id_of(2)));
 
     let reply = PeerMessage::HeartbeatReply(heartbeat_reply());
     follower.network.send(reply.clone());
@@ -64,10 +64,11 @@ async fn what_does_not_fit_is_refused_and_what_fits_arrives() {
     // The test leaves the follower's inbox full, so flow control holds the stream back.
     let mut taken = 0;
     soon(async {
-        while leader
-            .network
-            .send(PeerMessage::AppendEntries(append(life(2), taken, 16 << 10)))
-        {
+        while leader.network.send(PeerMessage::AppendEntries(append(
+            raft_id_of(2),
+            taken,
+            16 << 10,
+        ))) {
             taken += 1;
             // Lets the stream send as much as it can.
             tokio::task::yield_now().await;
@@ -76,7 +77,7 @@ async fn what_does_not_fit_is_refused_and_what_fits_arrives() {
     .await;
     assert!(taken >= 16, "{taken}");
     assert!(
-        leader.network.send(heartbeat(life(2))),
+        leader.network.send(heartbeat(raft_id_of(2))),
         "bulk does not keep heartbeats out"
     );
 
@@ -89,13 +90,13 @@ async fn what_does_not_fit_is_refused_and_what_fits_arrives() {
         };
         assert_eq!(
             message,
-            PeerMessage::AppendEntries(append(life(2), index, 16 << 10))
+            PeerMessage::AppendEntries(append(raft_id_of(2), index, 16 << 10))
         );
     }
     assert!(
         leader
             .network
-            .send(PeerMessage::AppendEntries(append(life(2), taken, 1)))
+            .send(PeerMessage::AppendEntries(append(raft_id_of(2), taken, 1)))
     );
     assert!(leader.has_heard_nothing(), "a full queue breaks nothing");
 }
@@ -109,17 +110,19 @@ async fn a_heartbeat_overtakes_bulk_that_is_stuck() {
     let mut follower = Node::with_inbox(2, &[], bounds.clone(), 8).await;
     let mut leader = Node::leader(follower.addr, bounds).await;
     for index in 0..1_000 {
-        leader
-            .network
-            .send(PeerMessage::AppendEntries(append(life(2), index, 32 << 10)));
+        leader.network.send(PeerMessage::AppendEntries(append(
+            raft_id_of(2),
+            index,
+            32 << 10,
+        )));
     }
     assert_eq!(
         follower.message().await,
-        PeerMessage::AppendEntries(append(life(2), 0, 32 << 10)),
+        PeerMessage::AppendEntries(append(raft_id_of(2), 0, 32 << 10)),
     );
-    leader.network.send(heartbeat(life(2)));
+    leader.network.send(heartbeat(raft_id_of(2)));
     let mut overtaken = 0;
-    while follower.message().await != heartbeat(life(2)) {
+    while follower.message().await != heartbeat(raft_id_of(2)) {
         overtaken += 1;
     }
     assert!(
@@ -132,17 +135,17 @@ async fn a_heartbeat_overtakes_bulk_that_is_stuck() {
 async fn only_a_leader_has_streams() {
     let mut follower = Node::new(2, &[], options()).await;
     let mut leader = Node::new(1, &[(2, follower.addr)], options()).await;
-    assert!(!leader.network.send(heartbeat(life(2))));
+    assert!(!leader.network.send(heartbeat(raft_id_of(2))));
 
     leader.network.set_leading(true);
-    assert!(leader.network.send(heartbeat(life(2))));
+    assert!(leader.network.send(heartbeat(raft_id_of(2))));
     follower.message().await;
     leader.network.set_leading(false);
-    assert!(!leader.network.send(heartbeat(life(2))));
+    assert!(!leader.network.send(heartbeat(raft_id_of(2))));
 
     // The node leads again, on new streams. No peer was reported as unreachable.
     leader.network.set_leading(true);
-    assert!(leader.network.send(heartbeat(life(2))));
+    assert!(leader.network.send(heartbeat(raft_id_of(2))));
     follower.message().await;
     follower
         .network
@@ -173,8 +176,8 @@ async fn a_reply_that_nobody_waits_for_is_dropped() {
 async fn a_stream_under_the_name_of_a_leader_takes_none_of_its_replies() {
     let mut follower = Node::new(2, &[], options()).await;
     let mut leader = Node::leader(follower.addr, options()).await;
-    assert!(leader.network.send(heartbeat(life(2))));
-    assert_eq!(follower.message().await, heartbeat(life(2)));
+    assert!(leader.network.send(heartbeat(raft_id_of(2))));
+    assert_eq!(follower.message().await, heartbeat(raft_id_of(2)));
 
     // Another process opens streams under the same leader's raft id, and sends nothing.
     let mut stranger = client(follower.addr).await;
@@ -183,8 +186,8 @@ async fn a_stream_under_the_name_of_a_leader_takes_none_of_its_replies() {
         loop {
             let mut request = Request::new(tokio_stream::pending());
             let metadata = request.metadata_mut();
-            metadata.insert(LEADER_ID, life(1).get().into());
-            metadata.insert(FOLLOWER_ID, life(2).get().into());
+            metadata.insert(LEADER_ID, raft_id_of(1).get().into());
+            metadata.insert(FOLLOWER_ID, raft_id_of(2).get().into());
             match stranger.heartbeat(request).await {
                 Ok(stream) => taken.push(stream),
                 Err(status) => break status,

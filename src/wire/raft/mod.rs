@@ -37,7 +37,7 @@ use prost::Message as _;
 use protobuf::UnknownFields;
 use raft::eraftpb::{self, MessageType};
 
-pub use self::snapshot::{SnapshotHeader, install_snapshot_response};
+pub use self::snapshot::{InstallSnapshotHeader, install_snapshot_response};
 
 use crate::proto::raft::{
     AppendEntriesRequest, AppendEntriesResponse, HeartbeatRequest, HeartbeatResponse,

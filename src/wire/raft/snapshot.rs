@@ -17,10 +17,10 @@ const RESPONSE: Check = Check("InstallSnapshotResponse");
 /// A snapshot without its data: its sender, its receiver, and what it replaces. Every chunk repeats it.
 /// The state machine travels beside it, never inside.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SnapshotHeader(InstallSnapshotRequest);
+pub struct InstallSnapshotHeader(InstallSnapshotRequest);
 
 /// The header in `chunk`.
-impl From<InstallSnapshotRequest> for SnapshotHeader {
+impl From<InstallSnapshotRequest> for InstallSnapshotHeader {
     fn from(chunk: InstallSnapshotRequest) -> Self {
         // The header of a whole snapshot without data, which is the form that raft-rs gets.
         Self(InstallSnapshotRequest {
@@ -34,13 +34,13 @@ impl From<InstallSnapshotRequest> for SnapshotHeader {
     }
 }
 
-impl From<SnapshotHeader> for InstallSnapshotRequest {
-    fn from(SnapshotHeader(request): SnapshotHeader) -> Self {
+impl From<InstallSnapshotHeader> for InstallSnapshotRequest {
+    fn from(InstallSnapshotHeader(request): InstallSnapshotHeader) -> Self {
         request
     }
 }
 
-impl SnapshotHeader {
+impl InstallSnapshotHeader {
     /// The snapshot replaces all entries up through and including this index.
     pub fn last_included_index(&self) -> LogIndex {
         self.0.last_included_index
@@ -338,7 +338,7 @@ mod tests {
             total_size: 20,
             ..whole()
         };
-        let header = SnapshotHeader::from(chunk);
+        let header = InstallSnapshotHeader::from(chunk);
         let of_nothing = InstallSnapshotRequest {
             data: Bytes::new(),
             total_size: 0,
@@ -350,12 +350,15 @@ mod tests {
         assert_eq!(header.envelope().unwrap().to.get(), 2 << 48);
         let message = header.clone().into_raft().unwrap();
         assert_eq!(message.get_snapshot().get_metadata().index, 100);
-        assert_eq!(SnapshotHeader::from_raft(message, CLUSTER), Ok(header));
+        assert_eq!(
+            InstallSnapshotHeader::from_raft(message, CLUSTER),
+            Ok(header)
+        );
         let other = Message {
             msg_type: MessageType::MsgTimeoutNow,
             ..Message::default()
         };
-        assert!(SnapshotHeader::from_raft(other, CLUSTER).is_err());
+        assert!(InstallSnapshotHeader::from_raft(other, CLUSTER).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Nobody waits for ever: after a while without faults, everybody who asked a node that lives has
+//! Nobody waits for ever: after a while without faults, everybody who asked a node that runs has
 //! been answered.
 
 use super::{Verdict, live};

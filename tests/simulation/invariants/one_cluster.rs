@@ -1,12 +1,12 @@
 //! Whoever takes part in a cluster takes part in the same one: a second truth never forms beside
 //! the first.
 
-use seshat::node::Member;
+use seshat::node::Replica;
 
 use super::{Verdict, safe};
 
-pub(crate) fn check<'a, W: 'a>(members: impl Iterator<Item = &'a Member<W>>) -> Verdict {
-    let mut clusters = members.filter_map(Member::raft).map(|raft| {
+pub(crate) fn check<'a, W: 'a>(members: impl Iterator<Item = &'a Replica<W>>) -> Verdict {
+    let mut clusters = members.filter_map(Replica::raft).map(|raft| {
         let (raft_id, cluster_id) = (raft.raft_id(), raft.cluster_id());
         (cluster_id, raft_id)
     });

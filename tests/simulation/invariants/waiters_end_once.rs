@@ -1,7 +1,7 @@
 //! Whoever asks is answered exactly once, with an answer to what he asked, as long as the node
 //! lives that he asked.
 
-use seshat::node::{Member, Outcome};
+use seshat::node::{Outcome, Replica};
 
 use super::{Verdict, Violation, safe};
 use crate::clients::{Clients, Waiter};
@@ -9,7 +9,7 @@ use crate::clients::{Clients, Waiter};
 const NAME: &str = "waiters_end_once";
 
 /// The core owes exactly those whom the clients think it owes.
-pub(crate) fn check(member: &Member<Waiter>, clients: &Clients) -> Verdict {
+pub(crate) fn check(member: &Replica<Waiter>, clients: &Clients) -> Verdict {
     let owed = member.raft().map_or(0, |raft| raft.waiting());
     let node = member.raft_id().node_id();
     let waiting = clients.waiting_at(node);

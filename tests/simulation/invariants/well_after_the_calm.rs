@@ -1,7 +1,7 @@
 //! After a while without faults there is a cluster with one leader, every process is a member of
 //! it, however often it was started again, and all have applied the whole log.
 
-use seshat::node::{Member, RaftNode};
+use seshat::node::{RaftNode, Replica};
 use seshat::types::Role;
 
 use super::equal_logs::Log;
@@ -11,7 +11,7 @@ const NAME: &str = "well_after_the_calm";
 
 /// `healed` is what the members say of themselves.
 pub(crate) fn check<'a, W: 'a>(
-    members: impl Iterator<Item = &'a Member<W>>,
+    members: impl Iterator<Item = &'a Replica<W>>,
     healed: bool,
     log: &Log,
 ) -> Verdict {
@@ -26,7 +26,7 @@ pub(crate) fn check<'a, W: 'a>(
 
 /// The same without a look at the log. Returns those who take part.
 pub(crate) fn check_members<'a, W: 'a>(
-    members: impl Iterator<Item = &'a Member<W>>,
+    members: impl Iterator<Item = &'a Replica<W>>,
     healed: bool,
 ) -> Result<Vec<&'a RaftNode<W>>, Violation> {
     let mut started = Vec::new();

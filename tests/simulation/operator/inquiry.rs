@@ -11,14 +11,14 @@ use seshat::types::{ClusterId, NodeId, NodeStatus};
 use super::judgement::{self, Order};
 use crate::delivery::wire_view;
 use crate::invariants::Verdict;
-use crate::process::{Input, Life};
+use crate::process::{Incarnation, Input};
 use crate::world::World;
 
 /// The name of an inquiry.
 pub(crate) type InquiryId = u64;
 
 /// Milliseconds for which a node waits for what the others say.
-const PATIENCE: u64 = 1_000;
+const TEST_TIMEOUT: u64 = 1_000;
 /// The same before a recovery, and the pause between two questions to a node that does not answer.
 const PATIENCE_OF_RECOVERY: u64 = 2_000;
 const PAUSE: u64 = 300;
@@ -45,7 +45,7 @@ pub(super) struct Inquiry {
     wish: Wish,
     began: u64,
     /// The process that was asked, once it has been.
-    life: Option<Life>,
+    incarnation: Option<Incarnation>,
     /// In which cluster it took part then.
     begun_in: Option<ClusterId>,
     others: BTreeSet<NodeId>,
@@ -60,7 +60,7 @@ impl World {
         let inquiry = Inquiry {
             wish,
             began: self.now,
-            life: None,
+            incarnation: None,
             begun_in: None,
             others: BTreeSet::new(),
             heard: BTreeMap::new(),
@@ -79,43 +79,43 @@ impl World {
             return Ok(());
         };
         if let Wish::Form(without) = &inquiry.wish {
-            let formed = process.member.form_without(without.clone());
+            let formed = process.replica.form_without(without.clone());
             self.trace
                 .line(self.now, format_args!("{node} forms without: {formed:?}"));
             self.summary.obeyed.forms += u64::from(formed.is_ok());
             self.operator.inquiries.remove(&id);
             return Ok(());
         }
-        if let Some(life) = inquiry.life {
-            if life == process.life {
-                self.question(node, life, id);
+        if let Some(incarnation) = inquiry.incarnation {
+            if incarnation == process.incarnation {
+                self.question(node, incarnation, id);
             }
             return Ok(());
         }
         let own = process.status();
-        let nodes = process.member.nodes().ids();
+        let nodes = process.replica.nodes().ids();
         let mut others: BTreeSet<_> = nodes.chain(judgement::known(&own)).collect();
         others.remove(&node);
-        let life = process.life;
+        let incarnation = process.incarnation;
         inquiry.begun_in = own.cluster_id;
-        (inquiry.life, inquiry.others) = (Some(life), others);
-        let patience = match inquiry.wish {
+        (inquiry.incarnation, inquiry.others) = (Some(incarnation), others);
+        let max_wait = match inquiry.wish {
             Wish::Recover(_) => PATIENCE_OF_RECOVERY,
-            _ => PATIENCE,
+            _ => TEST_TIMEOUT,
         };
         let repeat = matches!(inquiry.wish, Wish::Recover(_));
-        self.question(node, life, id);
+        self.question(node, incarnation, id);
         let mut again = PAUSE;
-        while repeat && again < patience {
-            self.schedule_input(again, node, Some(life), Input::Operator(id));
+        while repeat && again < max_wait {
+            self.schedule_input(again, node, Some(incarnation), Input::Operator(id));
             again += PAUSE;
         }
-        self.schedule_input(patience, node, Some(life), Input::Conclude(id));
+        self.schedule_input(max_wait, node, Some(incarnation), Input::Conclude(id));
         Ok(())
     }
 
     /// `node` asks everybody who has not answered yet.
-    fn question(&mut self, node: NodeId, life: Life, id: InquiryId) {
+    fn question(&mut self, node: NodeId, incarnation: Incarnation, id: InquiryId) {
         let Some(inquiry) = self.operator.inquiries.get(&id) else {
             return;
         };
@@ -126,7 +126,7 @@ impl World {
             .collect();
         for other in silent {
             if let Some(delay) = self.arrivals(node, other).first().copied() {
-                let from = (node, life);
+                let from = (node, incarnation);
                 let question = Input::Question { from, inquiry: id };
                 self.schedule_input(delay, other, None, question);
             }
@@ -134,7 +134,12 @@ impl World {
     }
 
     /// `node` says who it is.
-    pub(crate) fn answer_question(&mut self, node: NodeId, from: (NodeId, Life), id: InquiryId) {
+    pub(crate) fn answer_question(
+        &mut self,
+        node: NodeId,
+        from: (NodeId, Incarnation),
+        id: InquiryId,
+    ) {
         let Some(process) = self.processes.get(&node) else {
             return;
         };
@@ -187,11 +192,11 @@ impl World {
             .collect();
         match inquiry.wish {
             Wish::Look => {
-                let survey = judgement::survey(&process.member, answers, inquiry.begun_in);
+                let survey = judgement::survey(&process.replica, answers, inquiry.begun_in);
                 self.decide(&judgement::look(&survey), inquiry.began)
             }
             Wish::Change(command) => {
-                let survey = judgement::survey(&process.member, answers, inquiry.begun_in);
+                let survey = judgement::survey(&process.replica, answers, inquiry.begun_in);
                 let allowed = judgement::may_change(&survey, &command);
                 // A node decides one change after the other.
                 let busy = self.operator.leaving.is_some();

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) use seshat::cluster::recovery::{Order, Way, known};
-use seshat::cluster::{Answer, Picture, Standing, Survey, costs_nothing};
+use seshat::cluster::{Answer, ClusterView, MemberState, Survey, costs_nothing};
 use seshat::error::Refusal;
 use seshat::kv::Command;
-use seshat::node::Member;
+use seshat::node::Replica;
 use seshat::types::{Answering, ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
 /// What status shows.
@@ -40,7 +40,7 @@ pub(super) struct View {
 /// What `asked` has found, that has heard these `answers` and took part in the cluster `begun_in` when it began
 /// to ask.
 pub(super) fn survey<W>(
-    asked: &Member<W>,
+    asked: &Replica<W>,
     answers: BTreeMap<NodeId, Answer>,
     begun_in: Option<ClusterId>,
 ) -> Survey {
@@ -51,33 +51,34 @@ pub(super) fn survey<W>(
 
 /// What status shows of `survey`.
 pub(super) fn look(survey: &Survey) -> View {
-    let picture = Picture::new(survey);
+    let cluster_view = ClusterView::new(survey);
     let members = survey.members();
-    let those = |which: fn(Standing) -> bool| -> Vec<NodeId> {
+    let those = |which: fn(MemberState) -> bool| -> Vec<NodeId> {
         let ids = members.ids();
-        ids.filter(|id| which(picture.standing(*id))).collect()
+        ids.filter(|id| which(cluster_view.member_state(*id)))
+            .collect()
     };
     View {
         asked: survey.own(),
-        words: picture.sum_up().1,
-        healthy: picture.is_healed(),
-        forming: picture.cluster().is_none(),
-        cluster: picture.cluster(),
-        leader: picture.leader().map(RaftId::node_id),
+        words: cluster_view.sum_up().1,
+        healthy: cluster_view.is_healed(),
+        forming: cluster_view.cluster().is_none(),
+        cluster: cluster_view.cluster(),
+        leader: cluster_view.leader().map(RaftId::node_id),
         members: members.ids().collect(),
-        silent: those(|it| matches!(it, Standing::Absent(_)))
+        silent: those(|it| matches!(it, MemberState::Absent(_)))
             .into_iter()
             .collect(),
-        gone: those(|it| it == Standing::Absent(Answering::Silent))
+        gone: those(|it| it == MemberState::Absent(Answering::Silent))
             .into_iter()
             .collect(),
-        elsewhere: those(|it| it == Standing::Elsewhere),
-        old: those(|it| it == Standing::TooOld),
-        left_over: picture.left_over(),
+        elsewhere: those(|it| it == MemberState::Elsewhere),
+        old: those(|it| it == MemberState::TooOld),
+        left_over: cluster_view.left_over(),
         differ: survey
             .views()
             .find_map(|view| Some((view.raft_id.node_id(), view.differs_from?))),
-        way: picture.halt(),
+        way: cluster_view.halt(),
     }
 }
 
@@ -88,7 +89,7 @@ pub(crate) fn is_healed(
     views: &BTreeMap<NodeId, NodeStatus>,
 ) -> bool {
     let answers = views.iter().map(|(node, view)| (*node, Ok(view.clone())));
-    Picture::new(&Survey::new(own.clone(), Arc::clone(members), answers)).is_healed()
+    ClusterView::new(&Survey::new(own.clone(), Arc::clone(members), answers)).is_healed()
 }
 
 /// Whether the asked node may put the change into the log, in the light of `survey`.

@@ -156,7 +156,7 @@ impl World {
             }
             3 | 4 => self.order_addition(view),
             5 if members.len() > 3 => self.order_removal(view, node),
-            6 => return self.hand_over(view.leader.unwrap_or(node)),
+            6 => return self.transfer_leadership(view.leader.unwrap_or(node)),
             _ => {}
         }
         Ok(())
@@ -230,7 +230,7 @@ impl World {
         let runs = format!("cluster {cluster} runs");
         for &node in &view.members {
             let process = self.processes.get(&node);
-            let words = process.map(|it| it.member.waiting_for());
+            let words = process.map(|it| it.replica.waiting_for());
             if words.is_some_and(|it| it.starts_with(&runs) && it.ends_with(LIST_THE_MEMBERS)) {
                 let file = File {
                     members: view.members.iter().copied().map(node_info).collect(),

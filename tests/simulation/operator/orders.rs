@@ -64,7 +64,7 @@ impl World {
         let waiter = self.clients.decide(node, self.now);
         self.clients.taken(waiter);
         if let Some(process) = self.processes.get_mut(&node) {
-            process.member.propose(vec![Proposal {
+            process.replica.propose(vec![Proposal {
                 context: Default::default(),
                 command: wire::encode_command(&command),
                 waiter,
@@ -73,9 +73,9 @@ impl World {
     }
 
     /// Somebody else is to lead.
-    pub(super) fn hand_over(&mut self, node: NodeId) -> Verdict {
+    pub(super) fn transfer_leadership(&mut self, node: NodeId) -> Verdict {
         if let Some(process) = self.processes.get_mut(&node) {
-            let to = process.member.transfer_leader(None);
+            let to = process.replica.transfer_leader(None);
             self.trace
                 .line(self.now, format_args!("{node} hands over: {to:?}"));
         }
@@ -125,7 +125,7 @@ impl World {
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
         };
-        if let Some(raft) = process.member.raft() {
+        if let Some(raft) = process.replica.raft() {
             let broken = |reason: String| Violation::safety("equal_logs", reason);
             let (log, common) = self.clusters.of_survivor(raft).map_err(broken)?;
             let claim = Claim {
@@ -136,7 +136,7 @@ impl World {
             self.operator.claims.insert(raft.raft_id(), claim);
         }
         let claimed = process
-            .member
+            .replica
             .recover(order, heard.into_iter().collect::<Answers>());
         self.trace.line(
             self.now,
@@ -152,7 +152,7 @@ impl World {
         cluster: ClusterId,
         new: ClusterId,
     ) -> Verdict {
-        let survivor = self.processes[&node].member.raft_id();
+        let survivor = self.processes[&node].replica.raft_id();
         let Some(claim) = self.operator.claims.remove(&survivor) else {
             return Ok(());
         };

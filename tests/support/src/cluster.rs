@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use seshat::config::{ClusterConfig, Config, InitialMember, Limits, NodeConfig, RaftConfig};
 use seshat::driver::DriverHandle;
-use seshat::log::LogFormat;
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::{StatusRequest, StatusResponse};
 use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::proto::kv::{Applied, GetRequest, SetRequest};
 use seshat::server::{Local, Server, ServerError};
+use seshat::telemetry::LogFormat;
 use seshat::types::{NodeStatus, Role};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{InTime as _, PATIENCE, eventually, node_id, refused};
+use crate::{InTime as _, TEST_TIMEOUT, eventually, node_id, refused};
 
 /// A cluster whose nodes come and go.
 pub struct Cluster {
@@ -29,7 +29,7 @@ pub struct Cluster {
     nodes: Vec<Option<Node>>,
 }
 
-/// Lives of nodes so far. None draws what another one has drawn, also not one of another cluster.
+/// Incarnations of nodes so far. None draws what another one has drawn, also not one of another cluster.
 static LIVES: AtomicU64 = AtomicU64::new(0);
 
 /// A running node.
@@ -151,7 +151,7 @@ impl Cluster {
         self.leader().await;
     }
 
-    /// Starts node `index + 1` in a new life.
+    /// Starts node `index + 1` as a new incarnation.
     pub fn start(&mut self, index: usize) {
         let config = self.configs[index].clone();
         let (client, internal) = match self.bound[index].take() {
@@ -364,7 +364,7 @@ pub fn channel(addr: &str) -> Channel {
     Endpoint::from_shared(format!("http://{addr}"))
         .expect("an address")
         .connect_timeout(Duration::from_secs(1))
-        .timeout(PATIENCE)
+        .timeout(TEST_TIMEOUT)
         // As the Rust client has it: h2 would break the connection of whoever gives up many calls.
         .http2_max_concurrent_reset_streams(0)
         .http2_max_local_error_reset_streams(None)
@@ -395,7 +395,7 @@ impl Port {
     }
 }
 
-/// The port may still be held by connections of a former life for a moment.
+/// The port may still be held by connections of an earlier incarnation for a moment.
 fn rebind(addr: &str) -> TcpListener {
     let addr: SocketAddr = addr.parse().expect("an address");
     let began = std::time::Instant::now();

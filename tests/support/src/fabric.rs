@@ -15,11 +15,13 @@ use seshat::driver::{
     Probe, Reply,
 };
 use seshat::error::RpcError;
-use seshat::node::{Member, MemberOptions, PeerMessage, RaftOptions};
+use seshat::node::{PeerMessage, RaftOptions, Replica, ReplicaOptions};
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::admin_service_server::AdminServiceServer;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
-use seshat::service::{AdminService, Front, Gate, Health, Holds, Host, ServiceOptions};
+use seshat::service::{
+    AdminService, AdmissionControl, Health, Holds, Host, Router, ServiceOptions,
+};
 use seshat::types::{Answering, ClusterMembership, NodeId, NodeInfo, NodeStatus, RaftId, Role};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -98,7 +100,7 @@ pub struct Fabric {
 pub struct Node {
     pub id: NodeId,
     pub driver: DriverHandle,
-    pub gate: Gate,
+    pub gate: AdmissionControl,
     pub host: Host,
     pub local: Local,
     pub kv: KvServiceClient<Local>,
@@ -177,11 +179,11 @@ impl Fabric {
         nodes
     }
 
-    /// Starts node `id` in a life of its own.
+    /// Starts node `id` as a new incarnation.
     pub async fn start(&self, id: u16, incarnation: u64) -> Node {
         let id = node_id(id);
         let raft_id = RaftId::new(id, incarnation);
-        let member = Member::new(MemberOptions {
+        let replica = Replica::new(ReplicaOptions {
             raft_id,
             members: self.membership(id),
             bootstrap: true,
@@ -195,7 +197,7 @@ impl Fabric {
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         });
         let (driver, handle) = Driver::new(
-            member,
+            replica,
             DriverOptions {
                 workers: seshat::driver::Workers::default(),
                 tick: Duration::from_millis(100),
@@ -213,7 +215,7 @@ impl Fabric {
         };
         let receive = self.clone().receive(id, handle.clone(), inbox);
         let network = wire.clone();
-        let gate = Gate::new(MAX_REQUESTS, 1 << 20);
+        let gate = AdmissionControl::new(MAX_REQUESTS, 1 << 20);
         let health = Health::new(handle.clone(), gate.clone()).await;
         let host = Host::new(
             handle.clone(),
@@ -224,14 +226,14 @@ impl Fabric {
                 max_grpc_message_bytes: MAX_MESSAGE,
                 max_unread_bytes: MAX_UNREAD,
                 request_timeout: REQUEST_TIMEOUT,
-                handover_patience: Duration::from_secs(1),
+                transfer_timeout: Duration::from_secs(1),
                 member_timeout: Duration::from_secs(1),
             },
             Arc::new(wire.clone()),
         );
         let admin = AdminService::new(host.clone(), Arc::new(wire));
         let rest = Routes::new(AdminServiceServer::new(admin)).add_service(health.service());
-        let front = Local(Arc::new(Front::new(host.clone(), rest)));
+        let front = Local(Arc::new(Router::new(host.clone(), rest)));
         Node {
             id,
             driver: handle,
@@ -445,7 +447,7 @@ impl Probe for Wire {
 
 /// The services of one node as a channel to them.
 #[derive(Clone)]
-pub struct Local(Arc<Front>);
+pub struct Local(Arc<Router>);
 
 type Answer<B> = Result<http::Response<B>, Infallible>;
 

@@ -31,14 +31,14 @@ pub fn refused(status: &Status) -> Refused {
 }
 
 /// The longest that a test waits for one thing: what never comes fails the test, and does not hang it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What can be waited for.
 pub trait InTime: Future + Sized {
-    /// Waits for `what`, for at most [`PATIENCE`].
+    /// Waits for `what`, for at most [`TEST_TIMEOUT`].
     fn in_time(self, what: &str) -> impl Future<Output = Self::Output> {
         async move {
-            let waited = tokio::time::timeout(PATIENCE, self).await;
+            let waited = tokio::time::timeout(TEST_TIMEOUT, self).await;
             waited.unwrap_or_else(|_| panic!("waited too long for {what}"))
         }
     }
@@ -46,7 +46,7 @@ pub trait InTime: Future + Sized {
 
 impl<F: Future> InTime for F {}
 
-/// Asks until there is an answer, for at most [`PATIENCE`].
+/// Asks until there is an answer, for at most [`TEST_TIMEOUT`].
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let answered = async {
         loop {

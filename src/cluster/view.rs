@@ -7,22 +7,22 @@ use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, Raft
 
 /// The view of a cluster that results from the answers of its members.
 #[derive(Debug)]
-pub struct Picture<'a> {
+pub struct ClusterView<'a> {
     pub(super) survey: &'a Survey,
     pub(super) cluster: Option<ClusterId>,
     pub(super) leader: Option<RaftId>,
 }
 
-impl<'a> Picture<'a> {
+impl<'a> ClusterView<'a> {
     /// The view that `survey` gives.
     pub fn new(survey: &'a Survey) -> Self {
-        let mut picture = Self {
+        let mut cluster_view = Self {
             survey,
             cluster: running_cluster(survey),
             leader: None,
         };
-        picture.leader = picture.find_leader();
-        picture
+        cluster_view.leader = cluster_view.find_leader();
+        cluster_view
     }
 
     /// The running cluster. `None` while one forms.
@@ -143,7 +143,7 @@ fn running_cluster(survey: &Survey) -> Option<ClusterId> {
             .filter(|id| started().any(|view| is_of(view, *id)))
             .or_else(others)
             .or(own.cluster_id),
-        NodeState::Fresh | NodeState::Bound => others(),
+        NodeState::Fresh | NodeState::Prepared => others(),
     }
 }
 

@@ -21,7 +21,7 @@ const DETAIL: &str = "seshat.kv.v1.ErrorDetail";
 
 /// Whether a retry can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hope {
+pub(super) enum Retryability {
     /// Possibly later: the cluster may recover.
     Later,
     /// Not at this endpoint, but possibly at another one.
@@ -32,10 +32,10 @@ pub(super) enum Hope {
 
 /// How one call to one node failed.
 #[derive(Debug, Clone)]
-pub(super) struct Fault {
+pub(super) struct CallError {
     pub(super) message: String,
     pub(super) applied: Applied,
-    pub(super) hope: Hope,
+    pub(super) retryability: Retryability,
     /// The status code, if a node gave one.
     pub(super) code: Option<Code>,
     pub(super) reason: Option<Reason>,
@@ -43,19 +43,19 @@ pub(super) struct Fault {
     pub(super) silent: bool,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Fault {
+impl CallError {
     /// No connection was made, so nothing was sent.
     fn unreachable(error: &(dyn StdError + 'static)) -> Self {
         Self {
             message: root_cause(error),
             applied: Applied::No,
-            hope: Hope::Later,
+            retryability: Retryability::Later,
             code: None,
             reason: None,
             silent: false,
@@ -67,7 +67,7 @@ impl Fault {
         Self {
             message: "no answer in time".to_owned(),
             applied: Applied::Unknown,
-            hope: Hope::Later,
+            retryability: Retryability::Later,
             code: None,
             reason: None,
             silent: true,
@@ -128,14 +128,14 @@ impl Fault {
         match &self.reason {
             // The leader is there, and asks to retry later.
             Some(Reason::Overloaded(_)) => false,
-            _ => self.hope != Hope::Nowhere,
+            _ => self.retryability != Retryability::Nowhere,
         }
     }
 
     /// Whether a node refused a request that another one may serve: then it helps to reach another node
     /// at the same address.
     pub(super) fn sends_elsewhere(&self) -> bool {
-        self.answered() && self.hope == Hope::Later && self.ends_leadership()
+        self.answered() && self.retryability == Retryability::Later && self.ends_leadership()
     }
 
     /// The same fault for a read, which changes nothing.
@@ -159,7 +159,7 @@ impl Fault {
 
     fn typed(code: Code, message: String, detail: ErrorDetail) -> Self {
         let ErrorDetail { reason, .. } = &detail;
-        let hope = match reason {
+        let retryability = match reason {
             Some(
                 Reason::NotLeader(_)
                 | Reason::NoQuorum(_)
@@ -167,21 +167,21 @@ impl Fault {
                 | Reason::Forming(_)
                 | Reason::OtherCluster(_)
                 | Reason::ShuttingDown(_),
-            ) => Hope::Later,
+            ) => Retryability::Later,
             Some(
                 Reason::Full(_)
                 | Reason::TooLarge(_)
                 | Reason::InvalidRequest(_)
                 | Reason::FailedPrecondition(_)
                 | Reason::SessionExpired(_),
-            ) => Hope::Nowhere,
+            ) => Retryability::Nowhere,
             // A reason of a newer version: its status code decides.
             None => match code {
                 Code::Unavailable
                 | Code::ResourceExhausted
                 | Code::Aborted
-                | Code::DeadlineExceeded => Hope::Later,
-                _ => Hope::Nowhere,
+                | Code::DeadlineExceeded => Retryability::Later,
+                _ => Retryability::Nowhere,
             },
         };
         Self {
@@ -190,7 +190,7 @@ impl Fault {
                 ProtoApplied::No => Applied::No,
                 ProtoApplied::Unknown | ProtoApplied::Unspecified => Applied::Unknown,
             },
-            hope,
+            retryability,
             code: Some(code),
             reason: detail.reason,
             silent: false,
@@ -199,18 +199,18 @@ impl Fault {
 
     /// A fault from a status without a detail, which a node or a proxy has sent.
     fn untyped(code: Code, message: String) -> Self {
-        let (applied, hope) = match code {
+        let (applied, retryability) = match code {
             // The meaning of these codes is that the request was not begun.
             Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => {
-                (Applied::No, Hope::Elsewhere)
+                (Applied::No, Retryability::Elsewhere)
             }
-            Code::InvalidArgument | Code::OutOfRange => (Applied::No, Hope::Nowhere),
-            _ => (Applied::Unknown, Hope::Later),
+            Code::InvalidArgument | Code::OutOfRange => (Applied::No, Retryability::Nowhere),
+            _ => (Applied::Unknown, Retryability::Later),
         };
         Self {
             message,
             applied,
-            hope,
+            retryability,
             code: Some(code),
             reason: None,
             silent: false,
@@ -218,7 +218,7 @@ impl Fault {
     }
 }
 
-impl From<Status> for Fault {
+impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         if let Some(detail) = detail(&status) {
             return Self::typed(
@@ -241,7 +241,7 @@ impl From<Status> for Fault {
     }
 }
 
-impl From<PipelineError> for Fault {
+impl From<PipelineError> for CallError {
     fn from(error: PipelineError) -> Self {
         let PipelineError {
             code,

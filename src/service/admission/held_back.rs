@@ -1,6 +1,6 @@
 //! Messages on their way for which there is no room yet.
 //!
-//! They stand in a line and cost nothing meanwhile. Each pass that ends lets in as many of them as there
+//! They stand in a line and cost nothing meanwhile. Each permit that ends lets in as many of them as there
 //! is room for then, the oldest first. They count before they hear of it, so nobody is woken in vain. A
 //! connection has one place in the line, and its other messages wait behind it, so that connections take
 //! turns. One that has more inside than it leaves free holds up nobody else.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Counts, Excess, Gate, Inner, Own, Pass};
+use super::{AdmissionControl, Counts, Excess, Inner, Own, Permit};
 use crate::error::{Reason, Refusal};
 
 /// Those that wait: at most one of each connection, and those that gave up since the last one came.
@@ -24,41 +24,41 @@ pub(super) struct HeldBack {
 struct Waiting {
     own: Arc<Own>,
     bytes: usize,
-    hears: oneshot::Sender<Pass>,
+    hears: oneshot::Sender<Permit>,
 }
 
 /// A message that waits no longer.
 pub(super) struct LetIn {
-    pass: Pass,
-    hears: oneshot::Sender<Pass>,
+    permit: Permit,
+    hears: oneshot::Sender<Permit>,
 }
 
 impl LetIn {
-    /// Wakes whoever waits. The pass of one that has just given up ends here, so no lock may be held.
+    /// Wakes whoever waits. The permit of one that has just given up ends here, so no lock may be held.
     pub(super) fn tell(self) {
-        drop(self.hears.send(self.pass));
+        drop(self.hears.send(self.permit));
     }
 }
 
-impl Gate {
+impl AdmissionControl {
     /// Counts the `bytes` of a request as [`announce`](Self::announce) does, as soon as there is room for
     /// them.
     ///
     /// # Errors
     ///
     /// [`Reason::ShuttingDown`].
-    pub async fn announce_in_turn(self, bytes: usize) -> Result<Pass, Refusal> {
+    pub async fn announce_in_turn(self, bytes: usize) -> Result<Permit, Refusal> {
         let _turn = self.own.held_back.lock().await;
         let waits = self.line_up(bytes.min(self.inner.max_bytes));
-        let pass = match waits {
+        let permit = match waits {
             Some(waits) => waits.await.ok(),
             None => None,
         };
-        pass.ok_or_else(|| Refusal::not_applied(Reason::ShuttingDown))
+        permit.ok_or_else(|| Refusal::not_applied(Reason::ShuttingDown))
     }
 
-    /// What hears of the pass, unless the gate is closed.
-    fn line_up(&self, bytes: usize) -> Option<oneshot::Receiver<Pass>> {
+    /// What hears of the permit, unless the admission is closed.
+    fn line_up(&self, bytes: usize) -> Option<oneshot::Receiver<Permit>> {
         let (hears, waits) = oneshot::channel();
         let mut counts = self.inner.counts();
         if self.is_closed() {
@@ -86,10 +86,10 @@ impl Counts {
         let mut next = 0;
         while let Some(waiting) = self.held_back.line.get(next) {
             let (own, bytes) = (Arc::clone(&waiting.own), waiting.bytes);
-            let pass = match waiting.hears.is_closed() {
+            let permit = match waiting.hears.is_closed() {
                 true => None,
                 false => match self.let_in(inner, &own, 0, bytes) {
-                    Ok(pass) => Some(pass),
+                    Ok(permit) => Some(permit),
                     Err(Excess::All(..)) => break,
                     Err(Excess::Share(..)) => {
                         next += 1;
@@ -98,8 +98,8 @@ impl Counts {
                 },
             };
             let waiting = self.held_back.line.remove(next);
-            if let (Some(pass), Some(Waiting { hears, .. })) = (pass, waiting) {
-                let_in.push(LetIn { pass, hears });
+            if let (Some(permit), Some(Waiting { hears, .. })) = (permit, waiting) {
+                let_in.push(LetIn { permit, hears });
             }
         }
         let_in
@@ -113,35 +113,35 @@ mod tests {
 
     use super::*;
 
-    struct Waits(BoxFuture<'static, Result<Pass, Refusal>>);
+    struct Waits(BoxFuture<'static, Result<Permit, Refusal>>);
 
     impl Waits {
-        fn new(gate: &Gate, bytes: usize) -> Self {
-            let mut waits = Self(gate.clone().announce_in_turn(bytes).boxed());
-            assert!(waits.pass().is_none(), "it has to wait");
+        fn new(admission: &AdmissionControl, bytes: usize) -> Self {
+            let mut waits = Self(admission.clone().announce_in_turn(bytes).boxed());
+            assert!(waits.permit().is_none(), "it has to wait");
             waits
         }
 
-        fn pass(&mut self) -> Option<Pass> {
+        fn permit(&mut self) -> Option<Permit> {
             (&mut self.0).now_or_never().map(Result::unwrap)
         }
     }
 
     #[test]
     fn a_pass_that_ends_lets_in_as_many_as_there_is_room_for_the_oldest_first() {
-        let gate = Gate::new(10, 100);
-        let [a, b] = [1, 2].map(|_| gate.for_another_connection());
-        let (first, second) = (gate.enter(50).unwrap(), a.enter(50).unwrap());
-        let mut large = Waits::new(&gate.for_another_connection(), 60);
-        let mut small = Waits::new(&gate.for_another_connection(), 10);
+        let admission = AdmissionControl::new(10, 100);
+        let [a, b] = [1, 2].map(|_| admission.for_another_connection());
+        let (first, second) = (admission.enter(50).unwrap(), a.enter(50).unwrap());
+        let mut large = Waits::new(&admission.for_another_connection(), 60);
+        let mut small = Waits::new(&admission.for_another_connection(), 10);
         drop(first);
-        assert!(large.pass().is_none());
-        assert!(small.pass().is_none(), "it is behind the large one");
+        assert!(large.permit().is_none());
+        assert!(small.permit().is_none(), "it is behind the large one");
         // A single request does not wait for them.
         drop(b.enter(50).unwrap());
         drop(second);
-        let large = large.pass().unwrap();
-        let _small = small.pass().unwrap();
+        let large = large.permit().unwrap();
+        let _small = small.permit().unwrap();
         assert!(b.enter(31).is_err(), "they count before they look");
         drop(large);
         b.enter(90).unwrap();
@@ -149,10 +149,10 @@ mod tests {
 
     #[test]
     fn connections_take_turns() {
-        let gate = Gate::new(10, 100);
-        let mut inside = gate.for_another_connection().enter(100).unwrap();
-        let mut all: Vec<_> = (0..3).map(|_| Waits::new(&gate, 100)).collect();
-        all.push(Waits::new(&gate.for_another_connection(), 100));
+        let admission = AdmissionControl::new(10, 100);
+        let mut inside = admission.for_another_connection().enter(100).unwrap();
+        let mut all: Vec<_> = (0..3).map(|_| Waits::new(&admission, 100)).collect();
+        all.push(Waits::new(&admission.for_another_connection(), 100));
         let mut order = Vec::new();
         while order.len() < 4 {
             drop(inside);
@@ -160,53 +160,53 @@ mod tests {
             let mut let_in = Vec::new();
             for (index, waits) in all.iter_mut().enumerate() {
                 if !order.contains(&index) {
-                    let_in.extend(waits.pass().map(|pass| (index, pass)));
+                    let_in.extend(waits.permit().map(|permit| (index, permit)));
                 }
             }
-            let (index, pass) = let_in.pop().unwrap();
+            let (index, permit) = let_in.pop().unwrap();
             assert!(let_in.is_empty());
             order.push(index);
-            inside = pass;
+            inside = permit;
         }
         assert_eq!(order, [0, 3, 1, 2]);
     }
 
     #[test]
     fn a_connection_that_has_its_share_holds_up_nobody_else() {
-        let gate = Gate::new(10, 100);
-        let hog = gate.for_another_connection();
-        let (most, _rest) = (hog.enter(50).unwrap(), gate.enter(40).unwrap());
-        let last = gate.for_another_connection().enter(10).unwrap();
+        let admission = AdmissionControl::new(10, 100);
+        let hog = admission.for_another_connection();
+        let (most, _rest) = (hog.enter(50).unwrap(), admission.enter(40).unwrap());
+        let last = admission.for_another_connection().enter(10).unwrap();
         let mut more = Waits::new(&hog, 10);
-        let mut modest = Waits::new(&gate.for_another_connection(), 10);
+        let mut modest = Waits::new(&admission.for_another_connection(), 10);
         drop(last);
-        assert!(more.pass().is_none());
-        let _modest = modest.pass().unwrap();
+        assert!(more.permit().is_none());
+        let _modest = modest.permit().unwrap();
         drop(most);
-        assert!(more.pass().is_some());
+        assert!(more.permit().is_some());
     }
 
     #[test]
     fn whoever_gives_up_leaves_nothing_behind() {
-        let gate = Gate::new(10, 100);
-        let inside = gate.enter(100).unwrap();
+        let admission = AdmissionControl::new(10, 100);
+        let inside = admission.enter(100).unwrap();
         for _ in 0..10 {
-            drop(Waits::new(&gate.for_another_connection(), 10));
+            drop(Waits::new(&admission.for_another_connection(), 10));
         }
-        let mut waits = Waits::new(&gate.for_another_connection(), 100);
-        assert_eq!(gate.inner.counts().held_back.line.len(), 1);
-        drop(Waits::new(&gate.for_another_connection(), 10));
+        let mut waits = Waits::new(&admission.for_another_connection(), 100);
+        assert_eq!(admission.inner.counts().held_back.line.len(), 1);
+        drop(Waits::new(&admission.for_another_connection(), 10));
         drop(inside);
-        assert!(waits.pass().is_some());
-        gate.enter(100).unwrap();
+        assert!(waits.permit().is_some());
+        admission.enter(100).unwrap();
     }
 
     #[test]
     fn a_gate_that_closes_tells_those_that_wait() {
-        let gate = Gate::new(10, 100);
-        let _inside = gate.enter(100).unwrap();
-        let waits = [1, 2].map(|_| Waits::new(&gate, 10));
-        gate.close();
+        let admission = AdmissionControl::new(10, 100);
+        let _inside = admission.enter(100).unwrap();
+        let waits = [1, 2].map(|_| Waits::new(&admission, 10));
+        admission.close();
         for Waits(waits) in waits {
             let refusal = waits.now_or_never().unwrap().unwrap_err();
             assert_eq!(refusal, Refusal::not_applied(Reason::ShuttingDown));

@@ -9,8 +9,8 @@
 //!   refuses for ever, so none of them can be decided any more. Without that, late traffic of a
 //!   dead process could pull this one into a cluster that nobody else is in.
 //! * An *answer* to a question that was asked after this process had accepted its current offer is
-//!   about now: its sender lives, and takes part in that cluster. No other cluster has started, or
-//!   ever will while the sender lives (see the head of `formation.rs`). So an answer starts the offer
+//!   about now: its sender runs, and takes part in that cluster. No other cluster has started, or
+//!   ever will while the sender runs (see the head of `formation.rs`). So an answer starts the offer
 //!   whichever it is, and where this process has not accepted that cluster, it is bound no more: it
 //!   is outside, and waits to be let in.
 
@@ -48,7 +48,7 @@ impl Formation {
         let now = self.now;
         let accepted = self.enter(Event::Accept { offer, now });
         if accepted {
-            self.vouch = None;
+            self.partial = None;
         }
         accepted
     }
@@ -104,7 +104,7 @@ impl Formation {
 
     /// The coordinator says that a cluster starts; whether this process takes part in it now.
     pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
-        if let Phase::Bound { offer, .. } = &self.phase
+        if let Phase::Prepared { offer, .. } = &self.phase
             && (offer.cluster_id, offer.coordinator) == (cluster_id, coordinator)
         {
             self.enter(Event::Start(offer.clone()));
@@ -134,7 +134,7 @@ impl Formation {
         let (NodeState::Started, Some(cluster_id)) = (status.state, status.cluster_id) else {
             return;
         };
-        let Phase::Bound { since, .. } = &self.phase else {
+        let Phase::Prepared { since, .. } = &self.phase else {
             return;
         };
         // Within one tick nobody knows what came first.

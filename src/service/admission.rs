@@ -21,7 +21,7 @@ use crate::error::{Reason, Refusal};
 /// too much, and closes for good when the node shuts down: then nobody comes in, and one can wait
 /// until all have left. Cheap to clone; a request costs it a few additions.
 #[derive(Debug, Clone)]
-pub struct Gate {
+pub struct AdmissionControl {
     inner: Arc<Inner>,
     own: Arc<Own>,
 }
@@ -99,8 +99,8 @@ impl Batches {
     }
 }
 
-impl Gate {
-    /// A gate that lets in at most `max_requests` commands at once, which hold at most `max_bytes`;
+impl AdmissionControl {
+    /// A admission that lets in at most `max_requests` commands at once, which hold at most `max_bytes`;
     /// half of each for batches.
     pub fn new(max_requests: usize, max_bytes: usize) -> Self {
         let inner = Inner {
@@ -117,7 +117,7 @@ impl Gate {
         }
     }
 
-    /// The same gate for another connection.
+    /// The same admission for another connection.
     #[must_use]
     pub fn for_another_connection(&self) -> Self {
         Self {
@@ -126,42 +126,42 @@ impl Gate {
         }
     }
 
-    /// Lets in a request that holds `bytes`, until the pass is dropped.
+    /// Lets in a request that holds `bytes`, until the permit is dropped.
     ///
     /// # Errors
     ///
     /// [`Reason::ShuttingDown`] or [`Reason::Overloaded`].
-    pub fn enter(&self, bytes: usize) -> Result<Pass, Refusal> {
+    pub fn enter(&self, bytes: usize) -> Result<Permit, Refusal> {
         self.let_in(1, bytes)
     }
 
-    /// Counts the `bytes` of a request that is on its way in, until the pass is dropped. It is no command
-    /// yet, and nobody waits for it when the gate closes. One that is larger than all the room takes all
+    /// Counts the `bytes` of a request that is on its way in, until the permit is dropped. It is no command
+    /// yet, and nobody waits for it when the admission closes. One that is larger than all the room takes all
     /// of it.
     ///
     /// # Errors
     ///
     /// [`Reason::ShuttingDown`] or [`Reason::Overloaded`].
-    pub fn announce(&self, bytes: usize) -> Result<Pass, Refusal> {
+    pub fn announce(&self, bytes: usize) -> Result<Permit, Refusal> {
         self.let_in(0, bytes.min(self.inner.max_bytes))
     }
 
-    fn let_in(&self, requests: usize, bytes: usize) -> Result<Pass, Refusal> {
+    fn let_in(&self, requests: usize, bytes: usize) -> Result<Permit, Refusal> {
         let mut counts = self.inner.counts();
         if self.is_closed() {
             return Err(Refusal::not_applied(Reason::ShuttingDown));
         }
-        let pass = counts.let_in(&self.inner, &self.own, requests, bytes);
-        pass.map_err(|excess| Refusal::not_applied(excess.into()))
+        let permit = counts.let_in(&self.inner, &self.own, requests, bytes);
+        permit.map_err(|excess| Refusal::not_applied(excess.into()))
     }
 
     /// Lets in a batch of `commands` that holds `bytes`, as soon as there is room for it, until the
-    /// pass is dropped.
+    /// permit is dropped.
     ///
     /// # Errors
     ///
     /// [`Reason::ShuttingDown`].
-    pub async fn admit(&self, commands: usize, bytes: usize) -> Result<Pass, Refusal> {
+    pub async fn admit(&self, commands: usize, bytes: usize) -> Result<Permit, Refusal> {
         let place = async {
             let _line = self.own.line.lock().await;
             self.inner.batches.place(commands, bytes).await
@@ -187,17 +187,17 @@ impl Gate {
         self.inner.changed.notify_waiters();
     }
 
-    /// Whether the gate is closed.
+    /// Whether the admission is closed.
     pub fn is_closed(&self) -> bool {
         self.inner.closed.load(Ordering::SeqCst)
     }
 
-    /// Waits until the gate is closed.
+    /// Waits until the admission is closed.
     pub async fn closed(&self) {
         self.until(|| self.is_closed()).await;
     }
 
-    /// Waits until the gate is closed and nobody is inside.
+    /// Waits until the admission is closed and nobody is inside.
     pub async fn drained(&self) {
         self.until(|| self.is_closed() && self.inner.counts().requests == 0)
             .await;
@@ -223,7 +223,7 @@ impl Counts {
         own: &Arc<Own>,
         requests: usize,
         bytes: usize,
-    ) -> Result<Pass, Excess> {
+    ) -> Result<Permit, Excess> {
         let order = Ordering::Relaxed;
         let (has, max) = (own.requests.load(order), inner.max_requests);
         room(requests, has, self.requests, max, Bound::Requests)?;
@@ -234,10 +234,10 @@ impl Counts {
         Ok(self.count(inner, requests, bytes, Of::Single(Arc::clone(own))))
     }
 
-    fn count(&mut self, inner: &Arc<Inner>, requests: usize, bytes: usize, of: Of) -> Pass {
+    fn count(&mut self, inner: &Arc<Inner>, requests: usize, bytes: usize, of: Of) -> Permit {
         self.requests += requests;
         self.bytes += bytes;
-        Pass {
+        Permit {
             inner: Arc::clone(inner),
             requests,
             bytes,
@@ -291,21 +291,21 @@ fn room(more: usize, own: usize, all: usize, max: usize, bound: Bound) -> Result
 
 /// Leave to be inside.
 #[derive(Debug)]
-pub struct Pass {
+pub struct Permit {
     inner: Arc<Inner>,
     requests: usize,
     bytes: usize,
     of: Of,
 }
 
-/// Whose pass it is.
+/// Whose permit it is.
 #[derive(Debug)]
 enum Of {
     Single(Arc<Own>),
     Batch(#[expect(dead_code, reason = "only dropped")] Place),
 }
 
-impl Drop for Pass {
+impl Drop for Permit {
     fn drop(&mut self) {
         let inner = &self.inner;
         let mut counts = inner.counts();
@@ -331,7 +331,7 @@ mod tests {
 
     use super::*;
 
-    fn overloaded(refused: Result<Pass, Refusal>) -> (&'static str, u64) {
+    fn overloaded(refused: Result<Permit, Refusal>) -> (&'static str, u64) {
         match refused.unwrap_err().reason {
             Reason::Overloaded { what, limit } => (what, limit),
             reason => panic!("{reason}"),
@@ -340,30 +340,30 @@ mod tests {
 
     #[test]
     fn requests_and_bytes_are_bounded() {
-        let gate = Gate::new(2, 10);
-        let one = gate.enter(4).unwrap();
-        assert_eq!(overloaded(gate.enter(7)), ("max_pending_bytes", 10));
-        let two = gate.enter(6).unwrap();
-        assert_eq!(overloaded(gate.enter(0)), ("max_pending_requests", 2));
+        let admission = AdmissionControl::new(2, 10);
+        let one = admission.enter(4).unwrap();
+        assert_eq!(overloaded(admission.enter(7)), ("max_pending_bytes", 10));
+        let two = admission.enter(6).unwrap();
+        assert_eq!(overloaded(admission.enter(0)), ("max_pending_requests", 2));
         drop(one);
-        assert_eq!(overloaded(gate.enter(5)), ("max_pending_bytes", 10));
-        let other = gate.for_another_connection();
+        assert_eq!(overloaded(admission.enter(5)), ("max_pending_bytes", 10));
+        let other = admission.for_another_connection();
         drop((other.enter(4).unwrap(), two));
-        gate.enter(10).unwrap();
+        admission.enter(10).unwrap();
     }
 
     #[tokio::test]
     async fn a_closed_gate_drains() {
-        let gate = Gate::new(2, 10);
-        let inside = gate.enter(1).unwrap();
+        let admission = AdmissionControl::new(2, 10);
+        let inside = admission.enter(1).unwrap();
         let drained = tokio::spawn({
-            let gate = gate.clone();
-            async move { gate.drained().await }
+            let admission = admission.clone();
+            async move { admission.drained().await }
         });
         tokio::task::yield_now().await;
-        gate.close();
-        gate.closed().await;
-        assert_eq!(gate.enter(1).unwrap_err().reason, Reason::ShuttingDown);
+        admission.close();
+        admission.closed().await;
+        assert_eq!(admission.enter(1).unwrap_err().reason, Reason::ShuttingDown);
         tokio::task::yield_now().await;
         assert!(!drained.is_finished());
         drop(inside);
@@ -372,68 +372,72 @@ mod tests {
 
     #[test]
     fn the_single_requests_of_a_connection_leave_as_many_places_as_they_take() {
-        let gate = Gate::new(8, 100);
-        let enter = |gate: &Gate| {
+        let admission = AdmissionControl::new(8, 100);
+        let enter = |admission: &AdmissionControl| {
             let mut inside = Vec::new();
             let refused = loop {
-                match gate.enter(1) {
-                    Ok(pass) => inside.push(pass),
+                match admission.enter(1) {
+                    Ok(permit) => inside.push(permit),
                     refused => break overloaded(refused).0,
                 }
             };
             (inside, refused)
         };
         let share = "a connection's share of max_pending_requests";
-        let (hog, refused) = enter(&gate);
+        let (hog, refused) = enter(&admission);
         assert_eq!((hog.len(), refused), (5, share));
-        let (other, refused) = enter(&gate.for_another_connection());
+        let (other, refused) = enter(&admission.for_another_connection());
         assert_eq!((other.len(), refused), (2, share));
-        let (last, refused) = enter(&gate.for_another_connection());
+        let (last, refused) = enter(&admission.for_another_connection());
         assert_eq!((last.len(), refused), (1, "max_pending_requests"));
         drop((hog, other, last));
-        let _large = gate.enter(60).unwrap();
-        let refused = overloaded(gate.enter(1)).0;
+        let _large = admission.enter(60).unwrap();
+        let refused = overloaded(admission.enter(1)).0;
         assert_eq!(refused, "a connection's share of max_pending_bytes");
     }
 
     /// Whether `admitted` is through; it goes on waiting if not.
-    async fn through(admitted: &mut JoinHandle<Result<Pass, Refusal>>) -> bool {
+    async fn through(admitted: &mut JoinHandle<Result<Permit, Refusal>>) -> bool {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
         admitted.is_finished()
     }
 
-    fn admit(gate: &Gate, commands: usize, bytes: usize) -> JoinHandle<Result<Pass, Refusal>> {
-        let gate = gate.clone();
-        tokio::spawn(async move { gate.admit(commands, bytes).await })
+    fn admit(
+        admission: &AdmissionControl,
+        commands: usize,
+        bytes: usize,
+    ) -> JoinHandle<Result<Permit, Refusal>> {
+        let admission = admission.clone();
+        tokio::spawn(async move { admission.admit(commands, bytes).await })
     }
 
     #[tokio::test]
     async fn a_batch_counts_by_its_commands_and_bytes_and_is_held_back() {
-        let gate = Gate::new(8, 100);
-        let first = gate.admit(3, 10).await.unwrap();
-        let mut second = admit(&gate, 2, 10);
+        let admission = AdmissionControl::new(8, 100);
+        let first = admission.admit(3, 10).await.unwrap();
+        let mut second = admit(&admission, 2, 10);
         assert!(
             !through(&mut second).await,
             "half of the room is for others"
         );
         drop(first);
         let second = second.await.unwrap().unwrap();
-        let mut third = admit(&gate, 1, 41);
+        let mut third = admit(&admission, 1, 41);
         assert!(!through(&mut third).await, "half of the bytes");
         drop(second);
         let _third = third.await.unwrap().unwrap();
-        let single = |_| gate.for_another_connection().enter(1).unwrap();
+        let single = |_| admission.for_another_connection().enter(1).unwrap();
         let _singles: Vec<_> = (0..7).map(single).collect();
-        assert_eq!(overloaded(gate.enter(1)), ("max_pending_requests", 8));
+        assert_eq!(overloaded(admission.enter(1)), ("max_pending_requests", 8));
     }
 
     #[tokio::test]
     async fn a_batch_that_is_larger_than_the_room_comes_in_alone() {
-        let gate = Gate::new(8, 100);
-        let large = gate.admit(1000, 1000).await.unwrap();
-        let mut other = admit(&gate, 1, 1);
+        let admission = AdmissionControl::new(8, 100);
+        let large = admission.admit(1000, 1000).await.unwrap();
+        let mut other = admit(&admission, 1, 1);
         assert!(!through(&mut other).await);
         drop(large);
         other.await.unwrap().unwrap();
@@ -441,7 +445,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_take_turns_with_their_batches() {
-        let greedy = Gate::new(2, 100);
+        let greedy = AdmissionControl::new(2, 100);
         let modest = greedy.for_another_connection();
         let mut inside = greedy.admit(1, 1).await.unwrap();
         let mut waits: Vec<_> = (0..3).map(|_| admit(&greedy, 1, 1)).collect();
@@ -461,11 +465,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_waits_hears_that_the_gate_closes() {
-        let gate = Gate::new(2, 10);
-        let _inside = gate.admit(1, 1).await.unwrap();
-        let mut waits = admit(&gate, 1, 1);
+        let admission = AdmissionControl::new(2, 10);
+        let _inside = admission.admit(1, 1).await.unwrap();
+        let mut waits = admit(&admission, 1, 1);
         assert!(!through(&mut waits).await);
-        gate.close();
+        admission.close();
         let refusal = waits.await.unwrap().unwrap_err();
         assert_eq!(refusal, Refusal::not_applied(Reason::ShuttingDown));
     }

@@ -21,7 +21,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Member;
+use super::Replica;
 use crate::cluster::recovery::{Order, Way};
 use crate::cluster::{Answers, nodes};
 use crate::error::Refusal;
@@ -112,7 +112,7 @@ impl Claims {
     }
 }
 
-impl<W> Member<W> {
+impl<W> Replica<W> {
     /// Recovers a new cluster, whose only voter is this process, from its whole log of the cluster that
     /// `order` names. `answers` are those of all nodes that were asked. The members stay the same: the
     /// new leader adds their current incarnations as after any loss of memory.

@@ -1,11 +1,11 @@
 //! How a process comes to take part: it forms a cluster with others, or is added to a running one.
 
-use super::Member;
-use crate::node::{Event, MemberOptions, RaftNode};
+use super::Replica;
+use crate::node::{Event, RaftNode, ReplicaOptions};
 use crate::types::{ClusterId, NodeState, Offer, RaftId};
 use crate::wire::Envelope;
 
-impl<W> Member<W> {
+impl<W> Replica<W> {
     /// Takes the offer of a new cluster. Returns whether it is accepted.
     pub fn offered(&mut self, offer: Offer) -> bool {
         let (coordinator, limits) = (offer.coordinator, offer.limits);
@@ -62,7 +62,7 @@ impl<W> Member<W> {
         if let Some(cluster_id) = cluster_id {
             match state {
                 NodeState::Fresh => {}
-                NodeState::Bound => self.output.events.push(Event::Bound { cluster_id }),
+                NodeState::Prepared => self.output.events.push(Event::Prepared { cluster_id }),
                 NodeState::Started => self.output.events.push(Event::Started { cluster_id }),
                 NodeState::Outside => self.output.events.push(Event::Outside {
                     cluster_id,
@@ -73,7 +73,7 @@ impl<W> Member<W> {
     }
 
     fn join(&mut self, cluster_id: ClusterId) {
-        let MemberOptions {
+        let ReplicaOptions {
             raft_id,
             members: _,
             remembered: _,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Member;
+use super::Replica;
 use crate::cluster::Answers;
 use crate::cluster::recovery::{Obstacle, Order, Remains, Way};
 use crate::error::Refusal;
@@ -11,7 +11,7 @@ use crate::node::seed::mix;
 use crate::node::{Event, NodeError, RaftNode, Recovery};
 use crate::types::{ClusterId, NodeId, NodeInfo, NodeStatus};
 
-impl<W> Member<W> {
+impl<W> Replica<W> {
     /// Forms a cluster on an operator's statement that the initial members `without` are fresh, see
     /// [`Formation::form_without`](crate::node::Formation::form_without).
     ///

@@ -9,7 +9,7 @@ const MAX_BESIDE: usize = 16;
 
 /// Pending replies, by key.
 #[derive(Debug)]
-pub(super) struct Desk<K, V> {
+pub(super) struct PendingReplies<K, V> {
     state: Mutex<State<K, V>>,
 }
 
@@ -20,7 +20,7 @@ struct State<K, V> {
     entered: u64,
 }
 
-impl<K, V> Default for Desk<K, V> {
+impl<K, V> Default for PendingReplies<K, V> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
@@ -31,28 +31,28 @@ impl<K, V> Default for Desk<K, V> {
     }
 }
 
-impl<K: Ord + Copy, V> Desk<K, V> {
-    /// Registers `value` under `key` until the ticket is dropped. Earlier entries under `key` are
+impl<K: Ord + Copy, V> PendingReplies<K, V> {
+    /// Registers `value` under `key` until the registration is dropped. Earlier entries under `key` are
     /// dropped, so that their owners learn that their replies will not come.
-    pub(super) fn enter(self: &Arc<Self>, key: K, value: V) -> Ticket<K, V> {
+    pub(super) fn enter(self: &Arc<Self>, key: K, value: V) -> Registration<K, V> {
         self.state().entries.remove(&key);
         self.put(key, value)
     }
 
     /// Registers `value` besides the entries that exist: a peer that uses the id of another one takes no
     /// replies from it. `None` if there are [`MAX_BESIDE`] already.
-    pub(super) fn enter_beside(self: &Arc<Self>, key: K, value: V) -> Option<Ticket<K, V>> {
+    pub(super) fn enter_beside(self: &Arc<Self>, key: K, value: V) -> Option<Registration<K, V>> {
         let there = self.state().entries.get(&key).map_or(0, Vec::len);
         (there < MAX_BESIDE).then(|| self.put(key, value))
     }
 
-    fn put(self: &Arc<Self>, key: K, value: V) -> Ticket<K, V> {
+    fn put(self: &Arc<Self>, key: K, value: V) -> Registration<K, V> {
         let mut state = self.state();
         state.entered = state.entered.wrapping_add(1);
         let number = state.entered;
         state.entries.entry(key).or_default().push((number, value));
-        Ticket {
-            desk: Arc::clone(self),
+        Registration {
+            pending_replies: Arc::clone(self),
             key,
             number,
         }
@@ -85,7 +85,7 @@ impl<K: Ord + Copy, V> Desk<K, V> {
     }
 }
 
-impl<K, V> Desk<K, V> {
+impl<K, V> PendingReplies<K, V> {
     fn state(&self) -> MutexGuard<'_, State<K, V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,16 +93,16 @@ impl<K, V> Desk<K, V> {
 
 /// A registration: dropping it removes the entry.
 #[derive(Debug)]
-#[must_use = "the entry is gone with its ticket"]
-pub(super) struct Ticket<K: Ord, V> {
-    desk: Arc<Desk<K, V>>,
+#[must_use = "the entry is gone with its registration"]
+pub(super) struct Registration<K: Ord, V> {
+    pending_replies: Arc<PendingReplies<K, V>>,
     key: K,
     number: u64,
 }
 
-impl<K: Ord, V> Drop for Ticket<K, V> {
+impl<K: Ord, V> Drop for Registration<K, V> {
     fn drop(&mut self) {
-        let mut state = self.desk.state();
+        let mut state = self.pending_replies.state();
         if let Some(entries) = state.entries.get_mut(&self.key) {
             entries.retain(|(number, _)| *number != self.number);
             if entries.is_empty() {
@@ -118,28 +118,30 @@ mod tests {
 
     #[test]
     fn an_entry_lives_as_long_as_its_ticket_or_until_a_newer_one() {
-        let desk = Arc::new(Desk::default());
-        let first = desk.enter(1, 'a');
-        let other = desk.enter(2, 'b');
-        let second = desk.enter(1, 'c');
+        let pending_replies = Arc::new(PendingReplies::default());
+        let first = pending_replies.enter(1, 'a');
+        let other = pending_replies.enter(2, 'b');
+        let second = pending_replies.enter(1, 'c');
         drop(first);
-        assert_eq!(desk.with(1, |value| *value), Some('c'));
+        assert_eq!(pending_replies.with(1, |value| *value), Some('c'));
         drop(second);
-        assert_eq!(desk.with(1, |value| *value), None);
-        assert!(desk.take(2).eq(['b']));
-        assert_eq!(desk.take(2).count(), 0);
+        assert_eq!(pending_replies.with(1, |value| *value), None);
+        assert!(pending_replies.take(2).eq(['b']));
+        assert_eq!(pending_replies.take(2).count(), 0);
         drop(other);
     }
 
     #[test]
     fn entries_beside_one_another_take_nothing_from_one_another() {
-        let desk = Arc::new(Desk::default());
-        let tickets: Vec<_> = (0..MAX_BESIDE).map(|n| desk.enter_beside(1, n)).collect();
-        assert!(desk.enter_beside(1, 99).is_none(), "too many");
+        let pending_replies = Arc::new(PendingReplies::default());
+        let registrations: Vec<_> = (0..MAX_BESIDE)
+            .map(|n| pending_replies.enter_beside(1, n))
+            .collect();
+        assert!(pending_replies.enter_beside(1, 99).is_none(), "too many");
         let mut seen = Vec::new();
-        desk.each(1, "item", |value, _| seen.push(*value));
+        pending_replies.each(1, "item", |value, _| seen.push(*value));
         assert!(seen.into_iter().eq(0..MAX_BESIDE));
-        drop(tickets);
-        desk.each(1, "item", |_, _| panic!("nobody is there"));
+        drop(registrations);
+        pending_replies.each(1, "item", |_, _| panic!("nobody is there"));
     }
 }

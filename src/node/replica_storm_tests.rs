@@ -48,7 +48,7 @@ impl Storm {
     fn event(&mut self) {
         let (id, other) = (self.any_node(), self.any_node());
         let leader = self.lab.leader();
-        let lives = self.lab.members.contains_key(&id);
+        let lives = self.lab.replicas.contains_key(&id);
         match (self.draw(10), leader) {
             (0 | 1, Some(leader)) => self.lab.command(leader, &Command::RemoveMember(id)),
             (2, Some(leader)) => {
@@ -59,7 +59,7 @@ impl Storm {
             }
             (3, Some(leader)) => self.lab.transfer(leader, id),
             (4, _) if lives => self.lab.begin(id, true),
-            (5, _) => self.lab.members.remove(&id).map_or((), drop),
+            (5, _) => self.lab.replicas.remove(&id).map_or((), drop),
             (6 | 7, _) => {
                 let link = Link {
                     latency: self.draw(200),
@@ -84,7 +84,7 @@ impl Storm {
     }
 
     fn check(&mut self) {
-        for raft in self.lab.members.values().filter_map(Member::raft) {
+        for raft in self.lab.replicas.values().filter_map(Replica::raft) {
             if raft.role() == Role::Leader {
                 let leads = (raft.cluster_id(), raft.term());
                 let first = *self.leaders.entry(leads).or_insert(raft.raft_id());

@@ -30,14 +30,6 @@ const SILENCE_TIMEOUTS: u32 = 2;
 /// Pause between two questions to a node that does not answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
-fn invalid(field: &'static str, rule: String) -> Refusal {
-    Refusal::not_applied(Reason::InvalidRequest { field, rule })
-}
-
-fn not_now(rule: String) -> Refusal {
-    Refusal::not_applied(Reason::FailedPrecondition { rule })
-}
-
 /// Forms the cluster without the members that an operator vouches for, and waits until it runs.
 #[tracing::instrument(level = "debug", skip_all)]
 pub(super) async fn form(
@@ -65,7 +57,7 @@ pub(super) async fn form(
     let ended = ended.map_err(|_| Refusal::not_applied(Reason::ShuttingDown))?;
     match (ended.state, ended.cluster_id) {
         (NodeState::Started, Some(ClusterId(cluster_id))) => Ok(admin::FormResponse { cluster_id }),
-        (_, cluster_id) => Err(not_now(match cluster_id {
+        (_, cluster_id) => Err(Refusal::precondition(match cluster_id {
             Some(id) => format!("cluster {id} is running without this node"),
             None => "another cluster is running without this node".to_owned(),
         })),
@@ -76,7 +68,7 @@ pub(super) async fn form(
 fn node_ids(without: Vec<u32>) -> Result<BTreeSet<NodeId>, Refusal> {
     let ids = without.into_iter().map(NodeId::try_from);
     ids.collect::<Result<_, _>>()
-        .map_err(|error| invalid("without", error.to_string()))
+        .map_err(|error| Refusal::invalid("without", error.to_string()))
 }
 
 /// Makes a new cluster of what this node has, or says what that would be.
@@ -141,15 +133,15 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
 
 /// What the other nodes answer that have a part in the cluster of `own`, as far as anybody knows who
 /// answers.
-async fn ask_others(probe: &dyn Probe, own: &NodeStatus, patience: Duration) -> Answers {
+async fn ask_others(probe: &dyn Probe, own: &NodeStatus, max_wait: Duration) -> Answers {
     let me = own.raft_id.node_id();
     let mut answers = BTreeMap::from([(me, Ok(own.clone()))]);
     loop {
         let views = answers.values().flatten();
         let known: BTreeSet<_> = views.flat_map(recovery::known).collect();
         let new = known.iter().filter(|node| !answers.contains_key(*node));
-        let deadline = after(patience.saturating_mul(SILENCE_TIMEOUTS));
-        let asked = new.map(|node| ask(probe, *node, patience, deadline));
+        let deadline = after(max_wait.saturating_mul(SILENCE_TIMEOUTS));
+        let asked = new.map(|node| ask(probe, *node, max_wait, deadline));
         let new = join_all(asked).await;
         if new.is_empty() {
             answers.remove(&me);
@@ -163,11 +155,11 @@ async fn ask_others(probe: &dyn Probe, own: &NodeStatus, patience: Duration) -> 
 async fn ask(
     probe: &dyn Probe,
     node: NodeId,
-    patience: Duration,
+    max_wait: Duration,
     deadline: Instant,
 ) -> (NodeId, Answer) {
     loop {
-        match probe.identify(node, patience).await {
+        match probe.identify(node, max_wait).await {
             Ok(view) => return (node, Ok(view)),
             Err(error) if Instant::now() >= deadline => return (node, Err(error.answering())),
             Err(_) => tokio::time::sleep(PAUSE).await,

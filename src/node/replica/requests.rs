@@ -1,13 +1,13 @@
 //! Requests of clients and operators to a process. A leader puts no entry into the log that some member
 //! could not take.
 
-use super::Member;
+use super::Replica;
 use crate::error::{Reason, Refusal};
 use crate::node::{Input, Proposal, RaftNode, Room};
 use crate::types::{Key, NodeId, ProtocolLevel, Role};
 use crate::wire;
 
-impl<W> Member<W> {
+impl<W> Replica<W> {
     /// Puts commands into the log, see [`RaftNode::propose`].
     pub fn propose(&mut self, proposals: Vec<Proposal<W>>) {
         self.submit(proposals.into_iter().map(Input::Write).collect());

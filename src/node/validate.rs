@@ -27,7 +27,7 @@ const MAX_INDEX_LEAD: LogIndex = 1 << 48;
 /// Refuses a message that is too far ahead, that raft-rs would panic on, or that it would never recover
 /// from. `message` is a `name` and comes from `from`. It has passed the checks of
 /// [`PeerMessage::into_raft`](crate::wire::PeerMessage::into_raft), so no term in it is past its own.
-pub(super) fn judge<S: Storage>(
+pub(super) fn validate<S: Storage>(
     raft: &Raft<S>,
     (name, from): (&'static str, RaftId),
     message: &Message,
@@ -129,25 +129,25 @@ mod tests {
     use crate::types::{ClusterMembership, NodeId};
     use crate::wire::PeerMessage;
 
-    fn life(id: u16) -> RaftId {
+    fn raft_id_of(id: u16) -> RaftId {
         RaftId::new(NodeId::new(id).expect("a node id"), 1)
     }
 
     /// Node 2 in term 1, whose log ends at 1, or at 0 if it has just started.
     fn receiver(storage: MemoryStorage) -> RawNode<MemoryStorage> {
-        let config = RaftOptions::default().raft_config(life(2), storage.applied());
+        let config = RaftOptions::default().raft_config(raft_id_of(2), storage.applied());
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         RawNode::new(&config, storage, &logger).expect("a server")
     }
 
     fn bootstrapped() -> MemoryStorage {
-        let voters = [1, 2, 3].map(life);
+        let voters = [1, 2, 3].map(raft_id_of);
         MemoryStorage::bootstrap(&voters, ClusterMembership::default())
     }
 
     /// One message of every type, in `term`, with `index` in every index field.
     fn messages(term: Term, index: LogIndex) -> Vec<(&'static str, PeerMessage)> {
-        let (from, to, cluster_id) = (life(1).get(), life(2).get(), 7);
+        let (from, to, cluster_id) = (raft_id_of(1).get(), raft_id_of(2).get(), 7);
         let vote = |last_log_index, commit_index, pre_vote| {
             PeerMessage::RequestVote(proto::RequestVoteRequest {
                 term,
@@ -250,7 +250,7 @@ mod tests {
                     last_included_term: 1,
                     done: true,
                     conf_state: Some(proto::ConfState {
-                        voters: [1, 2, 3].map(|id| life(id).get()).to_vec(),
+                        voters: [1, 2, 3].map(|id| raft_id_of(id).get()).to_vec(),
                         ..proto::ConfState::default()
                     }),
                     cluster_id,
@@ -264,8 +264,8 @@ mod tests {
     /// Whether `message` is refused because it is too far ahead.
     fn is_too_far(receiver: &RawNode<MemoryStorage>, message: PeerMessage) -> bool {
         let message = message.into_raft().expect("well formed");
-        let judged = judge(&receiver.raft, ("it", life(1)), &message);
-        matches!(judged, Err(StepError::TooFarAhead { .. }))
+        let verdict = validate(&receiver.raft, ("it", raft_id_of(1)), &message);
+        matches!(verdict, Err(StepError::TooFarAhead { .. }))
     }
 
     #[test]
@@ -287,9 +287,9 @@ mod tests {
         let timeout_now = |term| {
             let message = PeerMessage::TimeoutNow(proto::TimeoutNowRequest {
                 term,
-                leader_id: life(1).get(),
+                leader_id: raft_id_of(1).get(),
                 cluster_id: 7,
-                to: life(2).get(),
+                to: raft_id_of(2).get(),
             });
             ("timeout now", message)
         };
@@ -313,7 +313,7 @@ mod tests {
         let term = receiver.raft.term;
         for (what, message) in messages(term, 2) {
             let message = message.into_raft().expect("well formed");
-            let refused = judge(&receiver.raft, ("it", life(1)), &message).is_err();
+            let refused = validate(&receiver.raft, ("it", raft_id_of(1)), &message).is_err();
             let claims = [
                 "append reply: commit",
                 "append reply: snapshot",

@@ -6,9 +6,9 @@
 
 mod asking;
 mod entry;
+mod operator;
 mod recovery;
 mod requests;
-mod rescue;
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ use super::{
 use crate::error::NotMe;
 use crate::kv::StateMachine;
 use crate::types::{ClusterId, ClusterMembership, LogIndex, NodeState, NodeStatus, RaftId, Role};
-use crate::wire::{Envelope, SnapshotHeader, WireError};
+use crate::wire::{Envelope, InstallSnapshotHeader, WireError};
 
 /// The identity and the settings of a process.
 #[derive(Debug, Clone)]
-pub struct MemberOptions {
+pub struct ReplicaOptions {
     /// The incarnation of the node.
     pub raft_id: RaftId,
     /// The initial members of the cluster, including this one. For a process that joins later, the nodes
@@ -54,8 +54,8 @@ pub struct MemberOptions {
 }
 
 /// One process, from its start to its end.
-pub struct Member<W> {
-    options: MemberOptions,
+pub struct Replica<W> {
+    options: ReplicaOptions,
     formation: Formation,
     reconciler: Reconciler,
     agreed: Agreed,
@@ -71,9 +71,9 @@ pub struct Member<W> {
     broken: Option<NodeError>,
 }
 
-impl<W> Member<W> {
+impl<W> Replica<W> {
     /// A process that has just started.
-    pub fn new(options: MemberOptions) -> Self {
+    pub fn new(options: ReplicaOptions) -> Self {
         let mut formation = Formation::new(
             options.raft_id,
             &options.members,
@@ -181,7 +181,7 @@ impl<W> Member<W> {
     /// [`StepError`]: the snapshot is dropped, and nothing has changed.
     pub fn install(
         &mut self,
-        header: SnapshotHeader,
+        header: InstallSnapshotHeader,
         state_machine: StateMachine,
     ) -> Result<(), StepError> {
         if self.raft.is_none() {
@@ -256,18 +256,18 @@ impl<W> Member<W> {
             return;
         };
         if !raft.is_member() {
-            if self.reconciler.may_hand_over() && raft.transfer_to_a_member() {
+            if self.reconciler.may_transfer() && raft.transfer_to_a_member() {
                 self.reconciler
                     .handing_over(self.options.raft.election_min_ticks);
             }
             return;
         }
-        let meant = &raft.conf().members;
+        let desired = &raft.conf().members;
         let (cluster_id, level) = (raft.cluster_id(), raft.level());
         let levels = (self.options.raft.level, level);
-        if let Some(change) = self.reconciler.plan((cluster_id, level), meant, &members) {
+        if let Some(change) = self.reconciler.plan((cluster_id, level), desired, &members) {
             raft.change_members(change);
-        } else if let Some(level) = self.reconciler.raise(cluster_id, levels, meant, &members) {
+        } else if let Some(level) = self.reconciler.raise(cluster_id, levels, desired, &members) {
             raft.raise_level(level);
         }
         let questions = self.reconciler.questions();

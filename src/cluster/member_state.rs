@@ -1,7 +1,7 @@
 //! The state of each member in the running cluster.
 
-use super::Picture;
-use super::picture::is_of;
+use super::ClusterView;
+use super::view::is_of;
 use crate::types::{Answering, LogIndex, NodeId, NodeState, NodeStatus, Role};
 
 /// Share of the snapshot in the progress of catching up, in percent: nearly all of the work.
@@ -13,7 +13,7 @@ const LOG_SHARE: u64 = 9;
 
 /// The state of a member in the running cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum MemberState {
     /// Does not answer. Something else may answer at its address.
     Absent(Answering),
     /// Runs, but has not found its cluster yet, or waits for its start.
@@ -38,42 +38,46 @@ pub enum Standing {
     Whole,
 }
 
-impl Picture<'_> {
+impl ClusterView<'_> {
     /// The state of the member `node`.
-    pub fn standing(&self, node: NodeId) -> Standing {
+    pub fn member_state(&self, node: NodeId) -> MemberState {
         let Some(view) = self.view(node) else {
-            return Standing::Absent(self.survey.answering(node));
+            return MemberState::Absent(self.survey.answering(node));
         };
         let Some(cluster) = self.cluster else {
-            return Standing::Forming;
+            return MemberState::Forming;
         };
         match view.state {
             // It may have answered before it was elected, or before it recovered this cluster from another.
-            NodeState::Started if self.leader == Some(view.raft_id) => Standing::Whole,
-            NodeState::Started if !is_of(view, cluster) => Standing::Elsewhere,
+            NodeState::Started if self.leader == Some(view.raft_id) => MemberState::Whole,
+            NodeState::Started if !is_of(view, cluster) => MemberState::Elsewhere,
             // This includes an earlier offer: a process that waits for a start belongs to no cluster yet.
-            NodeState::Bound => Standing::Forming,
+            NodeState::Prepared => MemberState::Forming,
             _ if view.receiving.is_some() => self.catching_up(view),
             NodeState::Fresh | NodeState::Outside if self.is_learner(view) => {
                 self.catching_up(view)
             }
-            NodeState::Fresh | NodeState::Outside if view.level < self.level() => Standing::TooOld,
-            NodeState::Fresh | NodeState::Outside => Standing::Waiting,
-            NodeState::Started if let Some(index) = view.unreadable => Standing::CannotRead(index),
-            NodeState::Started if self.is_learner(view) => self.catching_up(view),
-            NodeState::Started if self.is_unknown(view) => Standing::Waiting,
-            NodeState::Started if self.leader.is_none() || view.leader != self.leader => {
-                Standing::Leaderless
+            NodeState::Fresh | NodeState::Outside if view.level < self.level() => {
+                MemberState::TooOld
             }
-            NodeState::Started if self.is_behind(view) => Standing::Behind,
-            NodeState::Started => Standing::Whole,
+            NodeState::Fresh | NodeState::Outside => MemberState::Waiting,
+            NodeState::Started if let Some(index) = view.unreadable => {
+                MemberState::CannotRead(index)
+            }
+            NodeState::Started if self.is_learner(view) => self.catching_up(view),
+            NodeState::Started if self.is_unknown(view) => MemberState::Waiting,
+            NodeState::Started if self.leader.is_none() || view.leader != self.leader => {
+                MemberState::Leaderless
+            }
+            NodeState::Started if self.is_behind(view) => MemberState::Behind,
+            NodeState::Started => MemberState::Whole,
         }
     }
 
     /// The members in these states, in ascending order.
-    pub(super) fn those(&self, which: impl Fn(Standing) -> bool) -> Vec<NodeId> {
+    pub(super) fn those(&self, which: impl Fn(MemberState) -> bool) -> Vec<NodeId> {
         let members = self.survey.members().ids();
-        members.filter(|id| which(self.standing(*id))).collect()
+        members.filter(|id| which(self.member_state(*id))).collect()
     }
 
     /// Whether the leader lists the process as a learner, or the process itself does.
@@ -107,17 +111,17 @@ impl Picture<'_> {
     /// progress. While a snapshot arrives, its bytes count. Afterwards the entries count that the process has
     /// applied, relative to the leader's commit index. That never reaches 100. It goes back only if the
     /// process has to begin again with another snapshot, or if clients write faster than it applies.
-    fn catching_up(&self, view: &NodeStatus) -> Standing {
+    fn catching_up(&self, view: &NodeStatus) -> MemberState {
         let goal = self.leader_view().unwrap_or(view).commit_index;
         let percent = match view.receiving {
             Some(progress) => SNAPSHOT_SHARE * part(progress.received, progress.total, 100) / 100,
             None if view.applied_index == 0 => 0,
             None if view.state == NodeState::Started && view.applied_index >= goal => {
-                return Standing::BecomingVoter;
+                return MemberState::BecomingVoter;
             }
             None => SNAPSHOT_SHARE + part(view.applied_index, goal, LOG_SHARE),
         };
-        Standing::CatchingUp(u32::try_from(percent).unwrap_or(0))
+        MemberState::CatchingUp(u32::try_from(percent).unwrap_or(0))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::gate::Gate;
+use super::backoff::Backoff;
 use super::peer::Peer;
 use super::queue::{Queue, Queued, queue};
 use super::snapshot;
@@ -23,19 +23,19 @@ use crate::wire::PeerMessage;
 const HEARTBEAT_QUEUE_BYTES: usize = 256 << 10;
 
 /// A cancel guard: dropping it tells the task to end. It is closed once the task has ended.
-pub(super) type Reins = oneshot::Sender<Infallible>;
+pub(super) type CancelGuard = oneshot::Sender<Infallible>;
 
 /// The streams from a leader to one raft id. Dropping it closes them.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct PeerStreams {
     to: RaftId,
     peer: Arc<Peer>,
     driver: DriverHandle,
-    gate: Arc<Gate>,
+    backoff: Arc<Backoff>,
     streams: Option<Streams>,
     /// Separate from the backoff of the streams: a peer may refuse a snapshot and take appends.
-    snapshot_gate: Arc<Gate>,
-    snapshot: Option<Reins>,
+    snapshot_backoff: Arc<Backoff>,
+    snapshot: Option<CancelGuard>,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ struct Streams {
     /// After a failure they do only once the streams have opened, as no message should wait for a peer
     /// that is down.
     ready: Arc<AtomicBool>,
-    reins: Reins,
+    guard: CancelGuard,
 }
 
 /// The other ends of [`Streams`].
@@ -56,13 +56,13 @@ struct Ends {
     ready: Arc<AtomicBool>,
 }
 
-impl Lane {
+impl PeerStreams {
     /// Peer streams to the incarnation `to` of `peer`. They open with the first message.
     pub(super) fn new(to: RaftId, peer: Arc<Peer>, driver: DriverHandle) -> Self {
         Self {
             to,
-            gate: Arc::new(peer.options().gate(to.get())),
-            snapshot_gate: Arc::new(peer.options().gate(to.get())),
+            backoff: Arc::new(peer.options().backoff(to.get())),
+            snapshot_backoff: Arc::new(peer.options().backoff(to.get())),
             peer,
             driver,
             streams: None,
@@ -94,19 +94,19 @@ impl Lane {
         let under_way = self
             .snapshot
             .as_ref()
-            .is_some_and(|reins| !reins.is_closed());
-        let ready = self.peer.is_ready() && self.snapshot_gate.is_ready();
+            .is_some_and(|guard| !guard.is_closed());
+        let ready = self.peer.is_ready() && self.snapshot_backoff.is_ready();
         if under_way || !ready {
             return false;
         }
-        self.peer.gate().begin();
-        self.snapshot_gate.begin();
-        let (reins, gone) = oneshot::channel();
-        self.snapshot = Some(reins);
-        let (peer, gate) = (Arc::clone(&self.peer), Arc::clone(&self.snapshot_gate));
+        self.peer.backoff().begin();
+        self.snapshot_backoff.begin();
+        let (guard, gone) = oneshot::channel();
+        self.snapshot = Some(guard);
+        let (peer, backoff) = (Arc::clone(&self.peer), Arc::clone(&self.snapshot_backoff));
         let driver = self.driver.clone();
         tokio::spawn(snapshot::deliver(
-            peer, self.to, gate, snapshot, driver, gone,
+            peer, self.to, backoff, snapshot, driver, gone,
         ));
         true
     }
@@ -116,10 +116,10 @@ impl Lane {
         let open = self
             .streams
             .as_ref()
-            .is_some_and(|streams| !streams.reins.is_closed());
+            .is_some_and(|streams| !streams.guard.is_closed());
         if !open {
             self.streams = None;
-            if self.peer.is_ready() && self.gate.is_ready() {
+            if self.peer.is_ready() && self.backoff.is_ready() {
                 self.open();
             }
         }
@@ -129,26 +129,33 @@ impl Lane {
     }
 
     fn open(&mut self) {
-        let at_once = self.peer.gate().is_open() && self.gate.is_open();
-        self.peer.gate().begin();
-        self.gate.begin();
+        let at_once = self.peer.backoff().is_up() && self.backoff.is_up();
+        self.peer.backoff().begin();
+        self.backoff.begin();
         let ready = Arc::new(AtomicBool::new(at_once));
         let (appends, queued_appends) = queue(self.peer.options().peer_queue_bytes);
         let (heartbeats, queued_heartbeats) = queue(HEARTBEAT_QUEUE_BYTES);
-        let (reins, gone) = oneshot::channel();
+        let (guard, gone) = oneshot::channel();
         self.streams = Some(Streams {
             appends,
             heartbeats,
             ready: Arc::clone(&ready),
-            reins,
+            guard,
         });
         let ends = Ends {
             appends: queued_appends,
             heartbeats: queued_heartbeats,
             ready,
         };
-        let (peer, gate) = (Arc::clone(&self.peer), Arc::clone(&self.gate));
-        tokio::spawn(carry(peer, self.to, gate, ends, self.driver.clone(), gone));
+        let (peer, backoff) = (Arc::clone(&self.peer), Arc::clone(&self.backoff));
+        tokio::spawn(carry(
+            peer,
+            self.to,
+            backoff,
+            ends,
+            self.driver.clone(),
+            gone,
+        ));
     }
 }
 
@@ -157,7 +164,7 @@ impl Lane {
 async fn carry(
     peer: Arc<Peer>,
     to: RaftId,
-    gate: Arc<Gate>,
+    backoff: Arc<Backoff>,
     ends: Ends,
     driver: DriverHandle,
     mut gone: oneshot::Receiver<Infallible>,
@@ -165,7 +172,7 @@ async fn carry(
     let error = tokio::select! {
         biased;
         _ = &mut gone => return,
-        ended = exchange(&peer, to, &gate, ends, &driver) => match ended {
+        ended = exchange(&peer, to, &backoff, ends, &driver) => match ended {
             Ok(never) => match never {},
             Err(Broken::Stopped) => return,
             Err(Broken::By(error)) => error,
@@ -178,10 +185,10 @@ async fn carry(
         RpcError::Timeout { .. } => peer.doubted(&error),
         RpcError::NotMe { not_me, .. } => {
             peer.is_another(to, *not_me);
-            gate.failed();
+            backoff.failed();
         }
         RpcError::Refused { .. } => {
-            if gate.failed() {
+            if backoff.failed() {
                 peer.log_refusal(&error);
             }
         }
@@ -217,7 +224,7 @@ impl From<RpcError> for Broken {
 async fn exchange(
     peer: &Arc<Peer>,
     to: RaftId,
-    gate: &Gate,
+    backoff: &Backoff,
     ends: Ends,
     driver: &DriverHandle,
 ) -> Result<Infallible, Broken> {
@@ -229,7 +236,11 @@ async fn exchange(
     let (mut bulk, mut urgent) = (peer.appends(), peer.urgent());
     let appends = between(peer.me(), to, appends);
     let heartbeats = between(peer.me(), to, heartbeats);
-    let way = Way { peer, gate, driver };
+    let way = Way {
+        peer,
+        backoff,
+        driver,
+    };
     let heartbeats = async {
         let rpc = "Heartbeat";
         let replies = way.open(rpc, urgent.heartbeat(heartbeats)).await?;
@@ -253,7 +264,7 @@ async fn exchange(
 #[derive(Clone, Copy)]
 struct Way<'a> {
     peer: &'a Arc<Peer>,
-    gate: &'a Gate,
+    backoff: &'a Backoff,
     driver: &'a DriverHandle,
 }
 
@@ -290,7 +301,7 @@ impl Way<'_> {
             if !answered {
                 answered = true;
                 self.peer.reached();
-                self.gate.passed();
+                self.backoff.passed();
             }
             self.driver.step(wrap(reply)).await?;
         }

@@ -11,13 +11,13 @@ use turmoil::Sim;
 /// One state of the network. Bytes that a cut drops are never sent again, as if it outlasted every
 /// retransmission: each connection across it is dead, and nobody is told.
 #[derive(Debug, Clone)]
-pub(crate) enum Weather {
+pub(crate) enum Nemesis {
     Clear,
     /// Nothing gets through between the two groups.
     Cut(Vec<String>, Vec<String>),
     /// Nothing gets through from the first group to the second.
     OneWay(Vec<String>, Vec<String>),
-    /// Everything between the two groups waits until the weather changes.
+    /// Everything between the two groups waits until the nemesis changes.
     Held(Vec<String>, Vec<String>),
     /// Everything between the two groups takes up to so long.
     Slow(Vec<String>, Vec<String>, Duration),
@@ -25,8 +25,8 @@ pub(crate) enum Weather {
     Lossy(f64),
 }
 
-impl Weather {
-    /// Other weather for so many nodes and these clients.
+impl Nemesis {
+    /// Other nemesis for so many nodes and these clients.
     pub(crate) fn draw(rng: &mut StdRng, nodes: u16, clients: &[String]) -> Self {
         // Of five nodes, two may share a fate.
         let few = usize::from(1 + u16::from(nodes > 4 && rng.gen_bool(0.4)));
@@ -97,7 +97,7 @@ impl Weather {
     }
 }
 
-impl fmt::Display for Weather {
+impl fmt::Display for Nemesis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |hosts: &[String]| hosts.join(" ");
         match self {

@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 
 use super::arriving::{Arrivals, Arriving};
-use super::status::with_code;
+use super::refusals::with_code;
 use super::{Host, KvService, to_status};
 use crate::driver::Reader;
 use crate::error::{Reason, Refusal};
@@ -29,7 +29,7 @@ const MAX_METADATA_BYTES: usize = 16 << 10;
 /// tonic refuses some requests before a handler sees them, because the message is too large or malformed.
 /// The router adds the detail that every refusal of ours has.
 #[derive(Debug, Clone)]
-pub struct Front {
+pub struct Router {
     host: Host,
     arrivals: Arc<Arrivals>,
     kv: KvServiceServer<KvService>,
@@ -38,7 +38,7 @@ pub struct Front {
     refuses_clients: Option<Refusal>,
 }
 
-impl Front {
+impl Router {
     /// A router to the `KvService` of `host`, and to `rest`.
     pub fn new(host: Host, rest: Routes) -> Self {
         Self {
@@ -132,7 +132,7 @@ fn size(metadata: &http::HeaderMap) -> usize {
 
 fn arrivals(host: &Host) -> Arc<Arrivals> {
     Arc::new(Arrivals {
-        gate: host.gate.clone(),
+        admission: host.admission.clone(),
         max_message_bytes: host.options.max_grpc_message_bytes,
     })
 }
@@ -156,7 +156,7 @@ fn is_stream(path: &str) -> bool {
 }
 
 /// Adds a detail to a refusal that tonic made. A refusal of a handler has one already, and an answer has
-/// its status in the trailers: both pass unchanged.
+/// its status in the trailers: both permit unchanged.
 fn detailed(answer: http::Response<Body>, max_grpc_message_bytes: usize) -> http::Response<Body> {
     let headers = answer.headers();
     if !headers.contains_key(Status::GRPC_STATUS)
@@ -281,7 +281,7 @@ mod tests {
         use crate::driver::{Answer, DriverHandle};
         use crate::proto::kv::GetRequest;
         use crate::service::surveys::Nobody;
-        use crate::service::{Gate, ServiceOptions};
+        use crate::service::{AdmissionControl, ServiceOptions};
         use crate::types::{NodeId, NodeStatus, RaftId};
 
         const VALUE: usize = 2048;
@@ -293,16 +293,16 @@ mod tests {
             max_grpc_message_bytes: 4 * VALUE,
             max_unread_bytes: 3 * VALUE,
             request_timeout: std::time::Duration::from_secs(5),
-            handover_patience: std::time::Duration::from_secs(1),
+            transfer_timeout: std::time::Duration::from_secs(1),
             member_timeout: std::time::Duration::from_secs(1),
         };
         let host = Host::new(
             handle,
-            Gate::new(9, 1 << 20),
+            AdmissionControl::new(9, 1 << 20),
             options,
             std::sync::Arc::new(Nobody),
         );
-        let front = Front::new(host.clone(), Routes::default());
+        let router = Router::new(host.clone(), Routes::default());
         let outcome = Ok(Answer::Got {
             value: Some(vec![b'v'; VALUE].into()),
             applied_index: 1,
@@ -322,7 +322,7 @@ mod tests {
                 .header("content-type", "application/grpc")
                 .body(Full::new(bytes::Bytes::from(frame)))
                 .unwrap();
-            let call = tokio::spawn(front.call(request));
+            let call = tokio::spawn(router.call(request));
             while driver.answer_all(&outcome) == 0 {
                 tokio::task::yield_now().await;
             }

@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 use super::{Server, ServerError};
 use crate::deadline::after;
 use crate::driver::DriverHandle;
-use crate::service::{Gate, hand_over};
+use crate::service::{AdmissionControl, transfer_leadership};
 use crate::types::{RaftId, Role};
 
 /// The longest wait for client connections to end by themselves once every request is answered. Only a
@@ -66,9 +66,9 @@ impl Server {
 pub(super) struct Ends {
     pub(super) raft_id: RaftId,
     pub(super) handle: DriverHandle,
-    pub(super) gate: Gate,
+    pub(super) admission: AdmissionControl,
     pub(super) shutdown_timeout: Duration,
-    pub(super) handover_patience: Duration,
+    pub(super) transfer_timeout: Duration,
     pub(super) stop_clients: watch::Sender<bool>,
     pub(super) stop_nodes: watch::Sender<bool>,
 }
@@ -78,14 +78,14 @@ impl Ends {
         let node = self.raft_id.node_id();
         let deadline = after(self.shutdown_timeout);
         tracing::info!(%node, timeout = ?self.shutdown_timeout, "shutting down");
-        self.gate.close();
-        let moment = after(self.handover_patience);
-        let _ = timeout_at(moment.min(deadline), self.gate.drained()).await;
+        self.admission.close();
+        let moment = after(self.transfer_timeout);
+        let _ = timeout_at(moment.min(deadline), self.admission.drained()).await;
         if self.handle.status().role == Some(Role::Leader) {
-            self.hand_over(deadline).await;
+            self.transfer_leadership(deadline).await;
         }
         let linger = LINGER.min(self.shutdown_timeout / 2);
-        let drained = timeout_at(deadline - linger, self.gate.drained()).await;
+        let drained = timeout_at(deadline - linger, self.admission.drained()).await;
         if drained.is_err() {
             tracing::warn!(%node, "requests in flight are cut off");
         }
@@ -96,14 +96,14 @@ impl Ends {
 
     /// Offers leadership to the best voter first, then to each other member in turn, for half of the time
     /// that is left: the requests that wait for a new leader need the other half.
-    async fn hand_over(&self, deadline: Instant) {
+    async fn transfer_leadership(&self, deadline: Instant) {
         let node = self.raft_id.node_id();
         let left = deadline.saturating_duration_since(Instant::now());
         let members = self.handle.members();
         let others: Vec<_> = members.ids().filter(|id| *id != node).collect();
-        let heirs = once(None).chain(others.into_iter().map(Some)).cycle();
+        let transferees = once(None).chain(others.into_iter().map(Some)).cycle();
         let until = after(left / 2);
-        match hand_over(&self.handle, heirs, self.handover_patience, until).await {
+        match transfer_leadership(&self.handle, transferees, self.transfer_timeout, until).await {
             Ok(taken) => {
                 tracing::info!(%node, leader = %taken.leader, term = taken.term, "handed leadership over");
             }

@@ -11,12 +11,12 @@ use crate::deadline::after;
 
 /// Decides whether another attempt may be made now.
 ///
-/// The gate is open until the first failure. Then attempts are spaced by a wait that doubles up to a
+/// The backoff is open until the first failure. Then attempts are spaced by a wait that doubles up to a
 /// bound. Jitter keeps nodes that lost one another at the same moment from meeting at the same moment
-/// again. A success opens the gate. If the next failure follows within the longest wait, the waits go on
+/// again. A success opens the backoff. If the next failure follows within the longest wait, the waits go on
 /// growing: a peer that flaps is treated, and logged, like one that stays away.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Backoff {
     min: Duration,
     max: Duration,
     state: Mutex<State>,
@@ -38,8 +38,8 @@ struct State {
     jitter: StdRng,
 }
 
-impl Gate {
-    /// An open gate. Its waits begin at `min`, double up to `max`, and jitter takes off up to half of
+impl Backoff {
+    /// An open backoff. Its waits begin at `min`, double up to `max`, and jitter takes off up to half of
     /// each.
     pub(super) fn new(min: Duration, max: Duration, seed: u64) -> Self {
         let state = State {
@@ -63,7 +63,7 @@ impl Gate {
     }
 
     /// Whether no failure was noted since the last success.
-    pub(super) fn is_open(&self) -> bool {
+    pub(super) fn is_up(&self) -> bool {
         !self.state().failing
     }
 
@@ -73,7 +73,7 @@ impl Gate {
         !state.failing || state.next <= Instant::now()
     }
 
-    /// Notes that an attempt begins. If the gate is failing, the next attempt has to wait, whatever the
+    /// Notes that an attempt begins. If the backoff is failing, the next attempt has to wait, whatever the
     /// result of this one.
     pub(super) fn begin(&self) {
         let mut state = self.state();
@@ -128,9 +128,9 @@ mod tests {
     const MIN: Duration = Duration::from_millis(50);
     const MAX: Duration = Duration::from_millis(500);
 
-    async fn waited(gate: &Gate) -> Duration {
+    async fn waited(backoff: &Backoff) -> Duration {
         let begin = Instant::now();
-        while !gate.is_ready() {
+        while !backoff.is_ready() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         begin.elapsed()
@@ -138,29 +138,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_double_up_to_the_bound_and_vary() {
-        let gate = Gate::new(MIN, MAX, 7);
-        assert!(gate.is_ready());
-        assert!(gate.failed());
+        let backoff = Backoff::new(MIN, MAX, 7);
+        assert!(backoff.is_ready());
+        assert!(backoff.failed());
         let mut bound = MIN;
         for _ in 0..10 {
-            let waited = waited(&gate).await;
+            let waited = waited(&backoff).await;
             assert!(waited >= bound / 2 && waited <= bound + Duration::from_millis(1));
-            gate.begin();
-            assert!(!gate.is_ready(), "one attempt a wait");
-            assert!(!gate.failed(), "said once");
+            backoff.begin();
+            assert!(!backoff.is_ready(), "one attempt a wait");
+            assert!(!backoff.failed(), "said once");
             bound = (bound * 2).min(MAX);
         }
         tokio::time::sleep(MAX).await;
-        gate.begin();
-        assert!(gate.passed());
-        assert!(gate.is_open());
+        backoff.begin();
+        assert!(backoff.passed());
+        assert!(backoff.is_up());
 
         // The same seed gives the same waits, another seed gives others.
         let mut waits = Vec::new();
         for seed in [1, 1, 2] {
-            let gate = Gate::new(MIN, MAX, seed);
-            gate.failed();
-            waits.push(waited(&gate).await);
+            let backoff = Backoff::new(MIN, MAX, seed);
+            backoff.failed();
+            waits.push(waited(&backoff).await);
         }
         assert_eq!(waits[0], waits[1]);
         assert_ne!(waits[0], waits[2]);
@@ -168,26 +168,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_and_goes_is_spoken_of_once_it_stays_away() {
-        let gate = Gate::new(MIN, MAX, 7);
-        assert!(gate.passed(), "the first contact is news");
+        let backoff = Backoff::new(MIN, MAX, 7);
+        assert!(backoff.passed(), "the first contact is news");
         tokio::time::sleep(MAX).await;
-        assert!(!gate.passed(), "a further one is not");
-        assert!(gate.failed(), "the first loss is news");
+        assert!(!backoff.passed(), "a further one is not");
+        assert!(backoff.failed(), "the first loss is news");
         assert!(
-            !gate.failed(),
+            !backoff.failed(),
             "the loss of the second stream is the same loss"
         );
-        gate.begin();
-        assert!(gate.passed());
+        backoff.begin();
+        assert!(backoff.passed());
 
         for _ in 0..10 {
-            assert!(!gate.failed(), "came for a moment only");
-            gate.begin();
-            assert!(!gate.passed());
+            assert!(!backoff.failed(), "came for a moment only");
+            backoff.begin();
+            assert!(!backoff.passed());
         }
-        assert!(!gate.failed());
-        assert!(waited(&gate).await >= MAX / 2, "the waits have grown");
-        gate.begin();
-        assert!(gate.failed(), "and now it stays away");
+        assert!(!backoff.failed());
+        assert!(waited(&backoff).await >= MAX / 2, "the waits have grown");
+        backoff.begin();
+        assert!(backoff.failed(), "and now it stays away");
     }
 }

@@ -44,7 +44,7 @@ impl DriverHandle {
 
     /// Recovers a new cluster from the state of this node on an operator's order, or in a dry run only
     /// returns what that would do. `answers` are the answers of all nodes, which have just been asked.
-    /// See [`Member::recover`](crate::node::Member::recover).
+    /// See [`Replica::recover`](crate::node::Replica::recover).
     ///
     /// # Errors
     ///

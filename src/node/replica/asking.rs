@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Member;
+use super::Replica;
 use crate::node::{Call, CallId, Reply};
 use crate::types::{Answering, Introduction, NodeId, RaftId, Role};
 
-impl<W> Member<W> {
+impl<W> Replica<W> {
     /// Asks `nodes` for their identity and status.
     pub(super) fn ask(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
         for to in nodes.into_iter().collect::<BTreeSet<_>>() {

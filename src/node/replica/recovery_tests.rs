@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::error::Reason;
-use crate::node::{CallId, MemberOptions, RaftNode, RaftOptions, Reply, StepError};
+use crate::node::{CallId, RaftNode, RaftOptions, ReplicaOptions, Reply, StepError};
 use crate::types::{ClusterId, ClusterMembership, NodeInfo, NodeState, Offer, Role};
 use crate::wire::PeerMessage;
 
@@ -12,7 +12,7 @@ fn node(id: u16) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-fn life(id: u16, incarnation: u64) -> RaftId {
+fn raft_id_of(id: u16, incarnation: u64) -> RaftId {
     RaftId::new(node(id), incarnation)
 }
 
@@ -25,9 +25,9 @@ fn membership(size: u16) -> ClusterMembership {
     (1..=size).map(info).collect()
 }
 
-fn fresh(id: u16, incarnation: u64, size: u16) -> Member<()> {
-    Member::new(MemberOptions {
-        raft_id: life(id, incarnation),
+fn fresh(id: u16, incarnation: u64, size: u16) -> Replica<()> {
+    Replica::new(ReplicaOptions {
+        raft_id: raft_id_of(id, incarnation),
         members: membership(size),
         remembered: ClusterMembership::default(),
         bootstrap: true,
@@ -40,18 +40,18 @@ fn fresh(id: u16, incarnation: u64, size: u16) -> Member<()> {
 
 /// A process that takes part in the cluster of the first incarnations, and has heard of no other process
 /// since.
-fn started(id: u16, size: u16) -> Member<()> {
+fn started(id: u16, size: u16) -> Replica<()> {
     let mut member = fresh(id, 1, size);
     let offer = Offer {
         cluster_id: CLUSTER,
-        coordinator: life(1, 1),
-        members: (1..=size).map(|id| life(id, 1)).collect(),
+        coordinator: raft_id_of(1, 1),
+        members: (1..=size).map(|id| raft_id_of(id, 1)).collect(),
         membership: membership(size),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
     };
-    let MemberOptions {
+    let ReplicaOptions {
         raft_id,
         raft,
         seed,
@@ -77,7 +77,7 @@ enum Packet {
 /// memory.
 struct World {
     size: u16,
-    members: BTreeMap<NodeId, Member<()>>,
+    replicas: BTreeMap<NodeId, Replica<()>>,
     /// Packets in flight, by sender and receiver, in order.
     links: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
     ended: BTreeMap<NodeId, Result<Recovery, Refusal>>,
@@ -97,7 +97,7 @@ impl World {
         });
         let mut world = Self {
             size,
-            members: members.map(|it| (it.raft_id().node_id(), it)).collect(),
+            replicas: members.map(|it| (it.raft_id().node_id(), it)).collect(),
             links: BTreeMap::new(),
             ended: BTreeMap::new(),
         };
@@ -106,19 +106,19 @@ impl World {
         world
     }
 
-    fn member(&mut self, id: u16) -> &mut Member<()> {
-        self.members.get_mut(&node(id)).expect("it runs")
+    fn member(&mut self, id: u16) -> &mut Replica<()> {
+        self.replicas.get_mut(&node(id)).expect("it runs")
     }
 
     fn views(&self) -> BTreeMap<NodeId, NodeStatus> {
-        let all = self.members.iter();
+        let all = self.replicas.iter();
         all.map(|(id, member)| (*id, member.status())).collect()
     }
 
     /// Puts all output in flight, except the questions of formation.
     fn settle(&mut self) {
         let mut sent = Vec::new();
-        for (id, member) in &mut self.members {
+        for (id, member) in &mut self.replicas {
             let output = member.output().expect("no broken invariant");
             if let Some(ended) = member.take_recovered() {
                 self.ended.insert(*id, ended);
@@ -143,7 +143,7 @@ impl World {
     fn deliver(&mut self, link: (NodeId, NodeId)) {
         let (from, to) = link;
         let packet = self.links.get_mut(&link).and_then(VecDeque::pop_front);
-        let (Some(packet), Some(member)) = (packet, self.members.get_mut(&to)) else {
+        let (Some(packet), Some(member)) = (packet, self.replicas.get_mut(&to)) else {
             return;
         };
         let reply = match packet {
@@ -191,7 +191,7 @@ impl World {
     }
 
     fn clusters(&self) -> BTreeSet<ClusterId> {
-        let recovered = self.members.values().filter_map(|member| {
+        let recovered = self.replicas.values().filter_map(|member| {
             let status = member.status();
             let new = status.cluster_id.filter(|id| *id != CLUSTER);
             new.filter(|_| status.state == NodeState::Started)
@@ -201,7 +201,7 @@ impl World {
 
     /// Starts another incarnation of a node.
     fn restart(&mut self, id: u16, incarnation: u64) {
-        self.members
+        self.replicas
             .insert(node(id), fresh(id, incarnation, self.size));
     }
 }
@@ -311,7 +311,7 @@ fn after(mut world: World, path: &[usize]) -> World {
             }
             let attempt = world.member(id).status().recovery;
             assert!(!attempt.under_way, "{path:?}: each attempt ends");
-            let frozen = world.member(id).claims.frozen_for(life(9, 9));
+            let frozen = world.member(id).claims.frozen_for(raft_id_of(9, 9));
             assert_eq!(frozen, None, "{path:?}: node {id} takes part again");
         }
         let views = world.views();
@@ -367,7 +367,7 @@ fn whoever_has_yielded_takes_no_part_until_the_claimant_is_gone() {
     world.deliver((node(4), node(1)));
     // The claimant dies before it hears of that.
     world.links.clear();
-    world.members.remove(&node(4));
+    world.replicas.remove(&node(4));
     for _ in 0..200 {
         world.tick(1);
         world.links.clear();
@@ -380,16 +380,16 @@ fn whoever_has_yielded_takes_no_part_until_the_claimant_is_gone() {
     );
     let vote = PeerMessage::RequestVote(crate::proto::raft::RequestVoteRequest {
         term: 9,
-        candidate_id: life(2, 1).get(),
+        candidate_id: raft_id_of(2, 1).get(),
         last_log_index: 9,
         last_log_term: 9,
         cluster_id: CLUSTER.0,
-        to: life(1, 1).get(),
+        to: raft_id_of(1, 1).get(),
         ..Default::default()
     });
     let error = world.member(1).step(vote).unwrap_err();
     assert!(
-        matches!(error, StepError::Frozen { claimant, .. } if claimant == life(4, 1)),
+        matches!(error, StepError::Frozen { claimant, .. } if claimant == raft_id_of(4, 1)),
         "{error}"
     );
 
@@ -408,7 +408,7 @@ fn whoever_has_yielded_takes_no_part_until_the_claimant_is_gone() {
         world.tick(1);
         world.deliver_all();
     }
-    assert_eq!(world.member(1).claims.frozen_for(life(1, 1)), None);
+    assert_eq!(world.member(1).claims.frozen_for(raft_id_of(1, 1)), None);
     let views = world.views();
     world.order(1, views).unwrap();
     assert_eq!(world.clusters().len(), 1);
@@ -421,14 +421,14 @@ fn an_operator_may_vouch_that_the_claimant_is_gone() {
     world.order(4, views).unwrap();
     world.deliver((node(4), node(1)));
     world.links.clear();
-    world.members.remove(&node(4));
+    world.replicas.remove(&node(4));
     let mut order = Order::new(CLUSTER);
     order.without.insert(node(4));
     let views = world.views();
     let kept = world.member(1).may_recover(&order, views.clone()).unwrap();
     assert_eq!(kept.without, order.without);
-    let frozen = world.member(1).claims.frozen_for(life(1, 1));
-    assert_eq!(frozen, Some(life(4, 1)), "a look changes nothing");
+    let frozen = world.member(1).claims.frozen_for(raft_id_of(1, 1));
+    assert_eq!(frozen, Some(raft_id_of(4, 1)), "a look changes nothing");
     world.member(1).recover(order, views).unwrap();
     world.settle();
     assert_eq!(world.clusters().len(), 1);
@@ -445,7 +445,7 @@ fn a_process_yields_only_to_one_that_has_as_much() {
             last_index,
             votes: true,
             commit_index: 1,
-            raft_id: life(id, 1),
+            raft_id: raft_id_of(id, 1),
         },
     };
     let refused = member.yield_to(&claim(CLUSTER, 0, 4)).unwrap_err();
@@ -482,8 +482,8 @@ fn an_old_answer_says_nothing_of_a_claim() {
     member.questions.ask(asked);
     member.replied(asked, Reply::Identified(Box::new(before)));
     assert_eq!(
-        world.member(1).claims.frozen_for(life(1, 1)),
-        Some(life(4, 1))
+        world.member(1).claims.frozen_for(raft_id_of(1, 1)),
+        Some(raft_id_of(4, 1))
     );
 }
 
@@ -526,8 +526,8 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
     let mut member = fresh(3, 2, 3);
     let offer = Offer {
         cluster_id: CLUSTER,
-        coordinator: life(1, 1),
-        members: (1..=3).map(|id| life(id, 1)).collect(),
+        coordinator: raft_id_of(1, 1),
+        members: (1..=3).map(|id| raft_id_of(id, 1)).collect(),
         membership: membership(3),
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
@@ -554,7 +554,7 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
     let status = member.status();
     assert_eq!(status.cluster_id, recovered.new);
     assert_eq!(status.role, Some(Role::Leader));
-    assert_eq!(status.conf.voters, [life(3, 2)]);
+    assert_eq!(status.conf.voters, [raft_id_of(3, 2)]);
 }
 
 /// Three survivors of seven and as many operators, each of whom believes that theirs has most: with any

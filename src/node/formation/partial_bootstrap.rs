@@ -11,11 +11,11 @@ use crate::error::{Reason, Refusal};
 
 /// Election timeouts for which an operator's word is good: time for everybody to be asked and to accept,
 /// some times.
-const VOUCH_TIMEOUTS: u64 = 10;
+const PARTIAL_BOOTSTRAP_TIMEOUTS: u64 = 10;
 
 /// What an operator has said.
 #[derive(Debug)]
-pub(super) struct Vouch {
+pub(super) struct PartialBootstrap {
     /// The nodes that are fresh, or gone for good.
     without: BTreeSet<NodeId>,
     /// The last tick at which that counts.
@@ -39,11 +39,11 @@ impl Formation {
         if !self.offers_without(&without) {
             self.withdraw();
         }
-        self.vouch = Some(Vouch {
+        self.partial = Some(PartialBootstrap {
             without,
             until: self
                 .now
-                .saturating_add(self.pace.saturating_mul(VOUCH_TIMEOUTS)),
+                .saturating_add(self.pace.saturating_mul(PARTIAL_BOOTSTRAP_TIMEOUTS)),
         });
         if matches!(self.phase, Phase::Fresh) {
             self.maybe_offer();
@@ -65,18 +65,18 @@ impl Formation {
             return Ok(self.cluster_id());
         }
         let judged = self.judge(without);
-        if self.vouch.take_if(|it| it.without == *without).is_some() {
+        if self.partial.take_if(|it| it.without == *without).is_some() {
             self.withdraw();
         }
         judged.map(|()| None)
     }
 
     fn judge(&self, without: &BTreeSet<NodeId>) -> Result<(), Refusal> {
-        self.judge_missing(without).map_err(|rule| {
+        self.check_named(without).map_err(|rule| {
             let field = "without";
             Refusal::not_applied(Reason::InvalidRequest { field, rule })
         })?;
-        self.judge_moment(without)
+        self.check_moment(without)
             .map_err(|rule| Refusal::not_applied(Reason::FailedPrecondition { rule }))
     }
 
@@ -94,13 +94,13 @@ impl Formation {
     }
 
     /// The nodes that an operator has vouched for and that are no initial members.
-    pub(super) fn vouched_others(&self) -> BTreeSet<NodeId> {
-        let vouched = self.vouch.iter().flat_map(|vouch| &vouch.without);
+    pub(super) fn excluded_others(&self) -> BTreeSet<NodeId> {
+        let vouched = self.partial.iter().flat_map(|partial| &partial.without);
         let others = vouched.filter(|&&id| !self.members.contains(id));
         others.copied().collect()
     }
 
-    fn judge_missing(&self, without: &BTreeSet<NodeId>) -> Result<(), String> {
+    fn check_named(&self, without: &BTreeSet<NodeId>) -> Result<(), String> {
         if without.is_empty() {
             return Err("names the nodes that are missing: at least one".to_owned());
         }
@@ -122,7 +122,7 @@ impl Formation {
         Ok(())
     }
 
-    fn judge_moment(&self, without: &BTreeSet<NodeId>) -> Result<(), String> {
+    fn check_moment(&self, without: &BTreeSet<NodeId>) -> Result<(), String> {
         if self.phase.takes_part()
             && let Some(cluster_id) = self.cluster_id()
         {
@@ -149,9 +149,9 @@ impl Formation {
             ));
         }
         for &id in without {
-            self.judge_absence(id)?;
+            self.check_absence(id)?;
         }
-        if let Phase::Bound { offer, .. } = &self.phase {
+        if let Phase::Prepared { offer, .. } = &self.phase {
             return Err(format!(
                 "this node has accepted a cluster that node {} has offered. If that node is gone \
                  for good, start this one again, and ask once more",
@@ -162,7 +162,7 @@ impl Formation {
     }
 
     /// Whether `node` may be gone, for all that is known. While it is still being asked it may.
-    fn judge_absence(&self, node: NodeId) -> Result<(), String> {
+    fn check_absence(&self, node: NodeId) -> Result<(), String> {
         match self.peers.get(&node).and_then(|peer| peer.found) {
             Some(Answering::Hung) => Err(hung(node)),
             Some(stranger) if !stranger.may_be_gone() => {
@@ -191,23 +191,23 @@ impl Formation {
     }
 
     /// Whether all that an operator has vouched for have been asked, and none may be there.
-    pub(super) fn vouch_holds(&self) -> bool {
-        let vouched = self.vouch.iter().flat_map(|vouch| &vouch.without);
+    pub(super) fn may_leave_out(&self) -> bool {
+        let vouched = self.partial.iter().flat_map(|partial| &partial.without);
         let mut peers = vouched.filter_map(|id| self.peers.get(id));
         peers.all(|peer| peer.found.is_some_and(Answering::may_be_gone))
     }
 
     /// Whether an operator has vouched for `node`.
-    pub(super) fn is_vouched(&self, node: NodeId) -> bool {
-        let vouch = self.vouch.as_ref();
-        vouch.is_some_and(|vouch| vouch.without.contains(&node))
+    pub(super) fn is_left_out(&self, node: NodeId) -> bool {
+        let partial = self.partial.as_ref();
+        partial.is_some_and(|partial| partial.without.contains(&node))
     }
 
     /// `node` has answered, or may be there all the same: if an operator has vouched for it, that was wrong, or is no longer
     /// needed.
     pub(super) fn is_there(&mut self, node: NodeId) {
-        if self.is_vouched(node) {
-            self.vouch = None;
+        if self.is_left_out(node) {
+            self.partial = None;
             self.withdraw();
         }
     }
