@@ -19,13 +19,14 @@
 //! | [`WireError`](crate::wire::WireError) | `wire` | bytes that are no valid message | the stream or call ends |
 //! | [`InvalidNodeId`](crate::types::InvalidNodeId), [`InvalidRaftId`](crate::types::InvalidRaftId) | `types` | a number that is no id | a `WireError`, or a fault of the configuration |
 //! | [`ConfigError`](crate::config::ConfigError) | `config` | a faulty configuration, with every fault | the process does not start |
-//! | [`LogError`](crate::log::LogError) | `log` | the log lines cannot be written as configured | the process does not start |
+//! | [`LogError`](crate::telemetry::LogError) | `telemetry` | the log lines cannot be written as configured | the process does not start |
 //! | [`InvalidAddress`](crate::transport::InvalidAddress) | `transport` | a malformed address | the process does not start, or the peer is not called |
 //! | [`ServerError`](crate::server::ServerError) | `server` | a node that does not start, or that ended | the process ends |
 //! | `NoPreface` | `server` | a connection that does not begin with the HTTP/2 preface | it gets a hint, and is closed |
 //! | [`Stopped`](crate::driver::Stopped) | `driver` | the driver has ended | the caller gives up |
 //! | `Obstacle` | `cluster` | the reason why a cluster may not be recovered now | the operator gets it |
 //! | [`Error`](crate::client::Error) | `client` | a call of the Rust client failed | the application decides |
+//! | `CallError` | `client` | one call to one node failed | the client retries, or an `Error` |
 //! | `Failure` | `cli` | a command failed | the user gets a message and an exit code |
 
 use crate::types::{Answering, ClientId, ClusterId, NodeId, RaftId};

@@ -47,7 +47,7 @@ impl Cluster {
         self.client.admin()
     }
 
-    /// The same, with a time limit of at most `patience`.
+    /// The same, with a time limit of at most `max_wait`.
     pub(crate) fn admin_within(&self, max_wait: Duration) -> Admin {
         let left = self.deadline.saturating_duration_since(Instant::now());
         self.client.within(max_wait.min(left)).admin()

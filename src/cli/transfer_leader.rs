@@ -17,11 +17,11 @@ Examples:
   seshat transfer-leader --to 2
 
 Exit codes:
-  0  handed over
+  0  transferred
   2  the command line is faulty
   3  the cluster cannot be reached, refused the hand-over, or its outcome is
      unknown: look at seshat status
-  5  handed over, but that could not be printed: standard error says so";
+  5  transferred, but that could not be printed: standard error says so";
 
 /// Transfer leadership to another node.
 #[derive(Debug, clap::Args)]

@@ -109,7 +109,7 @@ where
         Self::with_attempt_timeout(shared, limit, deadline, shared.options.attempt_timeout, ask)
     }
 
-    /// The same with another `patience`: the longest wait for the answer of a node before the question is
+    /// The same with another `attempt_timeout`: the longest wait for the answer of a node before the question is
     /// repeated.
     pub(super) fn with_attempt_timeout(
         shared: &'a Shared,

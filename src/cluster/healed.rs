@@ -80,7 +80,7 @@ impl ClusterView<'_> {
             .collect();
         for id in conf.voters.iter().chain(&conf.learners) {
             let node = id.node_id();
-            let lives = self.view(node).is_none_or(|view| view.raft_id == *id);
+            let is_current = self.view(node).is_none_or(|view| view.raft_id == *id);
             let stands = || {
                 let member_state = self.member_state(node);
                 matches!(
@@ -90,7 +90,7 @@ impl ClusterView<'_> {
             };
             if !conf.members.contains(&node) {
                 pending_changes.push(PendingChange::Remove(node));
-            } else if !lives && stands() {
+            } else if !is_current && stands() {
                 pending_changes.push(PendingChange::Forget(node));
             }
         }

@@ -118,7 +118,7 @@ impl Doubles {
         two.filter_map(|(node, _)| self.of(*node, now)).collect()
     }
 
-    /// Forgets nodes that are not among the desired members `meant`.
+    /// Forgets nodes that are not among the desired members `desired`.
     pub(super) fn retain(&mut self, desired: &[NodeId]) {
         self.incarnations.retain(|node, _| desired.contains(node));
         self.asking.retain(|node, _| desired.contains(node));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::CallId;
 
-/// The questions that may still be answered: those asked within the last `patience` ticks. A later answer
+/// The questions that may still be answered: those asked within the last `max_wait` ticks. A later answer
 /// describes the past. It would count as news although its sender may be dead.
 #[derive(Debug)]
 pub(super) struct Questions {
@@ -14,7 +14,7 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// No questions yet. The timeout of an answer is `patience` ticks: an election timeout, because a
+    /// No questions yet. The timeout of an answer is `max_wait` ticks: an election timeout, because a
     /// leader could not lead over links that take longer.
     pub(super) fn new(max_wait: u64) -> Self {
         Self {

@@ -105,7 +105,7 @@ impl Reconciler {
         }
     }
 
-    /// Counts one tick. Returns those of the desired members `meant` to ask for their status.
+    /// Counts one tick. Returns those of the desired members `desired` to ask for their status.
     pub(super) fn tick(&mut self, leads: bool, desired: &[NodeId]) -> Vec<NodeId> {
         self.now += 1;
         self.living.retain(|node, _| desired.contains(node));
@@ -175,7 +175,7 @@ impl Reconciler {
 
     /// The level to which a cluster of `level` can be raised: the lowest that this process, which speaks
     /// `own`, and all others speak. `None` unless there is exactly one voter for each of the desired
-    /// members `meant`, and no learner, and each has recently reported its level.
+    /// members `desired`, and no learner, and each has recently reported its level.
     pub(super) fn raise(
         &self,
         cluster_id: ClusterId,
@@ -239,7 +239,7 @@ impl Reconciler {
     }
 
     /// The next step, if there is one to take, for a leader that has applied an entry of its own term and
-    /// has no change under way. It leads the given cluster of the given level. `meant` are the desired
+    /// has no change under way. It leads the given cluster of the given level. `desired` are the desired
     /// members, including this node. Afterwards there may be [`questions`](Self::questions) to ask.
     pub(super) fn plan(
         &mut self,

@@ -48,17 +48,17 @@ impl Storm {
     fn event(&mut self) {
         let (id, other) = (self.any_node(), self.any_node());
         let leader = self.lab.leader();
-        let lives = self.lab.replicas.contains_key(&id);
+        let runs = self.lab.replicas.contains_key(&id);
         match (self.draw(10), leader) {
             (0 | 1, Some(leader)) => self.lab.command(leader, &Command::RemoveMember(id)),
             (2, Some(leader)) => {
                 self.lab.command(leader, &Command::AddMember(info(id)));
-                if !lives {
+                if !runs {
                     self.lab.begin(id, false);
                 }
             }
             (3, Some(leader)) => self.lab.transfer(leader, id),
-            (4, _) if lives => self.lab.begin(id, true),
+            (4, _) if runs => self.lab.begin(id, true),
             (5, _) => self.lab.replicas.remove(&id).map_or((), drop),
             (6 | 7, _) => {
                 let link = Link {
@@ -69,7 +69,7 @@ impl Storm {
                 self.lab.link_one_way(id, other, link);
             }
             (8, _) => self.lab.link(id, Link::default()),
-            _ if !lives => self.lab.begin(id, true),
+            _ if !runs => self.lab.begin(id, true),
             _ => {}
         }
     }

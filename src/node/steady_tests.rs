@@ -109,9 +109,9 @@ fn a_second_process_that_only_asks_is_named_and_nobody_is_replaced() {
     let mut lab = three_nodes(2, 1);
     let leader = lab.leader().expect("a leader");
     for of in [node(3), leader] {
-        let lives = lab.replicas[&of].raft_id();
+        let current = lab.replicas[&of].raft_id();
         let other = RaftId::new(of, 7);
-        let (both, voters) = ([other.min(lives), other.max(lives)], lab.voters(leader));
+        let (both, voters) = ([other.min(current), other.max(current)], lab.voters(leader));
         let asks = Introduction {
             raft_id: other,
             state: NodeState::Fresh,

@@ -116,7 +116,7 @@ impl Places {
     }
 
     /// Cuts the connection that holds most bytes of answers, among those that have taken none for
-    /// `patience`. Returns its peer, and the bytes that it held.
+    /// `max_wait`. Returns its peer, and the bytes that it held.
     pub(super) fn cut_stalled(&mut self, max_wait: Duration) -> Option<(SocketAddr, usize)> {
         let stalled = self.taken.iter().filter_map(|(id, (place, _))| {
             let Place { peer, reader, .. } = &**place;

@@ -105,9 +105,9 @@ impl Ends {
         let until = after(left / 2);
         match transfer_leadership(&self.handle, transferees, self.transfer_timeout, until).await {
             Ok(taken) => {
-                tracing::info!(%node, leader = %taken.leader, term = taken.term, "handed leadership over");
+                tracing::info!(%node, leader = %taken.leader, term = taken.term, "transferred leadership");
             }
-            Err(refusal) => tracing::warn!(%node, %refusal, "could not hand leadership over"),
+            Err(refusal) => tracing::warn!(%node, %refusal, "could not transfer leadership"),
         }
     }
 }

@@ -22,9 +22,9 @@ pub struct Transferred {
 }
 
 /// Transfers leadership to the first of `transferees` that takes it; `None` is the best caught-up voter. A
-/// transferee has `patience` to take over: raft-rs silently gives up after an election timeout, so the
+/// transferee has `max_wait` to take over: raft-rs silently gives up after an election timeout, so the
 /// next one is asked then. Any new leader counts, also one that is not the transferee. A node that has
-/// stepped down meanwhile waits for `patience` once more for a new leader, and then gives up.
+/// stepped down meanwhile waits for `max_wait` once more for a new leader, and then gives up.
 ///
 /// # Errors
 ///

@@ -108,7 +108,7 @@ impl Surveys {
         }))
     }
 
-    /// How the members are, or were a moment ago. Waits at most `patience` for one that does not
+    /// How the members are, or were a moment ago. Waits at most `max_wait` for one that does not
     /// answer; if that is no time, nobody is asked.
     pub(super) async fn recent(&self, max_wait: Duration) -> Arc<Survey> {
         if max_wait.is_zero() {
@@ -125,7 +125,7 @@ impl Surveys {
         self.result(round, max_wait).await
     }
 
-    /// How the members are when they are asked from now on. Waits at most `patience` for one that does
+    /// How the members are when they are asked from now on. Waits at most `max_wait` for one that does
     /// not answer, and as long as a round takes for one that is under way.
     pub(super) async fn fresh(&self, max_wait: Duration) -> Arc<Survey> {
         let after = self.last().number;

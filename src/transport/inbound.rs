@@ -116,7 +116,7 @@ impl Inbound {
             let (streams, replies) = (Arc::clone(streams), replies.clone());
             move |leader| {
                 let registration = streams.enter_beside(leader, replies.clone());
-                registration.ok_or_else(|| too_many(leader))
+                registration.ok_or_else(|| rejection::too_many(leader))
             }
         };
         let registration = match stated {
@@ -156,7 +156,7 @@ impl Inbound {
             None => (leader.from, enter(leader.from)?),
         };
         if stated != leader.from {
-            return Err(stranger(&first, leader, stated));
+            return Err(rejection::stranger(&first, leader, stated));
         }
         self.step(first).await?;
         while let Some(request) = next(&mut requests).await? {
@@ -171,7 +171,7 @@ impl Inbound {
                 term: _,
             } = envelope;
             if (cluster_id, from, to) != (leader.cluster_id, leader.from, leader.to) {
-                return Err(stranger(&request, envelope, leader.from));
+                return Err(rejection::stranger(&request, envelope, leader.from));
             }
             self.step(request).await?;
         }
@@ -229,7 +229,7 @@ impl RaftService for Inbound {
         let (call, vote) = oneshot::channel();
         let votes = &self.routes.votes;
         let registration = votes.enter_beside((candidate, request.pre_vote), call);
-        let _registration = registration.ok_or_else(|| too_many(candidate))?;
+        let _registration = registration.ok_or_else(|| rejection::too_many(candidate))?;
         let ask = async {
             self.step(message).await?;
             vote.await
@@ -420,26 +420,6 @@ fn raft_id<T>(request: &Request<T>, name: &'static str) -> Result<Option<RaftId>
     let id = id.and_then(|id| RaftId::try_from(id).ok());
     let malformed = || Status::invalid_argument(format!("{name}: {value:?} is no raft id"));
     id.map(Some).ok_or_else(malformed)
-}
-
-/// The error for a message on the stream of another leader, or for another process or cluster than the
-/// first message.
-fn stranger(message: &PeerMessage, envelope: Envelope, leader: RaftId) -> Status {
-    let Envelope {
-        cluster_id,
-        from,
-        to,
-        term: _,
-    } = envelope;
-    Status::invalid_argument(format!(
-        "{} from {from} to {to} in cluster {cluster_id} does not belong on this stream of {leader}",
-        message.name(),
-    ))
-}
-
-/// The error for a process that has the maximum of streams or calls open already.
-fn too_many(process: RaftId) -> Status {
-    Status::resource_exhausted(format!("too many streams or calls of {process} are open"))
 }
 
 /// The next message of a stream. tonic reports a message that cannot be decoded as an internal error, but

@@ -53,7 +53,7 @@ pub(super) trait Suspect: Send + Sync + 'static {
     fn hangs(&self);
 
     /// The check has found a live process that does not accept connections from nodes.
-    fn lives(&self);
+    fn is_alive(&self);
 
     /// The check of the peer has ended with this answer.
     fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>);
@@ -78,7 +78,7 @@ async fn ask<P: Suspect>(peer: Weak<P>, options: Arc<TransportOptions>) {
                 None => answer = None,
                 Some(other) if comes_from_a_server(&other) => {
                     if let Some(peer) = peer.upgrade() {
-                        peer.lives();
+                        peer.is_alive();
                     }
                     return;
                 }

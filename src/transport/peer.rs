@@ -416,7 +416,7 @@ impl Suspect for Peer {
         self.found(Answering::Hung);
     }
 
-    fn lives(&self) {
+    fn is_alive(&self) {
         self.hangs();
         // The last step: the check ends with it.
         self.notes().check = None;

@@ -8,8 +8,8 @@ use super::{CLIENT_PORT, PORT};
 use crate::driver::Stopped;
 use crate::error::NotMe;
 use crate::proto::raft as proto;
-use crate::types::Answering;
-use crate::wire::{WireError, find_detail, pack_detail};
+use crate::types::{Answering, RaftId};
+use crate::wire::{Envelope, PeerMessage, WireError, find_detail, pack_detail};
 
 /// The message was for another process or another cluster.
 pub(super) fn not_me(not_me: NotMe) -> Status {
@@ -48,4 +48,24 @@ pub(super) fn malformed(error: &WireError) -> Status {
 /// The node is shutting down.
 pub(super) fn stopped(stopped: Stopped) -> Status {
     Status::unavailable(stopped.to_string())
+}
+
+/// The error for a message on the stream of another leader, or for another process or cluster than the
+/// first message.
+pub(super) fn stranger(message: &PeerMessage, envelope: Envelope, leader: RaftId) -> Status {
+    let Envelope {
+        cluster_id,
+        from,
+        to,
+        term: _,
+    } = envelope;
+    Status::invalid_argument(format!(
+        "{} from {from} to {to} in cluster {cluster_id} does not belong on this stream of {leader}",
+        message.name(),
+    ))
+}
+
+/// The error for a process that has the maximum of streams or calls open already.
+pub(super) fn too_many(process: RaftId) -> Status {
+    Status::resource_exhausted(format!("too many streams or calls of {process} are open"))
 }

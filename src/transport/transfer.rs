@@ -72,7 +72,7 @@ pub(super) fn snapshot_id(chunk: &InstallSnapshotRequest) -> SnapshotId {
 /// it dies.
 pub(super) type Brought = tokio::sync::Mutex<Option<Incoming>>;
 
-/// Frees the received part once no call has resumed it for `patience`.
+/// Frees the received part once no call has resumed it for `max_wait`.
 pub(super) async fn forget(brought: Arc<Brought>, max_wait: Duration) {
     loop {
         sleep(max_wait).await;

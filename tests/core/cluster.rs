@@ -283,8 +283,12 @@ impl Cluster {
 
     pub(crate) fn transfer(&mut self, node: NodeId, to: Option<NodeId>) -> Result<()> {
         match self.replica(node)?.transfer_leader(to) {
-            Ok(transferee) => self.line(format_args!("n{node} hands over to n{transferee}")),
-            Err(refusal) => self.line(format_args!("n{node} does not hand over: {refusal}")),
+            Ok(transferee) => self.line(format_args!(
+                "n{node} transfers leadership to n{transferee}"
+            )),
+            Err(refusal) => self.line(format_args!(
+                "n{node} does not transfer leadership: {refusal}"
+            )),
         }
         self.settle(node)
     }

@@ -18,7 +18,7 @@ pub(crate) struct Health {
 /// A cluster whose members all live, vote, and follow one leader.
 #[derive(Debug, PartialEq, Eq)]
 struct Whole {
-    lives: Vec<RaftId>,
+    processes: Vec<RaftId>,
     leader: RaftId,
     /// What the leader had applied when this began, the last change of members included.
     applied: LogIndex,
@@ -82,7 +82,7 @@ impl Health {
             self.whole = None;
             return false;
         };
-        let same = |then: &Whole| then.lives == now.lives && then.leader == now.leader;
+        let same = |then: &Whole| then.processes == now.processes && then.leader == now.leader;
         if !self.whole.as_ref().is_some_and(same) {
             self.whole = Some(now);
         }
@@ -162,13 +162,13 @@ fn whole(standings: &BTreeMap<u16, NodeStatus>) -> Option<(Whole, Vec<&NodeStatu
             && status.leader == Some(leader.raft_id)
             && matches!(status.role, Some(Role::Leader | Role::Follower))
     };
-    let lives: Vec<_> = members.iter().map(|status| status.raft_id).collect();
+    let processes: Vec<_> = members.iter().map(|status| status.raft_id).collect();
     let mut voters = leader.conf.voters.clone();
     voters.sort_unstable_by_key(|voter| voter.node_id());
-    let well = voters == lives && members.iter().all(|status| follows(status));
+    let well = voters == processes && members.iter().all(|status| follows(status));
     well.then_some((
         Whole {
-            lives,
+            processes,
             leader: leader.raft_id,
             applied: leader.applied_index,
         },

@@ -33,7 +33,7 @@ impl<W> RaftNode<W> {
                 Some((transferee, _)) => transferee,
                 None if self.conf.members == [me] => {
                     return Err(Refusal::precondition(
-                        "the cluster has one member, so there is nobody to hand over to",
+                        "the cluster has one member, so no other member can lead",
                     ));
                 }
                 // A member may come to vote in a moment.

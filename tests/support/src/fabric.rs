@@ -113,8 +113,8 @@ impl Node {
     /// A client with a connection of its own.
     pub fn another_connection(&self) -> KvServiceClient<Local> {
         let reader = self.host.unread().reader();
-        let front = self.local.0.for_another_connection(reader);
-        KvServiceClient::new(Local(Arc::new(front)))
+        let router = self.local.0.for_another_connection(reader);
+        KvServiceClient::new(Local(Arc::new(router)))
     }
 
     pub fn status(&self) -> NodeStatus {
@@ -233,16 +233,16 @@ impl Fabric {
         );
         let admin = AdminService::new(host.clone(), Arc::new(wire));
         let rest = Routes::new(AdminServiceServer::new(admin)).add_service(health.service());
-        let front = Local(Arc::new(Router::new(host.clone(), rest)));
+        let router = Local(Arc::new(Router::new(host.clone(), rest)));
         Node {
             id,
             driver: handle,
             gate,
             host,
-            local: front.clone(),
-            kv: KvServiceClient::new(front.clone()),
-            admin: AdminServiceClient::new(front.clone()),
-            health: tonic_health::pb::health_client::HealthClient::new(front),
+            local: router.clone(),
+            kv: KvServiceClient::new(router.clone()),
+            admin: AdminServiceClient::new(router.clone()),
+            health: tonic_health::pb::health_client::HealthClient::new(router),
             task: tokio::spawn(async {
                 tokio::select! {
                     ended = driver.run(network) => panic!("{ended:?}"),
