@@ -57,7 +57,7 @@ pub mod raft {
     /// paper's order. What the implementation needs beyond them follows, and last
     /// comes who the message is for: nodes keep everything in memory, so a process
     /// that was started again is a new Raft server with a new raft id, and a message
-    /// meant for its former life must not reach it.
+    /// meant for its earlier incarnation must not reach it.
     ///
     /// A raft id is `node id << 48 | incarnation`: the configured node id (1 to
     /// 65535) and 48 random bits drawn when the process starts.

@@ -494,7 +494,7 @@ pub struct MissedMember {
     /// Node id of whoever answers, if that is another node; 0 otherwise.
     #[prost(uint32, tag = "3")]
     pub other_node_id: u32,
-    /// Whether the member has lately asked the other one: so it lives.
+    /// Whether the member has lately asked the other one: so it runs.
     #[prost(bool, tag = "4")]
     pub asks: bool,
 }
@@ -845,8 +845,10 @@ impl Answering {
         }
     }
 }
-/// Where a process stands in the formation of a cluster. A process only moves
-/// forward through these states; a started one never leaves its cluster.
+/// Where a process stands in the formation of a cluster. A process moves forward
+/// through these states, with one step back: a bound process that finds a running
+/// cluster which it has not accepted is fresh again. A started process never
+/// leaves its cluster, except for the one that an operator recovers from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum FormationState {
