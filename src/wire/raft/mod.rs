@@ -63,7 +63,7 @@ pub enum PeerMessage {
     /// A follower answers.
     HeartbeatReply(HeartbeatResponse),
     /// The leader replaces a follower's log. A whole snapshot (`offset` 0, `done`, all of `data`), as in
-    /// raft-rs. Between nodes no snapshot travels like this: there a [`SnapshotHeader`] goes with a state
+    /// raft-rs. Between nodes no snapshot travels like this: there a [`InstallSnapshotHeader`] goes with a state
     /// machine, in [`SnapshotChunks`](crate::wire::SnapshotChunks).
     InstallSnapshot(InstallSnapshotRequest),
     /// The leader tells a follower to campaign at once.
