@@ -13,7 +13,7 @@ pub(crate) const LOG_OPTIONS: &str = "Log options";
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = LOG_OPTIONS)]
 pub(crate) struct LogOptions {
-    /// Log more; -vv even more. In detail: SESHAT_LOG=info,raft=debug
+    /// Log more of seshat and raft; -vv even more. In detail: SESHAT_LOG=info,raft=debug
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
 }
