@@ -117,7 +117,7 @@ pub fn init(format: LogFormat, level: LevelFilter) -> Result<LastLines, LogError
 }
 
 fn warn_of_lost_lines(lost: u64) {
-    tracing::warn!(lost, "log lines were lost: nobody took them in time");
+    tracing::warn!(lost, "log lines were lost: they were not read in time");
 }
 
 /// Whether lines are coloured: on a terminal, unless `NO_COLOR` is set and not empty.

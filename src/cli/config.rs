@@ -10,9 +10,9 @@ use super::failure::Failure;
 use super::pipes::print;
 
 const HELP: &str = "\
-Judges what seshat serve would run with: the file, then environment variables
+Checks the configuration of seshat serve: the file, then environment variables
 such as SESHAT_NODE__ID=2, then flags; the later wins. Every fault is listed on
-standard error with its field, what would be right, and where it was written.
+standard error with its field, the rule that it breaks, and its source.
 
 Examples:
   seshat config check /etc/seshat.toml

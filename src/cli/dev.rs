@@ -26,7 +26,7 @@ use super::signals::{self, Hangup};
 use super::tell;
 
 const HELP: &str = "\
-Prints who leads and what to type next, and runs until Ctrl-C. A second Ctrl-C
+Prints the leader and what to type next, and runs until Ctrl-C. A second Ctrl-C
 ends it at once. Node N listens for clients on port 6378 + N and for the other
 nodes on port 7378 + N, on 127.0.0.1 only. Everything is kept in memory: when the
 command ends, the data is gone.

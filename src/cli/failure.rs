@@ -73,7 +73,7 @@ impl Failure {
             io::ErrorKind::TimedOut => (
                 Exit::Unserved,
                 "timeout",
-                "nobody took it in time".to_owned(),
+                "standard output was not read in time".to_owned(),
             ),
             _ => (Exit::Unserved, "local", error.to_string()),
         };

@@ -13,9 +13,9 @@ use super::render::summary;
 
 const HELP: &str = "\
 A new cluster forms by itself once all initial members have found one another. If
-one of them is not to be had, more than half of them can form it without the rest.
-You vouch that the nodes you name are new: none of them runs, or has ever been part
-of a cluster with the others that still runs. A node that comes later is let in.
+some of them are gone, more than half of them can form it without the rest. You
+state that the nodes you name are gone: none of them runs, or has ever been part of
+a cluster with the others that still runs. A node that comes later is let in.
 
 Refused while a cluster runs. With --json:
   {\"cluster_id\":\"5f0c2d9e71a4b863\"}
@@ -38,7 +38,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
 pub(crate) struct Args {
-    /// Node ids of the missing members, which you state to be new
+    /// Node ids of the missing members, which you state to be gone
     #[arg(
         long,
         required = true,

@@ -30,7 +30,7 @@ Exit codes:
   1  no such key
   2  the command line is faulty
   3  the cluster cannot be reached, refused the read, or the value could not be
-     written, or only a part of it. Who reads it may end early, as head does";
+     written, or only a part of it. The reader may end early, as head does";
 
 const NO_SUCH_KEY: u8 = 1;
 

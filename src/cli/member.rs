@@ -17,7 +17,7 @@ its configuration, before or after this command. The leader then sends it the da
 and makes it a voter. The id of a member changes its addresses.
 
 The configuration of every node should list the present members, or set
-node.data_dir: whom it lists, a node asks when it is started again.
+node.data_dir: a node asks these members when it is started again.
 
 Waits until the cluster is healed again, and says on standard error what it waits
 for. With --json (healed is false with --no-wait, and with fewer than three members):
@@ -35,10 +35,10 @@ Exit codes:
   5  carried out, but that could not be printed: standard error says so";
 
 const REMOVE_HELP: &str = "\
-The leader removes the node's process, which ends, and nobody waits for the node
-any more. Refused where the members that are left could not decide anything; and,
-without --yes, where fewer than three are left: then restarting any one of them
-halts the cluster, or loses all data.
+The leader removes the node's process, which ends, and the cluster does not wait for
+the node any more. Refused if the remaining members could not decide anything; and,
+without --yes, if fewer than three remain: then restarting any one of them halts the
+cluster, or loses all data.
 
 Waits until the cluster is healed again, or as whole as it can be with fewer than
 three members, and says on standard error what it waits for. With --json (healed is
@@ -69,7 +69,7 @@ Examples:
   seshat member list --json | jq -r '.members[].client_addr'
 
 Exit codes:
-  0  somebody answered
+  0  a node answered
   2  the command line is faulty
   3  no endpoint answers";
 
@@ -247,8 +247,8 @@ fn lists(status: &StatusResponse, id: u16) -> bool {
 }
 
 /// After a restart a node asks the members of its configuration, or of its file.
-const FILES: &str = "\nlist it in the configuration of every node, or set node.data_dir there: whom \
-                     these name, a node asks when it is started again";
+const FILES: &str = "\nlist it in the configuration of every node, or set node.data_dir there: a node \
+                     that is started again asks the members that these name";
 
 /// A change that was decided.
 struct Decided {

@@ -24,9 +24,10 @@ has, and the others join that one. Writes that were acknowledged but never reach
 this node are lost. The node compares its log with that of every other node first,
 and refuses where one has more: seshat status names the one that has most.
 
-A node that does not answer may still serve, or have more. Bring it back as it is:
-do not start again what still runs. Only for one whose process is gone for good:
---without. A node that does not vote may have any part of the whole: --incomplete.
+A node that does not answer may still serve, or have more. Reconnect it, and do not
+restart a process that still runs. Use --without only for a node whose process is
+gone for good, and --incomplete for one that does not vote: it may have any part of
+the whole.
 
 Says first what would be kept, and changes nothing before the id of the halted
 cluster is typed. In a script, --confirm types it. Then waits until every member
@@ -47,7 +48,7 @@ Examples:
 Exit codes:
   0  the new cluster runs; unless --no-wait is given, it is healed but for what is
      left to do
-  2  the command line is faulty, or nobody confirmed: nothing was changed
+  2  the command line is faulty, or not confirmed: nothing was changed
   3  the node cannot be reached, it refused, the outcome is unknown, or the new
      cluster was not healed in time: the error says which
   5  carried out, but that could not be printed: standard error says so, and which
@@ -137,7 +138,7 @@ impl Args {
         let stdin = std::io::stdin();
         if self.client.json || !stdin.is_terminal() {
             return Err(Failure::usage(format!(
-                "nobody is there to confirm: nothing was changed; to go on, add --confirm \
+                "nothing was changed: with --json, or without a terminal, confirm with --confirm \
                  {cluster_id}"
             )));
         }
@@ -194,14 +195,14 @@ Compared: {}.
     );
     if !without.is_empty() {
         text += &format!(
-            "Left out: {}, gone for good as you vouch. What was there is not compared.\n",
+            "Left out: {}, gone for good as you state. Their state is not compared.\n",
             named(without)
         );
     }
     text += &format!(
         "\
 Missing:  writes acknowledged after log index {last_log_index} that never reached node {from}, if
-          there were any. Nobody can say how many."
+          there were any. Their number is unknown."
     );
     if !votes {
         text += &format!(

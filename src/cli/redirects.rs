@@ -78,7 +78,7 @@ async fn fault(admin: &Admin, cluster: Option<u64>, member: &MemberStatus) -> Op
             let prefix = format!("{}: ", member.client_addr);
             let words = printable(words.strip_prefix(&prefix).unwrap_or(&words));
             Some(match error {
-                Error::Refused(_) => format!("what answers there is no such node: {words}"),
+                Error::Refused(_) => format!("the server there is not that node: {words}"),
                 _ => format!("it does not answer there: {words}"),
             })
         }

@@ -22,14 +22,14 @@ every fault is listed. See also: seshat config check. The limit of open files
 (ulimit -n) is raised as far as the system lets it, and has to suffice for
 limits.max_connections and some hundred more.
 
-SIGTERM or Ctrl-C stops the node well: it takes no new requests, hands leadership
-over, finishes what it has begun, and ends within limits.shutdown_timeout_ms. A
-second signal ends it at once. SIGHUP changes nothing: a terminal may close.
-The log goes to standard error and never holds the node up: lines that nobody
-takes are counted, and a warning tells how many were lost.
+SIGTERM or Ctrl-C stops the node gracefully: it takes no new requests, transfers
+leadership, finishes requests in flight, and ends within
+limits.shutdown_timeout_ms. A second signal ends it at once. SIGHUP changes
+nothing: a terminal may close. Log lines go to standard error and never delay the
+node: lines that are not read in time are lost, and a warning counts them.
 
 Memory only: a node that is stopped forgets everything. The cluster keeps the
-data as long as more than half of its nodes live.
+data as long as more than half of its nodes run.
 
 Examples:
   seshat serve --config /etc/seshat.toml

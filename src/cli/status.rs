@@ -14,8 +14,8 @@ use super::render::{role, role_and_percent, state, summary, table};
 use super::wait::{Goal, Progress, until};
 
 const HELP: &str = "\
-The first line says in words how the cluster is. A node that the answering node
-cannot reach has - where its own word is missing. A further line names each member
+The first line is a summary. A node that the answering node cannot reach has - in
+the columns that only the node itself can fill. A further line names each member
 that clients do not find at its client address. With --json (unknown: null):
   {\"cluster_id\":\"5f0c…\",\"leader_id\":1,\"term\":2,\"state\":\"healthy\",
    \"healed\":true,\"summary\":\"healthy: …\",\"members\":[
@@ -37,14 +37,14 @@ that clients do not find at its client address. With --json (unknown: null):
 The leader's view is shown where it can be had, otherwise that of the endpoint
 that knows most. A raft id is new each time that a node starts. While a node is
 sent what it missed, a percentage beside its role says how far it is. State is the
-memory that keys, values and sessions take, and what they may take
-(limits.max_state_bytes): what would be more, the leader refuses as full. Unreached
-are the members that a node does not reach at their internal addresses.
+memory of keys, values and sessions, and its limit (limits.max_state_bytes): the
+leader refuses writes beyond it as full. Unreached are the members that a node does
+not reach at their internal addresses.
 
-Healed means that any one member may be restarted now: nothing that was acknowledged
-is lost, and writes go on. --wait healed asks again until it is so, and says on
-standard error what it waits for. It ends at once where no time heals the cluster,
-because it is halted or has fewer than three members.
+Healed means that any one member may be restarted now: no acknowledged write is
+lost, and writes go on. --wait healed asks again until the cluster is healed, and
+says on standard error what it waits for. It ends at once if the cluster cannot heal
+by itself, because it is halted or has fewer than three members.
 
 Examples:
   seshat status
@@ -54,7 +54,7 @@ Examples:
   seshat status --endpoints 127.0.0.1:6380    # how node 2 sees it
 
 Exit codes:
-  0  somebody answered, whatever the state of the cluster; with --wait: it is healed
+  0  a node answered, whatever the state of the cluster; with --wait: it is healed
   2  the command line is faulty
   3  no endpoint answers; with --wait: the cluster was not healed in time, or never
      is by itself";

@@ -23,7 +23,7 @@ use crate::proto::kv::{GetRequest, OtherCluster};
 const NO_CLUSTER: u64 = 0;
 
 /// Longest wait for endpoints that do not answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Shortest wait for the other endpoints when one has answered. They have as long again as that took.
 const GRACE: Duration = Duration::from_millis(100);
@@ -62,7 +62,7 @@ impl Client {
     /// The clusters of the endpoints that answer soon.
     async fn clusters<'a>(&'a self) -> Clusters {
         let begun = Instant::now();
-        let latest = self.deadline().min(after(PATIENCE));
+        let latest = self.deadline().min(after(MAX_WAIT));
         let ask = async |address: &'a String| {
             (address, self.cluster_of(address, NO_CLUSTER, latest).await)
         };
@@ -85,7 +85,7 @@ impl Client {
     /// The clusters from which another one was recovered: their remaining processes serve no requests any
     /// more.
     async fn recovered(&self, clusters: &Clusters) -> BTreeSet<u64> {
-        let until = self.deadline().min(after(PATIENCE));
+        let until = self.deadline().min(after(MAX_WAIT));
         let mut former = BTreeSet::new();
         for (id, endpoints) in clusters {
             let Some(address) = endpoints.first() else {

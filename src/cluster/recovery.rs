@@ -102,10 +102,10 @@ impl fmt::Display for Way {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// No node that answers has any state of the cluster.
-    #[error("nobody who answers has anything of this cluster that could be kept")]
+    #[error("no node that answers has any state of this cluster")]
     Nothing,
     /// This process has no state of any cluster.
-    #[error("this node takes part in no cluster: it has nothing that could be kept")]
+    #[error("this node takes part in no cluster: it has no state to keep")]
     NoPart,
     /// This process takes part in another cluster.
     #[error("this node takes part in cluster {0}")]
@@ -149,8 +149,8 @@ pub enum Obstacle {
     },
     /// The survivor is no voter, and the operator has not accepted that.
     #[error(
-        "this node does not vote: it had not caught up with its cluster, or was removed, and nobody \
-         knows how much it lacks; to keep what it has nevertheless: --incomplete"
+        "this node does not vote: it had not caught up with its cluster, or was removed, and may lack any \
+         part of the whole; to keep its state nevertheless: --incomplete"
     )]
     Incomplete,
     /// Some nodes do not answer, and the operator has not stated that they are gone.
@@ -196,14 +196,22 @@ fn may_be_there(node: NodeId, answering: Answering) -> String {
 }
 
 fn silent(those: &[NodeId]) -> String {
-    let (verb, it, its) = match those {
-        [_] => ("does not answer", "it", "its process"),
-        _ => ("do not answer", "they", "their processes"),
+    let (verb, it, restart) = match those {
+        [_] => (
+            "does not answer",
+            "it",
+            "its process, or start it again if it has ended",
+        ),
+        _ => (
+            "do not answer",
+            "they",
+            "their processes, or start them again if they have ended",
+        ),
     };
     let ids: Vec<_> = those.iter().map(NodeId::to_string).collect();
     format!(
-        "{} {verb}: {it} may still serve, or have more. Connect {its} again, or start again what has \
-         ended. Only if {it} can never answer again, vouch for that: --without {}",
+        "{} {verb}: {it} may still serve, or have more. Reconnect {restart}. Only if {it} can never \
+         answer again, state that: --without {}",
         nodes(those),
         ids.join(",")
     )

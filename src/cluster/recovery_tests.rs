@@ -90,7 +90,7 @@ fn a_cluster_is_halted_once_no_majority_can_come_back() {
     );
     assert_eq!(
         way([lost(1), lost(2), lost(3)]),
-        "nobody who answers has anything of this cluster that could be kept"
+        "no node that answers has any state of this cluster"
     );
 }
 
@@ -186,7 +186,7 @@ fn a_learner_is_kept_only_if_it_has_most_and_an_operator_accepts_that() {
     };
     assert_eq!(
         way([lost(1), empty, lost(3)]),
-        "nobody who answers has anything of this cluster that could be kept"
+        "no node that answers has any state of this cluster"
     );
     // It may vote by now, together with node 3.
     assert_eq!(
@@ -323,8 +323,8 @@ fn nobody_is_left_out_who_answers_or_may_answer() {
     let refused = remains.may_recover(node(1), &order(&[])).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "node 5 does not answer: it may still serve, or have more. Connect its process again, or \
-         start again what has ended. Only if it can never answer again, vouch for that: --without 5"
+        "node 5 does not answer: it may still serve, or have more. Reconnect its process, or start it \
+         again if it has ended. Only if it can never answer again, state that: --without 5"
     );
     let refused = remains.may_recover(node(1), &order(&[3, 5]));
     assert_eq!(refused, Err(Obstacle::NotGone(node(3))));

@@ -230,7 +230,7 @@ fn healed_takes_the_word_of_the_leader_for_exactly_those_who_live() {
         (
             unknown,
             view(3),
-            "healing: every voter is being told who the others are",
+            "healing: the last change of voters is being announced to every voter",
         ),
         (
             view(2),
@@ -300,7 +300,7 @@ fn the_steps_of_an_incarnation_that_replaces_another() {
                 unconfirmed: true,
                 ..outside(3)
             },
-            "does not join, as it is told to ask nobody who takes part: list nodes 1 and 2 in its \
+            "does not join, as it knows no node that takes part: list nodes 1 and 2 in its \
              cluster.initial_members, and start it again",
             Some(0),
         ),

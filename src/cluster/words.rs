@@ -302,7 +302,7 @@ impl ClusterView<'_> {
                     let parts = self.parts().map(|view| view.raft_id.node_id());
                     let parts: Vec<_> = parts.collect();
                     format!(
-                        "does not join, as it is told to ask nobody who takes part: list {} in its \
+                        "does not join, as it knows no node that takes part: list {} in its \
                          cluster.initial_members, and start it again",
                         nodes(&parts)
                     )
@@ -360,9 +360,8 @@ impl ClusterView<'_> {
             PendingChange::Forget(id) => {
                 Some(format!("removing an earlier incarnation of node {id}"))
             }
-            PendingChange::MakeKnown => {
-                all_that_is_left.then(|| "every voter is being told who the others are".to_owned())
-            }
+            PendingChange::MakeKnown => all_that_is_left
+                .then(|| "the last change of voters is being announced to every voter".to_owned()),
         };
         self.pending_changes()
             .into_iter()

@@ -222,7 +222,7 @@ pub enum StepError {
         reason: String,
     },
     /// It answers a question that this node did not ask, or asked another process.
-    #[error("{message} from {from}, who is no member")]
+    #[error("{message} from {from}, which is no member")]
     NotMember {
         /// The message.
         message: &'static str,

@@ -67,14 +67,14 @@ pub(super) fn fresh(
     match silent.as_slice() {
         [] if !words.is_empty() => {}
         [] if bootstrap && waits => words.push(
-            "all members have been found; for a moment longer it waits whether somebody takes part \
-             in a former cluster"
+            "all members have been found; this node waits a moment longer, as a process of a former \
+             cluster may ask"
                 .to_owned(),
         ),
         [] if bootstrap => words.push("the initial members are finding one another".to_owned()),
         [] => words.push(
             "this node joins a running cluster (cluster.bootstrap is false), and none of the \
-             nodes that it asks runs in one yet"
+             nodes that it asks takes part in one yet"
                 .to_owned(),
         ),
         [one] => words.push(format!("node {one} has not been found yet")),

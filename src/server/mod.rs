@@ -94,8 +94,8 @@ pub enum ServerError {
     NoDirectory(PathBuf),
     /// The file of an earlier incarnation of the node cannot be relied on.
     #[error(
-        "node.data_dir: {}: {reason}. It says whom to ask before a new cluster is formed: delete it if \
-         no other member is left of a former cluster",
+        "node.data_dir: {}: {reason}. It names the nodes to ask before a new cluster is formed: delete it \
+         if no other member is left of a former cluster",
         path.display()
     )]
     Remembered {

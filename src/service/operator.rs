@@ -51,8 +51,7 @@ pub(super) async fn form(
             return Ok(admin::FormResponse { cluster_id });
         }
         return Err(Refusal::not_applied(Reason::Forming {
-            waiting_for: "not every node that is not vouched for has answered and accepted in time"
-                .to_owned(),
+            waiting_for: "not all of the other nodes have answered and accepted in time".to_owned(),
         }));
     };
     let ended = ended.map_err(|_| Refusal::not_applied(Reason::ShuttingDown))?;

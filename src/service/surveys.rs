@@ -456,7 +456,7 @@ mod tests {
         assert_eq!(begun.elapsed(), max_wait);
         assert_eq!(state(&found), State::Degraded);
         assert!(found.view(node(2)).is_some(), "it has answered");
-        // The round goes on, and serves whoever has more patience.
+        // The round goes on, and serves callers that wait longer.
         let found = surveys.recent(MEMBER_TIMEOUT).await;
         assert_eq!(begun.elapsed(), MEMBER_TIMEOUT);
         assert_eq!(state(&found), State::Degraded);

@@ -233,7 +233,7 @@ impl RaftService for Inbound {
         let ask = async {
             self.step(message).await?;
             vote.await
-                .map_err(|_| Status::aborted("no word on the vote"))
+                .map_err(|_| Status::aborted("the vote was not answered"))
         };
         let max_wait = self.options.vote_timeout;
         let vote = timeout(max_wait, ask).await.map_err(|_| {
@@ -317,7 +317,7 @@ impl RaftService for Inbound {
         };
         let max_wait = self.options.rpc_timeout;
         let log = timeout(max_wait, install).await.map_err(|_| {
-            Status::deadline_exceeded(format!("no word on the snapshot within {max_wait:?}"))
+            Status::deadline_exceeded(format!("the snapshot was not answered within {max_wait:?}"))
         })??;
         Ok(Response::new(wire::install_snapshot_response(log)))
     }

@@ -60,8 +60,8 @@ fn a_member_is_added_once_it_takes_part() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(
         ran.stdout,
-        "node 4 is a member; healthy: every member takes part\nlist it in the configuration of every node, or set node.data_dir there: whom \
-         these name, a node asks when it is started again\n"
+        "node 4 is a member; healthy: every member takes part\nlist it in the configuration of every node, or set node.data_dir there: a node \
+         that is started again asks the members that these name\n"
     );
     assert!(ran.stderr.contains("healing node 3: catching up 50 %\n"));
     let request = AddMemberRequest {
@@ -123,8 +123,8 @@ fn whoever_does_not_want_to_wait_need_not() {
     let node = leader().next_write(Fate::Refused(not_leader(None)));
     assert_eq!(
         client(&node.address, &add(&["--no-wait"])).ok(),
-        "node 4 is a member since log index 1\nlist it in the configuration of every node, or set node.data_dir there: whom \
-         these name, a node asks when it is started again\n"
+        "node 4 is a member since log index 1\nlist it in the configuration of every node, or set node.data_dir there: a node \
+         that is started again asks the members that these name\n"
     );
     assert_eq!(
         client(

@@ -64,7 +64,7 @@ fn an_answer_that_nobody_takes_takes_no_longer_than_a_command_may() {
         command.stdout(full.try_clone().unwrap());
         ended(command)
     };
-    let late = "the answer could not be written: nobody took it in time";
+    let late = "the answer could not be written: standard output was not read in time";
     assert_eq!(run(&["get", "k"]).failed(3), format!("error: {late}\n"));
     assert_eq!(
         run(&["set", "k", "w"]).failed(5),

@@ -171,7 +171,7 @@ fn nothing_is_recovered_before_somebody_has_confirmed() {
     for (flags, reason) in [
         (
             &[][..],
-            "error: nobody is there to confirm: nothing was changed; to go on, add --confirm \
+            "error: nothing was changed: with --json, or without a terminal, confirm with --confirm \
              5f0c2d9e71a4b863\n",
         ),
         (

@@ -95,12 +95,12 @@ fn a_node_says_how_many_lines_it_could_not_log() {
     let machines = Machines::new("lost-lines");
     let (reader, stalled) = full_pipe();
     let mut serve = machines.serve(1);
-    serve.env("SESHAT_LOG", "trace").stderr(stalled);
+    serve.env("SESHAT_LOG", "trace,h2=trace").stderr(stalled);
     let node = Running(serve.spawn().unwrap());
     while TcpStream::connect(machines.address(1)).is_err() {
         thread::yield_now();
     }
-    // Several lines a ping: many times as many as the queue takes.
+    // Several lines of h2 for each ping: many times as many as the queue takes.
     for _ in 0..300 {
         let mut talk = TcpStream::connect(machines.address(1)).unwrap();
         talk.write_all(&chatter()).unwrap();

@@ -139,7 +139,7 @@ impl Formation {
             let peer = self.peers.get(id);
             peer.is_some_and(|peer| peer.heard.is_some())
         }) {
-            return Err(format!("node {there} is there: it needs nobody's word"));
+            return Err(format!("node {there} answers: it is not gone"));
         }
         let lowest = self.members.ids().find(|id| !without.contains(id));
         if let Some(lowest) = lowest.filter(|&id| id != self.raft_id.node_id()) {

@@ -61,7 +61,7 @@ impl<W> Replica<W> {
         }
         if self.address().is_none() {
             return Err(Refusal::precondition(
-                "this node is no member any more, and nobody knows its addresses".to_owned(),
+                "this node is no member any more, and its addresses are unknown".to_owned(),
             ));
         }
         let raft = self.raft.as_ref();

@@ -112,7 +112,7 @@ impl<W> Replica<W> {
         let rule = match (older, level) {
             (Some(node), _) => format!("node {node} runs an older version"),
             (None, Some(level)) => format!("the cluster does not speak protocol level {level} yet"),
-            (None, None) => "nobody knows such a command".to_owned(),
+            (None, None) => "the command is unknown".to_owned(),
         };
         Reason::FailedPrecondition { rule }
     }
