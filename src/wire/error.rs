@@ -1,6 +1,6 @@
 //! Refusals in a gRPC status: one message among the details of a `google.rpc.Status`.
 
-use prost::{Message, Name};
+use prost::Name;
 use prost_types::Any;
 
 use crate::error::{Applied, NotMe, Reason, Refusal};
