@@ -330,7 +330,7 @@ mod tests {
 
     const MAX: usize = 100;
 
-    /// How exact timers are.
+    /// The resolution of timers.
     const TICK: Duration = Duration::from_millis(10);
 
     fn message(length: usize) -> Vec<u8> {
@@ -539,7 +539,7 @@ mod tests {
             }
             through
         };
-        // Otherwise tokio would wake whoever looks so often in one turn.
+        // Otherwise tokio would wake a task that polls so often in one turn.
         assert_eq!(unconstrained(through()).await, 0);
         wakes.0.store(0, Ordering::SeqCst);
         for _ in 0..100 {

@@ -303,7 +303,7 @@ mod tests {
     }
 
     /// Members that answer after 5 ms, three of them at a time at most, as a node refuses more
-    /// questions than it has room for. One of them may be silent.
+    /// questions than it has capacity for. One of them may be silent.
     struct Members {
         silent: Option<NodeId>,
         asked: AtomicUsize,
@@ -359,7 +359,7 @@ mod tests {
     }
 
     impl Members {
-        /// How often somebody was asked since this was called last.
+        /// The number of questions since the last call.
         fn asked(&self) -> usize {
             self.asked.swap(0, Ordering::Relaxed)
         }
@@ -434,7 +434,7 @@ mod tests {
         );
     }
 
-    /// Where nobody leads, those who took part once are asked as well.
+    /// Without a leader, nodes that took part once are asked as well.
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_long_for_a_node_that_takes_part_no_more() {
         let (surveys, members, detached) = asking(Some(4));

@@ -19,7 +19,7 @@ const MAX_TOLD: usize = 64;
 /// each.
 const ASKS_TIMEOUTS: u64 = 2;
 
-/// What is known of another node.
+/// The knowledge of another node.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     /// Its last answer and the tick of that; `None` if the last question was not answered.
@@ -136,7 +136,7 @@ impl Formation {
         }
     }
 
-    /// What this process says of itself when it asks others. It names the nodes that it knows of only if it
+    /// The introduction of this process when it asks others. It names the nodes that it knows of only if it
     /// takes part in forming clusters: a process that only waits to be let into one must not delay others.
     pub(in crate::node) fn introduction(&self) -> Introduction {
         Introduction {

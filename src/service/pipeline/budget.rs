@@ -1,7 +1,7 @@
 //! The bytes that a stream may hold.
 //!
 //! The bytes of a request are known when it comes, but those of its answer are not: a read of few bytes
-//! may return a large value. So room for the values is reserved by the size of recent values of the
+//! may return a large value. So bytes for the values are reserved by the size of recent values of the
 //! stream, and corrected when the values are known.
 
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Budget {
         }
     }
 
-    /// Waits for room for a batch of `bytes` bytes that reads `reads` keys. Both parts are held until the
+    /// Waits for capacity for a batch of `bytes` bytes that reads `reads` keys. Both parts are held until the
     /// answer is sent.
     pub(super) async fn reserve(&self, bytes: usize, reads: usize) -> (Held, ValueRoom) {
         let expected = self.expected.load(Ordering::Relaxed);
