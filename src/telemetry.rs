@@ -1,6 +1,6 @@
 //! The sink of log lines, and the bridge for raft-rs's lines.
 //!
-//! Lines go to standard error through a bounded queue (`log/writer.rs`): a reader that stops or ends, or
+//! Lines go to standard error through a bounded queue (`telemetry/writer.rs`): a reader that stops or ends, or
 //! a full disk, costs lines, never the node.
 //!
 //! Seshat logs with `tracing`, raft-rs with `slog`. [`raft_logger`] is the bridge: it keeps the keys and
@@ -12,6 +12,7 @@
 //! roles, leaders, members, snapshots) is an event of the core, which the driver logs once, in Seshat's
 //! terms. raft-rs's own lines are for debugging: `SESHAT_LOG=info,raft=debug`.
 
+mod filter;
 mod repeats;
 mod writer;
 
@@ -19,21 +20,12 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
 use std::str::FromStr;
 
+pub use filter::FILTER_VARIABLES;
+pub(crate) use repeats::Repeats;
 use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer};
 use tracing::field::DisplayValue;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
-
-pub(crate) use repeats::Repeats;
 pub use writer::LastLines;
-
-/// The variables that choose what is logged, in `tracing-subscriber`'s syntax. The first one that is set
-/// and not empty counts.
-pub const FILTER_VARIABLES: [&str; 2] = ["SESHAT_LOG", "RUST_LOG"];
-
-/// The filter besides the level, unless the level is above info: a peer can make h2 warn as often as it
-/// likes, and Seshat logs the important part itself.
-const UNASKED: &str = "h2=error";
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,13 +73,13 @@ pub enum LogError {
     /// No such format.
     #[error("{0:?} is no log format: it is human or json")]
     Format(String),
-    /// A filter that cannot be read.
-    #[error("{variable}: {reason}")]
+    /// A filter with a part that is none, or that lets no line through.
+    #[error("{variable}: {word:?} would log nothing; {}", filter::expected())]
     Filter {
         /// The variable that holds it.
         variable: &'static str,
-        /// The fault of the filter.
-        reason: String,
+        /// The part at fault.
+        word: String,
     },
     /// The process has set up logging already.
     #[error("logging has been set up before")]
@@ -103,9 +95,11 @@ pub enum LogError {
 ///
 /// # Errors
 ///
-/// [`LogError`]: the filter cannot be read, or this is not the first call.
+/// [`LogError`]: the filter has a fault, or this is not the first call.
 pub fn init(format: LogFormat, level: LevelFilter) -> Result<LastLines, LogError> {
-    let filter = filter(level, |variable| std::env::var(variable).ok())?;
+    let filter = filter::filter(level, |variable| {
+        Some(std::env::var_os(variable)?.to_string_lossy().into_owned())
+    })?;
     let (queue, last_lines) = writer::start(io::stderr(), warn_of_lost_lines)
         .map_err(|error| LogError::Thread(error.kind()))?;
     let builder = tracing_subscriber::fmt()
@@ -130,24 +124,6 @@ fn warn_of_lost_lines(lost: u64) {
 fn colours() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stderr().is_terminal() && !unwanted
-}
-
-fn filter(
-    level: LevelFilter,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<EnvFilter, LogError> {
-    let set = FILTER_VARIABLES
-        .into_iter()
-        .find_map(|name| Some((name, variable(name).filter(|text| !text.is_empty())?)));
-    let builder = EnvFilter::builder().with_default_directive(level.into());
-    match set {
-        None if level <= LevelFilter::INFO => Ok(builder.parse_lossy(format!("{UNASKED},{level}"))),
-        None => Ok(builder.parse_lossy("")),
-        Some((variable, text)) => builder.parse(text).map_err(|error| LogError::Filter {
-            variable,
-            reason: error.to_string(),
-        }),
-    }
 }
 
 /// The logger for the raft-rs of node `node`. `show_id` formats raft ids.
@@ -282,6 +258,7 @@ mod tests {
     use std::cell::Cell;
     use std::sync::{Arc, Mutex};
 
+    use tracing_subscriber::EnvFilter;
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
@@ -388,21 +365,6 @@ mod tests {
         assert_eq!(count.get(), 0);
         logged("debug", log);
         assert_eq!(count.get(), 1);
-    }
-
-    #[test]
-    fn a_filter_that_cannot_be_read_is_named() {
-        let seshat = |name: &str| (name == "SESHAT_LOG").then(|| "seshat=loud".to_owned());
-        let info = LevelFilter::INFO;
-        let error = filter(info, seshat).unwrap_err();
-        assert!(error.to_string().starts_with("SESHAT_LOG: "), "{error}");
-        let empty = |name: &str| (name == "SESHAT_LOG").then(String::new);
-        let unasked = filter(info, empty).unwrap().to_string();
-        assert_eq!(unasked, "h2=error,info");
-        let verbose = filter(LevelFilter::DEBUG, empty).unwrap().to_string();
-        assert_eq!(verbose, "debug");
-        let both = |name: &str| Some(if name == "RUST_LOG" { "warn" } else { "debug" }.to_owned());
-        assert_eq!(filter(info, both).unwrap().to_string(), "debug");
     }
 
     #[test]

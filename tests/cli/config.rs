@@ -1,5 +1,7 @@
 //! `config check`, and configurations that start nothing.
 
+use std::net::TcpListener;
+
 use super::{command, file, ran, seshat};
 
 const VALID: &str = r#"
@@ -99,7 +101,19 @@ fn a_missing_file_is_a_fault() {
 #[test]
 fn a_faulty_log_filter_starts_nothing() {
     let path = file("faulty-log-filter", VALID);
-    let mut serve = command(&["serve", "--config", &path]);
-    let output = serve.env("SESHAT_LOG", "seshat=loud").output().unwrap();
-    assert!(ran(output).failed(2).starts_with("error: SESHAT_LOG: "));
+    // A node that starts in spite of it ends at once, since its port is taken.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (variable, word) in [
+        ("SESHAT_LOG", "debgu"),
+        ("SESHAT_LOG", "seshat=loud"),
+        ("RUST_LOG", "debgu"),
+    ] {
+        let mut serve = command(&["serve", "--config", &path]);
+        serve.env("SESHAT_NODE__INTERNAL_ADDR", &taken);
+        let error = ran(serve.env(variable, word).output().unwrap()).failed(2);
+        let start =
+            format!("error: {variable}: \"{word}\" would log nothing; expected a level (off, ");
+        assert!(error.starts_with(&start), "{error}");
+    }
 }

@@ -351,28 +351,28 @@ pub struct IdentifyRequest {
     /// Cluster of the asking process; absent while it has none.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
-    /// Where the asking process stands; not said by versions that do not introduce
+    /// State of the asking process; not set by versions that do not introduce
     /// themselves.
     #[prost(enumeration = "FormationState", tag = "3")]
     pub state: i32,
-    /// Members of that cluster, and whoever else takes part in it, as the asking
-    /// process knows them; itself among them, even if it is no member any more. Of a
-    /// process that has not started: everybody who may take part in a cluster that
-    /// runs, as far as it knows; nobody, if it forms none. A process that has not
-    /// started asks them before it helps to form a cluster.
+    /// Members of that cluster, and other nodes that take part in it, as the asking
+    /// process knows them; its own node among them, even if it is no member any
+    /// more. Of a process that has not started: all nodes that may take part in a
+    /// running cluster, as far as it knows; none, if it forms no cluster. A process
+    /// that has not started asks them before it helps to form a cluster.
     #[prost(message, repeated, tag = "4")]
     pub members: ::prost::alloc::vec::Vec<InitialMember>,
 }
-/// Who a node is, and how it fares.
+/// The status of a process.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IdentifyResponse {
-    /// Raft id of the living process.
+    /// Raft id of the process.
     #[prost(fixed64, tag = "1")]
     pub raft_id: u64,
-    /// Where the process stands in the formation of a cluster.
+    /// State of the process in the formation of a cluster.
     #[prost(enumeration = "FormationState", tag = "2")]
     pub state: i32,
-    /// Cluster that it is bound to or takes part in; absent while it has none.
+    /// Cluster that it is prepared for or takes part in; absent while it has none.
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
     /// Raft term; 0 before it takes part in a cluster.
@@ -394,7 +394,7 @@ pub struct IdentifyResponse {
     /// Number of keys in its map.
     #[prost(uint64, tag = "9")]
     pub keys: u64,
-    /// When it took part in its cluster first; absent before.
+    /// When it first took part in its cluster; absent before.
     #[prost(message, optional, tag = "10")]
     pub joined_at: ::core::option::Option<::prost_types::Timestamp>,
     /// Highest index in its log, committed or not.
@@ -406,14 +406,14 @@ pub struct IdentifyResponse {
     /// Raft ids of the learners, as it has applied them.
     #[prost(fixed64, repeated, tag = "13")]
     pub learners: ::prost::alloc::vec::Vec<u64>,
-    /// Node ids of the members that the cluster is meant to have, as it has
-    /// applied them. A process whose node is not among them, although the answer
-    /// comes from a node that has applied at least as much, has been removed.
+    /// Node ids of the members of the cluster, as it has applied them. A process
+    /// whose node is not among them, although the answer comes from a node that has
+    /// applied at least as much, has been removed.
     #[prost(uint32, repeated, tag = "14")]
     pub members: ::prost::alloc::vec::Vec<u32>,
     /// Whether every voter knows the last change of voters and learners to be
-    /// committed, and none is under way. Only a leader can tell; everybody else says
-    /// false.
+    /// committed, and none is in flight. Only a leader can tell; false on all other
+    /// processes.
     #[prost(bool, tag = "15")]
     pub members_known: bool,
     /// The snapshot that it is receiving; absent if there is none.
@@ -445,25 +445,26 @@ pub struct IdentifyResponse {
     /// older version. Its log ends before. 0 for none.
     #[prost(uint64, tag = "26")]
     pub unreadable_index: u64,
-    /// What its keys, values and sessions take in memory, in bytes.
+    /// Memory of its keys, values and sessions, in bytes.
     #[prost(uint64, tag = "27")]
     pub state_bytes: u64,
-    /// What they may take, in bytes; 0 if it does not say.
+    /// Limit of state_bytes; 0 if it is not set.
     #[prost(uint64, tag = "28")]
     pub max_state_bytes: u64,
-    /// Of a process that is outside of a cluster: none of the nodes that it is told
-    /// to ask has said that it takes part there, so the process does not join it.
+    /// Of a process that is outside of a cluster: none of the nodes that its
+    /// configuration or its earlier incarnations name has answered that it takes
+    /// part there, so the process does not join it.
     #[prost(bool, tag = "29")]
     pub unconfirmed: bool,
-    /// What the process takes at most; not said by versions that do not know.
+    /// Limits of the process; not set by versions that do not know them.
     #[prost(message, optional, tag = "30")]
     pub limits: ::core::option::Option<NodeLimits>,
     /// Node that offers a cluster of other initial members than the process is
     /// configured with; 0 for none.
     #[prost(uint32, tag = "31")]
     pub differs_from: u32,
-    /// Whom it reaches of the other members; absent before it takes part in a
-    /// cluster, and not said by versions that do not know.
+    /// The other members that it reaches; absent before it takes part in a cluster,
+    /// and not set by versions that do not know it.
     #[prost(message, optional, tag = "32")]
     pub reach: ::core::option::Option<Reach>,
 }
@@ -491,7 +492,7 @@ pub struct MissedMember {
     /// What answers at its address in its place.
     #[prost(enumeration = "Answering", tag = "2")]
     pub answering: i32,
-    /// Node id of whoever answers, if that is another node; 0 otherwise.
+    /// Node id of the process that answers, if that is another node; 0 otherwise.
     #[prost(uint32, tag = "3")]
     pub other_node_id: u32,
     /// Whether the member has lately asked the other one: so it runs.
@@ -513,8 +514,8 @@ pub struct Following {
     #[prost(fixed64, repeated, tag = "3")]
     pub acknowledged_by: ::prost::alloc::vec::Vec<u64>,
 }
-/// What a process takes at most, in bytes. All members should say the same: the
-/// leader puts nothing into the log that is too large for any of them.
+/// The limits of a process, in bytes. All members should have the same: the
+/// leader proposes no entry that is too large for any of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeLimits {
     /// Longest key.
@@ -530,7 +531,7 @@ pub struct NodeLimits {
     #[prost(uint64, tag = "4")]
     pub max_message_bytes: u64,
 }
-/// Two processes that answer in turn as one node.
+/// Two processes that answer alternately as one node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DoubledNode {
     /// Raft id of one of them.
@@ -579,24 +580,25 @@ pub struct OfferRequest {
     #[prost(fixed64, tag = "4")]
     pub to: u64,
     /// Every initial member, in ascending order of its id. One whose raft id is
-    /// not in `members` is missing: an operator has vouched that it is fresh, and
-    /// it is let in when it comes.
+    /// not in `members` is left out: the operator states that it is gone. It is let
+    /// in when it comes.
     #[prost(message, repeated, tag = "5")]
     pub initial_members: ::prost::alloc::vec::Vec<InitialMember>,
-    /// Node ids of others, members of a former cluster perhaps, of whom the
-    /// coordinator knows and for whom an operator has vouched. The receiver refuses
-    /// if it knows of yet others that have not said that they belong to nothing.
+    /// Node ids of other nodes that the coordinator knows of, possibly members of a
+    /// former cluster, and that the operator states are gone. The receiver refuses
+    /// if it knows of yet others that have not answered that they take part in no
+    /// cluster.
     #[prost(uint32, repeated, tag = "6")]
     pub absent: ::prost::alloc::vec::Vec<u32>,
-    /// Protocol level of the cluster: what all members speak that take part from the
-    /// beginning; absent: 1.
+    /// Protocol level of the cluster, which all members speak that take part from
+    /// the beginning; absent: 1.
     #[prost(uint32, tag = "7")]
     pub protocol_level: u32,
-    /// What the coordinator takes at most; not said by versions that do not know.
+    /// Limits of the coordinator; not set by versions that do not know them.
     #[prost(message, optional, tag = "8")]
     pub limits: ::core::option::Option<NodeLimits>,
 }
-/// A member that a cluster is meant to have from its beginning.
+/// A member of a cluster from its beginning.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitialMember {
     /// Node id: 1 to 65535.
@@ -612,11 +614,11 @@ pub struct InitialMember {
 /// Answer to OfferRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OfferResponse {
-    /// Whether the receiver is now bound to the offered cluster.
+    /// Whether the receiver is now prepared for the offered cluster.
     #[prost(bool, tag = "1")]
     pub accepted: bool,
 }
-/// Tells a bound node that every member has accepted.
+/// Tells a prepared process that every member has accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StartRequest {
     /// The offered cluster.
@@ -636,9 +638,10 @@ pub struct StartResponse {
     #[prost(bool, tag = "1")]
     pub started: bool,
 }
-/// Asks a process to leave the recovery of its cluster to the asking one. Who
-/// yields neither votes nor acknowledges anything in that cluster any more, and
-/// recovers nothing, until the asking process has ended or given up.
+/// Asks a process to leave the recovery of its cluster to the asking one. A
+/// process that yields neither votes nor acknowledges anything in that cluster
+/// any more, and recovers nothing, until the asking process has ended or given
+/// up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct YieldRecoveryRequest {
     /// The cluster that is given up.
@@ -812,7 +815,7 @@ pub enum Answering {
     OtherService = 4,
     /// A process of another node.
     OtherNode = 5,
-    /// Somebody who takes connections and says nothing: a process that hangs.
+    /// A process that hangs: it accepts connections and does not answer.
     Hung = 6,
 }
 impl Answering {
@@ -845,18 +848,19 @@ impl Answering {
         }
     }
 }
-/// Where a process stands in the formation of a cluster. A process moves forward
-/// through these states, with one step back: a bound process that finds a running
-/// cluster which it has not accepted is fresh again. A started process never
-/// leaves its cluster, except for the one that an operator recovers from it.
+/// The state of a process in the formation of a cluster. A process moves forward
+/// through these states, with one step back: a prepared process that finds a
+/// running cluster which it has not accepted is fresh again. A started process
+/// never leaves its cluster, except for the one that an operator recovers from
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum FormationState {
     /// Not said: refused.
     Unspecified = 0,
-    /// Has just begun and belongs to nothing.
+    /// Takes part in no cluster, and has accepted no offer.
     Fresh = 1,
-    /// Has accepted an offer and waits for the start.
+    /// Prepared: has accepted an offer, and waits for the start.
     Bound = 2,
     /// Takes part in a cluster.
     Started = 3,
@@ -945,12 +949,12 @@ pub mod raft_service_client {
     /// The RPCs of Raft, and those by which nodes find one another.
     ///
     /// A request that is for another process or cluster is refused with
-    /// FAILED_PRECONDITION and the detail NotMe; one that is not well formed with
+    /// FAILED_PRECONDITION and the detail NotMe; a malformed one with
     /// INVALID_ARGUMENT. Either ends the stream that it came on.
     ///
-    /// A stream says whose it is before its first message, because a follower may
-    /// have to answer a heartbeat on the AppendEntries stream while no append has
-    /// come: its metadata holds the raft ids of leader and follower, in decimal, as
+    /// A stream names its leader and its follower before its first message, because
+    /// a follower may have to answer a heartbeat on the AppendEntries stream before
+    /// any append has come: its metadata holds their raft ids, in decimal, as
     /// `seshat-leader-id` and `seshat-follower-id`.
     #[derive(Debug, Clone)]
     pub struct RaftServiceClient<T> {
@@ -1353,12 +1357,12 @@ pub mod raft_service_server {
     /// The RPCs of Raft, and those by which nodes find one another.
     ///
     /// A request that is for another process or cluster is refused with
-    /// FAILED_PRECONDITION and the detail NotMe; one that is not well formed with
+    /// FAILED_PRECONDITION and the detail NotMe; a malformed one with
     /// INVALID_ARGUMENT. Either ends the stream that it came on.
     ///
-    /// A stream says whose it is before its first message, because a follower may
-    /// have to answer a heartbeat on the AppendEntries stream while no append has
-    /// come: its metadata holds the raft ids of leader and follower, in decimal, as
+    /// A stream names its leader and its follower before its first message, because
+    /// a follower may have to answer a heartbeat on the AppendEntries stream before
+    /// any append has come: its metadata holds their raft ids, in decimal, as
     /// `seshat-leader-id` and `seshat-follower-id`.
     #[derive(Debug)]
     pub struct RaftServiceServer<T> {
