@@ -13,6 +13,16 @@ pub struct StatusRequest {
     #[prost(bool, tag = "2")]
     pub fresh: bool,
 }
+impl ::prost::Name for StatusRequest {
+    const NAME: &'static str = "StatusRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.StatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.StatusRequest".into()
+    }
+}
 /// The cluster as one node sees it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StatusResponse {
@@ -43,6 +53,16 @@ pub struct StatusResponse {
     /// follows the leader's.
     #[prost(bool, tag = "8")]
     pub healed: bool,
+}
+impl ::prost::Name for StatusResponse {
+    const NAME: &'static str = "StatusResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.StatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.StatusResponse".into()
+    }
 }
 /// One member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -96,6 +116,16 @@ pub struct MemberStatus {
     #[prost(uint32, repeated, tag = "15")]
     pub unreached: ::prost::alloc::vec::Vec<u32>,
 }
+impl ::prost::Name for MemberStatus {
+    const NAME: &'static str = "MemberStatus";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.MemberStatus".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.MemberStatus".into()
+    }
+}
 /// Asks the leader to transfer leadership.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipRequest {
@@ -110,6 +140,16 @@ pub struct TransferLeadershipRequest {
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for TransferLeadershipRequest {
+    const NAME: &'static str = "TransferLeadershipRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.TransferLeadershipRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.TransferLeadershipRequest".into()
+    }
+}
 /// Leadership was transferred.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipResponse {
@@ -119,6 +159,16 @@ pub struct TransferLeadershipResponse {
     /// The term in which it leads.
     #[prost(uint64, tag = "2")]
     pub term: u64,
+}
+impl ::prost::Name for TransferLeadershipResponse {
+    const NAME: &'static str = "TransferLeadershipResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.TransferLeadershipResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.TransferLeadershipResponse".into()
+    }
 }
 /// Asks the leader to make a node a member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -137,6 +187,16 @@ pub struct AddMemberRequest {
     #[prost(fixed64, optional, tag = "4")]
     pub cluster_id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for AddMemberRequest {
+    const NAME: &'static str = "AddMemberRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.AddMemberRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.AddMemberRequest".into()
+    }
+}
 /// The node is a member from now on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AddMemberResponse {
@@ -146,6 +206,16 @@ pub struct AddMemberResponse {
     /// Node ids of all members, in ascending order.
     #[prost(uint32, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<u32>,
+}
+impl ::prost::Name for AddMemberResponse {
+    const NAME: &'static str = "AddMemberResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.AddMemberResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.AddMemberResponse".into()
+    }
 }
 /// Asks the leader to remove a member.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -163,6 +233,16 @@ pub struct RemoveMemberRequest {
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for RemoveMemberRequest {
+    const NAME: &'static str = "RemoveMemberRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RemoveMemberRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RemoveMemberRequest".into()
+    }
+}
 /// The node has been removed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMemberResponse {
@@ -172,6 +252,16 @@ pub struct RemoveMemberResponse {
     /// Node ids of all members, in ascending order.
     #[prost(uint32, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<u32>,
+}
+impl ::prost::Name for RemoveMemberResponse {
+    const NAME: &'static str = "RemoveMemberResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RemoveMemberResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RemoveMemberResponse".into()
+    }
 }
 /// Asks a node to form the cluster without some of its initial members.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -184,12 +274,32 @@ pub struct FormRequest {
     #[prost(message, optional, tag = "2")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
 }
+impl ::prost::Name for FormRequest {
+    const NAME: &'static str = "FormRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.FormRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.FormRequest".into()
+    }
+}
 /// The cluster runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FormResponse {
     /// Random id of the cluster.
     #[prost(fixed64, tag = "1")]
     pub cluster_id: u64,
+}
+impl ::prost::Name for FormResponse {
+    const NAME: &'static str = "FormResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.FormResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.FormResponse".into()
+    }
 }
 /// Asks a node to recover a new cluster from its state.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -210,6 +320,16 @@ pub struct RecoverRequest {
     /// of the whole.
     #[prost(bool, tag = "4")]
     pub incomplete: bool,
+}
+impl ::prost::Name for RecoverRequest {
+    const NAME: &'static str = "RecoverRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RecoverRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RecoverRequest".into()
+    }
 }
 /// What was kept; for a dry run, what would be.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -254,6 +374,16 @@ pub struct RecoverResponse {
     #[prost(uint32, repeated, tag = "11")]
     pub without: ::prost::alloc::vec::Vec<u32>,
 }
+impl ::prost::Name for RecoverResponse {
+    const NAME: &'static str = "RecoverResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RecoverResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RecoverResponse".into()
+    }
+}
 /// The state of another process of the halted cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecoverySurvivor {
@@ -272,6 +402,16 @@ pub struct RecoverySurvivor {
     /// Whether it votes.
     #[prost(bool, tag = "5")]
     pub votes: bool,
+}
+impl ::prost::Name for RecoverySurvivor {
+    const NAME: &'static str = "RecoverySurvivor";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RecoverySurvivor".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RecoverySurvivor".into()
+    }
 }
 /// What a cluster is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -51,6 +51,16 @@ pub mod error_detail {
         OtherCluster(super::OtherCluster),
     }
 }
+impl ::prost::Name for ErrorDetail {
+    const NAME: &'static str = "ErrorDetail";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ErrorDetail".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ErrorDetail".into()
+    }
+}
 /// Only the leader serves reads and writes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotLeader {
@@ -61,6 +71,16 @@ pub struct NotLeader {
     #[prost(string, optional, tag = "2")]
     pub leader_addr: ::core::option::Option<::prost::alloc::string::String>,
 }
+impl ::prost::Name for NotLeader {
+    const NAME: &'static str = "NotLeader";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.NotLeader".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.NotLeader".into()
+    }
+}
 /// The cluster has no leader, or the leader cannot reach a majority.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NoQuorum {
@@ -68,6 +88,16 @@ pub struct NoQuorum {
     /// may be cut off, and another node may serve.
     #[prost(bool, tag = "1")]
     pub cut_off: bool,
+}
+impl ::prost::Name for NoQuorum {
+    const NAME: &'static str = "NoQuorum";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.NoQuorum".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.NoQuorum".into()
+    }
 }
 /// The node has as many requests waiting as it accepts. Wait before retrying.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -78,6 +108,16 @@ pub struct Overloaded {
     /// The bound.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
+}
+impl ::prost::Name for Overloaded {
+    const NAME: &'static str = "Overloaded";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Overloaded".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Overloaded".into()
+    }
 }
 /// The write would make the state exceed its limit. Retry it after keys have been
 /// deleted. Deletions, and writes that need no more memory than what they
@@ -90,6 +130,16 @@ pub struct Full {
     /// The bound in bytes.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
+}
+impl ::prost::Name for Full {
+    const NAME: &'static str = "Full";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Full".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Full".into()
+    }
 }
 /// A part of the request is larger than the node accepts, or than another member
 /// could take.
@@ -105,12 +155,32 @@ pub struct TooLarge {
     #[prost(uint32, optional, tag = "3")]
     pub node_id: ::core::option::Option<u32>,
 }
+impl ::prost::Name for TooLarge {
+    const NAME: &'static str = "TooLarge";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.TooLarge".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.TooLarge".into()
+    }
+}
 /// The node is not part of a running cluster.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Forming {
     /// What the node waits for, as text.
     #[prost(string, tag = "1")]
     pub waiting_for: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Forming {
+    const NAME: &'static str = "Forming";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Forming".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Forming".into()
+    }
 }
 /// The request breaks a rule of the protocol.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -122,15 +192,45 @@ pub struct InvalidRequest {
     #[prost(string, tag = "2")]
     pub rule: ::prost::alloc::string::String,
 }
+impl ::prost::Name for InvalidRequest {
+    const NAME: &'static str = "InvalidRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.InvalidRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.InvalidRequest".into()
+    }
+}
 /// The node takes no new requests because it is shutting down.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShuttingDown {}
+impl ::prost::Name for ShuttingDown {
+    const NAME: &'static str = "ShuttingDown";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ShuttingDown".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ShuttingDown".into()
+    }
+}
 /// The operator's request must not be carried out now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FailedPrecondition {
     /// The condition that does not hold.
     #[prost(string, tag = "1")]
     pub rule: ::prost::alloc::string::String,
+}
+impl ::prost::Name for FailedPrecondition {
+    const NAME: &'static str = "FailedPrecondition";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.FailedPrecondition".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.FailedPrecondition".into()
+    }
 }
 /// The session of the write is not known: it was never opened, or it has expired
 /// because the cluster holds too many that were used later. Or the number of the
@@ -141,6 +241,16 @@ pub struct SessionExpired {
     /// The session.
     #[prost(fixed64, tag = "1")]
     pub client_id: u64,
+}
+impl ::prost::Name for SessionExpired {
+    const NAME: &'static str = "SessionExpired";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SessionExpired".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SessionExpired".into()
+    }
 }
 /// The request names a cluster, and this node takes part in another one.
 ///
@@ -157,6 +267,16 @@ pub struct OtherCluster {
     /// the request names.
     #[prost(bool, tag = "2")]
     pub successor: bool,
+}
+impl ::prost::Name for OtherCluster {
+    const NAME: &'static str = "OtherCluster";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.OtherCluster".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.OtherCluster".into()
+    }
 }
 /// The outcome of a refused write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -230,6 +350,16 @@ pub mod command {
         RaiseProtocolLevel(super::RaiseProtocolLevelCommand),
     }
 }
+impl ::prost::Name for Command {
+    const NAME: &'static str = "Command";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Command".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Command".into()
+    }
+}
 /// Binds `key` to `value`, whether or not the key was bound before.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetCommand {
@@ -240,12 +370,32 @@ pub struct SetCommand {
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for SetCommand {
+    const NAME: &'static str = "SetCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SetCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SetCommand".into()
+    }
+}
 /// Removes `key`. Removing a missing key changes nothing and is no error.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteCommand {
     /// The key: 1 byte to the node's key limit.
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for DeleteCommand {
+    const NAME: &'static str = "DeleteCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.DeleteCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.DeleteCommand".into()
+    }
 }
 /// Opens a session. Opening an open one again changes nothing.
 ///
@@ -259,6 +409,16 @@ pub struct OpenSessionCommand {
     #[prost(fixed64, tag = "1")]
     pub client_id: u64,
 }
+impl ::prost::Name for OpenSessionCommand {
+    const NAME: &'static str = "OpenSessionCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.OpenSessionCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.OpenSessionCommand".into()
+    }
+}
 /// Raises the protocol level of the cluster, which never sinks: from now on its
 /// log and its snapshots may have elements that processes of lower levels do not
 /// know. The leader proposes it when every process that takes part speaks that
@@ -268,6 +428,16 @@ pub struct RaiseProtocolLevelCommand {
     /// The level: 2 or more.
     #[prost(uint32, tag = "1")]
     pub level: u32,
+}
+impl ::prost::Name for RaiseProtocolLevelCommand {
+    const NAME: &'static str = "RaiseProtocolLevelCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.RaiseProtocolLevelCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.RaiseProtocolLevelCommand".into()
+    }
 }
 /// Numbers a write within a session: see Session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -282,6 +452,16 @@ pub struct SessionStamp {
     #[prost(uint64, tag = "3")]
     pub first_outstanding: u64,
 }
+impl ::prost::Name for SessionStamp {
+    const NAME: &'static str = "SessionStamp";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SessionStamp".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SessionStamp".into()
+    }
+}
 /// Makes a node a member, or changes the addresses of one that is.
 ///
 /// The leader then adds the process that answers there to the Raft group.
@@ -291,6 +471,16 @@ pub struct AddMemberCommand {
     #[prost(message, optional, tag = "1")]
     pub member: ::core::option::Option<Member>,
 }
+impl ::prost::Name for AddMemberCommand {
+    const NAME: &'static str = "AddMemberCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.AddMemberCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.AddMemberCommand".into()
+    }
+}
 /// Removes a member; nothing changes if the node is none.
 ///
 /// The leader then removes its process from the Raft group.
@@ -299,6 +489,16 @@ pub struct RemoveMemberCommand {
     /// Node id.
     #[prost(uint32, tag = "1")]
     pub id: u32,
+}
+impl ::prost::Name for RemoveMemberCommand {
+    const NAME: &'static str = "RemoveMemberCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.RemoveMemberCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.RemoveMemberCommand".into()
+    }
 }
 /// A member of the cluster: a node, whichever process runs on it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -312,6 +512,16 @@ pub struct Member {
     /// Where clients reach it (host:port).
     #[prost(string, tag = "3")]
     pub client_addr: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Member {
+    const NAME: &'static str = "Member";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Member".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Member".into()
+    }
 }
 /// One record of a snapshot of the state machine.
 ///
@@ -347,6 +557,16 @@ pub mod snapshot_record {
         Session(super::SessionRecord),
     }
 }
+impl ::prost::Name for SnapshotRecord {
+    const NAME: &'static str = "SnapshotRecord";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SnapshotRecord".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SnapshotRecord".into()
+    }
+}
 /// Announces the records of a snapshot, so that a reader notices a truncated one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotHeader {
@@ -371,6 +591,16 @@ pub struct SnapshotHeader {
     #[prost(fixed64, repeated, tag = "6")]
     pub recovered_from: ::prost::alloc::vec::Vec<u64>,
 }
+impl ::prost::Name for SnapshotHeader {
+    const NAME: &'static str = "SnapshotHeader";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SnapshotHeader".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SnapshotHeader".into()
+    }
+}
 /// A session and the answers that are remembered for it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionRecord {
@@ -386,6 +616,16 @@ pub struct SessionRecord {
     /// In ascending order of their number.
     #[prost(message, repeated, tag = "4")]
     pub answers: ::prost::alloc::vec::Vec<RememberedAnswer>,
+}
+impl ::prost::Name for SessionRecord {
+    const NAME: &'static str = "SessionRecord";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SessionRecord".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SessionRecord".into()
+    }
 }
 /// The answer to a numbered write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -413,6 +653,16 @@ pub mod remembered_answer {
         Existed(bool),
     }
 }
+impl ::prost::Name for RememberedAnswer {
+    const NAME: &'static str = "RememberedAnswer";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.RememberedAnswer".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.RememberedAnswer".into()
+    }
+}
 /// A key and the value that it is bound to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyValue {
@@ -422,6 +672,16 @@ pub struct KeyValue {
     /// The value.
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for KeyValue {
+    const NAME: &'static str = "KeyValue";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.KeyValue".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.KeyValue".into()
+    }
 }
 /// Numbers a write within a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -437,6 +697,16 @@ pub struct Session {
     /// numbers may be outstanding: `sequence` < `first_outstanding` + 1024.
     #[prost(uint64, tag = "3")]
     pub first_outstanding: u64,
+}
+impl ::prost::Name for Session {
+    const NAME: &'static str = "Session";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Session".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Session".into()
+    }
 }
 /// Asks to bind `key` to `value`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -455,6 +725,16 @@ pub struct SetRequest {
     #[prost(fixed64, optional, tag = "4")]
     pub cluster_id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for SetRequest {
+    const NAME: &'static str = "SetRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SetRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SetRequest".into()
+    }
+}
 /// The write is held by a majority and applied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetResponse {
@@ -466,6 +746,16 @@ pub struct SetResponse {
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for SetResponse {
+    const NAME: &'static str = "SetResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SetResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SetResponse".into()
+    }
+}
 /// Asks for the value of `key`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetRequest {
@@ -476,6 +766,16 @@ pub struct GetRequest {
     /// Absent in a pipeline, where PipelineRequest names it.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for GetRequest {
+    const NAME: &'static str = "GetRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.GetRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.GetRequest".into()
+    }
 }
 /// What the key was bound to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -491,6 +791,16 @@ pub struct GetResponse {
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for GetResponse {
+    const NAME: &'static str = "GetResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.GetResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.GetResponse".into()
+    }
+}
 /// Asks to remove `key`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteRequest {
@@ -504,6 +814,16 @@ pub struct DeleteRequest {
     /// Absent in a pipeline, where PipelineRequest names it.
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for DeleteRequest {
+    const NAME: &'static str = "DeleteRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.DeleteRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.DeleteRequest".into()
+    }
 }
 /// The removal is held by a majority and applied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -519,6 +839,16 @@ pub struct DeleteResponse {
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for DeleteResponse {
+    const NAME: &'static str = "DeleteResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.DeleteResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.DeleteResponse".into()
+    }
+}
 /// Asks to open a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionRequest {
@@ -528,6 +858,16 @@ pub struct OpenSessionRequest {
     /// The cluster that this is for; absent: whichever answers. See OtherCluster.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for OpenSessionRequest {
+    const NAME: &'static str = "OpenSessionRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.OpenSessionRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.OpenSessionRequest".into()
+    }
 }
 /// The session is open until the cluster holds too many that were used later. See
 /// SessionExpired.
@@ -539,6 +879,16 @@ pub struct OpenSessionResponse {
     /// The cluster that has answered; absent where the request named it.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for OpenSessionResponse {
+    const NAME: &'static str = "OpenSessionResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.OpenSessionResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.OpenSessionResponse".into()
+    }
 }
 /// A batch of commands.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -553,6 +903,16 @@ pub struct PipelineRequest {
     /// OtherCluster.
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for PipelineRequest {
+    const NAME: &'static str = "PipelineRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.PipelineRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.PipelineRequest".into()
+    }
 }
 /// One command of a batch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -577,6 +937,16 @@ pub mod pipeline_command {
         Delete(super::DeleteRequest),
     }
 }
+impl ::prost::Name for PipelineCommand {
+    const NAME: &'static str = "PipelineCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.PipelineCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.PipelineCommand".into()
+    }
+}
 /// The answers to one batch.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PipelineResponse {
@@ -589,6 +959,16 @@ pub struct PipelineResponse {
     /// The cluster that has answered; absent where the request named it.
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for PipelineResponse {
+    const NAME: &'static str = "PipelineResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.PipelineResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.PipelineResponse".into()
+    }
 }
 /// The answer to one command.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -616,6 +996,16 @@ pub mod pipeline_result {
         Error(super::PipelineError),
     }
 }
+impl ::prost::Name for PipelineResult {
+    const NAME: &'static str = "PipelineResult";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.PipelineResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.PipelineResult".into()
+    }
+}
 /// Why a command was refused, as the status of a call of its own would say it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PipelineError {
@@ -628,6 +1018,16 @@ pub struct PipelineError {
     /// The typed reason, and what became of the write.
     #[prost(message, optional, tag = "3")]
     pub detail: ::core::option::Option<ErrorDetail>,
+}
+impl ::prost::Name for PipelineError {
+    const NAME: &'static str = "PipelineError";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.PipelineError".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.PipelineError".into()
+    }
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]

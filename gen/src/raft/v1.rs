@@ -37,6 +37,16 @@ pub struct RequestVoteRequest {
     #[prost(fixed64, tag = "11")]
     pub to: u64,
 }
+impl ::prost::Name for RequestVoteRequest {
+    const NAME: &'static str = "RequestVoteRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.RequestVoteRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.RequestVoteRequest".into()
+    }
+}
 /// Answer to RequestVoteRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RequestVoteResponse {
@@ -66,6 +76,16 @@ pub struct RequestVoteResponse {
     #[prost(fixed64, tag = "8")]
     pub to: u64,
 }
+impl ::prost::Name for RequestVoteResponse {
+    const NAME: &'static str = "RequestVoteResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.RequestVoteResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.RequestVoteResponse".into()
+    }
+}
 /// AppendEntries RPC (paper, figure 2).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AppendEntriesRequest {
@@ -94,6 +114,16 @@ pub struct AppendEntriesRequest {
     /// Raft id of the receiver.
     #[prost(fixed64, tag = "8")]
     pub to: u64,
+}
+impl ::prost::Name for AppendEntriesRequest {
+    const NAME: &'static str = "AppendEntriesRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.AppendEntriesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.AppendEntriesRequest".into()
+    }
 }
 /// Answer to AppendEntriesRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -132,6 +162,16 @@ pub struct AppendEntriesResponse {
     #[prost(fixed64, tag = "10")]
     pub to: u64,
 }
+impl ::prost::Name for AppendEntriesResponse {
+    const NAME: &'static str = "AppendEntriesResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.AppendEntriesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.AppendEntriesResponse".into()
+    }
+}
 /// One entry of the replicated log.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Entry {
@@ -164,6 +204,16 @@ pub mod entry {
         ConfChangeV2(super::ConfChangeV2),
     }
 }
+impl ::prost::Name for Entry {
+    const NAME: &'static str = "Entry";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.Entry".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.Entry".into()
+    }
+}
 /// A change of one member (dissertation, section 4.1).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfChange {
@@ -180,6 +230,16 @@ pub struct ConfChange {
     #[prost(bytes = "bytes", tag = "4")]
     pub context: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for ConfChange {
+    const NAME: &'static str = "ConfChange";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.ConfChange".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.ConfChange".into()
+    }
+}
 /// A change of any number of members.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConfChangeV2 {
@@ -193,6 +253,16 @@ pub struct ConfChangeV2 {
     #[prost(bytes = "bytes", tag = "3")]
     pub context: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for ConfChangeV2 {
+    const NAME: &'static str = "ConfChangeV2";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.ConfChangeV2".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.ConfChangeV2".into()
+    }
+}
 /// One part of a ConfChangeV2.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfChangeSingle {
@@ -202,6 +272,16 @@ pub struct ConfChangeSingle {
     /// Raft id of the member.
     #[prost(fixed64, tag = "2")]
     pub raft_id: u64,
+}
+impl ::prost::Name for ConfChangeSingle {
+    const NAME: &'static str = "ConfChangeSingle";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.ConfChangeSingle".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.ConfChangeSingle".into()
+    }
 }
 /// The members of a cluster at some point of its log.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -221,6 +301,16 @@ pub struct ConfState {
     /// Whether the joint configuration ends by itself.
     #[prost(bool, tag = "5")]
     pub auto_leave: bool,
+}
+impl ::prost::Name for ConfState {
+    const NAME: &'static str = "ConfState";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.ConfState".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.ConfState".into()
+    }
 }
 /// The heartbeat of the paper: an AppendEntries without entries, on a stream of
 /// its own so that bulk can never delay it. It also confirms leadership for
@@ -246,6 +336,16 @@ pub struct HeartbeatRequest {
     #[prost(fixed64, tag = "6")]
     pub to: u64,
 }
+impl ::prost::Name for HeartbeatRequest {
+    const NAME: &'static str = "HeartbeatRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.HeartbeatRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.HeartbeatRequest".into()
+    }
+}
 /// Answer to HeartbeatRequest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeartbeatResponse {
@@ -267,6 +367,16 @@ pub struct HeartbeatResponse {
     /// Raft id of the receiver.
     #[prost(fixed64, tag = "6")]
     pub to: u64,
+}
+impl ::prost::Name for HeartbeatResponse {
+    const NAME: &'static str = "HeartbeatResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.HeartbeatResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.HeartbeatResponse".into()
+    }
 }
 /// InstallSnapshot RPC (paper, figure 13): one chunk of a snapshot. The chunks
 /// of one snapshot are sent in order on one call, and repeat what is not data. A
@@ -313,6 +423,16 @@ pub struct InstallSnapshotRequest {
     #[prost(fixed32, tag = "12")]
     pub crc32: u32,
 }
+impl ::prost::Name for InstallSnapshotRequest {
+    const NAME: &'static str = "InstallSnapshotRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.InstallSnapshotRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.InstallSnapshotRequest".into()
+    }
+}
 /// Answer to a snapshot: the follower's term, and how far its log now reaches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InstallSnapshotResponse {
@@ -322,6 +442,16 @@ pub struct InstallSnapshotResponse {
     /// What the follower says of its log after the snapshot.
     #[prost(message, optional, tag = "2")]
     pub log: ::core::option::Option<AppendEntriesResponse>,
+}
+impl ::prost::Name for InstallSnapshotResponse {
+    const NAME: &'static str = "InstallSnapshotResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.InstallSnapshotResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.InstallSnapshotResponse".into()
+    }
 }
 /// Tells a follower to campaign at once (dissertation, section 3.10).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -339,9 +469,29 @@ pub struct TimeoutNowRequest {
     #[prost(fixed64, tag = "4")]
     pub to: u64,
 }
+impl ::prost::Name for TimeoutNowRequest {
+    const NAME: &'static str = "TimeoutNowRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.TimeoutNowRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.TimeoutNowRequest".into()
+    }
+}
 /// The follower took the message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimeoutNowResponse {}
+impl ::prost::Name for TimeoutNowResponse {
+    const NAME: &'static str = "TimeoutNowResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.TimeoutNowResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.TimeoutNowResponse".into()
+    }
+}
 /// Asks a node who it is. Any node may ask, at any time.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IdentifyRequest {
@@ -362,6 +512,16 @@ pub struct IdentifyRequest {
     /// that has not started asks them before it helps to form a cluster.
     #[prost(message, repeated, tag = "4")]
     pub members: ::prost::alloc::vec::Vec<InitialMember>,
+}
+impl ::prost::Name for IdentifyRequest {
+    const NAME: &'static str = "IdentifyRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.IdentifyRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.IdentifyRequest".into()
+    }
 }
 /// The status of a process.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -468,6 +628,16 @@ pub struct IdentifyResponse {
     #[prost(message, optional, tag = "32")]
     pub reach: ::core::option::Option<Reach>,
 }
+impl ::prost::Name for IdentifyResponse {
+    const NAME: &'static str = "IdentifyResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.IdentifyResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.IdentifyResponse".into()
+    }
+}
 /// How a process reaches the other members, at the addresses that the cluster has
 /// agreed on. A member that is in neither list has not been asked for long enough.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -482,6 +652,16 @@ pub struct Reach {
     /// Members from which no answer has come from there for a while.
     #[prost(message, repeated, tag = "3")]
     pub missed: ::prost::alloc::vec::Vec<MissedMember>,
+}
+impl ::prost::Name for Reach {
+    const NAME: &'static str = "Reach";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.Reach".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.Reach".into()
+    }
 }
 /// A member that another one does not reach.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -499,6 +679,16 @@ pub struct MissedMember {
     #[prost(bool, tag = "4")]
     pub asks: bool,
 }
+impl ::prost::Name for MissedMember {
+    const NAME: &'static str = "MissedMember";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.MissedMember".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.MissedMember".into()
+    }
+}
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -513,6 +703,16 @@ pub struct Following {
     /// the leader's own among them.
     #[prost(fixed64, repeated, tag = "3")]
     pub acknowledged_by: ::prost::alloc::vec::Vec<u64>,
+}
+impl ::prost::Name for Following {
+    const NAME: &'static str = "Following";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.Following".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.Following".into()
+    }
 }
 /// The limits of a process, in bytes. All members should have the same: the
 /// leader proposes no entry that is too large for any of them.
@@ -531,6 +731,16 @@ pub struct NodeLimits {
     #[prost(uint64, tag = "4")]
     pub max_message_bytes: u64,
 }
+impl ::prost::Name for NodeLimits {
+    const NAME: &'static str = "NodeLimits";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.NodeLimits".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.NodeLimits".into()
+    }
+}
 /// Two processes that answer alternately as one node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DoubledNode {
@@ -540,6 +750,16 @@ pub struct DoubledNode {
     /// Raft id of the other.
     #[prost(fixed64, tag = "2")]
     pub other: u64,
+}
+impl ::prost::Name for DoubledNode {
+    const NAME: &'static str = "DoubledNode";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.DoubledNode".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.DoubledNode".into()
+    }
 }
 /// How far a snapshot has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -561,6 +781,16 @@ pub struct SnapshotProgress {
     /// The snapshot replaces all entries up through and including this index.
     #[prost(uint64, tag = "5")]
     pub last_included_index: u64,
+}
+impl ::prost::Name for SnapshotProgress {
+    const NAME: &'static str = "SnapshotProgress";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.SnapshotProgress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.SnapshotProgress".into()
+    }
 }
 /// Offers a new cluster to one of its members.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -598,6 +828,16 @@ pub struct OfferRequest {
     #[prost(message, optional, tag = "8")]
     pub limits: ::core::option::Option<NodeLimits>,
 }
+impl ::prost::Name for OfferRequest {
+    const NAME: &'static str = "OfferRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.OfferRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.OfferRequest".into()
+    }
+}
 /// A member of a cluster from its beginning.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitialMember {
@@ -611,12 +851,32 @@ pub struct InitialMember {
     #[prost(string, tag = "3")]
     pub client_addr: ::prost::alloc::string::String,
 }
+impl ::prost::Name for InitialMember {
+    const NAME: &'static str = "InitialMember";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.InitialMember".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.InitialMember".into()
+    }
+}
 /// Answer to OfferRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OfferResponse {
     /// Whether the receiver is now prepared for the offered cluster.
     #[prost(bool, tag = "1")]
     pub accepted: bool,
+}
+impl ::prost::Name for OfferResponse {
+    const NAME: &'static str = "OfferResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.OfferResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.OfferResponse".into()
+    }
 }
 /// Tells a prepared process that every member has accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -631,12 +891,32 @@ pub struct StartRequest {
     #[prost(fixed64, tag = "3")]
     pub to: u64,
 }
+impl ::prost::Name for StartRequest {
+    const NAME: &'static str = "StartRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.StartRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.StartRequest".into()
+    }
+}
 /// Answer to StartRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StartResponse {
     /// Whether the receiver takes part in the cluster.
     #[prost(bool, tag = "1")]
     pub started: bool,
+}
+impl ::prost::Name for StartResponse {
+    const NAME: &'static str = "StartResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.StartResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.StartResponse".into()
+    }
 }
 /// Asks a process to leave the recovery of its cluster to the asking one. A
 /// process that yields neither votes nor acknowledges anything in that cluster
@@ -669,6 +949,16 @@ pub struct YieldRecoveryRequest {
     #[prost(fixed64, tag = "8")]
     pub to: u64,
 }
+impl ::prost::Name for YieldRecoveryRequest {
+    const NAME: &'static str = "YieldRecoveryRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.YieldRecoveryRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.YieldRecoveryRequest".into()
+    }
+}
 /// Answer to YieldRecoveryRequest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct YieldRecoveryResponse {
@@ -678,6 +968,16 @@ pub struct YieldRecoveryResponse {
     /// Why it does not, in words that follow its name; empty if it does.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for YieldRecoveryResponse {
+    const NAME: &'static str = "YieldRecoveryResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.YieldRecoveryResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.YieldRecoveryResponse".into()
+    }
 }
 /// Detail of the status (FAILED_PRECONDITION) with which a node refuses a
 /// message that is for another process or another cluster.
@@ -689,6 +989,16 @@ pub struct NotMe {
     /// Cluster of that process; absent while it has none.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for NotMe {
+    const NAME: &'static str = "NotMe";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.NotMe".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.NotMe".into()
+    }
 }
 /// Why a candidate campaigns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
