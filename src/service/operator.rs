@@ -242,7 +242,7 @@ mod tests {
         (host, detached)
     }
 
-    /// An operator vouches for node 3.
+    /// The operator states that node 3 is gone.
     fn forms(host: &Host) -> JoinHandle<Result<admin::FormResponse, Refusal>> {
         let host = host.clone();
         let request = admin::FormRequest {
