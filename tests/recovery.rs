@@ -92,7 +92,7 @@ async fn two_nodes_form_without_the_third_which_joins_later() {
 }
 
 #[tokio::test]
-async fn a_missing_node_that_nobody_vouched_for_holds_the_others_up() {
+async fn a_missing_node_that_is_not_left_out_holds_the_others_up() {
     let mut cluster = Cluster::new(3);
     cluster.start(1);
     let mut request = form_without(&[1]);

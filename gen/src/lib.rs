@@ -13,7 +13,7 @@ pub mod admin {
     ///
     /// # `seshat/admin/v1/admin_service.proto`
     ///
-    /// What operators call.
+    /// The service for operators.
     pub mod v1;
 }
 
@@ -31,17 +31,16 @@ pub mod kv {
     ///
     /// # `seshat/kv/v1/kv.proto`
     ///
-    /// What the replicated log and the snapshots of Seshat hold.
+    /// The contents of Seshat's replicated log and snapshots.
     ///
-    /// Nothing in this file is sent by a client: clients speak KvService. A node
-    /// encodes each accepted write as one Command, the Raft log carries it, and
-    /// every node applies it in log order. The same holds for what an operator
-    /// decides about the members: it is a command like any other, so that every
-    /// node and every later leader knows of it.
+    /// Clients send none of these messages: they use KvService. A node encodes each
+    /// accepted write as one Command, the Raft log carries it, and every node applies
+    /// it in log order. A decision of an operator about the members is a command like
+    /// any other, so that every node and every later leader knows of it.
     ///
     /// # `seshat/kv/v1/kv_service.proto`
     ///
-    /// What clients call: a map of bytes to bytes.
+    /// The service for clients: a map of bytes to bytes.
     pub mod v1;
 }
 
@@ -54,16 +53,16 @@ pub mod raft {
     /// The messages of the Raft paper, as Seshat's nodes exchange them.
     ///
     /// Each request begins with exactly the fields that the paper gives it, in the
-    /// paper's order. What the implementation needs beyond them follows, and last
-    /// comes who the message is for: nodes keep everything in memory, so a process
-    /// that was started again is a new Raft server with a new raft id, and a message
-    /// meant for its earlier incarnation must not reach it.
+    /// paper's order. Fields that the implementation needs beyond them follow, and
+    /// the receiver comes last: nodes keep everything in memory, so a process that
+    /// was started again is a new Raft server with a new raft id, and a message to
+    /// its earlier incarnation must not reach it.
     ///
     /// A raft id is `node id << 48 | incarnation`: the configured node id (1 to
     /// 65535) and 48 random bits drawn when the process starts.
     ///
     /// # `seshat/raft/v1/raft_service.proto`
     ///
-    /// What nodes call on one another.
+    /// The service that nodes call on each other.
     pub mod v1;
 }

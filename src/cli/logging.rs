@@ -1,4 +1,4 @@
-//! The flags that say what is logged.
+//! The flags of log lines.
 
 use clap::ArgAction;
 use seshat::telemetry::{self, LastLines, LogFormat};
@@ -9,7 +9,7 @@ use super::failure::Failure;
 /// The heading of these flags in the help of a command.
 pub(crate) const LOG_OPTIONS: &str = "Log options";
 
-/// How many lines are logged.
+/// The flags that choose which lines are logged.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = LOG_OPTIONS)]
 pub(crate) struct LogOptions {
@@ -19,14 +19,14 @@ pub(crate) struct LogOptions {
 }
 
 impl LogOptions {
-    /// Whether nobody asked for more or other lines than usual.
+    /// Whether neither flag nor variable asks for other lines than the default.
     pub(crate) fn is_default(&self) -> bool {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         self.verbose == 0 && !telemetry::FILTER_VARIABLES.into_iter().any(set)
     }
 
-    /// Begins to log in `format`, from level `quietest` on, or from where the flags say. What is returned is to be
-    /// kept until the command ends.
+    /// Begins to log in `format`, from level `quietest` on, or from the level of the flags. Keep the returned
+    /// guard until the command ends.
     pub(crate) fn init(
         &self,
         format: LogFormat,

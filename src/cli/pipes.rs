@@ -1,8 +1,7 @@
-//! Standard input and standard output, which may take as long as whoever is at their other end.
+//! Standard input and standard output with a time limit.
 //!
-//! A pipe that nobody fills or empties holds up whoever reads or writes it, and cannot be given up. So
-//! where there is a time limit a thread of its own does that, and is left to itself when time is up: it
-//! ends with the process.
+//! Reading an empty pipe or writing a full one blocks the thread, and cannot be cancelled. So where there is
+//! a time limit a thread of its own does that, and is abandoned when time is up: it ends with the process.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -14,11 +13,11 @@ use bytes::Bytes;
 
 use super::failure::Failure;
 
-/// An answer that has come just in time is written nevertheless, where somebody takes it.
+/// Shortest time to write an answer: one that has arrived just in time is written to a pipe that is read.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Reads standard input to its end, but no more than one byte beyond `limit`, within the time that is
-/// left, if that is limited.
+/// Reads standard input to its end, but no more than one byte beyond `limit`. `time_left` limits the time;
+/// `None`: no limit.
 pub(crate) fn read(limit: u64, time_left: Option<Duration>) -> Result<Vec<u8>, Failure> {
     let read = move || {
         let mut input = Vec::new();
@@ -32,12 +31,12 @@ pub(crate) fn read(limit: u64, time_left: Option<Duration>) -> Result<Vec<u8>, F
     })
 }
 
-/// Writes `text` and a newline to standard output, within the time that is left, if that is limited.
+/// Writes `text` and a newline to standard output. `time_left` limits the time; `None`: no limit.
 pub(crate) fn print(text: impl Display, time_left: Option<Duration>) -> Result<(), Failure> {
     write(format!("{text}\n").into(), time_left)
 }
 
-/// Writes a value to standard output, with a newline behind it on a terminal; as [`print`] does.
+/// Writes a value to standard output as [`print`] does, with a newline behind it on a terminal only.
 pub(crate) fn print_value(value: Bytes, time_left: Option<Duration>) -> Result<(), Failure> {
     match io::stdout().is_terminal() {
         true => write([&value, b"\n".as_slice()].concat().into(), time_left),

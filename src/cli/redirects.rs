@@ -1,8 +1,8 @@
-//! Whether clients find each member where they are sent.
+//! The check that clients find each member at its client address.
 //!
-//! A node that does not lead sends clients to the client address of the one that does. Nodes do not
-//! need that address themselves, and may not even reach it, so a wrong one shows to clients alone. A
-//! command is a client: it asks, at each of these addresses, who answers there.
+//! A node that does not lead redirects clients to the client address of the leader. Nodes do not use that
+//! address themselves, and may not even reach it, so only clients notice a wrong one. A command is a client:
+//! it asks at each of these addresses which node answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use super::failure::printable;
 /// Longest wait for the members, which are all asked at once.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// What is wrong with client addresses, in words, by node id.
+/// The faults of client addresses, as text, by node id.
 #[derive(Debug, Default)]
 pub(crate) struct Redirects(BTreeMap<u32, String>);
 
 impl Redirects {
-    /// Asks the members at their client addresses who they are: those that answer the node which
-    /// described them in `status`, as the others are known to be down. Nobody, where nobody leads.
+    /// Asks at the client addresses of the members which node answers. Asks only members that were reachable
+    /// for the node that gave `status`, as the others are known to be down, and none if there is no leader.
     pub(crate) async fn try_out(cluster: &Cluster, status: &StatusResponse) -> Self {
         let admin = cluster.admin_within(MAX_WAIT);
         let sent = |member: &&MemberStatus| member.reachable && status.leader_id.is_some();
@@ -35,12 +35,12 @@ impl Redirects {
         Self(join_all(asked).await.into_iter().flatten().collect())
     }
 
-    /// What is wrong with the client address of this node, if anything.
+    /// The fault of the client address of this node, if it has one.
     pub(crate) fn fault(&self, id: u32) -> Option<&str> {
         self.0.get(&id).map(String::as_str)
     }
 
-    /// A line for each member of `status` that clients do not find.
+    /// One line for each member of `status` that clients do not find.
     pub(crate) fn lines<'a>(
         &'a self,
         status: &'a StatusResponse,
@@ -62,7 +62,7 @@ impl Redirects {
     }
 }
 
-/// What is wrong with the client address of `member`, which takes part in `cluster`.
+/// The fault of the client address of `member`, which takes part in `cluster`.
 async fn fault(admin: &Admin, cluster: Option<u64>, member: &MemberStatus) -> Option<String> {
     match admin.at(&member.client_addr).await {
         Ok(found) if found.answered_by != member.id => {

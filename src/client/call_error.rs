@@ -8,16 +8,13 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use prost::Message as _;
+use prost::{Message as _, Name as _};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
 use super::error::Refusal;
 use crate::error::Applied;
 use crate::proto::kv::error_detail::Reason;
 use crate::proto::kv::{Applied as ProtoApplied, ErrorDetail, OtherCluster, PipelineError};
-
-/// The type name of the detail in every refusal.
-const DETAIL: &str = "seshat.kv.v1.ErrorDetail";
 
 /// Whether a retry can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,7 +261,7 @@ fn detail(status: &Status) -> Option<ErrorDetail> {
         .details;
     let any = details
         .iter()
-        .find(|any| any.type_url.rsplit('/').next() == Some(DETAIL))?;
+        .find(|any| any.type_url.rsplit('/').next() == Some(&ErrorDetail::full_name()))?;
     ErrorDetail::decode(any.value.as_slice()).ok()
 }
 

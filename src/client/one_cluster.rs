@@ -1,8 +1,8 @@
-//! Whether the endpoints lead to one cluster.
+//! The check that all endpoints lead to one cluster.
 //!
-//! A client that runs for long stays with the cluster that answered first, and hears of another one
-//! when it meets it. One that makes a single call would take whichever answers first, so it may ask
-//! all endpoints before: every node that takes part in a cluster says at once in which, whoever leads
+//! A client that runs for long stays with the cluster that answered first, and notices another one
+//! when it reaches it. A client that makes a single call would take the one that answers first. So it may ask
+//! all endpoints before: every node that takes part in a cluster names that at once, whichever node leads
 //! there.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,30 +19,29 @@ use super::error::{Applied, Error, Reason, Refusal};
 use crate::deadline::after;
 use crate::proto::kv::{GetRequest, OtherCluster};
 
-/// The id of no cluster, as they are drawn at random: who is asked for it names its own instead.
+/// The id of no cluster, as ids are drawn at random: a node that is asked for it names its own instead.
 const NO_CLUSTER: u64 = 0;
 
-/// Longest wait for endpoints that say nothing.
+/// Longest wait for endpoints that do not answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Shortest wait for the others when one endpoint has answered; they have as long again as that took.
+/// Shortest wait for the other endpoints when one has answered. They have as long again as that took.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Endpoints by the cluster that they lead to.
 type Clusters = BTreeMap<u64, BTreeSet<String>>;
 
 impl Client {
-    /// Asks all endpoints which cluster they lead to, and makes sure that it is one. That is the one
-    /// that calls name from now on; its id is returned. `None`: nobody has said. A client that knows its
-    /// cluster asks nobody, and neither does one with a single endpoint.
+    /// Asks all endpoints which cluster they lead to, and makes sure that it is one. Calls name that cluster
+    /// from now on; its id is returned. `None`: no endpoint has answered. A client that knows its cluster, or
+    /// has a single endpoint, asks none.
     ///
-    /// Who does not answer is not waited for: once one endpoint has answered, the others have as long
-    /// again, and 100 ms at least. A cluster that was recovered from another one is the same as that.
+    /// The wait is short: once one endpoint has answered, the others have as long again, and 100 ms at least.
+    /// A cluster that was recovered from another one counts as the same.
     ///
     /// # Errors
     ///
-    /// [`Error::is_other_cluster`]: there are several, and the message says which endpoints lead to
-    /// which.
+    /// [`Error::is_other_cluster`]: there are several clusters. The message names each with its endpoints.
     pub async fn one_cluster(&self) -> Result<Option<u64>, Error> {
         let known = *self.watch_cluster().borrow();
         if known.is_some() || self.shared.endpoints.len() < 2 {
@@ -60,7 +59,7 @@ impl Client {
         }
     }
 
-    /// The clusters that the endpoints lead to, as far as they say so soon.
+    /// The clusters of the endpoints that answer soon.
     async fn clusters<'a>(&'a self) -> Clusters {
         let begun = Instant::now();
         let latest = self.deadline().min(after(PATIENCE));
@@ -83,7 +82,8 @@ impl Client {
         clusters
     }
 
-    /// Those of which another one was recovered: what is left of them serves nobody any more.
+    /// The clusters from which another one was recovered: their remaining processes serve no requests any
+    /// more.
     async fn recovered(&self, clusters: &Clusters) -> BTreeSet<u64> {
         let until = self.deadline().min(after(PATIENCE));
         let mut former = BTreeSet::new();
@@ -101,11 +101,11 @@ impl Client {
         former
     }
 
-    /// What the node at `address` says when it is asked for the cluster `named` and takes part in
-    /// another one.
+    /// The answer of the node at `address` to a request for the cluster `named`, if it takes part in another
+    /// one.
     async fn cluster_of(&self, address: &str, named: u64, until: Instant) -> Option<OtherCluster> {
         let node = self.shared.node(address, until).ok()?;
-        // No key: a node that takes part in nothing yet refuses that at once.
+        // No key: a node that takes part in no cluster yet refuses that at once.
         let request = node.request(GetRequest {
             key: Bytes::new(),
             cluster_id: Some(named),
@@ -118,7 +118,7 @@ impl Client {
     }
 }
 
-/// What a call ends with that may be for any of several clusters. `other` is one of them.
+/// The error of a call that could be for any of several clusters. `other` is one of them.
 fn several(clusters: &Clusters, other: u64) -> Error {
     let all = clusters.iter().map(|(id, endpoints)| {
         let endpoints: Vec<_> = endpoints.iter().map(String::as_str).collect();
@@ -135,7 +135,7 @@ fn several(clusters: &Clusters, other: u64) -> Error {
     unserved(message, endpoint, other)
 }
 
-/// What a call ends with for which nobody but the cluster `other` answers, at `endpoint`.
+/// The error of a call that only the cluster `other` answers, at `endpoint`.
 pub(super) fn unserved(message: String, endpoint: String, other: u64) -> Error {
     let last = Refusal {
         endpoint,

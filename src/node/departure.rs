@@ -5,7 +5,7 @@
 //! that has heard of no leader for a while, or that knows of the decision, asks the others for their
 //! status. Their answers name the voters, learners and members. The question introduces the asking
 //! process, so that members which were started again learn that something is left of their cluster (see
-//! `formation.rs`). So it asks soon.
+//! `docs/FORMATION.md`). So it asks soon.
 //!
 //! It must not end too early. As long as a voter that does not know of the removal could become a
 //! candidate, the vote of the removed process may be needed: without it, and without the leader, the

@@ -1,69 +1,15 @@
-//! How processes that know nothing become a cluster, once.
+//! Formation: how processes that know nothing become one cluster, once.
 //!
-//! A process begins *fresh*. The initial member with the lowest node id coordinates: it asks all that
-//! it knows of who they are until every one has answered that it belongs to no running cluster, then
-//! offers the initial members a new one: a random cluster id and the exact raft ids that it heard. Who
-//! accepts is
-//! *bound*. When all have accepted, the coordinator starts the cluster and says so; a bound process
-//! starts on that word, or on Raft traffic of its cluster. A *started* process refuses every offer,
-//! and leaves its cluster only for one that an operator makes of it.
+//! [`Formation`] is one process on its way into a cluster. It is pure: calls and their replies, offers, Raft
+//! traffic and ticks are the inputs, and the calls to make are the output. A fresh process asks the nodes
+//! that it knows of who they are. Then the initial member with the lowest node id offers a cluster and starts
+//! it (a two-phase commit), or the process waits until the leader of a running cluster lets it in.
+//! `docs/FORMATION.md` has the states, the protocol and the proof that there is one cluster.
 //!
-//! Anyone may die at any point. An offer names processes, not machines, so that a process which
-//! was started again is not taken for the one that accepted. A coordinator that dies before it has
-//! started leaves bound processes behind; its next incarnation finds them and offers anew, and the new
-//! offer overrides the old. It must not strand them, though: the old coordinator may have started
-//! and reached one of them before it died. So a bound process remembers the offers it accepted
-//! before, and `prepared.rs` says when it goes back to one of them.
-//!
-//! Members that are missing for good would hold the others up for ever. An operator may vouch that
-//! they are fresh (`partial_bootstrap.rs`): then the lowest of the rest coordinates, and offers a cluster of the
-//! rest alone, whose members are all initial members nevertheless. The missing ones are let in like
-//! any process that was started again.
-//!
-//! # Why there is one cluster
-//!
-//! An offer is *decided* when its coordinator starts it. What is vouched for is true: no process of
-//! a vouched member runs when the operator asks, and none belongs to a cluster that still does.
-//! Then **when an offer is decided, no living process has started another cluster.** The steps:
-//!
-//! 1. The coordinator of a decided offer is no member, as that very process, of another decided
-//!    one: it would have had to accept that before it offered, and who is bound offers nothing, or
-//!    after, and who is offering or started refuses.
-//! 2. Decided offers were made one after the other, never at the same time. Say node 2 offers
-//!    without node 1 while node 1, which has appeared meanwhile, offers to all. Node 1 has asked
-//!    after it began, so it has heard the process of node 2 that is offering. That is a member of
-//!    node 1's offer, which by step 1 is not decided. In general: of two coordinators that live at
-//!    the same time the one with the higher node id was vouched to be without the lower one, so it
-//!    lived before the lower one began, and is a member of whatever that one offers.
-//! 3. So a process that accepted two decided offers accepted the earlier one first, and starts
-//!    neither on the word of a member of both: whoever had started the earlier one would have
-//!    refused the later one. A member of the earlier offer alone is dead by the time of the later
-//!    one, as another incarnation of its node is a member of that, or its node was vouched for.
-//!
-//! Undecided offers harm nobody, in whatever order they arrive, since nobody ever starts them.
-//!
-//! # Former clusters
-//!
-//! The steps above speak of the initial members, as all that offer and accept are of them. A former
-//! cluster may have had others: the initial members may have lost their memory all at once while
-//! members that were added later hold the last copies. So a process asks everybody it *knows of*
-//! (`known.rs`): the initial members, the last members of its earlier incarnations, which `data_dir` holds, and
-//! whom others have told it of. It offers nothing, and accepts nothing, before each of those has
-//! answered that it belongs to no cluster, or is vouched for; an offer names the vouched ones, so that
-//! each who accepts holds it against what it knows itself. Two more things help who remembers
-//! nothing: a started process that hears no leader asks all members who they are, and so tells those
-//! that were started again that it is there; and a fresh process waits for as long as that takes before
-//! it offers or accepts anything. So no cluster is formed beside one of which a living process is
-//! known to any that would take part in forming it.
-//!
-//! # Outside
-//!
-//! A fresh process that finds a member running in a cluster knows that it is *outside*: it was part
-//! of that cluster in an earlier life, and has lost its memory, or it is new to it. It waits until the
-//! leader lets it in, which the leader's first message says, and goes on asking meanwhile. It believes
-//! no message of a cluster before a member that it was told of by its configuration or its former
-//! incarnations has said, asked by it, that it takes part there. The leader lets in members only; whether its
-//! node is one, the process learns from what the others say.
+//! `phase.rs` has the states and every possible transition. `known.rs` has the known nodes, what they
+//! answered, and whether the process is outside. `offering.rs` is the coordinator, and `prepared.rs` the
+//! process that accepts offers. `partial_bootstrap.rs` leaves out initial members that are gone according to
+//! an operator's statement. This file ties them together: the questions, the replies, the timeouts.
 
 mod known;
 mod offering;
@@ -85,30 +31,29 @@ use crate::types::{
     ProtocolLevel, RaftId,
 };
 
-/// Ticks between two rounds of questions while the cluster is not there yet.
+/// Ticks between two rounds of questions while no cluster runs.
 const PROBE_TICKS: u64 = 2;
-/// Ticks between two rounds of questions of a process that cannot do anything but wait.
+/// Ticks between two rounds of questions of a process that is outside.
 const WAIT_TICKS: u64 = 10;
-/// Ticks of an election timeout, unless it is told otherwise: what nodes take to answer over the links
-/// that they have.
+/// Default number of ticks of an election timeout. Election timeouts are chosen for the latency of the
+/// links, so every wait for an answer is a multiple of them.
 const PACE: u64 = 10;
-/// Election timeouts after which a call that was not answered counts as failed. A reply that comes
-/// later answers no question any more.
+/// Election timeouts after which a call without an answer counts as failed. A later reply is ignored.
 const CALL_TIMEOUTS: u64 = 6;
-/// Election timeouts after which an offer that not everybody has answered is given up.
+/// Election timeouts after which an offer is withdrawn that not every member has answered.
 const OFFER_TIMEOUTS: u64 = 2;
-/// Ticks for which what a peer said of itself counts as now, while it is asked all the time.
+/// Ticks for which a peer's answer shows that the peer runs. It is asked once in [`PROBE_TICKS`].
 const LATELY_TICKS: u64 = 2 * PROBE_TICKS;
 
-/// A cluster that runs without the process.
+/// A running cluster that the process takes no part in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Outside {
     cluster_id: ClusterId,
     /// Whether the node of the process is a member there.
     is_member: bool,
-    /// Whether one of those has said so that configuration or earlier incarnations name.
+    /// Whether a node that configuration or earlier incarnations name has answered that it takes part there.
     confirmed: bool,
-    /// What that cluster speaks.
+    /// The protocol level of that cluster.
     level: ProtocolLevel,
 }
 
@@ -116,14 +61,14 @@ struct Outside {
 #[derive(Debug)]
 pub struct Formation {
     raft_id: RaftId,
-    /// The initial members: a new cluster is made of them.
+    /// The initial members, of which a new cluster is formed.
     members: ClusterMembership,
-    /// Everybody who may take part in a cluster that runs.
+    /// All nodes that may take part in a running cluster, as far as this process knows.
     known: Arc<ClusterMembership>,
     /// Whether it takes part in forming a new cluster, or only waits to be let into one.
     bootstrap: bool,
     seed: u64,
-    /// What the process speaks, and what it takes.
+    /// The protocol level and the limits of this process.
     level: ProtocolLevel,
     limits: Option<NodeLimits>,
     offers_made: u64,
@@ -131,15 +76,15 @@ pub struct Formation {
     pace: u64,
     now: u64,
     probe_at: u64,
-    /// When everybody was last asked.
+    /// The tick of the last round of questions.
     probed_at: u64,
-    /// Before this tick it forms nothing: a survivor of a former cluster may still make itself known.
+    /// Before this tick it neither offers nor accepts: a survivor of a former cluster may still ask.
     forms_at: u64,
     phase: Phase,
-    /// The initial members that an operator has vouched for.
+    /// The operator's statement that initial members are gone.
     partial: Option<PartialBootstrap>,
     outside: Option<Outside>,
-    /// Who has offered a cluster of other initial members, and when.
+    /// The node that last offered a cluster of other initial members, and the tick.
     differs: Option<(NodeId, u64)>,
     peers: BTreeMap<NodeId, Peer>,
     calls_made: u64,
@@ -175,28 +120,27 @@ impl Formation {
         formation
     }
 
-    /// Forms nothing, and helps nobody to, for the next `ticks`: a survivor of a former cluster may
-    /// make itself known meanwhile.
+    /// Neither offers nor accepts for the next `ticks`: a survivor of a former cluster may ask meanwhile.
     pub fn wait(&mut self, ticks: u64) {
         self.forms_at = self.now + ticks;
     }
 
-    /// The longest election timeout has so many ticks: the waits for answers are multiples of it.
+    /// Sets the longest election timeout, in ticks. The waits for answers are multiples of it.
     pub fn pace(&mut self, ticks: u64) {
         self.pace = ticks;
     }
 
-    /// The process speaks `level` instead of what its version does.
+    /// Sets the protocol level of the process, by default [`ProtocolLevel::CURRENT`].
     pub fn speak(&mut self, level: ProtocolLevel) {
         self.level = level;
     }
 
-    /// Its offers say that the process takes `limits`.
+    /// Sets the limits of the process, which its offers name.
     pub fn take(&mut self, limits: NodeLimits) {
         self.limits = Some(limits);
     }
 
-    /// Where the process stands.
+    /// The state of the process.
     pub fn state(&self) -> NodeState {
         match &self.phase {
             Phase::Started { .. } | Phase::Joined { .. } => NodeState::Started,
@@ -206,7 +150,7 @@ impl Formation {
         }
     }
 
-    /// The cluster that it is bound to or takes part in, or outside of which it waits.
+    /// The cluster that it is prepared for or takes part in, or outside of which it waits.
     pub fn cluster_id(&self) -> Option<ClusterId> {
         match &self.phase {
             Phase::Started { offer } | Phase::Prepared { offer, .. } => Some(offer.cluster_id),
@@ -215,25 +159,24 @@ impl Formation {
         }
     }
 
-    /// Whether the node of this process is a member of the cluster that runs without it, or there is
-    /// no such cluster.
+    /// Whether this process is not outside, or its node is a member of the cluster that runs without it.
     pub fn is_member(&self) -> bool {
         self.outside.is_none_or(|outside| outside.is_member)
     }
 
-    /// Whether a cluster runs without the process that it does not join, as nobody whom it was told to
-    /// ask takes part there.
+    /// Whether the process is outside a cluster that it does not join, as no node that its configuration or
+    /// its earlier incarnations name has answered that it takes part there.
     pub fn is_unconfirmed(&self) -> bool {
         self.outside.is_some_and(|outside| !outside.confirmed)
     }
 
-    /// The node that offers a cluster of other initial members than this one is configured with.
+    /// The node that lately offered a cluster of other initial members than this node is configured with.
     pub fn differs_from(&self) -> Option<NodeId> {
         let fresh = matches!(self.phase, Phase::Fresh) && self.outside.is_none();
         self.differs.filter(|_| fresh).map(|(node, _)| node)
     }
 
-    /// The cluster that the process takes part in, once it does.
+    /// The offer whose cluster the process takes part in. `None` also after it joined a running one.
     pub fn started(&self) -> Option<&Offer> {
         match &self.phase {
             Phase::Started { offer } => Some(offer),
@@ -241,9 +184,10 @@ impl Formation {
         }
     }
 
-    /// A leader of `cluster_id` sends to this process, so that it takes part from now on: if it is
-    /// fresh, and a member that it was told of by configuration or earlier incarnations has said that it
-    /// takes part in that cluster. Otherwise it asks them at once.
+    /// A leader of `cluster_id` sends to this process. A fresh process takes part from now on if a node that
+    /// its configuration or its earlier incarnations name has answered that it takes part in that cluster,
+    /// and if the process speaks the cluster's protocol level. Otherwise it asks all nodes at once. Returns
+    /// whether it joined.
     pub fn join(&mut self, cluster_id: ClusterId) -> bool {
         if !matches!(self.phase, Phase::Fresh) {
             return false;
@@ -255,18 +199,18 @@ impl Formation {
         false
     }
 
-    /// Whether the process does not speak what the cluster does that runs without it.
+    /// Whether the process is outside a cluster of a higher protocol level than its own.
     fn is_too_old(&self) -> bool {
         self.outside.is_some_and(|it| it.level > self.level)
     }
 
-    /// An operator has made a new cluster of what this process had: it takes part in that one from
+    /// An operator has recovered a new cluster from the state of this process, which takes part in it from
     /// now on.
     pub(super) fn recovered(&mut self, cluster_id: ClusterId) {
         self.enter(Event::Recover(cluster_id));
     }
 
-    /// Takes the step of `event`, if that is possible now; whether it is.
+    /// Takes the transition of `event`, if it is possible now; whether it is.
     fn enter(&mut self, event: Event) -> bool {
         let Some(next) = self.phase.after(event) else {
             return false;
@@ -278,7 +222,7 @@ impl Formation {
         true
     }
 
-    /// What the process waits for, in words.
+    /// What the process waits for, as text for the operator.
     pub fn waiting_for(&self) -> String {
         if let Some(Outside {
             cluster_id,
@@ -337,7 +281,7 @@ impl Formation {
         std::mem::take(&mut self.calls)
     }
 
-    /// A reply to a call has come.
+    /// Takes the reply to a call. Ignores one to a call that has timed out.
     pub fn replied(&mut self, call: CallId, reply: Reply) {
         let node = call.to;
         let Some(asked_at) = self

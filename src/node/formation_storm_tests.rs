@@ -1,5 +1,5 @@
 //! Formation in a hostile world: calls and traffic arrive in any order or never, processes die and
-//! are started again, and an operator vouches for whoever is gone, truly. Seed by seed.
+//! are started again, and an operator states truly which nodes are gone. Seed by seed.
 //!
 //! What must hold at every moment: no two living processes have started in different clusters. And
 //! once the world is calm: nobody is bound, and nobody looks for a cluster in vain.
@@ -211,8 +211,8 @@ impl Storm {
         (me, reply)
     }
 
-    /// The operator vouches for every node that is gone, unless a cluster may still run.
-    fn vouch(&mut self, id: NodeId) {
+    /// The operator states which nodes are gone (off or cut off), unless a cluster may still run.
+    fn leave_out(&mut self, id: NodeId) {
         let gone: BTreeSet<_> = self
             .members
             .ids()
@@ -261,7 +261,7 @@ impl Storm {
                 }
             }
             70..72 if !self.network.is_empty() => self.lose(),
-            72..78 => self.vouch(id),
+            72..78 => self.leave_out(id),
             78..84 => self.talk(id),
             84..90 => {
                 let nth = self.draw(self.members.len());

@@ -413,7 +413,7 @@ fn a_call_that_is_never_answered_is_made_again() {
 }
 
 #[test]
-fn an_operator_vouches_for_a_member_that_is_missing() {
+fn an_operator_leaves_out_a_member_that_is_gone() {
     let mut world = World::new();
     world.down.insert(node(1));
     world.tick_many();
@@ -432,7 +432,7 @@ fn an_operator_vouches_for_a_member_that_is_missing() {
 }
 
 #[test]
-fn an_operator_who_gives_up_vouches_no_more_and_hears_what_has_formed() {
+fn a_statement_is_withdrawn_and_the_answer_names_what_has_formed() {
     let mut world = World::new();
     world.down.extend([node(1), node(3)]);
     world.tick_many();
@@ -441,7 +441,11 @@ fn an_operator_who_gives_up_vouches_no_more_and_hears_what_has_formed() {
     assert_eq!(world.at(2).stop_forming(&without), Ok(None));
     world.down.remove(&node(3));
     world.tick();
-    assert_eq!(world.states(), [Fresh; 3], "the word would still be good");
+    assert_eq!(
+        world.states(),
+        [Fresh; 3],
+        "the statement would still count"
+    );
     assert_eq!(world.at(2).form_without(without.clone()), Ok(()));
     let other = [node(1), node(9)].into();
     assert!(world.at(2).stop_forming(&other).is_err());
@@ -452,7 +456,7 @@ fn an_operator_who_gives_up_vouches_no_more_and_hears_what_has_formed() {
 
 /// `addr` and `client_addr` of node 1 are swapped in the configuration: it runs, and is not found.
 #[test]
-fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
+fn no_member_is_left_out_at_whose_address_another_service_answers() {
     let mut process = fresh(2, 0xa);
     let found = |stranger| Reply::Stranger(stranger);
     process.tick();
@@ -482,7 +486,7 @@ fn nobody_vouches_for_a_member_at_whose_address_another_service_answers() {
 
 /// Seen: node 3 was stopped and held the last copy, the others had lost their memory, and formed anew.
 #[test]
-fn nobody_vouches_for_a_member_that_may_hang() {
+fn no_member_is_left_out_that_may_hang() {
     let mut process = fresh(1, 0xa);
     process.tick();
     let without_3 = |process: &mut Formation| {
@@ -527,7 +531,7 @@ fn nobody_helps_to_form_without_a_member_that_may_hang() {
 }
 
 #[test]
-fn a_vouched_member_that_answers_ends_it() {
+fn a_member_that_is_left_out_and_answers_ends_the_statement() {
     let mut world = World::new();
     world.down.extend([node(1), node(3)]);
     world.tick_many();
@@ -964,7 +968,7 @@ fn who_is_offered_a_cluster_of_other_members_says_with_whom_it_differs() {
 /// Seen: node 1 had a wrong address of node 2, which asked it all the time, and status offered to form
 /// without node 2.
 #[test]
-fn nobody_vouches_for_a_node_that_asks() {
+fn no_node_is_left_out_that_asks() {
     let mut process = fresh(1, 0xa);
     let ask_all = |process: &mut Formation| {
         for (call, _) in process.take_calls() {

@@ -1,11 +1,11 @@
-//! Who is inside.
+//! Admission control: which requests may be in flight.
 //!
-//! Single requests and batches share a bound and differ in what happens at it. A single request is
-//! refused: its caller can go elsewhere. A batch of a pipeline is held back, and with it the stream
-//! that it comes on, which is what streams are for. Batches have at most half of the room, so that
-//! however many there are a single request finds a place; and connections take turns with them, so
-//! that none waits for all that another has in mind. The single requests of one connection take at
-//! most as many places as they leave free, so that another connection finds one as well.
+//! Single requests and batches share a bound. At the bound a single request is refused: its caller can ask
+//! another node. A batch of a pipeline is held back, and its stream with it: that is the backpressure of
+//! streams. Batches have at most half of the capacity, so that single requests find some, however many
+//! batches there are. Connections take turns with their batches, so that none waits for all batches of
+//! another. The single requests of one connection have at most as much capacity as they leave free, so that
+//! another connection finds some as well.
 
 mod held_back;
 
@@ -17,9 +17,9 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use self::held_back::{HeldBack, LetIn};
 use crate::error::{Reason, Refusal};
 
-/// Counts the commands in flight and the bytes that they hold, refuses or holds back what would be
-/// too much, and closes for good when the node shuts down: then nobody comes in, and one can wait
-/// until all have left. Cheap to clone; a request costs it a few additions.
+/// Counts the commands in flight and the bytes that they hold, and refuses or holds back commands beyond
+/// the bounds. It closes for good when the node shuts down: then no request is admitted, and
+/// [`drained`](Self::drained) waits for those in flight. Cheap to clone; a request costs a few additions.
 #[derive(Debug, Clone)]
 pub struct AdmissionControl {
     inner: Arc<Inner>,
@@ -32,9 +32,9 @@ struct Own {
     /// Its single requests, and the bytes that they hold; changed under the lock of all counts.
     requests: AtomicUsize,
     bytes: AtomicUsize,
-    /// Its batches wait here, one behind the other.
+    /// The queue of its batches: one at a time waits for capacity.
     line: Mutex<()>,
-    /// And here its streams of which a message is held back.
+    /// The queue of its streams with a message that is held back.
     held_back: Mutex<()>,
 }
 
@@ -48,7 +48,7 @@ struct Inner {
     changed: Notify,
 }
 
-/// What all connections have inside, and who waits for room.
+/// The requests in flight of all connections, and the messages that wait for capacity.
 #[derive(Debug, Default)]
 struct Counts {
     requests: usize,
@@ -62,7 +62,7 @@ impl Inner {
     }
 }
 
-/// Room for batches.
+/// The capacity for batches.
 #[derive(Debug)]
 struct Batches {
     max_commands: u32,
@@ -71,7 +71,7 @@ struct Batches {
     bytes: Arc<Semaphore>,
 }
 
-/// Where a batch is.
+/// The capacity that a batch takes: commands and bytes.
 type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Batches {
@@ -87,7 +87,7 @@ impl Batches {
         }
     }
 
-    /// Waits for a place. A batch that is larger than all the room takes all of it.
+    /// Waits for capacity. A batch that is larger than all of it takes all of it.
     async fn place(&self, commands: usize, bytes: usize) -> Option<Place> {
         let of = |wanted: usize, max: u32| u32::try_from(wanted).unwrap_or(max).min(max);
         let commands = of(commands, self.max_commands);
@@ -100,8 +100,8 @@ impl Batches {
 }
 
 impl AdmissionControl {
-    /// A admission that lets in at most `max_requests` commands at once, which hold at most `max_bytes`;
-    /// half of each for batches.
+    /// Admits at most `max_requests` commands at once, which hold at most `max_bytes`; half of each for
+    /// batches.
     pub fn new(max_requests: usize, max_bytes: usize) -> Self {
         let inner = Inner {
             max_requests,
@@ -117,7 +117,7 @@ impl AdmissionControl {
         }
     }
 
-    /// The same admission for another connection.
+    /// The same admission control, with a new account for another connection.
     #[must_use]
     pub fn for_another_connection(&self) -> Self {
         Self {
@@ -126,7 +126,7 @@ impl AdmissionControl {
         }
     }
 
-    /// Lets in a request that holds `bytes`, until the permit is dropped.
+    /// Admits a request that holds `bytes`, until the permit is dropped.
     ///
     /// # Errors
     ///
@@ -135,9 +135,9 @@ impl AdmissionControl {
         self.let_in(1, bytes)
     }
 
-    /// Counts the `bytes` of a request that is on its way in, until the permit is dropped. It is no command
-    /// yet, and nobody waits for it when the admission closes. One that is larger than all the room takes all
-    /// of it.
+    /// Counts the `bytes` of a request that is arriving, until the permit is dropped. It is no command yet,
+    /// and [`drained`](Self::drained) does not wait for it. One that is larger than all the capacity takes
+    /// all of it.
     ///
     /// # Errors
     ///
@@ -155,8 +155,8 @@ impl AdmissionControl {
         permit.map_err(|excess| Refusal::not_applied(excess.into()))
     }
 
-    /// Lets in a batch of `commands` that holds `bytes`, as soon as there is room for it, until the
-    /// permit is dropped.
+    /// Admits a batch of `commands` that holds `bytes`, as soon as there is capacity for it, until the permit
+    /// is dropped.
     ///
     /// # Errors
     ///
@@ -179,7 +179,7 @@ impl AdmissionControl {
         Ok(self.inner.counts().count(&self.inner, commands, bytes, of))
     }
 
-    /// Lets nobody in from now on.
+    /// Admits no request from now on.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
         let held_back = std::mem::take(&mut self.inner.counts().held_back);
@@ -187,17 +187,17 @@ impl AdmissionControl {
         self.inner.changed.notify_waiters();
     }
 
-    /// Whether the admission is closed.
+    /// Whether it is closed.
     pub fn is_closed(&self) -> bool {
         self.inner.closed.load(Ordering::SeqCst)
     }
 
-    /// Waits until the admission is closed.
+    /// Waits until it is closed.
     pub async fn closed(&self) {
         self.until(|| self.is_closed()).await;
     }
 
-    /// Waits until the admission is closed and nobody is inside.
+    /// Waits until it is closed and no request is in flight.
     pub async fn drained(&self) {
         self.until(|| self.is_closed() && self.inner.counts().requests == 0)
             .await;
@@ -205,7 +205,7 @@ impl AdmissionControl {
 
     async fn until(&self, reached: impl Fn() -> bool) {
         loop {
-            // Listens before it looks, so that no change falls between.
+            // Subscribes before it checks, so that no change is missed.
             let changed = self.inner.changed.notified();
             if reached() {
                 return;
@@ -216,7 +216,7 @@ impl AdmissionControl {
 }
 
 impl Counts {
-    /// Lets a single request in of a connection that has `own` inside, if there is room for it.
+    /// Admits a single request of the connection `own`, if there is capacity for it.
     fn let_in(
         &mut self,
         inner: &Arc<Inner>,
@@ -246,19 +246,19 @@ impl Counts {
     }
 }
 
-/// What is bounded.
+/// The bounded quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bound {
     Requests,
     Bytes,
 }
 
-/// Why there is no room.
+/// Why there is no capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Excess {
-    /// All have so much that not enough is left of this.
+    /// All connections together would exceed this bound.
     All(Bound, usize),
-    /// A connection has this much, which is more than is free.
+    /// The connection has this much, which is more than is free.
     Share(Bound, usize),
 }
 
@@ -277,7 +277,7 @@ impl From<Excess> for Reason {
     }
 }
 
-/// Whether there is room for `more` of what `all` have up to `max`, and a connection has `own` of.
+/// Whether there is capacity for `more`, where all connections have `all` of `max`, and this one `own`.
 fn room(more: usize, own: usize, all: usize, max: usize, bound: Bound) -> Result<(), Excess> {
     let free = max.saturating_sub(all);
     if more > free {
@@ -289,7 +289,7 @@ fn room(more: usize, own: usize, all: usize, max: usize, bound: Bound) -> Result
     }
 }
 
-/// Leave to be inside.
+/// Permit of one request, batch or arriving message. Dropping it frees its capacity.
 #[derive(Debug)]
 pub struct Permit {
     inner: Arc<Inner>,
@@ -298,7 +298,7 @@ pub struct Permit {
     of: Of,
 }
 
-/// Whose permit it is.
+/// What a permit belongs to.
 #[derive(Debug)]
 enum Of {
     Single(Arc<Own>),

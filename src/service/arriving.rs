@@ -1,12 +1,12 @@
-//! Requests of which only a part has come.
+//! Requests of which only a part has arrived.
 //!
-//! tonic makes room for a whole message as soon as its length is there, and keeps what comes of it for as
-//! long as the call lasts, before any handler sees it. So a message that does not come at once counts at
-//! the admission by the length that it announces, until all of it is there, and it has only so much time to
-//! come. Where there is no room a single request is refused, surely not applied, and a stream is held
-//! back until there is some. A single request has only so much time to begin and to end as well, and
-//! counts until it has ended; a stream may be silent between its messages. A request that is there at
-//! once, as nearly all are, costs a look at its length.
+//! tonic allocates memory for a whole message as soon as it has read its length, and keeps the parts for as
+//! long as the call lasts, before any handler sees them. So a message that does not arrive at once counts
+//! in admission control with the length that it announces, until all of it has arrived, and the time for that
+//! is limited. If there is no capacity, a single request is refused, surely not applied, and a stream is
+//! held back until there is some. For a single request the times to begin and to end are limited as well,
+//! and it counts until it has ended; a stream may be silent between its messages. A request that arrives at
+//! once, as nearly all do, costs one comparison of its length.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,46 +24,46 @@ use super::to_status;
 use crate::deadline::after;
 use crate::error::{Reason, Refusal};
 
-/// How long a message may take to begin, to come and to end its call, and for how many bytes it may take
-/// a second more to come.
+/// Longest time for a message to begin, to arrive and to end its call. It may take a second more to arrive
+/// for each [`SLOWEST_BYTES`].
 const MAX_WAIT: Duration = Duration::from_secs(10);
 const SLOWEST_BYTES: usize = 64 << 10;
 
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// What the requests of a connection have in common.
+/// What the requests of one connection share.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     pub(super) admission: AdmissionControl,
-    /// A larger message is refused by whoever decodes it, and no room is made for it.
+    /// The decoder refuses a larger message, and no memory is allocated for it.
     pub(super) max_message_bytes: usize,
 }
 
-/// The body of a request. It is small, because it is moved often on its way to whoever reads it.
+/// The body of a request. It is small, because it is moved often on its way to the handler.
 pub(super) struct Arriving<B> {
     body: B,
     arrivals: Arc<Arrivals>,
     /// Whether the call is a stream, which is held back, or a single request.
     is_stream: bool,
-    /// Bytes of a single request that has come and does not count.
+    /// Bytes of a single request that has arrived and does not count.
     uncounted: usize,
-    /// There is none as long as each message comes at once.
+    /// `None` as long as each message arrives at once.
     parts: Option<Box<Parts>>,
 }
 
-/// Messages that come in parts.
+/// Messages that arrive in parts.
 #[derive(Default)]
 struct Parts {
     messages: Messages,
-    /// What the message that is on its way counts for.
+    /// The permit of the message that is arriving.
     permit: Option<Permit>,
     held_back: Option<HeldBack>,
-    /// When what is waited for is late.
+    /// Ends when the awaited message, or its end, is late.
     late: Option<Pin<Box<Sleep>>>,
 }
 
-/// The beginning of a message for which there is no room yet.
+/// The beginning of a message for which there is no capacity yet.
 struct HeldBack {
     data: Bytes,
     refusal: Refusal,
@@ -81,11 +81,11 @@ impl<B> Arriving<B> {
         }
     }
 
-    /// What may be passed on of `data`, which has come; `None` if all of it is held back.
+    /// The part of the received `data` that may be passed on; `None` if all of it is held back.
     ///
     /// # Errors
     ///
-    /// There is no room for a single request.
+    /// There is no capacity for a single request.
     fn take(&mut self, mut data: Bytes) -> Result<Option<Bytes>, Refusal> {
         if self.parts.is_none()
             && let Some(length) = whole(&data)
@@ -127,11 +127,11 @@ impl<B> Arriving<B> {
         Ok(Some(passed_on).filter(|data| !data.is_empty()))
     }
 
-    /// Nothing has come.
+    /// No data has arrived.
     ///
     /// # Errors
     ///
-    /// Something should have, or there is no room for what has come and does not end.
+    /// The data is late, or there is no capacity for a single request that has arrived and does not end.
     fn wait(&mut self, context: &mut Context<'_>) -> Result<(), Refusal> {
         let in_message = |parts: &Parts| parts.messages.in_message();
         if self.is_stream && !self.parts.as_deref().is_some_and(in_message) {
@@ -150,18 +150,18 @@ impl<B> Arriving<B> {
 }
 
 impl Parts {
-    /// Counts a message that is on its way.
+    /// Counts a message that is arriving.
     fn announce(&mut self, length: usize, arrivals: &Arrivals) -> Result<(), Refusal> {
-        // The one before is all there.
+        // The message before has arrived.
         self.permit = None;
-        // What is too large is refused by whoever decodes it, and no room is made for it.
+        // The decoder refuses a larger message, and no memory is allocated for it.
         if length <= arrivals.max_message_bytes {
             self.permit = Some(arrivals.admission.announce(length)?);
         }
         Ok(())
     }
 
-    /// What is held back, if anything, once there is room for it.
+    /// The data that is held back, as soon as there is capacity for it; `None` if no data is held back.
     fn find_room(&mut self, context: &mut Context<'_>) -> Option<Poll<Result<Bytes, Refusal>>> {
         let is_late = self.held_back.is_some() && self.is_late(context);
         let held_back = self.held_back.as_mut()?;
@@ -176,7 +176,7 @@ impl Parts {
         Some(Poll::Ready(permit.map(counts).map(|()| data)))
     }
 
-    /// Whether what is waited for is late; otherwise it wakes when it is.
+    /// Whether the awaited data is late. If it is not, the task is woken when it is.
     fn is_late(&mut self, context: &mut Context<'_>) -> bool {
         let length = self.messages.length;
         let timer = self
@@ -186,14 +186,14 @@ impl Parts {
     }
 }
 
-/// The length of the message that `data` is, if there is nothing before or behind it.
+/// The length of the message in `data`, if `data` is exactly one message.
 fn whole(data: &[u8]) -> Option<usize> {
     let (&[_, a, b, c, d], message) = data.split_first_chunk::<PREFIX>()?;
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
     (length == message.len()).then_some(length)
 }
 
-/// How long a message of `length` may take to come.
+/// Longest time for a message of `length` bytes to arrive.
 fn max_wait(length: usize) -> Duration {
     let more = u64::try_from(length / SLOWEST_BYTES).unwrap_or(u64::MAX);
     MAX_WAIT.saturating_add(Duration::from_secs(more))
@@ -260,21 +260,21 @@ where
     }
 }
 
-/// Where a body is among its messages.
+/// The position in a body, as messages.
 #[derive(Debug, Default, Clone, Copy)]
 struct Messages {
-    /// What has come of a prefix.
+    /// The prefix that is arriving, and how many of its bytes have arrived.
     prefix: [u8; PREFIX],
     come: usize,
-    /// Bytes of the last message, and those of them that have not come.
+    /// Bytes of the last message, and how many of them have not arrived.
     length: usize,
     missing: usize,
 }
 
-/// A message that begins in a piece of a body.
+/// A message whose length becomes known in one piece of a body.
 #[derive(Debug, PartialEq, Eq)]
 struct Begun {
-    /// Where its prefix begins, or goes on.
+    /// Offset in the piece at which its prefix begins, or goes on.
     at: usize,
     length: usize,
 }
@@ -285,7 +285,7 @@ impl Messages {
         self.missing > 0 || self.come > 0
     }
 
-    /// Goes on past `data`; the last message of which the length is known in it for the first time.
+    /// Advances past `data`. Returns the last message whose length becomes known in it.
     fn follow(&mut self, mut data: &[u8]) -> Option<Begun> {
         let all = data.len();
         let mut begun = None;

@@ -1,8 +1,8 @@
-//! What only an operator may decide: to form the cluster although initial members are missing, and
-//! to make a new cluster of what one node still has.
+//! Decisions of an operator: to form the cluster although initial members are missing, and to recover a new
+//! cluster from the state of one node.
 //!
-//! The core decides. Here is what takes a look at the others for it: it has to know what everybody
-//! says of itself at that moment, and who stays silent though it was asked for a while.
+//! The core decides. This module asks the other nodes for it: the core has to know the present status of all
+//! nodes, and which of them stay silent though they have been asked for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,14 +23,15 @@ use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, Rank};
 /// Longest wait for the cluster to start.
 pub(super) const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Times that a node may take to answer for which one that does not is asked again, before a recovery
-/// believes that it is silent: longer than the pause between two attempts to connect.
+/// Timeouts of an answer for which a silent node is asked again, before a recovery believes that it is
+/// silent: longer than the pause between two attempts to connect.
 const SILENCE_TIMEOUTS: u32 = 2;
 
 /// Pause between two questions to a node that does not answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Forms the cluster without the members that an operator vouches for, and waits until it runs.
+/// Forms the cluster without the members that are gone as the operator states, and waits until it runs. On
+/// timeout the statement is withdrawn.
 #[tracing::instrument(level = "debug", skip_all)]
 pub(super) async fn form(
     host: &Host,
@@ -64,14 +65,14 @@ pub(super) async fn form(
     }
 }
 
-/// The nodes that an operator vouches for.
+/// The nodes that the operator states are gone.
 fn node_ids(without: Vec<u32>) -> Result<BTreeSet<NodeId>, Refusal> {
     let ids = without.into_iter().map(NodeId::try_from);
     ids.collect::<Result<_, _>>()
         .map_err(|error| Refusal::invalid("without", error.to_string()))
 }
 
-/// Makes a new cluster of what this node has, or says what that would be.
+/// Recovers a new cluster from the state of this node, or in a dry run says what would be kept.
 #[tracing::instrument(level = "debug", skip_all)]
 pub(super) async fn recover(
     host: &Host,
@@ -131,8 +132,8 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
     }
 }
 
-/// What the other nodes answer that have a part in the cluster of `own`, as far as anybody knows who
-/// answers.
+/// The answers of all other nodes of the cluster of `own`: those that this node knows, and those that the
+/// asked ones know.
 async fn ask_others(probe: &dyn Probe, own: &NodeStatus, max_wait: Duration) -> Answers {
     let me = own.raft_id.node_id();
     let mut answers = BTreeMap::from([(me, Ok(own.clone()))]);
@@ -151,7 +152,7 @@ async fn ask_others(probe: &dyn Probe, own: &NodeStatus, max_wait: Duration) -> 
     }
 }
 
-/// What a node answers until `deadline`, or what answers in its place then.
+/// The answer of `node`, asked again until `deadline`; afterwards what answers in its place.
 async fn ask(
     probe: &dyn Probe,
     node: NodeId,

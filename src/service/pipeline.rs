@@ -1,19 +1,19 @@
 //! `Pipeline`: many commands in flight on one stream.
 //!
-//! Two halves share a stream. One reads requests, in order, and submits each batch as soon as the
-//! admission has room for it; the other sends the answers, in the order of the requests. Between them is a
-//! queue, bounded in batches and, with all that the answers hold, in bytes: when it is full nothing
-//! more is read, and HTTP/2's flow control holds the client back. So a client that does not read its
-//! answers costs a bounded amount of memory and delays nobody but itself: what it does not read
-//! counts in its own account, and takes no place at the admission.
+//! Two tasks share a stream. One reads requests, in order, and submits each batch as soon as admission
+//! control has capacity for it; the other sends the answers, in the order of the requests. Between them is a
+//! queue, bounded in batches and, with all that the answers hold, in bytes. When it is full, no request is
+//! read, and HTTP/2's flow control holds the client back. So a client that does not read its answers costs a
+//! bounded amount of memory and delays only itself: unread answers count in its own account, and take no
+//! capacity of admission control.
 //!
-//! A stream that the node ends, because a request breaks a rule or the node shuts down, ends with a
-//! status behind the answers of everything that was submitted. So what that status says of a write,
-//! surely not applied, holds for all that was not answered.
+//! The node ends a stream when a request breaks a rule or the node shuts down. The status comes after the
+//! answers of everything that was submitted. So the statement of that status about writes, surely not
+//! applied, holds for all that was not answered.
 //!
 //! The commands of a stream keep their order because one task submits them, one batch after the
-//! other, and the driver keeps the order of what one caller hands in. While there is no leader that
-//! task waits, at most for the request timeout, and with it all that is behind.
+//! other, and the driver keeps the order of one caller. While there is no leader that task waits, at most
+//! for the request timeout, and so do all requests behind.
 
 mod answers;
 mod budget;
@@ -66,7 +66,7 @@ pub(super) fn serve(
         async move {
             let ended = tokio::select! {
                 biased;
-                // Nobody reads the answers any more.
+                // The client does not read the answers any more.
                 () = answers.closed() => return,
                 ended = read(&host, requests, &context, &budget, &queue) => ended,
             };
@@ -78,7 +78,7 @@ pub(super) fn serve(
     let sending = async move {
         tokio::select! {
             biased;
-            // What still waits for its turn is taken back.
+            // Dropping the queue cancels the commands that still wait for their turn.
             () = answers.closed() => {}
             () = answers::send(&host, queued, &budget, &answers) => {}
         }
@@ -132,12 +132,12 @@ async fn read(
         if queue.send(Ok(submitted)).await.is_err() {
             return Ok(());
         }
-        // A batch keeps the thread busy for a millisecond: others come first now.
+        // A batch keeps the thread busy for a millisecond: other tasks run first now.
         yield_now().await;
     }
 }
 
-/// What tonic says of bytes that are no request, with the detail that every refusal has.
+/// The status of tonic for a message that is no request, with the detail that every refusal has.
 fn no_request(status: Status, host: &Host) -> Status {
     router::reason(&status, host.options.max_grpc_message_bytes)
         .map_or(status, |reason| host.refuse(&Refusal::not_applied(reason)))
@@ -225,11 +225,11 @@ fn write(command: &Command, context: &Bytes) -> BatchItem {
     }
 }
 
-/// Waits while nobody can decide, at most for the request timeout.
+/// Waits while this node knows no leader that can decide, at most for the request timeout.
 ///
 /// # Errors
 ///
-/// Somebody does, and another node knows who.
+/// Another member leads, as the other nodes say.
 async fn somebody_decides(host: &Host) -> Result<(), Refusal> {
     let max_wait = host.options.request_timeout;
     let mut decides = host.driver.watch_decides();

@@ -1,10 +1,10 @@
-//! Asks every member how it is, once for all who want to know at that moment.
+//! Rounds of questions to all members about their status. Concurrent callers share one round.
 //!
 //! Each `Status` call used to ask every member itself, and a few dozen at once were more than a member
-//! answers at a time: what it refused looked as if it did not answer. So there is one round of
-//! questions at a time. Whoever asks joins the one under way, or takes what the last one has found if
-//! that is recent. Whoever is about to act on the answer, because it restarts, adds or removes a
-//! node, gets a round that began after it asked.
+//! answers at a time: it refused some, which looked as if it did not answer. So there is one round of
+//! questions at a time. A caller joins the round in flight, or takes the result of the last one if that is
+//! recent. A caller that is about to act on the answer, as it restarts, adds or removes a node, gets a round
+//! that began after its call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +19,11 @@ use crate::cluster::{Answer, Survey, recovery};
 use crate::driver::{DriverHandle, Probe};
 use crate::types::{Answering, ClusterId, NodeId, NodeState, NodeStatus};
 
-/// How long after it began a round serves those who do not need a fresh one.
+/// How long after its beginning a round serves callers that do not need a fresh one.
 const RECENT: Duration = Duration::from_millis(200);
 
-/// How long a round waits for nodes that take part no more, once everybody else has answered or had their
-/// time: they may be gone for good.
+/// How long a round waits for nodes that take part no more, once all other nodes have answered or timed
+/// out: they may be gone for good.
 const FORMER_MAX_WAIT: Duration = Duration::from_millis(200);
 
 /// The rounds of questions of one node. Cheap to clone.
@@ -56,16 +56,16 @@ struct Round {
 
 #[derive(Default)]
 struct Found {
-    /// In which cluster the node took part when it began to ask.
+    /// The cluster in which the asking node took part when the round began.
     begun_in: Option<ClusterId>,
-    /// Of everybody who is asked. One that has not answered yet may never do so.
+    /// The answers of all nodes that are asked. A node that has not answered yet may never do so.
     answers: BTreeMap<NodeId, Answer>,
-    /// What all answers together show, once everybody has answered or has had its time.
+    /// The result, once all nodes have answered or timed out.
     survey: Option<Arc<Survey>>,
 }
 
 impl Round {
-    /// What a round looks like that never took place.
+    /// A round that never took place.
     fn none() -> Self {
         Self {
             number: 0,
@@ -74,14 +74,13 @@ impl Round {
         }
     }
 
-    /// Whether nobody is asked any more.
+    /// Whether the round has ended.
     fn is_over(&self) -> bool {
         let asking = self.found.has_changed().is_ok();
         !asking || self.found.borrow().survey.is_some()
     }
 
-    /// Whether what it has found is about now, as far as the node that asked knows, which says `own`
-    /// of itself.
+    /// Whether the result is recent, and still current for the asking node, whose status is `own` now.
     fn is_recent(&self, own: &NodeStatus) -> bool {
         let found = self.found.borrow();
         let survey = found.survey.as_ref();
@@ -94,7 +93,8 @@ impl Round {
 }
 
 impl Surveys {
-    /// Asks through `probe` for the node behind `driver`. A member has `member_timeout` to answer.
+    /// Surveys of the node behind `driver`, which ask through `probe`. A member has `member_timeout` to
+    /// answer.
     pub(super) fn new(
         driver: DriverHandle,
         probe: Arc<dyn Probe>,
@@ -108,8 +108,8 @@ impl Surveys {
         }))
     }
 
-    /// How the members are, or were a moment ago. Waits at most `max_wait` for one that does not
-    /// answer; if that is no time, nobody is asked.
+    /// The status of the members, at most [`RECENT`] ago. Waits at most `max_wait` for a member that does not
+    /// answer; if that is zero, no member is asked.
     pub(super) async fn recent(&self, max_wait: Duration) -> Arc<Survey> {
         if max_wait.is_zero() {
             let begun_in = self.0.driver.status().cluster_id;
@@ -125,8 +125,8 @@ impl Surveys {
         self.result(round, max_wait).await
     }
 
-    /// How the members are when they are asked from now on. Waits at most `max_wait` for one that does
-    /// not answer, and as long as a round takes for one that is under way.
+    /// The status of the members, asked from now on. Waits for the end of a round in flight, then at most
+    /// `max_wait` for a member that does not answer.
     pub(super) async fn fresh(&self, max_wait: Duration) -> Arc<Survey> {
         let after = self.last().number;
         loop {
@@ -162,8 +162,8 @@ impl Surveys {
         }
     }
 
-    /// What the answers show. The node looks at itself last: they may be about a leader that it has
-    /// followed meanwhile.
+    /// The survey of these answers. The status of this node is taken last: the answers may be about a leader
+    /// that it has followed meanwhile.
     fn survey(&self, answers: BTreeMap<NodeId, Answer>, begun_in: Option<ClusterId>) -> Survey {
         let driver = &self.0.driver;
         Survey::new(driver.status(), driver.members(), answers)
@@ -221,7 +221,7 @@ impl Surveys {
         });
     }
 
-    /// Everybody who may take part, as far as this node knows, or took part once.
+    /// All other nodes that may take part, as far as this node knows, or took part once.
     fn others(&self) -> BTreeSet<NodeId> {
         let mut others = self.parts();
         others.extend(self.0.driver.nodes().ids());
@@ -229,7 +229,8 @@ impl Surveys {
         others
     }
 
-    /// Everybody else who may take part. One that takes part in nothing itself knows no better.
+    /// All other nodes that may take part. While this node takes part in no cluster, these are all that it
+    /// was told of.
     fn parts(&self) -> BTreeSet<NodeId> {
         let driver = &self.0.driver;
         let own = driver.status();
@@ -242,7 +243,7 @@ impl Surveys {
     }
 }
 
-/// A network in which nobody answers.
+/// A network in which no node answers.
 #[cfg(test)]
 pub(super) struct Nobody;
 

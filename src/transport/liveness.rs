@@ -1,16 +1,16 @@
-//! Whether a peer still runs whose connection has broken, or that does not answer.
+//! Liveness check: whether a peer still runs whose connection has broken, or that does not answer.
 //!
-//! Its process may have ended, its host may be gone or cut off: then it can be vouched for as gone. Or the
-//! process hangs (it is stopped, or its machine swaps), and goes on later with all that it holds. Its
-//! kernel tells: it takes a new connection, and goes on acknowledging what comes on it, for as long as
-//! the process is there. So one question is put to the peer on a new connection that needs no sign of
-//! life from the process itself, and stays there until something becomes of it. An answer: the peer is
-//! back, at once. The connection is refused, or ends: the peer cannot be reached. Neither: it hangs.
+//! Its process may have ended, its host may be gone or cut off: then an operator can state that it is gone.
+//! Or the process hangs (it is stopped, or its machine swaps), and goes on later with all that it holds. Its
+//! kernel shows that: it accepts a new connection, and goes on acknowledging data on it, for as long as the
+//! process exists. So one question is sent to the peer on a new connection that needs no keepalive answer
+//! from the process itself, and stays until it has an outcome. An answer: the peer is back, at once. The
+//! connection is refused, or ends: the peer cannot be reached. Neither: it hangs.
 //!
-//! Meanwhile nothing else tries to reach it. A process that hangs leaves its connections in its kernel,
-//! which has room for some hundreds, and then drops all that come: the peer would look like a machine that
-//! is off. So where a connection is neither made nor refused, the question is put to the port for clients
-//! as well. If that is taken, somebody is there. Only if both ports drop what comes, nobody can tell.
+//! Meanwhile there is no other attempt to reach it. A process that hangs leaves its connections in its
+//! kernel, which holds some hundreds, and then drops all new ones: the peer would look like a machine that is
+//! off. So where a connection is neither made nor refused, the question is sent to the client port as well.
+//! If that port accepts, the process exists. If both ports drop connections, its state is unknown.
 
 use std::error::Error as _;
 use std::sync::{Arc, Weak};
@@ -25,7 +25,7 @@ use super::client::Client;
 use super::options::TransportOptions;
 use crate::proto::raft::{IdentifyRequest, IdentifyResponse};
 
-/// What became of a question.
+/// The outcome of a question.
 type Answer = Result<Response<IdentifyResponse>, Status>;
 
 /// A check that is under way. Dropping it ends it.
@@ -38,7 +38,7 @@ impl Drop for Check {
     }
 }
 
-/// A peer that may hang: what a check needs of it, and what it tells it.
+/// A peer that may hang: the inputs of a check, and its outcomes.
 pub(super) trait Suspect: Send + Sync + 'static {
     /// The timeouts of a check.
     fn options(&self) -> Arc<TransportOptions>;
@@ -46,27 +46,27 @@ pub(super) trait Suspect: Send + Sync + 'static {
     /// A client for a question that may wait long for its answer, with a connection of its own.
     fn unhurried(&self) -> Client;
 
-    /// The same to the client port, if its address is known.
+    /// Such a client for the client port, if its address is known.
     fn at_other_port(&self) -> Option<Client>;
 
     /// The peer accepts connections and does not answer.
     fn hangs(&self);
 
-    /// The check has found a live process that does not accept connections from nodes.
+    /// The check has found a process that runs and does not accept connections from nodes.
     fn is_alive(&self);
 
     /// The check of the peer has ended with this answer.
     fn checked(&self, answer: Result<Response<IdentifyResponse>, Status>);
 }
 
-/// Begins to find out what has become of `peer`.
+/// Begins the check of `peer`.
 pub(super) fn check<P: Suspect>(peer: &Arc<P>) -> Check {
     let options = peer.options();
     Check(tokio::spawn(ask(Arc::downgrade(peer), options)).abort_handle())
 }
 
-/// Asks until an answer comes or none can. A connection is given up now and then, as the peer may be
-/// somewhere else by now.
+/// Asks until the peer answers or its connection ends. From time to time the question moves to a new
+/// connection, as the peer may have another address by now.
 async fn ask<P: Suspect>(peer: Weak<P>, options: Arc<TransportOptions>) {
     let mut wait = options.rpc_timeout;
     while let Some(client) = peer.upgrade().map(|peer| peer.unhurried()) {
@@ -95,7 +95,8 @@ async fn ask<P: Suspect>(peer: Weak<P>, options: Arc<TransportOptions>) {
     }
 }
 
-/// Puts a question that waits for so long. `peer` hangs if nothing has become of it by then.
+/// Sends a question that waits as long as a connection may take, and `wait` more. Reports that `peer` hangs
+/// if there is no outcome when a connection should have been made.
 async fn question<P: Suspect>(
     peer: &Weak<P>,
     mut client: Client,
@@ -104,7 +105,7 @@ async fn question<P: Suspect>(
 ) -> Option<Answer> {
     // A connection that cannot be made has failed by then.
     let connected = options.connect_timeout.saturating_mul(2);
-    // Whoever does not say who asks is answered all the same.
+    // A question without the asking process is answered, too.
     let asked = client.identify(IdentifyRequest::default());
     tokio::pin!(asked);
     if let Ok(answer) = timeout(connected, &mut asked).await {
@@ -121,7 +122,7 @@ fn is_not_taken(answer: &Answer) -> bool {
     status.and_then(|it| it.source()).is_some_and(was_not_taken)
 }
 
-/// Whether somebody has said something, whatever it is: not so where a connection was not made, or ended.
+/// Whether a server has answered, with whatever status: not so if a connection was not made, or ended.
 fn comes_from_a_server(answer: &Answer) -> bool {
     answer
         .as_ref()

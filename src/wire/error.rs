@@ -1,6 +1,6 @@
 //! Refusals in a gRPC status: one message among the details of a `google.rpc.Status`.
 
-use prost::Message;
+use prost::Name;
 use prost_types::Any;
 
 use crate::error::{Applied, NotMe, Reason, Refusal};
@@ -11,36 +11,22 @@ use crate::types::ClusterId;
 use crate::wire::WireError;
 use crate::wire::check::Check;
 
-/// A message that travels in the details of a status.
-pub trait StatusDetail: Message + Default {
-    /// The URL that names its type in a [`prost_types::Any`].
-    const TYPE_URL: &'static str;
-}
-
-impl StatusDetail for ErrorDetail {
-    const TYPE_URL: &'static str = "type.googleapis.com/seshat.kv.v1.ErrorDetail";
-}
-
-impl StatusDetail for ProtoNotMe {
-    const TYPE_URL: &'static str = "type.googleapis.com/seshat.raft.v1.NotMe";
-}
-
 /// `detail`, packed for the details of a status.
-pub fn pack_detail<D: StatusDetail>(detail: &D) -> Any {
+pub fn pack_detail<D: Name>(detail: &D) -> Any {
     Any {
-        type_url: D::TYPE_URL.to_owned(),
+        type_url: D::type_url(),
         value: detail.encode_to_vec(),
     }
 }
 
 /// The first detail of type `D` among the details of a status. A detail that cannot be decoded counts as
 /// missing: the status says enough without it.
-pub fn find_detail<D: StatusDetail>(details: &[Any]) -> Option<D> {
+pub fn find_detail<D: Name + Default>(details: &[Any]) -> Option<D> {
     // Only the part after the last slash names the type. The part before it may be any host.
-    let name = |url: &str| url.rsplit('/').next().map(str::to_owned);
+    let name = D::full_name();
     let detail = details
         .iter()
-        .find(|detail| name(&detail.type_url) == name(D::TYPE_URL))?;
+        .find(|detail| detail.type_url.rsplit('/').next() == Some(&name))?;
     D::decode(detail.value.as_slice()).ok()
 }
 

@@ -25,7 +25,7 @@ mod snapshot;
 pub use check::{MAX_INDEX, MAX_TERM};
 pub use chunks::{SnapshotAssembly, SnapshotChunks};
 pub use claim::{claim_from_request, yield_request, yield_response, yielded};
-pub use error::{StatusDetail, error_detail, find_detail, pack_detail};
+pub use error::{error_detail, find_detail, pack_detail};
 pub use identity::{offer_from_request, offer_request};
 pub use kv::{decode_command, encode_command, level_of_command};
 pub use raft::{Envelope, InstallSnapshotHeader, PeerMessage, install_snapshot_response};

@@ -7,11 +7,21 @@ pub struct StatusRequest {
     /// longest election timeout, if that is longer.
     #[prost(message, optional, tag = "1")]
     pub member_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// Whether every member is asked anew for this call. Otherwise what the members
-    /// said for another call, some 200 ms ago, may do. Whoever is about to restart
-    /// a member needs a fresh answer.
+    /// Whether every member is asked anew for this call. Otherwise the answers to
+    /// another call, at most some 200 ms old, may be used. Set it before restarting
+    /// a member.
     #[prost(bool, tag = "2")]
     pub fresh: bool,
+}
+impl ::prost::Name for StatusRequest {
+    const NAME: &'static str = "StatusRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.StatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.StatusRequest".into()
+    }
 }
 /// The cluster as one node sees it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -37,12 +47,22 @@ pub struct StatusResponse {
     /// Every member in ascending order of its id.
     #[prost(message, repeated, tag = "7")]
     pub members: ::prost::alloc::vec::Vec<MemberStatus>,
-    /// Whether any one member may be restarted now: nothing that was acknowledged
-    /// is lost, and writes go on. There are at least three voters, they are exactly
-    /// the processes that live, one of each member, every one of them knows it, and
-    /// its log follows the leader's.
+    /// Whether any one member may be restarted now: no acknowledged write is lost,
+    /// and writes go on. There are at least three voters; they are exactly the
+    /// processes that run, one of each member; each of them knows that, and its log
+    /// follows the leader's.
     #[prost(bool, tag = "8")]
     pub healed: bool,
+}
+impl ::prost::Name for StatusResponse {
+    const NAME: &'static str = "StatusResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.StatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.StatusResponse".into()
+    }
 }
 /// One member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -50,7 +70,7 @@ pub struct MemberStatus {
     /// Node id, as configured: 1 to 65535.
     #[prost(uint32, tag = "1")]
     pub id: u32,
-    /// Raft id of the living process: node id << 48 | incarnation. For a member
+    /// Raft id of the running process: node id << 48 | incarnation. For a member
     /// that does not answer: the raft id that the cluster knows it by, or 0.
     #[prost(fixed64, tag = "2")]
     pub raft_id: u64,
@@ -78,28 +98,38 @@ pub struct MemberStatus {
     /// Whether the member answered the node that made this description.
     #[prost(bool, tag = "10")]
     pub reachable: bool,
-    /// When the member's process took part in the cluster first; absent before.
+    /// When the member's process first took part in the cluster; absent before.
     #[prost(message, optional, tag = "11")]
     pub joined_at: ::core::option::Option<::prost_types::Timestamp>,
     /// How much of the state the member has, in percent, while it catches up;
     /// absent otherwise.
     #[prost(uint32, optional, tag = "12")]
     pub caught_up_percent: ::core::option::Option<u32>,
-    /// What keys, values and sessions take in the member's memory, in bytes.
+    /// Memory of the member's keys, values and sessions, in bytes.
     #[prost(uint64, tag = "13")]
     pub state_bytes: u64,
-    /// What they may take: while the member leads, it refuses (Full) what would
-    /// make them more.
+    /// Limit of state_bytes: while the member leads, it refuses (Full) writes that
+    /// would exceed it.
     #[prost(uint64, tag = "14")]
     pub max_state_bytes: u64,
     /// Node ids of the members that it has not reached at their addr for a while.
     #[prost(uint32, repeated, tag = "15")]
     pub unreached: ::prost::alloc::vec::Vec<u32>,
 }
-/// Asks the leader to hand over.
+impl ::prost::Name for MemberStatus {
+    const NAME: &'static str = "MemberStatus";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.MemberStatus".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.MemberStatus".into()
+    }
+}
+/// Asks the leader to transfer leadership.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipRequest {
-    /// Node id of the member that shall lead; absent: the best caught-up one.
+    /// Node id of the transferee; absent: the best caught-up member.
     #[prost(uint32, optional, tag = "1")]
     pub to: ::core::option::Option<u32>,
     /// Longest wait for the new leader; default and upper bound: 10 s.
@@ -110,7 +140,17 @@ pub struct TransferLeadershipRequest {
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
 }
-/// The hand-over took place.
+impl ::prost::Name for TransferLeadershipRequest {
+    const NAME: &'static str = "TransferLeadershipRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.TransferLeadershipRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.TransferLeadershipRequest".into()
+    }
+}
+/// Leadership was transferred.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipResponse {
     /// Node id of the new leader.
@@ -119,6 +159,16 @@ pub struct TransferLeadershipResponse {
     /// The term in which it leads.
     #[prost(uint64, tag = "2")]
     pub term: u64,
+}
+impl ::prost::Name for TransferLeadershipResponse {
+    const NAME: &'static str = "TransferLeadershipResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.TransferLeadershipResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.TransferLeadershipResponse".into()
+    }
 }
 /// Asks the leader to make a node a member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -137,6 +187,16 @@ pub struct AddMemberRequest {
     #[prost(fixed64, optional, tag = "4")]
     pub cluster_id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for AddMemberRequest {
+    const NAME: &'static str = "AddMemberRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.AddMemberRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.AddMemberRequest".into()
+    }
+}
 /// The node is a member from now on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AddMemberResponse {
@@ -147,7 +207,17 @@ pub struct AddMemberResponse {
     #[prost(uint32, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<u32>,
 }
-/// Asks the leader to make a node a member no longer.
+impl ::prost::Name for AddMemberResponse {
+    const NAME: &'static str = "AddMemberResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.AddMemberResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.AddMemberResponse".into()
+    }
+}
+/// Asks the leader to remove a member.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMemberRequest {
     /// Node id of a member.
@@ -163,7 +233,17 @@ pub struct RemoveMemberRequest {
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
 }
-/// The node is no member from now on.
+impl ::prost::Name for RemoveMemberRequest {
+    const NAME: &'static str = "RemoveMemberRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RemoveMemberRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RemoveMemberRequest".into()
+    }
+}
+/// The node has been removed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMemberResponse {
     /// Log index of the decision.
@@ -173,16 +253,36 @@ pub struct RemoveMemberResponse {
     #[prost(uint32, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<u32>,
 }
+impl ::prost::Name for RemoveMemberResponse {
+    const NAME: &'static str = "RemoveMemberResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RemoveMemberResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RemoveMemberResponse".into()
+    }
+}
 /// Asks a node to form the cluster without some of its initial members.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FormRequest {
-    /// Node ids of the members that are vouched for. At least one initial member
-    /// more must be there than are missing.
+    /// Node ids of the nodes that the operator states are gone. More than half of
+    /// the initial members must remain.
     #[prost(uint32, repeated, tag = "1")]
     pub without: ::prost::alloc::vec::Vec<u32>,
     /// Longest wait for the cluster to start; default and upper bound: 10 s.
     #[prost(message, optional, tag = "2")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for FormRequest {
+    const NAME: &'static str = "FormRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.FormRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.FormRequest".into()
+    }
 }
 /// The cluster runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -191,7 +291,17 @@ pub struct FormResponse {
     #[prost(fixed64, tag = "1")]
     pub cluster_id: u64,
 }
-/// Asks a node to make a new cluster of what it still has.
+impl ::prost::Name for FormResponse {
+    const NAME: &'static str = "FormResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.FormResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.FormResponse".into()
+    }
+}
+/// Asks a node to recover a new cluster from its state.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecoverRequest {
     /// The halted cluster: what the operator has typed to confirm.
@@ -200,18 +310,28 @@ pub struct RecoverRequest {
     /// Only say what would be kept.
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
-    /// Node ids of those whose processes, the caller vouches, are gone for good.
-    /// Every other node has to answer: it may still serve, or have more. One that
-    /// answers must not be among them.
+    /// Node ids of the nodes whose processes, as the operator states, are gone for
+    /// good. Every other node has to answer: it may still serve, or have more. None
+    /// of these may answer.
     #[prost(uint32, repeated, tag = "3")]
     pub without: ::prost::alloc::vec::Vec<u32>,
     /// Whether the caller accepts that the node does not vote: it had not caught up
-    /// with its cluster, or was removed from it, so that what it has may be any
-    /// part of the whole.
+    /// with its cluster, or was removed from it, so that its state may be any part
+    /// of the whole.
     #[prost(bool, tag = "4")]
     pub incomplete: bool,
 }
-/// What was kept, or would be.
+impl ::prost::Name for RecoverRequest {
+    const NAME: &'static str = "RecoverRequest";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RecoverRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RecoverRequest".into()
+    }
+}
+/// What was kept; for a dry run, what would be.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RecoverResponse {
     /// The new cluster; absent for a dry run.
@@ -230,8 +350,7 @@ pub struct RecoverResponse {
     /// indices, if there were any, are lost.
     #[prost(uint64, tag = "5")]
     pub last_log_index: u64,
-    /// Number of keys that it had, before what stands in the log behind its
-    /// commit index was applied.
+    /// Number of its keys, before the entries after its commit index were applied.
     #[prost(uint64, tag = "6")]
     pub keys: u64,
     /// Node ids of other members that still have state of the halted cluster.
@@ -246,16 +365,26 @@ pub struct RecoverResponse {
     /// Whether the node votes: otherwise it may have any part of the whole.
     #[prost(bool, tag = "9")]
     pub votes: bool,
-    /// What the other survivors have, those that have more first. None has more
+    /// The state of the other survivors, the most complete first. None has more
     /// than the node.
     #[prost(message, repeated, tag = "10")]
     pub compared: ::prost::alloc::vec::Vec<RecoverySurvivor>,
-    /// Node ids of those that were left out because the caller has vouched for
-    /// them, in ascending order. What they have was not compared.
+    /// Node ids of the nodes that were left out, as the operator stated that they
+    /// are gone, in ascending order. Their state was not compared.
     #[prost(uint32, repeated, tag = "11")]
     pub without: ::prost::alloc::vec::Vec<u32>,
 }
-/// What another process has of the halted cluster.
+impl ::prost::Name for RecoverResponse {
+    const NAME: &'static str = "RecoverResponse";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RecoverResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RecoverResponse".into()
+    }
+}
+/// The state of another process of the halted cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecoverySurvivor {
     /// Node id.
@@ -274,11 +403,21 @@ pub struct RecoverySurvivor {
     #[prost(bool, tag = "5")]
     pub votes: bool,
 }
+impl ::prost::Name for RecoverySurvivor {
+    const NAME: &'static str = "RecoverySurvivor";
+    const PACKAGE: &'static str = "seshat.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.admin.v1.RecoverySurvivor".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.admin.v1.RecoverySurvivor".into()
+    }
+}
 /// What a cluster is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ClusterState {
-    /// Not said.
+    /// Not set.
     Unspecified = 0,
     /// The initial members have not all found one another yet.
     Forming = 1,
@@ -392,7 +531,7 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Looks at a cluster and steers it. Served beside KvService.
+    /// Describes and controls a cluster. Served beside KvService.
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -463,7 +602,7 @@ pub mod admin_service_client {
             self
         }
         /// Describes the cluster as the called node sees it now. The node asks every
-        /// other member for its own view, so the call also works while nobody leads.
+        /// other member for its own view, so the call also works without a leader.
         pub async fn status(
             &mut self,
             request: impl tonic::IntoRequest<super::StatusRequest>,
@@ -485,7 +624,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("seshat.admin.v1.AdminService", "Status"));
             self.inner.unary(req, path, codec).await
         }
-        /// Hands leadership to another member and returns once that member leads.
+        /// Transfers leadership to another member and returns once that member leads.
         /// Only the leader serves it; others refuse with NotLeader.
         pub async fn transfer_leadership(
             &mut self,
@@ -541,12 +680,11 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("seshat.admin.v1.AdminService", "AddMember"));
             self.inner.unary(req, path, codec).await
         }
-        /// Makes a node a member no longer. Returns once the decision is committed;
-        /// the leader then removes its process, which ends. Refused
-        /// (FailedPrecondition) while an earlier change of members is not finished,
-        /// where the members that are left could not decide anything, or where fewer
-        /// than three would be left and the caller has not accepted that. Only the
-        /// leader serves it; others refuse with NotLeader.
+        /// Removes a member. Returns once the decision is committed; the leader then
+        /// removes its process, which ends. Refused (FailedPrecondition) while an
+        /// earlier change of members is not finished, if the remaining members could
+        /// not decide anything, or if fewer than three would remain and the caller has
+        /// not accepted that. Only the leader serves it; others refuse with NotLeader.
         pub async fn remove_member(
             &mut self,
             request: impl tonic::IntoRequest<super::RemoveMemberRequest>,
@@ -571,11 +709,12 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("seshat.admin.v1.AdminService", "RemoveMember"));
             self.inner.unary(req, path, codec).await
         }
-        /// Forms the cluster although initial members are missing: an operator
-        /// vouches that they are fresh, i.e. that no process of theirs runs or has
-        /// ever been part of a cluster with the others that still runs. Only the
-        /// member with the lowest node id of those that are there serves it, and only
-        /// while no cluster runs; otherwise it refuses with FailedPrecondition.
+        /// Partial bootstrap: forms the cluster although initial members are missing.
+        /// The operator states that they are gone: no process of theirs runs, or has
+        /// ever been part of a cluster with the others that still runs. Only the lowest
+        /// initial member of the rest serves it, and only while no cluster runs;
+        /// otherwise it refuses with FailedPrecondition. On timeout the statement is
+        /// withdrawn.
         pub async fn form(
             &mut self,
             request: impl tonic::IntoRequest<super::FormRequest>,
@@ -597,13 +736,13 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("seshat.admin.v1.AdminService", "Form"));
             self.inner.unary(req, path, codec).await
         }
-        /// Makes a new cluster of what this node still has, when the cluster has
+        /// Recovers a new cluster from the state of this node, when the cluster has
         /// halted for good because more than half of its members have lost their
         /// memory. Writes that were acknowledged but never reached this node are
         /// lost. Refused (FailedPrecondition) while the cluster is not halted, while a
-        /// node does not answer for which the caller does not vouch, and where another
-        /// node has more. The other survivors are asked to yield first, so that no two
-        /// nodes do this at once.
+        /// node does not answer and the caller has not stated that it is gone, and if
+        /// another node has more. The other survivors are asked to yield first, so that
+        /// no two nodes recover the cluster at once.
         pub async fn recover(
             &mut self,
             request: impl tonic::IntoRequest<super::RecoverRequest>,
@@ -645,12 +784,12 @@ pub mod admin_service_server {
     #[async_trait]
     pub trait AdminService: std::marker::Send + std::marker::Sync + 'static {
         /// Describes the cluster as the called node sees it now. The node asks every
-        /// other member for its own view, so the call also works while nobody leads.
+        /// other member for its own view, so the call also works without a leader.
         async fn status(
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusResponse>, tonic::Status>;
-        /// Hands leadership to another member and returns once that member leads.
+        /// Transfers leadership to another member and returns once that member leads.
         /// Only the leader serves it; others refuse with NotLeader.
         async fn transfer_leadership(
             &self,
@@ -670,12 +809,11 @@ pub mod admin_service_server {
             tonic::Response<super::AddMemberResponse>,
             tonic::Status,
         >;
-        /// Makes a node a member no longer. Returns once the decision is committed;
-        /// the leader then removes its process, which ends. Refused
-        /// (FailedPrecondition) while an earlier change of members is not finished,
-        /// where the members that are left could not decide anything, or where fewer
-        /// than three would be left and the caller has not accepted that. Only the
-        /// leader serves it; others refuse with NotLeader.
+        /// Removes a member. Returns once the decision is committed; the leader then
+        /// removes its process, which ends. Refused (FailedPrecondition) while an
+        /// earlier change of members is not finished, if the remaining members could
+        /// not decide anything, or if fewer than three would remain and the caller has
+        /// not accepted that. Only the leader serves it; others refuse with NotLeader.
         async fn remove_member(
             &self,
             request: tonic::Request<super::RemoveMemberRequest>,
@@ -683,28 +821,29 @@ pub mod admin_service_server {
             tonic::Response<super::RemoveMemberResponse>,
             tonic::Status,
         >;
-        /// Forms the cluster although initial members are missing: an operator
-        /// vouches that they are fresh, i.e. that no process of theirs runs or has
-        /// ever been part of a cluster with the others that still runs. Only the
-        /// member with the lowest node id of those that are there serves it, and only
-        /// while no cluster runs; otherwise it refuses with FailedPrecondition.
+        /// Partial bootstrap: forms the cluster although initial members are missing.
+        /// The operator states that they are gone: no process of theirs runs, or has
+        /// ever been part of a cluster with the others that still runs. Only the lowest
+        /// initial member of the rest serves it, and only while no cluster runs;
+        /// otherwise it refuses with FailedPrecondition. On timeout the statement is
+        /// withdrawn.
         async fn form(
             &self,
             request: tonic::Request<super::FormRequest>,
         ) -> std::result::Result<tonic::Response<super::FormResponse>, tonic::Status>;
-        /// Makes a new cluster of what this node still has, when the cluster has
+        /// Recovers a new cluster from the state of this node, when the cluster has
         /// halted for good because more than half of its members have lost their
         /// memory. Writes that were acknowledged but never reached this node are
         /// lost. Refused (FailedPrecondition) while the cluster is not halted, while a
-        /// node does not answer for which the caller does not vouch, and where another
-        /// node has more. The other survivors are asked to yield first, so that no two
-        /// nodes do this at once.
+        /// node does not answer and the caller has not stated that it is gone, and if
+        /// another node has more. The other survivors are asked to yield first, so that
+        /// no two nodes recover the cluster at once.
         async fn recover(
             &self,
             request: tonic::Request<super::RecoverRequest>,
         ) -> std::result::Result<tonic::Response<super::RecoverResponse>, tonic::Status>;
     }
-    /// Looks at a cluster and steers it. Served beside KvService.
+    /// Describes and controls a cluster. Served beside KvService.
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
         inner: Arc<T>,

@@ -37,6 +37,16 @@ pub struct RequestVoteRequest {
     #[prost(fixed64, tag = "11")]
     pub to: u64,
 }
+impl ::prost::Name for RequestVoteRequest {
+    const NAME: &'static str = "RequestVoteRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.RequestVoteRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.RequestVoteRequest".into()
+    }
+}
 /// Answer to RequestVoteRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RequestVoteResponse {
@@ -66,6 +76,16 @@ pub struct RequestVoteResponse {
     #[prost(fixed64, tag = "8")]
     pub to: u64,
 }
+impl ::prost::Name for RequestVoteResponse {
+    const NAME: &'static str = "RequestVoteResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.RequestVoteResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.RequestVoteResponse".into()
+    }
+}
 /// AppendEntries RPC (paper, figure 2).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AppendEntriesRequest {
@@ -94,6 +114,16 @@ pub struct AppendEntriesRequest {
     /// Raft id of the receiver.
     #[prost(fixed64, tag = "8")]
     pub to: u64,
+}
+impl ::prost::Name for AppendEntriesRequest {
+    const NAME: &'static str = "AppendEntriesRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.AppendEntriesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.AppendEntriesRequest".into()
+    }
 }
 /// Answer to AppendEntriesRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -132,6 +162,16 @@ pub struct AppendEntriesResponse {
     #[prost(fixed64, tag = "10")]
     pub to: u64,
 }
+impl ::prost::Name for AppendEntriesResponse {
+    const NAME: &'static str = "AppendEntriesResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.AppendEntriesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.AppendEntriesResponse".into()
+    }
+}
 /// One entry of the replicated log.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Entry {
@@ -164,6 +204,16 @@ pub mod entry {
         ConfChangeV2(super::ConfChangeV2),
     }
 }
+impl ::prost::Name for Entry {
+    const NAME: &'static str = "Entry";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.Entry".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.Entry".into()
+    }
+}
 /// A change of one member (dissertation, section 4.1).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfChange {
@@ -180,6 +230,16 @@ pub struct ConfChange {
     #[prost(bytes = "bytes", tag = "4")]
     pub context: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for ConfChange {
+    const NAME: &'static str = "ConfChange";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.ConfChange".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.ConfChange".into()
+    }
+}
 /// A change of any number of members.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConfChangeV2 {
@@ -193,6 +253,16 @@ pub struct ConfChangeV2 {
     #[prost(bytes = "bytes", tag = "3")]
     pub context: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for ConfChangeV2 {
+    const NAME: &'static str = "ConfChangeV2";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.ConfChangeV2".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.ConfChangeV2".into()
+    }
+}
 /// One part of a ConfChangeV2.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfChangeSingle {
@@ -202,6 +272,16 @@ pub struct ConfChangeSingle {
     /// Raft id of the member.
     #[prost(fixed64, tag = "2")]
     pub raft_id: u64,
+}
+impl ::prost::Name for ConfChangeSingle {
+    const NAME: &'static str = "ConfChangeSingle";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.ConfChangeSingle".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.ConfChangeSingle".into()
+    }
 }
 /// The members of a cluster at some point of its log.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -221,6 +301,16 @@ pub struct ConfState {
     /// Whether the joint configuration ends by itself.
     #[prost(bool, tag = "5")]
     pub auto_leave: bool,
+}
+impl ::prost::Name for ConfState {
+    const NAME: &'static str = "ConfState";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.ConfState".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.ConfState".into()
+    }
 }
 /// The heartbeat of the paper: an AppendEntries without entries, on a stream of
 /// its own so that bulk can never delay it. It also confirms leadership for
@@ -246,6 +336,16 @@ pub struct HeartbeatRequest {
     #[prost(fixed64, tag = "6")]
     pub to: u64,
 }
+impl ::prost::Name for HeartbeatRequest {
+    const NAME: &'static str = "HeartbeatRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.HeartbeatRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.HeartbeatRequest".into()
+    }
+}
 /// Answer to HeartbeatRequest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeartbeatResponse {
@@ -267,6 +367,16 @@ pub struct HeartbeatResponse {
     /// Raft id of the receiver.
     #[prost(fixed64, tag = "6")]
     pub to: u64,
+}
+impl ::prost::Name for HeartbeatResponse {
+    const NAME: &'static str = "HeartbeatResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.HeartbeatResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.HeartbeatResponse".into()
+    }
 }
 /// InstallSnapshot RPC (paper, figure 13): one chunk of a snapshot. The chunks
 /// of one snapshot are sent in order on one call, and repeat what is not data. A
@@ -313,6 +423,16 @@ pub struct InstallSnapshotRequest {
     #[prost(fixed32, tag = "12")]
     pub crc32: u32,
 }
+impl ::prost::Name for InstallSnapshotRequest {
+    const NAME: &'static str = "InstallSnapshotRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.InstallSnapshotRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.InstallSnapshotRequest".into()
+    }
+}
 /// Answer to a snapshot: the follower's term, and how far its log now reaches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InstallSnapshotResponse {
@@ -322,6 +442,16 @@ pub struct InstallSnapshotResponse {
     /// What the follower says of its log after the snapshot.
     #[prost(message, optional, tag = "2")]
     pub log: ::core::option::Option<AppendEntriesResponse>,
+}
+impl ::prost::Name for InstallSnapshotResponse {
+    const NAME: &'static str = "InstallSnapshotResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.InstallSnapshotResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.InstallSnapshotResponse".into()
+    }
 }
 /// Tells a follower to campaign at once (dissertation, section 3.10).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -339,9 +469,29 @@ pub struct TimeoutNowRequest {
     #[prost(fixed64, tag = "4")]
     pub to: u64,
 }
+impl ::prost::Name for TimeoutNowRequest {
+    const NAME: &'static str = "TimeoutNowRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.TimeoutNowRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.TimeoutNowRequest".into()
+    }
+}
 /// The follower took the message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimeoutNowResponse {}
+impl ::prost::Name for TimeoutNowResponse {
+    const NAME: &'static str = "TimeoutNowResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.TimeoutNowResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.TimeoutNowResponse".into()
+    }
+}
 /// Asks a node who it is. Any node may ask, at any time.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IdentifyRequest {
@@ -351,28 +501,38 @@ pub struct IdentifyRequest {
     /// Cluster of the asking process; absent while it has none.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
-    /// Where the asking process stands; not said by versions that do not introduce
+    /// State of the asking process; not set by versions that do not introduce
     /// themselves.
     #[prost(enumeration = "FormationState", tag = "3")]
     pub state: i32,
-    /// Members of that cluster, and whoever else takes part in it, as the asking
-    /// process knows them; itself among them, even if it is no member any more. Of a
-    /// process that has not started: everybody who may take part in a cluster that
-    /// runs, as far as it knows; nobody, if it forms none. A process that has not
-    /// started asks them before it helps to form a cluster.
+    /// Members of that cluster, and other nodes that take part in it, as the asking
+    /// process knows them; its own node among them, even if it is no member any
+    /// more. Of a process that has not started: all nodes that may take part in a
+    /// running cluster, as far as it knows; none, if it forms no cluster. A process
+    /// that has not started asks them before it helps to form a cluster.
     #[prost(message, repeated, tag = "4")]
     pub members: ::prost::alloc::vec::Vec<InitialMember>,
 }
-/// Who a node is, and how it fares.
+impl ::prost::Name for IdentifyRequest {
+    const NAME: &'static str = "IdentifyRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.IdentifyRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.IdentifyRequest".into()
+    }
+}
+/// The status of a process.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IdentifyResponse {
-    /// Raft id of the living process.
+    /// Raft id of the process.
     #[prost(fixed64, tag = "1")]
     pub raft_id: u64,
-    /// Where the process stands in the formation of a cluster.
+    /// State of the process in the formation of a cluster.
     #[prost(enumeration = "FormationState", tag = "2")]
     pub state: i32,
-    /// Cluster that it is bound to or takes part in; absent while it has none.
+    /// Cluster that it is prepared for or takes part in; absent while it has none.
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
     /// Raft term; 0 before it takes part in a cluster.
@@ -394,7 +554,7 @@ pub struct IdentifyResponse {
     /// Number of keys in its map.
     #[prost(uint64, tag = "9")]
     pub keys: u64,
-    /// When it took part in its cluster first; absent before.
+    /// When it first took part in its cluster; absent before.
     #[prost(message, optional, tag = "10")]
     pub joined_at: ::core::option::Option<::prost_types::Timestamp>,
     /// Highest index in its log, committed or not.
@@ -406,14 +566,14 @@ pub struct IdentifyResponse {
     /// Raft ids of the learners, as it has applied them.
     #[prost(fixed64, repeated, tag = "13")]
     pub learners: ::prost::alloc::vec::Vec<u64>,
-    /// Node ids of the members that the cluster is meant to have, as it has
-    /// applied them. A process whose node is not among them, although the answer
-    /// comes from a node that has applied at least as much, has been removed.
+    /// Node ids of the members of the cluster, as it has applied them. A process
+    /// whose node is not among them, although the answer comes from a node that has
+    /// applied at least as much, has been removed.
     #[prost(uint32, repeated, tag = "14")]
     pub members: ::prost::alloc::vec::Vec<u32>,
     /// Whether every voter knows the last change of voters and learners to be
-    /// committed, and none is under way. Only a leader can tell; everybody else says
-    /// false.
+    /// committed, and none is in flight. Only a leader can tell; false on all other
+    /// processes.
     #[prost(bool, tag = "15")]
     pub members_known: bool,
     /// The snapshot that it is receiving; absent if there is none.
@@ -445,27 +605,38 @@ pub struct IdentifyResponse {
     /// older version. Its log ends before. 0 for none.
     #[prost(uint64, tag = "26")]
     pub unreadable_index: u64,
-    /// What its keys, values and sessions take in memory, in bytes.
+    /// Memory of its keys, values and sessions, in bytes.
     #[prost(uint64, tag = "27")]
     pub state_bytes: u64,
-    /// What they may take, in bytes; 0 if it does not say.
+    /// Limit of state_bytes; 0 if it is not set.
     #[prost(uint64, tag = "28")]
     pub max_state_bytes: u64,
-    /// Of a process that is outside of a cluster: none of the nodes that it is told
-    /// to ask has said that it takes part there, so the process does not join it.
+    /// Of a process that is outside of a cluster: none of the nodes that its
+    /// configuration or its earlier incarnations name has answered that it takes
+    /// part there, so the process does not join it.
     #[prost(bool, tag = "29")]
     pub unconfirmed: bool,
-    /// What the process takes at most; not said by versions that do not know.
+    /// Limits of the process; not set by versions that do not know them.
     #[prost(message, optional, tag = "30")]
     pub limits: ::core::option::Option<NodeLimits>,
     /// Node that offers a cluster of other initial members than the process is
     /// configured with; 0 for none.
     #[prost(uint32, tag = "31")]
     pub differs_from: u32,
-    /// Whom it reaches of the other members; absent before it takes part in a
-    /// cluster, and not said by versions that do not know.
+    /// The other members that it reaches; absent before it takes part in a cluster,
+    /// and not set by versions that do not know it.
     #[prost(message, optional, tag = "32")]
     pub reach: ::core::option::Option<Reach>,
+}
+impl ::prost::Name for IdentifyResponse {
+    const NAME: &'static str = "IdentifyResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.IdentifyResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.IdentifyResponse".into()
+    }
 }
 /// How a process reaches the other members, at the addresses that the cluster has
 /// agreed on. A member that is in neither list has not been asked for long enough.
@@ -482,6 +653,16 @@ pub struct Reach {
     #[prost(message, repeated, tag = "3")]
     pub missed: ::prost::alloc::vec::Vec<MissedMember>,
 }
+impl ::prost::Name for Reach {
+    const NAME: &'static str = "Reach";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.Reach".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.Reach".into()
+    }
+}
 /// A member that another one does not reach.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MissedMember {
@@ -491,12 +672,22 @@ pub struct MissedMember {
     /// What answers at its address in its place.
     #[prost(enumeration = "Answering", tag = "2")]
     pub answering: i32,
-    /// Node id of whoever answers, if that is another node; 0 otherwise.
+    /// Node id of the process that answers, if that is another node; 0 otherwise.
     #[prost(uint32, tag = "3")]
     pub other_node_id: u32,
     /// Whether the member has lately asked the other one: so it runs.
     #[prost(bool, tag = "4")]
     pub asks: bool,
+}
+impl ::prost::Name for MissedMember {
+    const NAME: &'static str = "MissedMember";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.MissedMember".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.MissedMember".into()
+    }
 }
 /// How the logs of the others follow the leader's, measured against what that
 /// held one election timeout ago, or when it was elected, if that is later.
@@ -513,8 +704,18 @@ pub struct Following {
     #[prost(fixed64, repeated, tag = "3")]
     pub acknowledged_by: ::prost::alloc::vec::Vec<u64>,
 }
-/// What a process takes at most, in bytes. All members should say the same: the
-/// leader puts nothing into the log that is too large for any of them.
+impl ::prost::Name for Following {
+    const NAME: &'static str = "Following";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.Following".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.Following".into()
+    }
+}
+/// The limits of a process, in bytes. All members should have the same: the
+/// leader proposes no entry that is too large for any of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeLimits {
     /// Longest key.
@@ -530,7 +731,17 @@ pub struct NodeLimits {
     #[prost(uint64, tag = "4")]
     pub max_message_bytes: u64,
 }
-/// Two processes that answer in turn as one node.
+impl ::prost::Name for NodeLimits {
+    const NAME: &'static str = "NodeLimits";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.NodeLimits".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.NodeLimits".into()
+    }
+}
+/// Two processes that answer alternately as one node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DoubledNode {
     /// Raft id of one of them.
@@ -539,6 +750,16 @@ pub struct DoubledNode {
     /// Raft id of the other.
     #[prost(fixed64, tag = "2")]
     pub other: u64,
+}
+impl ::prost::Name for DoubledNode {
+    const NAME: &'static str = "DoubledNode";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.DoubledNode".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.DoubledNode".into()
+    }
 }
 /// How far a snapshot has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -561,6 +782,16 @@ pub struct SnapshotProgress {
     #[prost(uint64, tag = "5")]
     pub last_included_index: u64,
 }
+impl ::prost::Name for SnapshotProgress {
+    const NAME: &'static str = "SnapshotProgress";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.SnapshotProgress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.SnapshotProgress".into()
+    }
+}
 /// Offers a new cluster to one of its members.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OfferRequest {
@@ -579,24 +810,35 @@ pub struct OfferRequest {
     #[prost(fixed64, tag = "4")]
     pub to: u64,
     /// Every initial member, in ascending order of its id. One whose raft id is
-    /// not in `members` is missing: an operator has vouched that it is fresh, and
-    /// it is let in when it comes.
+    /// not in `members` is left out: the operator states that it is gone. It is let
+    /// in when it comes.
     #[prost(message, repeated, tag = "5")]
     pub initial_members: ::prost::alloc::vec::Vec<InitialMember>,
-    /// Node ids of others, members of a former cluster perhaps, of whom the
-    /// coordinator knows and for whom an operator has vouched. The receiver refuses
-    /// if it knows of yet others that have not said that they belong to nothing.
+    /// Node ids of other nodes that the coordinator knows of, possibly members of a
+    /// former cluster, and that the operator states are gone. The receiver refuses
+    /// if it knows of yet others that have not answered that they take part in no
+    /// cluster.
     #[prost(uint32, repeated, tag = "6")]
     pub absent: ::prost::alloc::vec::Vec<u32>,
-    /// Protocol level of the cluster: what all members speak that take part from the
-    /// beginning; absent: 1.
+    /// Protocol level of the cluster, which all members speak that take part from
+    /// the beginning; absent: 1.
     #[prost(uint32, tag = "7")]
     pub protocol_level: u32,
-    /// What the coordinator takes at most; not said by versions that do not know.
+    /// Limits of the coordinator; not set by versions that do not know them.
     #[prost(message, optional, tag = "8")]
     pub limits: ::core::option::Option<NodeLimits>,
 }
-/// A member that a cluster is meant to have from its beginning.
+impl ::prost::Name for OfferRequest {
+    const NAME: &'static str = "OfferRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.OfferRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.OfferRequest".into()
+    }
+}
+/// A member of a cluster from its beginning.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitialMember {
     /// Node id: 1 to 65535.
@@ -609,14 +851,34 @@ pub struct InitialMember {
     #[prost(string, tag = "3")]
     pub client_addr: ::prost::alloc::string::String,
 }
+impl ::prost::Name for InitialMember {
+    const NAME: &'static str = "InitialMember";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.InitialMember".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.InitialMember".into()
+    }
+}
 /// Answer to OfferRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OfferResponse {
-    /// Whether the receiver is now bound to the offered cluster.
+    /// Whether the receiver is now prepared for the offered cluster.
     #[prost(bool, tag = "1")]
     pub accepted: bool,
 }
-/// Tells a bound node that every member has accepted.
+impl ::prost::Name for OfferResponse {
+    const NAME: &'static str = "OfferResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.OfferResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.OfferResponse".into()
+    }
+}
+/// Tells a prepared process that every member has accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StartRequest {
     /// The offered cluster.
@@ -629,6 +891,16 @@ pub struct StartRequest {
     #[prost(fixed64, tag = "3")]
     pub to: u64,
 }
+impl ::prost::Name for StartRequest {
+    const NAME: &'static str = "StartRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.StartRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.StartRequest".into()
+    }
+}
 /// Answer to StartRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StartResponse {
@@ -636,9 +908,20 @@ pub struct StartResponse {
     #[prost(bool, tag = "1")]
     pub started: bool,
 }
-/// Asks a process to leave the recovery of its cluster to the asking one. Who
-/// yields neither votes nor acknowledges anything in that cluster any more, and
-/// recovers nothing, until the asking process has ended or given up.
+impl ::prost::Name for StartResponse {
+    const NAME: &'static str = "StartResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.StartResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.StartResponse".into()
+    }
+}
+/// Asks a process to leave the recovery of its cluster to the asking one. A
+/// process that yields neither votes nor acknowledges anything in that cluster
+/// any more, and recovers nothing, until the asking process has ended or given
+/// up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct YieldRecoveryRequest {
     /// The cluster that is given up.
@@ -666,6 +949,16 @@ pub struct YieldRecoveryRequest {
     #[prost(fixed64, tag = "8")]
     pub to: u64,
 }
+impl ::prost::Name for YieldRecoveryRequest {
+    const NAME: &'static str = "YieldRecoveryRequest";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.YieldRecoveryRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.YieldRecoveryRequest".into()
+    }
+}
 /// Answer to YieldRecoveryRequest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct YieldRecoveryResponse {
@@ -675,6 +968,16 @@ pub struct YieldRecoveryResponse {
     /// Why it does not, in words that follow its name; empty if it does.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for YieldRecoveryResponse {
+    const NAME: &'static str = "YieldRecoveryResponse";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.YieldRecoveryResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.YieldRecoveryResponse".into()
+    }
 }
 /// Detail of the status (FAILED_PRECONDITION) with which a node refuses a
 /// message that is for another process or another cluster.
@@ -686,6 +989,16 @@ pub struct NotMe {
     /// Cluster of that process; absent while it has none.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for NotMe {
+    const NAME: &'static str = "NotMe";
+    const PACKAGE: &'static str = "seshat.raft.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.raft.v1.NotMe".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.raft.v1.NotMe".into()
+    }
 }
 /// Why a candidate campaigns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -812,7 +1125,7 @@ pub enum Answering {
     OtherService = 4,
     /// A process of another node.
     OtherNode = 5,
-    /// Somebody who takes connections and says nothing: a process that hangs.
+    /// A process that hangs: it accepts connections and does not answer.
     Hung = 6,
 }
 impl Answering {
@@ -845,18 +1158,19 @@ impl Answering {
         }
     }
 }
-/// Where a process stands in the formation of a cluster. A process moves forward
-/// through these states, with one step back: a bound process that finds a running
-/// cluster which it has not accepted is fresh again. A started process never
-/// leaves its cluster, except for the one that an operator recovers from it.
+/// The state of a process in the formation of a cluster. A process moves forward
+/// through these states, with one step back: a prepared process that finds a
+/// running cluster which it has not accepted is fresh again. A started process
+/// never leaves its cluster, except for the one that an operator recovers from
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum FormationState {
     /// Not said: refused.
     Unspecified = 0,
-    /// Has just begun and belongs to nothing.
+    /// Takes part in no cluster, and has accepted no offer.
     Fresh = 1,
-    /// Has accepted an offer and waits for the start.
+    /// Prepared: has accepted an offer, and waits for the start.
     Bound = 2,
     /// Takes part in a cluster.
     Started = 3,
@@ -945,12 +1259,12 @@ pub mod raft_service_client {
     /// The RPCs of Raft, and those by which nodes find one another.
     ///
     /// A request that is for another process or cluster is refused with
-    /// FAILED_PRECONDITION and the detail NotMe; one that is not well formed with
+    /// FAILED_PRECONDITION and the detail NotMe; a malformed one with
     /// INVALID_ARGUMENT. Either ends the stream that it came on.
     ///
-    /// A stream says whose it is before its first message, because a follower may
-    /// have to answer a heartbeat on the AppendEntries stream while no append has
-    /// come: its metadata holds the raft ids of leader and follower, in decimal, as
+    /// A stream names its leader and its follower before its first message, because
+    /// a follower may have to answer a heartbeat on the AppendEntries stream before
+    /// any append has come: its metadata holds their raft ids, in decimal, as
     /// `seshat-leader-id` and `seshat-follower-id`.
     #[derive(Debug, Clone)]
     pub struct RaftServiceClient<T> {
@@ -1353,12 +1667,12 @@ pub mod raft_service_server {
     /// The RPCs of Raft, and those by which nodes find one another.
     ///
     /// A request that is for another process or cluster is refused with
-    /// FAILED_PRECONDITION and the detail NotMe; one that is not well formed with
+    /// FAILED_PRECONDITION and the detail NotMe; a malformed one with
     /// INVALID_ARGUMENT. Either ends the stream that it came on.
     ///
-    /// A stream says whose it is before its first message, because a follower may
-    /// have to answer a heartbeat on the AppendEntries stream while no append has
-    /// come: its metadata holds the raft ids of leader and follower, in decimal, as
+    /// A stream names its leader and its follower before its first message, because
+    /// a follower may have to answer a heartbeat on the AppendEntries stream before
+    /// any append has come: its metadata holds their raft ids, in decimal, as
     /// `seshat-leader-id` and `seshat-follower-id`.
     #[derive(Debug)]
     pub struct RaftServiceServer<T> {

@@ -1,8 +1,9 @@
-//! Whom a process knows of before it takes part in a cluster, and what they say.
+//! The nodes that a process knows of before it takes part in a cluster, and what they answer.
 //!
-//! It knows those whom its configuration names, and those whom its earlier incarnations knew last. Others may
-//! tell it of more. Whoever is told of by others only can keep it from forming a cluster, which does no
-//! harm, but cannot make it believe in one: anybody can tell.
+//! The configuration names nodes, and so does the last membership that earlier incarnations knew. Other
+//! processes may name more. A node that only other processes name can keep this process from forming a
+//! cluster, which does no harm. It cannot make this process believe in a running cluster, as any process can
+//! name nodes.
 
 use std::sync::Arc;
 
@@ -12,54 +13,54 @@ use super::{
 };
 use crate::types::{Introduction, Missed, NodeInfo, Reach};
 
-/// Most nodes that others can tell a process of.
+/// Most nodes that other processes can make known to a process.
 const MAX_TOLD: usize = 64;
-/// Election timeouts for which a question of another process shows that it is there: it asks several times
-/// in each.
+/// Election timeouts for which a question of another process shows that it runs. It asks several times in
+/// each.
 const ASKS_TIMEOUTS: u64 = 2;
 
 /// What is known of another node.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// What it said of itself when it was last asked, if it answered, and when.
+    /// Its last answer and the tick of that; `None` if the last question was not answered.
     pub(super) heard: Option<(NodeStatus, u64)>,
-    /// What was found at its address when it was last asked, if that was not the node.
+    /// What was at its address instead of the node when it was last asked.
     pub(super) found: Option<Answering>,
-    /// Whether configuration or earlier incarnations name it, and not only others.
+    /// Whether configuration or earlier incarnations name it, and not only other processes.
     named: bool,
-    /// The number of the call that is under way, and when it began.
+    /// The number of the call in flight, and the tick at which it was made.
     pub(super) asked: Option<(u64, u64)>,
-    /// When a process of it asked this one last.
+    /// The tick at which a process of this node last asked.
     asks_at: Option<u64>,
 }
 
 impl Peer {
-    /// Whether it has said that it takes part in no cluster.
+    /// Whether its last answer says that it takes part in no cluster.
     pub(super) fn belongs_to_nothing(&self) -> bool {
         let heard = self.heard.as_ref();
         heard.is_some_and(|(status, _)| status.state != NodeState::Started)
     }
 
-    /// Whether it has said that it takes part in a cluster.
+    /// Whether its last answer says that it takes part in a cluster.
     pub(super) fn has_started(&self) -> bool {
         let heard = self.heard.as_ref();
         heard.is_some_and(|(status, _)| status.state == NodeState::Started)
     }
 
-    /// When the call was made that is answered now, if it is the one that is under way.
+    /// Ends `call`, if it is the one in flight, and returns the tick at which it was made.
     pub(super) fn answers(&mut self, call: CallId) -> Option<u64> {
         let asked = self.asked.take_if(|(number, _)| *number == call.number);
         asked.map(|(_, at)| at)
     }
 
-    /// A call that has been under way for too long counts as failed.
+    /// Makes a call fail that has been in flight for more than `max_wait` ticks.
     pub(super) fn give_up(&mut self, now: u64, max_wait: u64) {
         if self.asked.take_if(|(_, at)| now - *at > max_wait).is_some() {
             self.heard = None;
         }
     }
 
-    /// Forgets what it said, and the call that is under way.
+    /// Forgets its last answer and the call in flight.
     pub(super) fn forget(&mut self) {
         *self = Self {
             named: self.named,
@@ -70,21 +71,22 @@ impl Peer {
 }
 
 impl Formation {
-    /// Everybody who may take part in a cluster that runs, as far as this process knows: itself, the
-    /// configured members, those of earlier incarnations, and those of whom others have told.
+    /// All nodes that may take part in a running cluster, as far as this process knows: its own, the
+    /// configured members, those that earlier incarnations knew, and those that other processes have named.
     pub fn known(&self) -> &Arc<ClusterMembership> {
         &self.known
     }
 
-    /// Former lives of this process knew `members` last. Where the configuration names one of them,
-    /// it says where that is.
+    /// Adds `members`, the last ones that earlier incarnations of this node knew. Where the configuration
+    /// names one of them too, its addresses count.
     pub fn remember(&mut self, members: &ClusterMembership) {
         for info in members.iter() {
             self.know(info, true);
         }
     }
 
-    /// The nodes that are no initial members, and that have not said that they belong to nothing.
+    /// The known nodes that are no initial members and that have not answered that they take part in no
+    /// cluster. Empty unless this process is fresh and not outside.
     pub fn awaits(&self) -> Vec<NodeId> {
         if !matches!(self.phase, Phase::Fresh) || self.outside.is_some() {
             return Vec::new();
@@ -95,8 +97,8 @@ impl Formation {
         others.map(|(id, _)| *id).collect()
     }
 
-    /// The nodes that have lately asked this process, and do not answer at their addresses: these are
-    /// wrong, unless the node has just ended.
+    /// The nodes that have lately asked this process and do not answer at their addresses. Those addresses
+    /// are wrong, unless the process has just ended.
     pub fn reach(&self) -> Option<Arc<Reach>> {
         let unheard = self.peers.iter().filter(|(_, peer)| peer.heard.is_none());
         let missed = unheard.filter_map(|(&node, peer)| {
@@ -134,8 +136,8 @@ impl Formation {
         }
     }
 
-    /// Who this process is, for whom it asks. It tells of whom it knows only if it takes part in
-    /// forming clusters: whoever waits to be let into one is to hold nobody up.
+    /// What this process says of itself when it asks others. It names the nodes that it knows of only if it
+    /// takes part in forming clusters: a process that only waits to be let into one must not delay others.
     pub(in crate::node) fn introduction(&self) -> Introduction {
         Introduction {
             raft_id: self.raft_id,
@@ -149,9 +151,8 @@ impl Formation {
         }
     }
 
-    /// Another process asks this one who it is. If it takes part in a cluster of which this node is a
-    /// member, or is an initial member that knows of more nodes, those have to be asked before anything
-    /// is formed.
+    /// Another process asks this one who it is. The nodes that it knows of have to be asked before a cluster
+    /// is formed if it takes part in a cluster of which this node is a member, or if it is an initial member.
     pub fn asked(&mut self, by: &Introduction) {
         let node = by.raft_id.node_id();
         let me = self.raft_id.node_id();
@@ -173,20 +174,20 @@ impl Formation {
         if let Some(peer) = self.peers.get_mut(&node)
             && peer.belongs_to_nothing()
         {
-            // That was so before it started.
+            // It gave that answer before it started.
             peer.forget();
         }
         self.ask_at_once();
     }
 
-    /// Asks everybody who is not being asked, once a tick.
+    /// Asks every peer without a call in flight who it is, at most once a tick.
     pub(super) fn ask_at_once(&mut self) {
         if self.probed_at < self.now {
             self.probe();
         }
     }
 
-    /// Asks every peer that is not being asked who it is.
+    /// Asks every peer without a call in flight who it is.
     pub(super) fn probe(&mut self) {
         let pause = if self.outside.is_some() {
             WAIT_TICKS
@@ -211,13 +212,13 @@ impl Formation {
         }
     }
 
-    /// A number that no call of this process has had.
+    /// A number that no other call of this process has.
     pub(in crate::node) fn next_call(&mut self) -> u64 {
         self.calls_made += 1;
         self.calls_made
     }
 
-    /// `node` has said who it is.
+    /// `node` has answered who it is.
     pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.heard = Some((status.clone(), self.now));
@@ -225,7 +226,7 @@ impl Formation {
         }
     }
 
-    /// `node` has not answered, and this was found at its address.
+    /// `node` has not answered; `found` is what was at its address.
     pub(super) fn missed(&mut self, node: NodeId, found: Answering) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.heard = None;
@@ -234,13 +235,13 @@ impl Formation {
         if !found.may_be_gone() {
             self.is_there(node);
         }
-        // Silence of somebody whom the offer leaves out says nothing about it.
+        // The offer does not depend on the answer of a node that it leaves out.
         if self.offers_to(node) {
             self.withdraw();
         }
     }
 
-    /// Whether one of those that configuration or earlier incarnations name takes part in `cluster_id`.
+    /// Whether a node that configuration or earlier incarnations name takes part in `cluster_id`.
     pub(super) fn is_confirmed(&self, cluster_id: ClusterId) -> bool {
         let mut named = self.peers.values().filter(|peer| peer.named);
         named.any(|peer| {
@@ -249,7 +250,7 @@ impl Formation {
         })
     }
 
-    /// A fresh process is outside as long as somebody it knows of runs in a cluster.
+    /// A fresh process is outside as long as a node that it knows of takes part in a cluster.
     pub(super) fn update_outside(&mut self) {
         let me = self.raft_id.node_id();
         let started = self.peers.values().filter(|peer| peer.has_started());
@@ -258,13 +259,13 @@ impl Formation {
             Some((peer.named, status.cluster_id?, status.clone()))
         };
         let said: Vec<_> = started.filter_map(said).collect();
-        // Those that it was told of by its configuration count before those that others named.
+        // The nodes that configuration or earlier incarnations name count before those that others name.
         let named = said.iter().find(|(named, ..)| *named);
         let Some(&(confirmed, cluster_id, _)) = named.or(said.first()) else {
             self.outside = None;
             return;
         };
-        // Who has applied most knows best who is a member. Who has applied nothing knows nobody.
+        // The process that has applied most knows the members best. One that has applied nothing knows none.
         let same = said.iter().filter(|(_, id, _)| *id == cluster_id);
         let best = same.max_by_key(|(_, _, status)| status.applied_index);
         let members = best.map(|(_, _, status)| status.conf.members.as_slice());

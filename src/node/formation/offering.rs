@@ -1,14 +1,14 @@
-//! What a coordinator does: it offers a cluster to those who belong to nothing, and starts it when all
-//! have accepted.
+//! The coordinator: it offers a cluster to the processes that take part in none, and starts it when all of
+//! them have accepted.
 
 use super::known::Peer;
 use super::{Call, ClusterId, Event, Formation, NodeId, Offer, Phase, ProtocolLevel, mix};
 
 impl Formation {
-    /// The coordinator offers a cluster when everybody it knows of, unless vouched for, has said that
-    /// it runs in none. It does not matter how long ago, or whether one is being asked again: distant
-    /// members may answer in turn, never close together, and to an incarnation that has ended meanwhile the
-    /// offer means nothing.
+    /// Offers a cluster if this process coordinates, and every node that it knows of and that is not left out
+    /// has answered that it takes part in none. It does not matter how old an answer is, or whether the node
+    /// is being asked again: distant members may answer in turn, never close together, and an incarnation
+    /// that has ended meanwhile cannot accept.
     pub(super) fn maybe_offer(&mut self) {
         let me = self.raft_id.node_id();
         let rest = || {
@@ -73,7 +73,7 @@ impl Formation {
         else {
             return;
         };
-        // The answer to an offer that was given up says nothing about this one.
+        // The answer to a withdrawn offer says nothing about this one.
         if offer.cluster_id != cluster_id {
             return;
         }
@@ -89,7 +89,7 @@ impl Formation {
         }
     }
 
-    /// Gives up an offer that not everybody accepted, and asks everybody anew.
+    /// Withdraws the offer, if there is one, and forgets all answers, so that every peer is asked again.
     pub(super) fn withdraw(&mut self) {
         if self.enter(Event::Withdraw) {
             self.peers.values_mut().for_each(Peer::forget);

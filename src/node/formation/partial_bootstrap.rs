@@ -1,41 +1,41 @@
-//! Forming a cluster although initial members are missing, on an operator's word.
+//! Partial bootstrap: the operator states that initial members are gone, and the rest forms a cluster.
 //!
-//! Without that word nobody can tell a member that is missing from one that is cut off and runs in
-//! a cluster already. With it the rest forms as usual. What the operator says is held against what
-//! can be seen: a vouched member that answers ends it, or one that may be there though it does not
-//! answer, here, and at each of the rest ([`offered`](Formation::offered)).
+//! Without that statement no process can tell a member that is gone from one that is cut off and takes part
+//! in a cluster already. With it the rest forms as usual. The statement is checked against what can be seen,
+//! here and at each of the rest ([`offered`](Formation::offered)): it ends when a member that is left out
+//! answers, or may run although it does not answer.
 
 use super::{Answering, BTreeSet, ClusterId, Formation, NodeId, Outside, Phase};
 use crate::cluster::hung;
 use crate::error::{Reason, Refusal};
 
-/// Election timeouts for which an operator's word is good: time for everybody to be asked and to accept,
-/// some times.
+/// Election timeouts for which an operator's statement counts: enough for all members to be asked and to
+/// accept, several times.
 const PARTIAL_BOOTSTRAP_TIMEOUTS: u64 = 10;
 
-/// What an operator has said.
+/// An operator's statement.
 #[derive(Debug)]
 pub(super) struct PartialBootstrap {
     /// The nodes that are fresh, or gone for good.
     without: BTreeSet<NodeId>,
-    /// The last tick at which that counts.
+    /// The last tick at which the statement counts.
     pub(super) until: u64,
 }
 
 impl Formation {
-    /// An operator vouches that the nodes `without` are fresh: no process of theirs runs, and none has
-    /// ever been part of a cluster with the others that still runs. This process then offers a cluster
-    /// to the rest of the initial members as soon as everybody it knows of has answered, and `without`
-    /// have been found silent, within the next ten election timeouts. Asking again does no harm.
+    /// The operator states that the nodes `without` are gone: no process of theirs runs, and none has ever
+    /// been part of a cluster with the others that still runs. This process then offers a cluster to the rest
+    /// of the initial members as soon as all other nodes that it knows of have answered, and `without` have
+    /// been found silent, within the next ten election timeouts. The call may be repeated.
     ///
     /// # Errors
     ///
-    /// [`Reason::InvalidRequest`] unless `without` are other nodes that this process knows of, fewer
-    /// than half of the initial members among them. [`Reason::FailedPrecondition`] unless this process has the lowest node id of the rest,
-    /// forms clusters at all and is part of none, and as long as a member of `without` answers or may
-    /// hang.
+    /// [`Reason::InvalidRequest`] unless `without` are other nodes that this process knows of, fewer than
+    /// half of the initial members among them. [`Reason::FailedPrecondition`] unless this process has the
+    /// lowest node id of the rest, forms clusters (`cluster.bootstrap`), takes part in none and has accepted
+    /// none; and as long as a node of `without` answers, may hang, or has lately asked this process.
     pub fn form_without(&mut self, without: BTreeSet<NodeId>) -> Result<(), Refusal> {
-        self.judge(&without)?;
+        self.check(&without)?;
         if !self.offers_without(&without) {
             self.withdraw();
         }
@@ -51,8 +51,8 @@ impl Formation {
         Ok(())
     }
 
-    /// Ends what [`form_without`](Self::form_without) has begun: nothing forms any more because the operator
-    /// has vouched for `without`. Returns the cluster that this process takes part in by now, if any.
+    /// Withdraws the statement of [`form_without`](Self::form_without): nothing forms any more because of it.
+    /// Returns the cluster that this process takes part in by now, if any.
     ///
     /// # Errors
     ///
@@ -64,14 +64,14 @@ impl Formation {
         if self.phase.takes_part() {
             return Ok(self.cluster_id());
         }
-        let judged = self.judge(without);
+        let checked = self.check(without);
         if self.partial.take_if(|it| it.without == *without).is_some() {
             self.withdraw();
         }
-        judged.map(|()| None)
+        checked.map(|()| None)
     }
 
-    fn judge(&self, without: &BTreeSet<NodeId>) -> Result<(), Refusal> {
+    fn check(&self, without: &BTreeSet<NodeId>) -> Result<(), Refusal> {
         self.check_named(without).map_err(|rule| {
             let field = "without";
             Refusal::not_applied(Reason::InvalidRequest { field, rule })
@@ -80,8 +80,7 @@ impl Formation {
             .map_err(|rule| Refusal::not_applied(Reason::FailedPrecondition { rule }))
     }
 
-    /// Whether this process offers a cluster to all initial members but `without`, and says so of the
-    /// others.
+    /// Whether the current offer leaves out exactly `without`, initial members and others.
     fn offers_without(&self, without: &BTreeSet<NodeId>) -> bool {
         let Phase::Offering { offer, .. } = &self.phase else {
             return false;
@@ -93,10 +92,10 @@ impl Formation {
         })
     }
 
-    /// The nodes that an operator has vouched for and that are no initial members.
+    /// The nodes that are left out and are no initial members.
     pub(super) fn excluded_others(&self) -> BTreeSet<NodeId> {
-        let vouched = self.partial.iter().flat_map(|partial| &partial.without);
-        let others = vouched.filter(|&&id| !self.members.contains(id));
+        let left_out = self.partial.iter().flat_map(|partial| &partial.without);
+        let others = left_out.filter(|&&id| !self.members.contains(id));
         others.copied().collect()
     }
 
@@ -158,10 +157,10 @@ impl Formation {
                 offer.coordinator.node_id()
             ));
         }
-        without.iter().try_for_each(|&id| self.judge_address(id))
+        without.iter().try_for_each(|&id| self.check_address(id))
     }
 
-    /// Whether `node` may be gone, for all that is known. While it is still being asked it may.
+    /// Refuses a `node` that may run although it does not answer. One that is still being asked may be gone.
     fn check_absence(&self, node: NodeId) -> Result<(), String> {
         match self.peers.get(&node).and_then(|peer| peer.found) {
             Some(Answering::Hung) => Err(hung(node)),
@@ -175,8 +174,9 @@ impl Formation {
         }
     }
 
-    /// A node that has lately asked this process is there, and its address is wrong here.
-    fn judge_address(&self, node: NodeId) -> Result<(), String> {
+    /// Refuses a `node` that has lately asked this process: it runs, and this process has a wrong address of
+    /// it.
+    fn check_address(&self, node: NodeId) -> Result<(), String> {
         if !self.asks(node) {
             return Ok(());
         }
@@ -190,21 +190,21 @@ impl Formation {
         ))
     }
 
-    /// Whether all that an operator has vouched for have been asked, and none may be there.
+    /// Whether all nodes that are left out have been asked, and all of them may be gone.
     pub(super) fn may_leave_out(&self) -> bool {
-        let vouched = self.partial.iter().flat_map(|partial| &partial.without);
-        let mut peers = vouched.filter_map(|id| self.peers.get(id));
+        let left_out = self.partial.iter().flat_map(|partial| &partial.without);
+        let mut peers = left_out.filter_map(|id| self.peers.get(id));
         peers.all(|peer| peer.found.is_some_and(Answering::may_be_gone))
     }
 
-    /// Whether an operator has vouched for `node`.
+    /// Whether the operator's statement leaves out `node`.
     pub(super) fn is_left_out(&self, node: NodeId) -> bool {
         let partial = self.partial.as_ref();
         partial.is_some_and(|partial| partial.without.contains(&node))
     }
 
-    /// `node` has answered, or may be there all the same: if an operator has vouched for it, that was wrong, or is no longer
-    /// needed.
+    /// `node` has answered, or may run although it does not. A statement that leaves it out is wrong, or not
+    /// needed any more, and ends.
     pub(super) fn is_there(&mut self, node: NodeId) {
         if self.is_left_out(node) {
             self.partial = None;

@@ -1,16 +1,16 @@
-//! Where a process stands in formation, and every step that it may take.
+//! The state machine of formation: the phases of a process, and every possible transition.
 //!
 //! | from | event | to |
 //! |---|---|---|
 //! | fresh | [`Offer`](Event::Offer): it coordinates | offering |
 //! | offering | [`Withdraw`](Event::Withdraw): not every member accepts | fresh |
-//! | offering, prepared | [`Start`](Event::Start): of its own offer, or of one that it has accepted | started |
+//! | offering, prepared | [`Start`](Event::Start): its own offer, or one that it has accepted | started |
 //! | fresh, prepared | [`Accept`](Event::Accept): an offer of another process | prepared |
 //! | prepared | [`Abandon`](Event::Abandon): a cluster runs that it has not accepted | fresh |
 //! | fresh | [`LetIn`](Event::LetIn): by the leader of a running cluster | joined |
-//! | any | [`Recover`](Event::Recover): an operator makes a new cluster of what it has | joined |
+//! | any | [`Recover`](Event::Recover): an operator recovers a new cluster from its state | joined |
 //!
-//! Every other step is impossible. `docs/FORMATION.md` says why these make one cluster.
+//! Every other transition is impossible. `docs/FORMATION.md` proves that these make one cluster.
 
 use std::collections::BTreeSet;
 
@@ -19,12 +19,12 @@ use crate::types::{ClusterId, NodeId, Offer};
 /// Earlier offers that a prepared process remembers.
 const MAX_EARLIER_OFFERS: usize = 16;
 
-/// Where a process stands.
+/// The phase of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Belongs to no cluster.
+    /// Takes part in no cluster.
     Fresh,
-    /// Coordinates an offer and counts the nodes that have accepted.
+    /// Coordinates an offer, and counts the nodes that have accepted.
     Offering {
         offer: Offer,
         accepted: BTreeSet<NodeId>,
@@ -45,12 +45,12 @@ pub(super) enum Phase {
     Joined { cluster_id: ClusterId },
 }
 
-/// What takes a process from one phase to the next. Ticks are those of the process.
+/// An event that takes a process from one phase to the next. Ticks are those of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// It makes an offer.
     Offer { offer: Offer, now: u64 },
-    /// Its offer is given up.
+    /// It withdraws its offer.
     Withdraw,
     /// It accepts the offer of another process.
     Accept { offer: Offer, now: u64 },
@@ -65,7 +65,7 @@ pub(super) enum Event {
 }
 
 impl Phase {
-    /// The phase after `event`; `None` if that is impossible now.
+    /// The phase after `event`; `None` if the event is impossible in this phase.
     pub(super) fn after(&self, event: Event) -> Option<Self> {
         let next = match (self, event) {
             (Self::Fresh, Event::Offer { offer, now }) => Self::Offering {
@@ -163,7 +163,7 @@ mod tests {
         ]
     }
 
-    /// What comes of every event, in the order of [`all_events`]: the table at the head.
+    /// The phase after every event, in the order of [`all_events`]: one row of the table at the head.
     fn row(phase: &Phase) -> [&'static str; 7] {
         all_events().map(|event| match phase.after(event) {
             None => "-",

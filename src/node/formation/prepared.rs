@@ -1,17 +1,17 @@
-//! What a process does with offers: it accepts one after the other, and starts the right one.
+//! The process that is offered a cluster: it accepts one offer after the other, and starts the right one.
 //!
-//! It cannot know which of the offers that it has accepted were decided; those who have started one
-//! show it. Two kinds of word count differently:
+//! It cannot know which of the offers that it has accepted were decided. Processes that have started one show
+//! it, in two ways that count differently:
 //!
-//! * *Traffic* may have been long under way, and its sender may be dead. It starts the current
-//!   offer. It starts an earlier one only if its sender is, as that very process, a member of every
-//!   offer that this process has accepted since: those need the acceptance of the sender, which
-//!   refuses for ever, so none of them can be decided any more. Without that, late traffic of a
-//!   dead process could pull this one into a cluster that nobody else is in.
+//! * *Traffic* may be old, and its sender may be dead. It starts the current offer. It starts an earlier one
+//!   only if its sender is, as that very process, a member of every offer that this process has accepted
+//!   since: those need the acceptance of the sender, which refuses for ever, so none of them can be decided
+//!   any more. Without that rule, late traffic of a dead process could pull this one into a cluster without
+//!   other processes.
 //! * An *answer* to a question that was asked after this process had accepted its current offer is
 //!   about now: its sender runs, and takes part in that cluster. No other cluster has started, or
-//!   ever will while the sender runs (see the head of `formation.rs`). So an answer starts the offer
-//!   whichever it is, and where this process has not accepted that cluster, it is bound no more: it
+//!   ever will while the sender runs (`docs/FORMATION.md`). So an answer starts the accepted offer of that
+//!   cluster, whichever it is. If this process has not accepted that cluster, it is not prepared any more: it
 //!   is outside, and waits to be let in.
 
 use super::{
@@ -20,8 +20,8 @@ use super::{
 };
 
 impl Formation {
-    /// Takes an offer; whether it is accepted. Nobody accepts one of other initial members than it is
-    /// configured with itself: what makes this the only cluster counts them.
+    /// Whether this process accepts `offer`. It refuses one of other initial members than it is configured
+    /// with: the proof that there is one cluster counts majorities of them.
     pub fn offered(&mut self, offer: Offer) -> bool {
         if self.phase.takes_part() {
             return false;
@@ -30,9 +30,9 @@ impl Formation {
             self.differs = Some((offer.coordinator.node_id(), self.now));
             return false;
         }
-        // One that forms nothing by itself is needed all the same by those who count it as initial.
+        // A process that does not bootstrap accepts, too: the others count it as an initial member.
         let may_form = self.forms_at <= self.now && self.is_well_formed(&offer);
-        if !may_form || self.misses_who_is_there(&offer) || self.knows_of_more(&offer) {
+        if !may_form || self.leaves_out_running(&offer) || self.knows_of_more(&offer) {
             return false;
         }
         match self
@@ -41,7 +41,7 @@ impl Formation {
             .position(|accepted| *accepted == offer)
         {
             Some(0) => return true,
-            // A copy that comes late: this process has moved on.
+            // A late copy of an earlier offer.
             Some(_) => return false,
             None => {}
         }
@@ -53,8 +53,8 @@ impl Formation {
         accepted
     }
 
-    /// Whether `offer` is of more than half of the initial members, this process among them, by the
-    /// lowest of them, and of a level that this process speaks.
+    /// Whether `offer` has more than half of the initial members, this process among them; whether the lowest
+    /// of them coordinates; and whether this process speaks its protocol level.
     fn is_well_formed(&self, offer: &Offer) -> bool {
         let Offer {
             cluster_id: _,
@@ -76,13 +76,13 @@ impl Formation {
             && *coordinator != self.raft_id
     }
 
-    /// Whether somebody of whom `offer` says that it is missing runs in a cluster, has lately answered
-    /// this process, or may be there and hang: then it is not missing, whoever has vouched for it.
-    fn misses_who_is_there(&self, offer: &Offer) -> bool {
+    /// Whether a node that `offer` leaves out takes part in a cluster, has lately answered this process, or
+    /// may hang. Then it is not gone, whatever the operator states.
+    fn leaves_out_running(&self, offer: &Offer) -> bool {
         let lately = self.now.saturating_sub(LATELY_TICKS);
         let left_out = self.peers.iter().filter(|(id, _)| {
-            let vouched = self.members.contains(**id) || offer.absent.contains(id);
-            vouched && offer.members.iter().all(|member| member.node_id() != **id)
+            let may_be_left_out = self.members.contains(**id) || offer.absent.contains(id);
+            may_be_left_out && offer.members.iter().all(|member| member.node_id() != **id)
         });
         left_out.map(|(_, peer)| peer).any(|peer| {
             let heard = peer.heard.as_ref();
@@ -92,8 +92,8 @@ impl Formation {
         })
     }
 
-    /// Whether this process knows of somebody whom `offer` does not speak of, and who has not said
-    /// that it takes part in nothing: the coordinator may not know of it.
+    /// Whether this process knows of a node that `offer` does not name, and that has not answered that it
+    /// takes part in no cluster: the coordinator may not know of it.
     fn knows_of_more(&self, offer: &Offer) -> bool {
         let mut others = self
             .peers
@@ -102,7 +102,7 @@ impl Formation {
         others.any(|(_, peer)| !peer.belongs_to_nothing())
     }
 
-    /// The coordinator says that a cluster starts; whether this process takes part in it now.
+    /// The coordinator starts a cluster; whether this process takes part in it now.
     pub fn start(&mut self, cluster_id: ClusterId, coordinator: RaftId) -> bool {
         if let Phase::Prepared { offer, .. } = &self.phase
             && (offer.cluster_id, offer.coordinator) == (cluster_id, coordinator)
@@ -113,10 +113,10 @@ impl Formation {
             .is_some_and(|offer| offer.cluster_id == cluster_id)
     }
 
-    /// Raft traffic of `cluster_id` came from `from`: a bound process starts if it has accepted that
-    /// cluster, and nothing since that could still start.
+    /// Raft traffic of `cluster_id` came from `from`. A prepared process starts if it has accepted that
+    /// cluster, and no offer since that could still start.
     pub fn hear_traffic(&mut self, cluster_id: ClusterId, from: RaftId) {
-        // The latest first: every offer up to the one in question has to name the sender.
+        // The latest first: every offer up to the one of `cluster_id` has to name the sender.
         let accepted = self
             .phase
             .accepted()
@@ -128,8 +128,7 @@ impl Formation {
         }
     }
 
-    /// What a peer's place means for this process: a cluster may be running. The question was asked
-    /// at `asked_at`.
+    /// A peer's answer may show a running cluster. The question was asked at tick `asked_at`.
     pub(super) fn learn(&mut self, status: &NodeStatus, asked_at: u64) {
         let (NodeState::Started, Some(cluster_id)) = (status.state, status.cluster_id) else {
             return;
@@ -137,7 +136,7 @@ impl Formation {
         let Phase::Prepared { since, .. } = &self.phase else {
             return;
         };
-        // Within one tick nobody knows what came first.
+        // Within one tick the order of question and offer is unknown.
         if asked_at <= *since {
             self.hear_traffic(cluster_id, status.raft_id);
             return;

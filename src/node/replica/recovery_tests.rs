@@ -415,7 +415,7 @@ fn whoever_has_yielded_takes_no_part_until_the_claimant_is_gone() {
 }
 
 #[test]
-fn an_operator_may_vouch_that_the_claimant_is_gone() {
+fn an_operator_may_state_that_the_claimant_is_gone() {
     let mut world = World::new();
     let views = world.views();
     world.order(4, views).unwrap();

@@ -1,9 +1,9 @@
-//! Messages on their way for which there is no room yet.
+//! Arriving messages for which there is no capacity yet.
 //!
-//! They stand in a line and cost nothing meanwhile. Each permit that ends lets in as many of them as there
-//! is room for then, the oldest first. They count before they hear of it, so nobody is woken in vain. A
-//! connection has one place in the line, and its other messages wait behind it, so that connections take
-//! turns. One that has more inside than it leaves free holds up nobody else.
+//! They wait in a queue and cost nothing meanwhile. Each permit that ends admits as many of them as there is
+//! capacity for, the oldest first. They count before they are woken, so that none is woken in vain. A
+//! connection has one place in the queue, and its other messages wait for that, so that connections take
+//! turns. A connection that has more in flight than it leaves free does not delay the others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use tokio::sync::oneshot;
 use super::{AdmissionControl, Counts, Excess, Inner, Own, Permit};
 use crate::error::{Reason, Refusal};
 
-/// Those that wait: at most one of each connection, and those that gave up since the last one came.
+/// The messages that wait: at most one of each connection, and those that were given up since the last one
+/// came.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
     line: VecDeque<Waiting>,
 }
 
-/// A message that waits for room.
+/// A message that waits for capacity.
 #[derive(Debug)]
 struct Waiting {
     own: Arc<Own>,
@@ -27,21 +28,22 @@ struct Waiting {
     hears: oneshot::Sender<Permit>,
 }
 
-/// A message that waits no longer.
+/// A message that has been admitted and not been woken yet.
 pub(super) struct LetIn {
     permit: Permit,
     hears: oneshot::Sender<Permit>,
 }
 
 impl LetIn {
-    /// Wakes whoever waits. The permit of one that has just given up ends here, so no lock may be held.
+    /// Wakes the stream of the message. If that has just given up, the permit is dropped here, so no lock may
+    /// be held.
     pub(super) fn tell(self) {
         drop(self.hears.send(self.permit));
     }
 }
 
 impl AdmissionControl {
-    /// Counts the `bytes` of a request as [`announce`](Self::announce) does, as soon as there is room for
+    /// Counts the `bytes` of a request as [`announce`](Self::announce) does, as soon as there is capacity for
     /// them.
     ///
     /// # Errors
@@ -57,7 +59,7 @@ impl AdmissionControl {
         permit.ok_or_else(|| Refusal::not_applied(Reason::ShuttingDown))
     }
 
-    /// What hears of the permit, unless the admission is closed.
+    /// Queues a message. Returns the channel that receives its permit; `None` if admission control is closed.
     fn line_up(&self, bytes: usize) -> Option<oneshot::Receiver<Permit>> {
         let (hears, waits) = oneshot::channel();
         let mut counts = self.inner.counts();
@@ -79,8 +81,8 @@ impl AdmissionControl {
 }
 
 impl Counts {
-    /// Lets in those for whom there is room now. The first for whom there is none holds up all behind it,
-    /// unless that is for what its own connection has.
+    /// Admits the messages for which there is capacity now. The first one for which there is none holds up
+    /// all behind it, unless the reason is its own connection's share.
     pub(super) fn let_in_held_back(&mut self, inner: &Arc<Inner>) -> Vec<LetIn> {
         let mut let_in = Vec::new();
         let mut next = 0;

@@ -123,7 +123,11 @@ fn config() -> prost_build::Config {
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .service_generator();
     let mut config = prost_build::Config::new();
-    config.bytes(["."]).service_generator(services);
+    config
+        .bytes(["."])
+        .enable_type_names()
+        .type_name_domain(["."], "type.googleapis.com")
+        .service_generator(services);
     config
 }
 
