@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use super::Host;
@@ -15,7 +16,7 @@ use super::deadline::duration;
 use crate::cluster::recovery::{self, Order};
 use crate::cluster::{Answer, Answers};
 use crate::deadline::after;
-use crate::driver::{Probe, Recovery};
+use crate::driver::{DriverHandle, Probe, Recovery};
 use crate::error::{Reason, Refusal};
 use crate::proto::admin;
 use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, Rank};
@@ -43,11 +44,11 @@ pub(super) async fn form(
     let deadline = caller_gives_up.min(after(timeout));
     let without = node_ids(without)?;
     let mut status = host.driver.watch();
-    host.driver.form_without(without.clone()).await?;
+    let statement = Statement::make(&host.driver, without).await?;
     let ended =
         status.wait_for(|status| matches!(status.state, NodeState::Started | NodeState::Outside));
     let Ok(ended) = timeout_at(deadline, ended).await else {
-        if let Some(ClusterId(cluster_id)) = host.driver.stop_forming(without).await? {
+        if let Some(ClusterId(cluster_id)) = statement.withdraw().await? {
             return Ok(admin::FormResponse { cluster_id });
         }
         return Err(Refusal::not_applied(Reason::Forming {
@@ -62,6 +63,45 @@ pub(super) async fn form(
             Some(id) => format!("cluster {id} is running without this node"),
             None => "another cluster is running without this node".to_owned(),
         })),
+    }
+}
+
+/// The statement of an operator who waits for the cluster. It is withdrawn when the call is dropped because
+/// the operator has gone: no cluster forms on the word of nobody.
+struct Statement<'a> {
+    driver: &'a DriverHandle,
+    without: BTreeSet<NodeId>,
+    stands: bool,
+}
+
+impl<'a> Statement<'a> {
+    async fn make(driver: &'a DriverHandle, without: BTreeSet<NodeId>) -> Result<Self, Refusal> {
+        let mut statement = Self {
+            driver,
+            without,
+            stands: true,
+        };
+        let made = driver.form_without(statement.without.clone()).await;
+        statement.stands = made.is_ok();
+        made.map(|()| statement)
+    }
+
+    /// Withdraws the statement. Returns the cluster that has formed nevertheless, if any.
+    async fn withdraw(mut self) -> Result<Option<ClusterId>, Refusal> {
+        let formed = self.driver.stop_forming(self.without.clone()).await;
+        self.stands = false;
+        formed
+    }
+}
+
+impl Drop for Statement<'_> {
+    /// The inbox of the driver may be full: a task waits for its room, one for each call that was dropped.
+    fn drop(&mut self) {
+        let (true, Ok(runtime)) = (self.stands, Handle::try_current()) else {
+            return;
+        };
+        let (driver, without) = (self.driver.clone(), std::mem::take(&mut self.without));
+        runtime.spawn(async move { driver.stop_forming(without).await });
     }
 }
 
@@ -165,5 +205,118 @@ async fn ask(
             Err(error) if Instant::now() >= deadline => return (node, Err(error.answering())),
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::driver::{Detached, Notice};
+    use crate::service::surveys::Nobody;
+    use crate::service::{AdmissionControl, ServiceOptions};
+    use crate::types::RaftId;
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    fn raft_id_of(id: u16) -> RaftId {
+        RaftId::new(NodeId::new(id).unwrap(), 1)
+    }
+
+    /// A node whose inbox has room for one notice.
+    fn detached() -> (Host, Detached) {
+        let (driver, detached) = DriverHandle::detached(NodeStatus::fresh(raft_id_of(1)), 1);
+        let options = ServiceOptions {
+            max_key_bytes: 8,
+            max_value_bytes: 8,
+            max_grpc_message_bytes: 1024,
+            max_unread_bytes: 1024,
+            request_timeout: TIMEOUT,
+            transfer_timeout: TIMEOUT,
+            member_timeout: TIMEOUT,
+        };
+        let admission = AdmissionControl::new(1, 1024);
+        let host = Host::new(driver, admission, options, Arc::new(Nobody));
+        (host, detached)
+    }
+
+    /// An operator vouches for node 3.
+    fn forms(host: &Host) -> JoinHandle<Result<admin::FormResponse, Refusal>> {
+        let host = host.clone();
+        let request = admin::FormRequest {
+            without: vec![3],
+            timeout: None,
+        };
+        tokio::spawn(async move { form(&host, request, after(TIMEOUT)).await })
+    }
+
+    async fn accept(driver: &mut Detached, outcome: Result<(), Refusal>) {
+        let Some(Notice::Form { without, begun }) = driver.notices.recv().await else {
+            panic!("no statement");
+        };
+        assert_eq!(without, [NodeId::new(3).unwrap()].into());
+        begun.send(outcome).unwrap();
+    }
+
+    /// The driver hears that the statement is withdrawn, once.
+    async fn withdrawn(driver: &mut Detached) {
+        let notice = timeout_at(after(2 * TIMEOUT), driver.notices.recv()).await;
+        let Ok(Some(Notice::StopForming { without, stopped })) = notice else {
+            panic!("the statement stands: {notice:?}");
+        };
+        assert_eq!(without, [NodeId::new(3).unwrap()].into());
+        let _ = stopped.send(Ok(None));
+        is_left_alone(driver).await;
+    }
+
+    async fn is_left_alone(driver: &mut Detached) {
+        let more = timeout_at(after(2 * TIMEOUT), driver.notices.recv()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_goes_with_the_operator_who_waits() {
+        let (host, mut driver) = detached();
+        let call = forms(&host);
+        accept(&mut driver, Ok(())).await;
+        tokio::time::sleep(TIMEOUT / 2).await;
+        host.driver.report_unreachable(raft_id_of(2)).await.unwrap();
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        // The inbox was full.
+        let first = driver.notices.recv().await;
+        assert!(matches!(first, Some(Notice::Unreachable(_))), "{first:?}");
+        withdrawn(&mut driver).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_may_go_before_the_statement_is_heard() {
+        let (host, mut driver) = detached();
+        let call = forms(&host);
+        tokio::task::yield_now().await;
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        let Some(Notice::Form { .. }) = driver.notices.recv().await else {
+            panic!("no statement");
+        };
+        withdrawn(&mut driver).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_is_withdrawn_once_and_not_if_it_was_refused() {
+        let (host, mut driver) = detached();
+        let call = forms(&host);
+        accept(&mut driver, Ok(())).await;
+        withdrawn(&mut driver).await;
+        let refusal = call.await.unwrap().unwrap_err();
+        assert!(matches!(refusal.reason, Reason::Forming { .. }));
+
+        let call = forms(&host);
+        accept(&mut driver, Err(Refusal::precondition("no"))).await;
+        assert!(call.await.unwrap().is_err());
+        is_left_alone(&mut driver).await;
     }
 }

@@ -5,6 +5,9 @@
 //! questions at a time. A caller joins the round in flight, or takes the result of the last one if that is
 //! recent. A caller that is about to act on the answer, as it restarts, adds or removes a node, gets a round
 //! that began after its call.
+//!
+//! No answer is older than `member_timeout` and [`RECENT`] together. If this node itself was so slow that it
+//! delivers a round later, it asks again, or the answers count as not given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +16,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::cluster::{Answer, Survey, recovery};
+use crate::deadline::after;
 use crate::driver::{DriverHandle, Probe};
 use crate::types::{Answering, ClusterId, NodeId, NodeState, NodeStatus};
 
@@ -112,8 +116,7 @@ impl Surveys {
     /// answer; if that is zero, no member is asked.
     pub(super) async fn recent(&self, max_wait: Duration) -> Arc<Survey> {
         if max_wait.is_zero() {
-            let begun_in = self.0.driver.status().cluster_id;
-            return Arc::new(self.survey(BTreeMap::new(), begun_in));
+            return Arc::new(self.unanswered());
         }
         let round = {
             let mut last = self.last();
@@ -128,20 +131,9 @@ impl Surveys {
     /// The status of the members, asked from now on. Waits for the end of a round in flight, then at most
     /// `max_wait` for a member that does not answer.
     pub(super) async fn fresh(&self, max_wait: Duration) -> Arc<Survey> {
-        let after = self.last().number;
-        loop {
-            let mut round = {
-                let mut last = self.last();
-                if last.is_over() && last.number <= after {
-                    *last = self.begin(last.number);
-                }
-                last.clone()
-            };
-            if round.number > after {
-                return self.result(round, max_wait).await;
-            }
-            round.over().await;
-        }
+        let last = self.last().number;
+        let round = self.after(last).await;
+        self.result(round, max_wait).await
     }
 
     /// Longest wait for a member's answer.
@@ -153,13 +145,47 @@ impl Surveys {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn result(&self, mut round: Round, max_wait: Duration) -> Arc<Survey> {
-        let _ = timeout(max_wait, round.over()).await;
-        let found = round.found.borrow();
-        match &found.survey {
-            Some(survey) => Arc::clone(survey),
-            None => Arc::new(self.survey(found.answers.clone(), found.begun_in)),
+    /// A round after the one numbered `last`, once that is over.
+    async fn after(&self, last: u64) -> Round {
+        loop {
+            let mut round = {
+                let mut current = self.last();
+                if current.is_over() && current.number <= last {
+                    *current = self.begin(current.number);
+                }
+                current.clone()
+            };
+            if round.number > last {
+                return round;
+            }
+            round.over().await;
         }
+    }
+
+    /// The result of `round`, once it or `max_wait` is over. If this node itself was so slow that the answers
+    /// are out of date by then, a later round replaces them, or they count as not given.
+    async fn result(&self, mut round: Round, max_wait: Duration) -> Arc<Survey> {
+        let deadline = after(max_wait);
+        loop {
+            let over = timeout_at(deadline, round.over()).await.is_ok();
+            if round.began.elapsed() <= self.0.member_timeout.saturating_add(RECENT) {
+                let found = round.found.borrow();
+                return match &found.survey {
+                    Some(survey) => Arc::clone(survey),
+                    None => Arc::new(self.survey(found.answers.clone(), found.begun_in)),
+                };
+            }
+            if !over || Instant::now() >= deadline {
+                return Arc::new(self.unanswered());
+            }
+            round = self.after(round.number).await;
+        }
+    }
+
+    /// The survey in which no other node has answered. It says nothing of their state.
+    fn unanswered(&self) -> Survey {
+        let begun_in = self.0.driver.status().cluster_id;
+        self.survey(no_answers(&self.others()), begun_in)
     }
 
     /// The survey of these answers. The status of this node is taken last: the answers may be about a leader
@@ -174,10 +200,9 @@ impl Surveys {
     /// The round after the one numbered `last`.
     fn begin(&self, last: u64) -> Round {
         let others = self.others();
-        let unanswered = |node: &NodeId| (*node, Err(Answering::Hung));
         let (publish, found) = watch::channel(Found {
             begun_in: self.0.driver.status().cluster_id,
-            answers: others.iter().map(unanswered).collect(),
+            answers: no_answers(&others),
             survey: None,
         });
         let surveys = self.clone();
@@ -243,6 +268,12 @@ impl Surveys {
     }
 }
 
+/// The answers of nodes that have not answered yet: none of them is known to be silent.
+fn no_answers(nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Answer> {
+    let unknown = |node: &NodeId| (*node, Err(Answering::Hung));
+    nodes.iter().map(unknown).collect()
+}
+
 /// A network in which no node answers.
 #[cfg(test)]
 pub(super) struct Nobody;
@@ -268,7 +299,7 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::cluster::{ClusterView, State};
+    use crate::cluster::{ClusterView, MemberState, State};
     use crate::driver::{Detached, Identifying};
     use crate::error::RpcError;
     use crate::types::{Conf, Following, RaftId, Role};
@@ -303,9 +334,11 @@ mod tests {
     }
 
     /// Members that answer after 5 ms, three of them at a time at most, as a node refuses more
-    /// questions than it has room for. One of them may be silent.
+    /// questions than it has room for. One of them may be silent. The machine of the asking node may
+    /// stand still during the first answer.
     struct Members {
         silent: Option<NodeId>,
+        stall: Mutex<Option<Duration>>,
         asked: AtomicUsize,
         answering: AtomicUsize,
     }
@@ -330,6 +363,10 @@ mod tests {
                     return Err(gone("too many questions"));
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
+                let stall = self.stall.lock().unwrap().take();
+                if let Some(stall) = stall {
+                    tokio::time::advance(stall).await;
+                }
                 self.answering.fetch_sub(1, Ordering::Relaxed);
                 Ok(status(node.get()))
             })
@@ -340,6 +377,7 @@ mod tests {
     fn asking(silent: Option<u16>) -> (Surveys, Arc<Members>, Detached) {
         let members = Arc::new(Members {
             silent: silent.map(node),
+            stall: Mutex::new(None),
             asked: AtomicUsize::new(0),
             answering: AtomicUsize::new(0),
         });
@@ -356,6 +394,13 @@ mod tests {
 
     fn state(survey: &Survey) -> State {
         ClusterView::new(survey).sum_up().0
+    }
+
+    /// Whether `survey` says nothing of any other member, not even that it is silent.
+    fn is_unanswered(survey: &Survey) -> bool {
+        let view = ClusterView::new(survey);
+        let mut others = [2, 3].map(|id| view.member_state(node(id))).into_iter();
+        others.all(|it| it == MemberState::Absent(Answering::Hung))
     }
 
     impl Members {
@@ -407,7 +452,7 @@ mod tests {
         let (surveys, members, _node) = asking(None);
         let alone = surveys.recent(Duration::ZERO).await;
         assert!(alone.view(node(1)).is_some());
-        assert!(alone.view(node(2)).is_none());
+        assert!(is_unanswered(&alone), "nobody may be taken for dead");
         assert_eq!(members.asked(), 0);
     }
 
@@ -432,6 +477,44 @@ mod tests {
             4,
             "the one under way, and one for all others"
         );
+    }
+
+    /// Seen: a node stood still, then told an operator how the others had been seconds ago.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_stood_still_asks_again_or_knows_nothing_of_the_others() {
+        let stall = 5 * MEMBER_TIMEOUT;
+        for (max_wait, time_left) in [(MEMBER_TIMEOUT, false), (2 * stall, true)] {
+            let (surveys, members, _node) = asking(None);
+            *members.stall.lock().unwrap() = Some(stall);
+            let found = surveys.recent(max_wait).await;
+            assert_eq!(members.asked(), if time_left { 4 } else { 2 });
+            assert_eq!(state(&found) == State::Healthy, time_left);
+            assert_eq!(is_unanswered(&found), !time_left);
+            assert!(found.view(node(1)).is_some());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_hundred_whose_round_is_out_of_date_join_one_other() {
+        let (surveys, members, _node) = asking(None);
+        let stall = 5 * MEMBER_TIMEOUT;
+        *members.stall.lock().unwrap() = Some(stall);
+        let all = (0..200).map(|_| surveys.recent(2 * stall));
+        let found = join_all(all).await;
+        assert!(found.iter().all(|survey| state(survey) == State::Healthy));
+        assert_eq!(members.asked(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_little_time_is_told_nothing_out_of_date() {
+        let (surveys, members, _node) = asking(Some(3));
+        let stall = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::advance(5 * MEMBER_TIMEOUT).await;
+        };
+        let (found, ()) = tokio::join!(surveys.recent(Duration::from_millis(50)), stall);
+        assert!(is_unanswered(&found), "member 2 answered long ago");
+        assert_eq!(members.asked(), 2);
     }
 
     /// Where nobody leads, those who took part once are asked as well.

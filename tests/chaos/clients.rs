@@ -1,4 +1,4 @@
-//! Clients that write and read all the time, and remember what they were told.
+//! Clients that write and read all the time, and record the answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +21,9 @@ use seshat_test_support::{eventually, refused};
 const CLIENTS: u64 = 6;
 /// Keys that they share: few, so that they meet.
 const KEYS: usize = 4;
-/// How long one call may take.
+/// Deadline of one call.
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a read at whichever node may take.
+/// Deadline of a read at any node.
 const LONGEST_READ: Duration = Duration::from_secs(30);
 /// Pause of a client after an answer. It keeps the histories of a test small.
 const PAUSE: Duration = Duration::from_millis(3);
@@ -33,13 +33,13 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// Why a node did not answer a call.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Failure {
-    /// The node said why.
+    /// The node gave a reason.
     Refused(Option<Reason>),
-    /// Nothing was heard in time, or the connection broke or was never made.
+    /// No answer in time, or the connection broke or was never made.
     Silence,
 }
 
-/// Somebody who calls nodes and notes what comes of it.
+/// A caller of nodes that records the outcomes.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     nodes: Vec<KvServiceClient<Channel>>,
@@ -64,7 +64,7 @@ impl Caller {
         }
     }
 
-    /// Writes a new value to `key` at `node`, once. Gives the value, and why it failed if it did.
+    /// Writes a new value to `key` at `node`, once. Returns the value, and the failure if it failed.
     pub(crate) async fn write(&self, node: usize, key: &str) -> (u64, Told, Option<Failure>) {
         let value = unique();
         let start = now();
@@ -97,8 +97,8 @@ impl Caller {
         (told, failure)
     }
 
-    /// Reads `key` at whichever node serves, as soon as one does, and asks `node` first. Gives the
-    /// node and the value.
+    /// Reads `key` at any node that serves, as soon as one does, and asks `node` first. Returns the node
+    /// and the value.
     pub(crate) async fn read_anywhere(&self, mut node: usize, key: &str) -> (usize, Option<u64>) {
         let began = Instant::now();
         loop {
@@ -122,7 +122,7 @@ impl Caller {
         leader.map_or((node + 1) % self.nodes.len(), |id| id - 1)
     }
 
-    /// Fails unless a node that was started again says that it takes no part in a cluster.
+    /// Fails unless a restarted node says that it takes no part in a cluster.
     pub(crate) async fn is_refused_outside(&self, node: usize, key: &str) {
         let (_, written, why) = self.write(node, key).await;
         let (read, _) = self.read(node, key).await;
@@ -162,7 +162,7 @@ fn number(value: bytes::Bytes) -> u64 {
     text.parse().expect("clients write numbers")
 }
 
-/// What a failed call was told.
+/// The outcome that a failed call states.
 fn failed(status: &Status) -> (Told, Option<Failure>) {
     if !status.details().is_empty() {
         let (applied, reason) = refused(status);
@@ -172,7 +172,7 @@ fn failed(status: &Status) -> (Told, Option<Failure>) {
         };
         return (told, Some(Failure::Refused(reason)));
     }
-    // Who has no connection has sent nothing.
+    // Without a connection nothing was sent.
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if error.is::<ConnectError>() {
@@ -183,7 +183,7 @@ fn failed(status: &Status) -> (Told, Option<Failure>) {
     (Told::Unknown, Some(Failure::Silence))
 }
 
-/// What a client does all the time.
+/// The task of a client.
 #[derive(Debug, Clone)]
 enum Habit {
     /// Writes and reads these keys, not too fast.
@@ -218,7 +218,7 @@ impl Load {
             let (caller, habit, stop) = (caller.clone(), habit.clone(), Arc::clone(&stop));
             let mut node = node;
             tasks.spawn(async move {
-                // What is asked is the same each time; when it is asked is up to the machine.
+                // The requests are the same each time; their times depend on the machine.
                 let mut rng = StdRng::seed_from_u64(client);
                 let mut turn = 0;
                 while !stop.load(Ordering::Relaxed) && !caller.history.is_full() {
@@ -248,8 +248,8 @@ impl Load {
         }
     }
 
-    /// Waits until a write was acknowledged that began now or later, and gives the time from
-    /// `moment` to that.
+    /// Waits until a write that began now or later was acknowledged, and returns the time from `moment`
+    /// to that.
     pub(crate) async fn write_after(&self, moment: u64) -> Duration {
         let history = &self.caller.history;
         eventually("an accepted write", async || {
@@ -262,8 +262,7 @@ impl Load {
         self.caller.history.counts()
     }
 
-    /// Ends the clients, and waits for their last answers. Fails unless all that was seen so far can
-    /// be true.
+    /// Ends the clients, and waits for their last answers. Fails unless all answers so far can be true.
     pub(crate) async fn stop(mut self) -> Counts {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
@@ -273,11 +272,11 @@ impl Load {
         self.counts()
     }
 
-    /// Ends the clients, reads every key once more, and fails unless all that was seen can be true.
+    /// Ends the clients, reads every key once more, and fails unless all answers can be true.
     pub(crate) async fn check(self) -> Counts {
         let caller = self.caller.clone();
         self.stop().await;
-        // Twice: what is there once has to stay.
+        // Twice: a value that was read once has to stay.
         for _ in 0..2 {
             caller.read_all().await;
         }
@@ -315,14 +314,14 @@ impl Pinned {
         Self { stop, task }
     }
 
-    /// Ends the client, and gives what it was told.
+    /// Ends the client, and returns its history.
     pub(crate) async fn stop(self) -> Vec<(Told, Option<Failure>)> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("a client does not panic")
     }
 
-    /// Ends the client, and fails unless every call was refused, some with a reason, and for no
-    /// other reason than that nobody decides here. Gives how many calls there were.
+    /// Ends the client, and fails unless every call was refused, some with a reason, and for no other
+    /// reason than a missing quorum. Returns the number of calls.
     pub(crate) async fn stop_unserved(self) -> usize {
         let answers = self.stop().await;
         let mut said_why = 0;

@@ -20,7 +20,7 @@ use seshat_test_support::eventually;
 
 /// Nodes that form a cluster.
 const FIRST_NODES: usize = 3;
-/// Nodes that a cluster may have, those included that come later.
+/// Nodes that a cluster may have, including those that are added later.
 pub(crate) const MOST_NODES: usize = 5;
 /// Longest wait for a node's status: longer than it waits for the other nodes.
 const STATUS_PATIENCE: Duration = Duration::from_secs(3);
@@ -41,12 +41,12 @@ pub(crate) struct Cluster {
     files: TempDir,
 }
 
-/// Where a node is.
+/// The addresses of a node.
 struct Place {
     client_addr: String,
-    /// Where it listens for other nodes.
+    /// The address at which it listens for other nodes.
     internal_addr: SocketAddr,
-    /// Where they reach it.
+    /// The address at which they reach it.
     addr: SocketAddr,
 }
 
@@ -115,7 +115,7 @@ impl Cluster {
         self.nodes.push(None);
     }
 
-    /// Writes the configuration of `node`, which knows every node that there is a place for.
+    /// Writes the configuration of `node`, which knows every possible node.
     fn configure(&self, node: usize, bootstrap: bool, limits: &str) {
         let Place {
             client_addr,
@@ -139,14 +139,14 @@ impl Cluster {
         fs::write(config_file(self.files.path(), node), config).expect("a file");
     }
 
-    /// Where clients reach the nodes.
+    /// The client addresses of the nodes.
     pub(crate) fn client_addrs(&self) -> Vec<String> {
         let places = self.places.iter();
         places.map(|place| place.client_addr.clone()).collect()
     }
 
-    /// Nodes that start from now on may use so many KiB of addresses: what would be more fails, and ends
-    /// the process.
+    /// Nodes that start from now on may use so many KiB of addresses: a larger allocation fails, and
+    /// ends the process.
     pub(crate) fn limit_addresses(&mut self, kib: u64) {
         self.addresses_kib = Some(kib);
     }
@@ -168,7 +168,7 @@ impl Cluster {
         self.start_with(node, log.into());
     }
 
-    /// Starts a node as a new incarnation, whose log nobody reads: each line of it fails.
+    /// Starts a node as a new incarnation, whose log has no reader: each line of it fails.
     pub(crate) fn start_unread(&mut self, node: usize) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -201,7 +201,7 @@ impl Cluster {
         self.nodes[node].as_ref().expect("the node runs")
     }
 
-    /// Waits until a node has ended. Until then it may speak to the others.
+    /// Waits until a node has ended. Until then it may send to the others.
     async fn ended(&mut self, node: usize) -> ExitStatus {
         let process = self.nodes[node].as_mut().expect("the node runs");
         let ended = eventually("the end of a node", async || {
@@ -240,18 +240,18 @@ impl Cluster {
         }
     }
 
-    /// Waits until a node that was removed has ended, and says that this is why.
+    /// Waits until a removed node has ended, and checks that this is the reason.
     pub(crate) async fn ends_as_removed(&mut self, node: usize) {
         let ended = self.ended(node).await;
         assert_eq!(ended.code(), Some(REMOVED), "node {}: {ended}", node + 1);
     }
 
-    /// What happens to a node that was started from a terminal which is closed.
+    /// Sends the signal that a node gets when its terminal is closed.
     pub(crate) fn hang_up(&self, node: usize) {
         self.process(node).signal("HUP");
     }
 
-    /// Where the nodes that run listen, for clients and for nodes.
+    /// The addresses at which the running nodes listen, for clients and for nodes.
     pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
         let running = self.places.iter().zip(&self.nodes);
         let running = running.filter(|(_, process)| process.is_some());
@@ -289,7 +289,7 @@ impl Cluster {
         size.and_then(|size| size.parse().ok()).expect("VmRSS")
     }
 
-    /// What a node says of the cluster, if it says anything.
+    /// The node's status of the cluster, if it answers.
     pub(crate) async fn status(&self, node: usize) -> Option<StatusResponse> {
         let mut admin = AdminServiceClient::new(channel(&self.places[node].client_addr));
         let answer = admin.status(StatusRequest::default());
@@ -297,7 +297,7 @@ impl Cluster {
         Some(answer.ok()?.ok()?.into_inner())
     }
 
-    /// What a node says of itself, as soon as it says anything.
+    /// The node's own status, as soon as it answers.
     pub(crate) async fn own_status(&self, node: usize) -> MemberStatus {
         eventually("a member's status", async || {
             member(self.status(node).await?, node)
@@ -319,13 +319,13 @@ impl Cluster {
         .await
     }
 
-    /// What `seshat` says to `args`, run by an operator who knows every node's address.
+    /// The output of `seshat` with `args`, run by an operator who knows every node's address.
     pub(crate) async fn seshat(&self, args: &[&str]) -> Said {
         seshat(&self.client_addrs().join(","), args).await
     }
 
-    /// Makes `node` a member as an operator does, and waits until the cluster is healed. Gives the
-    /// ids of the members.
+    /// Makes `node` a member as an operator does, and waits until the cluster is healed. Returns the ids
+    /// of the members.
     pub(crate) async fn add_member(&self, node: usize) -> Vec<u64> {
         let Place {
             client_addr, addr, ..
@@ -335,8 +335,8 @@ impl Cluster {
         changed_members(self.seshat(&add).await)
     }
 
-    /// Makes `node` a member no longer, and waits until the cluster is healed. Gives the ids of the
-    /// members that are left.
+    /// Removes the member `node`, and waits until the cluster is healed. Returns the ids of the
+    /// remaining members.
     pub(crate) async fn remove_member(&self, node: usize) -> Vec<u64> {
         let id = (node + 1).to_string();
         changed_members(self.seshat(&["member", "remove", &id, "--json"]).await)
@@ -368,7 +368,7 @@ impl Cluster {
 /// A cluster that is healed.
 #[derive(Debug, Clone)]
 pub(crate) struct Healed {
-    /// How long it took. The command looks five times a second.
+    /// The time that it took. The command asks five times a second.
     pub(crate) after: Duration,
     pub(crate) cluster_id: String,
     /// Node ids.
@@ -382,7 +382,7 @@ fn changed_members(said: Said) -> Vec<u64> {
     members.iter().filter_map(Value::as_u64).collect()
 }
 
-/// What `status` says of `node`.
+/// The entry for `node` in `status`.
 pub(crate) fn member(status: StatusResponse, node: usize) -> Option<MemberStatus> {
     let mut members = status.members.into_iter();
     members.find(|member| usize::try_from(member.id) == Ok(node + 1))
@@ -413,8 +413,8 @@ fn log_file(files: &Path, node: usize) -> PathBuf {
 
 /// The first of `count` free ports in a row, each given out once.
 ///
-/// They lie below those that the system gives to outgoing connections and to whoever binds port 0,
-/// so that nobody takes them before the node does, or while it is down.
+/// They lie below the ports that the system gives to outgoing connections and to listeners on port 0, so
+/// that no other program takes them before the node does, or while it is down.
 fn free_ports(count: u16) -> u16 {
     static NEXT: LazyLock<Mutex<u16>> = LazyLock::new(|| {
         let anywhere = std::process::id().wrapping_mul(97) % 20_000;

@@ -1,4 +1,4 @@
-//! What clients did and were told, and whether it can be true.
+//! The operations of clients and their outcomes, and whether these can be true.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,48 +8,48 @@ use std::time::{Duration, Instant};
 
 use seshat_test_support::linearizability::{self, Kind, Operation};
 
-/// Operations that one history may hold: what is more shows nothing new and would fill the memory.
+/// The most operations in one history: more would show nothing new and would fill the memory.
 pub(crate) const MAX_OPERATIONS: usize = 400_000;
 
-/// Nanoseconds since the first look at this clock.
+/// Nanoseconds since the first use of this clock.
 pub(crate) fn now() -> u64 {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     // Operations begin after the missing key that every history begins with.
     u64::try_from(BEGAN.elapsed().as_nanos()).expect("a short time") + 1
 }
 
-/// A value that nobody has written yet.
+/// A fresh value.
 pub(crate) fn unique() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// What a client was told.
+/// The outcome that a client was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// It was done; of a read, what it saw.
+    /// It was done; of a read, the value.
     Done(Option<u64>),
     /// It was surely not done.
     NotDone,
-    /// It may have been done, or may yet be.
+    /// It may have been done, or may still be.
     Unknown,
 }
 
-/// What was asked.
+/// The operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Write(u64),
     Read,
 }
 
-/// How many operations ended in which way.
+/// The number of operations by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) writes: u64,
     pub(crate) reads: u64,
     /// Writes that were surely not done.
     pub(crate) refused: u64,
-    /// Writes whose outcome is not known.
+    /// Writes with an unknown outcome.
     pub(crate) unknown: u64,
     /// Reads that were not answered.
     pub(crate) unread: u64,
@@ -71,7 +71,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Everything that some clients did and were told.
+/// All operations of some clients, and their outcomes.
 #[derive(Debug, Default)]
 pub(crate) struct History(Mutex<Inner>);
 
@@ -87,7 +87,7 @@ impl History {
         self.0.lock().expect("not poisoned")
     }
 
-    /// Notes an operation that began at `start` and has ended now.
+    /// Records an operation that began at `start` and has ended now.
     pub(crate) fn note(&self, key: &str, asked: Asked, start: u64, told: Told) {
         let now = now();
         let mut inner = self.inner();
@@ -101,7 +101,7 @@ impl History {
                 counts.unknown += 1;
                 (Kind::Write(value), None)
             }
-            // Who reads such a value has read what nobody wrote.
+            // A read of such a value has read a value that was never written.
             (Asked::Write(_), Told::NotDone) => {
                 counts.refused += 1;
                 return;
@@ -124,7 +124,7 @@ impl History {
         inner.operations += 1;
     }
 
-    /// Whether it holds as much as it may.
+    /// Whether the history is full.
     pub(crate) fn is_full(&self) -> bool {
         self.inner().operations >= MAX_OPERATIONS
     }
@@ -137,7 +137,7 @@ impl History {
         self.inner().keys.keys().cloned().collect()
     }
 
-    /// How long after `moment` the first write was acknowledged that also began after it.
+    /// The time from `moment` to the first acknowledgement of a write that also began after it.
     pub(crate) fn first_write_after(&self, moment: u64) -> Option<Duration> {
         let inner = self.inner();
         let writes = inner.keys.values().flatten();
@@ -148,8 +148,8 @@ impl History {
         Some(Duration::from_nanos(first - moment))
     }
 
-    /// What a key may hold from now on, if nobody writes: what the last read saw, and what writes
-    /// of unknown outcome may yet bring.
+    /// The possible values of a key from now on, if no client writes: the value of the last read, and
+    /// those of writes of unknown outcome.
     pub(crate) fn possible_values(&self) -> BTreeMap<String, Vec<Option<u64>>> {
         let possible = |operations: &Vec<Operation>| {
             let reads = operations
@@ -174,8 +174,8 @@ impl History {
             .collect()
     }
 
-    /// Fails unless every key's history is linearizable: no read was stale, no acknowledged write
-    /// was lost, and nothing was seen that nobody wrote or that was surely not done.
+    /// Fails unless every key's history is linearizable: no read was stale, no acknowledged write was
+    /// lost, and no value was read that was never written or surely not applied.
     pub(crate) fn check(&self) {
         let inner = self.inner();
         for (key, operations) in &inner.keys {

@@ -1,4 +1,4 @@
-//! Clients that ask for much and take next to nothing of it.
+//! Clients that request much and read next to nothing of the answers.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::RecvStream;
@@ -8,18 +8,18 @@ use prost::Message as _;
 use seshat::proto::kv::GetRequest;
 use tokio::net::TcpStream;
 
-/// A connection with answers that nobody takes. Dropping it ends it.
+/// A connection with answers that the client does not read. Dropping it ends it.
 pub(crate) struct Hog {
     #[expect(dead_code, reason = "held")]
     connection: SendRequest<Bytes>,
-    /// The answers of which a part has come.
+    /// The answers of which a part has arrived.
     waiting: Vec<RecvStream>,
     refused: usize,
 }
 
 impl Hog {
-    /// Reads `key` at `addr` as often as `count` says, at once, and takes `window` bytes of each answer.
-    /// Waits until each read has its answer or a refusal.
+    /// Reads `key` at `addr` `count` times at once, and takes `window` bytes of each answer. Waits until
+    /// each read has its answer or a refusal.
     pub(crate) async fn reads(addr: &str, key: &str, count: usize, window: u32) -> Self {
         let socket = TcpStream::connect(addr).await.expect("a connection");
         let builder = Builder::new().initial_window_size(window).to_owned();
@@ -54,12 +54,12 @@ impl Hog {
         }
     }
 
-    /// How many reads have an answer that waits.
+    /// The number of reads whose answers wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How many reads were refused.
+    /// The number of refused reads.
     pub(crate) fn refused(&self) -> usize {
         self.refused
     }

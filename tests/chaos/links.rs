@@ -1,15 +1,14 @@
 //! The links between the nodes, each direction of which can be slowed down or broken.
 //!
-//! Each node is reached through a proxy. The addresses of the members are replicated state, so all
-//! nodes reach it at the same address, and the proxy finds out for each connection which of them
-//! opened it. gRPC replies travel on the connection of the request, so a rule is not about who
-//! opened a connection: it is about the bytes that go *from* one node *to* another, on connections
-//! of either.
+//! Each node is reached through a proxy. The addresses of the members are replicated state, so all nodes
+//! reach it at the same address, and the proxy finds out for each connection which of them opened it.
+//! gRPC replies travel on the connection of the request. So a rule does not depend on the node that
+//! opened a connection: it holds for the bytes *from* one node *to* another, on connections of either.
 //!
-//! A connection whose bytes were swallowed stays open, as in a network that drops packets. TCP
-//! would send them again once the network is whole; a proxy cannot, and what it let through now
-//! would make no sense to the receiver. So a connection that has lost bytes delivers nothing more
-//! in that direction, and breaks when the link heals.
+//! A connection whose bytes were dropped stays open, as in a network that drops packets. TCP would send
+//! them again once the network is whole; a proxy cannot, and later bytes would make no sense to the
+//! receiver. So a connection that has lost bytes delivers nothing more in that direction, and breaks
+//! when the link heals.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -32,7 +31,7 @@ const CHUNK: usize = 64 * 1024;
 /// far less.
 const CHUNKS: usize = 1024;
 
-/// What becomes of bytes.
+/// The fate of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// They arrive.
@@ -43,12 +42,12 @@ pub(crate) enum Fate {
     Break,
 }
 
-/// What a link carries at most. All connections of it share that, one after the other as their bytes
-/// come: what is urgent waits behind whatever is in the buffer.
+/// The capacity of a link. All its connections share it, in the order of their bytes: urgent messages
+/// wait behind the bytes in the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Throttle {
     pub(crate) bytes_per_second: u32,
-    /// Bytes that wait in the buffer before the link. Behind them connections are held back.
+    /// Bytes that wait in the buffer before the link. Connections with more are held back.
     pub(crate) buffer_bytes: u32,
 }
 
@@ -73,7 +72,7 @@ pub(crate) struct Links {
     rules: Vec<Vec<Direction>>,
 }
 
-/// One direction between two nodes, and when it has carried all that has been given to it.
+/// One direction between two nodes, and the time when it has carried all its bytes.
 #[derive(Debug)]
 struct Direction {
     rule: watch::Sender<Rule>,
@@ -97,8 +96,8 @@ impl Direction {
 }
 
 impl Way {
-    /// When so many bytes that come now have been carried. Waits until there is room for them in the
-    /// buffer.
+    /// The time when so many bytes that come now have been carried. Waits until there is room for them
+    /// in the buffer.
     async fn carry(&self, bytes: usize) -> Instant {
         let Some(throttle) = self.rule.borrow().throttle else {
             return Instant::now();
@@ -147,21 +146,21 @@ impl Links {
         self.rules[from][to].rule.send_modify(change);
     }
 
-    /// Everything that `node` sends to others meets `fate`.
+    /// Everything that `node` sends to others gets `fate`.
     pub(crate) fn outgoing(&self, node: usize, fate: Fate) {
         for other in (0..MOST_NODES).filter(|&other| other != node) {
             self.change(node, other, |rule| rule.fate = fate);
         }
     }
 
-    /// Everything that others send to `node` meets `fate`.
+    /// Everything that others send to `node` gets `fate`.
     pub(crate) fn incoming(&self, node: usize, fate: Fate) {
         for other in (0..MOST_NODES).filter(|&other| other != node) {
             self.change(other, node, |rule| rule.fate = fate);
         }
     }
 
-    /// Everything that two nodes send to each other meets `fate`.
+    /// Everything that two nodes send to each other gets `fate`.
     pub(crate) fn between(&self, one: usize, other: usize, fate: Fate) {
         for (from, to) in [(one, other), (other, one)] {
             self.change(from, to, |rule| rule.fate = fate);
@@ -181,7 +180,7 @@ impl Links {
         }
     }
 
-    /// Everything that others send to `node` shares what `throttle` says, for each of them.
+    /// The bytes that others send to `node` share the capacity of `throttle`, for each of them.
     pub(crate) fn throttle(&self, node: usize, throttle: Throttle) {
         for other in (0..MOST_NODES).filter(|&other| other != node) {
             self.change(other, node, |rule| rule.throttle = Some(throttle));
@@ -224,7 +223,7 @@ impl Proxies {
                 while connections.try_join_next().is_some() {}
                 let (links, openers) = (Arc::clone(&links), openers.clone());
                 connections.spawn(async move {
-                    // A process that has gone waits for nothing.
+                    // A process that has gone does not wait.
                     if let Some(from) = openers.find(local, address).await {
                         let forth = links.rules[from][to].way();
                         let back = links.rules[to][from].way();
@@ -273,7 +272,7 @@ async fn direction(mut reader: OwnedReadHalf, writer: OwnedWriteHalf, way: Way) 
     };
     tokio::select! {
         () = deliver(arriving, writer, rule) => {}
-        // When the reader has seen the end, what is under way is still delivered.
+        // When the reader has seen the end, the bytes under way are still delivered.
         () = async { read.await; pending().await } => {}
     }
 }

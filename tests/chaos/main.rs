@@ -1,22 +1,23 @@
-//! Real processes in real trouble: three `seshat serve`, each behind a proxy that a test controls, and clients that write and read all the time and remember what they were told.
+//! Real processes under faults: three `seshat serve`, each behind a proxy that a test controls, and
+//! clients that write and read all the time and record the answers.
 //!
-//! After each scenario every key's history has to be linearizable, final reads included: no read
-//! was stale and no acknowledged write was lost, whatever was killed, stopped or cut off. What else
-//! a scenario promises stands in its own test, and it says in one line what it measured:
+//! After each scenario every key's history has to be linearizable, final reads included: no read was
+//! stale and no acknowledged write was lost, whatever was killed, stopped or cut off. The other promises
+//! of a scenario are in its own test, which prints its measurements in one line:
 //!
 //! ```text
 //! cargo test --test chaos -- --nocapture
 //! ```
 //!
-//! The soak draws its troubles at random, of nodes, of links and of what surrounds a process, and keeps
-//! one cluster through all of them:
+//! The soak draws its faults at random, of nodes, of links and of the surroundings of a process, and
+//! keeps one cluster through all of them:
 //!
 //! ```text
 //! CHAOS_SECONDS=600 cargo test --release --test chaos soak -- --nocapture
 //! ```
 //!
-//! It prints its seed; `CHAOS_SEED` repeats the troubles, though not the machine's timing. A scenario
-//! that fails prints the end of each node's log; `SESHAT_LOG` makes the nodes say more.
+//! It prints its seed; `CHAOS_SEED` repeats the faults, though not the machine's timing. A scenario that
+//! fails prints the end of each node's log; `SESHAT_LOG` makes the nodes log more.
 
 #![cfg(test)]
 
@@ -43,7 +44,7 @@ use history::History;
 /// Clusters that run at once. More would have to share the cores, and be late.
 static ROOM: Semaphore = Semaphore::const_new(2);
 
-/// Runs `body` on a cluster of its own that has not been started, and prints what it says.
+/// Runs `body` on a cluster of its own that has not been started, and prints its result.
 fn on_new_cluster(name: &str, limits: &str, body: impl AsyncFnOnce(&mut Cluster) -> String) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -62,7 +63,7 @@ fn on_new_cluster(name: &str, limits: &str, body: impl AsyncFnOnce(&mut Cluster)
     });
 }
 
-/// Runs `body` on a cluster of its own that is whole, and prints what it says.
+/// Runs `body` on a cluster of its own that is whole, and prints its result.
 fn scenario(name: &str, body: impl AsyncFnOnce(&mut Cluster) -> String) {
     on_new_cluster(name, "", async |cluster| {
         cluster.start_all();
@@ -76,7 +77,7 @@ fn caller(cluster: &Cluster) -> Caller {
     Caller::new(&cluster.client_addrs(), &Arc::new(History::default()))
 }
 
-/// Lets things be for a while. Nothing is waited for: that nothing happens is what is watched.
+/// Lets time pass. Nothing is waited for: the test watches that nothing happens.
 async fn watch_for(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }

@@ -1,8 +1,7 @@
-//! Who opened a connection: the node whose process holds the other end of it.
+//! The opener of a connection: the node whose process holds the other end of it.
 //!
-//! All nodes reach a node at the same address, so what a proxy accepts says nothing of where it
-//! comes from. Linux says it: the table of sockets has the inode of each, and each process lists
-//! the sockets that it holds.
+//! All nodes reach a node at the same address, so an accepted connection does not show its origin. Linux
+//! knows it: the table of sockets has the inode of each, and each process lists its sockets.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,10 +1,10 @@
-//! What an operator does: the real commands, with the real binary.
+//! The actions of an operator: the real commands, with the real binary.
 
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// What a command said, and how it ended.
+/// The output of a command, and its end.
 #[derive(Debug)]
 pub(crate) struct Said {
     /// What it was told.
@@ -15,7 +15,7 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
-/// Runs `seshat` with `args` for the cluster at `endpoints`. Nobody sits at its terminal.
+/// Runs `seshat` with `args` for the cluster at `endpoints`, without a terminal.
 pub(crate) async fn seshat(endpoints: &str, args: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seshat"));
     command
@@ -35,14 +35,14 @@ pub(crate) async fn seshat(endpoints: &str, args: &[&str]) -> Said {
 }
 
 impl Said {
-    /// The same; fails unless the command has done what it was told.
+    /// The same; fails unless the command has succeeded.
     pub(crate) fn done(self) -> Self {
         let (args, stderr) = (&self.args, &self.stderr);
         assert_eq!(self.code, 0, "seshat {args}: {stderr}");
         self
     }
 
-    /// The answer of a command that has done what it was told, with `--json`.
+    /// The answer of a successful command, with `--json`.
     pub(crate) fn json(self) -> Value {
         let said = self.done();
         serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("no JSON: {said:?}"))

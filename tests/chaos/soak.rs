@@ -1,4 +1,4 @@
-//! One cluster, and one trouble after the other, drawn at random.
+//! One cluster, and one fault after the other, drawn at random.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::{caller, ms, scenario};
 const DEFAULT_SECONDS: u64 = 6;
 /// The fourth member.
 const GUEST: usize = 3;
-/// How long a trouble lasts, in milliseconds.
+/// Length of a fault, in milliseconds.
 const HOLD: std::ops::Range<u64> = 200..5_000;
 
 fn env(name: &str) -> Option<u64> {
@@ -73,11 +73,11 @@ enum Trouble {
     Deafen,
     Disconnect,
     Slow,
-    /// A fourth member comes and goes.
+    /// A fourth member is added and removed.
     Guest,
     /// The terminal that a node was started from is closed.
     Hangup,
-    /// A node is started again with a log that nobody reads.
+    /// A node is restarted with a log without a reader.
     UnreadLog,
     /// The same at all nodes, and at the ports for nodes.
     Crowd(Stranger),
@@ -125,7 +125,8 @@ impl fmt::Display for Trouble {
 }
 
 impl Trouble {
-    /// Gives the strangers that come, if they do, who stay until the trouble is over.
+    /// Returns the misbehaving clients of the round, if there are any. They stay until the fault is
+    /// over.
     async fn begin(self, cluster: &mut Cluster, node: usize) -> Vec<Strangers> {
         let mut strangers = Vec::new();
         match self {
@@ -176,12 +177,12 @@ struct Soak {
     rng: StdRng,
     caller: Caller,
     longest_hold: u64,
-    /// What each key of earlier rounds may hold.
+    /// The possible values of each key of earlier rounds.
     held: BTreeMap<String, Vec<Option<u64>>>,
 }
 
 impl Soak {
-    /// One trouble, with keys and a history of its own, so that neither grows for ever.
+    /// One fault, with keys and a history of its own, so that neither grows for ever.
     async fn round(&mut self, cluster: &mut Cluster, round: u64) {
         let trouble = *TROUBLES.choose(&mut self.rng).expect("not empty");
         let victim = self.rng.gen_range(0..3);
@@ -219,7 +220,7 @@ impl Soak {
         );
     }
 
-    /// Fails unless every key still holds what it held when its round was over.
+    /// Fails unless every key still has its value from the end of its round.
     async fn check(&self) {
         let reader = self.caller.with_history(&Arc::default());
         let mut node = 0;

@@ -1,4 +1,4 @@
-//! Clients that know no better, or mean no good: a node has to bear all of them.
+//! Clients that misbehave, by mistake or on purpose: a node has to bear all of them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use seshat_test_support::cluster::channel;
 
 /// Connections of one kind at once.
 const CONNECTIONS: usize = 150;
-/// Before a stranger comes again that was sent away.
+/// Pause before a client that was sent away comes again.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The value that slow readers ask for, and for how many each asks at once.
+/// The value that slow readers request, and the number of their requests at once.
 const LARGE: usize = 256 << 10;
 const GETS: u32 = 64;
 const LARGE_KEY: &str = "large";
@@ -24,29 +24,29 @@ const LARGE_KEY: &str = "large";
 const IMPATIENT_CALLS: usize = 40;
 const IMPATIENCE: Duration = Duration::from_millis(1);
 
-/// What strangers do.
+/// The behaviours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stranger {
-    /// Connects, and says nothing.
+    /// Connects, and sends nothing.
     Idle,
-    /// Says the first byte of what a client says.
+    /// Sends the first byte of a preface.
     Stuck,
-    /// Asks for large values and takes no byte of them.
+    /// Requests large values and takes no byte of them.
     SlowReader,
-    /// Gives up what it asks, all at once, all the time.
+    /// Gives up its requests, all at once, all the time.
     Impatient,
     /// Speaks another protocol.
     Lost,
 }
 
-/// Strangers at one node, until this is dropped.
+/// Misbehaving clients of one node, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Strangers(
     #[expect(dead_code, reason = "ends them when it is dropped")] JoinSet<()>,
 );
 
 impl Strangers {
-    /// Strangers who do `what` at `addr`.
+    /// Clients with the behaviour `what` at `addr`.
     pub(crate) async fn at(addr: SocketAddr, what: Stranger) -> Self {
         if matches!(what, Stranger::SlowReader) {
             let set = SetRequest {
@@ -77,7 +77,7 @@ impl Strangers {
     }
 }
 
-/// Does so until the node ends the connection.
+/// Misbehaves until the node ends the connection.
 async fn visit(addr: SocketAddr, what: Stranger) -> std::io::Result<()> {
     let said = match what {
         Stranger::Idle => Vec::new(),
@@ -119,7 +119,7 @@ async fn give_up(addr: SocketAddr) {
     }
 }
 
-/// What an HTTP/2 client says that asks for many large values, with a window for none of their bytes
+/// The requests of an HTTP/2 client for many large values, with a window for none of their bytes
 /// (RFC 9113, sections 3.4, 6.5 and 6.9.2).
 fn reads_that_are_not_taken() -> Vec<u8> {
     const SETTINGS: u8 = 4;

@@ -1,8 +1,8 @@
-//! What the wide world does to processes: one is lost after the other, as many as the cluster bears,
-//! and sometimes more at once than it does.
+//! The loss of processes in the wide world: one after the other, as many as the cluster bears, and
+//! sometimes more at once.
 //!
-//! A loss is borne as long as most of the voters live, by the word of each who runs. So the next one
-//! need not wait until the last one has healed, and comes while members change, too.
+//! The cluster bears a loss as long as most of the voters run, in the view of each running process. So
+//! the next loss need not wait until the last one has healed, and may come while members change.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::sabotage::Sabotage;
 use crate::world::{Happening, World};
 
 impl World {
-    /// Some node loses its memory, if the cluster bears that, and is perhaps off for a while.
+    /// A node loses its memory, if the cluster bears that, and may be off for a while.
     pub(crate) fn accident(&mut self) {
         if self.calm {
             return;
@@ -25,7 +25,7 @@ impl World {
         if !self.processes.contains_key(&node) || !self.may_lose(node) {
             return;
         }
-        // Where no loss is gated, each is said to be borne, also while nothing was told to anybody.
+        // Without a condition on losses, each counts as borne, even while nothing was acknowledged.
         let gated = self.plan.sabotage != Some(Sabotage::UngatedAccidents);
         if gated && self.clients.acknowledged.is_empty() {
             self.operator.disasters += 1;
@@ -37,7 +37,7 @@ impl World {
         self.schedule(off, Happening::SwitchOn(node));
     }
 
-    /// While nothing was told to anybody nothing can be lost.
+    /// While nothing was acknowledged, nothing can be lost.
     fn may_lose(&self, node: NodeId) -> bool {
         if self.plan.sabotage == Some(Sabotage::UngatedAccidents) {
             return true;
@@ -69,7 +69,7 @@ impl World {
         self.see_what_is_lost();
     }
 
-    /// Nobody reaches the node for a moment, and it reaches nobody.
+    /// For a moment the node is cut off from all others.
     pub(crate) fn cut_off(&mut self, node: NodeId) {
         self.trace
             .line(self.now, format_args!("node {node} is cut off"));
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// A node that is off is switched on, with nothing in memory.
+    /// A node that is off is switched on, with empty memory.
     pub(crate) fn switch_on(&mut self, node: NodeId) {
         if !self.processes.contains_key(&node) {
             self.trace
@@ -95,14 +95,14 @@ impl World {
         self.kill(node);
     }
 
-    /// If nobody has anything left of what was told, everybody begins anew.
+    /// If no process has anything left of the acknowledged state, all begin anew.
     fn see_what_is_lost(&mut self) {
         if self.rafts().all(|raft| raft.storage().applied() == 0) {
             self.give_up_what_was_told();
         }
     }
 
-    /// Something that was acknowledged is gone, and had to be expected to be.
+    /// An acknowledged write is lost, as was to be expected.
     pub(crate) fn give_up_what_was_told(&mut self) {
         self.clients.bereft = true;
         self.clients.sessions.begin_anew();

@@ -1,4 +1,4 @@
-//! What clients ask, and when: a little all the time, and sometimes as much as they can.
+//! The requests of clients, and their times: a few all the time, and sometimes as many as possible.
 
 use rand::Rng;
 use seshat::kv::Command;
@@ -12,7 +12,7 @@ use crate::setting::Scope;
 use crate::world::{Happening, SILENCE, TICK, World};
 
 impl World {
-    /// Some node; with the given probability one that believes to lead, if there is one.
+    /// A node; with the given probability one that believes that it leads, if there is one.
     pub(crate) fn some_node(&mut self, leader: f64) -> NodeId {
         let leaders = self.processes.iter().filter(|(_, it)| it.leads().is_some());
         let leaders: Vec<_> = leaders.map(|(&node, _)| node).collect();
@@ -29,7 +29,7 @@ impl World {
         self.now + delay < self.setting.end() - SILENCE
     }
 
-    /// Clients ask some node, mostly one that leads.
+    /// Clients send requests to a node, mostly to one that leads.
     pub(crate) fn ask(&mut self) -> Verdict {
         let next = self.rng.gen_range(1..60);
         if self.may_ask_in(next) {
@@ -37,7 +37,7 @@ impl World {
         }
         let node = self.some_node(0.85);
         let mut requests = Vec::new();
-        // Several callers often come in one turn of the driver.
+        // Several requests often arrive in one turn of the driver.
         for _ in 0..self.rng.gen_range(1..=4) {
             let (waiter, request) = self.clients.ask(&mut self.rng, node, self.now);
             self.trace
@@ -62,7 +62,7 @@ impl World {
         self.arrive(node, None, Input::Requests { requests, placed })
     }
 
-    /// Clients write as much as they can, each tick until the time is over.
+    /// Clients write as much as they can, in each tick until the time is over.
     pub(crate) fn load(&mut self, until: u64) -> Verdict {
         let Some(writes) = self.setting.load else {
             return Ok(());
@@ -81,8 +81,8 @@ impl World {
         self.bring(node, requests, true)
     }
 
-    /// What a client with a session sends may be doubled on its way: the copy comes at once, or much
-    /// later and somewhere else.
+    /// A request of a client with a session may be duplicated: the copy arrives at once, or much later
+    /// and at another node.
     fn copy(
         &mut self,
         node: NodeId,

@@ -1,4 +1,4 @@
-//! Clients that write and read all the time, and remember what they were told.
+//! Clients that write and read all the time, and record the answers.
 
 use std::collections::BTreeMap;
 
@@ -21,24 +21,24 @@ pub(crate) type Waiter = u64;
 
 /// Keys that the clients share: few, so that they meet.
 pub(crate) const KEYS: u64 = 4;
-/// How often it is a client with a session that asks.
+/// The share of requests of clients with a session.
 const WITH_SESSION: f64 = 0.2;
 
-/// What a client wants.
+/// The request of a client.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     Write(Command),
     Read(Bytes),
 }
 
-/// What a caller wants to hear of.
+/// What a caller waits for.
 #[derive(Debug, Clone, Copy)]
 enum What {
-    /// An operation, whose only attempt this is.
+    /// An operation with a single attempt.
     Once(Kind),
-    /// Perhaps one attempt of many.
+    /// One attempt of possibly many.
     Session(Attempt),
-    /// What the operator decides.
+    /// A decision of the operator.
     Decision,
 }
 
@@ -48,14 +48,14 @@ struct Pending {
     key: Bytes,
     what: What,
     start: u64,
-    /// What had been told by then.
+    /// The highest index that had been acknowledged by then.
     floor: Floor,
-    /// Where it stands among others that came in one batch.
+    /// Its place among the requests of its batch.
     place: Option<Place>,
     node: NodeId,
     /// Whether the node has taken the request and owes an answer.
     taken: bool,
-    /// Whether the client has been told something already, by a harness that lies.
+    /// Whether the client has an answer already, from a harness that lies.
     told_early: bool,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Acknowledged {
     pub(crate) value: Bytes,
 }
 
-/// What a read saw.
+/// The value that a read saw.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) cluster: ClusterId,
@@ -82,9 +82,9 @@ pub(crate) struct Seen {
 pub(crate) struct Clients {
     next: Waiter,
     pending: BTreeMap<Waiter, Pending>,
-    /// How many each node owes an answer.
+    /// The number of answers that each node owes.
     owed: BTreeMap<NodeId, usize>,
-    /// What was told last, and where.
+    /// The last acknowledged index, and its cluster.
     pub(crate) floor: Floor,
     told_up_to: BTreeMap<ClusterId, LogIndex>,
     pub(crate) batches: Batches,
@@ -93,14 +93,14 @@ pub(crate) struct Clients {
     pub(crate) sessions: Sessions,
     pub(crate) seen: Vec<Seen>,
     pub(crate) reads: u64,
-    /// When a write was last acknowledged, or refused for want of room.
+    /// Time of the last write that was acknowledged, or refused because the state was full.
     pub(crate) last_write: u64,
-    /// When a read was last answered.
+    /// Time of the last answer to a read.
     pub(crate) last_read: u64,
     pub(crate) refused: u64,
-    /// Of these, for want of room in the state.
+    /// Of these, because the state was full.
     pub(crate) full: u64,
-    /// Whether something that was acknowledged had to be given up.
+    /// Whether an acknowledged write had to be given up.
     pub(crate) bereft: bool,
 }
 
@@ -171,7 +171,7 @@ impl Clients {
         self.next
     }
 
-    /// What `waiter` sent, if it may be sent again.
+    /// The request of `waiter`, if it may be sent again.
     pub(crate) fn attempt(&self, waiter: Waiter) -> Option<Attempt> {
         match self.pending.get(&waiter)?.what {
             What::Once(_) | What::Decision => None,
@@ -197,7 +197,7 @@ impl Clients {
         self.wait(Bytes::new(), What::Decision, node, now)
     }
 
-    /// The highest index that was told to anybody by nodes of `cluster`.
+    /// The highest index that nodes of `cluster` have acknowledged.
     pub(crate) fn told_up_to(&self, cluster: ClusterId) -> LogIndex {
         self.told_up_to.get(&cluster).copied().unwrap_or_default()
     }
@@ -208,7 +208,7 @@ impl Clients {
         *highest = index.max(*highest);
     }
 
-    /// What these have sent reaches its node in one batch, in this order.
+    /// These requests reach their node in one batch, in this order.
     pub(crate) fn place(&mut self, waiters: impl Iterator<Item = Waiter>) {
         let batch = self.batches.begin();
         for (position, waiter) in waiters.enumerate() {
@@ -221,7 +221,7 @@ impl Clients {
                     position,
                     read: matches!(kind, Kind::Read(_)),
                 }),
-                // It may have been written long ago.
+                // It may have been written long before.
                 What::Session(_) | What::Decision => None,
             };
         }
@@ -317,7 +317,7 @@ impl Clients {
         let refused = matches!(outcome, Err(refusal) if refusal.applied == Applied::No);
         self.refused += u64::from(refused);
         if let Ok(Answer::SessionOpened { applied_index }) = outcome {
-            // It may be lost with whoever recovers less.
+            // It may be lost if a process with less state recovers the cluster.
             let highest = self.told_up_to.entry(cluster).or_default();
             *highest = (*applied_index).max(*highest);
         }
@@ -344,7 +344,8 @@ impl Clients {
         Ok(())
     }
 
-    /// Nobody asks again: what was not answered yet may have taken place at any time, or not at all.
+    /// No client asks again: an operation without an answer may have taken place at any time, or not at
+    /// all.
     pub(crate) fn give_up(&mut self) {
         let unanswered = self.sessions.writes();
         let unanswered = unanswered.filter(|(_, write)| write.done.is_none());
@@ -360,8 +361,8 @@ impl Clients {
         }
     }
 
-    /// `waiter` is told at `now` that its write took place at `index`, whatever becomes of it; what
-    /// it is told later does not count.
+    /// At `now`, `waiter` is told that its write took place at `index`, whatever its real outcome; later
+    /// answers to it do not count.
     pub(crate) fn told_early(&mut self, waiter: Waiter, at: (ClusterId, LogIndex), now: u64) {
         let Some(pending) = self.pending.get_mut(&waiter) else {
             return;
@@ -392,7 +393,7 @@ impl Clients {
         self.history.entry(key).or_default().push(operation);
     }
 
-    /// `node` died: whoever waited there will hear nothing.
+    /// `node` died: callers that waited there get no answer.
     pub(crate) fn lost(&mut self, node: NodeId) {
         let gone = self
             .pending
@@ -410,12 +411,12 @@ impl Clients {
         self.owed.remove(&node);
     }
 
-    /// How many `node` owes an answer.
+    /// The number of answers that `node` owes.
     pub(crate) fn waiting_at(&self, node: NodeId) -> usize {
         self.owed.get(&node).copied().unwrap_or_default()
     }
 
-    /// How many wait.
+    /// The number of callers that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.pending.len()
     }

@@ -1,7 +1,7 @@
 //! The clusters of a run, one after the other: each has a log of its own.
 //!
-//! Most runs have one. Another one begins where an operator recovers one from what a survivor has,
-//! or where everybody has lost everything.
+//! Most runs have one. Another one begins when an operator recovers one from the state of a survivor, or
+//! when all processes have lost everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,12 +16,12 @@ use crate::invariants::equal_logs::Log;
 pub(crate) struct Clusters {
     logs: BTreeMap<ClusterId, Log>,
     nothing: Log,
-    /// Those that were made of what a survivor had.
+    /// Those that were recovered from a survivor.
     recovered: BTreeSet<ClusterId>,
 }
 
 impl Clusters {
-    /// The agreed log of a cluster; an empty one if nobody has applied anything of it.
+    /// The agreed log of a cluster; an empty one if no process has applied anything of it.
     pub(crate) fn log(&self, cluster: ClusterId) -> &Log {
         self.logs.get(&cluster).unwrap_or(&self.nothing)
     }
@@ -43,19 +43,19 @@ impl Clusters {
         self.logs.entry(raft.cluster_id()).or_default().check(raft)
     }
 
-    /// A cluster that is to be made of what `survivor` has begins with this log; up to where it
+    /// A cluster that is to be recovered from `survivor` begins with this log, up to the index where it
     /// agrees with the old one.
     pub(crate) fn of_survivor<W>(&self, survivor: &RaftNode<W>) -> Result<(Log, LogIndex), String> {
         self.log(survivor.cluster_id()).continued_by(survivor)
     }
 
-    /// The cluster that was made so runs.
+    /// The recovered cluster runs.
     pub(crate) fn begin_with(&mut self, cluster: ClusterId, log: Log) {
         self.logs.insert(cluster, log);
         self.recovered.insert(cluster);
     }
 
-    /// Whether the cluster was made of what a survivor had, be it nothing.
+    /// Whether the cluster was recovered from a survivor, even one without state.
     pub(crate) fn is_recovered(&self, cluster: ClusterId) -> bool {
         self.recovered.contains(&cluster)
     }

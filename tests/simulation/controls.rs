@@ -1,5 +1,5 @@
-//! Negative controls: a rule is broken on purpose, and the simulation must notice. One that sees
-//! nothing wrong with a wrong system says nothing about a right one.
+//! Negative controls: a rule is broken on purpose, and the simulation must notice. A simulation that
+//! finds no fault in a wrong system proves nothing about a right one.
 
 use crate::invariants::Promise;
 use crate::runner::{Report, run_seeds};
@@ -39,14 +39,15 @@ fn run_plan(plan: Plan, sabotage: Sabotage, seeds: u64) -> Report {
     report
 }
 
-/// At least `least` of the runs must have been seen to be wrong: not only halted.
+/// At least `least` of the runs must end in a violation, not only in a halt.
 fn assert_caught(report: &Report, least: usize) {
     let wrong = report.broke(Promise::Safety).len();
     assert!(wrong >= least, "only {wrong} are wrong\n{report}");
 }
 
-/// The leader believes that such a process has what it has lost, and never sends that again. It believes
-/// no leader before a member has confirmed the cluster, so it seldom gets to acknowledge what it lacks.
+/// The leader believes that such a process still has the entries that it has lost, and never sends them
+/// again. The process believes no leader before a member has confirmed the cluster, so it seldom
+/// acknowledges entries that it lacks.
 #[test]
 fn a_restart_under_the_same_raft_id_is_caught() {
     let report = run(Sabotage::SameRaftId, HowMany::Drawn, 24);
@@ -64,8 +65,8 @@ fn reads_by_a_lease_are_caught_when_clocks_stand_still() {
     assert_caught(&run(Sabotage::LeaseReads, HowMany::Often, 60), 3);
 }
 
-/// The lease itself is sound, and only the clocks make it wrong: so what the control above sees is
-/// the fault that it is about.
+/// The lease itself is sound, and only wrong clocks break it: so the control above finds the fault that
+/// it is about.
 #[test]
 fn reads_by_a_lease_are_right_while_clocks_run() {
     let report = run(Sabotage::LeaseReads, HowMany::Never, 24);
@@ -83,7 +84,7 @@ fn copies_of_writes_without_numbers_are_caught() {
     assert_caught(&run(Sabotage::NoNumbers, HowMany::Drawn, 24), 20);
 }
 
-/// A second loss before the cluster has healed may halt it, but never makes it lie.
+/// A second loss before the cluster has healed may halt it, but never leads to a wrong answer.
 #[test]
 fn restarts_before_the_cluster_has_healed_halt_it_at_worst() {
     let report = run(Sabotage::UngatedRestarts, HowMany::Drawn, 24);
@@ -92,7 +93,7 @@ fn restarts_before_the_cluster_has_healed_halt_it_at_worst() {
     assert!(halted >= 6, "only {halted} halted");
 }
 
-/// At least `least` of the runs must have been seen to be wrong by this very invariant.
+/// At least `least` of the runs must violate this very invariant.
 fn assert_caught_by(report: &Report, invariant: &str, least: usize) {
     let caught = report.failures.iter();
     let caught = caught.filter(|(_, it)| it.invariant == invariant).count();

@@ -1,4 +1,4 @@
-//! How what a process puts out reaches the others: messages, and calls with their replies.
+//! The delivery of a process's output: messages, and calls with their replies.
 
 use rand::Rng;
 use seshat::node::{Call, CallId, PeerMessage, Reply};
@@ -11,7 +11,7 @@ use crate::world::World;
 
 /// Milliseconds for which messages wait for their link before the next ones are dropped.
 pub(crate) const QUEUE: u64 = 300;
-/// Milliseconds after which it is known that a call has failed.
+/// Milliseconds after which the failure of a call is known.
 const CALL_FAILS_AFTER: u64 = 50;
 /// Milliseconds after which it is known that a process hangs.
 const CALL_HANGS_AFTER: u64 = 3_000;
@@ -55,8 +55,8 @@ impl World {
         }
     }
 
-    /// Milliseconds for which a message waits behind others of its link; `None` if too much waits
-    /// there. What holds no entries overtakes them.
+    /// Milliseconds for which a message waits behind others of its link; `None` if too much waits there.
+    /// A message without entries overtakes them.
     fn queue(&mut self, from: NodeId, to: NodeId, message: &PeerMessage) -> Option<u64> {
         let (Some(bandwidth), PeerMessage::AppendEntries(request)) =
             (self.setting.bandwidth, message)
@@ -74,8 +74,8 @@ impl World {
         Some(free_at - now)
     }
 
-    /// When a message arrives that is on its way for so many milliseconds: on a stream none overtakes
-    /// another.
+    /// The arrival time of a message that travels for so many milliseconds: on a stream no message
+    /// overtakes another.
     fn in_order(&mut self, from: NodeId, to: NodeId, message: &PeerMessage, delay: u64) -> u64 {
         let streams = matches!(
             message,
@@ -90,8 +90,8 @@ impl World {
         *last - now
     }
 
-    /// Whether the process has an address for the one that it sends to: it knows those who are
-    /// members, and those who still take part. A reply goes back on the way that its request came.
+    /// Whether the process has an address for the receiver: it knows the members, and the processes that
+    /// still take part. A reply returns on the connection of its request.
     fn knows_the_way(&self, from: NodeId, to: NodeId, message: &PeerMessage) -> bool {
         let is_reply = matches!(
             message,
@@ -115,7 +115,7 @@ impl World {
             .line(self.now, format_args!("{node} takes {name}: {outcome:?}"));
     }
 
-    /// Makes a call of the process `life` at `from`.
+    /// Makes a call of `incarnation` at `from`.
     pub(crate) fn call(&mut self, from: NodeId, incarnation: Incarnation, id: CallId, call: &Call) {
         let to = id.to;
         let arrivals = self.arrivals(from, to);
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// When the copies of something sent now arrive.
+    /// The arrival times of the copies of a message that is sent now.
     pub(crate) fn arrivals(&mut self, from: NodeId, to: NodeId) -> Vec<u64> {
         if !self.is_reachable(from) || !self.is_reachable(to) {
             return Vec::new();
@@ -212,7 +212,7 @@ impl World {
     }
 }
 
-/// The name of a message, and where appends stand.
+/// The name of a message, and the position of an append.
 fn described(message: &PeerMessage) -> String {
     let name = message.name();
     match message {
@@ -231,7 +231,7 @@ fn described(message: &PeerMessage) -> String {
     }
 }
 
-/// What a status becomes on its way over the wire: an outside process says that it is fresh.
+/// The conversion of a status on the wire: an outside process reports that it is fresh.
 pub(crate) fn wire_view(mut status: NodeStatus) -> NodeStatus {
     if status.state == NodeState::Outside {
         status.state = NodeState::Fresh;

@@ -1,7 +1,7 @@
-//! How a run in the wide world ends: the faults are over, though distances and slow nodes remain.
-//! Everything must become well again within a while, with the operator's help. Then one node is
-//! started again, as the operator may have it, while clients write as much as the slowest node can
-//! take; and that must heal within a while, too.
+//! The final check of a run in the wide world: the faults are over, though distances and slow nodes
+//! remain. The cluster must heal within a limited time, with the operator's help. Then one node is
+//! restarted, as the operator is allowed to, while clients write as much as the slowest node can take;
+//! that must heal within a limited time, too.
 
 use rand::Rng;
 use seshat::node::RaftNode;
@@ -11,30 +11,30 @@ use crate::clients::Waiter;
 use crate::invariants::{Verdict, Violation, healing_ends_under_load, well_after_the_calm};
 use crate::world::{Happening, World};
 
-/// Milliseconds between two looks.
+/// Milliseconds between two checks.
 const LOOK: u64 = 100;
-/// Milliseconds after the last fault by which all must be well.
+/// Milliseconds after the last fault by which the cluster must be healed.
 const WELL_WITHIN: u64 = 12_000;
-/// Milliseconds within which a node that was started again must vote, whatever is written.
+/// Milliseconds within which a restarted node must vote, under any load.
 const HEALED_WITHIN: u64 = 8_000;
 
-/// Milliseconds for which the run goes on afterwards.
+/// Milliseconds for which the run continues afterwards.
 const REST: u64 = 4_000;
 
-/// How far the exam is.
+/// The progress of the final check.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exam {
-    /// All is to become well.
+    /// The cluster is to heal.
     #[default]
     Ahead,
-    /// The node was started again.
+    /// The node was restarted.
     Healing { node: NodeId, since: u64 },
     /// It has healed.
     Passed,
 }
 
 impl World {
-    /// Sees how it goes.
+    /// Checks the progress.
     pub(crate) fn examine(&mut self) -> Verdict {
         let well = self.is_well();
         match self.exam {
@@ -83,13 +83,13 @@ impl World {
         self.schedule(0, Happening::Load { until });
     }
 
-    /// The one who leads.
+    /// The leader.
     pub(crate) fn leader(&self) -> Option<&RaftNode<Waiter>> {
         let leaders = self.rafts().filter(|raft| raft.role() == Role::Leader);
         leaders.max_by_key(|raft| raft.term())
     }
 
-    /// Whether every member takes part and follows, and nobody else does.
+    /// Whether every member takes part and follows, and no other process does.
     pub(crate) fn is_well(&self) -> Verdict {
         let members = self.leader().map(|leader| leader.conf().members.clone());
         let members = members.unwrap_or_default();
@@ -101,7 +101,7 @@ impl World {
         Ok(())
     }
 
-    /// What must hold in the end.
+    /// The conditions at the end.
     pub(crate) fn check_exam(&self) -> Verdict {
         if self.exam != Exam::Passed {
             let reason = format!(

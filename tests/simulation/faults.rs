@@ -1,11 +1,11 @@
-//! What happens to a process that goes on living: it is slow, it is frozen, its clock stands still.
+//! The faults of a running process: it is slow, it is frozen, or its clock stands still.
 //!
-//! A process takes its inputs one after the other. While it is busy they wait in order, as they do
-//! in the buffers of a socket. A slow process is busy for a while after each input; a frozen one
-//! (`SIGSTOP`) is busy for one long while, and takes all that has waited at once when it goes on
-//! (`SIGCONT`). Ticks wait as well, and the next one counts from when the last one was taken: a
-//! clock runs slow on a slow machine. A clock can also stand still on its own, in a process that
-//! goes on answering clients, though perhaps nobody else.
+//! A process takes its inputs one after the other. While it is busy they wait in order, as they do in
+//! the buffers of a socket. A slow process is busy for a while after each input. A frozen one
+//! (`SIGSTOP`) is busy for one long while, and takes all waiting inputs at once when it continues
+//! (`SIGCONT`). Ticks wait as well, and the next one counts from the time of the last one: a clock runs
+//! slow on a slow machine. A clock can also stand still on its own, in a process that still answers
+//! clients, and possibly no other process.
 
 use std::fmt;
 
@@ -18,14 +18,14 @@ use crate::process::{Incarnation, Input};
 use crate::sabotage::Sabotage;
 use crate::world::{Happening, World};
 
-/// What befalls a process, for so many milliseconds.
+/// A fault of a process, for so many milliseconds.
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
     /// It works up to so many milliseconds on each input.
     Slow { each: u64, lasting: u64 },
     /// It does nothing.
     Frozen { lasting: u64 },
-    /// It does not tick; if it is `alone`, it neither hears nor is heard either.
+    /// It does not tick; if it is `alone`, it is also cut off.
     Stalled { lasting: u64, alone: bool },
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Trouble {
 }
 
 impl World {
-    /// Something befalls some process.
+    /// A process gets a fault.
     pub(crate) fn trouble(&mut self) {
         let Some(within) = self.climate.troubles_within.filter(|_| !self.calm) else {
             return;
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// Of those who survive a disaster one hangs, perhaps the last that has anything.
+    /// One survivor of a disaster hangs, perhaps the last one with any state.
     pub(crate) fn hang_after_disaster(&mut self) {
         let survivor = self.processes.keys().next_back().copied();
         let (Some(lasting), Some(node)) = (self.setting.hangs, survivor) else {
@@ -108,7 +108,7 @@ impl World {
         self.busy(node, lasting);
     }
 
-    /// What `from` finds at `node`, which does not answer.
+    /// The answer that `from` gets at `node`, which does not answer itself.
     pub(crate) fn found(&self, from: NodeId, node: NodeId) -> Answering {
         let silent = self.plan.sabotage == Some(Sabotage::HungIsSilent);
         match self.takes_connections(from, node) && !silent {
@@ -117,8 +117,8 @@ impl World {
         }
     }
 
-    /// Whether `from` can connect to `node`: the kernel there takes connections for as long as there is a
-    /// process.
+    /// Whether `from` can connect to `node`: the kernel there accepts connections as long as a process
+    /// runs.
     pub(crate) fn takes_connections(&self, from: NodeId, node: NodeId) -> bool {
         let cut = self.network.is_cut(from, node) || self.network.is_cut(node, from);
         self.is_reachable(from) && self.is_reachable(node) && !cut
@@ -130,7 +130,7 @@ impl World {
         process.is_some_and(|process| process.busy_until > self.now)
     }
 
-    /// Every trouble ends.
+    /// All faults end.
     pub(crate) fn end_troubles(&mut self) {
         for node in self.setting.node_ids() {
             let Some(process) = self.processes.get_mut(&node) else {
@@ -154,7 +154,8 @@ impl World {
         self.schedule(lasting, Happening::Wake { node, incarnation });
     }
 
-    /// `input` reaches `node`, which takes it now or later. What is for another `life` is lost.
+    /// `input` reaches `node`, which takes it now or later. Input for another `incarnation` is
+    /// lost.
     pub(crate) fn arrive(
         &mut self,
         node: NodeId,
@@ -174,7 +175,7 @@ impl World {
         self.work(node, input)
     }
 
-    /// A busy process looks at what has arrived meanwhile.
+    /// A busy process takes the inputs that have arrived meanwhile.
     pub(crate) fn wake(&mut self, node: NodeId, incarnation: Incarnation) -> Verdict {
         loop {
             let Some(process) = self.processes.get_mut(&node) else {

@@ -1,30 +1,31 @@
 //! The core under a simulated network and clock.
 //!
-//! A seed decides everything: what is lost, delayed, doubled, reordered and cut off, which node is
-//! slow or frozen, whose clock stands still, which one is started again, what the clients ask and
-//! when. A seed that fails prints how to run it alone, with a trace that can be read as a story:
+//! A seed decides everything: which messages are lost, delayed, duplicated, reordered and cut off, which
+//! node is slow or frozen, whose clock stands still, which one is restarted, what the clients ask and
+//! when. A seed that fails prints the command that runs it alone, with a readable trace:
 //!
 //! ```text
 //! SEED=17 WORLD=Wide cargo test --test simulation replay -- --nocapture
 //! ```
 //!
 //! `SEEDS=10000 cargo test --release --test simulation seeds -- --nocapture` runs more of them, and
-//! `FIRST_SEED` says where to begin.
+//! `FIRST_SEED` is the first.
 //!
-//! There are two worlds ([`setting`]). The *narrow* one has three nodes at equal distances and one
-//! loss of memory at a time, and is strict about it. The *wide* one has three to seven nodes, near and
-//! far, with bounds that are met, load that is too much, losses of whole groups, and an operator who
-//! adds, removes, forms, recovers and restarts, and does what status says.
+//! There are two worlds ([`setting`]). The *narrow* one has three nodes at equal distances and one loss
+//! of memory at a time, and strict checks. The *wide* one has three to seven nodes, near and far, with
+//! bounds that are reached, overload, losses of whole groups, and an operator who adds, removes, forms,
+//! recovers and restarts, and follows the status.
 //!
-//! * [`world`]: the agenda; [`turns`]: one turn of a process, and what is checked after it;
-//!   [`process`]: one process and its machine; [`truth`]: what is, as nobody in the world can know.
-//! * [`network`], [`faults`], [`restarts`], [`accidents`]: what goes wrong. [`delivery`],
-//!   [`snapshots`]: how messages, calls and snapshots travel.
-//! * [`operator`]: looks, is told, and obeys. [`exam`]: how a run in the wide world ends.
-//! * [`asking`], [`clients`], [`numbered`]: what clients ask. [`clusters`], [`checker`],
-//!   [`invariants`]: what must hold nevertheless, one property a file.
-//! * [`sabotage`], [`controls`]: rules broken on purpose, to see that somebody notices.
-//! * [`runner`], [`summary`], [`trace`]: many seeds, and what is said of them.
+//! * [`world`]: the agenda; [`turns`]: one turn of a process, and the checks after it;
+//!   [`process`]: one process and its machine; [`truth`]: the state that no process in the world can
+//!   know.
+//! * [`network`], [`faults`], [`restarts`], [`accidents`]: the faults. [`delivery`], [`snapshots`]: the
+//!   transport of messages, calls and snapshots.
+//! * [`operator`]: reads the status, and follows it. [`exam`]: the final check in the wide world.
+//! * [`asking`], [`clients`], [`numbered`]: the requests of clients. [`clusters`], [`checker`],
+//!   [`invariants`]: the invariants, one property a file.
+//! * [`sabotage`], [`controls`]: rules broken on purpose, to see that the checks notice.
+//! * [`runner`], [`summary`], [`trace`]: many seeds, and their results.
 
 #![cfg(test)]
 
@@ -82,7 +83,7 @@ fn plan(scope: Scope, show: Show) -> Plan {
     }
 }
 
-/// Which of `all` the environment variable `name` says.
+/// The member of `all` that the environment variable `name` names.
 fn one_of<T: Copy + std::fmt::Debug>(name: &str, all: &[T]) -> Option<T> {
     let value = std::env::var(name).ok()?;
     let found = all.iter().find(|it| format!("{it:?}") == value);

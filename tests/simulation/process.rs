@@ -1,4 +1,4 @@
-//! A process of the simulation: a member, and the machine that it runs on.
+//! A process of the simulation: a replica, and the machine that it runs on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,13 +11,13 @@ use seshat::wire::{InstallSnapshotHeader, SnapshotAssembly};
 use crate::clients::{Request, Waiter};
 use crate::operator::InquiryId;
 
-/// Which start of a node this is, counted over the whole run. Unlike a raft id it cannot be kept.
+/// The number of this start of a node, counted over the whole run. Unlike a raft id it cannot be reused.
 pub(crate) type Incarnation = u64;
 
 /// A snapshot on its way, chunk by chunk.
 pub(crate) type TransferId = u64;
 
-/// Something that reaches a process.
+/// An input of a process.
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
     Tick,
@@ -25,12 +25,12 @@ pub(crate) enum Input {
         message: PeerMessage,
         sent_at: u64,
     },
-    /// A whole snapshot, put together of its chunks.
+    /// A whole snapshot, assembled from its chunks.
     Snapshot {
         header: InstallSnapshotHeader,
         state_machine: StateMachine,
     },
-    /// A part of a snapshot.
+    /// A chunk of a snapshot.
     Chunk {
         transfer: TransferId,
         chunk: InstallSnapshotRequest,
@@ -48,20 +48,20 @@ pub(crate) enum Input {
         id: CallId,
         reply: Reply,
     },
-    /// What came in one turn of the driver.
+    /// The requests of one turn of the driver.
     Requests {
         requests: Vec<(Waiter, Request)>,
         /// Whether they came as one batch, in which each has its place.
         placed: bool,
     },
-    /// The operator asks or wants something.
+    /// A question or an order of the operator.
     Operator(InquiryId),
-    /// Another node asks who this one is, for the operator.
+    /// Another node asks for the status, for the operator.
     Question {
         from: (NodeId, Incarnation),
         inquiry: InquiryId,
     },
-    /// What another node has said of itself.
+    /// The status of another node.
     Answer {
         inquiry: InquiryId,
         status: NodeStatus,
@@ -83,24 +83,23 @@ pub(crate) struct Receiving {
 pub(crate) struct Process {
     pub(crate) incarnation: Incarnation,
     pub(crate) replica: Replica<Waiter>,
-    /// Until when it does nothing: it is frozen, or at work on what it took last.
+    /// End of its pause: it is frozen, or works on its last input.
     pub(crate) busy_until: u64,
-    /// What has arrived meanwhile, in order.
+    /// The inputs that have arrived meanwhile, in order.
     pub(crate) inbox: VecDeque<Input>,
-    /// Until when it is slow, and how long it works on each input at most.
+    /// End of its slowness, and the longest work on each input.
     pub(crate) slow: Option<(u64, u64)>,
-    /// Until when its clock stands still.
+    /// End of the stop of its clock.
     pub(crate) stalled_until: u64,
-    /// Until when no other process can be reached.
+    /// End of the time in which it reaches no other process.
     pub(crate) alone_until: u64,
     /// The snapshot that is arriving.
     pub(crate) receiving: Option<Receiving>,
-    /// Nodes that have asked it who it is.
+    /// Nodes that have asked for its status.
     pub(crate) asked_by: BTreeSet<NodeId>,
-    /// When it ticked.
+    /// Time of its last tick.
     pub(crate) ticks: Vec<u64>,
-    /// When others last said that they follow it, and in which term. Kept for those who read by a
-    /// lease.
+    /// When others last confirmed that they follow it, and in which term. Kept for reads under a lease.
     pub(crate) followed: BTreeMap<RaftId, (Term, u64)>,
 }
 
@@ -121,7 +120,7 @@ impl Process {
         }
     }
 
-    /// Whether it believes to lead; then its Raft server.
+    /// Its Raft server, if it believes that it leads.
     pub(crate) fn leads(&self) -> Option<&RaftNode<Waiter>> {
         let raft = self.replica.raft();
         raft.filter(|raft| raft.role() == Role::Leader)

@@ -1,17 +1,16 @@
-//! Processes that are killed and started again, with nothing in memory.
+//! Processes that are killed and restarted, with empty memory.
 //!
-//! The rule of Seshat: one memory is lost at a time, the next only after the cluster has healed.
-//! The first loss of a run needs no gate, as nothing was lost before: it may come while the cluster
-//! is still forming.
+//! The rule of Seshat: one memory is lost at a time, the next only after the cluster has healed. The
+//! first loss of a run needs no condition, because nothing was lost before: it may come while the
+//! cluster is still forming.
 //!
-//! The node that is healing may be killed again at any time. That is no second loss, and loses
-//! nothing: the other two live, with all they know, from before the first loss until the node has
-//! healed. A joiner that is no voter yet has never voted, and no acknowledgement of it was ever
-//! counted; the incarnation before it is gone either way. And even when it has been promoted and dies
-//! before everybody knows: whatever a majority of three agreed on, at least one of the other two
-//! knows; the next incarnation can only be let in by an entry that both of them hold, because without the
-//! dead one they are the only majority, and an entry that both hold stands behind everything that
-//! one of them knew to be committed.
+//! The node that is healing may be killed again at any time. That is no second loss, and loses nothing:
+//! the other two run, with all their state, from before the first loss until the node has healed. A
+//! joiner that is no voter yet has never voted, and no acknowledgement of it ever counted; the
+//! incarnation before it is gone in any case. It may even be promoted and die before all others know: at
+//! least one of the other two knows everything that a majority of three agreed on. Only an entry that
+//! both of them hold can add the next incarnation, because without the dead one they are the only
+//! majority, and an entry that both hold comes after everything that one of them knew to be committed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,15 +24,15 @@ use crate::sabotage::Sabotage;
 use crate::setting::{Setting, node_info};
 use crate::world::{Happening, TICK, World};
 
-/// What the nodes are configured with.
+/// The configuration of the nodes.
 #[derive(Debug)]
 pub(crate) struct Files {
     files: BTreeMap<NodeId, File>,
-    /// The last members that each node knew, if that is kept.
+    /// The last members that each node knew, if they are stored.
     remembered: BTreeMap<NodeId, Arc<ClusterMembership>>,
 }
 
-/// What one node is configured with.
+/// The configuration of one node.
 #[derive(Debug, Clone)]
 pub(crate) struct File {
     pub(crate) members: ClusterMembership,
@@ -55,7 +54,7 @@ impl Files {
         }
     }
 
-    /// What the node is configured with. One that nobody has configured knows itself alone.
+    /// The configuration of the node. A node without one knows itself alone.
     pub(crate) fn get(&self, node: NodeId) -> File {
         self.files.get(&node).cloned().unwrap_or_else(|| File {
             members: [node_info(node)].into_iter().collect(),
@@ -74,7 +73,7 @@ impl Files {
         remembered.map_or_else(Default::default, |it| ClusterMembership::clone(it))
     }
 
-    /// The process at the node keeps the members that it knows.
+    /// The process at the node stores the members that it knows.
     pub(crate) fn remember(&mut self, node: NodeId, members: &Arc<ClusterMembership>) {
         let kept = self.remembered.get(&node);
         if kept.is_none_or(|kept| !Arc::ptr_eq(kept, members)) {
@@ -97,7 +96,7 @@ pub(crate) struct Healing {
 }
 
 impl World {
-    /// A process begins at `node`; the one that lived there, if any, is gone.
+    /// A process begins at `node`; an earlier one that ran there, if any, is gone.
     pub(crate) fn begin(&mut self, node: NodeId) {
         let drawn = RaftId::new(node, self.rng.r#gen());
         let former = self.processes.get(&node).map(|it| it.replica.raft_id());
@@ -137,7 +136,7 @@ impl World {
         self.schedule_tick(node, self.incarnations, phase);
     }
 
-    /// Starts some node again, if that is allowed now; otherwise a little later.
+    /// Restarts a node, if that is allowed now; otherwise a little later.
     pub(crate) fn restart(&mut self) {
         if self.calm {
             return;
@@ -170,8 +169,8 @@ impl World {
         }
     }
 
-    /// Whom to kill: a leader rather often. Without a gate somebody who takes part in the cluster
-    /// must be left: when all have forgotten it, a new one forms, and that is right.
+    /// The node to kill: a leader rather often. Without a condition on losses a process that takes part
+    /// in the cluster must remain: when all have forgotten it, a new one forms, and that is right.
     fn victim(&mut self, ungated: bool) -> Option<NodeId> {
         let node = self.some_node(0.4);
         let takes_part = |process: &Process| process.replica.raft().is_some();
@@ -180,7 +179,7 @@ impl World {
         (!ungated || !last).then_some(node)
     }
 
-    /// Starts the node again that is healing, unless it has healed.
+    /// Restarts the node that is healing, unless it has healed.
     pub(crate) fn restart_healing(&mut self, node: NodeId, incarnation: Incarnation) {
         let process = &self.processes[&node];
         let heals = self.healing.is_some_and(|healing| healing.node == node);
@@ -190,7 +189,8 @@ impl World {
         let id = process.replica.raft_id();
         let takes_part = process.replica.raft().is_some();
         let mut rafts = self.processes.values().filter_map(|it| it.replica.raft());
-        // A voter is one whose vote somebody would count: he who believes that it is one.
+        // A voter is a process whose vote would count for another process: for one that believes it is a
+        // voter.
         let votes = rafts.any(|raft| raft.voters().contains(&id));
         let restarts = &mut self.summary.restarts;
         match (votes, takes_part) {
@@ -201,7 +201,7 @@ impl World {
         self.start_again(node);
     }
 
-    /// The process at `node` ends, if one runs there. All that it knew is gone.
+    /// The process at `node` ends, if one runs there. Its memory is lost.
     pub(crate) fn kill(&mut self, node: NodeId) {
         let Some(process) = self.processes.remove(&node) else {
             return;
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// Sees whether the cluster has healed; then the next loss is not far.
+    /// Checks whether the cluster has healed; then the next loss is near.
     pub(crate) fn watch_healing(&mut self) {
         let Some(Healing { node, since }) = self.healing.filter(|_| self.is_healed()) else {
             return;

@@ -1,4 +1,4 @@
-//! Runs many seeds at once, and keeps what came out.
+//! Runs many seeds at once, and collects the results.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use crate::invariants::{Promise, Violation, nobody_breaks};
 use crate::summary::Summary;
 use crate::world::{HowMany, Plan, World};
 
-/// What came out of many seeds.
+/// The results of many seeds.
 #[derive(Debug)]
 pub(crate) struct Report {
     plan: Plan,
@@ -59,7 +59,7 @@ pub(crate) fn run_seeds(first: u64, count: u64, plan: Plan) -> Report {
     report
 }
 
-/// Runs one seed. raft-rs panics where a node of ours must not let it: that is a violation too.
+/// Runs one seed. raft-rs panics where our nodes must not let it: that is a violation too.
 pub(crate) fn run_seed(seed: u64, plan: Plan) -> Result<Summary, Violation> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -80,7 +80,7 @@ pub(crate) fn run_seed(seed: u64, plan: Plan) -> Result<Summary, Violation> {
 }
 
 thread_local! {
-    /// Where this thread panicked, if it runs a seed and so has somebody who catches it.
+    /// The location of a panic of this thread, if it runs a seed, so that the panic is caught.
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -100,7 +100,7 @@ fn text(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("something")
 }
 
-/// What shows the trace of a seed.
+/// The command that shows the trace of a seed.
 fn replay_command(seed: u64, plan: Plan) -> String {
     let Plan {
         show: _,
@@ -129,7 +129,7 @@ impl Report {
         self.failures.iter().filter(broke).collect()
     }
 
-    /// How many seeds failed by which invariant, in words.
+    /// The number of seeds that failed by each invariant, as text.
     pub(crate) fn by_invariant(&self) -> String {
         let mut counts = BTreeMap::<_, u64>::new();
         for (_, violation) in &self.failures {

@@ -1,7 +1,7 @@
-//! Rules of Seshat that a run breaks on purpose: if nobody notices, the simulation sees nothing.
+//! Rules of Seshat that a run breaks on purpose: if no check notices, the simulation is blind.
 //!
-//! The core keeps all of its rules. The harness gets in its way: it answers clients itself, or
-//! starts processes as they must not be started.
+//! The core keeps all of its rules. The harness interferes: it answers clients itself, or starts
+//! processes in a forbidden way.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,9 @@ use crate::clients::{Waiter, decode};
 use crate::process::Process;
 use crate::world::World;
 
-/// Ticks for which a lease holds after a follower last said that it follows. It votes for nobody
-/// else for five ticks, of which the first may come at once; clocks run apart by a twentieth.
+/// Ticks for which a lease holds after a follower last confirmed that it follows. The follower votes for
+/// no other process for five ticks, of which the first may come at once; clocks run apart by a
+/// twentieth.
 const LEASE_TICKS: usize = 2;
 
 /// Milliseconds by which learners lag.
@@ -26,18 +27,18 @@ const LAG: u64 = 5_000;
 /// A rule that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sabotage {
-    /// A process that is started again gets its former raft id.
+    /// A restarted process gets its former raft id.
     SameRaftId,
-    /// Who believes to lead answers reads from its own map.
+    /// A process that believes that it leads answers reads from its own map.
     LocalReads,
-    /// Who leads, and can tell by its own clock that nobody else does, answers reads from its own
-    /// map, if that holds all that was committed before its term.
+    /// A process that leads, and can tell by its own clock that no other does, answers reads from its
+    /// own map, if that holds everything that was committed before its term.
     LeaseReads,
-    /// A write is acknowledged as soon as it stands in the leader's own log.
+    /// A write is acknowledged as soon as it is in the leader's own log.
     EarlyAcknowledgements,
     /// A process is killed before the cluster has healed from the loss of another.
     UngatedRestarts,
-    /// The reads of a batch stand behind all of its writes.
+    /// The reads of a batch come after all of its writes.
     ReadsLast,
     /// The numbers of writes do not reach the core, so that a copy is a write of its own.
     NoNumbers,
@@ -45,15 +46,16 @@ pub(crate) enum Sabotage {
     UngatedAccidents,
     /// Status says `healthy` as soon as there is a leader.
     AlwaysHealthy,
-    /// A halted cluster is recovered by all survivors at once, and none of them looks at another.
+    /// A halted cluster is recovered by all survivors at once, and none of them compares itself with
+    /// another.
     RecoverEverywhere,
     /// A halted cluster is recovered by the survivor that has least, whatever others have.
     RecoverLeast,
-    /// What a process receives that does not vote yet takes seconds.
+    /// Messages to a process that does not vote yet take seconds.
     LearnersLag,
-    /// A process remembers no members, waits for nobody, and hears of no survivor that asks.
+    /// A process remembers no members, does not wait, and hears of no survivor that asks.
     Forgets,
-    /// A process that hangs is taken for one that is gone.
+    /// A process that hangs counts as gone.
     HungIsSilent,
 }
 
@@ -77,7 +79,8 @@ impl Sabotage {
 }
 
 impl World {
-    /// What a harness that answers reads itself says of `key`; `None` if it leaves it to the core.
+    /// The answer of a harness that answers reads itself, for `key`; `None` if it leaves that to the
+    /// core.
     pub(crate) fn local_read(&self, node: NodeId, key: &[u8]) -> Option<node::Answer> {
         let process = self.processes.get(&node)?;
         let raft = process.leads()?;
@@ -92,7 +95,7 @@ impl World {
         })
     }
 
-    /// Remembers who follows `node`, as `message` shows it.
+    /// Records the followers of `node`, as `message` shows them.
     pub(crate) fn note_follower(&mut self, node: NodeId, message: &PeerMessage, sent_at: u64) {
         if self.plan.sabotage == Some(Sabotage::LeaseReads)
             && let PeerMessage::HeartbeatReply(_) | PeerMessage::AppendEntriesReply(_) = message
@@ -105,7 +108,7 @@ impl World {
         }
     }
 
-    /// Tells the callers of writes that stand in the log of `node`, a leader, that they took place.
+    /// Tells the callers of writes in the log of `node`, a leader, that these took place.
     pub(crate) fn acknowledge_early(&mut self, node: NodeId) {
         let Some(raft) = self.processes[&node].leads() else {
             return;
@@ -121,7 +124,7 @@ impl World {
 }
 
 impl World {
-    /// Milliseconds by which what is sent to `to` is held up on purpose.
+    /// Milliseconds by which messages to `to` are delayed on purpose.
     pub(crate) fn held_up(&self, to: NodeId) -> u64 {
         let process = self.processes.get(&to);
         let raft = process.and_then(|process| process.replica.raft());
@@ -130,8 +133,8 @@ impl World {
         if learns && lags { LAG } else { 0 }
     }
 
-    /// An order to recover the cluster of `own`, and what was heard before. On purpose nothing is heard
-    /// of other survivors, and the operator vouches that they are gone.
+    /// An order to recover the cluster of `own`, and the answers heard before. On purpose no answer of
+    /// another survivor is heard, and the operator states that they are gone.
     pub(crate) fn as_sabotaged(
         &self,
         own: &NodeStatus,
@@ -169,9 +172,9 @@ fn is_current(raft: &RaftNode<Waiter>) -> bool {
     applied == raft.commit_index() && entry.is_some_and(|entry| entry.term == raft.term())
 }
 
-/// Whether a majority has followed the leader so lately, by its own clock, that they cannot have
-/// elected another one. The harness is generous: the leader knows when they said so, not only when
-/// it heard it, so nothing but a wrong clock can make it wrong.
+/// Whether a majority has followed the leader so lately, by its own clock, that they cannot have elected
+/// another one. The harness is generous: the leader knows the time of their confirmation, not only that
+/// of its arrival, so only a wrong clock can make it wrong.
 fn has_lease(process: &Process, raft: &RaftNode<Waiter>) -> bool {
     let ticks_since = |at: u64| {
         process
@@ -193,7 +196,7 @@ fn has_lease(process: &Process, raft: &RaftNode<Waiter>) -> bool {
     2 * following > voters.len()
 }
 
-/// The callers whose writes stand in the log without being applied, and where.
+/// The callers whose writes are in the log and not applied, with their indices.
 fn unapplied_writes(raft: &RaftNode<Waiter>) -> impl Iterator<Item = (Waiter, LogIndex)> {
     let storage = raft.storage();
     let entries = (storage.applied() + 1..).map_while(|index| storage.entry(index));

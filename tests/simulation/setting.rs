@@ -1,5 +1,5 @@
-//! What the seed decides once for a whole run: how many nodes there are and how far apart they are,
-//! how tight the bounds are, how much is asked, and what befalls whole groups of nodes.
+//! The settings that the seed decides once for a whole run: the number of nodes and their distances, the
+//! bounds, the load, and the losses of whole groups of nodes.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ use seshat::types::{ClusterMembership, NodeId, NodeInfo, ProtocolLevel};
 use crate::delivery::QUEUE;
 use crate::world::{HowMany, TICK};
 
-/// What an entry of a client's write takes in a message.
+/// The size of an entry of a client's write in a message.
 pub(crate) const ENTRY_BYTES: u64 = 40;
-/// What the writes of one tick of load may take of the bound on the log, while a snapshot is under
-/// way.
+/// The share of the bound on the log that the writes of one tick of load may take while a snapshot is
+/// under way.
 const KEPT_BYTES: u64 = 200;
 
-/// Which world a run is in.
+/// The world of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Three nodes at equal distances, one loss of memory at a time, and nobody who operates them.
+    /// Three nodes at equal distances, one loss of memory at a time, and no operator.
     Narrow,
     /// Three to seven nodes, an operator, load, tiny bounds, and losses of whole groups.
     Wide,
 }
 
-/// What holds for a whole run.
+/// The settings of a whole run.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
     pub(crate) scope: Scope,
@@ -39,33 +39,31 @@ pub(crate) struct Setting {
     pub(crate) chunk_bytes: usize,
     /// Milliseconds from the middle of the network to a node.
     pub(crate) distances: BTreeMap<NodeId, u64>,
-    /// Whether appends, and what answers them, overtake one another on their way.
+    /// Whether appends, and the answers to them, overtake one another.
     pub(crate) reorders_appends: bool,
     /// Bytes of entries that a link carries in a millisecond, if that is bounded.
     pub(crate) bandwidth: Option<u64>,
-    /// A node that is slow as long as the run lasts, and how many milliseconds it works on each
-    /// input at most.
+    /// A node that is slow for the whole run, and the longest work on each input in milliseconds.
     pub(crate) sluggish: Option<(NodeId, u64)>,
     /// Writes in each tick of a time of load, if there are such times.
     pub(crate) load: Option<u64>,
-    /// Whether the operator writes the present members into the files of all nodes whenever they
-    /// have changed.
+    /// Whether the operator writes the present members into the files of all nodes after each change.
     pub(crate) rewrites_files: bool,
-    /// Whether a node keeps the last members that it knew.
+    /// Whether a node stores the last members that it knew.
     pub(crate) remembers: bool,
-    /// Ticks for which a process waits for word of survivors before it helps to form a cluster.
+    /// Ticks for which a process waits for news of survivors before it helps to form a cluster.
     pub(crate) formation_wait_ticks: u64,
     /// Nodes that are switched off in the beginning.
     pub(crate) late: Vec<NodeId>,
-    /// When which nodes lose their memory at once, whatever that costs.
+    /// Nodes that lose their memory at once, at any cost, and the times.
     pub(crate) disaster: Option<(u64, Vec<NodeId>)>,
-    /// For how many milliseconds a survivor of such a loss hangs that comes next.
+    /// Milliseconds for which a survivor of such a loss hangs afterwards.
     pub(crate) hangs: Option<u64>,
-    /// From when on a process that begins is of a newer version, which speaks a higher protocol level.
+    /// The time from which on new processes have a newer version, which speaks a higher protocol level.
     pub(crate) upgraded_at: Option<u64>,
     /// Milliseconds for which a run has faults.
     pub(crate) faulty: u64,
-    /// Milliseconds after the last fault by which everything must be well again.
+    /// Milliseconds after the last fault by which the cluster must have healed.
     pub(crate) calm: u64,
 }
 
@@ -73,7 +71,7 @@ pub(crate) fn node_id(id: u16) -> NodeId {
     NodeId::new(id).expect("not 0")
 }
 
-/// Where the node listens.
+/// The address of the node.
 pub(crate) fn node_info(id: NodeId) -> NodeInfo {
     NodeInfo {
         id,
@@ -120,7 +118,7 @@ impl Setting {
         }
     }
 
-    /// Whatever the seed draws.
+    /// The settings that the seed draws.
     pub(crate) fn wide(rng: &mut StdRng, disasters: HowMany) -> Self {
         let sizes: &[u16] = match disasters {
             // So that there is more than one survivor.
@@ -130,10 +128,10 @@ impl Setting {
         let founders = one_of(rng, sizes);
         let nodes = (founders + rng.gen_range(0..=2)).min(7);
         let keep = one_of(rng, &[5, 10, 50, 300]);
-        // Over real streams they do not. Where they do, each that comes too early is refused.
+        // Over real streams they do not. If they do here, each one that arrives too early is refused.
         let reorders_appends = rng.gen_bool(0.2);
         let far = rng.gen_bool(0.5);
-        // As little as each follower can live with.
+        // As little as each follower can work with.
         let (bytes, inflight): (&[_], &[_]) = match (far, reorders_appends) {
             (true, true) => (&[512, 4 << 10, 64 << 10], &[4, 8]),
             (true, false) => (&[256, 512, 4 << 10, 64 << 10], &[4, 32, 128]),
@@ -178,13 +176,13 @@ impl Setting {
             faulty: 20_000,
             calm: 24_000,
         };
-        // What is too much at once is carried in the end.
+        // Load that is too much at once is carried in the end.
         let most = 2 * setting.carried();
         setting.load = setting.load.map(|load| load.min(most));
         setting
     }
 
-    /// Few enough to form the cluster without them.
+    /// So few that the rest can form the cluster without them.
     fn draw_late(rng: &mut StdRng, founders: u16) -> Vec<NodeId> {
         if rng.gen_bool(0.8) {
             return Vec::new();
@@ -210,7 +208,7 @@ impl Setting {
         Some((rng.gen_range(2_000..16_000), hit))
     }
 
-    /// What a process speaks that begins at `now`.
+    /// The protocol level of a process that begins at `now`.
     pub(crate) fn level(&self, now: u64) -> ProtocolLevel {
         match self.upgraded_at {
             Some(at) if at <= now => ProtocolLevel::new(ProtocolLevel::CURRENT.get() + 1),
@@ -230,7 +228,7 @@ impl Setting {
             .collect()
     }
 
-    /// Milliseconds that anything takes between two nodes at least.
+    /// The least milliseconds of a message between two nodes.
     pub(crate) fn distance(&self, from: NodeId, to: NodeId) -> u64 {
         let distance = |node| self.distances.get(&node).copied().unwrap_or(0);
         distance(from) + distance(to)
@@ -248,28 +246,30 @@ impl Setting {
         let inflight = u64::try_from(self.raft.max_inflight_appends).expect("small");
         // A slow node takes so many inputs in a tick.
         let inputs = self.sluggish.map_or(100, |(_, each)| TICK / (each + 1) / 2);
-        // Whoever refuses an append that came too early is sent one at a time until it has taken it.
+        // A process that refuses an append which came too early gets one at a time until it has taken
+        // one.
         let inflight = if self.reorders_appends { 1 } else { inflight };
         let appended = in_append * (inflight * TICK / round_trip).min(inputs);
         let Some(bandwidth) = self.bandwidth else {
             return appended.max(1);
         };
-        // Whoever has taken a snapshot, refused an append that came too early, or missed one that found the
-        // queue of its link full, is probed until it has taken one: with the same append in each tick. If
-        // the link takes longer than a tick for one, each waits behind its own repetitions, and one in all
-        // that time gets on.
+        // A process that has taken a snapshot, refused an append that came too early, or missed one
+        // because the queue of its link was full, is probed until it has taken one: with the same append
+        // in each tick. If the link takes longer than a tick for one, each waits behind its own
+        // repetitions, and only one in all that time makes progress.
         let repeats = in_append * ENTRY_BYTES > bandwidth * TICK;
         let probed = match repeats {
             true => in_append * TICK / (round_trip + QUEUE),
             false => appended,
         };
-        // What finds the queue full is sent again, with everything behind it: half of a full link is that.
+        // An append that finds the queue full is sent again, with everything behind it: half of a full
+        // link is that.
         let link = bandwidth * TICK / ENTRY_BYTES / 2;
         appended.min(probed).min(link).max(1)
     }
 
-    /// Writes in a tick that the slowest node can take beside a snapshot of its own: a third of what
-    /// reaches it, and what the leader keeps for it while the snapshot is under way.
+    /// Writes in a tick that the slowest node can take beside a snapshot of its own: a third of its
+    /// input, and the writes that the leader keeps for it while the snapshot is under way.
     pub(crate) fn bearable_load(&self) -> u64 {
         let kept = u64::try_from(self.raft.compact_after_bytes).expect("small") / KEPT_BYTES;
         let pending = u64::try_from(self.raft.max_pending_requests).expect("small");
@@ -277,7 +277,7 @@ impl Setting {
         wanted.min(kept).min(pending / 2).max(1)
     }
 
-    /// When the run is over.
+    /// The end of the run.
     pub(crate) fn end(&self) -> u64 {
         self.faulty + self.calm
     }

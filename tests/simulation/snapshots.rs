@@ -1,6 +1,6 @@
-//! How snapshots travel. In the narrow world all chunks of one arrive together or not at all, with
-//! something wrong with one of them now and then. In the wide one they travel one by one, no faster
-//! than the network, while everything else goes on.
+//! The transport of snapshots. In the narrow world all chunks of one arrive together or not at all, now
+//! and then with a fault in one of them. In the wide one they travel one by one, no faster than the
+//! network, beside everything else.
 
 use rand::Rng;
 use seshat::kv::StateMachine;
@@ -15,7 +15,7 @@ use crate::world::{Happening, World};
 
 /// Milliseconds after which it is known that a snapshot has not arrived.
 const SNAPSHOT_TIMEOUT: u64 = 200;
-/// Most milliseconds that it takes to make a chunk.
+/// Most milliseconds for making a chunk.
 const CHUNK_TIME: u64 = 5;
 
 /// Milliseconds for which a sender waits for the answer to its last chunk.
@@ -27,7 +27,7 @@ pub(crate) struct Transfer {
     from: (NodeId, Incarnation),
     to: RaftId,
     chunks: SnapshotChunks,
-    /// When the last chunk arrives: none overtakes another.
+    /// Arrival time of the last chunk: none overtakes another.
     arrives_at: u64,
 }
 
@@ -78,7 +78,7 @@ impl World {
             return;
         }
         let Some(chunk) = transfer.chunks.next() else {
-            // Nobody has said that it arrived.
+            // The receiver has not confirmed its arrival.
             self.broken_off(id, 0);
             return;
         };
@@ -105,7 +105,7 @@ impl World {
         self.schedule(pause, Happening::Chunk(id));
     }
 
-    /// A snapshot will not arrive, which its sender learns after a while.
+    /// A snapshot will not arrive. Its sender learns that after a while.
     fn broken_off(&mut self, id: TransferId, after: u64) {
         self.trace
             .line(self.now, format_args!("snapshot {id} is broken off"));
@@ -132,7 +132,7 @@ impl World {
         id: TransferId,
         chunk: InstallSnapshotRequest,
     ) {
-        // Of a connection that is gone nothing arrives any more.
+        // Nothing arrives any more on a connection that is gone.
         let Some(transfer) = self.transfers.get(&id) else {
             return;
         };
@@ -167,7 +167,7 @@ impl World {
         let (total, bytes) = (chunk.total_size, chunk.data.len());
         let mut receiving = match process.receiving.take() {
             Some(receiving) if going_on(&receiving) => receiving,
-            // A new one takes the place of an old one.
+            // A new one replaces an old one.
             _ if chunk.offset == 0 => Receiving {
                 transfer: id,
                 assembly: SnapshotAssembly::new(&chunk, usize::MAX)?,
@@ -189,8 +189,8 @@ impl World {
         Ok(None)
     }
 
-    /// Sends all chunks of a snapshot at once. The transport always says how it went; sometimes
-    /// it is wrong about a success, when the answer is lost.
+    /// Sends all chunks of a snapshot at once. The transport always reports the outcome; sometimes it is
+    /// wrong about a success, when the answer is lost.
     fn send_at_once(&mut self, from: RaftId, incarnation: Incarnation, snapshot: OutgoingSnapshot) {
         let OutgoingSnapshot {
             header,
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// Something happens to some chunk of a snapshot.
+    /// A chunk of a snapshot gets a fault.
     fn spoil(&mut self, chunks: &mut Vec<InstallSnapshotRequest>) -> ChunkFault {
         let at = self.rng.gen_range(0..chunks.len());
         match self.rng.gen_range(0..4) {
@@ -273,7 +273,7 @@ impl World {
     }
 }
 
-/// What becomes of a chunk on its way.
+/// The fate of a chunk under way.
 #[derive(Debug)]
 #[expect(dead_code, reason = "shown in the trace")]
 enum ChunkFault {
@@ -283,7 +283,7 @@ enum ChunkFault {
     Damaged(usize),
 }
 
-/// Puts a snapshot together, as the receiver does.
+/// Assembles a snapshot, as the receiver does.
 fn assemble(
     chunks: Vec<InstallSnapshotRequest>,
 ) -> Result<(InstallSnapshotHeader, StateMachine), WireError> {

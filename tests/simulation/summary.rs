@@ -1,21 +1,21 @@
-//! What runs amount to.
+//! The results of runs.
 
 use std::fmt;
 
-/// What one run amounted to, or many together.
+/// The result of one run, or of many together.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Summary {
     pub(crate) seeds: u64,
     pub(crate) acknowledged: u64,
     pub(crate) reads: u64,
     pub(crate) refused: u64,
-    /// Of these, for want of room in the state.
+    /// Of these, because the state was full.
     pub(crate) full: u64,
     /// Numbered writes, each counted once.
     pub(crate) numbered: u64,
-    /// Attempts at what a client with a session had sent before.
+    /// Repeated attempts of clients with a session.
     pub(crate) retries: u64,
-    /// Copies of numbered writes that stand in the log and changed nothing.
+    /// Copies of numbered writes in the log that changed nothing.
     pub(crate) suppressed: u64,
     pub(crate) terms: u64,
     pub(crate) entries: u64,
@@ -37,33 +37,33 @@ pub(crate) struct Summary {
     pub(crate) obeyed: Obeyed,
     pub(crate) restarts: Restarts,
     pub(crate) troubles: Troubles,
-    /// Milliseconds from the start of a process until everybody knew it to be a member in the place
-    /// of its earlier incarnation.
+    /// Milliseconds from the start of a process until all members knew it in place of its earlier
+    /// incarnation.
     pub(crate) heal_times: Vec<u64>,
     /// Bytes and hash of the trace. Of one run only.
     pub(crate) trace: (u64, u64),
 }
 
-/// Processes that were killed and started again with nothing in memory.
+/// Processes that were killed and restarted with empty memory.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Restarts {
     /// Of a cluster that was whole.
     pub(crate) healed: u64,
     /// The first of a run, of a cluster that may still have been forming.
     pub(crate) first: u64,
-    /// Of the node that was healing, before the leader had let it in.
+    /// Of the node that was healing, before the leader had added it.
     pub(crate) outside: u64,
-    /// Of the node that was healing, when it took part and nobody counted it as a voter.
+    /// Of the node that was healing, when it took part and no process counted it as a voter.
     pub(crate) joiners: u64,
-    /// Of the node that was healing, when it was a voter again and not everybody knew.
+    /// Of the node that was healing, when it was a voter again and not all others knew.
     pub(crate) promoted: u64,
-    /// Of a cluster that had not healed. Only where a run breaks the rule.
+    /// Of a cluster that had not healed. Only if a run breaks the rule.
     pub(crate) ungated: u64,
-    /// How many of all these led, by what their nodes believed.
+    /// The number of all these that led, in the view of their nodes.
     pub(crate) leaders: u64,
 }
 
-/// What the operator did, because it was told that it may or should.
+/// The actions of the operator, after the status allowed or recommended them.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Obeyed {
     pub(crate) restarts: u64,
@@ -73,7 +73,7 @@ pub(crate) struct Obeyed {
     pub(crate) recoveries: u64,
 }
 
-/// What happened to processes that went on living.
+/// The faults of processes that continued to run.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Troubles {
     pub(crate) slow: u64,

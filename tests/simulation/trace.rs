@@ -1,10 +1,10 @@
-//! Everything that happens in a run, in a form that can be read.
+//! Everything that happens in a run, in readable form.
 
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 
-/// What becomes of a trace. Writing it down takes longer than the run itself, so most runs leave
-/// it: any of them can be run again with its trace.
+/// The use of a trace. Writing it takes longer than the run itself, so most runs omit it: each of them
+/// can be run again with its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
     /// Nothing.
@@ -44,7 +44,7 @@ impl Trace {
         }
     }
 
-    /// Something happened at `now`. The line is only made if somebody wants it.
+    /// Something happened at `now`. The line is made only if it is used.
     pub(crate) fn line(&mut self, now: u64, line: fmt::Arguments<'_>) {
         match self.show {
             Show::Nothing => {}
@@ -53,7 +53,7 @@ impl Trace {
         }
     }
 
-    /// How many bytes the trace has, and what they hash to; nothing unless it is digested.
+    /// The number of bytes of the trace, and their hash; zero unless it is digested.
     pub(crate) fn digest(&self) -> (u64, u64) {
         (self.digest.bytes, self.digest.hasher.finish())
     }

@@ -1,4 +1,5 @@
-//! What is, as nobody in the world can know it: who runs, what can serve, what a loss would cost.
+//! The state that no process in the world can know: which processes run, which clusters can serve, the
+//! cost of a loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use crate::setting::Scope;
 use crate::world::World;
 
 impl Process {
-    /// What the process says of itself, as its shell puts it together.
+    /// The status of the process, as its shell composes it.
     pub(crate) fn status(&self) -> NodeStatus {
         let receiving = self.receiving.as_ref().map(|it| SnapshotProgress {
             received: it.received,
@@ -28,13 +29,13 @@ impl Process {
 }
 
 impl World {
-    /// What everybody says of itself at this very moment.
+    /// The statuses of all processes at this moment.
     pub(crate) fn statuses(&self) -> BTreeMap<NodeId, NodeStatus> {
         let processes = self.processes.iter();
         processes.map(|(&node, it)| (node, it.status())).collect()
     }
 
-    /// Those who take part in a cluster.
+    /// The processes that take part in a cluster.
     pub(crate) fn rafts(&self) -> impl Iterator<Item = &RaftNode<Waiter>> {
         self.members().filter_map(|replica| replica.raft())
     }
@@ -45,7 +46,7 @@ impl World {
         parts.map(|raft| raft.raft_id()).collect()
     }
 
-    /// Whether the leader would say that all is well, if it asked everybody at this very moment.
+    /// Whether the leader would report a healed cluster, if it asked all members at this moment.
     pub(crate) fn is_healed(&self) -> bool {
         let Some(leader) = self.leader() else {
             return false;
@@ -64,7 +65,7 @@ impl World {
         let Some(raft) = self.processes[&node].replica.raft() else {
             return Ok(());
         };
-        // Nobody has applied anything of it yet, and this one begins with something.
+        // No process has applied anything of it yet, and this one begins with something.
         let empty = self.clusters.log(cluster).len() == 0 && !self.clusters.is_recovered(cluster);
         let formed = raft.storage().applied() > 0 && empty;
         let others = self.rafts().filter(|it| it.cluster_id() != cluster);
@@ -72,7 +73,7 @@ impl World {
         let others = others.filter(|it| self.is_known_to_members_of(cluster, it.raft_id()));
         let others: Vec<_> = others.map(|it| (it.raft_id(), it.cluster_id())).collect();
         if formed {
-            // What was decided in a former cluster is forgotten.
+            // Decisions of a former cluster are forgotten.
             self.operator.forget_removals();
             one_serving_cluster::formed(raft.raft_id(), cluster, &others)?;
             if !self.clients.acknowledged.is_empty() {
@@ -82,8 +83,8 @@ impl World {
         one_serving_cluster::check(&self.able_clusters())
     }
 
-    /// Whether those who form a cluster could know of a process: it was a member as far as one of them
-    /// has it in a file, or it has asked one of them who that is.
+    /// Whether the processes that form the cluster could know of a process: one of them has it in a file
+    /// as a member, or it has asked one of them for its identity.
     fn is_known_to_members_of(&self, cluster: ClusterId, holder: RaftId) -> bool {
         let node = holder.node_id();
         let forms = |process: &&Process| process.status().cluster_id == Some(cluster);
@@ -95,19 +96,19 @@ impl World {
         })
     }
 
-    /// The clusters that can serve: somebody knows voters most of whom live.
+    /// The clusters that can serve: a process knows voters most of which run.
     pub(crate) fn able_clusters(&self) -> BTreeSet<ClusterId> {
         let able = self.rafts().filter(|raft| {
             let voters = raft.voters();
-            // Who is no voter, or hears of no other, may be wrong about who is one.
+            // A process that is no voter, or hears of no other, may be wrong about the voters.
             voters.contains(&raft.raft_id()) && is_majority(&self.parts(raft.cluster_id()), &voters)
         });
         able.map(|raft| raft.cluster_id()).collect()
     }
 
-    /// Whether the cluster goes on, and keeps all that it has acknowledged, if these nodes lose
-    /// their memory as well: most of the voters live, whoever of the living is asked who they are,
-    /// and also once those are removed that are to go.
+    /// Whether the cluster continues, and keeps all acknowledged writes, if these nodes lose their
+    /// memory as well: most of the voters run, in the view of every running process, and also after the
+    /// pending removals.
     pub(crate) fn bears_the_loss_of(&self, losing: &BTreeSet<NodeId>) -> bool {
         let Some(cluster) = self.able_clusters().into_iter().next() else {
             return false;
@@ -115,7 +116,7 @@ impl World {
         let mut left = self.parts(cluster);
         left.retain(|id| !losing.contains(&id.node_id()));
         let leaving = self.operator.leaving();
-        // Whoever was removed may not know it, and counts no more.
+        // A removed process may not know of its removal, and counts no more.
         let parts = || self.rafts().filter(|raft| raft.cluster_id() == cluster);
         let newest = parts().max_by_key(|raft| raft.storage().applied());
         let voters = newest.map(|raft| raft.voters()).unwrap_or_default();
@@ -128,7 +129,7 @@ impl World {
                 };
                 let voters = raft.voters();
                 let staying: Vec<_> = voters.iter().copied().filter(stays).collect();
-                // The promotion of a learner may stand in some log already.
+                // The promotion of a learner may be in some log already.
                 let mut promoted = conf.learners.iter().map(|learner| {
                     let voters = voters.iter().chain([learner]);
                     voters.copied().collect::<Vec<_>>()

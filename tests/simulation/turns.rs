@@ -1,4 +1,4 @@
-//! One turn of a process: it takes something, puts something out, and is looked at.
+//! One turn of a process: an input, the output, and the checks.
 
 use rand::Rng;
 use seshat::node::{self, Event, Output, Proposal, Replica};
@@ -35,7 +35,7 @@ impl World {
             Input::Tick => {
                 process.ticks.push(now);
                 process.replica.tick();
-                // Clocks do not run alike.
+                // Clocks run at different speeds.
                 let next = TICK + self.rng.gen_range(0..=TICK / 20);
                 self.schedule_tick(node, incarnation, next);
             }
@@ -134,7 +134,7 @@ impl World {
         raft.map_or(ClusterId(0), |raft| raft.cluster_id())
     }
 
-    /// Carries out what a node puts out, and checks what can be checked at any moment.
+    /// Carries out the output of a node, and checks everything that can be checked at any moment.
     pub(crate) fn settle(&mut self, node: NodeId) -> Verdict {
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
@@ -192,7 +192,7 @@ impl World {
         Ok(())
     }
 
-    /// What must hold at any moment, as far as `node` may have changed it.
+    /// The invariants of any moment, as far as `node` may have changed them.
     fn check(&mut self, node: NodeId) -> Verdict {
         let Some(process) = self.processes.get(&node) else {
             return Ok(());
@@ -213,12 +213,12 @@ impl World {
         Ok(())
     }
 
-    /// All that live.
+    /// All running processes.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Replica<Waiter>> {
         self.processes.values().map(|process| &process.replica)
     }
 
-    /// What must hold when the calm has lasted. Safety first: a run that halts must not be wrong.
+    /// The conditions at the end of the calm. Safety first: a run that halts must not be wrong.
     pub(crate) fn check_end(&self) -> Verdict {
         for raft in self.members().filter_map(|replica| replica.raft()) {
             let log = self.clusters.log(raft.cluster_id());

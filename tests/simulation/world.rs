@@ -1,4 +1,4 @@
-//! Processes, a network between them, clients and an operator in front of them, and one clock.
+//! Processes, a network between them, clients and an operator, and one clock.
 
 use std::collections::BTreeMap;
 
@@ -25,14 +25,14 @@ use crate::trace::{Show, Trace};
 
 /// Milliseconds between two ticks of a node.
 pub(crate) const TICK: u64 = 100;
-/// Milliseconds before the end by which clients cease to ask, so that all can be answered.
+/// Milliseconds before the end at which clients stop, so that all can be answered.
 pub(crate) const SILENCE: u64 = 1_500;
 
-/// What the state may take in every third run of the wide world: less than all keys and sessions that
-/// clients want.
+/// The bound on the state in every third run of the wide world: less than all keys and sessions of the
+/// clients.
 const LITTLE_STATE: usize = 3_000;
 
-/// What a run is, beside its seed.
+/// The parameters of a run besides its seed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) show: Show,
@@ -70,11 +70,12 @@ impl Plan {
 /// Something that happens at some time.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// Something reaches a node; the process that runs there takes it, unless it is for one incarnation alone.
+    /// An input reaches a node; the process that runs there takes it, unless it is for one incarnation
+    /// alone.
     Input {
         node: NodeId,
         incarnation: Option<Incarnation>,
-        /// Boxed, as the agenda moves what it holds about.
+        /// Boxed, because the agenda moves its items.
         input: Box<Input>,
     },
     /// A busy process is free again.
@@ -88,7 +89,7 @@ pub(crate) enum Happening {
     Load {
         until: u64,
     },
-    /// A copy of what a client has sent arrives somewhere, late.
+    /// A copy of a request arrives somewhere, late.
     Copy {
         attempt: Attempt,
         command: Command,
@@ -100,7 +101,7 @@ pub(crate) enum Happening {
         node: NodeId,
         incarnation: Incarnation,
     },
-    /// Some node loses its memory, and is perhaps switched off for a while.
+    /// A node loses its memory, and may be switched off for a while.
     Accident,
     /// Several nodes lose their memory at once.
     Disaster(Vec<NodeId>),
@@ -108,13 +109,13 @@ pub(crate) enum Happening {
     CutOff(NodeId),
     /// A node is switched on, if it is off.
     SwitchOn(NodeId),
-    /// The operator takes a look.
+    /// The operator reads the status.
     Operate,
     /// The next chunk of a snapshot is due.
     Chunk(TransferId),
     /// The faults end.
     Calm,
-    /// Sees how the exam goes.
+    /// Checks the progress of the final check.
     Exam,
 }
 
@@ -125,15 +126,15 @@ pub(crate) struct World {
     pub(crate) now: u64,
     sequence: u64,
     agenda: BTreeMap<(u64, u64), Happening>,
-    /// Those that live. A node without one is switched off.
+    /// The running processes. A node without one is switched off.
     pub(crate) processes: BTreeMap<NodeId, Process>,
     pub(crate) files: Files,
     pub(crate) incarnations: Incarnation,
     pub(crate) climate: Climate,
     pub(crate) network: Network,
-    /// When each link has carried what was given to it.
+    /// The time at which each link has carried its messages.
     pub(crate) links: BTreeMap<(NodeId, NodeId), u64>,
-    /// When the last append, or answer to one, arrives that was sent over a link.
+    /// The arrival time of the last append, or answer to one, on a link.
     pub(crate) streams: BTreeMap<(NodeId, NodeId), u64>,
     pub(crate) transfers: BTreeMap<TransferId, Transfer>,
     pub(crate) clients: Clients,
@@ -160,8 +161,8 @@ impl World {
             Scope::Narrow => Setting::narrow(),
             Scope::Wide => Setting::wide(&mut rng, plan.disasters),
         };
-        // Every fourth run has a newer version, some from the beginning. Not drawn, which would make
-        // other runs of all the others.
+        // Every fourth run has a newer version, some from the beginning. Not drawn from the seed, which
+        // would change all other runs.
         setting.upgraded_at = (seed % 4 == 1).then_some(seed % 7 * 1_500);
         setting.hangs = match plan.disasters {
             HowMany::Often => Some(4_000 + seed % 5 * 1_000),
@@ -210,7 +211,7 @@ impl World {
         world
     }
 
-    /// What happens in any case.
+    /// The events of every run.
     fn begin_all(&mut self) {
         for id in 1..=self.setting.founders {
             let node = crate::setting::node_id(id);
@@ -230,7 +231,7 @@ impl World {
         self.schedule(first_restart, Happening::Accident);
         self.schedule(500, Happening::Operate);
         if let Some((at, nodes)) = self.setting.disaster.clone() {
-            // Those who survive do not all have the same.
+            // The survivors do not all have the same state.
             let survivor = self
                 .setting
                 .node_ids()
@@ -242,7 +243,7 @@ impl World {
             self.schedule(at, Happening::Disaster(nodes));
         }
         if self.setting.load.is_some() {
-            // Much is under way when a disaster comes.
+            // Much is under way when a disaster happens.
             let disaster = self.setting.disaster.as_ref();
             let at = match disaster {
                 Some((at, _)) => at.saturating_sub(400),

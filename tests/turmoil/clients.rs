@@ -1,4 +1,4 @@
-//! Clients that write and read all the time over gRPC, and remember what they were told.
+//! Clients that write and read all the time over gRPC, and record the answers.
 
 use std::fmt;
 use std::rc::Rc;
@@ -23,22 +23,22 @@ use seshat_test_support::linearizability::Kind;
 /// Keys that the clients share: few, so that they meet.
 pub(crate) const KEYS: u64 = 6;
 
-/// How clients behave.
+/// The behaviour of clients.
 #[derive(Debug, Clone)]
 pub(crate) struct Habits {
-    /// How long an answer is waited for.
+    /// The longest wait for an answer.
     pub(crate) max_wait: Duration,
     /// The longest pause between two operations, in milliseconds.
     pub(crate) longest_pause: u64,
     /// Bound of the padding of a value.
     pub(crate) max_padding: u64,
-    /// A flaw for the negative control: writes are repeated later, although they were made.
+    /// A flaw for the negative control: writes are repeated later, although they took effect.
     pub(crate) repeats: bool,
     /// A flaw for another: writes of sessions are sent without their numbers.
     pub(crate) unnumbered: bool,
 }
 
-/// A channel to node `id`, of a client that gives a silent connection up soon.
+/// A channel to node `id`, of a client that soon gives up a silent connection.
 pub(crate) fn to_node(id: u16) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", client_addr(id)));
     let endpoint = endpoint
@@ -50,17 +50,17 @@ pub(crate) fn to_node(id: u16) -> Channel {
     channel(&endpoint)
 }
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 enum Told<T> {
     /// It took place.
     Answer(T),
     /// It surely did not.
     Refused,
-    /// Nobody knows.
+    /// Unknown.
     Nothing,
 }
 
-/// One client: it asks for one thing at a time, of whoever it takes for the leader.
+/// One client: it makes one request at a time, to the presumed leader.
 pub(crate) struct Client {
     name: String,
     rng: StdRng,
@@ -90,11 +90,11 @@ impl Client {
         }
     }
 
-    /// Asks for one thing after the other until the run ends, then writes and reads each key until
-    /// it is answered.
+    /// Makes one request after the other until the run ends, then writes and reads each key until it is
+    /// answered.
     pub(crate) async fn run(mut self) {
         while !self.shared.ending.get() {
-            // Not everybody finds the leader in the same way, or believes in the same one.
+            // Clients find the leader in different ways, and may believe in different ones.
             if self.rng.gen_bool(0.1) {
                 self.target = self.rng.gen_range(0..self.nodes.len());
             }
@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// Writes a value that nobody has written yet. Says whether it is acknowledged.
+    /// Writes a fresh value. Returns whether it is acknowledged.
     async fn write(&mut self, key: u64) -> bool {
         let value = self.shared.fresh_value();
         let kind = Kind::Write(value);
@@ -160,7 +160,7 @@ impl Client {
         }
     }
 
-    /// The flaw of the negative control: somebody on the way delivers a write once more, later.
+    /// The flaw of the negative control: the network delivers a write once more, later.
     fn repeat(&mut self, message: SetRequest) {
         if self.habits.repeats && self.rng.gen_bool(0.1) {
             let mut node = self.nodes[self.target].clone();
@@ -171,7 +171,7 @@ impl Client {
         }
     }
 
-    /// Reads a key. Says whether it was answered.
+    /// Reads a key. Returns whether it was answered.
     async fn read(&mut self, key: u64) -> bool {
         let start = self.shared.moment();
         let mut node = self.nodes[self.target].clone();
@@ -201,7 +201,7 @@ impl Client {
         request
     }
 
-    /// What an attempt came to. Turns to another node if that may help.
+    /// The outcome of an attempt. Turns to another node if that may help.
     fn told<T>(
         &mut self,
         answer: Result<Result<tonic::Response<T>, Status>, tokio::time::error::Elapsed>,
@@ -239,13 +239,13 @@ pub(crate) fn name(key: u64) -> Bytes {
     Bytes::from(format!("k{key}"))
 }
 
-/// What a refusal says of itself, if a node has made it.
+/// The outcome that a refusal states, if a node has made it.
 fn detail(status: &Status) -> Option<ErrorDetail> {
     let packed = tonic_types::pb::Status::decode(status.details()).ok()?;
     find_detail(&packed.details)
 }
 
-/// `value` as bytes, followed by as much padding as belongs to it.
+/// `value` as bytes, with its padding.
 pub(crate) fn encode(value: u64, max_padding: u64) -> Bytes {
     let scattered = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let padding = usize::try_from(scattered % (max_padding + 1)).expect("a small number");
@@ -255,7 +255,7 @@ pub(crate) fn encode(value: u64, max_padding: u64) -> Bytes {
     bytes.freeze()
 }
 
-/// The value that `bytes` are. Panics unless they are just what was written.
+/// The value in `bytes`. Panics unless they are exactly as written.
 pub(crate) fn decode(bytes: &Bytes, max_padding: u64) -> u64 {
     let value = bytes.first_chunk().map(|value| u64::from_be_bytes(*value));
     let value = value.expect("a value begins with its number");

@@ -1,5 +1,6 @@
-//! How nodes end and come back in a run: one loss of memory at a time, the next only after healed;
-//! and, if the plan says so, once of most members together, after which only an operator can help.
+//! How nodes end and return in a run: one loss of memory at a time, the next only after the cluster has
+//! healed; and, if the plan includes it, one loss of most members together, after which only an operator
+//! can help.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub(crate) struct Fallen {
     /// When it starts again; unknown while it shuts down.
     back_at: Option<Duration>,
     back_after: Duration,
-    /// It fell silent before it fell.
+    /// It was cut off before it ended.
     silent: bool,
 }
 
@@ -67,7 +68,7 @@ impl World {
             self.shared.count("shutdowns");
         } else {
             if silent {
-                // The machine dies: nobody is told that its connections have ended.
+                // The machine dies: no peer is told that its connections have ended.
                 for other in self.everybody_but(id) {
                     self.sim.partition(host(id), other);
                 }
@@ -90,8 +91,8 @@ impl World {
         self.shared.count("crashes");
     }
 
-    /// Prepares the worst case: a node misses writes, one of those that have them forgets, and then
-    /// another one is cut off. Those that are left must not decide.
+    /// Prepares the worst case: a node misses writes, one of those that have them loses its memory, and
+    /// then another one is cut off. The rest must not decide anything.
     fn set_trap(&mut self) {
         let behind = self.rng.gen_range(1..=self.plan.nodes);
         self.cut(&[behind], Duration::from_secs(10));
@@ -99,7 +100,7 @@ impl World {
         self.next_fall = self.sim.elapsed() + Duration::from_millis(self.rng.gen_range(50..1_500));
     }
 
-    /// Most members are going to forget everything, perhaps after the others have missed writes.
+    /// Most members lose their memory, possibly after the others have missed writes.
     fn doom_most(&mut self) {
         self.halts_at = None;
         let members = health::members(&self.shared.standings());
@@ -107,13 +108,13 @@ impl World {
         let ids = members.iter().copied();
         let mut doomed = ids.choose_multiple(&mut self.rng, most);
         doomed.sort_unstable();
-        // A member that has just been added may have nothing.
+        // A member that has just been added may have no state.
         let voters = health::voters(&self.shared.standings());
         self.spare_one_of(&voters, &members, &mut doomed);
         let mut at = self.sim.elapsed();
         if self.overstates || self.rng.gen_bool(0.5) {
-            // Whoever is left cannot tell those that are configured to form a cluster that there is one:
-            // all together they would form another one.
+            // The survivors cannot tell the initial members that there is a cluster: all of these
+            // together would form another one.
             let first: Vec<_> = (1..=FIRST).collect();
             self.spare_one_of(&first, &members, &mut doomed);
             let left: Vec<_> = members
@@ -126,7 +127,7 @@ impl World {
         self.doom = Some(Doom { at, ids: doomed });
     }
 
-    /// Of `these`, not all are lost: somebody else is, if there is one.
+    /// Of `these`, not all are lost: another member is, if there is one.
     fn spare_one_of(&self, these: &[u16], members: &[u16], doomed: &mut Vec<u16>) {
         if these.iter().all(|id| doomed.contains(id)) && members.len() > these.len() {
             let spared = doomed.remove(0);
@@ -157,7 +158,7 @@ impl World {
         self.turn(Nemesis::Clear, spell);
     }
 
-    /// Starts nodes again that have been down for long enough.
+    /// Restarts nodes that have been down for long enough.
     pub(crate) fn raise(&mut self) {
         let now = self.sim.elapsed();
         for mut fallen in std::mem::take(&mut self.fallen) {
@@ -181,7 +182,7 @@ impl World {
             }
         }
         self.restart_left_over();
-        // A process that was removed has ended, and whoever looks after its machine starts it again.
+        // The process of a removed node has ended, and its machine restarts it.
         for id in 1..=self.plan.nodes {
             let down = self.absent == Some(id) || self.fallen.iter().any(|it| it.id == id);
             if !down && !self.sim.is_host_running(host(id)) {
@@ -198,8 +199,8 @@ impl World {
         }
     }
 
-    /// A survivor that was not recovered from stays out of the new cluster until it is started again,
-    /// which should be when everybody else votes in it: until then it is a copy.
+    /// A survivor that was not recovered from stays out of the new cluster until it is restarted, which
+    /// should happen when all others vote in it: until then it is a copy.
     fn restart_left_over(&mut self) {
         let left_over = self.shared.left_over.borrow().first().copied();
         let Some(id) = left_over.and_then(|id| u16::try_from(id).ok()) else {

@@ -1,10 +1,10 @@
-//! What an observer who sees all nodes at once can say of them.
+//! The checks of an observer who sees all nodes at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use seshat::types::{ClusterId, LogIndex, NodeState, NodeStatus, RaftId, Role, Term};
 
-/// What has been seen so far.
+/// The observations so far.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     leaders: BTreeMap<(ClusterId, Term), RaftId>,
@@ -15,19 +15,19 @@ pub(crate) struct Health {
     healed: bool,
 }
 
-/// A cluster whose members all live, vote, and follow one leader.
+/// A cluster whose members all run, vote, and follow one leader.
 #[derive(Debug, PartialEq, Eq)]
 struct Whole {
     processes: Vec<RaftId>,
     leader: RaftId,
-    /// What the leader had applied when this began, the last change of members included.
+    /// The leader's applied index when this began, the last change of members included.
     applied: LogIndex,
 }
 
 impl Health {
-    /// Looks at the nodes that run. Panics if two have led in one term (election safety: paper,
-    /// figure 3), or if two clusters serve: another one may begin to once, if the operator
-    /// `may_have_recovered` the first.
+    /// Checks the running nodes. Panics if two have led in one term (election safety: paper, figure 3),
+    /// or if two clusters serve: another one may begin to once, if the operator `may_have_recovered` the
+    /// first.
     pub(crate) fn look(&mut self, standings: &BTreeMap<u16, NodeStatus>, may_have_recovered: bool) {
         for status in standings.values() {
             let (Some(Role::Leader), Some(cluster)) = (status.role, status.cluster_id) else {

@@ -1,9 +1,9 @@
-//! What the clients were told, and whether it can be true.
+//! The answers that clients got, and whether they can be true.
 //!
-//! A cluster that an operator recovered has two histories. The first ends with what the survivor
-//! had, and acknowledged writes behind that are lost. Each has to be linearizable, and the second has
-//! to begin with what the survivor had: a write that was acknowledged at an index of its log is
-//! there, unless a later one has taken its place.
+//! A cluster that an operator recovered has two histories. The first ends with the state of the
+//! survivor, and later acknowledged writes are lost. Each has to be linearizable, and the second has to
+//! begin with the state of the survivor: a write that was acknowledged at an index of its log is there,
+//! unless a later one has replaced it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,13 +18,13 @@ pub(crate) struct Told {
     pub(crate) start: u64,
     /// `None` if its outcome is not known.
     pub(crate) end: Option<u64>,
-    /// Where in the log an acknowledged write stands.
+    /// Log index of an acknowledged write.
     pub(crate) index: Option<LogIndex>,
 }
 
-/// A recovery: when it was asked for, when it was known to have taken place, and up to where the log
-/// of the survivor surely was that of the cluster. An entry that it had beyond what it knew to be
-/// committed may never have been: another leader may have put another one there.
+/// A recovery: the time of the order, the time when it was known to have taken place, and the index up
+/// to which the log of the survivor surely was that of the cluster. An entry beyond its commit index may
+/// never have been committed: another leader may have put another one there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Break {
     pub(crate) asked: u64,
@@ -88,7 +88,7 @@ impl Told {
     }
 }
 
-/// The history with what it begins with as the missing key, and what that is, if it was seen.
+/// The history with its first value as the missing key, and that value, if it was seen.
 fn begin_anew(
     mut history: Vec<Operation>,
 ) -> Result<(Vec<Operation>, Option<Option<u64>>), String> {
@@ -113,7 +113,7 @@ fn begin_anew(
     }
 }
 
-/// Whether a key that was `first` after the recovery is what the survivor had.
+/// Whether the value `first` of a key after the recovery is that of the survivor.
 fn is_kept(history: &[Told], recovery: Break, first: Option<u64>) -> Result<(), String> {
     let indices: BTreeMap<_, _> = history
         .iter()

@@ -1,8 +1,8 @@
 //! Clients that use the Rust client as a program does: sessions and pipelines, beside calls.
 //!
-//! Each has a key of its own beside those that all share. As nobody else writes it, what it may hold
-//! is known exactly: once a numbered write is acknowledged, the key is what that says, whatever was
-//! sent before it and lost, and it says whether the key was bound before.
+//! Each has a key of its own beside the shared ones. It is the only writer of that key, so the possible
+//! values are known exactly: once a numbered write is acknowledged, the key has its value, whatever was
+//! sent before it and lost, and the answer tells whether the key was bound before.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,7 +33,7 @@ pub(crate) fn client(nodes: u16, timeout: Duration, attempt: Duration, seed: u64
     builder.build().expect("endpoints")
 }
 
-/// One user of the library: it asks for one thing at a time, or for a batch.
+/// One user of the library: it makes one request at a time, or one batch.
 pub(crate) struct User {
     name: String,
     rng: StdRng,
@@ -67,8 +67,8 @@ impl User {
         }
     }
 
-    /// Asks for one thing after the other until the run ends, then until each key is read and the
-    /// own one is written.
+    /// Makes one request after the other until the run ends, then until each key is read and its own one
+    /// is written.
     pub(crate) async fn run(mut self) {
         while !self.shared.ending.get() {
             match self.rng.gen_range(0..10) {
@@ -101,7 +101,7 @@ impl User {
         self.session.clone()
     }
 
-    /// Binds or removes the own key, in a session. Says whether that is acknowledged.
+    /// Binds or removes its own key, in a session. Returns whether that is acknowledged.
     async fn write_own(&mut self) -> bool {
         let Some(session) = self.session().await else {
             return false;
@@ -248,7 +248,7 @@ impl User {
         }
     }
 
-    /// What an operation on a shared key came to. Says whether it was answered.
+    /// The outcome of an operation on a shared key. Returns whether it was answered.
     fn settle(&mut self, asked: &Asked, start: u64, answer: &Result<Reply, Error>) -> bool {
         let Asked { key, kind } = *asked;
         let what = format!("{kind:?} of k{key}");
@@ -319,10 +319,10 @@ impl Asked {
     }
 }
 
-/// A key that one user alone writes, and what it may hold.
+/// A key with one writer, and its possible values.
 struct Own {
     key: Bytes,
-    /// `None`: anything, as acknowledged writes may have been lost.
+    /// `None`: anything, because acknowledged writes may have been lost.
     possible: Option<BTreeSet<Option<u64>>>,
     era: u64,
 }
@@ -336,7 +336,7 @@ impl Own {
         }
     }
 
-    /// Whatever was acknowledged may have been lost by a recovery.
+    /// Any acknowledged write may have been lost by a recovery.
     fn look(&mut self, shared: &Shared) {
         if self.era != shared.era() {
             self.era = shared.era();
@@ -350,7 +350,7 @@ impl Own {
         }
     }
 
-    /// A write was acknowledged that made it `value`; a removal says whether it `existed`.
+    /// A write to `value` was acknowledged; a removal reports whether the key `existed`.
     fn is(&mut self, value: Option<u64>, existed: Option<bool>, shared: &Shared) {
         if self.era != shared.era() {
             return self.look(shared);

@@ -1,5 +1,5 @@
-//! What the nodes log: counted, watched for errors, and printed with the simulated time if somebody
-//! wants to read it.
+//! The log lines of the nodes: counted, watched for errors, and printed with the simulated time on
+//! request.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::report::Report;
 
-/// What was seen in the logs of this process so far.
+/// The observations in the log lines of this process so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Logs(Arc<Mutex<Seen>>);
 
@@ -28,7 +28,7 @@ struct Seen {
     snapshots: Vec<Snapshot>,
 }
 
-/// What became of a snapshot.
+/// The outcome of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Snapshot {
     SentTo(u16),
@@ -64,7 +64,7 @@ impl Logs {
         self.seen().report.clone()
     }
 
-    /// What became of snapshots since this was asked last.
+    /// The outcomes of snapshots since the last call.
     pub(crate) fn snapshots(&self) -> Vec<Snapshot> {
         std::mem::take(&mut self.seen().snapshots)
     }
@@ -76,7 +76,7 @@ impl Logs {
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        // A panic that this very process is watched for may have come at any time.
+        // A panic that this process is watched for may have come at any time.
         self.0
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -1,19 +1,19 @@
 //! The whole server under a simulated network and clock.
 //!
-//! Where `tests/simulation/` runs the core alone, this runs everything above it as well: gRPC,
-//! HTTP/2, streams, reconnects, backoff, snapshots in chunks, on simulated TCP
-//! ([turmoil](https://docs.rs/turmoil)). A seed decides what is cut off, stalled, slowed down and
-//! lost, which node ends how and when it starts again, and what the clients ask. Some clients call
-//! the protocol, others use the Rust client, with sessions and pipelines. An operator forms the
-//! cluster although a node is missing, adds members and removes them, and recovers the cluster when
-//! most of its members have lost their memory at once.
+//! `tests/simulation/` runs the core alone. This suite also runs everything above it: gRPC, HTTP/2,
+//! streams, reconnects, backoff, snapshots in chunks, on simulated TCP
+//! ([turmoil](https://docs.rs/turmoil)). A seed decides which links are cut, stalled, slowed down and
+//! lossy, which node ends, how, and when it restarts, and the requests of the clients. Some clients call
+//! the protocol, others use the Rust client, with sessions and pipelines. An operator forms the cluster
+//! although a node is missing, adds members and removes them, and recovers the cluster when most of its
+//! members have lost their memory at once.
 //!
-//! The history of every key has to be linearizable; after a recovery, from what the survivor had on.
+//! The history of every key has to be linearizable; after a recovery, from the state of the survivor on.
 //! A numbered write is applied once. One cluster serves at a time. The cluster has to heal once the
-//! network has, and everybody is answered then.
+//! network has, and all clients are answered then.
 //!
-//! Each seed has a process of its own, as two runs in one process may differ. A seed that fails
-//! prints how to run it alone, with a trace that can be read as a story:
+//! Each seed has a process of its own, because two runs in one process may differ. A seed that fails
+//! prints the command that runs it alone, with a readable trace:
 //!
 //! ```text
 //! SEED=17 cargo test --test turmoil replay -- --nocapture
@@ -52,7 +52,7 @@ use world::{Flaw, World};
 /// Seeds that an ordinary test run covers.
 const DEFAULT_SEEDS: u64 = 16;
 
-/// What happens in some of them.
+/// The events of some of them.
 const MUST_HAPPEN: [&str; 9] = [
     "reads",
     "numbered writes",
@@ -120,8 +120,8 @@ fn one(seed: u64, flaw: Flaw, loud: bool) {
     report.hand_over();
 }
 
-/// The same seed gives the same run, to the last answer. On Linux alone: elsewhere nobody keeps hash
-/// maps and tokio from asking the system for randomness.
+/// The same seed gives the same run, to the last answer. On Linux alone: elsewhere hash maps and tokio
+/// ask the system for randomness.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_same_seed_twice_is_the_same_run() {
@@ -140,8 +140,8 @@ fn a_write_that_is_delivered_twice_is_found() {
     assert!((0..5).any(found));
 }
 
-/// Raft ids that outlive the memory of their process break the cluster in two runs of five, and that
-/// is seen as well.
+/// Raft ids that outlive the memory of their process break the cluster in two runs of five, and the
+/// checks notice.
 #[test]
 fn a_node_that_comes_back_under_its_old_raft_id_is_found() {
     let found = |seed| {
@@ -160,19 +160,19 @@ fn is_found(flaw: Flaw, complaint: &str) -> bool {
     (0..20).any(found)
 }
 
-/// What a session sends twice without a number is applied twice, and that is seen.
+/// A write that a session sends twice without a number is applied twice, and the checks notice.
 #[test]
 fn a_session_without_numbers_is_found() {
     assert!(is_found(Flaw::Unnumbered, "was not applied once"));
 }
 
-/// A second cluster is seen as soon as it has a leader.
+/// A second cluster is noticed as soon as it has a leader.
 #[test]
 fn a_cluster_beside_the_cluster_is_found() {
     assert!(is_found(Flaw::Apart, "two clusters serve"));
 }
 
-/// If a recovery loses a write that the survivor is said to have had, that is seen.
+/// A recovery that loses a write which the survivor is believed to have is noticed.
 #[test]
 fn a_recovery_that_keeps_less_than_the_survivor_had_is_found() {
     assert!(is_found(Flaw::Overstated, "the survivor had the log up to"));

@@ -1,4 +1,4 @@
-//! What the network does to the hosts.
+//! The nemesis: faults of the network between the hosts.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rand::seq::IteratorRandom as _;
 use turmoil::Sim;
 
 /// One state of the network. Bytes that a cut drops are never sent again, as if it outlasted every
-/// retransmission: each connection across it is dead, and nobody is told.
+/// retransmission: each connection across it is dead, and no host is told.
 #[derive(Debug, Clone)]
 pub(crate) enum Nemesis {
     Clear,
@@ -17,18 +17,18 @@ pub(crate) enum Nemesis {
     Cut(Vec<String>, Vec<String>),
     /// Nothing gets through from the first group to the second.
     OneWay(Vec<String>, Vec<String>),
-    /// Everything between the two groups waits until the nemesis changes.
+    /// All packets between the two groups wait until the nemesis changes.
     Held(Vec<String>, Vec<String>),
-    /// Everything between the two groups takes up to so long.
+    /// All packets between the two groups take up to so long.
     Slow(Vec<String>, Vec<String>, Duration),
     /// Each packet, with this chance, takes all others under way on its link with it.
     Lossy(f64),
 }
 
 impl Nemesis {
-    /// Other nemesis for so many nodes and these clients.
+    /// Another state for so many nodes and these clients.
     pub(crate) fn draw(rng: &mut StdRng, nodes: u16, clients: &[String]) -> Self {
-        // Of five nodes, two may share a fate.
+        // Of five nodes, two may be cut off together.
         let few = usize::from(1 + u16::from(nodes > 4 && rng.gen_bool(0.4)));
         let some = (1..=nodes).choose_multiple(rng, few);
         let others: Vec<_> = (1..=nodes)
@@ -53,7 +53,7 @@ impl Nemesis {
         }
     }
 
-    /// What it counts as.
+    /// Its name in the statistics.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Clear => "clear spells",

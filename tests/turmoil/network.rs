@@ -1,4 +1,4 @@
-//! Listeners and connections of the simulated network, as the nodes and the clients want them.
+//! Listeners and connections of the simulated network, for the nodes and the clients.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,18 +9,18 @@ use seshat::transport::Connector;
 use tonic::transport::{Channel, Endpoint};
 use turmoil::net::{TcpListener, TcpStream};
 
-/// Where every node listens for clients.
+/// The address at which every node listens for clients.
 pub(crate) const CLIENT_PORT: u16 = 6379;
 
-/// Where every node listens for other nodes.
+/// The address at which every node listens for other nodes.
 pub(crate) const INTERNAL_PORT: u16 = 7379;
 
-/// Where clients reach node `id`.
+/// The client address of node `id`.
 pub(crate) fn client_addr(id: u16) -> String {
     format!("n{id}:{CLIENT_PORT}")
 }
 
-/// Where other nodes reach node `id`.
+/// The internal address of node `id`.
 pub(crate) fn internal_addr(id: u16) -> String {
     format!("n{id}:{INTERNAL_PORT}")
 }
@@ -47,7 +47,7 @@ impl seshat::server::Listener for Listener {
     }
 }
 
-/// What a node reaches the others through.
+/// The connector of a node to the others.
 pub(crate) fn connector() -> Connector {
     Connector::new(channel).simulated()
 }

@@ -18,7 +18,7 @@ use crate::world::Flaw;
 /// Nodes that form the cluster. Others are added later.
 pub(crate) const FIRST: u16 = 3;
 
-/// Limits at which a few writes already fill what is limited.
+/// Limits that a few writes reach.
 pub(crate) fn limits(rng: &mut StdRng) -> Limits {
     let compact_keep_entries = rng.gen_range(1..20);
     Limits {
@@ -35,7 +35,7 @@ pub(crate) fn limits(rng: &mut StdRng) -> Limits {
     }
 }
 
-/// What makes the incarnations of one node.
+/// The factory of the incarnations of one node.
 #[derive(Clone)]
 pub(crate) struct Cradle {
     id: u16,
@@ -65,8 +65,9 @@ impl Cradle {
         self.stop.notify_one();
     }
 
-    /// The configuration of the incarnation that begins. The operator keeps the files up to date: each names
-    /// everybody whom somebody counts among the members, so that whoever forgot everything knows whom to believe.
+    /// The configuration of the incarnation that begins. The operator keeps the files up to date: each
+    /// names all nodes that any process counts among the members, so that a process without memory knows
+    /// which nodes to believe.
     fn file(&self) -> Config {
         let mut config = self.config.clone();
         let named = |id: u16, config: &Config| {

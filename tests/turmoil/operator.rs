@@ -1,6 +1,5 @@
-//! Somebody who looks at the cluster and steers it: forms it without a node that is missing, moves
-//! its leadership about for no good reason, adds members and removes them, and recovers it when its
-//! status says so.
+//! An operator: forms the cluster without a missing node, transfers its leadership for no reason, adds
+//! members and removes them, and recovers the cluster when its status says so.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,7 +25,7 @@ use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::world::Flaw;
 
-/// How long an answer is waited for.
+/// The longest wait for an answer.
 const TEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Adds the operator's host. It is never cut off.
@@ -78,7 +77,7 @@ impl Operator {
                 _ => self.steer().await,
             }
         }
-        // In calm, every member finds in the end that all is well.
+        // In calm, every member reports a healed cluster in the end.
         for member in health::members(&self.shared.standings()) {
             while !is_healthy(self.nodes[usize::from(member) - 1].clone()).await {
                 if let Ok(status) = self.admin.status().await {
@@ -89,7 +88,7 @@ impl Operator {
         }
     }
 
-    /// Vouches that `absent` is fresh, until the others have formed a cluster.
+    /// States that `absent` is fresh, until the others have formed a cluster.
     async fn form_without(&mut self, absent: u16) {
         let first = (1..=FIRST).find(|id| *id != absent).expect("others");
         loop {
@@ -139,7 +138,7 @@ impl Operator {
         }
     }
 
-    /// Does as the status of the cluster says, or changes its members.
+    /// Follows the status of the cluster, or changes its members.
     async fn steer(&mut self) {
         let status = match self.admin.status().await {
             Ok(status) => status,
@@ -187,7 +186,7 @@ impl Operator {
         }
     }
 
-    /// Status names a member that has state of a former cluster, and is to be started again.
+    /// Status names a member that has state of a former cluster, and is to be restarted.
     fn note_left_over(&self, summary: &str) {
         let named = summary.split_once(" belongs to another cluster");
         let id = named.and_then(|(before, _)| before.rsplit_once("node ")?.1.parse::<u32>().ok());
@@ -216,16 +215,16 @@ impl Operator {
             ..RecoverRequest::default()
         };
         let found = node.recover(recover(true)).await?;
-        // A log that ends with an entry of the last leader has all that was committed before.
+        // A log that ends with an entry of the last leader has everything that was committed before.
         let is_latest = found.last_log_term >= self.shared.highest_term.get();
         let kept = match self.flaw {
-            // The flaw: who looks on believes that the survivor had all.
+            // The flaw: the observer believes that the survivor had everything.
             Flaw::Overstated => u64::MAX,
             _ if is_latest => found.last_log_index,
             _ => found.commit_index,
         };
         self.shared.recovery_begins(old, kept);
-        // What they have of the old cluster keeps them out of the new one.
+        // Their state of the old cluster keeps them out of the new one.
         self.shared.left_over.replace(found.other_survivors);
         match node.recover(recover(false)).await {
             Ok(_) => {
@@ -250,8 +249,8 @@ impl Operator {
     }
 }
 
-/// The node that a halted cluster asks to be recovered from, and whether what it has may be incomplete, if
-/// nobody has to be vouched for.
+/// The node that a halted cluster asks to be recovered from, and whether its state may be incomplete, if
+/// no statement about another node is needed.
 fn advised(summary: &str) -> Option<(u16, bool)> {
     let (_, rest) = summary.split_once("seshat recover --from ")?;
     let digits = rest

@@ -1,4 +1,4 @@
-//! What a run has in store beside its nemesis: decided by its seed before it begins.
+//! The plan of a run besides its nemesis: decided by its seed before it begins.
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -6,12 +6,12 @@ use rand::rngs::StdRng;
 use crate::node::FIRST;
 use crate::world::Flaw;
 
-/// What happens in a run once.
+/// The events that happen once in a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Nodes that there are: those that form the cluster, and those that are added and removed.
+    /// The number of nodes: those that form the cluster, and those that are added and removed.
     pub(crate) nodes: u16,
-    /// A node that is not there when the others form the cluster.
+    /// A node that does not run when the others form the cluster.
     pub(crate) absent: Option<u16>,
     /// Whether most members lose their memory at once, and an operator has to recover the cluster.
     pub(crate) halts: bool,

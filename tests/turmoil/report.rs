@@ -1,12 +1,12 @@
-//! What happened in a run, in numbers that can be added up and handed from process to process.
+//! The events of a run, in numbers that can be added up and passed from process to process.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Begins the line on which a process hands over its report.
+/// Begins the line with the report of a process.
 const MARK: &str = "report of a seed: ";
 
-/// What happened how often.
+/// The number of each event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Report(BTreeMap<String, u64>);
 
@@ -31,7 +31,7 @@ impl Report {
         println!("\n{MARK}{report}");
     }
 
-    /// The report in what a process printed.
+    /// The report in the output of a process.
     pub(crate) fn find(printed: &str) -> Option<Self> {
         let mut lines = printed.lines();
         let report = lines.find_map(|line| line.strip_prefix(MARK))?;

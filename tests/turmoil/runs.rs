@@ -15,16 +15,16 @@ pub(crate) const FLAW: &str = "TURMOIL_FLAW";
 /// The variable that keeps a run from printing its story.
 pub(crate) const QUIET: &str = "TURMOIL_QUIET";
 
-/// Begins the line on which a process says what its story came to.
+/// Begins the line with the digest of a run's story.
 pub(crate) const DIGEST: &str = "digest of a seed: ";
 
-/// Real time within which a moment of the simulated time has passed, on the most loaded machine.
+/// Real time for one moment of the simulated time, on the most loaded machine.
 const STUCK: Duration = Duration::from_secs(120);
 
 /// Moments that have passed in the run of this process.
 static MOMENTS: AtomicU64 = AtomicU64::new(0);
 
-/// The end of what a failed run has printed, in bytes.
+/// The bytes that are kept of the output of a failed run.
 const TAIL_BYTES: usize = 4_000;
 
 /// The number in the environment variable `name`.
@@ -55,8 +55,7 @@ pub(crate) fn moment_passed() {
     MOMENTS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Runs one seed. Gives what happened and the digest of the story, or what a failed run has
-/// printed last.
+/// Runs one seed. Returns the events and the digest of the story, or the last output of a failed run.
 pub(crate) fn run(seed: u64, flaw: Flaw) -> Result<(Report, String), String> {
     let this = std::env::current_exe().expect("a path");
     let output = Command::new(this)
@@ -83,8 +82,8 @@ fn tail(text: &str) -> &str {
     &text[start.unwrap_or(0)..]
 }
 
-/// Runs all `seeds`, as many at once as there are cores. Gives what happened in the good ones
-/// together, and the failures.
+/// Runs all `seeds`, as many at once as there are cores. Returns the events in the good ones together,
+/// and the failures.
 pub(crate) fn all(seeds: Range<u64>) -> (Report, Vec<(u64, String)>) {
     let next = AtomicU64::new(seeds.start);
     let done = Mutex::new((Report::default(), Vec::new()));

@@ -1,5 +1,5 @@
-//! What the hosts of one simulated world share beside its network: the story of the run, and what
-//! the clients were told. Hosts take turns on one thread, so there is an order to everything.
+//! The state that the hosts of one simulated world share besides its network: the story of the run, and
+//! the answers to the clients. Hosts take turns on one thread, so all events have an order.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -25,29 +25,29 @@ pub(crate) struct Shared {
     history: RefCell<BTreeMap<u64, Vec<Told>>>,
     recovery: Cell<Recovery>,
     nodes: RefCell<BTreeMap<u16, DriverHandle>>,
-    /// What happened how often.
+    /// The number of each event.
     pub(crate) report: RefCell<Report>,
     /// Most members of the cluster have lost their memory at once: an operator has to recover it.
     pub(crate) lost: Cell<bool>,
     /// The highest term that had a leader.
     pub(crate) highest_term: Cell<Term>,
-    /// Nodes that have to be started again once the cluster is recovered.
+    /// Nodes to restart once the cluster is recovered.
     pub(crate) left_over: RefCell<Vec<u32>>,
-    /// The clients shall come to an end.
+    /// The clients are to end.
     pub(crate) ending: Cell<bool>,
 }
 
 /// The recovery of a run: there is one at most.
 #[derive(Debug, Clone, Copy, Default)]
 struct Recovery {
-    /// When the first attempt began that may have succeeded.
+    /// Start of the first attempt that may have succeeded.
     asked: Option<u64>,
     /// When it was known to have taken place.
     made: Option<u64>,
-    /// The cluster that is given up, and up to where the log of the survivor is kept.
+    /// The cluster that is given up, and the index up to which the log of the survivor is kept.
     old: Option<u64>,
     kept: LogIndex,
-    /// Whether an attempt may have succeeded of which nobody knows.
+    /// Whether an attempt may have succeeded without an answer.
     in_doubt: bool,
     /// How often this has changed.
     changes: u64,
@@ -61,7 +61,7 @@ impl Shared {
         }
     }
 
-    /// Adds a line to the story. What is told here decides whether two runs were the same.
+    /// Adds a line to the story. These lines decide whether two runs were the same.
     pub(crate) fn tell(&self, at: Duration, line: fmt::Arguments<'_>) {
         let line = format!("{:>9.3} s  {line}", at.as_secs_f64());
         self.story.borrow_mut().write(line.as_bytes());
@@ -75,20 +75,20 @@ impl Shared {
         self.story.borrow().finish()
     }
 
-    /// The next moment. Moments, unlike the clocks of the hosts, put everything that happens in the
-    /// order in which it was done.
+    /// The next moment. Moments, unlike the clocks of the hosts, put all events in the order in which
+    /// they happened.
     pub(crate) fn moment(&self) -> u64 {
         self.moment.set(self.moment.get() + 1);
         self.moment.get()
     }
 
-    /// A value that nobody has written yet.
+    /// A fresh value.
     pub(crate) fn fresh_value(&self) -> u64 {
         self.value.set(self.value.get() + 1);
         self.value.get()
     }
 
-    /// An operation on `key` that began at `start` is over, and was answered unless its outcome is
+    /// An operation on `key` that began at `start` has ended, and was answered unless its outcome is
     /// unknown: a write with its index in the log.
     pub(crate) fn remember(
         &self,
@@ -119,7 +119,7 @@ impl Shared {
         self.recovery.set(recovery);
     }
 
-    /// What was asked for did surely not take place, unless an earlier attempt did.
+    /// The recovery surely did not take place, unless an earlier attempt did.
     pub(crate) fn recovery_refused(&self) {
         let recovery = self.recovery.get();
         self.recovery.set(Recovery {
@@ -136,8 +136,8 @@ impl Shared {
         self.recovery.set(recovery);
     }
 
-    /// The operator has seen `cluster`, and whether it is led. If a recovery of another one was
-    /// asked for and nobody knew what came of it, it has taken place.
+    /// The operator has seen `cluster`, and whether it has a leader. If a recovery of another one was
+    /// ordered with an unknown outcome, it has taken place.
     pub(crate) fn saw_cluster(&self, cluster: Option<u64>, is_led: bool) {
         let recovery = self.recovery.get();
         let renewed = recovery.old.is_some() && cluster.is_some() && cluster != recovery.old;
@@ -151,7 +151,7 @@ impl Shared {
         self.recovery.get().asked.is_some()
     }
 
-    /// Nobody knows whether it has taken place.
+    /// It is unknown whether the recovery has taken place.
     pub(crate) fn recovery_in_doubt(&self) {
         let recovery = self.recovery.get();
         self.recovery.set(Recovery {
@@ -185,17 +185,17 @@ impl Shared {
         }
     }
 
-    /// The way to a new incarnation of node `id`.
+    /// The connection to a new incarnation of node `id`.
     pub(crate) fn born(&self, id: u16, handle: DriverHandle) {
         self.nodes.borrow_mut().insert(id, handle);
     }
 
-    /// Node `id` runs no more.
+    /// Node `id` no longer runs.
     pub(crate) fn died(&self, id: u16) {
         self.nodes.borrow_mut().remove(&id);
     }
 
-    /// How the nodes that run stand, by their ids.
+    /// The status of the nodes that run, by their ids.
     pub(crate) fn standings(&self) -> BTreeMap<u16, NodeStatus> {
         let nodes = self.nodes.borrow();
         nodes

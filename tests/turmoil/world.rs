@@ -1,4 +1,4 @@
-//! The nodes, their clients, and everything that befalls them: one run, decided by its seed.
+//! The nodes, their clients, and their faults: one run, decided by its seed.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,22 +26,22 @@ const CLIENT_HOSTS: u16 = 2;
 const CALLERS_PER_HOST: u16 = 2;
 const USERS_PER_HOST: u16 = 1;
 
-/// A whole cluster heals, and every client gets its last answers, within so long.
+/// The longest time in which a whole cluster heals, and every client gets its last answers.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is wrong on purpose.
+/// The flaw of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flaw {
     None,
-    /// Something between a client and a node delivers a write a second time, later.
+    /// The network delivers a write a second time, later.
     Repeats,
-    /// A node that has forgotten everything comes back as the Raft server that it was.
+    /// A node without memory returns under its former raft id.
     KeptIds,
-    /// What a session sends again does not carry its number.
+    /// A repeated write of a session does not carry its number.
     Unnumbered,
     /// The nodes that are to be added form a cluster of their own.
     Apart,
-    /// Whoever recovers the cluster believes that the survivor had every write.
+    /// The operator who recovers the cluster believes that the survivor had every write.
     Overstated,
 }
 
@@ -71,21 +71,21 @@ pub(crate) struct World {
     next_nemesis: Duration,
     pub(crate) fallen: Vec<Fallen>,
     pub(crate) next_fall: Duration,
-    /// Whether a node may fall before the cluster has formed.
+    /// Whether a node may end before the cluster has formed.
     pub(crate) early_fall: bool,
-    /// The node that is cut off so that another falls while it knows less than the third.
+    /// The node that is cut off so that another ends while it knows less than the third.
     pub(crate) trap: Option<u16>,
-    /// From when on most members may lose their memory together.
+    /// The time from which on most members may lose their memory together.
     pub(crate) halts_at: Option<Duration>,
     pub(crate) doom: Option<Doom>,
-    /// Within so long a cluster heals.
+    /// The longest time in which a cluster heals.
     max_wait: Duration,
-    /// Whether those who are left then are always cut off before.
+    /// Whether the survivors are always cut off before that.
     pub(crate) overstates: bool,
-    /// The node that has not been started yet, and until when at least.
+    /// The node that has not been started yet, and its earliest start.
     pub(crate) absent: Option<u16>,
     pub(crate) absent_until: Duration,
-    /// When those that were removed start again.
+    /// When removed nodes restart.
     pub(crate) returns: BTreeMap<u16, Duration>,
     /// Nodes that will be cut off while they receive a snapshot.
     pub(crate) tears: BTreeMap<u16, Duration>,
@@ -134,7 +134,7 @@ impl World {
         operator::add(&mut sim, rng.r#gen(), plan, flaw, Rc::clone(shared));
         let early_fall = rng.gen_bool(0.2) && plan.absent.is_none() && !plan.halts;
         let soon = Duration::from_millis(rng.gen_range(1_000..4_000));
-        // It is calm until most are lost: the cluster has to be healed then.
+        // The network is calm until most are lost: the cluster has to be healed then.
         let mut within = |longest| match plan.halts {
             true => soon,
             false => Duration::from_millis(rng.gen_range(0..longest)),
@@ -156,7 +156,7 @@ impl World {
             trap: None,
             halts_at: plan.halts.then_some(soon),
             doom: None,
-            // That it does not heal is what is to be seen.
+            // The check is to see that it does not heal.
             max_wait: if flaw == Flaw::KeptIds {
                 TEST_TIMEOUT / 4
             } else {
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    /// Lives through a hard time, then through a calm one. Panics if a promise is broken.
+    /// Runs through a hard time, then through a calm one. Panics if a promise is broken.
     pub(crate) fn run(mut self) {
         self.tell(format_args!("{:?}", self.plan));
         let hard = Duration::from_millis(self.rng.gen_range(5_000..12_000));
@@ -185,7 +185,7 @@ impl World {
         }
         self.trap = None;
         self.turn(Nemesis::Clear, Duration::MAX);
-        // What the plan has in store for a cluster that is healed comes now at the latest.
+        // The planned events of a healed cluster happen now at the latest.
         let deadline = self.sim.elapsed() + TEST_TIMEOUT;
         while (self.halts_at.is_some() || self.doom.is_some()) && self.sim.elapsed() < deadline {
             self.step();
@@ -220,14 +220,14 @@ impl World {
             .add("simulated seconds", seconds);
     }
 
-    /// Whether everybody is there, and nobody is waited for.
+    /// Whether all nodes run, and no wait is open.
     fn is_well(&self) -> bool {
         let recovered = !self.shared.lost.get() || self.shared.is_recovered();
         let all = self.fallen.is_empty() && self.absent.is_none();
         all && recovered && self.health.healed()
     }
 
-    /// Lets a moment pass. Says whether every client has come to its end.
+    /// Lets a moment pass. Returns whether every client has ended.
     fn step(&mut self) -> bool {
         let ended = self.sim.step().expect("nodes do not fail");
         runs::moment_passed();

@@ -1,4 +1,4 @@
-//! An acknowledged write stands in the agreed log, at the index that its caller was told.
+//! An acknowledged write is in the agreed log, at the acknowledged index.
 
 use seshat::kv::{Command, Write};
 

@@ -1,6 +1,6 @@
-//! Whoever asks is told of no place in the log before those that had been told by then: answers
-//! never go back in time. With the agreed log this is linearizability, whoever asks and whatever
-//! the key.
+//! An answer never names a place in the log before one that had been told when the request was made:
+//! answers never go back in time. With the agreed log this is linearizability, for all clients and all
+//! keys.
 
 use std::fmt::Debug;
 
@@ -8,12 +8,12 @@ use seshat::types::{ClusterId, LogIndex};
 
 use super::{Verdict, safe};
 
-/// What had been told at some moment: the cluster, and the highest index.
+/// The highest index that had been told at some moment, and its cluster.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Floor(Option<(ClusterId, LogIndex)>);
 
 impl Floor {
-    /// Something is told as well. Another cluster begins to count anew.
+    /// Another index is told. Another cluster begins to count anew.
     pub(crate) fn raise(self, cluster: ClusterId, index: LogIndex) -> Self {
         match self.0 {
             Some((before, floor)) if before == cluster => Self(Some((cluster, floor.max(index)))),

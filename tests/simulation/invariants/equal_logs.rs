@@ -13,10 +13,10 @@ use super::numbered_writes_apply_once::Once;
 use super::{Verdict, Violation, safe};
 
 const NAME: &str = "equal_logs";
-/// Index of the first entry of a cluster: it begins as if from a snapshot at index 1.
+/// Index of the first entry of a cluster: its log begins as after a snapshot at index 1.
 const FIRST: LogIndex = 2;
 
-/// An entry that somebody has applied.
+/// An applied entry.
 #[derive(Debug, Clone)]
 struct Applied {
     term: Term,
@@ -24,14 +24,14 @@ struct Applied {
     command: Option<Command>,
 }
 
-/// The one log that all nodes must agree on, as far as somebody has applied it.
+/// The one log that all nodes must agree on, as far as any process has applied it.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     entries: Vec<Applied>,
-    /// What the log makes of each key: what it is bound to from which index on.
+    /// The value of each key according to the log, and the index from which on it has it.
     versions: BTreeMap<Bytes, Vec<(LogIndex, Option<Bytes>)>>,
     pub(crate) once: Once,
-    /// Up to where each process has been checked.
+    /// The index up to which each process has been checked.
     checked: BTreeMap<RaftId, LogIndex>,
 }
 
@@ -45,8 +45,8 @@ impl Log {
         self.checked.insert(raft_id, FIRST - 1);
     }
 
-    /// Compares what `raft` has applied since the last call, and its whole map whenever it skipped
-    /// entries because a snapshot brought them, or met a numbered write again.
+    /// Compares the entries that `raft` has applied since the last call, and its whole map whenever it
+    /// skipped entries because of a snapshot, or met a numbered write again.
     pub(crate) fn check<W>(&mut self, raft: &RaftNode<W>) -> Verdict {
         let storage = raft.storage();
         let applied = storage.applied();
@@ -85,7 +85,7 @@ impl Log {
             .map_err(|reason| Violation::safety(NAME, reason))
     }
 
-    /// The agreed log goes on.
+    /// Appends to the agreed log.
     fn push(&mut self, index: LogIndex, term: Term, payload: EntryPayload) -> Result<(), String> {
         let command = match &payload {
             EntryPayload::Command(data) => {
@@ -105,8 +105,8 @@ impl Log {
         Ok(())
     }
 
-    /// All that `survivor` has, applied or not, as the beginning of another log; and up to where that
-    /// is this one.
+    /// The whole log of `survivor`, applied or not, as the beginning of another log; and the index up to
+    /// which it agrees with this one.
     pub(crate) fn continued_by<W>(
         &self,
         survivor: &RaftNode<W>,
@@ -148,7 +148,7 @@ impl Log {
             })
     }
 
-    /// What `command`, which stands at `index`, makes of its key.
+    /// The effect of `command`, at `index`, on its key.
     fn change(&mut self, index: LogIndex, command: &Command) {
         let version = match command {
             Command::Write { write, .. } => Some(match write {
@@ -168,14 +168,14 @@ impl Log {
         }
     }
 
-    /// What the log makes of `key` up to `index`.
+    /// The value of `key` after the log up to `index`.
     pub(crate) fn bound(&self, key: &Bytes, index: LogIndex) -> Option<&Bytes> {
         let versions = self.versions.get(key)?;
         let after = versions.partition_point(|&(at, _)| at <= index);
         versions.get(after.checked_sub(1)?)?.1.as_ref()
     }
 
-    /// Compares the whole map of `by` with the one that the agreed log makes.
+    /// Compares the whole map of `by` with the map that results from the agreed log.
     pub(crate) fn check_map(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
         let applied = storage.applied();
         let keys = self.versions.keys();
@@ -186,8 +186,7 @@ impl Log {
         })
     }
 
-    /// [`check_map`](Self::check_map) without a look at what else the map may hold, which takes
-    /// longer.
+    /// [`check_map`](Self::check_map) without a check for further keys in the map, which takes longer.
     fn check_keys(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
         let (applied, map) = (storage.applied(), storage.state_machine());
         let mut keys = self.versions.keys();
@@ -202,7 +201,7 @@ impl Log {
         self.entries.get(position(index)?)?.command.as_ref()
     }
 
-    /// Index of the last entry that somebody has applied.
+    /// Index of the last entry that any process has applied.
     pub(crate) fn last_index(&self) -> LogIndex {
         FIRST - 1 + u64::try_from(self.len()).expect("small")
     }

@@ -1,5 +1,4 @@
-//! Nobody waits for ever: after a while without faults, everybody who asked a node that runs has
-//! been answered.
+//! No caller waits for ever: after a while without faults, every caller of a running node has an answer.
 
 use super::{Verdict, live};
 use crate::clients::Clients;

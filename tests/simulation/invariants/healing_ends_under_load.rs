@@ -1,10 +1,10 @@
-//! A node that was started again votes again within a while, although clients go on writing.
+//! A restarted node votes again within a limited time, even while clients write.
 
 use seshat::types::NodeId;
 
 use super::{Verdict, live};
 
-/// `node` heals for so many milliseconds already.
+/// `node` has been healing for so many milliseconds.
 pub(crate) fn check(
     node: NodeId,
     since: u64,

@@ -1,6 +1,6 @@
-//! Where status says that the cluster is healthy, any one process may be started again: most of the
-//! voters live afterwards, whoever is asked who they are. And what was borne is not said to have
-//! halted.
+//! While status says that the cluster is healthy, any one process may be restarted: most of the voters
+//! still run afterwards, in the view of every process. And after losses that the cluster bears, status
+//! does not say that it has halted.
 
 use seshat::types::NodeId;
 

@@ -1,6 +1,6 @@
-//! What must hold whatever happens: one property a file.
+//! The invariants: one property a file.
 //!
-//! A violation is a value: what breaks on purpose in a negative control is counted, not unwound.
+//! A violation is a value: a negative control counts it and does not unwind.
 
 pub(crate) mod acknowledged_writes_are_kept;
 pub(crate) mod answers_follow_time;
@@ -27,12 +27,12 @@ use std::fmt;
 /// Whether an invariant holds.
 pub(crate) type Verdict = Result<(), Violation>;
 
-/// What kind of promise was broken.
+/// The kind of the broken promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Promise {
     /// Nothing wrong is ever done or told.
     Safety,
-    /// What should happen does happen in the end.
+    /// Progress happens in the end.
     Liveness,
 }
 

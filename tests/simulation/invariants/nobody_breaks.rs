@@ -1,4 +1,4 @@
-//! No node finds one of its own invariants broken, and nothing in it panics.
+//! No node finds one of its own invariants broken, and none panics.
 
 use seshat::node::NodeError;
 use seshat::types::RaftId;

@@ -1,12 +1,12 @@
-//! A numbered write takes effect at most once: where it stands first in the agreed log. However
-//! often it was sent and whoever answers, the answer is what it did there.
+//! A numbered write takes effect at most once: at its first place in the agreed log. However often it
+//! was sent, and whichever node answers, the answer is its effect there.
 //!
-//! The model forgets nothing and has no bounds, and it knows a write by its value, not by its stamp
-//! alone: so it cannot be wrong in the way in which the sessions of the core may be.
+//! The model forgets nothing and has no bounds, and it identifies a write by its value, not by its stamp
+//! alone: so it cannot share a fault with the sessions of the core.
 //!
-//! One thing it takes from the stamps: a client has said in this log that it no longer waits for lower
-//! numbers. One of them that does not stand before was acknowledged by a cluster that was lost since,
-//! and a copy of it that comes now must not take effect.
+//! It takes one fact from the stamps: a client has stated in this log that it no longer waits for lower
+//! numbers. A lower number without an earlier place in the log was acknowledged by a cluster that was
+//! lost since, and a copy of it that arrives now must not take effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,20 +20,20 @@ use crate::numbered::{Done, Number, number_of};
 
 const NAME: &str = "numbered_writes_apply_once";
 
-/// What the agreed log says of numbered writes.
+/// The numbered writes according to the agreed log.
 #[derive(Debug, Default)]
 pub(crate) struct Once {
     open: BTreeSet<u64>,
     done: BTreeMap<Number, Done>,
-    /// Below this number each client waits for nothing.
+    /// Below this number a client waits for no answer.
     first_outstanding: BTreeMap<u64, u64>,
-    /// Where a write stands that stands before it already.
+    /// The first place of a write that is in the log more than once.
     again: BTreeSet<LogIndex>,
 }
 
 impl Once {
-    /// The agreed log holds `command` at `index`, where the key of a write was bound or not before:
-    /// whether it changes the map.
+    /// The agreed log holds `command` at `index`; the key of a write was bound before or not. Returns
+    /// whether the command changes the map.
     pub(crate) fn changes(&mut self, index: LogIndex, command: &Command, existed: bool) -> bool {
         let (write, stamp) = match command {
             Command::Write { write, stamp } => (write, stamp),
@@ -70,17 +70,17 @@ impl Once {
         true
     }
 
-    /// Whether some write stands between the two that must not change the map any more.
+    /// Whether there is a write between the two that must not change the map any more.
     pub(crate) fn again(&self, from: LogIndex, to: LogIndex) -> bool {
         from <= to && self.again.range(from..=to).next().is_some()
     }
 
-    /// Copies that stand in the log and changed nothing.
+    /// Copies in the log that changed nothing.
     pub(crate) fn suppressed(&self) -> usize {
         self.again.len()
     }
 
-    /// The client of this write was told that it did `told`.
+    /// The client of this write was told the effect `told`.
     pub(crate) fn check(&self, number: Number, told: Done) -> Verdict {
         let done = self.done.get(&number);
         safe(done == Some(&told), NAME, || {

@@ -1,5 +1,5 @@
-//! Whoever takes part in a cluster takes part in the same one: a second truth never forms beside
-//! the first.
+//! All processes that take part in a cluster take part in the same one: no second cluster ever forms
+//! beside the first.
 
 use seshat::node::Replica;
 

@@ -7,7 +7,7 @@ use seshat::types::{ClusterId, RaftId, Role, Term};
 
 use super::{Verdict, safe};
 
-/// Who led in which term of which cluster.
+/// The leader of each term of each cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Leaders(BTreeMap<(ClusterId, Term), RaftId>);
 

@@ -1,5 +1,5 @@
-//! There is one cluster that can serve, at most: no second one forms while somebody has state of the
-//! first, and no recovery makes two.
+//! At most one cluster can serve: no second one forms while a process has state of the first, and no
+//! recovery makes two.
 
 use std::collections::BTreeSet;
 

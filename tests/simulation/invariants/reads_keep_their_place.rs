@@ -1,4 +1,4 @@
-//! A read that stands among writes sees those before it, and none of those behind it.
+//! A read among writes sees the writes before it, and none of the writes after it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{Verdict, safe};
 
 const NAME: &str = "reads_keep_their_place";
 
-/// Where a request stands in its batch.
+/// The place of a request in its batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) batch: u64,
@@ -16,7 +16,7 @@ pub(crate) struct Place {
     pub(crate) read: bool,
 }
 
-/// What was answered to the requests of each batch, by their positions.
+/// The answers to the requests of each batch, by their positions.
 #[derive(Debug, Default)]
 struct Batch {
     writes: BTreeMap<usize, LogIndex>,
@@ -31,7 +31,7 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    /// A batch begins; its name.
+    /// Begins a batch, and returns its name.
     pub(crate) fn begin(&mut self) -> u64 {
         self.begun += 1;
         self.begun
@@ -49,7 +49,7 @@ impl Batches {
         let before = others.range(..at).next_back();
         let after = others.range(at..).next();
         let (write_before, write_after) = match place.read {
-            // A write is seen by the read at its index, and by all that come later.
+            // The read at its index, and all later ones, see a write.
             true => (
                 before.is_none_or(|(_, &write)| write <= index),
                 after.is_none_or(|(_, &write)| index < write),

@@ -1,4 +1,4 @@
-//! A read saw what the agreed log makes of its key at the index that the answer names.
+//! A read saw the value of its key according to the agreed log at the index in the answer.
 
 use super::{Verdict, safe};
 use crate::clients::Seen;

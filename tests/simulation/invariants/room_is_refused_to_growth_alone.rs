@@ -1,5 +1,5 @@
-//! A node whose state is full refuses what would make it grow: no removal, and no opening of a session.
-//! That what it refuses is never applied, `linearizable` and `numbered_writes_apply_once` see.
+//! A node whose state is full refuses only growth: no removal, and no opening of a session.
+//! `linearizable` and `numbered_writes_apply_once` check that a refused write is never applied.
 
 use seshat::error::Reason;
 use seshat::kv::Write;
@@ -7,7 +7,7 @@ use seshat::node::Outcome;
 
 use super::{Verdict, safe};
 
-/// `write` is what was answered; `None` for the opening of a session.
+/// `write` is the answered request; `None` for the opening of a session.
 pub(crate) fn check(write: Option<&Write>, outcome: &Outcome) -> Verdict {
     let is_full = is_full(outcome);
     let grows = matches!(write, Some(Write::Set { .. }));
@@ -16,7 +16,7 @@ pub(crate) fn check(write: Option<&Write>, outcome: &Outcome) -> Verdict {
     })
 }
 
-/// Whether something was refused for want of room.
+/// Whether a request was refused because the state was full.
 pub(crate) fn is_full(outcome: &Outcome) -> bool {
     matches!(outcome, Err(refusal) if matches!(refusal.reason, Reason::Full { .. }))
 }

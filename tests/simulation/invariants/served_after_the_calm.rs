@@ -1,10 +1,10 @@
-//! After a while without faults clients are served again: somebody's write is acknowledged, unless the
-//! state has no room for any, and somebody's read is answered.
+//! After a while without faults clients are served again: a write is acknowledged, unless the state is
+//! full, and a read is answered.
 
 use super::{Verdict, live};
 use crate::clients::Clients;
 
-/// `since` is when it must have been well again.
+/// `since` is the time by which the cluster must have healed.
 pub(crate) fn check(clients: &Clients, since: u64) -> Verdict {
     let (write, read) = (clients.last_write, clients.last_read);
     live(write.min(read) >= since, "served_after_the_calm", || {

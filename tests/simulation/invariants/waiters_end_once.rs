@@ -1,5 +1,4 @@
-//! Whoever asks is answered exactly once, with an answer to what he asked, as long as the node
-//! lives that he asked.
+//! A caller is answered exactly once, with an answer to its request, as long as the asked node runs.
 
 use seshat::node::{Outcome, Replica};
 
@@ -8,7 +7,7 @@ use crate::clients::{Clients, Waiter};
 
 const NAME: &str = "waiters_end_once";
 
-/// The core owes exactly those whom the clients think it owes.
+/// The core owes answers to exactly the callers that expect one.
 pub(crate) fn check(member: &Replica<Waiter>, clients: &Clients) -> Verdict {
     let owed = member.raft().map_or(0, |raft| raft.waiting());
     let node = member.raft_id().node_id();

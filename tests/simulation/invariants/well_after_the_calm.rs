@@ -1,5 +1,5 @@
-//! After a while without faults there is a cluster with one leader, every process is a member of
-//! it, however often it was started again, and all have applied the whole log.
+//! After a while without faults there is a cluster with one leader, every process is a member of it,
+//! however often it was restarted, and all have applied the whole log.
 
 use seshat::node::{RaftNode, Replica};
 use seshat::types::Role;
@@ -9,7 +9,7 @@ use super::{Verdict, Violation, live};
 
 const NAME: &str = "well_after_the_calm";
 
-/// `healed` is what the members say of themselves.
+/// `healed` is the status of the members.
 pub(crate) fn check<'a, W: 'a>(
     members: impl Iterator<Item = &'a Replica<W>>,
     healed: bool,
@@ -24,7 +24,7 @@ pub(crate) fn check<'a, W: 'a>(
     })
 }
 
-/// The same without a look at the log. Returns those who take part.
+/// The same without a check of the log. Returns the processes that take part.
 pub(crate) fn check_members<'a, W: 'a>(
     members: impl Iterator<Item = &'a Replica<W>>,
     healed: bool,

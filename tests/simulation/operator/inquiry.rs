@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::Rng;
 use seshat::cluster::Answer;
 use seshat::kv::Command;
-use seshat::types::{ClusterId, NodeId, NodeStatus};
+use seshat::types::{Answering, ClusterId, NodeId, NodeStatus};
 
 use super::judgement::{self, Order};
 use crate::delivery::wire_view;
@@ -22,6 +22,10 @@ const TEST_TIMEOUT: u64 = 1_000;
 /// The same before a recovery, and the pause between two questions to a node that does not answer.
 const PATIENCE_OF_RECOVERY: u64 = 2_000;
 const PAUSE: u64 = 300;
+
+/// Milliseconds for which answers count after the node has begun to ask, as in its services: if it was so slow
+/// that more have passed, nobody has answered.
+const MAX_AGE: u64 = TEST_TIMEOUT + 200;
 
 /// Milliseconds for which nobody need have noticed that a process has ended.
 const UNSEEN: u64 = 450;
@@ -44,6 +48,8 @@ pub(super) enum Wish {
 pub(super) struct Inquiry {
     wish: Wish,
     began: u64,
+    /// When the node began to ask.
+    asked: u64,
     /// The process that was asked, once it has been.
     incarnation: Option<Incarnation>,
     /// In which cluster it took part then.
@@ -60,6 +66,7 @@ impl World {
         let inquiry = Inquiry {
             wish,
             began: self.now,
+            asked: self.now,
             incarnation: None,
             begun_in: None,
             others: BTreeSet::new(),
@@ -97,7 +104,7 @@ impl World {
         let mut others: BTreeSet<_> = nodes.chain(judgement::known(&own)).collect();
         others.remove(&node);
         let incarnation = process.incarnation;
-        inquiry.begun_in = own.cluster_id;
+        (inquiry.asked, inquiry.begun_in) = (self.now, own.cluster_id);
         (inquiry.incarnation, inquiry.others) = (Some(incarnation), others);
         let max_wait = match inquiry.wish {
             Wish::Recover(_) => PATIENCE_OF_RECOVERY,
@@ -182,13 +189,17 @@ impl World {
         };
         // It looks at itself last.
         let own = process.status();
+        let age = self.now - inquiry.asked;
+        let is_old = age > MAX_AGE && !matches!(inquiry.wish, Wish::Recover(_));
+        let answer = |other| match inquiry.heard.get(&other) {
+            _ if is_old => Err(Answering::Hung),
+            Some(heard) => Ok(heard.clone()),
+            None => Err(self.found(node, other)),
+        };
         let answers: BTreeMap<NodeId, Answer> = inquiry
             .others
             .iter()
-            .map(|&other| {
-                let heard = inquiry.heard.get(&other).cloned();
-                (other, heard.ok_or_else(|| self.found(node, other)))
-            })
+            .map(|&other| (other, answer(other)))
             .collect();
         match inquiry.wish {
             Wish::Look => {
