@@ -173,7 +173,7 @@ def snapshot(*records):
     return b"".join(bytes([len(record)]) + record for record in encoded)
 
 
-# Lives of some nodes, and a cluster.
+# Raft ids of some nodes, and a cluster.
 ONE, TWO, THREE, FOUR, FIVE = (
     str(node << 48 | 0xA1B2C3D4E5F0 + node) for node in (1, 2, 3, 4, 5)
 )

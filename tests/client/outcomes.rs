@@ -1,4 +1,4 @@
-//! What a client may conclude: without a session, in one, and when a call is dropped in the middle.
+//! The conclusions of a client: without a session, in one, and when a call is dropped in the middle.
 
 use std::time::Duration;
 
