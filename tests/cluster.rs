@@ -1,4 +1,4 @@
-//! Three whole nodes over real sockets: what a user of a cluster relies on.
+//! Three whole nodes over real sockets: the guarantees for a user of a cluster.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -145,7 +145,7 @@ async fn after_the_leader_was_killed_writes_go_on_within_two_seconds() {
     assert_eq!(status.state(), ClusterState::Degraded);
 }
 
-/// Every node is killed and started again, the leader first, while a client goes on writing.
+/// Every node is killed and restarted, the leader first, while a client keeps writing.
 #[tokio::test]
 async fn a_node_that_forgot_everything_comes_back() {
     let mut cluster = Cluster::started(3).await;
@@ -229,7 +229,7 @@ async fn a_leader_that_shuts_down_hands_over_first() {
     cluster.set("before", "1").await;
     let leader = cluster.leader().await;
     let term = cluster.node(leader).status().term;
-    // A stream that never ends by itself must not hold the shutdown up.
+    // A stream without an end of its own must not delay the shutdown.
     let mut health = HealthClient::new(cluster.channel(leader));
     let mut watch = health
         .watch(HealthCheckRequest::default())
@@ -248,7 +248,7 @@ async fn a_leader_that_shuts_down_hands_over_first() {
     let old = cluster.take(leader);
     let old_id = old.status().raft_id;
     old.shutdown().await.unwrap();
-    // At once, not after the silence of an election timeout: it was seen to before the end.
+    // At once, not after the silence of an election timeout: the leader transfers before it ends.
     let mut led = 0;
     for (_, node) in cluster.running() {
         let status = node.status();
@@ -346,7 +346,7 @@ async fn each_listener_reflects_what_it_serves() {
         ),
         (cluster.internal_addr(0), &["seshat.raft.v1.RaftService"]),
     ] {
-        // The two versions of the protocol differ in nothing but their name.
+        // The two versions of the protocol differ only in their names.
         macro_rules! reflected {
             ($version:ident, $package:literal) => {{
                 use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
@@ -429,7 +429,7 @@ async fn a_message_beyond_every_limit_is_refused_with_the_limit() {
 }
 
 /// Before, the value went into the log, no follower could be sent it, and every later write waited for
-/// ever while status said healthy.
+/// ever while status reported healthy.
 #[tokio::test]
 async fn a_leader_takes_no_value_that_the_others_could_not_take() {
     let mut cluster = Cluster::new(3);
@@ -438,7 +438,7 @@ async fn a_leader_takes_no_value_that_the_others_could_not_take() {
         max_grpc_message_bytes: 16 << 20,
         ..Limits::default()
     };
-    // The lowest forms the cluster and leads it.
+    // The lowest node forms the cluster and leads it.
     cluster.limit(0, larger);
     cluster.start_all().await;
     assert_eq!(cluster.leader().await, 0);
@@ -510,7 +510,7 @@ async fn metadata_is_ignored_or_refused_and_never_leaves_a_write_in_the_dark() {
     }
 }
 
-/// The node does nothing while a client asks and gives up: then it reads both at once.
+/// The node stands still while a client asks and gives up: then it reads both at once.
 #[tokio::test]
 async fn writes_beside_calls_that_are_given_up_by_the_hundred_lose_nothing() {
     let cluster = Cluster::started(3).await;
@@ -532,7 +532,7 @@ async fn writes_beside_calls_that_are_given_up_by_the_hundred_lose_nothing() {
                 async move { kv.get(get("k")).await.is_ok() }
             };
             let mut given_up = JoinSet::from_iter((0..200).map(given_up));
-            // They are sent, as this thread has nothing else to do.
+            // They are sent, because this thread has nothing else to do.
             for _ in 0..1_000 {
                 tokio::task::yield_now().await;
             }
@@ -577,7 +577,7 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
         .collect();
     for (index, stream) in idle.iter_mut().enumerate() {
         let greeting: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-        // Every other one never ends its greeting.
+        // Every other one never completes its preface.
         let length = if index % 2 == 0 { 1 } else { greeting.len() };
         stream.write_all(&greeting[..length]).unwrap();
     }
@@ -658,8 +658,8 @@ async fn a_server_that_cannot_start_says_why() {
     assert!(!faults.is_empty());
 }
 
-/// A caller in the process of a node gets what a client gets over gRPC: answers of the leader, refusals
-/// of the others, and the same limits.
+/// A caller in the process of a node gets the same as a client over gRPC: answers of the leader,
+/// refusals of the others, and the same limits.
 #[tokio::test]
 async fn the_store_of_the_leader_serves_callers_in_its_process() {
     let cluster = Cluster::started(3).await;

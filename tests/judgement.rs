@@ -1,5 +1,5 @@
-//! What whole nodes say of their cluster when it is not what it looks like: without sockets, and under
-//! a clock that is the test's.
+//! The status of a cluster from whole nodes when the cluster is not what it seems: without sockets, and
+//! under a clock that the test controls.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -34,7 +34,7 @@ async fn status(node: &mut Node) -> StatusResponse {
     node.admin.status(request).await.unwrap().into_inner()
 }
 
-/// Asks `node` until it says `words`.
+/// Asks `node` until its status is `words`.
 async fn until(node: &mut Node, words: &str) -> StatusResponse {
     let began = Instant::now();
     loop {
@@ -114,8 +114,8 @@ async fn serves(node: &mut Node) -> ServingStatus {
 }
 
 /// Seen: node 2 was catching up when node 3 lost its memory. The learner believed in its leader for
-/// ever, so nobody said that the cluster had halted, and the learner sent clients to a node that did
-/// not lead.
+/// ever, so no status reported that the cluster had halted, and the learner sent clients to a node that
+/// did not lead.
 #[tokio::test(start_paused = true)]
 async fn a_learner_that_believes_in_its_leader_does_not_hide_that_the_cluster_has_halted() {
     let (fabric, nodes) = Fabric::started(3).await;
@@ -176,7 +176,7 @@ async fn a_cluster_that_shrinks_says_what_that_costs() {
     assert!(!response.healed);
 }
 
-/// Asks every node until all of them say `words`.
+/// Asks every node until all of them report `words`.
 async fn until_all(nodes: &mut [Node], words: &str) {
     for node in nodes.iter_mut() {
         until(node, words).await;
@@ -194,8 +194,8 @@ fn add(info: NodeInfo) -> AddMemberRequest {
 
 const NOWHERE: &str = "kvstore-9:7379";
 
-/// Seen: the file of node 1 had a wrong address of node 1 itself. Nobody asks the leader there, so the
-/// cluster was healthy, until the leader was restarted and could not come back.
+/// Seen: the file of node 1 had a wrong address of node 1 itself. No node asks the leader there, so the
+/// cluster was healthy, until the leader was restarted and could not return.
 #[tokio::test(start_paused = true)]
 async fn a_leader_with_a_wrong_address_of_its_own_is_named_before_it_is_lost() {
     let fabric = Fabric::new(3);
@@ -221,7 +221,7 @@ async fn a_leader_with_a_wrong_address_of_its_own_is_named_before_it_is_lost() {
     leader.admin.add_member(add(info(one))).await.unwrap();
     until(&mut leader, HEALTHY).await;
     until_all(&mut followers, HEALTHY).await;
-    // And so it is: the others go on without it.
+    // And so it is: the others continue without it.
     leader.kill().await;
     let mut its = followers[0].driver.watch();
     let elected = its.wait_for(|status| status.leader.is_some_and(|id| id.node_id() != one));
@@ -230,7 +230,7 @@ async fn a_leader_with_a_wrong_address_of_its_own_is_named_before_it_is_lost() {
     until_all(&mut followers, HEALTHY).await;
 }
 
-/// Seen: healthy, with a link cut between two followers, who could elect nobody without the third.
+/// Seen: healthy, with a link cut between two followers, which could elect no leader without the third.
 #[tokio::test(start_paused = true)]
 async fn a_cut_link_between_two_followers_is_named_before_they_need_it() {
     let (fabric, nodes) = Fabric::started(3).await;
@@ -249,14 +249,14 @@ async fn a_cut_link_between_two_followers_is_named_before_they_need_it() {
 }
 
 /// Seen: `member add` of a running follower at an address that leads nowhere was healthy for a moment,
-/// as what it had acknowledged before still counted.
+/// because its earlier acknowledgements still counted.
 #[tokio::test(start_paused = true)]
 async fn a_member_that_moves_to_a_wrong_address_is_at_no_moment_healthy() {
     let (fabric, nodes) = Fabric::started(3).await;
     let (mut leader, mut followers) = leader_first(nodes);
     until(&mut leader, HEALTHY).await;
     let (moved, late) = (followers[0].id, followers[1].id);
-    // It goes on asking at the former address.
+    // It still asks at the former address.
     fabric.keep_the_log_from(late);
     let wrong = NodeInfo {
         addr: NOWHERE.to_owned(),

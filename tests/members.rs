@@ -1,4 +1,4 @@
-//! Whole nodes over real sockets, whose operator changes who is a member.
+//! Whole nodes over real sockets, whose members an operator changes.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -33,7 +33,7 @@ fn add_request(cluster: &Cluster, index: usize) -> AddMemberRequest {
     }
 }
 
-/// Whether an operator's request has to be made again: it was refused, and says that it may be.
+/// Whether an operator's request has to be repeated: it was refused, and the refusal allows a retry.
 fn again(status: &Status) -> bool {
     if status.details().is_empty() {
         return true;
@@ -63,7 +63,7 @@ async fn add(cluster: &Cluster, index: usize, voters: &[u16]) {
     settled(cluster, voters).await;
 }
 
-/// Makes node `index + 1` a member no longer; the members that are left.
+/// Removes node `index + 1`; returns the remaining members.
 async fn remove(cluster: &Cluster, index: usize) -> Vec<u32> {
     let id = u32::try_from(index + 1).unwrap();
     eventually("the decision to remove", async || {
@@ -100,7 +100,7 @@ async fn settled(cluster: &Cluster, ids: &[u16]) {
     .await;
 }
 
-/// Waits until a server that was removed has ended, and says so.
+/// Waits until a removed server has ended with that reason.
 async fn ends_as_removed(cluster: &mut Cluster, index: usize) {
     let id = node_id(u16::try_from(index + 1).unwrap());
     let ended = cluster.take(index).ended();
@@ -117,7 +117,7 @@ async fn ends_as_removed(cluster: &mut Cluster, index: usize) {
     );
 }
 
-/// Clients that write all the time, each its own keys, to whoever takes them.
+/// Clients that write all the time, each its own keys, to any node that accepts them.
 struct Load {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicUsize>,
@@ -156,7 +156,7 @@ impl Load {
                         }
                         Err(_) => {
                             target += 1;
-                            // Nobody is there: not a hundred thousand attempts a second.
+                            // No node is there: a pause, to avoid a hundred thousand attempts a second.
                             tokio::time::sleep(Duration::from_millis(1)).await;
                         }
                     }
@@ -208,7 +208,7 @@ async fn a_cluster_grows_from_3_to_5_and_shrinks_to_3_under_load() {
     add(&cluster, five, &[1, 2, 3, 4, 5]).await;
     load.goes_on().await;
 
-    // The leader first, whoever that is, and then one of the first three again.
+    // The leader first, and then one of the first three again.
     let leader = cluster.leader().await;
     let follower = (0..3).find(|index| *index != leader).unwrap();
     let mut left = vec![1, 2, 3, 4, 5];
@@ -321,7 +321,7 @@ async fn a_member_moves_to_another_address() {
     assert_ne!(member.client_addr, former);
     assert_eq!(member.client_addr, cluster.client_addr(moved));
     assert_eq!(member.addr, cluster.internal_addr(moved));
-    // Whoever asks a follower is led to the new address when that node leads.
+    // A follower leads its callers to the new address when that node leads.
     let to = Some(u32::try_from(moved + 1).unwrap());
     let request = seshat::proto::admin::TransferLeadershipRequest {
         to,
@@ -384,7 +384,7 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     let refusal = admin.remove_member(stranger).await.unwrap_err();
     assert!(matches!(reason(refusal), Reason::InvalidRequest(invalid) if invalid.field == "id"));
 
-    // Node 4 is not started, so the change cannot be finished: only that may be changed.
+    // Node 4 is not started, so the change cannot be finished: only its own change is possible.
     let request = || add_request(&cluster, four);
     let first = admin.add_member(request()).await.unwrap().into_inner();
     let second = admin.add_member(request()).await.unwrap().into_inner();
@@ -409,7 +409,7 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     let answer = admin.remove_member(fourth).await.unwrap().into_inner();
     assert_eq!(answer.members, [1, 2, 3]);
 
-    // Without one of the two that live, nobody could decide anything.
+    // Without one of the two that run, there would be no majority.
     let others: Vec<_> = (0..3).filter(|index| *index != leader).collect();
     cluster.take(others[0]).kill();
     let live = RemoveMemberRequest {

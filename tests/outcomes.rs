@@ -1,5 +1,5 @@
-//! Every refusal that can leave a node stands in `docs/ERRORS.md`, with its code, its detail and what
-//! became of the write; and what stands there can be met.
+//! `docs/ERRORS.md` lists every refusal that a node can send, with its code, its detail and the outcome
+//! of the write; and every listed refusal can occur.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -40,7 +40,7 @@ const PAGE: &str = include_str!("../docs/ERRORS.md");
 /// Code, detail and outcome, as the page writes them.
 type Row = (String, String, String);
 
-/// The rows of the page that tell a client what to do, and those that do not occur.
+/// The rows of the page with an action for the client, and those that do not occur.
 fn rows() -> (BTreeSet<Row>, BTreeSet<Row>) {
     let (mut occur, mut others) = (BTreeSet::new(), BTreeSet::new());
     for line in PAGE.lines().filter(|line| line.starts_with("| ")) {
@@ -79,7 +79,7 @@ fn code_name(code: Code) -> String {
     name
 }
 
-/// What a client reads in `status`.
+/// The row for `status`, as a client reads it.
 fn row(status: &Status) -> Row {
     let (applied, reason) = refused(status);
     row_of(status.code(), applied, &reason.expect("a reason"))
@@ -107,8 +107,8 @@ fn row_of(code: Code, applied: kv::Applied, reason: &Detail) -> Row {
     (code_name(code), detail.to_owned(), applied.to_owned())
 }
 
-/// The reason after `reason`, so that every one is visited: a new one does not compile here before it
-/// has its place.
+/// The reason after `reason`, so that every one is visited: a new one does not compile before it has its
+/// place here.
 fn next(reason: Option<&Reason>) -> Option<Reason> {
     let Some(reason) = reason else {
         let leader_id = NodeId::new(2);
@@ -119,7 +119,11 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
         Reason::NotLeader { .. } => Reason::NoQuorum,
         Reason::NoQuorum => Reason::CutOff,
         Reason::CutOff => Reason::Overloaded { what, limit },
-        Reason::Overloaded { .. } => Reason::Full { what, limit },
+        Reason::Overloaded { .. } => Reason::Full {
+            what,
+            limit,
+            node_id: NodeId::new(1)?,
+        },
         Reason::Full { .. } => Reason::TooLarge {
             what,
             limit,
@@ -147,7 +151,7 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
     })
 }
 
-/// A refusal that tonic makes, under the code that generic clients look for.
+/// A refusal that tonic makes, under the code that generic clients expect.
 fn unimplemented() -> Row {
     ["UNIMPLEMENTED", "invalid_request", "NO"]
         .map(str::to_owned)
@@ -170,7 +174,7 @@ fn the_page_lists_every_reason_with_both_outcomes_and_nothing_else() {
     assert_eq!(listed, possible);
 }
 
-/// What was met, each with what led there.
+/// The refusals that occurred, each with its cause.
 #[derive(Default)]
 struct Met(BTreeSet<Row>);
 
@@ -302,7 +306,7 @@ async fn what_no_session_allows(met: &mut Met, cluster: &Cluster, leader: usize)
     met.refusal("given up", kv.set(request()).await, EXPIRED);
 }
 
-/// A request of whatever kind that is for another cluster, at whichever node it arrives.
+/// A request of any kind that is for another cluster, at any node.
 async fn what_is_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: usize) {
     let own = cluster.node(leader).status().cluster_id.unwrap().0;
     let other = Some(own ^ 1);
@@ -315,7 +319,7 @@ async fn what_is_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: u
         met.refusal("Set", kv.set(request).await, OTHER_CLUSTER);
         let request = GetRequest {
             cluster_id: other,
-            // What is wrong with it here may be right there.
+            // A request that is wrong here may be right there.
             key: Bytes::new(),
         };
         met.refusal("Get", kv.get(request).await, OTHER_CLUSTER);
@@ -356,7 +360,7 @@ async fn what_is_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: u
     };
     let answer = admin.remove_member(request).await;
     met.refusal("RemoveMember", answer, OTHER_CLUSTER);
-    // What names this one, or none, is served.
+    // A request that names this cluster, or none, is served.
     let mut kv = cluster.kv(leader);
     for (named, answered) in [(Some(own), None), (None, Some(own))] {
         let cluster_id = named;
@@ -449,8 +453,7 @@ async fn piped(kv: &mut KvServiceClient<Channel>, command: Command) -> Row {
     piped_to(kv, command, None).await.expect_err("a refusal")
 }
 
-/// One command, in a pipeline that names a cluster: the cluster that the answer names, or how it is
-/// refused.
+/// One command, in a pipeline that names a cluster: the cluster in the answer, or the refusal.
 async fn piped_to(
     kv: &mut KvServiceClient<Channel>,
     command: Command,
@@ -498,7 +501,7 @@ async fn the_same_in_a_pipeline(met: &mut Met, cluster: &Cluster, leader: usize)
     met.row("not the leader in a pipeline", row, NOT_LEADER);
 }
 
-/// The others die: what the leader has in its log is unknown, and it lets in only so many.
+/// The others die: the outcome of the writes in the leader's log is unknown, and it admits only so many.
 async fn without_a_majority(met: &mut Met, pending: usize) {
     let limits = Limits {
         max_batch_requests: pending,
@@ -525,7 +528,7 @@ async fn without_a_majority(met: &mut Met, pending: usize) {
             .await
             .unwrap()
             .expect_err("no majority");
-        // One that comes after the leader has stepped down is never in the log.
+        // A write after the leader has stepped down is never in the log.
         let expected = match (status.code(), refused(&status).0) {
             (Code::ResourceExhausted, _) => OVERLOADED,
             (_, kv::Applied::Unknown) => NO_QUORUM_UNKNOWN,
@@ -555,7 +558,13 @@ async fn what_the_state_has_no_room_for(met: &mut Met) {
     let mut kv = cluster.kv(leader);
     let large = |key: &str| set(key, vec![b'v'; 1 << 20], None);
     kv.set(large("k")).await.unwrap();
-    met.refusal("a full state", kv.set(large("l")).await, FULL);
+    let answer = kv.set(large("l")).await;
+    let words = format!(
+        "full: it would take more memory than max_state_bytes of node {} (2097152); deleting keys makes room (not applied)",
+        cluster.node(leader).status().raft_id.node_id()
+    );
+    assert_eq!(answer.as_ref().expect_err("a full state").message(), words);
+    met.refusal("a full state", answer, FULL);
     let piped = piped(&mut kv, Command::Set(large("l"))).await;
     met.row("a full state in a pipeline", piped, FULL);
     assert_eq!(kv.get(get("l")).await.unwrap().into_inner().value, None);
@@ -570,7 +579,7 @@ async fn what_the_state_has_no_room_for(met: &mut Met) {
     kv.set(large("l")).await.unwrap();
 }
 
-/// A node that is alone waits for the others, and shuts down while somebody waits with it.
+/// A node that is alone waits for the others, and shuts down while a request waits with it.
 async fn before_and_after(met: &mut Met) {
     let mut cluster = Cluster::new(3);
     cluster.start(0);
@@ -582,7 +591,7 @@ async fn before_and_after(met: &mut Met) {
     let mut waits = pin!(waiting.set(set("k", "v", None)));
     let sent = poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_pending()));
     assert!(sent.await, "nobody decides");
-    // The same connection brings this one behind the one that waits.
+    // The same connection brings this one after the one that waits.
     kv.set(set("", "v", None)).await.expect_err("no key");
     let mut admin = cluster.admin(0);
     let remove = RemoveMemberRequest {

@@ -1,5 +1,5 @@
-//! `Pipeline` between real sockets: order, errors of single commands, flow control, and how a stream
-//! ends.
+//! `Pipeline` between real sockets: order, errors of single commands, flow control, and the end of a
+//! stream.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -31,7 +31,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-/// Nothing here takes so long, on any machine.
+/// No test here takes so long, on any machine.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Stream {
@@ -125,7 +125,7 @@ fn error(answer: Answer) -> (Code, Applied, Reason) {
     (code, detail.applied(), detail.reason.expect("a reason"))
 }
 
-/// What a command must be answered.
+/// The expected answer to a command.
 #[derive(Debug)]
 enum Expected {
     Set,
@@ -282,7 +282,7 @@ async fn a_numbered_batch_that_is_sent_again_on_another_stream_applies_once() {
     first.answers(2).await;
 
     let mut second = Stream::open(&mut kv).await;
-    // Number 1 belongs to a Set, and a removal of that number is none.
+    // Number 1 belongs to a Set, and a removal with that number is none.
     let removal = Command::Delete(DeleteRequest {
         key: Bytes::from("k"),
         session: Some(session(7, 1)),
@@ -298,7 +298,7 @@ async fn a_numbered_batch_that_is_sent_again_on_another_stream_applies_once() {
     assert!(matches!(reason, Reason::InvalidRequest(it) if it.field == "session"));
 }
 
-/// What breaks the rules ends the stream, behind the answers of all that came before.
+/// A violation of the rules ends the stream, after the answers to all earlier commands.
 #[tokio::test]
 async fn a_bad_request_ends_the_stream_behind_the_answers() {
     const BEFORE: u64 = 50;
@@ -335,8 +335,8 @@ async fn a_bad_request_ends_the_stream_behind_the_answers() {
     }
 }
 
-/// A client that never reads is held back: the node accepts a bounded number of batches of it, and
-/// what it has accepted takes nobody else's place.
+/// A client that never reads is held back: the node accepts a bounded number of its batches, and these
+/// take no other client's place.
 #[tokio::test]
 async fn a_client_that_does_not_read_delays_nobody_else() {
     const PENDING: usize = 64;
@@ -378,7 +378,7 @@ async fn a_client_that_does_not_read_delays_nobody_else() {
         assert!(accepted < 1_000_000, "the client is not held back");
     }
     println!("{accepted} batches were accepted of a client that does not read");
-    // It is still there, and has far more under way than the node lets in at once.
+    // It is still connected, and has far more under way than the node admits at once.
     assert!(accepted > 2 * u64::try_from(PENDING).unwrap());
     for _ in 0..PENDING {
         timeout(TEST_TIMEOUT, other.set(value.clone()))
@@ -390,22 +390,22 @@ async fn a_client_that_does_not_read_delays_nobody_else() {
     stream.send(1, vec![set("a", "1"), get("a")]).await;
     assert_eq!(got(&stream.answers(1).await[1]), Some(&b"1"[..]));
 
-    // When it reads after all, everything is there.
+    // When it reads in the end, all answers are there.
     for id in 0..accepted {
         slow.answers(id).await;
     }
 }
 
-/// Seen: 60 464 of a million commands were refused, because more came than the node may have under
-/// way. Whoever pipelines is held back: nothing is refused, and single requests find their place.
+/// Seen: 60 464 of a million commands were refused, because more came than the node may have under way.
+/// A pipeline is held back instead: nothing is refused, and single requests find their place.
 #[tokio::test]
 async fn a_flood_is_held_back_and_nothing_of_it_is_refused() {
-    /// Commands that the node has under way, and those that it lets in.
+    /// The commands that the node has under way, and the number that it admits.
     const UNDER_WAY: usize = 32;
     const PENDING: usize = 128;
     const STREAMS: u64 = 8;
     const BATCHES: u64 = 24;
-    /// A single batch has more than may be in at once.
+    /// A single batch has more than may be admitted at once.
     const COMMANDS: usize = 2 * PENDING;
     let limits = Limits {
         max_batch_requests: UNDER_WAY,
@@ -474,7 +474,7 @@ async fn a_flood_is_held_back_and_nothing_of_it_is_refused() {
 
 #[tokio::test]
 async fn when_leadership_goes_each_command_says_where_to() {
-    /// Batches in flight, and how many are answered before leadership is handed over.
+    /// Batches in flight, and the number of answers before leadership is transferred.
     const WINDOW: u64 = 16;
     const BEFORE: u64 = 100;
     let cluster = Cluster::started(3).await;

@@ -1,7 +1,7 @@
-//! What a dead peer costs whoever reads the log: one line when it goes, one when it is back.
+//! The log lines about a dead peer: one line when it goes, one when it is back.
 //!
-//! Alone in its process: `tracing` can lose a line for good that two threads come upon for the
-//! first time at once, and then counting lines says nothing.
+//! Alone in its process: `tracing` can lose a line for good that two threads reach for the first time at
+//! once, and then a count of lines proves nothing.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::fmt;
@@ -26,7 +26,7 @@ use tower::service_fn;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-/// What an operator reads of the transport.
+/// The transport's lines that an operator reads.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -98,7 +98,7 @@ fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
         workers: seshat::driver::Workers::default(),
         tick: Duration::from_millis(100),
         max_pending_requests: 1,
-        // Whatever the transport reports finds room.
+        // All reports of the transport find room.
         peer_inbox_messages: 100_000,
         max_batch_requests: 1,
         max_batch_bytes: 1,

@@ -1,4 +1,4 @@
-//! What only an operator may decide, as an operator decides it: real nodes, real sockets.
+//! Decisions of an operator, with real nodes and real sockets.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -125,7 +125,7 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
     let refusal = recover(&cluster, old, true).await.unwrap_err();
     assert!(rule(&refusal).contains("the cluster is not halted"));
 
-    // Two at once: nobody can ever lead again.
+    // Two at once: no leader can ever be elected again.
     let lost: Vec<_> = (0..3).filter(|&index| index != survivor).collect();
     for &index in &lost {
         cluster.take(index).kill();
@@ -176,7 +176,7 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
     let recovered = recover(&cluster, old, false).await.expect("a recovery");
     let new = ClusterId(recovered.new_cluster_id.expect("a new cluster"));
     assert_ne!(new, old);
-    // A cluster of one voter leads at once, and what was written is there.
+    // A cluster of one voter leads at once, and the earlier writes are there.
     let mut status = cluster.node(survivor).handle.watch();
     let leads = status.wait_for(|status| status.role == Some(Role::Leader));
     let leads = tokio::time::timeout(Duration::from_secs(5), leads).await;
@@ -231,7 +231,7 @@ async fn two_recoveries_at_once_make_one_cluster() {
         }
     }
     assert!(won.len() < 2, "{won:?}");
-    // Where both have given way, a retry succeeds at the one that has most.
+    // If both have yielded, a retry succeeds at the one that has most.
     for index in survivors {
         if won.is_empty()
             && let Ok(recovered) = recover(index).await
@@ -251,7 +251,7 @@ async fn two_recoveries_at_once_make_one_cluster() {
     let error = recover(other).await.unwrap_err();
     assert!(rule(&error).contains("takes part in cluster"), "{error}");
 
-    // The other survivor joins when it is started again.
+    // The other survivor joins when it is restarted.
     cluster.take(other).kill();
     cluster.start(other);
     let new = new.new_cluster_id.map(ClusterId);

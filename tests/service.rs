@@ -1,7 +1,7 @@
-//! What clients and operators are told, above all when they are refused.
+//! The answers for clients and operators, above all the refusals.
 //!
-//! Every answer goes the way that it goes in a real node, from the client's stub to the core and
-//! back, except that there are no sockets and that the clock is the test's.
+//! Every answer takes the path of a real node, from the client's stub to the core and back, except that
+//! there are no sockets and that the test controls the clock.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -146,7 +146,7 @@ async fn keys_and_values_have_limits() {
         refusal(kv.set(set(b"k", &too_big)).await),
         too_large("value", MAX_VALUE)
     );
-    // tonic refuses this one before anybody here sees it.
+    // tonic refuses this one before any handler sees it.
     let huge = set(b"k", &[b'v'; MAX_MESSAGE]);
     assert_eq!(
         refusal(kv.set(huge).await),
@@ -246,8 +246,8 @@ async fn without_a_majority_a_submitted_write_is_unknown_and_everything_else_is_
     );
 }
 
-/// Seen: 8 of 9 calls to a node that one cut link kept from the leader failed, although the cluster was
-/// well.
+/// Seen: 8 of 9 calls to a node that one cut link separated from the leader failed, although the cluster
+/// was healthy.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_only_the_link_to_the_leader_is_missing_says_who_leads() {
     let (fabric, nodes) = Fabric::started(3).await;
@@ -298,7 +298,7 @@ async fn a_node_that_only_the_link_to_the_leader_is_missing_says_who_leads() {
     let detail = error.detail.clone().unwrap();
     assert_eq!((detail.applied(), detail.reason), expected().1);
 
-    // It hears the leader again, and then says so of itself.
+    // It hears the leader again, and then names it by itself.
     fabric.mend();
     status
         .wait_for(|status| status.leader.is_some())
@@ -358,7 +358,7 @@ async fn a_write_that_meets_an_election_waits_for_it() {
             .await
             .unwrap();
     }
-    // Nobody leads, or one of the two has just begun to: either way nobody has to come again.
+    // There is no leader, or one of the two has just been elected: either way no client has to retry.
     let [one, other] = followers.as_mut_slice() else {
         panic!("two followers");
     };
@@ -466,12 +466,12 @@ async fn what_the_core_has_no_room_for_goes_on_as_soon_as_it_has() {
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
 
-/// However many streams do not read: what waits for them is bounded, and one that reads is served.
+/// However many streams do not read: their waiting answers are bounded, and one that reads is served.
 #[tokio::test(start_paused = true)]
 async fn streams_that_do_not_read_hold_no_more_than_is_left_for_one_that_does() {
     const STREAMS: usize = 8;
     const READS: usize = 4;
-    /// More than one batch and its answer count for.
+    /// More than the cost of one batch and its answer.
     const BATCH_BYTES: usize = READS * (256 + MAX_VALUE + MAX_KEY);
     let batch = |id| {
         let read = PipelineCommand {
@@ -493,7 +493,7 @@ async fn streams_that_do_not_read_hold_no_more_than_is_left_for_one_that_does() 
         let answers = kv.pipeline(requests).await.unwrap();
         streams.push(answers.into_inner());
     }
-    // The clock runs on when nobody has anything to do.
+    // The clock advances when all tasks are idle.
     tokio::time::sleep(REQUEST_TIMEOUT * 2).await;
     let held = leader.host.unread().held();
     println!("{held} bytes wait for {STREAMS} streams");
@@ -516,7 +516,7 @@ async fn streams_that_do_not_read_hold_no_more_than_is_left_for_one_that_does() 
         assert_eq!((answer.id, answer.results.len()), (id, READS));
         assert!(leader.host.unread().held() <= MAX_UNREAD + BATCH_BYTES);
     }
-    // Those that read after all miss nothing.
+    // The clients that read in the end miss nothing.
     for stream in &mut streams {
         for id in 0..200 {
             assert_eq!(
@@ -611,7 +611,7 @@ async fn leadership_goes_where_the_operator_says() {
     assert!(answer.term > before);
     assert_eq!(followers[1].status().role, Some(Role::Leader));
 
-    // To itself there is nothing to do; to whomever it may be, somebody else leads in the end.
+    // A transfer to itself is done at once; after any other transfer another node leads in the end.
     let own = followers[1]
         .admin
         .transfer_leadership(to(transferee.into()))
@@ -758,7 +758,7 @@ async fn a_node_that_comes_back_is_ready_only_once_it_votes() {
                 break;
             }
             served_before |= kv_service == ServingStatus::Serving;
-            // The others are full members all the while.
+            // The others remain full members.
             assert_eq!(health(&mut leader).await, [ServingStatus::Serving; 2]);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -1,7 +1,7 @@
-//! One trace shows one write on every node: the trace context of a call goes with the write through
-//! the log, and each node says under it that the write was applied.
+//! One trace shows one write on every node: the trace context of a call goes with the write through the
+//! log, and each node logs under it that the write was applied.
 //!
-//! A process of its own, because what is listened to is listened to in all of a process.
+//! A process of its own, because the subscriber is global to a process.
 
 #![cfg(test)]
 
@@ -21,7 +21,7 @@ const STREAM: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 type Line = BTreeMap<&'static str, String>;
 
-/// What is said about traced writes.
+/// The log lines about traced writes.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<Line>>>);
 

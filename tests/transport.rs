@@ -1,5 +1,5 @@
-//! Two nodes over real gRPC: the five RPCs of Raft at work between whole cores, and a third member
-//! that lies to them.
+//! Two nodes over real gRPC: the five RPCs of Raft between whole cores, and a third member that sends
+//! false messages.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -144,12 +144,12 @@ impl Node {
     }
 }
 
-/// Nodes 2 and 3 of a cluster whose node 1, the coordinator, has started it and then says no more:
-/// the one that leads, and the one that follows.
+/// Nodes 2 and 3 of a cluster whose node 1, the coordinator, has started it and is silent since: the
+/// leader, and the follower.
 async fn two_of_three() -> (Node, Node) {
     let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (two, three) = (listener().await, listener().await);
-    // Nobody listens where node 1 should be.
+    // No listener is at the address of node 1.
     let nowhere = "127.0.0.1:1".parse().unwrap();
     let addrs = [two.local_addr().unwrap(), three.local_addr().unwrap()];
     let mut nodes = [
@@ -241,13 +241,13 @@ async fn leadership_moves_by_timeout_now() {
     .await;
 }
 
-/// The node ends the stream, or says what it says within a tick. Either is fine.
+/// The node ends the stream, or answers within a tick. Either is fine.
 async fn hear_out<T>(mut replies: Streaming<T>) {
     let listen = async { while let Ok(Some(_)) = replies.message().await {} };
     let _ = tokio::time::timeout(TICK, listen).await;
 }
 
-/// What node 1 would never say, in the terms before, of, and after the node's.
+/// Messages that node 1 would never send, in the terms before, of, and after the node's.
 async fn lie_to(node: &Node) {
     let mut client = node.client.clone();
     let NodeStatus {
@@ -280,7 +280,7 @@ async fn lie_to(node: &Node) {
             // Gaps: after the log, and within the message.
             with(1 << 40, vec![entry(term, (1 << 40) + 1, b"")]),
             with(commit_index, vec![entry(term, commit_index + 9, b"")]),
-            // What would replace committed entries.
+            // Would replace committed entries.
             with(0, vec![entry(term, 1, b"x"), entry(term, 2, b"x")]),
             // No command.
             with(
@@ -372,7 +372,7 @@ async fn a_member_that_lies_stops_nobody_and_changes_nothing() {
     for node in [&leader, &follower] {
         lie_to(node).await;
     }
-    // The lies may have cost the leader its office; the two find one again.
+    // The false messages may have deposed the leader; the two elect one again.
     let (index, value) = eventually("a leader that writes and reads", async || {
         let nodes = [&leader, &follower];
         let node = nodes

@@ -1,8 +1,8 @@
 //! Real raft-rs nodes in memory, joined by a network that sends every message over the wire format.
 //!
-//! What they do is drawn from a seed: they elect, replicate, read, hand over, change their members,
-//! compact their logs and fetch snapshots, while the network loses, doubles and reorders. The point
-//! is not what comes of it but what they say meanwhile. The same seed gives the same messages.
+//! Their actions are drawn from a seed: they elect, replicate, read, transfer leadership, change their
+//! members, compact their logs and fetch snapshots, while the network loses, duplicates and reorders.
+//! The results do not matter, only the messages. The same seed gives the same messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub const fn raft_id(node: u64) -> u64 {
     node << 48 | (0xA0 + node)
 }
 
-/// The smallest thing that raft-rs can keep its log in.
+/// The smallest store in which raft-rs can keep its log.
 pub struct Store {
     hard_state: HardState,
     conf_state: ConfState,
@@ -53,8 +53,8 @@ impl Store {
         store
     }
 
-    /// Nothing, for a node that will be let in. Not at term 0: there raft-rs panics when it has to
-    /// refuse a vote.
+    /// Nothing, for a node that will be added. Not at term 0: there raft-rs panics when it has to refuse
+    /// a vote.
     pub fn empty() -> Self {
         Self {
             hard_state: HardState {
@@ -210,7 +210,7 @@ impl Node {
         self.raw.raft.state == StateRole::Leader
     }
 
-    /// raft-rs draws the election timeout from the thread's generator. Draws it anew.
+    /// raft-rs draws the election timeout from the thread's generator. This draws it anew.
     fn settle(&mut self) {
         let raft = &mut self.raw.raft;
         let drawn = mix(self.seed ^ raft.id ^ raft.term.wrapping_mul(31));
@@ -224,8 +224,8 @@ impl Node {
         self.settle();
     }
 
-    /// Takes a message. What raft-rs refuses with an error is dropped, and so is an append that the node
-    /// cannot read.
+    /// Takes a message. A message that raft-rs refuses with an error is dropped, and so is an append
+    /// that the node cannot read.
     pub fn step(&mut self, message: Message) {
         if message.entries.iter().all(is_readable) {
             let _ = self.raw.step(message);
@@ -233,7 +233,7 @@ impl Node {
         self.settle();
     }
 
-    /// Stores and applies what there is, and returns what is to be sent.
+    /// Stores and applies the ready entries, and returns the messages to send.
     pub fn ready(&mut self) -> Vec<Message> {
         let mut sent = Vec::new();
         while self.raw.has_ready() {
@@ -287,7 +287,7 @@ impl Node {
             // A change that raft-rs refuses is refused by every node alike.
             if let Some(Ok(conf_state)) = changed {
                 store.conf_state = conf_state;
-                // raft-rs lets a leader that was removed lead on, and panics at its next commit.
+                // raft-rs lets a removed leader continue to lead, and panics at its next commit.
                 if self.leads() && !self.raw.raft.promotable() {
                     let term = self.raw.raft.term;
                     self.raw.raft.become_follower(term, raft::INVALID_ID);
@@ -335,7 +335,7 @@ impl Cluster {
         }
     }
 
-    /// Lets `rounds` things happen and returns what was said meanwhile.
+    /// Runs `rounds` events and returns the messages meanwhile.
     ///
     /// In the end followers ask for snapshots. Not earlier: a node that waits for one takes any,
     /// also one that was on its way before and holds less than the node has acknowledged, and
@@ -407,7 +407,7 @@ impl Cluster {
     }
 
     fn leader(&mut self) -> Option<&mut Node> {
-        // Of two that think so, the later one leads.
+        // Of two presumed leaders, the later one leads.
         let leaders = self.nodes.values_mut().filter(|node| node.leads());
         leaders.max_by_key(|node| node.raw.raft.term)
     }
@@ -513,7 +513,7 @@ impl Cluster {
     }
 }
 
-/// Splitmix64's finalizer: turns a number into one that looks drawn.
+/// Splitmix64's finalizer: turns a number into one that looks random.
 const fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -1,9 +1,9 @@
 //! Messages as a raft-rs node could emit them, by kind.
 //!
-//! One generator for all of them would be of no use: nearly everything that it makes is a message
-//! that no node sends. So there is one for each [`Kind`], which fills in exactly what raft-rs fills
-//! in, within the bounds that hold in every Raft group: terms never fall along a log, and no log is
-//! ahead of its server's term.
+//! One generator for all of them would be useless: nearly all of its messages would be impossible. So
+//! there is one for each [`Kind`], which fills in exactly the fields that raft-rs fills in, within the
+//! bounds that hold in every Raft group: terms never fall along a log, and no log is ahead of its
+//! server's term.
 
 use bytes::Bytes;
 use proptest::collection::{btree_set, vec};
@@ -100,7 +100,7 @@ fn place(max_index: u64, max_term: u64) -> BoxedStrategy<(u64, u64)> {
     .boxed()
 }
 
-/// A message that says no more than who writes to whom, and in which term.
+/// A message with sender, receiver and term alone.
 fn letter(msg_type: MessageType) -> impl Strategy<Value = Message> {
     let ids =
         (raft_id(), raft_id()).prop_filter("nobody writes to itself", |(from, to)| from != to);

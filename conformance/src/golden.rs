@@ -1,4 +1,4 @@
-//! The golden vectors: what another language's protobuf makes of Seshat's messages.
+//! The golden vectors: Seshat's messages as another language's protobuf encodes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub struct Golden {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vector {
-    /// What the message is like.
+    /// The description of the message.
     pub name: String,
     hex: String,
     /// Its canonical JSON.
@@ -45,7 +45,7 @@ impl Vector {
     }
 }
 
-/// Where the files are.
+/// The directory of the files.
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }

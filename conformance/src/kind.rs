@@ -1,4 +1,4 @@
-//! What a message of raft-rs is about.
+//! The kind of a message of raft-rs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ pub enum Kind {
     PreVote,
     PreVoteGranted,
     PreVoteRefused,
-    /// The candidate's term is over: the refusal says nothing of the voter's commit.
+    /// The candidate's term is over: the refusal does not name the voter's commit.
     PreVoteOfStaleTermRefused,
     Vote,
     /// The leader asked the candidate to take over.

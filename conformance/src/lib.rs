@@ -1,21 +1,22 @@
-//! Whether the protocol of Seshat carries everything that raft-rs says, and nothing else.
+//! Checks that the protocol of Seshat carries every message of raft-rs, and nothing else.
 //!
-//! `seshat::wire` stands between raft-rs and the network: for every message that a node can emit,
-//! eraftpb → typed message → bytes → typed message → eraftpb has to be the identity, and what a
-//! peer sends must not be able to panic raft-rs. What the tests of this crate need for that is
-//! here, the tests are in `tests/`:
+//! `seshat::wire` is between raft-rs and the network: for every message that a node can emit, eraftpb →
+//! typed message → bytes → typed message → eraftpb has to be the identity, and no message of a peer may
+//! panic raft-rs. This crate has the tools for that, the tests are in `tests/`:
 //!
 //! | test | claim |
 //! |---|---|
 //! | `round_trip` | a generated message of every [`Kind`] survives the wire |
-//! | `survival` | so does whatever a process says in our own types: who it is, offers, commands, refusals |
+//! | `survival` | so does everything that a process sends in our own types: its identity, offers,
+//! commands, refusals |
 //! | `emitted` | so does everything that real raft-rs nodes emit in a [`Cluster`](cluster::Cluster), and every kind is among it |
 //! | `fuzz` | no bytes panic the conversion, and what it accepts does not panic a node |
 //! | `golden` | another language's protobuf writes and reads the same bytes, and the same JSON |
-//! | `typed` | what another language wrote into a field is in the field of our type that means it |
+//! | `typed` | the content of each field, as another language wrote it, is in the right field of our
+//! type |
 //! | `drift` | `eraftpb` has exactly the fields that the conversion knows |
 //!
-//! The rules by which the conversion refuses a message are tested one by one where they stand, in
+//! The rules by which the conversion refuses a message are tested one by one beside the code, in
 //! `seshat::wire`.
 
 pub mod any;
@@ -28,8 +29,8 @@ mod wire;
 pub use kind::{Census, Kind};
 pub use wire::{decode, encode, survives};
 
-/// How proptest runs `cases` cases of a test in `tests/`: what fails once is kept beside the test
-/// and tried first ever after.
+/// How proptest runs `cases` cases of a test in `tests/`: a case that fails is stored beside the test
+/// and tried first from then on.
 pub fn config(cases: u32) -> proptest::test_runner::Config {
     use proptest::test_runner::{Config, FileFailurePersistence};
     Config {

@@ -1,4 +1,4 @@
-//! The way of a message over the network.
+//! The transport of a message over the network.
 
 use prost::{DecodeError, Message as _};
 use raft::eraftpb;
@@ -48,7 +48,7 @@ pub fn decode(like: &PeerMessage, bytes: Vec<u8>) -> Result<PeerMessage, DecodeE
 ///
 /// # Panics
 ///
-/// If something else arrives than was sent, or the envelope or the size hint is wrong.
+/// If another message arrives than was sent, or the envelope or the size hint is wrong.
 pub fn survives(
     message: eraftpb::Message,
     cluster_id: ClusterId,

@@ -1,7 +1,7 @@
 //! `eraftpb` has exactly the fields that the conversion knows.
 //!
-//! A field that a later raft-rs adds would be left behind by a conversion that does not know it.
-//! This is what it knows; where the list has to change, `seshat::wire` has to change with it.
+//! A conversion loses a field that a later raft-rs adds and that it does not know. This is the list of
+//! known fields; if it has to change, `seshat::wire` has to change with it.
 
 use protobuf::descriptor::{DescriptorProto, EnumDescriptorProto};
 use raft::eraftpb::file_descriptor_proto;
@@ -16,7 +16,7 @@ const MESSAGES: [(&str, &[(&str, i32)]); 9] = [
             ("index", 3),
             ("data", 4),
             ("context", 6),
-            // Refused: it is deprecated, and nobody sets it.
+            // Refused: it is deprecated, and no code sets it.
             ("sync_log", 5),
         ],
     ),

@@ -12,7 +12,7 @@ const ROUNDS: usize = 1500;
 fn everything_that_nodes_emit_survives_the_wire() {
     let mut total = Census::default();
     for seed in 0..SEEDS {
-        // Named before it runs: what panics then is the history of the last one.
+        // Named before it runs: a panic then belongs to the history of the last one.
         println!("seed {seed}");
         total.merge(&Cluster::new(seed).run(ROUNDS));
     }

@@ -1,5 +1,5 @@
-//! What peers could send, and not only what they do: no bytes panic the conversion, and what it
-//! accepts does not panic a node.
+//! All messages that peers could send, beyond those that they do send: no bytes panic the conversion,
+//! and an accepted message does not panic a node.
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -38,7 +38,7 @@ fn types() -> [PeerMessage; 8] {
     ]
 }
 
-/// Whatever is accepted comes back as it was.
+/// An accepted message comes back unchanged.
 fn judge(typed: PeerMessage) -> Result<Option<Message>, TestCaseError> {
     let Ok(envelope) = typed.envelope() else {
         prop_assert!(typed.into_raft().is_err());
@@ -55,7 +55,7 @@ fn judge(typed: PeerMessage) -> Result<Option<Message>, TestCaseError> {
 proptest! {
     #![proptest_config(config(2_000))]
 
-    /// Bytes of nothing in particular.
+    /// Random bytes.
     #[test]
     fn arbitrary_bytes_never_panic(bytes in bytes(0..200)) {
         for like in types() {
@@ -104,8 +104,8 @@ proptest! {
         }
     }
 
-    /// Histories of one node whose peers send what they like. What the conversion accepts does not
-    /// panic it, and what it says then can be carried.
+    /// Histories of one node whose peers send anything. Messages that the conversion accepts do not
+    /// panic it, and its own messages can be carried.
     #[test]
     fn what_is_accepted_panics_no_node(seed in any::<u64>(), history in vec(event(), 1..60)) {
         let voters = (1..=3).map(raft_id).collect();
@@ -137,7 +137,7 @@ proptest! {
     }
 }
 
-/// What only the node can judge, because it depends on its log. It does so before it steps a
+/// Checks that only the node can make, because they depend on its log. It makes them before it steps a
 /// message (`seshat::node`).
 fn contradicts(raft: &Raft<Store>, message: &Message) -> bool {
     let last_index = raft.raft_log.last_index();
@@ -185,14 +185,14 @@ fn acknowledge(node: &mut Node) {
     }
 }
 
-/// Something that happens to a node.
+/// An event of a node.
 #[derive(Debug, Clone)]
 enum Event {
     Tick,
     Campaign,
     /// It campaigns, and a peer gives it both votes.
     Elect,
-    /// A peer holds all that there is.
+    /// A peer acknowledges all entries.
     Acknowledge,
     Propose(Bytes),
     Read(Bytes),
@@ -213,8 +213,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A typed message with whatever numbers, most of them near those of a young cluster. Boxed,
-/// because the type of the whole would not fit the stack of a test.
+/// A typed message with any numbers, most of them near those of a young cluster. Boxed, because the type
+/// of the whole would not fit the stack of a test.
 fn typed() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
         3 => request_vote().prop_map(PeerMessage::RequestVote).boxed(),
@@ -349,7 +349,7 @@ fn command() -> impl Strategy<Value = Bytes> {
 }
 
 fn payload() -> impl Strategy<Value = Option<Payload>> {
-    // The node itself stays: raft-rs panics if a leader that was removed goes on to lead.
+    // The node itself stays: raft-rs panics if a removed leader continues to lead.
     let other = || prop_oneof![200 => (2..6u64).prop_map(raft_id), 1 => odd()];
     let change_type = || prop_oneof![200 => 1..4i32, 1 => any::<i32>()];
     let transition = prop_oneof![200 => 1..4i32, 1 => any::<i32>()];
@@ -496,7 +496,7 @@ fn timeout_now() -> impl Strategy<Value = TimeoutNowRequest> {
     })
 }
 
-/// The generators above would prove nothing if nearly all that they make were refused, or accepted.
+/// The generators above would prove nothing if nearly all of their messages were refused, or accepted.
 #[test]
 fn of_the_wild_messages_some_are_refused_and_some_are_not() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();

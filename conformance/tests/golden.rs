@@ -1,7 +1,7 @@
 //! Another language's protobuf writes and reads the same bytes, and the same JSON.
 //!
 //! The vectors in `golden/` were made by `golden/make.py` with Python's protobuf. Their JSON is the
-//! canonical one, so they are also what to look at to see what a message of Seshat is like.
+//! canonical one, so they also show how a message of Seshat looks.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -24,7 +24,7 @@ fn schema() -> DescriptorPool {
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap()
 }
 
-/// Holds the generated type `M` against the vectors of the message that it stands for.
+/// Compares the generated type `M` with the vectors of its message.
 fn check<M: Message + Default + PartialEq + Debug>(message: &MessageDescriptor) {
     let golden = golden(message.full_name());
     // Of a message without fields there is only one.
@@ -51,7 +51,8 @@ fn check<M: Message + Default + PartialEq + Debug>(message: &MessageDescriptor) 
     }
 }
 
-/// And the generated type against any message at all: what the schema says of it, it keeps.
+/// And compares the generated type with any message at all: it keeps everything that the schema
+/// declares.
 fn keep<M: Message + Default>(message: &MessageDescriptor) {
     let result = TestRunner::new(config(64)).run(&any::message(message), |dynamic| {
         let read = |bytes: &[u8]| DynamicMessage::decode(message.clone(), bytes).unwrap();

@@ -1,7 +1,7 @@
-//! What a process says in its own types survives the wire, whatever it says: our type → message →
-//! bytes → message → our type is the identity.
+//! Everything that a process sends in its own types survives the wire: our type → message → bytes →
+//! message → our type is the identity.
 //!
-//! `round_trip` does this for what raft-rs says.
+//! `round_trip` does this for the messages of raft-rs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -82,8 +82,8 @@ fn limits() -> impl Strategy<Value = NodeLimits> {
     })
 }
 
-/// Where a process stands that belongs to a cluster, or to none. One that is outside belongs to none
-/// as others see it, so that does not survive.
+/// The state of a process that belongs to a cluster, or to none. An outside process belongs to none in
+/// the view of others, so that state does not survive.
 fn standing() -> impl Strategy<Value = (NodeState, Option<ClusterId>)> {
     let of_a_cluster = (any::<bool>(), cluster()).prop_map(|(started, cluster_id)| {
         let states = [NodeState::Prepared, NodeState::Started];
@@ -344,9 +344,13 @@ fn reason() -> impl Strategy<Value = Reason> {
         bound
             .clone()
             .prop_map(|(what, limit)| Reason::Overloaded { what, limit }),
-        bound
-            .clone()
-            .prop_map(|(what, limit)| Reason::Full { what, limit }),
+        (bound.clone(), node()).prop_map(|((what, limit), node_id)| {
+            Reason::Full {
+                what,
+                limit,
+                node_id,
+            }
+        }),
         (bound.clone(), option::of(node())).prop_map(|((what, limit), node_id)| {
             Reason::TooLarge {
                 what,
@@ -413,8 +417,7 @@ proptest! {
         prop_assert_eq!(decode_command(data), Ok(command));
     }
 
-    /// A client finds in the details of a status what the node said, and among it what it may
-    /// conclude for its write.
+    /// A client finds the node's refusal in the details of a status, including the outcome of its write.
     #[test]
     fn refusals_survive(reason in reason(), unknown in any::<bool>(), addr in option::of(any::<String>())) {
         let refusal = if unknown { Refusal::unknown(reason) } else { Refusal::not_applied(reason) };
@@ -426,7 +429,7 @@ proptest! {
     }
 }
 
-/// The name of a variant. Who is cut off has no quorum, and the protocol knows that as one.
+/// The name of a variant. A node that is cut off has no quorum, and the protocol has one name for both.
 fn variant(reason: &impl std::fmt::Debug) -> String {
     let text = format!("{reason:?}");
     let name: String = text.chars().take_while(char::is_ascii_alphabetic).collect();

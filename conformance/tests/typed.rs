@@ -1,5 +1,5 @@
-//! What another language wrote into a field is in the field of our type that means it, and what our
-//! type says is written into the field that another language reads it from.
+//! A field that another language wrote is in the field of our type with the same meaning, and a field of
+//! our type is written into the field from which another language reads it.
 //!
 //! A round trip cannot see two fields that are swapped on both ways, and neither can vectors that
 //! are only decoded and encoded again. So the golden vectors stand beside the values that they mean,
@@ -71,7 +71,7 @@ const LIMITS: NodeLimits = NodeLimits {
     message: 4_194_304,
 };
 
-/// Which vectors stand beside a value here.
+/// The vectors with a value here.
 #[derive(Default)]
 struct Judged(Vec<DynamicMessage>);
 
@@ -103,7 +103,7 @@ impl Judged {
         assert_eq!(written.encode_to_vec(), bytes, "{name}: {vector}");
     }
 
-    /// The same of a message between nodes, and what raft-rs calls it.
+    /// The same of a message between nodes, with its raft-rs value.
     fn peer<M: Message + Default>(
         &mut self,
         name: &str,
@@ -407,7 +407,7 @@ fn introductions(judged: &mut Judged) {
     judged.means(name, "a survivor", &survivor, read, write);
 }
 
-/// What is the vector "all that a process can say". It names every field, so that none is forgotten.
+/// The vector "all that a process can say". It names every field, so that none is forgotten.
 fn status() -> NodeStatus {
     NodeStatus {
         raft_id: raft_id_of(2),
@@ -627,6 +627,7 @@ fn refusals(judged: &mut Judged) {
             Reason::Full {
                 what: "max_state_bytes",
                 limit: 8,
+                node_id: node(3),
             },
         ),
         (
@@ -744,8 +745,8 @@ fn collect(message: &DynamicMessage, all: &mut Vec<DynamicMessage>) {
     }
 }
 
-/// Whether two fields could be mistaken for one another without the compiler's notice. Numbers of
-/// all kinds can: they are u64 on our side.
+/// Whether two fields could be swapped without an error of the compiler. Numbers of all kinds can: they
+/// are u64 on our side.
 fn like(one: &FieldDescriptor, other: &FieldDescriptor) -> bool {
     let number = |kind: &Kind| {
         matches!(
@@ -757,7 +758,7 @@ fn like(one: &FieldDescriptor, other: &FieldDescriptor) -> bool {
     one.is_list() == other.is_list() && (a == b || number(&a) && number(&b))
 }
 
-/// What a field holds; numbers of all kinds compare as what they are.
+/// The content of a field; numbers of all kinds compare by value.
 fn value(message: &DynamicMessage, field: &FieldDescriptor) -> Option<String> {
     let present = message.has_field(field);
     present.then(|| match message.get_field(field).into_owned() {

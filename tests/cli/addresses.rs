@@ -1,4 +1,4 @@
-//! Addresses that are wrong: of a member for the others, and for clients.
+//! Wrong addresses: of a member for the others, and for clients.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fn wait(endpoints: &str) -> Ran {
     client(endpoints, &["status", "--wait", "healed", "--quiet"])
 }
 
-/// The summary, once it is this.
+/// Waits until the summary is this.
 fn until(endpoints: &str, summary: &str) {
     let mut said = String::new();
     for _ in 0..600 {
@@ -62,13 +62,14 @@ fn a_leader_that_has_mistyped_its_own_address_is_named_before_it_is_restarted() 
         &["member", "add", "1", &right, machines.address(1), "--quiet"],
     );
     assert!(added.ok().contains(HEALTHY));
-    // As it said.
+    // As it suggested.
     nodes[0].signal("KILL");
     nodes[0] = start(1);
     assert!(wait(all).ok().starts_with(HEALTHY));
 }
 
-/// Seen: exit code 0 and `healthy`, as the leader still believed what it had heard at the former address.
+/// Seen: exit code 0 and `healthy`, because the leader still believed its answers from the former
+/// address.
 #[test]
 fn a_running_member_that_is_given_a_wrong_address_is_not_healed() {
     let machines = Machines::new("moved_nowhere");
@@ -105,7 +106,7 @@ fn a_running_member_that_is_given_a_wrong_address_is_not_healed() {
     assert!(ran.stdout.contains(HEALTHY), "{ran:?}");
 }
 
-/// Nodes do not need the client address of another one, so it is no part of healthy. Clients are sent
+/// Nodes do not need each other's client addresses, so these are no part of healthy. Clients are sent
 /// there.
 #[test]
 fn status_names_a_member_that_clients_do_not_find() {
@@ -118,7 +119,7 @@ fn status_names_a_member_that_clients_do_not_find() {
     let (addr, wrong) = (machines.internal_address(2), nowhere());
     client(all, &["member", "add", "2", &addr, &wrong, "--quiet"]).ok();
     let lines = |ran: Ran| -> Vec<String> { ran.ok().lines().map(str::to_owned).collect() };
-    // Without --wait it may be shown a moment ago, in which not everybody knew of the change.
+    // Without --wait the status may be from a moment ago, when not every member knew of the change.
     let said = lines(wait(all));
     assert_eq!(said[0], HEALTHY);
     let correct = format!("(if that is not its address: seshat member add 2 {addr} HOST:PORT)");
@@ -135,7 +136,7 @@ fn status_names_a_member_that_clients_do_not_find() {
     assert_eq!(faults, [None, Some(fault), None]);
 }
 
-/// A node whose process is stopped, and whose port for nodes has no room for a further connection.
+/// A node whose process is stopped, and whose port for nodes has no room for another connection.
 #[test]
 fn nobody_forms_without_a_node_whose_kernel_takes_no_more_connections_for_it() {
     let machines = Machines::new("crowded");
@@ -168,7 +169,7 @@ fn nobody_forms_without_a_node_whose_kernel_takes_no_more_connections_for_it() {
     assert!(refused.contains(words), "{refused}");
 }
 
-/// Seen: status offered to form without node 2, which asked node 1 all the time.
+/// Seen: status suggested to form without node 2, which asked node 1 all the time.
 #[test]
 fn an_address_that_is_mistyped_before_there_is_a_cluster_is_named() {
     let machines = Machines::new("mistyped_before");

@@ -1,4 +1,4 @@
-//! `bench`: its figures, and that it has none where the cluster does not tell the truth.
+//! `bench`: its figures, and no figures if the cluster answers wrongly.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -23,7 +23,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::mock::refusal;
 use super::{client, ran, with_input};
 
-/// What a node does wrong.
+/// The fault of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lie {
     None,
@@ -35,13 +35,13 @@ enum Lie {
     ReadsShort,
     /// Reads the first value of the key.
     ReadsTheFirst,
-    /// Says that nothing was there to be removed.
+    /// Reports that there was no key to remove.
     DeniesRemovals,
-    /// No lie: refuses each tenth write.
+    /// No wrong answer: refuses each tenth write.
     Refuses,
 }
 
-/// A node that leads, and lies.
+/// A node that leads, and answers wrongly.
 #[derive(Clone)]
 struct Liar {
     lie: Lie,
@@ -233,7 +233,7 @@ fn figures(endpoints: &str, more: &[&str]) -> Value {
     serde_json::from_str(&json).unwrap()
 }
 
-/// Every operation, one by one and in batches, against whoever serves at `endpoints`.
+/// Every operation, one by one and in batches, against the node at `endpoints`.
 #[track_caller]
 pub(super) fn measures(endpoints: &str) {
     for op in ["set", "get", "del", "mixed"] {
@@ -305,7 +305,7 @@ fn people_see_a_histogram_and_the_seed() {
 fn a_rate_is_kept() {
     let node = Liar::start(Lie::None);
     let figures = figures(&node.endpoint, &["--rate", "1000", "--clients", "16"]);
-    // 500 are due in 500 ms. What a busy machine does not get done is said.
+    // 500 are due in 500 ms. A busy machine may miss some, which the report shows.
     let (ops, missed) = (
         figures["ops"].as_u64().unwrap(),
         figures["missed"].as_u64().unwrap(),

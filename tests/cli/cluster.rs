@@ -41,10 +41,10 @@ impl Running {
         );
     }
 
-    /// Waits for the end, and gives what had not been read.
+    /// Waits for the end, and returns the unread output.
     pub(super) fn end(mut self) -> Ran {
         let (mut stdout, mut stderr) = (String::new(), String::new());
-        // What is left is little, and fits into the pipe.
+        // The rest is short, and fits into the pipe.
         let code = self.0.wait().unwrap().code().unwrap_or(-1);
         self.0
             .stdout
@@ -68,7 +68,7 @@ impl Running {
                 return status;
             }
             self.signal(name);
-            // Only so that the signals do not come faster than they can be told apart.
+            // Only so that the signals do not come faster than they can be distinguished.
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -76,8 +76,8 @@ impl Running {
 
 /// The first of `count` free ports in a row, each given out once.
 ///
-/// They lie below those that the system gives to outgoing connections and to whoever binds port 0,
-/// so that nobody takes them before the node does.
+/// They lie below the ports that the system gives to outgoing connections and to listeners on port 0, so
+/// that no other program takes them before the node does.
 pub(super) fn free_ports(count: u16) -> u16 {
     static NEXT: LazyLock<Mutex<u16>> = LazyLock::new(|| {
         let anywhere = std::process::id().wrapping_mul(97) % 20_000;
@@ -105,7 +105,7 @@ pub(super) fn dev(base_port: u16, internal_base_port: u16) -> Command {
     ])
 }
 
-/// A cluster of `dev`, and what it says once it runs.
+/// A cluster of `dev`, and its output once it runs.
 struct Dev {
     process: Running,
     base_port: u16,
@@ -148,7 +148,7 @@ fn a_cluster_is_measured() {
     let status = status(&dev.endpoints());
     let members = status["members"].as_array().unwrap();
     let leader = members.iter().find(|member| member["role"] == "leader");
-    // Followers learn later of what was committed last.
+    // Followers learn later that the last entry was committed.
     assert_eq!(leader.unwrap()["keys"], 0, "keys are left: {status}");
 }
 
@@ -236,14 +236,14 @@ fn a_whole_cluster_serves_from_the_command_line() {
     let error = seshat(&["transfer-leader", "--to", "9"]).failed(3);
     assert_eq!(error.lines().count(), 1, "{error}");
 
-    // Not one endpoint has to lead, and all but one may be dead.
+    // No endpoint has to lead, and all but one may be dead.
     let one = format!(
         "127.0.0.1:1,127.0.0.1:{}",
         u64::from(dev.base_port) + leader - 1
     );
     assert_eq!(client(&one, &["set", "k", "v"]).ok(), "OK\n");
 
-    // Whoever asks at the wrong port is told the right one.
+    // A client at the wrong port is told the right one.
     let internal = format!("127.0.0.1:{}", dev.internal_base_port);
     let words = format!(
         "{internal}: this is the internal_addr of node 1, which is for nodes: clients use its \
@@ -350,14 +350,14 @@ impl Machines {
         &self.endpoints
     }
 
-    /// Where node `id` listens for nodes.
+    /// The internal address of node `id`.
     pub(super) fn internal_address(&self, id: usize) -> String {
         let members = std::fs::read_to_string(&self.config).unwrap();
         let line = members.lines().nth(id + 1).unwrap();
         line.split('"').nth(1).unwrap().to_owned()
     }
 
-    /// Where node `id` listens for clients.
+    /// The client address of node `id`.
     pub(super) fn address(&self, id: usize) -> &str {
         self.endpoints.split(',').nth(id - 1).unwrap()
     }
@@ -390,7 +390,7 @@ fn three_processes_survive_the_loss_of_their_leader() {
     );
 }
 
-/// Every node is killed and started again, one after the other, as in a rolling restart.
+/// Every node is killed and restarted, one after the other, as in a rolling restart.
 #[test]
 fn one_node_after_the_other_is_restarted_when_the_cluster_is_healed() {
     let machines = Machines::new("rolling");
@@ -403,7 +403,7 @@ fn one_node_after_the_other_is_restarted_when_the_cluster_is_healed() {
         let before = status(&machines.endpoints)["members"][id - 1]["raft_id"].clone();
         nodes[id - 1].signal("KILL");
         nodes[id - 1].0.wait().unwrap();
-        // Not healed: nobody is there.
+        // Not healed: no node runs.
         let short = [&wait[..], &["--timeout", "1s"]].concat();
         client(&machines.endpoints, &short).failed(3);
         nodes[id - 1] = start(id);

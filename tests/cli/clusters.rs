@@ -9,7 +9,7 @@ use super::{client, client_command, ran};
 const ONE: u64 = 0x5f0c_2d9e_71a4_b863;
 const TWO: u64 = 0x83b1_0000_0000_0001;
 
-/// The leader of a cluster, and what it shows.
+/// The leader of a cluster, and its status.
 fn leader(cluster: u64) -> Mock {
     let status = StatusResponse {
         cluster_id: Some(cluster),
@@ -67,7 +67,7 @@ fn the_cluster_that_is_meant_may_be_said() {
     for (id, value) in [(ONE, "1"), (TWO, "2")] {
         assert_eq!(said(id, &["set", "k", value]).ok(), "OK\n");
     }
-    // Whoever is asked first.
+    // Whichever endpoint is asked first.
     for _ in 0..5 {
         for (id, value) in [(ONE, "1"), (TWO, "2")] {
             assert_eq!(said(id, &["get", "k"]).ok(), value);
@@ -89,11 +89,11 @@ fn the_cluster_that_is_meant_may_be_said() {
         assert_eq!(error["applied"], "no", "{args:?}: {error}");
     }
     assert_eq!((one.writes(), two.writes()), (1, 1));
-    // Left empty, it says nothing.
+    // An empty variable is the same as none.
     let mut get = client_command(&one.address, &["get", "k"]);
     let get = get.env("SESHAT_CLUSTER", " ").output().unwrap();
     assert_eq!(ran(get).ok(), "1");
-    // An argument has to say something.
+    // An empty argument is an error.
     for (flag, why) in [
         ("--cluster", "16 hexadecimal"),
         ("--endpoints", "at least one"),
@@ -112,7 +112,7 @@ fn what_is_left_of_a_cluster_that_was_recovered_is_no_other_one() {
     let endpoints = format!("{},{}", left.address, new.address);
     assert_eq!(client(&endpoints, &["set", "k", "v"]).ok(), "OK\n");
     assert_eq!(client(&endpoints, &["get", "k"]).ok(), "v");
-    // But it is not the one that was said.
+    // But it is not the named one.
     let one = format!("{ONE:016x}");
     let args = ["set", "k", "w", "--json", "--cluster", &one];
     let error = client(&new.address, &args).failed_in_json(3);

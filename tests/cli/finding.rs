@@ -1,4 +1,4 @@
-//! How commands find the leader, what they try again, and how they fail.
+//! How commands find the leader, when they retry, and how they fail.
 
 use serde_json::json;
 use std::thread;

@@ -6,7 +6,7 @@ use super::mock::{Mock, dead, paused};
 use super::steering::{degraded, member};
 use super::{client, seshat};
 
-/// What node 1, the leader, says of three healed members.
+/// The status from node 1, the leader, with three healed members.
 pub(crate) fn healed() -> StatusResponse {
     StatusResponse {
         state: ClusterState::Healthy.into(),
@@ -21,7 +21,7 @@ pub(crate) fn healed() -> StatusResponse {
     }
 }
 
-/// What node 1, the leader, says while node 3 comes back.
+/// The status from node 1, the leader, while node 3 returns.
 pub(crate) fn healing(percent: u32) -> StatusResponse {
     StatusResponse {
         state: ClusterState::Healing.into(),
@@ -68,7 +68,7 @@ fn what_is_waited_for_is_said_when_it_changes() {
 fn a_cluster_that_is_healed_is_not_waited_for() {
     let node = Mock::showing(healed());
     assert!(client(&node.address, &WAIT).ok().starts_with("healthy: "));
-    // Whoever says so: it has asked the leader.
+    // From any node: it has asked the leader.
     let follower = Mock::showing(StatusResponse {
         answered_by: 2,
         ..healed()
@@ -104,7 +104,7 @@ fn what_is_not_healed_in_time_exits_3_with_the_last_word() {
     let error = client(&node.address, &wait(&["--timeout", "1s", "--json"])).failed_in_json(3);
     assert_eq!(error["kind"], "not_healed", "{error}");
     assert!(error.get("applied").is_none(), "{error}");
-    // A cluster that never said a word was not reached.
+    // A cluster that never answered was not reached.
     let (_socket, dead) = dead();
     assert_eq!(
         client(&dead, &wait(&["--timeout", "1s"])).failed(3),
@@ -112,7 +112,7 @@ fn what_is_not_healed_in_time_exits_3_with_the_last_word() {
     );
 }
 
-/// What node 1, the leader, says of the two members that are left.
+/// The status from node 1, the leader, of the two remaining members.
 pub(crate) fn no_spare() -> StatusResponse {
     let mut status = healed();
     status.members.pop();

@@ -1,4 +1,4 @@
-//! What a user reads before the first success, and after a mistake.
+//! The texts for a user before the first success, and after a mistake.
 
 use super::{client, seshat};
 
@@ -115,7 +115,7 @@ fn mistakes_on_the_command_line_exit_2() {
         assert!(error.starts_with("error: "), "{args:?}: {error}");
         assert!(error.contains(complaint), "{args:?}: {error}");
     }
-    // Shows what there is.
+    // Lists the commands.
     assert!(seshat(&[]).failed(2).contains("transfer-leader"));
     assert!(
         client("nowhere", &["get", "k"])

@@ -1,4 +1,4 @@
-//! What the log of a real cluster says, as a machine reads it.
+//! The log lines of a real cluster, as a program reads them.
 
 use std::fs::{File, read_to_string};
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client;
 use super::cluster::{Machines, Running};
 
-/// The targets whose lines tell of a node's Raft group.
+/// The targets of the lines about a node's Raft group.
 const RAFT: [&str; 2] = ["seshat::driver::journal", "seshat::replication"];
 
 /// Three nodes, and a log file of each.
@@ -61,7 +61,7 @@ fn serve(machines: &Machines, id: usize, incarnation: &str) -> Running {
     Running(serve.stdout(Stdio::null()).stderr(log).spawn().unwrap())
 }
 
-/// The lines of a log, each of which has to be an object that says what every line says.
+/// The lines of a log, each of which has to be an object with the common fields.
 fn lines(id: usize, incarnation: &str) -> Vec<Value> {
     let log = read_to_string(log_file(id, incarnation)).unwrap();
     let parsed = log.lines().map(|line| {
@@ -80,7 +80,7 @@ fn lines(id: usize, incarnation: &str) -> Vec<Value> {
     parsed.collect()
 }
 
-/// Those of `lines` that say `message`.
+/// The lines with the message `message`.
 fn saying<'a>(lines: &'a [Value], message: &str) -> Vec<&'a Value> {
     let says = |line: &&Value| line["message"] == message;
     lines.iter().filter(says).collect()

@@ -1,5 +1,5 @@
-//! The real binary, run as a user runs it: against nodes that do exactly what a test wants, and as
-//! a whole cluster.
+//! The real binary, run as a user runs it: against nodes whose behaviour a test controls, and as a whole
+//! cluster.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -27,7 +27,7 @@ mod surroundings;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Debug, PartialEq, Eq)]
 struct Ran {
     code: i32,
@@ -36,21 +36,21 @@ struct Ran {
 }
 
 impl Ran {
-    /// Fails unless the command ended well, and gives what it printed.
+    /// Fails unless the command succeeded, and returns its output.
     #[track_caller]
     fn ok(self) -> String {
         assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{self:?}");
         self.stdout
     }
 
-    /// Fails unless the command printed nothing and ended with `code`, and gives its complaint.
+    /// Fails unless the command printed nothing and ended with `code`, and returns its error.
     #[track_caller]
     fn failed(self, code: i32) -> String {
         assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{self:?}");
         self.stderr
     }
 
-    /// As [`failed`](Self::failed), of a command that complains in JSON on one line.
+    /// As [`failed`](Self::failed), of a command whose error is JSON on one line.
     #[track_caller]
     fn failed_in_json(self, code: i32) -> serde_json::Value {
         let stderr = self.failed(code);
@@ -99,7 +99,7 @@ fn with_input(mut command: Command, input: &[u8]) -> Output {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // What reads nothing closes its end: then writing fails, and the output says why.
+    // A command that reads nothing closes its end: then writing fails, and the output shows why.
     let _ = stdin.write_all(input);
     drop(stdin);
     child.wait_with_output().unwrap()

@@ -95,7 +95,7 @@ fn a_member_is_removed_once_nobody_waits_for_it() {
     );
 }
 
-/// What a removal costs is said by the node, which refuses it without `--yes`.
+/// The node names the consequence of a removal, and refuses it without `--yes`.
 #[test]
 fn a_removal_that_leaves_two_is_asked_for_twice() {
     let node = leader().next_write(Fate::Refused(precondition("it costs something")));
@@ -149,7 +149,7 @@ fn a_change_that_is_decided_but_not_finished_says_both() {
         "error: node 4 is a member since log index 1, but the cluster was not healed within 2s: \
          healing node 3: catching up 50 %\n"
     );
-    // Nobody shows anything: still the change was made.
+    // No node has a status to show: still the change was made.
     let node = leader();
     let args = ["member", "remove", "3", "--timeout", "2s", "--json"];
     let error = client(&node.address, &args).failed_in_json(3);

@@ -1,4 +1,4 @@
-//! Nodes that do exactly what a test wants.
+//! Nodes whose behaviour a test controls.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::pending;
@@ -36,7 +36,7 @@ static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
-/// What the leader does with the next write.
+/// The fate of the next write.
 pub(crate) enum Fate {
     /// Refuses it.
     Refused(Status),
@@ -53,23 +53,23 @@ pub(crate) struct Mock {
 
 #[derive(Default)]
 struct State {
-    /// The cluster that the node takes part in, and what that was recovered from.
+    /// The cluster that the node takes part in, and the one from which that was recovered.
     cluster: Option<(u64, Option<u64>)>,
-    /// How reads and writes are refused, unless the node leads.
+    /// The refusal of reads and writes, unless the node leads.
     refusal: Option<Status>,
-    /// How often they are; then the node leads.
+    /// The number of these refusals; then the node leads.
     refusals_left: Option<usize>,
     fates: VecDeque<Fate>,
     map: HashMap<Bytes, Bytes>,
     applied_index: u64,
     writes: usize,
     transfers: Vec<TransferLeadershipRequest>,
-    /// What is shown, one after the other; the last for ever.
+    /// The statuses, one after the other; the last for ever.
     statuses: VecDeque<StatusResponse>,
     members: BTreeSet<u32>,
     added: Vec<admin::AddMemberRequest>,
     removed: Vec<admin::RemoveMemberRequest>,
-    /// Whether each call of `Status` wanted the members to be asked anew.
+    /// Whether each call of `Status` required that the members are asked anew.
     fresh: Vec<bool>,
     form: Option<admin::FormResponse>,
     forms: Vec<Vec<u32>>,
@@ -100,7 +100,7 @@ impl Mock {
         })
     }
 
-    /// A node that follows whoever is at `leader_addr`.
+    /// A node that follows the node at `leader_addr`.
     pub(crate) fn follower(leader_addr: Option<&str>) -> Self {
         Self::refusing(not_leader(leader_addr))
     }
@@ -140,45 +140,45 @@ impl Mock {
         self
     }
 
-    /// What was to be removed.
+    /// The removal that was requested.
     pub(crate) fn removed(&self) -> Vec<admin::RemoveMemberRequest> {
         self.state().removed.clone()
     }
 
-    /// Whether each call of `Status` wanted the members to be asked anew.
+    /// Whether each call of `Status` required that the members are asked anew.
     pub(crate) fn asked_to_be_fresh(&self) -> Vec<bool> {
         self.state().fresh.clone()
     }
 
-    /// What was to be added.
+    /// The addition that was requested.
     pub(crate) fn added(&self) -> Vec<admin::AddMemberRequest> {
         self.state().added.clone()
     }
 
-    /// Who was to be done without.
+    /// The nodes that a form was to leave out.
     pub(crate) fn formed_without(&self) -> Vec<Vec<u32>> {
         self.state().forms.clone()
     }
 
-    /// The recoveries that were asked for: of which cluster, and whether for real.
+    /// The recoveries that were requested: the cluster, and whether for real.
     pub(crate) fn recoveries(&self) -> Vec<(u64, bool)> {
         let state = self.state();
         let asked = state.recoveries.iter();
         asked.map(|it| (it.cluster_id, !it.dry_run)).collect()
     }
 
-    /// Adds to what becomes of the next writes.
+    /// Adds fates for the next writes.
     pub(crate) fn next_write(self, fate: Fate) -> Self {
         self.state().fates.push_back(fate);
         self
     }
 
-    /// How many writes have come.
+    /// The number of writes that have come.
     pub(crate) fn writes(&self) -> usize {
         self.state().writes
     }
 
-    /// The members that leadership was to be handed to.
+    /// The members that leadership was to be transferred to.
     pub(crate) fn transfers(&self) -> Vec<Option<u32>> {
         self.state()
             .transfers
@@ -211,7 +211,7 @@ impl Mock {
         self.state.lock().unwrap()
     }
 
-    /// Answers what is for the cluster `named`, or for any.
+    /// Answers requests for the cluster `named`, or for any.
     fn leads(&self, named: Option<u64>) -> Result<MutexGuard<'_, State>, Status> {
         let mut state = self.state();
         if let (Some((own, former)), Some(named)) = (state.cluster, named)
@@ -408,7 +408,7 @@ impl AdminService for Mock {
     }
 }
 
-/// A refusal because the cluster is not as it has to be.
+/// A refusal because a precondition does not hold.
 pub(crate) fn precondition(message: &str) -> Status {
     let reason = Reason::FailedPrecondition(FailedPrecondition {
         rule: message.to_owned(),
@@ -438,7 +438,7 @@ pub(crate) fn refusal(
     Status::with_details(code, message, details.encode_to_vec().into())
 }
 
-/// The refusal of what is for another cluster than `own`, the successor of which that may be.
+/// The refusal of a request for another cluster than `own`, which may be the successor of that one.
 fn other_cluster(own: u64, successor: bool) -> Status {
     let reason = Reason::OtherCluster(OtherCluster {
         cluster_id: own,
@@ -464,7 +464,7 @@ pub(crate) fn not_leader(leader_addr: Option<&str>) -> Status {
     refusal(Code::FailedPrecondition, message, Applied::No, Some(reason))
 }
 
-/// An address at which nobody listens. The socket keeps the port from everybody else.
+/// An address without a listener. The socket keeps the port from all other programs.
 pub(crate) fn dead() -> (TcpSocket, String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -472,7 +472,7 @@ pub(crate) fn dead() -> (TcpSocket, String) {
     (socket, address)
 }
 
-/// An address that takes connections and never says a word, as a paused process does.
+/// An address that accepts connections and never answers, as a paused process does.
 pub(crate) fn paused() -> (TcpListener, String) {
     let (listener, address) = listen();
     (listener, address.to_string())

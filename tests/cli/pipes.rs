@@ -1,4 +1,4 @@
-//! Standard input that never ends, and answers that nobody takes.
+//! Standard input without an end, and answers without a reader.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use super::recovery::{self, forming};
 use super::surroundings::{closed_pipe, full_disk, full_pipe};
 use super::{Ran, client, client_command, command, ran};
 
-/// What a command leaves behind that has to end soon, whatever its pipes do.
+/// The result of a command that has to end soon, whatever its pipes do.
 fn ended(mut command: Command) -> Ran {
     command.stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -73,7 +73,7 @@ fn an_answer_that_nobody_takes_takes_no_longer_than_a_command_may() {
     assert_eq!(client(&node.address, &["get", "k"]).ok(), "w");
 }
 
-/// Each command that changes something, what it has done, and what programs read of it.
+/// Each command that changes something, its effect, and the part of its output that programs read.
 fn changes() -> Vec<(Mock, Vec<&'static str>, String, serde_json::Value)> {
     let leader = || Mock::leader().with_members([1, 2, 3]);
     let addresses = ["kv-1:6379", "kv-2:6379", "kv-3:6379"];
@@ -136,7 +136,7 @@ fn changes() -> Vec<(Mock, Vec<&'static str>, String, serde_json::Value)> {
     ]
 }
 
-/// Seen: exit code 3, as if the outcome were unknown, and no word of the id of the new cluster.
+/// Seen: exit code 3, as if the outcome were unknown, and nothing about the id of the new cluster.
 #[test]
 fn a_change_whose_answer_cannot_be_written_is_said_to_be_carried_out() {
     for (stdout, why) in [
@@ -150,7 +150,7 @@ fn a_change_whose_answer_cannot_be_written_is_said_to_be_carried_out() {
                 ended(command)
             };
             let said = run(&args).failed(5);
-            // A recovery says before what it is about to do.
+            // A recovery prints its plan first.
             let last = &said[said.find("error: ").unwrap()..];
             let words = format!(
                 "error: carried out ({done}), but the answer could not be written: {why}\n"

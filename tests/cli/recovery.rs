@@ -9,7 +9,7 @@ use super::mock::{Mock, dead};
 use super::steering::member;
 use super::{client, client_command, ran, with_input};
 
-/// What node `answered_by` says while node 3 of `addresses` does not answer.
+/// The status from node `answered_by` while node 3 of `addresses` does not answer.
 pub(crate) fn forming(answered_by: u32, addresses: [&str; 3]) -> StatusResponse {
     let members = (1..).zip(addresses).map(|(id, address)| MemberStatus {
         client_addr: address.to_owned(),
@@ -35,7 +35,7 @@ fn the_first_of_those_that_are_there_forms_the_cluster() {
     let addresses = [one.address.as_str(), &two.address, &dead];
     let one = one.clone().shows([forming(1, addresses)]);
     let two = two.clone().shows([forming(2, addresses)]);
-    // Node 2 knows where node 1 is.
+    // Node 2 knows the address of node 1.
     assert_eq!(
         client(&two.address, &["form", "--without", "3"]).ok(),
         "cluster 00000000000000ab runs\n"
@@ -66,7 +66,7 @@ fn a_cluster_is_not_formed_where_one_runs_or_nobody_is_there() {
         form(here(), "1,2"),
         "error: no other initial member answers\n"
     );
-    // The node has the last word.
+    // The node makes the decision.
     let node = Mock::showing(here());
     let error = client(&node.address, &["form", "--without", "3", "--json"]).failed_in_json(3);
     assert_eq!(error["kind"], "failed_precondition", "{error}");
@@ -119,8 +119,8 @@ fn recovered() -> StatusResponse {
     }
 }
 
-/// A node 3 that is asked `looks` times before its new cluster is healed, and another node, which
-/// knows where it is.
+/// A node 3 that is asked `looks` times before its new cluster is healed, and another node, which knows
+/// its address.
 fn survivor(looks: usize) -> (Mock, Mock) {
     let survivor = Mock::follower(None).recovers(RecoverResponse {
         new_cluster_id: Some(NEW),
@@ -147,7 +147,7 @@ fn survivor(looks: usize) -> (Mock, Mock) {
     (survivor.shows(statuses), lost)
 }
 
-/// A node 3 that can be recovered often, and what programs read of it when they do not wait.
+/// A node 3 that can be recovered often, and the output that programs read when they do not wait.
 pub(crate) fn recovering() -> (Mock, serde_json::Value) {
     let answer = serde_json::json!({
         "cluster_id": ID,
@@ -181,7 +181,7 @@ fn nothing_is_recovered_before_somebody_has_confirmed() {
         ),
     ] {
         let (survivor, lost) = survivor(1);
-        // What is piped in is no confirmation.
+        // Piped input is no confirmation.
         let command = client_command(&lost.address, &[&recover, flags].concat());
         let output = with_input(command, format!("{ID}\n").as_bytes());
         let words = ran(output).failed(2);
@@ -229,7 +229,8 @@ fn a_confirmed_recovery_waits_until_the_new_cluster_is_healed() {
     assert_eq!(survivor.recoveries(), [(HALTED, false), (HALTED, true)]);
 }
 
-/// The other survivor stays out until it is started again, which is told when nobody else is missing.
+/// The other survivor stays out until it is restarted, which is suggested when no other member is
+/// missing.
 #[test]
 fn a_recovery_does_not_wait_for_a_survivor_that_stays_out() {
     let without_2 = |one: MemberRole| StatusResponse {

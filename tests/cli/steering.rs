@@ -62,7 +62,7 @@ pub(crate) fn forming() -> StatusResponse {
     }
 }
 
-/// Nodes 1 and 2 of three, which serve clients where they say. The first shows `degraded`.
+/// Nodes 1 and 2 of three, which serve clients at these addresses. The first shows `degraded`.
 fn living() -> [Mock; 2] {
     let follower = Mock::showing(StatusResponse {
         answered_by: 2,
@@ -94,7 +94,7 @@ NODE  RAFT ID         ROLE      TERM  COMMIT  APPLIED  KEYS  STATE              
     );
 }
 
-/// Where clients are sent, they may find another node, or one of another cluster.
+/// At a member's client address, clients may find another node, or one of another cluster.
 #[test]
 fn status_names_members_whose_client_address_leads_elsewhere() {
     let [one, two] = living();
@@ -185,7 +185,7 @@ fn the_leaders_view_is_preferred() {
             .ok()
             .starts_with("node 1 leads")
     );
-    // Without the leader, somebody who knows it.
+    // Without the leader, a node that knows it.
     let follower = Mock::showing(StatusResponse {
         answered_by: 2,
         summary: "as node 2 sees it".to_owned(),

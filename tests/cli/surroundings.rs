@@ -1,5 +1,5 @@
-//! Nodes and commands in surroundings that misbehave: pipes that nobody reads, disks that are full,
-//! terminals that close, signals.
+//! Nodes and commands in faulty surroundings: pipes without readers, full disks, closed terminals,
+//! signals.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -16,7 +16,7 @@ use seshat::server::RESERVED_DESCRIPTORS;
 use super::cluster::{Machines, Running, dev, free_ports};
 use super::{client, command, ran};
 
-/// A pipe that nobody reads and that takes no more: whoever writes to it hangs.
+/// A pipe without a reader that is full: a writer hangs.
 pub(crate) fn full_pipe() -> (UnixStream, OwnedFd) {
     let (reader, mut writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
@@ -43,11 +43,11 @@ pub(crate) fn full_disk() -> OwnedFd {
     full.unwrap().into()
 }
 
-/// A cluster that logs all that it can to `stderr`, and its endpoints.
+/// A cluster that logs all lines to `stderr`, and its endpoints.
 fn verbose_dev(stderr: OwnedFd) -> (Running, String) {
     let base_port = free_ports(3);
     let plain = dev(base_port, free_ports(3));
-    // Whoever runs the tests may ignore a hangup, and children inherit that.
+    // The process that runs the tests may ignore a hangup, and children inherit that.
     let mut dev = Command::new("env");
     dev.arg("--default-signal=HUP").arg(plain.get_program());
     dev.args(plain.get_args());
@@ -81,7 +81,7 @@ fn a_log_that_nobody_takes_costs_a_cluster_nothing() {
     }
 }
 
-/// A greeting, and pings that the node logs one by one.
+/// A preface, and pings that the node logs one by one.
 fn chatter() -> Vec<u8> {
     let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     for _ in 0..100 {
@@ -100,11 +100,11 @@ fn a_node_says_how_many_lines_it_could_not_log() {
     while TcpStream::connect(machines.address(1)).is_err() {
         thread::yield_now();
     }
-    // Several lines of h2 for each ping: many times as many as the queue takes.
+    // Several lines of h2 for each ping: many times the capacity of the queue.
     for _ in 0..300 {
         let mut talk = TcpStream::connect(machines.address(1)).unwrap();
         talk.write_all(&chatter()).unwrap();
-        // The settings: what it has sent is being read.
+        // The settings: the bytes that it has sent are being read.
         let _ = talk.read(&mut [0]);
     }
     let (found, lost) = mpsc::channel();
@@ -133,7 +133,7 @@ fn a_command_whose_complaint_nobody_takes_ends_with_its_exit_code() {
 fn a_second_signal_ends_even_a_node_that_hangs() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let machines = Machines::new(signal);
-        // The node waits for a moment for somebody to take its last lines.
+        // The node waits for a moment for a reader of its last lines.
         let (_reader, stderr) = full_pipe();
         let mut node = Running(machines.serve(1).stderr(stderr).spawn().unwrap());
         while TcpStream::connect(machines.address(1)).is_err() {
@@ -202,7 +202,7 @@ fn a_node_that_may_have_too_few_descriptors_says_so_and_takes_all_that_it_may_ha
     node.signal("TERM");
     assert_eq!(node.end().code, 0);
 
-    // A cluster for trying out makes do with what there is.
+    // A cluster for trials accepts a lower limit.
     let dev = limited("-n 256", &dev(free_ports(3), free_ports(3)));
     let mut dev = Running::start(dev);
     let mut stdout = BufReader::new(dev.0.stdout.take().unwrap()).lines();
@@ -211,11 +211,11 @@ fn a_node_that_may_have_too_few_descriptors_says_so_and_takes_all_that_it_may_ha
     assert_eq!(dev.end().code, 0);
 }
 
-/// Connections to `address` that do nothing. Every other one greets before.
+/// Connections to `address` that do nothing. Every other one sends its preface first.
 fn idlers(address: &str, count: usize) -> Vec<TcpStream> {
     let connect = |index| {
         let mut stream = TcpStream::connect(address).unwrap();
-        // It may be cut off already.
+        // It may be closed already.
         let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
         let length = if index % 2 == 0 { greeting.len() } else { 1 };
         let _ = stream.write_all(&greeting[..length]);

@@ -37,11 +37,11 @@ fn client(endpoint: &str, connections: usize) -> Client {
     builder.build().unwrap()
 }
 
-/// Seen: 13 of 20 calls failed, asked again and again on a connection to the same follower.
+/// Seen: 13 of 20 calls failed, repeated on a connection to the same follower.
 #[tokio::test]
 async fn behind_a_balancer_no_call_fails() {
     let leader = Mock::leader().await;
-    // From here nobody reaches the leader where the others say that it is.
+    // From here no client reaches the leader at the address that the others name.
     let (_socket, hint) = dead();
     let followers = [
         Mock::follower(None).await,
@@ -63,7 +63,7 @@ async fn behind_a_balancer_no_call_fails() {
     }
 }
 
-/// One client goes on when another node leads, although the connection to the former one is good.
+/// One client continues when another node leads, although the connection to the former one is good.
 #[tokio::test]
 async fn behind_a_balancer_a_new_leader_is_found() {
     let nodes = [
@@ -102,7 +102,7 @@ async fn behind_a_balancer_a_real_cluster_serves_every_call() {
 
 static ADDRESSES: OnceLock<Vec<SocketAddr>> = OnceLock::new();
 
-/// The system hands out the addresses of a name in one and the same order, and the first answers.
+/// The system returns the addresses of a name in one and the same order, and the first answers.
 #[tokio::test]
 async fn every_address_of_a_name_is_asked() {
     let leader = Mock::leader().await;

@@ -1,4 +1,4 @@
-//! One client belongs to one cluster, whatever its endpoints lead to.
+//! One client belongs to one cluster, even if its endpoints lead to several.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn two_clusters_behind_one_list_are_never_mixed() {
         assert_eq!(*client.watch_cluster().borrow(), id(cluster));
         whose.push(name);
     }
-    // Everybody has to look for a leader, and the leader of the other cluster is there at once.
+    // All callers have to find a leader, and the leader of the other cluster answers at once.
     for cluster in &mut clusters {
         let index = cluster.leader().await;
         cluster.take(index).kill();
@@ -100,13 +100,13 @@ async fn a_client_may_ask_first_whether_there_is_but_one_cluster() {
         assert!(error.to_string().contains(&words), "{error}");
     }
 
-    // Where nothing has formed nobody can say.
+    // Before a cluster has formed, no node knows its id.
     let mut forming = Cluster::new(3);
     forming.start(0);
     assert_eq!(client(&[&forming]).one_cluster().await.unwrap(), None);
 }
 
-/// Leaves one node of three, which has led, and makes a new cluster of what it has; its id.
+/// Leaves one node of three, which has led, and makes a new cluster of its state; returns its id.
 async fn recover(cluster: &mut Cluster, survivor: usize) -> u64 {
     let mut status = cluster.node(survivor).handle.watch();
     let leaderless = status.wait_for(|status| status.leader.is_none()).await;
@@ -152,7 +152,7 @@ async fn after_a_recovery_a_client_goes_on_and_says_so_once_and_its_sessions_are
     for index in (0..3).filter(|&index| index != survivor) {
         cluster.take(index).kill();
     }
-    // It is in the log of the survivor, and nobody can say yet what becomes of it.
+    // It is in the log of the survivor, and its outcome is still open.
     let before = cluster.node(survivor).status().last_index;
     let in_flight = tokio::spawn({
         let session = session.clone();
@@ -199,7 +199,8 @@ async fn after_a_recovery_a_client_goes_on_and_says_so_once_and_its_sessions_are
     session.set("a", "5").await.unwrap();
     assert!(!changes.has_changed().unwrap(), "once");
 
-    // Once every node is in, each of them knows what it was recovered from; also from another one.
+    // Once all nodes take part, each of them knows the cluster that it was recovered from, however it
+    // got the state.
     let second = cluster.leader().await;
     eventually("everybody", async || {
         let all = cluster.running().map(|(_, node)| node.status());
@@ -214,7 +215,7 @@ async fn after_a_recovery_a_client_goes_on_and_says_so_once_and_its_sessions_are
     assert_eq!(*idle.watch_cluster().borrow(), Some(new));
 }
 
-/// All memory is lost, and a cluster that has nothing to do with the former answers at its addresses.
+/// All memory is lost, and an unrelated cluster answers at its addresses.
 #[tokio::test]
 async fn a_cluster_that_forms_anew_is_another_one() {
     let mut cluster = Cluster::started(3).await;

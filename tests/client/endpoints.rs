@@ -1,4 +1,4 @@
-//! How the leader is found and followed, and who is not waited for.
+//! How the client finds and follows the leader, and the endpoints that it does not wait for.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use tonic::Code;
 
 use super::mock::{Fate, Mock, black_hole, dead, refusal};
 
-/// The deadline of a call, and the part of it after which no test expects an answer any more: an
-/// endpoint that says nothing costs a fraction of it.
+/// The deadline of a call, and the part of it after which no test expects an answer any more: a silent
+/// endpoint costs a fraction of it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const FRACTION: Duration = Duration::from_secs(10);
 
@@ -60,7 +60,7 @@ async fn a_leader_that_falls_silent_is_left_for_the_next_one() {
     one.falls_silent();
     two.leads();
     let began = Instant::now();
-    // Both at once: a read, of a key that nobody binds, and a write that may be sent again.
+    // Both at once: a read, of a key that no client binds, and a write that may be sent again.
     let (read, written) = tokio::join!(client.get("missing"), session.set("k", "2"));
     assert_eq!(read.unwrap(), None);
     written.unwrap();
@@ -73,7 +73,7 @@ async fn a_leader_that_falls_silent_is_left_for_the_next_one() {
 async fn a_write_that_may_not_be_sent_twice_is_not_sent_to_a_leader_that_is_gone() {
     let (one, two) = (Mock::leader().await, Mock::follower(None).await);
     let builder = Client::builder().endpoints([&one.address, &two.address]);
-    // Whatever was heard is too old.
+    // All earlier information is too old.
     let builder = builder.timeout(TIMEOUT).trust(Duration::ZERO);
     let client = builder.build().unwrap();
     client.set("k", "1").await.unwrap();

@@ -1,7 +1,7 @@
 //! A real cluster that changes its leader, or loses it, in the middle of writes.
 //!
-//! What tells a write that was applied twice is DELETE: each key is bound once and removed once, so
-//! an answer which says that there was nothing to remove is one of a second removal.
+//! DELETE reveals a write that was applied twice: each key is bound once and removed once, so an answer
+//! that the key was missing means a second removal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ fn client(cluster: &Cluster, timeout: Duration) -> Client {
     builder.timeout(timeout).build().unwrap()
 }
 
-/// Callers at work. Each call binds a key and removes it, and says whether there was one to remove.
+/// Callers at work. Each call binds a key and removes it, and reports whether there was one to remove.
 struct Callers {
     tasks: Vec<JoinHandle<Vec<Result<bool, Error>>>>,
     done: watch::Receiver<usize>,
@@ -63,7 +63,7 @@ impl Callers {
         waited.expect("calls go on").expect("callers live");
     }
 
-    /// Ends them. How many calls there were, which of them failed, and that none was made twice.
+    /// Ends them. Returns the number of calls and the failures; checks that no call was applied twice.
     async fn finish(self) -> (usize, Vec<Error>) {
         self.stop.store(true, Ordering::Relaxed);
         let mut came_to = Vec::new();
@@ -155,9 +155,9 @@ async fn a_write_that_could_not_be_sent_was_surely_not_applied() {
     for index in 0..3 {
         cluster.take(index).kill();
     }
-    // The connection may break with the first on it. After that nobody listens.
+    // The connection may break with the first on it. After that no listener is there.
     let _ = client.set("k", "w").await;
     let error = client.set("k", "x").await.unwrap_err();
-    // How it says so depends on whether somebody else has got the port of a dead node by now.
+    // The message depends on whether another node has got the port of a dead node by now.
     assert_eq!(error.applied(), Applied::No, "{error:?}");
 }

@@ -21,7 +21,7 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// What a call has to hold that is answered once it has been given up.
+/// The mark of a call that is answered once it has been given up.
 const LATE: &[u8] = b"too late";
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -54,8 +54,8 @@ fn answer(stream: u32) -> Vec<u8> {
     answer
 }
 
-/// Answers each call, those that hold [`LATE`] when they have been given up. Says of each of those that
-/// it has come.
+/// Answers each call, those that hold [`LATE`] when they have been given up. Reports the arrival of each
+/// of those.
 async fn serve(mut io: TcpStream, came: mpsc::UnboundedSender<()>) -> std::io::Result<()> {
     io.read_exact(&mut [0; 24]).await?;
     io.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
@@ -77,14 +77,14 @@ async fn serve(mut io: TcpStream, came: mpsc::UnboundedSender<()>) -> std::io::R
                 let _ = came.send(());
             }
             DATA if !payload.is_empty() => io.write_all(&answer(stream)).await?,
-            // It resets the stream once more when it hears of it once more.
+            // It resets the stream once more when it gets another frame of it.
             RST_STREAM if late.remove(&stream) => io.write_all(&answer(stream)).await?,
             _ => {}
         }
     }
 }
 
-/// A node, the calls of it that are answered late, and its connections.
+/// A node, its calls that are answered late, and its connections.
 async fn start() -> (String, mpsc::UnboundedReceiver<()>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -106,7 +106,7 @@ fn client(address: String) -> Client {
     builder.timeout(Duration::from_secs(30)).build().unwrap()
 }
 
-/// h2 counts them over the incarnation of a connection, and would break it at 1 024.
+/// h2 counts them over the lifetime of a connection, and would break it at 1 024.
 #[tokio::test]
 async fn they_cost_no_write_beside_them() {
     let (address, mut calls, connections) = start().await;
@@ -128,7 +128,7 @@ async fn they_cost_no_write_beside_them() {
     assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
-/// A deadline of a few milliseconds says something of its caller, and nothing of the node.
+/// A deadline of a few milliseconds tells something about its caller, and nothing about the node.
 #[tokio::test]
 async fn a_node_that_serves_others_is_not_given_up_for_a_hasty_call() {
     let (address, _calls, connections) = start().await;

@@ -1,4 +1,4 @@
-//! Durations at the ends of what can be told: no call panics, and each ends in time.
+//! Extreme durations: no call panics, and each ends in time.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn the_shortest_durations_end_calls_and_nothing_else() {
     }
 }
 
-/// What fails is tried again, and every pause and every patience grows on the way.
+/// A failed call is repeated, and every pause and every timeout grows meanwhile.
 #[tokio::test]
 async fn the_longest_patience_ends_at_the_deadline() {
     let node = Mock::follower(None).await;

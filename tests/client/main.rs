@@ -1,5 +1,5 @@
-//! The client as a program uses it: against nodes that do exactly what a test wants, and against a
-//! real cluster that loses its leader.
+//! The client as a program uses it: against nodes whose behaviour a test controls, and against a real
+//! cluster that loses its leader.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! A node that does exactly what a test wants, and remembers what it was asked.
+//! A node whose behaviour a test controls, and which records its requests.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::pending;
@@ -22,16 +22,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// What becomes of a write.
+/// The fate of a write.
 #[derive(Clone)]
 pub(crate) enum Fate {
     /// It is refused, and not applied.
     Refused(Status),
     /// It is applied, and the answer is lost on its way.
     AppliedAndLost,
-    /// It is applied, and nothing is ever said.
+    /// It is applied, and never answered.
     AppliedInSilence,
-    /// Nothing happens, and nothing is ever said.
+    /// It is neither applied nor answered.
     Silence,
 }
 
@@ -46,11 +46,11 @@ pub(crate) struct Mock {
 struct State {
     /// How reads and writes are refused; none: the node leads.
     refusal: Option<Status>,
-    /// Says nothing more to anybody.
+    /// Answers nothing more.
     silent: bool,
     fates: VecDeque<Fate>,
     map: HashMap<Bytes, Bytes>,
-    /// What the numbered writes were answered: index, and whether the key existed.
+    /// The answers to the numbered writes: index, and whether the key existed.
     remembered: BTreeMap<u64, (u64, bool)>,
     applied_index: u64,
     reads: usize,
@@ -67,7 +67,7 @@ impl Mock {
         Self::start(State::default()).await
     }
 
-    /// A node that follows whoever is at `leader`.
+    /// A node that follows the node at `leader`.
     pub(crate) async fn follower(leader: Option<&str>) -> Self {
         let refusal = Some(not_leader(leader));
         Self::start(State {
@@ -97,12 +97,12 @@ impl Mock {
         self.state.lock().unwrap()
     }
 
-    /// Adds to what becomes of the next writes.
+    /// Adds fates for the next writes.
     pub(crate) fn next_write(&self, fate: Fate) {
         self.state().fates.push_back(fate);
     }
 
-    /// The node leads from now on, or follows whoever is at `leader`.
+    /// The node leads from now on, or follows the node at `leader`.
     pub(crate) fn follows(&self, leader: Option<&str>) {
         self.state().refusal = Some(not_leader(leader));
     }
@@ -111,7 +111,7 @@ impl Mock {
         self.state().refusal = None;
     }
 
-    /// The node keeps its connections and says nothing more.
+    /// The node keeps its connections and answers nothing more.
     pub(crate) fn falls_silent(&self) {
         self.state().silent = true;
     }
@@ -134,12 +134,12 @@ impl Mock {
             .collect()
     }
 
-    /// How many batches have come.
+    /// The number of batches that have come.
     pub(crate) fn batches(&self) -> usize {
         self.state().batches
     }
 
-    /// How long the callers of writes said that they wait.
+    /// The deadlines that the callers of writes stated.
     pub(crate) fn timeouts(&self) -> Vec<Duration> {
         self.state().timeouts.clone()
     }
@@ -375,14 +375,14 @@ pub(crate) fn session_expired() -> Status {
     refusal(Code::FailedPrecondition, "expired", Applied::No, reason)
 }
 
-/// An address that takes connections and never says a word. It does as long as the listener lives.
+/// An address that accepts connections and never answers, as long as the listener exists.
 pub(crate) fn black_hole() -> (std::net::TcpListener, String) {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
 }
 
-/// An address at which nobody listens. The socket keeps the port from everybody else.
+/// An address without a listener. The socket keeps the port from all other programs.
 pub(crate) fn dead() -> (TcpSocket, String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();

@@ -1,4 +1,4 @@
-//! Pipelines, against a real cluster and against a node that says nothing.
+//! Pipelines, against a real cluster and against a silent node.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn commands_take_effect_in_order_and_reads_see_what_is_before_them() {
         ];
         answers.push(pipeline.submit(batch).await.unwrap());
     }
-    // What is in flight is answered although nobody can submit any more.
+    // The commands in flight are answered although the program can submit no more.
     drop(pipeline);
     for (number, answers) in answers.into_iter().enumerate() {
         let answers = answers.await;
@@ -77,7 +77,7 @@ async fn a_command_that_is_refused_leaves_the_others_alone() {
 }
 
 /// Submits batches that bind a key of their own, remove it and read a common one, until told to stop;
-/// what each was answered.
+/// returns the answers to each.
 async fn submit_while(
     pipeline: &Pipeline,
     mut goes_on: impl FnMut(u32) -> bool,
@@ -203,14 +203,14 @@ async fn a_dropped_batch_keeps_its_place() {
     let pipeline = session.pipeline(window(8)).await.unwrap();
     for number in 0..100 {
         let batch = [Operation::set("k", number.to_string())];
-        // Nobody waits for the answer.
+        // The caller does not wait for the answer.
         drop(pipeline.submit(batch).await.unwrap());
     }
     let read = pipeline.submit([Operation::get("k")]).await.unwrap().await;
     assert_eq!(value(&read[0]), Some(&b"99"[..]));
 }
 
-/// The answers to two writes of a session, on a stream that meets these fates.
+/// The answers to two writes of a session, on a stream with these fates.
 async fn numbered(node: &Mock, fates: impl IntoIterator<Item = Fate>) -> Vec<Result<Reply, Error>> {
     let client = Client::builder().endpoints([&node.address]);
     let client = client.timeout(Duration::from_secs(30)).build().unwrap();

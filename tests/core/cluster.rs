@@ -1,4 +1,4 @@
-//! A few members and a network that does nothing by itself.
+//! A few replicas and a network that does nothing by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -25,15 +25,15 @@ const SEED: u64 = 632_924_848;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Whom a member answers. Not `Clone`: the core can answer it only by handing it back.
+/// The caller that a replica answers. Not `Clone`: the core can answer it only by returning it.
 pub(crate) struct Waiter(usize);
 
-/// What is under way from one node to another.
+/// A packet under way from one node to another.
 enum Parcel {
     Message(PeerMessage),
     Snapshot(OutgoingSnapshot),
     Call(RaftId, CallId, Call),
-    /// To the process that called; another incarnation of its node has no use for it.
+    /// To the process that called; it is meaningless to another incarnation of its node.
     Reply(RaftId, CallId, Reply),
 }
 
@@ -43,7 +43,7 @@ struct Packet {
     parcel: Parcel,
 }
 
-/// Which packets a command is about: those that meet every condition, at most `limit` of them.
+/// The packets of a command: those that meet every condition, at most `limit` of them.
 #[derive(Default)]
 pub(crate) struct Filter {
     pub(crate) from: Option<NodeId>,
@@ -78,30 +78,30 @@ pub(crate) fn info(id: NodeId) -> NodeInfo {
     }
 }
 
-/// The members, the network, and everybody who waits.
+/// The replicas, the network, and all callers that wait.
 pub(crate) struct Cluster {
     raft: RaftOptions,
     node_ids: Vec<NodeId>,
-    /// What the configuration of each node lists, and whether it takes part in forming a cluster.
+    /// The configuration of each node: the listed nodes, and whether it takes part in forming a cluster.
     configured: BTreeMap<NodeId, (Vec<NodeId>, bool)>,
     replicas: BTreeMap<NodeId, Replica<Waiter>>,
     incarnations: BTreeMap<NodeId, u64>,
-    /// What the processes of nodes speak, if not what this version does.
+    /// The protocol levels of nodes, if they differ from that of this version.
     levels: BTreeMap<NodeId, ProtocolLevel>,
     network: Vec<Packet>,
     /// Directed links that carry nothing.
     cut: BTreeSet<(NodeId, NodeId)>,
-    /// What each caller asked, in the order in which they came, and of whom; `None` once it has
-    /// been answered.
+    /// The request of each caller, in the order of arrival, and the asked node; `None` once it has been
+    /// answered.
     callers: Vec<Option<(NodeId, String)>>,
     leaders: BTreeMap<(ClusterId, Term), RaftId>,
     names: Names,
-    /// What has happened since the last [`Cluster::take_trace`].
+    /// The events since the last [`Cluster::take_trace`].
     trace: String,
 }
 
 impl Cluster {
-    /// Nodes 1 to `size`, all of them just started and knowing nothing of one another.
+    /// Nodes 1 to `size`, all of them just started and without knowledge of one another.
     pub(crate) fn new(size: u16, raft: RaftOptions) -> Self {
         let node_ids: Vec<_> = (1..=size).filter_map(NodeId::new).collect();
         let mut cluster = Self {
@@ -126,7 +126,7 @@ impl Cluster {
         cluster
     }
 
-    /// A node that was not there in the beginning: its process waits to be let in, and asks those
+    /// A node that was not there in the beginning: its process waits to be added, and asks the nodes
     /// that are there.
     pub(crate) fn join(&mut self, node: NodeId) -> Result<()> {
         if self.node_ids.contains(&node) {
@@ -255,7 +255,8 @@ impl Cluster {
         self.settle(node)
     }
 
-    /// What a node knows of the members: who they are, who takes part, and whom it can reach.
+    /// A node's knowledge of the members: the members, the processes that take part, and those that it
+    /// can reach.
     pub(crate) fn show_members(&mut self, node: NodeId) -> Result<String> {
         let replica = self.replica(node)?;
         let ids = |ids: &mut dyn Iterator<Item = NodeId>| {
@@ -301,7 +302,7 @@ impl Cluster {
         self.settle(node)
     }
 
-    /// An operator has `node` recover its cluster. With `dry_run` nothing happens; with `stray` another
+    /// An operator lets `node` recover its cluster. With `dry_run` nothing happens; with `stray` another
     /// cluster is named.
     pub(crate) fn recover(
         &mut self,
@@ -328,7 +329,7 @@ impl Cluster {
         self.settle(node)
     }
 
-    /// What the others say of themselves that `node` can reach.
+    /// The statuses of the others that `node` can reach.
     fn views(&self, node: NodeId) -> BTreeMap<NodeId, NodeStatus> {
         let cut = |to| self.cut.contains(&(node, to)) || self.cut.contains(&(to, node));
         let others = self.replicas.iter().filter(|(id, _)| !cut(**id));
@@ -384,7 +385,7 @@ impl Cluster {
         Err(format!("node {node} asks for no votes").into())
     }
 
-    /// The process of `node` ends, and takes along what it knew and who waited for it.
+    /// The process of `node` ends; its state and its waiting callers are lost.
     pub(crate) fn crash(&mut self, node: NodeId) -> Result<()> {
         self.replica(node)?;
         self.replicas.remove(&node);
@@ -421,7 +422,7 @@ impl Cluster {
         self.cut.clear();
     }
 
-    /// Carries out what a member puts out, as the driver does: answers, events, messages, calls.
+    /// Carries out the output of a replica, as the driver does: answers, events, messages, calls.
     fn settle(&mut self, node: NodeId) -> Result<()> {
         if let Some(ended) = self.replica(node)?.take_recovered() {
             self.recovered(node, &ended);
@@ -497,8 +498,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// What must hold at any moment: a member owes an answer to those who wait for it and to nobody
-    /// else, and no term has two leaders.
+    /// The invariants of any moment: a replica owes answers to exactly the callers that wait for it, and
+    /// no term has two leaders.
     fn check(&mut self, node: NodeId) -> Result<()> {
         let replica = self.replica(node)?;
         let owed = replica.raft().map_or(0, RaftNode::waiting);
@@ -518,7 +519,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Puts something on its way, or loses it on a link that is cut or leads nowhere.
+    /// Sends a packet, or loses it on a link that is cut or leads nowhere.
     fn send(
         &mut self,
         from: RaftId,
@@ -532,7 +533,7 @@ impl Cluster {
         let from = from.node_id();
         if self.cut.contains(&(from, to)) || !self.alive(to) {
             self.line(format_args!("{name} ✗ {to_name} {text}"));
-            // The caller learns that its call failed. Nobody learns that of a message.
+            // The caller learns that its call failed. The sender of a message learns nothing.
             if let Parcel::Call(caller, id, _) = parcel {
                 self.fail(caller, id);
             }
@@ -550,7 +551,7 @@ impl Cluster {
         });
     }
 
-    /// Puts a message on its way that no member has sent. Its link may be cut.
+    /// Sends a message that no replica has sent. Its link may be cut.
     pub(crate) fn inject(&mut self, message: PeerMessage) -> Result<()> {
         let (from, to) = (message.envelope()?.from, message.envelope()?.to);
         self.names.learn(from);
@@ -598,8 +599,8 @@ impl Cluster {
         taken
     }
 
-    /// Delivers what is under way, not what comes of it. As the driver does, a member takes all that
-    /// has come for it before it puts anything out. Returns how many packets there were.
+    /// Delivers the packets under way, not the packets that result. As the driver does, a replica takes
+    /// all its packets before it puts anything out. Returns the number of packets.
     pub(crate) fn deliver(&mut self, filter: &Filter) -> Result<usize> {
         let mut arrived = BTreeMap::<NodeId, Vec<Packet>>::new();
         let taken = self.take(filter);
@@ -618,7 +619,7 @@ impl Cluster {
         Ok(count)
     }
 
-    /// Loses what is under way.
+    /// Loses the packets under way.
     pub(crate) fn lose(&mut self, filter: &Filter) {
         for Packet { from, to, parcel } in self.take(filter) {
             match parcel {
@@ -701,7 +702,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a member replies to a call, as the transport carries it: a process outside says that it
+    /// The reply of a replica to a call, as the transport carries it: an outside process reports that it
     /// is fresh, and an offer or a start is for the process that it names.
     fn serve(&mut self, node: NodeId, call: Call) -> Result<Reply> {
         let replica = self.replica(node)?;

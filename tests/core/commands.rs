@@ -1,4 +1,4 @@
-//! What a script can say.
+//! The commands of a script.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -19,8 +19,8 @@ use crate::show;
 /// The commands, each with its arguments as a script writes them. A node is named by its number.
 #[derive(goldenscript::Command)]
 pub(crate) enum Command {
-    /// `cluster nodes=3`: the first command, makes nodes 1 to 3 and tells them nothing. The others
-    /// set options of the core.
+    /// `cluster nodes=3`: the first command, makes nodes 1 to 3 without knowledge of one another. The
+    /// others set options of the core.
     Cluster {
         #[arg(key)]
         nodes: u16,
@@ -55,8 +55,8 @@ pub(crate) enum Command {
     },
     /// `timeout 1`: as many ticks at node 1 as its election timeout has.
     Timeout { node: u16 },
-    /// `deliver from=1 to=2 kind=Heartbeat n=1`: delivers what is under way, one link after the
-    /// other, but not what comes of it.
+    /// `deliver from=1 to=2 kind=Heartbeat n=1`: delivers the packets under way, one link after the
+    /// other, but not those that result.
     Deliver {
         #[arg(key)]
         from: Option<u16>,
@@ -80,42 +80,42 @@ pub(crate) enum Command {
     },
     /// `stabilize`: delivers until nothing is under way.
     Stabilize,
-    /// `run n=5`: 5 times a tick at every node that runs, and everything that comes of it.
+    /// `run n=5`: 5 times a tick at every node that runs, and everything that results.
     Run {
         #[arg(key)]
         n: Option<usize>,
     },
-    /// `partition 1 2`: from now on, nodes 1 and 2 reach only each other. What is under way
-    /// arrives.
+    /// `partition 1 2`: from now on, nodes 1 and 2 reach only each other. Packets under way arrive.
     Partition { nodes: Vec<u16> },
     /// `cut 1 2`: from now on, node 1 does not reach node 2.
     Cut { from: u16, to: u16 },
-    /// `heal`: everybody reaches everybody.
+    /// `heal`: all nodes reach one another.
     Heal,
     /// `crash 1`: the process ends.
     Crash { node: u16 },
     /// `restart 1`: the next incarnation of node 1 begins; the present one ends, if it has not yet. With
-    /// `level=2` it is of a version that speaks that, as are its later lives.
+    /// `level=2` it is of a version that speaks this level, as are its later incarnations.
     Restart {
         node: u16,
         #[arg(key)]
         level: Option<u32>,
     },
-    /// `join 4`: node 4 is started for the first time, with a configuration that says that it joins
-    /// a running cluster.
+    /// `join 4`: node 4 is started for the first time, with a configuration for joining a running
+    /// cluster.
     Join { node: u16 },
     /// `add 1 4 5`: asks node 1 to make nodes 4 and 5 members, in one turn of the driver.
     Add { node: u16, members: Vec<u16> },
-    /// `remove 1 4`: asks node 1 to make node 4 a member no longer.
+    /// `remove 1 4`: asks node 1 to remove the member node 4.
     Remove { node: u16, members: Vec<u16> },
-    /// `members 1`: who the members are as node 1 has applied, who takes part, and whom it can reach.
+    /// `members 1`: the members that node 1 has applied, the processes that take part, and those that it
+    /// can reach.
     Members {
         #[arg(optional)]
         nodes: Vec<u16>,
     },
     /// `open 1 7`: opens session 7.
     Open { node: u16, sessions: Vec<u64> },
-    /// `sessions 1`: which sessions a node knows, and which answers they remember.
+    /// `sessions 1`: the sessions that a node knows, and the answers that they remember.
     Sessions {
         #[arg(optional)]
         nodes: Vec<u16>,
@@ -140,7 +140,7 @@ pub(crate) enum Command {
     Get { node: u16, keys: Vec<String> },
     /// `submit 1 a/1 a b/2`: a write, a read and a write, in that order and in one turn of the driver.
     Submit { node: u16, commands: Vec<String> },
-    /// `transfer 1 to=2`: hands leadership over, to the best transferee if no one is named.
+    /// `transfer 1 to=2`: transfers leadership, to the best transferee if none is named.
     Transfer {
         node: u16,
         #[arg(key)]
@@ -152,9 +152,9 @@ pub(crate) enum Command {
         #[arg(optional)]
         without: Vec<u16>,
     },
-    /// `recover 1`: an operator has node 1 make a new cluster of what it has. With `dry_run=true`
-    /// it only says what that would be; with `stray=true` the operator names another cluster. With
-    /// `without=3` the operator vouches for node 3, with `incomplete=true` accepts a learner.
+    /// `recover 1`: an operator lets node 1 make a new cluster of its state. With `dry_run=true` it only
+    /// describes the recovery; with `stray=true` the operator names another cluster. With `without=3`
+    /// the operator states that node 3 is gone for good, with `incomplete=true` accepts a learner.
     Recover {
         node: u16,
         #[arg(key, optional)]
@@ -212,22 +212,22 @@ pub(crate) enum Command {
         #[arg(key, optional)]
         stray: bool,
     },
-    /// `status 1 2`: where nodes stand, or all of them.
+    /// `status 1 2`: the status of these nodes, or of all.
     Status {
         #[arg(optional)]
         nodes: Vec<u16>,
     },
-    /// `log 1`: what the log of a node holds.
+    /// `log 1`: the log of a node.
     Log {
         #[arg(optional)]
         nodes: Vec<u16>,
     },
-    /// `map 1`: what the map of a node holds.
+    /// `map 1`: the map of a node.
     Map {
         #[arg(optional)]
         nodes: Vec<u16>,
     },
-    /// `waiters`: which callers have not been answered.
+    /// `waiters`: the callers that have not been answered.
     Waiters,
 }
 
@@ -579,7 +579,7 @@ fn stabilize(cluster: &mut Cluster) -> Result<()> {
     Err("messages cause messages without end".into())
 }
 
-/// A tick at every node, and everything that comes of it.
+/// A tick at every node, and everything that results.
 fn run(cluster: &mut Cluster) -> Result<()> {
     for node in cluster.node_ids() {
         if cluster.status(node).is_ok() {
@@ -653,7 +653,7 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
     };
     let receiver = cluster.status(node(*to)?)?;
     let sender = cluster.status(node(*from)?).map(|status| status.raft_id);
-    // Somebody who is no node has a first incarnation as well.
+    // A process that is no node has a first incarnation as well.
     let sender = sender.or_else(|_| Ok::<_, Box<dyn Error>>(RaftId::new(node(*from)?, 1)))?;
     let (from, to) = (sender.get(), receiver.raft_id.get());
     let term = term.unwrap_or(receiver.term);

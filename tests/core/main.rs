@@ -1,8 +1,8 @@
-//! The core, one behaviour at a time, as stories that can be read.
+//! The core, one behaviour at a time, as readable scripts.
 //!
-//! A script below `scripts/` drives a few members over a network that does nothing by itself:
-//! messages wait until the script delivers or drops them. Under each block of commands stands what
-//! the members put out, so a script is at once a test and an example of the protocol:
+//! A script below `scripts/` drives a few replicas over a network that does nothing by itself: messages
+//! wait until the script delivers or drops them. Each block of commands is followed by the output of the
+//! replicas, so a script is at once a test and an example of the protocol:
 //!
 //! ```text
 //! # The write is in the leader's log, and on its way to the followers.
@@ -12,16 +12,16 @@
 //! n1 → n3 AppendEntries term=2 prev=2@2 entries=[3@2 set a=1] commit=2
 //! ```
 //!
-//! Read `3@2` as index 3, term 2. `n1'` is the second incarnation of node 1: a process that was started
-//! again under the same node id and has forgotten everything. `→` is a Raft message, `⇢` a call or
-//! a reply of the formation, `✗` one that is lost on its way, `⇒` an answer to a caller. The
-//! commands are in `commands.rs`, the notation is in `show.rs`.
+//! Read `3@2` as index 3, term 2. `n1'` is the second incarnation of node 1: a process that was
+//! restarted under the same node id and has forgotten everything. `→` is a Raft message, `⇢` a call or a
+//! reply of the formation, `✗` one that is lost on its way, `⇒` an answer to a caller. The commands are
+//! in `commands.rs`, the notation is in `show.rs`.
 //!
-//! Whatever the script, the runner holds that every caller is answered exactly once, that the
-//! members owe answers to exactly those who wait, and that no term has two leaders.
+//! For every script the runner checks that every caller is answered exactly once, that the replicas owe
+//! answers to exactly the callers that wait, and that no term has two leaders.
 //!
-//! `UPDATE_GOLDENFILES=1 cargo test --test core` writes the outputs anew. Then read them: a trace
-//! shows what the core does, and only a reader knows whether that is right.
+//! `UPDATE_GOLDENFILES=1 cargo test --test core` rewrites the outputs. Then read them: a trace shows the
+//! behaviour of the core, and only a reader knows whether that is right.
 
 #![cfg(test)]
 
@@ -212,8 +212,7 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/core/scripts")
 }
 
-/// Runs a script twice, which must give the same output, and holds it against what is written in
-/// the file.
+/// Runs a script twice, which must give the same output, and compares it with the output in the file.
 fn check(script: &str) {
     let path = scripts().join(script);
     let input = fs::read_to_string(&path).expect("the script can be read");

@@ -1,4 +1,4 @@
-//! How the traces write what happens.
+//! The notation of the traces.
 //!
 //! Messages carry the names of the Raft paper. Processes and clusters get short names: `n2` is the
 //! first incarnation of node 2, `n2'` its second, and clusters are `A`, `B`, … in the order in which they
@@ -107,7 +107,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
-/// The name of a message and what it says, without whom it is from and for.
+/// The name of a message and its content, without sender and receiver.
 pub(crate) fn message(message: &PeerMessage) -> String {
     let name = message.name();
     let text = match message {
@@ -290,7 +290,7 @@ impl Names {
         }
     }
 
-    /// What an operator is told of a recovery.
+    /// The description of a recovery for an operator.
     pub(crate) fn recovery(&mut self, recovery: &Recovery) -> String {
         let Recovery {
             old,
@@ -323,7 +323,7 @@ impl Names {
         text
     }
 
-    /// Who a process is and where it stands.
+    /// The identity and the state of a process.
     pub(crate) fn place(&mut self, status: &NodeStatus) -> String {
         let cluster = status
             .cluster_id

@@ -1,7 +1,7 @@
 //! Files that import one another in a circle.
 //!
-//! A name counts as an import of the file that defines it, whatever module hands it on. A module and the
-//! modules inside of it are one thing seen from two sides, so imports between them are no arrows here.
+//! A name counts as an import of the file that defines it, even through re-exports. A module and the
+//! modules inside of it are one unit, so imports between them do not count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -41,7 +41,7 @@ pub(crate) fn circles(sources: &[Source]) -> Vec<String> {
     circles
 }
 
-/// What each file takes from which other: the names.
+/// The names that each file imports from each other one.
 type Arrows = BTreeMap<usize, BTreeMap<usize, BTreeSet<String>>>;
 
 fn arrows(sources: &[Source]) -> Arrows {
@@ -74,7 +74,7 @@ fn definition(
     uses: &[Uses],
 ) -> Option<(usize, String)> {
     let mut path = path.to_vec();
-    // Hand-ons may follow one another.
+    // Re-exports may follow one another.
     for _ in 0..8 {
         let [krate, inside @ ..] = path.as_slice() else {
             return None;

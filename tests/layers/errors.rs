@@ -1,4 +1,4 @@
-//! The table of errors in `src/error.rs`, against the errors that there are.
+//! The table of errors in `src/error.rs`, compared with the errors in the code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,7 +54,7 @@ fn derives_error(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// The rows of the table in `text`: each error that a row names, with the module that it says.
+/// The rows of the table in `text`: each error that a row names, with the module in the row.
 fn table(text: &str) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     for line in text.lines() {

@@ -2,9 +2,9 @@
 //! randomness may be used, that no files import one another in a circle, and that the table of errors is whole.
 //!
 //! The sources are parsed, so a comment, a string or a link in the documentation is no import, and a
-//! name counts as what it stands for: after `use std::time`, `time::Instant` is a clock, and after
-//! `use crate::proto::raft`, `raft::Entry` is not raft-rs. Code under `cfg(test)` may import what it
-//! likes.
+//! name counts as the path that it stands for: after `use std::time`, `time::Instant` is a clock, and
+//! after `use crate::proto::raft`, `raft::Entry` is not raft-rs. Code under `cfg(test)` may import
+//! anything.
 
 #![cfg(test)]
 
@@ -25,7 +25,7 @@ static ARROWS: LazyLock<Vec<(String, Vec<String>)>> = LazyLock::new(|| {
     table(&page)
 });
 
-/// The rows of the table of modules: ``| `name` | its job | what, it, may, import |``.
+/// The rows of the table of modules: ``| `name` | its task | what, it, may, import |``.
 fn table(page: &str) -> Vec<(String, Vec<String>)> {
     let lines = page
         .lines()
@@ -103,7 +103,7 @@ impl Allowed {
 }
 
 impl Source {
-    /// What is wrong with the file.
+    /// The violations in the file.
     fn faults(&self) -> Vec<String> {
         let Some(row) = self.row() else {
             return Vec::new();
@@ -116,7 +116,7 @@ impl Source {
         };
         let uses = Uses::of(self);
         let mut faults: Vec<String> = Vec::new();
-        // A file is told once, where the first use is: that is the import.
+        // A file is reported once, at the first use: that is the import.
         let mut tell = |line: usize, fault: String| {
             if !faults.iter().any(|told| told.ends_with(&fault)) {
                 faults.push(format!("{}:{line}: {fault}", self.name));
@@ -170,7 +170,7 @@ fn the_code_keeps_to_the_table_of_modules() {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
-/// So that the table says what is, and not what was.
+/// The table must match the code, in both directions.
 #[test]
 fn the_table_of_modules_has_no_row_and_no_arrow_too_many() {
     let mut imports = BTreeMap::new();
@@ -205,7 +205,7 @@ fn no_files_import_one_another_in_a_circle() {
     assert!(circles.is_empty(), "\n{}\n", circles.join("\n"));
 }
 
-/// What is wrong with `code` as a file of `module`.
+/// The violations in `code` as a file of `module`.
 fn faults(module: &str, code: &str) -> Vec<String> {
     let source = Source {
         name: format!("src/{}.rs", module.replace("::", "/")),

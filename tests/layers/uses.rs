@@ -9,7 +9,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, BinOp, Expr, Item, Meta, UseTree};
 
-/// A source file and where its module stands in the crate; the crate's root stands nowhere.
+/// A source file and the place of its module in the crate; the crate's root has none.
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) module: Vec<String>,
@@ -18,7 +18,7 @@ pub(crate) struct Source {
 
 impl Source {
     /// The row of the table of modules that the file belongs to; none for the root of the library, which
-    /// only says what there is.
+    /// only lists the modules.
     pub(crate) fn row(&self) -> Option<&str> {
         match self.module.first() {
             Some(module) => Some(module),
@@ -188,7 +188,7 @@ impl<'ast> Visit<'ast> for Uses {
         visit::visit_expr_binary(self, sum);
     }
 
-    /// What stands in a macro is not parsed: whatever looks like a path in it is one.
+    /// The content of a macro is not parsed: everything in it that looks like a path is one.
     fn visit_token_stream(&mut self, tokens: &'ast TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -257,7 +257,7 @@ pub(crate) fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// Whether an item is there in tests only.
+/// Whether an item exists in tests only.
 pub(crate) fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         Meta::List(list) if list.path.is_ident("cfg") => list.tokens.to_string() == "test",

@@ -6,7 +6,7 @@ use crate::clients::Load;
 use crate::history::now;
 use crate::{caller, ms, scenario, watch_for};
 
-/// The promise of the README, with room for a busy machine.
+/// The guarantee of the README, with room for a busy machine.
 const FAILOVER: Duration = Duration::from_secs(2);
 
 #[test]
@@ -65,7 +65,7 @@ fn what_was_acknowledged_survives_a_leader_killed_in_mid_write() {
         cluster.start(leader);
         let healed = cluster.wait_until_healed().await;
 
-        // Every key was written once, so its history says whether that write is there.
+        // Every key was written once, so its history shows whether that write is there.
         let counts = load.check().await;
         assert!(counts.unknown > 0, "nothing was under way: {counts}");
         format!(

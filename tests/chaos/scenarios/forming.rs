@@ -30,7 +30,7 @@ fn two_nodes_form_without_the_third_and_let_it_in_later() {
         let healed = cluster.wait_until_healed().await;
         assert_eq!(cluster_id, healed.cluster_id);
         assert_eq!(healed.members, [1, 2, 3]);
-        // It counts: without it the two that are left have no majority.
+        // It counts: without it the other two have no majority.
         let leader = cluster.leader().await;
         let gone = if leader == 0 { 0 } else { 1 };
         cluster.kill(&[gone]);

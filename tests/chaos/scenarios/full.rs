@@ -1,4 +1,4 @@
-//! A store that has no more memory than it needs, and clients that want more than it has.
+//! A store with no more memory than it needs, and clients that want more than it has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,17 +32,17 @@ const LIMITS: &str = "\
     compact_after_bytes = 4_194_304\n";
 const MAX_STATE_BYTES: u64 = 64 << 20;
 const MAX_UNREAD_BYTES: usize = 16 << 20;
-/// What may be on its way into the state when it comes to its bound.
+/// The most bytes on their way into the state when it reaches its bound.
 const UNDER_WAY: u64 = 8 << 20;
-/// Addresses that a process may use, in KiB. A node that does nothing uses some 230 MiB of them, most
-/// for what its threads may allocate.
+/// Addresses that a process may use, in KiB. An idle node uses some 230 MiB of them, mostly for the
+/// arenas of its threads.
 const ADDRESSES_KIB: u64 = 768 << 10;
 
 const WRITERS: usize = 8;
 const VALUE: usize = 256 << 10;
-/// Writes that are wanted, of many times the memory that there is.
+/// The number of writes, of many times the available memory.
 const WANTED: usize = 4_000;
-/// The largest value, that slow readers read.
+/// The largest value, which slow readers read.
 const LARGE: usize = 1 << 20;
 const HOGS: usize = 3;
 const READS: usize = 400;
@@ -73,7 +73,7 @@ fn a_cluster_without_memory_to_spare_refuses_and_lives() {
         assert!(refused_reads > 0, "some find no room");
         assert!(waiting * LARGE <= MAX_UNREAD_BYTES, "{waiting} MiB wait");
 
-        // Small answers too: what waits for their clients is not the value.
+        // Small answers too: the value is not all that waits for a client.
         let nothing = Hog::reads(&addr, "no such key", 2 * MAX_CALLS, 0).await;
         let small = nothing.waiting();
         assert!(small <= MAX_CALLS / 2, "{small} small answers wait");
@@ -160,7 +160,7 @@ fn set(key: &str, bytes: usize) -> SetRequest {
     }
 }
 
-/// What a key has, as soon as there is room for the answer.
+/// The value of a key, as soon as there is room for the answer.
 async fn get(kv: &mut KvServiceClient<Channel>, key: &str) -> Option<Bytes> {
     eventually("a read", async || {
         let request = GetRequest {
@@ -179,7 +179,7 @@ fn is_full(status: &Status) -> bool {
     )
 }
 
-/// Clients that write new keys for ever, whatever they are told.
+/// Clients that write new keys for ever, whatever the answers.
 struct Writers {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicUsize>,
@@ -225,14 +225,14 @@ impl Writers {
         }
     }
 
-    /// Until so many writes have been tried.
+    /// Waits until so many writes have been tried.
     async fn wait_for(&self, count: usize) {
         while self.written.load(Ordering::Relaxed) < count {
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// The keys that were acknowledged, and how many writes nobody has said anything good of.
+    /// The acknowledged keys, and the number of writes without an acknowledgement.
     async fn stop(mut self) -> (BTreeSet<String>, usize) {
         self.stop.store(true, Ordering::Relaxed);
         let (mut acknowledged, mut in_doubt) = (BTreeSet::new(), 0);

@@ -1,11 +1,11 @@
-//! Nodes that become members, and members that are sent away, while clients go on.
+//! Nodes that are added, and members that are removed, while clients keep writing.
 
 use crate::clients::{Caller, Load};
 use crate::cluster::Cluster;
 use crate::history::now;
 use crate::{caller, ms, scenario, watch_for};
 
-/// How long those that are left are watched.
+/// How long the remaining members are watched.
 const WATCH_MILLIS: u64 = 1_000;
 
 #[test]
@@ -31,7 +31,7 @@ fn a_cluster_grows_to_five_and_shrinks_to_three_under_load() {
         assert_terms(cluster, &members, term).await;
 
         let follower = (leader + 1) % 3;
-        // Whoever is sent away disturbs nobody; when it is the leader, another one takes over.
+        // A removed member disturbs no other; when it is the leader, another one takes over.
         for (node, term) in [(follower, term), (leader, term + 1)] {
             members.retain(|&member| member != node);
             let began = now();
@@ -64,7 +64,7 @@ fn ids(nodes: &[usize]) -> Vec<u64> {
     ids.collect::<Result<_, _>>().expect("a small number")
 }
 
-/// Fails unless each of `members` is in `term`: nobody has called for another one.
+/// Fails unless each of `members` is in `term`: no process has begun another one.
 async fn assert_terms(cluster: &Cluster, members: &[usize], term: u64) {
     for &member in members {
         let own = cluster.own_status(member).await;
@@ -72,7 +72,7 @@ async fn assert_terms(cluster: &Cluster, members: &[usize], term: u64) {
     }
 }
 
-/// Starts a node again that was removed, which serves nothing then and is heard by nobody.
+/// Restarts a removed node, which then serves nothing and is heard by no member.
 async fn does_no_harm(cluster: &mut Cluster, caller: &Caller, node: usize) {
     cluster.start(node);
     watch_for(WATCH_MILLIS).await;

@@ -21,13 +21,14 @@ const VALUE_KIB: usize = 4;
 const SAMPLES: usize = 24;
 /// Pause of a writer that was refused.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Writes between two looks.
+/// Writes between two measurements.
 const INTERVAL: usize = 256;
-/// Pause of whoever waits for writes.
+/// Pause of a wait for writes.
 const MOMENT: Duration = Duration::from_millis(10);
-/// What an allocator may keep or give back between two looks.
+/// Bytes that an allocator may keep or return between two measurements.
 const SLACK_KIB: u64 = 8 * 1024;
-/// Without compaction the log alone would grow by more than this between the first looks and the last.
+/// Without compaction the log alone would grow by more than this between the first and the last
+/// measurement.
 const _: () = assert!(SAMPLES * 2 / 3 * INTERVAL * VALUE_KIB >= 2 * 8 * 1024);
 
 #[test]
@@ -66,7 +67,7 @@ fn memory_is_bounded_while_a_few_keys_are_overwritten_for_ever() {
     });
 }
 
-/// Clients that write large values as fast as they can, and whose answers nobody needs.
+/// Clients that write large values as fast as they can, and whose answers are not needed.
 struct Overwriters {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! One kind of trouble each.
+//! One kind of fault each.
 
 mod crashes;
 mod forming;

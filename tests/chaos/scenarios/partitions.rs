@@ -33,13 +33,13 @@ fn a_minority_refuses_while_the_majority_serves() {
         watch_for(PARTITION_MILLIS).await;
         load.write_after(now()).await;
         let during = load.counts();
-        // It would refuse in health too, and say who leads. Cut off, it knows nobody, and nobody
-        // knows it.
+        // It would refuse in health too, and name the leader. Cut off, it reaches no member, and no
+        // member reaches it.
         let alone = cluster.status(follower).await.expect("it answers");
         assert_eq!(alone.state(), ClusterState::NoQuorum, "{alone:?}");
         assert_eq!(alone.leader_id, None, "{alone:?}");
         let said = cluster.seshat(&["status"]).await.done().stdout;
-        // The proxies take connections.
+        // The proxies accept connections.
         let silent = "accepts connections and does not answer";
         let degraded = format!("degraded: node {} {silent}", follower + 1);
         assert!(said.starts_with(&degraded), "{said}");
@@ -50,7 +50,7 @@ fn a_minority_refuses_while_the_majority_serves() {
         load.write_after(now()).await;
         let after = cluster.own_status(leader).await;
         let counts = load.check().await;
-        // Who comes back disturbs nobody.
+        // A member that returns disturbs no other.
         assert_eq!(
             (after.role(), after.term),
             (MemberRole::Leader, before.term)
@@ -63,7 +63,7 @@ fn a_minority_refuses_while_the_majority_serves() {
     });
 }
 
-/// Seen: 8 of 9 calls at that node failed, although the cluster was well.
+/// Seen: 8 of 9 calls at that node failed, although the cluster was healthy.
 #[test]
 fn a_node_that_one_cut_link_keeps_from_the_leader_says_who_leads() {
     const CALLS: usize = 9;
@@ -149,7 +149,7 @@ fn one_way(name: &str, cut: impl FnOnce(&Links, usize, Fate)) {
 
         cut(&cluster.links, leader, Fate::Vanish);
         let cut = now();
-        // Whatever it reads there has to fit to what others write elsewhere.
+        // A value that a client reads there has to fit to the writes elsewhere.
         let pinned = Pinned::start(&caller, leader, "k0");
         let resumed = load.write_after(cut).await;
         let stepped_down = stepped_down(cluster, leader).await;
@@ -170,7 +170,7 @@ fn one_way(name: &str, cut: impl FnOnce(&Links, usize, Fate)) {
     });
 }
 
-/// Waits until a node says that it does not lead, and gives the time that it took.
+/// Waits until a node says that it does not lead, and returns the time that it took.
 async fn stepped_down(cluster: &Cluster, leader: usize) -> Duration {
     let began = now();
     eventually("a leader that steps down", async || {

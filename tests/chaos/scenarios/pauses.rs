@@ -6,7 +6,7 @@ use crate::clients::{Load, Pinned};
 use crate::history::now;
 use crate::{caller, ms, scenario, watch_for};
 
-/// Longest wait for service after the leader was stopped, its clients' patience included.
+/// Longest wait for service after the leader was stopped, its clients' timeout included.
 const RESUMES: Duration = Duration::from_secs(5);
 const PAUSE_MILLIS: u64 = 5_000;
 
@@ -18,7 +18,7 @@ fn a_leader_that_stood_still_serves_nothing_stale() {
         let load = Load::start(&caller, leader, "k");
         load.write_after(now()).await;
 
-        // It asks the old leader also in the moment when that one wakes up.
+        // It asks the old leader also in the moment when that one continues.
         let pinned = Pinned::start(&caller, leader, "k0");
         cluster.pause(leader);
         let resumed = load.write_after(now()).await;

@@ -1,4 +1,4 @@
-//! Every node is started again: one after the other, or all at once.
+//! Every node is restarted: one after the other, or all at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::{caller, ms, scenario, watch_for};
 use seshat_test_support::eventually;
 
 const ROUNDS: usize = 5;
-/// Longest time that nodes take which were all told to stop.
+/// The longest time until all nodes have ended that were told to stop.
 const END: Duration = Duration::from_secs(6);
 
 #[test]
@@ -20,7 +20,7 @@ fn five_rolling_restarts_under_load_lose_nothing() {
         let mut healings = Vec::new();
         for round in 0..ROUNDS {
             for node in 0..3 {
-                // An operator's way and an accident's, in turn.
+                // An operator's restart and a crash, in turn.
                 match round % 2 {
                     0 => cluster.stop(&[node]).await,
                     _ => cluster.kill(&[node]),
@@ -53,8 +53,8 @@ fn all_nodes_restarted_at_once_are_a_new_cluster_that_knows_nothing() {
         cluster.kill(&[0, 1, 2]);
         load.stop().await;
 
-        // The same connections and the same keys: in this history an old value would be one that
-        // nobody wrote.
+        // The same connections and the same keys: in this history an old value would be one that was
+        // never written.
         let new = old.with_history(&Arc::new(History::default()));
         let load = Load::start(&new, leader, "k");
         let began = now();
@@ -96,7 +96,7 @@ fn all_nodes_stopped_at_once_end_in_time() {
         let began = Instant::now();
         cluster.stop(&[0, 1, 2]).await;
         let took = began.elapsed();
-        // Nobody is left to read from: what was seen until then has to be true.
+        // No node is left to read from: all answers until then have to be true.
         let counts = load.stop().await;
         assert!(took < END, "{took:?}");
         format!("ended within {}; {counts}", ms(took))

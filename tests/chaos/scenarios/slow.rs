@@ -48,8 +48,8 @@ fn a_node_comes_back_over_links_of_260_ms_each_way() {
     });
 }
 
-/// The buffer alone takes 8 s to empty, four times as long as a ping used to have. What was lost then
-/// was sent anew, for ever.
+/// The buffer alone takes 8 s to empty, four times the former timeout of a ping. Lost messages were sent
+/// anew, for ever.
 #[test]
 fn a_snapshot_arrives_over_a_narrow_link_with_a_deep_buffer() {
     on_new_cluster("a narrow link", "", async |cluster| {

@@ -10,11 +10,11 @@ use crate::history::now;
 use crate::{caller, ms, scenario, watch_for};
 use seshat_test_support::eventually;
 
-/// How long the cluster is watched for an answer that nobody may give.
+/// How long the cluster is watched for an answer that no node may give.
 const WATCH_MILLIS: u64 = 2_000;
-/// For how long a node hangs: until its peers have given up what they had asked it, and asked again.
+/// For how long a node hangs: until its peers have given up their questions, and asked again.
 const HANGS_NANOS: u64 = 12_000_000_000;
-/// What nobody's cluster is called.
+/// The name of a cluster that does not exist.
 const WRONG_ID: &str = "0123456789abcdef";
 
 #[test]
@@ -33,7 +33,7 @@ fn a_leader_halts_when_the_two_others_forgot_everything() {
     });
 }
 
-/// The survivor's kernel takes connections, and nothing answers.
+/// The survivor's kernel accepts connections, and nothing answers.
 #[test]
 fn nobody_forms_anew_while_a_survivor_hangs() {
     scenario("two killed while the third hangs", async |cluster| {
@@ -144,8 +144,8 @@ async fn caught_up(cluster: &Cluster, survivor: usize) {
     .await;
 }
 
-/// Waits until the survivor says that nobody will ever decide, and that the others wait outside,
-/// and until an operator hears it.
+/// Waits until the survivor reports that no leader can ever be elected, and that the others wait
+/// outside, and until an operator gets this status.
 async fn halted(cluster: &Cluster, survivor: usize) {
     eventually("a survivor that halts", async || {
         let status = cluster.status(survivor).await?;
@@ -167,10 +167,10 @@ async fn halted(cluster: &Cluster, survivor: usize) {
     assert!(said.contains(&way_out), "{said}");
 }
 
-/// Recovers the cluster `before` from the survivor, and gives the id of the new one.
+/// Recovers the cluster `before` from the survivor, and returns the id of the new one.
 async fn recover(cluster: &Cluster, survivor: usize, before: &str) -> String {
     let node = (survivor + 1).to_string();
-    // Nobody confirms, and somebody means another cluster.
+    // One order without confirmation, and one for another cluster.
     for confirm in [&[][..], &["--confirm", WRONG_ID]] {
         let refused = cluster
             .seshat(&[&["recover", "--from", &node], confirm].concat())

@@ -21,15 +21,15 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{InTime as _, TEST_TIMEOUT, eventually, node_id, refused};
 
-/// A cluster whose nodes come and go.
+/// A cluster whose nodes start and end.
 pub struct Cluster {
     configs: Vec<Config>,
-    /// Ports that are taken already, for nodes that have not been started yet.
+    /// Ports that are reserved for nodes that have not been started yet.
     bound: Vec<Option<(Port, Port)>>,
     nodes: Vec<Option<Node>>,
 }
 
-/// Incarnations of nodes so far. None draws what another one has drawn, also not one of another cluster.
+/// Incarnations of nodes so far. No two are equal, even in different clusters.
 static LIVES: AtomicU64 = AtomicU64::new(0);
 
 /// A running node.
@@ -50,7 +50,7 @@ impl Node {
         self.handle.status()
     }
 
-    /// Ends the node as `kill -9` would: everything that it had open is gone at once.
+    /// Ends the node as `kill -9` would: everything that it had open is closed at once.
     pub fn kill(mut self) {
         self.end(End::Kill).expect("a killed node has no error");
     }
@@ -81,7 +81,7 @@ impl Node {
     }
 }
 
-/// What `join` comes to, on a thread that a test which has failed does not wait for.
+/// The result of `join`, on a thread that a failed test does not wait for.
 async fn joined<T: Send + 'static>(what: &str, join: impl FnOnce() -> T + Send + 'static) -> T {
     let (ends, ended) = oneshot::channel();
     std::thread::spawn(move || ends.send(join()));
@@ -203,7 +203,8 @@ impl Cluster {
         });
     }
 
-    /// A further machine, which lists those that are there and itself and joins them later; its index.
+    /// A further machine, which lists the present nodes and itself and joins them later; returns its
+    /// index.
     pub fn extend(&mut self) -> usize {
         let (client, internal) = (Port::take(), Port::take());
         let index = self.configs.len();
@@ -301,7 +302,7 @@ impl Cluster {
         AdminServiceClient::new(self.channel(index))
     }
 
-    /// What node `index + 1` says of the cluster, as soon as it says `summary`.
+    /// The status of the cluster from node `index + 1`, as soon as that reports `summary`.
     pub async fn status(&self, index: usize, summary: &str) -> StatusResponse {
         let mut admin = self.admin(index);
         eventually(summary, async || {
@@ -312,8 +313,8 @@ impl Cluster {
         .await
     }
 
-    /// Sets a key on whichever node leads, asking one after the other as often as it takes. Asks
-    /// again only where the write was surely not applied, or never arrived.
+    /// Sets a key on the node that leads, asking one after the other as often as necessary. Retries only
+    /// if the write was surely not applied, or never arrived.
     pub async fn set(&self, key: &str, value: &str) -> u64 {
         let mut clients: Vec<_> = (0..self.nodes.len()).map(|index| self.kv(index)).collect();
         let mut turn = 0;
@@ -329,7 +330,7 @@ impl Cluster {
             request.set_timeout(Duration::from_secs(5));
             match clients[client].set(request).await {
                 Ok(answer) => Some(answer.into_inner().applied_index),
-                // Nobody listens there.
+                // No listener is there.
                 Err(status) if status.details().is_empty() => None,
                 Err(status) => {
                     assert_eq!(refused(&status).0, Applied::No, "{status:?}");
@@ -365,13 +366,13 @@ pub fn channel(addr: &str) -> Channel {
         .expect("an address")
         .connect_timeout(Duration::from_secs(1))
         .timeout(TEST_TIMEOUT)
-        // As the Rust client has it: h2 would break the connection of whoever gives up many calls.
+        // As in the Rust client: h2 would break the connection of a client that gives up many calls.
         .http2_max_concurrent_reset_streams(0)
         .http2_max_local_error_reset_streams(None)
         .connect_lazy()
 }
 
-/// A port that nobody else can take, and at which nobody listens yet: a node that does not run refuses
+/// A port that no other program can take, and without a listener yet: a node that does not run refuses
 /// connections.
 struct Port(Socket);
 

@@ -50,14 +50,14 @@ struct Links {
     cut: BTreeSet<NodeId>,
     /// Links that carry nothing, from the one node to the other.
     cut_links: BTreeSet<(NodeId, NodeId)>,
-    /// Nodes that no part of the log reaches, while heartbeats do.
+    /// Nodes that get no part of the log, while heartbeats arrive.
     logless: BTreeSet<NodeId>,
-    /// Where each node has the others, as far as that is not where they are.
+    /// The addresses at which each node looks for the others, if they differ from the real ones.
     books: BTreeMap<NodeId, ClusterMembership>,
 }
 
 impl Links {
-    /// The way from one node to another, unless one of them is cut off.
+    /// The path from one node to another, unless one of them is cut off.
     fn between(
         &self,
         from: NodeId,
@@ -69,7 +69,7 @@ impl Links {
         self.handles.get(&to).filter(|_| open)
     }
 
-    /// The node that is where `from` has `to`, if there is one.
+    /// The node at the address at which `from` looks for `to`, if there is one.
     fn at_address(&self, from: NodeId, to: NodeId) -> Option<NodeId> {
         let Some(book) = self.books.get(&from) else {
             return Some(to);
@@ -80,7 +80,7 @@ impl Links {
     }
 }
 
-/// Where a node is.
+/// The address of a node.
 pub fn info(id: NodeId) -> NodeInfo {
     NodeInfo {
         id,
@@ -149,7 +149,7 @@ impl Fabric {
         (fabric, nodes)
     }
 
-    /// The file of a node has another one at this address.
+    /// The file of a node has this address for another one.
     pub fn mistype(&self, file_of: NodeId, node: NodeId, addr: &str) {
         let mut links = self.links();
         let all = || (1..=self.size).map(|id| info(node_id(id))).collect();
@@ -268,12 +268,12 @@ impl Fabric {
         self.links().cut_links.extend([(one, other), (other, one)]);
     }
 
-    /// Loses what is appended, and snapshots, on their way to a node; heartbeats arrive.
+    /// Drops appends and snapshots to a node; heartbeats arrive.
     pub fn keep_the_log_from(&self, id: NodeId) {
         self.links().logless.insert(id);
     }
 
-    /// Mends what was cut.
+    /// Repairs all cut links.
     pub fn mend(&self) {
         let mut links = self.links();
         links.cut.clear();
@@ -401,7 +401,7 @@ impl Network for Wire {
     }
 }
 
-/// Whether it finds its way back on the stream or call that asked.
+/// Whether it finds the stream or call of its request.
 fn is_reply(parcel: &Parcel) -> bool {
     matches!(
         parcel,
@@ -467,7 +467,7 @@ impl Service<http::Request<tonic::body::Body>> for Local {
     }
 }
 
-/// What an answer holds is let go as the client takes it. A server does that when its bytes are sent.
+/// The hold of an answer is released as the client takes it. A server does that when its bytes are sent.
 fn taken(mut answer: http::Response<tonic::body::Body>) -> http::Response<tonic::body::Body> {
     let Some(holds) = answer.extensions_mut().remove::<Holds>() else {
         return answer;

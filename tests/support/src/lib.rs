@@ -1,5 +1,5 @@
-//! What the integration tests share: clusters of servers in one process ([`cluster`]), or of cores and
-//! services without a network ([`fabric`]); waits that end; and a checker of histories
+//! The shared parts of the integration tests: clusters of servers in one process ([`cluster`]), or of
+//! cores and services without a network ([`fabric`]); waits with an end; and a checker of histories
 //! ([`linearizability`]).
 
 pub mod cluster;
@@ -19,7 +19,7 @@ pub fn node_id(id: u16) -> NodeId {
     NodeId::new(id).expect("a node id")
 }
 
-/// What a refusal says: what became of the write, and why.
+/// The outcome and the reason in a refusal.
 pub type Refused = (Applied, Option<Reason>);
 
 /// The detail of a refusal, as a client reads it.
@@ -30,10 +30,11 @@ pub fn refused(status: &Status) -> Refused {
     (detail.applied(), detail.reason)
 }
 
-/// The longest that a test waits for one thing: what never comes fails the test, and does not hang it.
+/// The longest wait of a test for one event: an event that never comes fails the test, and does not hang
+/// it.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What can be waited for.
+/// A future with a deadline.
 pub trait InTime: Future + Sized {
     /// Waits for `what`, for at most [`TEST_TIMEOUT`].
     fn in_time(self, what: &str) -> impl Future<Output = Self::Output> {

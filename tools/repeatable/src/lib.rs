@@ -8,7 +8,7 @@
 //! `getrandom`. A program that uses this crate has another function of that name, which does the
 //! same until [`seed`] is called.
 //!
-//! For tests alone: what it makes after that is no secret.
+//! For tests alone: its numbers are no secrets after that.
 
 #![cfg_attr(
     not(target_os = "linux"),

@@ -1,4 +1,4 @@
-//! Each gate of `tools/proto` refuses what it is there to refuse, and says why.
+//! Each check of `tools/proto` refuses the faults that it is made for, and names the reason.
 //!
 //! A test breaks one thing in a copy of the tree, which is a git repository of
 //! its own, and runs the gate there. All copies share the buf that the tree has
@@ -46,8 +46,8 @@ impl Tree {
         for path in ["buf.yaml", "buf.gen.yaml", "proto", "gen", "tools"] {
             tree.run("cp", &["-R", &source.join(path).to_string_lossy(), "."]);
         }
-        // A buf that finds no fault: it comes first on the PATH of every gate,
-        // so none may use what it finds there.
+        // A buf that finds no fault: it comes first on the PATH of every check, so none may use a
+        // program that it finds there.
         tree.write("bin/buf", "#!/bin/sh\n");
         fs::set_permissions(tree.root.join("bin/buf"), fs::Permissions::from_mode(0o755))
             .expect("make the false buf run");
@@ -87,7 +87,7 @@ impl Tree {
         command
     }
 
-    /// Whether a command succeeded, and all that it said.
+    /// Whether a command succeeded, and its output.
     fn outcome(&self, program: &str, args: &[&str]) -> (bool, String) {
         let output = self
             .command(program, args)
@@ -130,7 +130,7 @@ impl Tree {
         assert!(passed, "{gate} refused an intact tree:\n{said}");
     }
 
-    /// The gate refuses, and what it says holds every one of `reasons`.
+    /// The check refuses, and its output holds every one of `reasons`.
     fn refuses(&self, gate: &str, reasons: &[&str]) {
         let said = self.refusal(gate);
         for reason in reasons {
@@ -141,14 +141,14 @@ impl Tree {
         }
     }
 
-    /// What the gate says as it refuses.
+    /// The output of the check as it refuses.
     fn refusal(&self, gate: &str) -> String {
         let (passed, said) = self.outcome("tools/proto", &[gate]);
         assert!(!passed, "{gate} passed:\n{said}");
         said
     }
 
-    /// What the list of unreleased elements names.
+    /// The content of the list of unreleased elements.
     fn unreleased(&self) -> BTreeSet<String> {
         let list = fs::read_to_string(self.root.join(UNRELEASED)).expect("read the list");
         let names = list.lines().filter(|line| !line.starts_with('#'));
@@ -223,8 +223,8 @@ fn a_removed_field_is_refused() {
     );
 }
 
-/// Changes every element of the schema at once; the gate is to say of each, but for those that
-/// are not released, that it has changed as `reason` tells.
+/// Changes every element of the schema at once; the check has to report each, but for those that are not
+/// released, with the change that `reason` describes.
 fn every_element_is_guarded(
     name: &str,
     change: impl Fn(&Element, &str) -> Option<String>,

@@ -1,4 +1,4 @@
-//! What a schema declares, read line by line: it is formatted, so a declaration is a line.
+//! The declarations of a schema, read line by line: it is formatted, so a declaration is a line.
 
 /// A field of a message, a value of an enum, or an RPC of a service.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) fn elements(text: &str) -> Vec<Element> {
             [.., kind, name, "=", number] => (name, kind, number),
             _ => continue,
         };
-        // What stands outside of all scopes, the syntax, has no number.
+        // A declaration outside of all scopes, the syntax, has no number.
         if let Ok(number) = number.parse() {
             found.push(Element {
                 scope: scope.to_owned(),
