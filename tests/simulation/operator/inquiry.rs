@@ -1,5 +1,5 @@
-//! What the operator asks of a node, and how that node finds an answer: it asks the others who they
-//! are, waits until all have said so or some time is over, and judges then.
+//! The operator's requests to a node, and how that node finds an answer: it asks the others for their
+//! status, waits until all have answered or some time is over, and then judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,13 +17,13 @@ use crate::world::World;
 /// The name of an inquiry.
 pub(crate) type InquiryId = u64;
 
-/// Milliseconds for which a node waits for what the others say.
+/// Milliseconds for which a node waits for the statuses of the others.
 const TEST_TIMEOUT: u64 = 1_000;
 /// The same before a recovery, and the pause between two questions to a node that does not answer.
 const PATIENCE_OF_RECOVERY: u64 = 2_000;
 const PAUSE: u64 = 300;
 
-/// Milliseconds for which answers count after the node has begun to ask, as in its services: if it was so slow
+/// Milliseconds within which no process need have noticed that another one has ended.
 /// that more have passed, nobody has answered.
 const MAX_AGE: u64 = TEST_TIMEOUT + 200;
 
@@ -35,7 +35,7 @@ const UNSEEN: u64 = 450;
 pub(super) enum Wish {
     /// To see how the cluster is.
     Look,
-    /// That a node becomes a member or ceases to be one.
+    /// A new cluster of the asked node's state.
     Change(Command),
     /// A cluster without these initial members.
     Form(BTreeSet<NodeId>),
