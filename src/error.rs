@@ -119,13 +119,17 @@ pub enum Reason {
         /// The bound.
         limit: u64,
     },
-    /// The node holds as much as it may, and the write needs more memory. Deletes make room.
-    #[error("full: it would take more memory than {what} ({limit}); deleting keys makes room")]
+    /// The cluster holds as much as it may, and the write needs more memory. Deletes make room.
+    #[error(
+        "full: it would take more memory than {what} of node {node_id} ({limit}); deleting keys makes room"
+    )]
     Full {
         /// The exhausted bound, by name.
         what: &'static str,
         /// The bound in bytes.
         limit: u64,
+        /// The member whose bound it is: no member has a smaller one.
+        node_id: NodeId,
     },
     /// A part of the request is too large.
     #[error("{what} is too large: at most {limit} bytes{}", match node_id {

@@ -119,7 +119,11 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
         Reason::NotLeader { .. } => Reason::NoQuorum,
         Reason::NoQuorum => Reason::CutOff,
         Reason::CutOff => Reason::Overloaded { what, limit },
-        Reason::Overloaded { .. } => Reason::Full { what, limit },
+        Reason::Overloaded { .. } => Reason::Full {
+            what,
+            limit,
+            node_id: NodeId::new(1)?,
+        },
         Reason::Full { .. } => Reason::TooLarge {
             what,
             limit,
@@ -554,7 +558,13 @@ async fn what_the_state_has_no_room_for(met: &mut Met) {
     let mut kv = cluster.kv(leader);
     let large = |key: &str| set(key, vec![b'v'; 1 << 20], None);
     kv.set(large("k")).await.unwrap();
-    met.refusal("a full state", kv.set(large("l")).await, FULL);
+    let answer = kv.set(large("l")).await;
+    let words = format!(
+        "full: it would take more memory than max_state_bytes of node {} (2097152); deleting keys makes room (not applied)",
+        cluster.node(leader).status().raft_id.node_id()
+    );
+    assert_eq!(answer.as_ref().expect_err("a full state").message(), words);
+    met.refusal("a full state", answer, FULL);
     let piped = piped(&mut kv, Command::Set(large("l"))).await;
     met.row("a full state in a pipeline", piped, FULL);
     assert_eq!(kv.get(get("l")).await.unwrap().into_inner().value, None);

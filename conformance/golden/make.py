@@ -481,7 +481,7 @@ REAL = {
         ),
     },
     "seshat.raft.v1.NotMe": {
-        "another life": {"raftId": TWO, "clusterId": CLUSTER},
+        "another incarnation": {"raftId": TWO, "clusterId": CLUSTER},
         "no cluster yet": {"raftId": TWO},
     },
     "seshat.kv.v1.Command": {
@@ -512,7 +512,9 @@ REAL = {
         "overloaded": {
             "applied": "APPLIED_NO", "overloaded": {"what": "max_pending_requests", "limit": "7"},
         },
-        "full": {"applied": "APPLIED_NO", "full": {"what": "max_state_bytes", "limit": "8"}},
+        "full": {
+            "applied": "APPLIED_NO", "full": {"what": "max_state_bytes", "limit": "8", "nodeId": 3},
+        },
         "too large for a member": {
             "applied": "APPLIED_NO", "tooLarge": {"what": "key", "limit": "4096", "nodeId": 3},
         },

@@ -344,9 +344,13 @@ fn reason() -> impl Strategy<Value = Reason> {
         bound
             .clone()
             .prop_map(|(what, limit)| Reason::Overloaded { what, limit }),
-        bound
-            .clone()
-            .prop_map(|(what, limit)| Reason::Full { what, limit }),
+        (bound.clone(), node()).prop_map(|((what, limit), node_id)| {
+            Reason::Full {
+                what,
+                limit,
+                node_id,
+            }
+        }),
         (bound.clone(), option::of(node())).prop_map(|((what, limit), node_id)| {
             Reason::TooLarge {
                 what,

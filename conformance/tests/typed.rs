@@ -627,6 +627,7 @@ fn refusals(judged: &mut Judged) {
             Reason::Full {
                 what: "max_state_bytes",
                 limit: 8,
+                node_id: node(3),
             },
         ),
         (

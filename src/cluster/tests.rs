@@ -197,6 +197,27 @@ fn a_healed_cluster() {
 }
 
 #[test]
+fn little_room_for_the_state_is_told_with_the_member_that_has_it() {
+    let with = |id, state_bytes, max_state_bytes| NodeStatus {
+        state_bytes,
+        max_state_bytes,
+        ..view(id)
+    };
+    let words = |members: &str, taken| {
+        format!(
+            "{HEALED}; the state takes {taken} of at most 1000 bytes, the limits.max_state_bytes of \
+             {members}: delete keys, or raise that there"
+        )
+    };
+    let of_third = |taken| [with(1, 0, 2_000), with(2, taken, 2_000), with(3, 0, 1_000)];
+    says(&of_third(900), State::Healthy, HEALED);
+    says(&of_third(901), State::Healthy, &words("node 3", 901));
+    says(&of_third(1_500), State::Healthy, &words("node 3", 1_500));
+    let unknown = [with(1, 0, 0), with(2, 950, 1_000), with(3, 0, 1_000)];
+    says(&unknown, State::Healthy, &words("nodes 2 and 3", 950));
+}
+
+#[test]
 fn healed_takes_the_word_of_the_leader_for_exactly_those_who_live() {
     let unknown = NodeStatus {
         members_known: false,

@@ -6,7 +6,10 @@ use super::paths::correct;
 use super::phrases::{hung, nodes};
 use super::recovery::{Obstacle, Way};
 use super::{ClusterView, MemberState};
-use crate::types::{Answering, NodeId, NodeState, NodeStatus};
+use crate::types::{Answering, NodeId, NodeState, NodeStatus, Role};
+
+/// With less than one part in this many of the smallest bound free, the summary says so.
+const LITTLE_FREE: u64 = 10;
 
 /// The state of a cluster, as one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,9 @@ impl ClusterView<'_> {
     pub fn sum_up(&self) -> (State, String) {
         let (state, summary) = self.sum_up_troubles();
         let differing = self.differing_limits();
-        let all = std::iter::once(summary).chain(differing);
+        let all = std::iter::once(summary)
+            .chain(differing)
+            .chain(self.nearly_full());
         (state, all.collect::<Vec<_>>().join("; "))
     }
 
@@ -59,6 +64,28 @@ impl ClusterView<'_> {
             })
         });
         differing.collect()
+    }
+
+    /// The members with the smallest memory bound of the state, if little of it is free: the leader refuses
+    /// what would be more. A learner has its own step, which says if the state is too large for it.
+    fn nearly_full(&self) -> Option<String> {
+        let state = self.leader_view()?.state_bytes;
+        let bounds = || {
+            let votes = |view: &&NodeStatus| view.role != Some(Role::Learner);
+            let views = self.parts().filter(votes);
+            let views = views.filter(|view| view.max_state_bytes > 0);
+            views.map(|view| (view.max_state_bytes, view.raft_id.node_id()))
+        };
+        let (least, _) = bounds().min()?;
+        let smallest = bounds().filter(|(bound, _)| *bound == least);
+        let smallest: Vec<_> = smallest.map(|(_, node)| node).collect();
+        (least.saturating_sub(state) < least / LITTLE_FREE).then(|| {
+            format!(
+                "the state takes {state} of at most {least} bytes, the limits.max_state_bytes of {}: delete \
+                 keys, or raise that there",
+                nodes(&smallest)
+            )
+        })
     }
 
     fn sum_up_troubles(&self) -> (State, String) {

@@ -89,15 +89,17 @@ impl Agreed {
         others.fold(own, u64::min)
     }
 
-    /// The memory bound of the state of a leader of `conf`, whose own bound is `own`. The default depends
-    /// on the machine, so members may differ, and no event is emitted for that.
-    pub(super) fn state_bytes(&self, own: usize, conf: &Conf) -> usize {
+    /// The memory bound of the state of a leader of `conf`, and the member that has it: the leader, whose
+    /// bound is `own`, unless another one has less. The default depends on the machine, so members may
+    /// differ, and no event is emitted for that.
+    pub(super) fn state_bytes(&self, own: (usize, NodeId), conf: &Conf) -> (usize, NodeId) {
         let ids = conf.voters.iter().chain(&conf.learners);
         let states = ids.filter_map(|id| {
             let (heard, bytes) = self.states.get(&id.node_id())?;
-            (heard == id).then(|| usize::try_from(*bytes).unwrap_or(usize::MAX))
+            let bytes = usize::try_from(*bytes).unwrap_or(usize::MAX);
+            (heard == id).then_some((bytes, id.node_id()))
         });
-        states.fold(own, usize::min)
+        states.min().filter(|least| least.0 < own.0).unwrap_or(own)
     }
 
     /// The limits in which a process is below this one, unless they have been reported before: the

@@ -99,13 +99,15 @@ fn a_member_that_takes_less_is_named() {
     assert_eq!(told, expected, "said once");
 }
 
-#[test]
-fn the_state_takes_no_more_than_the_smallest_member_has_room_for() {
+/// Three nodes, whose states are bounded so; and their leader.
+fn bounded(states: &[(u16, usize)]) -> (Lab, NodeId) {
     let mut lab = Lab::new(0, 1, RaftOptions::default());
     for id in (1..=3).map(node) {
         lab.configure(id);
     }
-    lab.states.insert(node(3), 4_000);
+    for (id, bytes) in states {
+        lab.states.insert(node(*id), *bytes);
+    }
     for id in (1..=3).map(node) {
         lab.begin(id, true);
     }
@@ -113,12 +115,29 @@ fn the_state_takes_no_more_than_the_smallest_member_has_room_for() {
         .expect("a cluster");
     lab.until(10 * TICK, 0, |_| false);
     let leader = lab.leader().expect("a leader");
+    (lab, leader)
+}
+
+fn full(limit: u64, node_id: NodeId) -> Option<Reason> {
+    let what = "max_state_bytes";
+    Some(Reason::Full {
+        what,
+        limit,
+        node_id,
+    })
+}
+
+#[test]
+fn the_leader_names_itself_where_nobody_has_less_room() {
+    let (mut lab, leader) = bounded(&[1, 2, 3].map(|id| (id, 4_000)));
+    assert_eq!(write(&mut lab, leader, 4_000), full(4_000, leader));
+}
+
+#[test]
+fn the_state_takes_no_more_than_the_smallest_member_has_room_for() {
+    let (mut lab, leader) = bounded(&[(3, 4_000)]);
     assert_ne!(leader, node(3));
-    let full = Reason::Full {
-        what: "max_state_bytes",
-        limit: 4_000,
-    };
-    assert_eq!(write(&mut lab, leader, 4_000), Some(full));
+    assert_eq!(write(&mut lab, leader, 4_000), full(4_000, node(3)));
     assert_eq!(write(&mut lab, leader, 3_000), None);
 
     lab.states.clear();

@@ -131,7 +131,10 @@ impl<W> Replica<W> {
                 raft.tick();
                 let own = self.options.raft.max_append_bytes;
                 raft.bound_appends(self.agreed.append_bytes(own, raft.conf()));
-                let own = self.options.raft.max_state_bytes;
+                let own = (
+                    self.options.raft.max_state_bytes,
+                    self.options.raft_id.node_id(),
+                );
                 raft.bound_state(self.agreed.state_bytes(own, raft.conf()));
                 let leads = raft.role() == Role::Leader;
                 let mut ask = self.reconciler.tick(leads, &raft.conf().members);

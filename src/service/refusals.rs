@@ -150,12 +150,14 @@ mod tests {
                 Reason::Full {
                     what: "max_state_bytes",
                     limit: 8,
+                    node_id: NodeId::new(3).unwrap(),
                 },
                 Code::ResourceExhausted,
                 Code::Unknown,
                 Detail::Full(kv::Full {
                     what: "max_state_bytes".to_owned(),
                     limit: 8,
+                    node_id: Some(3),
                 }),
             ),
             (

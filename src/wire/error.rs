@@ -45,9 +45,14 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
             what: (*what).to_owned(),
             limit: *limit,
         }),
-        Reason::Full { what, limit } => ProtoReason::Full(proto::Full {
+        Reason::Full {
+            what,
+            limit,
+            node_id,
+        } => ProtoReason::Full(proto::Full {
             what: (*what).to_owned(),
             limit: *limit,
+            node_id: Some((*node_id).into()),
         }),
         Reason::TooLarge {
             what,
@@ -182,10 +187,12 @@ mod tests {
                 Reason::Full {
                     what: "max_state_bytes",
                     limit: 8,
+                    node_id: NodeId::new(3).unwrap(),
                 },
                 ProtoReason::Full(proto::Full {
                     what: "max_state_bytes".to_owned(),
                     limit: 8,
+                    node_id: Some(3),
                 }),
             ),
             (

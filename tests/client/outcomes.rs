@@ -62,13 +62,16 @@ async fn what_a_full_node_refuses_ends_at_once_and_was_surely_not_applied() {
     let full = Full {
         what: "max_state_bytes".to_owned(),
         limit: 1000,
+        node_id: Some(3),
     };
     let code = Code::ResourceExhausted;
-    let refused = refusal(code, "full", ProtoApplied::No, Reason::Full(full.clone()));
+    let words = "full: it would take more memory than max_state_bytes of node 3";
+    let refused = refusal(code, words, ProtoApplied::No, Reason::Full(full.clone()));
     node.next_write(Fate::Refused(refused));
     let error = client(&node).set("k", "v").await.unwrap_err();
     assert_eq!(error.reason(), Some(&Reason::Full(full)));
     assert_eq!((error.kind(), error.applied()), ("full", Applied::No));
+    assert!(error.to_string().ends_with(words), "{error}");
     assert_eq!(node.writes(), [None], "nobody asks again in vain");
     client(&node).delete("k").await.unwrap();
 }

@@ -73,6 +73,10 @@ impl Health {
     /// Whether, since the last loss of memory, the voters were exactly the running processes of the
     /// members, and all of them knew that this is committed: each had applied the leader's applied index
     /// of the time when all were voters.
+    ///
+    /// This is not [`seshat::cluster::ClusterView::is_healed`], on purpose: it asks for less, so that nodes
+    /// fall earlier than status permits, and it does not trust the judgement that is under test. The
+    /// operator asks that one, and a run ends when every member gives it.
     pub(crate) fn healed(&self) -> bool {
         self.healed
     }

@@ -130,6 +130,10 @@ pub struct Full {
     /// The bound in bytes.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
+    /// Node id of the member whose bound that is; no member has a smaller one.
+    /// Earlier versions leave it out.
+    #[prost(uint32, optional, tag = "3")]
+    pub node_id: ::core::option::Option<u32>,
 }
 impl ::prost::Name for Full {
     const NAME: &'static str = "Full";

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::RaftNode;
 use crate::error::Reason;
 use crate::kv::pair_memory;
-use crate::types::LogIndex;
+use crate::types::{LogIndex, NodeId};
 use crate::wire;
 
 /// With less than one part in this many of the bound free, the growth of a write is looked up.
@@ -56,9 +56,10 @@ impl<W> RaftNode<W> {
         }
     }
 
-    /// Sets the memory bound of the state. A state above the bound stays as it is.
-    pub(in crate::node) fn bound_state(&mut self, bytes: usize) {
-        self.options.max_state_bytes = bytes;
+    /// Sets the memory bound of the state, and the member that has no room for more. A state above the
+    /// bound stays as it is.
+    pub(in crate::node) fn bound_state(&mut self, bound: (usize, NodeId)) {
+        self.state_bound = bound;
     }
 
     /// The possible growth of the state by `command`, in bytes, if the other commands of the same
@@ -68,7 +69,7 @@ impl<W> RaftNode<W> {
     ///
     /// [`Reason::Full`]: the state would grow past its bound.
     pub(super) fn growth_of(&self, command: &Bytes, before: usize) -> Result<usize, Reason> {
-        let max = self.options.max_state_bytes;
+        let (max, node_id) = self.state_bound;
         let state = self.raw.store().state_machine();
         let taken = state.memory().saturating_add(self.growth.bytes);
         let free = max.saturating_sub(taken.saturating_add(before));
@@ -83,6 +84,7 @@ impl<W> RaftNode<W> {
             return Err(Reason::Full {
                 what: "max_state_bytes",
                 limit: u64::try_from(max).unwrap_or(u64::MAX),
+                node_id,
             });
         }
         Ok(growth)

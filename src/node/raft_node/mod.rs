@@ -31,7 +31,7 @@ use super::waiters::Waiters;
 use super::{MemoryStorage, NodeError, Outcome, Output, StepError};
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, Conf, LogIndex, Offer, RaftId, Role, Term};
+use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term};
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
@@ -52,6 +52,8 @@ pub struct RaftNode<W> {
     raw: RawNode<MemoryStorage>,
     waiters: Waiters<W>,
     growth: Growth,
+    /// The memory bound of the state, and the member that has it.
+    state_bound: (usize, NodeId),
     /// The term in which this node leads and in which its waiters came. When it changes, the waiters are
     /// told that leadership has ended.
     leads_in: Option<Term>,
@@ -137,6 +139,7 @@ impl<W> RaftNode<W> {
             raw,
             waiters: Waiters::default(),
             growth: Growth::default(),
+            state_bound: (options.max_state_bytes, raft_id.node_id()),
             leads_in: None,
             read_rounds: 0,
             probed: Probed::default(),
