@@ -1,4 +1,4 @@
-//! What happens to a message: lost, doubled, delayed, overtaken, cut off.
+//! The faults of a message: lost, duplicated, delayed, overtaken, cut off.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -6,13 +6,13 @@ use seshat::types::NodeId;
 
 use crate::setting::{Scope, Setting};
 
-/// How rough a whole run is. Some runs are all storm; in most there is time to heal between two
-/// storms, so that a node can be lost again and again.
+/// How rough a whole run is. Some runs have faults all the time; in most there is time to heal between
+/// two phases with faults, so that a node can be lost again and again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Climate {
-    /// Share of the phases of the network in which it is stormy.
+    /// Share of the phases of the network that have faults.
     pub(crate) storms: f64,
-    /// Longest time in milliseconds between two troubles of single nodes, if there are any.
+    /// Longest time in milliseconds between two faults of single nodes, if there are any.
     pub(crate) troubles_within: Option<u64>,
 }
 
@@ -58,7 +58,7 @@ impl Network {
         }
     }
 
-    /// A network on an ordinary day.
+    /// A network with ordinary delays.
     fn fair(rng: &mut StdRng) -> Self {
         Self {
             loss: [0.0, 0.005][rng.gen_range(0..2)],
@@ -84,19 +84,19 @@ impl Network {
         let lonely = nodes[rng.gen_range(0..nodes.len())];
         let others = nodes.iter().copied().filter(|&node| node != lonely);
         match rng.gen_range(0..kinds) {
-            // Nobody hears it and it hears nobody.
+            // All its links are cut, both ways.
             0 => network
                 .cut
                 .extend(others.flat_map(|node| [(lonely, node), (node, lonely)])),
-            // Nobody hears it.
+            // All links from it are cut.
             1 => network.cut.extend(others.map(|node| (lonely, node))),
-            // It hears nobody.
+            // All links to it are cut.
             2 => network.cut.extend(others.map(|node| (node, lonely))),
             // One link is dead in one direction.
             3 => network
                 .cut
                 .extend(others.take(1).map(|node| (lonely, node))),
-            // Two halves know nothing of one another.
+            // The links between two halves are cut.
             6 => {
                 let half: Vec<_> = nodes.iter().map(|_| rng.gen_bool(0.5)).collect();
                 let sides = || nodes.iter().zip(&half);
@@ -111,12 +111,12 @@ impl Network {
         network
     }
 
-    /// Whether nothing gets from one node to another.
+    /// Whether a link carries nothing from one node to another.
     pub(crate) fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
         self.cut.contains(&(from, to))
     }
 
-    /// When the copies of a message that is sent now arrive: none, one or two of them.
+    /// The arrival times of the copies of a message that is sent now: none, one or two.
     pub(crate) fn arrivals(&self, rng: &mut StdRng, from: NodeId, to: NodeId) -> Vec<u64> {
         let copies = if self.is_cut(from, to) || rng.gen_bool(self.loss) {
             0

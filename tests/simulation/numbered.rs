@@ -1,5 +1,5 @@
-//! Clients with sessions: they number their writes, have several under way, and send everything
-//! again, also what was acknowledged long ago.
+//! Clients with sessions: they number their writes, have several under way, and send everything again,
+//! even writes that were acknowledged long ago.
 
 use std::collections::BTreeMap;
 
@@ -22,12 +22,12 @@ use crate::invariants::{
 const SESSIONS: u64 = 3;
 /// Writes that a client has under way at most.
 const OUTSTANDING: usize = 6;
-/// How far back a client goes to send again what was acknowledged.
+/// How far back a client goes to repeat acknowledged writes.
 const MEMORY: usize = 40;
-/// Keys that are removed as well. Their histories are not checked for linearizability, because a
-/// missing key does not tell which removal it comes from; all else is.
+/// Keys that are removed as well. Their histories are not checked for linearizability, because a missing
+/// key does not show which removal it comes from; everything else is checked.
 pub(crate) const REMOVED_KEYS: u64 = 2;
-/// A client writes its session and its number, so that a write is known by its value.
+/// A client writes its session and its number, so that its value identifies a write.
 const BASE: u64 = 1_000_000;
 
 /// The session of a client, and the number of its write.
@@ -38,32 +38,32 @@ pub(crate) fn number_of(value: u64) -> Option<Number> {
     (value >= BASE).then_some((value / BASE, value % BASE))
 }
 
-/// What is sent, once or again.
+/// A request, sent once or repeatedly.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Attempt {
     Open(u64),
     Write(Number),
 }
 
-/// What a write did and where.
+/// The effect of a write, and its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Done {
     pub(crate) index: LogIndex,
-    /// What a removal found.
+    /// The finding of a removal.
     pub(crate) existed: Option<bool>,
 }
 
-/// A numbered write, from its first start on.
+/// A numbered write, from its first attempt on.
 #[derive(Debug)]
 pub(crate) struct Numbered {
     pub(crate) write: Write,
     /// As it was first sent.
     stamp: Stamp,
     pub(crate) start: u64,
-    /// What had been told by then.
+    /// The highest index that had been told by then.
     pub(crate) floor: Floor,
     pub(crate) done: Option<Done>,
-    /// Where it was acknowledged.
+    /// The index of its acknowledgement.
     cluster: Option<ClusterId>,
 }
 
@@ -95,12 +95,12 @@ pub(crate) struct Sessions {
     /// Clients before this one have given up.
     first: u64,
     sessions: BTreeMap<u64, Session>,
-    /// Attempts at what had been sent before.
+    /// Repeated attempts.
     pub(crate) retries: u64,
 }
 
 impl Sessions {
-    /// What some client sends next.
+    /// The next request of some client.
     pub(crate) fn ask(&mut self, rng: &mut StdRng, now: u64, floor: Floor) -> (Attempt, Command) {
         let client = self.first + rng.gen_range(1..=SESSIONS);
         let session = self.sessions.entry(client).or_default();
@@ -157,7 +157,7 @@ impl Sessions {
         (Attempt::Write((client, sequence)), command)
     }
 
-    /// An attempt was answered; the write, if this is the first that its client hears of it.
+    /// An attempt was answered; returns the write, if this is its first answer.
     pub(crate) fn told(
         &mut self,
         attempt: Attempt,
@@ -197,7 +197,7 @@ impl Sessions {
                 existed: Some(existed),
             },
             (_, Err(refusal)) => {
-                // Nobody gives up sessions here: only what the client has given up expires.
+                // Sessions are not given up here: only numbers that the client has given up expire.
                 let expired = matches!(refusal.reason, Reason::SessionExpired { .. });
                 let in_vain = expired && !forgotten;
                 return match in_vain {
@@ -224,7 +224,7 @@ impl Sessions {
         })
     }
 
-    /// Each write that was acknowledged did what the agreed log says.
+    /// Each acknowledged write had the effect that the agreed log gives it.
     pub(crate) fn check(&self, clusters: &Clusters) -> Verdict {
         for (number, write) in self.writes() {
             if let (Some(done), Some(cluster)) = (write.done, write.cluster) {
@@ -234,13 +234,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// What was acknowledged may be gone: all clients begin anew.
+    /// Acknowledged writes may be lost: all clients begin anew.
     pub(crate) fn begin_anew(&mut self) {
         self.first += SESSIONS;
     }
 }
 
-/// What the write of this number does.
+/// The effect of the write with this number.
 fn draw(rng: &mut StdRng, (client, sequence): Number) -> Write {
     let removed = |rng: &mut StdRng| Bytes::from(format!("d{}", rng.gen_range(0..REMOVED_KEYS)));
     let value = encode(client * BASE + sequence);

@@ -70,9 +70,9 @@ impl Health {
         self.whole = None;
     }
 
-    /// Whether, since memory was lost last, the voters were exactly the members' processes that
-    /// live, and all of them knew that this is committed: each had applied what the leader had
-    /// applied when all were voters.
+    /// Whether, since the last loss of memory, the voters were exactly the running processes of the
+    /// members, and all of them knew that this is committed: each had applied the leader's applied index
+    /// of the time when all were voters.
     ///
     /// This is not [`seshat::cluster::ClusterView::is_healed`], on purpose: it asks for less, so that nodes
     /// fall earlier than status permits, and it does not trust the judgement that is under test. The
@@ -98,7 +98,7 @@ impl Health {
     }
 }
 
-/// The members as the leader knows them, in the order of their ids; none if nobody leads.
+/// The members as the leader knows them, in the order of their ids; none without a leader.
 pub(crate) fn members(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
     let members = leader(standings).map(|leader| {
         let ids: BTreeSet<_> = leader.conf.members.iter().map(|id| id.get()).collect();
@@ -107,7 +107,7 @@ pub(crate) fn members(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
     members.unwrap_or_default()
 }
 
-/// The nodes that vote, as the leader knows them; none if nobody leads.
+/// The nodes that vote, as the leader knows them; none without a leader.
 pub(crate) fn voters(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
     let voters = leader(standings).map(|leader| {
         let ids: BTreeSet<_> = leader

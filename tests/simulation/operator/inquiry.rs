@@ -1,5 +1,5 @@
-//! What the operator asks of a node, and how that node finds an answer: it asks the others who they
-//! are, waits until all have said so or some time is over, and judges then.
+//! The operator's requests to a node, and how that node finds an answer: it asks the others for their
+//! status, waits until all have answered or some time is over, and then judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::world::World;
 /// The name of an inquiry.
 pub(crate) type InquiryId = u64;
 
-/// Milliseconds for which a node waits for what the others say.
+/// Milliseconds for which a node waits for the statuses of the others.
 const TEST_TIMEOUT: u64 = 1_000;
 /// The same before a recovery, and the pause between two questions to a node that does not answer.
 const PATIENCE_OF_RECOVERY: u64 = 2_000;
@@ -27,19 +27,19 @@ const PAUSE: u64 = 300;
 /// that more have passed, nobody has answered.
 const MAX_AGE: u64 = TEST_TIMEOUT + 200;
 
-/// Milliseconds for which nobody need have noticed that a process has ended.
+/// Milliseconds within which no process need have noticed that another one has ended.
 const UNSEEN: u64 = 450;
 
-/// What the operator wants.
+/// The request of the operator.
 #[derive(Debug, Clone)]
 pub(super) enum Wish {
-    /// To see how the cluster is.
+    /// To see the status of the cluster.
     Look,
-    /// That a node becomes a member or ceases to be one.
+    /// To add or remove a member.
     Change(Command),
     /// A cluster without these initial members.
     Form(BTreeSet<NodeId>),
-    /// A new cluster of what the asked node has.
+    /// A new cluster of the state of the asked node.
     Recover(Order),
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Inquiry {
     asked: u64,
     /// The process that was asked, once it has been.
     incarnation: Option<Incarnation>,
-    /// In which cluster it took part then.
+    /// The cluster that it took part in then.
     begun_in: Option<ClusterId>,
     others: BTreeSet<NodeId>,
     heard: BTreeMap<NodeId, NodeStatus>,
@@ -121,7 +121,7 @@ impl World {
         Ok(())
     }
 
-    /// `node` asks everybody who has not answered yet.
+    /// `node` asks all nodes that have not answered yet.
     fn question(&mut self, node: NodeId, incarnation: Incarnation, id: InquiryId) {
         let Some(inquiry) = self.operator.inquiries.get(&id) else {
             return;
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// `node` says who it is.
+    /// `node` reports its status.
     pub(crate) fn answer_question(
         &mut self,
         node: NodeId,
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// `node` hears what another one says of itself.
+    /// `node` hears the status of another one.
     pub(crate) fn hear_answer(
         &mut self,
         node: NodeId,
@@ -216,7 +216,7 @@ impl World {
                 }
                 self.trace
                     .line(self.now, format_args!("{node}: {command:?}: {allowed:?}"));
-                // Whoever has just died is taken to be alive for a moment, by anybody.
+                // A process that has just died counts as alive for a moment, for all others.
                 let unseen = self.operator.last_loss > inquiry.began
                     && self.operator.last_loss + UNSEEN > self.now;
                 if allowed.is_ok() && !unseen {
@@ -226,7 +226,7 @@ impl World {
             }
             Wish::Form(_) => Ok(()),
             Wish::Recover(order) => {
-                // Whoever takes connections is there, whether it answers or not.
+                // A node that accepts connections is there, whether it answers or not.
                 let others = inquiry.others.iter().copied();
                 let there = others.filter(|&other| self.takes_connections(node, other));
                 let answered = inquiry.heard.keys().copied().chain(there).collect();

@@ -1,4 +1,5 @@
-//! What a node tells the operator, judged as its services judge it: by the one room that judges.
+//! The status and the refusals that a node gives the operator, by the same judgement as its services:
+//! `seshat::cluster`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,35 +11,35 @@ use seshat::kv::Command;
 use seshat::node::Replica;
 use seshat::types::{Answering, ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
-/// What status shows.
+/// The content of a status.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) asked: NodeId,
-    /// What it says in a sentence.
+    /// Its summary.
     #[expect(dead_code, reason = "shown in the trace")]
     words: String,
     pub(super) healthy: bool,
     pub(super) forming: bool,
-    /// The cluster that runs, as far as the asked node knows.
+    /// The running cluster, as far as the asked node knows.
     pub(super) cluster: Option<ClusterId>,
     pub(super) leader: Option<NodeId>,
     pub(super) members: BTreeSet<NodeId>,
     pub(super) silent: BTreeSet<NodeId>,
-    /// Those of them in whose place nothing answers, so that they may be gone.
+    /// Those of them that nothing answers for, so that they may be gone.
     pub(super) gone: BTreeSet<NodeId>,
     pub(super) elsewhere: Vec<NodeId>,
-    /// Nodes that run an older version than the cluster lets in.
+    /// Nodes with an older version than the cluster accepts.
     pub(super) old: Vec<NodeId>,
-    /// Nodes that hold up a new cluster, and have nothing of an old one.
+    /// Nodes that block a new cluster, and have no state of an old one.
     pub(super) left_over: Vec<NodeId>,
     /// A node whose file names other initial members than that of another one.
     pub(super) differ: Option<(NodeId, NodeId)>,
-    /// How a halted cluster is to be recovered.
+    /// The recovery of a halted cluster.
     pub(super) way: Option<Way>,
 }
 
-/// What `asked` has found, that has heard these `answers` and took part in the cluster `begun_in` when it began
-/// to ask.
+/// The finding of `asked`, which has heard these `answers` and took part in the cluster `begun_in` when
+/// it began to ask.
 pub(super) fn survey<W>(
     asked: &Replica<W>,
     answers: BTreeMap<NodeId, Answer>,
@@ -49,7 +50,7 @@ pub(super) fn survey<W>(
         .with_nodes(asked.nodes())
 }
 
-/// What status shows of `survey`.
+/// The status that `survey` gives.
 pub(super) fn look(survey: &Survey) -> View {
     let cluster_view = ClusterView::new(survey);
     let members = survey.members();
@@ -82,7 +83,7 @@ pub(super) fn look(survey: &Survey) -> View {
     }
 }
 
-/// Whether status says that any one member may be restarted.
+/// Whether status allows to restart any one member.
 pub(crate) fn is_healed(
     own: &NodeStatus,
     members: &Arc<ClusterMembership>,
@@ -92,13 +93,13 @@ pub(crate) fn is_healed(
     ClusterView::new(&Survey::new(own.clone(), Arc::clone(members), answers)).is_healed()
 }
 
-/// Whether the asked node may put the change into the log, in the light of `survey`.
+/// Whether the asked node may put the change into the log, given `survey`.
 pub(super) fn may_change(survey: &Survey, command: &Command) -> Result<(), Refusal> {
     match command {
         Command::AddMember(info) => survey.may_add(info),
         Command::RemoveMember(id) => {
             survey.may_remove(*id)?;
-            // The operator does not accept that nobody is left to spare.
+            // The operator refuses a cluster that can lose no member.
             costs_nothing(survey.members(), *id)
         }
         Command::Write { .. } | Command::OpenSession(_) | Command::RaiseLevel(_) => Ok(()),

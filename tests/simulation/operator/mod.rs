@@ -1,10 +1,10 @@
-//! Somebody who operates the nodes: looks at their status and does what it says.
+//! The operator of the nodes: reads their status and follows it.
 //!
-//! The operator knows no more than a real one: what a node answers that asked the others, over the
-//! same network, at slightly different moments. It knows which nodes are switched off. It obeys: where
-//! status says `healthy` it may start any one node again, where status recommends a recovery it
-//! recovers, and it does what a refusal tells it to do. If that loses something that was
-//! acknowledged, or makes two clusters that serve, the run fails.
+//! The operator knows no more than a real one: the answers of a node that asked the others, over the
+//! same network, at slightly different moments. It knows which nodes are switched off. It obeys: if
+//! status is `healthy` it may restart any one node, if status recommends a recovery it recovers, and it
+//! follows the refusals. If that loses an acknowledged write, or makes two clusters that serve, the run
+//! fails.
 
 mod inquiry;
 mod judgement;
@@ -31,19 +31,19 @@ use orders::Claim;
 /// Milliseconds for which a removal may be under way.
 const LEAVING: u64 = 8_000;
 
-/// What a process says whose file names nobody that takes part.
+/// The message of a process whose file names no node that takes part.
 const LIST_THE_MEMBERS: &str = "list its present members in cluster.initial_members";
 
-/// What the operator is about.
+/// The state of the operator.
 #[derive(Debug, Default)]
 pub(crate) struct Operator {
     asked: InquiryId,
     inquiries: BTreeMap<InquiryId, Inquiry>,
     /// Losses that the cluster could not bear.
     pub(crate) disasters: u64,
-    /// When somebody lost its memory last.
+    /// Time of the last loss of memory.
     pub(crate) last_loss: u64,
-    /// When it had members changed last.
+    /// Time of its last change of members.
     last_change: u64,
     leaving: Option<(NodeId, u64)>,
     claims: BTreeMap<RaftId, Claim>,
@@ -51,7 +51,7 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// The node whose removal may be under way.
-    /// Nothing is left of the cluster in which somebody was to be a member no longer.
+    /// Nothing is left of the cluster that was to remove a member.
     pub(crate) fn forget_removals(&mut self) {
         self.leaving = None;
     }
@@ -62,7 +62,7 @@ impl Operator {
 }
 
 impl World {
-    /// The operator takes a look at some node that is on.
+    /// The operator reads the status of some node that is on.
     pub(crate) fn operate(&mut self) -> Verdict {
         let within = if self.calm { 500 } else { 1_500 };
         let next = self.rng.gen_range(100..within);
@@ -81,8 +81,7 @@ impl World {
         Ok(())
     }
 
-    /// The operator reads what it was shown, and does something about it. `since` is when it began to
-    /// look.
+    /// The operator reads the status and acts on it. `since` is the time at which it began to ask.
     fn decide(&mut self, view: &View, since: u64) -> Verdict {
         self.trace
             .line(self.now, format_args!("the operator sees {view:?}"));
@@ -108,7 +107,7 @@ impl World {
         for &node in &view.old {
             self.start_as_told(node)?;
         }
-        // Had it looked a moment later, it might have seen that this one takes part again.
+        // A moment later, status might have shown that this one takes part again.
         let left_over = view.elsewhere.iter().find(|it| Some(**it) != view.leader);
         if let Some(&node) = left_over.filter(|_| self.operator.last_loss <= since) {
             self.start_as_told(node)?;
@@ -136,7 +135,7 @@ impl World {
         Ok(())
     }
 
-    /// All is well: the operator may do what it likes.
+    /// The cluster is healthy: the operator may do what it likes.
     fn do_something(&mut self, view: &View, since: u64) -> Verdict {
         if self.setting.rewrites_files && view.members.len() % 2 == 1 {
             self.rewrite_files(&view.members);
@@ -147,7 +146,7 @@ impl World {
             false => members[self.rng.gen_range(0..members.len())],
         };
         match self.rng.gen_range(0..8) {
-            // Had it looked a moment later, it had not been told so.
+            // A moment later, status would not have said so.
             0..=2 if self.operator.last_loss.max(self.operator.last_change) <= since => {
                 let bears = self.bears_the_loss_of(&BTreeSet::from([node]));
                 healthy_means_any_one_may_go::check(node, bears)?;
@@ -162,7 +161,7 @@ impl World {
         Ok(())
     }
 
-    /// A node is started again because the operator was told that it may, or must.
+    /// A node is restarted because the operator was told that it may, or must be.
     fn start_as_told(&mut self, node: NodeId) -> Verdict {
         if !self.processes.contains_key(&node) {
             return Ok(());
@@ -181,21 +180,21 @@ impl World {
         }
     }
 
-    /// How many have something of a cluster.
+    /// The number of processes with state of a cluster.
     fn holders(&self) -> usize {
         self.rafts()
             .filter(|raft| raft.storage().applied() > 0)
             .count()
     }
 
-    /// Whether the operator vouches that a node is gone: it has switched that off, or nothing is heard from
-    /// there, and status says nothing to the contrary.
+    /// Whether the operator states that a node is gone: it has switched that off, or nothing answers
+    /// there, and status does not contradict.
     fn takes_for_gone(&self, node: NodeId, view: &View) -> bool {
         let off = !self.processes.contains_key(&node);
         off || (self.hangs(node) && self.is_reachable(node) && view.gone.contains(&node))
     }
 
-    /// Initial members are missing: the operator vouches for them, or switches them on.
+    /// Initial members are missing: the operator states that they are fresh, or switches them on.
     fn help_forming(&mut self, view: &View) -> Verdict {
         if let Some((node, other)) = view.differ {
             // It has nothing to lose.
@@ -220,9 +219,8 @@ impl World {
         Ok(())
     }
 
-    /// A process says that none of those that its file names takes part in the cluster that runs, and
-    /// that the file is to name the present members: it does from now on, and the process is started
-    /// again.
+    /// A process reports that none of the nodes in its file takes part in the running cluster, and that
+    /// the file has to name the present members: it does from now on, and the process is restarted.
     fn rewrite_files_as_told(&mut self, view: &View) -> Verdict {
         let Some(cluster) = view.cluster else {
             return Ok(());
@@ -243,7 +241,7 @@ impl World {
         Ok(())
     }
 
-    /// The files of all nodes say who the members are.
+    /// The files of all nodes name the members.
     fn rewrite_files(&mut self, members: &BTreeSet<NodeId>) {
         let file = File {
             members: members.iter().copied().map(node_info).collect(),

@@ -1,4 +1,4 @@
-//! What the operator orders, and what becomes of it where it is carried out.
+//! The orders of the operator, and their effects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ use crate::setting::node_info;
 use crate::world::World;
 
 impl World {
-    /// Some node that is no member yet is to become one.
+    /// Some node that is no member yet is to be added.
     pub(super) fn order_addition(&mut self, view: &View) {
         let nodes = self.setting.node_ids();
         let mut new = nodes.iter().filter(|node| !view.members.contains(node));
@@ -42,7 +42,7 @@ impl World {
         self.ask_node(leader, Wish::Change(command));
     }
 
-    /// A member is to be one no longer.
+    /// A member is to be removed.
     pub(super) fn order_removal(&mut self, view: &View, node: NodeId) {
         if let Some(leader) = view.leader
             && self.operator.leaving.is_none()
@@ -72,7 +72,7 @@ impl World {
         }
     }
 
-    /// Somebody else is to lead.
+    /// Leadership is to be transferred.
     pub(super) fn transfer_leadership(&mut self, node: NodeId) -> Verdict {
         if let Some(process) = self.processes.get_mut(&node) {
             let to = process.replica.transfer_leader(None);
@@ -82,7 +82,7 @@ impl World {
         self.settle(node)
     }
 
-    /// Status recommends a recovery. Two operators may do what it says, at about the same time.
+    /// Status recommends a recovery. Two operators may follow it at about the same time.
     pub(super) fn order_recovery(&mut self, way: &Way, view: &View) {
         let order = way.order();
         if !order
@@ -113,8 +113,8 @@ impl World {
         }
     }
 
-    /// The process at `node`, which has heard these, claims to make a new cluster of what it has. All
-    /// that `answered` may have something of the old one.
+    /// The process at `node`, which has heard these, claims to make a new cluster of its state. All
+    /// nodes that `answered` may have state of the old one.
     pub(super) fn recover(
         &mut self,
         node: NodeId,
@@ -145,7 +145,7 @@ impl World {
         Ok(())
     }
 
-    /// The process at `node` has made the cluster `new` of what it had of `cluster`.
+    /// The process at `node` has made the cluster `new` of its state of `cluster`.
     pub(crate) fn recovered(
         &mut self,
         node: NodeId,
@@ -180,13 +180,13 @@ impl World {
     }
 }
 
-/// What a process had when it claimed the recovery of its cluster.
+/// The state of a process when it claimed the recovery of its cluster.
 #[derive(Debug)]
 pub(super) struct Claim {
     /// The log that the new cluster begins with.
     log: Log,
-    /// Up to where that is the log of the old one.
+    /// The index up to which that is the log of the old one.
     common: LogIndex,
-    /// Who had answered.
+    /// The nodes that had answered.
     answered: BTreeSet<NodeId>,
 }
