@@ -250,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_were_left_empty_are_those_of_a_cluster_on_this_machine() {
-        for (told, expected) in [("", DEV_CLUSTER), (",", DEV_CLUSTER), ("a:1,", "a:1")] {
+    fn empty_parts_of_endpoints_are_left_out_and_one_has_to_remain() {
+        for (told, expected) in [("a:1,", vec!["a:1"]), ("a:1,,b:2", vec!["a:1", "b:2"])] {
             let options = ClientOptions {
                 endpoints: vec![Endpoints::parse(told).unwrap()],
                 cluster: None,
@@ -259,7 +259,10 @@ mod tests {
                 begun: Instant::now(),
                 json: false,
             };
-            assert_eq!(options.endpoints(), [expected], "{told:?}");
+            assert_eq!(options.endpoints(), expected, "{told:?}");
+        }
+        for told in ["", ",", " , "] {
+            assert!(Endpoints::parse(told).is_err(), "{told:?}");
         }
     }
 
