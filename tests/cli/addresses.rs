@@ -53,9 +53,10 @@ fn a_leader_that_has_mistyped_its_own_address_is_named_before_it_is_restarted() 
     assert_eq!(json["members"][1]["unreached"], serde_json::json!([1]));
     let failure = client(
         all,
-        &["status", "--wait", "healed", "--timeout", "1s", "--quiet"],
+        &["status", "--wait", "healed", "--timeout", "5s", "--quiet"],
     );
-    assert!(failure.failed(3).contains(&words));
+    let failure = failure.failed(3);
+    assert!(failure.contains(&words), "{failure}");
 
     let added = client(
         all,
@@ -128,7 +129,7 @@ fn status_names_a_member_that_clients_do_not_find() {
     );
     assert_eq!(said[1], words);
     assert_eq!(said[2], "");
-    let json = client(all, &["status", "--json"]).ok();
+    let json = client(all, &["status", "--json", "--wait", "healed"]).ok();
     let json: Value = serde_json::from_str(&json).unwrap();
     let faults = json["members"].as_array().unwrap().iter();
     let faults: Vec<_> = faults.map(|it| it["client_addr_fault"].as_str()).collect();
