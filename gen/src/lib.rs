@@ -29,6 +29,13 @@ pub mod kv {
     /// ErrorDetail. A client decides from `applied` alone whether repeating the
     /// request is safe.
     ///
+    /// # `seshat/kv/v1/txn.proto`
+    ///
+    /// Transactions: conditions, and what is done when they hold or do not.
+    ///
+    /// Clients send these messages in a TxnRequest, and the log carries them in a
+    /// TxnCommand.
+    ///
     /// # `seshat/kv/v1/kv.proto`
     ///
     /// The contents of Seshat's replicated log and snapshots.

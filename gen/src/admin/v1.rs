@@ -373,6 +373,10 @@ pub struct RecoverResponse {
     /// are gone, in ascending order. Their state was not compared.
     #[prost(uint32, repeated, tag = "11")]
     pub without: ::prost::alloc::vec::Vec<u32>,
+    /// Time by the clock of the node, in microseconds since 1970: revisions go on
+    /// there, unless they have passed it. Absent at protocol level 1.
+    #[prost(uint64, tag = "12")]
+    pub time: u64,
 }
 impl ::prost::Name for RecoverResponse {
     const NAME: &'static str = "RecoverResponse";

@@ -316,23 +316,276 @@ impl Applied {
         }
     }
 }
+/// A condition of a transaction.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Condition {
+    /// What is tested. Exactly one is set.
+    #[prost(oneof = "condition::Condition", tags = "1")]
+    pub condition: ::core::option::Option<condition::Condition>,
+}
+/// Nested message and enum types in `Condition`.
+pub mod condition {
+    /// What is tested. Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Condition {
+        /// The state of a key.
+        #[prost(message, tag = "1")]
+        Key(super::KeyCondition),
+    }
+}
+impl ::prost::Name for Condition {
+    const NAME: &'static str = "Condition";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Condition".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Condition".into()
+    }
+}
+/// Tests a key as it is before the transaction.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyCondition {
+    /// The key: at least 1 byte, at most the node's limit.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: ::prost::bytes::Bytes,
+    /// The test. Exactly one is set.
+    #[prost(oneof = "key_condition::Test", tags = "2, 3, 4")]
+    pub test: ::core::option::Option<key_condition::Test>,
+}
+/// Nested message and enum types in `KeyCondition`.
+pub mod key_condition {
+    /// The test. Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Test {
+        /// The key is bound (true) or missing (false).
+        #[prost(bool, tag = "2")]
+        Exists(bool),
+        /// The key was bound by the write of this revision; 0: the key is missing.
+        #[prost(uint64, tag = "3")]
+        Revision(u64),
+        /// The key is bound to exactly this value.
+        #[prost(bytes, tag = "4")]
+        Value(::prost::bytes::Bytes),
+    }
+}
+impl ::prost::Name for KeyCondition {
+    const NAME: &'static str = "KeyCondition";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.KeyCondition".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.KeyCondition".into()
+    }
+}
+/// One operation of a transaction.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Operation {
+    /// What it does. Exactly one is set.
+    #[prost(oneof = "operation::Operation", tags = "1, 2, 3")]
+    pub operation: ::core::option::Option<operation::Operation>,
+}
+/// Nested message and enum types in `Operation`.
+pub mod operation {
+    /// What it does. Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Operation {
+        /// Binds a key.
+        #[prost(message, tag = "1")]
+        Set(super::SetOperation),
+        /// Reads a key.
+        #[prost(message, tag = "2")]
+        Get(super::GetOperation),
+        /// Removes a key.
+        #[prost(message, tag = "3")]
+        Delete(super::DeleteOperation),
+    }
+}
+impl ::prost::Name for Operation {
+    const NAME: &'static str = "Operation";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Operation".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Operation".into()
+    }
+}
+/// Binds `key` to `value`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetOperation {
+    /// The key: at least 1 byte, at most the node's limit.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: ::prost::bytes::Bytes,
+    /// The value: at most the node's limit; may be empty.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for SetOperation {
+    const NAME: &'static str = "SetOperation";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SetOperation".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SetOperation".into()
+    }
+}
+/// Reads `key` as the operations before this one leave it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetOperation {
+    /// The key: at least 1 byte, at most the node's limit.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for GetOperation {
+    const NAME: &'static str = "GetOperation";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.GetOperation".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.GetOperation".into()
+    }
+}
+/// Removes `key`. Removing a missing key changes nothing and is no error.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteOperation {
+    /// The key: at least 1 byte, at most the node's limit.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for DeleteOperation {
+    const NAME: &'static str = "DeleteOperation";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.DeleteOperation".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.DeleteOperation".into()
+    }
+}
+/// The result of one operation.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OperationResult {
+    /// The kind of the operation. Exactly one is set.
+    #[prost(oneof = "operation_result::Result", tags = "1, 2, 3")]
+    pub result: ::core::option::Option<operation_result::Result>,
+}
+/// Nested message and enum types in `OperationResult`.
+pub mod operation_result {
+    /// The kind of the operation. Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        /// The key was bound.
+        #[prost(message, tag = "1")]
+        Set(super::SetResult),
+        /// The key was read.
+        #[prost(message, tag = "2")]
+        Get(super::GetResult),
+        /// The key was removed, if it was bound.
+        #[prost(message, tag = "3")]
+        Delete(super::DeleteResult),
+    }
+}
+impl ::prost::Name for OperationResult {
+    const NAME: &'static str = "OperationResult";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.OperationResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.OperationResult".into()
+    }
+}
+/// The key was bound.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetResult {}
+impl ::prost::Name for SetResult {
+    const NAME: &'static str = "SetResult";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SetResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SetResult".into()
+    }
+}
+/// What a key was bound to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetResult {
+    /// The entry; absent when the key is missing.
+    #[prost(message, optional, tag = "1")]
+    pub entry: ::core::option::Option<Entry>,
+}
+impl ::prost::Name for GetResult {
+    const NAME: &'static str = "GetResult";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.GetResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.GetResult".into()
+    }
+}
+/// The key is not bound any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteResult {
+    /// Whether the key was bound before.
+    #[prost(bool, tag = "1")]
+    pub existed: bool,
+}
+impl ::prost::Name for DeleteResult {
+    const NAME: &'static str = "DeleteResult";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.DeleteResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.DeleteResult".into()
+    }
+}
+/// A key that is bound, and the write that has bound it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Entry {
+    /// The key.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: ::prost::bytes::Bytes,
+    /// The value.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: ::prost::bytes::Bytes,
+    /// Revision of the write.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+}
+impl ::prost::Name for Entry {
+    const NAME: &'static str = "Entry";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Entry".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Entry".into()
+    }
+}
 /// One write or one decision, as it stands in the data of one log entry.
 ///
 /// A node refuses a command that it does not know before it enters its log, so
 /// that nodes of different versions never apply the same entry differently.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Command {
     /// Makes a write apply once, however often it stands in the log.
     #[prost(message, optional, tag = "6")]
     pub session: ::core::option::Option<SessionStamp>,
     /// What the command does. Exactly one is set.
-    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5, 7")]
+    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5, 7, 8")]
     pub operation: ::core::option::Option<command::Operation>,
 }
 /// Nested message and enum types in `Command`.
 pub mod command {
     /// What the command does. Exactly one is set.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Operation {
         /// Binds a key to a value.
         #[prost(message, tag = "1")]
@@ -352,6 +605,9 @@ pub mod command {
         /// Raises the protocol level of the cluster.
         #[prost(message, tag = "7")]
         RaiseProtocolLevel(super::RaiseProtocolLevelCommand),
+        /// Carries out a transaction. Protocol level 2.
+        #[prost(message, tag = "8")]
+        Txn(super::TxnCommand),
     }
 }
 impl ::prost::Name for Command {
@@ -432,6 +688,11 @@ pub struct RaiseProtocolLevelCommand {
     /// The level: 2 or more.
     #[prost(uint32, tag = "1")]
     pub level: u32,
+    /// The revision of this command, if it raises the level from 1: the time of the
+    /// leader in microseconds since 1970. Later revisions follow it, and every
+    /// write before it has it from now on. Absent otherwise.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
 }
 impl ::prost::Name for RaiseProtocolLevelCommand {
     const NAME: &'static str = "RaiseProtocolLevelCommand";
@@ -441,6 +702,35 @@ impl ::prost::Name for RaiseProtocolLevelCommand {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/seshat.kv.v1.RaiseProtocolLevelCommand".into()
+    }
+}
+/// Tests the conditions, and carries out `success` if all of them hold, otherwise
+/// `failure`, as one write.
+///
+/// Conditions and operations together are at most 128, and no key is written
+/// twice in `success` or in `failure`. The entries that the operations read count
+/// for at most 2 MiB, and those of a write that is numbered in a session for at
+/// most 64 KiB: a transaction that would exceed that changes nothing.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TxnCommand {
+    /// The conditions.
+    #[prost(message, repeated, tag = "1")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+    /// What is done if all conditions hold.
+    #[prost(message, repeated, tag = "2")]
+    pub success: ::prost::alloc::vec::Vec<Operation>,
+    /// What is done if one does not.
+    #[prost(message, repeated, tag = "3")]
+    pub failure: ::prost::alloc::vec::Vec<Operation>,
+}
+impl ::prost::Name for TxnCommand {
+    const NAME: &'static str = "TxnCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.TxnCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.TxnCommand".into()
     }
 }
 /// Numbers a write within a session: see Session.
@@ -594,6 +884,12 @@ pub struct SnapshotHeader {
     /// last first; at most 16.
     #[prost(fixed64, repeated, tag = "6")]
     pub recovered_from: ::prost::alloc::vec::Vec<u64>,
+    /// Revision of a command minus its log index; 0 at protocol level 1.
+    #[prost(uint64, tag = "7")]
+    pub revision_base: u64,
+    /// Revision of every pair that names none.
+    #[prost(uint64, tag = "8")]
+    pub oldest_revision: u64,
 }
 impl ::prost::Name for SnapshotHeader {
     const NAME: &'static str = "SnapshotHeader";
@@ -632,22 +928,22 @@ impl ::prost::Name for SessionRecord {
     }
 }
 /// The answer to a numbered write.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RememberedAnswer {
     /// Number of the write.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
-    /// Log index at which it was applied.
+    /// Revision of the write.
     #[prost(uint64, tag = "2")]
     pub applied_index: u64,
     /// What it did.
-    #[prost(oneof = "remembered_answer::Effect", tags = "3, 4")]
+    #[prost(oneof = "remembered_answer::Effect", tags = "3, 4, 5, 6")]
     pub effect: ::core::option::Option<remembered_answer::Effect>,
 }
 /// Nested message and enum types in `RememberedAnswer`.
 pub mod remembered_answer {
     /// What it did.
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Effect {
         /// It bound a key.
         #[prost(bool, tag = "3")]
@@ -655,6 +951,12 @@ pub mod remembered_answer {
         /// It removed a key: whether the key was bound before.
         #[prost(bool, tag = "4")]
         Existed(bool),
+        /// It carried out a transaction.
+        #[prost(message, tag = "5")]
+        Txn(super::TxnOutcome),
+        /// It did nothing, because its answer would have been larger than this.
+        #[prost(uint64, tag = "6")]
+        AnswerLimit(u64),
     }
 }
 impl ::prost::Name for RememberedAnswer {
@@ -667,6 +969,26 @@ impl ::prost::Name for RememberedAnswer {
         "type.googleapis.com/seshat.kv.v1.RememberedAnswer".into()
     }
 }
+/// The outcome of a transaction.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TxnOutcome {
+    /// Whether all conditions held.
+    #[prost(bool, tag = "1")]
+    pub succeeded: bool,
+    /// One for each operation of `success` or of `failure`, in order.
+    #[prost(message, repeated, tag = "2")]
+    pub results: ::prost::alloc::vec::Vec<OperationResult>,
+}
+impl ::prost::Name for TxnOutcome {
+    const NAME: &'static str = "TxnOutcome";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.TxnOutcome".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.TxnOutcome".into()
+    }
+}
 /// A key and the value that it is bound to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyValue {
@@ -676,6 +998,10 @@ pub struct KeyValue {
     /// The value.
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
+    /// Revision of the write that has bound it; absent: the oldest one of the
+    /// header.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
 }
 impl ::prost::Name for KeyValue {
     const NAME: &'static str = "KeyValue";
@@ -742,7 +1068,7 @@ impl ::prost::Name for SetRequest {
 /// The write is held by a majority and applied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetResponse {
-    /// Log index of the write: writes are applied in ascending order of it.
+    /// Revision of the write: writes are applied in ascending order of it.
     #[prost(uint64, tag = "1")]
     pub applied_index: u64,
     /// The cluster that has answered; absent where the request named it.
@@ -787,13 +1113,17 @@ pub struct GetResponse {
     /// The value; absent when the key is missing. Present and empty is a value.
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub value: ::core::option::Option<::prost::bytes::Bytes>,
-    /// Log index up to which the answering node had applied the log.
+    /// Revision up to which the answering node had applied the writes.
     #[prost(uint64, tag = "2")]
     pub applied_index: u64,
     /// The cluster that has answered; absent where the request named it.
     /// Absent in a pipeline, where PipelineResponse names it.
     #[prost(fixed64, optional, tag = "3")]
     pub cluster_id: ::core::option::Option<u64>,
+    /// Revision of the write that has bound the key; 0 when the key is missing, and
+    /// at protocol level 1.
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
 }
 impl ::prost::Name for GetResponse {
     const NAME: &'static str = "GetResponse";
@@ -835,7 +1165,7 @@ pub struct DeleteResponse {
     /// Whether the key was bound before.
     #[prost(bool, tag = "1")]
     pub existed: bool,
-    /// Log index of the removal.
+    /// Revision of the removal.
     #[prost(uint64, tag = "2")]
     pub applied_index: u64,
     /// The cluster that has answered; absent where the request named it.
@@ -851,6 +1181,77 @@ impl ::prost::Name for DeleteResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/seshat.kv.v1.DeleteResponse".into()
+    }
+}
+/// Asks to test `conditions`, and to carry out `success` if all of them hold,
+/// otherwise `failure`.
+///
+/// Conditions and operations together are at most 128, and their keys and values
+/// at most as large as the largest key and the largest value that the node
+/// accepts. No key is written twice in `success`, or in `failure`. What the
+/// operations read is at most 2 MiB, and 64 KiB for a write in a session: a
+/// transaction whose answer would be larger is not applied (TooLarge).
+///
+/// Every member has to run a version that knows transactions; see
+/// FailedPrecondition.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TxnRequest {
+    /// The conditions. They see the keys as they are before the transaction.
+    #[prost(message, repeated, tag = "1")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+    /// What is done if all conditions hold.
+    #[prost(message, repeated, tag = "2")]
+    pub success: ::prost::alloc::vec::Vec<Operation>,
+    /// What is done if one does not.
+    #[prost(message, repeated, tag = "3")]
+    pub failure: ::prost::alloc::vec::Vec<Operation>,
+    /// Makes the transaction safe to send again: the answer is the first one, also
+    /// if the conditions do not hold any more. Absent: it is not. It has no meaning
+    /// for a transaction that writes nothing, which is always safe to send again.
+    #[prost(message, optional, tag = "4")]
+    pub session: ::core::option::Option<Session>,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    /// Absent in a pipeline, where PipelineRequest names it.
+    #[prost(fixed64, optional, tag = "5")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for TxnRequest {
+    const NAME: &'static str = "TxnRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.TxnRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.TxnRequest".into()
+    }
+}
+/// The transaction is held by a majority and applied, or, if it writes nothing,
+/// has been read.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TxnResponse {
+    /// Whether all conditions held.
+    #[prost(bool, tag = "1")]
+    pub succeeded: bool,
+    /// One for each operation of `success` or of `failure`, in order.
+    #[prost(message, repeated, tag = "2")]
+    pub results: ::prost::alloc::vec::Vec<OperationResult>,
+    /// Revision of the transaction, and of every key that it has bound. If it writes
+    /// nothing: the revision up to which the answering node had applied the writes.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    /// The cluster that has answered; absent where the request named it.
+    /// Absent in a pipeline, where PipelineResponse names it.
+    #[prost(fixed64, optional, tag = "4")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for TxnResponse {
+    const NAME: &'static str = "TxnResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.TxnResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.TxnResponse".into()
     }
 }
 /// Asks to open a session.
@@ -877,7 +1278,7 @@ impl ::prost::Name for OpenSessionRequest {
 /// SessionExpired.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionResponse {
-    /// Log index at which the session was opened.
+    /// Revision at which the session was opened.
     #[prost(uint64, tag = "1")]
     pub applied_index: u64,
     /// The cluster that has answered; absent where the request named it.
@@ -919,16 +1320,16 @@ impl ::prost::Name for PipelineRequest {
     }
 }
 /// One command of a batch.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PipelineCommand {
     /// What it does. Exactly one is set.
-    #[prost(oneof = "pipeline_command::Command", tags = "1, 2, 3")]
+    #[prost(oneof = "pipeline_command::Command", tags = "1, 2, 3, 4")]
     pub command: ::core::option::Option<pipeline_command::Command>,
 }
 /// Nested message and enum types in `PipelineCommand`.
 pub mod pipeline_command {
     /// What it does. Exactly one is set.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Command {
         /// Binds a key.
         #[prost(message, tag = "1")]
@@ -939,6 +1340,9 @@ pub mod pipeline_command {
         /// Removes a key.
         #[prost(message, tag = "3")]
         Delete(super::DeleteRequest),
+        /// Carries out a transaction.
+        #[prost(message, tag = "4")]
+        Txn(super::TxnRequest),
     }
 }
 impl ::prost::Name for PipelineCommand {
@@ -975,16 +1379,16 @@ impl ::prost::Name for PipelineResponse {
     }
 }
 /// The answer to one command.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PipelineResult {
     /// The answer. Exactly one is set.
-    #[prost(oneof = "pipeline_result::Result", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "pipeline_result::Result", tags = "1, 2, 3, 4, 5")]
     pub result: ::core::option::Option<pipeline_result::Result>,
 }
 /// Nested message and enum types in `PipelineResult`.
 pub mod pipeline_result {
     /// The answer. Exactly one is set.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Result {
         /// The key was bound.
         #[prost(message, tag = "1")]
@@ -998,6 +1402,9 @@ pub mod pipeline_result {
         /// The command was refused.
         #[prost(message, tag = "4")]
         Error(super::PipelineError),
+        /// The transaction was carried out.
+        #[prost(message, tag = "5")]
+        Txn(super::TxnResponse),
     }
 }
 impl ::prost::Name for PipelineResult {
@@ -1056,6 +1463,13 @@ pub mod kv_service_client {
     /// numbered write arrives, and at whichever leader, it is applied once, and
     /// every answer is the first one (dissertation, section 6.3). Without a session
     /// a write that is sent twice may be applied twice.
+    ///
+    /// Revisions: every write has a number, its revision. Later writes have higher
+    /// ones, also when a cluster has lost everything and has formed anew, or was
+    /// recovered. So a client may keep revisions outside of Seshat, to guard another
+    /// resource by them. `applied_index` is a revision. While a process takes part that
+    /// runs a version without revisions (protocol level 1), `applied_index` is an index
+    /// of the Raft log, which may begin again, and keys have no revision.
     ///
     /// Clusters: an endpoint list may lead to the nodes of two clusters, by mistake
     /// or because an address was given away. A client learns from the first answer
@@ -1202,6 +1616,30 @@ pub mod kv_service_client {
                 .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Delete"));
             self.inner.unary(req, path, codec).await
         }
+        /// Tests conditions and reads and writes several keys, atomically. Acknowledged
+        /// like Set; a transaction that writes nothing is a linearizable read. A
+        /// condition that does not hold is an outcome, and no error.
+        pub async fn txn(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TxnRequest>,
+        ) -> std::result::Result<tonic::Response<super::TxnResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.kv.v1.KvService/Txn",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Txn"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Opens a session under an id that the client draws at random, 64 bits wide.
         /// Opening an open session again changes nothing. Draw another id for every
         /// attempt: a late copy of an earlier one could otherwise open a session again
@@ -1300,6 +1738,13 @@ pub mod kv_service_server {
             &self,
             request: tonic::Request<super::DeleteRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteResponse>, tonic::Status>;
+        /// Tests conditions and reads and writes several keys, atomically. Acknowledged
+        /// like Set; a transaction that writes nothing is a linearizable read. A
+        /// condition that does not hold is an outcome, and no error.
+        async fn txn(
+            &self,
+            request: tonic::Request<super::TxnRequest>,
+        ) -> std::result::Result<tonic::Response<super::TxnResponse>, tonic::Status>;
         /// Opens a session under an id that the client draws at random, 64 bits wide.
         /// Opening an open session again changes nothing. Draw another id for every
         /// attempt: a late copy of an earlier one could otherwise open a session again
@@ -1346,6 +1791,13 @@ pub mod kv_service_server {
     /// numbered write arrives, and at whichever leader, it is applied once, and
     /// every answer is the first one (dissertation, section 6.3). Without a session
     /// a write that is sent twice may be applied twice.
+    ///
+    /// Revisions: every write has a number, its revision. Later writes have higher
+    /// ones, also when a cluster has lost everything and has formed anew, or was
+    /// recovered. So a client may keep revisions outside of Seshat, to guard another
+    /// resource by them. `applied_index` is a revision. While a process takes part that
+    /// runs a version without revisions (protocol level 1), `applied_index` is an index
+    /// of the Raft log, which may begin again, and keys have no revision.
     ///
     /// Clusters: an endpoint list may lead to the nodes of two clusters, by mistake
     /// or because an address was given away. A client learns from the first answer
@@ -1545,6 +1997,49 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.kv.v1.KvService/Txn" => {
+                    #[allow(non_camel_case_types)]
+                    struct TxnSvc<T: KvService>(pub Arc<T>);
+                    impl<T: KvService> tonic::server::UnaryService<super::TxnRequest>
+                    for TxnSvc<T> {
+                        type Response = super::TxnResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TxnRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KvService>::txn(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TxnSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

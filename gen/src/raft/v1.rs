@@ -627,6 +627,10 @@ pub struct IdentifyResponse {
     /// and not set by versions that do not know it.
     #[prost(message, optional, tag = "32")]
     pub reach: ::core::option::Option<Reach>,
+    /// Time by the clock of the process when it answers, in microseconds since 1970;
+    /// not set by versions that do not tell it.
+    #[prost(uint64, tag = "33")]
+    pub time: u64,
 }
 impl ::prost::Name for IdentifyResponse {
     const NAME: &'static str = "IdentifyResponse";
@@ -827,6 +831,10 @@ pub struct OfferRequest {
     /// Limits of the coordinator; not set by versions that do not know them.
     #[prost(message, optional, tag = "8")]
     pub limits: ::core::option::Option<NodeLimits>,
+    /// The revision of the log index 0 in the cluster: the time of its formation, in
+    /// microseconds since 1970. Absent at protocol level 1.
+    #[prost(uint64, tag = "9")]
+    pub revision_base: u64,
 }
 impl ::prost::Name for OfferRequest {
     const NAME: &'static str = "OfferRequest";
