@@ -9,6 +9,7 @@ mod limits;
 mod reach;
 mod recovery;
 mod status;
+mod wall_time;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,6 +26,7 @@ pub use recovery::{Rank, RecoveryClaim};
 pub use status::{
     Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotId, SnapshotProgress,
 };
+pub use wall_time::{MAX_CLOCK_DIFFERENCE, WallTime};
 
 /// A key of the map. At least 1 byte; the upper bound is
 /// [`Limits::max_key_bytes`](crate::config::Limits).
@@ -198,6 +200,10 @@ pub type Term = u64;
 /// A position in the replicated log. The first is 1. 0 means none.
 pub type LogIndex = u64;
 
+/// The number of a write for clients: later writes have higher ones, in all clusters that follow one
+/// another. See `docs/GLOSSARY.md`.
+pub type Revision = u64;
+
 /// A member of a cluster: a machine and its addresses, independent of the process that runs on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInfo {
@@ -364,6 +370,8 @@ pub struct Offer {
     pub level: ProtocolLevel,
     /// The limits of the coordinator. `None` from versions that do not report them.
     pub limits: Option<NodeLimits>,
+    /// The time of the formation: the revision of log index 0. `None` at the first level.
+    pub time: Option<WallTime>,
 }
 
 /// The identity of a process that asks another one, together with what the other one may need to know.

@@ -16,7 +16,7 @@ use seshat::node::{RaftOptions, Replica, ReplicaOptions};
 use seshat::proto::raft::HeartbeatRequest;
 use seshat::telemetry;
 use seshat::transport::{Connector, Transport, TransportOptions};
-use seshat::types::{ClusterMembership, NodeId, NodeInfo, RaftId};
+use seshat::types::{ClusterMembership, NodeId, NodeInfo, RaftId, WallTime};
 use seshat::wire::PeerMessage;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -90,6 +90,7 @@ fn idle(raft_id: RaftId) -> (Driver, DriverHandle) {
         bootstrap: true,
         remembered: ClusterMembership::default(),
         formation_wait_ticks: 0,
+        time: Some(WallTime::FIRST),
         raft: RaftOptions::default(),
         seed: 1,
         logger: telemetry::raft_logger(1, |id| id.to_string()),

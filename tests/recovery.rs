@@ -170,8 +170,10 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
         votes: true,
         compared: Vec::new(),
         without: Vec::new(),
+        time: facts.time,
     };
     assert_eq!(facts, expected);
+    assert!(WallTime::new(facts.time).is_some(), "{}", facts.time);
 
     let recovered = recover(&cluster, old, false).await.expect("a recovery");
     let new = ClusterId(recovered.new_cluster_id.expect("a new cluster"));

@@ -24,7 +24,7 @@ use seshat::proto::raft::{
 use seshat::telemetry;
 use seshat::transport::{Connector, Transport, TransportOptions};
 use seshat::types::{
-    ClusterId, ClusterMembership, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role,
+    ClusterId, ClusterMembership, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role, WallTime,
 };
 use seshat::wire;
 use seshat_test_support::{InTime as _, TEST_TIMEOUT, eventually, node_id};
@@ -69,6 +69,7 @@ impl Node {
             bootstrap: true,
             remembered: ClusterMembership::default(),
             formation_wait_ticks: 0,
+            time: Some(WallTime::FIRST),
             raft: RaftOptions::default(),
             seed: u64::from(id),
             logger: telemetry::raft_logger(id, |id| id.to_string()),
@@ -164,6 +165,7 @@ async fn two_of_three() -> (Node, Node) {
         absent: BTreeSet::new(),
         level: seshat::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     for node in &mut nodes {
         let request = wire::offer_request(offer.clone(), node.raft_id);

@@ -15,7 +15,8 @@ use seshat::config::{Limits, MESSAGE_OVERHEAD_BYTES};
 use seshat::proto::kv::kv_service_server::{KvService, KvServiceServer};
 use seshat::proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, OpenSessionRequest,
-    OpenSessionResponse, PipelineRequest, PipelineResponse, SetRequest, SetResponse,
+    OpenSessionResponse, PipelineRequest, PipelineResponse, SetRequest, SetResponse, TxnRequest,
+    TxnResponse,
 };
 use tokio::sync::oneshot;
 use tonic::transport::Server;
@@ -102,6 +103,10 @@ impl KvService for Answers {
         &self,
         _: Request<Streaming<PipelineRequest>>,
     ) -> Result<Response<Self::PipelineStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn txn(&self, _: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         Err(Status::unimplemented("not measured"))
     }
 

@@ -3,7 +3,7 @@
 //!
 //! `round_trip` does this for the messages of raft-rs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,11 +14,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use prost::Message;
 use seshat::error::{Applied, NotMe, Reason, Refusal};
-use seshat::kv::{Command, Stamp, Write};
+use seshat::kv::{Command, Condition, KeyTest, Operation, Stamp, Txn, Write};
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
     NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
-    RecoveryAttempt, RecoveryClaim, Role, SnapshotId, SnapshotProgress,
+    RecoveryAttempt, RecoveryClaim, Role, SnapshotId, SnapshotProgress, WallTime,
 };
 use seshat::wire::{
     MAX_INDEX, MAX_TERM, claim_from_request, decode_command, encode_command, error_detail,
@@ -173,6 +173,11 @@ fn reach() -> impl Strategy<Value = Arc<Reach>> {
     })
 }
 
+fn time() -> impl Strategy<Value = WallTime> {
+    let first = WallTime::FIRST.micros();
+    (first..4 * first).prop_map(|micros| WallTime::new(micros).expect("a credible time"))
+}
+
 fn status() -> impl Strategy<Value = NodeStatus> {
     let identity = (raft_id_of(), standing(), role(), option::of(raft_id_of()));
     let terms = (0..=MAX_TERM, 0..=MAX_TERM);
@@ -196,7 +201,12 @@ fn status() -> impl Strategy<Value = NodeStatus> {
         option::of(1..=u64::MAX),
         option::of(limits()),
     );
-    let rest = (any::<bool>(), option::of(node()), option::of(reach()));
+    let rest = (
+        any::<bool>(),
+        option::of(node()),
+        option::of(reach()),
+        option::of(time()),
+    );
     let all = (identity, numbers, joined, members, progress, versions, rest);
     all.prop_map(
         |(identity, numbers, joined, members, progress, versions, rest)| {
@@ -206,7 +216,7 @@ fn status() -> impl Strategy<Value = NodeStatus> {
             let (voters, learners, members, members_known) = members;
             let (receiving, (number, under_way), following, doubled) = progress;
             let (level, cluster_level, unreadable, limits) = versions;
-            let (unconfirmed, differs_from, reach) = rest;
+            let (unconfirmed, differs_from, reach, time) = rest;
             NodeStatus {
                 raft_id,
                 state,
@@ -241,6 +251,7 @@ fn status() -> impl Strategy<Value = NodeStatus> {
                 unconfirmed,
                 differs_from,
                 reach,
+                time,
             }
         },
     )
@@ -254,6 +265,7 @@ fn offer() -> impl Strategy<Value = (Offer, RaftId)> {
         btree_set(node(), 0..4),
         level(),
         option::of(limits()),
+        time(),
     );
     (
         membership(3),
@@ -263,7 +275,7 @@ fn offer() -> impl Strategy<Value = (Offer, RaftId)> {
         raft_id_of(),
     )
         .prop_map(
-            |(membership, incarnations, all, (cluster_id, absent, level, limits), to)| {
+            |(membership, incarnations, all, (cluster_id, absent, level, limits, time), to)| {
                 let take = if all {
                     membership.len()
                 } else {
@@ -281,6 +293,7 @@ fn offer() -> impl Strategy<Value = (Offer, RaftId)> {
                     absent,
                     level,
                     limits,
+                    time: (level > ProtocolLevel::FIRST).then_some(time),
                 };
                 (offer, to)
             },
@@ -319,10 +332,44 @@ fn stamp() -> impl Strategy<Value = Stamp> {
     })
 }
 
+fn condition() -> impl Strategy<Value = Condition> {
+    let test = prop_oneof![
+        any::<bool>().prop_map(KeyTest::Exists),
+        any::<u64>().prop_map(KeyTest::Revision),
+        bytes(0).prop_map(KeyTest::Value),
+    ];
+    (bytes(1), test).prop_map(|(key, test)| Condition { key, test })
+}
+
+/// Operations that write no key twice.
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let operation = prop_oneof![
+        (bytes(1), bytes(0)).prop_map(|(key, value)| Operation::Set { key, value }),
+        bytes(1).prop_map(Operation::Get),
+        bytes(1).prop_map(Operation::Delete),
+    ];
+    vec(operation, 0..6).prop_map(|mut operations| {
+        let mut written = BTreeSet::new();
+        operations.retain(|it| !it.writes() || written.insert(it.key().clone()));
+        operations
+    })
+}
+
+fn txn() -> impl Strategy<Value = Txn> {
+    (vec(condition(), 0..4), operations(), operations()).prop_map(
+        |(conditions, success, failure)| Txn {
+            conditions,
+            success,
+            failure,
+        },
+    )
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let write = prop_oneof![
         (bytes(1), bytes(0)).prop_map(|(key, value)| Write::Set { key, value }),
         bytes(1).prop_map(|key| Write::Delete { key }),
+        txn().prop_map(|txn| Write::Txn(Box::new(txn))),
     ];
     let write =
         (write, option::of(stamp())).prop_map(|(write, stamp)| Command::Write { write, stamp });
@@ -331,7 +378,10 @@ fn command() -> impl Strategy<Value = Command> {
         1 => any::<u64>().prop_map(|id| Command::OpenSession(ClientId(id))),
         1 => info().prop_map(Command::AddMember),
         1 => node().prop_map(Command::RemoveMember),
-        1 => (2..=u32::MAX).prop_map(|level| Command::RaiseLevel(ProtocolLevel::new(level))),
+        1 => (2..=u32::MAX, any::<u64>()).prop_map(|(level, revision)| {
+            let level = ProtocolLevel::new(level);
+            Command::RaiseLevel { level, revision }
+        }),
     ]
 }
 

@@ -24,7 +24,7 @@ use seshat::kv::{Command, Effect, Session, Stamp, StateMachine, Write, Written};
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
     NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
-    RecoveryAttempt, RecoveryClaim, Role, SnapshotId, SnapshotProgress,
+    RecoveryAttempt, RecoveryClaim, Role, SnapshotId, SnapshotProgress, WallTime,
 };
 use seshat::wire::{
     PeerMessage, WireError, claim_from_request, decode_command, decode_snapshot, encode_command,
@@ -322,7 +322,7 @@ fn whole_state() -> StateMachine {
     let deleted = (Effect::Deleted { existed: true }, 1040);
     let missing = (Effect::Deleted { existed: false }, 1041);
     let answers = [(6, set), (8, deleted), (9, missing)];
-    let answers = answers.map(|(at, (effect, index))| (at, Written { effect, index }));
+    let answers = answers.map(|(at, (effect, revision))| (at, Written { effect, revision }));
     let session = Session {
         last_used: 1041,
         first_outstanding: 5,
@@ -458,6 +458,7 @@ fn status() -> NodeStatus {
         unconfirmed: true,
         differs_from: Some(node(3)),
         reach: Some(Arc::new(reach())),
+        time: WallTime::new(1_790_000_000_000_001),
     }
 }
 
@@ -530,6 +531,7 @@ fn formation(judged: &mut Judged) {
                 absent: BTreeSet::from([node(4), node(5)]),
                 level: ProtocolLevel::new(6),
                 limits: Some(LIMITS),
+                time: WallTime::new(1_790_000_000_000_000),
             },
             raft_id_of(2),
         ),
@@ -595,7 +597,10 @@ fn commands(judged: &mut Judged) {
         ("opens a session", Command::OpenSession(ClientId(7))),
         (
             "raises the level",
-            Command::RaiseLevel(ProtocolLevel::new(6)),
+            Command::RaiseLevel {
+                level: ProtocolLevel::new(6),
+                revision: 0,
+            },
         ),
     ] {
         let bytes = judged.vector("seshat.kv.v1.Command", vector);

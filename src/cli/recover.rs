@@ -6,6 +6,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
 use seshat::proto::admin::{RecoverRequest, RecoverResponse, RecoverySurvivor, StatusResponse};
@@ -172,6 +173,7 @@ fn words(from: u16, kept: &RecoverResponse) -> String {
         votes,
         compared,
         without,
+        time,
     } = kept;
     let cluster_id = ClusterId(*cluster_id);
     let behind = last_log_index.saturating_sub(*commit_index);
@@ -210,6 +212,7 @@ Missing:  writes acknowledged after log index {last_log_index} that never reache
              be much."
         );
     }
+    text += &clock(from, *time);
     text += "\n\nThe nodes that have lost their memory join the new cluster.";
     if !other_survivors.is_empty() {
         let survivors = named(other_survivors);
@@ -219,6 +222,19 @@ Missing:  writes acknowledged after log index {last_log_index} that never reache
         );
     }
     text
+}
+
+/// The time at which revisions go on, so that an operator notices a wrong clock. Empty if the cluster has no
+/// revisions.
+fn clock(from: u16, time: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_micros(time));
+    match time {
+        Some(time) if time > UNIX_EPOCH => format!(
+            "\nClock:    revisions go on at {}, which it is by the clock of node {from}.",
+            humantime::format_rfc3339_seconds(time)
+        ),
+        _ => String::new(),
+    }
 }
 
 /// The logs of the other nodes that were compared.
@@ -286,6 +302,7 @@ fn report(
         "keys": kept.keys,
         "other_survivors": kept.other_survivors,
         "without": kept.without,
+        "time": kept.time,
         "healed": settled.as_ref().is_some_and(|status| status.healed),
     });
     let text = match settled {

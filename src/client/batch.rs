@@ -168,6 +168,7 @@ mod tests {
                             value: value.clone(),
                             applied_index,
                             cluster_id,
+                            revision: 0,
                         }),
                         Reply::Found(Found {
                             value,

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use super::batch::{BatchItem, Waiter};
 use super::fair::{FairQueue, Source};
 use super::handle::Request;
+use crate::kv::Query;
 use crate::node::{Input, Proposal, Room};
-use crate::types::Key;
 
 /// Cost of a command beside its bytes: the fixed work of a command takes about as long as this many bytes.
 const COMMAND_COST: usize = 1024;
@@ -33,15 +33,15 @@ enum What {
         context: Bytes,
     },
     /// A read that keeps its place among the writes of its batch.
-    PlacedRead(Key),
-    Read(Key),
+    PlacedRead(Query),
+    Read(Query),
 }
 
 impl Waiting {
     fn bytes(&self) -> usize {
         match &self.what {
             What::Write { command, context } => command.len().saturating_add(context.len()),
-            What::PlacedRead(key) | What::Read(key) => key.len(),
+            What::PlacedRead(query) | What::Read(query) => query.bytes(),
         }
     }
 
@@ -56,7 +56,7 @@ pub(super) struct Turn {
     /// Writes, and reads that have a place among them.
     pub(super) inputs: Vec<Input<Waiter>>,
     /// Reads without a batch.
-    pub(super) reads: Vec<(Key, Waiter)>,
+    pub(super) reads: Vec<(Query, Waiter)>,
 }
 
 /// The requests that wait for a turn.
@@ -100,12 +100,12 @@ impl Backlog {
                 context,
                 waiter,
             } => self.wait(source, What::Write { command, context }, waiter),
-            Request::Read { key, waiter } => self.wait(source, What::Read(key), waiter),
+            Request::Read { query, waiter } => self.wait(source, What::Read(query), waiter),
             Request::Batch { items, batch } => {
                 let parts = items.into_iter().enumerate().map(|(place, item)| {
                     let what = match item {
                         BatchItem::Write { command, context } => What::Write { command, context },
-                        BatchItem::Read(key) => What::PlacedRead(key),
+                        BatchItem::Read(query) => What::PlacedRead(query),
                     };
                     let waiter = Waiter::part(Arc::clone(&batch), place);
                     Waiting { what, waiter }.with_cost()
@@ -150,8 +150,8 @@ impl Backlog {
                         waiter,
                     }));
                 }
-                What::PlacedRead(key) => turn.inputs.push(Input::Read { key, waiter }),
-                What::Read(key) => turn.reads.push((key, waiter)),
+                What::PlacedRead(query) => turn.inputs.push(Input::Read { query, waiter }),
+                What::Read(query) => turn.reads.push((query, waiter)),
             }
         }
         turn
@@ -180,8 +180,8 @@ mod tests {
 
     fn read(backlog: &mut Backlog, source: u64) -> Pending {
         let (waiter, pending) = Waiter::one();
-        let key = Key::from("k");
-        backlog.push(Source(source), Request::Read { key, waiter });
+        let query = Query::Get("k".into());
+        backlog.push(Source(source), Request::Read { query, waiter });
         pending
     }
 

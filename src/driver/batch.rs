@@ -19,8 +19,8 @@ use super::Stopped;
 use super::single::{Owed, single};
 use super::unread::{Held, ValueRoom};
 use crate::error::{Reason, Refusal};
+use crate::kv::Query;
 use crate::node::{Answer, Outcome};
-use crate::types::Key;
 
 pub use super::single::Pending;
 
@@ -35,7 +35,7 @@ pub enum BatchItem {
         context: Bytes,
     },
     /// A read, which sees the effects of the writes before it.
-    Read(Key),
+    Read(Query),
 }
 
 /// The receiver of an outcome that the core owes.
@@ -231,11 +231,17 @@ impl Batch {
 
 /// The outcome, or a refusal if there is no room for its value.
 fn with_room(outcome: Outcome, room: &mut ValueRoom) -> Outcome {
-    if let Ok(Answer::Got {
-        value: Some(value), ..
-    }) = &outcome
-    {
-        room.take(value.len())?;
+    match &outcome {
+        Ok(Answer::Got {
+            found: Some((value, _)),
+            ..
+        }) => room.take(value.len())?,
+        Ok(Answer::Txn { outcome, .. }) => {
+            let taken = room.take(outcome.bytes());
+            // It may have written.
+            taken.map_err(|refusal| Refusal::unknown(refusal.reason))?;
+        }
+        _ => {}
     }
     outcome
 }
@@ -369,7 +375,7 @@ mod tests {
 
     fn got(bytes: usize) -> Outcome {
         Ok(Answer::Got {
-            value: Some(vec![b'v'; bytes].into()),
+            found: Some((vec![b'v'; bytes].into(), 5)),
             applied_index: 1,
         })
     }

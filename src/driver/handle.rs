@@ -13,13 +13,12 @@ use super::unread::ValueRoom;
 use crate::cluster::Answers;
 use crate::cluster::recovery::Order;
 use crate::error::{Reason, Refusal};
-use crate::kv::StateMachine;
+use crate::kv::{Query, StateMachine};
 #[cfg(test)]
 use crate::node::Outcome;
 use crate::node::{CallId, InstallSnapshotHeader, PeerMessage, Recovery, Reply};
 use crate::types::{
-    ClusterId, ClusterMembership, Introduction, Key, NodeId, NodeStatus, Offer, RaftId,
-    RecoveryClaim,
+    ClusterId, ClusterMembership, Introduction, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
 };
 
 /// The driver has stopped: the node is shutting down or has failed.
@@ -35,7 +34,7 @@ pub(super) enum Request {
         waiter: Waiter,
     },
     Read {
-        key: Key,
+        query: Query,
         waiter: Waiter,
     },
     Batch {
@@ -204,9 +203,10 @@ impl DriverHandle {
     /// # Errors
     ///
     /// As for [`write`](Self::write).
-    pub fn read(&self, key: Key) -> Result<Pending, Refusal> {
+    pub fn read(&self, query: impl Into<Query>) -> Result<Pending, Refusal> {
         let (waiter, pending) = Waiter::one();
-        self.request(Request::Read { key, waiter })?;
+        let query = query.into();
+        self.request(Request::Read { query, waiter })?;
         Ok(pending)
     }
 

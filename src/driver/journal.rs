@@ -134,6 +134,19 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
              a protocol level that it does not speak. Start a newer version on node {}",
             process.node_id(),
         ),
+        Event::ClocksDiffer { nodes } if nodes.is_empty() => say!(
+            error,
+            at,
+            "the protocol level of the cluster is not raised: the clock of this node is wrong. It is \
+             before 2026, or after 2199. Set it",
+        ),
+        Event::ClocksDiffer { nodes } => say!(
+            error,
+            at,
+            ?nodes,
+            "the protocol level of the cluster is not raised: the clocks of these nodes differ from that \
+             of this node by more than an hour. Set the wrong ones",
+        ),
         Event::TakesLess {
             process,
             limit,

@@ -38,7 +38,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::error::Refusal;
 use crate::node::{Event, NodeError, Output, PeerMessage, Replica, StepError};
-use crate::types::{ClusterId, ClusterMembership, NodeStatus, Role};
+use crate::types::{ClusterId, ClusterMembership, NodeStatus, Role, WallTime};
 
 use backlog::{Backlog, Turn};
 use fair::Source;
@@ -168,6 +168,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = ticker.tick() => {
+                    self.replica.set_time(wall_time());
                     self.replica.tick();
                     self.waiting.log_changes(&self.replica);
                 }
@@ -215,8 +216,8 @@ impl Driver {
         } = self.options;
         let room = self.replica.room();
         let Turn { inputs, reads } = self.backlog.turn(max_batch_requests, max_batch_bytes, room);
-        for (key, waiter) in reads {
-            self.replica.read(key, waiter);
+        for (query, waiter) in reads {
+            self.replica.read(query, waiter);
         }
         if !inputs.is_empty() {
             self.replica.submit(inputs);
@@ -420,4 +421,12 @@ fn show<T>(shown: &watch::Sender<Arc<T>>, news: &Arc<T>) -> bool {
         *shown = Arc::clone(news);
         changed
     })
+}
+
+/// The time of the wall clock. `None` if it is not credible.
+fn wall_time() -> Option<WallTime> {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    WallTime::new(u64::try_from(since.as_micros()).ok()?)
 }

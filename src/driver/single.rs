@@ -182,7 +182,7 @@ mod tests {
     fn an_outcome_that_nobody_waits_for_any_more_is_not_kept() {
         let value = bytes::Bytes::from(vec![0; 10]);
         let got = Answer::Got {
-            value: Some(value.clone()),
+            found: Some((value.clone(), 1)),
             applied_index: 1,
         };
         let (owed, pending) = single();

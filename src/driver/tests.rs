@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::node::{RaftOptions, ReplicaOptions};
-use crate::types::{Key, NodeId, NodeInfo, RaftId};
+use crate::types::{Key, NodeId, NodeInfo, RaftId, WallTime};
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -36,6 +36,7 @@ fn fresh(options: DriverOptions) -> (Driver, DriverHandle) {
         remembered: ClusterMembership::default(),
         bootstrap: true,
         formation_wait_ticks: 0,
+        time: Some(WallTime::FIRST),
         raft: RaftOptions::default(),
         seed: 7,
         logger: slog::Logger::root(slog::Discard, slog::o!()),

@@ -17,7 +17,8 @@ use std::vec;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 
-use crate::types::{Key, Value};
+use super::Entry;
+use crate::types::{Key, Revision, Value};
 
 /// Number of shards. Part of the snapshot format, which has its pairs in the order of the shards.
 const SHARDS: usize = 1 << SHARD_BITS;
@@ -33,7 +34,16 @@ pub const fn pair_memory(key: usize, value: usize) -> usize {
     key.saturating_add(value).saturating_add(PAIR_MEMORY)
 }
 
-type Shard = HashMap<Key, Value, RandomState>;
+/// What a key is bound to, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The value.
+    pub value: Value,
+    /// The revision that [`Revisions`](super::Revisions) interprets.
+    pub revision: Revision,
+}
+
+type Shard = HashMap<Key, Stored, RandomState>;
 
 /// The shard of `key`: the upper 12 bits of its CRC-32, as the snapshot format defines.
 pub fn shard_of(key: &[u8]) -> usize {
@@ -42,10 +52,10 @@ pub fn shard_of(key: &[u8]) -> usize {
 }
 
 /// Binds `key` to `value` in its shard and returns the former value. An existing key is not copied.
-fn bind(shard: &mut Shard, key: &[u8], value: Value) -> Option<Value> {
+fn bind(shard: &mut Shard, key: &[u8], stored: Stored) -> Option<Stored> {
     match shard.get_mut(key) {
-        Some(bound) => Some(std::mem::replace(bound, value)),
-        None => shard.insert(Bytes::copy_from_slice(key), value),
+        Some(bound) => Some(std::mem::replace(bound, stored)),
+        None => shard.insert(Bytes::copy_from_slice(key), stored),
     }
 }
 
@@ -84,16 +94,17 @@ impl Map {
         self.shards.get_mut(shard_of(key)).map(Arc::make_mut)
     }
 
-    /// Binds `key` to `value`. Keeps copies of both: a key or value from the network is a slice of its
-    /// message, and would keep the whole message in memory.
-    pub fn set(&mut self, key: &[u8], value: &[u8]) {
+    /// Binds `key` to `value`, by the write of the stored `revision`. Keeps copies of both: a key or value
+    /// from the network is a slice of its message, and would keep the whole message in memory.
+    pub fn set(&mut self, key: &[u8], value: &[u8], revision: Revision) {
         let value = Bytes::copy_from_slice(value);
         let new = value.len();
+        let stored = Stored { value, revision };
         let replaced = self
             .shard_mut(key)
-            .and_then(|shard| bind(shard, key, value));
+            .and_then(|shard| bind(shard, key, stored));
         if let Some(replaced) = replaced {
-            self.memory = self.memory - replaced.len() + new;
+            self.memory = self.memory - replaced.value.len() + new;
         } else {
             self.len += 1;
             self.memory += pair_memory(key.len(), new);
@@ -107,7 +118,7 @@ impl Map {
             return false;
         }
         let removed = self.shard_mut(key).and_then(|shard| shard.remove(key));
-        if let Some(value) = &removed {
+        if let Some(Stored { value, .. }) = &removed {
             self.len -= 1;
             self.memory -= pair_memory(key.len(), value.len());
         }
@@ -116,6 +127,21 @@ impl Map {
 
     /// The value that `key` is bound to.
     pub fn get(&self, key: &[u8]) -> Option<&Value> {
+        Some(&self.shard(key)?.get(key)?.value)
+    }
+
+    /// The entry of `key`, with the stored revision.
+    pub fn entry(&self, key: &[u8]) -> Option<Entry> {
+        let (key, stored) = self.shard(key)?.get_key_value(key)?;
+        Some(Entry {
+            key: key.clone(),
+            value: stored.value.clone(),
+            revision: stored.revision,
+        })
+    }
+
+    /// The value that `key` is bound to, and the stored revision.
+    pub fn stored(&self, key: &[u8]) -> Option<&Stored> {
         self.shard(key)?.get(key)
     }
 
@@ -137,7 +163,15 @@ impl Map {
 
     /// Every pair, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        let stored = self.shards.iter().flat_map(|shard| shard.iter());
+        stored.map(|(key, stored)| (key, &stored.value))
+    }
+
+    /// The stored revision of every pair, with the lengths of its key and its value, in no particular
+    /// order.
+    pub fn sizes(&self) -> impl Iterator<Item = (usize, usize, Revision)> {
+        let stored = self.shards.iter().flat_map(|shard| shard.iter());
+        stored.map(|(key, stored)| (key.len(), stored.value.len(), stored.revision))
     }
 
     /// The address of each shard in memory. A copied shard has another address.
@@ -160,9 +194,9 @@ impl Map {
 pub struct Shards(vec::IntoIter<Arc<Shard>>);
 
 impl Iterator for Shards {
-    type Item = Vec<(Key, Value)>;
+    type Item = Vec<(Key, Stored)>;
 
-    fn next(&mut self) -> Option<Vec<(Key, Value)>> {
+    fn next(&mut self) -> Option<Self::Item> {
         let mut pairs: Vec<_> = match Arc::try_unwrap(self.0.next()?) {
             Ok(shard) => shard.into_iter().collect(),
             Err(shared) => {
@@ -184,7 +218,7 @@ mod tests {
     fn numbered(keys: std::ops::Range<u32>) -> Map {
         let mut map = Map::default();
         for key in keys {
-            map.set(&key.to_be_bytes(), b"v");
+            map.set(&key.to_be_bytes(), b"v", 7);
         }
         map
     }
@@ -192,7 +226,7 @@ mod tests {
     #[test]
     fn a_map_shows_its_pairs_and_not_its_shards() {
         let mut map = Map::default();
-        map.set(b"k", b"v");
+        map.set(b"k", b"v", 7);
         assert_eq!(format!("{map:?}"), r#"{b"k": b"v"}"#);
     }
 
@@ -201,7 +235,7 @@ mod tests {
         let mut map = numbered(0..10_000);
         let copy = map.clone();
         for key in 0..5_000u32 {
-            map.set(&key.to_be_bytes(), b"new");
+            map.set(&key.to_be_bytes(), b"new", 8);
         }
         for key in 5_000..10_000u32 {
             assert!(map.remove(&key.to_be_bytes()));
@@ -214,7 +248,7 @@ mod tests {
     fn a_copy_shares_what_does_not_change() {
         let mut map = numbered(0..10_000);
         let copy = map.clone();
-        map.set(b"one key", b"");
+        map.set(b"one key", b"", 8);
         assert!(!map.remove(b"missing"));
         let shared = map
             .shards
@@ -229,7 +263,7 @@ mod tests {
         let mut map = Map::default();
         let mut takes = |key: &[u8], value: Option<&[u8]>| {
             match value {
-                Some(value) => map.set(key, value),
+                Some(value) => map.set(key, value, 7),
                 None => assert_eq!(map.remove(key), key != b"missing"),
             }
             let pairs = map.iter();
@@ -271,8 +305,8 @@ mod tests {
     fn what_is_kept_does_not_hold_the_message_that_brought_it() {
         let message = Bytes::from(vec![b'x'; 1 << 20]);
         let mut map = Map::default();
-        map.set(&message.slice(..1), &message.slice(..2));
-        map.set(&message.slice(..1), &message.slice(..3));
+        map.set(&message.slice(..1), &message.slice(..2), 7);
+        map.set(&message.slice(..1), &message.slice(..3), 8);
         assert!(message.is_unique(), "nobody else holds a part of it");
         assert_eq!(map.get(b"x"), Some(&Bytes::from_static(b"xxx")));
     }

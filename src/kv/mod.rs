@@ -6,17 +6,27 @@
 //! its operations can fail: an invalid command is refused before it enters the log.
 
 mod map;
+mod revision;
 mod sessions;
 mod state_machine;
+mod txn;
 
-pub use map::{Map, Shards, pair_memory, shard_of};
+pub use map::{Map, Shards, Stored, pair_memory, shard_of};
+pub use revision::Revisions;
 pub use sessions::{
-    MAX_OUTSTANDING, MAX_SESSION_BYTES, MAX_SESSION_MEMORY, MAX_SESSIONS, Session, Sessions, Stamp,
-    Verdict, Written,
+    MAX_OUTSTANDING, MAX_SESSION_ANSWER_BYTES, MAX_SESSION_BYTES, MAX_SESSION_MEMORY, MAX_SESSIONS,
+    Session, Sessions, Stamp, Verdict, Written,
 };
 pub use state_machine::{Effect, MAX_RECOVERED_FROM, StateMachine};
+pub use txn::{
+    Condition, Entry, Found, KeyTest, MAX_REMEMBERED_BYTES, MAX_TXN_ANSWER_BYTES,
+    MAX_TXN_OPERATIONS, Operation, OperationResult, Query, Txn, TxnOutcome,
+};
 
-use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel, Value};
+use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel, Revision, Value};
+
+/// The protocol level from which on the log holds transactions, and keys have revisions.
+const TXN_LEVEL: ProtocolLevel = ProtocolLevel::SECOND;
 
 /// The command in one entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +45,12 @@ pub enum Command {
     /// Makes a node a member no longer.
     RemoveMember(NodeId),
     /// Raises the protocol level of the cluster.
-    RaiseLevel(ProtocolLevel),
+    RaiseLevel {
+        /// The level: 2 or more.
+        level: ProtocolLevel,
+        /// The revision of this command, if the cluster has no revisions yet. Otherwise it has no meaning.
+        revision: Revision,
+    },
 }
 
 impl Command {
@@ -44,7 +59,7 @@ impl Command {
         match self {
             Self::Write { stamp, .. } => stamp.map(|stamp| stamp.client_id),
             Self::OpenSession(client_id) => Some(*client_id),
-            Self::AddMember(_) | Self::RemoveMember(_) | Self::RaiseLevel(_) => None,
+            Self::AddMember(_) | Self::RemoveMember(_) | Self::RaiseLevel { .. } => None,
         }
     }
 
@@ -52,7 +67,11 @@ impl Command {
     /// command above the level of the cluster, except the command that raises this level.
     pub fn level(&self) -> ProtocolLevel {
         match self {
-            Self::RaiseLevel(level) => *level,
+            Self::RaiseLevel { level, .. } => *level,
+            Self::Write {
+                write: Write::Txn(_),
+                ..
+            } => TXN_LEVEL,
             Self::Write { .. }
             | Self::OpenSession(_)
             | Self::AddMember(_)
@@ -76,6 +95,8 @@ pub enum Write {
         /// The key.
         key: Key,
     },
+    /// Carries out a transaction.
+    Txn(Box<Txn>),
 }
 
 /// A write without a session.
@@ -90,9 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_raising_the_level_needs_more_than_the_first() {
+    fn each_command_has_the_level_that_a_process_needs_to_apply_it() {
         let level = ProtocolLevel::new(3);
-        assert_eq!(Command::RaiseLevel(level).level(), level);
+        let raise = Command::RaiseLevel { level, revision: 7 };
+        assert_eq!(raise.level(), level);
+        let txn = Txn {
+            conditions: Vec::new(),
+            success: Vec::new(),
+            failure: Vec::new(),
+        };
+        let txn = Command::from(Write::Txn(Box::new(txn)));
+        assert_eq!(txn.level(), ProtocolLevel::SECOND);
         let key = Key::from_static(b"k");
         let node = NodeId::new(4).expect("a node id");
         for command in [

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::Effect;
-use crate::types::{ClientId, LogIndex};
+use super::{Effect, MAX_REMEMBERED_BYTES, MAX_TXN_OPERATIONS};
+use crate::types::{ClientId, LogIndex, Revision};
 
 /// Maximum number of sessions.
 pub const MAX_SESSIONS: usize = 4096;
@@ -25,6 +25,11 @@ pub const MAX_SESSION_BYTES: usize = 32 << 20;
 const SESSION_BYTES: usize = 64;
 /// Bytes that a remembered answer counts for.
 const ANSWER_BYTES: usize = 48;
+/// Bytes that each result of a remembered transaction counts for, beside the key and the value that were
+/// read.
+const RESULT_BYTES: usize = 128;
+/// Maximum bytes that the answers to transactions count for in one session.
+pub const MAX_SESSION_ANSWER_BYTES: usize = 4 << 20;
 /// Memory of a session beyond the bytes that it counts for: its part of a half-empty table, and a
 /// sparsely filled node of answers (measured: 386 bytes a session with one answer). It is not part of the
 /// count, because the bounds must be the same on every node.
@@ -54,13 +59,28 @@ impl Stamp {
     }
 }
 
-/// The effect of a write, and its log index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The effect of a write, and its revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// The effect.
     pub effect: Effect,
-    /// Log index at which it was applied.
-    pub index: LogIndex,
+    /// Its revision. At the first protocol level, the log index at which it was applied.
+    pub revision: Revision,
+}
+
+impl Written {
+    /// Bytes that it counts for when it is remembered.
+    fn bytes(&self) -> usize {
+        ANSWER_BYTES + self.txn_bytes()
+    }
+
+    /// The part of these bytes for the results of a transaction.
+    fn txn_bytes(&self) -> usize {
+        match &self.effect {
+            Effect::Txn(outcome) => outcome.bytes() + outcome.results.len() * RESULT_BYTES,
+            _ => 0,
+        }
+    }
 }
 
 /// One session.
@@ -76,12 +96,16 @@ pub struct Session {
 
 impl Session {
     fn bytes(&self) -> usize {
-        SESSION_BYTES + self.answers.len() * ANSWER_BYTES
+        SESSION_BYTES + bytes_of(&self.answers)
     }
 }
 
+fn bytes_of(answers: &BTreeMap<u64, Written>) -> usize {
+    answers.values().map(Written::bytes).sum()
+}
+
 /// The state of a write in its session before the command is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It has not been applied: apply it, and [`remember`](Sessions::remember).
     New,
@@ -132,7 +156,7 @@ impl Sessions {
             return Verdict::Expired;
         };
         match session.answers.get(&stamp.sequence) {
-            Some(&written) => Verdict::Applied(written),
+            Some(written) => Verdict::Applied(written.clone()),
             None if stamp.sequence < session.first_outstanding => Verdict::Expired,
             None => Verdict::New,
         }
@@ -147,15 +171,29 @@ impl Sessions {
             session.first_outstanding = stamp.first_outstanding;
             let remembered = session.answers.split_off(&stamp.first_outstanding);
             let forgotten = std::mem::replace(&mut session.answers, remembered);
-            self.bytes -= forgotten.len() * ANSWER_BYTES;
+            self.bytes -= bytes_of(&forgotten);
         }
     }
 
-    /// Remembers the result of a [new](Verdict::New) write.
-    pub fn remember(&mut self, stamp: &Stamp, written: Written) {
-        if let Some(session) = self.use_session(stamp.client_id, written.index) {
+    /// Bytes of keys and values that the answer to a transaction of this session may have, and the limit
+    /// from which that follows: [`MAX_REMEMBERED_BYTES`] for one answer, or [`MAX_SESSION_ANSWER_BYTES`]
+    /// for all.
+    pub fn room(&self, client_id: ClientId) -> (usize, usize) {
+        let session = self.sessions.get(&client_id);
+        let answers = session.map(|session| session.answers.values().map(Written::txn_bytes).sum());
+        let room = MAX_SESSION_ANSWER_BYTES.saturating_sub(answers.unwrap_or(0));
+        match room < MAX_REMEMBERED_BYTES {
+            true => (room, MAX_SESSION_ANSWER_BYTES),
+            false => (MAX_REMEMBERED_BYTES, MAX_REMEMBERED_BYTES),
+        }
+    }
+
+    /// Remembers the result of a [new](Verdict::New) write, the command at `index`.
+    pub fn remember(&mut self, stamp: &Stamp, index: LogIndex, written: Written) {
+        if let Some(session) = self.use_session(stamp.client_id, index) {
+            let bytes = written.bytes();
             session.answers.insert(stamp.sequence, written);
-            self.bytes += ANSWER_BYTES;
+            self.bytes += bytes;
             self.give_up_excess(stamp.client_id);
         }
     }
@@ -212,7 +250,11 @@ impl Sessions {
 }
 
 const _: () = assert!(
-    SESSION_BYTES + 1024 * ANSWER_BYTES <= MAX_SESSION_BYTES,
+    SESSION_BYTES
+        + 1024 * (ANSWER_BYTES + MAX_TXN_OPERATIONS * RESULT_BYTES)
+        + MAX_SESSION_ANSWER_BYTES
+        + MAX_REMEMBERED_BYTES
+        <= MAX_SESSION_BYTES,
     "one session must fit"
 );
 
@@ -231,7 +273,7 @@ mod tests {
     fn done(index: LogIndex) -> Written {
         Written {
             effect: Effect::Deleted { existed: true },
-            index,
+            revision: index,
         }
     }
 
@@ -240,7 +282,7 @@ mod tests {
         let verdict = sessions.check(stamp);
         sessions.acknowledge(stamp, index);
         if verdict == Verdict::New {
-            sessions.remember(stamp, done(index));
+            sessions.remember(stamp, index, done(index));
         }
         verdict
     }

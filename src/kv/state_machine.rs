@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use super::map::{Map, Shards, pair_memory};
-use super::{Command, Session, Sessions, Stamp, Verdict, Write, Written};
-use crate::types::{ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Value};
+use super::map::{Map, Shards, Stored, pair_memory};
+use super::txn::{Found, MAX_TXN_ANSWER_BYTES, Operation, Query, Txn, TxnOutcome};
+use super::{Command, Entry, Revisions, Session, Sessions, Stamp, Verdict, Write, Written};
+use crate::types::{
+    ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Revision, Value, WallTime,
+};
 
 /// Maximum number of earlier clusters that a state remembers.
 pub const MAX_RECOVERED_FROM: usize = 16;
 
 /// The effect of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// A key was bound to a value.
     Set,
@@ -18,6 +21,13 @@ pub enum Effect {
     Deleted {
         /// Whether the key was bound before.
         existed: bool,
+    },
+    /// A transaction was carried out.
+    Txn(Arc<TxnOutcome>),
+    /// None: the answer to the transaction would have been larger than `limit` bytes.
+    AnswerTooLarge {
+        /// Of one answer, or of all answers that are remembered for one session.
+        limit: usize,
     },
     /// The desired members are as the command says. The last member is never removed.
     MembersDecided,
@@ -41,6 +51,7 @@ pub struct StateMachine {
     members: Arc<ClusterMembership>,
     recovered_from: Arc<[ClusterId]>,
     level: ProtocolLevel,
+    revisions: Revisions,
 }
 
 impl StateMachine {
@@ -67,11 +78,26 @@ impl StateMachine {
         Self { level, ..self }
     }
 
+    /// The same state in a cluster whose revisions begin at `time`.
+    #[must_use]
+    pub fn with_revisions_from(self, time: Option<WallTime>) -> Self {
+        self.with_revisions(Revisions {
+            base: time.map_or(0, WallTime::micros),
+            oldest: 0,
+        })
+    }
+
+    /// The same state with other revisions.
+    #[must_use]
+    pub fn with_revisions(self, revisions: Revisions) -> Self {
+        Self { revisions, ..self }
+    }
+
     /// Applies the command at `index`. A write of a session that was applied before is not applied again:
-    /// the result is its first effect, and the index of that.
+    /// the result is its first effect, and the revision of that.
     pub fn apply(&mut self, index: LogIndex, command: Command) -> Written {
         let effect = match command {
-            Command::Write { write, stamp: None } => self.write(write),
+            Command::Write { write, stamp: None } => self.write(index, write, None),
             Command::Write {
                 write,
                 stamp: Some(stamp),
@@ -92,23 +118,65 @@ impl StateMachine {
                 }
                 Effect::MembersDecided
             }
-            Command::RaiseLevel(level) => {
+            Command::RaiseLevel { level, revision } => {
                 self.level = self.level.max(level);
+                self.revisions.begin(index, revision);
                 Effect::LevelRaised
             }
         };
-        Written { effect, index }
+        self.written(index, effect)
     }
 
-    fn write(&mut self, write: Write) -> Effect {
+    fn written(&self, index: LogIndex, effect: Effect) -> Written {
+        let revision = self.revisions.at(index);
+        Written { effect, revision }
+    }
+
+    fn write(&mut self, index: LogIndex, write: Write, stamp: Option<&Stamp>) -> Effect {
         match write {
             Write::Set { key, value } => {
-                self.map.set(&key, &value);
+                self.map.set(&key, &value, self.revisions.stored(index));
                 Effect::Set
             }
             Write::Delete { key } => Effect::Deleted {
                 existed: self.map.remove(&key),
             },
+            Write::Txn(txn) => self.carry_out(index, &txn, stamp),
+        }
+    }
+
+    fn carry_out(&mut self, index: LogIndex, txn: &Txn, stamp: Option<&Stamp>) -> Effect {
+        let outcome = txn.outcome(self.revisions.at(index), |key| self.entry(key));
+        let (room, limit) = stamp.map_or((MAX_TXN_ANSWER_BYTES, MAX_TXN_ANSWER_BYTES), |stamp| {
+            self.sessions.room(stamp.client_id)
+        });
+        if outcome.bytes() > room {
+            return Effect::AnswerTooLarge { limit };
+        }
+        let stored = self.revisions.stored(index);
+        for operation in txn.branch(outcome.succeeded) {
+            match operation {
+                Operation::Set { key, value } => self.map.set(key, value, stored),
+                Operation::Get(_) => {}
+                Operation::Delete(key) => {
+                    self.map.remove(key);
+                }
+            }
+        }
+        Effect::Txn(Arc::new(outcome))
+    }
+
+    /// The answer to `query`, when the command at `applied` has been applied.
+    pub fn find(&self, query: &Query, applied: LogIndex) -> Found {
+        match query {
+            Query::Get(key) => {
+                let found = self.get_with_revision(key);
+                Found::Value(found.map(|(value, revision)| (value.clone(), revision)))
+            }
+            Query::Txn(txn) => {
+                let revision = self.revisions.at(applied);
+                Found::Txn(txn.outcome(revision, |key| self.entry(key)))
+            }
         }
     }
 
@@ -117,27 +185,48 @@ impl StateMachine {
         self.sessions.acknowledge(stamp, index);
         match verdict {
             Verdict::Applied(written) => written,
-            Verdict::Expired => Written {
-                effect: Effect::SessionExpired,
-                index,
-            },
+            Verdict::Expired => self.written(index, Effect::SessionExpired),
             Verdict::New => {
-                let effect = self.write(write);
-                let written = Written { effect, index };
-                self.sessions.remember(stamp, written);
+                let effect = self.write(index, write, Some(stamp));
+                let written = self.written(index, effect);
+                self.sessions.remember(stamp, index, written.clone());
                 written
             }
         }
     }
 
-    /// Binds a key from a snapshot.
-    pub fn restore(&mut self, key: &[u8], value: &[u8]) {
-        self.map.set(key, value);
+    /// Binds a key from a snapshot, with its stored revision.
+    pub fn restore(&mut self, key: &[u8], value: &[u8], revision: Revision) {
+        self.map.set(key, value, revision);
+    }
+
+    /// How revisions follow from log indices.
+    pub fn revisions(&self) -> Revisions {
+        self.revisions
+    }
+
+    /// Skips the revisions that a lost part of the cluster may have given to entries after `last`: see
+    /// [`Revisions`].
+    pub fn skip_revisions(&mut self, last: LogIndex, now: Option<WallTime>) {
+        self.revisions.skip(last, now);
     }
 
     /// The value that `key` is bound to.
     pub fn get(&self, key: &[u8]) -> Option<&Value> {
         self.map.get(key)
+    }
+
+    /// The value that `key` is bound to, and the revision of the write that has bound it.
+    pub fn get_with_revision(&self, key: &[u8]) -> Option<(&Value, Revision)> {
+        let Stored { value, revision } = self.map.stored(key)?;
+        Some((value, self.revisions.of_key(*revision)))
+    }
+
+    /// The entry of `key`, if it is bound.
+    pub fn entry(&self, key: &[u8]) -> Option<Entry> {
+        let entry = self.map.entry(key)?;
+        let revision = self.revisions.of_key(entry.revision);
+        Some(Entry { revision, ..entry })
     }
 
     /// The number of keys.
@@ -166,17 +255,37 @@ impl StateMachine {
             Command::Write {
                 write: Write::Set { key, value },
                 ..
+            } => self.growth_by_set(key, value),
+            Command::Write {
+                write: Write::Txn(txn),
+                ..
             } => {
-                let bound = self.get(key);
-                let bound = bound.map_or(0, |bound| pair_memory(key.len(), bound.len()));
-                pair_memory(key.len(), value.len()).saturating_sub(bound)
+                let growth = [true, false].map(|succeeded| self.growth_by(txn.branch(succeeded)));
+                growth.into_iter().max().unwrap_or(0)
             }
-            Command::Write { .. }
+            Command::Write {
+                write: Write::Delete { .. },
+                ..
+            }
             | Command::OpenSession(_)
             | Command::AddMember(_)
             | Command::RemoveMember(_)
-            | Command::RaiseLevel(_) => 0,
+            | Command::RaiseLevel { .. } => 0,
         }
+    }
+
+    fn growth_by(&self, operations: &[Operation]) -> usize {
+        let growth = operations.iter().map(|operation| match operation {
+            Operation::Set { key, value } => self.growth_by_set(key, value),
+            Operation::Get(_) | Operation::Delete(_) => 0,
+        });
+        growth.sum()
+    }
+
+    fn growth_by_set(&self, key: &Key, value: &Value) -> usize {
+        let bound = self.get(key);
+        let bound = bound.map_or(0, |bound| pair_memory(key.len(), bound.len()));
+        pair_memory(key.len(), value.len()).saturating_sub(bound)
     }
 
     /// The desired members of the cluster. The voters and learners of the Raft group follow: see
@@ -218,6 +327,11 @@ impl StateMachine {
         self.sessions.insert(client_id, session);
     }
 
+    /// Lengths of the key and the value of every pair, and its stored revision, in no particular order.
+    pub fn pair_sizes(&self) -> impl Iterator<Item = (usize, usize, Revision)> {
+        self.map.sizes()
+    }
+
     /// Every pair, in no particular order.
     pub fn pairs(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.map.iter()
@@ -248,7 +362,7 @@ impl FromIterator<(Key, Value)> for StateMachine {
     fn from_iter<I: IntoIterator<Item = (Key, Value)>>(pairs: I) -> Self {
         let mut state_machine = Self::default();
         for (key, value) in pairs {
-            state_machine.restore(&key, &value);
+            state_machine.restore(&key, &value, 0);
         }
         state_machine
     }
@@ -303,7 +417,10 @@ mod tests {
         let other = [
             Command::OpenSession(ClientId(7)),
             Command::RemoveMember(NodeId::new(1).unwrap()),
-            Command::RaiseLevel(ProtocolLevel::FIRST),
+            Command::RaiseLevel {
+                level: ProtocolLevel::FIRST,
+                revision: 0,
+            },
         ];
         assert!(other.iter().all(|command| kv.growth(command) == 0));
 
@@ -413,7 +530,7 @@ mod tests {
         let first = kv.apply(4, numbered(set("k", "1")));
         kv.apply(5, set("k", "2").into());
         assert_eq!(kv.apply(6, numbered(set("k", "1"))), first);
-        assert_eq!((first.effect, first.index), (Effect::Set, 4));
+        assert_eq!((first.effect, first.revision), (Effect::Set, 4));
         assert_eq!(kv.get(b"k"), Some(&Bytes::from_static(b"2")));
     }
 
@@ -473,7 +590,7 @@ mod tests {
             let (mut one, mut other) = (StateMachine::default(), StateMachine::default());
             for command in commands {
                 let effect = apply(&mut one, command.clone());
-                prop_assert_eq!(effect, apply(&mut other, command.clone()));
+                prop_assert_eq!(&effect, &apply(&mut other, command.clone()));
                 let expected = match command {
                     Write::Set { key, value } => {
                         model.insert(key, value);
@@ -482,6 +599,7 @@ mod tests {
                     Write::Delete { key } => Effect::Deleted {
                         existed: model.remove(&key).is_some(),
                     },
+                    Write::Txn(_) => unreachable!("not generated here"),
                 };
                 prop_assert_eq!(effect, expected);
             }

@@ -124,7 +124,8 @@ impl Agreed {
 }
 
 impl Least {
-    /// The refusal of the encoded `command`, if it exceeds the limit of a member.
+    /// The refusal of the encoded `command`, if it exceeds the limit of a member. All of a transaction is at
+    /// most as large as a key and a value.
     pub(super) fn refuses(&self, command: &Bytes) -> Option<Reason> {
         let bytes = u64::try_from(command.len()).unwrap_or(u64::MAX);
         let limits = [self.key, self.value].into_iter().flatten();
@@ -135,9 +136,20 @@ impl Least {
         let Ok(Command::Write { write, .. }) = wire::decode_command(command.clone()) else {
             return None;
         };
-        let (key, value) = match write {
+        let (key, value) = match &write {
             Write::Set { key, value } => (key.len(), value.len()),
             Write::Delete { key } => (key.len(), 0),
+            Write::Txn(txn) => {
+                let parts = || txn.parts();
+                let value = parts().map(|(_, value)| value).max().unwrap_or(0);
+                let key = parts().map(|(key, _)| key.len()).max().unwrap_or(0);
+                let limit = self.key.zip(self.value);
+                let limit = limit.map(|(key, value)| (key.0.saturating_add(value.0), value.1));
+                if let Some(refusal) = exceeds("transaction", txn.bytes(), limit) {
+                    return Some(refusal);
+                }
+                (key, value)
+            }
         };
         exceeds("key", key, self.key).or_else(|| exceeds("value", value, self.value))
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::types::{ClusterId, LogIndex, ProtocolLevel, RaftId, Role, Term};
+use crate::types::{ClusterId, LogIndex, NodeId, ProtocolLevel, RaftId, Role, Term};
 
 /// An event that an operator may want to know. There is none per write, except for a traced write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,12 @@ pub enum Event {
         processes: [RaftId; 2],
         /// The address at which they answer.
         addr: String,
+    },
+    /// The leader does not raise the protocol level, because the clocks of the members differ by more than
+    /// an hour, or its own is not credible.
+    ClocksDiffer {
+        /// The nodes with other clocks. None if the clock of the leader is not credible.
+        nodes: Vec<NodeId>,
     },
     /// A process answers at a member's address that does not speak the protocol level of the cluster. It
     /// is not added.

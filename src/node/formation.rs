@@ -8,9 +8,10 @@
 //!
 //! `phase.rs` has the states and every possible transition. `known.rs` has the known nodes, what they
 //! answered, and whether the process is outside. `offering.rs` is the coordinator, and `prepared.rs` the
-//! process that accepts offers. `partial_bootstrap.rs` leaves out initial members that are gone according to
+//! process that accepts offers. `clocks.rs` compares the clocks of the members. `partial_bootstrap.rs` leaves out initial members that are gone according to
 //! an operator's statement. This file ties them together: the questions, the replies, the timeouts.
 
+mod clocks;
 mod known;
 mod offering;
 mod partial_bootstrap;
@@ -28,7 +29,7 @@ use super::waiting;
 use super::{Call, CallId, Reply};
 use crate::types::{
     Answering, ClusterId, ClusterMembership, NodeId, NodeLimits, NodeState, NodeStatus, Offer,
-    ProtocolLevel, RaftId,
+    ProtocolLevel, RaftId, WallTime,
 };
 
 /// Ticks between two rounds of questions while no cluster runs.
@@ -71,6 +72,8 @@ pub struct Formation {
     /// The protocol level and the limits of this process.
     level: ProtocolLevel,
     limits: Option<NodeLimits>,
+    /// The wall clock of the process.
+    time: Option<WallTime>,
     offers_made: u64,
     /// Ticks of an election timeout.
     pace: u64,
@@ -100,6 +103,7 @@ impl Formation {
             seed,
             level: ProtocolLevel::CURRENT,
             limits: None,
+            time: None,
             offers_made: 0,
             pace: PACE,
             now: 0,
@@ -251,6 +255,12 @@ impl Formation {
                 (id, stranger.map(|stranger| (stranger, addr)))
             })
             .collect();
+        if missing.is_empty()
+            && self.bootstrap
+            && let Some(clocks) = self.waiting_for_clocks()
+        {
+            return clocks;
+        }
         waiting::fresh(&missing, self.bootstrap, self.now < self.forms_at)
     }
 

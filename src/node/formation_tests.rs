@@ -314,6 +314,7 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     assert!(world.at(3).offered(newer.clone()));
     // … and the old coordinator's traffic reaches node 2 first.
@@ -338,6 +339,7 @@ fn an_offer_that_is_not_for_this_process_or_not_of_its_coordinator_is_refused() 
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     let (one, two, three) = (raft_id_of(1, 0xa), raft_id_of(2, 0xa), raft_id_of(3, 0xa));
     let refused = [
@@ -570,6 +572,7 @@ fn an_offer_without_somebody_who_is_there_is_refused() {
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     let mut process = fresh(2, 0xa);
     process.tick();
@@ -598,6 +601,7 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     assert!(five.offered(offer(7, &[1, 2, 3, 4, 5])));
     // Meanwhile nodes 2, 3 and 4 have started a cluster without nodes 1 and 5.
@@ -630,6 +634,7 @@ fn a_late_offer_strands_nobody() {
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     let (dead, newer) = (offer(7, 0xa), offer(8, 0xb));
     let mut process = fresh(3, 0xa);
@@ -663,6 +668,7 @@ fn late_traffic_of_a_dead_member_starts_no_earlier_offer() {
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     assert!(process.offered(offer(7, 0xa)));
     assert!(process.offered(offer(8, 0xb)));
@@ -779,6 +785,7 @@ fn an_offer_of_who_does_not_know_of_all_is_refused() {
         absent: absent.iter().copied().map(node).collect(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     assert!(!remembers(2).offered(offer(&[])));
     assert!(!remembers(2).offered(offer(&[4])));
@@ -951,6 +958,7 @@ fn who_is_offered_a_cluster_of_other_members_says_with_whom_it_differs() {
         absent: BTreeSet::new(),
         level: ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     assert_eq!(process.differs_from(), None);
     assert!(!process.offered(offer));

@@ -13,7 +13,9 @@ use super::seed::mix;
 use super::*;
 use crate::error::Refusal;
 use crate::kv::{Command, Write};
-use crate::types::{ClusterMembership, NodeId, NodeInfo, NodeLimits, ProtocolLevel, RaftId, Role};
+use crate::types::{
+    ClusterMembership, NodeId, NodeInfo, NodeLimits, ProtocolLevel, RaftId, Role, WallTime,
+};
 use crate::wire;
 
 /// Milliseconds of a tick.
@@ -161,6 +163,7 @@ impl Lab {
             remembered: ClusterMembership::default(),
             bootstrap,
             formation_wait_ticks: 0,
+            time: Some(WallTime::FIRST),
             raft,
             seed: mix(&[self.seed, self.incarnations]),
             logger: slog::Logger::root(slog::Discard, slog::o!()),

@@ -125,7 +125,13 @@ fn what_some_member_does_not_know_is_not_put_into_the_log() {
     // The leader asks all members for their status.
     lab.until(10 * TICK, 1, |_| false);
     let leader = lab.leader().expect("a leader");
-    lab.command(leader, &Command::RaiseLevel(two()));
+    lab.command(
+        leader,
+        &Command::RaiseLevel {
+            level: two(),
+            revision: 0,
+        },
+    );
     let [refusal] = lab.refusals.as_slice() else {
         panic!("{:?}", lab.refusals);
     };

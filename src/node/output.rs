@@ -1,6 +1,7 @@
 //! The inputs and outputs of the core.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -8,8 +9,8 @@ use super::call::{Call, CallId};
 use super::event::Event;
 use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
-use crate::kv::StateMachine;
-use crate::types::{ClusterId, Key, LogIndex, NodeId, RaftId, Rank, Term, Value};
+use crate::kv::{Query, StateMachine, TxnOutcome};
+use crate::types::{ClusterId, LogIndex, NodeId, RaftId, Rank, Revision, Term, Value, WallTime};
 use crate::wire::{InstallSnapshotHeader, PeerMessage, WireError};
 
 /// A write to be proposed.
@@ -30,8 +31,8 @@ pub enum Input<W> {
     Write(Proposal<W>),
     /// A read that sees the effects of the writes before it, and none of those behind it.
     Read {
-        /// The key.
-        key: Key,
+        /// What is read.
+        query: Query,
         /// The waiter for its answer.
         waiter: W,
     },
@@ -59,20 +60,20 @@ impl Room {
 pub enum Answer {
     /// A key was bound.
     Set {
-        /// Log index of the write.
-        applied_index: LogIndex,
+        /// Revision of the write.
+        applied_index: Revision,
     },
     /// A key was removed, if it was there.
     Deleted {
         /// Whether it was bound before.
         existed: bool,
-        /// Log index of the removal.
-        applied_index: LogIndex,
+        /// Revision of the removal.
+        applied_index: Revision,
     },
     /// A session is open.
     SessionOpened {
-        /// Log index of the command that opened it.
-        applied_index: LogIndex,
+        /// Revision of the command that opened it.
+        applied_index: Revision,
     },
     /// The desired members are as the command says.
     MembersDecided {
@@ -81,10 +82,17 @@ pub enum Answer {
     },
     /// A key was read.
     Got {
-        /// The value of the key, if there is one.
-        value: Option<Value>,
-        /// Log index up to which the node had applied the log.
-        applied_index: LogIndex,
+        /// The value of the key, if there is one, and the revision of the write that has bound it.
+        found: Option<(Value, Revision)>,
+        /// Revision up to which the node had applied the writes.
+        applied_index: Revision,
+    },
+    /// A transaction was carried out.
+    Txn {
+        /// Its outcome.
+        outcome: Arc<TxnOutcome>,
+        /// Its revision. If it writes nothing: the revision up to which the node had applied the writes.
+        revision: Revision,
     },
 }
 
@@ -101,6 +109,9 @@ pub struct Recovery {
     pub kept: Rank,
     /// Number of keys at the commit index.
     pub keys: u64,
+    /// The time at which revisions go on, unless they have passed it. `None` if the cluster has no revisions,
+    /// and if the clock of the node is not credible.
+    pub time: Option<WallTime>,
     /// The ranks of the other processes that still have state of the old cluster, in descending order.
     pub others: Vec<Rank>,
     /// The nodes that were left out on an operator's statement.

@@ -28,7 +28,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::doubles::Doubles;
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId};
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId, WallTime};
 
 /// Ticks between two rounds of questions of a leader.
 const PROBE_TICKS: u64 = 5;
@@ -196,6 +196,17 @@ impl Reconciler {
         // A missing report counts as lowest.
         let lowest = voters().map(speaks).min().flatten();
         lowest.filter(|lowest| whole && *lowest > level)
+    }
+
+    /// The nodes whose clocks differ from `own` by more than an hour, or are not credible. None if `own` is
+    /// not credible.
+    pub(super) fn differing_clocks(&self, own: Option<WallTime>) -> Vec<NodeId> {
+        let Some(own) = own else {
+            return Vec::new();
+        };
+        let living = self.living.keys().filter_map(|node| self.living(*node));
+        let differing = living.filter(|it| !it.time.is_some_and(|time| time.agrees_with(own)));
+        differing.map(|it| it.raft_id.node_id()).collect()
     }
 
     /// Notes that messages to `peer` do not arrive: it does not count as alive until it answers again.

@@ -24,7 +24,9 @@ use super::{
 };
 use crate::error::NotMe;
 use crate::kv::StateMachine;
-use crate::types::{ClusterId, ClusterMembership, LogIndex, NodeState, NodeStatus, RaftId, Role};
+use crate::types::{
+    ClusterId, ClusterMembership, LogIndex, NodeState, NodeStatus, RaftId, Role, WallTime,
+};
 use crate::wire::{Envelope, InstallSnapshotHeader, WireError};
 
 /// The identity and the settings of a process.
@@ -45,6 +47,8 @@ pub struct ReplicaOptions {
     /// cluster may need to notice that it has no leader, and to ask this process for its identity. 0 if
     /// there can be no earlier cluster.
     pub formation_wait_ticks: u64,
+    /// The wall clock when the process starts, see [`Replica::set_time`].
+    pub time: Option<WallTime>,
     /// Timing and bounds of the Raft server.
     pub raft: RaftOptions,
     /// The seed of random choices: election timeouts and the id of a new cluster.
@@ -65,6 +69,10 @@ pub struct Replica<W> {
     directory: Directory,
     raft: Option<RaftNode<W>>,
     claims: Claims,
+    /// The wall clock of the process.
+    time: Option<WallTime>,
+    /// Whether an event has said that the clocks differ.
+    clocks_told: bool,
     shown: (NodeState, Option<ClusterId>, bool),
     removed: bool,
     output: Output<W>,
@@ -86,6 +94,7 @@ impl<W> Replica<W> {
         formation.pace(pace);
         formation.speak(options.raft.level);
         formation.take(options.raft.limits);
+        formation.set_time(options.time);
         Self {
             reconciler: Reconciler::new(options.raft_id),
             agreed: Agreed::new(options.raft.limits),
@@ -97,6 +106,8 @@ impl<W> Replica<W> {
                 &options.members,
                 formation.known(),
             ),
+            time: options.time,
+            clocks_told: false,
             options,
             shown: (
                 formation.state(),
@@ -120,6 +131,13 @@ impl<W> Replica<W> {
     /// The Raft server, once the process takes part in a cluster.
     pub fn raft(&self) -> Option<&RaftNode<W>> {
         self.raft.as_ref()
+    }
+
+    /// Sets the time of the wall clock of the process, before each tick. `None` if it is not credible. Only
+    /// the revisions of a new or recovered cluster depend on it.
+    pub fn set_time(&mut self, time: Option<WallTime>) {
+        self.time = time;
+        self.formation.set_time(time);
     }
 
     /// Counts one tick.
@@ -271,7 +289,16 @@ impl<W> Replica<W> {
         if let Some(change) = self.reconciler.plan((cluster_id, level), desired, &members) {
             raft.change_members(change);
         } else if let Some(level) = self.reconciler.raise(cluster_id, levels, desired, &members) {
-            raft.raise_level(level);
+            let differing = self.reconciler.differing_clocks(self.time);
+            match self.time.filter(|_| differing.is_empty()) {
+                Some(time) => raft.raise_level(level, time),
+                None if self.clocks_told => {}
+                None => {
+                    self.clocks_told = true;
+                    let differ = Event::ClocksDiffer { nodes: differing };
+                    self.output.events.push(differ);
+                }
+            }
         }
         let questions = self.reconciler.questions();
         self.ask(questions);
@@ -385,6 +412,7 @@ impl<W> Replica<W> {
                 Some(_) => Some(Arc::clone(self.reaching.shown())),
                 None => self.formation.reach(),
             },
+            time: self.time,
         }
     }
 

@@ -20,7 +20,7 @@ use entries::{Entries, memory_of};
 
 use crate::types::{
     ClusterMembership, Conf, EntryPayload, FORMAT_VERSION, LogIndex, ProtocolLevel, RaftHardState,
-    RaftId, SnapshotMetadata, Term, VersionedLogEntry,
+    RaftId, SnapshotMetadata, Term, VersionedLogEntry, WallTime,
 };
 
 /// Maximum bytes of an entry in a message beside its data and context: index, term, type and framing.
@@ -69,11 +69,12 @@ impl MemoryStorage {
         }
     }
 
-    /// The same storage in a cluster that speaks `level`.
+    /// The same storage in a cluster that speaks `level`, and whose revisions begin at `time`.
     #[must_use]
-    pub fn of_level(self, level: ProtocolLevel) -> Self {
+    pub fn of_level(self, level: ProtocolLevel, time: Option<WallTime>) -> Self {
+        let state_machine = self.state_machine.with_level(level);
         Self {
-            state_machine: self.state_machine.with_level(level),
+            state_machine: state_machine.with_revisions_from(time),
             ..self
         }
     }

@@ -246,7 +246,7 @@ fn commands_are_applied_in_log_order_only() {
         storage.apply(2, 1, Some(set(b"k", b"v"))),
         Ok(Some(Written {
             effect: Effect::Set,
-            index: 2,
+            revision: 2,
         }))
     );
     let out_of_order = |index| Err(StorageError::ApplyOutOfOrder { index, applied: 2 });

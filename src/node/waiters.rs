@@ -15,7 +15,8 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{Key, LogIndex, Term, Value};
+use crate::kv::{Found, Query};
+use crate::types::{LogIndex, Term};
 
 /// A write whose entry is in the log.
 struct PendingWrite<W> {
@@ -30,18 +31,18 @@ pub(super) struct Read<W> {
     pub(super) waiter: W,
 }
 
-/// The key of a read that has not looked yet, or the value that it has seen.
+/// The query of a read that has not looked yet, or what it has seen.
 pub(super) enum Sight {
-    /// The value of the key when the read is answered.
-    Ahead(Key),
-    /// The value of the key when that index was applied.
-    Seen(Option<Value>, LogIndex),
+    /// It looks when it is answered.
+    Ahead(Query),
+    /// What it saw when that index was applied.
+    Seen(Found, LogIndex),
 }
 
 /// A read that looks when `index` has been applied.
 struct PlacedRead<W> {
     index: LogIndex,
-    key: Key,
+    query: Query,
     waiter: W,
 }
 
@@ -105,19 +106,23 @@ impl<W> Waiters<W> {
     }
 
     /// Adds a read that is to look when `index` has been applied. Indices must not descend.
-    pub(super) fn place_read(&mut self, index: LogIndex, key: Key, waiter: W) {
+    pub(super) fn place_read(&mut self, index: LogIndex, query: Query, waiter: W) {
         self.reads += 1;
-        let read = PlacedRead { index, key, waiter };
+        let read = PlacedRead {
+            index,
+            query,
+            waiter,
+        };
         self.placed_reads.push_back(read);
     }
 
     /// Removes a placed read that is to look now that `applied` has been applied.
-    pub(super) fn take_placed(&mut self, applied: LogIndex) -> Option<(Key, W)> {
+    pub(super) fn take_placed(&mut self, applied: LogIndex) -> Option<(Query, W)> {
         let read = self
             .placed_reads
             .pop_front_if(|read| read.index <= applied)?;
         self.reads -= 1;
-        Some((read.key, read.waiter))
+        Some((read.query, read.waiter))
     }
 
     /// Whether a round could begin: some read waits, and no round is under way.
@@ -174,17 +179,18 @@ impl<W> Waiters<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Key;
 
     fn placed(waiters: &mut Waiters<u32>, reads: &[(LogIndex, u32)]) {
         for &(index, waiter) in reads {
-            waiters.place_read(index, Key::from(waiter.to_string()), waiter);
+            waiters.place_read(index, Key::from(waiter.to_string()).into(), waiter);
         }
     }
 
     fn looks(waiters: &mut Waiters<u32>, applied: LogIndex) -> Vec<u32> {
         std::iter::from_fn(|| waiters.take_placed(applied))
-            .map(|(key, waiter)| {
-                assert_eq!(key, waiter.to_string());
+            .map(|(query, waiter)| {
+                assert_eq!(query, Key::from(waiter.to_string()).into());
                 waiter
             })
             .collect()
@@ -210,7 +216,7 @@ mod tests {
         placed(&mut waiters, &[(3, 1)]);
         assert!(!waiters.wants_round(), "it has not looked");
         let (_, waiter) = waiters.take_placed(3).unwrap();
-        waiters.push_read(Sight::Seen(None, 3), waiter);
+        waiters.push_read(Sight::Seen(Found::Value(None), 3), waiter);
         assert!(waiters.wants_round());
         waiters.begin_round(vec![7], 10);
         assert_eq!(waiters.len(), 1);
@@ -221,7 +227,7 @@ mod tests {
         assert!(matches!(
             reads[..],
             [Read {
-                what: Sight::Seen(None, 3),
+                what: Sight::Seen(Found::Value(None), 3),
                 waiter: 1
             }]
         ));
@@ -236,12 +242,12 @@ mod tests {
         waiters.push_write(2, 1, 1);
         waiters.push_write(3, 1, 2);
         placed(&mut waiters, &[(3, 3), (4, 4)]);
-        waiters.push_read(Sight::Ahead(Key::from("k")), 5);
+        waiters.push_read(Sight::Ahead(Key::from("k").into()), 5);
         waiters.begin_round(vec![1], 10);
         waiters.confirm_round(&[1], 9);
-        waiters.push_read(Sight::Seen(None, 1), 6);
+        waiters.push_read(Sight::Seen(Found::Value(None), 1), 6);
         waiters.begin_round(vec![2], 10);
-        waiters.push_read(Sight::Ahead(Key::from("k")), 7);
+        waiters.push_read(Sight::Ahead(Key::from("k").into()), 7);
         assert_eq!(waiters.len(), 7);
         let (writes, mut reads) = waiters.take_all();
         reads.sort_unstable();

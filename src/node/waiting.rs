@@ -48,6 +48,29 @@ pub(super) fn differing(other: NodeId) -> String {
     )
 }
 
+/// The clock of the process is not credible.
+pub(super) fn no_clock() -> String {
+    "the clock of this node is wrong: it is before 2026, or after 2199. Set it".to_owned()
+}
+
+/// The clocks of the nodes `differing`, which are not empty, differ from that of the process.
+pub(super) fn clocks(differing: &[NodeId]) -> String {
+    let clocks = match differing {
+        [one] => format!("the clock of node {one} differs"),
+        all => format!("the clocks of {} differ", list(all)),
+    };
+    format!("{clocks} from that of this node by more than an hour: set the wrong one")
+}
+
+/// The ids of several nodes, as text.
+fn list(nodes: &[NodeId]) -> String {
+    let ids: Vec<_> = nodes.iter().map(NodeId::to_string).collect();
+    match ids.as_slice() {
+        [all @ .., last] if !all.is_empty() => format!("nodes {} and {last}", all.join(", ")),
+        one => format!("node {}", one.concat()),
+    }
+}
+
 /// No cluster has been found, and the nodes `missing` have not answered. Something else answers at the
 /// addresses of some. `waits` is whether the process waits before it forms a cluster.
 pub(super) fn fresh(
@@ -78,11 +101,7 @@ pub(super) fn fresh(
                 .to_owned(),
         ),
         [one] => words.push(format!("node {one} has not been found yet")),
-        [all @ .., last] => {
-            let all: Vec<_> = all.iter().map(NodeId::to_string).collect();
-            let all = all.join(", ");
-            words.push(format!("nodes {all} and {last} have not been found yet"));
-        }
+        all => words.push(format!("{} have not been found yet", list(all))),
     }
     words.join("; ")
 }

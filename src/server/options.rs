@@ -48,6 +48,7 @@ pub(super) fn replica(
         remembered,
         bootstrap: config.cluster.bootstrap,
         formation_wait_ticks: formation_wait_ticks(config),
+        time: None,
         raft: raft(config),
         seed,
         logger,

@@ -67,16 +67,28 @@ impl KvService {
         outcome.map_err(|refusal| self.host.refuse(&refusal))
     }
 
+    /// Whether an answer of `bytes` of keys and values fits into one message. The same bound holds in a
+    /// pipeline.
+    fn fits(&self, bytes: usize) -> Result<(), Refusal> {
+        let max = self.host.options.max_grpc_message_bytes / 2;
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(Refusal::not_applied(Reason::TooLarge {
+            what: "response",
+            limit: u64::try_from(max).unwrap_or(u64::MAX),
+            node_id: None,
+        }))
+    }
+
     /// The hold of an answer with a value of `bytes`, until it is sent. `None` for a small value, which
     /// takes less than the call itself.
-    fn holds(&self, bytes: usize) -> Result<Option<Holds>, Status> {
+    fn holds(&self, bytes: usize) -> Result<Option<Holds>, Refusal> {
         if bytes < COUNTED_FROM {
             return Ok(None);
         }
-        let held = self.host.account.try_hold(bytes);
-        let held = held.map_err(|refusal| self.host.refuse(&refusal))?;
         let holds = Holds::default();
-        holds.add(held);
+        holds.add(self.host.account.try_hold(bytes)?);
         Ok(Some(holds))
     }
 
@@ -148,7 +160,7 @@ impl KvService {
                 driver.write_traced(wire::encode_command(command), context.clone())?,
                 Applied::Unknown,
             ),
-            Operation::Get(key) => (driver.read(key.clone())?, Applied::No),
+            Operation::Query(query) => (driver.read(query.clone())?, Applied::No),
         };
         let reason = match timeout_at(deadline, &mut pending).await {
             Ok(Ok(outcome)) => return outcome,
@@ -168,6 +180,15 @@ async fn decided(decides: &mut watch::Receiver<bool>) -> Result<(), RecvError> {
             return Ok(());
         }
     }
+}
+
+/// The response `answer`, with the holds of its bytes.
+fn holding<T>(answer: T, holds: Option<Holds>) -> Response<T> {
+    let mut response = Response::new(answer);
+    if let Some(holds) = holds {
+        response.extensions_mut().insert(holds);
+    }
+    response
 }
 
 /// The core answers the question that it was asked, but the types do not show that.
@@ -204,20 +225,17 @@ impl Service for KvService {
         let operation = Operation::get(request, &self.host.options);
         match self.serve(&metadata, cluster, operation).await? {
             Answer::Got {
-                value,
+                found,
                 applied_index,
             } => {
-                let bytes = value.as_ref().map_or(0, Bytes::len);
-                let holds = self.holds(bytes)?;
-                let mut answer = Response::new(kv::GetResponse {
-                    value,
-                    applied_index,
+                let bytes = found.as_ref().map_or(0, |(value, _)| value.len());
+                let holds = self.holds(bytes);
+                let holds = holds.map_err(|refusal| self.host.refuse(&refusal))?;
+                let answer = kv::GetResponse {
                     cluster_id: self.host.answering(cluster),
-                });
-                if let Some(holds) = holds {
-                    answer.extensions_mut().insert(holds);
-                }
-                Ok(answer)
+                    ..wire::get_response(found, applied_index)
+                };
+                Ok(holding(answer, holds))
             }
             _ => Err(astray()),
         }
@@ -240,6 +258,34 @@ impl Service for KvService {
                 applied_index,
                 cluster_id: self.host.answering(cluster),
             })),
+            _ => Err(self.host.refuse(&numbered_twice())),
+        }
+    }
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn txn(
+        &self,
+        request: Request<kv::TxnRequest>,
+    ) -> Result<Response<kv::TxnResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let cluster = request.cluster_id;
+        let operation = Operation::txn(request, &self.host.options);
+        let writes = matches!(operation, Ok(Operation::Command(_)));
+        match self.serve(&metadata, cluster, operation).await? {
+            Answer::Txn { outcome, revision } => {
+                let holds = self.fits(outcome.bytes());
+                let holds = holds.and_then(|()| self.holds(outcome.bytes()));
+                let holds = holds.map_err(|refusal| match writes {
+                    true => Refusal::unknown(refusal.reason),
+                    false => refusal,
+                });
+                let holds = holds.map_err(|refusal| self.host.refuse(&refusal))?;
+                let answer = kv::TxnResponse {
+                    cluster_id: self.host.answering(cluster),
+                    ..wire::txn_response(outcome, revision)
+                };
+                Ok(holding(answer, holds))
+            }
             _ => Err(self.host.refuse(&numbered_twice())),
         }
     }
@@ -317,7 +363,7 @@ mod tests {
         for _ in 0..WAITING {
             let kv = KvService::new(host.clone());
             callers.spawn(async move {
-                let operation = Operation::Get("k".into());
+                let operation = Operation::Query(crate::types::Key::from("k").into());
                 let deadline = Instant::now() + MAX_WAIT;
                 kv.execute(None, &operation, &Bytes::new(), deadline).await
             });
@@ -358,7 +404,7 @@ mod tests {
         assert_eq!(asked(&mut driver, &nobody(), moment / 4).await, 0);
         driver.decides.send_replace(true);
         let answer = Answer::Got {
-            value: None,
+            found: None,
             applied_index: 7,
         };
         let asked = asked(&mut driver, &Ok(answer.clone()), moment).await;

@@ -11,7 +11,7 @@ use crate::deadline::after;
 use crate::driver::Answer;
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
-use crate::types::{Key, LogIndex, NodeStatus, Value};
+use crate::types::{Key, NodeStatus, Revision, Value};
 
 /// The store, as the node in this process serves it.
 ///
@@ -70,12 +70,12 @@ impl Local {
         };
         let operation = Operation::get(request, &self.kv.host().options)?;
         match self.execute(&operation).await? {
-            Answer::Got { value, .. } => Ok(value),
+            Answer::Got { found, .. } => Ok(found.map(|(value, _)| value)),
             _ => Err(astray()),
         }
     }
 
-    /// Binds `key` to `value`. Returns the log index of the write: writes take effect in ascending order
+    /// Binds `key` to `value`. Returns the revision of the write: writes take effect in ascending order
     /// of it.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Local {
         &self,
         key: impl Into<Key>,
         value: impl Into<Value>,
-    ) -> Result<LogIndex, Refusal> {
+    ) -> Result<Revision, Refusal> {
         let request = kv::SetRequest {
             key: key.into(),
             value: value.into(),

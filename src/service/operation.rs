@@ -2,7 +2,7 @@
 
 use super::ServiceOptions;
 use crate::error::{Reason, Refusal};
-use crate::kv::{Command, MAX_OUTSTANDING, Stamp, Write};
+use crate::kv::{Command, MAX_OUTSTANDING, Query, Stamp, Txn, Write};
 use crate::proto::kv;
 use crate::types::{ClientId, Key};
 
@@ -11,8 +11,8 @@ use crate::types::{ClientId, Key};
 pub(super) enum Operation {
     /// A command, which goes into the log.
     Command(Command),
-    /// A read of a key.
-    Get(Key),
+    /// A read.
+    Query(Query),
 }
 
 impl Operation {
@@ -49,7 +49,39 @@ impl Operation {
     pub(super) fn get(request: kv::GetRequest, options: &ServiceOptions) -> Result<Self, Refusal> {
         let kv::GetRequest { key, cluster_id: _ } = request;
         check_key(&key, options)?;
-        Ok(Self::Get(key))
+        Ok(Self::Query(Query::Get(key)))
+    }
+
+    pub(super) fn txn(request: kv::TxnRequest, options: &ServiceOptions) -> Result<Self, Refusal> {
+        let kv::TxnRequest {
+            conditions,
+            success,
+            failure,
+            session,
+            cluster_id: _,
+        } = request;
+        let txn = kv::TxnCommand {
+            conditions,
+            success,
+            failure,
+        };
+        let txn = Txn::try_from(txn).map_err(|error| {
+            Refusal::invalid("txn", format!("{}: {}", error.field, error.reason))
+        })?;
+        for (key, value) in txn.parts() {
+            within("key", key.len(), options.max_key_bytes)?;
+            within("value", value, options.max_value_bytes)?;
+        }
+        let limit = options
+            .max_key_bytes
+            .saturating_add(options.max_value_bytes);
+        within("transaction", txn.bytes(), limit)?;
+        let txn = Box::new(txn);
+        match txn.writes() {
+            true => write(Write::Txn(txn), session),
+            // Safe to repeat, so its number has no meaning.
+            false => Ok(Self::Query(Query::Txn(txn))),
+        }
     }
 
     pub(super) fn open_session(request: kv::OpenSessionRequest) -> Result<Self, Refusal> {
@@ -63,7 +95,20 @@ impl Operation {
         Ok(Self::Command(Command::OpenSession(ClientId(client_id))))
     }
 
-    /// Bytes of the key and the value.
+    /// The number of keys that it reads.
+    pub(super) fn reads(&self) -> usize {
+        match self {
+            Self::Query(Query::Get(_)) => 1,
+            Self::Query(Query::Txn(txn))
+            | Self::Command(Command::Write {
+                write: Write::Txn(txn),
+                ..
+            }) => txn.operations().filter(|it| !it.writes()).count(),
+            Self::Command(_) => 0,
+        }
+    }
+
+    /// Bytes of its keys and values.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Command(Command::Write {
@@ -73,8 +118,12 @@ impl Operation {
             Self::Command(Command::Write {
                 write: Write::Delete { key },
                 ..
-            })
-            | Self::Get(key) => key.len(),
+            }) => key.len(),
+            Self::Command(Command::Write {
+                write: Write::Txn(txn),
+                ..
+            }) => txn.bytes(),
+            Self::Query(query) => query.bytes(),
             Self::Command(_) => 0,
         }
     }
@@ -205,7 +254,7 @@ mod tests {
     fn command(asked: Result<Operation, Refusal>) -> Result<Command, &'static str> {
         match asked.map_err(refused)? {
             Operation::Command(command) => Ok(command),
-            Operation::Get(key) => panic!("a read of {key:?}"),
+            Operation::Query(query) => panic!("a read: {query:?}"),
         }
     }
 
@@ -239,7 +288,7 @@ mod tests {
 
             let get = Operation::get(carried(kv::GetRequest { key: key.clone(), cluster_id }), &OPTIONS);
             match (get, fault(&key, &none, None)) {
-                (Ok(Operation::Get(read)), None) => prop_assert_eq!(read, key),
+                (Ok(Operation::Query(read)), None) => prop_assert_eq!(read, Query::Get(key)),
                 (Err(refusal), Some(field)) => prop_assert_eq!(refused(refusal), field),
                 (other, _) => prop_assert!(false, "{:?}", other),
             }

@@ -19,7 +19,7 @@ use crate::deadline::after;
 use crate::driver::{DriverHandle, Probe, Recovery};
 use crate::error::{Reason, Refusal};
 use crate::proto::admin;
-use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, Rank};
+use crate::types::{ClusterId, NodeId, NodeState, NodeStatus, Rank, WallTime};
 
 /// Longest wait for the cluster to start.
 pub(super) const FORM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,6 +143,7 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
         keys,
         others,
         without,
+        time,
     } = recovery;
     let mut other_survivors: Vec<_> = others
         .iter()
@@ -168,6 +169,7 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
         votes: kept.votes,
         compared: others.into_iter().map(compared).collect(),
         without: without.into_iter().map(u32::from).collect(),
+        time: time.map_or(0, WallTime::micros),
     }
 }
 

@@ -34,7 +34,7 @@ use super::router;
 use crate::deadline::after;
 use crate::driver::BatchItem;
 use crate::error::{Reason, Refusal};
-use crate::kv::{Command, Write};
+use crate::kv::{Command, Query, Write};
 use crate::proto::kv;
 use crate::proto::kv::pipeline_command::Command as Asked;
 use crate::wire;
@@ -148,6 +148,7 @@ fn operation(command: kv::PipelineCommand, host: &Host) -> Result<Operation, Ref
         Some(Asked::Set(request)) => request.cluster_id,
         Some(Asked::Get(request)) => request.cluster_id,
         Some(Asked::Delete(request)) => request.cluster_id,
+        Some(Asked::Txn(request)) => request.cluster_id,
         None => None,
     };
     if named.is_some() {
@@ -160,9 +161,10 @@ fn operation(command: kv::PipelineCommand, host: &Host) -> Result<Operation, Ref
         Some(Asked::Set(request)) => Operation::set(request, &host.options),
         Some(Asked::Get(request)) => Operation::get(request, &host.options),
         Some(Asked::Delete(request)) => Operation::delete(request, &host.options),
+        Some(Asked::Txn(request)) => Operation::txn(request, &host.options),
         None => Err(Refusal::not_applied(Reason::InvalidRequest {
             field: "command",
-            rule: "one of set, get and delete".to_owned(),
+            rule: "one of set, get, delete and txn".to_owned(),
         })),
     }
 }
@@ -176,15 +178,21 @@ async fn submit(
 ) -> Submitted {
     let asked = || operations.iter().flatten();
     let bytes: usize = asked().map(Operation::bytes).sum();
-    let reads = asked().filter(|asked| matches!(asked, Operation::Get(_)));
+    let reads = asked().map(Operation::reads).sum();
     let held = bytes.saturating_add(operations.len().saturating_mul(COMMAND_BYTES));
-    let (held, room) = budget.reserve(held, reads.count()).await;
+    let (held, room) = budget.reserve(held, reads).await;
     let (mut commands, mut items) = (Vec::new(), Vec::new());
     for operation in operations {
         commands.push(operation.map(|operation| {
             let (kind, item) = match operation {
                 Operation::Command(command) => (kind(&command), write(&command, context)),
-                Operation::Get(key) => (Kind::Read, BatchItem::Read(key)),
+                Operation::Query(query) => {
+                    let kind = match &query {
+                        Query::Get(_) => Kind::Read,
+                        Query::Txn(_) => Kind::ReadTxn,
+                    };
+                    (kind, BatchItem::Read(query))
+                }
             };
             items.push(item);
             kind
@@ -214,6 +222,10 @@ fn kind(command: &Command) -> Kind {
             write: Write::Delete { .. },
             ..
         } => Kind::Delete,
+        Command::Write {
+            write: Write::Txn(_),
+            ..
+        } => Kind::Txn,
         _ => Kind::Set,
     }
 }

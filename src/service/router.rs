@@ -304,7 +304,7 @@ mod tests {
         );
         let router = Router::new(host.clone(), Routes::default());
         let outcome = Ok(Answer::Got {
-            value: Some(vec![b'v'; VALUE].into()),
+            found: Some((vec![b'v'; VALUE].into(), 1)),
             applied_index: 1,
         });
         let mut get = async || {

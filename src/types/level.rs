@@ -14,8 +14,11 @@ impl ProtocolLevel {
     /// The first level: of processes and clusters that state no level.
     pub const FIRST: Self = Self(NonZeroU32::MIN);
 
+    /// The second level: transactions and revisions.
+    pub const SECOND: Self = Self(NonZeroU32::MIN.saturating_add(1));
+
     /// The level that this version speaks.
-    pub const CURRENT: Self = Self::FIRST;
+    pub const CURRENT: Self = Self::SECOND;
 
     /// The level with this number. 0 means the first.
     pub fn new(number: u32) -> Self {

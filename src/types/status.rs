@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Reach, Term};
+use super::{
+    ClusterId, LogIndex, NodeId, NodeLimits, ProtocolLevel, RaftId, Reach, Term, WallTime,
+};
 
 /// The role of a process in its Raft group (paper, figure 4; pre-candidates: dissertation, 9.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -148,6 +150,9 @@ pub struct NodeStatus {
     /// Which of the other members it reaches. `None` before it takes part, and from versions that do not
     /// report it.
     pub reach: Option<Arc<Reach>>,
+    /// Its wall clock when it answers. `None` from versions that do not tell it, and if the clock is not
+    /// credible. The core has no clock, so the transport fills this in.
+    pub time: Option<WallTime>,
 }
 
 impl NodeStatus {
@@ -183,6 +188,7 @@ impl NodeStatus {
             unconfirmed: false,
             differs_from: None,
             reach: None,
+            time: None,
         }
     }
 }

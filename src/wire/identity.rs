@@ -13,7 +13,7 @@ use crate::proto::raft::{
 };
 use crate::types::{
     ClusterId, Conf, Following, NodeId, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Reach,
-    RecoveryAttempt, Role,
+    RecoveryAttempt, Role, WallTime,
 };
 use crate::wire::check::Check;
 use crate::wire::{MAX_INDEX, MAX_TERM, WireError};
@@ -77,6 +77,7 @@ impl From<NodeStatus> for IdentifyResponse {
             unconfirmed,
             differs_from,
             reach,
+            time,
         } = status;
         let Conf {
             voters,
@@ -121,6 +122,7 @@ impl From<NodeStatus> for IdentifyResponse {
             unconfirmed,
             differs_from: differs_from.map_or(0, Into::into),
             reach: reach.map(|reach| Arc::unwrap_or_clone(reach).into()),
+            time: time.map_or(0, WallTime::micros),
         }
     }
 }
@@ -160,6 +162,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             unconfirmed,
             differs_from,
             reach,
+            time,
         } = response;
         let fault = |field, reason| WireError::new(STATUS.0, field, reason);
         let state = STATUS.state(state)?;
@@ -256,6 +259,7 @@ impl TryFrom<IdentifyResponse> for NodeStatus {
             reach: reach
                 .map(|reach| Reach::try_from(reach).map(Arc::new))
                 .transpose()?,
+            time: WallTime::new(time),
         })
     }
 }
@@ -287,6 +291,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         absent,
         level,
         limits,
+        time,
     } = offer;
     let initial_members = membership.members.into_values();
     OfferRequest {
@@ -298,6 +303,7 @@ pub fn offer_request(offer: Offer, to: RaftId) -> OfferRequest {
         absent: absent.into_iter().map(Into::into).collect(),
         protocol_level: said(level),
         limits: limits.map(Into::into),
+        revision_base: time.map_or(0, WallTime::micros),
     }
 }
 
@@ -316,6 +322,7 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         absent,
         protocol_level,
         limits,
+        revision_base,
     } = request;
     OFFER.that(
         initial_members.len() >= MIN_MEMBERS,
@@ -352,6 +359,13 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
         "coordinator_id",
         format_args!("{coordinator} is not the member with the lowest node id"),
     )?;
+    let level = ProtocolLevel::new(protocol_level);
+    let time = WallTime::new(revision_base);
+    OFFER.that(
+        time.is_some() == (level > ProtocolLevel::FIRST),
+        "revision_base",
+        format_args!("{revision_base} at protocol level {level}"),
+    )?;
     let offer = Offer {
         cluster_id: ClusterId(cluster_id),
         coordinator,
@@ -362,8 +376,9 @@ pub fn offer_from_request(request: OfferRequest) -> Result<(Offer, RaftId), Wire
             .map(NodeId::try_from)
             .collect::<Result<_, _>>()
             .map_err(|error| WireError::new(OFFER.0, "absent", error.to_string()))?,
-        level: ProtocolLevel::new(protocol_level),
+        level,
         limits: limits.map(Into::into),
+        time,
     };
     Ok((offer, OFFER.raft_id("to", to)?))
 }
@@ -457,6 +472,7 @@ mod tests {
                 reached: vec![raft_id_of(2)],
                 missed: every_answering(),
             })),
+            time: WallTime::new(1_790_000_000_000_000),
         }
     }
 
@@ -572,6 +588,7 @@ mod tests {
             absent: BTreeSet::from([NodeId::new(4).expect("a node id")]),
             level: ProtocolLevel::FIRST,
             limits: None,
+            time: None,
         }
     }
 

@@ -22,6 +22,7 @@ impl From<Command> for proto::Command {
                 match write {
                     Write::Set { key, value } => Operation::Set(proto::SetCommand { key, value }),
                     Write::Delete { key } => Operation::Delete(proto::DeleteCommand { key }),
+                    Write::Txn(txn) => Operation::Txn((*txn).into()),
                 }
             }
             Command::OpenSession(ClientId(client_id)) => {
@@ -33,9 +34,9 @@ impl From<Command> for proto::Command {
             Command::RemoveMember(id) => {
                 Operation::RemoveMember(proto::RemoveMemberCommand { id: id.into() })
             }
-            Command::RaiseLevel(level) => {
+            Command::RaiseLevel { level, revision } => {
                 let level = level.get();
-                Operation::RaiseProtocolLevel(proto::RaiseProtocolLevelCommand { level })
+                Operation::RaiseProtocolLevel(proto::RaiseProtocolLevelCommand { level, revision })
             }
         };
         Self {
@@ -67,6 +68,7 @@ impl TryFrom<proto::Command> for Command {
             Some(Operation::Delete(proto::DeleteCommand { key })) => Ok(write(Write::Delete {
                 key: not_empty("DeleteCommand", key)?,
             })),
+            Some(Operation::Txn(txn)) => Ok(write(Write::Txn(Box::new(txn.try_into()?)))),
             Some(_) if stamp.is_some() => {
                 Err(WireError::new("Command", "session", "of what is no write"))
             }
@@ -83,13 +85,16 @@ impl TryFrom<proto::Command> for Command {
                     WireError::new("RemoveMemberCommand", "id", error.to_string())
                 })?))
             }
-            Some(Operation::RaiseProtocolLevel(proto::RaiseProtocolLevelCommand { level })) => {
+            Some(Operation::RaiseProtocolLevel(proto::RaiseProtocolLevelCommand {
+                level,
+                revision,
+            })) => {
                 let level = ProtocolLevel::new(level);
                 if level == ProtocolLevel::FIRST {
                     let message = "RaiseProtocolLevelCommand";
                     return Err(WireError::new(message, "level", "not 2 or more"));
                 }
-                Ok(Self::RaiseLevel(level))
+                Ok(Self::RaiseLevel { level, revision })
             }
             None => Err(WireError::new("Command", "operation", "missing or unknown")),
         }
@@ -128,11 +133,20 @@ pub fn decode_command(data: Bytes) -> Result<Command, WireError> {
 /// As for [`decode_command`], which is called only if the number of the operation does not determine the
 /// level.
 pub fn level_of_command(data: &Bytes) -> Result<ProtocolLevel, WireError> {
-    // The key of the first field, which is the operation.
-    match data.first().map(|key| key >> 3) {
-        Some(FIRST_OPERATION..=LAST_OPERATION_OF_FIRST_LEVEL) => Ok(ProtocolLevel::FIRST),
-        _ => decode_command(data.clone()).map(|command| command.level()),
+    match is_of_first_level(data) {
+        true => Ok(ProtocolLevel::FIRST),
+        false => decode_command(data.clone()).map(|command| command.level()),
     }
+}
+
+/// Whether the command of a log entry is of the first level, without decoding it.
+pub fn is_of_first_level(data: &Bytes) -> bool {
+    // The key of the first field, which is the operation.
+    let operation = data.first().map(|key| key >> 3);
+    matches!(
+        operation,
+        Some(FIRST_OPERATION..=LAST_OPERATION_OF_FIRST_LEVEL)
+    )
 }
 
 impl From<Stamp> for proto::SessionStamp {
@@ -239,7 +253,10 @@ mod tests {
             client_addr: "four:6379".to_owned(),
         });
         let remove = Command::RemoveMember(node);
-        let raise = Command::RaiseLevel(ProtocolLevel::new(2));
+        let raise = Command::RaiseLevel {
+            level: ProtocolLevel::new(2),
+            revision: 9,
+        };
         for command in [
             set("k", "v"),
             set("k", ""),

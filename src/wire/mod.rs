@@ -21,15 +21,17 @@ mod kv;
 mod limits;
 mod raft;
 mod snapshot;
+mod txn;
 
 pub use check::{MAX_INDEX, MAX_TERM};
 pub use chunks::{SnapshotAssembly, SnapshotChunks};
 pub use claim::{claim_from_request, yield_request, yield_response, yielded};
 pub use error::{error_detail, find_detail, pack_detail};
 pub use identity::{offer_from_request, offer_request};
-pub use kv::{decode_command, encode_command, level_of_command};
+pub use kv::{decode_command, encode_command, is_of_first_level, level_of_command};
 pub use raft::{Envelope, InstallSnapshotHeader, PeerMessage, install_snapshot_response};
 pub use snapshot::{SnapshotReader, SnapshotWriter, decode_snapshot, encode_snapshot};
+pub use txn::{get_response, txn_response};
 
 /// Bytes of a peer or of a client that are no valid message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message as _;
 
-use crate::kv::{Effect, Session, Shards, StateMachine, Written, shard_of};
+use crate::kv::{Effect, Revisions, Session, Shards, StateMachine, Stored, Written, shard_of};
 use crate::proto::kv as proto;
 use crate::proto::kv::remembered_answer::Effect as Remembered;
 use crate::proto::kv::snapshot_record::Record;
-use crate::types::{ClientId, ClusterId, ClusterMembership, Key, NodeInfo, ProtocolLevel, Value};
+use crate::types::{
+    ClientId, ClusterId, ClusterMembership, Key, NodeInfo, ProtocolLevel, Revision,
+};
 use crate::wire::WireError;
 use crate::wire::identity::said;
 
@@ -39,7 +41,7 @@ pub struct SnapshotWriter {
     size: u64,
     sessions: std::vec::IntoIter<(ClientId, Arc<Session>)>,
     shards: Shards,
-    pairs: std::vec::IntoIter<(Key, Value)>,
+    pairs: std::vec::IntoIter<(Key, Stored)>,
     buffer: BytesMut,
 }
 
@@ -49,6 +51,7 @@ impl SnapshotWriter {
     pub fn new(state_machine: StateMachine) -> Self {
         let mut buffer = BytesMut::new();
         let members = state_machine.members();
+        let Revisions { base, oldest } = state_machine.revisions();
         let header = record(Record::Header(proto::SnapshotHeader {
             version: version_of(state_machine.level()),
             pairs: number(state_machine.len()),
@@ -60,13 +63,17 @@ impl SnapshotWriter {
                 .iter()
                 .map(|id| id.0)
                 .collect(),
+            revision_base: base,
+            oldest_revision: oldest,
         }));
         write(&header, &mut buffer);
         for info in members.iter() {
             write(&record(Record::Member(info.clone().into())), &mut buffer);
         }
-        let pairs = state_machine.pairs();
-        let pairs: u64 = pairs.map(|(key, value)| pair_size(key, value)).sum();
+        let pairs = state_machine.pair_sizes();
+        let pairs: u64 = pairs
+            .map(|(key, value, revision)| pair_size(key, value, revision))
+            .sum();
         let sessions = state_machine.sessions().sorted();
         let session_bytes: u64 = sessions
             .iter()
@@ -105,11 +112,15 @@ impl SnapshotWriter {
         if let Some((client_id, session)) = self.sessions.next() {
             return Some(session_record(client_id, &session));
         }
-        let (key, value) = self.next_pair()?;
-        Some(record(Record::Pair(proto::KeyValue { key, value })))
+        let (key, Stored { value, revision }) = self.next_pair()?;
+        Some(record(Record::Pair(proto::KeyValue {
+            key,
+            value,
+            revision,
+        })))
     }
 
-    fn next_pair(&mut self) -> Option<(Key, Value)> {
+    fn next_pair(&mut self) -> Option<(Key, Stored)> {
         loop {
             if let Some(pair) = self.pairs.next() {
                 return Some(pair);
@@ -145,9 +156,13 @@ fn session_record(client_id: ClientId, session: &Session) -> proto::SnapshotReco
         answers,
     } = session;
     let answers = answers.iter().filter_map(|(&sequence, written)| {
-        let effect = match written.effect {
+        let effect = match &written.effect {
             Effect::Set => Remembered::Set(true),
-            Effect::Deleted { existed } => Remembered::Existed(existed),
+            Effect::Deleted { existed } => Remembered::Existed(*existed),
+            Effect::Txn(outcome) => {
+                Remembered::Txn(Arc::unwrap_or_clone(Arc::clone(outcome)).into())
+            }
+            Effect::AnswerTooLarge { limit } => Remembered::AnswerLimit(number(*limit)),
             // Only writes are remembered.
             Effect::MembersDecided
             | Effect::LevelRaised
@@ -156,7 +171,7 @@ fn session_record(client_id: ClientId, session: &Session) -> proto::SnapshotReco
         };
         Some(proto::RememberedAnswer {
             sequence,
-            applied_index: written.index,
+            applied_index: written.revision,
             effect: Some(effect),
         })
     });
@@ -184,32 +199,43 @@ fn session(record: proto::SessionRecord) -> Result<(ClientId, Session), WireErro
     for answer in answers {
         let proto::RememberedAnswer {
             sequence,
-            applied_index: index,
+            applied_index: revision,
             effect,
         } = answer;
         let effect = match effect {
             Some(Remembered::Set(_)) => Effect::Set,
             Some(Remembered::Existed(existed)) => Effect::Deleted { existed },
+            Some(Remembered::Txn(outcome)) => Effect::Txn(Arc::new(outcome.try_into()?)),
+            Some(Remembered::AnswerLimit(limit)) => Effect::AnswerTooLarge {
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            },
             None => return Err(fault("answers", "one without an effect")),
         };
         let last = session.answers.last_key_value().map(|(&last, _)| last);
         if sequence < first_outstanding || last.is_some_and(|last| sequence <= last) {
             return Err(fault("answers", "not in ascending order of their number"));
         }
-        session.answers.insert(sequence, Written { effect, index });
+        session
+            .answers
+            .insert(sequence, Written { effect, revision });
     }
     Ok((ClientId(client_id), session))
 }
 
 /// Bytes of the record of a pair, including its length: three nested messages, and in `KeyValue` two
-/// fields, of which an empty one is omitted.
-fn pair_size(key: &Key, value: &Value) -> u64 {
+/// fields of bytes and a number, of which an empty one is omitted.
+fn pair_size(key: usize, value: usize, revision: Revision) -> u64 {
     let delimited = |size: usize| prost::length_delimiter_len(size).saturating_add(size);
     let field = |size: usize| match size {
         0 => 0,
         size => delimited(size).saturating_add(1),
     };
-    let pair = field(key.len()).saturating_add(field(value.len()));
+    let revision = match revision {
+        0 => 0,
+        revision => prost::encoding::encoded_len_varint(revision).saturating_add(1),
+    };
+    let pair = field(key).saturating_add(field(value));
+    let pair = pair.saturating_add(revision);
     number(delimited(delimited(pair).saturating_add(1)))
 }
 
@@ -227,6 +253,7 @@ pub struct SnapshotReader {
     missing: Option<Missing>,
     members: ClusterMembership,
     level: ProtocolLevel,
+    revisions: Revisions,
     last_session: Option<ClientId>,
     /// Shard and key of the last pair. A key is never empty, so the first pair is past it.
     last: (usize, Key),
@@ -240,6 +267,7 @@ impl Default for SnapshotReader {
             missing: None,
             members: ClusterMembership::default(),
             level: ProtocolLevel::FIRST,
+            revisions: Revisions::default(),
             last_session: None,
             last: (0, Key::new()),
             state_machine: StateMachine::default(),
@@ -297,6 +325,8 @@ impl SnapshotReader {
                     sessions,
                     protocol_level,
                     recovered_from,
+                    revision_base: base,
+                    oldest_revision: oldest,
                 } = header;
                 let level = ProtocolLevel::new(protocol_level);
                 let known = version_of(level);
@@ -305,6 +335,7 @@ impl SnapshotReader {
                     return Err(WireError::new("SnapshotHeader", "version", reason));
                 }
                 self.level = level;
+                self.revisions = Revisions { base, oldest };
                 let recovered_from = recovered_from.into_iter().map(ClusterId);
                 self.state_machine.restore_recovered_from(recovered_from);
                 self.missing = Some(Missing {
@@ -360,13 +391,17 @@ impl SnapshotReader {
     }
 
     fn take_pair(&mut self, pair: proto::KeyValue) -> Result<(), WireError> {
-        let proto::KeyValue { key, value } = pair;
+        let proto::KeyValue {
+            key,
+            value,
+            revision,
+        } = pair;
         let place = (shard_of(&key), key);
         if place.1.is_empty() || place <= self.last {
             let reason = "empty, or not in order";
             return Err(WireError::new("KeyValue", "key", reason));
         }
-        self.state_machine.restore(&place.1, &value);
+        self.state_machine.restore(&place.1, &value, revision);
         // A copy, because the key is a slice of the received bytes.
         self.last = (place.0, Key::copy_from_slice(&place.1));
         Ok(())
@@ -390,7 +425,8 @@ impl SnapshotReader {
             }) => Ok(self
                 .state_machine
                 .with_members(self.members)
-                .with_level(self.level)),
+                .with_level(self.level)
+                .with_revisions(self.revisions)),
             Some(missing) => Err(WireError::new(
                 "SnapshotHeader",
                 missing.field(),
@@ -451,6 +487,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kv::{Entry, OperationResult, TxnOutcome};
     use crate::types::NodeId;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> StateMachine {
@@ -464,6 +501,7 @@ mod tests {
         Record::Pair(proto::KeyValue {
             key: Bytes::from(key),
             value: Bytes::from("v"),
+            revision: 0,
         })
     }
 
@@ -475,6 +513,8 @@ mod tests {
             sessions: 0,
             protocol_level: 0,
             recovered_from: Vec::new(),
+            revision_base: 0,
+            oldest_revision: 0,
         })
     }
 
@@ -619,13 +659,33 @@ mod tests {
         state
     }
 
+    fn result() -> impl Strategy<Value = OperationResult> {
+        let bytes = || prop::collection::vec(any::<u8>(), 1..9).prop_map(Bytes::from);
+        let entry = (bytes(), bytes(), any::<u64>());
+        let entry = entry.prop_map(|(key, value, revision)| Entry {
+            key,
+            value,
+            revision,
+        });
+        prop_oneof![
+            Just(OperationResult::Set),
+            prop::option::of(entry).prop_map(OperationResult::Got),
+            any::<bool>().prop_map(|existed| OperationResult::Deleted { existed }),
+        ]
+    }
+
     /// A session that remembers the answers to some of the numbers from `first` on.
     fn sessions() -> impl Strategy<Value = BTreeMap<u64, Session>> {
         let effect = prop_oneof![
             Just(Effect::Set),
             any::<bool>().prop_map(|existed| Effect::Deleted { existed }),
+            (any::<bool>(), prop::collection::vec(result(), 0..4)).prop_map(
+                |(succeeded, results)| { Effect::Txn(Arc::new(TxnOutcome { succeeded, results })) }
+            ),
+            (0usize..1 << 30).prop_map(|limit| Effect::AnswerTooLarge { limit }),
         ];
-        let written = (effect, any::<u64>()).prop_map(|(effect, index)| Written { effect, index });
+        let written =
+            (effect, any::<u64>()).prop_map(|(effect, revision)| Written { effect, revision });
         let answers = prop::collection::btree_map(0u64..1024, written, 0..6);
         let first = prop_oneof![Just(1), Just(u64::MAX - 1024), 1..u64::MAX - 1024];
         let session = (any::<u64>(), first, answers).prop_map(|(last_used, first, answers)| {
@@ -663,7 +723,7 @@ mod tests {
             let forgotten = state.apply(6, set("late", 1, 1));
             assert_eq!(forgotten.effect, Effect::SessionExpired);
             assert_eq!(state.get(b"k"), Some(&Bytes::from("second")));
-            assert_eq!(state.apply(7, set("third", 3, 3)).index, 7);
+            assert_eq!(state.apply(7, set("third", 3, 3)).revision, 7);
         }
         assert_eq!(before, after);
     }
@@ -692,6 +752,8 @@ mod tests {
                 sessions,
                 protocol_level: 0,
                 recovered_from: Vec::new(),
+                revision_base: 0,
+                oldest_revision: 0,
             })
         };
         let cases = [
@@ -704,7 +766,7 @@ mod tests {
                 "client_id",
             ),
             (
-                vec![header(1, 0), session(1, vec![answer(1, set)])],
+                vec![header(1, 0), session(1, vec![answer(1, set.clone())])],
                 "answers",
             ),
             (
@@ -714,7 +776,7 @@ mod tests {
             (
                 vec![
                     header(1, 0),
-                    session(1, vec![answer(3, set), answer(3, set)]),
+                    session(1, vec![answer(3, set.clone()), answer(3, set)]),
                 ],
                 "answers",
             ),
@@ -737,7 +799,7 @@ mod tests {
                 1,
                 Written {
                     effect: Effect::Set,
-                    index: 3,
+                    revision: 3,
                 },
             )]),
         };

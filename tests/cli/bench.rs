@@ -190,6 +190,13 @@ impl KvService for Liar {
         Ok(Response::new(Box::pin(answers)))
     }
 
+    async fn txn(
+        &self,
+        _: Request<seshat::proto::kv::TxnRequest>,
+    ) -> Result<Response<seshat::proto::kv::TxnResponse>, Status> {
+        Err(Status::unimplemented("no transactions here"))
+    }
+
     async fn open_session(
         &self,
         _: Request<OpenSessionRequest>,

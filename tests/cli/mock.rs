@@ -262,6 +262,13 @@ impl KvService for Mock {
         Err(Status::unimplemented("no test asks for it"))
     }
 
+    async fn txn(
+        &self,
+        _: Request<seshat::proto::kv::TxnRequest>,
+    ) -> Result<Response<seshat::proto::kv::TxnResponse>, Status> {
+        Err(Status::unimplemented("no transactions here"))
+    }
+
     async fn open_session(
         &self,
         _: Request<OpenSessionRequest>,

@@ -286,6 +286,13 @@ impl KvService for Mock {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn txn(
+        &self,
+        _: Request<seshat::proto::kv::TxnRequest>,
+    ) -> Result<Response<seshat::proto::kv::TxnResponse>, Status> {
+        Err(Status::unimplemented("no transactions here"))
+    }
+
     async fn open_session(
         &self,
         request: Request<OpenSessionRequest>,

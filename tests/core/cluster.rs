@@ -13,7 +13,7 @@ use seshat::node::{
 };
 use seshat::types::{
     ClusterId, ClusterMembership, Key, NodeId, NodeInfo, NodeState, NodeStatus, ProtocolLevel,
-    RaftId, Role, Term,
+    RaftId, Role, Term, WallTime,
 };
 use seshat::{kv, wire};
 
@@ -151,6 +151,7 @@ impl Cluster {
             bootstrap,
             remembered: ClusterMembership::default(),
             formation_wait_ticks: 0,
+            time: Some(WallTime::FIRST),
             raft: RaftOptions {
                 level: self.levels.get(&node).copied().unwrap_or(self.raft.level),
                 ..self.raft
@@ -236,7 +237,7 @@ impl Cluster {
         let inputs = commands.into_iter().map(|(key, value)| match value {
             None => Input::Read {
                 waiter: self.new_caller(node, format!("get {key}")),
-                key: Key::from(key),
+                query: Key::from(key).into(),
             },
             Some(value) => {
                 let command = kv::Command::from(kv::Write::Set {

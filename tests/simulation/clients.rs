@@ -115,11 +115,11 @@ pub(crate) fn decode(value: &Bytes) -> u64 {
 
 /// The index that an answer names.
 fn index_of(answer: &Answer) -> Option<LogIndex> {
-    match *answer {
+    match answer {
         Answer::Set { applied_index }
         | Answer::Deleted { applied_index, .. }
-        | Answer::Got { applied_index, .. } => Some(applied_index),
-        Answer::SessionOpened { .. } | Answer::MembersDecided { .. } => None,
+        | Answer::Got { applied_index, .. } => Some(*applied_index),
+        Answer::Txn { .. } | Answer::SessionOpened { .. } | Answer::MembersDecided { .. } => None,
     }
 }
 
@@ -279,10 +279,11 @@ impl Clients {
             (
                 Kind::Read(_),
                 Ok(Answer::Got {
-                    value,
+                    found,
                     applied_index,
                 }),
             ) => {
+                let value = found.as_ref().map(|(value, _)| value.clone());
                 self.reads += 1;
                 self.last_read = now;
                 self.seen.push(Seen {

@@ -43,6 +43,7 @@ mod numbered;
 mod operator;
 mod process;
 mod restarts;
+mod revisions;
 mod runner;
 mod sabotage;
 mod setting;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 use seshat::node::{RaftOptions, Replica, ReplicaOptions};
-use seshat::types::{ClusterMembership, NodeId, RaftId, Role};
+use seshat::types::{ClusterMembership, NodeId, RaftId, Role, WallTime};
 
 use crate::process::{Incarnation, Process};
 use crate::sabotage::Sabotage;
@@ -95,7 +95,17 @@ pub(crate) struct Healing {
     since: u64,
 }
 
+/// The largest difference between a node's clock and the time of the simulation, in milliseconds.
+const CLOCK_ERROR: u64 = 500;
+
 impl World {
+    /// The wall clock of `node`, which is a little wrong, and always in the same way.
+    pub(crate) fn wall_time(&self, node: NodeId) -> Option<WallTime> {
+        let error = self.seed.wrapping_mul(31) % 1_000 + 37 * u64::from(node.get());
+        let millis = self.now + error % CLOCK_ERROR;
+        WallTime::new(WallTime::FIRST.micros() + 1_000 * millis)
+    }
+
     /// A process begins at `node`; an earlier one that ran there, if any, is gone.
     pub(crate) fn begin(&mut self, node: NodeId) {
         let drawn = RaftId::new(node, self.rng.r#gen());
@@ -120,6 +130,7 @@ impl World {
             } else {
                 self.setting.formation_wait_ticks
             },
+            time: self.wall_time(node),
             raft: RaftOptions {
                 level: self.setting.level(self.now),
                 ..self.setting.raft

@@ -90,7 +90,11 @@ impl World {
             _ => false,
         };
         answers.then(|| node::Answer::Got {
-            value: raft.storage().state_machine().get(key).cloned(),
+            found: raft
+                .storage()
+                .state_machine()
+                .get_with_revision(key)
+                .map(|(value, revision)| (value.clone(), revision)),
             applied_index: raft.storage().applied(),
         })
     }

@@ -211,7 +211,7 @@ impl Setting {
     /// The protocol level of a process that begins at `now`.
     pub(crate) fn level(&self, now: u64) -> ProtocolLevel {
         match self.upgraded_at {
-            Some(at) if at <= now => ProtocolLevel::new(ProtocolLevel::CURRENT.get() + 1),
+            Some(at) if at > now => ProtocolLevel::FIRST,
             _ => ProtocolLevel::CURRENT,
         }
     }

@@ -1,6 +1,7 @@
 //! One turn of a process: an input, the output, and the checks.
 
 use rand::Rng;
+use seshat::kv::Revisions;
 use seshat::node::{self, Event, Output, Proposal, Replica};
 use seshat::types::{ClusterId, NodeId};
 use seshat::wire;
@@ -11,6 +12,7 @@ use crate::invariants::{
     one_cluster, reads_see_the_log, served_after_the_calm, waiters_end_once, well_after_the_calm,
 };
 use crate::process::Input;
+use crate::revisions::in_log;
 use crate::sabotage::{Sabotage, without_number};
 use crate::setting::Scope;
 use crate::world::{TICK, World};
@@ -22,6 +24,7 @@ impl World {
     /// The process at `node` takes `input`.
     pub(crate) fn take(&mut self, node: NodeId, input: Input) -> Verdict {
         let now = self.now;
+        let time = self.wall_time(node);
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
         };
@@ -34,6 +37,7 @@ impl World {
             }
             Input::Tick => {
                 process.ticks.push(now);
+                process.replica.set_time(time);
                 process.replica.tick();
                 // Clocks run at different speeds.
                 let next = TICK + self.rng.gen_range(0..=TICK / 20);
@@ -76,7 +80,10 @@ impl World {
             self.clients.taken(waiter);
             inputs.push(match request {
                 Request::Write(command) => node::Input::Write(self.proposal(command, waiter)),
-                Request::Read(key) => node::Input::Read { key, waiter },
+                Request::Read(key) => node::Input::Read {
+                    query: key.into(),
+                    waiter,
+                },
             });
         }
         if self.plan.sabotage == Some(Sabotage::ReadsLast) {
@@ -134,6 +141,14 @@ impl World {
         raft.map_or(ClusterId(0), |raft| raft.cluster_id())
     }
 
+    fn revisions_of(&self, node: NodeId) -> Revisions {
+        let process = self.processes.get(&node);
+        let raft = process.and_then(|process| process.replica.raft());
+        raft.map_or_else(Revisions::default, |raft| {
+            raft.storage().state_machine().revisions()
+        })
+    }
+
     /// Carries out the output of a node, and checks everything that can be checked at any moment.
     pub(crate) fn settle(&mut self, node: NodeId) -> Verdict {
         let Some(process) = self.processes.get_mut(&node) else {
@@ -150,9 +165,11 @@ impl World {
             retired: _,
         } = output.map_err(|error| nobody_breaks::broken(raft_id, &error))?;
         let cluster = self.cluster_of(node);
+        let revisions = self.revisions_of(node);
         for (waiter, outcome) in answers {
             self.trace
                 .line(self.now, format_args!("{waiter} is told {outcome:?}"));
+            let outcome = in_log(outcome, revisions);
             self.clients.told(waiter, &outcome, self.now, cluster)?;
         }
         let mut removed = false;

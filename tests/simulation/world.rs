@@ -120,6 +120,7 @@ pub(crate) enum Happening {
 }
 
 pub(crate) struct World {
+    pub(crate) seed: u64,
     pub(crate) plan: Plan,
     pub(crate) setting: Setting,
     pub(crate) rng: StdRng,
@@ -179,6 +180,7 @@ impl World {
             setting.raft.max_state_bytes = LITTLE_STATE;
         }
         let mut world = Self {
+            seed,
             plan,
             files: Files::new(&setting),
             setting,

@@ -32,6 +32,9 @@ impl Formation {
         let members = std::iter::once(self.raft_id).chain(others).collect();
         let levels = heard.iter().map(|(_, level)| *level);
         let level = levels.fold(self.level, ProtocolLevel::min);
+        let Ok(time) = self.formation_time(level) else {
+            return;
+        };
         self.offers_made += 1;
         let offer = Offer {
             cluster_id: ClusterId(mix(&[self.seed, self.raft_id.get(), self.offers_made])),
@@ -41,6 +44,7 @@ impl Formation {
             absent: self.excluded_others(),
             level,
             limits: self.limits,
+            time,
         };
         let now = self.now;
         self.enter(Event::Offer {

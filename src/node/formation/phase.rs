@@ -142,6 +142,7 @@ mod tests {
             absent: BTreeSet::new(),
             level: ProtocolLevel::default(),
             limits: None,
+            time: None,
         }
     }
 

@@ -64,6 +64,7 @@ impl Formation {
             absent: _,
             level,
             limits: _,
+            time: _,
         } = offer;
         let nodes: BTreeSet<_> = members.iter().map(|id| id.node_id()).collect();
         *level <= self.level

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::RaftNode;
 use crate::error::Reason;
-use crate::kv::pair_memory;
+use crate::kv::{MAX_TXN_OPERATIONS, pair_memory};
 use crate::types::{LogIndex, NodeId};
 use crate::wire;
 
@@ -91,7 +91,14 @@ impl<W> RaftNode<W> {
     }
 }
 
-/// The maximum growth by any command of this length: its key and its value are shorter than it.
+/// The maximum growth by any command of this length: its keys and its values are shorter than it. Only a
+/// transaction, which is of a higher level, has several.
 fn most(command: &Bytes) -> usize {
-    pair_memory(command.len(), 0)
+    let pairs = match wire::is_of_first_level(command) {
+        true => 1,
+        false => MAX_TXN_OPERATIONS,
+    };
+    command
+        .len()
+        .saturating_add(pairs.saturating_mul(pair_memory(0, 0)))
 }

@@ -7,7 +7,7 @@ use raft::eraftpb::{Entry, EntryType, Message};
 use super::RaftNode;
 use crate::kv::Command;
 use crate::node::{Event, StepError};
-use crate::types::{LogIndex, ProtocolLevel, RaftId, Term};
+use crate::types::{LogIndex, ProtocolLevel, RaftId, Term, WallTime};
 use crate::wire;
 
 /// An entry from a leader that this process cannot read.
@@ -26,9 +26,15 @@ impl<W> RaftNode<W> {
     /// Proposes that the cluster speaks `level` from now on. Until that is applied, or lost with the
     /// leadership, [`members`](Self::members) allows no other changes: a process to be added has to speak
     /// the level of the cluster.
-    pub(in crate::node) fn raise_level(&mut self, level: ProtocolLevel) {
+    ///
+    /// Revisions begin at `time`, if the cluster has none yet.
+    pub(in crate::node) fn raise_level(&mut self, level: ProtocolLevel, time: WallTime) {
+        let revision = match self.level() {
+            ProtocolLevel::FIRST => time.micros(),
+            _ => 0,
+        };
         let entry = Entry {
-            data: wire::encode_command(&Command::RaiseLevel(level)),
+            data: wire::encode_command(&Command::RaiseLevel { level, revision }),
             ..Entry::default()
         };
         if self.put_into_log(vec![entry], Vec::new()) {

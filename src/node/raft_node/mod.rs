@@ -96,7 +96,7 @@ impl<W> RaftNode<W> {
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
         let storage = MemoryStorage::bootstrap(&offer.members, offer.membership.clone())
-            .of_level(offer.level);
+            .of_level(offer.level, offer.time);
         Self::with_storage(raft_id, offer.cluster_id, storage, options, seed, logger)
     }
 

@@ -8,10 +8,10 @@ use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, Message
 
 use super::RaftNode;
 use crate::error::{Reason, Refusal};
-use crate::kv::{Effect, Written};
+use crate::kv::{Effect, Found, MAX_SESSION_ANSWER_BYTES, MAX_TXN_ANSWER_BYTES, Written};
 use crate::node::waiters::Sight;
 use crate::node::{Answer, CutEntries, Event, NodeError, Outcome, Output, Retired};
-use crate::types::{ClientId, LogIndex, Term};
+use crate::types::{ClientId, LogIndex, Revision, Term};
 use crate::wire::PeerMessage;
 
 /// Number of entries up to which they are freed at once. Freeing more takes longer than a turn under
@@ -116,9 +116,9 @@ impl<W> RaftNode<W> {
     pub(super) fn see_placed_reads(&mut self) {
         let storage = self.raw.store();
         let applied = storage.applied();
-        while let Some((key, waiter)) = self.waiters.take_placed(applied) {
-            let value = storage.state_machine().get(&key).cloned();
-            self.waiters.push_read(Sight::Seen(value, applied), waiter);
+        while let Some((query, waiter)) = self.waiters.take_placed(applied) {
+            let found = storage.state_machine().find(&query, applied);
+            self.waiters.push_read(Sight::Seen(found, applied), waiter);
         }
     }
 
@@ -128,7 +128,7 @@ impl<W> RaftNode<W> {
         let client_id = command.client_id();
         let storage = self.raw.mut_store();
         let written = storage.apply(index, term, Some(command))?;
-        match written.map(|written| written.effect) {
+        match written.as_ref().map(|written| &written.effect) {
             Some(Effect::MembersDecided) => self.conf = Arc::new(storage.conf()),
             Some(Effect::LevelRaised) => {
                 let level = storage.state_machine().level();
@@ -138,7 +138,7 @@ impl<W> RaftNode<W> {
             _ => {}
         }
         if let (Some(written), Some(waiter)) = (written, self.waiters.take_write(index, term)) {
-            let outcome = outcome(written, client_id);
+            let outcome = outcome(written, index, client_id);
             self.output.answers.push((waiter, outcome));
         }
         Ok(())
@@ -193,21 +193,16 @@ impl<W> RaftNode<W> {
 
     fn answer_reads(&mut self) {
         let storage = self.raw.store();
-        let applied_index = storage.applied();
-        while let Some(reads) = self.waiters.take_reads(applied_index) {
+        let applied = storage.applied();
+        let state = storage.state_machine();
+        while let Some(reads) = self.waiters.take_reads(applied) {
             for read in reads {
-                let (value, applied_index) = match read.what {
-                    Sight::Ahead(key) => {
-                        let value = storage.state_machine().get(&key).cloned();
-                        (value, applied_index)
-                    }
-                    Sight::Seen(value, applied_index) => (value, applied_index),
+                let (found, at) = match read.what {
+                    Sight::Ahead(query) => (state.find(&query, applied), applied),
+                    Sight::Seen(found, at) => (found, at),
                 };
-                let answer = Answer::Got {
-                    value,
-                    applied_index,
-                };
-                self.output.answers.push((read.waiter, Ok(answer)));
+                let outcome = answer(found, state.revisions().at(at));
+                self.output.answers.push((read.waiter, outcome));
             }
         }
     }
@@ -266,11 +261,41 @@ impl<W> RaftNode<W> {
     }
 }
 
-/// The outcome for the caller of a command. `client_id` is the session of the command, if it has one.
-fn outcome(written: Written, client_id: Option<ClientId>) -> Outcome {
+/// The outcome for the caller of a read that saw the state at `revision`.
+fn answer(found: Found, revision: Revision) -> Outcome {
+    match found {
+        Found::Value(found) => Ok(Answer::Got {
+            found,
+            applied_index: revision,
+        }),
+        Found::Txn(outcome) if outcome.bytes() > MAX_TXN_ANSWER_BYTES => {
+            Err(answer_too_large(MAX_TXN_ANSWER_BYTES))
+        }
+        Found::Txn(outcome) => Ok(Answer::Txn {
+            outcome: Arc::new(outcome),
+            revision,
+        }),
+    }
+}
+
+fn answer_too_large(limit: usize) -> Refusal {
+    let what = match limit {
+        MAX_SESSION_ANSWER_BYTES => "answers of the session",
+        _ => "answer",
+    };
+    Refusal::not_applied(Reason::TooLarge {
+        what,
+        limit: u64::try_from(limit).unwrap_or(u64::MAX),
+        node_id: None,
+    })
+}
+
+/// The outcome for the caller of the command at `index`. `client_id` is the session of the command, if it
+/// has one.
+fn outcome(written: Written, index: LogIndex, client_id: Option<ClientId>) -> Outcome {
     let Written {
         effect,
-        index: applied_index,
+        revision: applied_index,
     } = written;
     match (effect, client_id) {
         (Effect::Set, _) => Ok(Answer::Set { applied_index }),
@@ -278,10 +303,15 @@ fn outcome(written: Written, client_id: Option<ClientId>) -> Outcome {
             existed,
             applied_index,
         }),
+        (Effect::Txn(outcome), _) => Ok(Answer::Txn {
+            outcome,
+            revision: applied_index,
+        }),
+        (Effect::AnswerTooLarge { limit }, _) => Err(answer_too_large(limit)),
         // No caller waits for a raised level: it is a decision like those about members.
-        (Effect::MembersDecided | Effect::LevelRaised, _) => {
-            Ok(Answer::MembersDecided { applied_index })
-        }
+        (Effect::MembersDecided | Effect::LevelRaised, _) => Ok(Answer::MembersDecided {
+            applied_index: index,
+        }),
         (Effect::SessionOpened, _) => Ok(Answer::SessionOpened { applied_index }),
         (Effect::SessionExpired, client_id) => {
             // Only a write of a session can expire with it.

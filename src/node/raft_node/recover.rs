@@ -17,9 +17,9 @@
 
 use super::RaftNode;
 use crate::error::{Reason, Refusal};
-use crate::kv::{Command, StateMachine};
+use crate::kv::{Command, Revisions, StateMachine};
 use crate::node::{MemoryStorage, NodeError};
-use crate::types::{ClusterId, EntryPayload, LogIndex, NodeInfo, VersionedLogEntry};
+use crate::types::{ClusterId, EntryPayload, LogIndex, NodeInfo, VersionedLogEntry, WallTime};
 use crate::wire;
 
 impl<W> RaftNode<W> {
@@ -37,6 +37,7 @@ impl<W> RaftNode<W> {
         &mut self,
         cluster_id: ClusterId,
         own: NodeInfo,
+        now: Option<WallTime>,
         logger: &slog::Logger,
     ) -> Result<Self, NodeError> {
         self.check_log()?;
@@ -52,7 +53,7 @@ impl<W> RaftNode<W> {
             self.seed,
             logger,
         )?;
-        let mut state_machine = self.take_everything(own);
+        let mut state_machine = self.take_everything(own, now);
         state_machine.recover_from(self.cluster_id());
         new.begin_with(state_machine);
         let (writes, reads) = self.waiters.take_all();
@@ -87,22 +88,38 @@ impl<W> RaftNode<W> {
 
     /// Takes the state machine out and applies the rest of the log. Each entry is freed as soon as it is
     /// applied. Changes of voters are skipped, because the new cluster has its own, and so is the removal
-    /// of this member.
-    fn take_everything(&mut self, own: NodeInfo) -> StateMachine {
+    /// of this member. Behind the commit index the lost majority may have decided other entries, and have
+    /// given their revisions away: see [`Revisions`](crate::kv::Revisions).
+    fn take_everything(&mut self, own: NodeInfo, now: Option<WallTime>) -> StateMachine {
         let me = own.id;
         let storage = std::mem::take(self.raw.mut_store());
         let applied = storage.applied();
+        let committed = storage.hard_state().commit;
         let (mut state_machine, tail) = storage.into_parts();
         if !state_machine.members().contains(me) {
             state_machine.apply(applied, Command::AddMember(own));
         }
-        for entry in tail {
+        let apply = |state_machine: &mut StateMachine, entry: VersionedLogEntry| {
             // The whole log has been checked.
-            if let Ok(Some((index, command))) = command(entry)
-                && command != Command::RemoveMember(me)
+            let Ok(Some((index, mut command))) = command(entry) else {
+                return;
+            };
+            if let Command::RaiseLevel { revision, .. } = &mut command
+                && index > committed
             {
+                *revision = Revisions::above(*revision, now);
+            }
+            if command != Command::RemoveMember(me) {
                 state_machine.apply(index, command);
             }
+        };
+        let mut tail = tail.peekable();
+        while let Some(decided) = tail.next_if(|entry| entry.index <= committed) {
+            apply(&mut state_machine, decided);
+        }
+        state_machine.skip_revisions(committed.max(applied), now);
+        for entry in tail {
+            apply(&mut state_machine, entry);
         }
         state_machine
     }
@@ -171,6 +188,7 @@ mod tests {
             absent: std::collections::BTreeSet::new(),
             level: crate::types::ProtocolLevel::FIRST,
             limits: None,
+            time: None,
         };
         let raft_id = RaftId::new(node(2), 1);
         let options = RaftOptions::default();
@@ -197,7 +215,7 @@ mod tests {
             entry(6, Some(Command::RemoveMember(node(3)))),
         ]);
         let mut new = old
-            .recover(ClusterId(8), info(2), &logger())
+            .recover(ClusterId(8), info(2), None, &logger())
             .expect("a server");
         let _ = new.output().expect("no broken invariant");
         assert_eq!(new.cluster_id(), ClusterId(8));
@@ -247,7 +265,7 @@ mod tests {
         old.raw.mut_store().append(tail).expect("no gap");
         let before = old.storage().state_machine().places();
         let new = old
-            .recover(ClusterId(8), info(2), &logger())
+            .recover(ClusterId(8), info(2), None, &logger())
             .expect("a server");
         let state = new.storage().state_machine();
         assert_eq!(state.len(), usize::try_from(keys).expect("few"));
@@ -274,7 +292,7 @@ mod tests {
             .expect("no gap");
         storage.apply(2, 1, Some(removal)).expect("in order");
         let mut new = old
-            .recover(ClusterId(8), info(2), &logger())
+            .recover(ClusterId(8), info(2), None, &logger())
             .expect("a server");
         let _ = new.output().expect("no broken invariant");
         let members: Vec<_> = new.conf().members.clone();
@@ -294,7 +312,7 @@ mod tests {
         damaged.index = 3;
         let mut old = survivor(vec![entry(2, Some(set("k", "v"))), damaged]);
         assert!(matches!(
-            old.recover(ClusterId(8), info(2), &logger()),
+            old.recover(ClusterId(8), info(2), None, &logger()),
             Err(NodeError::Apply { index: 3, .. })
         ));
         assert_eq!(old.cluster_id(), ClusterId(7));

@@ -4,10 +4,11 @@ use raft::eraftpb::{Entry, Message, MessageType};
 
 use super::RaftNode;
 use crate::error::{Reason, Refusal};
+use crate::kv::Query;
 use crate::node::options::RaftOptions;
 use crate::node::waiters::Sight;
 use crate::node::{Input, Proposal, Room};
-use crate::types::{Key, LogIndex};
+use crate::types::LogIndex;
 
 impl<W> RaftNode<W> {
     /// Puts commands into the log, all in one message to each follower. Every waiter gets exactly one
@@ -37,10 +38,10 @@ impl<W> RaftNode<W> {
         if proposed {
             self.growth.push(last, growth);
         }
-        for (index, key, waiter) in reads {
+        for (index, query, waiter) in reads {
             // Writes that were refused after all have no place.
             let index = if proposed { index } else { last };
-            self.waiters.place_read(index, key, waiter);
+            self.waiters.place_read(index, query, waiter);
         }
         self.see_placed_reads();
         self.settle();
@@ -107,7 +108,9 @@ impl<W> RaftNode<W> {
                 ) => {
                     self.refuse(waiter, Refusal::not_applied(full));
                 }
-                (Input::Read { key, waiter }, None) => admitted.reads.push((last, key, waiter)),
+                (Input::Read { query, waiter }, None) => {
+                    admitted.reads.push((last, query, waiter));
+                }
                 (
                     Input::Write(Proposal {
                         command,
@@ -143,8 +146,8 @@ impl<W> RaftNode<W> {
         admitted
     }
 
-    /// Reads `key`, linearizably: the answer includes every write acknowledged before this call.
-    pub fn read(&mut self, key: Key, waiter: W) {
+    /// Reads, linearizably: the answer includes every write acknowledged before this call.
+    pub fn read(&mut self, query: impl Into<Query>, waiter: W) {
         if let Err(reason) = self.serves() {
             self.refuse(waiter, Refusal::not_applied(reason));
         } else if self.waiters.len() >= self.options.max_pending_requests {
@@ -152,7 +155,7 @@ impl<W> RaftNode<W> {
             let reason = overload("max_pending_requests", limit);
             self.refuse(waiter, Refusal::not_applied(reason));
         } else {
-            self.waiters.push_read(Sight::Ahead(key), waiter);
+            self.waiters.push_read(Sight::Ahead(query.into()), waiter);
         }
     }
 }
@@ -163,7 +166,7 @@ struct Admitted<W> {
     /// The waiter of each entry.
     writers: Vec<W>,
     /// Reads, each with the index after which it looks.
-    reads: Vec<(LogIndex, Key, W)>,
+    reads: Vec<(LogIndex, Query, W)>,
     /// The possible growth of the state by the entries, in bytes.
     growth: usize,
 }

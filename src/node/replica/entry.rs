@@ -79,6 +79,7 @@ impl<W> Replica<W> {
             remembered: _,
             bootstrap: _,
             formation_wait_ticks: _,
+            time: _,
             raft,
             seed,
             logger,

@@ -9,7 +9,7 @@ use crate::cluster::recovery::{Obstacle, Order, Remains, Way};
 use crate::error::Refusal;
 use crate::node::seed::mix;
 use crate::node::{Event, NodeError, RaftNode, Recovery};
-use crate::types::{ClusterId, NodeId, NodeInfo, NodeStatus};
+use crate::types::{ClusterId, NodeId, NodeInfo, NodeStatus, ProtocolLevel};
 
 impl<W> Replica<W> {
     /// Forms a cluster on an operator's statement that the initial members `without` are fresh, see
@@ -78,7 +78,13 @@ impl<W> Replica<W> {
 
     /// What a recovery by `order` keeps.
     pub(super) fn facts(&self, order: &Order, way: &Way) -> Recovery {
-        let NodeStatus { term, keys, .. } = self.status();
+        let NodeStatus {
+            term,
+            keys,
+            cluster_level,
+            ..
+        } = self.status();
+        let has_revisions = cluster_level > ProtocolLevel::FIRST;
         Recovery {
             old: order.cluster_id,
             new: None,
@@ -87,6 +93,7 @@ impl<W> Replica<W> {
             keys,
             others: way.others.clone(),
             without: order.without.clone(),
+            time: self.time.filter(|_| has_revisions),
         }
     }
 
@@ -100,7 +107,7 @@ impl<W> Replica<W> {
         // An incarnation never repeats, and no process recovers the same cluster twice, so this id is new.
         let new = ClusterId(mix(&[self.options.seed, raft.raft_id().get(), old.0]));
         *raft = raft
-            .recover(new, own, &self.options.logger)
+            .recover(new, own, facts.time, &self.options.logger)
             .map_err(unusable)?;
         self.output.events.push(Event::Recovered {
             old,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::error::Reason;
 use crate::node::{CallId, RaftNode, RaftOptions, ReplicaOptions, Reply, StepError};
-use crate::types::{ClusterId, ClusterMembership, NodeInfo, NodeState, Offer, Role};
+use crate::types::{ClusterId, ClusterMembership, NodeInfo, NodeState, Offer, Role, WallTime};
 use crate::wire::PeerMessage;
 
 fn node(id: u16) -> NodeId {
@@ -32,6 +32,7 @@ fn fresh(id: u16, incarnation: u64, size: u16) -> Replica<()> {
         remembered: ClusterMembership::default(),
         bootstrap: true,
         formation_wait_ticks: 0,
+        time: Some(WallTime::FIRST),
         raft: RaftOptions::default(),
         seed: u64::from(id),
         logger: slog::Logger::root(slog::Discard, slog::o!()),
@@ -50,6 +51,7 @@ fn started(id: u16, size: u16) -> Replica<()> {
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     let ReplicaOptions {
         raft_id,
@@ -532,6 +534,7 @@ fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
         absent: BTreeSet::new(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     let options = member.options.clone();
     let raft = RaftNode::start(options.raft_id, &offer, options.raft, 1, &options.logger);

@@ -3,8 +3,9 @@
 
 use super::Replica;
 use crate::error::{Reason, Refusal};
+use crate::kv::Query;
 use crate::node::{Input, Proposal, RaftNode, Room};
-use crate::types::{Key, NodeId, ProtocolLevel, Role};
+use crate::types::{NodeId, ProtocolLevel, Role};
 use crate::wire;
 
 impl<W> Replica<W> {
@@ -40,10 +41,15 @@ impl<W> Replica<W> {
         self.options.raft.max_pending_requests
     }
 
-    /// Reads a key, see [`RaftNode::read`].
-    pub fn read(&mut self, key: Key, waiter: W) {
+    /// Reads, see [`RaftNode::read`].
+    pub fn read(&mut self, query: impl Into<Query>, waiter: W) {
+        let query = query.into();
         match &mut self.raft {
-            Some(raft) => raft.read(key, waiter),
+            Some(raft) if raft.level() < query.level() && raft.role() == Role::Leader => {
+                let refusal = Refusal::not_applied(self.too_new(Some(query.level())));
+                self.output.answers.push((waiter, Err(refusal)));
+            }
+            Some(raft) => raft.read(query, waiter),
             None => self.refuse(waiter),
         }
     }
@@ -86,14 +92,18 @@ impl<W> Replica<W> {
                 Some(it) if it <= level => least.refuses(&write.command),
                 it => Some(self.too_new(it)),
             },
-            Input::Read { .. } => None,
+            Input::Read { query, .. } => {
+                let needed = query.level();
+                (needed > level).then(|| self.too_new(Some(needed)))
+            }
         };
         let refused = inputs.extract_if(.., |input| why(input).is_some());
         let refused: Vec<_> = refused.map(|input| (why(&input), input)).collect();
         for (reason, input) in refused {
-            if let (Some(reason), Input::Write(write)) = (reason, input) {
+            let (Input::Write(Proposal { waiter, .. }) | Input::Read { waiter, .. }) = input;
+            if let Some(reason) = reason {
                 let refusal = Refusal::not_applied(reason);
-                self.output.answers.push((write.waiter, Err(refusal)));
+                self.output.answers.push((waiter, Err(refusal)));
             }
         }
     }
@@ -102,7 +112,7 @@ impl<W> Replica<W> {
     #[cfg(test)]
     pub(in crate::node) fn force_level(&mut self, level: ProtocolLevel) {
         if let Some(raft) = &mut self.raft {
-            raft.raise_level(level);
+            raft.raise_level(level, crate::types::WallTime::FIRST);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::driver::{Answer, Answered, Held, Outcome, PendingBatch, Stopped};
 use crate::error::{Reason, Refusal};
 use crate::proto::kv;
 use crate::proto::kv::pipeline_result::Result as Said;
+use crate::wire;
 
 /// Answers of one stream that may wait to be sent. Answers that wait together are sent together: sent one
 /// by one, each would cost a system call.
@@ -90,7 +91,10 @@ pub(super) struct Submitted {
 pub(super) enum Kind {
     Set,
     Delete,
+    Txn,
     Read,
+    /// A transaction that writes nothing.
+    ReadTxn,
 }
 
 /// Sends the answers, in order.
@@ -179,8 +183,8 @@ fn results(
 /// A read was surely not applied, as it has no effect.
 fn of_kind(refusal: Refusal, kind: Kind) -> Refusal {
     match kind {
-        Kind::Set | Kind::Delete => refusal,
-        Kind::Read => Refusal::not_applied(refusal.reason),
+        Kind::Set | Kind::Delete | Kind::Txn => refusal,
+        Kind::Read | Kind::ReadTxn => Refusal::not_applied(refusal.reason),
     }
 }
 
@@ -204,14 +208,13 @@ fn said(kind: Kind, answer: Answer) -> Result<Said, Refusal> {
         (
             Kind::Read,
             Answer::Got {
-                value,
+                found,
                 applied_index,
             },
-        ) => Ok(Said::Get(kv::GetResponse {
-            value,
-            applied_index,
-            cluster_id: None,
-        })),
+        ) => Ok(Said::Get(wire::get_response(found, applied_index))),
+        (Kind::Txn | Kind::ReadTxn, Answer::Txn { outcome, revision }) => {
+            Ok(Said::Txn(wire::txn_response(outcome, revision)))
+        }
         _ => Err(operation::numbered_twice()),
     }
 }
@@ -242,9 +245,11 @@ mod tests {
                 existed,
                 applied_index,
             }),
-            (prop::option::of(value), index).prop_map(|(value, applied_index)| Answer::Got {
-                value,
-                applied_index,
+            (prop::option::of((value, index)), index).prop_map(|(found, applied_index)| {
+                Answer::Got {
+                    found,
+                    applied_index,
+                }
             }),
             index.prop_map(|applied_index| Answer::SessionOpened { applied_index }),
         ]
@@ -271,14 +276,16 @@ mod tests {
             Said::Get(kv::GetResponse {
                 value,
                 applied_index,
+                revision,
                 ..
             }) => (
                 Kind::Read,
                 Answer::Got {
-                    value,
+                    found: value.map(|value| (value, revision)),
                     applied_index,
                 },
             ),
+            Said::Txn(answer) => panic!("{answer:?}"),
             Said::Error(error) => panic!("{error:?}"),
         }
     }

@@ -51,7 +51,9 @@ impl Budget {
     /// eighth, if that is more.
     pub(super) fn learn(&self, outcomes: &[Outcome]) {
         let bytes = outcomes.iter().filter_map(|outcome| match outcome {
-            Ok(Answer::Got { value, .. }) => Some(value.as_ref().map_or(0, bytes::Bytes::len)),
+            Ok(Answer::Got { found, .. }) => {
+                Some(found.as_ref().map_or(0, |(value, _)| value.len()))
+            }
             _ => None,
         });
         if let Some(largest) = bytes.max() {
@@ -76,10 +78,10 @@ mod tests {
     }
 
     fn got(bytes: usize) -> Outcome {
-        let value = Some(vec![0; bytes].into());
+        let found = Some((vec![0; bytes].into(), 1));
         let applied_index = 1;
         Ok(Answer::Got {
-            value,
+            found,
             applied_index,
         })
     }

@@ -120,6 +120,7 @@ async fn formation_calls_are_for_one_process_too() {
         absent: Vec::new(),
         protocol_level: 0,
         limits: None,
+        revision_base: 0,
     };
     let start = StartRequest {
         cluster_id: ELSEWHERE.0,

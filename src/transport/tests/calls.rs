@@ -199,6 +199,7 @@ async fn a_cluster_is_offered_and_started() {
         absent: [node_id(7)].into(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     for accepted in [true, false] {
         coordinator
@@ -255,6 +256,7 @@ async fn a_call_that_fails_is_answered_too() {
         absent: [node_id(7)].into(),
         level: crate::types::ProtocolLevel::FIRST,
         limits: None,
+        time: None,
     };
     for (to, call) in [
         (2, identify()),

@@ -22,7 +22,9 @@ use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::service::{
     AdminService, AdmissionControl, Health, Holds, Host, Router, ServiceOptions,
 };
-use seshat::types::{Answering, ClusterMembership, NodeId, NodeInfo, NodeStatus, RaftId, Role};
+use seshat::types::{
+    Answering, ClusterMembership, NodeId, NodeInfo, NodeStatus, RaftId, Role, WallTime,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tonic::codegen::{Service, http};
@@ -189,6 +191,7 @@ impl Fabric {
             bootstrap: true,
             remembered: ClusterMembership::default(),
             formation_wait_ticks: 0,
+            time: Some(WallTime::FIRST),
             raft: RaftOptions {
                 max_pending_requests: MAX_INFLIGHT,
                 ..RaftOptions::default()

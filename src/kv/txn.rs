@@ -1,0 +1,261 @@
+//! Transactions: conditions on keys, and operations that are carried out if all of them hold, or others if
+//! one does not.
+//!
+//! A transaction is atomic and has one revision. Its conditions see the keys as they are before it; its
+//! operations see the effects of those before them. All of its outcome is found before anything changes,
+//! because an outcome that is too large to be answered, or to be remembered in a session, changes nothing.
+//! Whether it is too large depends on the state, so every node decides that alike when it applies the
+//! command, and the bounds are a part of the protocol.
+
+use super::TXN_LEVEL;
+use crate::types::{Key, ProtocolLevel, Revision, Value};
+
+/// Maximum number of conditions and operations of a transaction.
+pub const MAX_TXN_OPERATIONS: usize = 128;
+/// Maximum bytes of keys and values that a transaction reads.
+pub const MAX_TXN_ANSWER_BYTES: usize = 2 << 20;
+/// Maximum bytes of keys and values that a transaction in a session reads.
+pub const MAX_REMEMBERED_BYTES: usize = 64 << 10;
+
+/// A transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Txn {
+    /// The conditions.
+    pub conditions: Vec<Condition>,
+    /// What is done if all conditions hold.
+    pub success: Vec<Operation>,
+    /// What is done if one does not.
+    pub failure: Vec<Operation>,
+}
+
+/// A condition of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The key that is tested.
+    pub key: Key,
+    /// The test.
+    pub test: KeyTest,
+}
+
+/// A test of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyTest {
+    /// The key is bound, or is missing.
+    Exists(bool),
+    /// The write of this revision has bound the key. 0: the key is missing.
+    Revision(Revision),
+    /// The key is bound to this value.
+    Value(Value),
+}
+
+/// One operation of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Binds `key` to `value`.
+    Set {
+        /// The key.
+        key: Key,
+        /// The value.
+        value: Value,
+    },
+    /// Reads a key.
+    Get(Key),
+    /// Removes a key.
+    Delete(Key),
+}
+
+/// A key that is bound, and the write that has bound it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: Key,
+    /// The value.
+    pub value: Value,
+    /// Revision of the write. 0 at the first protocol level.
+    pub revision: Revision,
+}
+
+/// The outcome of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TxnOutcome {
+    /// Whether all conditions held.
+    pub succeeded: bool,
+    /// One for each operation that was carried out.
+    pub results: Vec<OperationResult>,
+}
+
+/// The result of one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperationResult {
+    /// The key was bound.
+    Set,
+    /// The key was read: its entry, if it is bound.
+    Got(Option<Entry>),
+    /// The key was removed, if it was bound.
+    Deleted {
+        /// Whether it was bound before.
+        existed: bool,
+    },
+}
+
+/// A linearizable read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// Reads a key.
+    Get(Key),
+    /// Carries out a transaction that writes nothing.
+    Txn(Box<Txn>),
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The value of the key, and the revision of the write that has bound it.
+    Value(Option<(Value, Revision)>),
+    /// The outcome of the transaction.
+    Txn(TxnOutcome),
+}
+
+impl From<Key> for Query {
+    fn from(key: Key) -> Self {
+        Self::Get(key)
+    }
+}
+
+impl Query {
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Get(key) => key.len(),
+            Self::Txn(txn) => txn.bytes(),
+        }
+    }
+
+    /// The protocol level that the cluster must speak.
+    pub fn level(&self) -> ProtocolLevel {
+        match self {
+            Self::Get(_) => ProtocolLevel::FIRST,
+            Self::Txn(_) => TXN_LEVEL,
+        }
+    }
+}
+
+impl Operation {
+    /// The key.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Set { key, .. } | Self::Get(key) | Self::Delete(key) => key,
+        }
+    }
+
+    /// Whether it writes.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Get(_))
+    }
+}
+
+impl Txn {
+    /// The operations that are carried out if the conditions hold, or if they do not.
+    pub fn branch(&self, succeeded: bool) -> &[Operation] {
+        match succeeded {
+            true => &self.success,
+            false => &self.failure,
+        }
+    }
+
+    /// All operations, of both branches.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.success.iter().chain(&self.failure)
+    }
+
+    /// Whether it may write. Otherwise it is a read, and needs no entry in the log.
+    pub fn writes(&self) -> bool {
+        self.operations().any(Operation::writes)
+    }
+
+    /// The key and the length of the value of each condition and operation.
+    pub fn parts(&self) -> impl Iterator<Item = (&Key, usize)> {
+        let conditions = self.conditions.iter().map(|condition| {
+            let value = match &condition.test {
+                KeyTest::Value(value) => value.len(),
+                KeyTest::Exists(_) | KeyTest::Revision(_) => 0,
+            };
+            (&condition.key, value)
+        });
+        conditions.chain(self.operations().map(|operation| {
+            let value = match operation {
+                Operation::Set { value, .. } => value.len(),
+                Operation::Get(_) | Operation::Delete(_) => 0,
+            };
+            (operation.key(), value)
+        }))
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        let parts = self.parts().map(|(key, value)| key.len() + value);
+        parts.sum()
+    }
+
+    /// The outcome as the write `revision` of a state in which `entry` finds the keys.
+    pub(super) fn outcome(
+        &self,
+        revision: Revision,
+        entry: impl Fn(&[u8]) -> Option<Entry>,
+    ) -> TxnOutcome {
+        let succeeded = self
+            .conditions
+            .iter()
+            .all(|condition| condition.test.holds(entry(&condition.key).as_ref()));
+        let branch = self.branch(succeeded);
+        let results = branch.iter().enumerate().map(|(at, operation)| {
+            let key = operation.key();
+            let earlier = branch.iter().take(at).rev();
+            let bound = match earlier.clone().find(|it| it.writes() && it.key() == key) {
+                Some(Operation::Set { value, .. }) => Some(Entry {
+                    // Copies: an outcome may be remembered, and must not hold the entry of the log.
+                    key: Key::copy_from_slice(key),
+                    value: Value::copy_from_slice(value),
+                    revision,
+                }),
+                Some(_) => None,
+                None => entry(key),
+            };
+            match operation {
+                Operation::Set { .. } => OperationResult::Set,
+                Operation::Get(_) => OperationResult::Got(bound),
+                Operation::Delete(_) => OperationResult::Deleted {
+                    existed: bound.is_some(),
+                },
+            }
+        });
+        TxnOutcome {
+            succeeded,
+            results: results.collect(),
+        }
+    }
+}
+
+impl KeyTest {
+    fn holds(&self, entry: Option<&Entry>) -> bool {
+        match self {
+            Self::Exists(exists) => entry.is_some() == *exists,
+            Self::Revision(0) => entry.is_none(),
+            Self::Revision(revision) => entry.is_some_and(|it| it.revision == *revision),
+            Self::Value(value) => entry.is_some_and(|it| it.value == value),
+        }
+    }
+}
+
+impl TxnOutcome {
+    /// Bytes of the keys and values that were read.
+    pub fn bytes(&self) -> usize {
+        let results = self.results.iter().map(|result| match result {
+            OperationResult::Got(Some(entry)) => entry.key.len() + entry.value.len(),
+            OperationResult::Set | OperationResult::Got(None) | OperationResult::Deleted { .. } => {
+                0
+            }
+        });
+        results.sum()
+    }
+}

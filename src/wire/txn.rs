@@ -1,0 +1,265 @@
+//! Transactions: in requests, in the log, in answers, and in remembered answers.
+
+use std::sync::Arc;
+
+use crate::kv::{
+    Condition, Entry, KeyTest, MAX_TXN_OPERATIONS, Operation, OperationResult, Txn, TxnOutcome,
+};
+use crate::proto::kv as proto;
+use crate::proto::kv::condition::Condition as Tested;
+use crate::proto::kv::key_condition::Test;
+use crate::proto::kv::operation::Operation as Asked;
+use crate::proto::kv::operation_result::Result as Done;
+use crate::types::{Key, Revision, Value};
+use crate::wire::WireError;
+
+impl From<Txn> for proto::TxnCommand {
+    fn from(txn: Txn) -> Self {
+        let Txn {
+            conditions,
+            success,
+            failure,
+        } = txn;
+        Self {
+            conditions: conditions.into_iter().map(Into::into).collect(),
+            success: success.into_iter().map(Into::into).collect(),
+            failure: failure.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::TxnCommand> for Txn {
+    type Error = WireError;
+
+    fn try_from(command: proto::TxnCommand) -> Result<Self, WireError> {
+        let proto::TxnCommand {
+            conditions,
+            success,
+            failure,
+        } = command;
+        if conditions.len() + success.len() + failure.len() > MAX_TXN_OPERATIONS {
+            let reason = format!("more than {MAX_TXN_OPERATIONS}");
+            return Err(WireError::new("Txn", "conditions", reason));
+        }
+        Ok(Self {
+            conditions: each(conditions)?,
+            success: branch(success, "success")?,
+            failure: branch(failure, "failure")?,
+        })
+    }
+}
+
+fn each<T, U: TryFrom<T, Error = WireError>>(all: Vec<T>) -> Result<Vec<U>, WireError> {
+    all.into_iter().map(TryInto::try_into).collect()
+}
+
+/// The operations of a branch, which writes no key twice.
+fn branch(
+    operations: Vec<proto::Operation>,
+    field: &'static str,
+) -> Result<Vec<Operation>, WireError> {
+    let operations: Vec<Operation> = each(operations)?;
+    let mut written = std::collections::HashSet::new();
+    let twice = operations
+        .iter()
+        .filter(|operation| operation.writes())
+        .any(|operation| !written.insert(operation.key()));
+    if twice {
+        return Err(WireError::new("Txn", field, "a key is written twice"));
+    }
+    Ok(operations)
+}
+
+/// A key of the message `message`.
+fn key(message: &'static str, key: Key) -> Result<Key, WireError> {
+    if key.is_empty() {
+        return Err(WireError::new(message, "key", "empty"));
+    }
+    Ok(key)
+}
+
+impl From<Condition> for proto::Condition {
+    fn from(condition: Condition) -> Self {
+        let Condition { key, test } = condition;
+        let test = match test {
+            KeyTest::Exists(exists) => Test::Exists(exists),
+            KeyTest::Revision(revision) => Test::Revision(revision),
+            KeyTest::Value(value) => Test::Value(value),
+        };
+        let test = Some(test);
+        Self {
+            condition: Some(Tested::Key(proto::KeyCondition { key, test })),
+        }
+    }
+}
+
+impl TryFrom<proto::Condition> for Condition {
+    type Error = WireError;
+
+    fn try_from(condition: proto::Condition) -> Result<Self, WireError> {
+        let Some(Tested::Key(proto::KeyCondition { key: tested, test })) = condition.condition
+        else {
+            return Err(WireError::new(
+                "Condition",
+                "condition",
+                "missing or unknown",
+            ));
+        };
+        let test = match test {
+            Some(Test::Exists(exists)) => KeyTest::Exists(exists),
+            Some(Test::Revision(revision)) => KeyTest::Revision(revision),
+            Some(Test::Value(value)) => KeyTest::Value(value),
+            None => return Err(WireError::new("KeyCondition", "test", "missing or unknown")),
+        };
+        Ok(Self {
+            key: key("KeyCondition", tested)?,
+            test,
+        })
+    }
+}
+
+impl From<Operation> for proto::Operation {
+    fn from(operation: Operation) -> Self {
+        let operation = match operation {
+            Operation::Set { key, value } => Asked::Set(proto::SetOperation { key, value }),
+            Operation::Get(key) => Asked::Get(proto::GetOperation { key }),
+            Operation::Delete(key) => Asked::Delete(proto::DeleteOperation { key }),
+        };
+        Self {
+            operation: Some(operation),
+        }
+    }
+}
+
+impl TryFrom<proto::Operation> for Operation {
+    type Error = WireError;
+
+    fn try_from(operation: proto::Operation) -> Result<Self, WireError> {
+        match operation.operation {
+            Some(Asked::Set(proto::SetOperation { key: bound, value })) => Ok(Self::Set {
+                key: key("SetOperation", bound)?,
+                value,
+            }),
+            Some(Asked::Get(proto::GetOperation { key: read })) => {
+                Ok(Self::Get(key("GetOperation", read)?))
+            }
+            Some(Asked::Delete(proto::DeleteOperation { key: removed })) => {
+                Ok(Self::Delete(key("DeleteOperation", removed)?))
+            }
+            None => Err(WireError::new(
+                "Operation",
+                "operation",
+                "missing or unknown",
+            )),
+        }
+    }
+}
+
+impl From<Entry> for proto::Entry {
+    fn from(entry: Entry) -> Self {
+        let Entry {
+            key,
+            value,
+            revision,
+        } = entry;
+        Self {
+            key,
+            value,
+            revision,
+        }
+    }
+}
+
+impl From<proto::Entry> for Entry {
+    fn from(entry: proto::Entry) -> Self {
+        let proto::Entry {
+            key,
+            value,
+            revision,
+        } = entry;
+        Self {
+            key,
+            value,
+            revision,
+        }
+    }
+}
+
+impl From<OperationResult> for proto::OperationResult {
+    fn from(result: OperationResult) -> Self {
+        let result = match result {
+            OperationResult::Set => Done::Set(proto::SetResult {}),
+            OperationResult::Got(entry) => Done::Get(proto::GetResult {
+                entry: entry.map(Into::into),
+            }),
+            OperationResult::Deleted { existed } => Done::Delete(proto::DeleteResult { existed }),
+        };
+        Self {
+            result: Some(result),
+        }
+    }
+}
+
+impl TryFrom<proto::OperationResult> for OperationResult {
+    type Error = WireError;
+
+    fn try_from(result: proto::OperationResult) -> Result<Self, WireError> {
+        match result.result {
+            Some(Done::Set(proto::SetResult {})) => Ok(Self::Set),
+            Some(Done::Get(proto::GetResult { entry })) => Ok(Self::Got(entry.map(Into::into))),
+            Some(Done::Delete(proto::DeleteResult { existed })) => Ok(Self::Deleted { existed }),
+            None => Err(WireError::new(
+                "OperationResult",
+                "result",
+                "missing or unknown",
+            )),
+        }
+    }
+}
+
+impl From<TxnOutcome> for proto::TxnOutcome {
+    fn from(outcome: TxnOutcome) -> Self {
+        let TxnOutcome { succeeded, results } = outcome;
+        Self {
+            succeeded,
+            results: results.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::TxnOutcome> for TxnOutcome {
+    type Error = WireError;
+
+    fn try_from(outcome: proto::TxnOutcome) -> Result<Self, WireError> {
+        let proto::TxnOutcome { succeeded, results } = outcome;
+        Ok(Self {
+            succeeded,
+            results: each(results)?,
+        })
+    }
+}
+
+/// The answer to a read of a key, at the revision `applied_index`. Without the cluster.
+pub fn get_response(
+    found: Option<(Value, Revision)>,
+    applied_index: Revision,
+) -> proto::GetResponse {
+    let (value, revision) = found.unzip();
+    proto::GetResponse {
+        value,
+        applied_index,
+        cluster_id: None,
+        revision: revision.unwrap_or(0),
+    }
+}
+
+/// The answer to a transaction. Without the cluster.
+pub fn txn_response(outcome: Arc<TxnOutcome>, revision: Revision) -> proto::TxnResponse {
+    let proto::TxnOutcome { succeeded, results } = Arc::unwrap_or_clone(outcome).into();
+    proto::TxnResponse {
+        succeeded,
+        results,
+        revision,
+        cluster_id: None,
+    }
+}
