@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use bytes::Bytes;
-use seshat::kv::{Command, Effect, Session, Write};
+use seshat::kv::{
+    Command, Condition, Effect, KeyTest, Operation, OperationResult, Session, Txn, Write,
+};
 use seshat::node::{Answer, Call, Event, Outcome, OutgoingSnapshot, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
 use seshat::types::{
-    ClientId, ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, Rank,
-    VersionedLogEntry,
+    ClientId, ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, Rank, Revision,
+    VersionedLogEntry, WallTime,
 };
 use seshat::wire;
 
@@ -43,12 +45,40 @@ fn bytes(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// `if k=1 then set k=2, get k else del k`.
+pub(crate) fn txn(txn: &Txn) -> String {
+    let conditions = txn.conditions.iter().map(|Condition { key, test }| {
+        let key = bytes(key);
+        match test {
+            KeyTest::Exists(true) => format!("{key} exists"),
+            KeyTest::Exists(false) => format!("no {key}"),
+            KeyTest::Revision(at) => format!("{key}@{}", revision(*at)),
+            KeyTest::Value(value) => format!("{key}={}", bytes(value)),
+        }
+    });
+    let conditions: Vec<_> = conditions.collect();
+    let branch = |operations: &[Operation]| {
+        let operations = operations.iter().map(|operation| match operation {
+            Operation::Set { key, value } => format!("set {}={}", bytes(key), bytes(value)),
+            Operation::Get(key) => format!("get {}", bytes(key)),
+            Operation::Delete(key) => format!("del {}", bytes(key)),
+        });
+        operations.collect::<Vec<_>>().join(", ")
+    };
+    let [success, failure] = [&txn.success, &txn.failure].map(|it| branch(it));
+    format!(
+        "if {} then {success} else {failure}",
+        conditions.join(" and ")
+    )
+}
+
 pub(crate) fn command(command: &Command) -> String {
     match command {
         Command::Write { write, stamp } => {
             let write = match write {
                 Write::Set { key, value } => format!("set {}={}", bytes(key), bytes(value)),
                 Write::Delete { key } => format!("del {}", bytes(key)),
+                Write::Txn(it) => txn(it),
             };
             match stamp {
                 Some(stamp) => format!("{write} ({}#{})", stamp.client_id.0, stamp.sequence),
@@ -58,7 +88,7 @@ pub(crate) fn command(command: &Command) -> String {
         Command::OpenSession(client_id) => format!("open session {}", client_id.0),
         Command::AddMember(info) => format!("add member {}", info.id),
         Command::RemoveMember(id) => format!("remove member {id}"),
-        Command::RaiseLevel(level) => format!("raise level to {level}"),
+        Command::RaiseLevel { level, .. } => format!("raise level to {level}"),
     }
 }
 
@@ -70,12 +100,15 @@ pub(crate) fn session((client_id, session): (ClientId, &Session)) -> String {
         answers,
     } = session;
     let answers = answers.iter().map(|(sequence, written)| {
-        let what = match written.effect {
+        let what = match &written.effect {
             Effect::Deleted { existed: true } => "removed",
             Effect::Deleted { existed: false } => "was not there",
+            Effect::Txn(outcome) if outcome.succeeded => "succeeded",
+            Effect::Txn(_) => "failed",
+            Effect::AnswerTooLarge { .. } => "too large",
             _ => "ok",
         };
-        format!(" {sequence}→{what}@{}", written.index)
+        format!(" {sequence}→{what}@{}", revision(written.revision))
     });
     let answers: String = answers.collect();
     format!("{}: from {first_outstanding},{answers}", client_id.0)
@@ -194,28 +227,64 @@ fn round(context: &[u8]) -> String {
     }
 }
 
+/// A revision, counted from the time at which the clocks of all nodes stand still.
+fn revision(revision: Revision) -> Revision {
+    revision
+        .checked_sub(WallTime::FIRST.micros())
+        .unwrap_or(revision)
+}
+
+fn result(result: &OperationResult) -> String {
+    match result {
+        OperationResult::Set => "ok".to_owned(),
+        OperationResult::Got(None) => "nothing".to_owned(),
+        OperationResult::Got(Some(entry)) => {
+            format!("{}@{}", bytes(&entry.value), revision(entry.revision))
+        }
+        OperationResult::Deleted { existed: true } => "removed".to_owned(),
+        OperationResult::Deleted { existed: false } => "was not there".to_owned(),
+    }
+}
+
 pub(crate) fn outcome(outcome: &Outcome) -> String {
     match outcome {
-        Ok(Answer::Set { applied_index }) => format!("ok, index {applied_index}"),
+        Ok(Answer::Set { applied_index }) => format!("ok, index {}", revision(*applied_index)),
         Ok(Answer::Deleted {
             existed,
             applied_index,
         }) => {
             let what = if *existed { "removed" } else { "was not there" };
-            format!("{what}, index {applied_index}")
+            format!("{what}, index {}", revision(*applied_index))
         }
         Ok(Answer::SessionOpened { applied_index }) => {
-            format!("session open, index {applied_index}")
+            format!("session open, index {}", revision(*applied_index))
         }
         Ok(Answer::MembersDecided { applied_index }) => {
             format!("members decided, index {applied_index}")
         }
         Ok(Answer::Got {
-            value,
+            found,
             applied_index,
         }) => {
-            let value = value.as_deref().map_or_else(|| "nothing".to_owned(), bytes);
-            format!("{value}, as of index {applied_index}")
+            let value = found.as_ref().map(|(value, _)| bytes(value));
+            let value = value.unwrap_or_else(|| "nothing".to_owned());
+            format!("{value}, as of index {}", revision(*applied_index))
+        }
+        Ok(Answer::Txn {
+            outcome,
+            revision: at,
+        }) => {
+            let verdict = if outcome.succeeded {
+                "succeeded"
+            } else {
+                "failed"
+            };
+            let results: Vec<_> = outcome.results.iter().map(result).collect();
+            format!(
+                "{verdict} [{}], revision {}",
+                results.join(", "),
+                revision(*at)
+            )
         }
         Err(refusal) => format!("refused: {refusal}"),
     }
@@ -300,6 +369,7 @@ impl Names {
             keys,
             ref others,
             ref without,
+            time: _,
         } = *recovery;
         let Rank {
             last_index,
@@ -396,6 +466,7 @@ impl Names {
                 index,
                 reason,
             } => format!("cannot read {index} of {}: {reason}", process(*from)),
+            Event::ClocksDiffer { nodes } => format!("clocks differ: {nodes:?}"),
             Event::TermChanged { term } => format!("term {term}"),
             Event::RoleChanged {
                 role, last_index, ..
