@@ -65,8 +65,8 @@ pub(super) async fn form(
     }
 }
 
-/// The statement of an operator who waits for the cluster. It is withdrawn when the call is dropped because
-/// the operator has gone: no cluster forms on the word of nobody.
+/// The statement of an operator who waits for the cluster. It is withdrawn when the operator has gone
+/// and the call is dropped: no cluster forms on a statement without an operator.
 struct Statement<'a> {
     driver: &'a DriverHandle,
     without: BTreeSet<NodeId>,
@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::driver::{Detached, Notice};
-    use crate::service::surveys::Nobody;
+    use crate::service::surveys::NoPeers;
     use crate::service::{AdmissionControl, ServiceOptions};
     use crate::types::RaftId;
 
@@ -238,7 +238,7 @@ mod tests {
             member_timeout: TIMEOUT,
         };
         let admission = AdmissionControl::new(1, 1024);
-        let host = Host::new(driver, admission, options, Arc::new(Nobody));
+        let host = Host::new(driver, admission, options, Arc::new(NoPeers));
         (host, detached)
     }
 
