@@ -366,7 +366,7 @@ async fn lie_to(node: &Node) {
 }
 
 #[tokio::test]
-async fn a_member_that_lies_stops_nobody_and_changes_nothing() {
+async fn a_member_that_lies_stops_no_other_and_changes_nothing() {
     let (leader, follower) = two_of_three().await;
     leader.set("colour", "green").await;
     for node in [&leader, &follower] {

@@ -506,7 +506,7 @@ REAL = {
             "applied": "APPLIED_NO",
             "notLeader": {"leaderId": 2, "leaderAddr": "node-2.example:6379"},
         },
-        "nobody leads": {"applied": "APPLIED_NO", "notLeader": {}},
+        "no node leads": {"applied": "APPLIED_NO", "notLeader": {}},
         "it may have happened": {"applied": "APPLIED_UNKNOWN", "noQuorum": {}},
         "cut off": {"applied": "APPLIED_NO", "noQuorum": {"cutOff": True}},
         "overloaded": {

@@ -103,7 +103,7 @@ fn place(max_index: u64, max_term: u64) -> BoxedStrategy<(u64, u64)> {
 /// A message with sender, receiver and term alone.
 fn letter(msg_type: MessageType) -> impl Strategy<Value = Message> {
     let ids =
-        (raft_id(), raft_id()).prop_filter("nobody writes to itself", |(from, to)| from != to);
+        (raft_id(), raft_id()).prop_filter("no process sends to itself", |(from, to)| from != to);
     (ids, number(MAX_TERM)).prop_map(move |((from, to), term)| Message {
         msg_type,
         from,

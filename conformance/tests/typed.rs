@@ -612,7 +612,7 @@ fn refusals(judged: &mut Judged) {
                 leader_id: Some(node(2)),
             },
         ),
-        ("nobody leads", Reason::NotLeader { leader_id: None }),
+        ("no node leads", Reason::NotLeader { leader_id: None }),
         ("it may have happened", Reason::NoQuorum),
         ("cut off", Reason::CutOff),
         (

@@ -96,7 +96,7 @@ impl KvService {
             // Checked at each attempt: while it waits, a node may join another cluster than expected.
             self.host.is_for_us(cluster)?;
             refusal = match self.attempt(operation, context, deadline).await {
-                Err(refusal) if self.passes(&refusal) => refusal,
+                Err(refusal) if self.may_end(&refusal) => refusal,
                 outcome => return outcome,
             };
             if self.host.admission.is_closed() {
@@ -125,8 +125,8 @@ impl KvService {
         Err(refusal)
     }
 
-    /// Whether the reason of the refusal may permit by itself.
-    fn passes(&self, refusal: &Refusal) -> bool {
+    /// Whether the reason of the refusal may end by itself.
+    fn may_end(&self, refusal: &Refusal) -> bool {
         match (refusal.applied, &refusal.reason) {
             (Applied::No, Reason::NoQuorum | Reason::NotLeader { leader_id: None }) => true,
             (Applied::No, Reason::Forming { .. }) => {
@@ -314,22 +314,22 @@ mod tests {
         }
     }
 
-    fn nobody() -> Outcome {
+    fn no_quorum() -> Outcome {
         Err(Refusal::not_applied(Reason::NoQuorum))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_that_wait_ask_again_when_somebody_decides_and_not_before() {
+    async fn requests_that_wait_ask_again_when_a_leader_decides_and_not_before() {
         let (host, mut driver) = Host::detached();
         let mut callers = all_read(&host);
         let moment = Duration::from_secs(2);
         // Twice each: a change after the first attempt would not wake the caller.
-        assert_eq!(asked(&mut driver, &nobody(), moment).await, 2 * WAITING);
+        assert_eq!(asked(&mut driver, &no_quorum(), moment).await, 2 * WAITING);
         // The node can decide, and cannot at once again.
         driver.decides.send_replace(true);
-        assert_eq!(asked(&mut driver, &nobody(), moment).await, WAITING);
+        assert_eq!(asked(&mut driver, &no_quorum(), moment).await, WAITING);
         driver.decides.send_replace(false);
-        assert_eq!(asked(&mut driver, &nobody(), moment / 4).await, 0);
+        assert_eq!(asked(&mut driver, &no_quorum(), moment / 4).await, 0);
         driver.decides.send_replace(true);
         let answer = Answer::Got {
             value: None,
@@ -347,9 +347,12 @@ mod tests {
         let (host, mut driver) = Host::detached();
         let begin = Instant::now();
         let mut callers = all_read(&host);
-        assert_eq!(asked(&mut driver, &nobody(), MAX_WAIT).await, 2 * WAITING);
+        assert_eq!(
+            asked(&mut driver, &no_quorum(), MAX_WAIT).await,
+            2 * WAITING
+        );
         while let Some(outcome) = callers.join_next().await {
-            assert_eq!(outcome.unwrap(), nobody());
+            assert_eq!(outcome.unwrap(), no_quorum());
         }
         let waited = begin.elapsed();
         assert!(waited < MAX_WAIT + Duration::from_millis(100), "{waited:?}");

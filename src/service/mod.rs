@@ -184,7 +184,7 @@ impl Host {
             member_timeout: Duration::from_secs(1),
         };
         let admission = AdmissionControl::new(2048, 1 << 20);
-        let probe = Arc::new(surveys::Nobody);
+        let probe = Arc::new(surveys::NoPeers);
         (Self::new(handle, admission, options, probe), driver)
     }
 }

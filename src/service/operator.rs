@@ -65,8 +65,8 @@ pub(super) async fn form(
     }
 }
 
-/// The statement of an operator who waits for the cluster. It is withdrawn when the call is dropped because
-/// the operator has gone: no cluster forms on the word of nobody.
+/// The statement of an operator who waits for the cluster. It is withdrawn when the operator has gone
+/// and the call is dropped: no cluster forms on a statement without an operator.
 struct Statement<'a> {
     driver: &'a DriverHandle,
     without: BTreeSet<NodeId>,

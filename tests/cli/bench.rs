@@ -367,8 +367,8 @@ fn a_run_with_wrong_answers_has_no_figures() {
 
 #[test]
 fn a_cluster_that_serves_nothing_has_no_figures() {
-    let (_socket, nobody) = super::mock::dead();
-    let error = client(&nobody, &short(&["--timeout", "200ms"])).failed(3);
+    let (_socket, dead) = super::mock::dead();
+    let error = client(&dead, &short(&["--timeout", "200ms"])).failed(3);
     assert!(error.contains("connection refused"), "{error}");
 }
 

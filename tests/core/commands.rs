@@ -747,6 +747,6 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
                 ..proto::InstallSnapshotRequest::default()
             })
         }
-        other => return Err(format!("nobody can send a {other} here").into()),
+        other => return Err(format!("no node can send a {other} here").into()),
     })
 }

@@ -356,7 +356,10 @@ mod tests {
         let other = ledger.values().value(1, 1);
         assert!(!read(&ledger, Some(&other)), "the value of another key");
         let future = ledger.values().value(0, 3);
-        assert!(!read(&ledger, Some(&future)), "a value that nobody wrote");
+        assert!(
+            !read(&ledger, Some(&future)),
+            "a value that was never written"
+        );
         assert!(!read(&ledger, Some(&second.slice(..31))), "a short value");
     }
 

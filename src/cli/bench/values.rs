@@ -80,7 +80,7 @@ impl Values {
             Some((mark, filler))
                 if u64::from_be_bytes(*mark) == self.mark(key, version)
                     && filler == self.filler.as_slice() => {}
-            _ => return Err("holds bytes that nobody wrote".to_owned()),
+            _ => return Err("holds bytes that were never written".to_owned()),
         }
         if key != number {
             return Err(format!("was written for the key number {key}"));

@@ -101,7 +101,7 @@ async fn a_snapshot_larger_than_a_message_arrives_whole() {
 }
 
 #[tokio::test]
-async fn what_nobody_takes_is_not_encoded() {
+async fn a_chunk_that_is_not_taken_is_not_encoded() {
     let mut chunks = encode(outgoing(raft_id_of(2), MANY), 0, 1 << 10, Workers::Threads);
     soon(chunks.recv()).await.unwrap();
     while chunks.is_empty() {
