@@ -563,7 +563,7 @@ async fn writes_beside_calls_that_are_given_up_by_the_hundred_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
+async fn a_full_node_has_room_for_one_more_client_and_for_operators() {
     let limits = Limits {
         max_connections: 16,
         ..Limits::default()
@@ -571,7 +571,7 @@ async fn a_full_house_has_room_for_whoever_asks_and_for_operators() {
     let mut cluster = Cluster::with_limits(3, &limits);
     cluster.start_all().await;
     let full = cluster.leader().await;
-    // They hold all places and make no use of them.
+    // They hold all slots and send no calls.
     let mut idle: Vec<_> = (0..16)
         .map(|_| TcpStream::connect(cluster.client_addr(full)).unwrap())
         .collect();

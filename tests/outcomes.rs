@@ -590,7 +590,7 @@ async fn before_and_after(met: &mut Met) {
     let mut waiting = kv.clone();
     let mut waits = pin!(waiting.set(set("k", "v", None)));
     let sent = poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_pending()));
-    assert!(sent.await, "nobody decides");
+    assert!(sent.await, "no node decides");
     // The same connection brings this one after the one that waits.
     kv.set(set("", "v", None)).await.expect_err("no key");
     let mut admin = cluster.admin(0);
@@ -646,7 +646,7 @@ async fn what_the_page_lists_can_be_met() {
     in_the_middle(&mut met).await;
 
     // A change of leader under a write needs a network that is cut at the right moment: that is
-    // `tests/core/scripts/write/a_change_of_leader_fails_those_who_wait`.
+    // `tests/core/scripts/write/a_change_of_leader_fails_the_waiting_callers`.
     let elsewhere = ["UNKNOWN", "not_leader", "UNKNOWN"].map(str::to_owned);
     met.0.insert(elsewhere.into());
     assert_eq!(met.0, rows().0, "what was met, what the page lists");

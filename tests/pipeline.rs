@@ -338,7 +338,7 @@ async fn a_bad_request_ends_the_stream_behind_the_answers() {
 /// A client that never reads is held back: the node accepts a bounded number of its batches, and these
 /// take no other client's place.
 #[tokio::test]
-async fn a_client_that_does_not_read_delays_nobody_else() {
+async fn a_client_that_does_not_read_delays_no_other() {
     const PENDING: usize = 64;
     const VALUE: usize = 1024;
     /// So many that a batch takes more than the 256 bytes of a frame below which h2 counts frames

@@ -11,7 +11,7 @@ use std::time::Duration;
 use seshat::proto::admin::{FormRequest, RecoverRequest, RecoverResponse};
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::{Applied, FailedPrecondition, InvalidRequest};
-use seshat::types::{ClusterId, NodeState, Role};
+use seshat::types::{ClusterId, NodeState, Role, WallTime};
 use seshat_test_support::cluster::Cluster;
 use seshat_test_support::{InTime as _, eventually, refused};
 use tonic::{Code, Status};

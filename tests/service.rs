@@ -309,7 +309,7 @@ async fn a_node_that_only_the_link_to_the_leader_is_missing_says_who_leads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_reaches_nobody_says_that_it_may_be_cut_off() {
+async fn a_node_that_reaches_no_other_says_that_it_may_be_cut_off() {
     let (fabric, nodes) = Fabric::started(3).await;
     let (_leader, mut followers) = leader_first(nodes);
     let mut alone = followers.remove(0);
@@ -444,7 +444,7 @@ async fn what_the_core_has_no_room_for_goes_on_as_soon_as_it_has() {
     let (leader, _followers) = leader_first(nodes);
     let began = Instant::now();
     let reads: Vec<_> = (0..MAX_REQUESTS)
-        .map(|_| leader.driver.read("k".into()).unwrap())
+        .map(|_| leader.driver.read(seshat::types::Key::from("k")).unwrap())
         .collect();
     for read in reads {
         read.in_time("a read").await.unwrap().unwrap();
@@ -768,7 +768,7 @@ async fn a_node_that_comes_back_is_ready_only_once_it_votes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_voters_wakes_whoever_watches() {
+async fn a_change_of_voters_wakes_the_watchers() {
     let (fabric, nodes) = Fabric::started(3).await;
     let (leader, mut followers) = leader_first(nodes);
     let mut lost = followers.pop().unwrap();

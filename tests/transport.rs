@@ -24,7 +24,8 @@ use seshat::proto::raft::{
 use seshat::telemetry;
 use seshat::transport::{Connector, Transport, TransportOptions};
 use seshat::types::{
-    ClusterId, ClusterMembership, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role, WallTime,
+    ClusterId, ClusterMembership, Key, NodeInfo, NodeState, NodeStatus, Offer, RaftId, Role,
+    WallTime,
 };
 use seshat::wire;
 use seshat_test_support::{InTime as _, TEST_TIMEOUT, eventually, node_id};
@@ -213,11 +214,11 @@ async fn two_nodes_exchange_votes_and_appends_and_act_on_them() {
     assert_eq!(follower.calls("AppendEntries"), 1);
     assert_eq!(follower.calls("Heartbeat"), 1);
 
-    let read = leader.handle.read("colour".into()).unwrap();
-    let Ok(Answer::Got { value, .. }) = read.in_time("a read").await.unwrap() else {
+    let read = leader.handle.read(Key::from("colour")).unwrap();
+    let Ok(Answer::Got { found, .. }) = read.in_time("a read").await.unwrap() else {
         panic!("a value");
     };
-    assert_eq!(value.as_deref(), Some(&b"blue"[..]));
+    assert_eq!(found.map(|(value, _)| value).as_deref(), Some(&b"blue"[..]));
 }
 
 #[tokio::test]
@@ -368,7 +369,7 @@ async fn lie_to(node: &Node) {
 }
 
 #[tokio::test]
-async fn a_member_that_lies_stops_nobody_and_changes_nothing() {
+async fn a_member_that_lies_stops_no_other_and_changes_nothing() {
     let (leader, follower) = two_of_three().await;
     leader.set("colour", "green").await;
     for node in [&leader, &follower] {
@@ -388,11 +389,12 @@ async fn a_member_that_lies_stops_nobody_and_changes_nothing() {
         let Ok(Answer::Set { applied_index }) = written else {
             return None;
         };
-        let Ok(Answer::Got { value, .. }) = node.handle.read("colour".into()).ok()?.await.ok()?
+        let Ok(Answer::Got { found, .. }) =
+            node.handle.read(Key::from("colour")).ok()?.await.ok()?
         else {
             return None;
         };
-        Some((applied_index, value))
+        Some((applied_index, found.map(|(value, _)| value)))
     })
     .await;
     assert_eq!(

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_session_moves_past_what_nobody_waits_for() {
+    async fn the_session_moves_past_writes_without_a_waiting_caller() {
         let numbers = Arc::new(Numbers::new(7));
         let mut given = numbers.next(3).await;
         let third = given.pop().expect("a number");

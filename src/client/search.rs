@@ -213,7 +213,7 @@ where
                     }
                     continue;
                 }
-                Ok(None) => return Err(self.nobody_left()),
+                Ok(None) => return Err(self.no_node_serves()),
                 Err(_) => return Err(self.too_late()),
             };
             let fault = match outcome {
@@ -267,7 +267,7 @@ where
             .collect()
     }
 
-    fn nobody_left(&mut self) -> Error {
+    fn no_node_serves(&mut self) -> Error {
         let faults = self.last_words();
         let message = format!("no node serves the request: {}", by_reason(&faults));
         let last = faults.into_iter().next();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_balancer_is_dialled_quickly_while_somebody_leads_behind_it() {
+    async fn a_balancer_is_dialled_quickly_while_a_node_behind_it_leads() {
         let Backoff { min, max } = super::super::options::Options::default().backoff;
         let leader = Some("kv-1:6379");
         assert!(pauses(1, leader).iter().all(|pause| *pause <= min));

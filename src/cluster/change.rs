@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_lives_has_to_know_of_the_last_change() {
+    fn the_running_members_have_to_know_of_the_last_change() {
         let mut view = view(&ALL, &ALL, &ALL);
         view.others.get_mut(&node(2)).unwrap().conf = conf(&ALL, &[1, 2, 3, 4]);
         let survey = view.survey();
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_that_leaves_nobody_to_spare_says_what_it_costs() {
+    fn a_removal_that_leaves_no_member_to_spare_says_what_it_costs() {
         let cost = |size: u16| {
             let members: ClusterMembership = (1..=size).map(info).collect();
             why(costs_nothing(&members, node(size)))

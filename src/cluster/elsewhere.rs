@@ -8,7 +8,7 @@ use crate::types::{Answering, NodeId, NodeState};
 pub enum Elsewhere {
     /// None, as far as the answering members know.
     #[default]
-    Nobody,
+    Unknown,
     /// Another node, which other members hear.
     Led(NodeId),
     /// None of the other members answers.
@@ -33,10 +33,10 @@ impl ClusterView<'_> {
             )
         };
         match self.leader.map(|leader| leader.node_id()) {
-            _ if !takes_part => Elsewhere::Nobody,
+            _ if !takes_part => Elsewhere::Unknown,
             Some(leader) if leader != own => Elsewhere::Led(leader),
             None if self.survey.members().len() > 1 && others.all(silent) => Elsewhere::CutOff,
-            _ => Elsewhere::Nobody,
+            _ => Elsewhere::Unknown,
         }
     }
 }
@@ -89,20 +89,20 @@ mod tests {
     }
 
     #[test]
-    fn nobody_leads_if_nobody_says_so_or_the_leader_denies_it() {
-        let nobody = Elsewhere::Nobody;
-        assert_eq!(seen(hears(3, None), [hears(2, None)]), nobody);
+    fn no_node_leads_if_none_says_so_or_the_leader_denies_it() {
+        let unknown = Elsewhere::Unknown;
+        assert_eq!(seen(hears(3, None), [hears(2, None)]), unknown);
         let denied = [hears(1, None), hears(2, Some(1))];
-        assert_eq!(seen(hears(3, None), denied), nobody);
+        assert_eq!(seen(hears(3, None), denied), unknown);
         let own = NodeStatus {
             state: NodeState::Outside,
             ..hears(3, None)
         };
-        assert_eq!(seen(own, [hears(2, Some(1))]), nobody, "it waits outside");
+        assert_eq!(seen(own, [hears(2, Some(1))]), unknown, "it waits outside");
     }
 
     #[test]
-    fn who_reaches_nobody_may_be_cut_off() {
+    fn a_node_that_reaches_no_other_may_be_cut_off() {
         assert_eq!(seen(hears(3, None), []), Elsewhere::CutOff);
     }
 }

@@ -77,7 +77,7 @@ impl ClusterView<'_> {
         for (to, missed) in &all {
             let others = self.paths().filter(|(_, other, _)| *other == to.id).count();
             if !missed.is_empty() && missed.len() == others {
-                words.push(reached_by_nobody(to, missed));
+                words.push(reached_by_no_member(to, missed));
                 continue;
             }
             for (from, missed) in missed {
@@ -122,7 +122,7 @@ impl ClusterView<'_> {
     }
 }
 
-fn reached_by_nobody(to: &NodeInfo, missed: &[(NodeId, Missed)]) -> String {
+fn reached_by_no_member(to: &NodeInfo, missed: &[(NodeId, Missed)]) -> String {
     let from: Vec<_> = missed.iter().map(|(from, _)| *from).collect();
     let does = if from.len() == 1 { "does" } else { "do" };
     let found = missed.iter().map(|(_, missed)| missed.answering);

@@ -17,7 +17,7 @@ fn raft_id_of(id: u16) -> RaftId {
 }
 
 /// Reaches all others, and has known their addresses since entry 5.
-fn everybody(id: u16) -> Reach {
+fn reaches_all(id: u16) -> Reach {
     Reach {
         as_of: 5,
         reached: ALL
@@ -55,7 +55,7 @@ fn view(id: u16) -> NodeStatus {
             learners: Vec::new(),
             members: ALL.map(node).to_vec(),
         }),
-        reach: Some(Arc::new(everybody(id))),
+        reach: Some(Arc::new(reaches_all(id))),
         ..NodeStatus::fresh(raft_id_of(id))
     }
 }
@@ -67,7 +67,7 @@ fn misses(id: u16, others: &[(u16, Answering)]) -> NodeStatus {
         answering,
         asks: false,
     };
-    let mut reach = everybody(id);
+    let mut reach = reaches_all(id);
     reach
         .reached
         .retain(|id| others.iter().all(|(other, _)| node(*other) != id.node_id()));
@@ -118,7 +118,7 @@ fn where_all_reach_all_the_cluster_is_healthy() {
 /// Seen: healthy, because no node asks the leader at its own address. Then it was restarted, and no
 /// leader could be elected that would have added it back.
 #[test]
-fn a_leader_that_nobody_reaches_has_a_wrong_address() {
+fn a_leader_that_no_member_reaches_has_a_wrong_address() {
     let silent = [(1, Answering::Silent)];
     says(
         [view(1), misses(2, &silent), misses(3, &silent)],
@@ -158,7 +158,7 @@ fn a_cut_link_between_two_followers_is_named() {
 #[test]
 fn who_has_not_been_heard_at_its_address_yet_is_waited_for() {
     let unsure = |id: u16, other: u16| {
-        let mut reach = everybody(id);
+        let mut reach = reaches_all(id);
         reach.reached.retain(|id| id.node_id() != node(other));
         NodeStatus {
             reach: Some(Arc::new(reach)),
@@ -193,7 +193,7 @@ fn who_has_not_been_heard_at_its_address_yet_is_waited_for() {
 
 /// Seen: `member add 2 WRONG` was healthy for a moment, because a follower still asked at the former address.
 #[test]
-fn whoever_asks_at_a_former_address_says_nothing_of_the_present_one() {
+fn a_question_at_a_former_address_says_nothing_of_the_present_one() {
     let mut leader = view(1);
     Arc::make_mut(leader.reach.as_mut().unwrap()).as_of = 9;
     let late = NodeStatus {
@@ -206,7 +206,7 @@ fn whoever_asks_at_a_former_address_says_nothing_of_the_present_one() {
         "healing: node 3 has not heard from node 1 yet; node 3 has not heard from node 2 yet",
     );
     let (state, _) = said(&[late, leader.clone(), view(2)]);
-    assert_eq!(state, State::Healing, "whoever is asked");
+    assert_eq!(state, State::Healing, "whichever node is asked");
     says([leader, view(2), view(3)], State::Healthy, HEALED);
 }
 

@@ -132,7 +132,7 @@ fn the_log_that_is_up_to_date_is_kept() {
 }
 
 #[test]
-fn whoever_has_less_is_told_who_has_more() {
+fn a_survivor_that_has_less_is_told_which_one_has_more() {
     let all = views([voter(1, 5, 80), voter(4, 5, 90), lost(2), lost(3), lost(5)]);
     let remains = Remains::new(CLUSTER, &all);
     let order = Order::new(CLUSTER);
@@ -247,7 +247,7 @@ fn a_member_that_was_promoted_without_the_knowledge_of_the_others_counts() {
 /// Wide seeds 115234 and 132135 of the simulation: the cluster waited for an election that no candidate
 /// could win, and a recovery was refused for as long.
 #[test]
-fn a_majority_that_would_elect_nobody_does_not_count() {
+fn a_majority_that_cannot_elect_a_leader_does_not_count() {
     let grown = |status: NodeStatus| {
         let conf = voter(1, 5, 9).conf;
         NodeStatus { conf, ..status }
@@ -313,7 +313,7 @@ fn a_cluster_is_recovered_once() {
 }
 
 #[test]
-fn nobody_is_left_out_who_answers_or_may_answer() {
+fn a_node_that_answers_or_may_answer_is_not_left_out() {
     let all = views([voter(1, 5, 9), lost(2), lost(3), lost(4)]);
     let remains = Remains::new(CLUSTER, &all);
     let order = |without: &[u16]| Order {
@@ -337,7 +337,7 @@ fn nobody_is_left_out_who_answers_or_may_answer() {
 
 /// Seen: an operator could state that a stopped process, which held the last copy, was gone.
 #[test]
-fn nobody_is_left_out_who_may_hang_or_be_somewhere_else() {
+fn a_node_that_may_hang_or_be_elsewhere_is_not_left_out() {
     let order = Order {
         without: [node(3)].into(),
         ..Order::new(CLUSTER)
@@ -422,7 +422,7 @@ fn what_is_recommended_is_accepted_and_nothing_else_is() {
                         let meek = Order::new(CLUSTER);
                         let said = remains.may_recover(way.from(), &meek).is_ok();
                         assert_eq!(said, meek == order, "{all:?}");
-                        harms_nobody(&all, way);
+                        harms_no_cluster(&all, way);
                     }
                 }
             }
@@ -449,7 +449,7 @@ fn takers(remains: Remains<'_>) -> Vec<NodeId> {
 }
 
 /// Independent of the tested code.
-fn harms_nobody(all: &Answers, way: &Way) {
+fn harms_no_cluster(all: &Answers, way: &Way) {
     let parts: Vec<_> = all
         .views()
         .filter(|view| view.cluster_id == Some(CLUSTER))

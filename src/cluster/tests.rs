@@ -666,7 +666,7 @@ fn a_cluster_that_has_lost_too_many_voters_is_halted() {
 
 /// Node 1 was being added when the others lost everything, and they wait for its cluster.
 #[test]
-fn a_process_that_has_received_nothing_holds_up_nobody_for_ever() {
+fn a_process_that_has_received_nothing_delays_no_other_for_ever() {
     let empty = NodeStatus {
         role: Some(Role::Learner),
         leader: None,
@@ -850,7 +850,7 @@ fn a_voter_whose_log_does_not_follow_is_not_healthy() {
 /// Seen: node 3 lost its memory while node 2 was catching up, and the summary said for ever that node 1
 /// was about to follow itself, because the learner believed in it.
 #[test]
-fn nobody_leads_who_says_that_it_does_not() {
+fn a_node_that_denies_it_is_not_taken_for_the_leader() {
     let conf = conf(&[1, 3].map(raft_id), &[again(2)]);
     let learner = |leader| NodeStatus {
         role: Some(Role::Learner),
@@ -918,7 +918,7 @@ const HUNG: &str = "node 3 accepts connections and does not answer: it may hang,
 
 /// If there is a leader, a member that hangs is only missing, and not the last copy.
 #[test]
-fn a_member_that_hangs_is_named_and_nobody_recovers_without_it() {
+fn a_member_that_hangs_is_named_and_no_survivor_recovers_without_it() {
     let members = Arc::new((1..=3).map(info).collect::<ClusterMembership>());
     let hangs = (node(3), Err(Answering::Hung));
     let answers = [(node(2), Ok(view(2))), hangs.clone()];
@@ -1015,7 +1015,7 @@ fn two_processes_of_one_node_are_named() {
 }
 
 #[test]
-fn nobody_is_told_lightly_to_form_without_members_of_a_former_cluster() {
+fn an_operator_is_not_told_lightly_to_form_without_members_of_a_former_cluster() {
     let waits = |id| NodeStatus {
         awaits: [4, 5].map(node).to_vec(),
         ..fresh(id)

@@ -325,7 +325,7 @@ impl ClusterView<'_> {
                 | MemberState::Behind
                 | MemberState::Whole => return None,
                 MemberState::Forming => "has not started yet".to_owned(),
-                MemberState::Waiting | MemberState::CatchingUp(0) if self.knows_nobody(id) => {
+                MemberState::Waiting | MemberState::CatchingUp(0) if self.knows_no_member(id) => {
                     let parts = self.parts().map(|view| view.raft_id.node_id());
                     let parts: Vec<_> = parts.collect();
                     format!(
@@ -353,7 +353,7 @@ impl ClusterView<'_> {
     }
 
     /// Whether the process waits outside, because no process that it trusts has named the cluster.
-    fn knows_nobody(&self, id: NodeId) -> bool {
+    fn knows_no_member(&self, id: NodeId) -> bool {
         self.view(id).is_some_and(|view| view.unconfirmed)
     }
 

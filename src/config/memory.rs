@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_may_take_a_third_and_a_gibibyte_where_nobody_knows() {
+    fn the_state_may_take_a_third_and_a_gibibyte_where_the_memory_is_unknown() {
         assert_eq!(Memory(Some(3001)).third(), 1000);
         assert_eq!(Memory(None).third(), 1 << 30);
         assert_eq!(a_third(), Memory::of_this_process().third());

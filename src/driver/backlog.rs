@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_takes_a_part_of_each_batch_and_whoever_is_alone() {
+    fn a_turn_takes_a_part_of_each_batch_and_single_requests() {
         let mut backlog = Backlog::new(ANY);
         let _batches: Vec<_> = (1..=4)
             .flat_map(|source| [source; 64])
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_gone_takes_no_turn() {
+    fn a_caller_that_has_gone_takes_no_turn() {
         let mut backlog = Backlog::new(ANY);
         drop(batch(&mut backlog, 1, 4096));
         drop(read(&mut backlog, 1));

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_batch_holds_is_let_go_with_the_last_outcome_though_nobody_looks() {
+    fn a_batch_frees_what_it_holds_with_the_last_outcome_though_no_caller_looks() {
         let held = Arc::new(());
         let (batch, outcomes) = batch_of(1, &account(), Arc::clone(&held));
         assert_eq!(Arc::strong_count(&held), 2);

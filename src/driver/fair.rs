@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_with_one_request_waits_for_one_turn_of_each_other() {
+    fn a_source_with_one_request_waits_for_one_turn_of_each_other() {
         let mut many: Vec<_> = (0..1000)
             .flat_map(|number| [(1, 1, number), (2, 1, number)])
             .collect();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_asks_for_nothing_is_in_nobodys_way() {
+    fn a_source_that_asks_for_nothing_delays_no_other() {
         let mut queue = queue(&[]);
         queue.extend(Source(1), []);
         queue.extend(Source(2), [(1, (2, 1)), (1, (2, 2))]);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_silent_has_saved_nothing() {
+    fn a_silent_source_saves_nothing() {
         let mut queue = queue(&[(1, 1, 0)]);
         assert_eq!(all(&mut queue), [(1, 0)]);
         for number in 0..30 {

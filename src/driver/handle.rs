@@ -449,8 +449,8 @@ impl DriverHandle {
             notices: peer_inbox_messages,
             max_inflight: 1024,
         };
-        let nobody = Arc::default;
-        let (handle, ends) = Self::new(&bounds, status, nobody(), nobody(), false);
+        let none = Arc::default;
+        let (handle, ends) = Self::new(&bounds, status, none(), none(), false);
         let Ends {
             requests,
             notices,

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_outcome_wakes_whoever_waits_and_so_does_its_absence() {
+    async fn the_outcome_wakes_the_waiting_caller_and_so_does_its_absence() {
         let waits = |pending: Pending| tokio::spawn(pending);
         let (owed, mut pending) = single();
         assert!((&mut pending).now_or_never().is_none());
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_that_nobody_waits_for_any_more_is_not_kept() {
+    fn an_outcome_without_a_waiting_caller_is_not_kept() {
         let value = bytes::Bytes::from(vec![0; 10]);
         let got = Answer::Got {
             found: Some((value.clone(), 1)),

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_holds_more_than_it_leaves_free() {
+    fn no_connection_holds_more_than_it_leaves_free() {
         let all = Unread::new(1000);
         let hogs: Vec<_> = (0..9).map(|_| account(&all, 1000)).collect();
         let mut held = Vec::new();
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_takes_nothing_of_what_it_holds_is_stalled() {
+    async fn a_connection_that_takes_none_of_its_answers_is_stalled() {
         use tokio::time::advance;
         const MOMENT: Duration = Duration::from_secs(1);
         let all = Unread::new(100);

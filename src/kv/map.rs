@@ -307,7 +307,7 @@ mod tests {
         let mut map = Map::default();
         map.set(&message.slice(..1), &message.slice(..2), 7);
         map.set(&message.slice(..1), &message.slice(..3), 8);
-        assert!(message.is_unique(), "nobody else holds a part of it");
+        assert!(message.is_unique(), "no other value holds a part of it");
         assert_eq!(map.get(b"x"), Some(&Bytes::from_static(b"xxx")));
     }
 }

@@ -128,7 +128,7 @@ fn full(limit: u64, node_id: NodeId) -> Option<Reason> {
 }
 
 #[test]
-fn the_leader_names_itself_where_nobody_has_less_room() {
+fn the_leader_names_itself_where_no_member_has_less_room() {
     let (mut lab, leader) = bounded(&[1, 2, 3].map(|id| (id, 4_000)));
     assert_eq!(write(&mut lab, leader, 4_000), full(4_000, leader));
 }

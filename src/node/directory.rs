@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_still_takes_part_can_be_reached() {
+    fn a_process_that_still_takes_part_can_be_reached() {
         let mut directory = directory(1);
         directory.follow(&Arc::default(), &voters(&[1]));
         assert_eq!(**directory.nodes(), members(&[1, 2, 3]), "nothing applied");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_took_part_once_is_reached_where_nobody_leads() {
+    fn a_former_process_is_reached_where_no_node_leads() {
         let mut directory = directory(1);
         directory.follow(&Arc::new(members(&[1, 2, 3])), &voters(&[1, 2, 3]));
         directory.follow(&Arc::new(members(&[1, 2])), &voters(&[1, 2]));

@@ -1,12 +1,12 @@
 //! Formation beside clusters that grow and shrink: nodes are added and removed, all initial members are
-//! started again at once, everybody is, nodes are cut off. Seed by seed.
+//! started again at once, all nodes are, nodes are cut off. Seed by seed.
 //!
 //! Raft itself is played here: a cluster is its members and its voters, goes on as long as most voters
 //! live, and takes in members that it can reach.
 //!
 //! What must hold: no two living processes are in different clusters, if processes remember the last
-//! members that they knew, or else if whoever is left of a cluster is heard in time. And once the world is
-//! calm, everybody who can be is in one cluster: what is left of one, or a new one.
+//! members that they knew, or else if the survivors of a cluster are heard in time. And once the world is
+//! calm, every process that can be is in one cluster: what is left of one, or a new one.
 
 use super::*;
 use crate::types::{Conf, Introduction};
@@ -27,7 +27,7 @@ const WAIT: u64 = 8;
 #[derive(Debug)]
 struct Process {
     formation: Formation,
-    /// The members that it has applied; nobody before it has applied anything.
+    /// The members that it has applied; empty before it has applied anything.
     applied: ClusterMembership,
 }
 
@@ -147,7 +147,7 @@ impl World {
         nodes.get(usize::try_from(nth).expect("few")).copied()
     }
 
-    /// A new incarnation of `id`. The files of the initial members list these and nobody else, as long as it
+    /// A new incarnation of `id`. The files of the initial members list exactly these, as long as it
     /// has been so.
     fn begin(&mut self, id: NodeId) {
         self.incarnations += 1;
@@ -491,7 +491,7 @@ impl World {
         );
     }
 
-    /// Where everybody stands.
+    /// The state of every process and cluster.
     fn sketch(&self) -> String {
         let processes = self.processes.values().map(|process| {
             let it = &process.formation;
@@ -513,7 +513,7 @@ impl World {
         processes.chain(clusters).collect::<Vec<_>>().join("\n")
     }
 
-    /// Everybody is there, and everything arrives.
+    /// Every node runs, and everything arrives.
     fn calm_down(&mut self) {
         self.cut = None;
         let survivors = self
@@ -545,16 +545,16 @@ impl World {
                     let members = &self.clusters[&id].members;
                     !members.contains(formation.raft_id.node_id()) || !formation.is_confirmed(id)
                 }),
-                // A further node finds nothing where those that it asks are in nothing, and to form
-                // without somebody who is remembered and gone for good takes an operator.
+                // A further node finds no cluster where the nodes that it asks are in none, and to form
+                // without a remembered node that is gone for good takes an operator.
                 NodeState::Fresh => id.get() > INITIAL || gone_for_good,
                 NodeState::Prepared => gone_for_good,
             }
         };
-        let everybody = self.processes.keys().all(found);
+        let all_found = self.processes.keys().all(found);
         // A cluster that is left is kept, whatever it is worth.
         assert!(
-            everybody && (!survive || before == after),
+            all_found && (!survive || before == after),
             "seed {} waits for ever, or forms in vain: {}",
             self.seed,
             self.sketch(),

@@ -2,7 +2,7 @@
 //! are started again, and an operator states truly which nodes are gone. Seed by seed.
 //!
 //! What must hold at every moment: no two living processes have started in different clusters. And
-//! once the world is calm: nobody is bound, and nobody looks for a cluster in vain.
+//! once the world is calm: no process is prepared, and none looks for a cluster in vain.
 
 use super::*;
 
@@ -13,7 +13,7 @@ const CALL_TICKS: u64 = CALL_TIMEOUTS * PACE;
 const RUNS: u64 = 3_000;
 /// Things that happen in one run before the world is calm.
 const STORM: usize = 300;
-/// Ticks of the calm: time for several calls that nobody answers.
+/// Ticks of the calm: time for several calls without an answer.
 const CALM: u64 = 2 * CALL_TICKS;
 
 struct Packet {
@@ -48,7 +48,7 @@ struct Storm {
     processes: BTreeMap<NodeId, Formation>,
     network: Vec<Packet>,
     tally: Tally,
-    /// A node that nobody reaches, although it runs.
+    /// A node that no other reaches, although it runs.
     cut: Option<NodeId>,
 }
 
@@ -316,7 +316,7 @@ impl Storm {
         );
     }
 
-    /// Everybody is there, and everything arrives.
+    /// Every node runs, and everything arrives.
     fn calm_down(&mut self) {
         for id in self.members.ids().collect::<Vec<_>>() {
             if !self.processes.contains_key(&id) {

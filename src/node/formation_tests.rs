@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// One tick of everybody, and the calls that follow until nobody makes one.
+    /// One tick of every process, and the calls that follow until no process makes one.
     fn tick(&mut self) {
         self.tick_until(|_, _| false);
     }
@@ -211,7 +211,7 @@ fn members_that_answer_late_and_in_turn_are_offered_a_cluster() {
 }
 
 #[test]
-fn a_process_started_again_waits_outside_and_disturbs_nobody() {
+fn a_process_started_again_waits_outside_and_disturbs_no_other() {
     for id in 1..=3 {
         let mut world = World::new();
         world.tick();
@@ -279,7 +279,7 @@ fn the_next_incarnation_of_a_dead_coordinator_overrides_its_offer() {
 }
 
 #[test]
-fn a_bound_process_starts_on_traffic_of_its_cluster() {
+fn a_prepared_process_starts_on_traffic_of_its_cluster() {
     let mut world = World::new();
     world.tick_until(|_, call| matches!(call, Call::Start(_)));
     let cluster_id = cluster_of(&mut world, 2);
@@ -305,7 +305,7 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
     let mut world = World::new();
     world.tick_until(|_, call| matches!(call, Call::Start(_)));
     let old = cluster_of(&mut world, 3);
-    // The new incarnation of the coordinator reaches node 3 before anybody has reached node 2 …
+    // The new incarnation of the coordinator reaches node 3 before any process has reached node 2 …
     let newer = Offer {
         cluster_id: ClusterId(7),
         coordinator: raft_id_of(1, 0xb),
@@ -495,7 +495,7 @@ fn no_member_is_left_out_that_may_hang() {
         let outcome = process.form_without([node(3)].into());
         outcome.err().map(|refusal| refusal.to_string())
     };
-    // As long as nobody knows, the word is taken, and nothing is done.
+    // As long as no process knows, the statement is taken, and nothing is done.
     assert_eq!(without_3(&mut process), None);
     let two = Reply::Identified(Box::new(status(&fresh(2, 0xa))));
     answer(&mut process, 2, two.clone());
@@ -517,7 +517,7 @@ fn no_member_is_left_out_that_may_hang() {
 
 /// The links are not alike: the coordinator may reach nothing where another member finds a process.
 #[test]
-fn nobody_helps_to_form_without_a_member_that_may_hang() {
+fn no_node_helps_to_form_without_a_member_that_may_hang() {
     let mut world = World::new();
     world.down.insert(node(3));
     world.tick_many();
@@ -563,7 +563,7 @@ fn what_an_operator_has_said_is_forgotten_after_a_while() {
 }
 
 #[test]
-fn an_offer_without_somebody_who_is_there_is_refused() {
+fn an_offer_without_a_node_that_is_there_is_refused() {
     let offer = Offer {
         cluster_id: ClusterId(7),
         coordinator: raft_id_of(1, 0xa),
@@ -590,7 +590,7 @@ fn an_offer_without_somebody_who_is_there_is_refused() {
 
 /// Five members: one that accepted an offer which can never be decided is let go.
 #[test]
-fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
+fn a_process_prepared_for_a_dead_offer_is_outside_of_the_running_cluster() {
     let members: ClusterMembership = [1, 2, 3, 4, 5].map(node).into();
     let mut five = Formation::new(raft_id_of(5, 0xa), &members, true, 42);
     let offer = |cluster_id, ids: &[u16]| Offer {
@@ -621,7 +621,7 @@ fn a_process_bound_to_what_nobody_will_start_is_outside_of_what_runs() {
 
 /// An offer of a dead coordinator arrives after that of its next incarnation.
 #[test]
-fn a_late_offer_strands_nobody() {
+fn a_late_offer_strands_no_process() {
     let offer = |cluster_id, incarnation| Offer {
         cluster_id: ClusterId(cluster_id),
         coordinator: raft_id_of(1, incarnation),
@@ -811,7 +811,7 @@ fn remembers_survivor() -> Formation {
     process
 }
 
-/// Nobody has a file: nodes 4 and 5 have lost their leader, and ask all members who they are.
+/// No node has a file: nodes 4 and 5 have lost their leader, and ask all members who they are.
 #[test]
 fn a_survivor_that_asks_keeps_processes_from_forming_a_second_cluster() {
     let mut world = World::new();
@@ -839,7 +839,7 @@ fn a_survivor_that_asks_keeps_processes_from_forming_a_second_cluster() {
 }
 
 #[test]
-fn nobody_waits_longer_than_he_has_to() {
+fn fresh_processes_wait_no_longer_than_needed() {
     let mut world = World::new();
     for id in 1..=3 {
         world.at(id).wait(10);
@@ -887,7 +887,7 @@ fn a_coordinator_that_is_asked_by_a_survivor_takes_its_offer_back() {
 }
 
 #[test]
-fn strangers_and_joiners_hold_nobody_up() {
+fn strangers_and_joiners_hold_no_formation_up() {
     let mut process = fresh(1, 0xa);
     let strangers = Introduction {
         members: Arc::new([7, 8, 9].map(node).into()),
@@ -915,7 +915,7 @@ fn a_fresh_process_joins_what_its_members_confirm_and_nothing_else() {
     assert!(!process.join(forged));
     assert!(process.join(running));
 
-    // Whoever only says so himself is no member.
+    // A process that only says so itself is no member.
     let mut process = fresh(3, 0xb);
     process.asked(&introduced(&survivor(4)));
     answer(&mut process, 4, Reply::Identified(Box::new(survivor(4))));

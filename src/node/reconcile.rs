@@ -565,7 +565,7 @@ mod tests {
         assert_eq!(
             plan(&[1, 2, 3], &three_voters, &[]),
             None,
-            "nobody asks it in"
+            "no operator has added it"
         );
     }
 
@@ -695,7 +695,7 @@ mod tests {
 
     /// Seen: 33 changes of the voters in 11 turns.
     #[test]
-    fn nobody_is_replaced_while_two_processes_answer_in_turn() {
+    fn no_process_is_replaced_while_two_answer_in_turn() {
         let (one, two, three, other) = (
             raft_id_of(1, 1),
             raft_id_of(2, 1),

@@ -133,7 +133,7 @@ impl Storm {
 }
 
 #[test]
-fn nobody_fails_whatever_happens_to_the_members() {
+fn no_replica_fails_whatever_happens_to_the_members() {
     let mut tally = Tally::default();
     for size in 4..=7 {
         for run in 0..RUNS {

@@ -105,7 +105,7 @@ fn a_large_log_is_freed_elsewhere() {
 /// A process with the id of another one, at an unknown address: it asks, and is never asked. It went
 /// unnoticed.
 #[test]
-fn a_second_process_that_only_asks_is_named_and_nobody_is_replaced() {
+fn a_second_process_that_only_asks_is_named_and_none_is_replaced() {
     let mut lab = three_nodes(2, 1);
     let leader = lab.leader().expect("a leader");
     for of in [node(3), leader] {
@@ -158,7 +158,7 @@ fn a_leader_whose_appends_do_not_arrive_makes_way_for_one_whose_do() {
     let written = lab.until(300 * TICK, 1, |lab| {
         lab.leader() != Some(node(1)) && lab.acknowledged > acknowledged + 1_000
     });
-    assert!(written.is_some(), "nobody else leads");
+    assert!(written.is_some(), "no other node leads");
     let waited = lab.now - began;
     assert!(
         waited >= 100 * TICK,

@@ -237,7 +237,7 @@ mod tests {
 
     /// Reads of every stage are included.
     #[test]
-    fn when_leadership_ends_everybody_leaves_exactly_once() {
+    fn when_leadership_ends_every_waiter_leaves_exactly_once() {
         let mut waiters = Waiters::default();
         waiters.push_write(2, 1, 1);
         waiters.push_write(3, 1, 2);

@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_makes_no_use_of_a_place_loses_it_to_whoever_comes() {
+    async fn an_unused_connection_loses_its_slot_to_a_new_one() {
         let silent = Silent::start(ListenOptions {
             max_connections: 4,
             ..options(16)
@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn endless_connections_keep_nobody_from_sending_a_preface() {
+    async fn endless_connections_keep_no_client_from_sending_a_preface() {
         let silent = Silent::start(ListenOptions {
             max_connections: 4,
             ..options(16)
@@ -588,7 +588,10 @@ mod tests {
             assert_eq!(frames(client).await.last(), Some(&GOAWAY));
         }
         let _next = silent.connect();
-        assert!(is_cut(&mut newcomers[0]).await, "there is nobody else");
+        assert!(
+            is_cut(&mut newcomers[0]).await,
+            "there is no other connection"
+        );
     }
 
     /// A listener that answers calls with `bytes` that count as unread, or refuses them.
@@ -655,7 +658,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_takes_none_of_its_answers_is_cut_when_another_finds_no_room() {
+    async fn a_client_that_takes_none_of_its_answers_is_cut_when_another_finds_no_room() {
         let unread = Unread::new(1000);
         let door = answers(100, Arc::clone(&unread));
         let (waiting, mut first) = hog(&door).await;
@@ -672,7 +675,11 @@ mod tests {
         assert!(!first.connection.is_finished(), "it has some time left");
 
         sleep(STALL_PAUSE * 2).await;
-        assert_eq!(unread.held(), 900, "there is room unless somebody wants it");
+        assert_eq!(
+            unread.held(),
+            900,
+            "there is room unless another connection wants it"
+        );
         assert!(reader.ask().await.is_none());
         let cut = timeout(STALL_PAUSE * 2, &mut first.connection).await;
         assert!(cut.is_ok(), "it held most");
@@ -685,7 +692,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_takes_a_little_of_its_answers_is_not_cut() {
+    async fn a_client_that_takes_a_little_of_its_answers_is_not_cut() {
         let unread = Unread::new(1000);
         let door = answers(100, Arc::clone(&unread));
         let mut slow = Client::connect(&door, 1).await;

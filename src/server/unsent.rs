@@ -77,7 +77,7 @@ mod tests {
         let (hog, other) = (all.connection(), all.connection());
         let held: Vec<_> = std::iter::from_fn(|| hog.one()).collect();
         assert_eq!(held.len(), 6);
-        let one = other.one().expect("there is room for somebody else");
+        let one = other.one().expect("there is room for another connection");
         let used = || all.all.load(Ordering::Relaxed);
         assert_eq!(used(), 7);
         drop(one);

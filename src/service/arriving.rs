@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_is_left_to_whoever_decodes_it() {
+    async fn a_message_that_is_too_large_is_left_to_the_decoder() {
         let admission = AdmissionControl::new(10, MAX);
         let mut request = Request::new(&admission, false);
         request.comes(&message(MAX + 1)[..9]).await.unwrap();

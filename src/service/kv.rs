@@ -108,7 +108,7 @@ impl KvService {
             // Checked at each attempt: while it waits, a node may join another cluster than expected.
             self.host.is_for_us(cluster)?;
             refusal = match self.attempt(operation, context, deadline).await {
-                Err(refusal) if self.passes(&refusal) => refusal,
+                Err(refusal) if self.may_end(&refusal) => refusal,
                 outcome => return outcome,
             };
             if self.host.admission.is_closed() {
@@ -137,8 +137,8 @@ impl KvService {
         Err(refusal)
     }
 
-    /// Whether the reason of the refusal may permit by itself.
-    fn passes(&self, refusal: &Refusal) -> bool {
+    /// Whether the reason of the refusal may end by itself.
+    fn may_end(&self, refusal: &Refusal) -> bool {
         match (refusal.applied, &refusal.reason) {
             (Applied::No, Reason::NoQuorum | Reason::NotLeader { leader_id: None }) => true,
             (Applied::No, Reason::Forming { .. }) => {
@@ -327,36 +327,10 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::driver::{Detached, DriverHandle, Outcome};
-    use crate::service::surveys::Nobody;
-    use crate::service::{AdmissionControl, ServiceOptions};
-    use crate::types::{NodeId, NodeStatus, RaftId};
+    use crate::driver::{Detached, Outcome};
 
     const WAITING: usize = 1000;
     const MAX_WAIT: Duration = Duration::from_secs(5);
-
-    fn detached() -> (Host, Detached) {
-        let raft_id = RaftId::new(NodeId::new(1).unwrap(), 1);
-        let (handle, driver) = DriverHandle::detached(NodeStatus::fresh(raft_id), 1);
-        let options = ServiceOptions {
-            max_key_bytes: 8,
-            max_value_bytes: 8,
-            max_grpc_message_bytes: 1024,
-            max_unread_bytes: 1024,
-            request_timeout: MAX_WAIT,
-            transfer_timeout: Duration::from_secs(1),
-            member_timeout: Duration::from_secs(1),
-        };
-        (
-            Host::new(
-                handle,
-                AdmissionControl::new(2 * WAITING, 1 << 20),
-                options,
-                std::sync::Arc::new(Nobody),
-            ),
-            driver,
-        )
-    }
 
     fn all_read(host: &Host) -> JoinSet<Result<Answer, Refusal>> {
         let mut callers = JoinSet::new();
@@ -386,22 +360,22 @@ mod tests {
         }
     }
 
-    fn nobody() -> Outcome {
+    fn no_quorum() -> Outcome {
         Err(Refusal::not_applied(Reason::NoQuorum))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_that_wait_ask_again_when_somebody_decides_and_not_before() {
-        let (host, mut driver) = detached();
+    async fn requests_that_wait_ask_again_when_a_leader_decides_and_not_before() {
+        let (host, mut driver) = Host::detached();
         let mut callers = all_read(&host);
         let moment = Duration::from_secs(2);
         // Twice each: a change after the first attempt would not wake the caller.
-        assert_eq!(asked(&mut driver, &nobody(), moment).await, 2 * WAITING);
+        assert_eq!(asked(&mut driver, &no_quorum(), moment).await, 2 * WAITING);
         // The node can decide, and cannot at once again.
         driver.decides.send_replace(true);
-        assert_eq!(asked(&mut driver, &nobody(), moment).await, WAITING);
+        assert_eq!(asked(&mut driver, &no_quorum(), moment).await, WAITING);
         driver.decides.send_replace(false);
-        assert_eq!(asked(&mut driver, &nobody(), moment / 4).await, 0);
+        assert_eq!(asked(&mut driver, &no_quorum(), moment / 4).await, 0);
         driver.decides.send_replace(true);
         let answer = Answer::Got {
             found: None,
@@ -416,12 +390,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_wait_keep_their_deadline() {
-        let (host, mut driver) = detached();
+        let (host, mut driver) = Host::detached();
         let begin = Instant::now();
         let mut callers = all_read(&host);
-        assert_eq!(asked(&mut driver, &nobody(), MAX_WAIT).await, 2 * WAITING);
+        assert_eq!(
+            asked(&mut driver, &no_quorum(), MAX_WAIT).await,
+            2 * WAITING
+        );
         while let Some(outcome) = callers.join_next().await {
-            assert_eq!(outcome.unwrap(), nobody());
+            assert_eq!(outcome.unwrap(), no_quorum());
         }
         let waited = begin.elapsed();
         assert!(waited < MAX_WAIT + Duration::from_millis(100), "{waited:?}");

@@ -198,10 +198,10 @@ async fn submit(
             kind
         }));
     }
-    let nobody = somebody_decides(host).await.err();
+    let led_elsewhere = leader_decides(host).await.err();
     let permit = host.admission.admit(items.len(), bytes).await;
     let deadline = after(host.options.request_timeout);
-    if let Some(refusal) = host.is_for_us(cluster).err().or(nobody) {
+    if let Some(refusal) = host.is_for_us(cluster).err().or(led_elsewhere) {
         commands.fill(Err(refusal));
         items.clear();
     }
@@ -242,7 +242,7 @@ fn write(command: &Command, context: &Bytes) -> BatchItem {
 /// # Errors
 ///
 /// Another member leads, as the other nodes say.
-async fn somebody_decides(host: &Host) -> Result<(), Refusal> {
+async fn leader_decides(host: &Host) -> Result<(), Refusal> {
     let max_wait = host.options.request_timeout;
     let mut decides = host.driver.watch_decides();
     tokio::select! {

@@ -280,7 +280,7 @@ mod tests {
 
         use crate::driver::{Answer, DriverHandle};
         use crate::proto::kv::GetRequest;
-        use crate::service::surveys::Nobody;
+        use crate::service::surveys::NoPeers;
         use crate::service::{AdmissionControl, ServiceOptions};
         use crate::types::{NodeId, NodeStatus, RaftId};
 
@@ -300,7 +300,7 @@ mod tests {
             handle,
             AdmissionControl::new(9, 1 << 20),
             options,
-            std::sync::Arc::new(Nobody),
+            std::sync::Arc::new(NoPeers),
         );
         let router = Router::new(host.clone(), Routes::default());
         let outcome = Ok(Answer::Got {

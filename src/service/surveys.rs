@@ -276,15 +276,15 @@ fn no_answers(nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Answer> {
 
 /// A network in which no node answers.
 #[cfg(test)]
-pub(super) struct Nobody;
+pub(super) struct NoPeers;
 
 #[cfg(test)]
-impl Probe for Nobody {
+impl Probe for NoPeers {
     fn identify(&self, node: NodeId, _: Duration) -> crate::driver::Identifying<'_> {
         let error = crate::error::RpcError::Unreachable {
             node,
             addr: String::new(),
-            reason: "nobody is there".to_owned(),
+            reason: "no process is there".to_owned(),
         };
         Box::pin(std::future::ready(Err(error)))
     }
@@ -452,7 +452,7 @@ mod tests {
         let (surveys, members, _node) = asking(None);
         let alone = surveys.recent(Duration::ZERO).await;
         assert!(alone.view(node(1)).is_some());
-        assert!(is_unanswered(&alone), "nobody may be taken for dead");
+        assert!(is_unanswered(&alone), "no node may be taken for dead");
         assert_eq!(members.asked(), 0);
     }
 
@@ -519,7 +519,7 @@ mod tests {
 
     /// Without a leader, nodes that took part once are asked as well.
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_long_for_a_node_that_takes_part_no_more() {
+    async fn a_survey_does_not_wait_long_for_a_node_that_takes_part_no_more() {
         let (surveys, members, detached) = asking(Some(4));
         let all: crate::types::ClusterMembership = [1, 2, 3, 4].map(node).into();
         detached.nodes.send_replace(Arc::new(all));

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_looked_up_unless_somebody_wants_to_see_it() {
+    fn nothing_is_looked_up_unless_the_log_shows_it() {
         let mut metadata = MetadataMap::new();
         let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         metadata.insert(traceparent::NAME, context.parse().unwrap());

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_nobody_wants_is_not_formatted() {
+    fn a_record_that_is_filtered_out_is_not_formatted() {
         struct Counts<'a>(&'a Cell<u32>);
         impl fmt::Display for Counts<'_> {
             fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {

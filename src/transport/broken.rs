@@ -13,14 +13,14 @@ pub(super) fn speaks_no_http2(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Whether no connection was made, and not because nobody listens: the machine may be off, or its kernel
-/// may take no more connections for whoever listens.
+/// Whether no connection was made, although a process may listen: the machine may be off, or its kernel
+/// may take no more connections for that process.
 pub(super) fn was_not_taken(error: &(dyn Error + 'static)) -> bool {
     let never_made = causes(error).any(|cause| cause.is::<tonic::ConnectError>());
     (never_made || is_of(error, ErrorKind::TimedOut)) && !was_refused(error)
 }
 
-/// Whether a kernel said that nobody listens.
+/// Whether a kernel said that no process listens.
 pub(super) fn was_refused(error: &(dyn Error + 'static)) -> bool {
     is_of(error, ErrorKind::ConnectionRefused)
 }

@@ -142,6 +142,6 @@ mod tests {
         pending_replies.each(1, "item", |value, _| seen.push(*value));
         assert!(seen.into_iter().eq(0..MAX_BESIDE));
         drop(registrations);
-        pending_replies.each(1, "item", |_, _| panic!("nobody is there"));
+        pending_replies.each(1, "item", |_, _| panic!("no call waits"));
     }
 }

@@ -330,11 +330,11 @@ mod tests {
         assert!(SnapshotAssembly::new(&chunks[0], total).is_ok());
         let error = SnapshotAssembly::new(&chunks[0], total - 1).unwrap_err();
         assert_eq!(error.field, "total_size");
-        let nobody = InstallSnapshotRequest {
+        let without_conf = InstallSnapshotRequest {
             conf_state: None,
             ..chunks[0].clone()
         };
-        let error = SnapshotAssembly::new(&nobody, total).unwrap_err();
+        let error = SnapshotAssembly::new(&without_conf, total).unwrap_err();
         assert_eq!(error.field, "conf_state");
     }
 

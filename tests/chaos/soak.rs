@@ -117,7 +117,7 @@ impl fmt::Display for Trouble {
             Self::Slow => "100 ms on each link",
             Self::Guest => "has a fourth member beside it",
             Self::Hangup => "loses its terminal",
-            Self::UnreadLog => "logs to nobody",
+            Self::UnreadLog => "has a log without a reader",
             Self::Crowd(stranger) => return write!(f, "stands in a crowd: {stranger:?}"),
             Self::Nothing => "left alone",
         })

@@ -141,7 +141,7 @@ fn status_names_a_member_that_clients_do_not_find() {
 
 /// A node whose process is stopped, and whose port for nodes has no room for another connection.
 #[test]
-fn nobody_forms_without_a_node_whose_kernel_takes_no_more_connections_for_it() {
+fn no_cluster_forms_without_a_node_whose_kernel_takes_no_more_connections_for_it() {
     let machines = Machines::new("crowded");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _entered = runtime.enter();

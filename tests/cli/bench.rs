@@ -163,6 +163,7 @@ impl Liar {
                 },
                 Command::Get(request) => Answered::Get(self.read(&request)),
                 Command::Delete(request) => Answered::Delete(self.remove(&request)),
+                Command::Txn(request) => panic!("{request:?}"),
             };
             PipelineResult {
                 result: Some(result),
@@ -374,8 +375,8 @@ fn a_run_with_wrong_answers_has_no_figures() {
 
 #[test]
 fn a_cluster_that_serves_nothing_has_no_figures() {
-    let (_socket, nobody) = super::mock::dead();
-    let error = client(&nobody, &short(&["--timeout", "200ms"])).failed(3);
+    let (_socket, dead) = super::mock::dead();
+    let error = client(&dead, &short(&["--timeout", "200ms"])).failed(3);
     assert!(error.contains("connection refused"), "{error}");
 }
 

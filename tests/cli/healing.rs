@@ -151,7 +151,7 @@ fn what_no_time_heals_is_not_waited_for() {
 }
 
 #[test]
-fn whoever_waits_has_the_members_asked_anew() {
+fn a_waiting_command_has_the_members_asked_anew() {
     let node = Mock::showing(healed());
     client(&node.address, &["status"]).ok();
     client(&node.address, &WAIT).ok();

@@ -80,7 +80,7 @@ fn a_member_is_added_once_it_takes_part() {
 }
 
 #[test]
-fn a_member_is_removed_once_nobody_waits_for_it() {
+fn remove_ends_when_the_cluster_is_healthy() {
     let statuses = || [healed_with_4(), healed()];
     let node = leader().with_members([1, 2, 3, 4]).shows(statuses());
     let remove = ["member", "remove", "4", "--quiet"];
@@ -119,7 +119,7 @@ fn a_removal_that_leaves_two_is_asked_for_twice() {
 }
 
 #[test]
-fn whoever_does_not_want_to_wait_need_not() {
+fn a_command_need_not_wait_for_the_change() {
     let node = leader().next_write(Fate::Refused(not_leader(None)));
     assert_eq!(
         client(&node.address, &add(&["--no-wait"])).ok(),

@@ -297,6 +297,7 @@ impl KvService for Mock {
             value: state.map.get(&key).cloned(),
             applied_index: state.applied_index,
             cluster_id: state.cluster.map(|(own, _)| own),
+            revision: 0,
         }))
     }
 

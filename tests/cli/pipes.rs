@@ -54,7 +54,7 @@ fn standard_input_that_does_not_end_takes_no_longer_than_a_command_may() {
 }
 
 #[test]
-fn an_answer_that_nobody_takes_takes_no_longer_than_a_command_may() {
+fn an_answer_that_is_not_taken_lasts_no_longer_than_a_command_may() {
     let node = Mock::leader();
     client(&node.address, &["set", "k", "v"]).ok();
     let (_reader, full) = full_pipe();

@@ -49,7 +49,7 @@ fn the_first_of_those_that_are_there_forms_the_cluster() {
 }
 
 #[test]
-fn a_cluster_is_not_formed_where_one_runs_or_nobody_is_there() {
+fn a_cluster_is_not_formed_where_one_runs_or_no_node_is_there() {
     let form = |status: StatusResponse, without: &str| {
         let node = Mock::showing(status);
         let failed = client(&node.address, &["form", "--without", without]).failed(3);
@@ -123,6 +123,7 @@ fn recovered() -> StatusResponse {
 /// its address.
 fn survivor(looks: usize) -> (Mock, Mock) {
     let survivor = Mock::follower(None).recovers(RecoverResponse {
+        time: 0,
         new_cluster_id: Some(NEW),
         cluster_id: HALTED,
         term: 3,
@@ -166,7 +167,7 @@ pub(crate) fn recovering() -> (Mock, serde_json::Value) {
 const ID: &str = "5f0c2d9e71a4b863";
 
 #[test]
-fn nothing_is_recovered_before_somebody_has_confirmed() {
+fn nothing_is_recovered_before_the_operator_has_confirmed() {
     let recover = ["recover", "--from", "3"];
     for (flags, reason) in [
         (

@@ -67,7 +67,7 @@ fn verbose_dev(stderr: OwnedFd) -> (Running, String) {
 }
 
 #[test]
-fn a_log_that_nobody_takes_costs_a_cluster_nothing() {
+fn a_log_that_is_not_read_costs_a_cluster_nothing() {
     let (_reader, stalled) = full_pipe();
     for stderr in [closed_pipe(), full_disk(), stalled] {
         let (dev, endpoints) = verbose_dev(stderr);
@@ -120,7 +120,7 @@ fn a_node_says_how_many_lines_it_could_not_log() {
 }
 
 #[test]
-fn a_command_whose_complaint_nobody_takes_ends_with_its_exit_code() {
+fn a_command_whose_error_output_is_not_read_ends_with_its_exit_code() {
     let (_reader, stalled) = full_pipe();
     for stderr in [closed_pipe(), full_disk(), stalled] {
         let mut get = command(&["get", "k", "--endpoints", "127.0.0.1:1"]);

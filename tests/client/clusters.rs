@@ -202,7 +202,7 @@ async fn after_a_recovery_a_client_goes_on_and_says_so_once_and_its_sessions_are
     // Once all nodes take part, each of them knows the cluster that it was recovered from, however it
     // got the state.
     let second = cluster.leader().await;
-    eventually("everybody", async || {
+    eventually("every node", async || {
         let all = cluster.running().map(|(_, node)| node.status());
         let in_it = all
             .filter(|status| status.conf.voters.len() == 3 && status.applied_index > 0)

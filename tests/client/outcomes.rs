@@ -72,7 +72,7 @@ async fn what_a_full_node_refuses_ends_at_once_and_was_surely_not_applied() {
     assert_eq!(error.reason(), Some(&Reason::Full(full)));
     assert_eq!((error.kind(), error.applied()), ("full", Applied::No));
     assert!(error.to_string().ends_with(words), "{error}");
-    assert_eq!(node.writes(), [None], "nobody asks again in vain");
+    assert_eq!(node.writes(), [None], "no node is asked again in vain");
     client(&node).delete("k").await.unwrap();
 }
 

@@ -268,7 +268,7 @@ async fn an_expired_session_leaves_a_doubt_only_where_something_may_have_been_ap
 }
 
 #[tokio::test]
-async fn overload_comes_back_to_whoever_submits() {
+async fn overload_comes_back_to_the_caller_that_submits() {
     let node = Mock::leader().await;
     let busy = Reason::Overloaded(Overloaded::default());
     let busy = refusal(Code::ResourceExhausted, "busy", ProtoApplied::No, busy);

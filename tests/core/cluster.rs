@@ -283,6 +283,14 @@ impl Cluster {
         self.settle(node)
     }
 
+    /// A transaction that writes nothing.
+    pub(crate) fn query(&mut self, node: NodeId, txn: kv::Txn) -> Result<()> {
+        let waiter = self.new_caller(node, show::txn(&txn));
+        let query = kv::Query::Txn(Box::new(txn));
+        self.replica(node)?.read(query, waiter);
+        self.settle(node)
+    }
+
     pub(crate) fn transfer(&mut self, node: NodeId, to: Option<NodeId>) -> Result<()> {
         match self.replica(node)?.transfer_leader(to) {
             Ok(transferee) => self.line(format_args!(

@@ -42,6 +42,8 @@ pub(crate) enum Command {
         compact_bytes: Option<usize>,
         #[arg(key)]
         compact_keep: Option<usize>,
+        #[arg(key)]
+        level: Option<u32>,
     },
     /// `form`: ticks and delivers until all nodes take part in one cluster, with a leader, and know
     /// the same commit index.
@@ -128,6 +130,18 @@ pub(crate) enum Command {
         number: Option<Number>,
         #[arg(key, many)]
         pairs: Vec<(String, String)>,
+    },
+    /// `txn 1 when="a=1" then="set a=2; get b" otherwise="get a"`: a transaction. `number` is as for `set`.
+    Txn {
+        node: u16,
+        #[arg(key)]
+        when: Option<String>,
+        #[arg(key)]
+        then: Option<String>,
+        #[arg(key)]
+        otherwise: Option<String>,
+        #[arg(key)]
+        number: Option<Number>,
     },
     /// `del 1 a`: a removal.
     Del {
@@ -326,6 +340,7 @@ impl Script {
             compact_after,
             compact_bytes,
             compact_keep,
+            level,
         } = command
         else {
             return Err("no cluster".into());
@@ -341,6 +356,7 @@ impl Script {
             compact_after_entries: compact_after.unwrap_or(defaults.compact_after_entries),
             compact_after_bytes: compact_bytes.unwrap_or(defaults.compact_after_bytes),
             compact_keep_entries: compact_keep.unwrap_or(defaults.compact_keep_entries),
+            level: level.map_or(defaults.level, ProtocolLevel::new),
             ..defaults
         };
         self.cluster = Some(Cluster::new(nodes, options));
@@ -468,6 +484,23 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             };
             let writes = pairs.iter().map(set);
             cluster.propose(node(*id)?, numbered(writes, *number))
+        }
+        Command::Txn {
+            node: id,
+            when,
+            then,
+            otherwise,
+            number,
+        } => {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let txn = crate::txn::parse(&text(when), &text(then), &text(otherwise))?;
+            match txn.writes() {
+                true => {
+                    let write = kv::Write::Txn(Box::new(txn));
+                    cluster.propose(node(*id)?, numbered([write].into_iter(), *number))
+                }
+                false => cluster.query(node(*id)?, txn),
+            }
         }
         Command::Del {
             node: id,
@@ -747,6 +780,6 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
                 ..proto::InstallSnapshotRequest::default()
             })
         }
-        other => return Err(format!("nobody can send a {other} here").into()),
+        other => return Err(format!("no node can send a {other} here").into()),
     })
 }

@@ -28,6 +28,7 @@
 mod cluster;
 mod commands;
 mod show;
+mod txn;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,12 +52,12 @@ macro_rules! scripts {
 
 scripts! {
     formation {
-        a_bound_process_starts_on_traffic_of_its_cluster
+        a_prepared_process_starts_on_traffic_of_its_cluster
         a_node_that_is_being_removed_is_found
-        a_process_pulled_away_finds_back_to_the_cluster_that_runs
+        a_process_claimed_by_another_offer_finds_the_running_cluster
         a_restarted_node_waits_outside
         coordinator_dies_after_one_heard_the_start
-        coordinator_dies_before_anybody_hears_the_start
+        coordinator_dies_before_any_process_hears_the_start
         coordinator_dies_before_it_offers
         coordinator_dies_while_it_offers
         fresh_members_form_a_cluster
@@ -68,7 +69,7 @@ scripts! {
         a_leader_of_an_older_term_is_told_and_steps_down
         a_leader_without_a_quorum_steps_down
         a_node_with_a_shorter_log_is_not_elected
-        a_one_way_cut_costs_the_leader_its_office
+        a_one_way_cut_deposes_the_leader
         a_split_vote_is_resolved_by_the_next_timeout
         a_vote_is_given_once_a_term
         pre_vote_does_not_disturb_a_healthy_leader
@@ -76,7 +77,7 @@ scripts! {
     write {
         a_batch_is_one_append_for_each_follower
         a_batch_larger_than_a_message_is_cut
-        a_change_of_leader_fails_those_who_wait
+        a_change_of_leader_fails_the_waiting_callers
         a_follower_refuses_and_says_who_leads
         a_follower_that_was_unreachable_is_probed
         a_node_without_a_leader_refuses
@@ -112,6 +113,13 @@ scripts! {
         reads_wait_until_the_leader_has_committed_in_its_term
         rounds_of_reads_do_not_repeat_a_probe
     }
+    transaction {
+        a_numbered_transaction_that_comes_again_gets_its_first_answer
+        a_revision_is_that_of_the_write_that_bound_the_key
+        a_transaction_that_writes_nothing_needs_no_entry
+        conditions_decide_which_operations_are_carried_out
+        while_an_older_version_takes_part_transactions_are_refused
+    }
     session {
         a_late_duplicate_of_a_forgotten_number_is_refused
         a_retry_at_a_new_leader_gets_the_first_answer
@@ -128,7 +136,7 @@ scripts! {
         a_snapshot_of_what_is_already_there_changes_nothing
         a_snapshot_replaces_a_divergent_log
         a_snapshot_that_failed_is_sent_again
-        a_snapshot_that_nobody_reports_holds_the_follower_back
+        a_snapshot_without_a_report_holds_the_follower_back
         an_append_follows_its_snapshot_in_the_same_turn
         an_older_entry_is_committed_only_with_one_of_the_leaders_own
         compaction_keeps_a_tail
@@ -144,14 +152,14 @@ scripts! {
         a_message_of_another_cluster
         a_snapshot_at_the_commit_of_another_term
         a_snapshot_without_its_state_machine
-        a_vote_of_a_stranger_does_not_disturb
+        a_vote_request_of_a_non_member_does_not_disturb
         a_term_too_far_ahead
-        an_answer_of_somebody_who_is_no_member
+        an_answer_of_a_process_that_is_no_member
         an_append_answer_past_the_log
         an_append_before_the_commit
         an_append_that_leaves_a_gap
         late_messages_of_an_old_leader
-        timeout_now_of_a_stranger
+        timeout_now_of_a_non_member
     }
     rejoin {
         a_restarted_follower_is_taken_back
@@ -183,17 +191,17 @@ scripts! {
     recovery {
         a_recovery_keeps_what_stands_behind_the_commit_index
         a_claimant_that_dies_sets_the_others_free
-        a_recovery_that_may_not_be
+        an_invalid_recovery_is_refused
         a_survivor_that_was_removed_is_a_member_again
         an_old_survivor_stays_out_until_it_is_restarted
         forms_without_a_member_that_comes_later
         forms_without_a_member_that_comes_meanwhile
-        no_forming_without_good_reason
+        invalid_orders_to_form_are_refused
         one_of_two_survivors_recovers
         two_lose_their_memory_and_the_third_recovers
     }
     transfer {
-        a_node_that_does_not_lead_cannot_hand_over
+        a_node_that_does_not_lead_cannot_transfer_leadership
         another_transferee_replaces_the_first
         reads_go_on_meanwhile
         right_after_the_quorum_check
@@ -202,7 +210,7 @@ scripts! {
         to_a_node_that_does_not_vote
         to_itself_changes_nothing
         to_the_best_transferee
-        where_nobody_else_is
+        in_a_cluster_of_one_member
         writes_are_refused_meanwhile
         writes_that_came_before_are_answered
     }

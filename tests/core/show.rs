@@ -65,11 +65,14 @@ pub(crate) fn txn(txn: &Txn) -> String {
         });
         operations.collect::<Vec<_>>().join(", ")
     };
-    let [success, failure] = [&txn.success, &txn.failure].map(|it| branch(it));
-    format!(
-        "if {} then {success} else {failure}",
-        conditions.join(" and ")
-    )
+    let mut text = branch(&txn.success);
+    if !conditions.is_empty() {
+        text = format!("if {} then {text}", conditions.join(" and "));
+    }
+    if !txn.failure.is_empty() {
+        text += &format!(" else {}", branch(&txn.failure));
+    }
+    text
 }
 
 pub(crate) fn command(command: &Command) -> String {

@@ -56,7 +56,7 @@ fn a_restart_under_the_same_raft_id_is_caught() {
 }
 
 #[test]
-fn reads_from_the_map_of_whoever_believes_to_lead_are_caught() {
+fn reads_from_the_map_of_a_former_leader_are_caught() {
     assert_caught(&run(Sabotage::LocalReads, HowMany::Drawn, 24), 6);
 }
 

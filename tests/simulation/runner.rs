@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
-use crate::invariants::{Promise, Violation, nobody_breaks};
+use crate::invariants::{Promise, Violation, no_replica_fails};
 use crate::summary::Summary;
 use crate::world::{HowMany, Plan, World};
 
@@ -75,7 +75,7 @@ pub(crate) fn run_seed(seed: u64, plan: Plan) -> Result<Summary, Violation> {
     let location = LOCATION.take().unwrap_or_default();
     result.unwrap_or_else(|payload| {
         let message = format!("{} at {location}", text(payload.as_ref()));
-        Err(nobody_breaks::panicked(&message))
+        Err(no_replica_fails::panicked(&message))
     })
 }
 

@@ -8,8 +8,9 @@ use seshat::wire;
 
 use crate::clients::{Request, Waiter};
 use crate::invariants::{
-    Verdict, acknowledged_writes_are_kept, everybody_is_answered, linearizable, nobody_breaks,
-    one_cluster, reads_see_the_log, served_after_the_calm, waiters_end_once, well_after_the_calm,
+    Verdict, acknowledged_writes_are_kept, every_client_is_answered, linearizable,
+    no_replica_fails, one_cluster, reads_see_the_log, served_after_the_calm, waiters_end_once,
+    well_after_the_calm,
 };
 use crate::process::Input;
 use crate::revisions::in_log;
@@ -163,7 +164,7 @@ impl World {
             snapshots,
             calls,
             retired: _,
-        } = output.map_err(|error| nobody_breaks::broken(raft_id, &error))?;
+        } = output.map_err(|error| no_replica_fails::broken(raft_id, &error))?;
         let cluster = self.cluster_of(node);
         let revisions = self.revisions_of(node);
         for (waiter, outcome) in answers {
@@ -247,7 +248,7 @@ impl World {
         reads_see_the_log::check(&self.clients.seen, &self.clusters)?;
         self.clients.sessions.check(&self.clusters)?;
         acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.clusters)?;
-        everybody_is_answered::check(&self.clients)?;
+        every_client_is_answered::check(&self.clients)?;
         let served_since = self.setting.end() - SERVED_WITHIN;
         served_after_the_calm::check(&self.clients, served_since)?;
         match self.setting.scope {

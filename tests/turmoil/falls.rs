@@ -69,7 +69,7 @@ impl World {
         } else {
             if silent {
                 // The machine dies: no peer is told that its connections have ended.
-                for other in self.everybody_but(id) {
+                for other in self.all_nodes_but(id) {
                     self.sim.partition(host(id), other);
                 }
             }
@@ -230,7 +230,7 @@ impl World {
     fn revive(&mut self, fallen: &Fallen) {
         let id = fallen.id;
         if fallen.silent {
-            for other in self.everybody_but(id) {
+            for other in self.all_nodes_but(id) {
                 self.sim.release(host(id), other);
             }
             self.nemesis.begin(&mut self.sim);
@@ -272,7 +272,7 @@ impl World {
         }
     }
 
-    fn everybody_but(&self, id: u16) -> Vec<String> {
+    fn all_nodes_but(&self, id: u16) -> Vec<String> {
         let nodes = (1..=self.plan.nodes).filter(|other| *other != id).map(host);
         nodes.chain(self.clients.iter().cloned()).collect()
     }

@@ -362,7 +362,7 @@ fn a_second_recovery_may_begin_at_any_moment_of_the_first() {
 }
 
 #[test]
-fn whoever_has_yielded_takes_no_part_until_the_claimant_is_gone() {
+fn a_survivor_that_has_yielded_takes_no_part_until_the_claimant_is_gone() {
     let mut world = World::new();
     let views = world.views();
     world.order(4, views).unwrap();
@@ -490,7 +490,7 @@ fn an_old_answer_says_nothing_of_a_claim() {
 }
 
 #[test]
-fn nobody_recovers_who_leads_or_has_nothing() {
+fn a_leader_or_a_process_without_state_does_not_recover() {
     let order = Order::new(CLUSTER);
     let refused = fresh(1, 1, 3)
         .may_recover(&order, BTreeMap::new())

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_that_ends_lets_in_as_many_as_there_is_room_for_the_oldest_first() {
+    fn a_permit_that_ends_admits_as_many_as_there_is_room_for_the_oldest_first() {
         let admission = AdmissionControl::new(10, 100);
         let [a, b] = [1, 2].map(|_| admission.for_another_connection());
         let (first, second) = (admission.enter(50).unwrap(), a.enter(50).unwrap());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_has_its_share_holds_up_nobody_else() {
+    fn a_connection_that_has_its_share_holds_up_no_other() {
         let admission = AdmissionControl::new(10, 100);
         let hog = admission.for_another_connection();
         let (most, _rest) = (hog.enter(50).unwrap(), admission.enter(40).unwrap());
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_up_leaves_nothing_behind() {
+    fn a_message_that_is_given_up_leaves_nothing_behind() {
         let admission = AdmissionControl::new(10, 100);
         let inside = admission.enter(100).unwrap();
         for _ in 0..10 {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_that_closes_tells_those_that_wait() {
+    fn admission_control_that_closes_refuses_the_waiting_messages() {
         let admission = AdmissionControl::new(10, 100);
         let _inside = admission.enter(100).unwrap();
         let waits = [1, 2].map(|_| Waits::new(&admission, 10));

@@ -143,7 +143,7 @@ async fn formation_calls_are_for_one_process_too() {
         members: Vec::new(),
         ..offer
     };
-    let nobody = StartRequest {
+    let unknown = StartRequest {
         coordinator_id: 5,
         ..start
     };
@@ -153,7 +153,7 @@ async fn formation_calls_are_for_one_process_too() {
             "OfferRequest.members",
         ),
         (
-            client.start(nobody).await.unwrap_err(),
+            client.start(unknown).await.unwrap_err(),
             "StartRequest.coordinator_id",
         ),
     ];

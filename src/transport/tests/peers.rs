@@ -58,7 +58,7 @@ async fn a_peer_comes_and_goes() {
     let mut leader = Node::new(1, &[], options()).await;
     leader.network.set_leading(true);
     let heartbeat = || PeerMessage::Heartbeat(heartbeat_request(raft_id_of(2)));
-    assert!(!leader.network.send(heartbeat()), "nobody knows it");
+    assert!(!leader.network.send(heartbeat()), "no route leads there");
 
     leader.network.set_members(&nodes(follower.addr));
     leader.reach(&mut follower).await;

@@ -158,7 +158,7 @@ async fn only_a_leader_has_streams() {
 }
 
 #[tokio::test]
-async fn a_reply_that_nobody_waits_for_is_dropped() {
+async fn a_reply_without_a_waiting_call_is_dropped() {
     let mut follower = Node::new(2, &[], options()).await;
     assert!(
         follower

@@ -35,7 +35,7 @@ fn a_leader_halts_when_the_two_others_forgot_everything() {
 
 /// The survivor's kernel accepts connections, and nothing answers.
 #[test]
-fn nobody_forms_anew_while_a_survivor_hangs() {
+fn no_cluster_forms_anew_while_a_survivor_hangs() {
     scenario("two killed while the third hangs", async |cluster| {
         let before = cluster.wait_until_healed().await.cluster_id;
         let survivor = (cluster.leader().await + 1) % 3;

@@ -72,7 +72,8 @@ impl Log {
     fn agree(&mut self, by: RaftId, index: LogIndex, term: Term, payload: EntryPayload) -> Verdict {
         let position = position(index).filter(|&position| position <= self.entries.len());
         let Some(position) = position else {
-            let reason = format!("{by} applied {index}, and nobody applied what is before");
+            let reason =
+                format!("{by} applied {index}, and no process applied the entry before it");
             return Err(Violation::safety(NAME, reason));
         };
         if let Some(known) = self.entries.get(position) {
@@ -129,7 +130,7 @@ impl Log {
                     common = index;
                     (agreed.term, agreed.payload.clone())
                 }
-                (None, None) => return Err(format!("nobody applied {index}")),
+                (None, None) => return Err(format!("no process applied {index}")),
             };
             log.push(index, term, payload)?;
         }
@@ -158,7 +159,7 @@ impl Log {
             Command::OpenSession(_)
             | Command::AddMember(_)
             | Command::RemoveMember(_)
-            | Command::RaiseLevel(_) => None,
+            | Command::RaiseLevel { .. } => None,
         };
         let key = version.as_ref().map(|(key, _)| key);
         let existed = key.is_some_and(|key| self.bound(key, index).is_some());

@@ -11,7 +11,7 @@ const NAME: &str = "healthy_means_any_one_may_go";
 /// Status was `healthy`, and the cluster `bears` the loss of `node` or not.
 pub(crate) fn check(node: NodeId, bears: bool) -> Verdict {
     safe(bears, NAME, || {
-        format!("status says healthy, and without node {node} nobody can be elected")
+        format!("status says healthy, and without node {node} no leader can be elected")
     })
 }
 

@@ -5,12 +5,12 @@
 pub(crate) mod acknowledged_writes_are_kept;
 pub(crate) mod answers_follow_time;
 pub(crate) mod equal_logs;
-pub(crate) mod everybody_is_answered;
+pub(crate) mod every_client_is_answered;
 pub(crate) mod healing_ends_under_load;
 pub(crate) mod healthy_means_any_one_may_go;
 pub(crate) mod linearizable;
 pub(crate) mod no_copy_is_given_up;
-pub(crate) mod nobody_breaks;
+pub(crate) mod no_replica_fails;
 pub(crate) mod numbered_writes_apply_once;
 pub(crate) mod one_cluster;
 pub(crate) mod one_leader_a_term;

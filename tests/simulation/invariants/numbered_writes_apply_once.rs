@@ -41,7 +41,7 @@ impl Once {
                 self.open.insert(client_id.0);
                 return false;
             }
-            Command::AddMember(_) | Command::RemoveMember(_) | Command::RaiseLevel(_) => {
+            Command::AddMember(_) | Command::RemoveMember(_) | Command::RaiseLevel { .. } => {
                 return false;
             }
         };

@@ -24,7 +24,7 @@ const PATIENCE_OF_RECOVERY: u64 = 2_000;
 const PAUSE: u64 = 300;
 
 /// Milliseconds for which answers count after the node has begun to ask, as in its services: if it was so slow
-/// that more have passed, nobody has answered.
+/// that more have passed, no answer counts.
 const MAX_AGE: u64 = TEST_TIMEOUT + 200;
 
 /// Milliseconds within which no process need have noticed that another one has ended.

@@ -177,7 +177,7 @@ impl Cluster {
                 let server = Server::seeded(config, client, internal, random).await?;
                 started
                     .send((server.driver(), server.local()))
-                    .expect("somebody waits for the start");
+                    .expect("the caller waits for the start");
                 let (shut_down, shutdown) = oneshot::channel::<()>();
                 let killed = async {
                     match ended.await {

@@ -53,7 +53,7 @@ pub fn check(history: &[Operation]) -> Result<(), String> {
                 write_start: operation.start,
                 earliest_end: operation.end.unwrap_or(u64::MAX),
                 latest_start: operation.start,
-                // A write whose outcome is known took place; one that nobody saw need not have.
+                // A write whose outcome is known took place; one without a reader need not have.
                 read: operation.end.is_some(),
             };
             if clusters.insert(Some(value), cluster).is_some() {
@@ -66,7 +66,7 @@ pub fn check(history: &[Operation]) -> Result<(), String> {
             continue;
         };
         let Some(cluster) = clusters.get_mut(&value) else {
-            return Err(format!("{operation:?} saw what nobody wrote"));
+            return Err(format!("{operation:?} saw a value that was never written"));
         };
         if end < cluster.write_start {
             return Err(format!("{operation:?} saw a write of the future"));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wrote_or_wrote_later_cannot_be_seen() {
+    fn values_never_written_or_written_later_cannot_be_seen() {
         assert!(check(&[read(7, 1, 2)]).is_err());
         assert!(check(&[read(1, 1, 2), write(1, 3, 4)]).is_err());
     }

@@ -533,7 +533,7 @@ fn a_changed_schema_without_its_code_is_refused() {
 #[test]
 fn a_left_over_generated_file_is_refused() {
     let tree = Tree::new("left-over");
-    tree.write("gen/src/old.rs", "// nobody makes this any more\n");
+    tree.write("gen/src/old.rs", "// no plugin makes this any more\n");
     tree.commit();
     tree.refuses(
         "fresh",

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_takes_is_late_or_missed() {
+    async fn operations_that_are_not_taken_are_late_or_missed() {
         let begin = Instant::now();
         let end = begin + Duration::from_millis(100);
         let pace = Pace::start(begin, end, Some(1000)).unwrap();

@@ -5,7 +5,7 @@ use seshat::types::RaftId;
 
 use super::Violation;
 
-const NAME: &str = "nobody_breaks";
+const NAME: &str = "no_replica_fails";
 
 pub(crate) fn broken(node: RaftId, error: &NodeError) -> Violation {
     Violation::safety(NAME, format!("{node}: {error}"))

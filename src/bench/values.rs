@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
 
 /// Smallest value: its identification takes this many bytes.
-pub(super) const MIN_VALUE_BYTES: usize = 16;
+pub(crate) const MIN_VALUE_BYTES: usize = 16;
 
 /// The keys and values of one run. Two runs have no key in common, so they may go on at once.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Values {
             Some((mark, filler))
                 if u64::from_be_bytes(*mark) == self.mark(key, version)
                     && filler == self.filler.as_slice() => {}
-            _ => return Err("holds bytes that nobody wrote".to_owned()),
+            _ => return Err("holds bytes that were never written".to_owned()),
         }
         if key != number {
             return Err(format!("was written for the key number {key}"));

@@ -302,7 +302,7 @@ fn locked(key: &Mutex<Key>) -> MutexGuard<'_, Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::target::Refused;
+    use crate::bench::target::Refused;
 
     fn ledger() -> Ledger {
         Ledger::new(Values::new(1, 32), 4)
@@ -356,7 +356,10 @@ mod tests {
         let other = ledger.values().value(1, 1);
         assert!(!read(&ledger, Some(&other)), "the value of another key");
         let future = ledger.values().value(0, 3);
-        assert!(!read(&ledger, Some(&future)), "a value that nobody wrote");
+        assert!(
+            !read(&ledger, Some(&future)),
+            "a value that was never written"
+        );
         assert!(!read(&ledger, Some(&second.slice(..31))), "a short value");
     }
 

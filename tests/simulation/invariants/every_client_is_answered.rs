@@ -5,7 +5,7 @@ use crate::clients::Clients;
 
 pub(crate) fn check(clients: &Clients) -> Verdict {
     let waiting = clients.waiting();
-    live(waiting == 0, "everybody_is_answered", || {
+    live(waiting == 0, "every_client_is_answered", || {
         format!("{waiting} still wait")
     })
 }
