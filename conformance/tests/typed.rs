@@ -18,16 +18,19 @@ use prost_reflect::{
 use protobuf::Message as _;
 use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, EntryType, MessageType};
 use seshat::error::{Applied, NotMe, Reason, Refusal};
-use seshat::kv::{Command, Effect, Session, Stamp, StateMachine, Write, Written};
+use seshat::kv::{
+    Command, Condition, Effect, Entry, KeyTest, Operation, OperationResult, Revisions, Session,
+    Stamp, StateMachine, Txn, TxnOutcome, Write, Written,
+};
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
     NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
-    RecoveryAttempt, RecoveryClaim, Role, SnapshotId, SnapshotProgress, WallTime,
+    RecoveryAttempt, RecoveryClaim, Revision, Role, SnapshotId, SnapshotProgress, WallTime,
 };
 use seshat::wire::{
     PeerMessage, WireError, claim_from_request, decode_command, decode_snapshot, encode_command,
-    encode_snapshot, error_detail, install_snapshot_response, offer_from_request, offer_request,
-    yield_request, yield_response, yielded,
+    encode_snapshot, error_detail, get_response, install_snapshot_response, offer_from_request,
+    offer_request, txn_response, yield_request, yield_response, yielded,
 };
 use seshat_conformance::encode;
 use seshat_conformance::golden::golden;
@@ -36,6 +39,7 @@ use seshat_proto::{FILE_DESCRIPTOR_SET, kv, raft as proto};
 static SCHEMA: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap());
 
+const BASE: Revision = 1_790_000_000_000_000;
 const CLUSTER: ClusterId = ClusterId(0xFEED_FACE_CAFE_BEEF);
 
 fn node(id: u16) -> NodeId {
@@ -294,13 +298,28 @@ fn whole_state() -> StateMachine {
         ("goddess", "Nisaba"),
         ("key", "value"),
     ];
-    let pairs = pairs.map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
-    let mut state: StateMachine = pairs.into_iter().collect();
+    let mut state = StateMachine::default();
+    for (key, value) in pairs {
+        let revision = if key == "key" { BASE + 1043 } else { 0 };
+        state.restore(key.as_bytes(), value.as_bytes(), revision);
+    }
     state.restore_recovered_from([ClusterId(77), ClusterId(66)]);
     let set = (Effect::Set, 1038);
     let deleted = (Effect::Deleted { existed: true }, 1040);
     let missing = (Effect::Deleted { existed: false }, 1041);
-    let answers = [(6, set), (8, deleted), (9, missing)];
+    let outcome = TxnOutcome {
+        succeeded: true,
+        results: results(),
+    };
+    let carried_out = (Effect::Txn(Arc::new(outcome)), 1042);
+    let refused = (Effect::AnswerTooLarge { limit: 65_536 }, 1043);
+    let answers = [
+        (6, set),
+        (8, deleted),
+        (9, missing),
+        (10, carried_out),
+        (11, refused),
+    ];
     let answers = answers.map(|(at, (effect, revision))| (at, Written { effect, revision }));
     let session = Session {
         last_used: 1041,
@@ -311,6 +330,79 @@ fn whole_state() -> StateMachine {
     state
         .with_members(members())
         .with_level(ProtocolLevel::new(5))
+        .with_revisions(Revisions {
+            base: BASE,
+            oldest: BASE + 500,
+        })
+}
+
+/// One result of every kind.
+fn results() -> Vec<OperationResult> {
+    let entry = Entry {
+        key: "key".into(),
+        value: "value".into(),
+        revision: BASE + 1043,
+    };
+    vec![
+        OperationResult::Set,
+        OperationResult::Got(None),
+        OperationResult::Got(Some(entry)),
+        OperationResult::Deleted { existed: true },
+        OperationResult::Deleted { existed: false },
+    ]
+}
+
+/// The vector "carries out a transaction".
+fn txn() -> Txn {
+    let condition = |key: &'static str, test| Condition {
+        key: key.into(),
+        test,
+    };
+    let set = |key: &'static str, value: &'static str| Operation::Set {
+        key: key.into(),
+        value: value.into(),
+    };
+    Txn {
+        conditions: vec![
+            condition("one", KeyTest::Exists(true)),
+            condition("two", KeyTest::Exists(false)),
+            condition("three", KeyTest::Revision(BASE + 1043)),
+            condition("four", KeyTest::Revision(0)),
+            condition("five", KeyTest::Value("value".into())),
+            condition("six", KeyTest::Value("".into())),
+        ],
+        success: vec![
+            set("one", "uno"),
+            Operation::Get("two".into()),
+            Operation::Delete("three".into()),
+        ],
+        failure: vec![Operation::Get("one".into()), set("two", "")],
+    }
+}
+
+/// The answers of the service, which have no type of ours.
+#[test]
+fn golden_answers_are_those_of_the_service() {
+    let vector = |name, vector| {
+        let vectors = golden(name).vectors.into_iter();
+        vectors
+            .filter(|it| it.name == vector)
+            .map(|it| it.bytes())
+            .next()
+            .expect(vector)
+    };
+    let name = "seshat.kv.v1.GetResponse";
+    let bytes = vector(name, "bound by a write");
+    let found = get_response(Some(("value".into(), BASE + 1043)), BASE + 1045);
+    assert_eq!(found.encode_to_vec(), bytes, "{name}");
+    let name = "seshat.kv.v1.TxnResponse";
+    let bytes = vector(name, "every kind of result");
+    let outcome = TxnOutcome {
+        succeeded: true,
+        results: results(),
+    };
+    let answer = txn_response(Arc::new(outcome), BASE + 1043);
+    assert_eq!(answer.encode_to_vec(), bytes, "{name}");
 }
 
 fn snapshots(judged: &mut Judged) {
@@ -577,6 +669,25 @@ fn commands(judged: &mut Judged) {
                 level: ProtocolLevel::new(6),
                 revision: 0,
             },
+        ),
+        (
+            "raises the level from the first",
+            Command::RaiseLevel {
+                level: ProtocolLevel::SECOND,
+                revision: BASE + 7,
+            },
+        ),
+        (
+            "carries out a transaction",
+            Write::Txn(Box::new(txn())).into(),
+        ),
+        (
+            "carries out a transaction once",
+            numbered(Write::Txn(Box::new(Txn {
+                conditions: Vec::new(),
+                success: vec![Operation::Delete("key".into())],
+                failure: Vec::new(),
+            }))),
         ),
     ] {
         let bytes = judged.vector("seshat.kv.v1.Command", vector);

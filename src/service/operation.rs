@@ -64,6 +64,7 @@ impl Operation {
             conditions,
             success,
             failure,
+            session: None,
         };
         let txn = Txn::try_from(txn).map_err(|error| {
             Refusal::invalid("txn", format!("{}: {}", error.field, error.reason))
