@@ -40,11 +40,11 @@ fn again(status: &Status) -> bool {
     }
     let (applied, reason) = refused(status);
     assert_eq!(applied, Applied::No, "{status:?}");
-    let passes = matches!(
+    let may_end = matches!(
         reason,
         Some(Reason::NotLeader(_) | Reason::NoQuorum(_) | Reason::FailedPrecondition(_))
     );
-    assert!(passes, "{status:?}");
+    assert!(may_end, "{status:?}");
     true
 }
 
@@ -377,11 +377,11 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     };
     let refusal = admin.add_member(taken).await.unwrap_err();
     assert!(matches!(reason(refusal), Reason::InvalidRequest(invalid) if invalid.field == "addr"));
-    let stranger = RemoveMemberRequest {
+    let non_member = RemoveMemberRequest {
         id: 9,
         ..Default::default()
     };
-    let refusal = admin.remove_member(stranger).await.unwrap_err();
+    let refusal = admin.remove_member(non_member).await.unwrap_err();
     assert!(matches!(reason(refusal), Reason::InvalidRequest(invalid) if invalid.field == "id"));
 
     // Node 4 is not started, so the change cannot be finished: only its own change is possible.

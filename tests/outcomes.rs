@@ -433,7 +433,7 @@ async fn what_an_operator_may_not(met: &mut Met, cluster: &Cluster, leader: usiz
         ..Default::default()
     };
     let answer = admin.remove_member(remove).await;
-    met.refusal("a stranger", answer, INVALID);
+    met.refusal("a non-member", answer, INVALID);
     let form = FormRequest {
         without: vec![u32::try_from((leader + 1) % 3 + 1).unwrap()],
         timeout: None,

@@ -299,7 +299,7 @@ async fn a_node_that_only_the_link_to_the_leader_is_missing_says_who_leads() {
     assert_eq!((detail.applied(), detail.reason), expected().1);
 
     // It hears the leader again, and then names it by itself.
-    fabric.mend();
+    fabric.heal();
     status
         .wait_for(|status| status.leader.is_some())
         .in_time("that status")
@@ -425,7 +425,7 @@ async fn a_full_node_says_which_bound_was_met() {
     let (_fabric, nodes) = Fabric::started(3).await;
     let (mut leader, _followers) = leader_first(nodes);
     let inside: Vec<_> = (0..MAX_REQUESTS)
-        .map(|_| leader.gate.for_another_connection().enter(1).unwrap())
+        .map(|_| leader.admission.for_another_connection().enter(1).unwrap())
         .collect();
     let reason = Reason::Overloaded(Overloaded {
         what: "max_pending_requests".to_owned(),
@@ -550,7 +550,7 @@ async fn a_node_that_shuts_down_refuses_what_is_new_and_what_waits() {
     };
     let (_fabric, nodes) = Fabric::started(3).await;
     let (mut leader, _followers) = leader_first(nodes);
-    leader.gate.close();
+    leader.admission.close();
     assert_eq!(
         refusal(leader.kv.set(set(b"k", b"v")).await),
         shutting_down()
@@ -561,12 +561,12 @@ async fn a_node_that_shuts_down_refuses_what_is_new_and_what_waits() {
     let waits = tokio::spawn(async move { kv.set(set(b"k", b"v")).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!waits.is_finished());
-    first.gate.close();
+    first.admission.close();
     assert_eq!(
         refusal(waits.in_time("a write that waits").await.unwrap()),
         shutting_down()
     );
-    first.gate.drained().await;
+    first.admission.drained().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -799,9 +799,9 @@ async fn health_is_serving_exactly_while_a_leader_is_known() {
     }
     fabric.cut(node_id(1));
     until(&mut first, ServingStatus::NotServing).await;
-    fabric.mend();
+    fabric.heal();
     until(&mut first, ServingStatus::Serving).await;
-    first.gate.close();
+    first.admission.close();
     until(&mut first, ServingStatus::NotServing).await;
 
     let request = HealthCheckRequest {

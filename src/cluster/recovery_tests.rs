@@ -329,7 +329,7 @@ fn a_node_that_answers_or_may_answer_is_not_left_out() {
     let refused = remains.may_recover(node(1), &order(&[3, 5]));
     assert_eq!(refused, Err(Obstacle::NotGone(node(3))));
     let refused = remains.may_recover(node(1), &order(&[5, 6]));
-    assert_eq!(refused, Err(Obstacle::Stranger(node(6))));
+    assert_eq!(refused, Err(Obstacle::NotInCluster(node(6))));
     assert!(remains.may_recover(node(1), &order(&[5])).is_ok());
     let refused = remains.may_recover(node(2), &order(&[5]));
     assert_eq!(refused, Err(Obstacle::NoPart));

@@ -327,7 +327,7 @@ fn a_value_of_the_wrong_type_is_told_what_it_is() {
 }
 
 #[test]
-fn unknown_names_are_refused_with_the_name_that_was_meant() {
+fn unknown_names_are_refused_with_the_closest_name() {
     let text = format!(
         "top = 1\n{}[rafting]\n[storage]\n[raft]\nheartbeat_interval = 1\nx = 1\n",
         VALID.replace("id = 3, addr", "id = 3, clientaddr = 1, colour = 1, addr")

@@ -78,7 +78,7 @@ impl Departure {
         }
         let silent = !led && now - silent_since >= SILENT_TICKS;
         // A leader transfers leadership first.
-        let decided = !leads && !conf.voters.is_empty() && !self.is_meant(conf);
+        let decided = !leads && !conf.voters.is_empty() && !self.is_desired(conf);
         if !(silent || decided) || self.ask_at > now {
             return Vec::new();
         }
@@ -122,12 +122,12 @@ impl Departure {
         } = conf;
         // A process that has applied nothing yet knows no voters.
         !voters.is_empty()
-            && !self.is_meant(conf)
+            && !self.is_desired(conf)
             && !voters.contains(&self.me)
             && !learners.contains(&self.me)
     }
 
-    fn is_meant(&self, conf: &Conf) -> bool {
+    fn is_desired(&self, conf: &Conf) -> bool {
         conf.members.contains(&self.me.node_id())
     }
 }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_votes_or_is_meant_to_stays() {
+    fn a_process_that_votes_or_should_vote_stays() {
         let with = |change: &dyn Fn(&mut Conf)| {
             let mut status = says(1, &[1]);
             change(Arc::make_mut(&mut status.conf));

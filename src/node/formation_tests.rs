@@ -458,7 +458,7 @@ fn a_statement_is_withdrawn_and_the_answer_names_what_has_formed() {
 #[test]
 fn no_member_is_left_out_at_whose_address_another_service_answers() {
     let mut process = fresh(2, 0xa);
-    let found = |stranger| Reply::Stranger(stranger);
+    let found = |answering| Reply::Misdirected(answering);
     process.tick();
     answer(&mut process, 1, found(Answering::ClientPort));
     answer(&mut process, 3, Reply::Failed);
@@ -498,7 +498,7 @@ fn no_member_is_left_out_that_may_hang() {
     let two = Reply::Identified(Box::new(status(&fresh(2, 0xa))));
     answer(&mut process, 2, two.clone());
     assert!(matches!(process.phase, Phase::Fresh));
-    answer(&mut process, 3, Reply::Stranger(Answering::Hung));
+    answer(&mut process, 3, Reply::Misdirected(Answering::Hung));
     assert!(process.waiting_for().contains("accepts connections"));
     let refused = without_3(&mut process).expect("it may be there");
     assert!(refused.contains("node 3 accepts connections"), "{refused}");
@@ -508,7 +508,7 @@ fn no_member_is_left_out_that_may_hang() {
     process.peers.get_mut(&node(2)).expect("known").forget();
     answer(&mut process, 3, Reply::Failed);
     assert_eq!(without_3(&mut process), None);
-    answer(&mut process, 3, Reply::Stranger(Answering::Hung));
+    answer(&mut process, 3, Reply::Misdirected(Answering::Hung));
     answer(&mut process, 2, two);
     assert!(matches!(process.phase, Phase::Fresh));
 }
@@ -519,7 +519,7 @@ fn no_node_helps_to_form_without_a_member_that_may_hang() {
     let mut world = World::new();
     world.down.insert(node(3));
     world.tick_many();
-    let hung = Reply::Stranger(Answering::Hung);
+    let hung = Reply::Misdirected(Answering::Hung);
     answer(world.at(2), 3, hung);
     assert_eq!(world.at(1).form_without([node(3)].into()), Ok(()));
     let two = Reply::Identified(Box::new(status(world.at(2))));
@@ -880,13 +880,13 @@ fn a_coordinator_that_is_asked_by_a_survivor_takes_its_offer_back() {
 }
 
 #[test]
-fn strangers_and_joiners_hold_no_formation_up() {
+fn other_clusters_and_joiners_hold_no_formation_up() {
     let mut process = fresh(1, 0xa);
-    let strangers = Introduction {
+    let unrelated = Introduction {
         members: Arc::new([7, 8, 9].map(node).into()),
         ..introduced(&survivor(7))
     };
-    process.asked(&strangers);
+    process.asked(&unrelated);
     process.asked(&Formation::new(raft_id_of(4, 1), &grown(), false, 1).introduction());
     process.asked(&fresh(1, 0xb).introduction());
     assert_eq!(**process.known(), members());

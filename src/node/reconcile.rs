@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_removed_and_lives_on_may_come_back() {
+    fn a_removed_process_that_still_runs_may_come_back() {
         let (one, two, three, four) = (
             raft_id_of(1, 1),
             raft_id_of(2, 1),

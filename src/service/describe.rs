@@ -1,4 +1,4 @@
-//! The `Status` answer made from a survey. [`cluster`](crate::cluster) judges what the survey means.
+//! The `Status` answer made from a survey. [`cluster`](crate::cluster) decides what the survey means.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -150,10 +150,11 @@ fn no_cluster_forms_without_a_node_whose_kernel_takes_no_more_connections_for_it
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(port).unwrap();
     let _for_nodes = socket.listen(1).unwrap();
-    let mut strangers = Vec::new();
-    while let Ok(stranger) = std::net::TcpStream::connect_timeout(&port, Duration::from_millis(500))
+    let mut connections = Vec::new();
+    while let Ok(connection) =
+        std::net::TcpStream::connect_timeout(&port, Duration::from_millis(500))
     {
-        strangers.push(stranger);
+        connections.push(connection);
     }
     let _others: Vec<_> = (1..=2)
         .map(|id| Running::start(machines.serve(id)))

@@ -54,7 +54,7 @@ fn a_list_that_leads_to_two_clusters_is_refused_by_every_command() {
 }
 
 #[test]
-fn the_cluster_that_is_meant_may_be_said() {
+fn the_intended_cluster_may_be_named() {
     let (one, two) = (leader(ONE), leader(TWO));
     let endpoints = format!("{},{}", one.address, two.address);
     let said = |id: u64, args: &[&str]| {

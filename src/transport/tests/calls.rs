@@ -324,7 +324,7 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
             let Notice::Replied(from, reply) = node.notice().await else {
                 panic!("a reply");
             };
-            assert_eq!((from, reply), (call_id(2), Reply::Stranger(answering)));
+            assert_eq!((from, reply), (call_id(2), Reply::Misdirected(answering)));
         }
         let max_wait = Duration::from_secs(20);
         let error = node.prober.identify(node_id(2), max_wait).await;
@@ -332,7 +332,7 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
         let node = node_id(2);
         assert_eq!(
             error,
-            Err(RpcError::Stranger {
+            Err(RpcError::Misdirected {
                 node,
                 addr,
                 answering
@@ -362,7 +362,7 @@ async fn questions_votes_and_reports_share_no_bound() {
     // The first question is in flight: there is no answer to it yet.
     node.network.call(call_id(2), identify());
     node.network.call(call_id(2), identify());
-    let Notice::Replied(_, Reply::Stranger(Answering::Hung)) = node.notice().await else {
+    let Notice::Replied(_, Reply::Misdirected(Answering::Hung)) = node.notice().await else {
         panic!("the second one is too many");
     };
     assert!(node.has_heard_nothing());

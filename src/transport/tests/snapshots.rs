@@ -154,12 +154,12 @@ async fn a_refused_snapshot_is_reported() {
         ..small()
     };
     let mut follower = Node::new(2, &[], strict).await;
-    let patient = TransportOptions {
+    let slow_retries = TransportOptions {
         backoff_min: Duration::from_secs(60),
         backoff_max: Duration::from_secs(60),
         ..small()
     };
-    let mut leader = Node::leader(follower.addr, patient).await;
+    let mut leader = Node::leader(follower.addr, slow_retries).await;
     assert!(leader.network.send_snapshot(outgoing(raft_id_of(2), MANY)));
     assert_eq!(report(&mut leader).await, None);
     assert!(follower.has_heard_nothing());

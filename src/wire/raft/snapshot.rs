@@ -152,7 +152,7 @@ pub(super) fn request_into_raft(request: InstallSnapshotRequest) -> Result<Messa
         crc32,
     } = request;
     let last = ("last_included_index", last_included_index);
-    REQUEST.place(last, ("last_included_term", last_included_term), term)?;
+    REQUEST.log_position(last, ("last_included_term", last_included_term), term)?;
     REQUEST.that(
         last_included_index >= 1,
         "last_included_index",

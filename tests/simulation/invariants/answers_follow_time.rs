@@ -1,4 +1,4 @@
-//! An answer never names a place in the log before one that had been told when the request was made:
+//! An answer never names an index before one that had been told when the request was made:
 //! answers never go back in time. With the agreed log this is linearizability, for all clients and all
 //! keys.
 
