@@ -4,16 +4,17 @@
 //! forgets its state on restart, that mistake loses data.
 
 mod answering;
+mod formation;
 mod level;
 mod limits;
+mod log;
+mod membership;
 mod reach;
 mod recovery;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU16;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -21,10 +22,25 @@ pub use answering::Answering;
 pub use level::ProtocolLevel;
 pub use limits::NodeLimits;
 pub use reach::{Missed, Reach};
-pub use recovery::{Rank, RecoveryClaim};
 pub use status::{
     Conf, Following, NodeState, NodeStatus, RecoveryAttempt, Role, SnapshotId, SnapshotProgress,
 };
+
+// Only nodes among themselves use these.
+#[cfg(not(feature = "internals"))]
+pub(crate) use internal::*;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use internal::*;
+
+mod internal {
+    pub use super::formation::{Introduction, Offer};
+    pub use super::log::{
+        EntryPayload, FORMAT_VERSION, RaftHardState, SnapshotMetadata, VersionedLogEntry,
+    };
+    pub use super::membership::{ClusterMembership, NodeInfo};
+    pub use super::recovery::{Rank, RecoveryClaim};
+}
 
 /// A key of the map. At least 1 byte; the upper bound is
 /// [`Limits::max_key_bytes`](crate::config::Limits).
@@ -197,188 +213,6 @@ pub type Term = u64;
 
 /// A position in the replicated log. The first is 1. 0 means none.
 pub type LogIndex = u64;
-
-/// A member of a cluster: a machine and its addresses, independent of the process that runs on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeInfo {
-    /// Its configured id.
-    pub id: NodeId,
-    /// Where other nodes reach it: `host:port`.
-    pub addr: String,
-    /// Where clients reach it: `host:port`.
-    pub client_addr: String,
-}
-
-impl NodeInfo {
-    /// The node `id` with unknown addresses.
-    pub fn nowhere(id: NodeId) -> Self {
-        Self {
-            id,
-            addr: String::new(),
-            client_addr: String::new(),
-        }
-    }
-}
-
-/// The desired members of a cluster, by node id. The voters and learners of the Raft group are separate,
-/// because processes come and go.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClusterMembership {
-    /// Every member, in ascending order of its id.
-    pub members: BTreeMap<NodeId, NodeInfo>,
-}
-
-impl ClusterMembership {
-    /// The member `id`.
-    pub fn get(&self, id: NodeId) -> Option<&NodeInfo> {
-        self.members.get(&id)
-    }
-
-    /// Whether `id` is a member.
-    pub fn contains(&self, id: NodeId) -> bool {
-        self.members.contains_key(&id)
-    }
-
-    /// Node ids, in ascending order.
-    pub fn ids(&self) -> impl Iterator<Item = NodeId> {
-        self.members.keys().copied()
-    }
-
-    /// Every member, in ascending order of its id.
-    pub fn iter(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.members.values()
-    }
-
-    /// The number of members.
-    pub fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    /// Whether there is no member.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-}
-
-/// Members whose addresses do not matter, for tests.
-#[cfg(test)]
-impl<const N: usize> From<[NodeId; N]> for ClusterMembership {
-    fn from(ids: [NodeId; N]) -> Self {
-        let info = |id: NodeId| NodeInfo {
-            id,
-            addr: format!("kvstore-{id}:7379"),
-            client_addr: format!("kvstore-{id}:6379"),
-        };
-        ids.into_iter().map(info).collect()
-    }
-}
-
-impl FromIterator<NodeInfo> for ClusterMembership {
-    fn from_iter<I: IntoIterator<Item = NodeInfo>>(members: I) -> Self {
-        Self {
-            members: members.into_iter().map(|info| (info.id, info)).collect(),
-        }
-    }
-}
-
-/// Version of [`RaftHardState`] and [`VersionedLogEntry`] that this library writes.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// What a Raft server must not forget while it runs (paper, figure 2, "persistent state").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RaftHardState {
-    /// Version of this record: [`FORMAT_VERSION`].
-    pub version: u32,
-    /// Latest term that the server has seen.
-    pub term: Term,
-    /// The server that got its vote in that term.
-    pub vote: Option<RaftId>,
-    /// Highest index that it knows to be committed.
-    pub commit: LogIndex,
-}
-
-impl Default for RaftHardState {
-    fn default() -> Self {
-        Self {
-            version: FORMAT_VERSION,
-            term: 0,
-            vote: None,
-            commit: 0,
-        }
-    }
-}
-
-/// One entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionedLogEntry {
-    /// Version of this record: [`FORMAT_VERSION`].
-    pub version: u32,
-    /// Position in the log.
-    pub index: LogIndex,
-    /// Term in which a leader created it.
-    pub term: Term,
-    /// The payload.
-    pub payload: EntryPayload,
-}
-
-/// The payload of a log entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntryPayload {
-    /// No command: a leader's first entry of a term.
-    Empty,
-    /// An encoded command of the state machine.
-    Command(Bytes),
-    /// An encoded change of voters and learners.
-    ConfChange(Bytes),
-}
-
-/// What a snapshot replaces (paper, figure 12).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SnapshotMetadata {
-    /// The snapshot replaces all entries up through and including this index.
-    pub last_included_index: LogIndex,
-    /// Term of that entry.
-    pub last_included_term: Term,
-    /// Raft ids of the voters at that index.
-    pub voters: Vec<RaftId>,
-    /// Raft ids of the learners at that index.
-    pub learners: Vec<RaftId>,
-}
-
-/// A new cluster, as its coordinator offers it to the initial members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// Random id of the cluster.
-    pub cluster_id: ClusterId,
-    /// The initial member with the lowest node id: it makes the offer.
-    pub coordinator: RaftId,
-    /// The initial members that take part from the beginning, including the coordinator. They are the
-    /// first voters.
-    pub members: Vec<RaftId>,
-    /// All initial members. A member that is not in `members` is missing, and an operator has stated that
-    /// it is fresh.
-    pub membership: ClusterMembership,
-    /// Other nodes, perhaps members of an earlier cluster, that are gone for good, as an operator has stated.
-    pub absent: BTreeSet<NodeId>,
-    /// The highest level that all `members` speak: the level of the cluster.
-    pub level: ProtocolLevel,
-    /// The limits of the coordinator. `None` from versions that do not report them.
-    pub limits: Option<NodeLimits>,
-}
-
-/// The identity of a process that asks another one, together with what the other one may need to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Introduction {
-    /// The asking process.
-    pub raft_id: RaftId,
-    /// Its state.
-    pub state: NodeState,
-    /// The cluster that it is prepared for or takes part in.
-    pub cluster_id: Option<ClusterId>,
-    /// The members of that cluster. Before it takes part in one: all nodes that may take part, as far as
-    /// it knows.
-    pub members: Arc<ClusterMembership>,
-}
 
 #[cfg(test)]
 mod tests {

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use protobuf::Message as _;
 use raft::CAMPAIGN_TRANSFER;
 use raft::eraftpb::{
-    ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState,
-    Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
+    ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, Message,
+    MessageType, Snapshot, SnapshotMetadata,
 };
 use seshat::kv::Write;
 use seshat::types::ClusterId;
@@ -48,8 +48,6 @@ pub fn message_of(kind: Kind) -> BoxedStrategy<Message> {
         Kind::AppendOfFirstEntry => append(Some(payload(first_entry()))).boxed(),
         Kind::AppendOfCommands => append(Some(payload(command()))).boxed(),
         Kind::AppendOfConfChange => append(Some(payload(conf_change()))).boxed(),
-        Kind::AppendOfConfChangeV2 => append(Some(payload(conf_change_v2()))).boxed(),
-        Kind::AppendOfLeaveJoint => append(Some(payload(leave_joint()))).boxed(),
         Kind::Appended => appended().boxed(),
         Kind::AppendRefused => append_refused().boxed(),
         Kind::SnapshotWanted => snapshot_wanted().boxed(),
@@ -60,9 +58,8 @@ pub fn message_of(kind: Kind) -> BoxedStrategy<Message> {
         Kind::HeartbeatForReadsAnswered => {
             heartbeat(MessageType::MsgHeartbeatResponse, 1..40).boxed()
         }
-        Kind::Snapshot => snapshot(members(0..1, false)).boxed(),
-        Kind::SnapshotWithLearners => snapshot(members(1..4, false)).boxed(),
-        Kind::SnapshotOfJoint => snapshot(members(0..4, true)).boxed(),
+        Kind::Snapshot => snapshot(members(0..1)).boxed(),
+        Kind::SnapshotWithLearners => snapshot(members(1..4)).boxed(),
         Kind::TimeoutNow => envelope(MessageType::MsgTimeoutNow).boxed(),
     }
 }
@@ -237,50 +234,21 @@ fn change_type() -> impl Strategy<Value = ConfChangeType> {
     ]
 }
 
-/// `RawNode::propose_conf_change` of a `ConfChange`.
+/// `RawNode::propose_conf_change`, in the form that Seshat proposes.
 fn conf_change() -> impl Strategy<Value = (EntryType, Bytes)> {
-    (any::<u64>(), change_type(), raft_id(), bytes(0..20)).prop_map(
-        |(id, change_type, node_id, context)| {
-            let change = ConfChange {
-                id,
-                change_type,
-                node_id,
-                context,
-                ..ConfChange::default()
-            };
-            let data = change.write_to_bytes().unwrap();
-            (EntryType::EntryConfChange, data.into())
-        },
-    )
-}
-
-/// `RawNode::propose_conf_change` of a `ConfChangeV2`.
-fn conf_change_v2() -> impl Strategy<Value = (EntryType, Bytes)> {
-    let transition = prop_oneof![
-        Just(ConfChangeTransition::Auto),
-        Just(ConfChangeTransition::Implicit),
-        Just(ConfChangeTransition::Explicit),
-    ];
-    let single = (change_type(), raft_id()).prop_map(|(change_type, node_id)| ConfChangeSingle {
-        change_type,
-        node_id,
-        ..ConfChangeSingle::default()
-    });
-    (transition, vec(single, 1..5), bytes(0..20)).prop_map(|(transition, changes, context)| {
+    (change_type(), raft_id()).prop_map(|(change_type, node_id)| {
+        let single = ConfChangeSingle {
+            change_type,
+            node_id,
+            ..ConfChangeSingle::default()
+        };
         let change = ConfChangeV2 {
-            transition,
-            changes: changes.into(),
-            context,
+            changes: vec![single].into(),
             ..ConfChangeV2::default()
         };
         let data = change.write_to_bytes().unwrap();
         (EntryType::EntryConfChangeV2, data.into())
     })
-}
-
-/// `Raft::commit_apply`.
-fn leave_joint() -> impl Strategy<Value = (EntryType, Bytes)> {
-    Just((EntryType::EntryConfChangeV2, Bytes::new()))
 }
 
 /// `Raft::handle_append_entries` and `handle_snapshot`, where they succeed.
@@ -384,42 +352,18 @@ fn snapshot(conf_state: impl Strategy<Value = ConfState>) -> impl Strategy<Value
 }
 
 /// `Configuration::to_conf_state`, in any order: raft-rs lists members as its hash sets do.
-fn members(learners: std::ops::Range<usize>, joint: bool) -> impl Strategy<Value = ConfState> {
-    let ids = btree_set(raft_id(), 10)
+fn members(learners: std::ops::Range<usize>) -> impl Strategy<Value = ConfState> {
+    let ids = btree_set(raft_id(), 6)
         .prop_map(Vec::from_iter)
         .prop_shuffle();
-    (
-        ids,
-        1..4usize,
-        learners,
-        1..4usize,
-        any::<u32>(),
-        any::<bool>(),
-    )
-        .prop_map(
-            move |(mut ids, voters, learners, leaving, picks, auto_leave)| {
-                let mut take = |count: usize| ids.split_off(ids.len() - count);
-                let (voters, learners) = (take(voters), take(learners));
-                let mut state = ConfState {
-                    voters,
-                    learners,
-                    ..ConfState::default()
-                };
-                if joint {
-                    // Who leaves, and who of the incoming voters was one before.
-                    let leaving = take(leaving);
-                    let pick = |bit: usize| picks >> bit & 1 == 1;
-                    let staying = state.voters.iter().enumerate();
-                    let staying = staying.filter(|(at, _)| pick(*at)).map(|(_, id)| *id);
-                    state.voters_outgoing = leaving.iter().copied().chain(staying).collect();
-                    let demoted = leaving.iter().enumerate();
-                    let demoted = demoted.filter(|(at, _)| pick(8 + *at)).map(|(_, id)| *id);
-                    state.learners_next = demoted.collect();
-                    state.auto_leave = auto_leave;
-                }
-                state
-            },
-        )
+    (ids, 1..4usize, learners).prop_map(|(mut ids, voters, learners)| {
+        let mut take = |count: usize| ids.split_off(ids.len() - count);
+        ConfState {
+            voters: take(voters),
+            learners: take(learners),
+            ..ConfState::default()
+        }
+    })
 }
 
 /// That many arbitrary bytes.

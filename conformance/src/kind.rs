@@ -27,9 +27,6 @@ pub enum Kind {
     AppendOfFirstEntry,
     AppendOfCommands,
     AppendOfConfChange,
-    AppendOfConfChangeV2,
-    /// An append that holds the empty change which ends a joint configuration.
-    AppendOfLeaveJoint,
     Appended,
     AppendRefused,
     /// A follower asks for a snapshot in place of an answer.
@@ -43,14 +40,12 @@ pub enum Kind {
     HeartbeatForReadsAnswered,
     Snapshot,
     SnapshotWithLearners,
-    /// A snapshot from within a joint configuration.
-    SnapshotOfJoint,
     TimeoutNow,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 23] = [
         Self::PreVote,
         Self::PreVoteGranted,
         Self::PreVoteRefused,
@@ -63,8 +58,6 @@ impl Kind {
         Self::AppendOfFirstEntry,
         Self::AppendOfCommands,
         Self::AppendOfConfChange,
-        Self::AppendOfConfChangeV2,
-        Self::AppendOfLeaveJoint,
         Self::Appended,
         Self::AppendRefused,
         Self::SnapshotWanted,
@@ -75,7 +68,6 @@ impl Kind {
         Self::HeartbeatForReadsAnswered,
         Self::Snapshot,
         Self::SnapshotWithLearners,
-        Self::SnapshotOfJoint,
         Self::TimeoutNow,
     ];
 
@@ -118,9 +110,7 @@ impl Kind {
             MessageType::MsgHeartbeatResponse => Self::HeartbeatForReadsAnswered,
             MessageType::MsgSnapshot => {
                 let members = message.get_snapshot().get_metadata().get_conf_state();
-                if !members.voters_outgoing.is_empty() {
-                    Self::SnapshotOfJoint
-                } else if !members.learners.is_empty() {
+                if !members.learners.is_empty() {
                     Self::SnapshotWithLearners
                 } else {
                     Self::Snapshot
@@ -136,9 +126,7 @@ impl Kind {
         match entry.entry_type {
             EntryType::EntryNormal if entry.data.is_empty() => Self::AppendOfFirstEntry,
             EntryType::EntryNormal => Self::AppendOfCommands,
-            EntryType::EntryConfChange => Self::AppendOfConfChange,
-            EntryType::EntryConfChangeV2 if entry.data.is_empty() => Self::AppendOfLeaveJoint,
-            EntryType::EntryConfChangeV2 => Self::AppendOfConfChangeV2,
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => Self::AppendOfConfChange,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | `survival` | so does everything that a process sends in our own types: its identity, offers,
 //! commands, refusals |
 //! | `emitted` | so does everything that real raft-rs nodes emit in a [`Cluster`](cluster::Cluster), and every kind is among it |
+//! | `refused` | conf changes that raft-rs knows and no node proposes are errors in both directions |
 //! | `fuzz` | no bytes panic the conversion, and what it accepts does not panic a node |
 //! | `golden` | another language's protobuf writes and reads the same bytes, and the same JSON |
 //! | `typed` | the content of each field, as another language wrote it, is in the right field of our

@@ -364,8 +364,9 @@ fn payload() -> impl Strategy<Value = Option<Payload>> {
     // The node itself stays: raft-rs panics if a removed leader continues to lead.
     let other = || prop_oneof![200 => (2..6u64).prop_map(raft_id), 1 => odd()];
     let change_type = || prop_oneof![200 => 1..4i32, 1 => any::<i32>()];
-    let transition = prop_oneof![200 => 1..4i32, 1 => any::<i32>()];
-    let change = (any::<u64>(), change_type(), other(), bytes(0..3)).prop_map(
+    let transition = prop_oneof![30 => Just(1), 1 => 2..4i32, 1 => any::<i32>()];
+    let context = || prop_oneof![30 => Just(Bytes::new()), 1 => bytes(1..3)];
+    let change = (any::<u64>(), change_type(), other(), context()).prop_map(
         |(id, change_type, raft_id, context)| {
             Payload::ConfChange(ConfChange {
                 id,
@@ -375,25 +376,28 @@ fn payload() -> impl Strategy<Value = Option<Payload>> {
             })
         },
     );
-    let single = (change_type(), other()).prop_map(|(change_type, raft_id)| ConfChangeSingle {
-        change_type,
-        raft_id,
+    let single = (change_type(), other())
+        .prop_map(|(change_type, raft_id)| ConfChangeSingle {
+            change_type,
+            raft_id,
+        })
+        .boxed();
+    let changes = prop_oneof![30 => vec(single.clone(), 1), 1 => vec(single, 0..4)];
+    let change_v2 = (transition, changes, context()).prop_map(|(transition, changes, context)| {
+        Payload::ConfChangeV2(ConfChangeV2 {
+            transition,
+            changes,
+            context,
+        })
     });
-    let change_v2 =
-        (transition, vec(single, 0..4), bytes(0..3)).prop_map(|(transition, changes, context)| {
-            Payload::ConfChangeV2(ConfChangeV2 {
-                transition,
-                changes,
-                context,
-            })
-        });
     prop_oneof![
         10 => Just(None),
         20 => command().prop_map(|command| Some(Payload::Command(command))),
         // An operation that this node does not know.
         1 => Just(Some(Payload::Command(Bytes::from_static(b"\x1a\x01k")))),
-        5 => change.prop_map(Some),
-        5 => change_v2.prop_map(Some),
+        10 => change_v2.prop_map(Some),
+        // No node proposes it.
+        1 => change.prop_map(Some),
     ]
 }
 
@@ -451,7 +455,10 @@ fn heartbeat_reply() -> impl Strategy<Value = HeartbeatResponse> {
 fn install_snapshot() -> impl Strategy<Value = InstallSnapshotRequest> {
     // The node's own id is usually in it, and often nothing is wrong with it.
     let ids = |least: usize| vec((1..7u64).prop_map(raft_id), least..4);
-    let wild = (ids(0), ids(0), ids(0), ids(0), any::<bool>());
+    let joint = prop_oneof![
+        8 => Just((Vec::new(), Vec::new(), false)),
+        1 => (ids(0), ids(0), any::<bool>()),
+    ];
     let conf_state = prop_oneof![
         3 => Just(ConfState {
             voters: (1..=3).map(raft_id).collect(),
@@ -460,13 +467,11 @@ fn install_snapshot() -> impl Strategy<Value = InstallSnapshotRequest> {
         }),
         2 => Just(ConfState {
             voters: vec![raft_id(4), raft_id(2)],
-            learners: vec![raft_id(5)],
-            voters_outgoing: vec![raft_id(2), raft_id(1), raft_id(3)],
-            learners_next: vec![raft_id(1)],
-            auto_leave: true,
+            learners: vec![raft_id(5), raft_id(1)],
+            ..ConfState::default()
         }),
-        5 => wild.prop_map(
-            |(voters, learners, voters_outgoing, learners_next, auto_leave)| ConfState {
+        5 => (ids(0), ids(0), joint).prop_map(
+            |(voters, learners, (voters_outgoing, learners_next, auto_leave))| ConfState {
                 voters,
                 learners,
                 voters_outgoing,

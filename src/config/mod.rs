@@ -219,7 +219,7 @@ impl Config {
     }
 
     /// The initial members as the type of the rest of the library.
-    pub fn membership(&self) -> ClusterMembership {
+    pub(crate) fn membership(&self) -> ClusterMembership {
         let members = self.cluster.initial_members.iter();
         members
             .map(|member| NodeInfo {

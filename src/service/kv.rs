@@ -281,36 +281,10 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::driver::{Detached, DriverHandle, Outcome};
-    use crate::service::surveys::NoPeers;
-    use crate::service::{AdmissionControl, ServiceOptions};
-    use crate::types::{NodeId, NodeStatus, RaftId};
+    use crate::driver::{Detached, Outcome};
 
     const WAITING: usize = 1000;
     const MAX_WAIT: Duration = Duration::from_secs(5);
-
-    fn detached() -> (Host, Detached) {
-        let raft_id = RaftId::new(NodeId::new(1).unwrap(), 1);
-        let (handle, driver) = DriverHandle::detached(NodeStatus::fresh(raft_id), 1);
-        let options = ServiceOptions {
-            max_key_bytes: 8,
-            max_value_bytes: 8,
-            max_grpc_message_bytes: 1024,
-            max_unread_bytes: 1024,
-            request_timeout: MAX_WAIT,
-            transfer_timeout: Duration::from_secs(1),
-            member_timeout: Duration::from_secs(1),
-        };
-        (
-            Host::new(
-                handle,
-                AdmissionControl::new(2 * WAITING, 1 << 20),
-                options,
-                std::sync::Arc::new(NoPeers),
-            ),
-            driver,
-        )
-    }
 
     fn all_read(host: &Host) -> JoinSet<Result<Answer, Refusal>> {
         let mut callers = JoinSet::new();
@@ -346,7 +320,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_wait_ask_again_when_a_leader_decides_and_not_before() {
-        let (host, mut driver) = detached();
+        let (host, mut driver) = Host::detached();
         let mut callers = all_read(&host);
         let moment = Duration::from_secs(2);
         // Twice each: a change after the first attempt would not wake the caller.
@@ -370,7 +344,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_wait_keep_their_deadline() {
-        let (host, mut driver) = detached();
+        let (host, mut driver) = Host::detached();
         let begin = Instant::now();
         let mut callers = all_read(&host);
         assert_eq!(

@@ -71,7 +71,7 @@ impl Local {
         let operation = Operation::get(request, &self.kv.host().options)?;
         match self.execute(&operation).await? {
             Answer::Got { value, .. } => Ok(value),
-            _ => Err(astray()),
+            _ => Err(astray(Applied::No)),
         }
     }
 
@@ -95,7 +95,7 @@ impl Local {
         let operation = Operation::set(request, &self.kv.host().options)?;
         match self.execute(&operation).await? {
             Answer::Set { applied_index } => Ok(applied_index),
-            _ => Err(astray()),
+            _ => Err(astray(Applied::Unknown)),
         }
     }
 
@@ -113,7 +113,7 @@ impl Local {
         let operation = Operation::delete(request, &self.kv.host().options)?;
         match self.execute(&operation).await? {
             Answer::Deleted { existed, .. } => Ok(existed),
-            _ => Err(astray()),
+            _ => Err(astray(Applied::Unknown)),
         }
     }
 
@@ -130,13 +130,67 @@ impl Local {
     }
 }
 
-/// The core answers the question that it was asked, but the types do not show that.
-fn astray() -> Refusal {
-    Refusal {
-        reason: Reason::InvalidRequest {
-            field: "key",
-            rule: "the node answered another request than this one".to_owned(),
-        },
-        applied: Applied::Unknown,
+/// The core answers the operation that it was given, but the types do not show that.
+fn astray(applied: Applied) -> Refusal {
+    let reason = Reason::InvalidRequest {
+        field: "answer",
+        rule: "it belongs to another operation than this one".to_owned(),
+    };
+    Refusal { reason, applied }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Detached;
+
+    /// The refusal of `call` when the driver answers with `answer`.
+    async fn refused<T>(
+        driver: &mut Detached,
+        answer: Answer,
+        call: impl Future<Output = Result<T, Refusal>>,
+    ) -> Refusal {
+        let outcome = Ok(answer);
+        let drive = async {
+            while driver.answer_all(&outcome) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (called, ()) = tokio::join!(call, drive);
+        called.err().expect("a refusal")
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_astray_is_at_fault_and_not_the_key() {
+        let (host, mut driver) = Host::detached();
+        let local = Local::new(host);
+        let (applied_index, existed) = (1, true);
+        let (set, deleted) = (
+            Answer::Set { applied_index },
+            Answer::Deleted {
+                existed,
+                applied_index,
+            },
+        );
+        for (refusal, applied) in [
+            (
+                refused(&mut driver, set.clone(), local.get("k")).await,
+                Applied::No,
+            ),
+            (
+                refused(&mut driver, deleted, local.set("k", "v")).await,
+                Applied::Unknown,
+            ),
+            (
+                refused(&mut driver, set, local.delete("k")).await,
+                Applied::Unknown,
+            ),
+        ] {
+            assert_eq!(
+                refusal.reason.to_string(),
+                "answer: it belongs to another operation than this one"
+            );
+            assert_eq!(refusal.applied, applied);
+        }
     }
 }

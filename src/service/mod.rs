@@ -165,3 +165,26 @@ impl Host {
         Some(leader.client_addr.clone())
     }
 }
+
+#[cfg(test)]
+impl Host {
+    /// A node for tests. The test plays its driver, whose inbox has room for one notice.
+    fn detached() -> (Self, crate::driver::Detached) {
+        use crate::types::{NodeId, NodeStatus, RaftId};
+
+        let raft_id = RaftId::new(NodeId::new(1).unwrap(), 1);
+        let (handle, driver) = DriverHandle::detached(NodeStatus::fresh(raft_id), 1);
+        let options = ServiceOptions {
+            max_key_bytes: 8,
+            max_value_bytes: 8,
+            max_grpc_message_bytes: 1024,
+            max_unread_bytes: 1024,
+            request_timeout: Duration::from_secs(5),
+            transfer_timeout: Duration::from_secs(1),
+            member_timeout: Duration::from_secs(1),
+        };
+        let admission = AdmissionControl::new(2048, 1 << 20);
+        let probe = Arc::new(surveys::NoPeers);
+        (Self::new(handle, admission, options, probe), driver)
+    }
+}

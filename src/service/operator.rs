@@ -209,37 +209,17 @@ async fn ask(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use tokio::task::JoinHandle;
 
     use super::*;
     use crate::driver::{Detached, Notice};
-    use crate::service::surveys::NoPeers;
-    use crate::service::{AdmissionControl, ServiceOptions};
     use crate::types::RaftId;
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 
     fn raft_id_of(id: u16) -> RaftId {
         RaftId::new(NodeId::new(id).unwrap(), 1)
-    }
-
-    /// A node whose inbox has room for one notice.
-    fn detached() -> (Host, Detached) {
-        let (driver, detached) = DriverHandle::detached(NodeStatus::fresh(raft_id_of(1)), 1);
-        let options = ServiceOptions {
-            max_key_bytes: 8,
-            max_value_bytes: 8,
-            max_grpc_message_bytes: 1024,
-            max_unread_bytes: 1024,
-            request_timeout: TIMEOUT,
-            transfer_timeout: TIMEOUT,
-            member_timeout: TIMEOUT,
-        };
-        let admission = AdmissionControl::new(1, 1024);
-        let host = Host::new(driver, admission, options, Arc::new(NoPeers));
-        (host, detached)
     }
 
     /// The operator states that node 3 is gone.
@@ -278,7 +258,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_statement_goes_with_the_operator_who_waits() {
-        let (host, mut driver) = detached();
+        let (host, mut driver) = Host::detached();
         let call = forms(&host);
         accept(&mut driver, Ok(())).await;
         tokio::time::sleep(TIMEOUT / 2).await;
@@ -293,7 +273,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_operator_may_go_before_the_statement_is_heard() {
-        let (host, mut driver) = detached();
+        let (host, mut driver) = Host::detached();
         let call = forms(&host);
         tokio::task::yield_now().await;
         call.abort();
@@ -306,7 +286,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_statement_is_withdrawn_once_and_not_if_it_was_refused() {
-        let (host, mut driver) = detached();
+        let (host, mut driver) = Host::detached();
         let call = forms(&host);
         accept(&mut driver, Ok(())).await;
         withdrawn(&mut driver).await;

@@ -196,10 +196,10 @@ pub mod entry {
         /// An encoded seshat.kv.v1.Command.
         #[prost(bytes, tag = "3")]
         Command(::prost::bytes::Bytes),
-        /// A change of one member.
+        /// The older form of a change: refused, because no node proposes it.
         #[prost(message, tag = "4")]
         ConfChange(super::ConfChange),
-        /// A change of several members, or the end of a joint configuration.
+        /// A change of one member.
         #[prost(message, tag = "5")]
         ConfChangeV2(super::ConfChangeV2),
     }
@@ -214,7 +214,7 @@ impl ::prost::Name for Entry {
         "type.googleapis.com/seshat.raft.v1.Entry".into()
     }
 }
-/// A change of one member (dissertation, section 4.1).
+/// The older form of a change: refused, because no node proposes it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfChange {
     /// Identity of the change, chosen by the proposer.
@@ -240,16 +240,16 @@ impl ::prost::Name for ConfChange {
         "type.googleapis.com/seshat.raft.v1.ConfChange".into()
     }
 }
-/// A change of any number of members.
+/// A change of one member (dissertation, section 4.1).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConfChangeV2 {
-    /// How the change takes effect.
+    /// How the change takes effect: AUTO, or the change is refused.
     #[prost(enumeration = "ConfChangeTransition", tag = "1")]
     pub transition: i32,
-    /// The changes; none leaves a joint configuration.
+    /// Exactly one change, or the message is refused.
     #[prost(message, repeated, tag = "2")]
     pub changes: ::prost::alloc::vec::Vec<ConfChangeSingle>,
-    /// What the proposer attached to the change.
+    /// Empty, or the change is refused.
     #[prost(bytes = "bytes", tag = "3")]
     pub context: ::prost::bytes::Bytes,
 }
@@ -263,7 +263,7 @@ impl ::prost::Name for ConfChangeV2 {
         "type.googleapis.com/seshat.raft.v1.ConfChangeV2".into()
     }
 }
-/// One part of a ConfChangeV2.
+/// What a ConfChangeV2 does, and to which member.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfChangeSingle {
     /// What the change does.
@@ -292,7 +292,8 @@ pub struct ConfState {
     /// Raft ids of the learners.
     #[prost(fixed64, repeated, tag = "2")]
     pub learners: ::prost::alloc::vec::Vec<u64>,
-    /// In a joint configuration, the voters of the outgoing one.
+    /// In a joint configuration, the voters of the outgoing one. Such a
+    /// configuration is refused, because no change that a node proposes enters one.
     #[prost(fixed64, repeated, tag = "3")]
     pub voters_outgoing: ::prost::alloc::vec::Vec<u64>,
     /// In a joint configuration, outgoing voters that will become learners.
@@ -1071,17 +1072,17 @@ impl ConfChangeType {
         }
     }
 }
-/// How a change of several members takes effect.
+/// How a change takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ConfChangeTransition {
     /// Not said: refused.
     Unspecified = 0,
-    /// At once where that is safe, otherwise through a joint configuration.
+    /// At once: one member changes.
     Auto = 1,
-    /// Through a joint configuration that ends by itself.
+    /// Through a joint configuration that ends by itself: refused.
     Implicit = 2,
-    /// Through a joint configuration that ends by another change.
+    /// Through a joint configuration that ends by another change: refused.
     Explicit = 3,
 }
 impl ConfChangeTransition {

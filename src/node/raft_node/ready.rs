@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
 
 use super::RaftNode;
 use crate::error::{Reason, Refusal};
@@ -103,8 +103,11 @@ impl<W> RaftNode<W> {
                     }
                     self.apply_command(index, term, entry.data)?;
                 }
-                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                    self.apply_conf_change(&entry)?;
+                EntryType::EntryConfChangeV2 => self.apply_conf_change(&entry)?,
+                EntryType::EntryConfChange => {
+                    // `change_members` proposes none, and `wire` takes none.
+                    let reason = "a conf change of the older form".to_owned();
+                    return Err(NodeError::Apply { index, reason });
                 }
             }
             self.see_placed_reads();
@@ -149,15 +152,9 @@ impl<W> RaftNode<W> {
             index: entry.index,
             reason: error.to_string(),
         };
-        let conf_state = if entry.get_entry_type() == EntryType::EntryConfChange {
-            let mut change = ConfChange::default();
-            change.merge_from_bytes(&entry.data).map_err(damaged)?;
-            self.raw.apply_conf_change(&change)?
-        } else {
-            let mut change = ConfChangeV2::default();
-            change.merge_from_bytes(&entry.data).map_err(damaged)?;
-            self.raw.apply_conf_change(&change)?
-        };
+        let mut change = ConfChangeV2::default();
+        change.merge_from_bytes(&entry.data).map_err(damaged)?;
+        let conf_state = self.raw.apply_conf_change(&change)?;
         self.step_down_if_no_voter();
         self.conf_index = entry.index;
         let storage = self.raw.mut_store();

@@ -10,6 +10,7 @@ use crate::wire::WireError;
 use crate::wire::check::Check;
 
 const ENTRY: Check = Check("Entry");
+const V1_IS_REFUSED: &str = "a change is a ConfChangeV2, never a ConfChange";
 
 /// An entry of our own log.
 pub(super) fn from_raft(entry: eraftpb::Entry) -> Result<Entry, WireError> {
@@ -33,10 +34,11 @@ pub(super) fn from_raft(entry: eraftpb::Entry) -> Result<Entry, WireError> {
         // (`Raft::step_leader`, MsgPropose).
         EntryType::EntryNormal if data.is_empty() => None,
         EntryType::EntryNormal => Some(Payload::Command(data)),
-        EntryType::EntryConfChange => Some(Payload::ConfChange(conf::change_from_data(&data)?)),
-        EntryType::EntryConfChangeV2 => {
-            Some(Payload::ConfChangeV2(conf::change_v2_from_data(&data)?))
+        EntryType::EntryConfChange => {
+            let reason = format!("entry {index}: {V1_IS_REFUSED}");
+            return Err(WireError::new("eraftpb.Entry", "entry_type", reason));
         }
+        EntryType::EntryConfChangeV2 => Some(Payload::ConfChangeV2(conf::change_from_data(&data)?)),
     };
     Ok(Entry {
         term,
@@ -68,12 +70,13 @@ pub(super) fn into_raft(entry: Entry) -> Result<eraftpb::Entry, WireError> {
             )?;
             (EntryType::EntryNormal, command)
         }
-        Some(Payload::ConfChange(change)) => {
-            (EntryType::EntryConfChange, conf::change_into_data(change)?)
+        Some(Payload::ConfChange(_)) => {
+            let reason = format!("of entry {index}: {V1_IS_REFUSED}");
+            return Err(WireError::new(ENTRY.0, "conf_change", reason));
         }
         Some(Payload::ConfChangeV2(change)) => (
             EntryType::EntryConfChangeV2,
-            conf::change_v2_into_data(change)?,
+            conf::change_into_data(change)?,
         ),
     };
     Ok(eraftpb::Entry {
@@ -89,6 +92,7 @@ pub(super) fn into_raft(entry: Entry) -> Result<eraftpb::Entry, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::raft::ConfChange;
 
     fn entry(payload: Option<Payload>) -> Entry {
         Entry {
@@ -112,6 +116,22 @@ mod tests {
         let payload = Payload::Command(Bytes::new());
         let error = into_raft(entry(Some(payload))).unwrap_err();
         assert_eq!((error.message, error.field), ("Entry", "command"));
+    }
+
+    #[test]
+    fn a_conf_change_of_the_older_form_is_refused_in_both_directions() {
+        let payload = Payload::ConfChange(ConfChange::default());
+        let error = into_raft(entry(Some(payload))).unwrap_err();
+        let reason = "of entry 12: a change is a ConfChangeV2, never a ConfChange";
+        assert_eq!(error, WireError::new("Entry", "conf_change", reason));
+        let error = from_raft(eraftpb::Entry {
+            entry_type: EntryType::EntryConfChange,
+            index: 12,
+            ..eraftpb::Entry::default()
+        })
+        .unwrap_err();
+        let reason = "entry 12: a change is a ConfChangeV2, never a ConfChange";
+        assert_eq!(error, WireError::new("eraftpb.Entry", "entry_type", reason));
     }
 
     #[test]

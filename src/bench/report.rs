@@ -14,7 +14,7 @@ const WIDTH: u64 = 40;
 
 /// The figures of a run in which no answer was wrong.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(crate) struct Report {
     pub(super) plan: Plan,
     pub(super) tally: Tally,
     /// From the end of the warm-up to the last answer.
@@ -29,7 +29,7 @@ impl Report {
     }
 
     /// One object. The first eight fields are stable; more may follow them.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let Self { plan, tally, .. } = self;
         let micros = |part| micros(tally.quantile(part));
         let by_kind: Map<_, _> = tally
