@@ -62,8 +62,8 @@ use wrong::WrongAnswers;
 const READ_BACK: usize = 10_000;
 
 /// Prepares the keys, measures, checks, and cleans up. Each of `targets` is a connection to the same
-/// cluster; the clients of the plan share them. Progress goes to standard error, if that is a terminal. `warn` gets a
-/// message if keys could not be removed.
+/// cluster; the clients of the plan share them. Progress goes to standard error, if that is a terminal.
+/// `warn` gets a message if keys could not be removed.
 ///
 /// # Errors
 ///
