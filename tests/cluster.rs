@@ -224,7 +224,7 @@ async fn an_operator_moves_leadership() {
 }
 
 #[tokio::test]
-async fn a_leader_that_shuts_down_hands_over_first() {
+async fn a_leader_that_shuts_down_transfers_leadership_first() {
     let mut cluster = Cluster::started(3).await;
     cluster.set("before", "1").await;
     let leader = cluster.leader().await;

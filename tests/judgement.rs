@@ -203,7 +203,7 @@ async fn a_leader_with_a_wrong_address_of_its_own_is_named_before_it_is_lost() {
     fabric.mistype(one, one, NOWHERE);
     let nodes = fabric.start_all().await;
     let (mut leader, mut followers) = leader_first(nodes);
-    assert_eq!(leader.id, one, "who starts a cluster stands first");
+    assert_eq!(leader.id, one, "the coordinator stands for election first");
     let words = format!(
         "degraded: nodes 2 and 3 do not reach node 1: its address {NOWHERE} does not answer (to \
          correct it: seshat member add 1 HOST:PORT kvstore-1:6379)"

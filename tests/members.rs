@@ -348,7 +348,7 @@ async fn a_member_moves_to_another_address() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decided_is_refused_with_the_reason() {
+async fn an_undecidable_change_is_refused_with_the_reason() {
     let mut cluster = Cluster::started(3).await;
     let four = cluster.extend();
     let leader = cluster.leader().await;
@@ -363,7 +363,7 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     let mut admin = cluster.admin(follower);
     let refusal = admin.add_member(add_request(&cluster, four)).await;
     let Reason::NotLeader(not_leader) = reason(refusal.unwrap_err()) else {
-        panic!("not who leads");
+        panic!("not the refusal of a follower");
     };
     assert_eq!(
         not_leader.leader_addr.as_deref(),

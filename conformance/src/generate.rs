@@ -23,7 +23,7 @@ use crate::Kind;
 /// Most entries of a generated append.
 const MAX_ENTRIES: usize = 6;
 
-/// A message of any kind; each kind is as likely as every other.
+/// A message of any kind; all kinds are equally likely.
 pub fn message() -> impl Strategy<Value = Message> {
     proptest::sample::select(Kind::ALL.to_vec()).prop_flat_map(message_of)
 }
@@ -97,7 +97,7 @@ fn log_position(max_index: u64, max_term: u64) -> BoxedStrategy<(u64, u64)> {
     .boxed()
 }
 
-/// A message with sender, receiver and term alone.
+/// A message with only a sender, a receiver and a term.
 fn envelope(msg_type: MessageType) -> impl Strategy<Value = Message> {
     let ids =
         (raft_id(), raft_id()).prop_filter("no process sends to itself", |(from, to)| from != to);
@@ -140,7 +140,7 @@ fn vote(msg_type: MessageType, context: &'static [u8]) -> impl Strategy<Value = 
         )
 }
 
-/// `Raft::step`, where it refuses a vote.
+/// `Raft::step`, when it refuses a vote.
 fn refused(msg_type: MessageType) -> impl Strategy<Value = Message> {
     envelope(msg_type)
         .prop_flat_map(|envelope| (number(MAX_INDEX), number(envelope.term), Just(envelope)))
@@ -152,7 +152,7 @@ fn refused(msg_type: MessageType) -> impl Strategy<Value = Message> {
         })
 }
 
-/// `RaftCore::prepare_send_entries`: some entries up to the kind of `last`, then one of that kind.
+/// `RaftCore::prepare_send_entries`: up to `MAX_ENTRIES` commands and first entries, then `last`.
 fn append(last: Option<BoxedStrategy<Entry>>) -> impl Strategy<Value = Message> {
     let entries = match last {
         None => Just(Vec::new()).boxed(),
@@ -201,7 +201,7 @@ fn append(last: Option<BoxedStrategy<Entry>>) -> impl Strategy<Value = Message> 
         )
 }
 
-/// An entry of that data, sometimes with a context.
+/// An entry with this type and data, sometimes with a context.
 fn payload(content: impl Strategy<Value = (EntryType, Bytes)> + 'static) -> BoxedStrategy<Entry> {
     let context = prop_oneof![3 => Just(Bytes::new()), 1 => bytes(1..20)];
     (content, context)
@@ -251,7 +251,7 @@ fn conf_change() -> impl Strategy<Value = (EntryType, Bytes)> {
     })
 }
 
-/// `Raft::handle_append_entries` and `handle_snapshot`, where they succeed.
+/// `Raft::handle_append_entries` and `handle_snapshot`, when they succeed.
 fn appended() -> impl Strategy<Value = Message> {
     (envelope(MessageType::MsgAppendResponse), number(MAX_INDEX))
         .prop_flat_map(|(envelope, index)| (0..=index, Just((envelope, index))))
@@ -262,7 +262,7 @@ fn appended() -> impl Strategy<Value = Message> {
         })
 }
 
-/// `Raft::handle_append_entries`, where it refuses.
+/// `Raft::handle_append_entries`, when it refuses.
 fn append_refused() -> impl Strategy<Value = Message> {
     (envelope(MessageType::MsgAppendResponse), number(MAX_INDEX))
         .prop_flat_map(|(envelope, index)| {
@@ -366,7 +366,7 @@ fn members(learners: std::ops::Range<usize>) -> impl Strategy<Value = ConfState>
     })
 }
 
-/// That many arbitrary bytes.
+/// Arbitrary bytes, of a length in `size`.
 pub fn bytes(size: std::ops::Range<usize>) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), size).prop_map(Bytes::from)
 }

@@ -107,7 +107,7 @@ proptest! {
     /// Histories of one node whose peers send anything. Messages that the conversion accepts do not
     /// panic it, and its own messages can be carried.
     #[test]
-    fn what_is_accepted_panics_no_node(seed in any::<u64>(), history in vec(event(), 1..60)) {
+    fn accepted_messages_panic_no_node(seed in any::<u64>(), history in vec(event(), 1..60)) {
         let voters = (1..=3).map(raft_id).collect();
         let mut node = Node::new(raft_id(1), Store::with_voters(voters), 0, seed);
         for event in history {

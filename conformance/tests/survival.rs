@@ -410,7 +410,7 @@ proptest! {
     }
 
     #[test]
-    fn who_refuses_survives(raft_id in raft_id_of(), cluster_id in option::of(cluster())) {
+    fn a_refusal_survives(raft_id in raft_id_of(), cluster_id in option::of(cluster())) {
         let not_me = NotMe { raft_id, cluster_id };
         prop_assert_eq!(NotMe::try_from(carried(proto::v1::NotMe::from(not_me))), Ok(not_me));
     }

@@ -156,7 +156,7 @@ fn a_cut_link_between_two_followers_is_named() {
 }
 
 #[test]
-fn who_has_not_been_heard_at_its_address_yet_is_waited_for() {
+fn a_member_not_yet_heard_at_its_address_is_waited_for() {
     let unsure = |id: u16, other: u16| {
         let mut reach = reaches_all(id);
         reach.reached.retain(|id| id.node_id() != node(other));

@@ -400,7 +400,7 @@ fn looks(id: u16) -> Vec<Option<NodeStatus>> {
 /// All combinations of the states of three nodes: a recommended recovery is accepted, by that node and no
 /// other, and an accepted one does no harm.
 #[test]
-fn what_is_recommended_is_accepted_and_nothing_else_is() {
+fn exactly_the_recommended_recovery_is_accepted() {
     let (mut accepted, mut recommended, mut all_views) = (0, 0, 0);
     for one in looks(1) {
         for two in looks(2) {

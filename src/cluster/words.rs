@@ -237,7 +237,8 @@ impl ClusterView<'_> {
         answering.collect()
     }
 
-    /// Who asks a process before there is a cluster, and does not answer it: its address is wrong there.
+    /// The processes that ask this one before there is a cluster, and do not answer it: this process has a
+    /// wrong address for them.
     fn mistyped(&self) -> Vec<String> {
         let faults = self.survey.views().flat_map(|view| {
             let missed = view.reach.iter().flat_map(|reach| &reach.missed);

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_or_of_another_cluster_says_nothing() {
+    fn an_older_status_or_one_of_another_cluster_does_not_count() {
         let old = NodeStatus {
             applied_index: 8,
             ..says(1, &[1])
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_just_added_does_not_believe_who_does_not_know_yet() {
+    fn an_added_process_ignores_a_status_from_before_its_addition() {
         let mut departure = Departure::new(raft_id_of(4));
         departure.heard(node(1), &says(1, &[1]));
         assert!(!departure.is_over(CLUSTER, 0), "nothing was sent to it");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_hears_of_no_leader_for_long_or_knows_of_its_removal_asks() {
+    fn only_a_process_without_a_leader_or_a_removed_one_asks() {
         let asked = |led: bool, voters: &[u16], ticks: u64| -> usize {
             let mut departure = Departure::new(raft_id_of(4));
             let conf = says(1, voters).conf;
@@ -243,6 +243,6 @@ mod tests {
         let conf = says(1, &[1, 2, 3]).conf;
         let others = [1, 2].map(node).into_iter();
         let asked = Departure::new(raft_id_of(4)).tick(true, true, &conf, others);
-        assert!(asked.is_empty(), "a leader hands over first");
+        assert!(asked.is_empty(), "a leader transfers leadership first");
     }
 }

@@ -120,7 +120,7 @@ fn a_process_of_a_lower_level_is_not_let_in_and_both_sides_say_so() {
 }
 
 #[test]
-fn what_some_member_does_not_know_is_not_put_into_the_log() {
+fn a_command_that_a_member_does_not_know_is_not_proposed() {
     let mut lab = cluster([two(), two(), ONE]);
     // The leader asks all members for their status.
     lab.until(10 * TICK, 1, |_| false);

@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_at_a_former_address_counts_for_nothing() {
+    fn an_answer_at_a_former_address_does_not_count() {
         let mut reaching = reaching();
         tick(&mut reaching);
         reaching.answered(node(2), raft_id_of(2, 1), 0);

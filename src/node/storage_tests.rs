@@ -141,7 +141,7 @@ fn entries_come_by_range_and_at_least_one() {
 }
 
 #[test]
-fn what_was_cut_is_compacted_and_what_is_to_come_is_unavailable() {
+fn entries_before_the_log_are_compacted_and_later_ones_unavailable() {
     let mut storage = filled(6);
     let _ = storage.compact(4).expect("applied");
     assert_eq!(range(&storage, 4, 6, None), Err(compacted()));

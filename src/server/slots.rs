@@ -192,7 +192,7 @@ impl Slot {
     }
 
     /// Counts `calls` more calls that the client has cancelled. A client cancels some together when a
-    /// deadline passes. A client that goes on is told to end the connection. Returns `false` if it
+    /// deadline passes. A client that continues is told to end the connection. Returns `false` if it
     /// ignores that: the connection is to be cut.
     pub(super) fn reset(&self, calls: u32) -> bool {
         if calls == 0 {

@@ -82,7 +82,7 @@ impl AdminService {
         })
     }
 
-    /// Checks that the cluster can bear a change now. Right after an election or a change, an obstacle
+    /// Checks that the cluster permits a change now. Right after an election or a change, an obstacle
     /// may end in a moment. So the check is repeated for as long as an election may take.
     async fn checked(
         &self,

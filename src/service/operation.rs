@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_client_asks_for_is_what_is_done_or_refused(
+        fn a_request_becomes_its_command_or_a_refusal(
             key in bytes(10),
             value in bytes(14),
             session in session(),

@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_snapshot_is_refused() {
+    fn invalid_bytes_are_no_snapshot() {
         let cases = [
             (snapshot([]), "SnapshotRecord", "record"),
             (snapshot([pair("a")]), "SnapshotRecord", "record"),

@@ -55,7 +55,7 @@ fn a_leader_that_has_mistyped_its_own_address_is_named_before_it_is_restarted() 
         all,
         &["status", "--wait", "healed", "--timeout", "5s", "--quiet"],
     );
-    // Node 1 says who does not reach it, and the others that they do not.
+    // Node 1 names the nodes that do not reach it, and these report it, too.
     let fault = words.split(" its address ").last().unwrap();
     let failure = failure.failed(3);
     assert!(failure.contains(fault), "{failure}");

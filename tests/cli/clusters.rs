@@ -106,7 +106,7 @@ fn the_intended_cluster_may_be_named() {
 }
 
 #[test]
-fn what_is_left_of_a_cluster_that_was_recovered_is_no_other_one() {
+fn left_over_processes_of_a_recovered_cluster_are_no_second_cluster() {
     let left = Mock::follower(None).of(ONE, None);
     let new = Mock::leader().of(TWO, Some(ONE));
     let endpoints = format!("{},{}", left.address, new.address);

@@ -294,7 +294,7 @@ impl goldenscript::Runner for Script {
             .ok_or("a script begins with a cluster")?;
         let done = obey(cluster, command);
         let trace = cluster.take_trace();
-        // What led to a failure belongs to it.
+        // A failure shows the output before it.
         done.map_err(|error| format!("{trace}{error}"))?;
         Ok(trace)
     }

@@ -146,7 +146,7 @@ async fn timeout_now_arrives() {
 }
 
 #[tokio::test]
-async fn a_node_says_who_it_is() {
+async fn a_node_reports_its_identity() {
     let mut other = Node::new(2, &[], options()).await;
     let mut node = Node::new(1, &[(2, other.addr)], options()).await;
     node.network.call(call_id(2), identify());
@@ -305,7 +305,7 @@ async fn serves_clients() -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
+async fn another_process_at_the_address_is_distinguished_from_silence() {
     let other = Node::new(3, &[], options()).await;
     let http1 = answers_nonsense(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
     for (addr, answering) in [

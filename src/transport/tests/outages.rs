@@ -382,7 +382,7 @@ async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
 
 /// A proxy accepts connections for a process that has ended, and closes them.
 #[tokio::test]
-async fn what_takes_connections_and_closes_them_does_not_hang() {
+async fn a_process_that_closes_its_connections_does_not_hang() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut node = Node::new(1, &[(2, port.local_addr().unwrap())], options()).await;
     tokio::spawn(async move { while port.accept().await.is_ok() {} });

@@ -280,7 +280,7 @@ async fn a_call_goes_on_behind_what_an_earlier_one_has_brought_of_the_same_snaps
 }
 
 #[tokio::test]
-async fn what_an_interrupted_call_has_brought_is_not_kept_for_ever() {
+async fn the_chunks_of_an_interrupted_call_are_not_kept_for_ever() {
     let impatient = TransportOptions {
         bulk_timeout: Duration::from_millis(20),
         ..small()

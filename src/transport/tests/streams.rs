@@ -53,7 +53,7 @@ async fn a_heartbeat_is_answered_on_either_stream() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_and_what_fits_arrives() {
+async fn a_message_that_does_not_fit_is_refused_and_one_that_fits_arrives() {
     let bounds = TransportOptions {
         peer_queue_bytes: 256 << 10,
         window_bytes: 64 << 10,

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_raft_rs_does_not_know_of_a_snapshot_is_an_error() {
+    fn a_snapshot_field_that_raft_rs_does_not_know_is_an_error() {
         for in_metadata in [false, true] {
             let mut message = request_into_raft(whole()).unwrap();
             let snapshot = message.mut_snapshot();

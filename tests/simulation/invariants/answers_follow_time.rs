@@ -22,7 +22,7 @@ impl Floor {
     }
 }
 
-/// `who` asked when the `floor` had been told, and is told `at`.
+/// The client `who` asked after the `floor` was answered, and gets the answer `at`.
 pub(crate) fn check(floor: Floor, at: (ClusterId, LogIndex), who: impl Debug) -> Verdict {
     let Floor(Some((cluster, index))) = floor else {
         return Ok(());
