@@ -144,6 +144,7 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
         others,
         without,
         time,
+        revisions,
     } = recovery;
     let mut other_survivors: Vec<_> = others
         .iter()
@@ -170,6 +171,8 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
         compared: others.into_iter().map(compared).collect(),
         without: without.into_iter().map(u32::from).collect(),
         time: time.map_or(0, WallTime::micros),
+        commit_revision: revisions.at(kept.commit_index),
+        last_log_revision: revisions.at(kept.last_index),
     }
 }
 

@@ -376,6 +376,7 @@ impl Names {
             ref others,
             ref without,
             time: _,
+            revisions: _,
         } = *recovery;
         let Rank {
             last_index,

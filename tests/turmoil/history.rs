@@ -18,7 +18,7 @@ pub(crate) struct Told {
     pub(crate) start: u64,
     /// `None` if its outcome is not known.
     pub(crate) end: Option<u64>,
-    /// Log index of an acknowledged write.
+    /// Revision of an acknowledged write.
     pub(crate) index: Option<LogIndex>,
 }
 

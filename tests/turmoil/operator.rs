@@ -220,8 +220,8 @@ impl Operator {
         let kept = match self.flaw {
             // The flaw: the observer believes that the survivor had everything.
             Flaw::Overstated => u64::MAX,
-            _ if is_latest => found.last_log_index,
-            _ => found.commit_index,
+            _ if is_latest => found.last_log_revision,
+            _ => found.commit_revision,
         };
         self.shared.recovery_begins(old, kept);
         // Their state of the old cluster keeps them out of the new one.

@@ -94,6 +94,9 @@ impl<W> Replica<W> {
             others: way.others.clone(),
             without: order.without.clone(),
             time: self.time.filter(|_| has_revisions),
+            revisions: self.raft.as_ref().map_or_else(Default::default, |raft| {
+                raft.storage().state_machine().revisions()
+            }),
         }
     }
 
