@@ -27,6 +27,7 @@
 //! | `Obstacle` | `cluster` | the reason why a cluster may not be recovered now | the operator gets it |
 //! | [`Error`](crate::client::Error) | `client` | a call of the Rust client failed | the application decides |
 //! | `CallError` | `client` | one call to one node failed | the client retries, or an `Error` |
+//! | `BenchError` | `bench` | a run of the bench tool has no figures | a `Failure` |
 //! | `Failure` | `cli` | a command failed | the user gets a message and an exit code |
 
 mod rpc;

@@ -6,7 +6,7 @@
     python3 make.py --check   fails if that would change anything
 
 The schema comes from the pinned buf (tools/proto), the bytes and the canonical
-JSON from the pinned protobuf, so neither saw a line of what they are to judge.
+JSON from the pinned protobuf, so neither shares a line with the code under test.
 
 A file holds vectors: a name, the message as hexadecimal bytes, and the same
 message as JSON. Vectors that are marked as real are messages as nodes and

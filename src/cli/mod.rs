@@ -6,7 +6,7 @@
 //! | `set.rs`, `get.rs`, `del.rs` | read and write |
 //! | `status.rs`, `transfer_leader.rs`, `member.rs` | look at the cluster and steer it |
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
-//! | `bench/` | measure how fast the cluster is |
+//! | `bench.rs` | measure how fast the cluster is, with `crate::bench` |
 //!
 //! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
 //! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports

@@ -247,8 +247,8 @@ impl Formation {
         let missing: Vec<_> = missing
             .map(|(&id, peer)| {
                 let addr = self.known.get(id).map_or("", |info| &info.addr);
-                let stranger = peer.found.filter(|found| *found != Answering::Silent);
-                (id, stranger.map(|stranger| (stranger, addr)))
+                let found = peer.found.filter(|found| *found != Answering::Silent);
+                (id, found.map(|found| (found, addr)))
             })
             .collect();
         waiting::fresh(&missing, self.bootstrap, self.now < self.forms_at)
@@ -301,7 +301,7 @@ impl Formation {
                 let other = Answering::OtherNode(status.raft_id.node_id());
                 self.missed(node, other);
             }
-            Reply::Stranger(stranger) => self.missed(node, stranger),
+            Reply::Misdirected(answering) => self.missed(node, answering),
             Reply::Failed => self.missed(node, Answering::Silent),
             Reply::Offered {
                 cluster_id,

@@ -23,12 +23,12 @@ mod listen;
 mod listen_options;
 mod misdirected;
 mod options;
-mod places;
 mod preface;
 mod reflection;
 mod remembered;
 mod resets;
 mod shutdown;
+mod slots;
 mod unsent;
 
 use std::future::Future;
@@ -57,7 +57,7 @@ use crate::telemetry;
 use crate::transport::{Connector, Inbound, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
 
-use listen_options::Seat;
+use listen_options::SlotKind;
 use misdirected::Misdirected;
 use reflection::with_reflection;
 use remembered::Remembered;
@@ -285,10 +285,10 @@ impl Server {
         let (stop_nodes, nodes_stopped) = watch::channel(false);
         let clients = listen::serve(
             client,
-            move |seat, reader| {
-                let router = match seat {
-                    Seat::Seated => router.for_another_connection(reader),
-                    Seat::Spare => router.for_operators(reader, max_connections),
+            move |kind, reader| {
+                let router = match kind {
+                    SlotKind::Regular => router.for_another_connection(reader),
+                    SlotKind::Spare => router.for_operators(reader, max_connections),
                 };
                 service_fn(move |request| router.call(request))
             },

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_statement_goes_with_the_operator_who_waits() {
+    async fn a_statement_ends_with_the_call_of_the_operator() {
         let (host, mut driver) = Host::detached();
         let call = forms(&host);
         accept(&mut driver, Ok(())).await;

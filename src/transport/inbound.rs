@@ -156,7 +156,7 @@ impl Inbound {
             None => (leader.from, enter(leader.from)?),
         };
         if stated != leader.from {
-            return Err(rejection::stranger(&first, leader, stated));
+            return Err(rejection::wrong_stream(&first, leader, stated));
         }
         self.step(first).await?;
         while let Some(request) = next(&mut requests).await? {
@@ -171,7 +171,7 @@ impl Inbound {
                 term: _,
             } = envelope;
             if (cluster_id, from, to) != (leader.cluster_id, leader.from, leader.to) {
-                return Err(rejection::stranger(&request, envelope, leader.from));
+                return Err(rejection::wrong_stream(&request, envelope, leader.from));
             }
             self.step(request).await?;
         }

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_known_command_is_refused() {
+    fn an_unknown_command_is_refused() {
         let operation = |operation| {
             proto::Command {
                 operation,

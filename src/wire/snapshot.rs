@@ -361,14 +361,14 @@ impl SnapshotReader {
 
     fn take_pair(&mut self, pair: proto::KeyValue) -> Result<(), WireError> {
         let proto::KeyValue { key, value } = pair;
-        let place = (shard_of(&key), key);
-        if place.1.is_empty() || place <= self.last {
+        let position = (shard_of(&key), key);
+        if position.1.is_empty() || position <= self.last {
             let reason = "empty, or not in order";
             return Err(WireError::new("KeyValue", "key", reason));
         }
-        self.state_machine.restore(&place.1, &value);
+        self.state_machine.restore(&position.1, &value);
         // A copy, because the key is a slice of the received bytes.
-        self.last = (place.0, Key::copy_from_slice(&place.1));
+        self.last = (position.0, Key::copy_from_slice(&position.1));
         Ok(())
     }
 
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_snapshot_is_refused() {
+    fn invalid_bytes_are_no_snapshot() {
         let cases = [
             (snapshot([]), "SnapshotRecord", "record"),
             (snapshot([pair("a")]), "SnapshotRecord", "record"),

@@ -26,11 +26,11 @@ mod cluster;
 mod history;
 mod hogs;
 mod links;
+mod misbehaving;
 mod openers;
 mod operator;
 mod scenarios;
 mod soak;
-mod strangers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

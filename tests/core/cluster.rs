@@ -195,7 +195,7 @@ impl Cluster {
         &mut self.names
     }
 
-    /// What is still unanswered.
+    /// The unanswered requests.
     pub(crate) fn waiting(&self) -> Vec<String> {
         let callers = self.callers.iter().enumerate();
         callers
@@ -610,7 +610,7 @@ impl Cluster {
         }
         for (node, packets) in arrived {
             for packet in packets {
-                self.hand_over(packet)?;
+                self.deliver_packet(packet)?;
             }
             if self.alive(node) {
                 self.settle(node)?;
@@ -644,7 +644,7 @@ impl Cluster {
         }
     }
 
-    fn hand_over(&mut self, Packet { from, to, parcel }: Packet) -> Result<()> {
+    fn deliver_packet(&mut self, Packet { from, to, parcel }: Packet) -> Result<()> {
         if !self.alive(to) {
             if let Parcel::Call(caller, id, _) = parcel {
                 self.fail(caller, id);

@@ -74,7 +74,7 @@ impl Cradle {
             let mut members = config.cluster.initial_members.iter();
             members.any(|member| member.id.get() == id)
         };
-        for status in self.shared.standings().values() {
+        for status in self.shared.statuses().values() {
             for id in &status.conf.members {
                 if self.flaw != Flaw::Apart && !named(id.get(), &config) {
                     config.cluster.initial_members.push(member(id.get()));

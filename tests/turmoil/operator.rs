@@ -78,7 +78,7 @@ impl Operator {
             }
         }
         // In calm, every member reports a healed cluster in the end.
-        for member in health::members(&self.shared.standings()) {
+        for member in health::members(&self.shared.statuses()) {
             while !is_healthy(self.nodes[usize::from(member) - 1].clone()).await {
                 if let Ok(status) = self.admin.status().await {
                     self.note_left_over(&status.summary);

@@ -139,7 +139,7 @@ fn unusable(error: NodeError) -> Refusal {
 fn refusal(obstacle: Obstacle) -> Refusal {
     match obstacle {
         Obstacle::OtherCluster(_) => Refusal::invalid("cluster_id", obstacle.to_string()),
-        Obstacle::NotGone(_) | Obstacle::Stranger(_) => {
+        Obstacle::NotGone(_) | Obstacle::NotInCluster(_) => {
             Refusal::invalid("without", obstacle.to_string())
         }
         _ => Refusal::precondition(obstacle.to_string()),

@@ -2,55 +2,26 @@
 
 use std::collections::VecDeque;
 
-use seshat::client::{
-    Answers, Builder, Client, Error, Operation, Pipeline, PipelineOptions, Reply,
-};
+use seshat::client::{Answers, Client, Error, Operation, Pipeline, PipelineOptions, Reply};
 
 use super::target::{Answer, Ask, Outcome, Refused, Stream, Target};
-use crate::cli::failure::Failure;
-use crate::cli::options::one_cluster;
 
-/// A key that is read only to connect. It may have any value or none.
-const PROBED_KEY: &[u8] = b"\0";
-
-/// One connection to the leader. Clients share it.
-#[derive(Debug, Clone)]
-pub(super) struct Link(Client);
-
-impl Link {
-    /// Finds the leader, and connects to it. All endpoints must belong to one cluster.
-    ///
-    /// # Errors
-    ///
-    /// The cluster does not answer in time, or there are several.
-    pub(super) async fn new(builder: Builder) -> Result<Self, Failure> {
-        let client = builder.build()?;
-        one_cluster(&client).await?;
-        client.get(PROBED_KEY).await?;
-        Ok(Self(client))
-    }
-
-    /// The cluster of the connection.
-    pub(super) fn cluster(&self) -> Option<u64> {
-        *self.0.watch_cluster().borrow()
-    }
-}
-
-impl Target for Link {
+/// One connection to the leader.
+impl Target for Client {
     type Stream = Batches;
 
     async fn call(&self, ask: Ask) -> Outcome {
         let reply = match ask {
-            Ask::Set { key, value } => Reply::Written(self.0.set(key, value).await?),
-            Ask::Get { key } => Reply::Found(self.0.get_with_index(key).await?),
-            Ask::Del { key } => Reply::Deleted(self.0.delete(key).await?),
+            Ask::Set { key, value } => Reply::Written(self.set(key, value).await?),
+            Ask::Get { key } => Reply::Found(self.get_with_index(key).await?),
+            Ask::Del { key } => Reply::Deleted(self.delete(key).await?),
         };
         Ok(reply.into())
     }
 
     async fn open(&self, window: usize) -> Result<Batches, Refused> {
         let options = PipelineOptions::default().window(window);
-        let pipeline = self.0.pipeline(options).await?;
+        let pipeline = self.pipeline(options).await?;
         Ok(Batches {
             pipeline,
             flight: VecDeque::with_capacity(window),

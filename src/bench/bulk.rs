@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::BenchError;
 use super::ledger::{Ledger, Sent};
 use super::target::{Ask, Outcome, Refused, Stream, Target};
 use super::wrong::WrongAnswers;
-use crate::cli::failure::Failure;
 
 /// Most commands of one batch.
 const MAX_BATCH: usize = 100;
@@ -47,7 +47,7 @@ pub(super) async fn each<T: Target>(
     ledger: &Arc<Ledger>,
     wrong: &Arc<WrongAnswers>,
     timeout: Duration,
-) -> Result<(), Failure> {
+) -> Result<(), BenchError> {
     let share = numbers.len().div_ceil(targets.len().max(1)).max(1);
     let mut workers = JoinSet::new();
     for (numbers, target) in numbers.chunks(share).zip(targets) {
@@ -77,7 +77,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn all(self, mut numbers: Vec<u32>, target: impl Target) -> Result<(), Failure> {
+    async fn all(self, mut numbers: Vec<u32>, target: impl Target) -> Result<(), BenchError> {
         let mut began = Instant::now();
         while !numbers.is_empty() {
             let before = numbers.len();
@@ -154,13 +154,15 @@ impl Worker {
         }
     }
 
-    fn failed(&self, left: usize, refused: &Refused) -> Failure {
+    fn failed(&self, left: usize, refused: &Refused) -> BenchError {
         let what = match self.task {
             Task::Write => "the keys cannot be written before the run",
             Task::Read | Task::ReadMissing => "the keys cannot be read back after the run",
             Task::Remove => "the keys cannot be removed after the run",
         };
-        let message = format!("{what}: {left} are left: {}", refused.message);
-        Failure::unmeasured(refused.kind, message)
+        BenchError::Unserved {
+            kind: refused.kind,
+            message: format!("{what}: {left} are left: {}", refused.message),
+        }
     }
 }

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
 
 /// Smallest value: its identification takes this many bytes.
-pub(super) const MIN_VALUE_BYTES: usize = 16;
+pub(crate) const MIN_VALUE_BYTES: usize = 16;
 
 /// The keys and values of one run. Two runs have no key in common, so they may go on at once.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ const WIDTH: u64 = 40;
 
 /// The figures of a run in which no answer was wrong.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(crate) struct Report {
     pub(super) plan: Plan,
     pub(super) tally: Tally,
     /// From the end of the warm-up to the last answer.
@@ -29,7 +29,7 @@ impl Report {
     }
 
     /// One object. The first eight fields are stable; more may follow them.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let Self { plan, tally, .. } = self;
         let micros = |part| micros(tally.quantile(part));
         let by_kind: Map<_, _> = tally
@@ -165,8 +165,8 @@ fn short(latency: Duration) -> String {
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);

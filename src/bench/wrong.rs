@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::BenchError;
 use super::ledger::Wrong;
-use crate::cli::failure::Failure;
 
 /// The wrong answers of a run.
 #[derive(Debug)]
@@ -36,17 +36,15 @@ impl WrongAnswers {
     /// # Errors
     ///
     /// There are some: the run has no figures.
-    pub(super) fn none(&self) -> Result<(), Failure> {
+    pub(super) fn none(&self) -> Result<(), BenchError> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_empty() {
             return Ok(());
         }
         let wrong: Vec<_> = kept.iter().map(|wrong| wrong.0.as_str()).collect();
-        let message = format!(
-            "the cluster gave wrong answers, so there are no figures: {} (seed {})",
-            wrong.join("; "),
-            self.seed
-        );
-        Err(Failure::wrong_answers(message))
+        Err(BenchError::WrongAnswers {
+            answers: wrong.join("; "),
+            seed: self.seed,
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The plan of a run: the checked arguments.
+//! The plan of a run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ const MAX_BATCH: usize = 4096;
 
 /// The operation of the clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Op {
+pub(crate) enum Op {
     /// Write
     Set,
     /// Read, of keys that were written before
@@ -42,7 +42,7 @@ impl fmt::Display for Op {
 
 /// The load on one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pipelining {
+pub(crate) struct Pipelining {
     /// Commands of one batch.
     pub(super) batch: usize,
     /// Batches in flight.
@@ -79,32 +79,22 @@ impl fmt::Display for Pipelining {
 
 /// The settings of a run.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
-    pub(super) op: Op,
-    pub(super) clients: usize,
-    pub(super) connections: usize,
-    pub(super) warm_up: Duration,
-    pub(super) duration: Duration,
+pub(crate) struct Plan {
+    pub(crate) op: Op,
+    pub(crate) clients: usize,
+    pub(crate) connections: usize,
+    pub(crate) warm_up: Duration,
+    pub(crate) duration: Duration,
     /// Number of different keys.
-    pub(super) keys: u32,
-    pub(super) value_size: usize,
+    pub(crate) keys: u32,
+    pub(crate) value_size: usize,
     /// Each client uses one stream; `None`: one call after another.
-    pub(super) pipeline: Option<Pipelining>,
+    pub(crate) pipeline: Option<Pipelining>,
     /// Operations a second over all clients; `None`: as many as possible.
-    pub(super) rate: Option<u32>,
-    pub(super) seed: u64,
+    pub(crate) rate: Option<u32>,
+    pub(crate) seed: u64,
     /// Longest wait for an answer.
-    pub(super) timeout: Duration,
-}
-
-/// A duration that may be zero, such as `0s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write e.g. 500ms, 10s or 2m"))?;
-    if duration > Duration::from_secs(24 * 60 * 60) {
-        return Err("longer than 24h".to_owned());
-    }
-    Ok(duration)
+    pub(crate) timeout: Duration,
 }
 
 #[cfg(test)]

@@ -302,7 +302,7 @@ fn locked(key: &Mutex<Key>) -> MutexGuard<'_, Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::target::Refused;
+    use crate::bench::target::Refused;
 
     fn ledger() -> Ledger {
         Ledger::new(Values::new(1, 32), 4)
