@@ -2,8 +2,8 @@
 //!
 //! [`Formation`] is one process on its way into a cluster. It is pure: calls and their replies, offers, Raft
 //! traffic and ticks are the inputs, and the calls to make are the output. A fresh process asks the nodes
-//! that it knows of who they are. Then the initial member with the lowest node id offers a cluster and starts
-//! it (a two-phase commit), or the process waits until the leader of a running cluster lets it in.
+//! that it knows of for their identity. Then the initial member with the lowest node id offers a cluster and
+//! starts it (a two-phase commit), or the process waits until the leader of a running cluster lets it in.
 //! `docs/FORMATION.md` has the states, the protocol and the proof that there is one cluster.
 //!
 //! `phase.rs` has the states and every possible transition. `known.rs` has the known nodes, what they

@@ -6,7 +6,7 @@
 //!
 //! What must hold: no two living processes are in different clusters, if processes remember the last
 //! members that they knew, or else if the survivors of a cluster are heard in time. And once the world is
-//! calm, every process that can be is in one cluster: what is left of one, or a new one.
+//! calm, every process that can be is in one cluster: the rest of a former one, or a new one.
 
 use super::*;
 use crate::types::{Conf, Introduction};
@@ -79,7 +79,7 @@ struct World {
     incarnations: u64,
     memory: Memory,
     processes: BTreeMap<NodeId, Process>,
-    /// Nodes that were there and may come again, and those that were removed for good.
+    /// Nodes that have run and may return, and nodes that were removed for good.
     machines: BTreeSet<NodeId>,
     removed: BTreeSet<NodeId>,
     files: BTreeMap<NodeId, ClusterMembership>,

@@ -31,7 +31,7 @@ fn status(process: &Formation) -> NodeStatus {
     }
 }
 
-/// `process` hears `reply` to what it has asked `id`, or asks now.
+/// `process` gets `reply` to its question to `id`, which it may ask only now.
 fn answer(process: &mut Formation, id: u16, reply: Reply) {
     let to = node(id);
     let asked = process.peers[&to].asked;
@@ -804,7 +804,7 @@ fn remembers_survivor() -> Formation {
     process
 }
 
-/// No node has a file: nodes 4 and 5 have lost their leader, and ask all members who they are.
+/// No node has a file: nodes 4 and 5 have lost their leader, and ask all members for their identity.
 #[test]
 fn a_survivor_that_asks_keeps_processes_from_forming_a_second_cluster() {
     let mut world = World::new();

@@ -83,8 +83,8 @@ impl Remembered {
         let (node, path) = (self.node, self.dir.join(FILE));
         tracing::warn!(
             %node, %error, path = %path.display(),
-            "cannot write down who the members are: started again, this node would know those of its \
-             configuration only",
+            "cannot store the addresses of the members: after a restart this node would know only those of \
+             its configuration",
         );
     }
 

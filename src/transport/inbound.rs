@@ -333,7 +333,7 @@ impl RaftService for Inbound {
         Ok(Response::new(TimeoutNowResponse {}))
     }
 
-    /// Answers every caller in the same way. The core is told who asked: it may have to know which
+    /// Answers every caller in the same way. The core learns which process asked: it may have to know which
     /// processes are fresh, and which run.
     #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn identify(
