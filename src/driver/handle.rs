@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::batch::{Batch, BatchItem, Pending, PendingBatch, Waiter};
 use super::fair::Source;
 use super::unread::ValueRoom;
+use super::workers::Workers;
 use crate::cluster::Answers;
 use crate::cluster::recovery::Order;
 use crate::error::{Reason, Refusal};
@@ -92,6 +93,7 @@ pub struct DriverHandle {
     source: Source,
     sources: Arc<AtomicU64>,
     max_inflight: usize,
+    workers: Workers,
     requests: mpsc::Sender<(Source, Request)>,
     pub(super) notices: mpsc::Sender<Notice>,
     status: watch::Receiver<NodeStatus>,
@@ -124,6 +126,8 @@ pub(super) struct Bounds {
     pub(super) notices: usize,
     /// Maximum number of requests in the core at once. Used only in refusals.
     pub(super) max_inflight: usize,
+    /// The threads that free states.
+    pub(super) workers: Workers,
 }
 
 impl DriverHandle {
@@ -144,6 +148,7 @@ impl DriverHandle {
             source: Source(0),
             sources: Arc::new(AtomicU64::new(1)),
             max_inflight: bounds.max_inflight,
+            workers: bounds.workers,
             requests,
             notices,
             status,
@@ -229,6 +234,11 @@ impl DriverHandle {
         let (batch, pending) = Batch::new(items.len(), room, permit);
         self.request(Request::Batch { items, batch })?;
         Ok(pending)
+    }
+
+    /// Frees a state that a caller has read, on another thread.
+    pub fn free(&self, state: Box<StateMachine>) {
+        self.workers.free(state);
     }
 
     /// The refusal for a request that its caller took back before its turn: the core already had its
@@ -448,6 +458,7 @@ impl DriverHandle {
             requests: 1024,
             notices: peer_inbox_messages,
             max_inflight: 1024,
+            workers: Workers::Inline,
         };
         let none = Arc::default;
         let (handle, ends) = Self::new(&bounds, status, none(), none(), false);

@@ -116,6 +116,7 @@ impl Driver {
             requests: options.max_pending_requests,
             notices: options.peer_inbox_messages,
             max_inflight: replica.max_inflight(),
+            workers: options.workers,
         };
         let members = Arc::clone(replica.members());
         let nodes = Arc::clone(replica.nodes());

@@ -6,8 +6,9 @@
 //! takes time in proportion to the whole map, not even growth: only one shard is rehashed at a time.
 //!
 //! Why not a crate of persistent maps: with a million keys a read of this map costs half of a read of
-//! `imbl`'s hash map and a tenth of a read of its ordered map, and a write half (measured). This map has
-//! no order. Only snapshots need one, and only within one shard at a time.
+//! `imbl`'s hash map and a tenth of a read of its ordered map, and a write half (measured). The order of
+//! the keys stands beside the shards, in `imbl`'s ordered set, for reads of ranges. It shares the keys, and
+//! only a key that comes or goes touches it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,18 +17,20 @@ use std::vec;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
+use imbl::OrdSet;
 
-use super::Entry;
+use super::{Entry, KeyRange};
 use crate::types::{Key, Revision, Value};
 
 /// Number of shards. Part of the snapshot format, which has its pairs in the order of the shards.
 const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 12;
 
-/// Memory of a pair beside its bytes: its part of a half-empty table, and the overhead of an allocator
-/// and two reference counts for two allocations. With glibc, counting allocations, a million pairs took
-/// 150 bytes each, and 215 once all had been read or copied, whatever the size of their values.
-const PAIR_MEMORY: usize = 224;
+/// Memory of a pair beside its bytes: its part of a half-empty table and of a node of the order, and the
+/// overhead of an allocator and two reference counts for two allocations. With glibc, counting
+/// allocations, a million pairs took XX bytes each, and YY once all had been read or copied, whatever the
+/// size of their values.
+const PAIR_MEMORY: usize = 288;
 
 /// Memory of a pair in bytes. An estimate, rather too high than too low.
 pub const fn pair_memory(key: usize, value: usize) -> usize {
@@ -51,11 +54,23 @@ pub fn shard_of(key: &[u8]) -> usize {
     usize::try_from(shard).unwrap_or(0)
 }
 
-/// Binds `key` to `value` in its shard and returns the former value. An existing key is not copied.
-fn bind(shard: &mut Shard, key: &[u8], stored: Stored) -> Option<Stored> {
+/// How a key was bound.
+enum Bound {
+    /// It was there, with this value.
+    Again(Stored),
+    /// It is new. The map and the order share it.
+    New(Key),
+}
+
+/// Binds `key` in its shard. An existing key is not copied.
+fn bind(shard: &mut Shard, key: &[u8], stored: Stored) -> Bound {
     match shard.get_mut(key) {
-        Some(bound) => Some(std::mem::replace(bound, stored)),
-        None => shard.insert(Bytes::copy_from_slice(key), stored),
+        Some(bound) => Bound::Again(std::mem::replace(bound, stored)),
+        None => {
+            let key = Bytes::copy_from_slice(key);
+            shard.insert(key.clone(), stored);
+            Bound::New(key)
+        }
     }
 }
 
@@ -63,6 +78,8 @@ fn bind(shard: &mut Shard, key: &[u8], stored: Stored) -> Option<Stored> {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Map {
     shards: Vec<Arc<Shard>>,
+    /// All keys.
+    order: OrdSet<Key>,
     len: usize,
     /// Memory of all pairs in bytes.
     memory: usize,
@@ -72,6 +89,7 @@ impl Default for Map {
     fn default() -> Self {
         Self {
             shards: vec![Arc::default(); SHARDS],
+            order: OrdSet::new(),
             len: 0,
             memory: 0,
         }
@@ -100,14 +118,16 @@ impl Map {
         let value = Bytes::copy_from_slice(value);
         let new = value.len();
         let stored = Stored { value, revision };
-        let replaced = self
-            .shard_mut(key)
-            .and_then(|shard| bind(shard, key, stored));
-        if let Some(replaced) = replaced {
-            self.memory = self.memory - replaced.value.len() + new;
-        } else {
-            self.len += 1;
-            self.memory += pair_memory(key.len(), new);
+        match self.shard_mut(key).map(|shard| bind(shard, key, stored)) {
+            Some(Bound::Again(replaced)) => {
+                self.memory = self.memory - replaced.value.len() + new;
+            }
+            Some(Bound::New(key)) => {
+                self.len += 1;
+                self.memory += pair_memory(key.len(), new);
+                self.order.insert(key);
+            }
+            None => {}
         }
     }
 
@@ -121,6 +141,7 @@ impl Map {
         if let Some(Stored { value, .. }) = &removed {
             self.len -= 1;
             self.memory -= pair_memory(key.len(), value.len());
+            self.order.remove(key);
         }
         removed.is_some()
     }
@@ -165,6 +186,13 @@ impl Map {
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
         let stored = self.shards.iter().flat_map(|shard| shard.iter());
         stored.map(|(key, stored)| (key, &stored.value))
+    }
+
+    /// The pairs of a range in ascending order of their keys.
+    pub fn range(&self, range: &KeyRange) -> impl Iterator<Item = (&Key, &Stored)> {
+        let keys = (!range.is_empty()).then(|| self.order.range(range.bounds()));
+        let keys = keys.into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.stored(key)?)))
     }
 
     /// The stored revision of every pair, with the lengths of its key and its value, in no particular

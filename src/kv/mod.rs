@@ -6,21 +6,25 @@
 //! its operations can fail: an invalid command is refused before it enters the log.
 
 mod map;
+mod query;
+mod range;
 mod revision;
 mod sessions;
 mod state_machine;
 mod txn;
 
 pub use map::{Map, Shards, Stored, pair_memory, shard_of};
+pub use query::Query;
+pub use range::{KeyRange, MAX_PART_BYTES, MAX_PART_KEYS, Part, Scan};
 pub use revision::Revisions;
 pub use sessions::{
     MAX_OUTSTANDING, MAX_SESSION_ANSWER_BYTES, MAX_SESSION_BYTES, MAX_SESSION_MEMORY, MAX_SESSIONS,
     Session, Sessions, Stamp, Verdict, Written,
 };
-pub use state_machine::{Effect, MAX_RECOVERED_FROM, StateMachine};
+pub use state_machine::{Effect, Found, MAX_RECOVERED_FROM, StateMachine};
 pub use txn::{
-    Condition, Entry, Found, KeyTest, MAX_REMEMBERED_BYTES, MAX_TXN_ANSWER_BYTES,
-    MAX_TXN_OPERATIONS, Operation, OperationResult, Query, Txn, TxnOutcome,
+    Condition, Entry, KeyTest, MAX_REMEMBERED_BYTES, MAX_TXN_ANSWER_BYTES, MAX_TXN_OPERATIONS,
+    Operation, OperationResult, Txn, TxnOutcome,
 };
 
 use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel, Revision, Value};

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::map::{Map, Shards, Stored, pair_memory};
-use super::txn::{Found, MAX_TXN_ANSWER_BYTES, Operation, Query, Txn, TxnOutcome};
-use super::{Command, Entry, Revisions, Session, Sessions, Stamp, Verdict, Write, Written};
+use super::txn::{MAX_TXN_ANSWER_BYTES, Operation, Txn, TxnOutcome};
+use super::{
+    Command, Entry, Part, Query, Revisions, Scan, Session, Sessions, Stamp, Verdict, Write, Written,
+};
 use crate::types::{
     ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Revision, Value, WallTime,
 };
@@ -37,6 +39,17 @@ pub enum Effect {
     SessionOpened,
     /// None: the session of the write does not exist, or its number was forgotten.
     SessionExpired,
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The value of the key, and the revision of the write that has bound it.
+    Value(Option<(Value, Revision)>),
+    /// The outcome of the transaction.
+    Txn(TxnOutcome),
+    /// The first part of the range, and what else is to be read.
+    Part(Box<(Part, Scan)>, Option<Box<StateMachine>>),
 }
 
 /// A map of bytes to bytes, the sessions of clients, the desired members of the cluster, the protocol
@@ -177,6 +190,13 @@ impl StateMachine {
                 let revision = self.revisions.at(applied);
                 Found::Txn(txn.outcome(revision, |key| self.entry(key)))
             }
+            Query::Scan { scan, keeps } => {
+                let mut scan = Scan::clone(scan);
+                let part = self.scan(&mut scan);
+                let keeps = *keeps && !part.is_last(&scan);
+                let state = keeps.then(|| Box::new(self.clone()));
+                Found::Part(Box::new((part, scan)), state)
+            }
         }
     }
 
@@ -227,6 +247,16 @@ impl StateMachine {
         let entry = self.map.entry(key)?;
         let revision = self.revisions.of_key(entry.revision);
         Some(Entry { revision, ..entry })
+    }
+
+    /// Reads the next part of `scan`, which goes on behind it.
+    pub fn scan(&self, scan: &mut Scan) -> Part {
+        let range = scan.range.clone();
+        let stored = self.map.range(&range);
+        scan.take(stored.map(|(key, stored)| {
+            let revision = self.revisions.of_key(stored.revision);
+            (key, &stored.value, revision)
+        }))
     }
 
     /// The number of keys.

@@ -7,8 +7,7 @@
 //! Whether it is too large depends on the state, so every node decides that alike when it applies the
 //! command, and the bounds are a part of the protocol.
 
-use super::TXN_LEVEL;
-use crate::types::{Key, ProtocolLevel, Revision, Value};
+use crate::types::{Key, Revision, Value};
 
 /// Maximum number of conditions and operations of a transaction.
 pub const MAX_TXN_OPERATIONS: usize = 128;
@@ -96,48 +95,6 @@ pub enum OperationResult {
         /// Whether it was bound before.
         existed: bool,
     },
-}
-
-/// A linearizable read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Query {
-    /// Reads a key.
-    Get(Key),
-    /// Carries out a transaction that writes nothing.
-    Txn(Box<Txn>),
-}
-
-/// The answer to a [`Query`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// The value of the key, and the revision of the write that has bound it.
-    Value(Option<(Value, Revision)>),
-    /// The outcome of the transaction.
-    Txn(TxnOutcome),
-}
-
-impl From<Key> for Query {
-    fn from(key: Key) -> Self {
-        Self::Get(key)
-    }
-}
-
-impl Query {
-    /// Bytes of all keys and values.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Get(key) => key.len(),
-            Self::Txn(txn) => txn.bytes(),
-        }
-    }
-
-    /// The protocol level that the cluster must speak.
-    pub fn level(&self) -> ProtocolLevel {
-        match self {
-            Self::Get(_) => ProtocolLevel::FIRST,
-            Self::Txn(_) => TXN_LEVEL,
-        }
-    }
 }
 
 impl Operation {

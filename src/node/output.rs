@@ -9,7 +9,7 @@ use super::call::{Call, CallId};
 use super::event::Event;
 use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
-use crate::kv::{Query, Revisions, StateMachine, TxnOutcome};
+use crate::kv::{Part, Query, Revisions, Scan, StateMachine, TxnOutcome};
 use crate::types::{ClusterId, LogIndex, NodeId, RaftId, Rank, Revision, Term, Value, WallTime};
 use crate::wire::{InstallSnapshotHeader, PeerMessage, WireError};
 
@@ -86,6 +86,15 @@ pub enum Answer {
         found: Option<(Value, Revision)>,
         /// Revision up to which the node had applied the writes.
         applied_index: Revision,
+    },
+    /// The first part of a range was read.
+    Part {
+        /// The part, and what else is to be read.
+        part: Box<(Part, Scan)>,
+        /// The state, if it was to be kept and there are other parts.
+        state: Option<Box<StateMachine>>,
+        /// Revision up to which the state has all writes.
+        revision: Revision,
     },
     /// A transaction was carried out.
     Txn {

@@ -12,6 +12,7 @@
 //! again here. A write that had no turn in time is taken back, surely not applied.
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch::{self, error::RecvError};
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
@@ -21,6 +22,7 @@ use super::Host;
 use super::deadline::deadline;
 use super::holds::Holds;
 use super::operation::{Operation, numbered_twice};
+use super::scan::{self, Copied, Parts};
 use super::trace;
 use crate::driver::{Answer, Stopped};
 use crate::error::{Applied, Reason, Refusal};
@@ -90,6 +92,34 @@ impl KvService {
         let holds = Holds::default();
         holds.add(self.host.account.try_hold(bytes)?);
         Ok(Some(holds))
+    }
+
+    /// The parts of an answer to a scan, which has `permit` for a copy of the state.
+    fn parts(
+        &self,
+        cluster: Option<u64>,
+        answer: Answer,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Response<Parts>, Status> {
+        let Answer::Part {
+            part,
+            state,
+            revision,
+        } = answer
+        else {
+            return Err(astray());
+        };
+        let (part, scan) = *part;
+        let copied = state.zip(permit);
+        let copied = copied.map(|(state, permit)| Copied::new(state, self.host.clone(), permit));
+        let rest = copied.map(|copied| (scan, copied));
+        Ok(scan::answer(
+            self.host.clone(),
+            cluster,
+            part,
+            rest,
+            revision,
+        ))
     }
 
     /// Retries until the outcome is one that waiting would not change, or until the deadline.
@@ -288,6 +318,31 @@ impl Service for KvService {
             }
             _ => Err(self.host.refuse(&numbered_twice())),
         }
+    }
+
+    type ScanStream = Parts;
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn scan(
+        &self,
+        request: Request<kv::ScanRequest>,
+    ) -> Result<Response<Self::ScanStream>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let cluster = request.cluster_id;
+        let deadline = deadline(&metadata, self.host.options.request_timeout);
+        let operation = |keeps| Operation::scan(request.clone(), &self.host.options, keeps);
+        let first = self.serve(&metadata, cluster, operation(false)).await?;
+        let Answer::Part { part, .. } = &first else {
+            return Err(astray());
+        };
+        if part.0.is_last(&part.1) {
+            return self.parts(cluster, first, None);
+        }
+        let permit = self.host.copies.permit(deadline).await;
+        let permit = permit.map_err(|refusal| self.host.refuse(&refusal))?;
+        // The state of this answer counts: the parts show one moment.
+        let answer = self.serve(&metadata, cluster, operation(true)).await?;
+        self.parts(cluster, answer, Some(permit))
     }
 
     #[tracing::instrument(level = "debug", skip_all)]

@@ -35,6 +35,7 @@ mod operator;
 mod pipeline;
 mod refusals;
 mod router;
+mod scan;
 mod surveys;
 mod trace;
 
@@ -59,6 +60,7 @@ pub use refusals::to_status;
 pub use router::Router;
 
 use lookout::Lookout;
+use scan::Copies;
 use surveys::Surveys;
 
 /// Bounds of the services, from [`Limits`](crate::config::Limits).
@@ -94,6 +96,7 @@ pub struct Host {
     account: Arc<Account>,
     surveys: Surveys,
     lookout: Lookout,
+    copies: Copies,
     options: ServiceOptions,
 }
 
@@ -118,6 +121,7 @@ impl Host {
             account: reader.account(usize::MAX),
             reader,
             unread,
+            copies: Copies::default(),
             options,
         }
     }
@@ -134,6 +138,7 @@ impl Host {
             reader,
             surveys: self.surveys.clone(),
             lookout: self.lookout.clone(),
+            copies: self.copies.clone(),
             options: self.options,
         }
     }

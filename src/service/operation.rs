@@ -2,7 +2,7 @@
 
 use super::ServiceOptions;
 use crate::error::{Reason, Refusal};
-use crate::kv::{Command, MAX_OUTSTANDING, Query, Stamp, Txn, Write};
+use crate::kv::{Command, KeyRange, MAX_OUTSTANDING, Query, Scan, Stamp, Txn, Write};
 use crate::proto::kv;
 use crate::types::{ClientId, Key};
 
@@ -85,6 +85,37 @@ impl Operation {
         }
     }
 
+    /// `keeps` is whether the state is to be kept if the range does not fit into one part.
+    pub(super) fn scan(
+        request: kv::ScanRequest,
+        options: &ServiceOptions,
+        keeps: bool,
+    ) -> Result<Self, Refusal> {
+        let kv::ScanRequest {
+            range,
+            limit,
+            keys_only,
+            count_only,
+            cluster_id: _,
+        } = request;
+        let range = range.ok_or_else(|| Refusal::invalid("range", "one is needed"))?;
+        let range = KeyRange::try_from(range).map_err(|error| {
+            Refusal::invalid("range", format!("{}: {}", error.field, error.reason))
+        })?;
+        within("key", range.longest(), options.max_key_bytes)?;
+        let scan = Scan {
+            range,
+            limit: match limit {
+                0 => u64::MAX,
+                limit => limit,
+            },
+            keys_only,
+            count_only,
+        };
+        let scan = Box::new(scan);
+        Ok(Self::Query(Query::Scan { scan, keeps }))
+    }
+
     pub(super) fn open_session(request: kv::OpenSessionRequest) -> Result<Self, Refusal> {
         let kv::OpenSessionRequest {
             client_id,
@@ -99,7 +130,7 @@ impl Operation {
     /// The number of keys that it reads.
     pub(super) fn reads(&self) -> usize {
         match self {
-            Self::Query(Query::Get(_)) => 1,
+            Self::Query(Query::Get(_) | Query::Scan { .. }) => 1,
             Self::Query(Query::Txn(txn))
             | Self::Command(Command::Write {
                 write: Write::Txn(txn),

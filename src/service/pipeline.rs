@@ -188,7 +188,7 @@ async fn submit(
                 Operation::Command(command) => (kind(&command), write(&command, context)),
                 Operation::Query(query) => {
                     let kind = match &query {
-                        Query::Get(_) => Kind::Read,
+                        Query::Get(_) | Query::Scan { .. } => Kind::Read,
                         Query::Txn(_) => Kind::ReadTxn,
                     };
                     (kind, BatchItem::Read(query))

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crate::kv::{
-    Condition, Entry, KeyTest, MAX_TXN_OPERATIONS, Operation, OperationResult, Txn, TxnOutcome,
+    Condition, Entry, KeyRange, KeyTest, MAX_TXN_OPERATIONS, Operation, OperationResult, Part, Txn,
+    TxnOutcome,
 };
 use crate::proto::kv as proto;
 use crate::proto::kv::condition::Condition as Tested;
 use crate::proto::kv::key_condition::Test;
+use crate::proto::kv::key_range::Range;
 use crate::proto::kv::operation::Operation as Asked;
 use crate::proto::kv::operation_result::Result as Done;
 use crate::types::{Key, Revision, Value};
@@ -263,6 +265,35 @@ pub fn txn_response(outcome: Arc<TxnOutcome>, revision: Revision) -> proto::TxnR
         succeeded,
         results,
         revision,
+        cluster_id: None,
+    }
+}
+
+impl TryFrom<proto::KeyRange> for KeyRange {
+    type Error = WireError;
+
+    fn try_from(range: proto::KeyRange) -> Result<Self, WireError> {
+        match range.range {
+            Some(Range::Key(it)) => Ok(Self::key(key("KeyRange", it)?)),
+            Some(Range::Prefix(prefix)) => Ok(Self::prefix(prefix)),
+            Some(Range::Interval(proto::Interval { start, end })) => Ok(Self::interval(start, end)),
+            None => Err(WireError::new("KeyRange", "range", "missing or unknown")),
+        }
+    }
+}
+
+/// A part of the answer to a scan at `revision`. Without the count and the cluster.
+pub fn scan_response(part: Part, revision: Revision) -> proto::ScanResponse {
+    let Part {
+        entries,
+        count: _,
+        more,
+    } = part;
+    proto::ScanResponse {
+        entries: entries.into_iter().map(Into::into).collect(),
+        revision,
+        count: 0,
+        more,
         cluster_id: None,
     }
 }

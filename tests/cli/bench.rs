@@ -198,6 +198,15 @@ impl KvService for Liar {
         Err(Status::unimplemented("no transactions here"))
     }
 
+    type ScanStream = tokio_stream::Pending<Result<seshat::proto::kv::ScanResponse, Status>>;
+
+    async fn scan(
+        &self,
+        _: Request<seshat::proto::kv::ScanRequest>,
+    ) -> Result<Response<Self::ScanStream>, Status> {
+        Err(Status::unimplemented("no scans here"))
+    }
+
     async fn open_session(
         &self,
         _: Request<OpenSessionRequest>,

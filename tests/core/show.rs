@@ -276,6 +276,18 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
             let value = value.unwrap_or_else(|| "nothing".to_owned());
             format!("{value}, as of index {}", revision(*applied_index))
         }
+        Ok(Answer::Part {
+            part, revision: at, ..
+        }) => {
+            let entries = part.0.entries.iter();
+            let entries: Vec<_> = entries
+                .map(|entry| {
+                    let (key, value) = (bytes(&entry.key), bytes(&entry.value));
+                    format!("{key}={value}@{}", revision(entry.revision))
+                })
+                .collect();
+            format!("[{}], as of revision {}", entries.join(", "), revision(*at))
+        }
         Ok(Answer::Txn {
             outcome,
             revision: at,

@@ -569,6 +569,59 @@ impl ::prost::Name for Entry {
         "type.googleapis.com/seshat.kv.v1.Entry".into()
     }
 }
+/// A range of keys.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyRange {
+    /// The keys. Exactly one is set.
+    #[prost(oneof = "key_range::Range", tags = "1, 2, 3")]
+    pub range: ::core::option::Option<key_range::Range>,
+}
+/// Nested message and enum types in `KeyRange`.
+pub mod key_range {
+    /// The keys. Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Range {
+        /// This key alone.
+        #[prost(bytes, tag = "1")]
+        Key(::prost::bytes::Bytes),
+        /// Every key that begins with this; empty: every key.
+        #[prost(bytes, tag = "2")]
+        Prefix(::prost::bytes::Bytes),
+        /// Every key of an interval.
+        #[prost(message, tag = "3")]
+        Interval(super::Interval),
+    }
+}
+impl ::prost::Name for KeyRange {
+    const NAME: &'static str = "KeyRange";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.KeyRange".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.KeyRange".into()
+    }
+}
+/// The keys from `start` on and before `end`, in the order of their bytes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Interval {
+    /// The first key; empty: from the very first on.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub start: ::prost::bytes::Bytes,
+    /// The first key behind the interval; absent: there is none.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub end: ::core::option::Option<::prost::bytes::Bytes>,
+}
+impl ::prost::Name for Interval {
+    const NAME: &'static str = "Interval";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Interval".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Interval".into()
+    }
+}
 /// One write or one decision, as it stands in the data of one log entry.
 ///
 /// A node refuses a command that it does not know before it enters its log, so
@@ -1260,6 +1313,68 @@ impl ::prost::Name for TxnResponse {
         "type.googleapis.com/seshat.kv.v1.TxnResponse".into()
     }
 }
+/// Asks for the keys of `range`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScanRequest {
+    /// The keys.
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<KeyRange>,
+    /// Most keys that are read; 0: all.
+    #[prost(uint64, tag = "2")]
+    pub limit: u64,
+    /// Leaves out the values.
+    #[prost(bool, tag = "3")]
+    pub keys_only: bool,
+    /// Only counts the keys; there are no entries.
+    #[prost(bool, tag = "4")]
+    pub count_only: bool,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    #[prost(fixed64, optional, tag = "5")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for ScanRequest {
+    const NAME: &'static str = "ScanRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ScanRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ScanRequest".into()
+    }
+}
+/// A part of the answer. There is at least one, and the last one tells `count` and
+/// `more`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ScanResponse {
+    /// The next entries in ascending order of their keys: 128 KiB of keys and values,
+    /// or a single entry that is larger.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<Entry>,
+    /// Revision up to which the state that is read has all writes; the same in every
+    /// part.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// Number of keys that were read, in the last part; 0 in the others.
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
+    /// Whether the range has more keys than `limit`, in the last part; true in the
+    /// others.
+    #[prost(bool, tag = "4")]
+    pub more: bool,
+    /// The cluster that has answered; absent where the request named it.
+    #[prost(fixed64, optional, tag = "5")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for ScanResponse {
+    const NAME: &'static str = "ScanResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ScanResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ScanResponse".into()
+    }
+}
 /// Asks to open a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionRequest {
@@ -1646,6 +1761,35 @@ pub mod kv_service_client {
                 .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Txn"));
             self.inner.unary(req, path, codec).await
         }
+        /// Reads the keys of a range in ascending order, at one moment. Linearizable
+        /// like Get. The answer comes in parts, and all of them show the same state.
+        ///
+        /// At most 4 scans at a node may have more than one part at a time; others wait.
+        /// A scan ends after 60 s (Overloaded): go on behind the last key that came.
+        pub async fn scan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ScanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ScanResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.kv.v1.KvService/Scan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Scan"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Opens a session under an id that the client draws at random, 64 bits wide.
         /// Opening an open session again changes nothing. Draw another id for every
         /// attempt: a late copy of an earlier one could otherwise open a session again
@@ -1751,6 +1895,21 @@ pub mod kv_service_server {
             &self,
             request: tonic::Request<super::TxnRequest>,
         ) -> std::result::Result<tonic::Response<super::TxnResponse>, tonic::Status>;
+        /// Server streaming response type for the Scan method.
+        type ScanStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ScanResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Reads the keys of a range in ascending order, at one moment. Linearizable
+        /// like Get. The answer comes in parts, and all of them show the same state.
+        ///
+        /// At most 4 scans at a node may have more than one part at a time; others wait.
+        /// A scan ends after 60 s (Overloaded): go on behind the last key that came.
+        async fn scan(
+            &self,
+            request: tonic::Request<super::ScanRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ScanStream>, tonic::Status>;
         /// Opens a session under an id that the client draws at random, 64 bits wide.
         /// Opening an open session again changes nothing. Draw another id for every
         /// attempt: a late copy of an earlier one could otherwise open a session again
@@ -2057,6 +2216,52 @@ pub mod kv_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.kv.v1.KvService/Scan" => {
+                    #[allow(non_camel_case_types)]
+                    struct ScanSvc<T: KvService>(pub Arc<T>);
+                    impl<
+                        T: KvService,
+                    > tonic::server::ServerStreamingService<super::ScanRequest>
+                    for ScanSvc<T> {
+                        type Response = super::ScanResponse;
+                        type ResponseStream = T::ScanStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ScanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KvService>::scan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ScanSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -267,6 +267,11 @@ fn answer(found: Found, revision: Revision) -> Outcome {
             found,
             applied_index: revision,
         }),
+        Found::Part(part, state) => Ok(Answer::Part {
+            part,
+            state,
+            revision,
+        }),
         Found::Txn(outcome) if outcome.bytes() > MAX_TXN_ANSWER_BYTES => {
             Err(answer_too_large(MAX_TXN_ANSWER_BYTES))
         }

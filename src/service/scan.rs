@@ -1,0 +1,187 @@
+//! `Scan`: the keys of a range, in order and at one moment.
+//!
+//! Most ranges fit into one part, which the core reads at once. A longer one is read again, now with a copy
+//! of the state. The copy costs little, because it shares everything with the state of the node, but it
+//! keeps what is overwritten meanwhile. So only a few scans may have one, and not for long. It is read part
+//! by part, no faster than the client takes the parts, and other tasks run in between.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::Stream;
+use tonic::{Response, Status};
+use tracing::Instrument as _;
+
+use super::Host;
+use super::holds::Holds;
+use crate::deadline::after;
+use crate::driver::Held;
+use crate::error::{Reason, Refusal};
+use crate::kv::{Part, Scan, StateMachine};
+use crate::proto::kv;
+use crate::types::Revision;
+use crate::wire;
+
+/// Scans that may have a copy of the state at the same time.
+const MAX_COPIES: usize = 4;
+/// Longest time for which a scan may have a copy of the state.
+const MAX_SCAN_TIME: Duration = Duration::from_secs(60);
+/// Parts that wait to be sent.
+const MAX_PARTS: usize = 1;
+
+/// The permits for copies of the state.
+#[derive(Debug, Clone)]
+pub(super) struct Copies(Arc<Semaphore>);
+
+impl Default for Copies {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_COPIES)))
+    }
+}
+
+impl Copies {
+    /// A permit, as soon as one is free.
+    ///
+    /// # Errors
+    ///
+    /// None is free until `deadline`.
+    pub(super) async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Refusal> {
+        let permit = Arc::clone(&self.0).acquire_owned();
+        match timeout_at(deadline, permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(too_many("scans", MAX_COPIES)),
+        }
+    }
+}
+
+fn too_many(what: &'static str, limit: usize) -> Refusal {
+    Refusal::not_applied(Reason::Overloaded {
+        what,
+        limit: u64::try_from(limit).unwrap_or(u64::MAX),
+    })
+}
+
+/// A copy of the state, and the permit for it.
+pub(super) struct Copied {
+    state: Option<Box<StateMachine>>,
+    host: Host,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Copied {
+    pub(super) fn new(state: Box<StateMachine>, host: Host, permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            state: Some(state),
+            host,
+            _permit: permit,
+        }
+    }
+
+    fn read(&self, scan: &mut Scan) -> Part {
+        let state = self.state.as_ref();
+        state.map_or_else(Part::default, |state| state.scan(scan))
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        if let Some(state) = self.state.take() {
+            self.host.driver.free(state);
+        }
+    }
+}
+
+/// The parts of one answer.
+#[derive(Debug)]
+pub struct Parts {
+    ready: mpsc::Receiver<Result<(kv::ScanResponse, Held), Status>>,
+    holds: Holds,
+}
+
+impl Stream for Parts {
+    type Item = Result<kv::ScanResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let ready = ready!(self.ready.poll_recv(context));
+        Poll::Ready(ready.map(|ready| {
+            let (response, held) = ready?;
+            self.holds.add(held);
+            Ok(response)
+        }))
+    }
+}
+
+/// Answers with `part`, and then with the parts of `scan` that `copied` has, if there are any.
+pub(super) fn answer(
+    host: Host,
+    cluster: Option<u64>,
+    part: Part,
+    rest: Option<(Scan, Copied)>,
+    revision: Revision,
+) -> Response<Parts> {
+    let (parts, ready) = mpsc::channel(MAX_PARTS);
+    let holds = Holds::default();
+    let mut response = Response::new(Parts {
+        ready,
+        holds: holds.clone(),
+    });
+    response.extensions_mut().insert(holds);
+    let sending = async move {
+        let ended = tokio::select! {
+            biased;
+            // The client does not read any more.
+            () = parts.closed() => return,
+            ended = send(&host, cluster, part, rest, revision, &parts) => ended,
+        };
+        if let Err(refusal) = ended {
+            let _ = parts.send(Err(host.refuse(&refusal))).await;
+        }
+    };
+    tokio::spawn(sending.in_current_span());
+    response
+}
+
+async fn send(
+    host: &Host,
+    cluster: Option<u64>,
+    mut part: Part,
+    mut rest: Option<(Scan, Copied)>,
+    revision: Revision,
+    parts: &mpsc::Sender<Result<(kv::ScanResponse, Held), Status>>,
+) -> Result<(), Refusal> {
+    let mut closed = pin!(host.admission.closed());
+    let deadline = after(MAX_SCAN_TIME);
+    let mut count = 0;
+    loop {
+        count += part.count;
+        let last = rest.as_ref().is_none_or(|(scan, _)| part.is_last(scan));
+        let held = host.account.try_hold(part.bytes())?;
+        let response = kv::ScanResponse {
+            count: if last { count } else { 0 },
+            cluster_id: host.answering(cluster),
+            ..wire::scan_response(part, revision)
+        };
+        tokio::select! {
+            biased;
+            () = &mut closed => return Err(Refusal::not_applied(Reason::ShuttingDown)),
+            sent = timeout_at(deadline, parts.send(Ok((response, held)))) => {
+                if sent.is_err() {
+                    let limit = usize::try_from(MAX_SCAN_TIME.as_secs()).unwrap_or(usize::MAX);
+                    return Err(too_many("scan_seconds", limit));
+                }
+            }
+        }
+        let Some((scan, copied)) = rest.as_mut().filter(|_| !last) else {
+            return Ok(());
+        };
+        // A part keeps the thread busy for a millisecond at most: other tasks run first now.
+        yield_now().await;
+        part = copied.read(scan);
+    }
+}
