@@ -7,8 +7,10 @@ use crate::types::{Key, Revision, Value};
 
 /// Maximum number of keys that one part of a scan reads.
 pub const MAX_PART_KEYS: usize = 4096;
-/// Maximum bytes of keys and values in one part of a scan, unless a single entry is larger.
+/// Maximum bytes of the entries in one part of a scan, unless a single entry is larger.
 pub const MAX_PART_BYTES: usize = 128 << 10;
+/// Bytes of an entry in a message beside its key and value, at most: its revision and framing.
+const ENTRY_BYTES: usize = 32;
 
 /// The keys from one on and before another one, in the order of their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +103,9 @@ pub struct Scan {
     pub keys_only: bool,
     /// Whether the keys are only counted.
     pub count_only: bool,
+    /// Maximum bytes of the entries in one part, unless a single entry is larger. At most
+    /// [`MAX_PART_BYTES`].
+    pub part_bytes: usize,
 }
 
 /// A part of what was read.
@@ -139,8 +144,8 @@ impl Scan {
         let mut entries = entries.peekable();
         while let Some((key, value, _)) = entries.peek() {
             let value = if self.keys_only { 0 } else { value.len() };
-            let size = key.len() + value;
-            let full = part.count > 0 && !self.count_only && bytes + size > MAX_PART_BYTES;
+            let size = key.len() + value + ENTRY_BYTES;
+            let full = part.count > 0 && !self.count_only && bytes + size > self.part_bytes;
             let read = usize::try_from(part.count).unwrap_or(usize::MAX);
             if self.limit == 0 || full || read >= MAX_PART_KEYS {
                 break;
@@ -215,6 +220,7 @@ mod tests {
             limit: u64::MAX,
             keys_only: false,
             count_only: false,
+            part_bytes: MAX_PART_BYTES,
         }
     }
 
@@ -239,11 +245,11 @@ mod tests {
 
     #[test]
     fn a_part_ends_before_it_is_too_large() {
-        let state = with_keys(300, 1020);
+        let state = with_keys(300, 1024 - 4 - ENTRY_BYTES);
         let read = parts(&state, all(KeyRange::prefix(Key::new())));
         let sizes: Vec<_> = read.iter().map(|part| (part.count, part.more)).collect();
         assert_eq!(sizes, [(128, true), (128, true), (44, false)]);
-        assert_eq!(read[0].bytes(), MAX_PART_BYTES);
+        assert_eq!(read[0].bytes(), MAX_PART_BYTES - 128 * ENTRY_BYTES);
         // Without values, and without anything, it holds more keys.
         let keys = Scan {
             keys_only: true,

@@ -2,7 +2,9 @@
 
 use super::ServiceOptions;
 use crate::error::{Reason, Refusal};
-use crate::kv::{Command, KeyRange, MAX_OUTSTANDING, Query, Scan, Stamp, Txn, Write};
+use crate::kv::{
+    Command, KeyRange, MAX_OUTSTANDING, MAX_PART_BYTES, Query, Scan, Stamp, Txn, Write,
+};
 use crate::proto::kv;
 use crate::types::{ClientId, Key};
 
@@ -111,6 +113,7 @@ impl Operation {
             },
             keys_only,
             count_only,
+            part_bytes: MAX_PART_BYTES.min(options.max_grpc_message_bytes / 2),
         };
         let scan = Box::new(scan);
         Ok(Self::Query(Query::Scan { scan, keeps }))

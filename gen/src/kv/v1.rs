@@ -1346,8 +1346,8 @@ impl ::prost::Name for ScanRequest {
 /// `more`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ScanResponse {
-    /// The next entries in ascending order of their keys: 128 KiB of keys and values,
-    /// or a single entry that is larger.
+    /// The next entries in ascending order of their keys: at most 128 KiB and half of
+    /// the largest message, or a single entry that is larger.
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<Entry>,
     /// Revision up to which the state that is read has all writes; the same in every
