@@ -28,6 +28,8 @@ pub(super) enum Answer {
     Set { applied_index: u64 },
     Got { value: Option<Bytes> },
     Deleted { existed: bool },
+    /// An answer to nothing that is asked here.
+    Other,
 }
 
 impl Answer {
@@ -35,7 +37,7 @@ impl Answer {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Got { value } => value.as_ref().map_or(0, Bytes::len),
-            Self::Set { .. } | Self::Deleted { .. } => 0,
+            Self::Set { .. } | Self::Deleted { .. } | Self::Other => 0,
         }
     }
 }
