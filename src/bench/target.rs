@@ -25,9 +25,15 @@ impl Ask {
 /// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    Set { applied_index: u64 },
-    Got { value: Option<Bytes> },
-    Deleted { existed: bool },
+    Set {
+        applied_index: u64,
+    },
+    Got {
+        value: Option<Bytes>,
+    },
+    Deleted {
+        existed: bool,
+    },
     /// An answer to nothing that is asked here.
     Other,
 }

@@ -163,7 +163,12 @@ mod tests {
 
     fn answered() -> impl Strategy<Value = Case> {
         let value = prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
-        let rest = (any::<u64>(), any::<bool>(), any::<Option<u64>>(), any::<u64>());
+        let rest = (
+            any::<u64>(),
+            any::<bool>(),
+            any::<Option<u64>>(),
+            any::<u64>(),
+        );
         (0..3, rest, prop::option::of(value)).prop_map(
             |(kind, (applied_index, existed, cluster_id, revision), value)| -> Case {
                 match kind {

@@ -164,9 +164,7 @@ impl Local {
     pub async fn txn(&self, request: kv::TxnRequest) -> Result<kv::TxnResponse, Refusal> {
         let cluster = request.cluster_id;
         let operation = Operation::txn(request, &self.kv.host().options)?;
-        let deadline = after(self.timeout);
-        let answer = self.kv.execute(cluster, &operation, &Bytes::new(), deadline);
-        match (answer.await?, operation) {
+        match (self.execute_for(cluster, &operation).await?, operation) {
             (Answer::Txn { outcome, revision }, _) => Ok(wire::txn_response(outcome, revision)),
             (_, Operation::Command(_)) => Err(numbered_twice()),
             (_, Operation::Query(_)) => Err(astray(Applied::No)),
@@ -179,9 +177,17 @@ impl Local {
     }
 
     async fn execute(&self, operation: &Operation) -> Result<Answer, Refusal> {
+        self.execute_for(None, operation).await
+    }
+
+    async fn execute_for(
+        &self,
+        cluster: Option<u64>,
+        operation: &Operation,
+    ) -> Result<Answer, Refusal> {
         let deadline = after(self.timeout);
         self.kv
-            .execute(None, operation, &Bytes::new(), deadline)
+            .execute(cluster, operation, &Bytes::new(), deadline)
             .await
     }
 }
