@@ -20,26 +20,30 @@ pub(crate) fn print_unmet(
     key: &[u8],
     found: &Found,
 ) -> Result<ExitCode, Failure> {
-    if client.json {
-        let mut object = Map::new();
-        object.insert("succeeded".to_owned(), false.into());
-        insert(&mut object, "key", key);
-        if let Some(value) = &found.value {
-            insert(&mut object, "value", value);
-        }
-        object.insert("revision".to_owned(), found.revision.into());
-        object.insert("applied_index".to_owned(), found.applied_index.into());
-        client.print(Value::Object(object))?;
-    } else {
-        match found.value {
+    let printed = match client.json {
+        true => client.print(json(key, found)),
+        false => match found.value {
             Some(_) => client.print(format_args!(
                 "not {written}: the key is bound, by revision {}",
                 found.revision
-            ))?,
-            None => client.print(format_args!("not {written}: no such key"))?,
-        }
-    }
+            )),
+            None => client.print(format_args!("not {written}: no such key")),
+        },
+    };
+    printed.map_err(Failure::unmet)?;
     Ok(ExitCode::from(UNMET))
+}
+
+fn json(key: &[u8], found: &Found) -> Value {
+    let mut object = Map::new();
+    object.insert("succeeded".to_owned(), false.into());
+    insert(&mut object, "key", key);
+    if let Some(value) = &found.value {
+        insert(&mut object, "value", value);
+    }
+    object.insert("revision".to_owned(), found.revision.into());
+    object.insert("applied_index".to_owned(), found.applied_index.into());
+    Value::Object(object)
 }
 
 /// Adds bytes to `object`: as a string if they are UTF-8, otherwise in base64.

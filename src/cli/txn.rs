@@ -54,6 +54,9 @@ Exit codes:
 /// Most conditions and operations: a node accepts no more.
 const MAX_OPERATIONS: usize = 128;
 
+/// Longest part of a faulty word that is shown.
+const LONGEST_SHOWN: usize = 40;
+
 /// Test conditions, and read and write several keys at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, next_line_help = true)]
@@ -77,16 +80,19 @@ impl Args {
             true => &txn.success,
             false => &txn.failure,
         };
-        let text = text(carried_out, &outcome);
-        let json = json::answer(&outcome);
-        let written = carried_out.iter().any(is_write);
-        match (written, self.client.json) {
-            (true, _) => {
-                let done = format_args!("revision {}", outcome.revision);
-                self.client.print_done(done, text, json)?;
-            }
-            (false, true) => self.client.print(json)?,
-            (false, false) => self.client.print(text)?,
+        let (text, json) = (text(carried_out, &outcome), json::answer(&outcome));
+        if carried_out.iter().any(is_write) {
+            let done = format_args!("revision {}", outcome.revision);
+            self.client.print_done(done, text, json)?;
+        } else {
+            let printed = match self.client.json {
+                true => self.client.print(json),
+                false => self.client.print(text),
+            };
+            printed.map_err(|failure| match outcome.succeeded {
+                true => failure,
+                false => failure.unmet(),
+            })?;
         }
         Ok(match outcome.succeeded {
             true => ExitCode::SUCCESS,

@@ -175,7 +175,7 @@ async fn what_a_node_refuses_is_told_in_its_words() {
     assert!(
         error
             .to_string()
-            .ends_with("answer is too large: at most 65536 bytes (not applied)")
+            .ends_with("answer too large: at most 65536 bytes (not applied)")
     );
     assert_eq!(error.applied(), Applied::No);
     assert_eq!(

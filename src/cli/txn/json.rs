@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use seshat::client::{Condition, Txn, TxnOperation, TxnOutcome, TxnResult};
 
-use super::{MAX_OPERATIONS, size};
+use super::{LONGEST_SHOWN, MAX_OPERATIONS, size};
 
 /// Base64 with or without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -116,13 +116,11 @@ impl Message {
 
     /// All fields are taken.
     fn end(self) -> Result<(), String> {
-        match self.fields.keys().next() {
-            None => Ok(()),
-            Some(field) => Err(format!(
-                "{}: unknown, or one too many",
-                self.at(&field.escape_debug().to_string())
-            )),
-        }
+        let Some(field) = self.fields.keys().next() else {
+            return Ok(());
+        };
+        let field: String = field.escape_debug().take(LONGEST_SHOWN).collect();
+        Err(format!("{}: unknown, or one too many", self.at(&field)))
     }
 }
 

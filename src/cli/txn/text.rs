@@ -4,7 +4,7 @@ use bytes::Bytes;
 use seshat::client::{Condition, Txn, TxnOperation};
 
 use super::word::{Word, split};
-use super::{MAX_OPERATIONS, size};
+use super::{LONGEST_SHOWN, MAX_OPERATIONS, size};
 
 /// The transaction in `input`.
 ///
@@ -98,9 +98,8 @@ fn key(key: &Bytes) -> Result<Bytes, String> {
 
 /// The beginning of a word, for people.
 fn shown(word: &[u8]) -> String {
-    const LONGEST: usize = 40;
-    match word.get(..LONGEST) {
-        Some(beginning) if word.len() > LONGEST => format!("{}…", Word(beginning)),
+    match word.get(..LONGEST_SHOWN) {
+        Some(beginning) if word.len() > LONGEST_SHOWN => format!("{}…", Word(beginning)),
         _ => Word(word).to_string(),
     }
 }

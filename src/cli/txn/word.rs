@@ -47,7 +47,11 @@ fn is_printable(char: char) -> bool {
     char.escape_debug().eq([char])
 }
 
-/// The words of a line, up to a comment: `#` at the beginning of a word.
+/// No line has more words.
+const MAX_WORDS: usize = 4;
+
+/// The words of a line, up to a comment: `#` at the beginning of a word. Of a line with too many words, one
+/// too many.
 ///
 /// # Errors
 ///
@@ -57,7 +61,9 @@ pub(super) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let mut rest = line.iter().copied();
     // The word that has begun, if one has.
     let mut word: Option<Vec<u8>> = None;
-    while let Some(byte) = rest.next() {
+    while words.len() <= MAX_WORDS
+        && let Some(byte) = rest.next()
+    {
         match byte {
             b' ' | b'\t' | b'\r' => words.extend(word.take()),
             b'#' if word.is_none() => break,
@@ -133,6 +139,7 @@ mod tests {
         );
         assert_eq!(words("  # set k v"), [""; 0]);
         assert_eq!(words("k#v '#' # v"), ["k#v", "#"]);
+        assert_eq!(words(&"k ".repeat(1_000_000)).len(), 5, "one too many");
         for (line, fault) in [
             ("set 'k", "single quote"),
             ("set \"k", "double quote"),
@@ -163,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_that_was_printed_is_taken_back(words: Vec<Vec<u8>>, text: String) {
+        fn a_word_that_was_printed_is_taken_back(words: [Vec<u8>; 3], text: String) {
             let words: Vec<_> = words.into_iter().chain([text.into_bytes()]).collect();
             let shown: Vec<_> = words.iter().map(|it| Word(it).to_string()).collect();
             let line = shown.join(" ");
