@@ -475,7 +475,7 @@ fn a_cluster_for_trying_out_goes_on_without_a_node_that_is_removed() {
 }
 
 #[test]
-fn a_node_alone_is_patient_and_ends_when_told() {
+fn a_node_alone_keeps_waiting_and_ends_when_told() {
     let machines = Machines::new("alone");
     let node = Running::start(machines.serve(1));
     let address = machines.address(1);

@@ -10,7 +10,7 @@ use super::mock::Mock;
 use super::{client, client_command, ran, with_input};
 
 #[test]
-fn what_is_set_is_got_until_it_is_deleted() {
+fn a_value_is_got_after_its_set_and_until_its_delete() {
     let node = Mock::leader();
     let seshat = |args: &[&str]| client(&node.address, args);
     assert_eq!(seshat(&["set", "greeting", "hello"]).ok(), "OK\n");

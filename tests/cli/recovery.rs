@@ -124,6 +124,8 @@ fn recovered() -> StatusResponse {
 fn survivor(looks: usize) -> (Mock, Mock) {
     let survivor = Mock::follower(None).recovers(RecoverResponse {
         time: 0,
+        commit_revision: 812,
+        last_log_revision: 815,
         new_cluster_id: Some(NEW),
         cluster_id: HALTED,
         term: 3,

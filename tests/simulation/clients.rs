@@ -11,7 +11,7 @@ use seshat::node::{Answer, Outcome};
 use seshat::types::{ClusterId, LogIndex, NodeId};
 
 use crate::invariants::answers_follow_time::{self, Floor};
-use crate::invariants::reads_keep_their_place::{Batches, Place};
+use crate::invariants::reads_keep_their_order::{Batches, InBatch};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
 use crate::numbered::{Attempt, Numbered, REMOVED_KEYS, Sessions};
 use seshat_test_support::linearizability::{Kind, Operation};
@@ -50,8 +50,8 @@ struct Pending {
     start: u64,
     /// The highest index that had been acknowledged by then.
     floor: Floor,
-    /// Its place among the requests of its batch.
-    place: Option<Place>,
+    /// Its position among the requests of its batch.
+    in_batch: Option<InBatch>,
     node: NodeId,
     /// Whether the node has taken the request and owes an answer.
     taken: bool,
@@ -162,7 +162,7 @@ impl Clients {
             what,
             start: now,
             floor: self.floor,
-            place: None,
+            in_batch: None,
             node,
             taken: false,
             told_early: false,
@@ -209,14 +209,14 @@ impl Clients {
     }
 
     /// These requests reach their node in one batch, in this order.
-    pub(crate) fn place(&mut self, waiters: impl Iterator<Item = Waiter>) {
+    pub(crate) fn order(&mut self, waiters: impl Iterator<Item = Waiter>) {
         let batch = self.batches.begin();
         for (position, waiter) in waiters.enumerate() {
             let Some(pending) = self.pending.get_mut(&waiter) else {
                 continue;
             };
-            pending.place = match pending.what {
-                What::Once(kind) => Some(Place {
+            pending.in_batch = match pending.what {
+                What::Once(kind) => Some(InBatch {
                     batch,
                     position,
                     read: matches!(kind, Kind::Read(_)),
@@ -266,8 +266,8 @@ impl Clients {
         {
             answers_follow_time::check(pending.floor, (cluster, index), waiter)?;
             self.raise(cluster, index);
-            if let Some(place) = pending.place {
-                self.batches.check(place, index)?;
+            if let Some(request) = pending.in_batch {
+                self.batches.check(request, index)?;
             }
         }
         let (kind, end) = match (kind, outcome) {

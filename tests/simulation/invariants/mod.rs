@@ -15,7 +15,7 @@ pub(crate) mod numbered_writes_apply_once;
 pub(crate) mod one_cluster;
 pub(crate) mod one_leader_a_term;
 pub(crate) mod one_serving_cluster;
-pub(crate) mod reads_keep_their_place;
+pub(crate) mod reads_keep_their_order;
 pub(crate) mod reads_see_the_log;
 pub(crate) mod room_is_refused_to_growth_alone;
 pub(crate) mod served_after_the_calm;
