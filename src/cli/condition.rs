@@ -7,11 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use seshat::client::Found;
 
-use super::failure::Failure;
+use super::failure::{Failure, UNMET};
 use super::options::ClientOptions;
-
-/// The exit code of a command whose condition did not hold.
-pub(crate) const UNMET: u8 = 1;
 
 /// Prints that `key` is not `written`, and what it is bound to instead.
 pub(crate) fn print_unmet(

@@ -8,8 +8,10 @@ use serde_json::json;
 use seshat::client::{Applied, Error};
 use seshat::config::ConfigError;
 
-use super::condition::UNMET;
 use super::tell;
+
+/// The exit code of a command whose condition did not hold.
+pub(crate) const UNMET: u8 = 1;
 
 /// A command failed.
 #[derive(Debug)]

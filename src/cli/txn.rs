@@ -9,8 +9,7 @@ use std::process::ExitCode;
 
 use seshat::client::{Client, Error, Txn, TxnCall, TxnOperation, TxnOutcome, TxnResult};
 
-use super::condition::UNMET;
-use super::failure::Failure;
+use super::failure::{Failure, UNMET};
 use super::options::ClientOptions;
 use word::Word;
 

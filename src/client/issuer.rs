@@ -1,25 +1,44 @@
 //! Writes and transactions, of a client or within a session.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Response, Status};
 use tracing::{Instrument as _, debug_span};
 
 use super::call::Repeat;
 use super::nodes::{Answer, Node};
+use super::numbers::{Number, Numbers};
 use super::txn::{OLDER_VERSION, Txn, TxnOutcome};
-use super::{Client, Deleted, Error, Session, Written};
+use super::{Applied, Client, Deleted, Error, Written};
 use crate::proto::kv;
 
-/// The client or the session that makes a call.
+/// The client that makes a call, by itself or within a session.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Issuer<'a> {
-    /// A write without a number, which is not repeated if it may have been applied.
-    Client(&'a Client),
-    /// A write with a number, which is repeated until it is answered.
-    Session(&'a Session),
+pub(super) struct Issuer<'a> {
+    client: &'a Client,
+    /// The numbers of the session, and the cluster that has it.
+    session: Option<(&'a Arc<Numbers>, Option<u64>)>,
 }
 
-impl Issuer<'_> {
+impl<'a> Issuer<'a> {
+    /// A write has no number, and is not repeated if it may have been applied.
+    pub(super) fn new(client: &'a Client) -> Self {
+        let session = None;
+        Self { client, session }
+    }
+
+    /// A write has a number, and is repeated until it is answered.
+    pub(super) fn in_session(
+        client: &'a Client,
+        numbers: &'a Arc<Numbers>,
+        cluster: Option<u64>,
+    ) -> Self {
+        let session = Some((numbers, cluster));
+        Self { client, session }
+    }
+
     pub(super) async fn set(self, key: Bytes, value: Bytes) -> Result<Written, Error> {
         let set = |node: Node, session| {
             let request = node.request(kv::SetRequest {
@@ -61,10 +80,12 @@ impl Issuer<'_> {
             }
         };
         let call = async {
-            match txn.is_write() {
-                true => self.write(carry_out).await,
-                false => self.read(|node| carry_out(node, None)).await,
+            if txn.is_write() {
+                return self.write(carry_out).await;
             }
+            let read = |node| carry_out(node, None);
+            let deadline = self.client.deadline();
+            self.client.call(deadline, Repeat::Read, read).await
         };
         call.instrument(debug_span!("txn")).await
     }
@@ -75,27 +96,27 @@ impl Issuer<'_> {
         F: Fn(Node, Option<kv::Session>) -> Fut + Sync,
         Fut: Future<Output = Answer<T>> + Send,
     {
-        match self {
-            Self::Client(client) => {
-                let make = |node| make(node, None);
-                client.call(client.deadline(), Repeat::Unsafe, make).await
-            }
-            Self::Session(session) => session.write(make).await,
-        }
-    }
-
-    async fn read<T, F, Fut>(self, make: F) -> Result<T, Error>
-    where
-        T: Send,
-        F: Fn(Node) -> Fut + Sync,
-        Fut: Future<Output = Answer<T>> + Send,
-    {
-        let client = match self {
-            Self::Client(client) => client,
-            Self::Session(session) => session.client(),
+        let deadline = self.client.deadline();
+        let Some((numbers, cluster)) = self.session else {
+            let make = |node| make(node, None);
+            return self.client.call(deadline, Repeat::Unsafe, make).await;
         };
-        client.call(client.deadline(), Repeat::Read, make).await
+        let number = next(numbers, deadline).await?;
+        let client = self.client.bound_to(cluster);
+        let make = |node| make(node, Some(number.stamp()));
+        client.call(deadline, Repeat::Safe, make).await
     }
+}
+
+/// The next number of a session.
+async fn next(numbers: &Arc<Numbers>, deadline: Instant) -> Result<Number, Error> {
+    let numbers = timeout_at(deadline, numbers.next(1)).await;
+    let number = numbers.ok().and_then(|numbers| numbers.into_iter().next());
+    number.ok_or_else(|| Error::Deadline {
+        message: "too many writes of the session are outstanding".to_owned(),
+        applied: Applied::No,
+        last: None,
+    })
 }
 
 const ASTRAY: &str = "the node answered another transaction than the one it was asked for";

@@ -277,7 +277,7 @@ impl Client {
     ///
     /// The write may have been applied if the error says [`Applied::Unknown`].
     pub fn set(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Set<'_> {
-        Set::new(Issuer::Client(self), key.into(), value.into())
+        Set::new(Issuer::new(self), key.into(), value.into())
     }
 
     /// Reads `key`. The answer reflects every write that was acknowledged before the call began.
@@ -314,7 +314,7 @@ impl Client {
     ///
     /// The removal may have been applied if the error says [`Applied::Unknown`].
     pub fn delete(&self, key: impl Into<Bytes>) -> Delete<'_> {
-        Delete::new(Issuer::Client(self), key.into())
+        Delete::new(Issuer::new(self), key.into())
     }
 
     /// Tests conditions, and reads and writes several keys, atomically. The operations of
@@ -345,7 +345,7 @@ impl Client {
     /// later: the error names a node that does not, with [`Reason::FailedPrecondition`] or
     /// [`Code::Unimplemented`](tonic::Code::Unimplemented).
     pub fn txn(&self) -> TxnCall<'_> {
-        TxnCall::new(Issuer::Client(self))
+        TxnCall::new(Issuer::new(self))
     }
 
     /// Waits until a leader serves requests, which is the case once the cluster has formed.

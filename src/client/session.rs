@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng as _;
-use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, debug_span};
 
 use super::call::Repeat;
 use super::issuer::Issuer;
-use super::nodes::{Answer, Node};
-use super::numbers::{Number, Numbers};
+use super::nodes::Node;
+use super::numbers::Numbers;
 use super::pipeline::{Pipeline, PipelineOptions};
-use super::{Applied, Client, Delete, Error, Found, Set, TxnCall};
-use crate::proto::kv::{self, OpenSessionRequest};
+use super::{Client, Delete, Error, Found, Set, TxnCall};
+use crate::proto::kv::OpenSessionRequest;
 
 /// A session: each write has a number. It is sent again under that number until it is answered or its
 /// deadline has passed, and is applied once.
@@ -80,7 +79,7 @@ impl Session {
     /// The write may have been applied if the error says [`Applied::Unknown`]: the deadline passed before
     /// an answer came, or the session has expired in between.
     pub fn set(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Set<'_> {
-        Set::new(Issuer::Session(self), key.into(), value.into())
+        Set::new(self.issuer(), key.into(), value.into())
     }
 
     /// Removes `key`, once: `existed` is the result of the first removal.
@@ -89,7 +88,7 @@ impl Session {
     ///
     /// As for [`set`](Self::set).
     pub fn delete(&self, key: impl Into<Bytes>) -> Delete<'_> {
-        Delete::new(Issuer::Session(self), key.into())
+        Delete::new(self.issuer(), key.into())
     }
 
     /// Carries out a transaction, once: see [`Client::txn`]. If the answer is lost, the call is repeated,
@@ -115,7 +114,7 @@ impl Session {
     /// As for [`set`](Self::set). What it reads is at most 64 KiB if it may write, and 4 MiB in all
     /// transactions of the session that are in flight.
     pub fn txn(&self) -> TxnCall<'_> {
-        TxnCall::new(Issuer::Session(self))
+        TxnCall::new(self.issuer())
     }
 
     /// Reads `key`: see [`Client::get`].
@@ -158,32 +157,7 @@ impl Session {
         }
     }
 
-    /// The client of the session, for reads.
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Makes a write under the next number, until it is answered.
-    pub(super) async fn write<T, F, Fut>(&self, make: F) -> Result<T, Error>
-    where
-        T: Send,
-        F: Fn(Node, Option<kv::Session>) -> Fut + Sync,
-        Fut: Future<Output = Answer<T>> + Send,
-    {
-        let deadline = self.client.deadline();
-        let number = self.number(deadline).await?;
-        let client = self.client.bound_to(self.cluster);
-        let make = |node| make(node, Some(number.stamp()));
-        client.call(deadline, Repeat::Safe, make).await
-    }
-
-    async fn number(&self, deadline: Instant) -> Result<Number, Error> {
-        let numbers = timeout_at(deadline, self.numbers.next(1)).await;
-        let number = numbers.ok().and_then(|numbers| numbers.into_iter().next());
-        number.ok_or_else(|| Error::Deadline {
-            message: "too many writes of the session are outstanding".to_owned(),
-            applied: Applied::No,
-            last: None,
-        })
+    fn issuer(&self) -> Issuer<'_> {
+        Issuer::in_session(&self.client, &self.numbers, self.cluster)
     }
 }

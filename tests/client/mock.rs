@@ -413,7 +413,7 @@ fn no_command() -> PipelineError {
         rule: "one of set, get and delete".to_owned(),
     });
     PipelineError {
-        code: Code::InvalidArgument as u32,
+        code: i32::from(Code::InvalidArgument).try_into().unwrap(),
         message: "command: one of set, get and delete (not applied)".to_owned(),
         detail: Some(ErrorDetail {
             applied: Applied::No.into(),
