@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use serde_json::json;
-use seshat::client::Conditional;
+use seshat::client::{Conditional, Deleted};
 
 use super::condition::print_unmet;
 use super::failure::Failure;
@@ -15,6 +15,9 @@ const HELP: &str = "\
 Prints \"deleted\", or \"no such key\", which is no error: afterwards the key is
 missing either way. With --json:
   {\"existed\":true,\"applied_index\":43}
+
+With a condition nothing is removed unless it holds; the output is as described in
+seshat set --help.
 
 A removal whose outcome is unknown is not tried again: see seshat set --help.
 
@@ -66,15 +69,19 @@ impl Args {
             true => "deleted",
             false => "no such key",
         };
-        let mut json = json!({
-            "existed": deleted.existed,
-            "applied_index": deleted.applied_index,
-        });
-        if self.if_revision.is_some() {
-            json = json!({ "succeeded": true, "applied_index": deleted.applied_index });
-        }
+        let Deleted {
+            existed,
+            applied_index,
+            ..
+        } = deleted;
+        let json = match self.if_revision {
+            Some(_) => {
+                json!({ "succeeded": true, "existed": existed, "applied_index": applied_index })
+            }
+            None => json!({ "existed": existed, "applied_index": applied_index }),
+        };
         self.client.print_done(
-            format_args!("{text}, at revision {}", deleted.applied_index),
+            format_args!("{text}, at revision {applied_index}"),
             text,
             json,
         )?;

@@ -13,7 +13,8 @@ use super::pipes::print_value;
 const HELP: &str = "\
 Writes the bytes of the value and nothing else; on a terminal a newline follows.
 With --json:
-  {\"key\":\"greeting\",\"value\":\"hello\",\"applied_index\":42}
+  {\"key\":\"greeting\",\"value\":\"hello\",\"revision\":41,\"applied_index\":42}
+\"revision\" is that of the write that has bound the key: see seshat set --help.
 A key or a value that is not UTF-8 comes as \"key_base64\" or \"value_base64\"
 instead. A missing key prints nothing, with --json too.
 

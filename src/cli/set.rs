@@ -14,6 +14,14 @@ use super::options::{ClientOptions, key};
 const HELP: &str = "\
 Prints OK once a majority of the nodes holds the write. With --json:
   {\"applied_index\":42}
+The index is the revision of the write: later writes have higher ones.
+
+With a condition nothing is written unless it holds. If it does not, the command
+says so and exits with 1. With --json it prints one of
+  {\"succeeded\":true,\"applied_index\":42}
+  {\"succeeded\":false,\"key\":\"greeting\",\"value\":\"hi\",\"revision\":41,\"applied_index\":42}
+The second shows what the key is bound to. A missing key has no \"value\" and revision 0;
+bytes that are not UTF-8 come as \"key_base64\" or \"value_base64\".
 
 A write that the leader surely did not apply is tried again until the timeout. A
 write whose outcome is unknown is not: the error says so, and in JSON has

@@ -118,7 +118,7 @@ fn changes() -> Vec<(Mock, Vec<&'static str>, String, serde_json::Value)> {
             leader(),
             vec!["del", "k", "--if-revision=0"],
             "no such key, at revision 1".to_owned(),
-            json!({ "succeeded": true, "applied_index": 1 }),
+            json!({ "succeeded": true, "existed": false, "applied_index": 1 }),
         ),
         (
             leader(),

@@ -60,7 +60,7 @@ fn a_condition_that_does_not_hold_is_an_outcome_with_a_code_of_its_own() {
     assert_eq!(unmet(delete("7", &[])), "not deleted: no such key\n");
     assert_eq!(
         delete("0", &["--json"]).ok(),
-        "{\"succeeded\":true,\"applied_index\":11}\n"
+        "{\"succeeded\":true,\"existed\":false,\"applied_index\":11}\n"
     );
 
     let mut binary = client_command(&node.address, &["set", "k", "-", "--if-value="]);
