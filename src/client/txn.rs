@@ -328,3 +328,57 @@ impl From<kv::Entry> for Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer to an operation that was carried out.
+    fn result(done: Done) -> kv::OperationResult {
+        kv::OperationResult { result: Some(done) }
+    }
+
+    #[test]
+    fn an_answer_counts_only_if_it_fits_the_operations_that_were_carried_out() {
+        let txn = Txn::default()
+            .then(TxnOperation::set("k", "v"))
+            .then(TxnOperation::delete("k"))
+            .otherwise(TxnOperation::get("k"));
+        let answer = |succeeded, results: &[Done]| {
+            txn.outcome(kv::TxnResponse {
+                succeeded,
+                results: results.iter().cloned().map(result).collect(),
+                revision: 7,
+                cluster_id: None,
+            })
+        };
+        let set = Done::Set(kv::SetResult {});
+        let get = Done::Get(kv::GetResult { entry: None });
+        let delete = Done::Delete(kv::DeleteResult { existed: true });
+
+        let succeeded = answer(true, &[set.clone(), delete.clone()]).unwrap();
+        let existed = TxnResult::Deleted { existed: true };
+        assert!(succeeded.succeeded && succeeded.revision == 7);
+        assert_eq!(succeeded.results, [TxnResult::Written, existed]);
+        let failed = answer(false, std::slice::from_ref(&get)).unwrap();
+        assert_eq!(failed.results, [TxnResult::Found(None)]);
+
+        for (succeeded, results) in [
+            (true, &[][..]),
+            (true, std::slice::from_ref(&set)),
+            (true, &[set.clone(), delete.clone(), get.clone()]),
+            (true, &[delete, set.clone()]),
+            (false, &[set]),
+            (false, &[]),
+        ] {
+            assert_eq!(answer(succeeded, results), None, "{succeeded} {results:?}");
+        }
+        let nothing = kv::OperationResult { result: None };
+        let results = vec![nothing];
+        let response = kv::TxnResponse {
+            results,
+            ..kv::TxnResponse::default()
+        };
+        assert_eq!(txn.outcome(response), None);
+    }
+}
