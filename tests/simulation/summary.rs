@@ -17,6 +17,10 @@ pub(crate) struct Summary {
     pub(crate) retries: u64,
     /// Copies of numbered writes in the log that changed nothing.
     pub(crate) suppressed: u64,
+    /// Transactions that were answered, each counted once.
+    pub(crate) transactions: u64,
+    /// Of these, all conditions of which held, although there were some.
+    pub(crate) conditional: u64,
     pub(crate) terms: u64,
     pub(crate) entries: u64,
     pub(crate) snapshots: u64,
@@ -91,6 +95,8 @@ impl Summary {
         self.numbered += other.numbered;
         self.retries += other.retries;
         self.suppressed += other.suppressed;
+        self.transactions += other.transactions;
+        self.conditional += other.conditional;
         self.terms += other.terms;
         self.entries += other.entries;
         self.snapshots += other.snapshots;
@@ -131,6 +137,8 @@ impl fmt::Display for Summary {
             numbered,
             retries,
             suppressed,
+            transactions,
+            conditional,
             terms,
             entries,
             snapshots,
@@ -160,7 +168,8 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "sessions: {numbered} numbered writes, {retries} retries and copies, {suppressed} \
-             suppressed in the log"
+             suppressed in the log; {transactions} transactions, {conditional} under conditions \
+             that held"
         )?;
         writeln!(
             f,

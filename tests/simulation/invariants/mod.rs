@@ -2,6 +2,7 @@
 //!
 //! A violation is a value: a negative control counts it and does not unwind.
 
+pub(crate) mod a_recovery_decides_alike;
 pub(crate) mod acknowledged_writes_are_kept;
 pub(crate) mod answers_follow_time;
 pub(crate) mod equal_logs;
@@ -17,8 +18,11 @@ pub(crate) mod one_leader_a_term;
 pub(crate) mod one_serving_cluster;
 pub(crate) mod reads_keep_their_place;
 pub(crate) mod reads_see_the_log;
+pub(crate) mod revisions_are_given_once;
+pub(crate) mod revisions_follow_time;
 pub(crate) mod room_is_refused_to_growth_alone;
 pub(crate) mod served_after_the_calm;
+pub(crate) mod transactions_see_the_log;
 pub(crate) mod waiters_end_once;
 pub(crate) mod well_after_the_calm;
 
