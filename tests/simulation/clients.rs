@@ -17,7 +17,7 @@ use crate::invariants::revisions_follow_time::{self, Highest};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
 use crate::numbered::{Attempt, Number, Numbered, REMOVED_KEYS, Sessions};
 use crate::revisions::Told;
-use crate::transactions::{Carried, Transactions, accesses, possible};
+use crate::transactions::{Carried, Transactions, accesses, possible, succeeded};
 use seshat_test_support::linearizability::{Kind, Operation};
 
 /// A caller, as the core knows it.
@@ -359,6 +359,10 @@ impl Clients {
         let (kind, end) = match (kind, outcome) {
             (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
                 self.acknowledge_set(value, pending.key.clone(), (cluster, *applied_index));
+                if let Some(revision) = revision {
+                    let value = encode(value);
+                    self.transactions.saw(&pending.key, &value, revision);
+                }
                 self.last_write = now;
                 (Kind::Write(value), Some(now))
             }
@@ -446,7 +450,9 @@ impl Clients {
         });
         if writes {
             self.last_write = now;
-            self.acknowledge(Write::Txn(Box::new(txn)), (cluster, index));
+            let write = Write::Txn(Box::new(txn));
+            self.transactions.wrote(&write, outcome.succeeded, revision);
+            self.acknowledge(write, (cluster, index));
         } else {
             self.reads += 1;
             self.last_read = now;
@@ -500,6 +506,8 @@ impl Clients {
         self.raise(cluster, index);
         if let Some(revision) = revision {
             self.told_revision(revision, Some(author), Some(before.highest))?;
+            self.transactions
+                .wrote(&write, succeeded(outcome), revision);
         }
         match (&write, outcome) {
             (Write::Set { key, value }, _) => {

@@ -86,6 +86,12 @@ impl Model {
         base(&self.bases, index) + index
     }
 
+    /// The revision of the entry at `index`, if no recovery skipped any.
+    pub(crate) fn unskipped(&self, index: LogIndex) -> Revision {
+        let first = self.bases.first().filter(|(from, _)| *from <= index);
+        first.map_or(0, |(_, base)| *base) + index
+    }
+
     /// The index that a revision in an answer names.
     pub(crate) fn index(&self, revision: Revision) -> LogIndex {
         index(&self.bases, revision)
@@ -242,12 +248,14 @@ fn base(bases: &[Base], index: LogIndex) -> Revision {
     base.map_or(0, |(_, base)| *base)
 }
 
-/// The index with this revision. A read may have looked before an entry that began a base, and been
-/// answered after it: so a base counts from one index before its first.
+/// The index with this revision. A read may have looked before the entry with which revisions begin, and
+/// been answered after it: so the first base counts for all indices.
 fn index(bases: &[Base], revision: Revision) -> LogIndex {
-    let base = bases.iter().rev();
-    let mut base = base.filter(|(from, base)| base + from.saturating_sub(1) <= revision);
-    revision - base.next().map_or(0, |(_, base)| *base)
+    let later = bases.iter().skip(1).rev();
+    let mut later = later.filter(|(from, base)| base + from <= revision);
+    let first = bases.first().filter(|(_, base)| *base <= revision);
+    let base = later.next().or(first);
+    revision - base.map_or(0, |(_, base)| *base)
 }
 
 #[cfg(test)]

@@ -102,7 +102,10 @@ impl World {
     /// The wall clock of `node`, which is a little wrong, and always in the same way.
     pub(crate) fn wall_time(&self, node: NodeId) -> Option<WallTime> {
         let error = self.seed.wrapping_mul(31) % 1_000 + 37 * u64::from(node.get());
-        let millis = self.now + error % CLOCK_ERROR;
+        let millis = match self.plan.sabotage {
+            Some(Sabotage::SameTime) => 0,
+            _ => self.now + error % CLOCK_ERROR,
+        };
         WallTime::new(WallTime::FIRST.micros() + 1_000 * millis)
     }
 

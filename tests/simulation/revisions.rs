@@ -40,6 +40,16 @@ impl<'a> Told<'a> {
     }
 }
 
+impl Told<'_> {
+    /// The revision as if a recovery skipped none.
+    pub(crate) fn skip_nothing(&mut self) {
+        let model = &self.log.model;
+        self.revision = self
+            .revision
+            .map(|revision| model.unskipped(model.index(revision)));
+    }
+}
+
 /// The revision in an answer.
 fn place(answer: &mut Answer) -> Option<&mut Revision> {
     match answer {

@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use seshat::kv::{Condition, KeyTest, Operation, OperationResult, Query, Txn, TxnOutcome, Write};
+use seshat::node::{Answer, Outcome};
 use seshat::types::{ClusterId, LogIndex, Revision};
 use seshat_test_support::linearizability::Kind;
 
@@ -64,6 +65,25 @@ impl Transactions {
     pub(crate) fn saw(&mut self, key: &Bytes, value: &Bytes, revision: Revision) {
         let seen = (value.clone(), revision);
         self.seen.insert(key.clone(), seen);
+    }
+
+    /// A client was told that `write`, which carried out `succeeded` if it is a transaction, has `revision`.
+    pub(crate) fn wrote(&mut self, write: &Write, succeeded: bool, revision: Revision) {
+        let sets = match write {
+            Write::Set { key, value } => vec![(key, value)],
+            Write::Delete { .. } => Vec::new(),
+            Write::Txn(txn) => {
+                let operations = txn.branch(succeeded).iter();
+                let sets = operations.filter_map(|operation| match operation {
+                    Operation::Set { key, value } => Some((key, value)),
+                    Operation::Get(_) | Operation::Delete(_) => None,
+                });
+                sets.collect()
+            }
+        };
+        for (key, value) in sets {
+            self.saw(key, value, revision);
+        }
     }
 
     /// The client of `txn` has seen its outcome.
@@ -209,6 +229,14 @@ pub(crate) fn accesses(txn: &Txn, outcome: &TxnOutcome) -> Vec<(Bytes, Kind)> {
     });
     let all = tested.chain(accesses);
     all.map(|(key, kind)| (key.clone(), kind)).collect()
+}
+
+/// Whether the transaction in an answer has succeeded. A write without conditions always does.
+pub(crate) fn succeeded(answer: &Outcome) -> bool {
+    match answer {
+        Ok(Answer::Txn { outcome, .. }) => outcome.succeeded,
+        _ => true,
+    }
 }
 
 /// The keys that `write` may bind, with their values.

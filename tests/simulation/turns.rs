@@ -1,7 +1,7 @@
 //! One turn of a process: an input, the output, and the checks.
 
 use rand::Rng;
-use seshat::kv::{Query, Revisions};
+use seshat::kv::{Command, Query, Revisions};
 use seshat::node::{self, Event, Outcome, Output, Proposal, Replica};
 use seshat::types::{ClusterId, NodeId};
 use seshat::wire;
@@ -14,7 +14,7 @@ use crate::invariants::{
 };
 use crate::process::Input;
 use crate::revisions::Told;
-use crate::sabotage::{Sabotage, without_number};
+use crate::sabotage::Sabotage;
 use crate::setting::Scope;
 use crate::world::{TICK, World};
 
@@ -80,7 +80,7 @@ impl World {
         for (waiter, request) in requests {
             self.clients.taken(waiter);
             inputs.push(match request {
-                Request::Write(command) => node::Input::Write(self.proposal(command, waiter)),
+                Request::Write(command) => node::Input::Write(self.proposal(node, command, waiter)),
                 Request::Read(query) => node::Input::Read { query, waiter },
             });
         }
@@ -93,11 +93,8 @@ impl World {
         Ok(())
     }
 
-    fn proposal(&self, command: seshat::kv::Command, waiter: Waiter) -> Proposal<Waiter> {
-        let command = match self.plan.sabotage {
-            Some(Sabotage::NoNumbers) => without_number(command),
-            _ => command,
-        };
+    fn proposal(&mut self, node: NodeId, command: Command, waiter: Waiter) -> Proposal<Waiter> {
+        let command = self.interfere(node, command, waiter);
         Proposal {
             context: Default::default(),
             command: wire::encode_command(&command),
@@ -120,7 +117,7 @@ impl World {
         }
         self.clients.taken(waiter);
         let proposal = match request {
-            Request::Write(command) => Some(self.proposal(command, waiter)),
+            Request::Write(command) => Some(self.proposal(node, command, waiter)),
             Request::Read(query) => {
                 if let Some(process) = self.processes.get_mut(&node) {
                     process.replica.read(query, waiter);
@@ -212,8 +209,12 @@ impl World {
         for (waiter, outcome) in answers {
             self.trace
                 .line(self.now, format_args!("{waiter} is told {outcome:?}"));
+            let outcome = self.falsify(waiter, outcome);
             let log = self.clusters.log(cluster);
-            let told = Told::new(outcome, self.now, (cluster, log));
+            let mut told = Told::new(outcome, self.now, (cluster, log));
+            if self.plan.sabotage == Some(Sabotage::NoneSkipped) {
+                told.skip_nothing();
+            }
             self.clients.told(waiter, &told)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use seshat::kv::Command;
 use seshat::types::NodeId;
 
-use crate::clients::Clients;
+use crate::clients::{Clients, Waiter};
 use crate::clusters::Clusters;
 use crate::exam::Exam;
 use crate::invariants::one_leader_a_term::Leaders;
@@ -139,6 +139,8 @@ pub(crate) struct World {
     pub(crate) streams: BTreeMap<(NodeId, NodeId), u64>,
     pub(crate) transfers: BTreeMap<TransferId, Transfer>,
     pub(crate) clients: Clients,
+    /// Conditions that a leader has decided before its log, on purpose.
+    pub(crate) decided: BTreeMap<Waiter, bool>,
     pub(crate) operator: Operator,
     pub(crate) calm: bool,
     pub(crate) healing: Option<Healing>,
@@ -196,6 +198,7 @@ impl World {
             streams: BTreeMap::new(),
             transfers: BTreeMap::new(),
             clients: Clients::new(seed),
+            decided: BTreeMap::new(),
             operator: Operator::default(),
             calm: false,
             healing: None,

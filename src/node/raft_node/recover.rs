@@ -348,8 +348,8 @@ mod tests {
         (value, entry.revision - WallTime::FIRST.micros())
     }
 
-    /// Every write of a client that compares and sets is conditional on the one before it. All of them were
-    /// acknowledged, and the survivor has them.
+    /// A new leader sends the entries of a former one, and transactions that name them, before it knows that
+    /// any is committed: so the survivor may not know either, although all were acknowledged.
     #[test]
     fn transactions_behind_the_commit_index_are_decided_as_before() {
         let base = WallTime::FIRST.micros();
