@@ -75,6 +75,8 @@ pub(crate) struct Obeyed {
     pub(crate) removals: u64,
     pub(crate) forms: u64,
     pub(crate) recoveries: u64,
+    /// Clocks that were set.
+    pub(crate) clocks: u64,
 }
 
 /// The faults of processes that continued to run.
@@ -112,6 +114,7 @@ impl Summary {
         self.obeyed.removals += other.obeyed.removals;
         self.obeyed.forms += other.obeyed.forms;
         self.obeyed.recoveries += other.obeyed.recoveries;
+        self.obeyed.clocks += other.obeyed.clocks;
         self.restarts.healed += other.restarts.healed;
         self.restarts.first += other.restarts.first;
         self.restarts.outside += other.restarts.outside;
@@ -189,13 +192,14 @@ impl fmt::Display for Summary {
             removals,
             forms,
             recoveries,
+            clocks,
         } = obeyed;
         writeln!(
             f,
             "wide: {load} writes under load, {transfers} snapshots in chunks, {accidents} losses \
              borne, {disasters} disasters; the operator: {started_again} restarts while healthy, \
              {additions} additions, {removals} removals ({departed} processes ended), {forms} \
-             formed without others, {recoveries} recoveries; {raised} times a node learnt of a \
+             formed without others, {recoveries} recoveries, {clocks} clocks set; {raised} times a node learnt of a \
              raised protocol level"
         )?;
         writeln!(

@@ -170,6 +170,7 @@ impl World {
                 Event::Started { cluster_id } => self.started(node, cluster_id)?,
                 Event::Recovered { old, new, .. } => self.recovered(node, old, new)?,
                 Event::Removed { .. } => removed = true,
+                Event::ClocksDiffer { .. } => self.set_clock(),
                 _ => {}
             }
         }

@@ -171,6 +171,12 @@ impl World {
             HowMany::Often => Some(4_000 + seed % 5 * 1_000),
             HowMany::Drawn | HowMany::Never => (seed % 5 == 3).then_some(2_000 + seed % 7 * 1_000),
         };
+        // Some of them before a cluster forms, and some before the level is raised.
+        if plan.scope == Scope::Wide && (seed % 6 == 4 || seed % 12 == 5) {
+            let node = 1 + u16::try_from(seed % u64::from(setting.founders)).expect("small");
+            let ahead = (seed % 24 < 12).then_some(3 * 3_600_000);
+            setting.lying = Some((crate::setting::node_id(node), ahead));
+        }
         if plan.sabotage == Some(Sabotage::HungIsSilent) {
             // All but one lose their memory, and that one hangs.
             let survivor = crate::setting::node_id(setting.founders);

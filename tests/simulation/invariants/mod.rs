@@ -5,6 +5,7 @@
 pub(crate) mod a_recovery_decides_alike;
 pub(crate) mod acknowledged_writes_are_kept;
 pub(crate) mod answers_follow_time;
+pub(crate) mod clocks_agree_when_a_cluster_forms;
 pub(crate) mod equal_logs;
 pub(crate) mod every_client_is_answered;
 pub(crate) mod healing_ends_under_load;

@@ -86,6 +86,8 @@ impl World {
 
     /// Status recommends a recovery. Two operators may follow it at about the same time.
     pub(super) fn order_recovery(&mut self, way: &Way, view: &View) {
+        // The operator is shown the time that revisions would go on at.
+        self.set_clock();
         let order = way.order();
         if !order
             .without
