@@ -17,7 +17,8 @@ use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipReques
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::proto::kv::{
-    Applied, GetRequest, NoQuorum, NotLeader, Overloaded, SetRequest, TooLarge,
+    Applied, Condition, GetRequest, KeyCondition, NoQuorum, NotLeader, Operation, Overloaded,
+    SetOperation, SetRequest, TooLarge, TxnRequest, condition, key_condition, operation,
 };
 use seshat::server::{Server, ServerError};
 use seshat::types::Role;
@@ -658,6 +659,26 @@ async fn a_server_that_cannot_start_says_why() {
     assert!(!faults.is_empty());
 }
 
+fn missing(key: &str) -> Condition {
+    let key = KeyCondition {
+        key: key.to_owned().into(),
+        test: Some(key_condition::Test::Exists(false)),
+    };
+    Condition {
+        condition: Some(condition::Condition::Key(key)),
+    }
+}
+
+fn bind(key: &str, value: &str) -> Operation {
+    let set = SetOperation {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+    };
+    Operation {
+        operation: Some(operation::Operation::Set(set)),
+    }
+}
+
 /// A caller in the process of a node gets the same as a client over gRPC: answers of the leader,
 /// refusals of the others, and the same limits.
 #[tokio::test]
@@ -671,6 +692,30 @@ async fn the_store_of_the_leader_serves_callers_in_its_process() {
     assert_eq!(store.get("k").await.unwrap().as_deref(), Some(&b"w"[..]));
     assert_eq!(store.delete("k").await, Ok(true));
     assert_eq!(store.delete("k").await, Ok(false));
+    assert_eq!(store.get_with_revision("k").await, Ok(None));
+
+    let claim = TxnRequest {
+        conditions: vec![missing("owner")],
+        success: vec![bind("owner", "me")],
+        ..TxnRequest::default()
+    };
+    let claimed = store.txn(claim.clone()).await.unwrap();
+    assert!(claimed.succeeded);
+    let owner = ("me".into(), claimed.revision);
+    assert_eq!(store.get_with_revision("owner").await, Ok(Some(owner)));
+    assert!(!store.txn(claim).await.unwrap().succeeded);
+    // A transaction that writes nothing is a read.
+    let read = TxnRequest {
+        conditions: vec![missing("owner")],
+        ..TxnRequest::default()
+    };
+    assert!(!store.txn(read).await.unwrap().succeeded);
+    let nothing = TxnRequest {
+        success: vec![bind("", "v")],
+        ..TxnRequest::default()
+    };
+    let refusal = store.txn(nothing).await.unwrap_err();
+    assert_eq!(refusal.applied, error::Applied::No);
 
     let refusal = store.set("", "v").await.unwrap_err();
     assert_eq!(refusal.applied, error::Applied::No);

@@ -30,7 +30,7 @@ fn json_is_one_object_on_one_line() {
     );
     assert_eq!(
         seshat(&["get", "k", "--json"]).ok(),
-        "{\"key\":\"k\",\"value\":\"v\",\"applied_index\":1}\n"
+        "{\"key\":\"k\",\"value\":\"v\",\"revision\":1,\"applied_index\":1}\n"
     );
     assert_eq!(
         seshat(&["del", "k", "--json"]).ok(),
@@ -74,7 +74,7 @@ fn bytes_that_are_no_text_are_base64_in_json() {
     get.arg(key);
     assert_eq!(
         ran(get.output().unwrap()).ok(),
-        "{\"key_base64\":\"/g==\",\"value_base64\":\"/+4=\",\"applied_index\":1}\n"
+        "{\"key_base64\":\"/g==\",\"value_base64\":\"/+4=\",\"revision\":1,\"applied_index\":1}\n"
     );
 }
 
