@@ -1,7 +1,7 @@
 //! The client, with a running cluster: `seshat dev` in one terminal, and in another `cargo run --example
 //! client`. Other endpoints follow `--`.
 
-use seshat::client::{Client, Operation, PipelineOptions};
+use seshat::client::{Client, Condition, Conditional, Operation, PipelineOptions, TxnOperation};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -24,6 +24,19 @@ async fn main() -> anyhow::Result<()> {
     let session = client.session().await?;
     let existed = session.delete("city").await?.existed;
     println!("this call deleted it: {existed}");
+
+    // A write on a condition, and several keys at once.
+    match client.set("owner", "me").if_absent().await? {
+        Conditional::Succeeded(written) => println!("claimed at {}", written.applied_index),
+        Conditional::Failed(found) => println!("bound by revision {}", found.revision),
+    }
+    let outcome = client
+        .txn()
+        .when(Condition::value("owner", "me"))
+        .then(TxnOperation::delete("owner"))
+        .otherwise(TxnOperation::get("owner"))
+        .await?;
+    println!("given up: {}", outcome.succeeded);
 
     // Many commands in flight on one stream, which take effect in order.
     let pipeline = client.pipeline(PipelineOptions::default()).await?;

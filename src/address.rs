@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_why() {
+    fn an_invalid_address_is_refused_with_the_reason() {
         let label = "a".repeat(64);
         let name = ["a"; 128].join(".");
         for (text, problem) in [

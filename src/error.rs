@@ -142,7 +142,7 @@ pub enum Reason {
         node_id: NodeId,
     },
     /// A part of the request is too large.
-    #[error("{what} is too large: at most {limit} bytes{}", match node_id {
+    #[error("{what} too large: at most {limit} bytes{}", match node_id {
         Some(id) => format!(", which is the limit of node {id}"),
         None => String::new(),
     })]

@@ -68,7 +68,7 @@ async fn a_cluster_that_commits_nothing_is_not_healthy() {
     let mut ids = [followers[0].id, followers[1].id];
     ids.sort_unstable();
     for id in ids {
-        fabric.keep_the_log_from(id);
+        fabric.drop_log_traffic_to(id);
     }
     let mut kv = leader.kv.clone();
     let write = tokio::spawn(async move { kv.set(set()).await });
@@ -83,7 +83,7 @@ async fn a_cluster_that_commits_nothing_is_not_healthy() {
         assert!(!response.healed);
         assert!(response.members.iter().all(|member| member.reachable));
     }
-    fabric.mend();
+    fabric.heal();
     until(&mut leader, HEALTHY).await;
     write.in_time("a write").await.unwrap().unwrap();
 }
@@ -95,13 +95,13 @@ async fn a_follower_whose_log_is_stuck_is_named() {
     let (mut leader, followers) = leader_first(nodes);
     until(&mut leader, HEALTHY).await;
     let stuck = followers[0].id;
-    fabric.keep_the_log_from(stuck);
+    fabric.drop_log_traffic_to(stuck);
     for _ in 0..5 {
         leader.kv.set(set()).await.unwrap();
     }
     let words = format!("degraded: node {stuck} does not keep up with the leader's log");
     until(&mut leader, &words).await;
-    fabric.mend();
+    fabric.heal();
     until(&mut leader, HEALTHY).await;
 }
 
@@ -123,7 +123,7 @@ async fn a_learner_that_believes_in_its_leader_does_not_hide_that_the_cluster_ha
     until(&mut leader, HEALTHY).await;
     let (two, three) = (followers[0].id, followers[1].id);
     followers[0].kill().await;
-    fabric.keep_the_log_from(two);
+    fabric.drop_log_traffic_to(two);
     let mut learner = fabric.start(two.get(), 2).await;
     let mut its = learner.driver.watch();
     let joined = its.wait_for(|status| status.role == Some(Role::Learner));
@@ -203,7 +203,7 @@ async fn a_leader_with_a_wrong_address_of_its_own_is_named_before_it_is_lost() {
     fabric.mistype(one, one, NOWHERE);
     let nodes = fabric.start_all().await;
     let (mut leader, mut followers) = leader_first(nodes);
-    assert_eq!(leader.id, one, "who starts a cluster stands first");
+    assert_eq!(leader.id, one, "the coordinator stands for election first");
     let words = format!(
         "degraded: nodes 2 and 3 do not reach node 1: its address {NOWHERE} does not answer (to \
          correct it: seshat member add 1 HOST:PORT kvstore-1:6379)"
@@ -243,7 +243,7 @@ async fn a_cut_link_between_two_followers_is_named_before_they_need_it() {
     );
     until(&mut leader, &words).await;
     leader.kv.set(set()).await.unwrap();
-    fabric.mend();
+    fabric.heal();
     until(&mut leader, HEALTHY).await;
     until_all(&mut followers, HEALTHY).await;
 }
@@ -257,7 +257,7 @@ async fn a_member_that_moves_to_a_wrong_address_is_at_no_moment_healthy() {
     until(&mut leader, HEALTHY).await;
     let (moved, late) = (followers[0].id, followers[1].id);
     // It still asks at the former address.
-    fabric.keep_the_log_from(late);
+    fabric.drop_log_traffic_to(late);
     let wrong = NodeInfo {
         addr: NOWHERE.to_owned(),
         ..info(moved)
@@ -276,7 +276,7 @@ async fn a_member_that_moves_to_a_wrong_address_is_at_no_moment_healthy() {
         }
         sleep(Duration::from_millis(10)).await;
     }
-    fabric.mend();
+    fabric.heal();
     until(&mut leader, &words).await;
     leader.admin.add_member(add(info(moved))).await.unwrap();
     until(&mut leader, HEALTHY).await;

@@ -40,11 +40,11 @@ fn again(status: &Status) -> bool {
     }
     let (applied, reason) = refused(status);
     assert_eq!(applied, Applied::No, "{status:?}");
-    let passes = matches!(
+    let may_end = matches!(
         reason,
         Some(Reason::NotLeader(_) | Reason::NoQuorum(_) | Reason::FailedPrecondition(_))
     );
-    assert!(passes, "{status:?}");
+    assert!(may_end, "{status:?}");
     true
 }
 
@@ -348,7 +348,7 @@ async fn a_member_moves_to_another_address() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decided_is_refused_with_the_reason() {
+async fn an_undecidable_change_is_refused_with_the_reason() {
     let mut cluster = Cluster::started(3).await;
     let four = cluster.extend();
     let leader = cluster.leader().await;
@@ -363,7 +363,7 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     let mut admin = cluster.admin(follower);
     let refusal = admin.add_member(add_request(&cluster, four)).await;
     let Reason::NotLeader(not_leader) = reason(refusal.unwrap_err()) else {
-        panic!("not who leads");
+        panic!("not the refusal of a follower");
     };
     assert_eq!(
         not_leader.leader_addr.as_deref(),
@@ -377,11 +377,11 @@ async fn what_cannot_be_decided_is_refused_with_the_reason() {
     };
     let refusal = admin.add_member(taken).await.unwrap_err();
     assert!(matches!(reason(refusal), Reason::InvalidRequest(invalid) if invalid.field == "addr"));
-    let stranger = RemoveMemberRequest {
+    let non_member = RemoveMemberRequest {
         id: 9,
         ..Default::default()
     };
-    let refusal = admin.remove_member(stranger).await.unwrap_err();
+    let refusal = admin.remove_member(non_member).await.unwrap_err();
     assert!(matches!(reason(refusal), Reason::InvalidRequest(invalid) if invalid.field == "id"));
 
     // Node 4 is not started, so the change cannot be finished: only its own change is possible.

@@ -256,7 +256,7 @@ async fn odd(channel: Channel, path: &'static str) -> Result<SetResponse, Status
     Ok(answer.into_inner())
 }
 
-async fn what_no_limit_allows(met: &mut Met, cluster: &Cluster, leader: usize) {
+async fn requests_beyond_a_limit(met: &mut Met, cluster: &Cluster, leader: usize) {
     let limits = Limits::default();
     let mut kv = cluster.kv(leader);
     let long = "k".repeat(limits.max_key_bytes + 1);
@@ -281,7 +281,7 @@ async fn what_no_limit_allows(met: &mut Met, cluster: &Cluster, leader: usize) {
     }
 }
 
-async fn what_no_session_allows(met: &mut Met, cluster: &Cluster, leader: usize) {
+async fn writes_without_a_valid_session(met: &mut Met, cluster: &Cluster, leader: usize) {
     let mut kv = cluster.kv(leader);
     for (sequence, first) in [(0, 0), (1, 0), (1, 2), (1025, 1)] {
         let request = set("k", "v", number(7, sequence, first));
@@ -307,7 +307,7 @@ async fn what_no_session_allows(met: &mut Met, cluster: &Cluster, leader: usize)
 }
 
 /// A request of any kind that is for another cluster, at any node.
-async fn what_is_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: usize) {
+async fn requests_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: usize) {
     let own = cluster.node(leader).status().cluster_id.unwrap().0;
     let other = Some(own ^ 1);
     for index in 0..3 {
@@ -400,7 +400,7 @@ async fn what_is_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: u
     met.row("a command that names a cluster", row, INVALID);
 }
 
-async fn what_only_the_leader_does(met: &mut Met, cluster: &Cluster, leader: usize) {
+async fn requests_that_only_the_leader_serves(met: &mut Met, cluster: &Cluster, leader: usize) {
     let follower = (leader + 1) % 3;
     let (mut kv, mut admin) = (cluster.kv(follower), cluster.admin(follower));
     met.refusal("Set", kv.set(set("k", "v", None)).await, NOT_LEADER);
@@ -424,7 +424,7 @@ async fn what_only_the_leader_does(met: &mut Met, cluster: &Cluster, leader: usi
     );
 }
 
-async fn what_an_operator_may_not(met: &mut Met, cluster: &Cluster, leader: usize) {
+async fn invalid_requests_of_an_operator(met: &mut Met, cluster: &Cluster, leader: usize) {
     let mut admin = cluster.admin(leader);
     let add = AddMemberRequest::default();
     met.refusal("node 0", admin.add_member(add).await, INVALID);
@@ -433,7 +433,7 @@ async fn what_an_operator_may_not(met: &mut Met, cluster: &Cluster, leader: usiz
         ..Default::default()
     };
     let answer = admin.remove_member(remove).await;
-    met.refusal("a stranger", answer, INVALID);
+    met.refusal("a non-member", answer, INVALID);
     let form = FormRequest {
         without: vec![u32::try_from((leader + 1) % 3 + 1).unwrap()],
         timeout: None,
@@ -547,7 +547,7 @@ async fn without_a_majority(met: &mut Met, pending: usize) {
 }
 
 /// The state is as large as it may be, until something is deleted.
-async fn what_the_state_has_no_room_for(met: &mut Met) {
+async fn writes_beyond_the_state(met: &mut Met) {
     let limits = Limits {
         max_state_bytes: 2 << 20,
         ..Limits::default()
@@ -629,18 +629,18 @@ async fn in_the_middle(met: &mut Met) {
 }
 
 #[tokio::test]
-async fn what_the_page_lists_can_be_met() {
+async fn every_listed_refusal_occurs() {
     let mut met = Met::default();
     let cluster = Cluster::started(3).await;
     let leader = cluster.leader().await;
-    what_no_limit_allows(&mut met, &cluster, leader).await;
-    what_no_session_allows(&mut met, &cluster, leader).await;
-    what_is_for_another_cluster(&mut met, &cluster, leader).await;
-    what_only_the_leader_does(&mut met, &cluster, leader).await;
-    what_an_operator_may_not(&mut met, &cluster, leader).await;
+    requests_beyond_a_limit(&mut met, &cluster, leader).await;
+    writes_without_a_valid_session(&mut met, &cluster, leader).await;
+    requests_for_another_cluster(&mut met, &cluster, leader).await;
+    requests_that_only_the_leader_serves(&mut met, &cluster, leader).await;
+    invalid_requests_of_an_operator(&mut met, &cluster, leader).await;
     the_same_in_a_pipeline(&mut met, &cluster, leader).await;
     drop(cluster);
-    what_the_state_has_no_room_for(&mut met).await;
+    writes_beyond_the_state(&mut met).await;
     without_a_majority(&mut met, 8).await;
     before_and_after(&mut met).await;
     in_the_middle(&mut met).await;

@@ -488,7 +488,7 @@ async fn when_leadership_goes_each_command_says_where_to() {
         ..TransferLeadershipRequest::default()
     };
     let mut transfer = Some(async move { admin.transfer_leadership(request).await });
-    let mut handing_over = None;
+    let mut transferring = None;
     let (mut acknowledged, mut id, mut sent) = (BTreeMap::new(), 0, 0);
     let hint = loop {
         id += 1;
@@ -498,7 +498,7 @@ async fn when_leadership_goes_each_command_says_where_to() {
             stream.send(sent, vec![set(&key, "v"), get(&key)]).await;
         }
         if id == BEFORE {
-            handing_over = transfer.take().map(tokio::spawn);
+            transferring = transfer.take().map(tokio::spawn);
         }
         let key = format!("k{id}");
         let mut answers = stream.answers(id).await;
@@ -523,8 +523,8 @@ async fn when_leadership_goes_each_command_says_where_to() {
         }
         assert!(id < 1_000_000, "leadership stays");
     };
-    let handed_over = handing_over.expect("begun").await.unwrap();
-    handed_over.expect("a new leader");
+    let transferred = transferring.expect("begun").await.unwrap();
+    transferred.expect("a new leader");
     assert_eq!(
         hint.leader_addr.as_deref(),
         Some(cluster.client_addr(transferee))

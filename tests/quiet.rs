@@ -139,11 +139,11 @@ async fn a_peer_that_goes_and_comes_back_is_two_lines_in_the_log() {
     let server = Server::builder().add_service(peer.service);
     tokio::spawn(server.serve_with_incoming(incoming));
 
-    let lives = Arc::clone(&alive);
+    let is_alive = Arc::clone(&alive);
     let connector = Connector::new(move |endpoint| {
-        let (lives, connections) = (Arc::clone(&lives), connections.clone());
+        let (is_alive, connections) = (Arc::clone(&is_alive), connections.clone());
         endpoint.connect_with_connector_lazy(service_fn(move |_| {
-            let connected = if lives.load(Ordering::Relaxed) {
+            let connected = if is_alive.load(Ordering::Relaxed) {
                 let (near, far) = tokio::io::duplex(1 << 16);
                 connections
                     .send(far)

@@ -171,6 +171,8 @@ async fn a_survivor_makes_a_new_cluster_of_what_it_has() {
         compared: Vec::new(),
         without: Vec::new(),
         time: facts.time,
+        commit_revision: facts.commit_revision,
+        last_log_revision: facts.commit_revision + before.last_index - before.commit_index,
     };
     assert_eq!(facts, expected);
     assert!(WallTime::new(facts.time).is_some(), "{}", facts.time);

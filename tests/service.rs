@@ -72,7 +72,7 @@ fn unknown(reason: Reason) -> Refused {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_set_is_got_until_it_is_deleted() {
+async fn a_value_is_got_until_it_is_deleted() {
     let (_fabric, nodes) = Fabric::started(3).await;
     let (mut leader, _followers) = leader_first(nodes);
     let absent = leader.kv.get(get(b"k")).await.unwrap().into_inner();
@@ -249,7 +249,7 @@ async fn without_a_majority_a_submitted_write_is_unknown_and_everything_else_is_
 /// Seen: 8 of 9 calls to a node that one cut link separated from the leader failed, although the cluster
 /// was healthy.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_only_the_link_to_the_leader_is_missing_says_who_leads() {
+async fn a_node_without_a_link_to_the_leader_names_the_leader() {
     let (fabric, nodes) = Fabric::started(3).await;
     let (leader, mut followers) = leader_first(nodes);
     let mut apart = followers.remove(0);
@@ -299,7 +299,7 @@ async fn a_node_that_only_the_link_to_the_leader_is_missing_says_who_leads() {
     assert_eq!((detail.applied(), detail.reason), expected().1);
 
     // It hears the leader again, and then names it by itself.
-    fabric.mend();
+    fabric.heal();
     status
         .wait_for(|status| status.leader.is_some())
         .in_time("that status")
@@ -425,7 +425,7 @@ async fn a_full_node_says_which_bound_was_met() {
     let (_fabric, nodes) = Fabric::started(3).await;
     let (mut leader, _followers) = leader_first(nodes);
     let inside: Vec<_> = (0..MAX_REQUESTS)
-        .map(|_| leader.gate.for_another_connection().enter(1).unwrap())
+        .map(|_| leader.admission.for_another_connection().enter(1).unwrap())
         .collect();
     let reason = Reason::Overloaded(Overloaded {
         what: "max_pending_requests".to_owned(),
@@ -439,7 +439,7 @@ async fn a_full_node_says_which_bound_was_met() {
 
 /// More than the core takes at once waits for its answers, and for no tick.
 #[tokio::test(start_paused = true)]
-async fn what_the_core_has_no_room_for_goes_on_as_soon_as_it_has() {
+async fn waiting_requests_continue_as_soon_as_the_core_has_room() {
     let (_fabric, nodes) = Fabric::started(3).await;
     let (leader, _followers) = leader_first(nodes);
     let began = Instant::now();
@@ -550,7 +550,7 @@ async fn a_node_that_shuts_down_refuses_what_is_new_and_what_waits() {
     };
     let (_fabric, nodes) = Fabric::started(3).await;
     let (mut leader, _followers) = leader_first(nodes);
-    leader.gate.close();
+    leader.admission.close();
     assert_eq!(
         refusal(leader.kv.set(set(b"k", b"v")).await),
         shutting_down()
@@ -561,12 +561,12 @@ async fn a_node_that_shuts_down_refuses_what_is_new_and_what_waits() {
     let waits = tokio::spawn(async move { kv.set(set(b"k", b"v")).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!waits.is_finished());
-    first.gate.close();
+    first.admission.close();
     assert_eq!(
         refusal(waits.in_time("a write that waits").await.unwrap()),
         shutting_down()
     );
-    first.gate.drained().await;
+    first.admission.drained().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -723,7 +723,7 @@ async fn status_tells_how_the_cluster_fares() {
     assert_eq!(response.leader_id, None);
 }
 
-/// What a node says of its process as a whole, and of `KvService`.
+/// The health of the process as a whole, and of `KvService`.
 async fn health(node: &mut Node) -> [ServingStatus; 2] {
     let mut statuses = [ServingStatus::Unknown; 2];
     for (status, service) in statuses.iter_mut().zip(["", "seshat.kv.v1.KvService"]) {
@@ -764,7 +764,7 @@ async fn a_node_that_comes_back_is_ready_only_once_it_votes() {
         }
     };
     came_back.in_time("a full member").await;
-    assert!(served_before, "a learner can say who leads");
+    assert!(served_before, "a learner can name the leader");
 }
 
 #[tokio::test(start_paused = true)]
@@ -799,9 +799,9 @@ async fn health_is_serving_exactly_while_a_leader_is_known() {
     }
     fabric.cut(node_id(1));
     until(&mut first, ServingStatus::NotServing).await;
-    fabric.mend();
+    fabric.heal();
     until(&mut first, ServingStatus::Serving).await;
-    first.gate.close();
+    first.admission.close();
     until(&mut first, ServingStatus::NotServing).await;
 
     let request = HealthCheckRequest {

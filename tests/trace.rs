@@ -26,13 +26,13 @@ type Line = BTreeMap<&'static str, String>;
 struct Lines(Arc<Mutex<Vec<Line>>>);
 
 impl Lines {
-    /// Which nodes have applied what under `traceparent`: the indices by node.
+    /// Which nodes have applied what under `traceparent`: the revisions by node.
     fn applied(&self, traceparent: &str) -> BTreeMap<String, BTreeSet<String>> {
         let mut applied = BTreeMap::<_, BTreeSet<_>>::new();
         for line in self.0.lock().unwrap().iter() {
             if line["traceparent"] == traceparent {
-                let indices = applied.entry(line["node"].clone()).or_default();
-                assert!(indices.insert(line["index"].clone()), "{line:?}");
+                let revisions = applied.entry(line["node"].clone()).or_default();
+                assert!(revisions.insert(line["revision"].clone()), "{line:?}");
             }
         }
         applied
@@ -90,8 +90,8 @@ async fn a_traced_write_is_seen_on_every_node_and_no_other() {
         (applied.len() == 3).then_some(applied)
     })
     .await;
-    let index = BTreeSet::from([traced.applied_index.to_string()]);
-    assert!(everywhere.values().all(|indices| *indices == index));
+    let revision = BTreeSet::from([traced.applied_index.to_string()]);
+    assert!(everywhere.values().all(|revisions| *revisions == revision));
 
     // The context of a stream is that of all its writes.
     let stream = client.traced(STREAM);
@@ -105,7 +105,7 @@ async fn a_traced_write_is_seen_on_every_node_and_no_other() {
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     eventually("the stream's writes on every node", async || {
         let applied = lines.applied(STREAM);
-        (applied.len() == 3 && applied.values().all(|indices| indices.len() == 2)).then_some(())
+        (applied.len() == 3 && applied.values().all(|revisions| revisions.len() == 2)).then_some(())
     })
     .await;
     assert_eq!(lines.applied("no context"), BTreeMap::new());

@@ -13,7 +13,7 @@ use tonic::transport::Endpoint;
 /// Pause after a refusal, and so the precision of the measured time.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long one write may wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the whole probe may take before the cluster counts as broken.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
@@ -29,7 +29,7 @@ pub(crate) struct FirstWrite {
 pub(crate) async fn first_write(client_addrs: &[String]) -> Result<FirstWrite> {
     let mut probes = JoinSet::new();
     for (node, addr) in client_addrs.iter().enumerate() {
-        let endpoint = Endpoint::from_shared(format!("http://{addr}"))?.timeout(PATIENCE);
+        let endpoint = Endpoint::from_shared(format!("http://{addr}"))?.timeout(TIMEOUT);
         probes.spawn(async move {
             let mut client = KvServiceClient::new(endpoint.connect_lazy());
             let key = Bytes::from_static(b"probe");

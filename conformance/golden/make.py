@@ -6,7 +6,7 @@
     python3 make.py --check   fails if that would change anything
 
 The schema comes from the pinned buf (tools/proto), the bytes and the canonical
-JSON from the pinned protobuf, so neither saw a line of what they are to judge.
+JSON from the pinned protobuf, so neither shares a line with the code under test.
 
 A file holds vectors: a name, the message as hexadecimal bytes, and the same
 message as JSON. Vectors that are marked as real are messages as nodes and
@@ -169,8 +169,13 @@ def snapshot(*records):
     """A whole snapshot: its records, each after its length, as kv.proto describes it."""
     new = TYPES["seshat.kv.v1.SnapshotRecord"]
     encoded = (json_format.ParseDict(record, new()).SerializeToString() for record in records)
-    # A record here is shorter than 128 bytes, so its length is one byte.
-    return b"".join(bytes([len(record)]) + record for record in encoded)
+    return b"".join(varint(len(record)) + record for record in encoded)
+
+
+def varint(number):
+    """Seven bits a byte, the lowest first; all but the last have the highest bit set."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
 
 
 # Raft ids of some nodes, and a cluster.
@@ -189,12 +194,22 @@ SNAPSHOT = snapshot(
     {"pair": {"key": b64(b"key"), "value": b64(b"value")}},
 )
 PAIRS = {b"city": b"Uruk", b"empty": b"", b"goddess": b"Nisaba", b"key": b"value"}
+# The others are bound with the oldest revision.
+REVISIONS = {b"key": {"revision": "1790000000001043"}}
+RESULTS = [
+    {"set": {}},
+    {"get": {}},
+    {"get": {"entry": {"key": b64(b"key"), "value": b64(b"value"), "revision": "1790000000001043"}}},
+    {"delete": {"existed": True}},
+    {"delete": {}},
+]
 # Its header, then members, then sessions, then pairs in the order of their keys' CRC-32.
 WHOLE_STATE = snapshot(
     {
         "header": {
             "version": 2, "pairs": "4", "members": "3", "sessions": "1", "protocolLevel": 5,
-            "recoveredFrom": ["77", "66"],
+            "recoveredFrom": ["77", "66"], "revisionBase": "1790000000000000",
+            "oldestRevision": "1790000000000500",
         },
     },
     *({"member": member} for member in INITIAL),
@@ -205,14 +220,35 @@ WHOLE_STATE = snapshot(
                 {"sequence": "6", "appliedIndex": "1038", "set": True},
                 {"sequence": "8", "appliedIndex": "1040", "existed": True},
                 {"sequence": "9", "appliedIndex": "1041", "existed": False},
+                {"sequence": "10", "appliedIndex": "1042", "txn": {"succeeded": True, "results": RESULTS}},
+                {"sequence": "11", "appliedIndex": "1043", "answerLimit": "65536"},
             ],
         },
     },
     *(
-        {"pair": {"key": b64(key), "value": b64(PAIRS[key])}}
+        {"pair": {"key": b64(key), "value": b64(PAIRS[key])} | REVISIONS.get(key, {})}
         for key in sorted(PAIRS, key=lambda key: (zlib.crc32(key) >> 20, key))
     ),
 )
+TXN = {
+    "conditions": [
+        {"key": {"key": b64(b"one"), "exists": True}},
+        {"key": {"key": b64(b"two"), "exists": False}},
+        {"key": {"key": b64(b"three"), "revision": "1790000000001043"}},
+        {"key": {"key": b64(b"four"), "revision": "0"}},
+        {"key": {"key": b64(b"five"), "value": b64(b"value")}},
+        {"key": {"key": b64(b"six"), "value": ""}},
+    ],
+    "success": [
+        {"set": {"key": b64(b"one"), "value": b64(b"uno")}},
+        {"get": {"key": b64(b"two")}},
+        {"delete": {"key": b64(b"three")}},
+    ],
+    "failure": [
+        {"get": {"key": b64(b"one")}},
+        {"set": {"key": b64(b"two")}},
+    ],
+}
 CHANGES = [
     ("CONF_CHANGE_TYPE_ADD_NODE", THREE),
     ("CONF_CHANGE_TYPE_REMOVE_NODE", TWO),
@@ -402,6 +438,7 @@ REAL = {
                     {"nodeId": 9, "answering": "ANSWERING_HUNG"},
                 ],
             },
+            "time": "1790000000000001",
         },
         "only the members are known": {
             "raftId": TWO, "state": "FORMATION_STATE_BOUND", "clusterId": CLUSTER,
@@ -434,7 +471,7 @@ REAL = {
         ),
         "members of a former cluster are gone": to(
             TWO, coordinatorId=ONE, members=[ONE, TWO, THREE], initialMembers=INITIAL,
-            absent=[4, 5], protocolLevel=6, limits=LIMITS,
+            absent=[4, 5], protocolLevel=6, limits=LIMITS, revisionBase="1790000000000000",
         ),
     },
     "seshat.raft.v1.NotMe": {
@@ -449,6 +486,16 @@ REAL = {
         "removes a member": {"removeMember": {"id": 3}},
         "opens a session": {"openSession": {"clientId": "7"}},
         "raises the level": {"raiseProtocolLevel": {"level": 6}},
+        "raises the level from the first": {
+            "raiseProtocolLevel": {"level": 2, "revision": "1790000000000007"},
+        },
+        "carries out a transaction": {"txn": TXN},
+        "carries out a transaction once": {
+            "txn": {
+                "success": [{"delete": {"key": b64(b"key")}}],
+                "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+            },
+        },
         "removes once": {
             "delete": {"key": b64(b"key")},
             "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
@@ -489,6 +536,23 @@ REAL = {
     "seshat.kv.v1.GetResponse": {
         "missing": {"appliedIndex": "1045"},
         "present and empty": {"value": "", "appliedIndex": "1045"},
+        "bound by a write": {
+            "value": b64(b"value"), "appliedIndex": "1790000000001045",
+            "revision": "1790000000001043",
+        },
+    },
+    "seshat.kv.v1.TxnRequest": {
+        "conditions, and two branches": TXN,
+        "in a session, for a cluster": {
+            "success": [{"delete": {"key": b64(b"key")}}], "clusterId": CLUSTER,
+            "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+        },
+    },
+    "seshat.kv.v1.TxnResponse": {
+        "every kind of result": {
+            "succeeded": True, "results": RESULTS, "revision": "1790000000001043",
+        },
+        "a condition did not hold": {"revision": "1790000000001043", "clusterId": CLUSTER},
     },
 }
 

@@ -1,10 +1,10 @@
-//! Any message of a type, whatever it is: a strategy made of the schema.
+//! Arbitrary messages of any type: strategies made from the schema.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
-/// Any message of the type `descriptor`: each field is there or not, and of a oneof one at most.
+/// Arbitrary messages of the type `descriptor`: each field may be set, and at most one of a oneof.
 pub fn message(descriptor: &MessageDescriptor) -> BoxedStrategy<DynamicMessage> {
     let empty = DynamicMessage::new(descriptor.clone());
     descriptor

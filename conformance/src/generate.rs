@@ -23,7 +23,7 @@ use crate::Kind;
 /// Most entries of a generated append.
 const MAX_ENTRIES: usize = 6;
 
-/// A message of any kind; each kind is as likely as every other.
+/// A message of any kind; all kinds are equally likely.
 pub fn message() -> impl Strategy<Value = Message> {
     proptest::sample::select(Kind::ALL.to_vec()).prop_flat_map(message_of)
 }
@@ -34,14 +34,14 @@ pub fn message_of(kind: Kind) -> BoxedStrategy<Message> {
         Kind::PreVote => vote(MessageType::MsgRequestPreVote, b"").boxed(),
         Kind::Vote => vote(MessageType::MsgRequestVote, b"").boxed(),
         Kind::VoteOfTransfer => vote(MessageType::MsgRequestVote, CAMPAIGN_TRANSFER).boxed(),
-        Kind::PreVoteGranted => letter(MessageType::MsgRequestPreVoteResponse).boxed(),
-        Kind::VoteGranted => letter(MessageType::MsgRequestVoteResponse).boxed(),
+        Kind::PreVoteGranted => envelope(MessageType::MsgRequestPreVoteResponse).boxed(),
+        Kind::VoteGranted => envelope(MessageType::MsgRequestVoteResponse).boxed(),
         Kind::PreVoteRefused => refused(MessageType::MsgRequestPreVoteResponse).boxed(),
         Kind::VoteRefused => refused(MessageType::MsgRequestVoteResponse).boxed(),
-        Kind::PreVoteOfStaleTermRefused => letter(MessageType::MsgRequestPreVoteResponse)
-            .prop_map(|letter| Message {
+        Kind::PreVoteOfStaleTermRefused => envelope(MessageType::MsgRequestPreVoteResponse)
+            .prop_map(|envelope| Message {
                 reject: true,
-                ..letter
+                ..envelope
             })
             .boxed(),
         Kind::Probe => append(None).boxed(),
@@ -51,7 +51,7 @@ pub fn message_of(kind: Kind) -> BoxedStrategy<Message> {
         Kind::Appended => appended().boxed(),
         Kind::AppendRefused => append_refused().boxed(),
         Kind::SnapshotWanted => snapshot_wanted().boxed(),
-        Kind::StaleLeader => letter(MessageType::MsgAppendResponse).boxed(),
+        Kind::StaleLeader => envelope(MessageType::MsgAppendResponse).boxed(),
         Kind::Heartbeat => heartbeat(MessageType::MsgHeartbeat, 0..1).boxed(),
         Kind::HeartbeatForReads => heartbeat(MessageType::MsgHeartbeat, 1..40).boxed(),
         Kind::HeartbeatAnswered => heartbeat(MessageType::MsgHeartbeatResponse, 0..1).boxed(),
@@ -60,7 +60,7 @@ pub fn message_of(kind: Kind) -> BoxedStrategy<Message> {
         }
         Kind::Snapshot => snapshot(members(0..1)).boxed(),
         Kind::SnapshotWithLearners => snapshot(members(1..4)).boxed(),
-        Kind::TimeoutNow => letter(MessageType::MsgTimeoutNow).boxed(),
+        Kind::TimeoutNow => envelope(MessageType::MsgTimeoutNow).boxed(),
     }
 }
 
@@ -85,8 +85,8 @@ fn number(max: u64) -> impl Strategy<Value = u64> {
     ]
 }
 
-/// A place in a log: an index and its term, or the place before the log.
-fn place(max_index: u64, max_term: u64) -> BoxedStrategy<(u64, u64)> {
+/// A position in a log: an index and its term, or the position before the log.
+fn log_position(max_index: u64, max_term: u64) -> BoxedStrategy<(u64, u64)> {
     if max_index == 0 || max_term == 0 {
         return Just((0, 0)).boxed();
     }
@@ -97,8 +97,8 @@ fn place(max_index: u64, max_term: u64) -> BoxedStrategy<(u64, u64)> {
     .boxed()
 }
 
-/// A message with sender, receiver and term alone.
-fn letter(msg_type: MessageType) -> impl Strategy<Value = Message> {
+/// A message with only a sender, a receiver and a term.
+fn envelope(msg_type: MessageType) -> impl Strategy<Value = Message> {
     let ids =
         (raft_id(), raft_id()).prop_filter("no process sends to itself", |(from, to)| from != to);
     (ids, number(MAX_TERM)).prop_map(move |((from, to), term)| Message {
@@ -113,15 +113,21 @@ fn letter(msg_type: MessageType) -> impl Strategy<Value = Message> {
 /// `Raft::campaign`.
 fn vote(msg_type: MessageType, context: &'static [u8]) -> impl Strategy<Value = Message> {
     let priority = prop_oneof![Just(0), any::<i64>()];
-    (letter(msg_type), priority)
-        .prop_flat_map(|(letter, priority)| {
-            (place(MAX_INDEX, letter.term), Just((letter, priority)))
+    (envelope(msg_type), priority)
+        .prop_flat_map(|(envelope, priority)| {
+            (
+                log_position(MAX_INDEX, envelope.term),
+                Just((envelope, priority)),
+            )
         })
-        .prop_flat_map(|((index, log_term), letter)| {
-            (place(index, log_term), Just((letter, index, log_term)))
+        .prop_flat_map(|((index, log_term), envelope)| {
+            (
+                log_position(index, log_term),
+                Just((envelope, index, log_term)),
+            )
         })
         .prop_map(
-            move |((commit, commit_term), ((letter, priority), index, log_term))| Message {
+            move |((commit, commit_term), ((envelope, priority), index, log_term))| Message {
                 index,
                 log_term,
                 commit,
@@ -129,24 +135,24 @@ fn vote(msg_type: MessageType, context: &'static [u8]) -> impl Strategy<Value = 
                 context: Bytes::from_static(context),
                 priority,
                 deprecated_priority: priority.max(0).try_into().unwrap(),
-                ..letter
+                ..envelope
             },
         )
 }
 
-/// `Raft::step`, where it refuses a vote.
+/// `Raft::step`, when it refuses a vote.
 fn refused(msg_type: MessageType) -> impl Strategy<Value = Message> {
-    letter(msg_type)
-        .prop_flat_map(|letter| (number(MAX_INDEX), number(letter.term), Just(letter)))
-        .prop_map(|(commit, commit_term, letter)| Message {
+    envelope(msg_type)
+        .prop_flat_map(|envelope| (number(MAX_INDEX), number(envelope.term), Just(envelope)))
+        .prop_map(|(commit, commit_term, envelope)| Message {
             commit,
             commit_term,
             reject: true,
-            ..letter
+            ..envelope
         })
 }
 
-/// `RaftCore::prepare_send_entries`: some entries up to the kind of `last`, then one of that kind.
+/// `RaftCore::prepare_send_entries`: up to `MAX_ENTRIES` commands and first entries, then `last`.
 fn append(last: Option<BoxedStrategy<Entry>>) -> impl Strategy<Value = Message> {
     let entries = match last {
         None => Just(Vec::new()).boxed(),
@@ -170,18 +176,18 @@ fn append(last: Option<BoxedStrategy<Entry>>) -> impl Strategy<Value = Message> 
         prop_oneof![4 => Just(0u64), 1 => 1..4u64, 1 => any::<u64>()],
         MAX_ENTRIES,
     );
-    (letter(MessageType::MsgAppend), entries, steps)
-        .prop_flat_map(|(letter, entries, steps)| {
-            let prev = place(MAX_INDEX - MAX_ENTRIES as u64, letter.term);
+    (envelope(MessageType::MsgAppend), entries, steps)
+        .prop_flat_map(|(envelope, entries, steps)| {
+            let prev = log_position(MAX_INDEX - MAX_ENTRIES as u64, envelope.term);
             let commit = prop_oneof![Just(0), number(MAX_INDEX)];
-            (prev, commit, Just((letter, entries, steps)))
+            (prev, commit, Just((envelope, entries, steps)))
         })
         .prop_map(
-            |((index, log_term), commit, (letter, mut entries, steps))| {
+            |((index, log_term), commit, (envelope, mut entries, steps))| {
                 let (mut at, mut term) = (index, log_term.max(1));
                 for (entry, step) in entries.iter_mut().zip(steps) {
                     at += 1;
-                    term = term.saturating_add(step).min(letter.term);
+                    term = term.saturating_add(step).min(envelope.term);
                     (entry.index, entry.term) = (at, term);
                 }
                 Message {
@@ -189,13 +195,13 @@ fn append(last: Option<BoxedStrategy<Entry>>) -> impl Strategy<Value = Message> 
                     log_term,
                     entries: entries.into(),
                     commit,
-                    ..letter
+                    ..envelope
                 }
             },
         )
 }
 
-/// An entry of that data, sometimes with a context.
+/// An entry with this type and data, sometimes with a context.
 fn payload(content: impl Strategy<Value = (EntryType, Bytes)> + 'static) -> BoxedStrategy<Entry> {
     let context = prop_oneof![3 => Just(Bytes::new()), 1 => bytes(1..20)];
     (content, context)
@@ -245,54 +251,58 @@ fn conf_change() -> impl Strategy<Value = (EntryType, Bytes)> {
     })
 }
 
-/// `Raft::handle_append_entries` and `handle_snapshot`, where they succeed.
+/// `Raft::handle_append_entries` and `handle_snapshot`, when they succeed.
 fn appended() -> impl Strategy<Value = Message> {
-    (letter(MessageType::MsgAppendResponse), number(MAX_INDEX))
-        .prop_flat_map(|(letter, index)| (0..=index, Just((letter, index))))
-        .prop_map(|(commit, (letter, index))| Message {
+    (envelope(MessageType::MsgAppendResponse), number(MAX_INDEX))
+        .prop_flat_map(|(envelope, index)| (0..=index, Just((envelope, index))))
+        .prop_map(|(commit, (envelope, index))| Message {
             index,
             commit,
-            ..letter
+            ..envelope
         })
 }
 
-/// `Raft::handle_append_entries`, where it refuses.
+/// `Raft::handle_append_entries`, when it refuses.
 fn append_refused() -> impl Strategy<Value = Message> {
-    (letter(MessageType::MsgAppendResponse), number(MAX_INDEX))
-        .prop_flat_map(|(letter, index)| {
-            (place(index, letter.term), 0..=index, Just((letter, index)))
+    (envelope(MessageType::MsgAppendResponse), number(MAX_INDEX))
+        .prop_flat_map(|(envelope, index)| {
+            (
+                log_position(index, envelope.term),
+                0..=index,
+                Just((envelope, index)),
+            )
         })
         .prop_map(
-            |((reject_hint, log_term), commit, (letter, index))| Message {
+            |((reject_hint, log_term), commit, (envelope, index))| Message {
                 index,
                 reject: true,
                 reject_hint,
                 log_term,
                 commit,
-                ..letter
+                ..envelope
             },
         )
 }
 
 /// `Raft::send_request_snapshot`.
 fn snapshot_wanted() -> impl Strategy<Value = Message> {
-    (letter(MessageType::MsgAppendResponse), number(MAX_INDEX))
-        .prop_flat_map(|(letter, last)| {
+    (envelope(MessageType::MsgAppendResponse), number(MAX_INDEX))
+        .prop_flat_map(|(envelope, last)| {
             (
                 0..=last,
                 number(last),
-                number(letter.term),
-                Just((letter, last)),
+                number(envelope.term),
+                Just((envelope, last)),
             )
         })
         .prop_map(
-            |(index, request_snapshot, log_term, (letter, last))| Message {
+            |(index, request_snapshot, log_term, (envelope, last))| Message {
                 index,
                 reject: true,
                 reject_hint: last,
                 log_term,
                 request_snapshot,
-                ..letter
+                ..envelope
             },
         )
 }
@@ -302,23 +312,27 @@ fn heartbeat(
     msg_type: MessageType,
     context: std::ops::Range<usize>,
 ) -> impl Strategy<Value = Message> {
-    (letter(msg_type), 0..=MAX_INDEX, bytes(context)).prop_map(|(letter, commit, context)| {
+    (envelope(msg_type), 0..=MAX_INDEX, bytes(context)).prop_map(|(envelope, commit, context)| {
         Message {
             commit,
             context,
-            ..letter
+            ..envelope
         }
     })
 }
 
 /// `RaftCore::prepare_send_snapshot`.
 fn snapshot(conf_state: impl Strategy<Value = ConfState>) -> impl Strategy<Value = Message> {
-    (letter(MessageType::MsgSnapshot), conf_state, bytes(0..300))
-        .prop_flat_map(|(letter, conf_state, data)| {
-            let place = (number(MAX_INDEX), number(letter.term));
-            (place, Just((letter, conf_state, data)))
+    (
+        envelope(MessageType::MsgSnapshot),
+        conf_state,
+        bytes(0..300),
+    )
+        .prop_flat_map(|(envelope, conf_state, data)| {
+            let position = (number(MAX_INDEX), number(envelope.term));
+            (position, Just((envelope, conf_state, data)))
         })
-        .prop_map(|((index, term), (letter, conf_state, data))| {
+        .prop_map(|((index, term), (envelope, conf_state, data))| {
             let metadata = SnapshotMetadata {
                 conf_state: Some(conf_state).into(),
                 index,
@@ -332,7 +346,7 @@ fn snapshot(conf_state: impl Strategy<Value = ConfState>) -> impl Strategy<Value
             };
             Message {
                 snapshot: Some(snapshot).into(),
-                ..letter
+                ..envelope
             }
         })
 }
@@ -352,7 +366,7 @@ fn members(learners: std::ops::Range<usize>) -> impl Strategy<Value = ConfState>
     })
 }
 
-/// That many arbitrary bytes.
+/// Arbitrary bytes, of a length in `size`.
 pub fn bytes(size: std::ops::Range<usize>) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), size).prop_map(Bytes::from)
 }

@@ -39,7 +39,7 @@ fn types() -> [PeerMessage; 8] {
 }
 
 /// An accepted message comes back unchanged.
-fn judge(typed: PeerMessage) -> Result<Option<Message>, TestCaseError> {
+fn validated(typed: PeerMessage) -> Result<Option<Message>, TestCaseError> {
     let Ok(envelope) = typed.envelope() else {
         prop_assert!(typed.into_raft().is_err());
         return Ok(None);
@@ -60,7 +60,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes in bytes(0..200)) {
         for like in types() {
             if let Ok(typed) = decode(&like, bytes.to_vec()) {
-                judge(typed)?;
+                validated(typed)?;
             }
         }
         use prost::Message as _;
@@ -99,7 +99,7 @@ proptest! {
         }
         for like in [typed, like] {
             if let Ok(typed) = decode(&like, bytes.clone()) {
-                judge(typed)?;
+                validated(typed)?;
             }
         }
     }
@@ -107,7 +107,7 @@ proptest! {
     /// Histories of one node whose peers send anything. Messages that the conversion accepts do not
     /// panic it, and its own messages can be carried.
     #[test]
-    fn what_is_accepted_panics_no_node(seed in any::<u64>(), history in vec(event(), 1..60)) {
+    fn accepted_messages_panic_no_node(seed in any::<u64>(), history in vec(event(), 1..60)) {
         let voters = (1..=3).map(raft_id).collect();
         let mut node = Node::new(raft_id(1), Store::with_voters(voters), 0, seed);
         for event in history {
@@ -124,7 +124,7 @@ proptest! {
                 Event::Read(context) if node.leads() => node.raw.read_index(context.to_vec()),
                 Event::Transfer(to) if node.leads() => node.raw.transfer_leader(to),
                 Event::Propose(_) | Event::Read(_) | Event::Transfer(_) => {}
-                Event::Message(typed) => match judge(typed)? {
+                Event::Message(typed) => match validated(typed)? {
                     Some(message) if !contradicts(&node.raw.raft, &message) => node.step(message),
                     _ => {}
                 },
@@ -246,8 +246,8 @@ fn index() -> impl Strategy<Value = u64> {
     prop_oneof![200 => 0..9u64, 1 => odd()]
 }
 
-/// A place as every log has it, or anything.
-fn place() -> impl Strategy<Value = (u64, u64)> {
+/// A position as every log has it, or anything.
+fn log_position() -> impl Strategy<Value = (u64, u64)> {
     prop_oneof![
         4 => Just((0, 0)),
         6 => Just((1, 1)),
@@ -273,7 +273,13 @@ fn request_vote() -> impl Strategy<Value = RequestVoteRequest> {
     let campaign = prop_oneof![10 => Just(1), 10 => Just(2), 1 => any::<i32>()];
     let priority = prop_oneof![Just(0), any::<i64>()];
     (
-        (term(), peer(), place(), any::<bool>(), place()),
+        (
+            term(),
+            peer(),
+            log_position(),
+            any::<bool>(),
+            log_position(),
+        ),
         (priority, campaign, me()),
     )
         .prop_map(|((term, candidate_id, last, pre_vote, committed), rest)| {
@@ -295,8 +301,15 @@ fn request_vote() -> impl Strategy<Value = RequestVoteRequest> {
 }
 
 fn request_vote_reply() -> impl Strategy<Value = RequestVoteResponse> {
-    (term(), any::<bool>(), any::<bool>(), peer(), place(), me()).prop_map(
-        |(term, vote_granted, pre_vote, voter_id, committed, to)| {
+    (
+        term(),
+        any::<bool>(),
+        any::<bool>(),
+        peer(),
+        log_position(),
+        me(),
+    )
+        .prop_map(|(term, vote_granted, pre_vote, voter_id, committed, to)| {
             let committed = if vote_granted { (0, 0) } else { committed };
             RequestVoteResponse {
                 term,
@@ -308,13 +321,12 @@ fn request_vote_reply() -> impl Strategy<Value = RequestVoteResponse> {
                 cluster_id: CLUSTER.0,
                 to,
             }
-        },
-    )
+        })
 }
 
 fn append_entries() -> impl Strategy<Value = AppendEntriesRequest> {
     let entries = vec((mostly(true), index(), 0..3u64, payload()), 0..5);
-    (term(), peer(), place(), entries, index(), me()).prop_map(
+    (term(), peer(), log_position(), entries, index(), me()).prop_map(
         |(term, leader_id, previous, entries, leader_commit, to)| {
             let (mut at, mut of) = previous;
             let entries = entries.into_iter().map(|(in_order, index, step, payload)| {
@@ -470,7 +482,7 @@ fn install_snapshot() -> impl Strategy<Value = InstallSnapshotRequest> {
     ];
     let data = encode_snapshot(&StateMachine::default());
     (
-        (term(), peer(), place(), mostly(true), mostly(true)),
+        (term(), peer(), log_position(), mostly(true), mostly(true)),
         (prop::option::weighted(0.95, conf_state), me()),
     )
         .prop_map(move |((term, leader_id, last, done, whole), rest)| {

@@ -94,6 +94,9 @@ fn every_message_is_written_and_read_as_another_language_does() {
             Command DeleteCommand DeleteRequest DeleteResponse ErrorDetail Forming Full GetRequest
             GetResponse InvalidRequest KeyValue NoQuorum NotLeader Overloaded SetCommand SetRequest
             SetResponse ShuttingDown SnapshotHeader SnapshotRecord TooLarge OtherCluster
+            Condition DeleteOperation DeleteResult Entry GetOperation GetResult KeyCondition
+            Operation OperationResult SetOperation SetResult TxnCommand TxnOutcome TxnRequest
+            TxnResponse
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2

@@ -84,7 +84,7 @@ fn limits() -> impl Strategy<Value = NodeLimits> {
 
 /// The state of a process that belongs to a cluster, or to none. An outside process belongs to none in
 /// the view of others, so that state does not survive.
-fn standing() -> impl Strategy<Value = (NodeState, Option<ClusterId>)> {
+fn membership_state() -> impl Strategy<Value = (NodeState, Option<ClusterId>)> {
     let of_a_cluster = (any::<bool>(), cluster()).prop_map(|(started, cluster_id)| {
         let states = [NodeState::Prepared, NodeState::Started];
         (states[usize::from(started)], Some(cluster_id))
@@ -93,14 +93,14 @@ fn standing() -> impl Strategy<Value = (NodeState, Option<ClusterId>)> {
 }
 
 fn introduction() -> impl Strategy<Value = Introduction> {
-    (raft_id_of(), standing(), membership(0)).prop_map(|(raft_id, (state, cluster_id), members)| {
-        Introduction {
+    (raft_id_of(), membership_state(), membership(0)).prop_map(
+        |(raft_id, (state, cluster_id), members)| Introduction {
             raft_id,
             state,
             cluster_id,
             members: Arc::new(members),
-        }
-    })
+        },
+    )
 }
 
 fn role() -> impl Strategy<Value = Role> {
@@ -179,7 +179,12 @@ fn time() -> impl Strategy<Value = WallTime> {
 }
 
 fn status() -> impl Strategy<Value = NodeStatus> {
-    let identity = (raft_id_of(), standing(), role(), option::of(raft_id_of()));
+    let identity = (
+        raft_id_of(),
+        membership_state(),
+        role(),
+        option::of(raft_id_of()),
+    );
     let terms = (0..=MAX_TERM, 0..=MAX_TERM);
     let numbers = (positions(), any::<[u64; 3]>(), terms);
     let joined = option::of((0..1u64 << 40, 0..1_000_000_000u32));
@@ -455,7 +460,7 @@ proptest! {
     }
 
     #[test]
-    fn who_refuses_survives(raft_id in raft_id_of(), cluster_id in option::of(cluster())) {
+    fn a_refusal_survives(raft_id in raft_id_of(), cluster_id in option::of(cluster())) {
         let not_me = NotMe { raft_id, cluster_id };
         prop_assert_eq!(NotMe::try_from(carried(proto::v1::NotMe::from(not_me))), Ok(not_me));
     }

@@ -18,16 +18,19 @@ use prost_reflect::{
 use protobuf::Message as _;
 use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, EntryType, MessageType};
 use seshat::error::{Applied, NotMe, Reason, Refusal};
-use seshat::kv::{Command, Effect, Session, Stamp, StateMachine, Write, Written};
+use seshat::kv::{
+    Command, Condition, Effect, Entry, KeyTest, Operation, OperationResult, Revisions, Session,
+    Stamp, StateMachine, Txn, TxnOutcome, Write, Written,
+};
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
     NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
-    RecoveryAttempt, RecoveryClaim, Role, SnapshotId, SnapshotProgress, WallTime,
+    RecoveryAttempt, RecoveryClaim, Revision, Role, SnapshotId, SnapshotProgress, WallTime,
 };
 use seshat::wire::{
     PeerMessage, WireError, claim_from_request, decode_command, decode_snapshot, encode_command,
-    encode_snapshot, error_detail, install_snapshot_response, offer_from_request, offer_request,
-    yield_request, yield_response, yielded,
+    encode_snapshot, error_detail, get_response, install_snapshot_response, offer_from_request,
+    offer_request, txn_response, yield_request, yield_response, yielded,
 };
 use seshat_conformance::encode;
 use seshat_conformance::golden::golden;
@@ -36,6 +39,7 @@ use seshat_proto::{FILE_DESCRIPTOR_SET, kv, raft as proto};
 static SCHEMA: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap());
 
+const BASE: Revision = 1_790_000_000_000_000;
 const CLUSTER: ClusterId = ClusterId(0xFEED_FACE_CAFE_BEEF);
 
 fn node(id: u16) -> NodeId {
@@ -71,9 +75,9 @@ const LIMITS: NodeLimits = NodeLimits {
 
 /// The vectors with a value here.
 #[derive(Default)]
-struct Judged(Vec<DynamicMessage>);
+struct Compared(Vec<DynamicMessage>);
 
-impl Judged {
+impl Compared {
     /// The bytes of a vector of the message type `name`.
     fn vector(&mut self, name: &str, vector: &str) -> Bytes {
         let vectors = golden(name).vectors;
@@ -127,7 +131,7 @@ fn message(kind: MessageType, from: u16, to: u16, term: u64) -> eraftpb::Message
     }
 }
 
-fn votes(judged: &mut Judged) {
+fn votes(compared: &mut Compared) {
     let campaign = |kind| eraftpb::Message {
         index: 1042,
         log_term: 7,
@@ -135,13 +139,13 @@ fn votes(judged: &mut Judged) {
         commit_term: 6,
         ..message(kind, 1, 2, 8)
     };
-    judged.peer(
+    compared.peer(
         "seshat.raft.v1.RequestVoteRequest",
         "a candidate asks for a vote",
         PeerMessage::RequestVote,
         &campaign(MessageType::MsgRequestVote),
     );
-    judged.peer(
+    compared.peer(
         "seshat.raft.v1.RequestVoteRequest",
         "a node asks how a vote would go",
         PeerMessage::RequestVote,
@@ -151,7 +155,7 @@ fn votes(judged: &mut Judged) {
             ..campaign(MessageType::MsgRequestPreVote)
         },
     );
-    judged.peer(
+    compared.peer(
         "seshat.raft.v1.RequestVoteRequest",
         "the leader has asked the candidate to take over",
         PeerMessage::RequestVote,
@@ -169,21 +173,21 @@ fn votes(judged: &mut Judged) {
     let pre_vote = MessageType::MsgRequestPreVoteResponse;
     let vote = MessageType::MsgRequestVoteResponse;
     let wrap = PeerMessage::RequestVoteReply;
-    judged.peer(reply, "a vote", wrap, &message(vote, 2, 1, 8));
-    judged.peer(reply, "a pre-vote", wrap, &message(pre_vote, 2, 1, 8));
+    compared.peer(reply, "a vote", wrap, &message(vote, 2, 1, 8));
+    compared.peer(reply, "a pre-vote", wrap, &message(pre_vote, 2, 1, 8));
     let refusal = eraftpb::Message {
         reject: true,
         commit: 1041,
         commit_term: 8,
         ..message(vote, 3, 1, 9)
     };
-    judged.peer(reply, "no vote", wrap, &refusal);
+    compared.peer(reply, "no vote", wrap, &refusal);
     let refusal = eraftpb::Message {
         reject: true,
         ..message(pre_vote, 3, 1, 9)
     };
     let stale = "no pre-vote for a candidate of an earlier term";
-    judged.peer(reply, stale, wrap, &refusal);
+    compared.peer(reply, stale, wrap, &refusal);
 }
 
 const CHANGES: [(ConfChangeType, u16); 3] = [
@@ -192,7 +196,7 @@ const CHANGES: [(ConfChangeType, u16); 3] = [
     (ConfChangeType::AddLearnerNode, 4),
 ];
 
-fn appends(judged: &mut Judged) {
+fn appends(compared: &mut Compared) {
     let entry = |kind, index, term, data| eraftpb::Entry {
         entry_type: kind,
         index,
@@ -223,7 +227,7 @@ fn appends(judged: &mut Judged) {
         let data = change.write_to_bytes().unwrap().into();
         entries.push(entry(EntryType::EntryConfChangeV2, 1050 + at, 9, data));
     }
-    judged.peer(
+    compared.peer(
         "seshat.raft.v1.AppendEntriesRequest",
         "every change that there is",
         PeerMessage::AppendEntries,
@@ -242,7 +246,7 @@ fn appends(judged: &mut Judged) {
         ..message(MessageType::MsgAppendResponse, 2, 1, 8)
     };
     let wrap = PeerMessage::AppendEntriesReply;
-    judged.peer(response, "the entries are there", wrap, &there);
+    compared.peer(response, "the entries are there", wrap, &there);
     let refusal = eraftpb::Message {
         reject: true,
         index: 1043,
@@ -253,12 +257,12 @@ fn appends(judged: &mut Judged) {
         ..message(MessageType::MsgAppendResponse, 2, 1, 8)
     };
     let vector = "the logs differ, and a snapshot is wanted";
-    judged.peer(response, vector, wrap, &refusal);
+    compared.peer(response, vector, wrap, &refusal);
 }
 
-fn heartbeats(judged: &mut Judged) {
+fn heartbeats(compared: &mut Compared) {
     let context = Bytes::from_static(b"\x00\x01\x02");
-    judged.peer(
+    compared.peer(
         "seshat.raft.v1.HeartbeatRequest",
         "reads wait",
         PeerMessage::Heartbeat,
@@ -268,7 +272,7 @@ fn heartbeats(judged: &mut Judged) {
             ..message(MessageType::MsgHeartbeat, 1, 2, 8)
         },
     );
-    judged.peer(
+    compared.peer(
         "seshat.raft.v1.HeartbeatResponse",
         "reads may go on",
         PeerMessage::HeartbeatReply,
@@ -278,7 +282,7 @@ fn heartbeats(judged: &mut Judged) {
             ..message(MessageType::MsgHeartbeatResponse, 2, 1, 8)
         },
     );
-    judged.peer(
+    compared.peer(
         "seshat.raft.v1.TimeoutNowRequest",
         "take over",
         PeerMessage::TimeoutNow,
@@ -294,13 +298,28 @@ fn whole_state() -> StateMachine {
         ("goddess", "Nisaba"),
         ("key", "value"),
     ];
-    let pairs = pairs.map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
-    let mut state: StateMachine = pairs.into_iter().collect();
+    let mut state = StateMachine::default();
+    for (key, value) in pairs {
+        let revision = if key == "key" { BASE + 1043 } else { 0 };
+        state.restore(key.as_bytes(), value.as_bytes(), revision);
+    }
     state.restore_recovered_from([ClusterId(77), ClusterId(66)]);
     let set = (Effect::Set, 1038);
     let deleted = (Effect::Deleted { existed: true }, 1040);
     let missing = (Effect::Deleted { existed: false }, 1041);
-    let answers = [(6, set), (8, deleted), (9, missing)];
+    let outcome = TxnOutcome {
+        succeeded: true,
+        results: results(),
+    };
+    let carried_out = (Effect::Txn(Arc::new(outcome)), 1042);
+    let refused = (Effect::AnswerTooLarge { limit: 65_536 }, 1043);
+    let answers = [
+        (6, set),
+        (8, deleted),
+        (9, missing),
+        (10, carried_out),
+        (11, refused),
+    ];
     let answers = answers.map(|(at, (effect, revision))| (at, Written { effect, revision }));
     let session = Session {
         last_used: 1041,
@@ -311,9 +330,82 @@ fn whole_state() -> StateMachine {
     state
         .with_members(members())
         .with_level(ProtocolLevel::new(5))
+        .with_revisions(Revisions {
+            base: BASE,
+            oldest: BASE + 500,
+        })
 }
 
-fn snapshots(judged: &mut Judged) {
+/// One result of every kind.
+fn results() -> Vec<OperationResult> {
+    let entry = Entry {
+        key: "key".into(),
+        value: "value".into(),
+        revision: BASE + 1043,
+    };
+    vec![
+        OperationResult::Set,
+        OperationResult::Got(None),
+        OperationResult::Got(Some(entry)),
+        OperationResult::Deleted { existed: true },
+        OperationResult::Deleted { existed: false },
+    ]
+}
+
+/// The vector "carries out a transaction".
+fn txn() -> Txn {
+    let condition = |key: &'static str, test| Condition {
+        key: key.into(),
+        test,
+    };
+    let set = |key: &'static str, value: &'static str| Operation::Set {
+        key: key.into(),
+        value: value.into(),
+    };
+    Txn {
+        conditions: vec![
+            condition("one", KeyTest::Exists(true)),
+            condition("two", KeyTest::Exists(false)),
+            condition("three", KeyTest::Revision(BASE + 1043)),
+            condition("four", KeyTest::Revision(0)),
+            condition("five", KeyTest::Value("value".into())),
+            condition("six", KeyTest::Value("".into())),
+        ],
+        success: vec![
+            set("one", "uno"),
+            Operation::Get("two".into()),
+            Operation::Delete("three".into()),
+        ],
+        failure: vec![Operation::Get("one".into()), set("two", "")],
+    }
+}
+
+/// The answers of the service, which have no type of ours.
+#[test]
+fn golden_answers_are_those_of_the_service() {
+    let vector = |name, vector| {
+        let vectors = golden(name).vectors.into_iter();
+        vectors
+            .filter(|it| it.name == vector)
+            .map(|it| it.bytes())
+            .next()
+            .expect(vector)
+    };
+    let name = "seshat.kv.v1.GetResponse";
+    let bytes = vector(name, "bound by a write");
+    let found = get_response(Some(("value".into(), BASE + 1043)), BASE + 1045);
+    assert_eq!(found.encode_to_vec(), bytes, "{name}");
+    let name = "seshat.kv.v1.TxnResponse";
+    let bytes = vector(name, "every kind of result");
+    let outcome = TxnOutcome {
+        succeeded: true,
+        results: results(),
+    };
+    let answer = txn_response(Arc::new(outcome), BASE + 1043);
+    assert_eq!(answer.encode_to_vec(), bytes, "{name}");
+}
+
+fn snapshots(compared: &mut Compared) {
     let conf_state = eraftpb::ConfState {
         voters: vec![id(1), id(2)],
         learners: vec![id(5)],
@@ -331,8 +423,8 @@ fn snapshots(judged: &mut Judged) {
     let mut message = message(MessageType::MsgSnapshot, 1, 3, 8);
     message.set_snapshot(snapshot);
     // Its records are in it, in the order that kv.proto demands, as another language wrote them.
-    judged.peer(name, vector, PeerMessage::InstallSnapshot, &message);
-    let bytes = judged.vector(name, vector);
+    compared.peer(name, vector, PeerMessage::InstallSnapshot, &message);
+    let bytes = compared.vector(name, vector);
     let chunk = proto::v1::InstallSnapshotRequest::decode(bytes).unwrap();
     assert_eq!(decode_snapshot(&chunk.data), Ok(whole_state()));
     let record = SCHEMA.get_message_by_name("seshat.kv.v1.SnapshotRecord");
@@ -340,7 +432,7 @@ fn snapshots(judged: &mut Judged) {
     while !rest.is_empty() {
         let size = prost::decode_length_delimiter(&mut rest).unwrap();
         let next = DynamicMessage::decode(record.clone(), rest.split_to(size));
-        judged.0.push(next.unwrap());
+        compared.0.push(next.unwrap());
     }
 
     let reply = proto::v1::AppendEntriesResponse {
@@ -352,7 +444,7 @@ fn snapshots(judged: &mut Judged) {
         to: id(1),
         ..proto::v1::AppendEntriesResponse::default()
     };
-    judged.means(
+    compared.means(
         "seshat.raft.v1.InstallSnapshotResponse",
         "the state is there",
         &PeerMessage::AppendEntriesReply(reply),
@@ -364,7 +456,7 @@ fn snapshots(judged: &mut Judged) {
     );
 }
 
-fn introductions(judged: &mut Judged) {
+fn introductions(compared: &mut Compared) {
     let name = "seshat.raft.v1.IdentifyRequest";
     let fresh = Introduction {
         raft_id: raft_id_of(1),
@@ -373,14 +465,14 @@ fn introductions(judged: &mut Judged) {
         members: Arc::new(members()),
     };
     let (read, write) = (Introduction::try_from, proto::v1::IdentifyRequest::from);
-    judged.means(name, "a fresh process", &fresh, read, write);
+    compared.means(name, "a fresh process", &fresh, read, write);
     let survivor = Introduction {
         raft_id: raft_id_of(2),
         state: NodeState::Started,
         cluster_id: Some(CLUSTER),
         ..fresh
     };
-    judged.means(name, "a survivor", &survivor, read, write);
+    compared.means(name, "a survivor", &survivor, read, write);
 }
 
 /// The vector "all that a process can say". It names every field, so that none is forgotten.
@@ -461,11 +553,11 @@ fn reach() -> Reach {
     }
 }
 
-fn statuses(judged: &mut Judged) {
+fn statuses(compared: &mut Compared) {
     let mut is = |vector: &str, status: NodeStatus| {
         let (read, write) = (NodeStatus::try_from, proto::v1::IdentifyResponse::from);
         let name = "seshat.raft.v1.IdentifyResponse";
-        judged.means(name, vector, &status, read, write);
+        compared.means(name, vector, &status, read, write);
     };
     is("all that a process can say", status());
     is("a fresh process", NodeStatus::fresh(raft_id_of(1)));
@@ -494,8 +586,8 @@ fn statuses(judged: &mut Judged) {
     is("outside, without a member that it knows", unconfirmed);
 }
 
-fn formation(judged: &mut Judged) {
-    judged.means(
+fn formation(compared: &mut Compared) {
+    compared.means(
         "seshat.raft.v1.OfferRequest",
         "members of a former cluster are gone",
         &(
@@ -514,7 +606,7 @@ fn formation(judged: &mut Judged) {
         offer_from_request,
         |(offer, to)| offer_request(offer, to),
     );
-    judged.means(
+    compared.means(
         "seshat.raft.v1.YieldRecoveryRequest",
         "the first attempt",
         &(
@@ -536,21 +628,21 @@ fn formation(judged: &mut Judged) {
     );
     let answer = "seshat.raft.v1.YieldRecoveryResponse";
     let read = |response| Ok(yielded(response));
-    judged.means(answer, "yields", &Ok(()), read, yield_response);
+    compared.means(answer, "yields", &Ok(()), read, yield_response);
     let no = Err("has more".to_owned());
-    judged.means(answer, "does not", &no, read, yield_response);
+    compared.means(answer, "does not", &no, read, yield_response);
     let (read, write) = (NotMe::try_from, proto::v1::NotMe::from);
     let mut not_me = NotMe {
         raft_id: raft_id_of(2),
         cluster_id: Some(CLUSTER),
     };
     let name = "seshat.raft.v1.NotMe";
-    judged.means(name, "another incarnation", &not_me, read, write);
+    compared.means(name, "another incarnation", &not_me, read, write);
     not_me.cluster_id = None;
-    judged.means(name, "no cluster yet", &not_me, read, write);
+    compared.means(name, "no cluster yet", &not_me, read, write);
 }
 
-fn commands(judged: &mut Judged) {
+fn commands(compared: &mut Compared) {
     let key = Bytes::from_static(b"key");
     let set = Write::Set {
         key: key.clone(),
@@ -578,14 +670,33 @@ fn commands(judged: &mut Judged) {
                 revision: 0,
             },
         ),
+        (
+            "raises the level from the first",
+            Command::RaiseLevel {
+                level: ProtocolLevel::SECOND,
+                revision: BASE + 7,
+            },
+        ),
+        (
+            "carries out a transaction",
+            Write::Txn(Box::new(txn())).into(),
+        ),
+        (
+            "carries out a transaction once",
+            numbered(Write::Txn(Box::new(Txn {
+                conditions: Vec::new(),
+                success: vec![Operation::Delete("key".into())],
+                failure: Vec::new(),
+            }))),
+        ),
     ] {
-        let bytes = judged.vector("seshat.kv.v1.Command", vector);
+        let bytes = compared.vector("seshat.kv.v1.Command", vector);
         assert_eq!(encode_command(&command), bytes, "{vector}");
         assert_eq!(decode_command(bytes), Ok(command), "{vector}");
     }
 }
 
-fn refusals(judged: &mut Judged) {
+fn refusals(compared: &mut Compared) {
     let refusals = [
         (
             "ask the leader",
@@ -659,7 +770,7 @@ fn refusals(judged: &mut Judged) {
             true => Refusal::unknown(reason),
             false => Refusal::not_applied(reason),
         };
-        let bytes = judged.vector("seshat.kv.v1.ErrorDetail", vector);
+        let bytes = compared.vector("seshat.kv.v1.ErrorDetail", vector);
         let detail = error_detail(&refusal, Some("node-2.example:6379"));
         assert_eq!(detail.encode_to_vec(), bytes, "{vector}");
         let detail = kv::v1::ErrorDetail::decode(bytes).unwrap();
@@ -669,17 +780,17 @@ fn refusals(judged: &mut Judged) {
 
 #[test]
 fn golden_messages_mean_what_they_say() {
-    let judged = &mut Judged::default();
-    votes(judged);
-    appends(judged);
-    heartbeats(judged);
-    snapshots(judged);
-    introductions(judged);
-    statuses(judged);
-    formation(judged);
-    commands(judged);
-    refusals(judged);
-    every_like_pair_differs(&judged.0);
+    let compared = &mut Compared::default();
+    votes(compared);
+    appends(compared);
+    heartbeats(compared);
+    snapshots(compared);
+    introductions(compared);
+    statuses(compared);
+    formation(compared);
+    commands(compared);
+    refusals(compared);
+    every_like_pair_differs(&compared.0);
 }
 
 /// Fields that our type has no place for.
@@ -695,9 +806,11 @@ const NEVER_SET: [&str; 6] = [
 ];
 
 /// Two fields of one type that are never set differently could be swapped unseen.
-fn every_like_pair_differs(judged: &[DynamicMessage]) {
+fn every_like_pair_differs(compared: &[DynamicMessage]) {
     let mut all = Vec::new();
-    judged.iter().for_each(|message| collect(message, &mut all));
+    compared
+        .iter()
+        .for_each(|message| collect(message, &mut all));
     let mut pairs = 0;
     for message in &all {
         let descriptor = message.descriptor();

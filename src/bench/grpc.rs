@@ -75,6 +75,7 @@ impl From<Reply> for Answer {
             Reply::Deleted(deleted) => Self::Deleted {
                 existed: deleted.existed,
             },
+            _ => Self::Other,
         }
     }
 }

@@ -112,8 +112,8 @@ impl Client {
         let Some(due) = self.run.pace.next(batch).await else {
             return true;
         };
-        for place in 0..batch {
-            if self.run.pace.moment(due, place) >= self.run.start {
+        for position in 0..batch {
+            if self.run.pace.moment(due, position) >= self.run.start {
                 self.tally.refused(refused);
             }
         }
@@ -136,7 +136,7 @@ impl Client {
                         continue;
                     };
                     let (asks, waiting): (_, Vec<_>) =
-                        (0..batch).map(|place| self.ask(due, place)).unzip();
+                        (0..batch).map(|position| self.ask(due, position)).unzip();
                     match stream.send(asks).await {
                         Ok(()) => flight.push_back(waiting),
                         Err(refused) => {
@@ -163,7 +163,7 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, due: Due, place: usize) -> (Ask, Waiting) {
+    fn ask(&mut self, due: Due, position: usize) -> (Ask, Waiting) {
         let run = &self.run;
         let key = self.rng.gen_range(0..run.plan.keys);
         let (ask, sent) = match run.plan.op {
@@ -175,7 +175,7 @@ impl Client {
         };
         let waiting = Waiting {
             sent,
-            due: run.pace.moment(due, place),
+            due: run.pace.moment(due, position),
             bytes: ask.bytes(),
         };
         (ask, waiting)

@@ -87,11 +87,11 @@ impl Pace {
         Some(Due::Scheduled(first))
     }
 
-    /// The time when operation number `place` of `due` was due.
-    pub(super) fn moment(&self, due: Due, place: usize) -> Instant {
+    /// The time when operation number `position` of `due` was due.
+    pub(super) fn moment(&self, due: Due, position: usize) -> Instant {
         match (due, &self.schedule) {
             (Due::Scheduled(first), Some(schedule)) => {
-                schedule.moment(first.saturating_add(u64::try_from(place).unwrap_or(u64::MAX)))
+                schedule.moment(first.saturating_add(u64::try_from(position).unwrap_or(u64::MAX)))
             }
             (Due::Now(moment), _) => moment,
             (Due::Scheduled(_), None) => self.end,

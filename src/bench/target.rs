@@ -25,9 +25,17 @@ impl Ask {
 /// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    Set { applied_index: u64 },
-    Got { value: Option<Bytes> },
-    Deleted { existed: bool },
+    Set {
+        applied_index: u64,
+    },
+    Got {
+        value: Option<Bytes>,
+    },
+    Deleted {
+        existed: bool,
+    },
+    /// An answer to nothing that is asked here.
+    Other,
 }
 
 impl Answer {
@@ -35,7 +43,7 @@ impl Answer {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Got { value } => value.as_ref().map_or(0, Bytes::len),
-            Self::Set { .. } | Self::Deleted { .. } => 0,
+            Self::Set { .. } | Self::Deleted { .. } | Self::Other => 0,
         }
     }
 }

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use serde_json::json;
+use seshat::client::{Conditional, Deleted};
 
+use super::condition::print_unmet;
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
 
@@ -14,14 +16,19 @@ Prints \"deleted\", or \"no such key\", which is no error: afterwards the key is
 missing either way. With --json:
   {\"existed\":true,\"applied_index\":43}
 
+With a condition nothing is removed unless it holds; the output is as described in
+seshat set --help.
+
 A removal whose outcome is unknown is not tried again: see seshat set --help.
 
 Examples:
   seshat del greeting
   seshat del --json greeting | jq .existed
+  seshat del owner --if-revision 1764170000000042
 
 Exit codes:
   0  the key is missing now
+  1  not deleted: the condition does not hold
   2  the command line is faulty
   3  the cluster cannot be reached, refused the removal, or its outcome is unknown
   5  removed, but that could not be printed: standard error says so";
@@ -34,6 +41,10 @@ pub(crate) struct Args {
     #[arg(value_parser = key())]
     key: OsString,
 
+    /// Remove only if the key was bound by the write of this revision
+    #[arg(long, value_name = "REVISION")]
+    if_revision: Option<u64>,
+
     #[command(flatten)]
     pub(crate) client: ClientOptions,
 }
@@ -41,20 +52,38 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let key = Bytes::copy_from_slice(self.key.as_encoded_bytes());
-        let deleted = self
-            .client
-            .run(async |cluster| Ok(cluster.client().delete(key).await?))?;
+        let outcome = self.client.run(async |cluster| {
+            let delete = cluster.client().delete(key.clone());
+            Ok(match self.if_revision {
+                Some(revision) => delete.if_revision(revision).await?,
+                None => Conditional::Succeeded(delete.await?),
+            })
+        })?;
+        let deleted = match outcome {
+            Conditional::Succeeded(deleted) => deleted,
+            Conditional::Failed(found) => {
+                return print_unmet(&self.client, "deleted", &key, &found);
+            }
+        };
         let text = match deleted.existed {
             true => "deleted",
             false => "no such key",
         };
+        let Deleted {
+            existed,
+            applied_index,
+            ..
+        } = deleted;
+        let json = match self.if_revision {
+            Some(_) => {
+                json!({ "succeeded": true, "existed": existed, "applied_index": applied_index })
+            }
+            None => json!({ "existed": existed, "applied_index": applied_index }),
+        };
         self.client.print_done(
-            format_args!("{text}, at log index {}", deleted.applied_index),
+            format_args!("{text}, at revision {applied_index}"),
             text,
-            json!({
-                "existed": deleted.existed,
-                "applied_index": deleted.applied_index,
-            }),
+            json,
         )?;
         Ok(ExitCode::SUCCESS)
     }

@@ -10,6 +10,9 @@ use seshat::config::ConfigError;
 
 use super::tell;
 
+/// The exit code of a command whose condition did not hold.
+pub(crate) const UNMET: u8 = 1;
+
 /// A command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -29,6 +32,8 @@ pub(crate) struct Failure {
 enum Exit {
     /// The reader of our output has closed it.
     Quiet,
+    /// The same, of the answer that a condition does not hold.
+    QuietUnmet,
     NodeFailed,
     Usage,
     Unserved,
@@ -97,6 +102,19 @@ impl Failure {
         }
     }
 
+    /// The same for a command whose condition did not hold, so that it has changed nothing.
+    pub(crate) fn unmet(self) -> Self {
+        let exit = match self.exit {
+            Exit::Quiet => Exit::QuietUnmet,
+            exit => exit,
+        };
+        Self {
+            exit,
+            applied: Some(word(Applied::No)),
+            ..self
+        }
+    }
+
     /// A node could not start, or ended with an error.
     pub(crate) fn node(message: impl Into<String>) -> Self {
         Self::new(Exit::NodeFailed, "node", message)
@@ -156,6 +174,7 @@ impl Failure {
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         let code = match self.exit {
             Exit::Quiet => return ExitCode::SUCCESS,
+            Exit::QuietUnmet => return ExitCode::from(UNMET),
             Exit::NodeFailed => 1,
             Exit::Usage => 2,
             Exit::Unserved => 3,

@@ -3,10 +3,9 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use super::condition::insert;
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
 use super::pipes::print_value;
@@ -14,7 +13,8 @@ use super::pipes::print_value;
 const HELP: &str = "\
 Writes the bytes of the value and nothing else; on a terminal a newline follows.
 With --json:
-  {\"key\":\"greeting\",\"value\":\"hello\",\"applied_index\":42}
+  {\"key\":\"greeting\",\"value\":\"hello\",\"revision\":41,\"applied_index\":42}
+\"revision\" is that of the write that has bound the key: see seshat set --help.
 A key or a value that is not UTF-8 comes as \"key_base64\" or \"value_base64\"
 instead. A missing key prints nothing, with --json too.
 
@@ -60,6 +60,7 @@ impl Args {
             let mut object = serde_json::Map::new();
             insert(&mut object, "key", &key);
             insert(&mut object, "value", &value);
+            object.insert("revision".to_owned(), found.revision.into());
             object.insert("applied_index".to_owned(), found.applied_index.into());
             self.client.print(serde_json::Value::Object(object))?;
         } else {
@@ -67,12 +68,4 @@ impl Args {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Adds bytes to `object`: as a string if they are UTF-8, otherwise in base64.
-fn insert(object: &mut serde_json::Map<String, serde_json::Value>, name: &str, bytes: &[u8]) {
-    match str::from_utf8(bytes) {
-        Ok(text) => object.insert(name.to_owned(), text.into()),
-        Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
-    };
 }

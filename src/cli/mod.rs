@@ -3,19 +3,20 @@
 //! | file | subcommand |
 //! |---|---|
 //! | `dev.rs`, `serve.rs`, `config.rs` | run nodes, or check what they would run with |
-//! | `set.rs`, `get.rs`, `del.rs` | read and write |
+//! | `set.rs`, `get.rs`, `del.rs`, `txn.rs` | read and write |
 //! | `status.rs`, `transfer_leader.rs`, `member.rs` | look at the cluster and steer it |
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //! | `bench.rs` | measure how fast the cluster is, with `crate::bench` |
 //!
 //! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
 //! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports
-//! errors, `options.rs` holds the shared flags, and `pipes.rs` reads and writes within the time limit.
-//! Standard output gets the answer only; everything else goes to standard error, so that the output of
-//! every command can be piped.
+//! errors, `condition.rs` shows why a write was not made, `options.rs` holds the shared flags, and
+//! `pipes.rs` reads and writes within the time limit. Standard output gets the answer only; everything else
+//! goes to standard error, so that the output of every command can be piped.
 
 mod bench;
 mod client;
+mod condition;
 mod config;
 mod del;
 mod dev;
@@ -34,6 +35,7 @@ mod set;
 mod signals;
 mod status;
 mod transfer_leader;
+mod txn;
 mod wait;
 
 use std::io::Write as _;
@@ -47,7 +49,8 @@ use failure::Failure;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  get: no such key; serve, dev: a node failed
+  1  get: no such key; set, del, txn: a condition does not hold; serve, dev: a
+     node failed
   2  the command line or the configuration is faulty
   3  the cluster cannot be reached, refused the request, or was not healed in time
   4  serve: an operator has removed the node from its cluster
@@ -77,6 +80,7 @@ enum Command {
     Set(set::Args),
     Get(get::Args),
     Del(del::Args),
+    Txn(txn::Args),
     Status(status::Args),
     TransferLeader(transfer_leader::Args),
     Member(member::Args),
@@ -107,6 +111,7 @@ impl Command {
             Self::Set(args) => args.run(),
             Self::Get(args) => args.run(),
             Self::Del(args) => args.run(),
+            Self::Txn(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::TransferLeader(args) => args.run(),
             Self::Member(args) => args.run(),
@@ -124,6 +129,7 @@ impl Command {
             Self::Set(args) => args.client.json,
             Self::Get(args) => args.client.json,
             Self::Del(args) => args.client.json,
+            Self::Txn(args) => args.client.json,
             Self::Status(args) => args.client.json,
             Self::TransferLeader(args) => args.client.json,
             Self::Member(args) => args.json(),

@@ -5,15 +5,16 @@ use std::fmt::Display;
 use std::io;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::Value;
-use seshat::client::{Builder, Client};
+use seshat::client::{Builder, Client, MAX_MESSAGE_BYTES};
 use seshat::types::ClusterId;
 use tokio::runtime::Runtime;
 
 use super::client::Cluster;
 use super::failure::Failure;
-use super::pipes::print;
+use super::pipes::{print, read};
 
 /// The client addresses of `seshat dev`, by default.
 pub(crate) const DEV_CLUSTER: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
@@ -131,6 +132,18 @@ impl ClientOptions {
     pub(crate) fn time_left(&self) -> Option<Duration> {
         let timeout = self.timeout?;
         Some(timeout.saturating_sub(self.begun.elapsed()))
+    }
+
+    /// Reads standard input to its end, or to the bound of the largest message that a node may accept.
+    pub(crate) fn standard_input(&self) -> Result<Bytes, Failure> {
+        let limit = u64::try_from(MAX_MESSAGE_BYTES).unwrap_or(u64::MAX);
+        let input = read(limit, self.time_left())?;
+        if input.len() > MAX_MESSAGE_BYTES {
+            return Err(Failure::usage(
+                "standard input holds more than any node accepts",
+            ));
+        }
+        Ok(input.into())
     }
 
     /// Writes the answer of a command to standard output.

@@ -174,6 +174,8 @@ fn words(from: u16, kept: &RecoverResponse) -> String {
         compared,
         without,
         time,
+        commit_revision: _,
+        last_log_revision: _,
     } = kept;
     let cluster_id = ClusterId(*cluster_id);
     let behind = last_log_index.saturating_sub(*commit_index);
@@ -303,6 +305,8 @@ fn report(
         "other_survivors": kept.other_survivors,
         "without": kept.without,
         "time": kept.time,
+        "commit_revision": kept.commit_revision,
+        "last_log_revision": kept.last_log_revision,
         "healed": settled.as_ref().is_some_and(|status| status.healed),
     });
     let text = match settled {

@@ -5,15 +5,23 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use serde_json::json;
-use seshat::client::MAX_MESSAGE_BYTES;
+use seshat::client::{Conditional, Error, Set, Written};
 
+use super::condition::print_unmet;
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
-use super::pipes;
 
 const HELP: &str = "\
 Prints OK once a majority of the nodes holds the write. With --json:
   {\"applied_index\":42}
+The index is the revision of the write: later writes have higher ones.
+
+With a condition nothing is written unless it holds. If it does not, the command
+says so and exits with 1. With --json it prints one of
+  {\"succeeded\":true,\"applied_index\":42}
+  {\"succeeded\":false,\"key\":\"greeting\",\"value\":\"hi\",\"revision\":41,\"applied_index\":42}
+The second shows what the key is bound to. A missing key has no \"value\" and revision 0;
+bytes that are not UTF-8 come as \"key_base64\" or \"value_base64\".
 
 A write that the leader surely did not apply is tried again until the timeout. A
 write whose outcome is unknown is not: the error says so, and in JSON has
@@ -24,9 +32,12 @@ Examples:
   seshat set photo - < photo.jpg
   seshat set --json greeting hello
   seshat set greeting -- --json       # a value that looks like a flag
+  seshat set owner node-1 --if-absent
+  seshat set greeting hi --if-revision $(seshat get --json greeting | jq .revision)
 
 Exit codes:
   0  written
+  1  not written: the condition does not hold
   2  the command line is faulty
   3  the cluster cannot be reached, refused the write, or its outcome is unknown
   5  written, but that could not be printed: standard error says so";
@@ -43,6 +54,23 @@ pub(crate) struct Args {
     #[arg(allow_negative_numbers = true)]
     value: OsString,
 
+    /// Write only if the key is missing
+    #[arg(long, group = "condition")]
+    if_absent: bool,
+
+    /// Write only if the key was bound by the write of this revision; 0: if it is missing
+    #[arg(long, group = "condition", value_name = "REVISION")]
+    if_revision: Option<u64>,
+
+    /// Write only if the key is bound to exactly this value
+    #[arg(
+        long,
+        group = "condition",
+        value_name = "VALUE",
+        allow_negative_numbers = true
+    )]
+    if_value: Option<OsString>,
+
     #[command(flatten)]
     pub(crate) client: ClientOptions,
 }
@@ -50,31 +78,43 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let value = if self.value == "-" {
-            self.standard_input()?
+            self.client.standard_input()?
         } else {
             Bytes::copy_from_slice(self.value.as_encoded_bytes())
         };
         let key = Bytes::copy_from_slice(self.key.as_encoded_bytes());
-        let set = self
-            .client
-            .run(async |cluster| Ok(cluster.client().set(key, value).await?))?;
-        self.client.print_done(
-            format_args!("written at log index {}", set.applied_index),
-            "OK",
-            json!({ "applied_index": set.applied_index }),
-        )?;
+        let outcome = self.client.run(async |cluster| {
+            Ok(self.write(cluster.client().set(key.clone(), value)).await?)
+        })?;
+        let applied_index = match outcome {
+            Conditional::Succeeded(written) => written.applied_index,
+            Conditional::Failed(found) => {
+                return print_unmet(&self.client, "written", &key, &found);
+            }
+        };
+        let json = match self.has_condition() {
+            true => json!({ "succeeded": true, "applied_index": applied_index }),
+            false => json!({ "applied_index": applied_index }),
+        };
+        let done = format_args!("written at revision {applied_index}");
+        self.client.print_done(done, "OK", json)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Reads standard input to its end, or to the bound of the largest value that a node may accept.
-    fn standard_input(&self) -> Result<Bytes, Failure> {
-        let limit = u64::try_from(MAX_MESSAGE_BYTES).unwrap_or(u64::MAX);
-        let value = pipes::read(limit, self.client.time_left())?;
-        if value.len() > MAX_MESSAGE_BYTES {
-            return Err(Failure::usage(
-                "standard input holds more than any node accepts",
-            ));
+    fn has_condition(&self) -> bool {
+        self.if_absent || self.if_revision.is_some() || self.if_value.is_some()
+    }
+
+    /// Makes the write, on its condition if it has one.
+    async fn write(&self, set: Set<'_>) -> Result<Conditional<Written>, Error> {
+        match (self.if_absent, self.if_revision, &self.if_value) {
+            (true, _, _) => set.if_absent().await,
+            (_, Some(revision), _) => set.if_revision(revision).await,
+            (_, _, Some(value)) => {
+                let value = Bytes::copy_from_slice(value.as_encoded_bytes());
+                set.if_value(value).await
+            }
+            (false, None, None) => Ok(Conditional::Succeeded(set.await?)),
         }
-        Ok(value.into())
     }
 }

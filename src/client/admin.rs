@@ -21,7 +21,7 @@ use crate::proto::admin::{
 };
 
 /// Once one node has answered, how long to wait for a node that knows more.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const EXTRA_WAIT: Duration = Duration::from_millis(1_500);
 
 /// The API of a cluster for operators.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ impl Admin {
             }
         };
         // After the timeout, the best view so far is the answer.
-        let _ = timeout(PATIENCE, more).await;
+        let _ = timeout(EXTRA_WAIT, more).await;
         Ok(best)
     }
 
@@ -102,13 +102,13 @@ impl Admin {
         F: Fn(Node) -> Fut + Sync,
         Fut: Future<Output = Answer<StatusResponse>> + Send + 'a,
     {
-        let mut stranger = None;
+        let mut unrelated = None;
         loop {
-            match (search.next().await, stranger) {
+            match (search.next().await, unrelated) {
                 (Ok((node, view)), _) => {
                     match self.client.shared.other_than_told(view.cluster_id) {
                         None => return Ok((node, view)),
-                        Some(other) => stranger = Some((node.address, other)),
+                        Some(other) => unrelated = Some((node.address, other)),
                     }
                 }
                 (Err(error), None) => return Err(error),

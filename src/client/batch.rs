@@ -9,7 +9,9 @@ use super::error::{Applied, Error};
 use super::nodes::Node;
 use super::numbers::Number;
 use super::operation::{Operation, Reply};
+use super::txn::OLDER_VERSION;
 use crate::proto::kv;
+use crate::proto::kv::error_detail::Reason;
 use crate::proto::kv::pipeline_command::Command;
 use crate::proto::kv::pipeline_result::Result as Answered;
 
@@ -70,6 +72,10 @@ impl Batch {
                     session: stamp(),
                     cluster_id: None,
                 }),
+                Operation::Txn(txn) => {
+                    let session = txn.is_write().then(&mut stamp).flatten();
+                    Command::Txn(txn.request(session, None))
+                }
             };
             kv::PipelineCommand {
                 command: Some(command),
@@ -107,11 +113,29 @@ pub(super) fn reply(operation: &Operation, result: kv::PipelineResult) -> Result
         (Operation::Delete { .. }, Some(Answered::Delete(delete))) => {
             Ok(Reply::Deleted(delete.into()))
         }
+        (Operation::Txn(txn), Some(Answered::Txn(response))) => {
+            txn.outcome(response).map(Reply::Txn).ok_or_else(astray)
+        }
+        (Operation::Txn(_), Some(Answered::Error(error))) => {
+            let fault = CallError::from(error);
+            match &fault.reason {
+                // Without a command that it knows, a node sees none.
+                Some(Reason::InvalidRequest(invalid)) if invalid.field == "command" => {
+                    let message = OLDER_VERSION.to_owned();
+                    Err(CallError { message, ..fault })
+                }
+                _ => Err(fault),
+            }
+        }
         (_, Some(Answered::Error(error))) => Err(CallError::from(error)),
-        _ => Err(CallError {
-            applied: Applied::Unknown,
-            ..CallError::broken("an answer to nothing that was asked")
-        }),
+        _ => Err(astray()),
+    }
+}
+
+fn astray() -> CallError {
+    CallError {
+        applied: Applied::Unknown,
+        ..CallError::broken("an answer to nothing that was asked")
     }
 }
 
@@ -139,9 +163,14 @@ mod tests {
 
     fn answered() -> impl Strategy<Value = Case> {
         let value = prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
-        let rest = (any::<u64>(), any::<bool>(), any::<Option<u64>>());
+        let rest = (
+            any::<u64>(),
+            any::<bool>(),
+            any::<Option<u64>>(),
+            any::<u64>(),
+        );
         (0..3, rest, prop::option::of(value)).prop_map(
-            |(kind, (applied_index, existed, cluster_id), value)| -> Case {
+            |(kind, (applied_index, existed, cluster_id, revision), value)| -> Case {
                 match kind {
                     0 => (
                         Answered::Set(kv::SetResponse {
@@ -168,11 +197,12 @@ mod tests {
                             value: value.clone(),
                             applied_index,
                             cluster_id,
-                            revision: 0,
+                            revision,
                         }),
                         Reply::Found(Found {
                             value,
                             applied_index,
+                            revision,
                         }),
                         |asked| matches!(asked, Operation::Get { .. }),
                     ),

@@ -105,7 +105,7 @@ impl CallError {
     }
 
     /// The cluster that answers, if it is unrelated to the one that the request names.
-    pub(super) fn stranger(&self) -> Option<u64> {
+    pub(super) fn unrelated_cluster(&self) -> Option<u64> {
         match self.reason {
             Some(Reason::OtherCluster(OtherCluster {
                 cluster_id,

@@ -31,6 +31,30 @@
 //! # }
 //! ```
 //!
+//! # On a condition
+//!
+//! Every write has a *revision*, a number that later writes exceed. A write may depend on what its key is
+//! bound to; a [transaction](Client::txn) tests, reads and writes several keys at once. A condition that
+//! does not hold is an outcome, and no error.
+//!
+//! ```no_run
+//! use seshat::client::{Condition, Conditional, TxnOperation};
+//!
+//! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+//! if let Conditional::Failed(found) = client.set("owner", "node 1").if_absent().await? {
+//!     println!("owned by {:?} since revision {}", found.value, found.revision);
+//! }
+//! let moved = client
+//!     .txn()
+//!     .when(Condition::value("owner", "node 1"))
+//!     .then(TxnOperation::set("owner", "node 2"))
+//!     .then(TxnOperation::delete("lease"))
+//!     .await?;
+//! println!("moved: {}, at revision {}", moved.succeeded, moved.revision);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # One cluster
 //!
 //! A client belongs to the cluster that answered it first. If its endpoints lead to a second cluster,
@@ -64,6 +88,7 @@ mod builder;
 mod call;
 mod call_error;
 mod error;
+mod issuer;
 mod nodes;
 mod numbers;
 mod one_cluster;
@@ -73,6 +98,8 @@ mod pipeline;
 mod search;
 mod session;
 mod stream;
+mod txn;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,13 +115,15 @@ pub use operation::{Operation, Reply};
 pub use options::MAX_MESSAGE_BYTES;
 pub use pipeline::{Answers, Pipeline, PipelineOptions};
 pub use session::Session;
+pub use txn::{Condition, Entry, Txn, TxnOperation, TxnOutcome, TxnResult};
+pub use write::{Conditional, ConditionalWrite, Delete, Set, TxnCall};
 
 use call::Repeat;
+use issuer::Issuer;
 use nodes::{Shared, TraceParent};
 
 use crate::deadline::{after, since};
-use crate::proto::kv::SetResponse;
-use crate::proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, SetRequest};
+use crate::proto::kv::{DeleteResponse, GetRequest, GetResponse, SetResponse};
 use crate::traceparent;
 
 /// A client of one cluster.
@@ -123,7 +152,7 @@ struct Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written {
-    /// Log index of the write: writes take effect in ascending order of it.
+    /// Revision of the write: writes take effect in ascending order of it.
     pub applied_index: u64,
 }
 
@@ -133,7 +162,7 @@ pub struct Written {
 pub struct Deleted {
     /// Whether the key was bound before.
     pub existed: bool,
-    /// Log index of the removal.
+    /// Revision of the removal.
     pub applied_index: u64,
 }
 
@@ -143,8 +172,11 @@ pub struct Deleted {
 pub struct Found {
     /// The value. `None` if the key is missing; an empty value is a value.
     pub value: Option<Bytes>,
-    /// Log index up to which the answering node had applied the Raft log.
+    /// Revision up to which the answering node had applied the writes.
     pub applied_index: u64,
+    /// Revision of the write that has bound the key. 0 if the key is missing, and while a process takes
+    /// part that runs a version without revisions.
+    pub revision: u64,
 }
 
 impl Client {
@@ -230,26 +262,22 @@ impl Client {
 
     /// Binds `key` to `value`. Returns once a majority holds the write and the leader has applied it.
     ///
+    /// Nothing is sent before the call is awaited. Until then it may get a condition, such as
+    /// [`Set::if_absent`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let written = client.set("city", "Uruk").await?;
+    /// println!("revision {}", written.applied_index);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The write may have been applied if the error says [`Applied::Unknown`].
-    pub async fn set(
-        &self,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-    ) -> Result<Written, Error> {
-        let (key, value) = (key.into(), value.into());
-        let set = |node: nodes::Node| {
-            let request = node.request(SetRequest {
-                key: key.clone(),
-                value: value.clone(),
-                session: None,
-                cluster_id: node.cluster,
-            });
-            async move { node.kv().set(request).await }
-        };
-        let call = self.call(self.deadline(), Repeat::Unsafe, set);
-        Ok(call.instrument(debug_span!("set")).await?.into())
+    pub fn set(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Set<'_> {
+        Set::new(Issuer::new(self), key.into(), value.into())
     }
 
     /// Reads `key`. The answer reflects every write that was acknowledged before the call began.
@@ -261,7 +289,7 @@ impl Client {
         Ok(self.get_with_index(key).await?.value)
     }
 
-    /// Reads `key`, and returns the log index that the answer reflects.
+    /// Reads `key`, and returns its revision and the one that the answer reflects.
     ///
     /// # Errors
     ///
@@ -279,23 +307,45 @@ impl Client {
         Ok(call.instrument(debug_span!("get")).await?.into())
     }
 
-    /// Removes `key`. Acknowledged like [`set`](Self::set).
+    /// Removes `key`. Acknowledged like [`set`](Self::set), and may get a condition as well:
+    /// [`Delete::if_revision`].
     ///
     /// # Errors
     ///
     /// The removal may have been applied if the error says [`Applied::Unknown`].
-    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, Error> {
-        let key = key.into();
-        let delete = |node: nodes::Node| {
-            let request = node.request(DeleteRequest {
-                key: key.clone(),
-                session: None,
-                cluster_id: node.cluster,
-            });
-            async move { node.kv().delete(request).await }
-        };
-        let call = self.call(self.deadline(), Repeat::Unsafe, delete);
-        Ok(call.instrument(debug_span!("delete")).await?.into())
+    pub fn delete(&self, key: impl Into<Bytes>) -> Delete<'_> {
+        Delete::new(Issuer::new(self), key.into())
+    }
+
+    /// Tests conditions, and reads and writes several keys, atomically. The operations of
+    /// [`then`](TxnCall::then) are carried out if all conditions hold, otherwise those of
+    /// [`otherwise`](TxnCall::otherwise). Acknowledged like [`set`](Self::set). A transaction that writes
+    /// nothing is a read of several keys at once. [`Txn`] has the bounds.
+    ///
+    /// ```no_run
+    /// use seshat::client::{Condition, TxnOperation};
+    ///
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let outcome = client
+    ///     .txn()
+    ///     .when(Condition::exists("city"))
+    ///     .then(TxnOperation::set("city", "Ur"))
+    ///     .then(TxnOperation::delete("town"))
+    ///     .otherwise(TxnOperation::get("town"))
+    ///     .await?;
+    /// println!("{}: {:?}", outcome.succeeded, outcome.results);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The transaction may have been applied if the error says [`Applied::Unknown`]; it is not repeated
+    /// then. One that writes nothing is repeated like a read. Every member has to run version 0.2.0 or
+    /// later: the error names a node that does not, with [`Reason::FailedPrecondition`] or
+    /// [`Code::Unimplemented`](tonic::Code::Unimplemented).
+    pub fn txn(&self) -> TxnCall<'_> {
+        TxnCall::new(Issuer::new(self))
     }
 
     /// Waits until a leader serves requests, which is the case once the cluster has formed.
@@ -358,11 +408,13 @@ impl From<GetResponse> for Found {
         let GetResponse {
             value,
             applied_index,
-            ..
+            revision,
+            cluster_id: _,
         } = response;
         Self {
             value,
             applied_index,
+            revision,
         }
     }
 }

@@ -183,7 +183,9 @@ impl Shared {
             self.follow(old, new);
         }
         let mut state = self.state();
-        if let (Some(own), Some(other), false) = (node.cluster, fault.stranger(), state.warned) {
+        if let (Some(own), Some(other), false) =
+            (node.cluster, fault.unrelated_cluster(), state.warned)
+        {
             state.warned = true;
             let (own, other) = (format!("{own:016x}"), format!("{other:016x}"));
             warn!(
@@ -267,7 +269,7 @@ impl Shared {
             .keep_alive_timeout(KEEPALIVE)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            // h2 counts the answers to cancelled calls over the whole life of a connection, in two ways,
+            // h2 counts the answers to cancelled calls over the whole lifetime of a connection, in two ways,
             // and would break it at some number. That must not end the writes on it.
             .http2_max_concurrent_reset_streams(0)
             .http2_max_local_error_reset_streams(None))

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Deleted, Found, Written};
+use super::{Deleted, Found, Txn, TxnOutcome, Written};
 
 /// One command of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Operation {
     /// Binds a key.
     Set {
@@ -24,6 +25,8 @@ pub enum Operation {
         /// The key.
         key: Bytes,
     },
+    /// Carries out a transaction.
+    Txn(Txn),
 }
 
 impl Operation {
@@ -47,12 +50,17 @@ impl Operation {
 
     /// Whether it changes anything.
     pub(super) fn is_write(&self) -> bool {
-        !matches!(self, Self::Get { .. })
+        match self {
+            Self::Set { .. } | Self::Delete { .. } => true,
+            Self::Get { .. } => false,
+            Self::Txn(txn) => txn.is_write(),
+        }
     }
 }
 
 /// The answer to one command.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reply {
     /// The key was bound.
     Written(Written),
@@ -60,4 +68,6 @@ pub enum Reply {
     Found(Found),
     /// The key was removed.
     Deleted(Deleted),
+    /// The transaction was carried out.
+    Txn(TxnOutcome),
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng as _;
-use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, debug_span};
 
 use super::call::Repeat;
+use super::issuer::Issuer;
 use super::nodes::Node;
-use super::numbers::{Number, Numbers};
+use super::numbers::Numbers;
 use super::pipeline::{Pipeline, PipelineOptions};
-use super::{Applied, Client, Deleted, Error, Found, Written};
-use crate::proto::kv::{DeleteRequest, OpenSessionRequest, SetRequest};
+use super::{Client, Delete, Error, Found, Set, TxnCall};
+use crate::proto::kv::OpenSessionRequest;
 
 /// A session: each write has a number. It is sent again under that number until it is answered or its
 /// deadline has passed, and is applied once.
@@ -62,32 +62,24 @@ impl Session {
         })
     }
 
-    /// Binds `key` to `value`, once.
+    /// Binds `key` to `value`, once. On a condition, as [`Set::if_absent`]: if the answer is lost, the call
+    /// is repeated, and the outcome is that of the first attempt.
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let session = client.session().await?;
+    /// let claimed = session.set("owner", "node 1").if_absent().await?;
+    /// println!("this call has claimed it: {}", claimed.succeeded());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// The write may have been applied if the error says [`Applied::Unknown`]: the deadline passed before
     /// an answer came, or the session has expired in between.
-    pub async fn set(
-        &self,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-    ) -> Result<Written, Error> {
-        let (key, value) = (key.into(), value.into());
-        let deadline = self.client.deadline();
-        let number = self.number(deadline).await?;
-        let set = |node: Node| {
-            let request = node.request(SetRequest {
-                key: key.clone(),
-                value: value.clone(),
-                session: Some(number.stamp()),
-                cluster_id: node.cluster,
-            });
-            async move { node.kv().set(request).await }
-        };
-        let client = self.client.bound_to(self.cluster);
-        let call = client.call(deadline, Repeat::Safe, set);
-        Ok(call.instrument(debug_span!("session_set")).await?.into())
+    pub fn set(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Set<'_> {
+        Set::new(self.issuer(), key.into(), value.into())
     }
 
     /// Removes `key`, once: `existed` is the result of the first removal.
@@ -95,21 +87,34 @@ impl Session {
     /// # Errors
     ///
     /// As for [`set`](Self::set).
-    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, Error> {
-        let key = key.into();
-        let deadline = self.client.deadline();
-        let number = self.number(deadline).await?;
-        let delete = |node: Node| {
-            let request = node.request(DeleteRequest {
-                key: key.clone(),
-                session: Some(number.stamp()),
-                cluster_id: node.cluster,
-            });
-            async move { node.kv().delete(request).await }
-        };
-        let client = self.client.bound_to(self.cluster);
-        let call = client.call(deadline, Repeat::Safe, delete);
-        Ok(call.instrument(debug_span!("session_delete")).await?.into())
+    pub fn delete(&self, key: impl Into<Bytes>) -> Delete<'_> {
+        Delete::new(self.issuer(), key.into())
+    }
+
+    /// Carries out a transaction, once: see [`Client::txn`]. If the answer is lost, the call is repeated,
+    /// and the outcome is that of the first attempt.
+    ///
+    /// ```no_run
+    /// use seshat::client::{Condition, TxnOperation};
+    ///
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let session = client.session().await?;
+    /// let claimed = session
+    ///     .txn()
+    ///     .when(Condition::missing("owner"))
+    ///     .then(TxnOperation::set("owner", "node 1"))
+    ///     .await?;
+    /// println!("this call has claimed it: {}", claimed.succeeded);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`set`](Self::set). What it reads is at most 64 KiB if it may write, and 4 MiB in all
+    /// transactions of the session that are in flight.
+    pub fn txn(&self) -> TxnCall<'_> {
+        TxnCall::new(self.issuer())
     }
 
     /// Reads `key`: see [`Client::get`].
@@ -121,7 +126,7 @@ impl Session {
         self.client.get(key).await
     }
 
-    /// Reads `key`, and returns the log index that the answer reflects.
+    /// Reads `key`, and returns its revision and the one that the answer reflects.
     ///
     /// # Errors
     ///
@@ -152,13 +157,7 @@ impl Session {
         }
     }
 
-    async fn number(&self, deadline: Instant) -> Result<Number, Error> {
-        let numbers = timeout_at(deadline, self.numbers.next(1)).await;
-        let number = numbers.ok().and_then(|numbers| numbers.into_iter().next());
-        number.ok_or_else(|| Error::Deadline {
-            message: "too many writes of the session are outstanding".to_owned(),
-            applied: Applied::No,
-            last: None,
-        })
+    fn issuer(&self) -> Issuer<'_> {
+        Issuer::in_session(&self.client, &self.numbers, self.cluster)
     }
 }

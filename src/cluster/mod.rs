@@ -179,7 +179,7 @@ impl Survey {
     /// Whether the asking node, whose status now is `own`, is still in the state that it was in. If not,
     /// the survey is out of date.
     pub fn is_current(&self, own: &NodeStatus) -> bool {
-        let place = |it: &NodeStatus| {
+        let position = |it: &NodeStatus| {
             (
                 it.raft_id,
                 it.state,
@@ -190,7 +190,7 @@ impl Survey {
             )
         };
         self.view(self.own)
-            .is_some_and(|then| place(then) == place(own) && then.conf == own.conf)
+            .is_some_and(|then| position(then) == position(own) && then.conf == own.conf)
     }
 
     /// The members of the cluster, as far as the asking node knows.

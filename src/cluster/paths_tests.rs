@@ -156,7 +156,7 @@ fn a_cut_link_between_two_followers_is_named() {
 }
 
 #[test]
-fn who_has_not_been_heard_at_its_address_yet_is_waited_for() {
+fn a_member_not_yet_heard_at_its_address_is_waited_for() {
     let unsure = |id: u16, other: u16| {
         let mut reach = reaches_all(id);
         reach.reached.retain(|id| id.node_id() != node(other));
@@ -211,7 +211,7 @@ fn a_question_at_a_former_address_says_nothing_of_the_present_one() {
 }
 
 #[test]
-fn a_member_that_asks_and_does_not_answer_lives() {
+fn a_member_that_asks_and_does_not_answer_runs() {
     let mut leader = misses(1, &[(2, Answering::Silent)]);
     let wrong = "degraded: node 2 runs, but its address n2:7 does not answer (to correct it: seshat \
                  member add 2 HOST:PORT n2:6)";

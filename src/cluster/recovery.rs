@@ -169,7 +169,7 @@ pub enum Obstacle {
     NotGone(NodeId),
     /// The order says that a node is gone, but no answering process knows it.
     #[error("node {0} has no part in this cluster")]
-    Stranger(NodeId),
+    NotInCluster(NodeId),
 }
 
 fn better(best: &Rank, own: &Rank) -> String {
@@ -255,7 +255,7 @@ impl<'a> Remains<'a> {
         if let Some(node) = order.without.iter().find(|id| !way.silent.contains(id)) {
             return Err(match self.answers(*node) {
                 true => Obstacle::NotGone(*node),
-                false => Obstacle::Stranger(*node),
+                false => Obstacle::NotInCluster(*node),
             });
         }
         let answering = |id: &NodeId| (*id, self.answers.answering(*id));

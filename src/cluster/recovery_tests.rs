@@ -329,7 +329,7 @@ fn a_node_that_answers_or_may_answer_is_not_left_out() {
     let refused = remains.may_recover(node(1), &order(&[3, 5]));
     assert_eq!(refused, Err(Obstacle::NotGone(node(3))));
     let refused = remains.may_recover(node(1), &order(&[5, 6]));
-    assert_eq!(refused, Err(Obstacle::Stranger(node(6))));
+    assert_eq!(refused, Err(Obstacle::NotInCluster(node(6))));
     assert!(remains.may_recover(node(1), &order(&[5])).is_ok());
     let refused = remains.may_recover(node(2), &order(&[5]));
     assert_eq!(refused, Err(Obstacle::NoPart));
@@ -400,7 +400,7 @@ fn looks(id: u16) -> Vec<Option<NodeStatus>> {
 /// All combinations of the states of three nodes: a recommended recovery is accepted, by that node and no
 /// other, and an accepted one does no harm.
 #[test]
-fn what_is_recommended_is_accepted_and_nothing_else_is() {
+fn exactly_the_recommended_recovery_is_accepted() {
     let (mut accepted, mut recommended, mut all_views) = (0, 0, 0);
     for one in looks(1) {
         for two in looks(2) {

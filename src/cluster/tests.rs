@@ -218,7 +218,7 @@ fn little_room_for_the_state_is_told_with_the_member_that_has_it() {
 }
 
 #[test]
-fn healed_takes_the_word_of_the_leader_for_exactly_those_who_live() {
+fn healed_needs_every_process_to_know_the_leader_and_the_members() {
     let unknown = NodeStatus {
         members_known: false,
         ..view(2)
@@ -692,7 +692,7 @@ fn a_process_that_has_received_nothing_delays_no_other_for_ever() {
 }
 
 #[test]
-fn what_is_left_of_a_cluster_that_was_recovered_elsewhere_is_to_join_it() {
+fn a_left_over_process_is_told_to_join_the_recovered_cluster() {
     says(
         &[leaderless(1), outside(2), elsewhere(3)],
         State::NoQuorum,
@@ -703,7 +703,7 @@ fn what_is_left_of_a_cluster_that_was_recovered_elsewhere_is_to_join_it() {
 }
 
 #[test]
-fn what_may_still_come_back_is_not_halted() {
+fn a_cluster_whose_members_may_return_is_not_halted() {
     let no_leader = |status: NodeStatus, conf| NodeStatus {
         leader: None,
         conf,
@@ -737,7 +737,7 @@ fn what_may_still_come_back_is_not_halted() {
 }
 
 #[test]
-fn the_highest_term_knows_who_leads() {
+fn the_leader_of_the_highest_term_counts() {
     let replaced = NodeStatus {
         term: 2,
         leader: Some(raft_id(1)),
@@ -897,7 +897,7 @@ fn a_node_that_denies_it_is_not_taken_for_the_leader() {
 }
 
 #[test]
-fn what_only_a_learner_has_is_recommended_as_what_it_is() {
+fn the_state_of_a_learner_is_recommended_as_incomplete() {
     let learner = NodeStatus {
         role: Some(Role::Learner),
         raft_id: again(2),

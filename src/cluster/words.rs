@@ -181,9 +181,9 @@ impl ClusterView<'_> {
             );
         }
         let waiting = format!("forming: waiting for {}", nodes(&missing));
-        let strangers = self.strangers();
-        if !strangers.is_empty() {
-            return format!("{waiting} ({})", strangers.join("; "));
+        let misdirected = self.misdirected();
+        if !misdirected.is_empty() {
+            return format!("{waiting} ({})", misdirected.join("; "));
         }
         if here.len() <= missing.len() {
             return waiting;
@@ -207,7 +207,7 @@ impl ClusterView<'_> {
         );
         let mut silent = way.silent.iter();
         if silent.any(|id| self.survey.answering(*id) != Answering::Silent) {
-            return format!("{lost}; {}", self.strangers().join("; "));
+            return format!("{lost}; {}", self.misdirected().join("; "));
         }
         let provided = match way.silent.as_slice() {
             [] => String::new(),
@@ -220,9 +220,9 @@ impl ClusterView<'_> {
     }
 
     /// What answers at the addresses of members that do not answer themselves.
-    fn strangers(&self) -> Vec<String> {
+    fn misdirected(&self) -> Vec<String> {
         let members = self.survey.members().iter();
-        let stranger = members.filter_map(|info| match self.member_state(info.id) {
+        let answering = members.filter_map(|info| match self.member_state(info.id) {
             MemberState::Absent(Answering::Silent) => None,
             MemberState::Absent(Answering::Hung) if self.leader.is_none() => Some(hung(info.id)),
             MemberState::Absent(answering @ (Answering::Refusing | Answering::Hung)) => {
@@ -234,10 +234,11 @@ impl ClusterView<'_> {
             )),
             _ => None,
         });
-        stranger.collect()
+        answering.collect()
     }
 
-    /// Who asks a process before there is a cluster, and does not answer it: its address is wrong there.
+    /// The processes that ask this one before there is a cluster, and do not answer it: this process has a
+    /// wrong address for them.
     fn mistyped(&self) -> Vec<String> {
         let faults = self.survey.views().flat_map(|view| {
             let missed = view.reach.iter().flat_map(|reach| &reach.missed);
@@ -275,7 +276,7 @@ impl ClusterView<'_> {
         let mut troubles: Vec<_> = troubled(&silent, "does not answer", "do not answer")
             .into_iter()
             .chain(self.at_wrong_addresses(&living))
-            .chain(self.strangers())
+            .chain(self.misdirected())
             .collect();
         troubles.extend(self.missed());
         troubles.extend(troubled(

@@ -161,7 +161,7 @@ section! {
         /// Newest applied entries that a compaction leaves in the log, so that a follower which is
         /// slightly behind needs no snapshot.
         compact_keep_entries: u64 = 1_000, 1..=1_000_000;
-        /// Connections of clients that a node holds at once. One more takes the place of one that has not
+        /// Connections of clients that a node holds at once. One more gets the slot of one that has not
         /// sent its preface yet, or else of the one that has been idle for longest. If calls are in
         /// flight on all of them, the new client is refused as overloaded, but an operator is not. Each
         /// takes a descriptor, and a node reserves some hundred for itself.

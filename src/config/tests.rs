@@ -327,7 +327,7 @@ fn a_value_of_the_wrong_type_is_told_what_it_is() {
 }
 
 #[test]
-fn unknown_names_are_refused_with_the_name_that_was_meant() {
+fn unknown_names_are_refused_with_the_closest_name() {
     let text = format!(
         "top = 1\n{}[rafting]\n[storage]\n[raft]\nheartbeat_interval = 1\nx = 1\n",
         VALID.replace("id = 3, addr", "id = 3, clientaddr = 1, colour = 1, addr")
@@ -469,7 +469,7 @@ fn addresses_of_members_can_be_reached() {
 }
 
 #[test]
-fn what_is_no_member_is_told_what_one_is() {
+fn an_invalid_member_is_refused_with_an_example() {
     let text = VALID
         .replace(
             "{ id = 1, addr = \"kvstore-1:7379\", client_addr = \"kvstore-1:6379\" }",
@@ -927,7 +927,7 @@ mod examples {
     }
 
     #[test]
-    fn what_is_commented_out_is_every_default() {
+    fn every_default_is_in_a_comment() {
         for id in 1..=3 {
             let text = text(id);
             let uncommented: Vec<_> = text

@@ -18,8 +18,8 @@ impl DriverHandle {
         self.notify(Notice::Replied(call, reply)).await
     }
 
-    /// Reports that another process asks this one who it is. The report is dropped when more than half of
-    /// the inbox is taken: the other process asks again, and Raft messages must not wait for this.
+    /// Reports that another process asks this one for its identity. The report is dropped when more than half
+    /// of the inbox is taken: the other process asks again, and Raft messages must not wait for this.
     pub fn asked(&self, by: Introduction) {
         if self.notices.capacity() > self.notices.max_capacity() / 2 {
             // A stopped driver needs no report.

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_core_has_no_room_for_waits() {
+    fn commands_wait_until_the_core_has_room() {
         let mut backlog = Backlog::new(ANY);
         let _batch = batch(&mut backlog, 1, 10);
         let room = |requests, bytes| Room { requests, bytes };

@@ -213,7 +213,7 @@ impl DriverHandle {
     /// Hands in several commands at once. They take effect in their order, and in the order of the
     /// batches of one source. A read sees the effects of the writes before it. There is one outcome for
     /// each command, in order, delivered when the last one is known. If the driver stops first there are
-    /// none, and the outcome of every write is unknown. `pass` is dropped as soon as the last outcome is
+    /// none, and the outcome of every write is unknown. `permit` is dropped as soon as the last outcome is
     /// known, however late the caller polls. The values that were read keep their `room` until the caller
     /// drops them.
     ///
@@ -224,9 +224,9 @@ impl DriverHandle {
         &self,
         items: Vec<BatchItem>,
         room: ValueRoom,
-        pass: impl Send + 'static,
+        permit: impl Send + 'static,
     ) -> Result<PendingBatch, Refusal> {
-        let (batch, pending) = Batch::new(items.len(), room, pass);
+        let (batch, pending) = Batch::new(items.len(), room, permit);
         self.request(Request::Batch { items, batch })?;
         Ok(pending)
     }

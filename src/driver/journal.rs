@@ -185,8 +185,10 @@ pub(super) fn log(status: &NodeStatus, event: &Event) {
         } => say!(info, at, ?voters, ?learners, "voters and learners changed"),
         Event::SnapshotSent { to, keys, .. } => say!(info, at, %to, keys, "sends a snapshot"),
         Event::SnapshotInstalled { keys, .. } => say!(info, at, keys, "installed a snapshot"),
-        Event::TracedApplied { context, .. } => say!(
-            debug, target: "seshat::trace", at,
+        Event::TracedApplied {
+            context, revision, ..
+        } => say!(
+            debug, target: "seshat::trace", at, revision,
             traceparent = %String::from_utf8_lossy(context), "applied",
         ),
         Event::LogCompacted { .. } => say!(debug, at, "compacted the log"),

@@ -99,6 +99,7 @@ pub struct Driver {
     nodes: watch::Sender<Arc<ClusterMembership>>,
     decides: watch::Sender<bool>,
     joined_at: Option<SystemTime>,
+    clock: fn() -> Option<WallTime>,
     refused: RefusedMessages,
     waiting: Waiting,
     replication: Replication,
@@ -139,6 +140,7 @@ impl Driver {
             nodes,
             decides,
             joined_at: None,
+            clock: wall_time,
             refused: RefusedMessages::default(),
             waiting: Waiting::default(),
             replication: Replication::default(),
@@ -146,6 +148,11 @@ impl Driver {
             looks: 0,
         };
         (driver, handle)
+    }
+
+    /// Reads the wall clock by `clock` instead, so that a simulation can repeat it.
+    pub fn set_clock(&mut self, clock: fn() -> Option<WallTime>) {
+        self.clock = clock;
     }
 
     /// Runs until the process is removed from its cluster, or an invariant breaks. To stop a driver, drop
@@ -168,7 +175,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = ticker.tick() => {
-                    self.replica.set_time(wall_time());
+                    self.replica.set_time((self.clock)());
                     self.replica.tick();
                     self.waiting.log_changes(&self.replica);
                 }
@@ -424,7 +431,7 @@ fn show<T>(shown: &watch::Sender<Arc<T>>, news: &Arc<T>) -> bool {
 }
 
 /// The time of the wall clock. `None` if it is not credible.
-fn wall_time() -> Option<WallTime> {
+pub fn wall_time() -> Option<WallTime> {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .ok()?;

@@ -50,7 +50,7 @@ pub enum RpcError {
         /// How many are under way.
         calls: usize,
     },
-    /// Another process than the one meant answers there, or it belongs to another cluster.
+    /// Another process than the called one answers there, or it belongs to another cluster.
     #[error("node {node}: {not_me}")]
     NotMe {
         /// The called node.
@@ -72,7 +72,7 @@ pub enum RpcError {
     },
     /// Something else answers at the address of the node, or it hangs.
     #[error("node {node} ({addr}) {answering}")]
-    Stranger {
+    Misdirected {
         /// The called node.
         node: NodeId,
         /// Its address.
@@ -94,7 +94,7 @@ impl RpcError {
                 _ => Answering::Refusing,
             },
             Self::Refused { .. } => Answering::Refusing,
-            Self::Stranger { answering, .. } => *answering,
+            Self::Misdirected { answering, .. } => *answering,
         }
     }
 }

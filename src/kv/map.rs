@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_takes_is_what_its_pairs_take() {
+    fn the_size_of_a_map_is_the_size_of_its_pairs() {
         let mut map = Map::default();
         let mut takes = |key: &[u8], value: Option<&[u8]>| {
             match value {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_does_not_hold_the_message_that_brought_it() {
+    fn a_stored_value_does_not_hold_its_message() {
         let message = Bytes::from(vec![b'x'; 1 << 20]);
         let mut map = Map::default();
         map.set(&message.slice(..1), &message.slice(..2), 7);

@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_no_longer_waits_for_is_forgotten_and_never_new() {
+    fn acknowledged_numbers_are_forgotten_and_never_new() {
         let mut sessions = Sessions::default();
         sessions.open(ClientId(7), 2);
         for sequence in 1..=4 {

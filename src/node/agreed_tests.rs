@@ -1,7 +1,7 @@
 //! Nodes that are configured with different limits.
 
 use super::lab::{Lab, TICK, node};
-use super::level_tests::judged;
+use super::level_tests::state_and_summary;
 use super::*;
 use crate::cluster::State;
 use crate::error::Reason;
@@ -32,8 +32,10 @@ fn cluster() -> Lab {
     for id in (1..=3).map(node) {
         lab.begin(id, true);
     }
-    lab.until(50 * TICK, 0, |lab| judged(lab).0 == State::Healthy)
-        .expect("a cluster");
+    lab.until(50 * TICK, 0, |lab| {
+        state_and_summary(lab).0 == State::Healthy
+    })
+    .expect("a cluster");
     lab
 }
 
@@ -69,8 +71,10 @@ fn the_leader_takes_what_every_member_can_take() {
 
     lab.limits.insert(node(3), LARGE);
     lab.begin(node(3), true);
-    lab.until(100 * TICK, 1, |lab| judged(lab).0 == State::Healthy)
-        .expect("node 3 is back");
+    lab.until(100 * TICK, 1, |lab| {
+        state_and_summary(lab).0 == State::Healthy
+    })
+    .expect("node 3 is back");
     assert_eq!(write(&mut lab, node(2), 101), None, "it takes more now");
 }
 
@@ -78,7 +82,7 @@ fn the_leader_takes_what_every_member_can_take() {
 fn a_member_that_takes_less_is_named() {
     let mut lab = cluster();
     lab.until(10 * TICK, 0, |_| false);
-    let (state, summary) = judged(&lab);
+    let (state, summary) = state_and_summary(&lab);
     assert_eq!(state, State::Healthy);
     assert!(
         summary.contains("limits.max_value_bytes is 100 on node 3 and 1000 on node 2"),
@@ -111,8 +115,10 @@ fn bounded(states: &[(u16, usize)]) -> (Lab, NodeId) {
     for id in (1..=3).map(node) {
         lab.begin(id, true);
     }
-    lab.until(50 * TICK, 0, |lab| judged(lab).0 == State::Healthy)
-        .expect("a cluster");
+    lab.until(50 * TICK, 0, |lab| {
+        state_and_summary(lab).0 == State::Healthy
+    })
+    .expect("a cluster");
     lab.until(10 * TICK, 0, |_| false);
     let leader = lab.leader().expect("a leader");
     (lab, leader)
@@ -142,8 +148,10 @@ fn the_state_takes_no_more_than_the_smallest_member_has_room_for() {
 
     lab.states.clear();
     lab.begin(node(3), true);
-    lab.until(100 * TICK, 0, |lab| judged(lab).0 == State::Healthy)
-        .expect("node 3 is back");
+    lab.until(100 * TICK, 0, |lab| {
+        state_and_summary(lab).0 == State::Healthy
+    })
+    .expect("node 3 is back");
     lab.until(10 * TICK, 0, |_| false);
     assert_eq!(write(&mut lab, leader, 4_000), None, "it has more room now");
 }

@@ -55,5 +55,5 @@ pub enum Reply {
     /// No answer, or an invalid one.
     Failed,
     /// Something else answers at the address of the node.
-    Stranger(Answering),
+    Misdirected(Answering),
 }

@@ -78,7 +78,7 @@ impl Departure {
         }
         let silent = !led && now - silent_since >= SILENT_TICKS;
         // A leader transfers leadership first.
-        let decided = !leads && !conf.voters.is_empty() && !self.is_meant(conf);
+        let decided = !leads && !conf.voters.is_empty() && !self.is_desired(conf);
         if !(silent || decided) || self.ask_at > now {
             return Vec::new();
         }
@@ -122,12 +122,12 @@ impl Departure {
         } = conf;
         // A process that has applied nothing yet knows no voters.
         !voters.is_empty()
-            && !self.is_meant(conf)
+            && !self.is_desired(conf)
             && !voters.contains(&self.me)
             && !learners.contains(&self.me)
     }
 
-    fn is_meant(&self, conf: &Conf) -> bool {
+    fn is_desired(&self, conf: &Conf) -> bool {
         conf.members.contains(&self.me.node_id())
     }
 }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_votes_or_is_meant_to_stays() {
+    fn a_process_that_votes_or_should_vote_stays() {
         let with = |change: &dyn Fn(&mut Conf)| {
             let mut status = says(1, &[1]);
             change(Arc::make_mut(&mut status.conf));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_or_of_another_cluster_says_nothing() {
+    fn an_older_status_or_one_of_another_cluster_does_not_count() {
         let old = NodeStatus {
             applied_index: 8,
             ..says(1, &[1])
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_just_added_does_not_believe_who_does_not_know_yet() {
+    fn an_added_process_ignores_a_status_from_before_its_addition() {
         let mut departure = Departure::new(raft_id_of(4));
         departure.heard(node(1), &says(1, &[1]));
         assert!(!departure.is_over(CLUSTER, 0), "nothing was sent to it");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_hears_of_no_leader_for_long_or_knows_of_its_removal_asks() {
+    fn only_a_process_without_a_leader_or_a_removed_one_asks() {
         let asked = |led: bool, voters: &[u16], ticks: u64| -> usize {
             let mut departure = Departure::new(raft_id_of(4));
             let conf = says(1, voters).conf;
@@ -243,6 +243,6 @@ mod tests {
         let conf = says(1, &[1, 2, 3]).conf;
         let others = [1, 2].map(node).into_iter();
         let asked = Departure::new(raft_id_of(4)).tick(true, true, &conf, others);
-        assert!(asked.is_empty(), "a leader hands over first");
+        assert!(asked.is_empty(), "a leader transfers leadership first");
     }
 }

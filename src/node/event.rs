@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::types::{ClusterId, LogIndex, NodeId, ProtocolLevel, RaftId, Role, Term};
+use crate::types::{ClusterId, LogIndex, NodeId, ProtocolLevel, RaftId, Revision, Role, Term};
 
 /// An event that an operator may want to know. There is none per write, except for a traced write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +168,8 @@ pub enum Event {
         index: LogIndex,
         /// Its term.
         term: Term,
+        /// Its revision.
+        revision: Revision,
     },
     /// The log was cut.
     LogCompacted {

@@ -2,8 +2,8 @@
 //!
 //! [`Formation`] is one process on its way into a cluster. It is pure: calls and their replies, offers, Raft
 //! traffic and ticks are the inputs, and the calls to make are the output. A fresh process asks the nodes
-//! that it knows of who they are. Then the initial member with the lowest node id offers a cluster and starts
-//! it (a two-phase commit), or the process waits until the leader of a running cluster lets it in.
+//! that it knows of for their identity. Then the initial member with the lowest node id offers a cluster and
+//! starts it (a two-phase commit), or the process waits until the leader of a running cluster lets it in.
 //! `docs/FORMATION.md` has the states, the protocol and the proof that there is one cluster.
 //!
 //! `phase.rs` has the states and every possible transition. `known.rs` has the known nodes, what they
@@ -251,8 +251,8 @@ impl Formation {
         let missing: Vec<_> = missing
             .map(|(&id, peer)| {
                 let addr = self.known.get(id).map_or("", |info| &info.addr);
-                let stranger = peer.found.filter(|found| *found != Answering::Silent);
-                (id, stranger.map(|stranger| (stranger, addr)))
+                let found = peer.found.filter(|found| *found != Answering::Silent);
+                (id, found.map(|found| (found, addr)))
             })
             .collect();
         if missing.is_empty()
@@ -311,7 +311,7 @@ impl Formation {
                 let other = Answering::OtherNode(status.raft_id.node_id());
                 self.missed(node, other);
             }
-            Reply::Stranger(stranger) => self.missed(node, stranger),
+            Reply::Misdirected(answering) => self.missed(node, answering),
             Reply::Failed => self.missed(node, Answering::Silent),
             Reply::Offered {
                 cluster_id,

@@ -1,12 +1,12 @@
 //! Formation beside clusters that grow and shrink: nodes are added and removed, all initial members are
 //! started again at once, all nodes are, nodes are cut off. Seed by seed.
 //!
-//! Raft itself is played here: a cluster is its members and its voters, goes on as long as most voters
-//! live, and takes in members that it can reach.
+//! The tests simulate Raft itself: a cluster has members and voters, continues as long as most voters run,
+//! and lets in members that it can reach.
 //!
 //! What must hold: no two living processes are in different clusters, if processes remember the last
 //! members that they knew, or else if the survivors of a cluster are heard in time. And once the world is
-//! calm, every process that can be is in one cluster: what is left of one, or a new one.
+//! calm, every process that can be is in one cluster: the rest of a former one, or a new one.
 
 use super::*;
 use crate::types::{Conf, Introduction};
@@ -79,7 +79,7 @@ struct World {
     incarnations: u64,
     memory: Memory,
     processes: BTreeMap<NodeId, Process>,
-    /// Nodes that were there and may come again, and those that were removed for good.
+    /// Nodes that have run and may return, and nodes that were removed for good.
     machines: BTreeSet<NodeId>,
     removed: BTreeSet<NodeId>,
     files: BTreeMap<NodeId, ClusterMembership>,
@@ -371,7 +371,7 @@ impl World {
                 });
             }
             Load::Reply(caller, id, reply) => {
-                // That nothing came is heard by a caller that is cut off, too.
+                // A caller that is cut off notices a missing reply, too.
                 let process = match reply {
                     Reply::Failed => self.processes.get_mut(&to),
                     _ => process,
@@ -555,7 +555,7 @@ impl World {
         // A cluster that is left is kept, whatever it is worth.
         assert!(
             all_found && (!survive || before == after),
-            "seed {} waits for ever, or forms in vain: {}",
+            "seed {} waits for ever, or forms a cluster without need: {}",
             self.seed,
             self.sketch(),
         );
@@ -619,25 +619,25 @@ fn worlds(memory: Memory) {
         all.formed_anew += formed_anew;
     }
     println!("seeds 0 to {RUNS}, {memory:?}: {all:?}");
-    // What the tests are about has happened.
+    // The cases that the tests are for have occurred.
     assert!(all.grown > 0 && all.shrunk > 0 && all.let_in > 0 && all.left_out > 0);
     assert!(all.initial_lost > 0 && all.all_lost > 0);
     assert!(all.kept_by_survivors > 0 && all.formed_anew > 0);
 }
 
 #[test]
-fn who_remembers_the_last_members_forms_no_second_cluster() {
+fn processes_that_remember_the_last_members_form_no_second_cluster() {
     worlds(Memory::Files);
 }
 
 #[test]
-fn who_waits_for_survivors_forms_no_second_cluster() {
+fn processes_that_wait_for_survivors_form_no_second_cluster() {
     worlds(Memory::Words);
 }
 
 /// The control: the tests above can fail.
 #[test]
-fn who_neither_remembers_nor_waits_tears_a_cluster_apart() {
+fn processes_that_neither_remember_nor_wait_form_a_second_cluster() {
     let torn = |&seed: &u64| {
         let mut world = World::new(seed, Memory::None);
         (0..STORM).any(|_| {

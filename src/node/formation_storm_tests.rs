@@ -180,7 +180,7 @@ impl Storm {
         self.take_calls(to);
     }
 
-    /// Who replies to a call, and what.
+    /// The process that replies to a call to `to`, and its reply.
     fn serve(&mut self, to: NodeId, call: Call) -> (RaftId, Reply) {
         let Some(process) = self.processes.get_mut(&to) else {
             return (RaftId::new(to, 0), Reply::Failed);
@@ -248,7 +248,7 @@ impl Storm {
             0..12 => self.tick(id),
             12..70 if !self.network.is_empty() => {
                 let packet = self.network.remove(0);
-                // What makes a cluster is late, and the word of its start is very late.
+                // Offers and acceptances are late, and the news of the start is very late.
                 let late = match packet.load {
                     Load::Call(_, Call::Offer(_)) => self.draw(2) > 0,
                     Load::Call(_, Call::Start(_)) | Load::Traffic(..) => self.draw(12) > 0,
@@ -277,7 +277,7 @@ impl Storm {
         }
     }
 
-    /// Who has started a cluster while others are still bound: there a death hurts most.
+    /// A process that has started a cluster while others are still prepared: its death is the worst case.
     fn has_just_started(&self) -> Option<NodeId> {
         let state = |wanted: NodeState| {
             let mut processes = self.processes.iter();
@@ -408,7 +408,7 @@ fn storms(size: u16) {
         all.halted += halted;
     }
     println!("seeds 0 to {RUNS}, {size} nodes: {all:?}");
-    // What the tests are about has happened.
+    // The cases that the tests are for have occurred.
     assert!(all.formed > 0 && all.without > 0 && all.replaced > 0);
     assert!(all.went_back > 0 && all.let_go > 0);
 }
@@ -425,7 +425,7 @@ fn five_nodes_in_a_storm_are_never_in_two_clusters() {
 
 /// The control: the tests above can fail. The operator takes a node that is cut off for a fresh one.
 #[test]
-fn an_operator_who_is_wrong_tears_a_cluster_apart() {
+fn a_false_statement_of_an_operator_forms_a_second_cluster() {
     let torn = |&seed: &u64| {
         let mut storm = Storm::new(seed, 3);
         (0..STORM).any(|_| {

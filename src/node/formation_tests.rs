@@ -31,7 +31,7 @@ fn status(process: &Formation) -> NodeStatus {
     }
 }
 
-/// `process` hears `reply` to what it has asked `id`, or asks now.
+/// `process` gets `reply` to its question to `id`, which it may ask only now.
 fn answer(process: &mut Formation, id: u16, reply: Reply) {
     let to = node(id);
     let asked = process.peers[&to].asked;
@@ -323,7 +323,7 @@ fn a_process_that_a_newer_offer_pulled_away_finds_back_to_the_cluster_that_runs(
     // Late traffic of the old coordinator proves nothing: the newer cluster could still start.
     world.at(3).hear_traffic(old, raft_id_of(1, 0xa));
     assert_eq!(cluster_of(&mut world, 3), ClusterId(7));
-    // Traffic of node 2 does: it refuses the newer offer for ever.
+    // Traffic of node 2 starts it: node 2 refuses the newer offer for ever.
     world.at(3).hear_traffic(old, raft_id_of(2, 0xa));
     assert_eq!(world.at(3).state(), Started);
     assert_eq!(cluster_of(&mut world, 3), old);
@@ -460,7 +460,7 @@ fn a_statement_is_withdrawn_and_the_answer_names_what_has_formed() {
 #[test]
 fn no_member_is_left_out_at_whose_address_another_service_answers() {
     let mut process = fresh(2, 0xa);
-    let found = |stranger| Reply::Stranger(stranger);
+    let found = |answering| Reply::Misdirected(answering);
     process.tick();
     answer(&mut process, 1, found(Answering::ClientPort));
     answer(&mut process, 3, Reply::Failed);
@@ -500,7 +500,7 @@ fn no_member_is_left_out_that_may_hang() {
     let two = Reply::Identified(Box::new(status(&fresh(2, 0xa))));
     answer(&mut process, 2, two.clone());
     assert!(matches!(process.phase, Phase::Fresh));
-    answer(&mut process, 3, Reply::Stranger(Answering::Hung));
+    answer(&mut process, 3, Reply::Misdirected(Answering::Hung));
     assert!(process.waiting_for().contains("accepts connections"));
     let refused = without_3(&mut process).expect("it may be there");
     assert!(refused.contains("node 3 accepts connections"), "{refused}");
@@ -510,7 +510,7 @@ fn no_member_is_left_out_that_may_hang() {
     process.peers.get_mut(&node(2)).expect("known").forget();
     answer(&mut process, 3, Reply::Failed);
     assert_eq!(without_3(&mut process), None);
-    answer(&mut process, 3, Reply::Stranger(Answering::Hung));
+    answer(&mut process, 3, Reply::Misdirected(Answering::Hung));
     answer(&mut process, 2, two);
     assert!(matches!(process.phase, Phase::Fresh));
 }
@@ -521,7 +521,7 @@ fn no_node_helps_to_form_without_a_member_that_may_hang() {
     let mut world = World::new();
     world.down.insert(node(3));
     world.tick_many();
-    let hung = Reply::Stranger(Answering::Hung);
+    let hung = Reply::Misdirected(Answering::Hung);
     answer(world.at(2), 3, hung);
     assert_eq!(world.at(1).form_without([node(3)].into()), Ok(()));
     let two = Reply::Identified(Box::new(status(world.at(2))));
@@ -549,7 +549,7 @@ fn a_member_that_is_left_out_and_answers_ends_the_statement() {
 }
 
 #[test]
-fn what_an_operator_has_said_is_forgotten_after_a_while() {
+fn the_statement_of_an_operator_expires() {
     let mut world = World::new();
     world.down.extend([node(1), node(3)]);
     world.tick_many();
@@ -713,7 +713,7 @@ fn remembers(id: u16) -> Formation {
 
 /// The configuration of nodes 1 to 3 lists these three, and all of them were started again.
 #[test]
-fn who_remembers_members_forms_nothing_before_they_have_answered() {
+fn a_process_that_remembers_members_waits_for_their_answers() {
     let mut world = World::new();
     for id in 1..=3 {
         world.processes.insert(node(id), remembers(id));
@@ -736,7 +736,7 @@ fn who_remembers_members_forms_nothing_before_they_have_answered() {
 }
 
 #[test]
-fn who_remembers_members_that_lost_everything_too_forms_a_cluster_of_the_initial_ones() {
+fn remembered_members_without_memory_let_the_initial_ones_form() {
     let mut world = World::new();
     for id in 1..=3 {
         world.processes.insert(node(id), remembers(id));
@@ -757,7 +757,7 @@ fn who_remembers_members_that_lost_everything_too_forms_a_cluster_of_the_initial
 
 /// Only node 3 remembers; the coordinator learns from its questions whom else to ask.
 #[test]
-fn who_remembers_more_tells_the_coordinator() {
+fn a_process_that_remembers_more_tells_the_coordinator() {
     let mut world = World::new();
     world.processes.insert(node(3), remembers(3));
     world.down.extend([node(4), node(5)]);
@@ -776,7 +776,7 @@ fn who_remembers_more_tells_the_coordinator() {
 }
 
 #[test]
-fn an_offer_of_who_does_not_know_of_all_is_refused() {
+fn an_offer_that_omits_a_remembered_member_is_refused() {
     let offer = |absent: &[u16]| Offer {
         cluster_id: ClusterId(7),
         coordinator: raft_id_of(1, 0xa),
@@ -811,7 +811,7 @@ fn remembers_survivor() -> Formation {
     process
 }
 
-/// No node has a file: nodes 4 and 5 have lost their leader, and ask all members who they are.
+/// No node has a file: nodes 4 and 5 have lost their leader, and ask all members for their identity.
 #[test]
 fn a_survivor_that_asks_keeps_processes_from_forming_a_second_cluster() {
     let mut world = World::new();
@@ -887,13 +887,13 @@ fn a_coordinator_that_is_asked_by_a_survivor_takes_its_offer_back() {
 }
 
 #[test]
-fn strangers_and_joiners_hold_no_formation_up() {
+fn other_clusters_and_joiners_hold_no_formation_up() {
     let mut process = fresh(1, 0xa);
-    let strangers = Introduction {
+    let unrelated = Introduction {
         members: Arc::new([7, 8, 9].map(node).into()),
         ..introduced(&survivor(7))
     };
-    process.asked(&strangers);
+    process.asked(&unrelated);
     process.asked(&Formation::new(raft_id_of(4, 1), &grown(), false, 1).introduction());
     process.asked(&fresh(1, 0xb).introduction());
     assert_eq!(**process.known(), members());
@@ -944,10 +944,10 @@ fn an_answer_counts_for_its_own_question_only() {
     );
 }
 
-/// Wide seeds 153286 and 159021 of the simulation: files of different times, and no cluster for ever,
-/// without a word.
+/// Wide seeds 153286 and 159021 of the simulation: files of different times, so no cluster formed, and
+/// no message said why.
 #[test]
-fn who_is_offered_a_cluster_of_other_members_says_with_whom_it_differs() {
+fn an_offer_with_other_members_is_refused_and_named() {
     let grown = [1, 2, 3, 4].map(node).into();
     let mut process = Formation::new(raft_id_of(2, 1), &grown, true, 42);
     let offer = Offer {

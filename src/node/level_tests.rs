@@ -36,7 +36,7 @@ fn levels(lab: &Lab) -> Vec<ProtocolLevel> {
         .collect()
 }
 
-pub(super) fn judged(lab: &Lab) -> (State, String) {
+pub(super) fn state_and_summary(lab: &Lab) -> (State, String) {
     let asked = lab.leader().unwrap_or(node(1));
     let own = &lab.replicas[&asked];
     let answers = lab.replicas.iter().map(|(id, it)| (*id, Ok(it.status())));
@@ -45,7 +45,7 @@ pub(super) fn judged(lab: &Lab) -> (State, String) {
 }
 
 fn healed(lab: &Lab) -> bool {
-    judged(lab).0 == State::Healthy
+    state_and_summary(lab).0 == State::Healthy
 }
 
 /// Restarts the process of `id`, which speaks `level` from now on, and waits until the cluster is healthy.
@@ -56,7 +56,7 @@ fn restart(lab: &mut Lab, id: NodeId, level: ProtocolLevel, writes: u64) {
     assert!(
         healed.is_some(),
         "node {id} does not come back: {:?}",
-        judged(lab)
+        state_and_summary(lab)
     );
 }
 
@@ -110,7 +110,7 @@ fn a_process_of_a_lower_level_is_not_let_in_and_both_sides_say_so() {
         panic!("said once: {told:?}");
     };
     assert_eq!((*by, process.node_id()), (leader, three));
-    let (state, summary) = judged(&lab);
+    let (state, summary) = state_and_summary(&lab);
     assert_eq!(state, State::Degraded);
     assert!(
         summary.contains("node 3 runs an older version and is not let in any more"),
@@ -120,7 +120,7 @@ fn a_process_of_a_lower_level_is_not_let_in_and_both_sides_say_so() {
 }
 
 #[test]
-fn what_some_member_does_not_know_is_not_put_into_the_log() {
+fn a_command_that_a_member_does_not_know_is_not_proposed() {
     let mut lab = cluster([two(), two(), ONE]);
     // The leader asks all members for their status.
     lab.until(10 * TICK, 1, |_| false);
@@ -154,7 +154,7 @@ fn a_follower_that_cannot_read_an_entry_is_named() {
     let three = &lab.replicas[&node(3)];
     let held = three.status();
     assert_eq!(held.unreadable, Some(held.last_index + 1));
-    let (state, summary) = judged(&lab);
+    let (state, summary) = state_and_summary(&lab);
     assert_eq!(state, State::Degraded, "{summary}");
     assert!(
         summary.contains("node 3 runs an older version and cannot read entry"),
@@ -176,7 +176,7 @@ fn a_leader_whose_followers_cannot_read_it_makes_way_and_writes_go_on() {
     assert_eq!(leader, node(1));
     lab.force_level(leader, two());
     lab.until(20 * TICK, 1, |_| false);
-    let (state, summary) = judged(&lab);
+    let (state, summary) = state_and_summary(&lab);
     assert_eq!(state, State::Degraded);
     for id in [2, 3] {
         let named = format!("node {id} runs an older version and cannot read entry");
@@ -186,7 +186,7 @@ fn a_leader_whose_followers_cannot_read_it_makes_way_and_writes_go_on() {
     let served = lab.until(200 * TICK, 1, |lab| {
         lab.leader() != Some(leader) && lab.acknowledged > acknowledged && healed(lab)
     });
-    assert!(served.is_some(), "{:?}", judged(&lab));
+    assert!(served.is_some(), "{:?}", state_and_summary(&lab));
     assert_eq!(levels(&lab), [ONE; 3]);
 }
 

@@ -9,7 +9,7 @@ use super::call::{Call, CallId};
 use super::event::Event;
 use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
-use crate::kv::{Query, StateMachine, TxnOutcome};
+use crate::kv::{Query, Revisions, StateMachine, TxnOutcome};
 use crate::types::{ClusterId, LogIndex, NodeId, RaftId, Rank, Revision, Term, Value, WallTime};
 use crate::wire::{InstallSnapshotHeader, PeerMessage, WireError};
 
@@ -112,6 +112,8 @@ pub struct Recovery {
     /// The time at which revisions go on, unless they have passed it. `None` if the cluster has no revisions,
     /// and if the clock of the node is not credible.
     pub time: Option<WallTime>,
+    /// The revisions of the old cluster.
+    pub revisions: Revisions,
     /// The ranks of the other processes that still have state of the old cluster, in descending order.
     pub others: Vec<Rank>,
     /// The nodes that were left out on an operator's statement.

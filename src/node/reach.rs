@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_at_a_former_address_counts_for_nothing() {
+    fn an_answer_at_a_former_address_does_not_count() {
         let mut reaching = reaching();
         tick(&mut reaching);
         reaching.answered(node(2), raft_id_of(2, 1), 0);
@@ -329,7 +329,7 @@ mod tests {
 
     /// A member that dies is not reported as alive once it is missed, however late it has asked.
     #[test]
-    fn one_that_asks_lives() {
+    fn a_node_that_asks_runs() {
         let mut reaching = reaching();
         tick(&mut reaching);
         reaching.answered(node(2), raft_id_of(2, 1), 0);

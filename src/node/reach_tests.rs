@@ -1,7 +1,7 @@
 //! Members check that they reach one another.
 
 use super::lab::{Lab, Link, TICK, node};
-use super::level_tests::judged;
+use super::level_tests::state_and_summary;
 use super::*;
 use crate::cluster::State;
 use crate::types::NodeId;
@@ -15,7 +15,7 @@ const CUT: Link = Link {
 };
 
 fn healed(lab: &Lab) -> bool {
-    judged(lab).0 == State::Healthy
+    state_and_summary(lab).0 == State::Healthy
 }
 
 /// Three nodes of a healed cluster.
@@ -24,7 +24,7 @@ fn three_nodes() -> Lab {
     assert!(
         lab.until(50 * TICK, 0, healed).is_some(),
         "{:?}",
-        judged(&lab)
+        state_and_summary(&lab)
     );
     lab
 }
@@ -55,13 +55,13 @@ fn a_path_that_is_cut_is_named_until_it_is_mended() {
     let words = format!(
         "degraded: nodes {one} and {other} do not reach each other: mend the network between them"
     );
-    assert_eq!(judged(&lab), (State::Degraded, words));
+    assert_eq!(state_and_summary(&lab), (State::Degraded, words));
     assert_eq!(lab.leader(), leader, "which hears both of them");
     lab.link_one_way(one, other, Link::default());
     assert!(
         lab.until(20 * TICK, 1, healed).is_some(),
         "{:?}",
-        judged(&lab)
+        state_and_summary(&lab)
     );
 }
 
@@ -88,11 +88,11 @@ fn distant_members_reach_one_another() {
     assert!(
         lab.until(400 * TICK, 0, healed).is_some(),
         "{:?}",
-        judged(&lab)
+        state_and_summary(&lab)
     );
     for _ in 0..600 * TICK {
         lab.step(0);
-        assert!(healed(&lab), "{:?}", judged(&lab));
+        assert!(healed(&lab), "{:?}", state_and_summary(&lab));
     }
 }
 

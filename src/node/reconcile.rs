@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn who_belongs_elsewhere_or_is_silent_is_left_alone() {
+    fn a_silent_process_or_one_of_another_cluster_is_not_added() {
         let (one, two, three, again) = (
             raft_id_of(1, 1),
             raft_id_of(2, 1),
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_heard_long_ago_or_of_another_node_is_not_believed() {
+    fn an_old_status_or_one_of_another_node_does_not_count() {
         let (one, two, three, again) = (
             raft_id_of(1, 1),
             raft_id_of(2, 1),
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_answered_is_not_believed_for_long() {
+    fn an_answer_expires_soon() {
         let (one, two, four) = (raft_id_of(1, 1), raft_id_of(2, 1), raft_id_of(4, 1));
         let members = members(&[one, two, four], &[]);
         let planned = |after: &dyn Fn(&mut Reconciler)| {
@@ -740,7 +740,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_removed_and_lives_on_may_come_back() {
+    fn a_removed_process_that_still_runs_may_come_back() {
         let (one, two, three, four) = (
             raft_id_of(1, 1),
             raft_id_of(2, 1),

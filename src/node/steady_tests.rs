@@ -55,7 +55,7 @@ fn a_node_that_is_far_away_heals_under_steady_load() {
 
 /// Node 1 leads and is removed together with node 2, so that node 3, which is far away, has to take over.
 #[test]
-fn a_removed_leader_hands_over_to_a_node_that_is_far_away() {
+fn a_removed_leader_transfers_leadership_to_a_distant_node() {
     for (rtt, writes) in LOADS {
         let mut lab = three_nodes(rtt, writes);
         let leader = lab.leader().expect("a leader");

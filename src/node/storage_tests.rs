@@ -141,7 +141,7 @@ fn entries_come_by_range_and_at_least_one() {
 }
 
 #[test]
-fn what_was_cut_is_compacted_and_what_is_to_come_is_unavailable() {
+fn entries_before_the_log_are_compacted_and_later_ones_unavailable() {
     let mut storage = filled(6);
     let _ = storage.compact(4).expect("applied");
     assert_eq!(range(&storage, 4, 6, None), Err(compacted()));
@@ -299,19 +299,19 @@ fn a_snapshot_holds_the_state_machine_at_the_applied_index() {
 #[test]
 fn a_snapshot_waits_until_its_receiver_is_a_member_and_its_index_applied() {
     let mut storage = filled(4);
-    let stranger = voter(9).get();
+    let non_member = voter(9).get();
     let wait = Err(raft::Error::Store(
         raft::StorageError::SnapshotTemporarilyUnavailable,
     ));
-    assert_eq!(storage.snapshot(0, stranger), wait);
+    assert_eq!(storage.snapshot(0, non_member), wait);
     assert_eq!(storage.snapshot(5, voter(1).get()), wait);
     assert!(storage.snapshot(4, voter(1).get()).is_ok());
     storage.set_conf_state(ConfState {
         voters: vec![voter(1).get()],
-        learners: vec![stranger],
+        learners: vec![non_member],
         ..ConfState::default()
     });
-    assert!(storage.snapshot(0, stranger).is_ok());
+    assert!(storage.snapshot(0, non_member).is_ok());
     assert_eq!(storage.snapshot_metadata().learners, [voter(9)]);
 }
 

@@ -83,8 +83,8 @@ pub(super) fn fresh(
     let mut words: Vec<_> = missing
         .iter()
         .filter_map(|(id, found)| {
-            let (stranger, addr) = (*found)?;
-            Some(format!("the address of node {id}, {addr}, {stranger}"))
+            let (found, addr) = (*found)?;
+            Some(format!("the address of node {id}, {addr}, {found}"))
         })
         .collect();
     match silent.as_slice() {

@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, http};
 
-use super::places::Call;
+use super::slots::Call;
 use super::unsent::One;
 use crate::driver::Held;
 use crate::service::Holds;
@@ -103,7 +103,7 @@ mod tests {
     use futures_util::stream;
     use http_body_util::{BodyExt as _, StreamBody};
 
-    use super::super::places::Places;
+    use super::super::slots::Slots;
     use super::super::unsent::Unsent;
     use super::*;
     use crate::driver::Unread;
@@ -127,7 +127,7 @@ mod tests {
         let mut answer = http::Response::new(Body::new(StreamBody::new(frames)));
         answer.extensions_mut().insert(holds);
         let peer = ([127, 0, 0, 1], 1).into();
-        let call = Places::new(1, false)
+        let call = Slots::new(1, false)
             .prepare(peer, unread.reader(), 1)
             .begin();
         let one = calls.connection().one();

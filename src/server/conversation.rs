@@ -20,9 +20,9 @@ use tokio::time::timeout;
 use tonic::body::Body;
 
 use super::answering::answering;
-use super::listen_options::{ListenOptions, Seat};
-use super::places::Place;
+use super::listen_options::{ListenOptions, SlotKind};
 use super::preface::{NoPreface, Prefaced};
+use super::slots::Slot;
 use super::unsent::Share;
 use crate::error::{Reason, Refusal};
 use crate::service::to_status;
@@ -35,19 +35,19 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Broken frames that are tolerated, for each stream that a connection may have: h2 counts them over the
-/// whole life of a connection. A frame that was in flight when its stream ended is one.
+/// whole lifetime of a connection. A frame that was in flight when its stream ended is one.
 const ERRORS_PER_STREAM: usize = 16;
 
 /// Bytes of the metadata of a call above which hyper answers with HTTP status 431, before the service
 /// sees the call. hyper closes the connection at four times this.
 const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 
-/// One connection, and its place, options and limits.
+/// One connection, and its slot, options and limits.
 pub(super) struct Conversation {
     pub(super) peer: SocketAddr,
-    pub(super) strangers: Arc<Repeats>,
-    pub(super) place: Arc<Place>,
-    pub(super) seat: Seat,
+    pub(super) other_protocols: Arc<Repeats>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) kind: SlotKind,
     pub(super) options: ListenOptions,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) calls: Arc<Share>,
@@ -66,19 +66,19 @@ impl Conversation {
         let io = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return,
-            preface_received = Prefaced::accept(io, PREFACE_TIMEOUT, self.options.words, Arc::clone(&self.place)) => {
+            preface_received = Prefaced::accept(io, PREFACE_TIMEOUT, self.options.words, Arc::clone(&self.slot)) => {
                 match preface_received {
                     Ok(io) => io,
                     Err(reason) => return self.turn_away(&reason),
                 }
             }
         };
-        let (place, seat) = (Arc::clone(&self.place), self.seat);
+        let (slot, kind) = (Arc::clone(&self.slot), self.kind);
         let calls = Arc::clone(&self.calls);
         let service = service_fn(move |request| {
-            let call = place.begin();
-            if seat == Seat::Spare {
-                place.ask_to_leave();
+            let call = slot.begin();
+            if kind == SlotKind::Spare {
+                slot.ask_to_leave();
             }
             let Some(one) = calls.one() else {
                 return Either::Left(ready(Ok(answering(call, None, too_many(calls.max())))));
@@ -97,7 +97,7 @@ impl Conversation {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-            () = self.place.asked_to_leave() => {
+            () = self.slot.asked_to_leave() => {
                 connection.as_mut().graceful_shutdown();
                 match timeout(LEAVE_TIMEOUT, connection).await {
                     Ok(ended) => ended,
@@ -115,7 +115,7 @@ impl Conversation {
     fn turn_away(&self, reason: &NoPreface) {
         let (node, listener, peer) = (self.options.node, self.options.name, self.peer);
         match reason {
-            NoPreface::Stranger(_) => self.strangers.warn(|kept_back| {
+            NoPreface::OtherProtocol(_) => self.other_protocols.warn(|kept_back| {
                 tracing::warn!(
                     %node, listener, %peer, kept_back,
                     "a connection that speaks no gRPC was turned away: {reason}",

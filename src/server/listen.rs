@@ -24,8 +24,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tonic::body::Body;
 
 use super::conversation::{Conversation, stopped};
-use super::listen_options::{ListenOptions, SPARE_CONNECTIONS, Seat};
-use super::places::Places;
+use super::listen_options::{ListenOptions, SPARE_CONNECTIONS, SlotKind};
+use super::slots::Slots;
 use super::unsent::Unsent;
 use crate::deadline::after;
 use crate::driver::{Reader, Unread};
@@ -80,7 +80,7 @@ struct Warnings {
     cannot_accept: Repeats,
     failed: Repeats,
     stalled: Repeats,
-    strangers: Arc<Repeats>,
+    other_protocols: Arc<Repeats>,
 }
 
 /// The state of a running listener.
@@ -89,8 +89,8 @@ struct Acceptor<F> {
     service: F,
     stop: watch::Receiver<bool>,
     connections: JoinSet<()>,
-    places: Places,
-    spare: Places,
+    slots: Slots,
+    spare: Slots,
     calls: Arc<Unsent>,
     /// The bytes that answers hold, on all connections.
     unread: Arc<Unread>,
@@ -107,7 +107,7 @@ pub(super) async fn serve<L, F, S>(
     stop: watch::Receiver<bool>,
 ) where
     L: Listener,
-    F: Fn(Seat, Arc<Reader>) -> S,
+    F: Fn(SlotKind, Arc<Reader>) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + 'static,
     S::Future: Send + 'static,
@@ -119,8 +119,8 @@ pub(super) async fn serve<L, F, S>(
         service,
         stop,
         connections: JoinSet::new(),
-        places: Places::new(options.max_connections, options.strangers_are_idle),
-        spare: Places::new(SPARE_CONNECTIONS, false),
+        slots: Slots::new(options.max_connections, options.unserved_are_idle),
+        spare: Slots::new(SPARE_CONNECTIONS, false),
         calls: Unsent::new(options.max_calls),
         unread: Arc::clone(&unread),
         warnings: Warnings::default(),
@@ -145,7 +145,7 @@ pub(super) async fn serve<L, F, S>(
                         tracing::warn!(%node, listener = name, %error, kept_back, "cannot accept connections");
                     });
                     // The reason may be a lack of descriptors.
-                    acceptor.places.make_room(false);
+                    acceptor.slots.make_room(false);
                     rests_until = Some(after(REST));
                 }
             },
@@ -159,12 +159,12 @@ pub(super) async fn serve<L, F, S>(
 
 impl<F, S> Acceptor<F>
 where
-    F: Fn(Seat, Arc<Reader>) -> S,
+    F: Fn(SlotKind, Arc<Reader>) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + 'static,
     S::Future: Send + 'static,
 {
-    /// Gives a new connection a place, or one call, or closes it.
+    /// Gives a new connection a slot, or one call, or closes it.
     fn admit<I>(&mut self, io: I, peer: SocketAddr)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -173,16 +173,16 @@ where
         let (node, name) = (options.node, options.name);
         let max_connections = options.max_connections;
         let gently = self.connections.len() < options.max_tasks();
-        let seat = if !self.places.is_full() {
-            Seat::Seated
-        } else if let Some(given_up) = self.places.make_room(gently) {
+        let kind = if !self.slots.is_full() {
+            SlotKind::Regular
+        } else if let Some(given_up) = self.slots.make_room(gently) {
             self.warnings.full.warn(|kept_back| {
                 tracing::warn!(
                     %node, listener = name, max_connections, %peer, ?given_up, kept_back,
-                    "too many connections: one that makes no use of its place has to go",
+                    "too many connections: an unused one is closed",
                 );
             });
-            Seat::Seated
+            SlotKind::Regular
         } else {
             self.warnings.all_in_use.warn(|kept_back| {
                 tracing::warn!(
@@ -193,33 +193,33 @@ where
             if self.spare.is_full() && self.spare.make_room(false).is_none() {
                 return;
             }
-            Seat::Spare
+            SlotKind::Spare
         };
-        tracing::debug!(%node, listener = name, %peer, ?seat, "connected");
-        let places = match seat {
-            Seat::Seated => &mut self.places,
-            Seat::Spare => &mut self.spare,
+        tracing::debug!(%node, listener = name, %peer, ?kind, "connected");
+        let slots = match kind {
+            SlotKind::Regular => &mut self.slots,
+            SlotKind::Spare => &mut self.spare,
         };
         let reader = self.unread.reader();
-        let place = places.prepare(peer, Arc::clone(&reader), options.max_resets());
-        let service = (self.service)(seat, reader);
+        let slot = slots.prepare(peer, Arc::clone(&reader), options.max_resets());
+        let service = (self.service)(kind, reader);
         let conversation = Conversation {
             peer,
-            strangers: Arc::clone(&self.warnings.strangers),
-            place: Arc::clone(&place),
-            seat,
+            other_protocols: Arc::clone(&self.warnings.other_protocols),
+            slot: Arc::clone(&slot),
+            kind,
             options,
             stop: self.stop.clone(),
             calls: self.calls.connection(),
         };
         let task = self.connections.spawn(conversation.hold(io, service));
-        places.take(place, task);
+        slots.take(slot, task);
     }
 
     /// Cuts a connection that takes none of its answers, because another one found no room for an answer.
     fn cut_stalled(&mut self) {
-        let [seated, spare] = [&mut self.places, &mut self.spare];
-        let cut = seated.cut_stalled(STALL_TIMEOUT);
+        let [regular, spare] = [&mut self.slots, &mut self.spare];
+        let cut = regular.cut_stalled(STALL_TIMEOUT);
         if let Some((peer, held)) = cut.or_else(|| spare.cut_stalled(STALL_TIMEOUT)) {
             let ListenOptions { node, name, .. } = self.options;
             let max_unread_bytes = self.unread.max();
@@ -232,7 +232,7 @@ where
         }
     }
 
-    /// Frees the place of a connection that ended. One that panicked is a bug of ours, but no reason to
+    /// Frees the slot of a connection that ended. One that panicked is a bug of ours, but no reason to
     /// end the others.
     fn see_off(&mut self, ended: Result<(Id, ()), JoinError>) {
         let id = match ended {
@@ -247,7 +247,7 @@ where
                 error.id()
             }
         };
-        self.places.free(id);
+        self.slots.free(id);
         self.spare.free(id);
     }
 }
@@ -397,7 +397,7 @@ mod tests {
             name: "test",
             words: "",
             max_connections: 16,
-            strangers_are_idle: false,
+            unserved_are_idle: false,
             max_concurrent_streams,
             stream_window_bytes: 65_535,
             connection_window_bytes: 65_535,
@@ -548,7 +548,7 @@ mod tests {
         assert_eq!(frames(&mut idle).await.last(), Some(&GOAWAY));
         assert!(!is_cut(&mut busy).await);
 
-        // While a connection is idle, the next one gets its place; then the next one gets one call.
+        // While a connection is idle, the next one gets its slot; then the next one gets one call.
         for client in &mut newcomers[1..] {
             client.write_all(&call).await.unwrap();
         }
@@ -718,21 +718,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_that_asks_and_gets_no_good_answer_is_idle_where_peers_are_expected() {
+    async fn a_client_without_a_good_answer_is_idle_where_peers_are_expected() {
         let silent = Silent::start(ListenOptions {
             max_connections: 1,
-            strangers_are_idle: true,
+            unserved_are_idle: true,
             ..options(16)
         });
         let mut sent = preface();
         sent.extend(frame(HEADERS, 5, 1, &[0x83, 0x86, 0x84]));
         sent.extend(frame(PING, 0, 0, &[0; 8]));
-        let mut stranger = silent.connect();
-        stranger.write_all(&sent).await.unwrap();
-        assert_eq!(frames(&mut stranger).await.last(), Some(&PING));
+        let mut client = silent.connect();
+        client.write_all(&sent).await.unwrap();
+        assert_eq!(frames(&mut client).await.last(), Some(&PING));
         let mut peer = silent.connect();
         peer.write_all(&sent).await.unwrap();
         assert_eq!(frames(&mut peer).await.last(), Some(&PING));
-        assert_eq!(frames(&mut stranger).await.last(), Some(&GOAWAY));
+        assert_eq!(frames(&mut client).await.last(), Some(&GOAWAY));
     }
 }

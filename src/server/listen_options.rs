@@ -8,7 +8,7 @@ use crate::types::NodeId;
 /// refused because the node is full.
 pub(super) const SPARE_CONNECTIONS: usize = 32;
 
-/// Connections that have given up their place and are about to end; one more is cut at once.
+/// Connections that have given up their slot and are about to end; one more is cut at once.
 pub(super) const LEAVING_CONNECTIONS: usize = 16;
 
 /// Fewest calls that a client may cancel within a second, even if it may have few streams.
@@ -23,12 +23,12 @@ pub(super) struct ListenOptions {
     pub(super) name: &'static str,
     /// The purpose of the listener, as the answer to a peer that speaks another protocol.
     pub(super) words: &'static str,
-    /// Connections at once. One more takes the place of a connection that makes no use of it; if there is
+    /// Connections at once. One more gets the slot of a connection that does not use it; if there is
     /// none, it is one of [`SPARE_CONNECTIONS`].
     pub(super) max_connections: usize,
-    /// Whether a connection that never got a good answer may lose its place even while calls are in
+    /// Whether a connection that never got a good answer may lose its slot even while calls are in
     /// flight on it.
-    pub(super) strangers_are_idle: bool,
+    pub(super) unserved_are_idle: bool,
     /// Calls and streams at once on one connection.
     pub(super) max_concurrent_streams: u32,
     /// Calls, over all connections, whose answers have not been sent.
@@ -58,9 +58,9 @@ impl ListenOptions {
 
 /// How a connection is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seat {
-    /// It has a place.
-    Seated,
-    /// All places are in use: it gets one call.
+pub(super) enum SlotKind {
+    /// It has a slot.
+    Regular,
+    /// All slots are in use: it gets one call.
     Spare,
 }

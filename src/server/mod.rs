@@ -23,12 +23,12 @@ mod listen;
 mod listen_options;
 mod misdirected;
 mod options;
-mod places;
 mod preface;
 mod reflection;
 mod remembered;
 mod resets;
 mod shutdown;
+mod slots;
 mod unsent;
 
 use std::future::Future;
@@ -46,7 +46,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 
 use crate::config::{Config, ConfigError};
-use crate::driver::{Driver, DriverHandle, Probe, Removed, Unread};
+use crate::driver::{Driver, DriverHandle, Probe, Removed, Unread, wall_time};
 use crate::node::{NodeError, Replica};
 use crate::proto::admin::admin_service_server::AdminServiceServer;
 use crate::proto::kv::kv_service_server::KvServiceServer;
@@ -55,9 +55,9 @@ use crate::service::{AdminService, AdmissionControl, Health, Host, KvService, Ro
 use crate::telemetry;
 
 use crate::transport::{Connector, Inbound, Transport};
-use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId};
+use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId, WallTime};
 
-use listen_options::Seat;
+use listen_options::SlotKind;
 use misdirected::Misdirected;
 use reflection::with_reflection;
 use remembered::Remembered;
@@ -167,7 +167,15 @@ impl Server {
         config.check()?;
         let client = bind("client_addr", &config.node.client_addr).await?;
         let internal = bind("internal_addr", &config.node.internal_addr).await?;
-        Self::new(config, client, internal, &Connector::tcp(), rand::random).await
+        Self::new(
+            config,
+            client,
+            internal,
+            &Connector::tcp(),
+            rand::random,
+            wall_time,
+        )
+        .await
     }
 
     /// [`bind`](Self::bind) with listeners that are bound already. The addresses that `config` gives this
@@ -201,11 +209,19 @@ impl Server {
         config.check()?;
         let client = adopt("client_addr", &config.node.client_addr, client)?;
         let internal = adopt("internal_addr", &config.node.internal_addr, internal)?;
-        Self::new(config, client, internal, &Connector::tcp(), random).await
+        Self::new(
+            config,
+            client,
+            internal,
+            &Connector::tcp(),
+            random,
+            wall_time,
+        )
+        .await
     }
 
-    /// Wires a node to the network that `client`, `internal` and `connector` belong to. Must be called on
-    /// a tokio runtime.
+    /// Wires a node to the network that `client`, `internal` and `connector` belong to. `clock` is its wall
+    /// clock. Must be called on a tokio runtime.
     ///
     /// # Errors
     ///
@@ -217,6 +233,7 @@ impl Server {
         internal: L,
         connector: &Connector,
         mut random: impl FnMut() -> u64,
+        clock: fn() -> Option<WallTime>,
     ) -> Result<Self, ServerError> {
         let raft_id = RaftId::new(config.node.id, random());
         let logger = telemetry::raft_logger(config.node.id.get(), |id| {
@@ -233,7 +250,9 @@ impl Server {
         let replica = options::replica(&config, remembered, raft_id, random(), logger);
         let replica = Replica::new(replica);
         let known = Arc::clone(replica.nodes());
-        let (driver, handle) = Driver::new(replica, options::driver(&config, connector.workers()));
+        let (mut driver, handle) =
+            Driver::new(replica, options::driver(&config, connector.workers()));
+        driver.set_clock(clock);
         let transport_options = options::transport(&config, &known, random());
         let internal_options = options::internal_listener(config.node.id, &transport_options);
         let Transport {
@@ -285,10 +304,10 @@ impl Server {
         let (stop_nodes, nodes_stopped) = watch::channel(false);
         let clients = listen::serve(
             client,
-            move |seat, reader| {
-                let router = match seat {
-                    Seat::Seated => router.for_another_connection(reader),
-                    Seat::Spare => router.for_operators(reader, max_connections),
+            move |kind, reader| {
+                let router = match kind {
+                    SlotKind::Regular => router.for_another_connection(reader),
+                    SlotKind::Spare => router.for_operators(reader, max_connections),
                 };
                 service_fn(move |request| router.call(request))
             },

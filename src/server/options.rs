@@ -178,7 +178,7 @@ pub(super) fn client_listener(config: &Config) -> ListenOptions {
         words: "This is Seshat. It speaks gRPC, which is HTTP/2 without TLS: use the command seshat, or \
                 a gRPC client.",
         max_connections: limits.max_connections,
-        strangers_are_idle: false,
+        unserved_are_idle: false,
         max_concurrent_streams: limits.max_concurrent_streams,
         max_calls: limits.max_pending_requests,
         stream_window_bytes,
@@ -203,14 +203,14 @@ pub(super) fn internal_listener(node: NodeId, transport: &TransportOptions) -> L
         words: "This is the internal_addr of a Seshat node, which is for nodes: clients use its \
                 client_addr, with the command seshat or a gRPC client.",
         max_connections: INTERNAL_CONNECTIONS,
-        strangers_are_idle: true,
+        unserved_are_idle: true,
         max_concurrent_streams: transport.max_streams,
         max_calls: usize::MAX,
         stream_window_bytes: transport.window_bytes,
         connection_window_bytes: transport.window_bytes,
         keepalive_interval: transport.keepalive_interval,
         // A connection for a snapshot cannot be told from the others here, so a dead one is kept for as
-        // long as a snapshot may stand still. It blocks no other: a new connection takes the place of an
+        // long as a snapshot may stand still. It blocks no other: a new connection gets the slot of an
         // idle one.
         keepalive_timeout: transport.bulk_timeout,
     }

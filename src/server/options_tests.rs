@@ -207,7 +207,7 @@ async fn the_core_has_the_defaults_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_node_is_told_who_it_is_and_who_the_members_are() {
+async fn a_node_gets_its_id_and_the_members() {
     let told = Told::of(&["cluster.bootstrap=false"]).await;
     assert!(!told.replica.bootstrap);
     assert!(Told::of(&[]).await.replica.bootstrap);

@@ -1,6 +1,6 @@
 //! The first bytes of a connection.
 //!
-//! A connection takes a place of the listener from the moment that it is accepted. HTTP/2 notices a peer
+//! A connection takes a slot of the listener from the moment that it is accepted. HTTP/2 notices a peer
 //! that has vanished only after both sides have sent their prefaces (hyper sets no time for that). So the
 //! whole preface of the peer, HTTP/2's magic bytes and the SETTINGS that follow (RFC 9113, section 3.4),
 //! has to arrive within one time limit. A peer that speaks another protocol is told what this port is
@@ -16,8 +16,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
-use super::places::Place;
 use super::resets::ResetCounter;
+use super::slots::Slot;
 
 /// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -57,7 +57,7 @@ pub(super) enum NoPreface {
     Io(#[from] io::Error),
     /// The peer speaks this protocol.
     #[error("the peer speaks {0}")]
-    Stranger(&'static str),
+    OtherProtocol(&'static str),
 }
 
 /// A connection whose peer has sent its preface. The bytes that have been read are read again.
@@ -68,11 +68,11 @@ pub(super) struct Prefaced<I> {
     resets: ResetCounter,
     /// Whether other tasks get a turn before more is read.
     yields: bool,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
-    /// Waits for the preface of the peer, for at most `limit`. Its `place` is told of it, and of each
+    /// Waits for the preface of the peer, for at most `limit`. Its `slot` is told of it, and of each
     /// stream that the peer resets. A peer that speaks another protocol gets `words` as its answer.
     ///
     /// # Errors
@@ -82,26 +82,26 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Prefaced<I> {
         mut io: I,
         limit: Duration,
         words: &str,
-        place: Arc<Place>,
+        slot: Arc<Slot>,
     ) -> Result<Self, NoPreface> {
         let preface = timeout(limit, read_preface(&mut io))
             .await
             .map_err(|_| NoPreface::Late)?;
         match preface {
             Ok(preface) => {
-                place.preface_received();
+                slot.preface_received();
                 Ok(Self {
                     preface,
                     io,
                     resets: ResetCounter::new(PREFACE.len()),
                     yields: false,
-                    place,
+                    slot,
                 })
             }
-            Err(NoPreface::Stranger(protocol)) => {
+            Err(NoPreface::OtherProtocol(protocol)) => {
                 // The peer may not read the answer.
                 let _ = timeout(ANSWER_TIMEOUT, answer(&mut io, protocol, words)).await;
-                Err(NoPreface::Stranger(protocol))
+                Err(NoPreface::OtherProtocol(protocol))
             }
             Err(error) => Err(error),
         }
@@ -129,7 +129,7 @@ fn missing(read: &[u8]) -> Result<usize, NoPreface> {
         .zip(PREFACE)
         .all(|(byte, expected)| byte == expected)
     {
-        return Err(NoPreface::Stranger(protocol(read)));
+        return Err(NoPreface::OtherProtocol(protocol(read)));
     }
     let mut frame = Cursor::new(read.get(PREFACE.len()..).unwrap_or_default());
     if frame.remaining() < FRAME_HEADER {
@@ -137,7 +137,7 @@ fn missing(read: &[u8]) -> Result<usize, NoPreface> {
     }
     let length = usize::try_from(frame.get_uint(3)).unwrap_or(usize::MAX);
     if frame.get_u8() != SETTINGS || length > MAX_SETTINGS {
-        return Err(NoPreface::Stranger("no valid HTTP/2"));
+        return Err(NoPreface::OtherProtocol("no valid HTTP/2"));
     }
     Ok((PREFACE.len() + FRAME_HEADER + length).saturating_sub(read.len()))
 }
@@ -182,7 +182,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
             io,
             resets,
             yields,
-            place,
+            slot,
         } = self.get_mut();
         if std::mem::take(yields) {
             cx.waker().wake_by_ref();
@@ -199,7 +199,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
         let read = buf.filled().get(before..).unwrap_or_default();
         let given_up = resets.count(read);
         *yields = given_up > 0;
-        match place.reset(given_up) {
+        match slot.reset(given_up) {
             true => polled,
             false => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
         }
@@ -242,7 +242,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::server::places::Places;
+    use crate::server::slots::Slots;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -252,10 +252,10 @@ mod tests {
         [PREFACE, &settings, b"more"].concat()
     }
 
-    fn place() -> Arc<Place> {
+    fn slot() -> Arc<Slot> {
         let peer = ([127, 0, 0, 1], 1).into();
         let reader = crate::driver::Unread::new(0).reader();
-        Places::new(1, false).prepare(peer, reader, 1)
+        Slots::new(1, false).prepare(peer, reader, 1)
     }
 
     const WORDS: &str = "This is Seshat.";
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_read_for_the_greeting_is_read_again() {
+    async fn the_bytes_of_the_preface_are_read_again() {
         let preface = preface();
         let (mut peer, io) = pair();
         let speak = async {
@@ -279,7 +279,7 @@ mod tests {
             drop(peer);
         };
         let listen = async {
-            let mut io = Prefaced::accept(io, LIMIT, WORDS, place()).await.unwrap();
+            let mut io = Prefaced::accept(io, LIMIT, WORDS, slot()).await.unwrap();
             let mut read = Vec::new();
             io.read_to_end(&mut read).await.unwrap();
             read
@@ -296,7 +296,7 @@ mod tests {
             let (mut peer, io) = pair();
             peer.write_all(&whole[..sent]).await.unwrap();
             let began = Instant::now();
-            let error = Prefaced::accept(io, LIMIT, WORDS, place())
+            let error = Prefaced::accept(io, LIMIT, WORDS, slot())
                 .await
                 .unwrap_err();
             assert!(matches!(error, NoPreface::Late), "{sent}: {error}");
@@ -304,11 +304,11 @@ mod tests {
         }
         let (mut peer, io) = pair();
         peer.write_all(&whole[..settings_end]).await.unwrap();
-        assert!(Prefaced::accept(io, LIMIT, WORDS, place()).await.is_ok());
+        assert!(Prefaced::accept(io, LIMIT, WORDS, slot()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_is_told_what_this_is() {
+    async fn a_client_of_another_protocol_is_told_what_this_is() {
         let http = format!("{HTTP_1_HEADER}{WORDS}\n");
         let redis = format!("-ERR {WORDS}\r\n");
         let plain = format!("{WORDS}\n");
@@ -334,7 +334,7 @@ mod tests {
                 peer.read_to_end(&mut answer).await.unwrap();
                 answer
             };
-            let accept = Prefaced::accept(io, LIMIT, WORDS, place());
+            let accept = Prefaced::accept(io, LIMIT, WORDS, slot());
             let (answer, accepted) = tokio::join!(talk, accept);
             let error = accepted.unwrap_err();
             assert_eq!(error.to_string(), format!("the peer speaks {protocol}"));
@@ -350,10 +350,10 @@ mod tests {
         ] {
             let (mut peer, io) = pair();
             peer.write_all(&[PREFACE, &header].concat()).await.unwrap();
-            let error = Prefaced::accept(io, LIMIT, WORDS, place())
+            let error = Prefaced::accept(io, LIMIT, WORDS, slot())
                 .await
                 .unwrap_err();
-            assert!(matches!(error, NoPreface::Stranger(_)), "{error}");
+            assert!(matches!(error, NoPreface::OtherProtocol(_)), "{error}");
         }
     }
 }

@@ -83,8 +83,8 @@ impl Remembered {
         let (node, path) = (self.node, self.dir.join(FILE));
         tracing::warn!(
             %node, %error, path = %path.display(),
-            "cannot write down who the members are: started again, this node would know those of its \
-             configuration only",
+            "cannot store the addresses of the members: after a restart this node would know only those of \
+             its configuration",
         );
     }
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_is_read_and_nothing_else() {
+    async fn a_file_is_read_as_written_and_damage_is_refused() {
         let dir = scratch("remembered");
         let members: ClusterMembership = [1, 2, 4].map(node).into();
         let (file, none) = open(&dir, 1).await.expect("no file yet");

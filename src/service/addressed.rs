@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_another_cluster_is_refused_and_a_successor_says_so() {
+    fn a_request_for_another_cluster_is_refused_and_a_successor_says_so() {
         let ours = status(NodeState::Started, 7, &[6, 5]);
         assert_eq!(check(&ours, ClusterId(7)), Ok(()));
         for (named, successor) in [(6, true), (5, true), (8, false), (0, false)] {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_part_in_nothing_yet_may_come_to_take_part_there() {
+    fn a_process_without_a_cluster_accepts_any_cluster() {
         for state in [NodeState::Fresh, NodeState::Prepared, NodeState::Outside] {
             assert_eq!(check(&status(state, 7, &[]), ClusterId(8)), Ok(()));
         }

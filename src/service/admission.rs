@@ -14,7 +14,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 
-use self::held_back::{HeldBack, LetIn};
+use self::held_back::{Admitted, HeldBack};
 use crate::error::{Reason, Refusal};
 
 /// Counts the commands in flight and the bytes that they hold, and refuses or holds back commands beyond
@@ -33,7 +33,7 @@ struct Own {
     requests: AtomicUsize,
     bytes: AtomicUsize,
     /// The queue of its batches: one at a time waits for capacity.
-    line: Mutex<()>,
+    queue: Mutex<()>,
     /// The queue of its streams with a message that is held back.
     held_back: Mutex<()>,
 }
@@ -72,7 +72,7 @@ struct Batches {
 }
 
 /// The capacity that a batch takes: commands and bytes.
-type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+type Capacity = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Batches {
     fn new(max_commands: usize, max_bytes: usize) -> Self {
@@ -88,7 +88,7 @@ impl Batches {
     }
 
     /// Waits for capacity. A batch that is larger than all of it takes all of it.
-    async fn place(&self, commands: usize, bytes: usize) -> Option<Place> {
+    async fn capacity(&self, commands: usize, bytes: usize) -> Option<Capacity> {
         let of = |wanted: usize, max: u32| u32::try_from(wanted).unwrap_or(max).min(max);
         let commands = of(commands, self.max_commands);
         let commands = Arc::clone(&self.commands).acquire_many_owned(commands);
@@ -162,20 +162,20 @@ impl AdmissionControl {
     ///
     /// [`Reason::ShuttingDown`].
     pub async fn admit(&self, commands: usize, bytes: usize) -> Result<Permit, Refusal> {
-        let place = async {
-            let _line = self.own.line.lock().await;
-            self.inner.batches.place(commands, bytes).await
+        let capacity = async {
+            let _queue = self.own.queue.lock().await;
+            self.inner.batches.capacity(commands, bytes).await
         };
-        let place = tokio::select! {
+        let capacity = tokio::select! {
             biased;
             () = self.closed() => None,
-            place = place => place,
+            capacity = capacity => capacity,
         };
-        let Some(place) = place else {
+        let Some(capacity) = capacity else {
             return Err(Refusal::not_applied(Reason::ShuttingDown));
         };
-        let commands = place.0.num_permits();
-        let of = Of::Batch(place);
+        let commands = capacity.0.num_permits();
+        let of = Of::Batch(capacity);
         Ok(self.inner.counts().count(&self.inner, commands, bytes, of))
     }
 
@@ -302,7 +302,7 @@ pub struct Permit {
 #[derive(Debug)]
 enum Of {
     Single(Arc<Own>),
-    Batch(#[expect(dead_code, reason = "only dropped")] Place),
+    Batch(#[expect(dead_code, reason = "only dropped")] Capacity),
 }
 
 impl Drop for Permit {
@@ -318,7 +318,7 @@ impl Drop for Permit {
         let is_empty = counts.requests == 0;
         let let_in = counts.let_in_held_back(inner);
         drop(counts);
-        let_in.into_iter().for_each(LetIn::tell);
+        let_in.into_iter().for_each(Admitted::tell);
         if is_empty && inner.closed.load(Ordering::SeqCst) {
             inner.changed.notify_waiters();
         }

@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_before_a_message_that_is_held_back_goes_on_its_way() {
+    async fn bytes_before_a_held_back_message_are_passed_on() {
         let admission = AdmissionControl::new(10, MAX);
         let mut stream = Request::new(&admission, true);
         let two = [message(60), message(80)].concat();

@@ -1,4 +1,4 @@
-//! The `Status` answer made from a survey. [`cluster`](crate::cluster) judges what the survey means.
+//! The `Status` answer made from a survey. [`cluster`](crate::cluster) decides what the survey means.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -213,7 +213,7 @@ mod tests {
     proptest! {
         /// Each number that a member says of itself is in the field that means it.
         #[test]
-        fn what_a_member_says_of_itself_is_told(
+        fn the_status_of_a_member_is_shown(
             [term, commit_index, applied_index, keys, state_bytes, max_state_bytes] in any::<[u64; 6]>(),
             joined in option::of((0..1u64 << 40, 0..1_000_000_000u32)),
             missed in prop::collection::vec(1..=u16::MAX, 0..4),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_roles_of_those_who_take_no_part() {
+    fn the_roles_of_processes_that_take_no_part() {
         let fresh = |id| NodeStatus::fresh(RaftId::new(node(id), 0xdef));
         let bound = |id| NodeStatus {
             state: NodeState::Prepared,
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn who_catches_up_shows_how_far_it_is() {
+    fn a_process_that_catches_up_shows_its_progress() {
         let receiving = NodeStatus {
             receiving: Some(crate::types::SnapshotProgress {
                 received: 5,

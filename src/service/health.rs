@@ -12,7 +12,7 @@
 //!
 //! Neither is SERVING once the node shuts down.
 //!
-//! A node judges only itself, by the state that it has applied ([`cluster::is_full_member`]). That is
+//! A node reports only on itself, by the state that it has applied ([`cluster::is_full_member`]). That is
 //! less than *healed*, for which every member has to be asked: `seshat status --wait healed` does.
 
 use tonic::server::NamedService;

@@ -100,7 +100,7 @@ impl KvService {
         context: &Bytes,
         deadline: Instant,
     ) -> Result<Answer, Refusal> {
-        let _pass = self.host.admission.enter(operation.bytes())?;
+        let _permit = self.host.admission.enter(operation.bytes())?;
         let mut decides = None;
         let mut refusal = Refusal::not_applied(Reason::NoQuorum);
         // A request that is submitted after the deadline could only end as unknown.

@@ -6,12 +6,13 @@ use bytes::Bytes;
 
 use super::Host;
 use super::kv::KvService;
-use super::operation::Operation;
+use super::operation::{Operation, numbered_twice};
 use crate::deadline::after;
 use crate::driver::Answer;
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
 use crate::types::{Key, NodeStatus, Revision, Value};
+use crate::wire;
 
 /// The store, as the node in this process serves it.
 ///
@@ -64,13 +65,28 @@ impl Local {
     ///
     /// The node refuses the read.
     pub async fn get(&self, key: impl Into<Key>) -> Result<Option<Value>, Refusal> {
+        let found = self.get_with_revision(key).await?;
+        Ok(found.map(|(value, _)| value))
+    }
+
+    /// The value of `key`, and the revision of the write that has bound it; `None` if it has no value. The
+    /// read is linearizable. The revision is 0 while a process takes part that runs a version without
+    /// revisions.
+    ///
+    /// # Errors
+    ///
+    /// The node refuses the read.
+    pub async fn get_with_revision(
+        &self,
+        key: impl Into<Key>,
+    ) -> Result<Option<(Value, Revision)>, Refusal> {
         let request = kv::GetRequest {
             key: key.into(),
             cluster_id: None,
         };
         let operation = Operation::get(request, &self.kv.host().options)?;
         match self.execute(&operation).await? {
-            Answer::Got { found, .. } => Ok(found.map(|(value, _)| value)),
+            Answer::Got { found, .. } => Ok(found),
             _ => Err(astray(Applied::No)),
         }
     }
@@ -117,15 +133,61 @@ impl Local {
         }
     }
 
+    /// Tests conditions, and reads and writes several keys, atomically. The messages are those of the
+    /// protocol; the answer names no cluster. If the answer is lost to a dropped future, only a request
+    /// with a number in a session is safe to repeat.
+    ///
+    /// ```no_run
+    /// use seshat::proto::kv::{
+    ///     Condition, KeyCondition, Operation, SetOperation, TxnRequest, condition, key_condition, operation,
+    /// };
+    ///
+    /// # async fn example(local: seshat::server::Local) -> Result<(), Box<dyn std::error::Error>> {
+    /// let missing = KeyCondition {
+    ///     key: "owner".into(),
+    ///     test: Some(key_condition::Test::Exists(false)),
+    /// };
+    /// let set = SetOperation { key: "owner".into(), value: "node 1".into() };
+    /// let claim = TxnRequest {
+    ///     conditions: vec![Condition { condition: Some(condition::Condition::Key(missing)) }],
+    ///     success: vec![Operation { operation: Some(operation::Operation::Set(set)) }],
+    ///     ..TxnRequest::default()
+    /// };
+    /// println!("claimed: {}", local.txn(claim).await?.succeeded);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The node refuses the transaction; [`Refusal::applied`] says whether it may be applied all the same.
+    pub async fn txn(&self, request: kv::TxnRequest) -> Result<kv::TxnResponse, Refusal> {
+        let cluster = request.cluster_id;
+        let operation = Operation::txn(request, &self.kv.host().options)?;
+        match (self.execute_for(cluster, &operation).await?, operation) {
+            (Answer::Txn { outcome, revision }, _) => Ok(wire::txn_response(outcome, revision)),
+            (_, Operation::Command(_)) => Err(numbered_twice()),
+            (_, Operation::Query(_)) => Err(astray(Applied::No)),
+        }
+    }
+
     /// The node's own view of itself and of its cluster.
     pub fn status(&self) -> NodeStatus {
         self.kv.host().driver.status()
     }
 
     async fn execute(&self, operation: &Operation) -> Result<Answer, Refusal> {
+        self.execute_for(None, operation).await
+    }
+
+    async fn execute_for(
+        &self,
+        cluster: Option<u64>,
+        operation: &Operation,
+    ) -> Result<Answer, Refusal> {
         let deadline = after(self.timeout);
         self.kv
-            .execute(None, operation, &Bytes::new(), deadline)
+            .execute(cluster, operation, &Bytes::new(), deadline)
             .await
     }
 }

@@ -1,7 +1,7 @@
 //! Changes of the members, which operators decide.
 //!
 //! A change is a command in the log like any write. The leader then brings the voters in line with the
-//! members, one at a time. [`cluster`](crate::cluster) judges when a change may be made, by what every
+//! members, one at a time. [`cluster`](crate::cluster) decides when a change may be made, by what every
 //! member answers when it is asked for this.
 
 use std::time::Duration;
@@ -82,8 +82,8 @@ impl AdminService {
         })
     }
 
-    /// Checks that the cluster can bear a change now. Right after an election or a change, an obstacle
-    /// may permit in a moment. So the check is repeated for as long as an election may take.
+    /// Checks that the cluster permits a change now. Right after an election or a change, an obstacle
+    /// may end in a moment. So the check is repeated for as long as an election may take.
     async fn checked(
         &self,
         check: impl Fn(&Survey) -> Result<(), Refusal>,
@@ -94,14 +94,14 @@ impl AdminService {
             cluster::decides(&self.host.driver.status())?;
             let longest = self.host.options.member_timeout;
             let checked = check(&*self.host.surveys.fresh(longest).await);
-            let passing = matches!(
+            let may_end = matches!(
                 &checked,
                 Err(Refusal {
                     reason: Reason::FailedPrecondition { .. },
                     ..
                 })
             );
-            if !passing || after(PAUSE) > max_wait {
+            if !may_end || after(PAUSE) > max_wait {
                 return checked;
             }
             sleep(PAUSE).await;
@@ -114,7 +114,7 @@ impl AdminService {
         command: Command,
         deadline: Instant,
     ) -> Result<(LogIndex, Vec<u32>), Refusal> {
-        let _pass = self.host.admission.enter(0)?;
+        let _permit = self.host.admission.enter(0)?;
         let driver = &self.host.driver;
         let outcome = driver.write(wire::encode_command(&command))?;
         let applied_index = match timeout_at(deadline, outcome).await {

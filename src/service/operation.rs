@@ -64,6 +64,7 @@ impl Operation {
             conditions,
             success,
             failure,
+            session: None,
         };
         let txn = Txn::try_from(txn).map_err(|error| {
             Refusal::invalid("txn", format!("{}: {}", error.field, error.reason))
@@ -258,7 +259,7 @@ mod tests {
         }
     }
 
-    fn meant(write: Write, session: Option<kv::Session>) -> Command {
+    fn command_of(write: Write, session: Option<kv::Session>) -> Command {
         let stamp = session.map(|session| Stamp {
             client_id: ClientId(session.client_id),
             sequence: session.sequence,
@@ -269,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_client_asks_for_is_what_is_done_or_refused(
+        fn a_request_becomes_its_command_or_a_refusal(
             key in bytes(10),
             value in bytes(14),
             session in session(),
@@ -277,13 +278,13 @@ mod tests {
         ) {
             let set = kv::SetRequest { key: key.clone(), value: value.clone(), session, cluster_id };
             let write = Write::Set { key: key.clone(), value: value.clone() };
-            let expected = fault(&key, &value, session).map_or(Ok(meant(write, session)), Err);
+            let expected = fault(&key, &value, session).map_or(Ok(command_of(write, session)), Err);
             prop_assert_eq!(command(Operation::set(carried(set), &OPTIONS)), expected);
 
             let delete = kv::DeleteRequest { key: key.clone(), session, cluster_id };
             let write = Write::Delete { key: key.clone() };
             let none = Bytes::new();
-            let expected = fault(&key, &none, session).map_or(Ok(meant(write, session)), Err);
+            let expected = fault(&key, &none, session).map_or(Ok(command_of(write, session)), Err);
             prop_assert_eq!(command(Operation::delete(carried(delete), &OPTIONS)), expected);
 
             let get = Operation::get(carried(kv::GetRequest { key: key.clone(), cluster_id }), &OPTIONS);

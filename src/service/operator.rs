@@ -144,6 +144,7 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
         others,
         without,
         time,
+        revisions,
     } = recovery;
     let mut other_survivors: Vec<_> = others
         .iter()
@@ -170,6 +171,8 @@ fn response(recovery: Recovery) -> admin::RecoverResponse {
         compared: others.into_iter().map(compared).collect(),
         without: without.into_iter().map(u32::from).collect(),
         time: time.map_or(0, WallTime::micros),
+        commit_revision: revisions.at(kept.commit_index),
+        last_log_revision: revisions.at(kept.last_index),
     }
 }
 
@@ -259,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_statement_goes_with_the_operator_who_waits() {
+    async fn a_statement_ends_with_the_call_of_the_operator() {
         let (host, mut driver) = Host::detached();
         let call = forms(&host);
         accept(&mut driver, Ok(())).await;

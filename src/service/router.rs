@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(large.code(), Code::InvalidArgument);
         assert_eq!(
             large.message(),
-            "message is too large: at most 9 bytes (not applied)"
+            "message too large: at most 9 bytes (not applied)"
         );
         assert!(!large.details().is_empty());
 

@@ -412,7 +412,7 @@ mod tests {
 
     /// Seen: of 200 `Status` calls at once, 70 % said that a healthy cluster was not.
     #[tokio::test(start_paused = true)]
-    async fn two_hundred_who_ask_at_once_are_one_round_and_no_false_alarm() {
+    async fn two_hundred_callers_at_once_share_one_round_without_a_false_alarm() {
         let (surveys, members, _node) = asking(None);
         let all = (0..200).map(|_| surveys.recent(MEMBER_TIMEOUT));
         let found = join_all(all).await;
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_no_time_gets_the_word_of_the_node_alone() {
+    async fn a_caller_without_time_gets_the_status_of_the_node_alone() {
         let (surveys, members, _node) = asking(None);
         let alone = surveys.recent(Duration::ZERO).await;
         assert!(alone.view(node(1)).is_some());
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_needs_a_fresh_answer_gets_a_round_that_begins_after_the_call() {
+    async fn a_caller_that_needs_a_fresh_answer_gets_a_round_that_begins_after_the_call() {
         let (surveys, members, _node) = asking(None);
         surveys.recent(MEMBER_TIMEOUT).await;
         assert_eq!(members.asked(), 2);
@@ -479,7 +479,7 @@ mod tests {
         );
     }
 
-    /// Seen: a node stood still, then told an operator how the others had been seconds ago.
+    /// Seen: a node was paused, and then showed an operator how the others had been seconds ago.
     #[tokio::test(start_paused = true)]
     async fn a_node_that_stood_still_asks_again_or_knows_nothing_of_the_others() {
         let stall = 5 * MEMBER_TIMEOUT;
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_little_time_is_told_nothing_out_of_date() {
+    async fn a_caller_with_little_time_gets_no_outdated_status() {
         let (surveys, members, _node) = asking(Some(3));
         let stall = async {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -71,7 +71,7 @@ fn directives(variable: &'static str, text: &str) -> Result<Vec<String>, LogErro
     Ok(levels)
 }
 
-/// What a level without a target means: Seshat and raft-rs from that level on, and warnings of the rest.
+/// The directives for a level without a target: this level for Seshat and raft-rs, warnings for the rest.
 /// Of h2 errors alone: a peer can make it warn as often as it likes, and Seshat logs the important part
 /// itself.
 fn bare(level: LevelFilter) -> String {
@@ -79,7 +79,7 @@ fn bare(level: LevelFilter) -> String {
     format!("{rest},h2={h2},raft={level},seshat={level}")
 }
 
-/// What a directive may be, in words.
+/// The valid directives, as text.
 pub(super) fn expected() -> String {
     let targets = TARGETS.join(", ");
     format!(
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shared_variable_says_of_another_program_is_left_out() {
+    fn directives_for_other_programs_in_a_shared_variable_are_ignored() {
         let usual = of("RUST_LOG", "").unwrap().to_string();
         assert_eq!(
             of("RUST_LOG", "app=debug,app::db=off").unwrap().to_string(),

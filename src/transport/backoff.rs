@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_and_goes_is_spoken_of_once_it_stays_away() {
+    async fn only_the_first_contact_and_the_first_loss_are_reported() {
         let backoff = Backoff::new(MIN, MAX, 7);
         assert!(backoff.passed(), "the first contact is news");
         tokio::time::sleep(MAX).await;

@@ -25,8 +25,8 @@ impl Peer {
         }
     }
 
-    pub(super) fn stranger(&self, answering: Answering) -> RpcError {
-        RpcError::Stranger {
+    pub(super) fn misdirected(&self, answering: Answering) -> RpcError {
+        RpcError::Misdirected {
             node: self.node(),
             addr: self.addr().to_owned(),
             answering,

@@ -156,7 +156,7 @@ impl Inbound {
             None => (leader.from, enter(leader.from)?),
         };
         if stated != leader.from {
-            return Err(rejection::stranger(&first, leader, stated));
+            return Err(rejection::wrong_stream(&first, leader, stated));
         }
         self.step(first).await?;
         while let Some(request) = next(&mut requests).await? {
@@ -171,7 +171,7 @@ impl Inbound {
                 term: _,
             } = envelope;
             if (cluster_id, from, to) != (leader.cluster_id, leader.from, leader.to) {
-                return Err(rejection::stranger(&request, envelope, leader.from));
+                return Err(rejection::wrong_stream(&request, envelope, leader.from));
             }
             self.step(request).await?;
         }
@@ -333,7 +333,7 @@ impl RaftService for Inbound {
         Ok(Response::new(TimeoutNowResponse {}))
     }
 
-    /// Answers every caller in the same way. The core is told who asked: it may have to know which
+    /// Answers every caller in the same way. The core learns which process asked: it may have to know which
     /// processes are fresh, and which run.
     #[tracing::instrument(level = "debug", skip_all, fields(node = %self.me.node_id(), raft_id = %self.me))]
     async fn identify(

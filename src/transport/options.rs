@@ -143,7 +143,7 @@ impl TransportOptions {
             .initial_stream_window_size(self.window_bytes)
             .initial_connection_window_size(self.window_bytes)
             // Answers to cancelled calls must not break a connection, however many of them h2 has counted
-            // over its life.
+            // over its lifetime.
             .http2_max_concurrent_reset_streams(0)
             .http2_max_local_error_reset_streams(None))
     }

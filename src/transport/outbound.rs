@@ -210,7 +210,7 @@ async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
             let answer = status.map(|status| Reply::Identified(Box::new(status)));
             answer.or_else(|error| match error.answering() {
                 Answering::Silent => Err(error),
-                answering => Ok(Reply::Stranger(answering)),
+                answering => Ok(Reply::Misdirected(answering)),
             })
         }
         Call::Offer(offer) => make_offer(peer, offer).await,
@@ -220,7 +220,7 @@ async fn form(peer: &Arc<Peer>, call: Call) -> Reply {
     reply.unwrap_or_else(|error| {
         peer.note(&error);
         match error.answering() {
-            Answering::Hung => Reply::Stranger(Answering::Hung),
+            Answering::Hung => Reply::Misdirected(Answering::Hung),
             _ => Reply::Failed,
         }
     })

@@ -62,7 +62,7 @@ struct Notes {
 #[derive(Debug, Default)]
 struct Warnings {
     down: Repeats,
-    stranger: Repeats,
+    misdirected: Repeats,
     another: Repeats,
     refusal: Repeats,
 }
@@ -188,7 +188,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// [`RpcError::Stranger`] if something else answers at its address, and all other errors of a call.
+    /// [`RpcError::Misdirected`] if something else answers at its address, and all other errors of a call.
     pub(super) async fn identify(
         self: &Arc<Self>,
         request: IdentifyRequest,
@@ -320,11 +320,11 @@ impl Peer {
 
     /// Something else answers at the peer's address. The peer is unreachable until that ends.
     fn found(&self, answering: Answering) -> RpcError {
-        let error = self.stranger(answering);
+        let error = self.misdirected(answering);
         self.backoff.failed();
         if self.notes().found.replace(answering) != Some(answering) {
             let me = self.me;
-            self.warnings.stranger.warn(|kept_back| {
+            self.warnings.misdirected.warn(|kept_back| {
                 let what = match answering {
                     Answering::Hung => "the peer may hang",
                     _ => "the peer's address leads to something else",
@@ -389,7 +389,7 @@ impl Peer {
         let Notes { reason, found, .. } = &*self.notes();
         match found.unwrap_or(Answering::Hung) {
             Answering::Silent => self.unreachable(reason.clone()),
-            answering => self.stranger(answering),
+            answering => self.misdirected(answering),
         }
     }
 

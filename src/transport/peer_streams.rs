@@ -181,7 +181,9 @@ async fn carry(
     peer.note(&error);
     match &error {
         // `Peer::failed` has noted already whether the peer is there.
-        RpcError::Unreachable { .. } | RpcError::Stranger { .. } | RpcError::Unanswered { .. } => {}
+        RpcError::Unreachable { .. }
+        | RpcError::Misdirected { .. }
+        | RpcError::Unanswered { .. } => {}
         RpcError::Timeout { .. } => peer.doubted(&error),
         RpcError::NotMe { not_me, .. } => {
             peer.is_another(to, *not_me);

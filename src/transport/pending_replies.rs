@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_lives_as_long_as_its_ticket_or_until_a_newer_one() {
+    fn an_entry_lasts_as_long_as_its_registration_or_until_a_newer_one() {
         let pending_replies = Arc::new(PendingReplies::default());
         let first = pending_replies.enter(1, 'a');
         let other = pending_replies.enter(2, 'b');

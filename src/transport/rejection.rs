@@ -52,7 +52,7 @@ pub(super) fn stopped(stopped: Stopped) -> Status {
 
 /// The error for a message on the stream of another leader, or for another process or cluster than the
 /// first message.
-pub(super) fn stranger(message: &PeerMessage, envelope: Envelope, leader: RaftId) -> Status {
+pub(super) fn wrong_stream(message: &PeerMessage, envelope: Envelope, leader: RaftId) -> Status {
     let Envelope {
         cluster_id,
         from,

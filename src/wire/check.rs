@@ -68,7 +68,7 @@ impl Check {
     ///
     /// raft-rs relies on that: it takes the term of an index past its log to be 0 (`RaftLog::term`), so
     /// an append after such a position with term 0 would leave a gap.
-    pub(in crate::wire) fn place(
+    pub(in crate::wire) fn log_position(
         self,
         (index_field, index): (&'static str, LogIndex),
         (term_field, term): (&'static str, Term),
@@ -117,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_place_before_the_log_has_term_0() {
-        let place = |index, term| CHECK.place(("index", index), ("term", term), 5);
-        assert!(place(0, 0).is_ok());
-        assert!(place(7, 5).is_ok());
-        assert_eq!(place(7, 0).unwrap_err().field, "term");
-        assert_eq!(place(0, 1).unwrap_err().field, "term");
-        assert_eq!(place(7, 6).unwrap_err().field, "term");
-        assert_eq!(place(MAX_INDEX + 1, 1).unwrap_err().field, "index");
+    fn only_the_position_before_the_log_has_term_0() {
+        let position = |index, term| CHECK.log_position(("index", index), ("term", term), 5);
+        assert!(position(0, 0).is_ok());
+        assert!(position(7, 5).is_ok());
+        assert_eq!(position(7, 0).unwrap_err().field, "term");
+        assert_eq!(position(0, 1).unwrap_err().field, "term");
+        assert_eq!(position(7, 6).unwrap_err().field, "term");
+        assert_eq!(position(MAX_INDEX + 1, 1).unwrap_err().field, "index");
     }
 }

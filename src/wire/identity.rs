@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_outside_belongs_to_nothing() {
+    fn an_outside_process_belongs_to_no_cluster() {
         let fresh = NodeStatus {
             state: NodeState::Fresh,
             cluster_id: None,

@@ -18,11 +18,20 @@ impl From<Command> for proto::Command {
         let mut session = None;
         let operation = match command {
             Command::Write { write, stamp } => {
-                session = stamp.map(Into::into);
+                let stamp = stamp.map(Into::into);
                 match write {
-                    Write::Set { key, value } => Operation::Set(proto::SetCommand { key, value }),
-                    Write::Delete { key } => Operation::Delete(proto::DeleteCommand { key }),
-                    Write::Txn(txn) => Operation::Txn((*txn).into()),
+                    Write::Set { key, value } => {
+                        session = stamp;
+                        Operation::Set(proto::SetCommand { key, value })
+                    }
+                    Write::Delete { key } => {
+                        session = stamp;
+                        Operation::Delete(proto::DeleteCommand { key })
+                    }
+                    Write::Txn(txn) => Operation::Txn(proto::TxnCommand {
+                        session: stamp,
+                        ..(*txn).into()
+                    }),
                 }
             }
             Command::OpenSession(ClientId(client_id)) => {
@@ -68,9 +77,15 @@ impl TryFrom<proto::Command> for Command {
             Some(Operation::Delete(proto::DeleteCommand { key })) => Ok(write(Write::Delete {
                 key: not_empty("DeleteCommand", key)?,
             })),
-            Some(Operation::Txn(txn)) => Ok(write(Write::Txn(Box::new(txn.try_into()?)))),
-            Some(_) if stamp.is_some() => {
-                Err(WireError::new("Command", "session", "of what is no write"))
+            Some(_) if stamp.is_some() => Err(WireError::new(
+                "Command",
+                "session",
+                "of neither set nor delete",
+            )),
+            Some(Operation::Txn(mut txn)) => {
+                let stamp = txn.session.take().map(Stamp::try_from).transpose()?;
+                let write = Write::Txn(Box::new(txn.try_into()?));
+                Ok(Self::Write { write, stamp })
             }
             Some(Operation::OpenSession(proto::OpenSessionCommand { client_id })) => {
                 Ok(Self::OpenSession(ClientId(client_id)))
@@ -300,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_known_command_is_refused() {
+    fn an_unknown_command_is_refused() {
         let operation = |operation| {
             proto::Command {
                 operation,

@@ -4,15 +4,16 @@
 //! piece by piece: a [`SnapshotWriter`] produces the next bytes on demand, and a [`SnapshotReader`] takes
 //! bytes as they arrive and keeps a state machine, not bytes.
 
-use std::collections::BTreeMap;
+mod sessions;
+
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message as _;
 
-use crate::kv::{Effect, Revisions, Session, Shards, StateMachine, Stored, Written, shard_of};
+use self::sessions::{session, session_record};
+use crate::kv::{Revisions, Session, Shards, StateMachine, Stored, shard_of};
 use crate::proto::kv as proto;
-use crate::proto::kv::remembered_answer::Effect as Remembered;
 use crate::proto::kv::snapshot_record::Record;
 use crate::types::{
     ClientId, ClusterId, ClusterMembership, Key, NodeInfo, ProtocolLevel, Revision,
@@ -77,7 +78,7 @@ impl SnapshotWriter {
         let sessions = state_machine.sessions().sorted();
         let session_bytes: u64 = sessions
             .iter()
-            .map(|(client_id, session)| delimited_size(&session_record(*client_id, session)))
+            .map(|(client_id, session)| delimited_size(&of_session(*client_id, session)))
             .sum();
         Self {
             size: number(buffer.len())
@@ -110,7 +111,7 @@ impl SnapshotWriter {
     /// The next record behind the members.
     fn next_record(&mut self) -> Option<proto::SnapshotRecord> {
         if let Some((client_id, session)) = self.sessions.next() {
-            return Some(session_record(client_id, &session));
+            return Some(of_session(client_id, &session));
         }
         let (key, Stored { value, revision }) = self.next_pair()?;
         Some(record(Record::Pair(proto::KeyValue {
@@ -136,6 +137,10 @@ fn record(record: Record) -> proto::SnapshotRecord {
     }
 }
 
+fn of_session(client_id: ClientId, session: &Session) -> proto::SnapshotRecord {
+    record(Record::Session(session_record(client_id, session)))
+}
+
 fn write(record: &proto::SnapshotRecord, buffer: &mut BytesMut) {
     let written = record.encode_length_delimited(buffer);
     debug_assert!(
@@ -147,79 +152,6 @@ fn write(record: &proto::SnapshotRecord, buffer: &mut BytesMut) {
 fn delimited_size(record: &proto::SnapshotRecord) -> u64 {
     let size = record.encoded_len();
     number(prost::length_delimiter_len(size).saturating_add(size))
-}
-
-fn session_record(client_id: ClientId, session: &Session) -> proto::SnapshotRecord {
-    let Session {
-        last_used,
-        first_outstanding,
-        answers,
-    } = session;
-    let answers = answers.iter().filter_map(|(&sequence, written)| {
-        let effect = match &written.effect {
-            Effect::Set => Remembered::Set(true),
-            Effect::Deleted { existed } => Remembered::Existed(*existed),
-            Effect::Txn(outcome) => {
-                Remembered::Txn(Arc::unwrap_or_clone(Arc::clone(outcome)).into())
-            }
-            Effect::AnswerTooLarge { limit } => Remembered::AnswerLimit(number(*limit)),
-            // Only writes are remembered.
-            Effect::MembersDecided
-            | Effect::LevelRaised
-            | Effect::SessionOpened
-            | Effect::SessionExpired => return None,
-        };
-        Some(proto::RememberedAnswer {
-            sequence,
-            applied_index: written.revision,
-            effect: Some(effect),
-        })
-    });
-    record(Record::Session(proto::SessionRecord {
-        client_id: client_id.0,
-        last_used: *last_used,
-        first_outstanding: *first_outstanding,
-        answers: answers.collect(),
-    }))
-}
-
-fn session(record: proto::SessionRecord) -> Result<(ClientId, Session), WireError> {
-    let proto::SessionRecord {
-        client_id,
-        last_used,
-        first_outstanding,
-        answers,
-    } = record;
-    let fault = |field, reason: &str| WireError::new("SessionRecord", field, reason);
-    let mut session = Session {
-        last_used,
-        first_outstanding,
-        answers: BTreeMap::new(),
-    };
-    for answer in answers {
-        let proto::RememberedAnswer {
-            sequence,
-            applied_index: revision,
-            effect,
-        } = answer;
-        let effect = match effect {
-            Some(Remembered::Set(_)) => Effect::Set,
-            Some(Remembered::Existed(existed)) => Effect::Deleted { existed },
-            Some(Remembered::Txn(outcome)) => Effect::Txn(Arc::new(outcome.try_into()?)),
-            Some(Remembered::AnswerLimit(limit)) => Effect::AnswerTooLarge {
-                limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            },
-            None => return Err(fault("answers", "one without an effect")),
-        };
-        let last = session.answers.last_key_value().map(|(&last, _)| last);
-        if sequence < first_outstanding || last.is_some_and(|last| sequence <= last) {
-            return Err(fault("answers", "not in ascending order of their number"));
-        }
-        session
-            .answers
-            .insert(sequence, Written { effect, revision });
-    }
-    Ok((ClientId(client_id), session))
 }
 
 /// Bytes of the record of a pair, including its length: three nested messages, and in `KeyValue` two
@@ -396,14 +328,14 @@ impl SnapshotReader {
             value,
             revision,
         } = pair;
-        let place = (shard_of(&key), key);
-        if place.1.is_empty() || place <= self.last {
+        let position = (shard_of(&key), key);
+        if position.1.is_empty() || position <= self.last {
             let reason = "empty, or not in order";
             return Err(WireError::new("KeyValue", "key", reason));
         }
-        self.state_machine.restore(&place.1, &value, revision);
+        self.state_machine.restore(&position.1, &value, revision);
         // A copy, because the key is a slice of the received bytes.
-        self.last = (place.0, Key::copy_from_slice(&place.1));
+        self.last = (position.0, Key::copy_from_slice(&position.1));
         Ok(())
     }
 
@@ -487,7 +419,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kv::{Entry, OperationResult, TxnOutcome};
+    use std::collections::BTreeMap;
+
+    use crate::kv::{Effect, Entry, OperationResult, TxnOutcome, Written};
+    use crate::proto::kv::remembered_answer::Effect as Remembered;
     use crate::types::NodeId;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> StateMachine {
@@ -563,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_snapshot_is_refused() {
+    fn invalid_bytes_are_no_snapshot() {
         let cases = [
             (snapshot([]), "SnapshotRecord", "record"),
             (snapshot([pair("a")]), "SnapshotRecord", "record"),

@@ -24,10 +24,12 @@ impl From<Txn> for proto::TxnCommand {
             conditions: conditions.into_iter().map(Into::into).collect(),
             success: success.into_iter().map(Into::into).collect(),
             failure: failure.into_iter().map(Into::into).collect(),
+            session: None,
         }
     }
 }
 
+/// Without the session, which belongs to the command.
 impl TryFrom<proto::TxnCommand> for Txn {
     type Error = WireError;
 
@@ -36,6 +38,7 @@ impl TryFrom<proto::TxnCommand> for Txn {
             conditions,
             success,
             failure,
+            session: _,
         } = command;
         if conditions.len() + success.len() + failure.len() > MAX_TXN_OPERATIONS {
             let reason = format!("more than {MAX_TXN_OPERATIONS}");

@@ -23,7 +23,7 @@ const FIRST_NODES: usize = 3;
 /// Nodes that a cluster may have, including those that are added later.
 pub(crate) const MOST_NODES: usize = 5;
 /// Longest wait for a node's status: longer than it waits for the other nodes.
-const STATUS_PATIENCE: Duration = Duration::from_secs(3);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Exit code of a node that an operator has removed.
 const REMOVED: i32 = 4;
 /// Lines of each node's log that are shown when a scenario fails.
@@ -34,7 +34,7 @@ pub(crate) struct Cluster {
     pub(crate) links: Arc<Links>,
     openers: Openers,
     proxies: Proxies,
-    places: Vec<Place>,
+    addresses: Vec<Addresses>,
     nodes: Vec<Option<Process>>,
     /// Most addresses that a process may use, in KiB.
     addresses_kib: Option<u64>,
@@ -42,7 +42,7 @@ pub(crate) struct Cluster {
 }
 
 /// The addresses of a node.
-struct Place {
+struct Addresses {
     client_addr: String,
     /// The address at which it listens for other nodes.
     internal_addr: SocketAddr,
@@ -77,13 +77,13 @@ impl Cluster {
             links: Arc::new(Links::new()),
             openers: Openers::default(),
             proxies: Proxies::default(),
-            places: Vec::new(),
+            addresses: Vec::new(),
             nodes: Vec::new(),
             addresses_kib: None,
             files: tempfile::tempdir().expect("a directory"),
         };
         for _ in 0..FIRST_NODES {
-            cluster.add_place().await;
+            cluster.add_addresses().await;
         }
         for node in 0..FIRST_NODES {
             cluster.configure(node, true, limits);
@@ -93,21 +93,21 @@ impl Cluster {
 
     /// Prepares one more node, which does not run and is no member yet.
     pub(crate) async fn extend(&mut self) -> usize {
-        let node = self.places.len();
-        self.add_place().await;
+        let node = self.addresses.len();
+        self.add_addresses().await;
         self.configure(node, false, "");
         node
     }
 
-    async fn add_place(&mut self) {
-        let node = self.places.len();
+    async fn add_addresses(&mut self) {
+        let node = self.addresses.len();
         let port = free_ports(2);
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let internal_addr = at(port + 1);
         let proxy = self
             .proxies
             .add(&self.links, &self.openers, node, internal_addr);
-        self.places.push(Place {
+        self.addresses.push(Addresses {
             client_addr: at(port).to_string(),
             internal_addr,
             addr: proxy.await,
@@ -117,15 +117,15 @@ impl Cluster {
 
     /// Writes the configuration of `node`, which knows every possible node.
     fn configure(&self, node: usize, bootstrap: bool, limits: &str) {
-        let Place {
+        let Addresses {
             client_addr,
             internal_addr,
             ..
-        } = &self.places[node];
+        } = &self.addresses[node];
         let members: String = (1..)
-            .zip(&self.places)
-            .map(|(id, place)| {
-                let (addr, client_addr) = (place.addr, &place.client_addr);
+            .zip(&self.addresses)
+            .map(|(id, node_addresses)| {
+                let (addr, client_addr) = (node_addresses.addr, &node_addresses.client_addr);
                 format!("{{ id = {id}, addr = \"{addr}\", client_addr = \"{client_addr}\" }},\n")
             })
             .collect();
@@ -141,8 +141,10 @@ impl Cluster {
 
     /// The client addresses of the nodes.
     pub(crate) fn client_addrs(&self) -> Vec<String> {
-        let places = self.places.iter();
-        places.map(|place| place.client_addr.clone()).collect()
+        let addresses = self.addresses.iter();
+        addresses
+            .map(|node_addresses| node_addresses.client_addr.clone())
+            .collect()
     }
 
     /// Nodes that start from now on may use so many KiB of addresses: a larger allocation fails, and
@@ -253,13 +255,15 @@ impl Cluster {
 
     /// The addresses at which the running nodes listen, for clients and for nodes.
     pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
-        let running = self.places.iter().zip(&self.nodes);
+        let running = self.addresses.iter().zip(&self.nodes);
         let running = running.filter(|(_, process)| process.is_some());
-        let of = |place: &Place| {
-            let client_addr = place.client_addr.parse().expect("an address");
-            [client_addr, place.internal_addr]
+        let of = |node_addresses: &Addresses| {
+            let client_addr = node_addresses.client_addr.parse().expect("an address");
+            [client_addr, node_addresses.internal_addr]
         };
-        running.flat_map(|(place, _)| of(place)).collect()
+        running
+            .flat_map(|(node_addresses, _)| of(node_addresses))
+            .collect()
     }
 
     pub(crate) fn pause(&self, node: usize) {
@@ -291,9 +295,9 @@ impl Cluster {
 
     /// The node's status of the cluster, if it answers.
     pub(crate) async fn status(&self, node: usize) -> Option<StatusResponse> {
-        let mut admin = AdminServiceClient::new(channel(&self.places[node].client_addr));
+        let mut admin = AdminServiceClient::new(channel(&self.addresses[node].client_addr));
         let answer = admin.status(StatusRequest::default());
-        let answer = tokio::time::timeout(STATUS_PATIENCE, answer).await;
+        let answer = tokio::time::timeout(STATUS_TIMEOUT, answer).await;
         Some(answer.ok()?.ok()?.into_inner())
     }
 
@@ -327,9 +331,9 @@ impl Cluster {
     /// Makes `node` a member as an operator does, and waits until the cluster is healed. Returns the ids
     /// of the members.
     pub(crate) async fn add_member(&self, node: usize) -> Vec<u64> {
-        let Place {
+        let Addresses {
             client_addr, addr, ..
-        } = &self.places[node];
+        } = &self.addresses[node];
         let (id, addr) = ((node + 1).to_string(), addr.to_string());
         let add = ["member", "add", &id, &addr, client_addr, "--json"];
         changed_members(self.seshat(&add).await)

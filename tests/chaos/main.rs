@@ -26,11 +26,11 @@ mod cluster;
 mod history;
 mod hogs;
 mod links;
+mod misbehaving;
 mod openers;
 mod operator;
 mod scenarios;
 mod soak;
-mod strangers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,8 +41,8 @@ use clients::Caller;
 use cluster::Cluster;
 use history::History;
 
-/// Clusters that run at once. More would have to share the cores, and be late.
-static ROOM: Semaphore = Semaphore::const_new(2);
+/// Clusters that run at once. They wait more than they work, but more of them would be late.
+static ROOM: Semaphore = Semaphore::const_new(4);
 
 /// Runs `body` on a cluster of its own that has not been started, and prints its result.
 fn on_new_cluster(name: &str, limits: &str, body: impl AsyncFnOnce(&mut Cluster) -> String) {

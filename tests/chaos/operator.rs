@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The output of a command, and its end.
 #[derive(Debug)]
 pub(crate) struct Said {
-    /// What it was told.
+    /// The arguments.
     args: String,
     /// Exit code.
     pub(crate) code: i32,

@@ -13,7 +13,7 @@ use crate::clients::{Caller, Load};
 use crate::cluster::Cluster;
 use crate::history::{History, now};
 use crate::links::Fate;
-use crate::strangers::{Stranger, Strangers};
+use crate::misbehaving::{MisbehavingClients, Misbehaviour};
 use crate::{caller, ms, scenario};
 
 /// Seconds that the soak takes in an ordinary test run.
@@ -79,8 +79,8 @@ enum Trouble {
     Hangup,
     /// A node is restarted with a log without a reader.
     UnreadLog,
-    /// The same at all nodes, and at the ports for nodes.
-    Crowd(Stranger),
+    /// Many clients misbehave at every port of every node.
+    Clients(Misbehaviour),
     Nothing,
 }
 
@@ -96,11 +96,11 @@ const TROUBLES: [Trouble; 17] = [
     Trouble::Guest,
     Trouble::Hangup,
     Trouble::UnreadLog,
-    Trouble::Crowd(Stranger::Idle),
-    Trouble::Crowd(Stranger::Stuck),
-    Trouble::Crowd(Stranger::SlowReader),
-    Trouble::Crowd(Stranger::Impatient),
-    Trouble::Crowd(Stranger::Lost),
+    Trouble::Clients(Misbehaviour::Idle),
+    Trouble::Clients(Misbehaviour::Stuck),
+    Trouble::Clients(Misbehaviour::SlowReader),
+    Trouble::Clients(Misbehaviour::Cancelling),
+    Trouble::Clients(Misbehaviour::OtherProtocol),
     Trouble::Nothing,
 ];
 
@@ -118,7 +118,7 @@ impl fmt::Display for Trouble {
             Self::Guest => "has a fourth member beside it",
             Self::Hangup => "loses its terminal",
             Self::UnreadLog => "has a log without a reader",
-            Self::Crowd(stranger) => return write!(f, "stands in a crowd: {stranger:?}"),
+            Self::Clients(what) => return write!(f, "gets many clients that misbehave: {what:?}"),
             Self::Nothing => "left alone",
         })
     }
@@ -127,8 +127,8 @@ impl fmt::Display for Trouble {
 impl Trouble {
     /// Returns the misbehaving clients of the round, if there are any. They stay until the fault is
     /// over.
-    async fn begin(self, cluster: &mut Cluster, node: usize) -> Vec<Strangers> {
-        let mut strangers = Vec::new();
+    async fn begin(self, cluster: &mut Cluster, node: usize) -> Vec<MisbehavingClients> {
+        let mut clients = Vec::new();
         match self {
             Self::Kill => cluster.kill(&[node]),
             Self::Stop => cluster.stop(&[node]).await,
@@ -147,14 +147,14 @@ impl Trouble {
                 cluster.stop(&[node]).await;
                 cluster.start_unread(node);
             }
-            Self::Crowd(stranger) => {
+            Self::Clients(what) => {
                 for addr in cluster.listeners() {
-                    strangers.push(Strangers::at(addr, stranger).await);
+                    clients.push(MisbehavingClients::at(addr, what).await);
                 }
             }
             Self::Nothing => {}
         }
-        strangers
+        clients
     }
 
     async fn end(self, cluster: &mut Cluster, node: usize) {
@@ -168,7 +168,7 @@ impl Trouble {
                 cluster.remove_member(GUEST).await;
                 cluster.ends_as_removed(GUEST).await;
             }
-            Self::Hangup | Self::UnreadLog | Self::Crowd(_) | Self::Nothing => {}
+            Self::Hangup | Self::UnreadLog | Self::Clients(_) | Self::Nothing => {}
         }
     }
 }
@@ -197,10 +197,10 @@ impl Soak {
             &format!("{round}-"),
         );
         load.write_after(now()).await;
-        let strangers = trouble.begin(cluster, node).await;
+        let clients = trouble.begin(cluster, node).await;
         let begun = now();
         tokio::time::sleep(Duration::from_millis(hold)).await;
-        drop(strangers);
+        drop(clients);
         trouble.end(cluster, node).await;
         let healed = cluster.wait_until_healed().await;
         load.write_after(now()).await;

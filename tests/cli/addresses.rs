@@ -55,7 +55,7 @@ fn a_leader_that_has_mistyped_its_own_address_is_named_before_it_is_restarted() 
         all,
         &["status", "--wait", "healed", "--timeout", "5s", "--quiet"],
     );
-    // Node 1 says who does not reach it, and the others that they do not.
+    // Node 1 names the nodes that do not reach it, and these report it, too.
     let fault = words.split(" its address ").last().unwrap();
     let failure = failure.failed(3);
     assert!(failure.contains(fault), "{failure}");
@@ -150,10 +150,11 @@ fn no_cluster_forms_without_a_node_whose_kernel_takes_no_more_connections_for_it
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(port).unwrap();
     let _for_nodes = socket.listen(1).unwrap();
-    let mut strangers = Vec::new();
-    while let Ok(stranger) = std::net::TcpStream::connect_timeout(&port, Duration::from_millis(500))
+    let mut connections = Vec::new();
+    while let Ok(connection) =
+        std::net::TcpStream::connect_timeout(&port, Duration::from_millis(500))
     {
-        strangers.push(stranger);
+        connections.push(connection);
     }
     let _others: Vec<_> = (1..=2)
         .map(|id| Running::start(machines.serve(id)))

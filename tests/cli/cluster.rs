@@ -106,7 +106,7 @@ pub(super) fn dev(base_port: u16, internal_base_port: u16) -> Command {
 }
 
 /// A cluster of `dev`, and its output once it runs.
-struct Dev {
+pub(super) struct Dev {
     process: Running,
     base_port: u16,
     internal_base_port: u16,
@@ -114,7 +114,7 @@ struct Dev {
 }
 
 impl Dev {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let (base_port, internal_base_port) = (free_ports(3), free_ports(3));
         let mut process = Running::start(dev(base_port, internal_base_port));
         let mut welcome = String::new();
@@ -131,7 +131,7 @@ impl Dev {
         }
     }
 
-    fn endpoints(&self) -> String {
+    pub(super) fn endpoints(&self) -> String {
         let port = self.base_port;
         format!(
             "127.0.0.1:{port},127.0.0.1:{},127.0.0.1:{}",
@@ -197,7 +197,7 @@ fn a_whole_cluster_serves_from_the_command_line() {
     assert!(
         ran(set)
             .failed(3)
-            .contains("value is too large: at most 1048576 bytes")
+            .contains("value too large: at most 1048576 bytes")
     );
     let error = seshat(&["set", &"k".repeat(4097), "v", "--json"]).failed_in_json(3);
     assert_eq!(
@@ -475,7 +475,7 @@ fn a_cluster_for_trying_out_goes_on_without_a_node_that_is_removed() {
 }
 
 #[test]
-fn a_node_alone_is_patient_and_ends_when_told() {
+fn a_node_alone_keeps_waiting_and_ends_when_told() {
     let machines = Machines::new("alone");
     let node = Running::start(machines.serve(1));
     let address = machines.address(1);

@@ -54,7 +54,7 @@ fn a_list_that_leads_to_two_clusters_is_refused_by_every_command() {
 }
 
 #[test]
-fn the_cluster_that_is_meant_may_be_said() {
+fn the_intended_cluster_may_be_named() {
     let (one, two) = (leader(ONE), leader(TWO));
     let endpoints = format!("{},{}", one.address, two.address);
     let said = |id: u64, args: &[&str]| {
@@ -106,7 +106,7 @@ fn the_cluster_that_is_meant_may_be_said() {
 }
 
 #[test]
-fn what_is_left_of_a_cluster_that_was_recovered_is_no_other_one() {
+fn left_over_processes_of_a_recovered_cluster_are_no_second_cluster() {
     let left = Mock::follower(None).of(ONE, None);
     let new = Mock::leader().of(TWO, Some(ONE));
     let endpoints = format!("{},{}", left.address, new.address);

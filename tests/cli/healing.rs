@@ -38,7 +38,7 @@ fn wait(flags: &[&'static str]) -> Vec<&'static str> {
 }
 
 #[test]
-fn what_is_waited_for_is_said_when_it_changes() {
+fn the_reason_of_the_wait_is_shown_when_it_changes() {
     let node =
         || Mock::follower(None).shows([degraded(), healing(7), healing(7), healing(81), healed()]);
     let ran = client(&node().address, &WAIT);
@@ -94,7 +94,7 @@ fn endpoints_that_are_down_do_not_matter() {
 }
 
 #[test]
-fn what_is_not_healed_in_time_exits_3_with_the_last_word() {
+fn a_wait_that_times_out_exits_3_with_the_last_status() {
     let node = Mock::follower(None).shows([degraded(), healing(81)]);
     let ran = client(&node.address, &wait(&["--timeout", "2s", "--quiet"]));
     assert_eq!(
@@ -126,7 +126,7 @@ pub(crate) fn no_spare() -> StatusResponse {
 
 /// Seen: exit 0 with two members, of which none may be restarted.
 #[test]
-fn what_no_time_heals_is_not_waited_for() {
+fn a_cluster_that_cannot_heal_is_not_waited_for() {
     let halted = StatusResponse {
         state: ClusterState::Halted.into(),
         summary: "halted: seshat recover --from 3".to_owned(),

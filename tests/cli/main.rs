@@ -23,6 +23,7 @@ mod read_write;
 mod recovery;
 mod steering;
 mod surroundings;
+mod txn;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -92,12 +93,13 @@ fn client_command(endpoints: &str, args: &[&str]) -> Command {
 
 /// Runs `command` with `input` on its standard input.
 fn with_input(mut command: Command, input: &[u8]) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    with_input_only(command, input)
+}
+
+/// As [`with_input`], with the outputs that the command has.
+fn with_input_only(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // A command that reads nothing closes its end: then writing fails, and the output shows why.
     let _ = stdin.write_all(input);

@@ -1,12 +1,11 @@
 //! Nodes whose behaviour a test controls.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::thread;
 
-use bytes::Bytes;
 use prost::Message as _;
 use seshat_proto::admin::v1::admin_service_server::{AdminService, AdminServiceServer};
 use seshat_proto::admin::v1::{
@@ -18,8 +17,9 @@ use seshat_proto::kv::v1::kv_service_server::{KvService, KvServiceServer};
 use seshat_proto::kv::v1::{
     Applied, DeleteRequest, DeleteResponse, ErrorDetail, FailedPrecondition, GetRequest,
     GetResponse, InvalidRequest, NotLeader, OpenSessionRequest, OpenSessionResponse, OtherCluster,
-    PipelineRequest, PipelineResponse, SetRequest, SetResponse,
+    PipelineRequest, PipelineResponse, SetRequest, SetResponse, TxnRequest, TxnResponse,
 };
+use seshat_test_support::txn::Store;
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use tonic::transport::server::TcpIncoming;
@@ -60,7 +60,9 @@ struct State {
     /// The number of these refusals; then the node leads.
     refusals_left: Option<usize>,
     fates: VecDeque<Fate>,
-    map: HashMap<Bytes, Bytes>,
+    store: Store,
+    /// Runs a version without transactions.
+    older: bool,
     applied_index: u64,
     writes: usize,
     transfers: Vec<TransferLeadershipRequest>,
@@ -81,6 +83,14 @@ impl Mock {
     /// A node that leads.
     pub(crate) fn leader() -> Self {
         Self::start(State::default())
+    }
+
+    /// A node that leads, of a version without transactions.
+    pub(crate) fn older() -> Self {
+        Self::start(State {
+            older: true,
+            ..State::default()
+        })
     }
 
     /// A node that refuses every read and write.
@@ -262,11 +272,17 @@ impl KvService for Mock {
         Err(Status::unimplemented("no test asks for it"))
     }
 
-    async fn txn(
-        &self,
-        _: Request<seshat::proto::kv::TxnRequest>,
-    ) -> Result<Response<seshat::proto::kv::TxnResponse>, Status> {
-        Err(Status::unimplemented("no transactions here"))
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        if self.state().older {
+            return Err(Status::unimplemented(""));
+        }
+        let request = request.into_inner();
+        let carry_out = |state: &mut State| {
+            let revision = state.applied_index;
+            state.store.carry_out(request.clone(), revision)
+        };
+        let (response, _) = self.write(request.cluster_id, carry_out).await?;
+        Ok(Response::new(response))
     }
 
     async fn open_session(
@@ -279,8 +295,11 @@ impl KvService for Mock {
     async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
         let request = request.into_inner();
         let SetRequest { key, value, .. } = request;
-        let insert = |state: &mut State| state.map.insert(key, value);
-        let (_, applied_index) = self.write(request.cluster_id, insert).await?;
+        let insert = |state: &mut State| {
+            let revision = state.applied_index;
+            state.store.set(key, value, revision);
+        };
+        let ((), applied_index) = self.write(request.cluster_id, insert).await?;
         Ok(Response::new(SetResponse {
             applied_index,
             ..SetResponse::default()
@@ -293,11 +312,12 @@ impl KvService for Mock {
             return Err(no_key());
         }
         let state = self.leads(cluster_id)?;
+        let (value, revision) = state.store.get(&key).unzip();
         Ok(Response::new(GetResponse {
-            value: state.map.get(&key).cloned(),
+            value,
             applied_index: state.applied_index,
             cluster_id: state.cluster.map(|(own, _)| own),
-            revision: 0,
+            revision: revision.unwrap_or_default(),
         }))
     }
 
@@ -308,10 +328,10 @@ impl KvService for Mock {
         let DeleteRequest {
             key, cluster_id, ..
         } = request.into_inner();
-        let remove = |state: &mut State| state.map.remove(&key);
-        let (removed, applied_index) = self.write(cluster_id, remove).await?;
+        let remove = |state: &mut State| state.store.delete(&key);
+        let (existed, applied_index) = self.write(cluster_id, remove).await?;
         Ok(Response::new(DeleteResponse {
-            existed: removed.is_some(),
+            existed,
             applied_index,
             ..DeleteResponse::default()
         }))

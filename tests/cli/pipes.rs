@@ -11,7 +11,7 @@ use serde_json::json;
 use super::mock::Mock;
 use super::recovery::{self, forming};
 use super::surroundings::{closed_pipe, full_disk, full_pipe};
-use super::{Ran, client, client_command, command, ran};
+use super::{Ran, client, client_command, command, ran, with_input_only};
 
 /// The result of a command that has to end soon, whatever its pipes do.
 fn ended(mut command: Command) -> Ran {
@@ -68,9 +68,29 @@ fn an_answer_that_is_not_taken_lasts_no_longer_than_a_command_may() {
     assert_eq!(run(&["get", "k"]).failed(3), format!("error: {late}\n"));
     assert_eq!(
         run(&["set", "k", "w"]).failed(5),
-        format!("error: carried out (written at log index 2), but {late}\n")
+        format!("error: carried out (written at revision 2), but {late}\n")
     );
     assert_eq!(client(&node.address, &["get", "k"]).ok(), "w");
+}
+
+/// The exit code tells it, also to a caller that reads nothing.
+#[test]
+fn a_condition_that_does_not_hold_is_never_a_success() {
+    let node = Mock::leader();
+    for (args, input) in [
+        (&["set", "k", "v", "--if-value=v"][..], ""),
+        (&["del", "k", "--if-revision=1"], ""),
+        (&["txn"], "if exists k\nset k v\nelse\nget k"),
+    ] {
+        let run = |stdout: OwnedFd, flags: &[&str]| {
+            let mut command = client_command(&node.address, &[args, flags].concat());
+            command.stdout(stdout).stderr(Stdio::piped());
+            ran(with_input_only(command, input.as_bytes()))
+        };
+        assert_eq!(run(closed_pipe(), &[]).failed(1), "", "{args:?}");
+        let error = run(full_disk(), &["--json"]).failed_in_json(3);
+        assert_eq!(error["applied"], "no", "{args:?}: {error}");
+    }
 }
 
 /// Each command that changes something, its effect, and the part of its output that programs read.
@@ -85,14 +105,20 @@ fn changes() -> Vec<(Mock, Vec<&'static str>, String, serde_json::Value)> {
         (
             leader(),
             vec!["set", "k", "v"],
-            "written at log index 1".to_owned(),
+            "written at revision 1".to_owned(),
             json!({ "applied_index": 1 }),
         ),
         (
             leader(),
             vec!["del", "k"],
-            "no such key, at log index 1".to_owned(),
+            "no such key, at revision 1".to_owned(),
             json!({ "existed": false, "applied_index": 1 }),
+        ),
+        (
+            leader(),
+            vec!["del", "k", "--if-revision=0"],
+            "no such key, at revision 1".to_owned(),
+            json!({ "succeeded": true, "existed": false, "applied_index": 1 }),
         ),
         (
             leader(),

@@ -10,7 +10,7 @@ use super::mock::Mock;
 use super::{client, client_command, ran, with_input};
 
 #[test]
-fn what_is_set_is_got_until_it_is_deleted() {
+fn a_value_is_got_after_its_set_and_until_its_delete() {
     let node = Mock::leader();
     let seshat = |args: &[&str]| client(&node.address, args);
     assert_eq!(seshat(&["set", "greeting", "hello"]).ok(), "OK\n");
@@ -30,7 +30,7 @@ fn json_is_one_object_on_one_line() {
     );
     assert_eq!(
         seshat(&["get", "k", "--json"]).ok(),
-        "{\"key\":\"k\",\"value\":\"v\",\"applied_index\":1}\n"
+        "{\"key\":\"k\",\"value\":\"v\",\"revision\":1,\"applied_index\":1}\n"
     );
     assert_eq!(
         seshat(&["del", "k", "--json"]).ok(),
@@ -74,7 +74,7 @@ fn bytes_that_are_no_text_are_base64_in_json() {
     get.arg(key);
     assert_eq!(
         ran(get.output().unwrap()).ok(),
-        "{\"key_base64\":\"/g==\",\"value_base64\":\"/+4=\",\"applied_index\":1}\n"
+        "{\"key_base64\":\"/g==\",\"value_base64\":\"/+4=\",\"revision\":1,\"applied_index\":1}\n"
     );
 }
 

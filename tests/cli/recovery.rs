@@ -124,6 +124,8 @@ fn recovered() -> StatusResponse {
 fn survivor(looks: usize) -> (Mock, Mock) {
     let survivor = Mock::follower(None).recovers(RecoverResponse {
         time: 0,
+        commit_revision: 812,
+        last_log_revision: 815,
         new_cluster_id: Some(NEW),
         cluster_id: HALTED,
         term: 3,
@@ -159,6 +161,9 @@ pub(crate) fn recovering() -> (Mock, serde_json::Value) {
         "keys": 42,
         "other_survivors": [2],
         "without": [],
+        "time": 0,
+        "commit_revision": 812,
+        "last_log_revision": 815,
         "healed": false,
     });
     (survivor(100).0, answer)
@@ -275,7 +280,8 @@ fn a_recovery_in_json_says_what_was_kept() {
     let expected = |healed: bool| {
         format!(
             "{{\"cluster_id\":\"{ID}\",\"new_cluster_id\":\"83b1000000000001\",{kept}\
-             \"other_survivors\":[2],\"without\":[],\"healed\":{healed}}}\n"
+             \"other_survivors\":[2],\"without\":[],\"time\":0,\"commit_revision\":812,\
+             \"last_log_revision\":815,\"healed\":{healed}}}\n"
         )
     };
     assert_eq!(client(&survivor.address, &args).ok(), expected(true));

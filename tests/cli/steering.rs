@@ -159,7 +159,7 @@ fn a_learner_shows_how_far_it_is() {
 }
 
 #[test]
-fn what_is_not_known_yet_is_null() {
+fn unknown_fields_are_null() {
     let node = Mock::showing(forming());
     let json = client(&node.address, &["status", "--json"]).ok();
     let status: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -200,7 +200,7 @@ fn the_leaders_view_is_preferred() {
 }
 
 #[test]
-fn leadership_is_handed_over() {
+fn leadership_is_transferred() {
     let node = Mock::leader().next_write(Fate::Refused(not_leader(None)));
     let seshat = |args: &[&str]| client(&node.address, args);
     assert_eq!(

@@ -216,9 +216,9 @@ fn idlers(address: &str, count: usize) -> Vec<TcpStream> {
     let connect = |index| {
         let mut stream = TcpStream::connect(address).unwrap();
         // It may be closed already.
-        let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-        let length = if index % 2 == 0 { greeting.len() } else { 1 };
-        let _ = stream.write_all(&greeting[..length]);
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let length = if index % 2 == 0 { preface.len() } else { 1 };
+        let _ = stream.write_all(&preface[..length]);
         stream
     };
     (0..count).map(connect).collect()

@@ -124,7 +124,7 @@ async fn a_kill_of_the_leader_leaves_unknown_outcomes_but_no_second_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leadership_that_is_handed_over_costs_nothing() {
+async fn a_leadership_transfer_costs_nothing() {
     let cluster = Cluster::started(3).await;
     let client = client(&cluster, Duration::from_secs(60));
     let session = client.session().await.unwrap();

@@ -75,7 +75,7 @@ async fn the_shortest_durations_end_calls_and_nothing_else() {
 
 /// A failed call is repeated, and every pause and every timeout grows meanwhile.
 #[tokio::test]
-async fn the_longest_patience_ends_at_the_deadline() {
+async fn the_longest_wait_ends_at_the_deadline() {
     let node = Mock::follower(None).await;
     for (name, set) in SETTERS {
         let client = set(builder(&node), Duration::MAX).build().unwrap();

@@ -18,3 +18,4 @@ mod limits;
 mod mock;
 mod outcomes;
 mod streams;
+mod txn;

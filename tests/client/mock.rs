@@ -1,21 +1,22 @@
 //! A node whose behaviour a test controls, and which records its requests.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use prost::Message as _;
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::kv_service_server::{KvService, KvServiceServer};
 use seshat::proto::kv::pipeline_command::Command;
 use seshat::proto::kv::pipeline_result::Result as Answered;
 use seshat::proto::kv::{
-    Applied, DeleteRequest, DeleteResponse, ErrorDetail, GetRequest, GetResponse, NotLeader,
-    OpenSessionRequest, OpenSessionResponse, PipelineError, PipelineRequest, PipelineResponse,
-    PipelineResult, Session, SessionExpired, SetRequest, SetResponse,
+    Applied, DeleteRequest, DeleteResponse, ErrorDetail, GetRequest, GetResponse, InvalidRequest,
+    NotLeader, OpenSessionRequest, OpenSessionResponse, PipelineError, PipelineRequest,
+    PipelineResponse, PipelineResult, Session, SessionExpired, SetRequest, SetResponse, TxnRequest,
+    TxnResponse,
 };
+use seshat_test_support::txn::{Store, writes};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -48,10 +49,13 @@ struct State {
     refusal: Option<Status>,
     /// Answers nothing more.
     silent: bool,
+    /// Runs a version without transactions.
+    older: bool,
     fates: VecDeque<Fate>,
-    map: HashMap<Bytes, Bytes>,
-    /// The answers to the numbered writes: index, and whether the key existed.
-    remembered: BTreeMap<u64, (u64, bool)>,
+    store: Store,
+    /// The answers to the numbered writes.
+    remembered: BTreeMap<u64, Answer>,
+    txns: Vec<TxnRequest>,
     applied_index: u64,
     reads: usize,
     writes: Vec<Option<Session>>,
@@ -61,10 +65,30 @@ struct State {
     traceparents: Vec<String>,
 }
 
+/// The answer to a write: its revision, and what it has done.
+#[derive(Clone)]
+struct Answer(u64, Effect);
+
+#[derive(Clone)]
+enum Effect {
+    Set,
+    Deleted(bool),
+    Txn(TxnResponse),
+}
+
 impl Mock {
     /// A node that leads.
     pub(crate) async fn leader() -> Self {
         Self::start(State::default()).await
+    }
+
+    /// A node that leads, of a version without transactions.
+    pub(crate) async fn older() -> Self {
+        Self::start(State {
+            older: true,
+            ..State::default()
+        })
+        .await
     }
 
     /// A node that follows the node at `leader`.
@@ -125,6 +149,11 @@ impl Mock {
         self.state().writes.clone()
     }
 
+    /// The transactions that have come one by one.
+    pub(crate) fn txns(&self) -> Vec<TxnRequest> {
+        self.state().txns.clone()
+    }
+
     /// Number and first outstanding number of each write that has come.
     pub(crate) fn numbers(&self) -> Vec<(u64, u64)> {
         let writes = self.writes().into_iter();
@@ -164,41 +193,59 @@ impl Mock {
         refusal.map_or(Ok(()), Err)
     }
 
-    /// Answers a batch that binds keys, as its fate wants it; or ends the stream.
+    /// Answers a batch that binds keys or carries out transactions, as its fate wants it; or ends the stream.
     async fn batch(&self, batch: PipelineRequest) -> Result<PipelineResponse, Status> {
         let fate = {
             let state = &mut *self.state();
             state.batches += 1;
             let fate = state.fates.pop_front();
             for command in &batch.commands {
-                if let Some(Command::Set(set)) = &command.command {
-                    state.writes.push(set.session);
+                match &command.command {
+                    Some(Command::Set(set)) => state.writes.push(set.session),
+                    Some(Command::Txn(txn)) => state.writes.push(txn.session),
+                    _ => {}
                 }
             }
             fate
         };
-        let answer = match fate {
+        let refused = match fate {
             Some(Fate::AppliedAndLost) => return Err(Status::unavailable("the stream is lost")),
             Some(Fate::AppliedInSilence | Fate::Silence) => return pending().await,
             Some(Fate::Refused(status)) => {
                 let details = tonic_types::pb::Status::decode(status.details()).unwrap();
                 let detail = ErrorDetail::decode(details.details[0].value.as_slice()).unwrap();
-                Answered::Error(PipelineError {
+                Some(Answered::Error(PipelineError {
                     code: i32::from(status.code()).try_into().unwrap(),
                     message: status.message().to_owned(),
                     detail: Some(detail),
-                })
+                }))
             }
-            None => Answered::Set(SetResponse::default()),
+            None => None,
         };
-        let result = PipelineResult {
-            result: Some(answer),
-        };
+        let results = batch.commands.into_iter().map(|command| {
+            let answer = refused
+                .clone()
+                .unwrap_or_else(|| self.answer(command.command));
+            let result = Some(answer);
+            PipelineResult { result }
+        });
         Ok(PipelineResponse {
             id: batch.id,
-            results: vec![result; batch.commands.len()],
+            results: results.collect(),
             ..PipelineResponse::default()
         })
+    }
+
+    fn answer(&self, command: Option<Command>) -> Answered {
+        let state = &mut *self.state();
+        match command {
+            Some(Command::Txn(_)) if state.older => Answered::Error(no_command()),
+            Some(Command::Txn(txn)) => {
+                state.applied_index += 1;
+                Answered::Txn(state.store.carry_out(txn, state.applied_index))
+            }
+            _ => Answered::Set(SetResponse::default()),
+        }
     }
 
     /// Applies a write once, as its fate wants it.
@@ -206,8 +253,8 @@ impl Mock {
         &self,
         request: &Request<M>,
         session: Option<Session>,
-        apply: impl FnOnce(&mut State) -> bool,
-    ) -> Result<(u64, bool), Status> {
+        apply: impl FnOnce(&mut Store, u64) -> Effect,
+    ) -> Result<Answer, Status> {
         self.serves().await?;
         let timeout = request.metadata().get("grpc-timeout");
         let timeout = timeout.and_then(|it| it.to_str().ok()).map(parse_timeout);
@@ -229,13 +276,13 @@ impl Mock {
             let state = &mut *self.state();
             let number = session.map(|it| it.sequence);
             match number.and_then(|number| state.remembered.get(&number)) {
-                Some(answer) => *answer,
+                Some(answer) => answer.clone(),
                 None => {
                     state.applied_index += 1;
-                    let answer = (state.applied_index, apply(state));
-                    state
-                        .remembered
-                        .extend(number.map(|number| (number, answer)));
+                    let revision = state.applied_index;
+                    let answer = Answer(revision, apply(&mut state.store, revision));
+                    let remembered = number.map(|number| (number, answer.clone()));
+                    state.remembered.extend(remembered);
                     answer
                 }
             }
@@ -286,11 +333,18 @@ impl KvService for Mock {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn txn(
-        &self,
-        _: Request<seshat::proto::kv::TxnRequest>,
-    ) -> Result<Response<seshat::proto::kv::TxnResponse>, Status> {
-        Err(Status::unimplemented("no transactions here"))
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        if self.state().older {
+            return Err(Status::unimplemented(""));
+        }
+        let txn = request.get_ref().clone();
+        self.state().txns.push(txn.clone());
+        let session = txn.session.filter(|_| writes(&txn));
+        let carry_out = |store: &mut Store, revision| Effect::Txn(store.carry_out(txn, revision));
+        match self.write(&request, session, carry_out).await? {
+            Answer(_, Effect::Txn(response)) => Ok(Response::new(response)),
+            _ => Err(Status::internal("the number of another write")),
+        }
     }
 
     async fn open_session(
@@ -313,8 +367,11 @@ impl KvService for Mock {
             session,
             ..
         } = request.get_ref().clone();
-        let set = |state: &mut State| state.map.insert(key, value).is_some();
-        let (applied_index, _) = self.write(&request, session, set).await?;
+        let set = |store: &mut Store, revision| {
+            store.set(key, value, revision);
+            Effect::Set
+        };
+        let Answer(applied_index, _) = self.write(&request, session, set).await?;
         Ok(Response::new(SetResponse {
             applied_index,
             ..SetResponse::default()
@@ -325,9 +382,11 @@ impl KvService for Mock {
         self.state().reads += 1;
         self.serves().await?;
         let state = self.state();
+        let (value, revision) = state.store.get(&request.into_inner().key).unzip();
         Ok(Response::new(GetResponse {
-            value: state.map.get(&request.into_inner().key).cloned(),
+            value,
             applied_index: state.applied_index,
+            revision: revision.unwrap_or_default(),
             ..GetResponse::default()
         }))
     }
@@ -337,13 +396,29 @@ impl KvService for Mock {
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
         let DeleteRequest { key, session, .. } = request.get_ref().clone();
-        let delete = |state: &mut State| state.map.remove(&key).is_some();
-        let (applied_index, existed) = self.write(&request, session, delete).await?;
+        let delete = |store: &mut Store, _| Effect::Deleted(store.delete(&key));
+        let Answer(applied_index, effect) = self.write(&request, session, delete).await?;
         Ok(Response::new(DeleteResponse {
-            existed,
+            existed: matches!(effect, Effect::Deleted(true)),
             applied_index,
             ..DeleteResponse::default()
         }))
+    }
+}
+
+/// The answer of a node of an older version to a command that it does not know.
+fn no_command() -> PipelineError {
+    let reason = Reason::InvalidRequest(InvalidRequest {
+        field: "command".to_owned(),
+        rule: "one of set, get and delete".to_owned(),
+    });
+    PipelineError {
+        code: i32::from(Code::InvalidArgument).try_into().unwrap(),
+        message: "command: one of set, get and delete (not applied)".to_owned(),
+        detail: Some(ErrorDetail {
+            applied: Applied::No.into(),
+            reason: Some(reason),
+        }),
     }
 }
 

@@ -31,7 +31,7 @@ async fn a_lost_answer_is_unknown_and_the_write_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn what_is_no_trace_context_is_not_carried() {
+async fn an_invalid_trace_context_is_not_sent() {
     let node = Mock::leader().await;
     let client = client(&node);
     let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -57,7 +57,7 @@ async fn in_a_session_a_lost_answer_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn what_a_full_node_refuses_ends_at_once_and_was_surely_not_applied() {
+async fn a_write_refused_by_a_full_node_ends_at_once_and_was_surely_not_applied() {
     let node = Mock::leader().await;
     let full = Full {
         what: "max_state_bytes".to_owned(),

@@ -29,7 +29,7 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub(crate) struct Waiter(usize);
 
 /// A packet under way from one node to another.
-enum Parcel {
+enum Content {
     Message(PeerMessage),
     Snapshot(OutgoingSnapshot),
     Call(RaftId, CallId, Call),
@@ -40,7 +40,7 @@ enum Parcel {
 struct Packet {
     from: NodeId,
     to: NodeId,
-    parcel: Parcel,
+    content: Content,
 }
 
 /// The packets of a command: those that meet every condition, at most `limit` of them.
@@ -55,14 +55,14 @@ pub(crate) struct Filter {
 
 impl Filter {
     fn holds(&self, packet: &Packet) -> bool {
-        let kind = match &packet.parcel {
-            Parcel::Message(message) => message.name(),
-            Parcel::Snapshot(_) => "InstallSnapshot",
-            Parcel::Call(_, _, Call::Identify(_)) => "Identify",
-            Parcel::Call(_, _, Call::Offer(_)) => "Offer",
-            Parcel::Call(_, _, Call::Start(_)) => "Start",
-            Parcel::Call(_, _, Call::Yield { .. }) => "Yield",
-            Parcel::Reply(..) => "Reply",
+        let kind = match &packet.content {
+            Content::Message(message) => message.name(),
+            Content::Snapshot(_) => "InstallSnapshot",
+            Content::Call(_, _, Call::Identify(_)) => "Identify",
+            Content::Call(_, _, Call::Offer(_)) => "Offer",
+            Content::Call(_, _, Call::Start(_)) => "Start",
+            Content::Call(_, _, Call::Yield { .. }) => "Yield",
+            Content::Reply(..) => "Reply",
         };
         self.from.is_none_or(|from| from == packet.from)
             && self.to.is_none_or(|to| to == packet.to)
@@ -209,7 +209,7 @@ impl Cluster {
         &mut self.names
     }
 
-    /// What is still unanswered.
+    /// The unanswered requests.
     pub(crate) fn waiting(&self) -> Vec<String> {
         let callers = self.callers.iter().enumerate();
         callers
@@ -481,7 +481,7 @@ impl Cluster {
                 '→',
                 &show::process(to),
                 &text,
-                Parcel::Message(message),
+                Content::Message(message),
             );
         }
         for snapshot in snapshots {
@@ -493,7 +493,7 @@ impl Cluster {
                 '→',
                 &show::process(to),
                 &text,
-                Parcel::Snapshot(snapshot),
+                Content::Snapshot(snapshot),
             );
         }
         for (id, call) in calls {
@@ -505,7 +505,7 @@ impl Cluster {
                 '⇢',
                 &format!("n{to}"),
                 &text,
-                Parcel::Call(raft_id, id, call),
+                Content::Call(raft_id, id, call),
             );
         }
         if ends {
@@ -552,19 +552,19 @@ impl Cluster {
         arrow: char,
         to_name: &str,
         text: &str,
-        parcel: Parcel,
+        content: Content,
     ) {
         let name = show::process(from);
         let from = from.node_id();
         if self.cut.contains(&(from, to)) || !self.alive(to) {
             self.line(format_args!("{name} ✗ {to_name} {text}"));
             // The caller learns that its call failed. The sender of a message learns nothing.
-            if let Parcel::Call(caller, id, _) = parcel {
+            if let Content::Call(caller, id, _) = content {
                 self.fail(caller, id);
             }
         } else {
             self.line(format_args!("{name} {arrow} {to_name} {text}"));
-            self.network.push(Packet { from, to, parcel });
+            self.network.push(Packet { from, to, content });
         }
     }
 
@@ -572,7 +572,7 @@ impl Cluster {
         self.network.push(Packet {
             from: id.to,
             to: caller.node_id(),
-            parcel: Parcel::Reply(caller, id, Reply::Failed),
+            content: Content::Reply(caller, id, Reply::Failed),
         });
     }
 
@@ -589,7 +589,7 @@ impl Cluster {
         self.network.push(Packet {
             from: from.node_id(),
             to: to.node_id(),
-            parcel: Parcel::Message(message),
+            content: Content::Message(message),
         });
         Ok(())
     }
@@ -607,7 +607,7 @@ impl Cluster {
         self.network.push(Packet {
             from: envelope.from.node_id(),
             to: envelope.to.node_id(),
-            parcel: Parcel::Snapshot(snapshot),
+            content: Content::Snapshot(snapshot),
         });
         Ok(())
     }
@@ -635,7 +635,7 @@ impl Cluster {
         }
         for (node, packets) in arrived {
             for packet in packets {
-                self.hand_over(packet)?;
+                self.deliver_packet(packet)?;
             }
             if self.alive(node) {
                 self.settle(node)?;
@@ -646,21 +646,21 @@ impl Cluster {
 
     /// Loses the packets under way.
     pub(crate) fn lose(&mut self, filter: &Filter) {
-        for Packet { from, to, parcel } in self.take(filter) {
-            match parcel {
-                Parcel::Message(message) => {
+        for Packet { from, to, content } in self.take(filter) {
+            match content {
+                Content::Message(message) => {
                     self.line(format_args!("n{from} ✗ n{to} {}", show::message(&message)));
                 }
-                Parcel::Snapshot(snapshot) => {
+                Content::Snapshot(snapshot) => {
                     let text = show::snapshot(&snapshot);
                     self.line(format_args!("n{from} ✗ n{to} {text}"));
                 }
-                Parcel::Call(caller, id, call) => {
+                Content::Call(caller, id, call) => {
                     let text = self.names.call(&call);
                     self.line(format_args!("n{from} ✗ n{to} {text}"));
                     self.fail(caller, id);
                 }
-                Parcel::Reply(caller, id, reply) => {
+                Content::Reply(caller, id, reply) => {
                     let text = self.names.reply(&reply);
                     self.line(format_args!("n{from} ✗ n{to} {text}"));
                     self.fail(caller, id);
@@ -669,27 +669,27 @@ impl Cluster {
         }
     }
 
-    fn hand_over(&mut self, Packet { from, to, parcel }: Packet) -> Result<()> {
+    fn deliver_packet(&mut self, Packet { from, to, content }: Packet) -> Result<()> {
         if !self.alive(to) {
-            if let Parcel::Call(caller, id, _) = parcel {
+            if let Content::Call(caller, id, _) = content {
                 self.fail(caller, id);
             }
             return Ok(());
         }
-        match parcel {
-            Parcel::Message(message) => {
+        match content {
+            Content::Message(message) => {
                 let what = message.name();
                 let stepped = self.replica(to)?.step(message);
                 self.refused(from, to, what, stepped)?;
             }
-            Parcel::Snapshot(OutgoingSnapshot {
+            Content::Snapshot(OutgoingSnapshot {
                 header,
                 state_machine,
             }) => {
                 let installed = self.replica(to)?.install(header, state_machine);
                 self.refused(from, to, "InstallSnapshot", installed)?;
             }
-            Parcel::Call(caller, id, call) => {
+            Content::Call(caller, id, call) => {
                 let raft_id = self.status(to)?.raft_id;
                 let reply = self.serve(to, call)?;
                 let text = self.names.reply(&reply);
@@ -700,10 +700,10 @@ impl Cluster {
                     '⇢',
                     &caller_name,
                     &text,
-                    Parcel::Reply(caller, id, reply),
+                    Content::Reply(caller, id, reply),
                 );
             }
-            Parcel::Reply(caller, id, reply) => {
+            Content::Reply(caller, id, reply) => {
                 if self.status(to)?.raft_id == caller {
                     self.replica(to)?.replied(id, reply);
                 }

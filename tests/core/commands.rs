@@ -214,7 +214,7 @@ pub(crate) enum Command {
         term: Option<Term>,
         /// Entry before those that are appended.
         #[arg(key)]
-        prev: Option<Place>,
+        prev: Option<LogPosition>,
         /// Number of entries that are appended.
         #[arg(key)]
         entries: Option<u64>,
@@ -225,7 +225,7 @@ pub(crate) enum Command {
         matched: u64,
         /// Last entry of a candidate, or of a snapshot.
         #[arg(key)]
-        last: Option<Place>,
+        last: Option<LogPosition>,
         /// Whether the snapshot comes without its state machine.
         #[arg(key, optional)]
         bare: bool,
@@ -254,12 +254,12 @@ pub(crate) enum Command {
 
 /// An entry of the log, written `index@term`.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct LogPosition {
     index: u64,
     term: Term,
 }
 
-impl FromStr for Place {
+impl FromStr for LogPosition {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -315,7 +315,7 @@ impl goldenscript::Runner for Script {
             .ok_or("a script begins with a cluster")?;
         let done = obey(cluster, command);
         let trace = cluster.take_trace();
-        // What led to a failure belongs to it.
+        // A failure shows the output before it.
         done.map_err(|error| format!("{trace}{error}"))?;
         Ok(trace)
     }
@@ -656,9 +656,9 @@ fn status(cluster: &mut Cluster, node: NodeId) -> Result<String> {
     let Ok(status) = cluster.status(node) else {
         return Ok(format!("n{node} does not run"));
     };
-    let place = cluster.names().place(&status);
+    let state = cluster.names().state(&status);
     let Some(role) = status.role.filter(|_| status.state == NodeState::Started) else {
-        return Ok(place);
+        return Ok(state);
     };
     let leader = status
         .leader
@@ -705,8 +705,8 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
     let cluster_id = receiver.cluster_id.ok_or("the receiver has no cluster")?.0;
     let cluster_id = cluster_id ^ u64::from(*stray);
     let commit = commit.unwrap_or(receiver.commit_index);
-    let needed = |place: &Option<Place>, what: &dyn Display| {
-        place.ok_or_else(|| format!("{kind} needs {what}=index@term"))
+    let needed = |position: &Option<LogPosition>, what: &dyn Display| {
+        position.ok_or_else(|| format!("{kind} needs {what}=index@term"))
     };
     Ok(match kind.as_str() {
         "Heartbeat" => PeerMessage::Heartbeat(proto::HeartbeatRequest {

@@ -90,8 +90,8 @@ scripts! {
         delete_says_whether_the_key_was_there
         too_many_waiters_are_refused
         too_much_uncommitted_data_is_refused
-        what_the_state_has_no_room_for_is_refused
-        what_a_former_leader_left_in_the_log_counts_for_the_state
+        writes_beyond_the_state_are_refused
+        entries_of_a_former_leader_count_for_the_state
         unanswered_appends_are_bounded
         writes_are_applied_in_log_order
     }

@@ -190,14 +190,14 @@ pub(crate) fn message(message: &PeerMessage) -> String {
             let round = round(&m.read_context);
             format!(" term={} commit={}{round}", m.term, m.commit_index)
         }
-        PeerMessage::InstallSnapshot(m) => place_of(m),
+        PeerMessage::InstallSnapshot(m) => snapshot_header(m),
         PeerMessage::TimeoutNow(m) => format!(" term={}", m.term),
     };
     format!("{name}{text}")
 }
 
-/// What a snapshot stands for.
-fn place_of(m: &proto::InstallSnapshotRequest) -> String {
+/// The term, position and members of a snapshot.
+fn snapshot_header(m: &proto::InstallSnapshotRequest) -> String {
     let members = m.conf_state.as_ref().map_or_else(String::new, |conf| {
         let names: Vec<_> = conf.voters.iter().map(|&id| raw_process(id)).collect();
         names.join(" ")
@@ -208,7 +208,7 @@ fn place_of(m: &proto::InstallSnapshotRequest) -> String {
     )
 }
 
-/// What a snapshot stands for, and what it holds.
+/// The header of a snapshot and its pairs.
 pub(crate) fn snapshot(snapshot: &OutgoingSnapshot) -> String {
     let OutgoingSnapshot {
         header,
@@ -216,7 +216,10 @@ pub(crate) fn snapshot(snapshot: &OutgoingSnapshot) -> String {
     } = snapshot;
     let pairs = state_machine.sorted_pairs().into_iter();
     let data = list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(value))));
-    format!("InstallSnapshot{} data={data}", place_of(header.request()))
+    format!(
+        "InstallSnapshot{} data={data}",
+        snapshot_header(header.request())
+    )
 }
 
 /// A batch of reads is named by the process that reads and a counter.
@@ -344,7 +347,7 @@ impl Names {
 
     pub(crate) fn reply(&mut self, reply: &Reply) -> String {
         match reply {
-            Reply::Identified(status) => format!("I am {}", self.place(status)),
+            Reply::Identified(status) => format!("I am {}", self.state(status)),
             Reply::Offered {
                 cluster_id,
                 accepted,
@@ -358,7 +361,7 @@ impl Names {
                 Err(reason) => format!("does not yield to attempt {attempt}: {reason}"),
             },
             Reply::Failed => "failed".to_owned(),
-            Reply::Stranger(stranger) => format!("its address {stranger}"),
+            Reply::Misdirected(answering) => format!("its address {answering}"),
         }
     }
 
@@ -373,6 +376,7 @@ impl Names {
             ref others,
             ref without,
             time: _,
+            revisions: _,
         } = *recovery;
         let Rank {
             last_index,
@@ -397,18 +401,18 @@ impl Names {
     }
 
     /// The identity and the state of a process.
-    pub(crate) fn place(&mut self, status: &NodeStatus) -> String {
+    pub(crate) fn state(&mut self, status: &NodeStatus) -> String {
         let cluster = status
             .cluster_id
             .map(|id| self.cluster(id))
             .unwrap_or_default();
-        let place = match status.state {
+        let state = match status.state {
             NodeState::Fresh => "fresh".to_owned(),
             NodeState::Prepared => format!("bound to {cluster}"),
             NodeState::Started => format!("started in {cluster}"),
             NodeState::Outside => format!("outside {cluster}"),
         };
-        format!("{}, {place}", process(status.raft_id))
+        format!("{}, {state}", process(status.raft_id))
     }
 
     pub(crate) fn event(&mut self, event: &Event) -> String {

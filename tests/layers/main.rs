@@ -238,7 +238,7 @@ fn a_broken_arrow_is_refused_however_it_is_written() {
 }
 
 #[test]
-fn what_is_reserved_is_refused_elsewhere() {
+fn a_reserved_path_is_refused_in_other_modules() {
     for (module, code) in [
         ("service::kv", "use raft::eraftpb::Entry;"),
         ("driver", "fn f() -> ::raft::Config { todo!() }"),
@@ -293,7 +293,7 @@ fn a_sum_that_a_clock_may_not_hold_is_refused() {
 }
 
 #[test]
-fn what_is_no_import_is_not_refused() {
+fn text_that_is_no_import_is_not_refused() {
     for (module, code) in [
         (
             "node",

@@ -61,7 +61,7 @@ impl World {
         }
         if placed {
             self.clients
-                .place(requests.iter().map(|(waiter, _)| *waiter));
+                .order(requests.iter().map(|(waiter, _)| *waiter));
         }
         self.arrive(node, None, Input::Requests { requests, placed })
     }

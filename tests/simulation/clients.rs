@@ -11,7 +11,7 @@ use seshat::node::Answer;
 use seshat::types::{ClusterId, LogIndex, NodeId, Revision};
 
 use crate::invariants::answers_follow_time::{self, Floor};
-use crate::invariants::reads_keep_their_place::{Batches, Place};
+use crate::invariants::reads_keep_their_order::{Batches, InBatch};
 use crate::invariants::revisions_are_given_once::Given;
 use crate::invariants::revisions_follow_time::{self, Highest};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
@@ -72,8 +72,8 @@ struct Pending {
     what: What,
     start: u64,
     before: Before,
-    /// Its place among the requests of its batch.
-    place: Option<Place>,
+    /// Its position among the requests of its batch.
+    in_batch: Option<InBatch>,
     node: NodeId,
     /// Whether the node has taken the request and owes an answer.
     taken: bool,
@@ -229,7 +229,7 @@ impl Clients {
             what,
             start: now,
             before: self.before,
-            place: None,
+            in_batch: None,
             node,
             taken: false,
             told_early: false,
@@ -276,7 +276,7 @@ impl Clients {
     }
 
     /// These requests reach their node in one batch, in this order.
-    pub(crate) fn place(&mut self, waiters: impl Iterator<Item = Waiter>) {
+    pub(crate) fn order(&mut self, waiters: impl Iterator<Item = Waiter>) {
         let batch = self.batches.begin();
         for (position, waiter) in waiters.enumerate() {
             let Some(pending) = self.pending.get_mut(&waiter) else {
@@ -288,7 +288,7 @@ impl Clients {
                 // It may have been written long before.
                 What::Session(_) | What::Decision => continue,
             };
-            pending.place = Some(Place {
+            pending.in_batch = Some(InBatch {
                 batch,
                 position,
                 read,
@@ -338,8 +338,8 @@ impl Clients {
         {
             answers_follow_time::check(pending.before.floor, (cluster, index), waiter)?;
             self.raise(cluster, index);
-            if let Some(place) = pending.place {
-                self.batches.check(place, index)?;
+            if let Some(request) = pending.in_batch {
+                self.batches.check(request, index)?;
             }
         }
         if let Some(revision) = revision {

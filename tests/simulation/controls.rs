@@ -107,9 +107,9 @@ fn answers_that_go_back_in_time_are_caught() {
 }
 
 #[test]
-fn reads_that_lose_their_place_are_caught() {
+fn reads_out_of_order_are_caught() {
     let report = run_wide(Sabotage::ReadsLast, 12);
-    assert_caught_by(&report, "reads_keep_their_place", 6);
+    assert_caught_by(&report, "reads_keep_their_order", 6);
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl World {
         if matches!(call, Call::Identify(_)) && !arrivals.is_empty() && self.hangs(to) {
             let (after, reply) = match self.found(from, to) {
                 Answering::Silent => (CALL_FAILS_AFTER, Reply::Failed),
-                found => (CALL_HANGS_AFTER, Reply::Stranger(found)),
+                found => (CALL_HANGS_AFTER, Reply::Misdirected(found)),
             };
             self.schedule_input(after, from, Some(incarnation), Input::Reply { id, reply });
         }

@@ -21,7 +21,7 @@
 //!   know.
 //! * [`network`], [`faults`], [`restarts`], [`accidents`]: the faults. [`delivery`], [`snapshots`]: the
 //!   transport of messages, calls and snapshots.
-//! * [`operator`]: reads the status, and follows it. [`exam`]: the final check in the wide world.
+//! * [`operator`]: reads the status, and follows it. [`final_check`]: the final check in the wide world.
 //! * [`asking`], [`clients`], [`numbered`], [`transactions`]: the requests of clients. [`clusters`],
 //!   [`model`], [`revisions`], [`invariants`]: the invariants, one property a file.
 //! * [`sabotage`], [`controls`]: rules broken on purpose, to see that the checks notice.
@@ -35,8 +35,8 @@ mod clients;
 mod clusters;
 mod controls;
 mod delivery;
-mod exam;
 mod faults;
+mod final_check;
 mod invariants;
 mod model;
 mod network;

@@ -51,7 +51,7 @@ pub(crate) enum Input {
     /// The requests of one turn of the driver.
     Requests {
         requests: Vec<(Waiter, Request)>,
-        /// Whether they came as one batch, in which each has its place.
+        /// Whether they came as one batch, in which each has its position.
         placed: bool,
     },
     /// A question or an order of the operator.

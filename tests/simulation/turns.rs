@@ -268,7 +268,7 @@ impl World {
                 let log = log.expect("it has served");
                 well_after_the_calm::check(self.members(), self.is_healed(), log)
             }
-            Scope::Wide => self.check_exam(),
+            Scope::Wide => self.check_end_of_final_check(),
         }
     }
 }

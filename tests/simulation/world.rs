@@ -9,7 +9,7 @@ use seshat::types::NodeId;
 
 use crate::clients::{Clients, Waiter};
 use crate::clusters::Clusters;
-use crate::exam::Exam;
+use crate::final_check::FinalCheck;
 use crate::invariants::one_leader_a_term::Leaders;
 use crate::invariants::{Verdict, Violation};
 use crate::network::{Climate, Network};
@@ -116,7 +116,7 @@ pub(crate) enum Happening {
     /// The faults end.
     Calm,
     /// Checks the progress of the final check.
-    Exam,
+    FinalCheck,
 }
 
 pub(crate) struct World {
@@ -144,7 +144,7 @@ pub(crate) struct World {
     pub(crate) operator: Operator,
     pub(crate) calm: bool,
     pub(crate) healing: Option<Healing>,
-    pub(crate) exam: Exam,
+    pub(crate) final_check: FinalCheck,
     pub(crate) leaders: Leaders,
     pub(crate) clusters: Clusters,
     pub(crate) summary: Summary,
@@ -208,7 +208,7 @@ impl World {
             operator: Operator::default(),
             calm: false,
             healing: None,
-            exam: Exam::default(),
+            final_check: FinalCheck::default(),
             leaders: Leaders::default(),
             clusters: Clusters::default(),
             summary: Summary::default(),
@@ -346,7 +346,7 @@ impl World {
             Happening::Load { until } => return self.load(until),
             Happening::Copy { attempt, command } => return self.ask_again(attempt, command),
             Happening::Operate => return self.operate(),
-            Happening::Exam => return self.examine(),
+            Happening::FinalCheck => return self.advance_final_check(),
             Happening::Nemesis => self.nemesis(),
             Happening::Trouble => self.trouble(),
             Happening::Restart => self.restart(),
@@ -364,7 +364,7 @@ impl World {
                 self.network = Network::healthy();
                 self.end_troubles();
                 if self.setting.scope == Scope::Wide {
-                    self.schedule(0, Happening::Exam);
+                    self.schedule(0, Happening::FinalCheck);
                 }
             }
         }

@@ -103,13 +103,13 @@ impl World {
     /// Most members lose their memory, possibly after the others have missed writes.
     fn doom_most(&mut self) {
         self.halts_at = None;
-        let members = health::members(&self.shared.standings());
+        let members = health::members(&self.shared.statuses());
         let most = members.len() / 2 + 1;
         let ids = members.iter().copied();
         let mut doomed = ids.choose_multiple(&mut self.rng, most);
         doomed.sort_unstable();
         // A member that has just been added may have no state.
-        let voters = health::voters(&self.shared.standings());
+        let voters = health::voters(&self.shared.statuses());
         self.spare_one_of(&voters, &members, &mut doomed);
         let mut at = self.sim.elapsed();
         if self.overstates || self.rng.gen_bool(0.5) {
@@ -173,7 +173,7 @@ impl World {
         if let Some(id) = self.absent.take_if(|_| self.absent_until <= now) {
             match self
                 .shared
-                .standings()
+                .statuses()
                 .values()
                 .any(|it| it.leader.is_some())
             {
@@ -206,12 +206,12 @@ impl World {
         let Some(id) = left_over.and_then(|id| u16::try_from(id).ok()) else {
             return;
         };
-        let standings = self.shared.standings();
-        if !self.shared.is_recovered() || !health::all_vote_but(&standings, id) {
+        let statuses = self.shared.statuses();
+        if !self.shared.is_recovered() || !health::all_vote_but(&statuses, id) {
             return;
         }
         self.shared.left_over.borrow_mut().clear();
-        if standings.contains_key(&id) {
+        if statuses.contains_key(&id) {
             self.crash(id, "is stopped, as it has the state of the old cluster");
             self.fallen.push(Fallen {
                 id,

@@ -1,4 +1,4 @@
-//! The checks of an observer who sees all nodes at once.
+//! Checks of all nodes at once, from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,28 +8,28 @@ use seshat::types::{ClusterId, LogIndex, NodeState, NodeStatus, RaftId, Role, Te
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     leaders: BTreeMap<(ClusterId, Term), RaftId>,
-    /// The cluster that has a leader, and those that had one before it.
+    /// The cluster that has a leader, and the clusters that had one before it.
     serving: Option<ClusterId>,
     past: BTreeSet<ClusterId>,
-    whole: Option<Whole>,
+    settled: Option<Settled>,
     healed: bool,
 }
 
 /// A cluster whose members all run, vote, and follow one leader.
 #[derive(Debug, PartialEq, Eq)]
-struct Whole {
+struct Settled {
     processes: Vec<RaftId>,
     leader: RaftId,
-    /// The leader's applied index when this began, the last change of members included.
+    /// The applied index of the leader when the cluster settled. It includes the last conf change.
     applied: LogIndex,
 }
 
 impl Health {
-    /// Checks the running nodes. Panics if two have led in one term (election safety: paper, figure 3),
-    /// or if two clusters serve: another one may begin to once, if the operator `may_have_recovered` the
-    /// first.
-    pub(crate) fn look(&mut self, standings: &BTreeMap<u16, NodeStatus>, may_have_recovered: bool) {
-        for status in standings.values() {
+    /// Checks the running nodes. Panics if two nodes have led in one term (election safety: paper,
+    /// figure 3), or if two clusters serve. One successor may serve, if the operator `may_have_recovered`
+    /// the first cluster.
+    pub(crate) fn look(&mut self, statuses: &BTreeMap<u16, NodeStatus>, may_have_recovered: bool) {
+        for status in statuses.values() {
             let (Some(Role::Leader), Some(cluster)) = (status.role, status.cluster_id) else {
                 continue;
             };
@@ -40,7 +40,7 @@ impl Health {
             self.serves(cluster, may_have_recovered);
         }
         if !self.healed {
-            self.healed = self.is_whole(standings);
+            self.healed = self.is_settled(statuses);
         }
     }
 
@@ -67,49 +67,48 @@ impl Health {
     /// A node has forgotten everything.
     pub(crate) fn memory_lost(&mut self) {
         self.healed = false;
-        self.whole = None;
+        self.settled = None;
     }
 
-    /// Whether, since the last loss of memory, the voters were exactly the running processes of the
-    /// members, and all of them knew that this is committed: each had applied the leader's applied index
-    /// of the time when all were voters.
+    /// Whether the cluster has settled since the last loss of memory: the voters were exactly the running
+    /// processes of the members, and each of them had applied the conf change that made this so.
     ///
-    /// This is not [`seshat::cluster::ClusterView::is_healed`], on purpose: it asks for less, so that nodes
-    /// fall earlier than status permits, and it does not trust the judgement that is under test. The
-    /// operator asks that one, and a run ends when every member gives it.
+    /// [`seshat::cluster::ClusterView::is_healed`] requires more. This check is separate on purpose: faults
+    /// come earlier than status permits, and the check does not trust the code under test. The operator of
+    /// a run uses `is_healed`, and a run ends when every member reports it.
     pub(crate) fn healed(&self) -> bool {
         self.healed
     }
 
-    fn is_whole(&mut self, standings: &BTreeMap<u16, NodeStatus>) -> bool {
-        let Some((now, members)) = whole(standings) else {
-            self.whole = None;
+    fn is_settled(&mut self, statuses: &BTreeMap<u16, NodeStatus>) -> bool {
+        let Some((now, members)) = settled(statuses) else {
+            self.settled = None;
             return false;
         };
-        let same = |then: &Whole| then.processes == now.processes && then.leader == now.leader;
-        if !self.whole.as_ref().is_some_and(same) {
-            self.whole = Some(now);
+        let same = |then: &Settled| then.processes == now.processes && then.leader == now.leader;
+        if !self.settled.as_ref().is_some_and(same) {
+            self.settled = Some(now);
         }
-        self.whole.as_ref().is_some_and(|whole| {
+        self.settled.as_ref().is_some_and(|settled| {
             members
                 .iter()
-                .all(|status| status.applied_index >= whole.applied)
+                .all(|status| status.applied_index >= settled.applied)
         })
     }
 }
 
-/// The members as the leader knows them, in the order of their ids; none without a leader.
-pub(crate) fn members(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
-    let members = leader(standings).map(|leader| {
+/// The ids of the members in the leader's configuration, in ascending order; empty without a leader.
+pub(crate) fn members(statuses: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
+    let members = leader(statuses).map(|leader| {
         let ids: BTreeSet<_> = leader.conf.members.iter().map(|id| id.get()).collect();
         ids.into_iter().collect()
     });
     members.unwrap_or_default()
 }
 
-/// The nodes that vote, as the leader knows them; none without a leader.
-pub(crate) fn voters(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
-    let voters = leader(standings).map(|leader| {
+/// The node ids of the voters in the leader's configuration, in ascending order; empty without a leader.
+pub(crate) fn voters(statuses: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
+    let voters = leader(statuses).map(|leader| {
         let ids: BTreeSet<_> = leader
             .conf
             .voters
@@ -121,26 +120,26 @@ pub(crate) fn voters(standings: &BTreeMap<u16, NodeStatus>) -> Vec<u16> {
     voters.unwrap_or_default()
 }
 
-/// Whether all members but `except` vote in the cluster that has a leader.
-pub(crate) fn all_vote_but(standings: &BTreeMap<u16, NodeStatus>, except: u16) -> bool {
-    let Some(leader) = leader(standings) else {
+/// Whether every member except `except` is a voter in the cluster of the leader.
+pub(crate) fn all_vote_but(statuses: &BTreeMap<u16, NodeStatus>, except: u16) -> bool {
+    let Some(leader) = leader(statuses) else {
         return false;
     };
     let votes = |id: &u16| {
-        standings.get(id).is_some_and(|status| {
+        statuses.get(id).is_some_and(|status| {
             status.cluster_id == leader.cluster_id && leader.conf.voters.contains(&status.raft_id)
         })
     };
-    members(standings)
+    members(statuses)
         .iter()
         .all(|id| *id == except || votes(id))
 }
 
-/// Whether all members have applied the same.
-pub(crate) fn level(standings: &BTreeMap<u16, NodeStatus>) -> bool {
-    let members = members(standings);
+/// Whether all members have applied the same index and have equally many keys.
+pub(crate) fn have_applied_the_same(statuses: &BTreeMap<u16, NodeStatus>) -> bool {
+    let members = members(statuses);
     let mut applied = members.iter().map(|id| {
-        standings
+        statuses
             .get(id)
             .map(|status| (status.applied_index, status.keys))
     });
@@ -148,17 +147,17 @@ pub(crate) fn level(standings: &BTreeMap<u16, NodeStatus>) -> bool {
     first.is_some() && applied.all(|other| other == first)
 }
 
-fn leader(standings: &BTreeMap<u16, NodeStatus>) -> Option<&NodeStatus> {
+fn leader(statuses: &BTreeMap<u16, NodeStatus>) -> Option<&NodeStatus> {
     let leads = |status: &&NodeStatus| status.role == Some(Role::Leader);
-    standings.values().filter(leads).max_by_key(|it| it.term)
+    statuses.values().filter(leads).max_by_key(|it| it.term)
 }
 
-fn whole(standings: &BTreeMap<u16, NodeStatus>) -> Option<(Whole, Vec<&NodeStatus>)> {
-    let leader = leader(standings)?;
-    let members = members(standings);
+fn settled(statuses: &BTreeMap<u16, NodeStatus>) -> Option<(Settled, Vec<&NodeStatus>)> {
+    let leader = leader(statuses)?;
+    let members = members(statuses);
     let members: Vec<_> = members
         .iter()
-        .map(|id| standings.get(id))
+        .map(|id| statuses.get(id))
         .collect::<Option<_>>()?;
     let follows = |status: &NodeStatus| {
         status.state == NodeState::Started
@@ -169,9 +168,9 @@ fn whole(standings: &BTreeMap<u16, NodeStatus>) -> Option<(Whole, Vec<&NodeStatu
     let processes: Vec<_> = members.iter().map(|status| status.raft_id).collect();
     let mut voters = leader.conf.voters.clone();
     voters.sort_unstable_by_key(|voter| voter.node_id());
-    let well = voters == processes && members.iter().all(|status| follows(status));
-    well.then_some((
-        Whole {
+    let is_settled = voters == processes && members.iter().all(|status| follows(status));
+    is_settled.then_some((
+        Settled {
             processes,
             leader: leader.raft_id,
             applied: leader.applied_index,

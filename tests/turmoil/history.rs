@@ -18,7 +18,7 @@ pub(crate) struct Told {
     pub(crate) start: u64,
     /// `None` if its outcome is not known.
     pub(crate) end: Option<u64>,
-    /// Log index of an acknowledged write.
+    /// Revision of an acknowledged write.
     pub(crate) index: Option<LogIndex>,
 }
 
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_survivor_had_is_kept_and_the_rest_may_be_lost() {
+    fn the_state_of_the_survivor_is_kept_and_the_rest_may_be_lost() {
         let (first, second) = (write(1, 1, Some(2), 5), write(2, 3, Some(4), 6));
         let kept = [first, second, read(Some(2), 5), read(Some(1), 120)];
         assert_eq!(check(&kept, Some(RECOVERY)), Ok(()));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_does_not_come_back() {
+    fn a_lost_write_does_not_come_back() {
         let history = [
             write(1, 1, Some(2), 5),
             write(2, 3, Some(4), 6),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_under_way_may_belong_to_either_side() {
+    fn a_write_under_way_may_be_kept_or_lost() {
         let torn = write(2, 90, Some(130), 7);
         for seen in [Some(1), Some(2)] {
             let history = [write(1, 1, Some(2), 5), torn, read(seen, 140)];

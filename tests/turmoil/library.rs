@@ -265,7 +265,7 @@ impl User {
                 self.shared.count("writes");
                 (kind, Some(written.applied_index))
             }
-            Ok(Reply::Deleted(_)) => panic!("no client removes shared keys"),
+            Ok(other) => panic!("shared keys are only read and bound: {other:?}"),
             Err(error) => {
                 self.failed(&what, error);
                 if let (Kind::Write(_), Applied::Unknown) = (kind, error.applied()) {

@@ -117,7 +117,7 @@ fn one(seed: u64, flaw: Flaw, loud: bool) {
     report.add_all(&logs.report());
     println!("\nseed {seed}: {report}");
     println!("\n{}{}", runs::DIGEST, shared.digest());
-    report.hand_over();
+    report.publish();
 }
 
 /// The same seed gives the same run, to the last answer. On Linux alone: elsewhere hash maps and tokio

@@ -8,7 +8,7 @@ use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use seshat::config::{ClusterConfig, Config, InitialMember, Limits, NodeConfig, RaftConfig};
 use seshat::server::{Server, ServerError};
 use seshat::telemetry::LogFormat;
-use seshat::types::NodeId;
+use seshat::types::{NodeId, WallTime};
 use tokio::sync::Notify;
 
 use crate::network::{CLIENT_PORT, INTERNAL_PORT, Listener, client_addr, connector, internal_addr};
@@ -74,7 +74,7 @@ impl Cradle {
             let mut members = config.cluster.initial_members.iter();
             members.any(|member| member.id.get() == id)
         };
-        for status in self.shared.standings().values() {
+        for status in self.shared.statuses().values() {
             for id in &status.conf.members {
                 if self.flaw != Flaw::Apart && !named(id.get(), &config) {
                     config.cluster.initial_members.push(member(id.get()));
@@ -95,7 +95,15 @@ impl Cradle {
         let incarnation = u64::from(self.id) << 32 | self.incarnations.get();
         let mut random = StdRng::seed_from_u64(self.seed ^ incarnation);
         let random = move || random.next_u64();
-        let server = Server::new(self.file(), client, internal, &connector(), random).await?;
+        let server = Server::new(
+            self.file(),
+            client,
+            internal,
+            &connector(),
+            random,
+            simulated_time,
+        )
+        .await?;
         self.shared.born(self.id, server.driver());
         let stop = self.stop;
         let ended = server.run(async move { stop.notified().await }).await;
@@ -145,4 +153,10 @@ fn config(id: u16, limits: &Limits, flaw: Flaw) -> Config {
     };
     config.check().expect("a valid configuration");
     config
+}
+
+/// The wall clock of every node.
+fn simulated_time() -> Option<WallTime> {
+    let micros = turmoil::sim_elapsed()?.as_micros();
+    WallTime::new(WallTime::FIRST.micros() + u64::try_from(micros).ok()?)
 }

@@ -78,7 +78,7 @@ impl Operator {
             }
         }
         // In calm, every member reports a healed cluster in the end.
-        for member in health::members(&self.shared.standings()) {
+        for member in health::members(&self.shared.statuses()) {
             while !is_healthy(self.nodes[usize::from(member) - 1].clone()).await {
                 if let Ok(status) = self.admin.status().await {
                     self.note_left_over(&status.summary);
@@ -220,8 +220,8 @@ impl Operator {
         let kept = match self.flaw {
             // The flaw: the observer believes that the survivor had everything.
             Flaw::Overstated => u64::MAX,
-            _ if is_latest => found.last_log_index,
-            _ => found.commit_index,
+            _ if is_latest => found.last_log_revision,
+            _ => found.commit_revision,
         };
         self.shared.recovery_begins(old, kept);
         // Their state of the old cluster keeps them out of the new one.

@@ -26,7 +26,7 @@ impl Report {
     }
 
     /// Prints the report for the process that waits for it. The test harness may have begun a line.
-    pub(crate) fn hand_over(&self) {
+    pub(crate) fn publish(&self) {
         let report = serde_json::to_string(&self.0).expect("numbers");
         println!("\n{MARK}{report}");
     }

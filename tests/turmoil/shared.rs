@@ -196,7 +196,7 @@ impl Shared {
     }
 
     /// The status of the nodes that run, by their ids.
-    pub(crate) fn standings(&self) -> BTreeMap<u16, NodeStatus> {
+    pub(crate) fn statuses(&self) -> BTreeMap<u16, NodeStatus> {
         let nodes = self.nodes.borrow();
         nodes
             .iter()

@@ -207,7 +207,7 @@ impl World {
             assert!(self.sim.elapsed() < deadline, "{waiting}");
             self.raise();
         }
-        while !health::level(&self.shared.standings()) {
+        while !health::have_applied_the_same(&self.shared.statuses()) {
             assert!(self.sim.elapsed() < deadline, "a node stays behind");
             self.step();
         }
@@ -232,7 +232,7 @@ impl World {
         let ended = self.sim.step().expect("nodes do not fail");
         runs::moment_passed();
         let may_be_another = self.shared.may_be_recovered();
-        self.health.look(&self.shared.standings(), may_be_another);
+        self.health.look(&self.shared.statuses(), may_be_another);
         self.shared.highest_term.set(self.health.highest_term());
         ended
     }

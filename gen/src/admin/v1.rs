@@ -377,6 +377,14 @@ pub struct RecoverResponse {
     /// there, unless they have passed it. Absent at protocol level 1.
     #[prost(uint64, tag = "12")]
     pub time: u64,
+    /// Revision of the entry at commit_index. Writes up to it keep their revisions,
+    /// later ones get new ones. A log index, at protocol level 1.
+    #[prost(uint64, tag = "13")]
+    pub commit_revision: u64,
+    /// Revision of the entry at last_log_index in the halted cluster. A client knows
+    /// by it whether a write that it was told of may be lost.
+    #[prost(uint64, tag = "14")]
+    pub last_log_revision: u64,
 }
 impl ::prost::Name for RecoverResponse {
     const NAME: &'static str = "RecoverResponse";

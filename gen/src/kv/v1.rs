@@ -575,7 +575,8 @@ impl ::prost::Name for Entry {
 /// that nodes of different versions never apply the same entry differently.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Command {
-    /// Makes a write apply once, however often it stands in the log.
+    /// Makes a `set` or `delete` apply once, however often it stands in the log. A
+    /// transaction has its own.
     #[prost(message, optional, tag = "6")]
     pub session: ::core::option::Option<SessionStamp>,
     /// What the command does. Exactly one is set.
@@ -660,7 +661,9 @@ impl ::prost::Name for DeleteCommand {
 /// Opens a session. Opening an open one again changes nothing.
 ///
 /// There are at most 4096 sessions, and they and their remembered answers count
-/// for at most 32 MiB: 64 bytes for each session and 48 for each answer. When a
+/// for at most 32 MiB: 64 bytes for each session and 48 for each answer; in the
+/// answer to a transaction 128 for each result, and the keys and values that were
+/// read. When a
 /// command exceeds that, sessions expire, the ones first whose last command
 /// stands furthest back in the log; never the command's own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -722,6 +725,9 @@ pub struct TxnCommand {
     /// What is done if one does not.
     #[prost(message, repeated, tag = "3")]
     pub failure: ::prost::alloc::vec::Vec<Operation>,
+    /// Makes the transaction apply once, however often it stands in the log.
+    #[prost(message, optional, tag = "4")]
+    pub session: ::core::option::Option<SessionStamp>,
 }
 impl ::prost::Name for TxnCommand {
     const NAME: &'static str = "TxnCommand";

@@ -151,8 +151,9 @@ impl Formation {
         }
     }
 
-    /// Another process asks this one who it is. The nodes that it knows of have to be asked before a cluster
-    /// is formed if it takes part in a cluster of which this node is a member, or if it is an initial member.
+    /// Another process asks this one for its identity. The nodes that it knows of have to be asked before a
+    /// cluster is formed if it takes part in a cluster of which this node is a member, or if it is an initial
+    /// member.
     pub fn asked(&mut self, by: &Introduction) {
         let node = by.raft_id.node_id();
         let me = self.raft_id.node_id();
@@ -180,14 +181,14 @@ impl Formation {
         self.ask_at_once();
     }
 
-    /// Asks every peer without a call in flight who it is, at most once a tick.
+    /// Asks every peer without a call in flight for its identity, at most once a tick.
     pub(super) fn ask_at_once(&mut self) {
         if self.probed_at < self.now {
             self.probe();
         }
     }
 
-    /// Asks every peer without a call in flight who it is.
+    /// Asks every peer without a call in flight for its identity.
     pub(super) fn probe(&mut self) {
         let pause = if self.outside.is_some() {
             WAIT_TICKS
@@ -218,7 +219,7 @@ impl Formation {
         self.calls_made
     }
 
-    /// `node` has answered who it is.
+    /// `node` has answered with its identity.
     pub(super) fn heard(&mut self, node: NodeId, status: &NodeStatus) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.heard = Some((status.clone(), self.now));

@@ -106,8 +106,8 @@ impl Formation {
         if without.contains(&self.raft_id.node_id()) {
             return Err("this node is there: ask it to form without others".to_owned());
         }
-        if let Some(stranger) = without.iter().find(|&&id| !self.known.contains(id)) {
-            return Err(format!("node {stranger} is no initial member"));
+        if let Some(other) = without.iter().find(|&&id| !self.known.contains(id)) {
+            return Err(format!("node {other} is no initial member"));
         }
         let missing = without.iter().filter(|&&id| self.members.contains(id));
         let (missing, all) = (missing.count(), self.members.len());
@@ -164,10 +164,10 @@ impl Formation {
     fn check_absence(&self, node: NodeId) -> Result<(), String> {
         match self.peers.get(&node).and_then(|peer| peer.found) {
             Some(Answering::Hung) => Err(hung(node)),
-            Some(stranger) if !stranger.may_be_gone() => {
+            Some(found) if !found.may_be_gone() => {
                 let addr = self.known.get(node).map_or("", |info| &info.addr);
                 Err(format!(
-                    "node {node} may be there: its address, {addr}, {stranger}"
+                    "node {node} may be there: its address, {addr}, {found}"
                 ))
             }
             _ => Ok(()),

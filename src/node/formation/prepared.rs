@@ -5,9 +5,9 @@
 //!
 //! * *Traffic* may be old, and its sender may be dead. It starts the current offer. It starts an earlier one
 //!   only if its sender is, as that very process, a member of every offer that this process has accepted
-//!   since: those need the acceptance of the sender, which refuses for ever, so none of them can be decided
-//!   any more. Without that rule, late traffic of a dead process could pull this one into a cluster without
-//!   other processes.
+//!   since: these offers need the acceptance of the sender, which refuses for ever, so none of them can be
+//!   decided any more. Without that rule, late traffic of a dead process could pull this one into a cluster
+//!   without other processes.
 //! * An *answer* to a question that was asked after this process had accepted its current offer is
 //!   about now: its sender runs, and takes part in that cluster. No other cluster has started, or
 //!   ever will while the sender runs (`docs/FORMATION.md`). So an answer starts the accepted offer of that

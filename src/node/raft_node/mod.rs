@@ -5,7 +5,7 @@
 //! would forward it. A read that raft-rs cannot serve is dropped silently, and so are pending reads when
 //! leadership ends. The election timeout comes from a global random source unless the caller sets it. And
 //! many messages that a peer may send make raft-rs panic: [`wire`](crate::wire) checks what can be
-//! checked from a message alone, and [`judge`](super::judge) checks what depends on the log.
+//! checked from a message alone, and [`validate`](super::validate) checks what depends on the log.
 
 mod catching_up;
 mod growth;

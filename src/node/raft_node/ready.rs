@@ -94,10 +94,12 @@ impl<W> RaftNode<W> {
                 EntryType::EntryNormal => {
                     if !entry.context.is_empty() {
                         let context = entry.context.clone();
+                        let revisions = self.raw.store().state_machine().revisions();
                         let traced = Event::TracedApplied {
                             context,
                             index,
                             term,
+                            revision: revisions.at(index),
                         };
                         self.output.events.push(traced);
                     }

@@ -98,7 +98,7 @@ impl<W> Replica<W> {
                 Reply::Yielded { attempt, answer } => {
                     self.answered_claim(call.to, attempt, answer);
                 }
-                Reply::Stranger(answering) => self.missed(call, answering),
+                Reply::Misdirected(answering) => self.missed(call, answering),
                 Reply::Failed => self.missed(call, Answering::Silent),
                 Reply::Offered { .. } | Reply::Started => {}
             }

@@ -94,6 +94,9 @@ impl<W> Replica<W> {
             others: way.others.clone(),
             without: order.without.clone(),
             time: self.time.filter(|_| has_revisions),
+            revisions: self.raft.as_ref().map_or_else(Default::default, |raft| {
+                raft.storage().state_machine().revisions()
+            }),
         }
     }
 
@@ -146,7 +149,7 @@ fn unusable(error: NodeError) -> Refusal {
 fn refusal(obstacle: Obstacle) -> Refusal {
     match obstacle {
         Obstacle::OtherCluster(_) => Refusal::invalid("cluster_id", obstacle.to_string()),
-        Obstacle::NotGone(_) | Obstacle::Stranger(_) => {
+        Obstacle::NotGone(_) | Obstacle::NotInCluster(_) => {
             Refusal::invalid("without", obstacle.to_string())
         }
         _ => Refusal::precondition(obstacle.to_string()),

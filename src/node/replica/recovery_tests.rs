@@ -524,7 +524,7 @@ fn a_leader_or_a_process_without_state_does_not_recover() {
 
 /// A process that was added and not promoted yet, or that was removed: no voter, and all that is left.
 #[test]
-fn what_does_not_vote_is_kept_only_if_an_operator_accepts_that() {
+fn the_state_of_a_non_voter_is_kept_only_if_an_operator_accepts_it() {
     let mut member = fresh(3, 2, 3);
     let offer = Offer {
         cluster_id: CLUSTER,

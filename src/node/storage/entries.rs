@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_goes_as_it_is() {
+    fn removed_entries_are_not_copied() {
         let mut entries = Entries::default();
         (0..1_000).for_each(|index| entries.push(entry(index)));
         let (_, cut) = entries.cut(600);

@@ -2,7 +2,7 @@
 //!
 //! They wait in a queue and cost nothing meanwhile. Each permit that ends admits as many of them as there is
 //! capacity for, the oldest first. They count before they are woken, so that none is woken in vain. A
-//! connection has one place in the queue, and its other messages wait for that, so that connections take
+//! connection has at most one message in the queue, and its others wait for that one, so connections take
 //! turns. A connection that has more in flight than it leaves free does not delay the others.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use crate::error::{Reason, Refusal};
 /// came.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
-    line: VecDeque<Waiting>,
+    queue: VecDeque<Waiting>,
 }
 
 /// A message that waits for capacity.
@@ -29,12 +29,12 @@ struct Waiting {
 }
 
 /// A message that has been admitted and not been woken yet.
-pub(super) struct LetIn {
+pub(super) struct Admitted {
     permit: Permit,
     hears: oneshot::Sender<Permit>,
 }
 
-impl LetIn {
+impl Admitted {
     /// Wakes the stream of the message. If that has just given up, the permit is dropped here, so no lock may
     /// be held.
     pub(super) fn tell(self) {
@@ -51,7 +51,7 @@ impl AdmissionControl {
     /// [`Reason::ShuttingDown`].
     pub async fn announce_in_turn(self, bytes: usize) -> Result<Permit, Refusal> {
         let _turn = self.own.held_back.lock().await;
-        let waits = self.line_up(bytes.min(self.inner.max_bytes));
+        let waits = self.enqueue(bytes.min(self.inner.max_bytes));
         let permit = match waits {
             Some(waits) => waits.await.ok(),
             None => None,
@@ -60,22 +60,22 @@ impl AdmissionControl {
     }
 
     /// Queues a message. Returns the channel that receives its permit; `None` if admission control is closed.
-    fn line_up(&self, bytes: usize) -> Option<oneshot::Receiver<Permit>> {
+    fn enqueue(&self, bytes: usize) -> Option<oneshot::Receiver<Permit>> {
         let (hears, waits) = oneshot::channel();
         let mut counts = self.inner.counts();
         if self.is_closed() {
             return None;
         }
-        let line = &mut counts.held_back.line;
-        line.retain(|waiting| !waiting.hears.is_closed());
-        line.push_back(Waiting {
+        let queue = &mut counts.held_back.queue;
+        queue.retain(|waiting| !waiting.hears.is_closed());
+        queue.push_back(Waiting {
             own: Arc::clone(&self.own),
             bytes,
             hears,
         });
         let let_in = counts.let_in_held_back(&self.inner);
         drop(counts);
-        let_in.into_iter().for_each(LetIn::tell);
+        let_in.into_iter().for_each(Admitted::tell);
         Some(waits)
     }
 }
@@ -83,10 +83,10 @@ impl AdmissionControl {
 impl Counts {
     /// Admits the messages for which there is capacity now. The first one for which there is none holds up
     /// all behind it, unless the reason is its own connection's share.
-    pub(super) fn let_in_held_back(&mut self, inner: &Arc<Inner>) -> Vec<LetIn> {
+    pub(super) fn let_in_held_back(&mut self, inner: &Arc<Inner>) -> Vec<Admitted> {
         let mut let_in = Vec::new();
         let mut next = 0;
-        while let Some(waiting) = self.held_back.line.get(next) {
+        while let Some(waiting) = self.held_back.queue.get(next) {
             let (own, bytes) = (Arc::clone(&waiting.own), waiting.bytes);
             let permit = match waiting.hears.is_closed() {
                 true => None,
@@ -99,9 +99,9 @@ impl Counts {
                     }
                 },
             };
-            let waiting = self.held_back.line.remove(next);
+            let waiting = self.held_back.queue.remove(next);
             if let (Some(permit), Some(Waiting { hears, .. })) = (permit, waiting) {
-                let_in.push(LetIn { permit, hears });
+                let_in.push(Admitted { permit, hears });
             }
         }
         let_in
@@ -158,7 +158,7 @@ mod tests {
         let mut order = Vec::new();
         while order.len() < 4 {
             drop(inside);
-            // All look, so that the next of the greedy one lines up.
+            // All look, so that the next message of the greedy one joins the queue.
             let mut let_in = Vec::new();
             for (index, waits) in all.iter_mut().enumerate() {
                 if !order.contains(&index) {
@@ -196,7 +196,7 @@ mod tests {
             drop(Waits::new(&admission.for_another_connection(), 10));
         }
         let mut waits = Waits::new(&admission.for_another_connection(), 100);
-        assert_eq!(admission.inner.counts().held_back.line.len(), 1);
+        assert_eq!(admission.inner.counts().held_back.queue.len(), 1);
         drop(Waits::new(&admission.for_another_connection(), 10));
         drop(inside);
         assert!(waits.permit().is_some());

@@ -72,7 +72,7 @@ async fn answers(
 }
 
 #[tokio::test]
-async fn a_message_for_another_is_refused_with_who_is_here() {
+async fn a_message_for_another_process_is_refused_with_the_own_identity() {
     let mut node = Node::new(2, &[], options()).await;
     let former = RaftId::new(node_id(2), 0xdead);
     for (to, cluster) in [

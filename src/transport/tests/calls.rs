@@ -146,7 +146,7 @@ async fn timeout_now_arrives() {
 }
 
 #[tokio::test]
-async fn a_node_says_who_it_is() {
+async fn a_node_reports_its_identity() {
     let mut other = Node::new(2, &[], options()).await;
     let mut node = Node::new(1, &[(2, other.addr)], options()).await;
     node.network.call(call_id(2), identify());
@@ -307,7 +307,7 @@ async fn serves_clients() -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
+async fn another_process_at_the_address_is_distinguished_from_silence() {
     let other = Node::new(3, &[], options()).await;
     let http1 = answers_nonsense(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
     for (addr, answering) in [
@@ -326,7 +326,7 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
             let Notice::Replied(from, reply) = node.notice().await else {
                 panic!("a reply");
             };
-            assert_eq!((from, reply), (call_id(2), Reply::Stranger(answering)));
+            assert_eq!((from, reply), (call_id(2), Reply::Misdirected(answering)));
         }
         let max_wait = Duration::from_secs(20);
         let error = node.prober.identify(node_id(2), max_wait).await;
@@ -334,7 +334,7 @@ async fn what_answers_in_the_place_of_a_node_is_told_from_silence() {
         let node = node_id(2);
         assert_eq!(
             error,
-            Err(RpcError::Stranger {
+            Err(RpcError::Misdirected {
                 node,
                 addr,
                 answering
@@ -364,7 +364,7 @@ async fn questions_votes_and_reports_share_no_bound() {
     // The first question is in flight: there is no answer to it yet.
     node.network.call(call_id(2), identify());
     node.network.call(call_id(2), identify());
-    let Notice::Replied(_, Reply::Stranger(Answering::Hung)) = node.notice().await else {
+    let Notice::Replied(_, Reply::Misdirected(Answering::Hung)) = node.notice().await else {
         panic!("the second one is too many");
     };
     assert!(node.has_heard_nothing());

@@ -300,10 +300,10 @@ async fn a_full_queue_of_connections_does_not_look_like_a_machine_that_is_off() 
     };
     let (full, other) = (queue(1), queue(128));
     let addr = full.local_addr().unwrap();
-    let mut strangers = Vec::new();
+    let mut connections = Vec::new();
     let short = Duration::from_millis(200);
-    while let Ok(stranger) = tokio::time::timeout(short, TcpStream::connect(addr)).await {
-        strangers.push(stranger.unwrap());
+    while let Ok(connection) = tokio::time::timeout(short, TcpStream::connect(addr)).await {
+        connections.push(connection.unwrap());
     }
     let hung = NodeInfo {
         id: node_id(2),
@@ -321,7 +321,7 @@ async fn a_full_queue_of_connections_does_not_look_like_a_machine_that_is_off() 
         let Notice::Replied(_, reply) = node.notice().await else {
             panic!("a reply");
         };
-        assert_eq!(reply, Reply::Stranger(Answering::Hung));
+        assert_eq!(reply, Reply::Misdirected(Answering::Hung));
         tokio::time::sleep(short * 3).await;
     }
 }
@@ -369,7 +369,7 @@ async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
         let Notice::Replied(_, reply) = node.notice().await else {
             panic!("a reply");
         };
-        assert_eq!(reply, Reply::Stranger(Answering::Hung));
+        assert_eq!(reply, Reply::Misdirected(Answering::Hung));
     }
     let _awake = Node::at(port, 2, &[], options(), 4096).await;
     soon(async {
@@ -382,7 +382,7 @@ async fn a_peer_that_hangs_is_back_as_soon_as_it_answers() {
 
 /// A proxy accepts connections for a process that has ended, and closes them.
 #[tokio::test]
-async fn what_takes_connections_and_closes_them_does_not_hang() {
+async fn a_process_that_closes_its_connections_does_not_hang() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut node = Node::new(1, &[(2, port.local_addr().unwrap())], options()).await;
     tokio::spawn(async move { while port.accept().await.is_ok() {} });
@@ -391,7 +391,7 @@ async fn what_takes_connections_and_closes_them_does_not_hang() {
             node.network.call(call_id(2), identify());
             match node.notice().await {
                 Notice::Replied(_, Reply::Failed) => break,
-                Notice::Replied(_, Reply::Stranger(Answering::Hung)) => {}
+                Notice::Replied(_, Reply::Misdirected(Answering::Hung)) => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -154,12 +154,12 @@ async fn a_refused_snapshot_is_reported() {
         ..small()
     };
     let mut follower = Node::new(2, &[], strict).await;
-    let patient = TransportOptions {
+    let slow_retries = TransportOptions {
         backoff_min: Duration::from_secs(60),
         backoff_max: Duration::from_secs(60),
         ..small()
     };
-    let mut leader = Node::leader(follower.addr, patient).await;
+    let mut leader = Node::leader(follower.addr, slow_retries).await;
     assert!(leader.network.send_snapshot(outgoing(raft_id_of(2), MANY)));
     assert_eq!(report(&mut leader).await, None);
     assert!(follower.has_heard_nothing());
@@ -280,7 +280,7 @@ async fn a_call_goes_on_behind_what_an_earlier_one_has_brought_of_the_same_snaps
 }
 
 #[tokio::test]
-async fn what_an_interrupted_call_has_brought_is_not_kept_for_ever() {
+async fn the_chunks_of_an_interrupted_call_are_not_kept_for_ever() {
     let impatient = TransportOptions {
         bulk_timeout: Duration::from_millis(20),
         ..small()

@@ -53,7 +53,7 @@ async fn a_heartbeat_is_answered_on_either_stream() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_and_what_fits_arrives() {
+async fn a_message_that_does_not_fit_is_refused_and_one_that_fits_arrives() {
     let bounds = TransportOptions {
         peer_queue_bytes: 256 << 10,
         window_bytes: 64 << 10,
@@ -180,7 +180,7 @@ async fn a_stream_under_the_name_of_a_leader_takes_none_of_its_replies() {
     assert_eq!(follower.message().await, heartbeat(raft_id_of(2)));
 
     // Another process opens streams under the same leader's raft id, and sends nothing.
-    let mut stranger = client(follower.addr).await;
+    let mut other = client(follower.addr).await;
     let mut taken = Vec::new();
     let refused = soon(async {
         loop {
@@ -188,7 +188,7 @@ async fn a_stream_under_the_name_of_a_leader_takes_none_of_its_replies() {
             let metadata = request.metadata_mut();
             metadata.insert(LEADER_ID, raft_id_of(1).get().into());
             metadata.insert(FOLLOWER_ID, raft_id_of(2).get().into());
-            match stranger.heartbeat(request).await {
+            match other.heartbeat(request).await {
                 Ok(stream) => taken.push(stream),
                 Err(status) => break status,
             }

@@ -48,7 +48,7 @@ pub(super) fn request_into_raft(request: AppendEntriesRequest) -> Result<Message
         to,
     } = request;
     let previous = ("prev_log_index", prev_log_index);
-    REQUEST.place(previous, ("prev_log_term", prev_log_term), term)?;
+    REQUEST.log_position(previous, ("prev_log_term", prev_log_term), term)?;
     REQUEST.index("leader_commit", leader_commit)?;
     let (mut last_index, mut last_term) = (prev_log_index, prev_log_term);
     for entry in &entries {

@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_names_who_wrote_to_whom_in_which_cluster_and_term() {
+    fn an_envelope_names_sender_receiver_cluster_and_term() {
         let typed = PeerMessage::TimeoutNow(timeout_now());
         let envelope = typed.envelope().unwrap();
         assert_eq!(envelope.cluster_id, CLUSTER);

@@ -152,7 +152,7 @@ pub(super) fn request_into_raft(request: InstallSnapshotRequest) -> Result<Messa
         crc32,
     } = request;
     let last = ("last_included_index", last_included_index);
-    REQUEST.place(last, ("last_included_term", last_included_term), term)?;
+    REQUEST.log_position(last, ("last_included_term", last_included_term), term)?;
     REQUEST.that(
         last_included_index >= 1,
         "last_included_index",
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_raft_rs_does_not_know_of_a_snapshot_is_an_error() {
+    fn a_snapshot_field_that_raft_rs_does_not_know_is_an_error() {
         for in_metadata in [false, true] {
             let mut message = request_into_raft(whole()).unwrap();
             let snapshot = message.mut_snapshot();

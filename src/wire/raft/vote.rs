@@ -66,9 +66,9 @@ pub(super) fn request_into_raft(request: RequestVoteRequest) -> Result<Message, 
         to,
     } = request;
     let last = ("last_log_index", last_log_index);
-    REQUEST.place(last, ("last_log_term", last_log_term), term)?;
+    REQUEST.log_position(last, ("last_log_term", last_log_term), term)?;
     let committed = ("commit_index", commit_index);
-    REQUEST.place(committed, ("commit_term", commit_term), last_log_term)?;
+    REQUEST.log_position(committed, ("commit_term", commit_term), last_log_term)?;
     REQUEST.that(
         commit_index <= last_log_index,
         "commit_index",
@@ -138,7 +138,7 @@ pub(super) fn response_into_raft(response: RequestVoteResponse) -> Result<Messag
         to,
     } = response;
     let committed = ("commit_index", commit_index);
-    RESPONSE.place(committed, ("commit_term", commit_term), term)?;
+    RESPONSE.log_position(committed, ("commit_term", commit_term), term)?;
     RESPONSE.that(
         !vote_granted || commit_index == 0,
         "commit_index",

@@ -53,7 +53,7 @@ fn no_write_fails_when_a_follower_is_killed() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_leader_killed_in_mid_write() {
+fn acknowledged_writes_survive_a_leader_killed_in_mid_write() {
     scenario("leader killed in mid-write", async |cluster| {
         let leader = cluster.leader().await;
         let load = Load::burst(&caller(cluster), leader, 64);

@@ -52,7 +52,7 @@ const MAX_CALLS: usize = 512;
 const PAUSE: Duration = Duration::from_millis(10);
 
 #[test]
-fn a_cluster_without_memory_to_spare_refuses_and_lives() {
+fn a_cluster_without_memory_to_spare_refuses_and_keeps_running() {
     on_new_cluster("little memory", LIMITS, async |cluster| {
         cluster.limit_addresses(ADDRESSES_KIB);
         cluster.start_all();

@@ -65,7 +65,7 @@ fn a_minority_refuses_while_the_majority_serves() {
 
 /// Seen: 8 of 9 calls at that node failed, although the cluster was healthy.
 #[test]
-fn a_node_that_one_cut_link_keeps_from_the_leader_says_who_leads() {
+fn a_node_cut_off_only_from_the_leader_names_the_leader() {
     const CALLS: usize = 9;
     scenario("one cut link", async |cluster| {
         let leader = cluster.leader().await;

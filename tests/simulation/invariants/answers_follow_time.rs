@@ -1,4 +1,4 @@
-//! An answer never names a place in the log before one that had been told when the request was made:
+//! An answer never names an index before one that had been told when the request was made:
 //! answers never go back in time. With the agreed log this is linearizability, for all clients and all
 //! keys.
 
@@ -22,7 +22,7 @@ impl Floor {
     }
 }
 
-/// `who` asked when the `floor` had been told, and is told `at`.
+/// The client `who` asked after the `floor` was answered, and gets the answer `at`.
 pub(crate) fn check(floor: Floor, at: (ClusterId, LogIndex), who: impl Debug) -> Verdict {
     let Floor(Some((cluster, index))) = floor else {
         return Ok(());

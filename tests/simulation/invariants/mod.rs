@@ -17,7 +17,7 @@ pub(crate) mod numbered_writes_apply_once;
 pub(crate) mod one_cluster;
 pub(crate) mod one_leader_a_term;
 pub(crate) mod one_serving_cluster;
-pub(crate) mod reads_keep_their_place;
+pub(crate) mod reads_keep_their_order;
 pub(crate) mod reads_see_the_log;
 pub(crate) mod revisions_are_given_once;
 pub(crate) mod revisions_follow_time;

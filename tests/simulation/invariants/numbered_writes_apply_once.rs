@@ -1,11 +1,11 @@
-//! A numbered write takes effect at most once: at its first place in the agreed log. However often it
+//! A numbered write takes effect at most once: at its first entry in the agreed log. However often it
 //! was sent, and whichever node answers, the answer is its effect there.
 //!
 //! The model forgets nothing and has no bounds, and it identifies a write by its value, not by its stamp
 //! alone: so it cannot share a fault with the sessions of the core.
 //!
 //! It takes one fact from the stamps: a client has stated in this log that it no longer waits for lower
-//! numbers. A lower number without an earlier place in the log was acknowledged by a cluster that was
+//! numbers. A lower number without an earlier entry in the log was acknowledged by a cluster that was
 //! lost since, and a copy of it that arrives now must not take effect.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ pub(crate) struct Once {
     done: BTreeMap<Number, (LogIndex, Effect)>,
     /// Below this number a client waits for no answer.
     first_outstanding: BTreeMap<u64, u64>,
-    /// The first place of a write that is in the log more than once.
+    /// The first entry of a write that is in the log more than once.
     again: BTreeSet<LogIndex>,
 }
 

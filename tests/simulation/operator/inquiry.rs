@@ -1,5 +1,5 @@
 //! The operator's requests to a node, and how that node finds an answer: it asks the others for their
-//! status, waits until all have answered or some time is over, and then judges.
+//! status, waits until all have answered or some time is over, and then decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub(crate) type InquiryId = u64;
 /// Milliseconds for which a node waits for the statuses of the others.
 const TEST_TIMEOUT: u64 = 1_000;
 /// The same before a recovery, and the pause between two questions to a node that does not answer.
-const PATIENCE_OF_RECOVERY: u64 = 2_000;
+const RECOVERY_TIMEOUT: u64 = 2_000;
 const PAUSE: u64 = 300;
 
 /// Milliseconds for which answers count after the node has begun to ask, as in its services: if it was so slow
@@ -107,7 +107,7 @@ impl World {
         (inquiry.asked, inquiry.begun_in) = (self.now, own.cluster_id);
         (inquiry.incarnation, inquiry.others) = (Some(incarnation), others);
         let max_wait = match inquiry.wish {
-            Wish::Recover(_) => PATIENCE_OF_RECOVERY,
+            Wish::Recover(_) => RECOVERY_TIMEOUT,
             _ => TEST_TIMEOUT,
         };
         let repeat = matches!(inquiry.wish, Wish::Recover(_));

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::Rng;
 use seshat::types::{NodeId, RaftId};
 
-use crate::exam::Exam;
+use crate::final_check::FinalCheck;
 use crate::invariants::{Verdict, healthy_means_any_one_may_go, no_copy_is_given_up};
 use crate::restarts::File;
 use crate::sabotage::Sabotage;
@@ -69,7 +69,7 @@ impl World {
         self.schedule(next, Happening::Operate);
         let now = self.now;
         self.operator.leaving.take_if(|(_, until)| *until < now);
-        if self.exam != Exam::Ahead {
+        if self.final_check != FinalCheck::Ahead {
             return Ok(());
         }
         let on: Vec<_> = self.processes.keys().copied().collect();

@@ -78,8 +78,10 @@ impl World {
     pub(super) fn transfer_leadership(&mut self, node: NodeId) -> Verdict {
         if let Some(process) = self.processes.get_mut(&node) {
             let to = process.replica.transfer_leader(None);
-            self.trace
-                .line(self.now, format_args!("{node} hands over: {to:?}"));
+            self.trace.line(
+                self.now,
+                format_args!("{node} transfers leadership: {to:?}"),
+            );
         }
         self.settle(node)
     }

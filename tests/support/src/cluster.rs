@@ -30,7 +30,7 @@ pub struct Cluster {
 }
 
 /// Incarnations of nodes so far. No two are equal, even in different clusters.
-static LIVES: AtomicU64 = AtomicU64::new(0);
+static INCARNATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// A running node.
 pub struct Node {
@@ -161,7 +161,7 @@ impl Cluster {
                 rebind(&config.node.internal_addr),
             ),
         };
-        let mut random = (LIVES.fetch_add(1, Ordering::Relaxed) + 1) << 32;
+        let mut random = (INCARNATIONS.fetch_add(1, Ordering::Relaxed) + 1) << 32;
         let random = move || {
             random += 1;
             random

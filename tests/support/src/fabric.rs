@@ -1,5 +1,5 @@
-//! Nodes that reach one another through memory, under a clock that a test may hold: everything
-//! above the transport, without sockets.
+//! Nodes that exchange messages in memory, without sockets: all of the server above the transport. A test
+//! may control the clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -40,7 +40,7 @@ pub const MAX_REQUESTS: usize = 100;
 pub const MAX_INFLIGHT: usize = 16;
 pub const MAX_UNREAD: usize = 64 << 10;
 
-enum Parcel {
+enum Packet {
     Message(PeerMessage),
     Snapshot(OutgoingSnapshot),
     Call(NodeId, CallId, Call),
@@ -48,32 +48,32 @@ enum Parcel {
 
 #[derive(Default)]
 struct Links {
-    handles: BTreeMap<NodeId, (DriverHandle, UnboundedSender<Parcel>)>,
+    handles: BTreeMap<NodeId, (DriverHandle, UnboundedSender<Packet>)>,
     cut: BTreeSet<NodeId>,
-    /// Links that carry nothing, from the one node to the other.
+    /// Directed links, from the first node to the second, that drop every message.
     cut_links: BTreeSet<(NodeId, NodeId)>,
-    /// Nodes that get no part of the log, while heartbeats arrive.
+    /// Nodes that receive heartbeats and no entries or snapshots.
     logless: BTreeSet<NodeId>,
-    /// The addresses at which each node looks for the others, if they differ from the real ones.
-    books: BTreeMap<NodeId, ClusterMembership>,
+    /// The addresses that each node has for the others, where they may differ from the real ones.
+    address_books: BTreeMap<NodeId, ClusterMembership>,
 }
 
 impl Links {
-    /// The path from one node to another, unless one of them is cut off.
+    /// The handle and the inbox of `to`, unless the link from `from` is cut.
     fn between(
         &self,
         from: NodeId,
         to: NodeId,
-    ) -> Option<&(DriverHandle, UnboundedSender<Parcel>)> {
+    ) -> Option<&(DriverHandle, UnboundedSender<Packet>)> {
         let open = !self.cut.contains(&from)
             && !self.cut.contains(&to)
             && !self.cut_links.contains(&(from, to));
         self.handles.get(&to).filter(|_| open)
     }
 
-    /// The node at the address at which `from` looks for `to`, if there is one.
+    /// The node that listens at the address that `from` has for `to`.
     fn at_address(&self, from: NodeId, to: NodeId) -> Option<NodeId> {
-        let Some(book) = self.books.get(&from) else {
+        let Some(book) = self.address_books.get(&from) else {
             return Some(to);
         };
         let addr = &book.get(to)?.addr;
@@ -102,7 +102,7 @@ pub struct Fabric {
 pub struct Node {
     pub id: NodeId,
     pub driver: DriverHandle,
-    pub gate: AdmissionControl,
+    pub admission: AdmissionControl,
     pub host: Host,
     pub local: Local,
     pub kv: KvServiceClient<Local>,
@@ -123,7 +123,7 @@ impl Node {
         self.driver.status()
     }
 
-    /// Ends the node as a crash would.
+    /// Ends the node without a shutdown, like a crash.
     pub async fn kill(&mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -144,18 +144,18 @@ impl Fabric {
         }
     }
 
-    /// Starts every node and waits until one leads and all know it.
+    /// Starts every node, and waits until every node knows the leader.
     pub async fn started(size: u16) -> (Self, Vec<Node>) {
         let fabric = Self::new(size);
         let nodes = fabric.start_all().await;
         (fabric, nodes)
     }
 
-    /// The file of a node has this address for another one.
+    /// Sets a wrong address for `node` in the configuration of `file_of`.
     pub fn mistype(&self, file_of: NodeId, node: NodeId, addr: &str) {
         let mut links = self.links();
         let all = || (1..=self.size).map(|id| info(node_id(id))).collect();
-        let book = links.books.entry(file_of).or_insert_with(all);
+        let book = links.address_books.entry(file_of).or_insert_with(all);
         let info = NodeInfo {
             addr: addr.to_owned(),
             ..info(node)
@@ -163,7 +163,7 @@ impl Fabric {
         book.members.insert(node, info);
     }
 
-    /// Starts every node and waits until one leads and all know it.
+    /// Starts every node, and waits until every node knows the leader.
     pub async fn start_all(&self) -> Vec<Node> {
         let (fabric, size) = (self, self.size);
         let mut nodes = Vec::new();
@@ -210,19 +210,19 @@ impl Fabric {
                 max_batch_bytes: 1 << 20,
             },
         );
-        let (parcels, inbox) = unbounded_channel();
-        self.links().handles.insert(id, (handle.clone(), parcels));
+        let (packets, inbox) = unbounded_channel();
+        self.links().handles.insert(id, (handle.clone(), packets));
         let wire = Wire {
             own: id,
             fabric: self.clone(),
         };
         let receive = self.clone().receive(id, handle.clone(), inbox);
         let network = wire.clone();
-        let gate = AdmissionControl::new(MAX_REQUESTS, 1 << 20);
-        let health = Health::new(handle.clone(), gate.clone()).await;
+        let admission = AdmissionControl::new(MAX_REQUESTS, 1 << 20);
+        let health = Health::new(handle.clone(), admission.clone()).await;
         let host = Host::new(
             handle.clone(),
-            gate.clone(),
+            admission.clone(),
             ServiceOptions {
                 max_key_bytes: MAX_KEY,
                 max_value_bytes: MAX_VALUE,
@@ -240,7 +240,7 @@ impl Fabric {
         Node {
             id,
             driver: handle,
-            gate,
+            admission,
             host,
             local: router.clone(),
             kv: KvServiceClient::new(router.clone()),
@@ -257,7 +257,7 @@ impl Fabric {
 
     fn membership(&self, file_of: NodeId) -> ClusterMembership {
         let all = || (1..=self.size).map(|id| info(node_id(id))).collect();
-        let book = self.links().books.get(&file_of).cloned();
+        let book = self.links().address_books.get(&file_of).cloned();
         book.unwrap_or_else(all)
     }
 
@@ -272,12 +272,12 @@ impl Fabric {
     }
 
     /// Drops appends and snapshots to a node; heartbeats arrive.
-    pub fn keep_the_log_from(&self, id: NodeId) {
+    pub fn drop_log_traffic_to(&self, id: NodeId) {
         self.links().logless.insert(id);
     }
 
     /// Repairs all cut links.
-    pub fn mend(&self) {
+    pub fn heal(&self) {
         let mut links = self.links();
         links.cut.clear();
         links.cut_links.clear();
@@ -288,36 +288,36 @@ impl Fabric {
         self.links.lock().unwrap()
     }
 
-    fn post(&self, from: NodeId, to: NodeId, parcel: Parcel) -> bool {
+    fn post(&self, from: NodeId, to: NodeId, packet: Packet) -> bool {
         let links = self.links();
-        if !is_reply(&parcel) && links.at_address(from, to) != Some(to) {
+        if !is_reply(&packet) && links.at_address(from, to) != Some(to) {
             return false;
         }
         let way = links.between(from, to);
         let log = matches!(
-            parcel,
-            Parcel::Message(PeerMessage::AppendEntries(_)) | Parcel::Snapshot(_)
+            packet,
+            Packet::Message(PeerMessage::AppendEntries(_)) | Packet::Snapshot(_)
         );
         if log && links.logless.contains(&to) {
             return way.is_some();
         }
-        way.is_some_and(|(_, parcels)| parcels.send(parcel).is_ok())
+        way.is_some_and(|(_, packets)| packets.send(packet).is_ok())
     }
 
     async fn receive(
         self,
         own: NodeId,
         driver: DriverHandle,
-        mut inbox: UnboundedReceiver<Parcel>,
+        mut inbox: UnboundedReceiver<Packet>,
     ) {
-        while let Some(parcel) = inbox.recv().await {
-            match parcel {
-                Parcel::Message(message) => driver.step(message).await.unwrap(),
-                Parcel::Snapshot(OutgoingSnapshot {
+        while let Some(packet) = inbox.recv().await {
+            match packet {
+                Packet::Message(message) => driver.step(message).await.unwrap(),
+                Packet::Snapshot(OutgoingSnapshot {
                     header,
                     state_machine,
                 }) => driver.install(header, state_machine).await.unwrap(),
-                Parcel::Call(from, id, call) => {
+                Packet::Call(from, id, call) => {
                     let reply = match call {
                         Call::Identify(by) => {
                             driver.asked(by);
@@ -361,14 +361,14 @@ struct Wire {
 impl Network for Wire {
     fn send(&mut self, message: PeerMessage) -> bool {
         let to = message.envelope().unwrap().to.node_id();
-        self.fabric.post(self.own, to, Parcel::Message(message))
+        self.fabric.post(self.own, to, Packet::Message(message))
     }
 
     fn send_snapshot(&mut self, snapshot: OutgoingSnapshot) -> bool {
         let to = snapshot.header.envelope().unwrap().to;
         let posted = self
             .fabric
-            .post(self.own, to.node_id(), Parcel::Snapshot(snapshot));
+            .post(self.own, to.node_id(), Packet::Snapshot(snapshot));
         let own = self.fabric.links().handles.get(&self.own).cloned();
         if let (true, Some((driver, _))) = (posted, own) {
             // The follower's answer comes like any other message.
@@ -380,7 +380,7 @@ impl Network for Wire {
     fn call(&mut self, id: CallId, call: Call) {
         if self
             .fabric
-            .post(self.own, id.to, Parcel::Call(self.own, id, call))
+            .post(self.own, id.to, Packet::Call(self.own, id, call))
         {
             return;
         }
@@ -388,7 +388,7 @@ impl Network for Wire {
         let own = links.handles.get(&self.own).cloned();
         let other = links.at_address(self.own, id.to).filter(|it| *it != id.to);
         let reply = other.map_or(Reply::Failed, |other| {
-            Reply::Stranger(Answering::OtherNode(other))
+            Reply::Misdirected(Answering::OtherNode(other))
         });
         tokio::spawn(async move {
             if let Some((driver, _)) = own {
@@ -400,15 +400,18 @@ impl Network for Wire {
     fn set_leading(&mut self, _: bool) {}
 
     fn set_members(&mut self, nodes: &ClusterMembership) {
-        self.fabric.links().books.insert(self.own, nodes.clone());
+        self.fabric
+            .links()
+            .address_books
+            .insert(self.own, nodes.clone());
     }
 }
 
-/// Whether it finds the stream or call of its request.
-fn is_reply(parcel: &Parcel) -> bool {
+/// Whether the packet answers a request, and so needs no address.
+fn is_reply(packet: &Packet) -> bool {
     matches!(
-        parcel,
-        Parcel::Message(
+        packet,
+        Packet::Message(
             PeerMessage::RequestVoteReply(_)
                 | PeerMessage::AppendEntriesReply(_)
                 | PeerMessage::HeartbeatReply(_)
@@ -425,11 +428,11 @@ impl Probe for Wire {
                 (way, links.at_address(self.own, node))
             };
             match (way, at) {
-                (Some((handle, parcels)), Some(at)) if at == node && !parcels.is_closed() => {
+                (Some((handle, packets)), Some(at)) if at == node && !packets.is_closed() => {
                     return Ok(handle.status());
                 }
                 (_, Some(other)) if other != node => {
-                    return Err(RpcError::Stranger {
+                    return Err(RpcError::Misdirected {
                         node,
                         addr: String::new(),
                         answering: Answering::OtherNode(other),
@@ -448,7 +451,7 @@ impl Probe for Wire {
     }
 }
 
-/// The services of one node as a channel to them.
+/// A channel to the services of one node.
 #[derive(Clone)]
 pub struct Local(Arc<Router>);
 
@@ -470,7 +473,7 @@ impl Service<http::Request<tonic::body::Body>> for Local {
     }
 }
 
-/// The hold of an answer is released as the client takes it. A server does that when its bytes are sent.
+/// Releases the hold of each answer when the client takes it, as a server does when it has sent the bytes.
 fn taken(mut answer: http::Response<tonic::body::Body>) -> http::Response<tonic::body::Body> {
     let Some(holds) = answer.extensions_mut().remove::<Holds>() else {
         return answer;
@@ -483,7 +486,7 @@ fn taken(mut answer: http::Response<tonic::body::Body>) -> http::Response<tonic:
     })
 }
 
-/// The node that leads, and the others.
+/// The leader, and the other nodes.
 pub fn leader_first(nodes: Vec<Node>) -> (Node, Vec<Node>) {
     let (mut leaders, followers): (Vec<_>, Vec<_>) = nodes
         .into_iter()

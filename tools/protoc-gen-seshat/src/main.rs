@@ -3,8 +3,8 @@
 //! This is a protoc plugin: it reads a `CodeGeneratorRequest` from its standard
 //! input and writes a `CodeGeneratorResponse` to its standard output. `buf
 //! generate` starts it as `buf.gen.yaml` says. The code for messages comes from
-//! `prost-build`, that for services from `tonic-prost-build`; what is done here
-//! is to lay it out as a crate:
+//! `prost-build`, that for services from `tonic-prost-build`; this program
+//! arranges both as a crate:
 //!
 //! ```text
 //! lib.rs          the module tree, with the comment at the head of each .proto file
@@ -30,11 +30,11 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 /// `CodeGeneratorResponse.Feature.FEATURE_PROTO3_OPTIONAL`.
 const PROTO3_OPTIONAL: u64 = 1;
 
-/// Field number of `syntax` in `FileDescriptorProto`: what stands above it is
+/// Field number of `syntax` in `FileDescriptorProto`: the comment above it is
 /// the comment of the file.
 const SYNTAX: i32 = 12;
 
-/// Width at which a line of the descriptor's byte string is full.
+/// Width of a line of the descriptor's byte string.
 const LINE_WIDTH: usize = 88;
 
 const LIB_HEAD: &str = "\
@@ -115,7 +115,7 @@ fn generate(request: CodeGeneratorRequest) -> Result<BTreeMap<String, String>, B
     Ok(files)
 }
 
-/// What `prost-build` and `tonic-build` are to write.
+/// The options of `prost-build` and `tonic-build`.
 fn config() -> prost_build::Config {
     let services = tonic_prost_build::configure()
         .build_transport(false)
@@ -162,7 +162,7 @@ impl std::fmt::Display for Package<'_> {
     }
 }
 
-/// `lib.rs`: a module for each package, documented by the heads of its files.
+/// `lib.rs`: a module for each package, documented by the first comments of its files.
 fn lib(
     packages: &BTreeMap<Package<'_>, Vec<&FileDescriptorProto>>,
 ) -> Result<String, std::fmt::Error> {
@@ -195,7 +195,7 @@ fn lib(
     Ok(out)
 }
 
-/// What stands at the head of a `.proto` file.
+/// The comment at the head of a `.proto` file.
 fn head_comment(file: &FileDescriptorProto) -> &str {
     file.source_code_info
         .iter()

@@ -1,14 +1,13 @@
 //! Randomness of the system that a test can repeat.
 //!
-//! A simulation has one source of randomness, its seed. But the standard library's hash maps and
-//! tokio take theirs from the system: in which order a map is walked, which branch of a `select!`
-//! comes first, which of several tasks that wait for one channel wakes first. Neither can be told
-//! otherwise (tokio only in builds with `--cfg tokio_unstable`, which would be another build of
-//! everything), and so two runs of one seed drift apart. On Linux both ask the C library's
-//! `getrandom`. A program that uses this crate has another function of that name, which does the
-//! same until [`seed`] is called.
+//! A simulation should have one source of randomness, its seed. But the standard library's hash maps and
+//! tokio ask the system: for the order of a map, for the first branch of a `select!`, for the first of
+//! several tasks that wait for one channel. The standard library has no setting for this, and tokio has
+//! one only with `--cfg tokio_unstable`, which needs a second build of everything. So two runs of one
+//! seed differ. On Linux both call the C library's `getrandom`. This crate replaces that function in the
+//! program: until [`seed`] is called, it does the same; afterwards it returns numbers from the seed.
 //!
-//! For tests alone: its numbers are no secrets after that.
+//! For tests only: after [`seed`] the numbers are no secrets.
 
 #![cfg_attr(
     not(target_os = "linux"),
@@ -21,14 +20,14 @@ use std::sync::OnceLock;
 static SEED: OnceLock<u64> = OnceLock::new();
 
 thread_local! {
-    /// What this thread has drawn so far. Each has a sequence of its own, so that it does not
-    /// matter in which order threads draw.
+    /// The count of numbers that this thread has drawn. Each thread has its own sequence, so the order
+    /// in which threads draw makes no difference.
     static DRAWN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// From now on, every thread of this process that asks the system for randomness gets the sequence
-/// that belongs to `seed`. Threads that exist already may have asked before: run what shall be
-/// repeatable on a new one. The first seed stays.
+/// Gives every thread of this process that asks the system for randomness the sequence of `seed` from now
+/// on. Existing threads may have asked before, so run repeatable code on a new thread. Only the first call
+/// has an effect.
 pub fn seed(seed: u64) {
     SEED.get_or_init(|| seed);
 }
@@ -49,8 +48,8 @@ mod linux {
     use std::fs::File;
     use std::io::Read as _;
 
-    /// Stands in for the function of the C library: fills `len` bytes at `buf`, and says how many
-    /// it has filled.
+    /// Replaces the function of the C library: fills `len` bytes at `buf`, and returns the number of
+    /// filled bytes, or -1.
     ///
     /// # Safety
     ///

@@ -1,4 +1,4 @@
-//! Each check of `tools/proto` refuses the faults that it is made for, and names the reason.
+//! Each check of `tools/proto` refuses its faults, and names the reason.
 //!
 //! A test breaks one thing in a copy of the tree, which is a git repository of
 //! its own, and runs the gate there. All copies share the buf that the tree has
@@ -21,7 +21,7 @@ const GENERATED: &str = "gen/src/kv/v1.rs";
 const UNRELEASED: &str = "proto/unreleased.txt";
 const SCHEMA: &str = "proto/seshat/kv/v1/kv_service.proto";
 
-/// A copy of what `tools/proto` works on.
+/// A copy of the files that `tools/proto` works on.
 struct Tree {
     root: PathBuf,
     generator: PathBuf,
@@ -55,7 +55,7 @@ impl Tree {
         tree
     }
 
-    /// A copy with a baseline of its own, all committed.
+    /// A copy with its own baseline, all committed.
     fn new(name: &str) -> Self {
         let tree = Self::uncommitted(name);
         tree.run("tools/proto", &["release", "v9.9.9"]);
@@ -141,7 +141,7 @@ impl Tree {
         }
     }
 
-    /// The output of the check as it refuses.
+    /// The output of a check that refuses.
     fn refusal(&self, gate: &str) -> String {
         let (passed, said) = self.outcome("tools/proto", &[gate]);
         assert!(!passed, "{gate} passed:\n{said}");
@@ -223,8 +223,8 @@ fn a_removed_field_is_refused() {
     );
 }
 
-/// Changes every element of the schema at once; the check has to report each, but for those that are not
-/// released, with the change that `reason` describes.
+/// Changes every element of the schema at once. The check has to report each released one, with the change
+/// that `reason` describes.
 fn every_element_is_guarded(
     name: &str,
     change: impl Fn(&Element, &str) -> Option<String>,
@@ -258,7 +258,7 @@ fn every_element_is_guarded(
     );
 }
 
-/// A field, by number and name, and its message: buf's words.
+/// A field, its name, its number and its message, as buf prints them.
 fn field(element: &Element) -> Option<String> {
     let Element {
         owner,
@@ -270,7 +270,7 @@ fn field(element: &Element) -> Option<String> {
         .then(|| format!("ield \"{number}\" with name \"{name}\" on message \"{owner}\""))
 }
 
-/// That an element is not where it was: buf's words.
+/// The removal of an element, as buf prints it.
 fn deleted(element: &Element) -> Option<String> {
     let Element {
         owner,
@@ -363,7 +363,7 @@ fn the_list_names_what_is_not_released_and_nothing_else() {
 }
 
 #[test]
-fn what_breaks_a_release_is_not_released() {
+fn a_schema_that_breaks_a_release_is_not_released() {
     let tree = Tree::new("poison");
     tree.edit(SCHEMA, "bool existed = 1;", "bool existed = 1001;");
     let (passed, said) = tree.outcome("tools/proto", &["release", "v9.9.10"]);

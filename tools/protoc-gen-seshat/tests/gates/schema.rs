@@ -1,4 +1,4 @@
-//! The declarations of a schema, read line by line: it is formatted, so a declaration is a line.
+//! The declarations of a formatted schema, which has one declaration on each line.
 
 /// A field of a message, a value of an enum, or an RPC of a service.
 #[derive(Debug)]
@@ -7,7 +7,7 @@ pub(crate) struct Element {
     pub(crate) scope: String,
     pub(crate) owner: String,
     pub(crate) name: String,
-    /// Type and number, which an RPC has not, and a value of an enum no type.
+    /// Type and number. An RPC has neither, and an enum value has no type.
     pub(crate) kind: String,
     pub(crate) number: u32,
     line: usize,
@@ -45,8 +45,8 @@ pub(crate) fn elements(text: &str) -> Vec<Element> {
     found
 }
 
-/// The file with each of its elements as `change` writes it: nothing for one that is to go.
-/// A oneof goes with the last of its fields.
+/// The file, with each element replaced by the result of `change`; an empty result removes the element.
+/// A oneof is removed with its last field.
 pub(crate) fn rewrite(text: &str, change: impl Fn(&Element, &str) -> Option<String>) -> String {
     let mut lines: Vec<_> = text.lines().map(|line| Some(line.to_owned())).collect();
     for element in elements(text) {

@@ -1,9 +1,9 @@
-//! The places of a listener: which connections have one, and which gives its place up to a new one.
+//! The slots of a listener: which connections have one, and which one gives its slot to a new connection.
 //!
-//! A full listener must not refuse a client while other connections hold places without use. So a new
-//! connection takes the place of one that takes long to send its preface, or else of the one that has
-//! been idle for longest. A connection that takes none of its answers does not keep the room for answers
-//! from others.
+//! A full listener must not refuse a client while other connections hold slots that they do not use. So a
+//! new connection gets the slot of one that takes long to send its preface, or else of the one that has been
+//! idle for longest. A connection that takes none of its answers cannot hold the room for answers that others
+//! need.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,41 +17,41 @@ use tokio::time::Instant;
 
 use crate::driver::Reader;
 
-/// How long a connection may take to send its preface before it loses its place to another one. With a
+/// How long a connection may take to send its preface before it loses its slot to another one. With a
 /// shorter time, a client that connects fast could keep all others from sending theirs.
-const GREETING: Duration = Duration::from_secs(1);
+const PREFACE_GRACE: Duration = Duration::from_secs(1);
 
 /// The window in which cancelled calls are counted.
 const RESET_WINDOW: Duration = Duration::from_secs(1);
 
-/// The connections that have a place.
+/// The connections that have a slot.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Slots {
     limit: usize,
     /// Whether a connection that never got a good answer counts as idle, even while calls are in flight
     /// on it.
-    strangers_are_idle: bool,
+    unserved_are_idle: bool,
     clock: Arc<AtomicU64>,
-    taken: HashMap<Id, (Arc<Place>, AbortHandle)>,
+    taken: HashMap<Id, (Arc<Slot>, AbortHandle)>,
 }
 
-/// Why a connection gives up its place, in the order in which places are taken.
+/// Why a connection gives up its slot, in the order in which slots are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum GivenUp {
-    /// A connection that has not sent its preface within [`GREETING`]; it is cut.
+    /// A connection that has not sent its preface within [`PREFACE_GRACE`]; it is cut.
     Unfinished,
     /// A connection without calls; it is told to end.
     Idle,
-    /// A connection younger than [`GREETING`], without a preface; it is cut.
+    /// A connection younger than [`PREFACE_GRACE`], without a preface; it is cut.
     New,
 }
 
-impl Places {
-    /// Places for `limit` connections.
-    pub(super) fn new(limit: usize, strangers_are_idle: bool) -> Self {
+impl Slots {
+    /// Slots for `limit` connections.
+    pub(super) fn new(limit: usize, unserved_are_idle: bool) -> Self {
         Self {
             limit,
-            strangers_are_idle,
+            unserved_are_idle,
             clock: Arc::default(),
             taken: HashMap::new(),
         }
@@ -61,15 +61,15 @@ impl Places {
         self.taken.len() >= self.limit
     }
 
-    /// A place for a new connection of `peer`. Its calls may be cancelled `max_resets` times a second,
+    /// A slot for a new connection of `peer`. Its calls may be cancelled `max_resets` times a second,
     /// and its answers count for `reader`.
     pub(super) fn prepare(
         &self,
         peer: SocketAddr,
         reader: Arc<Reader>,
         max_resets: u32,
-    ) -> Arc<Place> {
-        Arc::new(Place {
+    ) -> Arc<Slot> {
+        Arc::new(Slot {
             peer,
             reader,
             came: Instant::now(),
@@ -89,27 +89,27 @@ impl Places {
     }
 
     /// The connection that `task` serves has begun.
-    pub(super) fn take(&mut self, place: Arc<Place>, task: AbortHandle) {
-        self.taken.insert(task.id(), (place, task));
+    pub(super) fn take(&mut self, slot: Arc<Slot>, task: AbortHandle) {
+        self.taken.insert(task.id(), (slot, task));
     }
 
-    /// The connection that the task `id` served has ended. It may have given up its place before.
+    /// The connection that the task `id` served has ended. It may have given up its slot before.
     pub(super) fn free(&mut self, id: Id) {
         self.taken.remove(&id);
     }
 
-    /// Frees the place of a connection that makes no use of it, if there is one. An idle connection is
+    /// Frees the slot of a connection that does not use it, if there is one. An idle connection is
     /// told to end, and ends once it has heard that; without `gently` it is cut.
     pub(super) fn make_room(&mut self, gently: bool) -> Option<GivenUp> {
-        let candidates = self.taken.iter().filter_map(|(id, (place, _))| {
-            let given_up = place.would_give_up(self.strangers_are_idle)?;
-            Some((given_up, place.since.load(Ordering::Relaxed), *id))
+        let candidates = self.taken.iter().filter_map(|(id, (slot, _))| {
+            let given_up = slot.would_give_up(self.unserved_are_idle)?;
+            Some((given_up, slot.since.load(Ordering::Relaxed), *id))
         });
         let (given_up, _, id) =
             candidates.min_by_key(|(given_up, since, _)| (*given_up, *since))?;
-        let (place, task) = self.taken.remove(&id)?;
+        let (slot, task) = self.taken.remove(&id)?;
         match given_up == GivenUp::Idle && gently {
-            true => place.ask_to_leave(),
+            true => slot.ask_to_leave(),
             false => task.abort(),
         }
         Some(given_up)
@@ -118,8 +118,8 @@ impl Places {
     /// Cuts the connection that holds most bytes of answers, among those that have taken none for
     /// `max_wait`. Returns its peer, and the bytes that it held.
     pub(super) fn cut_stalled(&mut self, max_wait: Duration) -> Option<(SocketAddr, usize)> {
-        let stalled = self.taken.iter().filter_map(|(id, (place, _))| {
-            let Place { peer, reader, .. } = &**place;
+        let stalled = self.taken.iter().filter_map(|(id, (slot, _))| {
+            let Slot { peer, reader, .. } = &**slot;
             (reader.stalled() >= max_wait).then(|| (reader.held(), *id, *peer))
         });
         let (held, id, peer) = stalled.max_by_key(|(held, ..)| *held)?;
@@ -129,9 +129,9 @@ impl Places {
     }
 }
 
-/// The activity of one connection, as far as it decides whether the connection keeps its place.
+/// The activity of one connection, as far as it decides whether the connection keeps its slot.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Slot {
     peer: SocketAddr,
     /// The bytes that its answers hold.
     reader: Arc<Reader>,
@@ -158,7 +158,7 @@ struct Resets {
     told: bool,
 }
 
-impl Place {
+impl Slot {
     pub(super) fn preface_received(&self) {
         self.preface_received.store(true, Ordering::Relaxed);
     }
@@ -179,20 +179,20 @@ impl Place {
         Call(Arc::clone(self))
     }
 
-    fn would_give_up(&self, strangers_are_idle: bool) -> Option<GivenUp> {
+    fn would_give_up(&self, unserved_are_idle: bool) -> Option<GivenUp> {
         let is_idle = || {
-            let is_stranger = strangers_are_idle && !self.served.load(Ordering::Relaxed);
-            is_stranger || self.calls.load(Ordering::Relaxed) == 0
+            let is_unserved = unserved_are_idle && !self.served.load(Ordering::Relaxed);
+            is_unserved || self.calls.load(Ordering::Relaxed) == 0
         };
         match self.preface_received.load(Ordering::Relaxed) {
             true => is_idle().then_some(GivenUp::Idle),
-            false if self.came.elapsed() < GREETING => Some(GivenUp::New),
+            false if self.came.elapsed() < PREFACE_GRACE => Some(GivenUp::New),
             false => Some(GivenUp::Unfinished),
         }
     }
 
     /// Counts `calls` more calls that the client has cancelled. A client cancels some together when a
-    /// deadline passes. A client that goes on is told to end the connection. Returns `false` if it
+    /// deadline passes. A client that continues is told to end the connection. Returns `false` if it
     /// ignores that: the connection is to be cut.
     pub(super) fn reset(&self, calls: u32) -> bool {
         if calls == 0 {
@@ -218,7 +218,7 @@ fn tick(clock: &AtomicU64) -> u64 {
 
 /// A call or stream in flight, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Call(Arc<Place>);
+pub(super) struct Call(Arc<Slot>);
 
 impl Call {
     /// The call got a good answer, or a refusal.
@@ -232,10 +232,10 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let Self(place) = self;
-        if place.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let now = tick(&place.clock);
-            place.since.store(now, Ordering::Relaxed);
+        let Self(slot) = self;
+        if slot.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let now = tick(&slot.clock);
+            slot.since.store(now, Ordering::Relaxed);
         }
     }
 }

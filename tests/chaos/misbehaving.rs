@@ -1,4 +1,4 @@
-//! Clients that misbehave, by mistake or on purpose: a node has to bear all of them.
+//! Clients that misbehave, by mistake or on purpose. A node has to serve others meanwhile.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,41 +14,41 @@ use seshat_test_support::cluster::channel;
 
 /// Connections of one kind at once.
 const CONNECTIONS: usize = 150;
-/// Pause before a client that was sent away comes again.
+/// Pause before a disconnected client connects again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The value that slow readers request, and the number of their requests at once.
 const LARGE: usize = 256 << 10;
 const GETS: u32 = 64;
 const LARGE_KEY: &str = "large";
-/// Calls that one impatient client makes at once, and how long it waits for them.
-const IMPATIENT_CALLS: usize = 40;
-const IMPATIENCE: Duration = Duration::from_millis(1);
+/// Calls that one cancelling client makes at once, and the time until it cancels them.
+const CANCELLED_CALLS: usize = 40;
+const CANCEL_AFTER: Duration = Duration::from_millis(1);
 
 /// The behaviours.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Stranger {
+pub(crate) enum Misbehaviour {
     /// Connects, and sends nothing.
     Idle,
     /// Sends the first byte of a preface.
     Stuck,
     /// Requests large values and takes no byte of them.
     SlowReader,
-    /// Gives up its requests, all at once, all the time.
-    Impatient,
+    /// Cancels many requests at once, again and again.
+    Cancelling,
     /// Speaks another protocol.
-    Lost,
+    OtherProtocol,
 }
 
 /// Misbehaving clients of one node, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Strangers(
+pub(crate) struct MisbehavingClients(
     #[expect(dead_code, reason = "ends them when it is dropped")] JoinSet<()>,
 );
 
-impl Strangers {
+impl MisbehavingClients {
     /// Clients with the behaviour `what` at `addr`.
-    pub(crate) async fn at(addr: SocketAddr, what: Stranger) -> Self {
-        if matches!(what, Stranger::SlowReader) {
+    pub(crate) async fn at(addr: SocketAddr, what: Misbehaviour) -> Self {
+        if matches!(what, Misbehaviour::SlowReader) {
             let set = SetRequest {
                 key: LARGE_KEY.into(),
                 value: vec![7; LARGE].into(),
@@ -59,39 +59,39 @@ impl Strangers {
                 .set(set)
                 .await;
         }
-        let mut strangers = JoinSet::new();
+        let mut clients = JoinSet::new();
         let connections = match what {
-            Stranger::Impatient | Stranger::SlowReader => CONNECTIONS / 15,
-            Stranger::Idle | Stranger::Stuck | Stranger::Lost => CONNECTIONS,
+            Misbehaviour::Cancelling | Misbehaviour::SlowReader => CONNECTIONS / 15,
+            Misbehaviour::Idle | Misbehaviour::Stuck | Misbehaviour::OtherProtocol => CONNECTIONS,
         };
         for _ in 0..connections {
-            strangers.spawn(async move {
+            clients.spawn(async move {
                 loop {
-                    // Sent away or not let in: both are fine.
+                    // The node may close the connection or refuse it.
                     let _ = visit(addr, what).await;
                     tokio::time::sleep(PAUSE).await;
                 }
             });
         }
-        Self(strangers)
+        Self(clients)
     }
 }
 
 /// Misbehaves until the node ends the connection.
-async fn visit(addr: SocketAddr, what: Stranger) -> std::io::Result<()> {
+async fn visit(addr: SocketAddr, what: Misbehaviour) -> std::io::Result<()> {
     let said = match what {
-        Stranger::Idle => Vec::new(),
-        Stranger::Stuck => b"P".to_vec(),
-        Stranger::Lost => b"GET / HTTP/1.1\r\nHost: kv\r\n\r\n".to_vec(),
-        Stranger::SlowReader => reads_that_are_not_taken(),
-        Stranger::Impatient => {
+        Misbehaviour::Idle => Vec::new(),
+        Misbehaviour::Stuck => b"P".to_vec(),
+        Misbehaviour::OtherProtocol => b"GET / HTTP/1.1\r\nHost: kv\r\n\r\n".to_vec(),
+        Misbehaviour::SlowReader => reads_that_are_not_taken(),
+        Misbehaviour::Cancelling => {
             give_up(addr).await;
             return Ok(());
         }
     };
     let mut stream = TcpStream::connect(addr).await?;
     stream.write_all(&said).await?;
-    if matches!(what, Stranger::SlowReader) {
+    if matches!(what, Misbehaviour::SlowReader) {
         std::future::pending::<()>().await;
     }
     let mut heard = [0; 256];
@@ -102,17 +102,17 @@ async fn visit(addr: SocketAddr, what: Stranger) -> std::io::Result<()> {
 /// Many calls on one connection, all of which end before they are answered.
 async fn give_up(addr: SocketAddr) {
     let client = KvServiceClient::new(channel(&addr.to_string()));
-    for _ in 0..IMPATIENT_CALLS {
+    for _ in 0..CANCELLED_CALLS {
         let mut calls = JoinSet::new();
-        for _ in 0..IMPATIENT_CALLS {
+        for _ in 0..CANCELLED_CALLS {
             let mut client = client.clone();
             let mut get = Request::new(GetRequest {
                 key: LARGE_KEY.into(),
                 ..GetRequest::default()
             });
-            get.set_timeout(IMPATIENCE);
+            get.set_timeout(CANCEL_AFTER);
             calls.spawn(async move {
-                let _ = tokio::time::timeout(IMPATIENCE, client.get(get)).await;
+                let _ = tokio::time::timeout(CANCEL_AFTER, client.get(get)).await;
             });
         }
         calls.join_all().await;

@@ -1,7 +1,7 @@
 //! The final check of a run in the wide world: the faults are over, though distances and slow nodes
-//! remain. The cluster must heal within a limited time, with the operator's help. Then one node is
-//! restarted, as the operator is allowed to, while clients write as much as the slowest node can take;
-//! that must heal within a limited time, too.
+//! remain. The cluster must heal within a limited time, with the help of the operator. Then one node is
+//! restarted, as status permits, while clients write as much as the slowest node can take. The cluster
+//! must heal within a limited time again.
 
 use rand::Rng;
 use seshat::node::RaftNode;
@@ -23,7 +23,7 @@ const REST: u64 = 4_000;
 
 /// The progress of the final check.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exam {
+pub(crate) enum FinalCheck {
     /// The cluster is to heal.
     #[default]
     Ahead,
@@ -34,35 +34,35 @@ pub(crate) enum Exam {
 }
 
 impl World {
-    /// Checks the progress.
-    pub(crate) fn examine(&mut self) -> Verdict {
+    /// Moves the final check forward, if the cluster is ready for its next part.
+    pub(crate) fn advance_final_check(&mut self) -> Verdict {
         let well = self.is_well();
-        match self.exam {
-            Exam::Passed => return Ok(()),
-            Exam::Ahead if well.is_ok() => self.begin_exam(),
-            Exam::Ahead => {
+        match self.final_check {
+            FinalCheck::Passed => return Ok(()),
+            FinalCheck::Ahead if well.is_ok() => self.begin_final_check(),
+            FinalCheck::Ahead => {
                 let late = self.now > self.setting.faulty + WELL_WITHIN;
                 if let Some(violation) = well.err().filter(|_| late) {
                     return Err(violation);
                 }
             }
-            Exam::Healing { since, .. } if well.is_ok() => {
+            FinalCheck::Healing { since, .. } if well.is_ok() => {
                 self.summary.heal_times.push(self.now - since);
                 self.trace
-                    .line(self.now, format_args!("the exam is passed"));
-                self.exam = Exam::Passed;
+                    .line(self.now, format_args!("the final check has passed"));
+                self.final_check = FinalCheck::Passed;
                 self.setting.calm = self.now + REST - self.setting.faulty;
             }
-            Exam::Healing { node, since } => {
+            FinalCheck::Healing { node, since } => {
                 let state = || format!("{:?}", well.err());
                 healing_ends_under_load::check(node, self.now - since, HEALED_WITHIN, state)?;
             }
         }
-        self.schedule(LOOK, Happening::Exam);
+        self.schedule(LOOK, Happening::FinalCheck);
         Ok(())
     }
 
-    fn begin_exam(&mut self) {
+    fn begin_final_check(&mut self) {
         let members: Vec<_> = match self.leader() {
             Some(leader) => leader.conf().members.clone(),
             None => return,
@@ -73,11 +73,11 @@ impl World {
         };
         self.trace.line(
             self.now,
-            format_args!("the exam: node {node} is started again"),
+            format_args!("final check: node {node} is started again"),
         );
         self.begin(node);
         let since = self.now;
-        self.exam = Exam::Healing { node, since };
+        self.final_check = FinalCheck::Healing { node, since };
         self.setting.load = Some(self.setting.bearable_load());
         let until = self.now + HEALED_WITHIN;
         self.schedule(0, Happening::Load { until });
@@ -102,11 +102,11 @@ impl World {
     }
 
     /// The conditions at the end.
-    pub(crate) fn check_exam(&self) -> Verdict {
-        if self.exam != Exam::Passed {
+    pub(crate) fn check_end_of_final_check(&self) -> Verdict {
+        if self.final_check != FinalCheck::Passed {
             let reason = format!(
-                "the exam is not over: {:?}, {:?}",
-                self.exam,
+                "the final check has not passed: {:?}, {:?}",
+                self.final_check,
                 self.is_well()
             );
             return Err(Violation::liveness("healing_ends_under_load", reason));

@@ -6,11 +6,11 @@ use seshat::types::LogIndex;
 
 use super::{Verdict, safe};
 
-const NAME: &str = "reads_keep_their_place";
+const NAME: &str = "reads_keep_their_order";
 
-/// The place of a request in its batch.
+/// The position of a request in its batch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct InBatch {
     pub(crate) batch: u64,
     pub(crate) position: usize,
     pub(crate) read: bool,
@@ -37,18 +37,18 @@ impl Batches {
         self.begun
     }
 
-    /// The request at `place` was answered with `index`.
-    pub(crate) fn check(&mut self, place: Place, index: LogIndex) -> Verdict {
-        let batch = self.batches.entry(place.batch).or_default();
-        let at = place.position;
-        let (own, others) = match place.read {
+    /// The request was answered with `index`.
+    pub(crate) fn check(&mut self, request: InBatch, index: LogIndex) -> Verdict {
+        let batch = self.batches.entry(request.batch).or_default();
+        let at = request.position;
+        let (own, others) = match request.read {
             true => (&mut batch.reads, &batch.writes),
             false => (&mut batch.writes, &batch.reads),
         };
         own.insert(at, index);
         let before = others.range(..at).next_back();
         let after = others.range(at..).next();
-        let (write_before, write_after) = match place.read {
+        let (write_before, write_after) = match request.read {
             // The read at its index, and all later ones, see a write.
             true => (
                 before.is_none_or(|(_, &write)| write <= index),
@@ -60,7 +60,7 @@ impl Batches {
             ),
         };
         safe(write_before && write_after, NAME, || {
-            format!("{place:?} was answered with {index}, between {before:?} and {after:?}")
+            format!("{request:?} was answered with {index}, between {before:?} and {after:?}")
         })
     }
 }

@@ -1,0 +1,298 @@
+//! Transactions and their outcomes as protobuf writes them in JSON.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use seshat::client::{Condition, Txn, TxnOperation, TxnOutcome, TxnResult};
+
+use super::{LONGEST_SHOWN, MAX_OPERATIONS, size};
+
+/// Base64 with or without padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The transaction in `input`, a `TxnRequest`.
+///
+/// # Errors
+///
+/// The fault, with its place.
+pub(super) fn parse(input: &[u8]) -> Result<Txn, String> {
+    let request = serde_json::from_slice(input).map_err(|error| error.to_string())?;
+    let mut request = Message::new(request, String::new())?;
+    let conditions = request.list("conditions")?.into_iter().map(condition);
+    let success = request.list("success")?.into_iter().map(operation);
+    let failure = request.list("failure")?.into_iter().map(operation);
+    request.end()?;
+    let txn = Txn::default();
+    let txn = conditions
+        .into_iter()
+        .try_fold(txn, |txn, it| Ok::<_, String>(txn.when(it?)))?;
+    let txn = success
+        .into_iter()
+        .try_fold(txn, |txn, it| Ok::<_, String>(txn.then(it?)))?;
+    let txn = failure
+        .into_iter()
+        .try_fold(txn, |txn, it| Ok::<_, String>(txn.otherwise(it?)))?;
+    match size(&txn) {
+        0 => Err("no condition and no operation".to_owned()),
+        1..=MAX_OPERATIONS => Ok(txn),
+        _ => Err(format!(
+            "more than {MAX_OPERATIONS} conditions and operations"
+        )),
+    }
+}
+
+/// A message that is read field by field.
+struct Message {
+    fields: Map<String, Value>,
+    /// Where it is in the input. Empty: it is the input.
+    path: String,
+}
+
+impl Message {
+    fn new(value: Value, path: String) -> Result<Self, String> {
+        match value {
+            Value::Object(mut fields) => {
+                // In JSON of protobuf, null is the same as absent.
+                fields.retain(|_, value| !value.is_null());
+                Ok(Self { fields, path })
+            }
+            _ => Err(format!("{path}: not an object")),
+        }
+    }
+
+    fn at(&self, field: &str) -> String {
+        match self.path.as_str() {
+            "" => field.to_owned(),
+            path => format!("{path}.{field}"),
+        }
+    }
+
+    /// Takes the message in `field`, if it is there.
+    fn message(&mut self, field: &str) -> Result<Option<Self>, String> {
+        let value = self.fields.remove(field);
+        value.map(|it| Self::new(it, self.at(field))).transpose()
+    }
+
+    /// Takes the messages in `field`.
+    fn list(&mut self, field: &str) -> Result<Vec<Self>, String> {
+        let path = self.at(field);
+        match self.fields.remove(field) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(values)) => {
+                let messages = values.into_iter().enumerate();
+                let message = |(at, value)| Self::new(value, format!("{path}[{at}]"));
+                messages.map(message).collect()
+            }
+            Some(_) => Err(format!("{path}: not an array")),
+        }
+    }
+
+    /// Takes the bytes in `field`, if it is there.
+    fn bytes(&mut self, field: &str) -> Result<Option<Bytes>, String> {
+        let Some(value) = self.fields.remove(field) else {
+            return Ok(None);
+        };
+        let text = value
+            .as_str()
+            .map(|text| text.replace('-', "+").replace('_', "/"));
+        let bytes = text.and_then(|text| LENIENT.decode(text).ok());
+        match bytes {
+            Some(bytes) => Ok(Some(bytes.into())),
+            None => Err(format!("{}: not base64", self.at(field))),
+        }
+    }
+
+    /// Takes the key.
+    fn key(&mut self) -> Result<Bytes, String> {
+        let key = self.bytes("key")?.filter(|key| !key.is_empty());
+        key.ok_or_else(|| format!("{}: a key has at least one byte", self.at("key")))
+    }
+
+    /// All fields are taken.
+    fn end(self) -> Result<(), String> {
+        let Some(field) = self.fields.keys().next() else {
+            return Ok(());
+        };
+        let field: String = field.escape_debug().take(LONGEST_SHOWN).collect();
+        Err(format!("{}: unknown, or one too many", self.at(&field)))
+    }
+}
+
+fn condition(mut condition: Message) -> Result<Condition, String> {
+    let Some(mut tested) = condition.message("key")? else {
+        return Err(format!("{}: key is missing", condition.path));
+    };
+    condition.end()?;
+    let key = tested.key()?;
+    let found = if let Some(exists) = tested.fields.remove("exists") {
+        match exists.as_bool() {
+            Some(exists) => Condition::Exists { key, exists },
+            None => return Err(format!("{}: neither true nor false", tested.at("exists"))),
+        }
+    } else if let Some(revision) = tested.fields.remove("revision") {
+        // A number of 64 bits is a string in JSON of protobuf, and a number is accepted.
+        let number = revision.as_u64();
+        let number = number.or_else(|| revision.as_str()?.parse().ok());
+        match number {
+            Some(revision) => Condition::revision(key, revision),
+            None => return Err(format!("{}: no revision", tested.at("revision"))),
+        }
+    } else if let Some(value) = tested.bytes("value")? {
+        Condition::value(key, value)
+    } else {
+        return Err(format!(
+            "{}: exists, revision or value is missing",
+            tested.path
+        ));
+    };
+    tested.end()?;
+    Ok(found)
+}
+
+fn operation(mut operation: Message) -> Result<TxnOperation, String> {
+    let (message, found) = if let Some(mut set) = operation.message("set")? {
+        let key = set.key()?;
+        let value = set.bytes("value")?.unwrap_or_default();
+        (set, TxnOperation::set(key, value))
+    } else if let Some(mut get) = operation.message("get")? {
+        let key = get.key()?;
+        (get, TxnOperation::get(key))
+    } else if let Some(mut delete) = operation.message("delete")? {
+        let key = delete.key()?;
+        (delete, TxnOperation::delete(key))
+    } else {
+        return Err(format!("{}: set, get or delete is missing", operation.path));
+    };
+    message.end()?;
+    operation.end()?;
+    Ok(found)
+}
+
+/// The outcome as a `TxnResponse`.
+pub(super) fn answer(outcome: &TxnOutcome) -> Value {
+    let results = outcome.results.iter().map(|result| match result {
+        TxnResult::Written => json!({ "set": {} }),
+        TxnResult::Found(Some(entry)) => json!({ "get": { "entry": {
+            "key": STANDARD.encode(&entry.key),
+            "value": STANDARD.encode(&entry.value),
+            "revision": entry.revision.to_string(),
+        } } }),
+        TxnResult::Found(None) => json!({ "get": {} }),
+        TxnResult::Deleted { existed } => json!({ "delete": { "existed": existed } }),
+        // This version asks for no other.
+        _ => json!({}),
+    });
+    json!({
+        "succeeded": outcome.succeeded,
+        "results": results.collect::<Vec<_>>(),
+        "revision": outcome.revision.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_are_those_of_the_request() {
+        let input = br#"{
+            "conditions": [
+                {"key": {"key": "aw==", "exists": false}},
+                {"key": {"key": "aw", "revision": "9007199254740993"}},
+                {"key": {"key": "aw==", "revision": 7}},
+                {"key": {"key": "-_8", "value": ""}}
+            ],
+            "success": [
+                {"set": {"key": "aw==", "value": "dg=="}},
+                {"set": {"key": "aw==", "value": null}},
+                {"get": {"key": "aw=="}, "set": null}
+            ],
+            "failure": [{"delete": {"key": "aw=="}}]
+        }"#;
+        let expected = Txn::default()
+            .when(Condition::missing("k"))
+            .when(Condition::revision("k", 9_007_199_254_740_993))
+            .when(Condition::revision("k", 7))
+            .when(Condition::value(&b"\xfb\xff"[..], ""))
+            .then(TxnOperation::set("k", "v"))
+            .then(TxnOperation::set("k", ""))
+            .then(TxnOperation::get("k"))
+            .otherwise(TxnOperation::delete("k"));
+        assert_eq!(parse(input), Ok(expected));
+    }
+
+    #[test]
+    fn a_fault_is_named_with_its_place() {
+        let many = format!(
+            "{{\"success\":[{}{{}}]}}",
+            "{\"get\":{\"key\":\"aw\"}},".repeat(200)
+        );
+        for (input, fault) in [
+            ("{", "EOF while parsing an object at line 1 column 1"),
+            ("{}", "no condition and no operation"),
+            ("{\"succes\":[]}", "succes: unknown"),
+            ("{\"\\u001b[2J\":[]}", "\\u{1b}[2J: unknown"),
+            ("{\"session\":{}}", "session: unknown"),
+            ("{\"success\":{}}", "success: not an array"),
+            ("{\"success\":[7]}", "success[0]: not an object"),
+            (
+                "{\"success\":[{}]}",
+                "success[0]: set, get or delete is missing",
+            ),
+            (&many, "success[200]: set, get or delete is missing"),
+            (
+                "{\"success\":[{\"get\":{}}]}",
+                "success[0].get.key: a key has at least one byte",
+            ),
+            (
+                "{\"failure\":[{\"get\":{\"key\":\"k\"}}]}",
+                "failure[0].get.key: not base64",
+            ),
+            (
+                "{\"failure\":[{\"get\":{\"key\":7}}]}",
+                "failure[0].get.key: not base64",
+            ),
+            (
+                "{\"success\":[{\"get\":{\"key\":\"aw\",\"value\":\"\"}}]}",
+                "success[0].get.value: unknown",
+            ),
+            (
+                "{\"success\":[{\"get\":{\"key\":\"aw\"},\"delete\":{\"key\":\"aw\"}}]}",
+                "success[0].delete: unknown, or one too many",
+            ),
+            ("{\"conditions\":[{}]}", "conditions[0]: key is missing"),
+            (
+                "{\"conditions\":[{\"key\":{\"key\":\"aw\"}}]}",
+                "conditions[0].key: exists, revision or value is missing",
+            ),
+            (
+                "{\"conditions\":[{\"key\":{\"key\":\"aw\",\"exists\":\"true\"}}]}",
+                "conditions[0].key.exists: neither true nor false",
+            ),
+            (
+                "{\"conditions\":[{\"key\":{\"key\":\"aw\",\"revision\":-1}}]}",
+                "conditions[0].key.revision: no revision",
+            ),
+            (
+                "{\"conditions\":[{\"key\":{\"key\":\"aw\",\"revision\":1,\"value\":\"\"}}]}",
+                "conditions[0].key.value: unknown, or one too many",
+            ),
+        ] {
+            let error = parse(input.as_bytes()).unwrap_err();
+            assert!(error.starts_with(fault), "{input}: {error}");
+        }
+        let deep = "{\"success\":".repeat(100_000);
+        assert!(
+            parse(deep.as_bytes())
+                .unwrap_err()
+                .contains("recursion limit")
+        );
+        assert!(parse(b"{\"\xff\"").is_err());
+    }
+}

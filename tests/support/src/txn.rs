@@ -1,0 +1,95 @@
+//! A little store for nodes that a test makes up: it carries out transactions, and remembers revisions.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use seshat::proto::kv::condition::Condition as Tested;
+use seshat::proto::kv::key_condition::Test;
+use seshat::proto::kv::operation::Operation as Asked;
+use seshat::proto::kv::operation_result::Result as Done;
+use seshat::proto::kv::{
+    Condition, DeleteResult, Entry, GetResult, Operation, OperationResult, SetResult, TxnRequest,
+    TxnResponse,
+};
+
+/// A map of keys to values, each with the revision of its write.
+#[derive(Debug, Default)]
+pub struct Store {
+    map: HashMap<Bytes, (Bytes, u64)>,
+}
+
+impl Store {
+    /// The value of `key`, and the revision of its write.
+    pub fn get(&self, key: &Bytes) -> Option<(Bytes, u64)> {
+        self.map.get(key).cloned()
+    }
+
+    /// Binds `key` by the write `revision`.
+    pub fn set(&mut self, key: Bytes, value: Bytes, revision: u64) {
+        self.map.insert(key, (value, revision));
+    }
+
+    /// Removes `key`. Returns whether it was bound.
+    pub fn delete(&mut self, key: &Bytes) -> bool {
+        self.map.remove(key).is_some()
+    }
+
+    /// Carries out a transaction as the write `revision`.
+    pub fn carry_out(&mut self, txn: TxnRequest, revision: u64) -> TxnResponse {
+        let succeeded = txn.conditions.iter().all(|it| self.holds(it));
+        let operations = match succeeded {
+            true => txn.success,
+            false => txn.failure,
+        };
+        let results = operations
+            .into_iter()
+            .map(|operation| OperationResult {
+                result: Some(self.operate(operation, revision)),
+            })
+            .collect();
+        TxnResponse {
+            succeeded,
+            results,
+            revision,
+            cluster_id: None,
+        }
+    }
+
+    fn holds(&self, condition: &Condition) -> bool {
+        let Some(Tested::Key(tested)) = &condition.condition else {
+            panic!("{condition:?}");
+        };
+        let bound = self.map.get(&tested.key);
+        match tested.test.as_ref().expect("a test") {
+            Test::Exists(exists) => bound.is_some() == *exists,
+            Test::Revision(wanted) => bound.map_or(0, |(_, revision)| *revision) == *wanted,
+            Test::Value(wanted) => bound.is_some_and(|(value, _)| value == wanted),
+        }
+    }
+
+    fn operate(&mut self, operation: Operation, revision: u64) -> Done {
+        match operation.operation.expect("an operation") {
+            Asked::Set(set) => {
+                self.set(set.key, set.value, revision);
+                Done::Set(SetResult {})
+            }
+            Asked::Get(get) => {
+                let entry = self.get(&get.key).map(|(value, revision)| Entry {
+                    key: get.key,
+                    value,
+                    revision,
+                });
+                Done::Get(GetResult { entry })
+            }
+            Asked::Delete(delete) => Done::Delete(DeleteResult {
+                existed: self.delete(&delete.key),
+            }),
+        }
+    }
+}
+
+/// Whether a transaction may write.
+pub fn writes(txn: &TxnRequest) -> bool {
+    let mut operations = txn.success.iter().chain(&txn.failure);
+    operations.any(|it| !matches!(it.operation, Some(Asked::Get(_))))
+}
