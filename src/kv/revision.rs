@@ -8,6 +8,8 @@
 //! A recovered cluster keeps the revisions up to the survivor's commit index. The lost majority may have
 //! decided and acknowledged other entries behind it, under the next revisions. So these are skipped.
 
+use std::ops::RangeInclusive;
+
 use crate::types::{LogIndex, Revision, WallTime};
 
 /// Revisions that a recovery skips if the time is not above the last revision.
@@ -45,7 +47,7 @@ impl Revisions {
 
     /// Gives the command at `index` the revision `first`, if there are no revisions yet. All keys that were
     /// bound before have it as well.
-    pub(super) fn begin(&mut self, index: LogIndex, first: Revision) {
+    pub fn begin(&mut self, index: LogIndex, first: Revision) {
         if self.base == 0
             && let Some(base) = first.checked_sub(index)
             && base > 0
@@ -54,6 +56,19 @@ impl Revisions {
                 base,
                 oldest: first,
             };
+        }
+    }
+
+    /// The revision of the same command after `commands` have been given those of `now`.
+    pub fn renamed(
+        &self,
+        revision: Revision,
+        commands: RangeInclusive<LogIndex>,
+        now: &Self,
+    ) -> Revision {
+        match revision.checked_sub(self.base) {
+            Some(index) if self.base != 0 && commands.contains(&index) => now.at(index),
+            _ => revision,
         }
     }
 
@@ -121,5 +136,23 @@ mod tests {
         let mut none = Revisions::default();
         none.skip(10, later);
         assert_eq!(none, Revisions::default());
+    }
+
+    #[test]
+    fn only_commands_that_have_another_revision_now_are_renamed() {
+        let begun = Revisions {
+            base: BASE,
+            oldest: 0,
+        };
+        let mut now = begun;
+        now.skip(10, WallTime::new(2 * BASE));
+        let renamed = |revision| begun.renamed(revision, 11..=12, &now);
+        assert_eq!(renamed(BASE + 11), now.at(11));
+        assert_eq!(renamed(BASE + 12), now.at(12));
+        for other in [0, 11, BASE + 10, BASE + 13] {
+            assert_eq!(renamed(other), other);
+        }
+        let none = Revisions::default();
+        assert_eq!(none.renamed(11, 11..=12, &now), 11, "there were none");
     }
 }

@@ -191,6 +191,15 @@ impl Txn {
         }))
     }
 
+    /// Renames the revisions in the conditions.
+    pub fn rename_revisions(&mut self, rename: impl Fn(Revision) -> Revision) {
+        for condition in &mut self.conditions {
+            if let KeyTest::Revision(revision) = &mut condition.test {
+                *revision = rename(*revision);
+            }
+        }
+    }
+
     /// Bytes of all keys and values.
     pub fn bytes(&self) -> usize {
         let parts = self.parts().map(|(key, value)| key.len() + value);

@@ -6,14 +6,18 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::error::Applied;
-use seshat::kv::{Command, Write};
-use seshat::node::{Answer, Outcome};
-use seshat::types::{ClusterId, LogIndex, NodeId};
+use seshat::kv::{Command, Query, Txn, Write};
+use seshat::node::Answer;
+use seshat::types::{ClusterId, LogIndex, NodeId, Revision};
 
 use crate::invariants::answers_follow_time::{self, Floor};
 use crate::invariants::reads_keep_their_order::{Batches, InBatch};
+use crate::invariants::revisions_are_given_once::Given;
+use crate::invariants::revisions_follow_time::{self, Highest};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
-use crate::numbered::{Attempt, Numbered, REMOVED_KEYS, Sessions};
+use crate::numbered::{Attempt, Number, Numbered, REMOVED_KEYS, Sessions};
+use crate::revisions::Told;
+use crate::transactions::{Carried, Transactions, accesses, possible, succeeded};
 use seshat_test_support::linearizability::{Kind, Operation};
 
 /// A caller, as the core knows it.
@@ -28,18 +32,37 @@ const WITH_SESSION: f64 = 0.2;
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     Write(Command),
-    Read(Bytes),
+    Read(Query),
 }
 
 /// What a caller waits for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum What {
     /// An operation with a single attempt.
     Once(Kind),
+    /// A transaction with a single attempt.
+    Txn(Box<Txn>),
     /// One attempt of possibly many.
     Session(Attempt),
     /// A decision of the operator.
     Decision,
+}
+
+/// What had been told at some moment.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Before {
+    /// The highest index that had been acknowledged.
+    pub(crate) floor: Floor,
+    pub(crate) highest: Highest,
+}
+
+/// A write that a client was told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Author {
+    Once(Waiter),
+    Numbered(Number),
+    /// The opening of a session, which each attempt does.
+    Open(Waiter),
 }
 
 /// An attempt under way.
@@ -48,8 +71,7 @@ struct Pending {
     key: Bytes,
     what: What,
     start: u64,
-    /// The highest index that had been acknowledged by then.
-    floor: Floor,
+    before: Before,
     /// Its position among the requests of its batch.
     in_batch: Option<InBatch>,
     node: NodeId,
@@ -64,33 +86,33 @@ struct Pending {
 pub(crate) struct Acknowledged {
     pub(crate) cluster: ClusterId,
     pub(crate) index: LogIndex,
-    pub(crate) key: Bytes,
-    pub(crate) value: Bytes,
+    pub(crate) write: Write,
 }
 
-/// The value that a read saw.
+/// The value that a read saw, and its revision.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) cluster: ClusterId,
     pub(crate) index: LogIndex,
     pub(crate) key: Bytes,
-    pub(crate) value: Option<Bytes>,
+    pub(crate) found: Option<(Bytes, Revision)>,
 }
 
 /// All clients together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
     next: Waiter,
     pending: BTreeMap<Waiter, Pending>,
     /// The number of answers that each node owes.
     owed: BTreeMap<NodeId, usize>,
-    /// The last acknowledged index, and its cluster.
-    pub(crate) floor: Floor,
+    before: Before,
+    given: Given,
     told_up_to: BTreeMap<ClusterId, LogIndex>,
     pub(crate) batches: Batches,
     pub(crate) history: BTreeMap<Bytes, Vec<Operation>>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) sessions: Sessions,
+    pub(crate) transactions: Transactions,
     pub(crate) seen: Vec<Seen>,
     pub(crate) reads: u64,
     /// Time of the last write that was acknowledged, or refused because the state was full.
@@ -118,29 +140,74 @@ fn index_of(answer: &Answer) -> Option<LogIndex> {
     match answer {
         Answer::Set { applied_index }
         | Answer::Deleted { applied_index, .. }
-        | Answer::Got { applied_index, .. } => Some(*applied_index),
-        Answer::Txn { .. } | Answer::SessionOpened { .. } | Answer::MembersDecided { .. } => None,
+        | Answer::Got { applied_index, .. }
+        | Answer::Txn {
+            revision: applied_index,
+            ..
+        } => Some(*applied_index),
+        Answer::SessionOpened { .. } | Answer::MembersDecided { .. } => None,
     }
 }
 
 impl Clients {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            next: 0,
+            pending: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            before: Before::default(),
+            given: Given::default(),
+            told_up_to: BTreeMap::new(),
+            batches: Batches::default(),
+            history: BTreeMap::new(),
+            acknowledged: Vec::new(),
+            sessions: Sessions::default(),
+            transactions: Transactions::new(seed),
+            seen: Vec::new(),
+            reads: 0,
+            last_write: 0,
+            last_read: 0,
+            refused: 0,
+            full: 0,
+            bereft: false,
+        }
+    }
+
     /// A new request to `node`, at `now`. Every value is written once.
     pub(crate) fn ask(&mut self, rng: &mut StdRng, node: NodeId, now: u64) -> (Waiter, Request) {
         if rng.gen_bool(WITH_SESSION) {
-            let (attempt, command) = self.sessions.ask(rng, now, self.floor);
+            let transactions = &mut self.transactions;
+            let (attempt, command) = self.sessions.ask(rng, now, self.before, transactions);
             return self.send(attempt, command, node, now);
         }
         if rng.gen_bool(0.4) {
-            return self.write(rng, node, now);
+            return self.write_or_txn(rng, node, now);
         }
         let key = match rng.gen_bool(0.05) {
             true => format!("d{}", rng.gen_range(0..REMOVED_KEYS)),
             false => format!("k{}", rng.gen_range(0..KEYS)),
         };
         let key = Bytes::from(key);
-        let what = What::Once(Kind::Read(None));
-        let waiter = self.wait(key.clone(), what, node, now);
-        (waiter, Request::Read(key))
+        let query = self.transactions.instead_of_read(&key);
+        let what = match &query {
+            Query::Get(_) => What::Once(Kind::Read(None)),
+            Query::Txn(txn) => What::Txn(txn.clone()),
+        };
+        let waiter = self.wait(key, what, node, now);
+        (waiter, Request::Read(query))
+    }
+
+    /// A write of a value of its own, or a transaction that does it.
+    fn write_or_txn(&mut self, rng: &mut StdRng, node: NodeId, now: u64) -> (Waiter, Request) {
+        let (waiter, request) = self.write(rng, node, now);
+        let Request::Write(Command::Write { write, stamp: None }) = request else {
+            return (waiter, request);
+        };
+        let write = self.transactions.instead_of(write);
+        if let (Write::Txn(txn), Some(pending)) = (&write, self.pending.get_mut(&waiter)) {
+            pending.what = What::Txn(txn.clone());
+        }
+        (waiter, Request::Write(write.into()))
     }
 
     /// An attempt of a client with a session, perhaps not the first, goes to `node`.
@@ -161,7 +228,7 @@ impl Clients {
             key,
             what,
             start: now,
-            floor: self.floor,
+            before: self.before,
             in_batch: None,
             node,
             taken: false,
@@ -174,7 +241,7 @@ impl Clients {
     /// The request of `waiter`, if it may be sent again.
     pub(crate) fn attempt(&self, waiter: Waiter) -> Option<Attempt> {
         match self.pending.get(&waiter)?.what {
-            What::Once(_) | What::Decision => None,
+            What::Once(_) | What::Txn(_) | What::Decision => None,
             What::Session(attempt) => Some(attempt),
         }
     }
@@ -203,7 +270,7 @@ impl Clients {
     }
 
     fn raise(&mut self, cluster: ClusterId, index: LogIndex) {
-        self.floor = self.floor.raise(cluster, index);
+        self.before.floor = self.before.floor.raise(cluster, index);
         let highest = self.told_up_to.entry(cluster).or_default();
         *highest = index.max(*highest);
     }
@@ -215,15 +282,17 @@ impl Clients {
             let Some(pending) = self.pending.get_mut(&waiter) else {
                 continue;
             };
-            pending.in_batch = match pending.what {
-                What::Once(kind) => Some(InBatch {
-                    batch,
-                    position,
-                    read: matches!(kind, Kind::Read(_)),
-                }),
+            let read = match &pending.what {
+                What::Once(kind) => matches!(kind, Kind::Read(_)),
+                What::Txn(txn) => !txn.writes(),
                 // It may have been written long before.
-                What::Session(_) | What::Decision => None,
+                What::Session(_) | What::Decision => continue,
             };
+            pending.in_batch = Some(InBatch {
+                batch,
+                position,
+                read,
+            });
         }
     }
 
@@ -235,14 +304,15 @@ impl Clients {
         }
     }
 
-    /// `waiter` was told `outcome` at `now`, by a node in `cluster`.
-    pub(crate) fn told(
-        &mut self,
-        waiter: Waiter,
-        outcome: &Outcome,
-        now: u64,
-        cluster: ClusterId,
-    ) -> Verdict {
+    /// `waiter` was told this.
+    pub(crate) fn told(&mut self, waiter: Waiter, told: &Told<'_>) -> Verdict {
+        let &Told {
+            ref outcome,
+            revision,
+            now,
+            cluster,
+            ..
+        } = told;
         let Some(pending) = self.pending.remove(&waiter) else {
             return Err(waiters_end_once::twice(waiter, outcome));
         };
@@ -256,23 +326,43 @@ impl Clients {
             self.full += 1;
             self.last_write = now;
         }
-        let kind = match pending.what {
-            What::Once(kind) => kind,
-            What::Session(attempt) => return self.told_attempt(attempt, outcome, now, cluster),
+        let what = match pending.what {
+            What::Session(attempt) => {
+                return self.told_attempt((waiter, attempt), pending.before, told);
+            }
             What::Decision => return Ok(()),
+            _ => pending.what,
         };
         if let Ok(answer) = outcome
             && let Some(index) = index_of(answer)
         {
-            answers_follow_time::check(pending.floor, (cluster, index), waiter)?;
+            answers_follow_time::check(pending.before.floor, (cluster, index), waiter)?;
             self.raise(cluster, index);
             if let Some(request) = pending.in_batch {
                 self.batches.check(request, index)?;
             }
         }
+        if let Some(revision) = revision {
+            let writes = match &what {
+                What::Once(kind) => matches!(kind, Kind::Write(_)),
+                What::Txn(txn) => txn.writes(),
+                What::Session(_) | What::Decision => false,
+            };
+            let author = writes.then_some(Author::Once(waiter));
+            self.told_revision(revision, author, Some(pending.before.highest))?;
+        }
+        let kind = match what {
+            What::Once(kind) => kind,
+            What::Txn(txn) => return self.told_txn((waiter, pending.start), *txn, told),
+            What::Session(_) | What::Decision => return Ok(()),
+        };
         let (kind, end) = match (kind, outcome) {
             (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
-                self.acknowledge(value, pending.key.clone(), (cluster, *applied_index));
+                self.acknowledge_set(value, pending.key.clone(), (cluster, *applied_index));
+                if let Some(revision) = revision {
+                    let value = encode(value);
+                    self.transactions.saw(&pending.key, &value, revision);
+                }
                 self.last_write = now;
                 (Kind::Write(value), Some(now))
             }
@@ -283,19 +373,19 @@ impl Clients {
                     applied_index,
                 }),
             ) => {
-                let value = found.as_ref().map(|(value, _)| value.clone());
+                let value = found.as_ref().map(|(value, _)| decode(value));
+                if let Some((value, revision)) = found {
+                    self.transactions.saw(&pending.key, value, *revision);
+                }
                 self.reads += 1;
                 self.last_read = now;
                 self.seen.push(Seen {
                     cluster,
                     index: *applied_index,
                     key: pending.key.clone(),
-                    value: value.clone(),
+                    found: found.clone(),
                 });
-                if pending.key.starts_with(b"d") {
-                    return Ok(());
-                }
-                (Kind::Read(value.as_ref().map(decode)), Some(now))
+                (Kind::Read(value), Some(now))
             }
             (_, Err(refusal)) if refusal.applied == Applied::No => {
                 self.refused += 1;
@@ -308,13 +398,81 @@ impl Clients {
         Ok(())
     }
 
+    /// A client is told this revision, of the write of `author` or of a read. All that it may not be below
+    /// is `highest`, unless it was told before.
+    fn told_revision(
+        &mut self,
+        revision: Revision,
+        author: Option<Author>,
+        highest: Option<Highest>,
+    ) -> Verdict {
+        if let Some(highest) = highest {
+            revisions_follow_time::check(highest, revision, author.is_some(), author)?;
+        }
+        self.before.highest = self.before.highest.raise(revision);
+        author.map_or(Ok(()), |author| self.given.tell(revision, author))
+    }
+
+    /// The transaction `txn`, sent once and at `start`, was answered.
+    fn told_txn(&mut self, (waiter, start): (Waiter, u64), txn: Txn, told: &Told<'_>) -> Verdict {
+        let writes = txn.writes();
+        let outcome = match &told.outcome {
+            Ok(Answer::Txn { outcome, .. }) => outcome,
+            Err(refusal) => {
+                match refusal.applied {
+                    Applied::No => self.refused += 1,
+                    Applied::Unknown => self.may_have_written(&Write::Txn(Box::new(txn)), start),
+                }
+                return Ok(());
+            }
+            Ok(_) => return Err(waiters_end_once::no_answer(waiter, &told.outcome)),
+        };
+        let &Told {
+            revision: Some(revision),
+            now,
+            cluster,
+            log,
+            ..
+        } = told
+        else {
+            return Err(waiters_end_once::no_answer(waiter, &told.outcome));
+        };
+        self.transactions.saw_all(&txn, outcome);
+        for (key, kind) in accesses(&txn, outcome) {
+            self.remember(key, kind, start, Some(now));
+        }
+        let index = log.model.index(revision);
+        self.transactions.told.push(Carried {
+            cluster,
+            index,
+            txn: txn.clone(),
+            outcome: outcome.clone(),
+        });
+        if writes {
+            self.last_write = now;
+            let write = Write::Txn(Box::new(txn));
+            self.transactions.wrote(&write, outcome.succeeded, revision);
+            self.acknowledge(write, (cluster, index));
+        } else {
+            self.reads += 1;
+            self.last_read = now;
+        }
+        Ok(())
+    }
+
     fn told_attempt(
         &mut self,
-        attempt: Attempt,
-        outcome: &Outcome,
-        now: u64,
-        cluster: ClusterId,
+        (waiter, attempt): (Waiter, Attempt),
+        before: Before,
+        told: &Told<'_>,
     ) -> Verdict {
+        let &Told {
+            ref outcome,
+            revision,
+            now,
+            cluster,
+            ..
+        } = told;
         let refused = matches!(outcome, Err(refusal) if refusal.applied == Applied::No);
         self.refused += u64::from(refused);
         if let Ok(Answer::SessionOpened { applied_index }) = outcome {
@@ -322,26 +480,48 @@ impl Clients {
             let highest = self.told_up_to.entry(cluster).or_default();
             *highest = (*applied_index).max(*highest);
         }
-        let Some(&Numbered {
-            ref write,
+        let author = match attempt {
+            Attempt::Open(_) => Author::Open(waiter),
+            Attempt::Write(number) => Author::Numbered(number),
+        };
+        let Some(Numbered {
+            write,
             start,
-            floor,
+            before,
             done: Some(done),
             ..
-        }) = self.sessions.told(attempt, outcome, cluster)?
+        }) = self.sessions.told(attempt, told)?
         else {
-            return Ok(());
+            // A write that was told before, in whatever cluster, may have any revision.
+            let opens = matches!(attempt, Attempt::Open(_));
+            let highest = opens.then_some(before.highest);
+            return revision.map_or(Ok(()), |revision| {
+                self.told_revision(revision, Some(author), highest)
+            });
         };
+        let (write, start, before) = (write.clone(), *start, *before);
+        let index = done.index;
         self.last_write = now;
-        let write = write.clone();
-        answers_follow_time::check(floor, (cluster, done.index), attempt)?;
-        self.raise(cluster, done.index);
-        if let Write::Set { key, value } = write {
-            self.acknowledge(decode(&value), key.clone(), (cluster, done.index));
-            if key.starts_with(b"k") {
-                self.remember(key, Kind::Write(decode(&value)), start, Some(now));
-            }
+        answers_follow_time::check(before.floor, (cluster, index), attempt)?;
+        self.raise(cluster, index);
+        if let Some(revision) = revision {
+            self.told_revision(revision, Some(author), Some(before.highest))?;
+            self.transactions
+                .wrote(&write, succeeded(outcome), revision);
         }
+        match (&write, outcome) {
+            (Write::Set { key, value }, _) => {
+                self.remember(key.clone(), Kind::Write(decode(value)), start, Some(now));
+            }
+            (Write::Txn(txn), Ok(Answer::Txn { outcome, .. })) => {
+                self.transactions.saw_all(txn, outcome);
+                for (key, kind) in accesses(txn, outcome) {
+                    self.remember(key, kind, start, Some(now));
+                }
+            }
+            _ => return Ok(()),
+        }
+        self.acknowledge(write, (cluster, index));
         Ok(())
     }
 
@@ -354,11 +534,14 @@ impl Clients {
             .map(|(_, it)| (it.write.clone(), it.start))
             .collect();
         for (write, start) in unknown {
-            if let Write::Set { key, value } = write
-                && key.starts_with(b"k")
-            {
-                self.remember(key, Kind::Write(decode(&value)), start, None);
-            }
+            self.may_have_written(&write, start);
+        }
+    }
+
+    /// The outcome of `write` is not known.
+    fn may_have_written(&mut self, write: &Write, start: u64) {
+        for (key, value) in possible(write) {
+            self.remember(key, Kind::Write(decode(&value)), start, None);
         }
     }
 
@@ -376,20 +559,28 @@ impl Clients {
         }
         self.last_write = now;
         let (key, start) = (pending.key.clone(), pending.start);
-        self.acknowledge(waiter, key.clone(), at);
+        self.acknowledge_set(waiter, key.clone(), at);
         self.remember(key, kind, start, Some(now));
     }
 
-    fn acknowledge(&mut self, value: u64, key: Bytes, (cluster, index): (ClusterId, LogIndex)) {
+    fn acknowledge_set(&mut self, value: u64, key: Bytes, at: (ClusterId, LogIndex)) {
+        let value = encode(value);
+        self.acknowledge(Write::Set { key, value }, at);
+    }
+
+    fn acknowledge(&mut self, write: Write, (cluster, index): (ClusterId, LogIndex)) {
         self.acknowledged.push(Acknowledged {
             cluster,
             index,
-            key,
-            value: encode(value),
+            write,
         });
     }
 
+    /// The histories of removed keys are not checked.
     fn remember(&mut self, key: Bytes, kind: Kind, start: u64, end: Option<u64>) {
+        if key.starts_with(b"d") {
+            return;
+        }
         let operation = Operation { kind, start, end };
         self.history.entry(key).or_default().push(operation);
     }
@@ -403,11 +594,15 @@ impl Clients {
             .map(|(_, pending)| pending)
             .filter(|pending| !pending.told_early)
             .filter_map(|pending| match pending.what {
-                What::Once(kind @ Kind::Write(_)) => Some((pending.key, kind, pending.start)),
+                What::Once(Kind::Write(value)) => {
+                    let (key, value) = (pending.key, encode(value));
+                    Some((Write::Set { key, value }, pending.start))
+                }
+                What::Txn(txn) => Some((Write::Txn(txn), pending.start)),
                 What::Once(Kind::Read(_)) | What::Session(_) | What::Decision => None,
             });
-        for (key, kind, start) in unknown.collect::<Vec<_>>() {
-            self.remember(key, kind, start, None);
+        for (write, start) in unknown.collect::<Vec<_>>() {
+            self.may_have_written(&write, start);
         }
         self.owed.remove(&node);
     }
