@@ -198,6 +198,7 @@ scripts! {
         a_survivor_that_was_removed_is_a_member_again
         an_old_survivor_stays_out_until_it_is_restarted
         a_recovery_skips_the_revisions_behind_the_commit_index
+        forms_without_a_member_once_clocks_agree
         forms_without_a_member_that_comes_later
         forms_without_a_member_that_comes_meanwhile
         invalid_orders_to_form_are_refused
