@@ -370,7 +370,7 @@ mod tests {
             (true, &[delete.clone(), delete]),
             (true, &[get.clone(), get.clone()]),
             (true, &[set.clone(), set.clone()]),
-            (false, &[set.clone()]),
+            (false, std::slice::from_ref(&set)),
             (false, &[]),
         ] {
             assert_eq!(answer(succeeded, results), None, "{succeeded} {results:?}");
