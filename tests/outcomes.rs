@@ -210,7 +210,7 @@ const OVERLOADED: [&str; 3] = ["RESOURCE_EXHAUSTED", "overloaded", "NO"];
 const FULL: [&str; 3] = ["RESOURCE_EXHAUSTED", "full", "NO"];
 const SHUTTING_DOWN: [&str; 3] = ["UNAVAILABLE", "shutting_down", "NO"];
 const SHUT_DOWN: [&str; 3] = ["UNKNOWN", "shutting_down", "UNKNOWN"];
-const UNKNOWN_METHOD: [&str; 3] = ["UNIMPLEMENTED", "invalid_request", "NO"];
+const UNIMPLEMENTED: [&str; 3] = ["UNIMPLEMENTED", "invalid_request", "NO"];
 
 fn set(key: &str, value: impl Into<Bytes>, session: Option<Session>) -> SetRequest {
     SetRequest {
@@ -242,15 +242,30 @@ fn within<T>(timeout: Duration, message: T) -> Request<T> {
     request
 }
 
+/// A request of a later version.
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaterRequest {
+    #[prost(bytes = "bytes", tag = "1000")]
+    later: Bytes,
+}
+
 /// Calls `path` with a message that no method here expects: its first field is a number.
 async fn odd(channel: Channel, path: &'static str) -> Result<SetResponse, Status> {
-    let mut grpc = tonic::client::Grpc::new(channel);
-    grpc.ready().await.expect("a connection");
-    let codec = ProstCodec::<SetResponse, SetResponse>::default();
     let message = SetResponse {
         applied_index: 1,
         ..SetResponse::default()
     };
+    call(channel, path, message).await
+}
+
+async fn call<M: prost::Message + 'static>(
+    channel: Channel,
+    path: &'static str,
+    message: M,
+) -> Result<SetResponse, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.expect("a connection");
+    let codec = ProstCodec::<M, SetResponse>::default();
     let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
     let answer = grpc.unary(Request::new(message), path, codec).await?;
     Ok(answer.into_inner())
@@ -272,12 +287,22 @@ async fn requests_beyond_a_limit(met: &mut Met, cluster: &Cluster, leader: usize
     let admin = "/seshat.admin.v1.AdminService/AddMember";
     let answer = odd(channel(), admin).await;
     met.refusal("an incomplete request", answer, INVALID);
+    for path in [set, admin] {
+        let later = LaterRequest {
+            later: Bytes::from("new"),
+        };
+        met.refusal(
+            "a later field",
+            call(channel(), path, later).await,
+            UNIMPLEMENTED,
+        );
+    }
     for path in [
         "/seshat.kv.v1.KvService/NoSuchMethod",
         "/seshat.admin.v1.AdminService/NoSuchMethod",
         "/no.such.Service/Method",
     ] {
-        met.refusal(path, odd(channel(), path).await, UNKNOWN_METHOD);
+        met.refusal(path, odd(channel(), path).await, UNIMPLEMENTED);
     }
 }
 
