@@ -7,6 +7,8 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
+use prost::Message as _;
+use prost_reflect::ReflectMessage as _;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value,
 };
