@@ -189,7 +189,7 @@ mod tests {
     fn a_node_that_is_left_out_has_no_clock() {
         let mut formation = at(minutes(0));
         hear(&mut formation, 2, says(2, SECOND, minutes(61)));
-        hear(&mut formation, 3, Reply::Stranger(Answering::Silent));
+        hear(&mut formation, 3, Reply::Misdirected(Answering::Silent));
         assert_eq!(formation.form_without(BTreeSet::from([node(3)])), Ok(()));
         hear(&mut formation, 2, says(2, SECOND, minutes(61)));
         let words = formation.waiting_for_clocks().expect("it waits");
