@@ -596,10 +596,7 @@ mod tests {
     }
 
     fn succeeded(written: &Written) -> bool {
-        match &written.effect {
-            Effect::Txn(outcome) => outcome.succeeded,
-            other => panic!("{other:?}"),
-        }
+        matches!(&written.effect, Effect::Txn(outcome) if outcome.succeeded)
     }
 
     #[test]
@@ -693,10 +690,12 @@ mod tests {
         let found = kv.find(&Query::Get(key.clone()), 3);
         assert_eq!(found, Found::Value(Some((Bytes::from("1"), BASE + 3))));
         let read = txn(vec![Operation::Get(key.clone())], vec![]);
-        let Found::Txn(outcome) = kv.find(&Query::Txn(Box::new(read)), 3) else {
-            panic!("no outcome");
+        let outcome = TxnOutcome {
+            succeeded: true,
+            results: vec![OperationResult::Got(kv.entry(b"k"))],
         };
-        assert_eq!(outcome.results, [OperationResult::Got(kv.entry(b"k"))]);
+        let found = kv.find(&Query::Txn(Box::new(read)), 3);
+        assert_eq!(found, Found::Txn(outcome));
         assert_eq!(kv.entry(b"k").map(|entry| entry.key), Some(key));
     }
 
