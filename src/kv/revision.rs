@@ -12,8 +12,11 @@ use std::ops::RangeInclusive;
 
 use crate::types::{LogIndex, Revision, WallTime};
 
-/// Revisions that a recovery skips if the time is not above the last revision.
+/// Revisions that a recovery skips if the time is not above the last revision, which a wrong clock has made.
 const SKIPPED: Revision = 1 << 32;
+/// Revisions that a recovery skips at least. The lost part of the cluster has given fewer behind the last one
+/// that the survivor knows to be committed.
+const MARGIN: Revision = 1 << 20;
 
 /// How revisions follow from log indices. A cluster of the first protocol level has no base, and its keys
 /// have no revisions.
@@ -73,10 +76,13 @@ impl Revisions {
     }
 
     /// A revision that a lost part of the cluster has not given, although it may have given some after
-    /// `given`: the time `now`, or, if that is not above `given`, 2^32 above it.
+    /// `given`: the time `now`, at least 2^20 above `given`; or, if the time is not above `given`, 2^32 above
+    /// it.
     pub fn above(given: Revision, now: Option<WallTime>) -> Revision {
-        let now = now.map(WallTime::micros).filter(|now| *now > given);
-        now.unwrap_or(given.saturating_add(SKIPPED))
+        match now.map(WallTime::micros).filter(|now| *now > given) {
+            Some(now) => now.max(given.saturating_add(MARGIN)),
+            None => given.saturating_add(SKIPPED),
+        }
     }
 
     /// Gives the command after `last` a revision [`above`](Self::above) that of `last`.
@@ -129,8 +135,9 @@ mod tests {
             revisions.skip(10, now);
             revisions.at(11)
         };
-        let later = WallTime::new(given + 1);
-        assert_eq!(next(later), given + 1);
+        let later = WallTime::new(given + (1 << 20) + 1);
+        assert_eq!(next(later), given + (1 << 20) + 1);
+        assert_eq!(next(WallTime::new(given + 1)), given + (1 << 20));
         assert_eq!(next(WallTime::new(given)), given + (1 << 32));
         assert_eq!(next(None), given + (1 << 32));
         let mut none = Revisions::default();

@@ -360,8 +360,8 @@ mod tests {
             entry(5, Some(swap("k", base + 3, "no"))),
         ];
         let old = survivor_with_revisions(2, log);
-        let now = WallTime::new(base + 1_000);
-        assert_eq!(recovered(old, now, "k"), ("3".to_owned(), 1_001));
+        let now = WallTime::new(base + 2_000_000);
+        assert_eq!(recovered(old, now, "k"), ("3".to_owned(), 2_000_001));
     }
 
     fn later(micros: u64) -> Option<WallTime> {
@@ -371,14 +371,14 @@ mod tests {
     #[test]
     fn revisions_are_kept_up_to_the_commit_index_and_go_on_at_the_time() {
         let log = || vec![entry(2, Some(set("a", "1"))), entry(3, Some(set("b", "1")))];
-        let kept = |key| recovered(survivor_with_revisions(2, log()), later(1_000), key).1;
-        assert_eq!((kept("a"), kept("b")), (2, 1_000));
+        let kept = |key| recovered(survivor_with_revisions(2, log()), later(2_000_000), key).1;
+        assert_eq!((kept("a"), kept("b")), (2, 2_000_000));
         // A clock that is behind, or wrong, is not used.
         for clock in [later(2), None] {
             let (_, revision) = recovered(survivor_with_revisions(2, log()), clock, "b");
             assert_eq!(revision, 2 + (1 << 32), "{clock:?}");
         }
-        let all = recovered(survivor_with_revisions(3, log()), later(1_000), "b");
+        let all = recovered(survivor_with_revisions(3, log()), later(2_000_000), "b");
         assert_eq!(all.1, 3, "it is committed");
     }
 
@@ -397,7 +397,7 @@ mod tests {
                 entry(5, Some(swap("a", base + 101, "3"))),
             ]
         };
-        for (clock, first) in [(later(1_000), 1_000), (None, 100 + (1 << 32))] {
+        for (clock, first) in [(later(2_000_000), 2_000_000), (None, 100 + (1 << 32))] {
             let mut old = survivor(log());
             old.options.level = crate::types::ProtocolLevel::SECOND;
             assert_eq!(recovered(old, clock, "a"), ("3".to_owned(), first + 2));
@@ -405,8 +405,8 @@ mod tests {
         let mut old = survivor(log());
         old.raw.mut_store().set_commit(3);
         assert_eq!(
-            recovered(old, later(1_000), "a"),
-            ("3".to_owned(), 1_001),
+            recovered(old, later(2_000_000), "a"),
+            ("3".to_owned(), 2_000_001),
             "the raise is committed, and keeps its revision"
         );
     }
