@@ -6,7 +6,7 @@
 //! services for clients use [`RequestCodec`]. Messages between nodes, and answers that a client reads, keep
 //! the rule of protobuf.
 //!
-//! prost alone decides whether a message is well formed. [`descriptor`] looks for unknown fields in the bytes
+//! prost alone decides whether a message is well formed. `descriptor.rs` looks for unknown fields in the bytes
 //! themselves, because their length does not show them: an encoding may be shorter than the one that prost
 //! writes.
 
