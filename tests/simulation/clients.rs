@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::error::Applied;
-use seshat::kv::{Command, Query, Txn, Write};
+use seshat::kv::{Command, Query, Scan, Txn, Write};
 use seshat::node::Answer;
 use seshat::types::{ClusterId, LogIndex, NodeId, Revision};
 
@@ -19,6 +19,7 @@ use crate::invariants::revisions_follow_time::{self, Highest};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
 use crate::numbered::{Attempt, Number, Numbered, REMOVED_KEYS, Sessions};
 use crate::revisions::Told;
+use crate::scans::{Scanned, Scans};
 use crate::transactions::{Carried, Transactions, accesses, possible, succeeded};
 use seshat_test_support::linearizability::{Kind, Operation};
 
@@ -44,6 +45,8 @@ enum What {
     Once(Kind),
     /// A transaction with a single attempt.
     Txn(Box<Txn>),
+    /// A scan.
+    Scan(Box<Scan>),
     /// One attempt of possibly many.
     Session(Attempt),
     /// A decision of the operator.
@@ -115,6 +118,7 @@ pub(crate) struct Clients {
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) sessions: Sessions,
     pub(crate) transactions: Transactions,
+    pub(crate) scans: Scans,
     pub(crate) seen: Vec<Seen>,
     pub(crate) reads: u64,
     /// Time of the last write that was acknowledged, or refused because the state was full.
@@ -143,6 +147,10 @@ fn index_of(answer: &Answer) -> Option<LogIndex> {
         Answer::Set { applied_index }
         | Answer::Deleted { applied_index, .. }
         | Answer::Got { applied_index, .. }
+        | Answer::Part {
+            revision: applied_index,
+            ..
+        }
         | Answer::Txn {
             revision: applied_index,
             ..
@@ -165,6 +173,7 @@ impl Clients {
             acknowledged: Vec::new(),
             sessions: Sessions::default(),
             transactions: Transactions::new(seed),
+            scans: Scans::default(),
             seen: Vec::new(),
             reads: 0,
             last_write: 0,
@@ -190,10 +199,11 @@ impl Clients {
             false => format!("k{}", rng.gen_range(0..KEYS)),
         };
         let key = Bytes::from(key);
-        let query = self.transactions.instead_of_read(&key);
+        let query = self.transactions.instead_of_read(&key, &self.scans);
         let what = match &query {
             Query::Get(_) => What::Once(Kind::Read(None)),
             Query::Txn(txn) => What::Txn(txn.clone()),
+            Query::Scan { scan, .. } => What::Scan(scan.clone()),
         };
         let waiter = self.wait(key, what, node, now);
         (waiter, Request::Read(query))
@@ -243,7 +253,7 @@ impl Clients {
     /// The request of `waiter`, if it may be sent again.
     pub(crate) fn attempt(&self, waiter: Waiter) -> Option<Attempt> {
         match self.pending.get(&waiter)?.what {
-            What::Once(_) | What::Txn(_) | What::Decision => None,
+            What::Once(_) | What::Txn(_) | What::Scan(_) | What::Decision => None,
             What::Session(attempt) => Some(attempt),
         }
     }
@@ -287,6 +297,7 @@ impl Clients {
             let read = match &pending.what {
                 What::Once(kind) => matches!(kind, Kind::Read(_)),
                 What::Txn(txn) => !txn.writes(),
+                What::Scan(_) => true,
                 // It may have been written long before.
                 What::Session(_) | What::Decision => continue,
             };

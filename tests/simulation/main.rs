@@ -22,7 +22,7 @@
 //! * [`network`], [`faults`], [`restarts`], [`accidents`]: the faults. [`delivery`], [`snapshots`]: the
 //!   transport of messages, calls and snapshots.
 //! * [`operator`]: reads the status, and follows it. [`final_check`]: the final check in the wide world.
-//! * [`asking`], [`clients`], [`numbered`], [`transactions`]: the requests of clients. [`clusters`],
+//! * [`asking`], [`clients`], [`numbered`], [`transactions`], [`scans`]: the requests of clients. [`clusters`],
 //!   [`model`], [`revisions`], [`invariants`]: the invariants, one property a file.
 //! * [`sabotage`], [`controls`]: rules broken on purpose, to see that the checks notice.
 //! * [`runner`], [`summary`], [`trace`]: many seeds, and their results.
@@ -47,6 +47,7 @@ mod restarts;
 mod revisions;
 mod runner;
 mod sabotage;
+mod scans;
 mod setting;
 mod snapshots;
 mod summary;

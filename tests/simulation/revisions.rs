@@ -57,6 +57,10 @@ fn place(answer: &mut Answer) -> Option<&mut Revision> {
         | Answer::Deleted { applied_index, .. }
         | Answer::Got { applied_index, .. }
         | Answer::SessionOpened { applied_index }
+        | Answer::Part {
+            revision: applied_index,
+            ..
+        }
         | Answer::Txn {
             revision: applied_index,
             ..

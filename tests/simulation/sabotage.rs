@@ -205,7 +205,7 @@ impl World {
             let state = raft.storage().state_machine();
             match state.find(&Query::Txn(txn.clone()), raft.storage().applied()) {
                 Found::Txn(outcome) => Some(outcome.succeeded),
-                Found::Value(_) => None,
+                Found::Value(_) | Found::Part(..) => None,
             }
         });
         let Some(succeeded) = succeeded else {

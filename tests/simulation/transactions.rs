@@ -18,11 +18,15 @@ use seshat_test_support::linearizability::Kind;
 
 use crate::clients::{KEYS, decode};
 use crate::numbered::REMOVED_KEYS;
+use crate::scans::Scans;
 
 /// The share of writes that become transactions.
 const OF_WRITES: f64 = 0.4;
 /// The share of reads that become transactions.
 const OF_READS: f64 = 0.3;
+
+/// The share of reads that become scans.
+const SCANS: f64 = 0.1;
 
 /// A transaction that was answered.
 #[derive(Debug, Clone)]
@@ -126,7 +130,10 @@ impl Transactions {
     }
 
     /// A read of `key`, or a transaction that reads it.
-    pub(crate) fn instead_of_read(&mut self, key: &Bytes) -> Query {
+    pub(crate) fn instead_of_read(&mut self, key: &Bytes, scans: &Scans) -> Query {
+        if self.rng.gen_bool(SCANS) {
+            return scans.draw(&mut self.rng);
+        }
         if !self.spoken || !self.rng.gen_bool(OF_READS) {
             return Query::Get(key.clone());
         }

@@ -10,7 +10,8 @@ use crate::clients::{Request, Waiter};
 use crate::invariants::{
     Verdict, acknowledged_writes_are_kept, every_client_is_answered, linearizable,
     no_replica_fails, one_cluster, reads_see_the_log, revisions_are_given_once,
-    served_after_the_calm, transactions_see_the_log, waiters_end_once, well_after_the_calm,
+    scans_see_one_moment, served_after_the_calm, transactions_see_the_log, waiters_end_once,
+    well_after_the_calm,
 };
 use crate::process::Input;
 use crate::revisions::Told;
@@ -256,6 +257,7 @@ impl World {
             linearizable::check(&self.clients)?;
         }
         reads_see_the_log::check(&self.clients.seen, &self.clusters)?;
+        scans_see_one_moment::check(&self.clients.scans.told, &self.clusters)?;
         transactions_see_the_log::check(&self.clients.transactions.told, &self.clusters)?;
         revisions_are_given_once::check(&self.clusters)?;
         acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.clusters)?;

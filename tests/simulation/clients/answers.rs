@@ -45,7 +45,7 @@ impl Clients {
             let writes = match &what {
                 What::Once(kind) => matches!(kind, Kind::Write(_)),
                 What::Txn(txn) => txn.writes(),
-                What::Session(_) | What::Decision => false,
+                What::Scan(_) | What::Session(_) | What::Decision => false,
             };
             let author = writes.then_some(Author::Once(waiter));
             self.told_revision(revision, author, Some(pending.before.highest))?;
@@ -53,6 +53,7 @@ impl Clients {
         let kind = match what {
             What::Once(kind) => kind,
             What::Txn(txn) => return self.told_txn((waiter, pending.start), *txn, told),
+            What::Scan(scan) => return self.told_scan(waiter, *scan, told),
             What::Session(_) | What::Decision => return Ok(()),
         };
         let (kind, end) = match (kind, outcome) {
@@ -157,6 +158,29 @@ impl Clients {
             self.last_read = now;
         }
         Ok(())
+    }
+
+    /// `scan` was answered.
+    fn told_scan(&mut self, waiter: Waiter, scan: Scan, told: &Told<'_>) -> Verdict {
+        match &told.outcome {
+            Ok(Answer::Part {
+                part,
+                state,
+                revision,
+            }) => {
+                self.reads += 1;
+                self.last_read = told.now;
+                let at = (told.cluster, *revision);
+                let scanned = Scanned::new(at, scan, *part.clone(), state.clone());
+                self.scans.told.push(scanned);
+                Ok(())
+            }
+            Err(_) => {
+                self.refused += 1;
+                Ok(())
+            }
+            Ok(_) => Err(waiters_end_once::no_answer(waiter, &told.outcome)),
+        }
     }
 
     fn told_attempt(
@@ -298,7 +322,9 @@ impl Clients {
                     Some((Write::Set { key, value }, pending.start))
                 }
                 What::Txn(txn) => Some((Write::Txn(txn), pending.start)),
-                What::Once(Kind::Read(_)) | What::Session(_) | What::Decision => None,
+                What::Once(Kind::Read(_)) | What::Scan(_) | What::Session(_) | What::Decision => {
+                    None
+                }
             });
         for (write, start) in unknown.collect::<Vec<_>>() {
             self.may_have_written(&write, start);

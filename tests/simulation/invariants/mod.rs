@@ -22,6 +22,7 @@ pub(crate) mod reads_see_the_log;
 pub(crate) mod revisions_are_given_once;
 pub(crate) mod revisions_follow_time;
 pub(crate) mod room_is_refused_to_growth_alone;
+pub(crate) mod scans_see_one_moment;
 pub(crate) mod served_after_the_calm;
 pub(crate) mod transactions_see_the_log;
 pub(crate) mod waiters_end_once;
