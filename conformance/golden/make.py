@@ -541,6 +541,25 @@ REAL = {
             "revision": "1790000000001043",
         },
     },
+    "seshat.kv.v1.ScanRequest": {
+        "a prefix": {"range": {"prefix": b64(b"city/")}},
+        "every key, counted": {"range": {"prefix": ""}, "countOnly": True},
+        "one key": {"range": {"key": b64(b"key")}, "clusterId": CLUSTER},
+        "some keys of an interval": {
+            "range": {"interval": {"start": b64(b"a"), "end": b64(b"b")}}, "limit": "10",
+            "keysOnly": True,
+        },
+        "an interval without an end": {"range": {"interval": {"start": b64(b"a")}}},
+    },
+    "seshat.kv.v1.ScanResponse": {
+        "a part": {
+            "entries": [
+                {"key": b64(b"key"), "value": b64(b"value"), "revision": "1790000000001043"},
+            ],
+            "revision": "1790000000001045", "more": True,
+        },
+        "the last part": {"revision": "1790000000001045", "count": "7"},
+    },
     "seshat.kv.v1.TxnRequest": {
         "conditions, and two branches": TXN,
         "in a session, for a cluster": {

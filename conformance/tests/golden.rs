@@ -96,7 +96,7 @@ fn every_message_is_written_and_read_as_another_language_does() {
             SetResponse ShuttingDown SnapshotHeader SnapshotRecord TooLarge OtherCluster
             Condition DeleteOperation DeleteResult Entry GetOperation GetResult KeyCondition
             Operation OperationResult SetOperation SetResult TxnCommand TxnOutcome TxnRequest
-            TxnResponse
+            TxnResponse Interval KeyRange ScanRequest ScanResponse
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2

@@ -237,7 +237,7 @@ fn check<R: Request + PartialEq + Debug>(descriptor: &MessageDescriptor) {
 #[test]
 fn every_request_is_understood_whole_or_refused() {
     type Check = fn(&MessageDescriptor);
-    let checks: [(&str, Check); 12] = [
+    let checks: [(&str, Check); 13] = [
         ("AddMemberRequest", check::<admin::AddMemberRequest>),
         ("FormRequest", check::<admin::FormRequest>),
         ("RecoverRequest", check::<admin::RecoverRequest>),
@@ -251,6 +251,7 @@ fn every_request_is_understood_whole_or_refused() {
         ("GetRequest", check::<kv::GetRequest>),
         ("OpenSessionRequest", check::<kv::OpenSessionRequest>),
         ("PipelineRequest", check::<kv::PipelineRequest>),
+        ("ScanRequest", check::<kv::ScanRequest>),
         ("SetRequest", check::<kv::SetRequest>),
         ("TxnRequest", check::<kv::TxnRequest>),
     ];

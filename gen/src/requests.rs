@@ -43,6 +43,10 @@ impl Request for crate::kv::v1::PipelineRequest {
     const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_PIPELINE_REQUEST;
 }
 
+impl Request for crate::kv::v1::ScanRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_SCAN_REQUEST;
+}
+
 impl Request for crate::kv::v1::SetRequest {
     const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_SET_REQUEST;
 }
@@ -151,6 +155,14 @@ static SESHAT_KV_V1_GET_REQUEST: Descriptor = Descriptor {
     ],
 };
 
+static SESHAT_KV_V1_INTERVAL: Descriptor = Descriptor {
+    name: "seshat.kv.v1.Interval",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+    ],
+};
+
 static SESHAT_KV_V1_KEY_CONDITION: Descriptor = Descriptor {
     name: "seshat.kv.v1.KeyCondition",
     fields: &[
@@ -158,6 +170,15 @@ static SESHAT_KV_V1_KEY_CONDITION: Descriptor = Descriptor {
         Field::scalar(2),
         Field::scalar(3),
         Field::scalar(4),
+    ],
+};
+
+static SESHAT_KV_V1_KEY_RANGE: Descriptor = Descriptor {
+    name: "seshat.kv.v1.KeyRange",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+        Field::message(3, &SESHAT_KV_V1_INTERVAL),
     ],
 };
 
@@ -194,6 +215,17 @@ static SESHAT_KV_V1_PIPELINE_REQUEST: Descriptor = Descriptor {
         Field::scalar(1),
         Field::message(2, &SESHAT_KV_V1_PIPELINE_COMMAND),
         Field::scalar(3),
+    ],
+};
+
+static SESHAT_KV_V1_SCAN_REQUEST: Descriptor = Descriptor {
+    name: "seshat.kv.v1.ScanRequest",
+    fields: &[
+        Field::message(1, &SESHAT_KV_V1_KEY_RANGE),
+        Field::scalar(2),
+        Field::scalar(3),
+        Field::scalar(4),
+        Field::scalar(5),
     ],
 };
 

@@ -229,6 +229,8 @@ impl TxnOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::Query;
+    use crate::types::ProtocolLevel;
 
     fn bytes(text: &str) -> Key {
         text.to_owned().into()

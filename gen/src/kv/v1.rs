@@ -2259,7 +2259,7 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ScanSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
