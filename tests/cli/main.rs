@@ -21,6 +21,7 @@ mod mock;
 mod pipes;
 mod read_write;
 mod recovery;
+mod scan;
 mod steering;
 mod surroundings;
 mod txn;

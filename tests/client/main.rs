@@ -17,5 +17,6 @@ mod late;
 mod limits;
 mod mock;
 mod outcomes;
+mod scan;
 mod streams;
 mod txn;
