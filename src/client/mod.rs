@@ -55,6 +55,22 @@
 //! # }
 //! ```
 //!
+//! # A range of keys
+//!
+//! A [scan](Client::scan) reads keys in order, one by one or at once, and all of one moment. Scans use
+//! connections of their own, so a slow one delays no other call.
+//!
+//! ```no_run
+//! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+//! let mut users = client.scan("user/").stream();
+//! while let Some(entry) = users.next().await {
+//!     let entry = entry?;
+//!     println!("{:?}: {:?}", entry.key, entry.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # One cluster
 //!
 //! A client belongs to the cluster that answered it first. If its endpoints lead to a second cluster,
