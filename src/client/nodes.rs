@@ -45,8 +45,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// so long.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// Bytes of the answers of one scan that may be in flight: many scans that are read slowly leave room on
-/// their connection for others.
+/// Bytes of the answer to one scan that may be in flight. A node has at most 4 scans of several parts at a
+/// time: if all are read slowly, there is still room on their connection for others.
 const SCAN_WINDOW_BYTES: u32 = 1 << 20;
 
 /// The use of a connection. A scan that is read slowly fills its connection, and must not delay calls.

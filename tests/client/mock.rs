@@ -1,7 +1,8 @@
 //! A node whose behaviour a test controls, and which records its requests.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ struct State {
     cuts: VecDeque<Cut>,
     parts_sent: usize,
     scans_open: usize,
+    /// The connections of writes, and those of scans.
+    peers: [BTreeSet<SocketAddr>; 2],
     fates: VecDeque<Fate>,
     store: Store,
     /// The answers to the numbered writes.
@@ -164,6 +167,11 @@ impl Mock {
     /// Parts of answers to scans that have been sent.
     pub(crate) fn parts_sent(&self) -> usize {
         self.state().parts_sent
+    }
+
+    /// The connections over which writes have come, and those over which scans have.
+    pub(crate) fn peers(&self) -> [BTreeSet<SocketAddr>; 2] {
+        self.state().peers.clone()
     }
 
     /// Scans whose answers have not ended.
@@ -324,6 +332,7 @@ impl Mock {
         let fate = {
             let state = &mut *self.state();
             state.writes.push(session);
+            state.peers[0].extend(request.remote_addr());
             state.traceparents.extend(traceparent);
             state.timeouts.extend(timeout);
             state.fates.pop_front()
@@ -418,9 +427,11 @@ impl KvService for Mock {
             return Err(Status::unimplemented(""));
         }
         self.serves().await?;
+        let peer = request.remote_addr();
         let request = request.into_inner();
         let (parts, cut) = {
             let state = &mut *self.state();
+            state.peers[1].extend(peer);
             state.scans_open += 1;
             let revision = state.applied_index;
             let parts = state.store.scan(&request, revision, PART_KEYS);
