@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use seshat::client::{Client, Entries, Entry, Error, Reason};
 use seshat::proto::kv::key_range::Range;
 use seshat::proto::kv::{Interval, ScanRequest};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::mock::{Cut, Mock, PART_KEYS, not_leader};
@@ -244,23 +245,30 @@ async fn time_passes(time: Duration) {
 #[tokio::test]
 async fn the_timeout_is_that_of_each_part_and_a_deadline_that_of_the_whole_scan() {
     let (node, client) = filled().await;
-    let mut slow = client.scan("").stream();
-    slow.next().in_time("an entry").await.unwrap().unwrap();
-    node.next_scan(Cut::Silence(1));
-    let mut hasty = client.within(TIMEOUT).scan("").stream();
-    hasty.next().in_time("an entry").await.unwrap().unwrap();
+    let mut scans = [client.clone(), client.within(TIMEOUT)].map(|it| it.scan("").stream());
+    for entries in &mut scans {
+        node.next_scan(Cut::Silence(1));
+        entries.next().in_time("an entry").await.unwrap().unwrap();
+    }
+    let [mut by_part, mut by_deadline] = scans;
     time_passes(TIMEOUT + Duration::from_secs(1)).await;
-    let (rest, error) = read(&mut slow).await;
-    assert!(error.is_none(), "{error:?}");
-    assert_eq!(rest.len(), 5);
     let begun = Instant::now();
-    let (rest, error) = read(&mut hasty).await;
+    let (_, error) = read(&mut by_deadline).await;
     assert!(
         matches!(error, Some(Error::Interrupted { .. })),
         "{error:?}"
     );
-    assert_eq!(rest.len(), 1);
     assert!(begun.elapsed() < TIMEOUT / 2, "it waits once more");
+
+    // The wait for the part that it asks for now has just begun.
+    let waited = timeout(Duration::from_millis(100), read(&mut by_part)).await;
+    assert!(waited.is_err(), "{waited:?}");
+    time_passes(TIMEOUT + Duration::from_secs(1)).await;
+    let (_, error) = read(&mut by_part).await;
+    assert!(
+        matches!(error, Some(Error::Interrupted { .. })),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
