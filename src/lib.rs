@@ -65,6 +65,7 @@
 //! # Where to read on
 //!
 //! * `README.md`: first steps, and what happens when something fails.
+//! * `docs/COORDINATION.md`: recipes for programs that change state together.
 //! * `docs/ARCHITECTURE.md`: the modules, and one write and one read on their way through them.
 //! * `docs/GLOSSARY.md`: every term, and where it comes from.
 //! * [`proto`]: the messages and services, generated from `proto/`, for clients of your own.

@@ -20,16 +20,18 @@ use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::proto::kv::pipeline_command::Command;
 use seshat::proto::kv::pipeline_result::Result as Answer;
 use seshat::proto::kv::{
-    Applied, DeleteRequest, GetRequest, OpenSessionRequest, PipelineCommand, PipelineError,
-    PipelineRequest, PipelineResponse, Session, SetRequest,
+    Applied, DeleteRequest, GetRequest, InvalidRequest, OpenSessionRequest, PipelineCommand,
+    PipelineError, PipelineRequest, PipelineResponse, Session, SetRequest,
 };
 use seshat_test_support::cluster::Cluster;
 use seshat_test_support::{InTime as _, eventually, refused};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// No test here takes so long, on any machine.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -333,6 +335,87 @@ async fn a_bad_request_ends_the_stream_behind_the_answers() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Messages of a later version, in which a write has another field.
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaterRequest {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(message, repeated, tag = "2")]
+    commands: Vec<LaterCommand>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaterCommand {
+    #[prost(message, optional, tag = "1")]
+    set: Option<LaterSet>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaterSet {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(bool, optional, tag = "7")]
+    later: Option<bool>,
+}
+
+/// The node refuses a batch of which it does not understand one command whole, and executes none of it.
+#[tokio::test]
+async fn an_unknown_field_ends_the_stream_behind_the_answers() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let set = |key: &str, later| LaterCommand {
+        set: Some(LaterSet {
+            key: key.to_owned(),
+            later,
+        }),
+    };
+    let batches = [
+        vec![set("before", None)],
+        vec![set("k", None), set("l", Some(true))],
+    ];
+    let requests = (1..)
+        .zip(batches)
+        .map(|(id, commands)| LaterRequest { id, commands });
+    let mut grpc = tonic::client::Grpc::new(cluster.channel(leader));
+    grpc.ready().await.unwrap();
+    let answers = grpc
+        .streaming(
+            Request::new(tokio_stream::iter(requests.collect::<Vec<_>>())),
+            PathAndQuery::from_static("/seshat.kv.v1.KvService/Pipeline"),
+            ProstCodec::<LaterRequest, PipelineResponse>::default(),
+        )
+        .await;
+    let mut answers = answers.unwrap().into_inner();
+    let answer = answers
+        .message()
+        .in_time("an answer")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(answer.id, 1);
+    index(answer.results[0].result.as_ref().unwrap());
+    let status = answers.message().in_time("the end").await.unwrap_err();
+    let (applied, reason) = refused(&status);
+    assert_eq!((status.code(), applied), (Code::Unimplemented, Applied::No));
+    let rule = "field 7 of seshat.kv.v1.SetRequest is not known to this version: the client is newer than the node";
+    let field = "message".to_owned();
+    let invalid = InvalidRequest {
+        field,
+        rule: rule.to_owned(),
+    };
+    assert_eq!(reason, Some(Reason::InvalidRequest(invalid)));
+
+    let mut stream = Stream::open(&mut cluster.kv(leader)).await;
+    stream
+        .send(1, vec![get("before"), get("k"), get("l")])
+        .await;
+    let found = stream.answers(1).await;
+    assert_eq!(
+        found.iter().map(got).collect::<Vec<_>>(),
+        [Some(&b""[..]), None, None]
+    );
 }
 
 /// A client that never reads is held back: the node accepts a bounded number of its batches, and these

@@ -12,10 +12,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use seshat::kv::{Command as WriteCommand, Write};
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::kv_service_client::KvServiceClient;
 use seshat::proto::kv::pipeline_command::Command;
 use seshat::proto::kv::pipeline_result::Result as CommandResult;
 use seshat::proto::kv::{
@@ -158,20 +161,88 @@ async fn keys_and_values_have_limits() {
 async fn bytes_that_are_no_request_are_refused_with_a_detail() {
     let (_fabric, nodes) = Fabric::started(3).await;
     let (leader, _followers) = leader_first(nodes);
-    // One frame of 2 bytes: field 1 as a number, where a request has bytes.
-    let frame = Bytes::from_static(&[0, 0, 0, 0, 2, 0x08, 0x01]);
-    let request = http::Request::post("/seshat.kv.v1.KvService/Set")
-        .header("content-type", "application/grpc")
-        .body(tonic::body::Body::new(Full::new(frame)))
-        .unwrap();
-    let answer = leader.local.clone().call(request).await.unwrap();
-    let status = Status::from_header_map(answer.headers()).unwrap();
+    // Field 1 as a number, where a request has bytes.
+    let status = status_of(&leader, "/seshat.kv.v1.KvService/Set", &[0x08, 0x01]).await;
     let (code, (applied, reason)) = refusal::<()>(Err(status));
     assert_eq!((code, applied), (Code::InvalidArgument, Applied::No));
     assert!(
         matches!(reason, Some(Reason::InvalidRequest(_))),
         "{reason:?}"
     );
+}
+
+/// The status of a call whose request is one message of these bytes.
+async fn status_of(node: &Node, path: &str, message: &[u8]) -> Status {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let frame = [&[0], &length[..], message].concat();
+    let request = http::Request::post(path)
+        .header("content-type", "application/grpc")
+        .body(tonic::body::Body::new(Full::new(Bytes::from(frame))))
+        .unwrap();
+    let answer = node.local.clone().call(request).await.unwrap();
+    if let Some(status) = Status::from_header_map(answer.headers()) {
+        return status;
+    }
+    let answer = answer.into_body().collect().await.unwrap();
+    Status::from_header_map(answer.trailers().unwrap()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_an_unknown_field_is_refused_by_every_method_and_not_applied() {
+    let (_fabric, nodes) = Fabric::started(3).await;
+    let (mut leader, _followers) = leader_first(nodes);
+    let set = [set(b"k", b"v").encode_to_vec(), vec![0x3a, 1, 7]].concat();
+    let rule = |message: &str, number| {
+        let rule = format!(
+            "field {number} of {message} is not known to this version: the client is newer than the node"
+        );
+        let field = "message".to_owned();
+        let reason = Reason::InvalidRequest(InvalidRequest { field, rule });
+        (Code::Unimplemented, not_applied(reason))
+    };
+    let refused = status_of(&leader, "/seshat.kv.v1.KvService/Set", &set).await;
+    assert_eq!(
+        refusal::<()>(Err(refused)),
+        rule("seshat.kv.v1.SetRequest", 7)
+    );
+    let read = leader.kv.get(get(b"k")).await.unwrap().into_inner();
+    assert_eq!(read.value, None);
+
+    let schema = FileDescriptorSet::decode(seshat::proto::FILE_DESCRIPTOR_SET).unwrap();
+    let of_clients = schema
+        .file
+        .iter()
+        .filter(|file| file.package() != "seshat.raft.v1");
+    let mut methods = 0;
+    for (file, service) in of_clients.flat_map(|file| file.service.iter().map(move |it| (file, it)))
+    {
+        for method in &service.method {
+            let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+            let refused = status_of(&leader, &path, &[0xc2, 0x3e, 0]).await;
+            let request = method.input_type().trim_start_matches('.');
+            assert_eq!(refusal::<()>(Err(refused)), rule(request, 1000), "{path}");
+            methods += 1;
+        }
+    }
+    assert_eq!(methods, 12);
+}
+
+/// An older client reads what it knows of a newer node's answer.
+#[tokio::test]
+async fn a_client_ignores_the_unknown_fields_of_an_answer() {
+    let newer_node = tower::service_fn(|_: http::Request<tonic::body::Body>| async {
+        let frame = Bytes::from_static(&[0, 0, 0, 0, 5, 0x08, 9, 0xc2, 0x3e, 0]);
+        let trailers = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            http::HeaderValue::from_static("0"),
+        )]);
+        let body = Full::new(frame).with_trailers(async { Some(Ok(trailers)) });
+        let answer = http::Response::builder().header("content-type", "application/grpc");
+        Ok::<_, std::convert::Infallible>(answer.body(body).unwrap())
+    });
+    let mut kv = KvServiceClient::new(newer_node);
+    let answer = kv.set(set(b"k", b"v")).await.unwrap().into_inner();
+    assert_eq!(answer.applied_index, 9);
 }
 
 #[tokio::test(start_paused = true)]

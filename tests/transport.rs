@@ -18,8 +18,8 @@ use seshat::kv::{Command, Write};
 use seshat::node::{RaftOptions, Replica, ReplicaOptions};
 use seshat::proto::raft::raft_service_client::RaftServiceClient;
 use seshat::proto::raft::{
-    AppendEntriesRequest, ConfState, Entry, HeartbeatRequest, InstallSnapshotRequest,
-    RequestVoteRequest, StartRequest, TimeoutNowRequest, entry,
+    AppendEntriesRequest, ConfState, Entry, FormationState, HeartbeatRequest, IdentifyResponse,
+    InstallSnapshotRequest, RequestVoteRequest, StartRequest, TimeoutNowRequest, entry,
 };
 use seshat::telemetry;
 use seshat::transport::{Connector, Transport, TransportOptions};
@@ -33,7 +33,8 @@ use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Code, Streaming};
+use tonic::{Code, Request, Streaming};
+use tonic_prost::ProstCodec;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 const TICK: Duration = Duration::from_millis(20);
@@ -44,6 +45,7 @@ type Calls = Arc<Mutex<BTreeMap<String, usize>>>;
 struct Node {
     raft_id: RaftId,
     handle: DriverHandle,
+    channel: Channel,
     client: RaftServiceClient<Channel>,
     calls: Calls,
 }
@@ -111,10 +113,12 @@ impl Node {
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         tokio::spawn(server);
         let endpoint = Endpoint::from_shared(format!("http://{addr}")).unwrap();
+        let channel = endpoint.timeout(TEST_TIMEOUT).connect_lazy();
         Self {
             raft_id,
             handle,
-            client: RaftServiceClient::new(endpoint.timeout(TEST_TIMEOUT).connect_lazy()),
+            client: RaftServiceClient::new(channel.clone()),
+            channel,
             calls,
         }
     }
@@ -440,4 +444,38 @@ async fn a_vote_that_stays_silent_says_so() {
         .unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     assert!(status.message().contains("silent"), "{status}");
+}
+
+/// An `IdentifyRequest` of a later version.
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaterIdentifyRequest {
+    #[prost(fixed64, tag = "1")]
+    from: u64,
+    #[prost(enumeration = "FormationState", tag = "3")]
+    state: i32,
+    #[prost(string, tag = "1000")]
+    later: String,
+}
+
+/// Nodes of different versions understand each other: what one of them does not know, it leaves out.
+#[tokio::test]
+async fn a_node_ignores_the_unknown_fields_of_another_node() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = Node::new(2, listener, &[]).await;
+    let mut grpc = tonic::client::Grpc::new(node.channel.clone());
+    grpc.ready().await.unwrap();
+    let request = LaterIdentifyRequest {
+        from: raft_id_of(1).get(),
+        state: FormationState::Fresh.into(),
+        later: "new".to_owned(),
+    };
+    let path = "/seshat.raft.v1.RaftService/Identify";
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+    let codec = ProstCodec::<_, IdentifyResponse>::default();
+    let answer = grpc
+        .unary(Request::new(request), path, codec)
+        .in_time("an answer")
+        .await
+        .unwrap();
+    assert_eq!(answer.into_inner().raft_id, node.raft_id.get());
 }

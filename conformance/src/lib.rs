@@ -11,6 +11,7 @@
 //! commands, refusals |
 //! | `emitted` | so does everything that real raft-rs nodes emit in a [`Cluster`](cluster::Cluster), and every kind is among it |
 //! | `refused` | conf changes that raft-rs knows and no node proposes are errors in both directions |
+//! | `unknown` | a node refuses a request with an unknown field anywhere, and reads every encoding of the known ones |
 //! | `fuzz` | no bytes panic the conversion, and what it accepts does not panic a node |
 //! | `golden` | another language's protobuf writes and reads the same bytes, and the same JSON |
 //! | `typed` | the content of each field, as another language wrote it, is in the right field of our

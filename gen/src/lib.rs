@@ -7,6 +7,9 @@
 mod descriptor;
 pub use descriptor::FILE_DESCRIPTOR_SET;
 
+#[cfg(feature = "server")]
+mod requests;
+
 /// The versions of `seshat.admin`.
 pub mod admin {
     /// Package `seshat.admin.v1`.

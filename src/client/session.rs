@@ -24,7 +24,8 @@ use crate::proto::kv::OpenSessionRequest;
 /// When the cluster holds too many sessions, it drops the least recently used ones. Then every write of
 /// the session ends with `SessionExpired`, see [`Error::is_session_expired`]: open another one. A session
 /// also ends with its cluster, if an operator recovers another cluster from it. The error says
-/// [`Applied::Unknown`] only if an earlier attempt at that very write may have been applied.
+/// [`Applied::Unknown`](super::Applied::Unknown) only if an earlier attempt at that very write may have been
+/// applied.
 #[derive(Debug, Clone)]
 pub struct Session {
     client: Client,
@@ -76,8 +77,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The write may have been applied if the error says [`Applied::Unknown`]: the deadline passed before
-    /// an answer came, or the session has expired in between.
+    /// The write may have been applied if the error says [`Applied::Unknown`](super::Applied::Unknown): the
+    /// deadline passed before an answer came, or the session has expired in between.
     pub fn set(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Set<'_> {
         Set::new(self.issuer(), key.into(), value.into())
     }

@@ -367,8 +367,10 @@ mod tests {
             (true, &[][..]),
             (true, std::slice::from_ref(&set)),
             (true, &[set.clone(), delete.clone(), get.clone()]),
-            (true, &[delete, set.clone()]),
-            (false, &[set]),
+            (true, &[delete.clone(), delete]),
+            (true, &[get.clone(), get.clone()]),
+            (true, &[set.clone(), set.clone()]),
+            (false, std::slice::from_ref(&set)),
             (false, &[]),
         ] {
             assert_eq!(answer(succeeded, results), None, "{succeeded} {results:?}");

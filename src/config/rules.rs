@@ -230,9 +230,10 @@ const AT_LEAST: &[(&str, &str)] = &[
     ("limits.max_pending_requests", "limits.max_batch_requests"),
     ("limits.max_pending_requests", "limits.max_read_batch"),
     ("limits.max_inflight_requests", "limits.max_batch_requests"),
+    // Each part of a transaction counts a little more than its key and value.
     (
         "limits.max_pending_bytes",
-        "limits.max_key_bytes + limits.max_value_bytes",
+        "limits.max_key_bytes + limits.max_value_bytes + message_overhead_bytes",
     ),
     ("limits.max_pending_bytes", "limits.max_batch_bytes"),
     // A stream may hold no more than it leaves free, and one answer is a whole message.

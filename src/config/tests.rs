@@ -703,17 +703,17 @@ fn numbers_agree_with_one_another() {
              expected at least 2 * limits.max_grpc_message_bytes = 8388608",
         ),
         (
-            &["limits.max_pending_bytes=1052671"],
-            "limits.max_pending_bytes: 1052671 is too small; \
-             expected at least limits.max_key_bytes + limits.max_value_bytes = 1052672",
+            &["limits.max_pending_bytes=1118207"],
+            "limits.max_pending_bytes: 1118207 is too small; \
+             expected at least limits.max_key_bytes + limits.max_value_bytes + message_overhead_bytes = 1118208",
         ),
         (
             &[
-                "limits.max_pending_bytes=1052672",
-                "limits.max_batch_bytes=1052673",
+                "limits.max_pending_bytes=1118208",
+                "limits.max_batch_bytes=1118209",
             ],
-            "limits.max_pending_bytes: 1052672 is too small; \
-             expected at least limits.max_batch_bytes = 1052673",
+            "limits.max_pending_bytes: 1118208 is too small; \
+             expected at least limits.max_batch_bytes = 1118209",
         ),
         (
             &["limits.compact_keep_entries=10_000"],
@@ -752,7 +752,7 @@ fn bounds_that_just_agree_are_valid() {
         &["limits.max_pending_requests=4096"],
         &["limits.max_inflight_requests=2048"],
         &["limits.max_unread_bytes=8388608"],
-        &["limits.max_pending_bytes=1052672"],
+        &["limits.max_pending_bytes=1118208"],
         &["limits.compact_keep_entries=9_999"],
     ] {
         assert_eq!(set(changes).err(), None, "{changes:?}");

@@ -250,6 +250,8 @@ fn with_room(outcome: Outcome, room: &mut ValueRoom) -> Outcome {
 mod tests {
     use super::super::unread::{Account, Unread};
     use super::*;
+    use crate::error::Applied;
+    use crate::kv::{Entry, OperationResult, TxnOutcome};
 
     fn account() -> Arc<Account> {
         Unread::new(100).reader().account(100)
@@ -400,6 +402,27 @@ mod tests {
         drop(pending);
         Waiter::part(Arc::clone(&batch), 0).answer(got(4));
         assert_eq!(account.held(), 0);
+    }
+
+    #[test]
+    fn a_transaction_whose_answer_has_no_room_may_have_written() {
+        let entry = Entry {
+            key: "k".into(),
+            value: vec![b'v'; 200].into(),
+            revision: 5,
+        };
+        let outcome = TxnOutcome {
+            succeeded: true,
+            results: vec![OperationResult::Got(Some(entry))],
+        };
+        let (batch, mut pending) = batch_with_room(1);
+        let outcome = Arc::new(outcome);
+        let revision = 7;
+        Waiter::part(batch, 0).answer(Ok(Answer::Txn { outcome, revision }));
+        let outcomes = there(&mut pending).unwrap();
+        let refusal = outcomes[0].as_ref().unwrap_err();
+        assert!(matches!(refusal.reason, Reason::Overloaded { .. }));
+        assert_eq!(refusal.applied, Applied::Unknown);
     }
 
     #[test]

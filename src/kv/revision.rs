@@ -8,10 +8,15 @@
 //! A recovered cluster keeps the revisions up to the survivor's commit index. The lost majority may have
 //! decided and acknowledged other entries behind it, under the next revisions. So these are skipped.
 
+use std::ops::RangeInclusive;
+
 use crate::types::{LogIndex, Revision, WallTime};
 
-/// Revisions that a recovery skips if the time is not above the last revision.
+/// Revisions that a recovery skips if the time is not above the last revision, which a wrong clock has made.
 const SKIPPED: Revision = 1 << 32;
+/// Revisions that a recovery skips at least. The lost part of the cluster has given fewer behind the last one
+/// that the survivor knows to be committed.
+const MARGIN: Revision = 1 << 20;
 
 /// How revisions follow from log indices. A cluster of the first protocol level has no base, and its keys
 /// have no revisions.
@@ -45,7 +50,7 @@ impl Revisions {
 
     /// Gives the command at `index` the revision `first`, if there are no revisions yet. All keys that were
     /// bound before have it as well.
-    pub(super) fn begin(&mut self, index: LogIndex, first: Revision) {
+    pub fn begin(&mut self, index: LogIndex, first: Revision) {
         if self.base == 0
             && let Some(base) = first.checked_sub(index)
             && base > 0
@@ -57,11 +62,27 @@ impl Revisions {
         }
     }
 
+    /// The revision of the same command after `commands` have been given those of `now`.
+    pub fn renamed(
+        &self,
+        revision: Revision,
+        commands: RangeInclusive<LogIndex>,
+        now: &Self,
+    ) -> Revision {
+        match revision.checked_sub(self.base) {
+            Some(index) if self.base != 0 && commands.contains(&index) => now.at(index),
+            _ => revision,
+        }
+    }
+
     /// A revision that a lost part of the cluster has not given, although it may have given some after
-    /// `given`: the time `now`, or, if that is not above `given`, 2^32 above it.
+    /// `given`: the time `now`, at least 2^20 above `given`; or, if the time is not above `given`, 2^32 above
+    /// it.
     pub fn above(given: Revision, now: Option<WallTime>) -> Revision {
-        let now = now.map(WallTime::micros).filter(|now| *now > given);
-        now.unwrap_or(given.saturating_add(SKIPPED))
+        match now.map(WallTime::micros).filter(|now| *now > given) {
+            Some(now) => now.max(given.saturating_add(MARGIN)),
+            None => given.saturating_add(SKIPPED),
+        }
     }
 
     /// Gives the command after `last` a revision [`above`](Self::above) that of `last`.
@@ -114,12 +135,31 @@ mod tests {
             revisions.skip(10, now);
             revisions.at(11)
         };
-        let later = WallTime::new(given + 1);
-        assert_eq!(next(later), given + 1);
+        let later = WallTime::new(given + (1 << 20) + 1);
+        assert_eq!(next(later), given + (1 << 20) + 1);
+        assert_eq!(next(WallTime::new(given + 1)), given + (1 << 20));
         assert_eq!(next(WallTime::new(given)), given + (1 << 32));
         assert_eq!(next(None), given + (1 << 32));
         let mut none = Revisions::default();
         none.skip(10, later);
         assert_eq!(none, Revisions::default());
+    }
+
+    #[test]
+    fn only_commands_that_have_another_revision_now_are_renamed() {
+        let begun = Revisions {
+            base: BASE,
+            oldest: 0,
+        };
+        let mut now = begun;
+        now.skip(10, WallTime::new(2 * BASE));
+        let renamed = |revision| begun.renamed(revision, 11..=12, &now);
+        assert_eq!(renamed(BASE + 11), now.at(11));
+        assert_eq!(renamed(BASE + 12), now.at(12));
+        for other in [0, 11, BASE + 10, BASE + 13] {
+            assert_eq!(renamed(other), other);
+        }
+        let none = Revisions::default();
+        assert_eq!(none.renamed(11, 11..=12, &now), 11, "there were none");
     }
 }

@@ -261,6 +261,8 @@ const _: () = assert!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::{Entry, OperationResult, TxnOutcome};
+    use crate::types::Key;
 
     fn stamp(client: u64, sequence: u64, first_outstanding: u64) -> Stamp {
         Stamp {
@@ -415,6 +417,55 @@ mod tests {
         assert_eq!(sessions.bytes, counted(&sessions));
         assert_eq!(sessions.check(&stamp(1, 1, 1)), Verdict::Expired);
         assert_ne!(sessions.check(&stamp(clients, 1, 1)), Verdict::Expired);
+    }
+
+    /// An answer to a transaction that counts for `bytes` in the room of its session.
+    fn answer(bytes: usize) -> Written {
+        let entry = Entry {
+            key: Key::new(),
+            value: vec![0; bytes - RESULT_BYTES].into(),
+            revision: 1,
+        };
+        let outcome = TxnOutcome {
+            succeeded: true,
+            results: vec![OperationResult::Got(Some(entry))],
+        };
+        Written {
+            effect: Effect::Txn(outcome.into()),
+            revision: 1,
+        }
+    }
+
+    #[test]
+    fn the_answers_to_transactions_take_the_room_of_their_session() {
+        let mut sessions = Sessions::default();
+        let one = (MAX_REMEMBERED_BYTES, MAX_REMEMBERED_BYTES);
+        assert_eq!(sessions.room(ClientId(7)), one);
+        sessions.open(ClientId(7), 2);
+        sessions.open(ClientId(8), 3);
+        assert_eq!(sessions.room(ClientId(7)), one);
+        write(&mut sessions, &stamp(7, 1, 1), 4);
+        let count = MAX_SESSION_ANSWER_BYTES / MAX_REMEMBERED_BYTES - 1;
+        for sequence in (2..).take(count) {
+            sessions.remember(&stamp(7, sequence, 1), 5, answer(MAX_REMEMBERED_BYTES));
+        }
+        assert_eq!(sessions.room(ClientId(7)), one, "for exactly one more");
+        let sequence = u64::try_from(count).unwrap() + 2;
+        sessions.remember(&stamp(7, sequence, 1), 6, answer(RESULT_BYTES));
+        let rest = (
+            MAX_REMEMBERED_BYTES - RESULT_BYTES,
+            MAX_SESSION_ANSWER_BYTES,
+        );
+        assert_eq!(sessions.room(ClientId(7)), rest);
+        sessions.remember(&stamp(7, sequence + 1, 1), 7, answer(MAX_REMEMBERED_BYTES));
+        assert_eq!(sessions.room(ClientId(7)), (0, MAX_SESSION_ANSWER_BYTES));
+        assert_eq!(sessions.room(ClientId(8)), one, "another session");
+        assert_eq!(sessions.bytes, counted(&sessions));
+        // What the client no longer waits for makes room.
+        sessions.acknowledge(&stamp(7, sequence + 1, sequence + 1), 8);
+        assert_eq!(sessions.room(ClientId(7)), one);
+        assert_eq!(sessions.bytes, counted(&sessions));
+        assert_eq!(sessions.bytes, 2 * 64 + 48 + MAX_REMEMBERED_BYTES);
     }
 
     #[test]

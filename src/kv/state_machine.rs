@@ -404,6 +404,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kv::{Condition, KeyTest, MAX_REMEMBERED_BYTES, OperationResult};
     use crate::types::{NodeId, NodeInfo};
 
     /// Applies a command at index 1.
@@ -467,6 +468,43 @@ mod tests {
         apply(&mut kv, retried.clone());
         apply(&mut kv, delete("large"));
         assert_eq!(kv.growth(&retried), 0, "it is not applied again");
+    }
+
+    fn set_operation(key: &str, value: &str) -> Operation {
+        Operation::Set {
+            key: Bytes::from(key.to_owned()),
+            value: Bytes::from(value.to_owned()),
+        }
+    }
+
+    fn txn(success: Vec<Operation>, failure: Vec<Operation>) -> Txn {
+        Txn {
+            conditions: Vec::new(),
+            success,
+            failure,
+        }
+    }
+
+    fn command(txn: Txn) -> Command {
+        Write::Txn(Box::new(txn)).into()
+    }
+
+    #[test]
+    fn a_transaction_may_grow_by_its_larger_branch() {
+        let mut kv = StateMachine::default();
+        apply(&mut kv, set("k", "123"));
+        let growth = |success, failure| kv.growth(&command(txn(success, failure)));
+        let delete = || Operation::Delete(Bytes::from("k"));
+        let get = || Operation::Get(Bytes::from("k"));
+        let (little, much) = (pair_memory(1, 1), pair_memory(1, 1) + pair_memory(1, 2));
+        let one = || vec![set_operation("a", "1")];
+        let two = || vec![set_operation("a", "1"), delete(), set_operation("b", "22")];
+        assert_eq!(growth(one(), two()), much);
+        assert_eq!(growth(two(), one()), much);
+        assert_eq!(growth(one(), vec![]), little);
+        assert_eq!(growth(vec![delete()], vec![get()]), 0, "that makes room");
+        assert_eq!(growth(vec![set_operation("k", "12345")], vec![]), 2);
+        assert_eq!(growth(vec![set_operation("k", "")], vec![]), 0);
     }
 
     #[test]
@@ -564,6 +602,151 @@ mod tests {
         assert_eq!(kv.get(b"k"), Some(&Bytes::from_static(b"2")));
     }
 
+    const BASE: u64 = WallTime::FIRST.micros();
+
+    /// A state with revisions, and with session 7.
+    fn with_revisions() -> StateMachine {
+        let mut kv = StateMachine::default()
+            .with_level(ProtocolLevel::SECOND)
+            .with_revisions_from(Some(WallTime::FIRST));
+        kv.apply(2, Command::OpenSession(ClientId(7)));
+        kv
+    }
+
+    /// Number `sequence` of session 7.
+    fn stamped(txn: Txn, sequence: u64) -> Command {
+        Command::Write {
+            write: Write::Txn(Box::new(txn)),
+            stamp: Some(Stamp {
+                client_id: ClientId(7),
+                sequence,
+                first_outstanding: 1,
+            }),
+        }
+    }
+
+    fn succeeded(written: &Written) -> bool {
+        matches!(&written.effect, Effect::Txn(outcome) if outcome.succeeded)
+    }
+
+    #[test]
+    fn all_keys_of_a_transaction_have_its_revision() {
+        let mut kv = with_revisions();
+        let both = || vec![set_operation("a", "1"), set_operation("b", "2")];
+        let written = kv.apply(3, command(txn(both(), vec![])));
+        assert_eq!(written.revision, BASE + 3);
+        for (key, value) in [("a", "1"), ("b", "2")] {
+            let bound = kv.get_with_revision(key.as_bytes());
+            assert_eq!(bound, Some((&Bytes::from(value), BASE + 3)));
+        }
+        let delete = Operation::Delete(Bytes::from("a"));
+        kv.apply(4, command(txn(vec![delete], vec![])));
+        assert_eq!(kv.entry(b"a"), None);
+        assert_eq!(kv.entry(b"b").map(|entry| entry.revision), Some(BASE + 3));
+    }
+
+    /// The answer to the first attempt was lost, and the key has another value by now.
+    #[test]
+    fn a_compare_and_set_that_is_retried_says_again_that_it_has_succeeded() {
+        let mut kv = with_revisions();
+        kv.apply(3, set("k", "1").into());
+        let swap = Txn {
+            conditions: vec![Condition {
+                key: Bytes::from("k"),
+                test: KeyTest::Revision(BASE + 3),
+            }],
+            ..txn(vec![set_operation("k", "2")], vec![])
+        };
+        let first = kv.apply(4, stamped(swap.clone(), 1));
+        assert!(succeeded(&first));
+        kv.apply(5, set("k", "3").into());
+        assert_eq!(kv.apply(6, stamped(swap.clone(), 1)), first);
+        assert_eq!(kv.get(b"k"), Some(&Bytes::from("3")));
+        assert!(
+            !succeeded(&kv.apply(7, command(swap))),
+            "without its number"
+        );
+    }
+
+    /// A state that binds `k` so that an answer which reads it has `bytes`.
+    fn with_answer_of(bytes: usize) -> (StateMachine, Txn) {
+        let mut kv = with_revisions();
+        let value = Bytes::from(vec![0; bytes - 1]);
+        let key = Bytes::from("k");
+        kv.apply(
+            3,
+            Write::Set {
+                key: key.clone(),
+                value,
+            }
+            .into(),
+        );
+        let success = vec![set_operation("other", ""), Operation::Get(key)];
+        (kv, txn(success, vec![]))
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_changes_nothing() {
+        let (mut kv, largest) = with_answer_of(MAX_TXN_ANSWER_BYTES);
+        assert!(succeeded(&kv.apply(4, command(largest))));
+        let (mut kv, larger) = with_answer_of(MAX_TXN_ANSWER_BYTES + 1);
+        let effect = kv.apply(4, command(larger)).effect;
+        let limit = MAX_TXN_ANSWER_BYTES;
+        assert_eq!(effect, Effect::AnswerTooLarge { limit });
+        assert_eq!(kv.get(b"other"), None);
+    }
+
+    #[test]
+    fn a_session_remembers_an_answer_of_64_kib_and_no_larger_one() {
+        let (mut kv, largest) = with_answer_of(MAX_REMEMBERED_BYTES);
+        assert!(succeeded(&kv.apply(4, stamped(largest, 1))));
+        let (mut kv, larger) = with_answer_of(MAX_REMEMBERED_BYTES + 1);
+        let refused = kv.apply(4, stamped(larger.clone(), 1));
+        let limit = MAX_REMEMBERED_BYTES;
+        assert_eq!(refused.effect, Effect::AnswerTooLarge { limit });
+        assert_eq!(kv.get(b"other"), None);
+        // A retry is not carried out either, although it might be now.
+        kv.apply(5, set("k", "").into());
+        assert_eq!(kv.apply(6, stamped(larger.clone(), 1)), refused);
+        assert_eq!(kv.get(b"other"), None);
+        assert!(succeeded(&kv.apply(7, stamped(larger, 2))));
+    }
+
+    #[test]
+    fn a_query_sees_the_state_and_its_revision() {
+        let mut kv = with_revisions();
+        kv.apply(3, set("k", "1").into());
+        let key = Bytes::from("k");
+        let found = kv.find(&Query::Get(key.clone()), 3);
+        assert_eq!(found, Found::Value(Some((Bytes::from("1"), BASE + 3))));
+        let read = txn(vec![Operation::Get(key.clone())], vec![]);
+        let outcome = TxnOutcome {
+            succeeded: true,
+            results: vec![OperationResult::Got(kv.entry(b"k"))],
+        };
+        let found = kv.find(&Query::Txn(Box::new(read)), 3);
+        assert_eq!(found, Found::Txn(outcome));
+        assert_eq!(kv.entry(b"k").map(|entry| entry.key), Some(key));
+    }
+
+    /// Members that have restored a snapshot of the first level do not know when a key was bound.
+    #[test]
+    fn keys_of_the_first_level_have_the_revision_of_the_raise() {
+        let mut kv = StateMachine::default();
+        assert_eq!(kv.apply(2, set("old", "1").into()).revision, 2);
+        assert_eq!(kv.entry(b"old").map(|entry| entry.revision), Some(0));
+        let raise = |revision| Command::RaiseLevel {
+            level: ProtocolLevel::SECOND,
+            revision,
+        };
+        assert_eq!(kv.apply(3, raise(BASE)).revision, BASE);
+        kv.apply(4, set("new", "1").into());
+        assert_eq!(kv.entry(b"old").map(|entry| entry.revision), Some(BASE));
+        assert_eq!(kv.entry(b"new").map(|entry| entry.revision), Some(BASE + 1));
+        let again = kv.apply(5, raise(2 * BASE));
+        assert_eq!(again.revision, BASE + 2, "they begin once");
+    }
+
     fn info(id: u16, addr: &str) -> NodeInfo {
         NodeInfo {
             id: NodeId::new(id).expect("a node id"),
@@ -601,14 +784,109 @@ mod tests {
         assert_eq!(kv.recovered_from()[..], ids(&mut (5..=20).rev()));
     }
 
+    fn operation() -> impl Strategy<Value = Operation> {
+        let key = || "[a-e]".prop_map(Bytes::from);
+        let value = "[x-z]{0,3}".prop_map(Bytes::from);
+        prop_oneof![
+            (key(), value).prop_map(|(key, value)| Operation::Set { key, value }),
+            key().prop_map(Operation::Get),
+            key().prop_map(Operation::Delete),
+        ]
+    }
+
+    /// Operations of which none writes a key that an earlier one has written.
+    fn branch() -> impl Strategy<Value = Vec<Operation>> {
+        let branch = prop::collection::vec(operation(), 0..5);
+        branch.prop_map(|mut operations| {
+            let mut written = std::collections::BTreeSet::new();
+            operations.retain(|it| !it.writes() || written.insert(it.key().clone()));
+            operations
+        })
+    }
+
+    /// Commands are at the indices from 1 on, so some conditions name the revisions of earlier ones.
+    fn txns() -> impl Strategy<Value = Txn> {
+        let test = prop_oneof![
+            any::<bool>().prop_map(KeyTest::Exists),
+            (0u64..100).prop_map(|index| KeyTest::Revision(BASE + index)),
+            Just(KeyTest::Revision(0)),
+            "[x-z]?".prop_map(|value| KeyTest::Value(value.into())),
+        ];
+        let condition = ("[a-e]", test).prop_map(|(key, test)| Condition {
+            key: key.into(),
+            test,
+        });
+        let conditions = prop::collection::vec(condition, 0..3);
+        (conditions, branch(), branch()).prop_map(|(conditions, success, failure)| Txn {
+            conditions,
+            success,
+            failure,
+        })
+    }
+
     fn commands() -> impl Strategy<Value = Vec<Write>> {
         let key = "[a-e]{1,2}".prop_map(Bytes::from);
         let value = "[x-z]{0,3}".prop_map(Bytes::from);
         let command = prop_oneof![
-            (key.clone(), value).prop_map(|(key, value)| Write::Set { key, value }),
-            key.prop_map(|key| Write::Delete { key }),
+            2 => (key.clone(), value).prop_map(|(key, value)| Write::Set { key, value }),
+            1 => key.prop_map(|key| Write::Delete { key }),
+            2 => txns().prop_map(|txn| Write::Txn(Box::new(txn))),
         ];
         prop::collection::vec(command, 0..200)
+    }
+
+    type Model = std::collections::BTreeMap<Key, Entry>;
+
+    /// The effect of `write`, which changes the model.
+    fn carry_out(model: &mut Model, write: Write, revision: Revision) -> Effect {
+        let txn = match write {
+            Write::Set { key, value } => {
+                model.insert(
+                    key.clone(),
+                    Entry {
+                        key,
+                        value,
+                        revision,
+                    },
+                );
+                return Effect::Set;
+            }
+            Write::Delete { key } => {
+                let existed = model.remove(&key).is_some();
+                return Effect::Deleted { existed };
+            }
+            Write::Txn(txn) => txn,
+        };
+        let holds = |Condition { key, test }: &Condition| match (model.get(key), test) {
+            (entry, KeyTest::Exists(exists)) => entry.is_some() == *exists,
+            (entry, KeyTest::Revision(0)) => entry.is_none(),
+            (None, _) => false,
+            (Some(entry), KeyTest::Revision(revision)) => entry.revision == *revision,
+            (Some(entry), KeyTest::Value(value)) => entry.value == value,
+        };
+        let succeeded = txn.conditions.iter().all(holds);
+        let branch = if succeeded { txn.success } else { txn.failure };
+        let results = branch.into_iter().map(|operation| match operation {
+            Operation::Set { key, value } => {
+                model.insert(
+                    key.clone(),
+                    Entry {
+                        key,
+                        value,
+                        revision,
+                    },
+                );
+                OperationResult::Set
+            }
+            Operation::Get(key) => OperationResult::Got(model.get(&key).cloned()),
+            Operation::Delete(key) => OperationResult::Deleted {
+                existed: model.remove(&key).is_some(),
+            },
+        });
+        Effect::Txn(Arc::new(TxnOutcome {
+            succeeded,
+            results: results.collect(),
+        }))
     }
 
     proptest! {
@@ -616,26 +894,23 @@ mod tests {
         /// commands give the same answers and hold the same pairs.
         #[test]
         fn equal_commands_give_equal_maps(commands in commands()) {
-            let mut model = std::collections::BTreeMap::new();
-            let (mut one, mut other) = (StateMachine::default(), StateMachine::default());
-            for command in commands {
-                let effect = apply(&mut one, command.clone());
-                prop_assert_eq!(&effect, &apply(&mut other, command.clone()));
-                let expected = match command {
-                    Write::Set { key, value } => {
-                        model.insert(key, value);
-                        Effect::Set
-                    }
-                    Write::Delete { key } => Effect::Deleted {
-                        existed: model.remove(&key).is_some(),
-                    },
-                    Write::Txn(_) => unreachable!("not generated here"),
-                };
-                prop_assert_eq!(effect, expected);
+            let mut model = Model::new();
+            let empty = || StateMachine::default().with_revisions_from(Some(WallTime::FIRST));
+            let (mut one, mut other) = (empty(), empty());
+            for (index, command) in (1..).zip(commands) {
+                let written = one.apply(index, command.clone().into());
+                prop_assert_eq!(&written, &other.apply(index, command.clone().into()));
+                prop_assert_eq!(written.revision, BASE + index);
+                prop_assert_eq!(written.effect, carry_out(&mut model, command, BASE + index));
             }
-            prop_assert_eq!(one.sorted_pairs(), model.iter().collect::<Vec<_>>());
+            let pairs = one.sorted_pairs().into_iter();
+            let entries = pairs.filter_map(|(key, _)| one.entry(key));
+            prop_assert!(entries.eq(model.values().cloned()));
             prop_assert_eq!(&one, &other);
-            let restored: StateMachine = model.into_iter().collect();
+            let mut restored = empty();
+            for Entry { key, value, revision } in model.into_values() {
+                restored.restore(&key, &value, revision);
+            }
             prop_assert_eq!(restored, one);
         }
     }

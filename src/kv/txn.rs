@@ -148,6 +148,15 @@ impl Txn {
         }))
     }
 
+    /// Renames the revisions in the conditions.
+    pub fn rename_revisions(&mut self, rename: impl Fn(Revision) -> Revision) {
+        for condition in &mut self.conditions {
+            if let KeyTest::Revision(revision) = &mut condition.test {
+                *revision = rename(*revision);
+            }
+        }
+    }
+
     /// Bytes of all keys and values.
     pub fn bytes(&self) -> usize {
         let parts = self.parts().map(|(key, value)| key.len() + value);
@@ -214,5 +223,197 @@ impl TxnOutcome {
             }
         });
         results.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Key {
+        text.to_owned().into()
+    }
+
+    fn set(key: &str, value: &str) -> Operation {
+        let (key, value) = (bytes(key), bytes(value));
+        Operation::Set { key, value }
+    }
+
+    fn got(value: &str, revision: Revision) -> OperationResult {
+        OperationResult::Got(Some(bound("a", value, revision)))
+    }
+
+    fn bound(key: &str, value: &str, revision: Revision) -> Entry {
+        Entry {
+            key: bytes(key),
+            value: bytes(value),
+            revision,
+        }
+    }
+
+    /// The outcome as the write 9 of a state that binds `a` to 1 by the write 7.
+    fn outcome(test: Option<(&str, KeyTest)>, success: Vec<Operation>) -> TxnOutcome {
+        let conditions = test.into_iter().map(|(key, test)| Condition {
+            key: bytes(key),
+            test,
+        });
+        let txn = Txn {
+            conditions: conditions.collect(),
+            success,
+            failure: vec![Operation::Get(bytes("b"))],
+        };
+        txn.outcome(9, |key| (key == b"a").then(|| bound("a", "1", 7)))
+    }
+
+    #[test]
+    fn each_test_holds_for_the_key_as_it_is() {
+        use KeyTest::{Exists, Revision, Value};
+        let holds = |key, test| outcome(Some((key, test)), Vec::new()).succeeded;
+        for (key, exists) in [("a", true), ("b", false)] {
+            assert!(holds(key, Exists(exists)), "{key}");
+            assert!(!holds(key, Exists(!exists)), "{key}");
+            assert_eq!(holds(key, Revision(0)), !exists, "0 is missing: {key}");
+            assert_eq!(holds(key, Revision(7)), exists, "{key}");
+            assert_eq!(holds(key, Value(bytes("1"))), exists, "{key}");
+            assert!(!holds(key, Value(bytes(""))), "{key}");
+            for other in [6, 8, 9] {
+                assert!(!holds(key, Revision(other)), "{key} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_condition_that_does_not_hold_selects_the_other_branch() {
+        let condition = |exists| Condition {
+            key: bytes("a"),
+            test: KeyTest::Exists(exists),
+        };
+        for (conditions, succeeded) in [
+            (vec![], true),
+            (vec![condition(true), condition(true)], true),
+            (vec![condition(true), condition(false)], false),
+            (vec![condition(false), condition(true)], false),
+        ] {
+            let txn = Txn {
+                conditions,
+                success: vec![set("b", "2")],
+                failure: vec![Operation::Get(bytes("a"))],
+            };
+            let outcome = txn.outcome(9, |_| Some(bound("a", "1", 7)));
+            let result = match succeeded {
+                true => OperationResult::Set,
+                false => got("1", 7),
+            };
+            assert_eq!(outcome.succeeded, succeeded);
+            assert_eq!(outcome.results, [result]);
+        }
+    }
+
+    #[test]
+    fn an_operation_sees_those_before_it_and_conditions_see_none() {
+        let get = || Operation::Get(bytes("a"));
+        let delete = || Operation::Delete(bytes("a"));
+        let existed = |existed| OperationResult::Deleted { existed };
+        let old = Some(("a", KeyTest::Value(bytes("1"))));
+        let results = |operations| {
+            let outcome = outcome(old.clone(), operations);
+            assert!(outcome.succeeded);
+            outcome.results
+        };
+        let set_it = || set("a", "2");
+        assert_eq!(
+            results(vec![get(), set_it(), get(), get()]),
+            [got("1", 7), OperationResult::Set, got("2", 9), got("2", 9)]
+        );
+        assert_eq!(
+            results(vec![delete(), get()]),
+            [existed(true), OperationResult::Got(None)]
+        );
+        assert_eq!(results(vec![set_it(), get()])[1], got("2", 9));
+        let other = Operation::Delete(bytes("b"));
+        assert_eq!(
+            results(vec![set_it(), other]),
+            [OperationResult::Set, existed(false)]
+        );
+    }
+
+    #[test]
+    fn an_outcome_holds_copies_and_not_the_entry_of_the_log() {
+        let value = bytes("2");
+        let set = Operation::Set {
+            key: bytes("a"),
+            value: value.clone(),
+        };
+        let outcome = outcome(None, vec![set, Operation::Get(bytes("a"))]);
+        assert_eq!(outcome.results[1], got("2", 9));
+        let shared = outcome.results.iter().any(|result| {
+            matches!(result, OperationResult::Got(Some(entry)) if entry.value.as_ptr() == value.as_ptr())
+        });
+        assert!(!shared);
+    }
+
+    #[test]
+    fn bytes_are_those_of_keys_and_values() {
+        let txn = Txn {
+            conditions: vec![
+                Condition {
+                    key: bytes("k"),
+                    test: KeyTest::Value(bytes("22")),
+                },
+                Condition {
+                    key: bytes("k"),
+                    test: KeyTest::Revision(7),
+                },
+            ],
+            success: vec![set("four", "five!"), Operation::Get(bytes("k"))],
+            failure: vec![Operation::Delete(bytes("ab"))],
+        };
+        assert_eq!(txn.bytes(), 3 + 1 + 9 + 1 + 2);
+        assert_eq!(Query::Txn(Box::new(txn.clone())).bytes(), txn.bytes());
+        assert_eq!(Query::Get(bytes("abc")).bytes(), 3);
+        assert!(txn.writes());
+        let outcome = TxnOutcome {
+            succeeded: true,
+            results: vec![
+                got("four", 7),
+                OperationResult::Set,
+                OperationResult::Got(None),
+                OperationResult::Deleted { existed: true },
+                got("", 7),
+            ],
+        };
+        assert_eq!(outcome.bytes(), 1 + 4 + 1);
+    }
+
+    #[test]
+    fn a_transaction_that_only_reads_is_a_query_of_the_second_level() {
+        let read = vec![Operation::Get(bytes("k"))];
+        let txn = Txn {
+            conditions: Vec::new(),
+            success: read.clone(),
+            failure: read,
+        };
+        assert!(!txn.writes());
+        assert_eq!(Query::Txn(Box::new(txn)).level(), ProtocolLevel::SECOND);
+        assert_eq!(Query::from(bytes("k")).level(), ProtocolLevel::FIRST);
+    }
+
+    #[test]
+    fn only_revisions_are_renamed() {
+        let condition = |test| Condition {
+            key: bytes("k"),
+            test,
+        };
+        let mut txn = Txn {
+            conditions: vec![
+                condition(KeyTest::Revision(7)),
+                condition(KeyTest::Exists(true)),
+            ],
+            success: Vec::new(),
+            failure: Vec::new(),
+        };
+        txn.rename_revisions(|revision| revision + 1);
+        assert_eq!(txn.conditions[0].test, KeyTest::Revision(8));
+        assert_eq!(txn.conditions[1].test, KeyTest::Exists(true));
     }
 }

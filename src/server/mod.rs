@@ -17,6 +17,7 @@
 //! 6. the remaining connections are cut.
 
 mod answering;
+mod binding;
 mod conversation;
 mod descriptors;
 mod listen;
@@ -39,7 +40,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use hyper::service::service_fn;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tonic::codegen::Service as _;
 use tonic::server::NamedService;
@@ -57,6 +57,7 @@ use crate::telemetry;
 use crate::transport::{Connector, Inbound, Transport};
 use crate::types::{ClusterId, ClusterMembership, NodeId, NodeStatus, RaftId, WallTime};
 
+use binding::{adopt, bind};
 use listen_options::SlotKind;
 use misdirected::Misdirected;
 use reflection::with_reflection;
@@ -122,10 +123,6 @@ pub enum ServerError {
     #[error("a part of the server failed: {0}")]
     Failed(String),
 }
-
-/// Connections that may wait until they are accepted, if the system allows as many. The system of a
-/// process that hangs still takes connections: this is how peers tell it from a process that is gone.
-const BACKLOG: u32 = 4096;
 
 impl From<NodeError> for ServerError {
     fn from(error: NodeError) -> Self {
@@ -410,47 +407,3 @@ const CLIENT_SERVICES: [&str; 3] = [
 
 /// The services of the listener for nodes.
 const NODE_SERVICES: [&str; 1] = [<RaftServiceServer<Inbound> as NamedService>::NAME];
-
-async fn bind(field: &'static str, addr: &str) -> Result<TcpListener, ServerError> {
-    listen_on(addr).await.map_err(|source| ServerError::Bind {
-        field,
-        addr: addr.to_owned(),
-        source,
-    })
-}
-
-/// A listener at the first address of `addr` that can be bound.
-async fn listen_on(addr: &str) -> io::Result<TcpListener> {
-    let mut ended = io::Error::new(io::ErrorKind::InvalidInput, "no address");
-    for addr in tokio::net::lookup_host(addr).await? {
-        let socket = match addr {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        };
-        let listener = socket.and_then(|socket| {
-            socket.set_reuseaddr(true)?;
-            socket.bind(addr)?;
-            socket.listen(BACKLOG)
-        });
-        match listener {
-            Ok(listener) => return Ok(listener),
-            Err(error) => ended = error,
-        }
-    }
-    Err(ended)
-}
-
-fn adopt(
-    field: &'static str,
-    addr: &str,
-    listener: std::net::TcpListener,
-) -> Result<TcpListener, ServerError> {
-    let adopted = listener
-        .set_nonblocking(true)
-        .and_then(|()| TcpListener::from_std(listener));
-    adopted.map_err(|source| ServerError::Bind {
-        field,
-        addr: addr.to_owned(),
-        source,
-    })
-}

@@ -8,6 +8,10 @@ use crate::kv::{
 use crate::proto::kv;
 use crate::types::{ClientId, Key};
 
+/// Bytes that each condition and operation of a transaction counts for beside its key and value: its part
+/// of a list, and the reference counts of its bytes.
+const TXN_PART_BYTES: usize = 128;
+
 /// The operation of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
@@ -157,11 +161,18 @@ impl Operation {
             Self::Command(Command::Write {
                 write: Write::Txn(txn),
                 ..
-            }) => txn.bytes(),
+            })
+            | Self::Query(Query::Txn(txn)) => counted(txn),
             Self::Query(query) => query.bytes(),
             Self::Command(_) => 0,
         }
     }
+}
+
+/// Bytes that a transaction counts for while it waits.
+fn counted(txn: &Txn) -> usize {
+    let parts = txn.parts().count().saturating_mul(TXN_PART_BYTES);
+    txn.bytes().saturating_add(parts)
 }
 
 fn write(write: Write, session: Option<kv::Session>) -> Result<Operation, Refusal> {

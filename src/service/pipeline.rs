@@ -139,8 +139,7 @@ async fn read(
 
 /// The status of tonic for a message that is no request, with the detail that every refusal has.
 fn no_request(status: Status, host: &Host) -> Status {
-    router::reason(&status, host.options.max_grpc_message_bytes)
-        .map_or(status, |reason| host.refuse(&Refusal::not_applied(reason)))
+    router::refused(&status, host.options.max_grpc_message_bytes).unwrap_or(status)
 }
 
 fn operation(command: kv::PipelineCommand, host: &Host) -> Result<Operation, Refusal> {

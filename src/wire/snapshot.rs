@@ -757,12 +757,19 @@ mod tests {
             members in prop::collection::btree_map(1u16.., "[a-z]{0,5}", 0..4),
             sessions in sessions(),
             recovered_from in prop::collection::vec(any::<u64>(), 0..20),
+            revisions in prop::option::of((1..u64::MAX, any::<u64>(), any::<u64>())),
             cut in 1usize..300,
         ) {
-            let pairs = pairs.into_iter();
-            let state: StateMachine = pairs
-                .map(|(key, value)| (Bytes::from(key), Bytes::from(value)))
-                .collect();
+            let (base, oldest, stored) = revisions.unwrap_or_default();
+            let mut state = StateMachine::default().with_revisions(Revisions { base, oldest });
+            if base > 0 {
+                state = state.with_level(ProtocolLevel::SECOND);
+            }
+            for (at, (key, value)) in (0..).zip(pairs) {
+                // Some were bound before there were revisions.
+                let stored = if at % 3 == 0 { 0 } else { stored };
+                state.restore(&key, &value, stored);
+            }
             let members = members.into_iter().map(|(id, addr)| NodeInfo {
                 id: NodeId::new(id).unwrap(),
                 client_addr: addr.to_uppercase(),

@@ -12,6 +12,7 @@ mod bench;
 mod cluster;
 mod clusters;
 mod config;
+mod coordination;
 mod finding;
 mod healing;
 mod help;

@@ -10,6 +10,7 @@
 
 mod balancer;
 mod clusters;
+mod coordination;
 mod endpoints;
 mod example;
 mod failover;
@@ -17,6 +18,7 @@ mod late;
 mod limits;
 mod mock;
 mod outcomes;
+mod recipes;
 mod scan;
 mod streams;
 mod txn;

@@ -88,6 +88,8 @@ pub(crate) struct Cluster {
     incarnations: BTreeMap<NodeId, u64>,
     /// The protocol levels of nodes, if they differ from that of this version.
     levels: BTreeMap<NodeId, ProtocolLevel>,
+    /// The wall clocks of nodes, if they differ from the others, which stand still.
+    clocks: BTreeMap<NodeId, Option<WallTime>>,
     network: Vec<Packet>,
     /// Directed links that carry nothing.
     cut: BTreeSet<(NodeId, NodeId)>,
@@ -111,6 +113,7 @@ impl Cluster {
             replicas: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             levels: BTreeMap::new(),
+            clocks: BTreeMap::new(),
             network: Vec::new(),
             cut: BTreeSet::new(),
             callers: Vec::new(),
@@ -151,7 +154,7 @@ impl Cluster {
             bootstrap,
             remembered: ClusterMembership::default(),
             formation_wait_ticks: 0,
-            time: Some(WallTime::FIRST),
+            time: self.clock(node),
             raft: RaftOptions {
                 level: self.levels.get(&node).copied().unwrap_or(self.raft.level),
                 ..self.raft
@@ -160,6 +163,16 @@ impl Cluster {
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         };
         self.replicas.insert(node, Replica::new(options));
+    }
+
+    fn clock(&self, node: NodeId) -> Option<WallTime> {
+        let clock = self.clocks.get(&node).copied();
+        clock.unwrap_or(Some(WallTime::FIRST))
+    }
+
+    /// Sets the wall clock of `node`.
+    pub(crate) fn set_clock(&mut self, node: NodeId, time: Option<WallTime>) {
+        self.clocks.insert(node, time);
     }
 
     pub(crate) fn line(&mut self, line: impl fmt::Display) {
@@ -373,7 +386,10 @@ impl Cluster {
     }
 
     pub(crate) fn tick(&mut self, node: NodeId) -> Result<()> {
-        self.replica(node)?.tick();
+        let time = self.clock(node);
+        let replica = self.replica(node)?;
+        replica.set_time(time);
+        replica.tick();
         self.settle(node)
     }
 

@@ -10,7 +10,7 @@ use seshat::kv;
 use seshat::node::{OutgoingSnapshot, PeerMessage, RaftOptions};
 use seshat::proto::raft as proto;
 use seshat::types::{
-    ClientId, ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId, Term,
+    ClientId, ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId, Term, WallTime,
 };
 
 use crate::cluster::{Cluster, Filter, Result, info};
@@ -101,6 +101,13 @@ pub(crate) enum Command {
         node: u16,
         #[arg(key)]
         level: Option<u32>,
+    },
+    /// `clock 2 minutes=61`: the wall clock of node 2 is so far ahead of the others, which stand still.
+    /// Without minutes its time is not credible.
+    Clock {
+        node: u16,
+        #[arg(key)]
+        minutes: Option<u64>,
     },
     /// `join 4`: node 4 is started for the first time, with a configuration for joining a running
     /// cluster.
@@ -437,6 +444,11 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
         Command::Crash { node: id } => cluster.crash(node(*id)?),
         Command::Restart { node: id, level } => {
             cluster.restart(node(*id)?, level.map(ProtocolLevel::new))
+        }
+        Command::Clock { node: id, minutes } => {
+            let micros = minutes.map(|minutes| WallTime::FIRST.micros() + minutes * 60_000_000);
+            cluster.set_clock(node(*id)?, micros.and_then(WallTime::new));
+            Ok(())
         }
         Command::Join { node: id } => cluster.join(node(*id)?),
         Command::Add { node: id, members } => {

@@ -61,6 +61,8 @@ scripts! {
         coordinator_dies_before_it_offers
         coordinator_dies_while_it_offers
         fresh_members_form_a_cluster
+        no_cluster_forms_while_a_clock_is_not_credible
+        no_cluster_forms_while_clocks_differ
         two_lost_memories_form_no_second_cluster
         waits_for_a_missing_member
     }
@@ -187,6 +189,7 @@ scripts! {
     level {
         a_rolling_upgrade_raises_the_level
         an_older_version_is_not_let_in
+        the_level_stays_while_clocks_differ
     }
     recovery {
         a_recovery_keeps_what_stands_behind_the_commit_index
@@ -194,6 +197,8 @@ scripts! {
         an_invalid_recovery_is_refused
         a_survivor_that_was_removed_is_a_member_again
         an_old_survivor_stays_out_until_it_is_restarted
+        a_recovery_skips_the_revisions_behind_the_commit_index
+        forms_without_a_member_once_clocks_agree
         forms_without_a_member_that_comes_later
         forms_without_a_member_that_comes_meanwhile
         invalid_orders_to_form_are_refused

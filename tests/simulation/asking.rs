@@ -2,7 +2,7 @@
 
 use rand::Rng;
 use seshat::kv::Command;
-use seshat::types::NodeId;
+use seshat::types::{NodeId, ProtocolLevel};
 
 use crate::clients::{Request, Waiter};
 use crate::invariants::Verdict;
@@ -36,6 +36,10 @@ impl World {
             self.schedule(next, Happening::Ask);
         }
         let node = self.some_node(0.85);
+        let mut rafts = self.rafts();
+        let spoken = rafts.any(|raft| raft.level() >= ProtocolLevel::SECOND);
+        drop(rafts);
+        self.clients.transactions.spoken = spoken;
         let mut requests = Vec::new();
         // Several requests often arrive in one turn of the driver.
         for _ in 0..self.rng.gen_range(1..=4) {

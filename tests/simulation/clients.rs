@@ -1,19 +1,26 @@
 //! Clients that write and read all the time, and record the answers.
 
+mod answers;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::error::Applied;
-use seshat::kv::{Command, Write};
-use seshat::node::{Answer, Outcome};
-use seshat::types::{ClusterId, LogIndex, NodeId};
+use seshat::kv::{Command, Query, Scan, Txn, Write};
+use seshat::node::Answer;
+use seshat::types::{ClusterId, LogIndex, NodeId, Revision};
 
 use crate::invariants::answers_follow_time::{self, Floor};
 use crate::invariants::reads_keep_their_order::{Batches, InBatch};
+use crate::invariants::revisions_are_given_once::Given;
+use crate::invariants::revisions_follow_time::{self, Highest};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
-use crate::numbered::{Attempt, Numbered, REMOVED_KEYS, Sessions};
+use crate::numbered::{Attempt, Number, Numbered, REMOVED_KEYS, Sessions};
+use crate::revisions::Told;
+use crate::scans::{Scanned, Scans};
+use crate::transactions::{Carried, Transactions, accesses, possible, succeeded};
 use seshat_test_support::linearizability::{Kind, Operation};
 
 /// A caller, as the core knows it.
@@ -28,18 +35,39 @@ const WITH_SESSION: f64 = 0.2;
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     Write(Command),
-    Read(Bytes),
+    Read(Query),
 }
 
 /// What a caller waits for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum What {
     /// An operation with a single attempt.
     Once(Kind),
+    /// A transaction with a single attempt.
+    Txn(Box<Txn>),
+    /// A scan.
+    Scan(Box<Scan>),
     /// One attempt of possibly many.
     Session(Attempt),
     /// A decision of the operator.
     Decision,
+}
+
+/// What had been told at some moment.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Before {
+    /// The highest index that had been acknowledged.
+    pub(crate) floor: Floor,
+    pub(crate) highest: Highest,
+}
+
+/// A write that a client was told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Author {
+    Once(Waiter),
+    Numbered(Number),
+    /// The opening of a session, which each attempt does.
+    Open(Waiter),
 }
 
 /// An attempt under way.
@@ -48,8 +76,7 @@ struct Pending {
     key: Bytes,
     what: What,
     start: u64,
-    /// The highest index that had been acknowledged by then.
-    floor: Floor,
+    before: Before,
     /// Its position among the requests of its batch.
     in_batch: Option<InBatch>,
     node: NodeId,
@@ -64,33 +91,34 @@ struct Pending {
 pub(crate) struct Acknowledged {
     pub(crate) cluster: ClusterId,
     pub(crate) index: LogIndex,
-    pub(crate) key: Bytes,
-    pub(crate) value: Bytes,
+    pub(crate) write: Write,
 }
 
-/// The value that a read saw.
+/// The value that a read saw, and its revision.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) cluster: ClusterId,
     pub(crate) index: LogIndex,
     pub(crate) key: Bytes,
-    pub(crate) value: Option<Bytes>,
+    pub(crate) found: Option<(Bytes, Revision)>,
 }
 
 /// All clients together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
     next: Waiter,
     pending: BTreeMap<Waiter, Pending>,
     /// The number of answers that each node owes.
     owed: BTreeMap<NodeId, usize>,
-    /// The last acknowledged index, and its cluster.
-    pub(crate) floor: Floor,
+    before: Before,
+    given: Given,
     told_up_to: BTreeMap<ClusterId, LogIndex>,
     pub(crate) batches: Batches,
     pub(crate) history: BTreeMap<Bytes, Vec<Operation>>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) sessions: Sessions,
+    pub(crate) transactions: Transactions,
+    pub(crate) scans: Scans,
     pub(crate) seen: Vec<Seen>,
     pub(crate) reads: u64,
     /// Time of the last write that was acknowledged, or refused because the state was full.
@@ -118,29 +146,80 @@ fn index_of(answer: &Answer) -> Option<LogIndex> {
     match answer {
         Answer::Set { applied_index }
         | Answer::Deleted { applied_index, .. }
-        | Answer::Got { applied_index, .. } => Some(*applied_index),
-        Answer::Txn { .. } | Answer::SessionOpened { .. } | Answer::MembersDecided { .. } => None,
+        | Answer::Got { applied_index, .. }
+        | Answer::Part {
+            revision: applied_index,
+            ..
+        }
+        | Answer::Txn {
+            revision: applied_index,
+            ..
+        } => Some(*applied_index),
+        Answer::SessionOpened { .. } | Answer::MembersDecided { .. } => None,
     }
 }
 
 impl Clients {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            next: 0,
+            pending: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            before: Before::default(),
+            given: Given::default(),
+            told_up_to: BTreeMap::new(),
+            batches: Batches::default(),
+            history: BTreeMap::new(),
+            acknowledged: Vec::new(),
+            sessions: Sessions::default(),
+            transactions: Transactions::new(seed),
+            scans: Scans::default(),
+            seen: Vec::new(),
+            reads: 0,
+            last_write: 0,
+            last_read: 0,
+            refused: 0,
+            full: 0,
+            bereft: false,
+        }
+    }
+
     /// A new request to `node`, at `now`. Every value is written once.
     pub(crate) fn ask(&mut self, rng: &mut StdRng, node: NodeId, now: u64) -> (Waiter, Request) {
         if rng.gen_bool(WITH_SESSION) {
-            let (attempt, command) = self.sessions.ask(rng, now, self.floor);
+            let transactions = &mut self.transactions;
+            let (attempt, command) = self.sessions.ask(rng, now, self.before, transactions);
             return self.send(attempt, command, node, now);
         }
         if rng.gen_bool(0.4) {
-            return self.write(rng, node, now);
+            return self.write_or_txn(rng, node, now);
         }
         let key = match rng.gen_bool(0.05) {
             true => format!("d{}", rng.gen_range(0..REMOVED_KEYS)),
             false => format!("k{}", rng.gen_range(0..KEYS)),
         };
         let key = Bytes::from(key);
-        let what = What::Once(Kind::Read(None));
-        let waiter = self.wait(key.clone(), what, node, now);
-        (waiter, Request::Read(key))
+        let query = self.transactions.instead_of_read(&key, &self.scans);
+        let what = match &query {
+            Query::Get(_) => What::Once(Kind::Read(None)),
+            Query::Txn(txn) => What::Txn(txn.clone()),
+            Query::Scan { scan, .. } => What::Scan(scan.clone()),
+        };
+        let waiter = self.wait(key, what, node, now);
+        (waiter, Request::Read(query))
+    }
+
+    /// A write of a value of its own, or a transaction that does it.
+    fn write_or_txn(&mut self, rng: &mut StdRng, node: NodeId, now: u64) -> (Waiter, Request) {
+        let (waiter, request) = self.write(rng, node, now);
+        let Request::Write(Command::Write { write, stamp: None }) = request else {
+            return (waiter, request);
+        };
+        let write = self.transactions.instead_of(write);
+        if let (Write::Txn(txn), Some(pending)) = (&write, self.pending.get_mut(&waiter)) {
+            pending.what = What::Txn(txn.clone());
+        }
+        (waiter, Request::Write(write.into()))
     }
 
     /// An attempt of a client with a session, perhaps not the first, goes to `node`.
@@ -161,7 +240,7 @@ impl Clients {
             key,
             what,
             start: now,
-            floor: self.floor,
+            before: self.before,
             in_batch: None,
             node,
             taken: false,
@@ -174,7 +253,7 @@ impl Clients {
     /// The request of `waiter`, if it may be sent again.
     pub(crate) fn attempt(&self, waiter: Waiter) -> Option<Attempt> {
         match self.pending.get(&waiter)?.what {
-            What::Once(_) | What::Decision => None,
+            What::Once(_) | What::Txn(_) | What::Scan(_) | What::Decision => None,
             What::Session(attempt) => Some(attempt),
         }
     }
@@ -203,7 +282,7 @@ impl Clients {
     }
 
     fn raise(&mut self, cluster: ClusterId, index: LogIndex) {
-        self.floor = self.floor.raise(cluster, index);
+        self.before.floor = self.before.floor.raise(cluster, index);
         let highest = self.told_up_to.entry(cluster).or_default();
         *highest = index.max(*highest);
     }
@@ -215,15 +294,18 @@ impl Clients {
             let Some(pending) = self.pending.get_mut(&waiter) else {
                 continue;
             };
-            pending.in_batch = match pending.what {
-                What::Once(kind) => Some(InBatch {
-                    batch,
-                    position,
-                    read: matches!(kind, Kind::Read(_)),
-                }),
+            let read = match &pending.what {
+                What::Once(kind) => matches!(kind, Kind::Read(_)),
+                What::Txn(txn) => !txn.writes(),
+                What::Scan(_) => true,
                 // It may have been written long before.
-                What::Session(_) | What::Decision => None,
+                What::Session(_) | What::Decision => continue,
             };
+            pending.in_batch = Some(InBatch {
+                batch,
+                position,
+                read,
+            });
         }
     }
 
@@ -233,183 +315,6 @@ impl Clients {
             pending.taken = true;
             *self.owed.entry(pending.node).or_default() += 1;
         }
-    }
-
-    /// `waiter` was told `outcome` at `now`, by a node in `cluster`.
-    pub(crate) fn told(
-        &mut self,
-        waiter: Waiter,
-        outcome: &Outcome,
-        now: u64,
-        cluster: ClusterId,
-    ) -> Verdict {
-        let Some(pending) = self.pending.remove(&waiter) else {
-            return Err(waiters_end_once::twice(waiter, outcome));
-        };
-        if pending.taken {
-            *self.owed.entry(pending.node).or_default() -= 1;
-        }
-        if pending.told_early {
-            return Ok(());
-        }
-        if room_is_refused_to_growth_alone::is_full(outcome) {
-            self.full += 1;
-            self.last_write = now;
-        }
-        let kind = match pending.what {
-            What::Once(kind) => kind,
-            What::Session(attempt) => return self.told_attempt(attempt, outcome, now, cluster),
-            What::Decision => return Ok(()),
-        };
-        if let Ok(answer) = outcome
-            && let Some(index) = index_of(answer)
-        {
-            answers_follow_time::check(pending.floor, (cluster, index), waiter)?;
-            self.raise(cluster, index);
-            if let Some(request) = pending.in_batch {
-                self.batches.check(request, index)?;
-            }
-        }
-        let (kind, end) = match (kind, outcome) {
-            (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
-                self.acknowledge(value, pending.key.clone(), (cluster, *applied_index));
-                self.last_write = now;
-                (Kind::Write(value), Some(now))
-            }
-            (
-                Kind::Read(_),
-                Ok(Answer::Got {
-                    found,
-                    applied_index,
-                }),
-            ) => {
-                let value = found.as_ref().map(|(value, _)| value.clone());
-                self.reads += 1;
-                self.last_read = now;
-                self.seen.push(Seen {
-                    cluster,
-                    index: *applied_index,
-                    key: pending.key.clone(),
-                    value: value.clone(),
-                });
-                if pending.key.starts_with(b"d") {
-                    return Ok(());
-                }
-                (Kind::Read(value.as_ref().map(decode)), Some(now))
-            }
-            (_, Err(refusal)) if refusal.applied == Applied::No => {
-                self.refused += 1;
-                return Ok(());
-            }
-            (Kind::Write(value), Err(_)) => (Kind::Write(value), None),
-            _ => return Err(waiters_end_once::no_answer(waiter, outcome)),
-        };
-        self.remember(pending.key, kind, pending.start, end);
-        Ok(())
-    }
-
-    fn told_attempt(
-        &mut self,
-        attempt: Attempt,
-        outcome: &Outcome,
-        now: u64,
-        cluster: ClusterId,
-    ) -> Verdict {
-        let refused = matches!(outcome, Err(refusal) if refusal.applied == Applied::No);
-        self.refused += u64::from(refused);
-        if let Ok(Answer::SessionOpened { applied_index }) = outcome {
-            // It may be lost if a process with less state recovers the cluster.
-            let highest = self.told_up_to.entry(cluster).or_default();
-            *highest = (*applied_index).max(*highest);
-        }
-        let Some(&Numbered {
-            ref write,
-            start,
-            floor,
-            done: Some(done),
-            ..
-        }) = self.sessions.told(attempt, outcome, cluster)?
-        else {
-            return Ok(());
-        };
-        self.last_write = now;
-        let write = write.clone();
-        answers_follow_time::check(floor, (cluster, done.index), attempt)?;
-        self.raise(cluster, done.index);
-        if let Write::Set { key, value } = write {
-            self.acknowledge(decode(&value), key.clone(), (cluster, done.index));
-            if key.starts_with(b"k") {
-                self.remember(key, Kind::Write(decode(&value)), start, Some(now));
-            }
-        }
-        Ok(())
-    }
-
-    /// No client asks again: an operation without an answer may have taken place at any time, or not at
-    /// all.
-    pub(crate) fn give_up(&mut self) {
-        let unanswered = self.sessions.writes();
-        let unanswered = unanswered.filter(|(_, write)| write.done.is_none());
-        let unknown: Vec<_> = unanswered
-            .map(|(_, it)| (it.write.clone(), it.start))
-            .collect();
-        for (write, start) in unknown {
-            if let Write::Set { key, value } = write
-                && key.starts_with(b"k")
-            {
-                self.remember(key, Kind::Write(decode(&value)), start, None);
-            }
-        }
-    }
-
-    /// At `now`, `waiter` is told that its write took place at `index`, whatever its real outcome; later
-    /// answers to it do not count.
-    pub(crate) fn told_early(&mut self, waiter: Waiter, at: (ClusterId, LogIndex), now: u64) {
-        let Some(pending) = self.pending.get_mut(&waiter) else {
-            return;
-        };
-        let What::Once(kind) = pending.what else {
-            return;
-        };
-        if std::mem::replace(&mut pending.told_early, true) {
-            return;
-        }
-        self.last_write = now;
-        let (key, start) = (pending.key.clone(), pending.start);
-        self.acknowledge(waiter, key.clone(), at);
-        self.remember(key, kind, start, Some(now));
-    }
-
-    fn acknowledge(&mut self, value: u64, key: Bytes, (cluster, index): (ClusterId, LogIndex)) {
-        self.acknowledged.push(Acknowledged {
-            cluster,
-            index,
-            key,
-            value: encode(value),
-        });
-    }
-
-    fn remember(&mut self, key: Bytes, kind: Kind, start: u64, end: Option<u64>) {
-        let operation = Operation { kind, start, end };
-        self.history.entry(key).or_default().push(operation);
-    }
-
-    /// `node` died: callers that waited there get no answer.
-    pub(crate) fn lost(&mut self, node: NodeId) {
-        let gone = self
-            .pending
-            .extract_if(.., |_, pending| pending.node == node);
-        let unknown = gone
-            .map(|(_, pending)| pending)
-            .filter(|pending| !pending.told_early)
-            .filter_map(|pending| match pending.what {
-                What::Once(kind @ Kind::Write(_)) => Some((pending.key, kind, pending.start)),
-                What::Once(Kind::Read(_)) | What::Session(_) | What::Decision => None,
-            });
-        for (key, kind, start) in unknown.collect::<Vec<_>>() {
-            self.remember(key, kind, start, None);
-        }
-        self.owed.remove(&node);
     }
 
     /// The number of answers that `node` owes.

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use seshat::kv::Revisions;
 use seshat::node::RaftNode;
-use seshat::types::{ClusterId, LogIndex, RaftId};
+use seshat::types::{ClusterId, RaftId};
 
 use crate::invariants::Verdict;
-use crate::invariants::equal_logs::Log;
+use crate::invariants::equal_logs::{Continuation, Log};
 
 /// The agreed logs.
 #[derive(Debug, Default)]
@@ -40,19 +41,32 @@ impl Clusters {
 
     /// Compares what `raft` has applied with the agreed log of its cluster.
     pub(crate) fn check<W>(&mut self, raft: &RaftNode<W>) -> Verdict {
-        self.logs.entry(raft.cluster_id()).or_default().check(raft)
+        let storage = raft.storage();
+        if storage.applied() == 0 {
+            return Ok(());
+        }
+        // The first process that takes part has the state with which the cluster formed.
+        let log = self.logs.entry(raft.cluster_id());
+        log.or_insert_with(|| Log::formed(storage.state_machine().revisions()))
+            .check(raft)
     }
 
-    /// A cluster that is to be recovered from `survivor` begins with this log, up to the index where it
-    /// agrees with the old one.
-    pub(crate) fn of_survivor<W>(&self, survivor: &RaftNode<W>) -> Result<(Log, LogIndex), String> {
+    /// A cluster that is to be recovered from `survivor` begins with this log.
+    pub(crate) fn of_survivor<W>(&self, survivor: &RaftNode<W>) -> Result<Continuation, String> {
         self.log(survivor.cluster_id()).continued_by(survivor)
     }
 
-    /// The recovered cluster runs.
-    pub(crate) fn begin_with(&mut self, cluster: ClusterId, log: Log) {
-        self.logs.insert(cluster, log);
-        self.recovered.insert(cluster);
+    /// The cluster `new`, recovered from `old`, runs and has these revisions.
+    pub(crate) fn begin_with(
+        &mut self,
+        (old, new): (ClusterId, ClusterId),
+        continuation: Continuation,
+        revisions: Revisions,
+    ) -> Result<(), String> {
+        let log = self.log(old).recovered(continuation, revisions)?;
+        self.logs.insert(new, log);
+        self.recovered.insert(new);
+        Ok(())
     }
 
     /// Whether the cluster was recovered from a survivor, even one without state.

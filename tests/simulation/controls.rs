@@ -148,6 +148,36 @@ fn a_second_cluster_beside_members_that_were_added_later_is_caught() {
     assert_caught_by(&report, "one_serving_cluster", 1);
 }
 
+/// A run violates one of the two invariants, whichever notices first.
+fn assert_revisions_repeat(report: &Report) {
+    let either = ["revisions_follow_time", "revisions_are_given_once"];
+    let mut failures = report.failures.iter();
+    let caught = failures.any(|(_, violation)| either.contains(&violation.invariant));
+    assert!(caught, "{report}");
+}
+
+#[test]
+fn revisions_that_begin_anew_with_each_cluster_are_caught() {
+    assert_revisions_repeat(&run_wide(Sabotage::SameTime, 40));
+}
+
+#[test]
+fn a_recovery_that_skips_no_revision_is_caught() {
+    assert_revisions_repeat(&run_disasters(Sabotage::NoneSkipped, 60));
+}
+
+#[test]
+fn conditions_that_are_decided_before_the_log_are_caught() {
+    let report = run(Sabotage::DecidesEarly, HowMany::Drawn, 12);
+    assert_caught_by(&report, "transactions_see_the_log", 6);
+}
+
+#[test]
+fn a_compare_and_set_that_is_retried_without_its_number_is_caught() {
+    let report = run(Sabotage::TxnsWithoutNumbers, HowMany::Drawn, 12);
+    assert_caught_by(&report, "numbered_writes_apply_once", 6);
+}
+
 #[test]
 fn a_process_that_hangs_and_is_taken_for_gone_is_caught() {
     let report = run_disasters(Sabotage::HungIsSilent, 40);

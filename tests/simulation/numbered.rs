@@ -7,16 +7,14 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::error::Reason;
-use seshat::kv::{Command, Stamp, Write};
-use seshat::node::{Answer, Outcome};
-use seshat::types::{ClientId, ClusterId, LogIndex};
+use seshat::kv::{Command, Effect, OperationResult, Stamp, TxnOutcome, Write};
+use seshat::node::Answer;
+use seshat::types::{ClientId, LogIndex};
 
-use crate::clients::{KEYS, encode};
-use crate::clusters::Clusters;
-use crate::invariants::answers_follow_time::Floor;
-use crate::invariants::{
-    Verdict, Violation, numbered_writes_apply_once, room_is_refused_to_growth_alone,
-};
+use crate::clients::{Before, KEYS, encode};
+use crate::invariants::{Violation, numbered_writes_apply_once, room_is_refused_to_growth_alone};
+use crate::revisions::Told;
+use crate::transactions::Transactions;
 
 /// Clients with a session.
 const SESSIONS: u64 = 3;
@@ -46,11 +44,11 @@ pub(crate) enum Attempt {
 }
 
 /// The effect of a write, and its index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Done {
     pub(crate) index: LogIndex,
-    /// The finding of a removal.
-    pub(crate) existed: Option<bool>,
+    /// Without the revisions of entries that it has read: a recovered cluster may give others to them.
+    pub(crate) effect: Effect,
 }
 
 /// A numbered write, from its first attempt on.
@@ -60,11 +58,9 @@ pub(crate) struct Numbered {
     /// As it was first sent.
     stamp: Stamp,
     pub(crate) start: u64,
-    /// The highest index that had been told by then.
-    pub(crate) floor: Floor,
+    /// What had been told by then.
+    pub(crate) before: Before,
     pub(crate) done: Option<Done>,
-    /// The index of its acknowledgement.
-    cluster: Option<ClusterId>,
 }
 
 /// One client.
@@ -101,7 +97,13 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// The next request of some client.
-    pub(crate) fn ask(&mut self, rng: &mut StdRng, now: u64, floor: Floor) -> (Attempt, Command) {
+    pub(crate) fn ask(
+        &mut self,
+        rng: &mut StdRng,
+        now: u64,
+        before: Before,
+        transactions: &mut Transactions,
+    ) -> (Attempt, Command) {
         let client = self.first + rng.gen_range(1..=SESSIONS);
         let session = self.sessions.entry(client).or_default();
         if !session.open || rng.gen_bool(0.02) {
@@ -118,12 +120,11 @@ impl Sessions {
                 first_outstanding,
             };
             session.writes.push(Numbered {
-                write: draw(rng, (client, next)),
+                write: transactions.instead_of(draw(rng, (client, next))),
                 stamp,
                 start: now,
-                floor,
+                before,
                 done: None,
-                cluster: None,
             });
             next
         } else {
@@ -161,9 +162,9 @@ impl Sessions {
     pub(crate) fn told(
         &mut self,
         attempt: Attempt,
-        outcome: &Outcome,
-        cluster: ClusterId,
+        told: &Told<'_>,
     ) -> Result<Option<&Numbered>, Violation> {
+        let outcome = &told.outcome;
         let number = match attempt {
             Attempt::Open(client) | Attempt::Write((client, _)) if client <= self.first => {
                 return Ok(None);
@@ -181,21 +182,18 @@ impl Sessions {
         let forgotten = number.1 < session.first_outstanding;
         let write = session.get(number.1);
         room_is_refused_to_growth_alone::check(Some(&write.write), outcome)?;
-        let done = match (&write.write, outcome) {
-            (Write::Set { .. }, &Ok(Answer::Set { applied_index })) => Done {
-                index: applied_index,
-                existed: None,
-            },
+        let (index, effect) = match (&write.write, outcome) {
+            (Write::Set { .. }, Ok(Answer::Set { applied_index })) => (*applied_index, Effect::Set),
             (
                 Write::Delete { .. },
                 &Ok(Answer::Deleted {
                     existed,
                     applied_index,
                 }),
-            ) => Done {
-                index: applied_index,
-                existed: Some(existed),
-            },
+            ) => (applied_index, Effect::Deleted { existed }),
+            (Write::Txn(_), Ok(Answer::Txn { outcome, revision })) => {
+                (*revision, Effect::Txn(outcome.clone()))
+            }
             (_, Err(refusal)) => {
                 // Sessions are not given up here: only numbers that the client has given up expire.
                 let expired = matches!(refusal.reason, Reason::SessionExpired { .. });
@@ -207,12 +205,16 @@ impl Sessions {
             }
             (_, Ok(answer)) => return Err(numbered_writes_apply_once::astray(number, answer)),
         };
-        if let Some(first) = write.done {
-            numbered_writes_apply_once::same(number, first, done)?;
+        told.log.once.check(number, index, &effect)?;
+        let done = Done {
+            index,
+            effect: without_revisions(effect),
+        };
+        if let Some(first) = &write.done {
+            numbered_writes_apply_once::same(number, first, &done)?;
             return Ok(None);
         }
         write.done = Some(done);
-        write.cluster = Some(cluster);
         Ok(Some(write))
     }
 
@@ -224,20 +226,23 @@ impl Sessions {
         })
     }
 
-    /// Each acknowledged write had the effect that the agreed log gives it.
-    pub(crate) fn check(&self, clusters: &Clusters) -> Verdict {
-        for (number, write) in self.writes() {
-            if let (Some(done), Some(cluster)) = (write.done, write.cluster) {
-                clusters.log(cluster).once.check(number, done)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Acknowledged writes may be lost: all clients begin anew.
     pub(crate) fn begin_anew(&mut self) {
         self.first += SESSIONS;
     }
+}
+
+fn without_revisions(effect: Effect) -> Effect {
+    let Effect::Txn(outcome) = effect else {
+        return effect;
+    };
+    let mut outcome = TxnOutcome::clone(&outcome);
+    for result in &mut outcome.results {
+        if let OperationResult::Got(Some(entry)) = result {
+            entry.revision = 0;
+        }
+    }
+    Effect::Txn(outcome.into())
 }
 
 /// The effect of the write with this number.

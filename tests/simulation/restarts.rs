@@ -99,11 +99,17 @@ pub(crate) struct Healing {
 const CLOCK_ERROR: u64 = 500;
 
 impl World {
-    /// The wall clock of `node`, which is a little wrong, and always in the same way.
+    /// The wall clock of `node`, which is a little wrong, and always in the same way. That of a lying node
+    /// is hours ahead, or not credible.
     pub(crate) fn wall_time(&self, node: NodeId) -> Option<WallTime> {
+        let lie = self.setting.lying.filter(|(lying, _)| *lying == node);
+        let ahead = lie.map_or(Some(0), |(_, ahead)| ahead)?;
         let error = self.seed.wrapping_mul(31) % 1_000 + 37 * u64::from(node.get());
-        let millis = self.now + error % CLOCK_ERROR;
-        WallTime::new(WallTime::FIRST.micros() + 1_000 * millis)
+        let millis = match self.plan.sabotage {
+            Some(Sabotage::SameTime) => 0,
+            _ => self.now + error % CLOCK_ERROR,
+        };
+        WallTime::new(WallTime::FIRST.micros() + 1_000 * (millis + ahead))
     }
 
     /// A process begins at `node`; an earlier one that ran there, if any, is gone.

@@ -4,10 +4,11 @@
 //! processes in a forbidden way.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use seshat::cluster::Answer;
 use seshat::cluster::recovery::{Order, known};
-use seshat::kv::{Command, Write};
+use seshat::kv::{Command, Found, Query, Txn, TxnOutcome, Write};
 use seshat::node::{self, PeerMessage, RaftNode};
 use seshat::types::{EntryPayload, LogIndex, NodeId, NodeStatus, Role};
 use seshat::wire;
@@ -57,10 +58,19 @@ pub(crate) enum Sabotage {
     Forgets,
     /// A process that hangs counts as gone.
     HungIsSilent,
+    /// All clocks stand still, so that every cluster that forms begins with the same revision, as if its
+    /// revisions were log indices.
+    SameTime,
+    /// Clients are told revisions as if a recovery skipped none.
+    NoneSkipped,
+    /// The leader decides conditions when it is asked, and puts what follows from them into the log.
+    DecidesEarly,
+    /// The numbers of transactions do not reach the core, and the answer to a copy counts as the answer.
+    TxnsWithoutNumbers,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
@@ -75,6 +85,10 @@ impl Sabotage {
         Self::LearnersLag,
         Self::Forgets,
         Self::HungIsSilent,
+        Self::SameTime,
+        Self::NoneSkipped,
+        Self::DecidesEarly,
+        Self::TxnsWithoutNumbers,
     ];
 }
 
@@ -161,11 +175,64 @@ impl World {
     }
 }
 
-/// The command as a core without sessions would see it.
-pub(crate) fn without_number(command: Command) -> Command {
-    match command {
-        Command::Write { write, .. } => write.into(),
-        other => other,
+impl World {
+    /// The command of `waiter` that reaches the core at `node`.
+    pub(crate) fn interfere(&mut self, node: NodeId, command: Command, waiter: Waiter) -> Command {
+        match (self.plan.sabotage, command) {
+            (Some(Sabotage::NoNumbers), Command::Write { write, .. }) => write.into(),
+            (
+                Some(Sabotage::TxnsWithoutNumbers),
+                Command::Write {
+                    write: write @ Write::Txn(_),
+                    ..
+                },
+            ) => write.into(),
+            (
+                Some(Sabotage::DecidesEarly),
+                Command::Write {
+                    write: Write::Txn(txn),
+                    stamp: None,
+                },
+            ) => self.decide_early(node, txn, waiter),
+            (_, command) => command,
+        }
+    }
+
+    /// The branch of `txn` that the conditions select as the leader `node` sees them now.
+    fn decide_early(&mut self, node: NodeId, txn: Box<Txn>, waiter: Waiter) -> Command {
+        let process = self.processes.get(&node);
+        let succeeded = process.and_then(Process::leads).and_then(|raft| {
+            let state = raft.storage().state_machine();
+            match state.find(&Query::Txn(txn.clone()), raft.storage().applied()) {
+                Found::Txn(outcome) => Some(outcome.succeeded),
+                Found::Value(_) | Found::Part(..) => None,
+            }
+        });
+        let Some(succeeded) = succeeded else {
+            return Write::Txn(txn).into();
+        };
+        self.decided.insert(waiter, succeeded);
+        let branch = Txn {
+            conditions: Vec::new(),
+            success: txn.branch(succeeded).to_vec(),
+            failure: Vec::new(),
+        };
+        Write::Txn(Box::new(branch)).into()
+    }
+
+    /// The answer that reaches `waiter`.
+    pub(crate) fn falsify(&mut self, waiter: Waiter, answer: node::Outcome) -> node::Outcome {
+        let decided = self.decided.remove(&waiter);
+        answer.map(|answer| match (decided, answer) {
+            (Some(succeeded), node::Answer::Txn { outcome, revision }) => node::Answer::Txn {
+                outcome: Arc::new(TxnOutcome {
+                    succeeded,
+                    ..TxnOutcome::clone(&outcome)
+                }),
+                revision,
+            },
+            (_, answer) => answer,
+        })
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct Setting {
     pub(crate) hangs: Option<u64>,
     /// The time from which on new processes have a newer version, which speaks a higher protocol level.
     pub(crate) upgraded_at: Option<u64>,
+    /// A node whose clock is wrong until the operator sets it: so many milliseconds ahead, or not credible.
+    pub(crate) lying: Option<(NodeId, Option<u64>)>,
     /// Milliseconds for which a run has faults.
     pub(crate) faulty: u64,
     /// Milliseconds after the last fault by which the cluster must have healed.
@@ -113,6 +115,7 @@ impl Setting {
             disaster: None,
             hangs: None,
             upgraded_at: None,
+            lying: None,
             faulty: 60_000,
             calm: 10_000,
         }
@@ -173,6 +176,7 @@ impl Setting {
             disaster: Self::draw_disaster(rng, nodes, disasters),
             hangs: None,
             upgraded_at: None,
+            lying: None,
             faulty: 20_000,
             calm: 24_000,
         };

@@ -17,6 +17,10 @@ pub(crate) struct Summary {
     pub(crate) retries: u64,
     /// Copies of numbered writes in the log that changed nothing.
     pub(crate) suppressed: u64,
+    /// Transactions that were answered, each counted once.
+    pub(crate) transactions: u64,
+    /// Of these, all conditions of which held, although there were some.
+    pub(crate) conditional: u64,
     pub(crate) terms: u64,
     pub(crate) entries: u64,
     pub(crate) snapshots: u64,
@@ -71,6 +75,8 @@ pub(crate) struct Obeyed {
     pub(crate) removals: u64,
     pub(crate) forms: u64,
     pub(crate) recoveries: u64,
+    /// Clocks that were set.
+    pub(crate) clocks: u64,
 }
 
 /// The faults of processes that continued to run.
@@ -91,6 +97,8 @@ impl Summary {
         self.numbered += other.numbered;
         self.retries += other.retries;
         self.suppressed += other.suppressed;
+        self.transactions += other.transactions;
+        self.conditional += other.conditional;
         self.terms += other.terms;
         self.entries += other.entries;
         self.snapshots += other.snapshots;
@@ -106,6 +114,7 @@ impl Summary {
         self.obeyed.removals += other.obeyed.removals;
         self.obeyed.forms += other.obeyed.forms;
         self.obeyed.recoveries += other.obeyed.recoveries;
+        self.obeyed.clocks += other.obeyed.clocks;
         self.restarts.healed += other.restarts.healed;
         self.restarts.first += other.restarts.first;
         self.restarts.outside += other.restarts.outside;
@@ -131,6 +140,8 @@ impl fmt::Display for Summary {
             numbered,
             retries,
             suppressed,
+            transactions,
+            conditional,
             terms,
             entries,
             snapshots,
@@ -160,7 +171,8 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "sessions: {numbered} numbered writes, {retries} retries and copies, {suppressed} \
-             suppressed in the log"
+             suppressed in the log; {transactions} transactions, {conditional} under conditions \
+             that held"
         )?;
         writeln!(
             f,
@@ -180,13 +192,14 @@ impl fmt::Display for Summary {
             removals,
             forms,
             recoveries,
+            clocks,
         } = obeyed;
         writeln!(
             f,
             "wide: {load} writes under load, {transfers} snapshots in chunks, {accidents} losses \
              borne, {disasters} disasters; the operator: {started_again} restarts while healthy, \
              {additions} additions, {removals} removals ({departed} processes ended), {forms} \
-             formed without others, {recoveries} recoveries; {raised} times a node learnt of a \
+             formed without others, {recoveries} recoveries, {clocks} clocks set; {raised} times a node learnt of a \
              raised protocol level"
         )?;
         writeln!(

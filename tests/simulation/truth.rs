@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use seshat::node::RaftNode;
-use seshat::types::{ClusterId, NodeId, NodeStatus, RaftId, SnapshotId, SnapshotProgress};
+use seshat::types::{
+    ClusterId, NodeId, NodeStatus, ProtocolLevel, RaftId, SnapshotId, SnapshotProgress,
+};
 
 use crate::clients::Waiter;
-use crate::invariants::{Verdict, one_serving_cluster};
+use crate::invariants::{Verdict, clocks_agree_when_a_cluster_forms, one_serving_cluster};
 use crate::operator::is_healed;
 use crate::process::Process;
 use crate::setting::Scope;
@@ -75,6 +77,12 @@ impl World {
         if formed {
             // Decisions of a former cluster are forgotten.
             self.operator.forget_removals();
+            let level = raft.level();
+            if level >= ProtocolLevel::SECOND {
+                let voters = raft.voters().into_iter();
+                let clocks = voters.map(|voter| (voter, self.wall_time(voter.node_id())));
+                clocks_agree_when_a_cluster_forms::check(cluster, &clocks.collect::<Vec<_>>())?;
+            }
             one_serving_cluster::formed(raft.raft_id(), cluster, &others)?;
             if !self.clients.acknowledged.is_empty() {
                 self.give_up_what_was_told();

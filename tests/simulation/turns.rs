@@ -1,20 +1,21 @@
 //! One turn of a process: an input, the output, and the checks.
 
 use rand::Rng;
-use seshat::kv::Revisions;
-use seshat::node::{self, Event, Output, Proposal, Replica};
+use seshat::kv::{Command, Query, Revisions};
+use seshat::node::{self, Event, Outcome, Output, Proposal, Replica};
 use seshat::types::{ClusterId, NodeId};
 use seshat::wire;
 
 use crate::clients::{Request, Waiter};
 use crate::invariants::{
     Verdict, acknowledged_writes_are_kept, every_client_is_answered, linearizable,
-    no_replica_fails, one_cluster, reads_see_the_log, served_after_the_calm, waiters_end_once,
+    no_replica_fails, one_cluster, reads_see_the_log, revisions_are_given_once,
+    scans_see_one_moment, served_after_the_calm, transactions_see_the_log, waiters_end_once,
     well_after_the_calm,
 };
 use crate::process::Input;
-use crate::revisions::in_log;
-use crate::sabotage::{Sabotage, without_number};
+use crate::revisions::Told;
+use crate::sabotage::Sabotage;
 use crate::setting::Scope;
 use crate::world::{TICK, World};
 
@@ -80,11 +81,8 @@ impl World {
         for (waiter, request) in requests {
             self.clients.taken(waiter);
             inputs.push(match request {
-                Request::Write(command) => node::Input::Write(self.proposal(command, waiter)),
-                Request::Read(key) => node::Input::Read {
-                    query: key.into(),
-                    waiter,
-                },
+                Request::Write(command) => node::Input::Write(self.proposal(node, command, waiter)),
+                Request::Read(query) => node::Input::Read { query, waiter },
             });
         }
         if self.plan.sabotage == Some(Sabotage::ReadsLast) {
@@ -96,11 +94,8 @@ impl World {
         Ok(())
     }
 
-    fn proposal(&self, command: seshat::kv::Command, waiter: Waiter) -> Proposal<Waiter> {
-        let command = match self.plan.sabotage {
-            Some(Sabotage::NoNumbers) => without_number(command),
-            _ => command,
-        };
+    fn proposal(&mut self, node: NodeId, command: Command, waiter: Waiter) -> Proposal<Waiter> {
+        let command = self.interfere(node, command, waiter);
         Proposal {
             context: Default::default(),
             command: wire::encode_command(&command),
@@ -109,7 +104,7 @@ impl World {
     }
 
     fn request(&mut self, node: NodeId, waiter: Waiter, request: Request) -> Verdict {
-        if let Request::Read(key) = &request
+        if let Request::Read(Query::Get(key)) = &request
             && let Some(answer) = self.local_read(node, key)
         {
             self.trace.line(
@@ -117,14 +112,16 @@ impl World {
                 format_args!("{waiter} is told at once {answer:?}"),
             );
             let cluster = self.cluster_of(node);
-            return self.clients.told(waiter, &Ok(answer), self.now, cluster);
+            let log = self.clusters.log(cluster);
+            let told = Told::new(Ok(answer), self.now, (cluster, log));
+            return self.clients.told(waiter, &told);
         }
         self.clients.taken(waiter);
         let proposal = match request {
-            Request::Write(command) => Some(self.proposal(command, waiter)),
-            Request::Read(key) => {
+            Request::Write(command) => Some(self.proposal(node, command, waiter)),
+            Request::Read(query) => {
                 if let Some(process) = self.processes.get_mut(&node) {
-                    process.replica.read(key, waiter);
+                    process.replica.read(query, waiter);
                 }
                 None
             }
@@ -142,7 +139,7 @@ impl World {
         raft.map_or(ClusterId(0), |raft| raft.cluster_id())
     }
 
-    fn revisions_of(&self, node: NodeId) -> Revisions {
+    pub(crate) fn revisions_of(&self, node: NodeId) -> Revisions {
         let process = self.processes.get(&node);
         let raft = process.and_then(|process| process.replica.raft());
         raft.map_or_else(Revisions::default, |raft| {
@@ -165,14 +162,6 @@ impl World {
             calls,
             retired: _,
         } = output.map_err(|error| no_replica_fails::broken(raft_id, &error))?;
-        let cluster = self.cluster_of(node);
-        let revisions = self.revisions_of(node);
-        for (waiter, outcome) in answers {
-            self.trace
-                .line(self.now, format_args!("{waiter} is told {outcome:?}"));
-            let outcome = in_log(outcome, revisions);
-            self.clients.told(waiter, &outcome, self.now, cluster)?;
-        }
         let mut removed = false;
         for event in events {
             self.trace.line(self.now, format_args!("{node}: {event:?}"));
@@ -182,9 +171,11 @@ impl World {
                 Event::Started { cluster_id } => self.started(node, cluster_id)?,
                 Event::Recovered { old, new, .. } => self.recovered(node, old, new)?,
                 Event::Removed { .. } => removed = true,
+                Event::ClocksDiffer { .. } => self.set_clock(),
                 _ => {}
             }
         }
+        self.tell(node, answers)?;
         for message in messages {
             self.send(raft_id, message);
         }
@@ -210,6 +201,27 @@ impl World {
         Ok(())
     }
 
+    /// Callers at `node` are answered. The agreed log has what the answers depend on.
+    fn tell(&mut self, node: NodeId, answers: Vec<(Waiter, Outcome)>) -> Verdict {
+        let process = self.processes.get(&node);
+        if let Some(raft) = process.and_then(|process| process.replica.raft()) {
+            self.clusters.check(raft)?;
+        }
+        let cluster = self.cluster_of(node);
+        for (waiter, outcome) in answers {
+            self.trace
+                .line(self.now, format_args!("{waiter} is told {outcome:?}"));
+            let outcome = self.falsify(waiter, outcome);
+            let log = self.clusters.log(cluster);
+            let mut told = Told::new(outcome, self.now, (cluster, log));
+            if self.plan.sabotage == Some(Sabotage::NoneSkipped) {
+                told.skip_nothing();
+            }
+            self.clients.told(waiter, &told)?;
+        }
+        Ok(())
+    }
+
     /// The invariants of any moment, as far as `node` may have changed them.
     fn check(&mut self, node: NodeId) -> Verdict {
         let Some(process) = self.processes.get(&node) else {
@@ -219,7 +231,6 @@ impl World {
             return waiters_end_once::check(&process.replica, &self.clients);
         };
         self.leaders.check(raft)?;
-        self.clusters.check(raft)?;
         waiters_end_once::check(&process.replica, &self.clients)?;
         let leads = process.leads().is_some();
         if self.setting.scope == Scope::Narrow {
@@ -246,7 +257,9 @@ impl World {
             linearizable::check(&self.clients)?;
         }
         reads_see_the_log::check(&self.clients.seen, &self.clusters)?;
-        self.clients.sessions.check(&self.clusters)?;
+        scans_see_one_moment::check(&self.clients.scans.told, &self.clusters)?;
+        transactions_see_the_log::check(&self.clients.transactions.told, &self.clusters)?;
+        revisions_are_given_once::check(&self.clusters)?;
         acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.clusters)?;
         every_client_is_answered::check(&self.clients)?;
         let served_since = self.setting.end() - SERVED_WITHIN;

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use seshat::kv::Command;
 use seshat::types::NodeId;
 
-use crate::clients::Clients;
+use crate::clients::{Clients, Waiter};
 use crate::clusters::Clusters;
 use crate::final_check::FinalCheck;
 use crate::invariants::one_leader_a_term::Leaders;
@@ -139,6 +139,8 @@ pub(crate) struct World {
     pub(crate) streams: BTreeMap<(NodeId, NodeId), u64>,
     pub(crate) transfers: BTreeMap<TransferId, Transfer>,
     pub(crate) clients: Clients,
+    /// Conditions that a leader has decided before its log, on purpose.
+    pub(crate) decided: BTreeMap<Waiter, bool>,
     pub(crate) operator: Operator,
     pub(crate) calm: bool,
     pub(crate) healing: Option<Healing>,
@@ -169,6 +171,12 @@ impl World {
             HowMany::Often => Some(4_000 + seed % 5 * 1_000),
             HowMany::Drawn | HowMany::Never => (seed % 5 == 3).then_some(2_000 + seed % 7 * 1_000),
         };
+        // Some of them before a cluster forms, and some before the level is raised.
+        if plan.scope == Scope::Wide && (seed % 6 == 4 || seed % 12 == 5) {
+            let node = 1 + u16::try_from(seed % u64::from(setting.founders)).expect("small");
+            let ahead = (seed % 24 < 12).then_some(3 * 3_600_000);
+            setting.lying = Some((crate::setting::node_id(node), ahead));
+        }
         if plan.sabotage == Some(Sabotage::HungIsSilent) {
             // All but one lose their memory, and that one hangs.
             let survivor = crate::setting::node_id(setting.founders);
@@ -195,7 +203,8 @@ impl World {
             links: BTreeMap::new(),
             streams: BTreeMap::new(),
             transfers: BTreeMap::new(),
-            clients: Clients::default(),
+            clients: Clients::new(seed),
+            decided: BTreeMap::new(),
             operator: Operator::default(),
             calm: false,
             healing: None,
@@ -304,6 +313,8 @@ impl World {
             numbered: count(clients.sessions.writes().count()),
             retries: clients.sessions.retries,
             suppressed: count(logs().map(|log| log.once.suppressed()).sum()),
+            transactions: clients.transactions.answered,
+            conditional: clients.transactions.conditional,
             terms: count(leaders.terms()),
             entries: count(logs().map(|log| log.len()).sum()),
             trace: self.trace.digest(),

@@ -1598,6 +1598,10 @@ pub mod kv_service_client {
     /// of any other cluster refuse with OtherCluster. A request that names no cluster
     /// is answered by any.
     ///
+    /// Unknown fields: a node refuses a request that has a field which its version
+    /// does not know, at any depth (UNIMPLEMENTED, surely not applied). It never
+    /// carries out the rest. A client ignores unknown fields of an answer.
+    ///
     /// Deadlines: a call waits for a leader and a majority until its own deadline
     /// (the `grpc-timeout` header), at most for the node's request timeout.
     #[derive(Debug, Clone)]
@@ -1970,6 +1974,10 @@ pub mod kv_service_server {
     /// of any other cluster refuse with OtherCluster. A request that names no cluster
     /// is answered by any.
     ///
+    /// Unknown fields: a node refuses a request that has a field which its version
+    /// does not know, at any depth (UNIMPLEMENTED, surely not applied). It never
+    /// carries out the rest. A client ignores unknown fields of an answer.
+    ///
     /// Deadlines: a call waits for a leader and a majority until its own deadline
     /// (the `grpc-timeout` header), at most for the node's request timeout.
     #[derive(Debug)]
@@ -2076,7 +2084,7 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2119,7 +2127,7 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2162,7 +2170,7 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2205,7 +2213,7 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TxnSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2296,7 +2304,7 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = OpenSessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2344,7 +2352,7 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PipelineSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -17,7 +17,7 @@
 
 use super::RaftNode;
 use crate::error::{Reason, Refusal};
-use crate::kv::{Command, Revisions, StateMachine};
+use crate::kv::{Command, Revisions, StateMachine, Write};
 use crate::node::{MemoryStorage, NodeError};
 use crate::types::{ClusterId, EntryPayload, LogIndex, NodeInfo, VersionedLogEntry, WallTime};
 use crate::wire;
@@ -89,7 +89,8 @@ impl<W> RaftNode<W> {
     /// Takes the state machine out and applies the rest of the log. Each entry is freed as soon as it is
     /// applied. Changes of voters are skipped, because the new cluster has its own, and so is the removal
     /// of this member. Behind the commit index the lost majority may have decided other entries, and have
-    /// given their revisions away: see [`Revisions`](crate::kv::Revisions).
+    /// given their revisions away: see [`Revisions`](crate::kv::Revisions). The conditions there name other
+    /// entries by the revisions that these had, and hold as they did.
     fn take_everything(&mut self, own: NodeInfo, now: Option<WallTime>) -> StateMachine {
         let me = own.id;
         let storage = std::mem::take(self.raw.mut_store());
@@ -99,27 +100,38 @@ impl<W> RaftNode<W> {
         if !state_machine.members().contains(me) {
             state_machine.apply(applied, Command::AddMember(own));
         }
-        let apply = |state_machine: &mut StateMachine, entry: VersionedLogEntry| {
-            // The whole log has been checked.
-            let Ok(Some((index, mut command))) = command(entry) else {
-                return;
-            };
-            if let Command::RaiseLevel { revision, .. } = &mut command
-                && index > committed
-            {
-                *revision = Revisions::above(*revision, now);
-            }
+        let apply = |state_machine: &mut StateMachine, index, command| {
             if command != Command::RemoveMember(me) {
                 state_machine.apply(index, command);
             }
         };
-        let mut tail = tail.peekable();
-        while let Some(decided) = tail.next_if(|entry| entry.index <= committed) {
-            apply(&mut state_machine, decided);
+        // The whole log has been checked.
+        let commands = tail.filter_map(|entry| command(entry).ok().flatten());
+        let mut commands = commands.peekable();
+        while let Some((index, decided)) = commands.next_if(|(index, _)| *index <= committed) {
+            apply(&mut state_machine, index, decided);
         }
+        let mut former = state_machine.revisions();
         state_machine.skip_revisions(committed.max(applied), now);
-        for entry in tail {
-            apply(&mut state_machine, entry);
+        for (index, mut command) in commands {
+            match &mut command {
+                Command::RaiseLevel { revision, .. } => {
+                    former.begin(index, *revision);
+                    *revision = Revisions::above(*revision, now);
+                }
+                Command::Write {
+                    write: Write::Txn(txn),
+                    ..
+                } => {
+                    let revisions = state_machine.revisions();
+                    let undecided = committed + 1..=index;
+                    txn.rename_revisions(|revision| {
+                        former.renamed(revision, undecided.clone(), &revisions)
+                    });
+                }
+                _ => {}
+            }
+            apply(&mut state_machine, index, command);
         }
         state_machine
     }
@@ -149,10 +161,12 @@ fn command(entry: VersionedLogEntry) -> Result<Option<(LogIndex, Command)>, Node
 mod tests {
     use raft::eraftpb::{Entry, EntryType};
 
+    use bytes::Bytes;
+
     use super::*;
-    use crate::kv::Write;
+    use crate::kv::{Condition, KeyTest, Operation, Txn};
     use crate::node::RaftOptions;
-    use crate::types::{ClusterMembership, NodeId, Offer, RaftId};
+    use crate::types::{ClusterMembership, NodeId, Offer, RaftId, Revision};
 
     fn node(id: u16) -> NodeId {
         NodeId::new(id).expect("a node id")
@@ -177,10 +191,9 @@ mod tests {
         entry
     }
 
-    /// A follower of three whose log ends with `tail`. It does not know any of these entries to be committed.
-    fn survivor(tail: Vec<Entry>) -> RaftNode<u8> {
+    fn offer() -> Offer {
         let members: ClusterMembership = [1, 2, 3].map(node).into();
-        let offer = Offer {
+        Offer {
             cluster_id: ClusterId(7),
             coordinator: RaftId::new(node(1), 1),
             members: [1, 2, 3].map(|id| RaftId::new(node(id), 1)).to_vec(),
@@ -189,7 +202,12 @@ mod tests {
             level: crate::types::ProtocolLevel::FIRST,
             limits: None,
             time: None,
-        };
+        }
+    }
+
+    /// A follower of three whose log ends with `tail`. It does not know any of these entries to be committed.
+    fn survivor(tail: Vec<Entry>) -> RaftNode<u8> {
+        let offer = offer();
         let raft_id = RaftId::new(node(2), 1);
         let options = RaftOptions::default();
         let mut raft = RaftNode::start(raft_id, &offer, options, 42, &logger()).expect("a server");
@@ -280,6 +298,117 @@ mod tests {
         // The old server still exists, but its log does not.
         assert!(payloads.iter().all(bytes::Bytes::is_unique));
         drop(old);
+    }
+
+    /// A survivor of a cluster that has revisions, and knows its log up to `committed` to be committed.
+    fn survivor_with_revisions(committed: u64, tail: Vec<Entry>) -> RaftNode<u8> {
+        let level = crate::types::ProtocolLevel::SECOND;
+        let time = Some(WallTime::FIRST);
+        let raft_id = RaftId::new(node(2), 1);
+        let offer = Offer {
+            level,
+            time,
+            ..offer()
+        };
+        let options = RaftOptions {
+            level,
+            ..RaftOptions::default()
+        };
+        let mut raft = RaftNode::start(raft_id, &offer, options, 42, &logger()).expect("a server");
+        let storage = raft.raw.mut_store();
+        storage.append(tail).expect("no gap");
+        storage.set_commit(committed);
+        raft
+    }
+
+    /// Binds `key` to `value` if the write `revision` has bound it.
+    fn swap(key: &str, revision: Revision, value: &str) -> Command {
+        let key = Bytes::from(key.to_owned());
+        Command::from(Write::Txn(Box::new(Txn {
+            conditions: vec![Condition {
+                key: key.clone(),
+                test: KeyTest::Revision(revision),
+            }],
+            success: vec![Operation::Set {
+                key,
+                value: value.to_owned().into(),
+            }],
+            failure: Vec::new(),
+        })))
+    }
+
+    /// The entry that `key` is bound to after a recovery at `now`, and its revision after the formation.
+    fn recovered(mut old: RaftNode<u8>, now: Option<WallTime>, key: &str) -> (String, Revision) {
+        let new = old
+            .recover(ClusterId(8), info(2), now, &logger())
+            .expect("a server");
+        let entry = new.storage().state_machine().entry(key.as_bytes());
+        let entry = entry.expect("it is bound");
+        let value = String::from_utf8_lossy(&entry.value).into_owned();
+        (value, entry.revision - WallTime::FIRST.micros())
+    }
+
+    /// A new leader sends the entries of a former one, and transactions that name them, before it knows that
+    /// any is committed: so the survivor may not know either, although all were acknowledged.
+    #[test]
+    fn transactions_behind_the_commit_index_are_decided_as_before() {
+        let base = WallTime::FIRST.micros();
+        let log = vec![
+            entry(2, Some(set("k", "1"))),
+            entry(3, Some(swap("k", base + 2, "2"))),
+            entry(4, Some(swap("k", base + 3, "3"))),
+            entry(5, Some(swap("k", base + 3, "no"))),
+        ];
+        let old = survivor_with_revisions(2, log);
+        let now = WallTime::new(base + 2_000_000);
+        assert_eq!(recovered(old, now, "k"), ("3".to_owned(), 2_000_001));
+    }
+
+    fn later(micros: u64) -> Option<WallTime> {
+        WallTime::new(WallTime::FIRST.micros() + micros)
+    }
+
+    #[test]
+    fn revisions_are_kept_up_to_the_commit_index_and_go_on_at_the_time() {
+        let log = || vec![entry(2, Some(set("a", "1"))), entry(3, Some(set("b", "1")))];
+        let kept = |key| recovered(survivor_with_revisions(2, log()), later(2_000_000), key).1;
+        assert_eq!((kept("a"), kept("b")), (2, 2_000_000));
+        // A clock that is behind, or wrong, is not used.
+        for clock in [later(2), None] {
+            let (_, revision) = recovered(survivor_with_revisions(2, log()), clock, "b");
+            assert_eq!(revision, 2 + (1 << 32), "{clock:?}");
+        }
+        let all = recovered(survivor_with_revisions(3, log()), later(2_000_000), "b");
+        assert_eq!(all.1, 3, "it is committed");
+    }
+
+    #[test]
+    fn a_level_that_was_raised_behind_the_commit_index_begins_revisions_anew() {
+        let base = WallTime::FIRST.micros();
+        let raise = Command::RaiseLevel {
+            level: crate::types::ProtocolLevel::SECOND,
+            revision: base + 100,
+        };
+        let log = || {
+            vec![
+                entry(2, Some(set("a", "1"))),
+                entry(3, Some(raise.clone())),
+                entry(4, Some(swap("a", base + 100, "2"))),
+                entry(5, Some(swap("a", base + 101, "3"))),
+            ]
+        };
+        for (clock, first) in [(later(2_000_000), 2_000_000), (None, 100 + (1 << 32))] {
+            let mut old = survivor(log());
+            old.options.level = crate::types::ProtocolLevel::SECOND;
+            assert_eq!(recovered(old, clock, "a"), ("3".to_owned(), first + 2));
+        }
+        let mut old = survivor(log());
+        old.raw.mut_store().set_commit(3);
+        assert_eq!(
+            recovered(old, later(2_000_000), "a"),
+            ("3".to_owned(), 2_000_001),
+            "the raise is committed, and keeps its revision"
+        );
     }
 
     #[test]

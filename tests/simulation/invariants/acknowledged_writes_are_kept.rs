@@ -1,6 +1,6 @@
 //! An acknowledged write is in the agreed log, at the acknowledged index.
 
-use seshat::kv::{Command, Write};
+use seshat::kv::Command;
 
 use super::{Verdict, safe};
 use crate::clients::Acknowledged;
@@ -8,12 +8,9 @@ use crate::clusters::Clusters;
 
 pub(crate) fn check(acknowledged: &[Acknowledged], clusters: &Clusters) -> Verdict {
     for write in acknowledged {
-        let expected = Write::Set {
-            key: write.key.clone(),
-            value: write.value.clone(),
-        };
+        let expected = &write.write;
         let found = clusters.log(write.cluster).command(write.index);
-        let kept = matches!(found, Some(Command::Write { write, .. }) if *write == expected);
+        let kept = matches!(found, Some(Command::Write { write, .. }) if write == expected);
         safe(kept, "acknowledged_writes_are_kept", || {
             format!("{write:?}, but the log holds {found:?}")
         })?;

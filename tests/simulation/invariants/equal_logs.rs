@@ -1,16 +1,16 @@
 //! State machine safety (paper, figure 3): no two nodes apply different entries at one index, and
-//! equal indices mean equal maps.
+//! equal indices mean equal maps, with equal revisions.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use seshat::kv::{Command, Write};
+use seshat::kv::{Command, Revisions};
 use seshat::node::{MemoryStorage, RaftNode};
-use seshat::types::{EntryPayload, LogIndex, RaftId, Term};
+use seshat::types::{EntryPayload, LogIndex, RaftId, Revision, Term};
 use seshat::wire;
 
 use super::numbered_writes_apply_once::Once;
 use super::{Verdict, Violation, safe};
+use crate::model::Model;
 
 const NAME: &str = "equal_logs";
 /// Index of the first entry of a cluster: its log begins as after a snapshot at index 1.
@@ -28,8 +28,8 @@ struct Applied {
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     entries: Vec<Applied>,
-    /// The value of each key according to the log, and the index from which on it has it.
-    versions: BTreeMap<Bytes, Vec<(LogIndex, Option<Bytes>)>>,
+    /// The state that the log makes.
+    pub(crate) model: Model,
     pub(crate) once: Once,
     /// The index up to which each process has been checked.
     checked: BTreeMap<RaftId, LogIndex>,
@@ -39,7 +39,25 @@ fn position(index: LogIndex) -> Option<usize> {
     usize::try_from(index.checked_sub(FIRST)?).ok()
 }
 
+/// The log that a cluster begins with which is recovered from a survivor.
+#[derive(Debug)]
+pub(crate) struct Continuation {
+    entries: Vec<(Term, EntryPayload)>,
+    /// The last entry that the survivor knows to be committed.
+    committed: LogIndex,
+    /// The index up to which the log is that of the old cluster.
+    pub(crate) common: LogIndex,
+}
+
 impl Log {
+    /// The log of a cluster that has formed with these revisions.
+    pub(crate) fn formed(revisions: Revisions) -> Self {
+        Self {
+            model: Model::formed(revisions),
+            ..Self::default()
+        }
+    }
+
     /// The process `raft_id` begins, with nothing applied.
     pub(crate) fn begins(&mut self, raft_id: RaftId) {
         self.checked.insert(raft_id, FIRST - 1);
@@ -60,6 +78,7 @@ impl Log {
             };
             self.agree(raft.raft_id(), index, entry.term, entry.payload)?;
         }
+        self.check_revisions(raft.raft_id(), storage)?;
         if skipped {
             self.check_map(raft.raft_id(), storage)?;
         } else if self.once.again(from + 1, applied) {
@@ -106,14 +125,10 @@ impl Log {
         Ok(())
     }
 
-    /// The whole log of `survivor`, applied or not, as the beginning of another log; and the index up to
-    /// which it agrees with this one.
-    pub(crate) fn continued_by<W>(
-        &self,
-        survivor: &RaftNode<W>,
-    ) -> Result<(Self, LogIndex), String> {
+    /// The whole log of `survivor`, applied or not, as the beginning of another log.
+    pub(crate) fn continued_by<W>(&self, survivor: &RaftNode<W>) -> Result<Continuation, String> {
         let storage = survivor.storage();
-        let mut log = Self::default();
+        let mut entries = Vec::new();
         let mut common = FIRST - 1;
         for index in FIRST..=survivor.last_index() {
             let agreed = position(index).and_then(|at| self.entries.get(at));
@@ -132,9 +147,33 @@ impl Log {
                 }
                 (None, None) => return Err(format!("no process applied {index}")),
             };
+            entries.push((term, payload));
+        }
+        Ok(Continuation {
+            entries,
+            committed: survivor.commit_index(),
+            common,
+        })
+    }
+
+    /// The log of a cluster that was recovered from the one of this log, and that has these revisions.
+    pub(crate) fn recovered(
+        &self,
+        continuation: Continuation,
+        revisions: Revisions,
+    ) -> Result<Self, String> {
+        let Continuation {
+            entries, committed, ..
+        } = continuation;
+        let last = FIRST - 1 + u64::try_from(entries.len()).expect("small");
+        let mut log = Self {
+            model: self.model.recovered((committed, last), revisions),
+            ..Self::default()
+        };
+        for (index, (term, payload)) in (FIRST..).zip(entries) {
             log.push(index, term, payload)?;
         }
-        Ok((log, common))
+        Ok(log)
     }
 
     /// Whether `raft` holds the agreed entry at `index`, applied or not.
@@ -149,39 +188,38 @@ impl Log {
             })
     }
 
-    /// The effect of `command`, at `index`, on its key.
+    /// The effect of `command`, at `index`, on the state.
     fn change(&mut self, index: LogIndex, command: &Command) {
-        let version = match command {
-            Command::Write { write, .. } => Some(match write {
-                Write::Set { key, value } => (key.clone(), Some(value.clone())),
-                Write::Delete { key } => (key.clone(), None),
-            }),
-            Command::OpenSession(_)
-            | Command::AddMember(_)
-            | Command::RemoveMember(_)
-            | Command::RaiseLevel { .. } => None,
-        };
-        let key = version.as_ref().map(|(key, _)| key);
-        let existed = key.is_some_and(|key| self.bound(key, index).is_some());
-        let changes = self.once.changes(index, command, existed);
-        if let Some((key, value)) = version.filter(|_| changes) {
-            self.versions.entry(key).or_default().push((index, value));
+        match command {
+            Command::Write { write, stamp } => {
+                let effect = self.model.effect(index, write);
+                if self.once.changes(index, write, *stamp, &effect) {
+                    self.model.apply(index, write, &effect);
+                }
+            }
+            Command::OpenSession(client_id) => self.once.open(*client_id),
+            Command::RaiseLevel { revision, .. } => self.model.begin(index, *revision),
+            Command::AddMember(_) | Command::RemoveMember(_) => {}
         }
     }
 
-    /// The value of `key` after the log up to `index`.
-    pub(crate) fn bound(&self, key: &Bytes, index: LogIndex) -> Option<&Bytes> {
-        let versions = self.versions.get(key)?;
-        let after = versions.partition_point(|&(at, _)| at <= index);
-        versions.get(after.checked_sub(1)?)?.1.as_ref()
+    /// Compares how `by` makes revisions.
+    fn check_revisions(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
+        let (applied, has) = (storage.applied(), storage.state_machine().revisions());
+        let expected = self.model.revisions(applied);
+        safe(applied < FIRST || has == expected, NAME, || {
+            format!("{by} has {has:?} at index {applied}, and the log makes {expected:?}")
+        })
     }
 
     /// Compares the whole map of `by` with the map that results from the agreed log.
     pub(crate) fn check_map(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
         let applied = storage.applied();
-        let keys = self.versions.keys();
-        let bound = keys.filter_map(|key| Some((key, self.bound(key, applied)?)));
-        let same = bound.eq(storage.state_machine().sorted_pairs());
+        let keys = self.model.keys();
+        let expected = keys.filter_map(|key| self.model.entry(key, applied));
+        let state = storage.state_machine();
+        let keys = state.sorted_pairs().into_iter().map(|(key, _)| key);
+        let same = expected.eq(keys.filter_map(|key| state.entry(key)));
         safe(same && applied <= self.last_index(), NAME, || {
             format!("the map of {by} at index {applied} is not what the log makes")
         })
@@ -190,10 +228,19 @@ impl Log {
     /// [`check_map`](Self::check_map) without a check for further keys in the map, which takes longer.
     fn check_keys(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
         let (applied, map) = (storage.applied(), storage.state_machine());
-        let mut keys = self.versions.keys();
-        let other = keys.find(|key| map.get(key) != self.bound(key, applied));
+        let mut keys = self.model.keys();
+        let other = keys.find(|key| map.entry(key) != self.model.entry(key, applied));
         safe(other.is_none(), NAME, || {
             format!("what {by} binds {other:?} to at index {applied} is not what the log makes")
+        })
+    }
+
+    /// Every command, with its index and its revision.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (LogIndex, Revision, &Command)> {
+        let entries = (FIRST..).zip(&self.entries);
+        entries.filter_map(|(index, entry)| {
+            let command = entry.command.as_ref()?;
+            Some((index, self.model.revision(index), command))
         })
     }
 

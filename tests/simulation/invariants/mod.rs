@@ -2,8 +2,10 @@
 //!
 //! A violation is a value: a negative control counts it and does not unwind.
 
+pub(crate) mod a_recovery_decides_alike;
 pub(crate) mod acknowledged_writes_are_kept;
 pub(crate) mod answers_follow_time;
+pub(crate) mod clocks_agree_when_a_cluster_forms;
 pub(crate) mod equal_logs;
 pub(crate) mod every_client_is_answered;
 pub(crate) mod healing_ends_under_load;
@@ -17,8 +19,12 @@ pub(crate) mod one_leader_a_term;
 pub(crate) mod one_serving_cluster;
 pub(crate) mod reads_keep_their_order;
 pub(crate) mod reads_see_the_log;
+pub(crate) mod revisions_are_given_once;
+pub(crate) mod revisions_follow_time;
 pub(crate) mod room_is_refused_to_growth_alone;
+pub(crate) mod scans_see_one_moment;
 pub(crate) mod served_after_the_calm;
+pub(crate) mod transactions_see_the_log;
 pub(crate) mod waiters_end_once;
 pub(crate) mod well_after_the_calm;
 

@@ -10,9 +10,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use seshat::kv::{Command, Stamp, Write};
+use seshat::kv::{Effect, Operation, Stamp, Write};
 use seshat::node::Answer;
-use seshat::types::LogIndex;
+use seshat::types::{ClientId, LogIndex};
 
 use super::{Verdict, Violation, safe};
 use crate::clients::decode;
@@ -24,7 +24,7 @@ const NAME: &str = "numbered_writes_apply_once";
 #[derive(Debug, Default)]
 pub(crate) struct Once {
     open: BTreeSet<u64>,
-    done: BTreeMap<Number, Done>,
+    done: BTreeMap<Number, (LogIndex, Effect)>,
     /// Below this number a client waits for no answer.
     first_outstanding: BTreeMap<u64, u64>,
     /// The first entry of a write that is in the log more than once.
@@ -32,24 +32,22 @@ pub(crate) struct Once {
 }
 
 impl Once {
-    /// The agreed log holds `command` at `index`; the key of a write was bound before or not. Returns
-    /// whether the command changes the map.
-    pub(crate) fn changes(&mut self, index: LogIndex, command: &Command, existed: bool) -> bool {
-        let (write, stamp) = match command {
-            Command::Write { write, stamp } => (write, stamp),
-            Command::OpenSession(client_id) => {
-                self.open.insert(client_id.0);
-                return false;
-            }
-            Command::AddMember(_) | Command::RemoveMember(_) | Command::RaiseLevel { .. } => {
-                return false;
-            }
-        };
-        let (number, existed) = match write {
-            Write::Set { value, .. } => (number_of(decode(value)), None),
-            Write::Delete { .. } => (stamp.map(number), Some(existed)),
-        };
-        let Some(number) = number else {
+    /// The agreed log opens a session.
+    pub(crate) fn open(&mut self, client_id: ClientId) {
+        self.open.insert(client_id.0);
+    }
+
+    /// The agreed log holds `write` at `index`, which has this effect if it is carried out there. Returns
+    /// whether it is.
+    pub(crate) fn changes(
+        &mut self,
+        index: LogIndex,
+        write: &Write,
+        stamp: Option<Stamp>,
+        effect: &Effect,
+    ) -> bool {
+        let written = written(write).map(number_of);
+        let Some(number) = written.unwrap_or_else(|| stamp.map(number)) else {
             return true;
         };
         if !self.open.contains(&number.0) {
@@ -66,7 +64,7 @@ impl Once {
         if late {
             return false;
         }
-        self.done.insert(number, Done { index, existed });
+        self.done.insert(number, (index, effect.clone()));
         true
     }
 
@@ -80,20 +78,34 @@ impl Once {
         self.again.len()
     }
 
-    /// The client of this write was told the effect `told`.
-    pub(crate) fn check(&self, number: Number, told: Done) -> Verdict {
+    /// The client of this write was told that it had this effect at `index`.
+    pub(crate) fn check(&self, number: Number, index: LogIndex, effect: &Effect) -> Verdict {
         let done = self.done.get(&number);
-        safe(done == Some(&told), NAME, || {
-            format!("{number:?} was told {told:?}, and the log says {done:?}")
+        let same = done.is_some_and(|(at, done)| *at == index && done == effect);
+        safe(same, NAME, || {
+            format!("{number:?} was told {effect:?} at {index}, and the log says {done:?}")
         })
     }
+}
+
+/// The value by which a write is known, if it writes one.
+fn written(write: &Write) -> Option<u64> {
+    let value = match write {
+        Write::Set { value, .. } => Some(value),
+        Write::Delete { .. } => None,
+        Write::Txn(txn) => txn.operations().find_map(|operation| match operation {
+            Operation::Set { value, .. } => Some(value),
+            Operation::Get(_) | Operation::Delete(_) => None,
+        }),
+    };
+    value.map(decode)
 }
 
 fn number(stamp: Stamp) -> Number {
     (stamp.client_id.0, stamp.sequence)
 }
 
-pub(crate) fn same(number: Number, first: Done, again: Done) -> Verdict {
+pub(crate) fn same(number: Number, first: &Done, again: &Done) -> Verdict {
     safe(first == again, NAME, || {
         format!("{number:?} was told {first:?} first and {again:?} then")
     })

@@ -1,4 +1,5 @@
-//! A read saw the value of its key according to the agreed log at the index in the answer.
+//! A read saw the entry of its key, with its revision, according to the agreed log at the index in the
+//! answer.
 
 use super::{Verdict, safe};
 use crate::clients::Seen;
@@ -6,8 +7,10 @@ use crate::clusters::Clusters;
 
 pub(crate) fn check(reads: &[Seen], clusters: &Clusters) -> Verdict {
     for read in reads {
-        let bound = clusters.log(read.cluster).bound(&read.key, read.index);
-        safe(bound == read.value.as_ref(), "reads_see_the_log", || {
+        let model = &clusters.log(read.cluster).model;
+        let entry = model.entry(&read.key, read.index);
+        let bound = entry.map(|entry| (entry.value, entry.revision));
+        safe(bound == read.found, "reads_see_the_log", || {
             format!("{read:?}, but the log makes it {bound:?}")
         })?;
     }

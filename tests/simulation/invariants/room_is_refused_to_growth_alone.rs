@@ -2,7 +2,7 @@
 //! `linearizable` and `numbered_writes_apply_once` check that a refused write is never applied.
 
 use seshat::error::Reason;
-use seshat::kv::Write;
+use seshat::kv::{Operation, Write};
 use seshat::node::Outcome;
 
 use super::{Verdict, safe};
@@ -10,7 +10,14 @@ use super::{Verdict, safe};
 /// `write` is the answered request; `None` for the opening of a session.
 pub(crate) fn check(write: Option<&Write>, outcome: &Outcome) -> Verdict {
     let is_full = is_full(outcome);
-    let grows = matches!(write, Some(Write::Set { .. }));
+    let grows = match write {
+        Some(Write::Set { .. }) => true,
+        Some(Write::Txn(txn)) => {
+            let mut operations = txn.operations();
+            operations.any(|it| matches!(it, Operation::Set { .. }))
+        }
+        Some(Write::Delete { .. }) | None => false,
+    };
     safe(grows || !is_full, "room_is_refused_to_growth_alone", || {
         format!("{write:?} was answered {outcome:?}")
     })

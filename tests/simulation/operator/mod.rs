@@ -194,8 +194,29 @@ impl World {
         off || (self.hangs(node) && self.is_reachable(node) && view.gone.contains(&node))
     }
 
+    /// The operator sets the clock that is wrong.
+    pub(crate) fn set_clock(&mut self) {
+        if let Some((node, _)) = self.setting.lying.take() {
+            self.trace.line(
+                self.now,
+                format_args!("the operator sets the clock of {node}"),
+            );
+            self.summary.obeyed.clocks += 1;
+        }
+    }
+
+    /// Sets the clock if the node that was asked waits for that.
+    fn set_clock_as_told(&mut self, node: NodeId) {
+        let process = self.processes.get(&node);
+        let words = process.map(|it| it.replica.waiting_for());
+        if words.is_some_and(|it| it.contains("clock")) {
+            self.set_clock();
+        }
+    }
+
     /// Initial members are missing: the operator states that they are fresh, or switches them on.
     fn help_forming(&mut self, view: &View) -> Verdict {
+        self.set_clock_as_told(view.asked);
         if let Some((node, other)) = view.differ {
             // It has nothing to lose.
             self.files.write(node, self.files.get(other));

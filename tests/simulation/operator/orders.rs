@@ -6,15 +6,17 @@ use rand::Rng;
 use seshat::cluster::{Answer, Answers};
 use seshat::kv::Command;
 use seshat::node::Proposal;
-use seshat::types::{ClusterId, LogIndex, NodeId};
+use seshat::types::{ClusterId, NodeId};
 use seshat::wire;
 
 use super::LEAVING;
 use super::inquiry::Wish;
 use super::judgement::{Order, View, Way};
 use crate::clients::Acknowledged;
-use crate::invariants::equal_logs::Log;
-use crate::invariants::{Verdict, Violation, no_copy_is_given_up, one_serving_cluster};
+use crate::invariants::equal_logs::Continuation;
+use crate::invariants::{
+    Verdict, Violation, a_recovery_decides_alike, no_copy_is_given_up, one_serving_cluster,
+};
 use crate::restarts::File;
 use crate::sabotage::Sabotage;
 use crate::setting::node_info;
@@ -86,6 +88,8 @@ impl World {
 
     /// Status recommends a recovery. Two operators may follow it at about the same time.
     pub(super) fn order_recovery(&mut self, way: &Way, view: &View) {
+        // The operator is shown the time that revisions would go on at.
+        self.set_clock();
         let order = way.order();
         if !order
             .without
@@ -128,11 +132,9 @@ impl World {
             return Ok(());
         };
         if let Some(raft) = process.replica.raft() {
-            let broken = |reason: String| Violation::safety("equal_logs", reason);
-            let (log, common) = self.clusters.of_survivor(raft).map_err(broken)?;
+            let continuation = self.clusters.of_survivor(raft).map_err(broken)?;
             let claim = Claim {
-                log,
-                common,
+                continuation,
                 answered,
             };
             self.operator.claims.insert(raft.raft_id(), claim);
@@ -159,12 +161,18 @@ impl World {
             return Ok(());
         };
         let Claim {
-            log,
-            common,
+            continuation,
             answered,
         } = claim;
+        let common = continuation.common;
         self.summary.obeyed.recoveries += 1;
-        self.clusters.begin_with(new, log);
+        let revisions = self.revisions_of(node);
+        self.clusters
+            .begin_with((cluster, new), continuation, revisions)
+            .map_err(broken)?;
+        let told = self.clients.transactions.told.iter();
+        let told = told.filter(|txn| txn.cluster == cluster && txn.index <= common);
+        a_recovery_decides_alike::check(told, &self.clusters.log(new).model)?;
         let old = self.clusters.log(cluster);
         let gone = |write: &&Acknowledged| write.cluster == cluster && write.index > common;
         let gone: Vec<_> = self.clients.acknowledged.iter().filter(gone).collect();
@@ -182,13 +190,15 @@ impl World {
     }
 }
 
+fn broken(reason: String) -> Violation {
+    Violation::safety("equal_logs", reason)
+}
+
 /// The state of a process when it claimed the recovery of its cluster.
 #[derive(Debug)]
 pub(super) struct Claim {
     /// The log that the new cluster begins with.
-    log: Log,
-    /// The index up to which that is the log of the old one.
-    common: LogIndex,
+    continuation: Continuation,
     /// The nodes that had answered.
     answered: BTreeSet<NodeId>,
 }

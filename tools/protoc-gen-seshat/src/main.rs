@@ -9,12 +9,15 @@
 //! ```text
 //! lib.rs          the module tree, with the comment at the head of each .proto file
 //! kv/v1.rs …      one file a package; the common root `seshat` is the crate itself
+//! requests.rs     the fields of the requests of clients, by which their servers refuse others
 //! descriptor.rs   the same schema as a FileDescriptorSet, for reflection
 //! ```
 //!
 //! The descriptor set is a byte string in a Rust file because a plugin can only
 //! return text. Nothing depends on the order of a hash map, on the clock or on a
 //! path of the machine, so equal schemas give equal files.
+
+mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -46,6 +49,9 @@ const LIB_HEAD: &str = "\
 
 mod descriptor;
 pub use descriptor::FILE_DESCRIPTOR_SET;
+
+#[cfg(feature = \"server\")]
+mod requests;
 ";
 
 const DESCRIPTOR_HEAD: &str = "\
@@ -111,23 +117,28 @@ fn generate(request: CodeGeneratorRequest) -> Result<BTreeMap<String, String>, B
         );
     }
     files.insert("lib.rs".to_owned(), lib(&packages)?);
+    files.insert(
+        "requests.rs".to_owned(),
+        requests::requests(&request.proto_file)?,
+    );
     files.insert("descriptor.rs".to_owned(), descriptor(request.proto_file)?);
     Ok(files)
 }
 
 /// The options of `prost-build` and `tonic-build`.
 fn config() -> prost_build::Config {
-    let services = tonic_prost_build::configure()
-        .build_transport(false)
-        .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
-        .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
-        .service_generator();
+    let services = requests::Services::new(|| {
+        tonic_prost_build::configure()
+            .build_transport(false)
+            .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
+            .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
+    });
     let mut config = prost_build::Config::new();
     config
         .bytes(["."])
         .enable_type_names()
         .type_name_domain(["."], "type.googleapis.com")
-        .service_generator(services);
+        .service_generator(Box::new(services));
     config
 }
 

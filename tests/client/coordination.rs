@@ -1,0 +1,218 @@
+//! The page about coordination: it shows the recipes as they are here, and they do what it says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use seshat::client::{Client, Session};
+
+use super::mock::{Fate, Mock};
+use super::recipes::{
+    Number, Resource, add_job, add_once, admit, basics, edit, finish_job, initialise, numbers,
+    take_job, take_over, transfer, write_as_owner,
+};
+use seshat_test_support::cluster::Cluster;
+
+const PAGE: &str = include_str!("../../docs/COORDINATION.md");
+const RECIPES: &str = include_str!("recipes.rs");
+
+/// A client of `endpoints` that has all the time that a busy machine may need.
+fn client(endpoints: &[&str]) -> Client {
+    let builder = Client::builder().endpoints(endpoints.iter().copied());
+    builder.timeout(Duration::from_secs(60)).build().unwrap()
+}
+
+/// A cluster, and sessions of `N` clients.
+async fn sessions<const N: usize>() -> ([Session; N], Cluster) {
+    let cluster = Cluster::started(3).await;
+    let endpoints = [0, 1, 2].map(|index| cluster.client_addr(index));
+    let opened = join_all((0..N).map(async |_| client(&endpoints).session().await.unwrap()));
+    (opened.await.try_into().unwrap(), cluster)
+}
+
+#[test]
+fn the_page_shows_the_recipes_as_they_are_tested() {
+    let blocks = PAGE.split("```rust\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    let code = RECIPES.split_once("\n\n").unwrap().1;
+    assert_eq!(blocks.join("\n"), code);
+}
+
+#[tokio::test]
+async fn the_basics_run() {
+    let ([session], cluster) = sessions().await;
+    let client = client(&[cluster.client_addr(0)]);
+    basics(&client).await.unwrap();
+    let values = [session.get("limits").await, session.get("paused").await];
+    let values = values.map(Result::unwrap);
+    assert_eq!(values, [None, Some(Bytes::from("by node-1"))]);
+}
+
+#[tokio::test]
+async fn no_edit_of_another_writer_is_lost() {
+    let (sessions, _cluster) = sessions::<4>().await;
+    let edits = sessions.iter().enumerate().map(async |(writer, session)| {
+        for number in 0..5 {
+            let word = format!("{writer}.{number} ");
+            let edited = edit(session, "config", |value| format!("{value}{word}")).await;
+            edited.unwrap();
+        }
+    });
+    join_all(edits).await;
+    let value = sessions[0].get("config").await.unwrap().unwrap();
+    let value = String::from_utf8(value.into()).unwrap();
+    let words: BTreeSet<_> = value.split_whitespace().collect();
+    assert_eq!(
+        (words.len(), value.len()),
+        (20, 20 * "0.0 ".len()),
+        "{value}"
+    );
+}
+
+#[tokio::test]
+async fn every_caller_gets_what_the_first_one_has_written() {
+    let (sessions, _cluster) = sessions::<3>().await;
+    let calls = sessions
+        .iter()
+        .enumerate()
+        .map(async |(number, session)| initialise(session, "id", number.to_string().into()).await);
+    let ids: Vec<_> = join_all(calls)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let stored = sessions[0].get("id").await.unwrap().unwrap();
+    assert_eq!(ids, [(); 3].map(|()| stored.clone()));
+}
+
+#[tokio::test]
+async fn a_window_admits_as_many_as_the_limit_says() {
+    let (sessions, _cluster) = sessions::<3>().await;
+    let callers = sessions.iter().map(async |session| {
+        let mut admitted = 0;
+        for _ in 0..4 {
+            admitted += u64::from(admit(session, "ada", 7, 5).await.unwrap());
+        }
+        admitted
+    });
+    let admitted: u64 = join_all(callers).await.into_iter().sum();
+    assert_eq!(admitted, 5);
+    let [session, ..] = &sessions;
+    let admit = async |window| admit(session, "ada", window, 2).await.unwrap();
+    assert!(admit(8).await);
+    // A clock that is behind: the request counts in the window that has begun.
+    assert!(admit(7).await && !admit(7).await && !admit(8).await);
+    assert!(admit(9).await);
+}
+
+#[tokio::test]
+async fn transfers_keep_the_sum_at_every_moment() {
+    let (sessions, _cluster) = sessions::<4>().await;
+    let [one, two, three, auditor] = &sessions;
+    for account in ["a", "b", "c"] {
+        auditor.set(account, "100").await.unwrap();
+    }
+    let total = async || {
+        let accounts: [Number; 3] = numbers(auditor, ["a", "b", "c"]).await.unwrap();
+        accounts.iter().map(|account| account.value).sum::<u64>()
+    };
+    let pairs = [(one, "a", "b"), (two, "b", "c"), (three, "c", "a")];
+    let transfers = pairs.map(async |(session, from, to)| {
+        for _ in 0..10 {
+            transfer(session, from, to, 7).await.unwrap();
+        }
+    });
+    let audits = async {
+        for _ in 0..20 {
+            assert_eq!(total().await, 300);
+        }
+    };
+    futures_util::future::join(join_all(transfers), audits).await;
+    assert_eq!(total().await, 300);
+    assert!(!transfer(one, "a", "b", 301).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_job_is_taken_once_and_has_one_result() {
+    let (sessions, _cluster) = sessions::<3>().await;
+    let [session, ..] = &sessions;
+    for number in 1..=8 {
+        let job = format!("job {number}");
+        assert_eq!(add_job(session, &job).await.unwrap(), number);
+    }
+    let workers = sessions.iter().enumerate().map(async |(number, session)| {
+        let (worker, mut done) = (format!("worker {number}"), Vec::new());
+        while let Some((id, job)) = take_job(session, &worker).await.unwrap() {
+            assert_eq!(job, format!("job {id}"));
+            assert!(!finish_job(session, "another", id, "wrong").await.unwrap());
+            assert!(finish_job(session, &worker, id, &worker).await.unwrap());
+            assert!(!finish_job(session, &worker, id, "again").await.unwrap());
+            let result = session.get(format!("results/{id}")).await.unwrap();
+            assert_eq!(result.unwrap(), worker);
+            done.push(id);
+        }
+        done
+    });
+    let mut done: Vec<_> = join_all(workers).await.concat();
+    done.sort_unstable();
+    assert_eq!(done, Vec::from_iter(1..=8));
+}
+
+#[tokio::test]
+async fn a_former_owner_writes_nothing_any_more() {
+    let ([one, two], _cluster) = sessions().await;
+    let mut disk = Resource::default();
+    let first = take_over(&one, "owner", "one").await.unwrap().unwrap();
+    assert!(disk.write(first, "of one") && disk.write(first, "of one again"));
+    let state = |value| (("owner", first), "state", value);
+    let (owner, target, value) = state("of one");
+    assert!(write_as_owner(&one, owner, target, value).await.unwrap());
+
+    let second = take_over(&two, "owner", "two").await.unwrap().unwrap();
+    assert!(second > first);
+    assert!(disk.write(second, "of two") && !disk.write(first, "late"));
+    assert_eq!(disk.content, "of two");
+    let (owner, target, value) = state("late");
+    assert!(!write_as_owner(&one, owner, target, value).await.unwrap());
+    assert_eq!(one.get("state").await.unwrap().unwrap(), "of one");
+}
+
+#[tokio::test]
+async fn a_request_with_a_marker_counts_once() {
+    let (sessions, _cluster) = sessions::<3>().await;
+    let calls = sessions.iter().map(async |session| {
+        for request in ["r1", "r2", "r1"] {
+            add_once(session, request, "sum", 5).await.unwrap();
+        }
+    });
+    join_all(calls).await;
+    assert_eq!(numbers(&sessions[0], ["sum"]).await.unwrap()[0].value, 10);
+}
+
+#[tokio::test]
+async fn in_a_session_a_lost_answer_changes_nothing() {
+    let node = Mock::leader().await;
+    let session = client(&[&node.address]).session().await.unwrap();
+    let lose = |count| (0..count).for_each(|_| node.next_write(Fate::AppliedAndLost));
+    lose(2);
+    let key = initialise(&session, "key", Bytes::from("mine"))
+        .await
+        .unwrap();
+    assert_eq!((key, node.applied()), (Bytes::from("mine"), 1));
+    lose(2);
+    edit(&session, "key", |value| format!("{value}!"))
+        .await
+        .unwrap();
+    assert_eq!((node.applied(), node.writes().len()), (2, 6));
+    lose(2);
+    assert!(admit(&session, "ada", 1, 1).await.unwrap());
+    assert!(!admit(&session, "ada", 1, 1).await.unwrap());
+    let values = [session.get("key").await, session.get("rate/ada").await];
+    assert_eq!(
+        values.map(|value| value.unwrap().unwrap()),
+        ["mine!", "1 1"].map(Bytes::from)
+    );
+}
