@@ -3,15 +3,15 @@
 //! | file | subcommand |
 //! |---|---|
 //! | `dev.rs`, `serve.rs`, `config.rs` | run nodes, or check what they would run with |
-//! | `set.rs`, `get.rs`, `del.rs`, `txn.rs` | read and write |
+//! | `set.rs`, `get.rs`, `del.rs`, `txn.rs`, `scan.rs` | read and write |
 //! | `status.rs`, `transfer_leader.rs`, `member.rs` | look at the cluster and steer it |
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //! | `bench.rs` | measure how fast the cluster is, with `crate::bench` |
 //!
 //! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
 //! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports
-//! errors, `condition.rs` shows why a write was not made, `options.rs` holds the shared flags, and
-//! `pipes.rs` reads and writes within the time limit. Standard output gets the answer only; everything else
+//! errors, `condition.rs` shows why a write was not made, `options.rs` holds the shared flags,
+//! `pipes.rs` reads and writes within the time limit, and `word.rs` shows bytes as text. Standard output gets the answer only; everything else
 //! goes to standard error, so that the output of every command can be piped.
 
 mod bench;
@@ -30,6 +30,7 @@ mod pipes;
 mod recover;
 mod redirects;
 mod render;
+mod scan;
 mod serve;
 mod set;
 mod signals;
@@ -37,6 +38,7 @@ mod status;
 mod transfer_leader;
 mod txn;
 mod wait;
+mod word;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -80,6 +82,7 @@ enum Command {
     Set(set::Args),
     Get(get::Args),
     Del(del::Args),
+    Scan(scan::Args),
     Txn(txn::Args),
     Status(status::Args),
     TransferLeader(transfer_leader::Args),
@@ -111,6 +114,7 @@ impl Command {
             Self::Set(args) => args.run(),
             Self::Get(args) => args.run(),
             Self::Del(args) => args.run(),
+            Self::Scan(args) => args.run(),
             Self::Txn(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::TransferLeader(args) => args.run(),
@@ -129,6 +133,7 @@ impl Command {
             Self::Set(args) => args.client.json,
             Self::Get(args) => args.client.json,
             Self::Del(args) => args.client.json,
+            Self::Scan(args) => args.client.json,
             Self::Txn(args) => args.client.json,
             Self::Status(args) => args.client.json,
             Self::TransferLeader(args) => args.client.json,

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use super::client::Cluster;
 use super::failure::Failure;
-use super::pipes::{print, read};
+use super::pipes::{print, read, write};
 
 /// The client addresses of `seshat dev`, by default.
 pub(crate) const DEV_CLUSTER: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
@@ -61,8 +61,8 @@ pub(crate) struct ClientOptions {
 
     /// Longest time that the command may take, such as 300ms, 5s or 2m, including
     /// standard input and output
-    /// [default: 5s; form: 15s; 60s where it waits for the cluster to heal; no limit
-    /// for standard input and output]
+    /// [default: 5s; scan: 5s for each part of the answer; form: 15s; 60s where it waits
+    /// for the cluster to heal; no limit for standard input and output]
     #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 
@@ -149,6 +149,23 @@ impl ClientOptions {
     /// Writes the answer of a command to standard output.
     pub(crate) fn print(&self, answer: impl Display) -> Result<(), Failure> {
         print(answer, self.time_left())
+    }
+
+    /// Writes a part of a long answer to standard output. Connections are served meanwhile.
+    pub(crate) async fn write(&self, part: Vec<u8>) -> Result<(), Failure> {
+        let time_left = self.time_left();
+        let written = tokio::task::spawn_blocking(move || write(part.into(), time_left));
+        let written = written.await;
+        written.unwrap_or_else(|error| Err(Failure::local(error.to_string())))
+    }
+
+    /// A client for an answer of many parts. A given time limit is that of the whole command; otherwise each
+    /// part has the default one.
+    pub(crate) fn for_parts(&self, client: &Client) -> Client {
+        match self.timeout {
+            Some(_) => client.clone(),
+            None => client.with_timeout(TIMEOUT),
+        }
     }
 
     /// Writes the answer of a command that has changed something. If that fails, the error tells the user

@@ -44,7 +44,8 @@ pub(crate) fn print_value(value: Bytes, time_left: Option<Duration>) -> Result<(
     }
 }
 
-fn write(bytes: Bytes, time_left: Option<Duration>) -> Result<(), Failure> {
+/// Writes `bytes` to standard output. `time_left` limits the time; `None`: no limit.
+pub(crate) fn write(bytes: Bytes, time_left: Option<Duration>) -> Result<(), Failure> {
     let write = move || {
         let mut stdout = io::stdout().lock();
         stdout.write_all(&bytes)?;

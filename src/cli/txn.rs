@@ -2,7 +2,6 @@
 
 mod json;
 mod text;
-mod word;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -11,7 +10,7 @@ use seshat::client::{Client, Error, Txn, TxnCall, TxnOperation, TxnOutcome, TxnR
 
 use super::failure::{Failure, UNMET};
 use super::options::ClientOptions;
-use word::Word;
+use super::word::Word;
 
 const HELP: &str = r#"Standard input has one condition or operation on each line, and comments:
   if exists KEY              # the conditions, before all operations

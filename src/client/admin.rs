@@ -10,7 +10,7 @@ use tracing::{Instrument as _, debug_span};
 
 use super::builder::endpoint;
 use super::call::{Repeat, attempt, ended};
-use super::nodes::{Answer, Node};
+use super::nodes::{Answer, Node, Purpose};
 use super::one_cluster::unserved;
 use super::search::Search;
 use super::{Applied, Client, Error};
@@ -167,7 +167,10 @@ impl Admin {
     /// It does not answer in time, or is not a node that serves clients.
     pub async fn at(&self, address: &str) -> Result<StatusResponse, Error> {
         let address = endpoint(address).map_err(Error::invalid)?;
-        let node = self.client.shared.node(&address, self.client.deadline());
+        let node = self
+            .client
+            .shared
+            .node(Purpose::Calls, &address, self.client.deadline());
         let node = node.map_err(|fault| Error::invalid(fault.message))?;
         let alone = |node: Node| {
             let request = node.request(StatusRequest {

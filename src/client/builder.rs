@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::nodes::Shared;
+use super::nodes::{Purpose, Shared};
 use super::options::{Backoff, Options};
 use super::{Client, Error, Limit};
 
@@ -154,6 +154,7 @@ impl Builder {
             shared,
             limit,
             cluster: None,
+            purpose: Purpose::Calls,
             traceparent: None,
         })
     }

@@ -18,7 +18,7 @@ use super::Client;
 use super::builder::endpoint;
 use super::call_error::{CallError, Retryability};
 use super::error::{Applied, Error};
-use super::nodes::{Answer, Node};
+use super::nodes::{Answer, Node, Purpose};
 use super::search::{Search, too_late};
 use crate::deadline::after;
 use crate::proto::kv::{GetRequest, GetResponse};
@@ -78,6 +78,7 @@ impl Client {
                 }
             };
             let cluster = self.cluster.or(leader.cluster);
+            let leader = self.shared.over(self.purpose, leader);
             let leader = leader.until(until).of(cluster);
             let leader = leader.traced(self.traceparent.clone());
             let begun = Instant::now();
@@ -90,8 +91,9 @@ impl Client {
                 Err(fault) => fault,
             };
             debug!(node = leader.address, %fault, applied = %fault.applied, "an attempt failed");
-            if !(fault.silent && begun.elapsed() < SILENCE && self.was_heard(&leader)) {
-                self.shared.note(&leader, &fault);
+            self.note(&leader, &fault, begun);
+            if self.purpose == Purpose::Streams && fault.sends_elsewhere() {
+                self.shared.dial_anew(&leader);
             }
             in_doubt |= fault.applied == Applied::Unknown;
             let again = match (fault.applied, repeat) {
@@ -118,6 +120,13 @@ impl Client {
         }
     }
 
+    /// Updates what is known after a fault of `node` in an attempt that began at `begun`.
+    pub(super) fn note(&self, node: &Node, fault: &CallError, begun: Instant) {
+        if !(fault.silent && begun.elapsed() < SILENCE && self.was_heard(node)) {
+            self.shared.note(node, fault);
+        }
+    }
+
     /// Whether `node` has served other calls lately.
     fn was_heard(&self, node: &Node) -> bool {
         let heard = self.shared.leader(Some(self.shared.options.trust));
@@ -138,7 +147,7 @@ impl Client {
     ) -> Result<Node, Error> {
         let known = || {
             let address = self.shared.leader(age)?;
-            self.shared.node(&address, deadline).ok()
+            self.shared.node(Purpose::Calls, &address, deadline).ok()
         };
         if let Some(node) = known() {
             return Ok(node);

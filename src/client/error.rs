@@ -44,6 +44,16 @@ pub enum Error {
         /// One of the refusals.
         last: Option<Box<Refusal>>,
     },
+    /// A scan was cut off after its first entries, because the connection or the node was lost, or the entries
+    /// were not taken within 60 s. What is left cannot be read at the same moment any more: begin the scan
+    /// again, or let it [resume](super::Entries::resuming).
+    #[error("{message}")]
+    Interrupted {
+        /// What cut it off, for people.
+        message: String,
+        /// The refusal that cut it off, if a node refused.
+        last: Option<Box<Refusal>>,
+    },
     /// The call was invalid, and nothing was sent: a malformed address, or too large a batch.
     #[error("{message}")]
     Invalid {
@@ -59,7 +69,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.applied,
             Self::Unreachable { applied, .. } | Self::Deadline { applied, .. } => *applied,
-            Self::Unserved { .. } | Self::Invalid { .. } => Applied::No,
+            Self::Unserved { .. } | Self::Interrupted { .. } | Self::Invalid { .. } => Applied::No,
         }
     }
 
@@ -72,15 +82,18 @@ impl Error {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
-            Self::Deadline { last, .. } | Self::Unserved { last, .. } => last.as_deref(),
+            Self::Deadline { last, .. }
+            | Self::Unserved { last, .. }
+            | Self::Interrupted { last, .. } => last.as_deref(),
             Self::Unreachable { .. } | Self::Invalid { .. } => None,
         }
     }
 
     /// The kind of the error in one word, for log lines and programs: the name of the reason, if there is
-    /// one, otherwise `refused`, `timeout`, `unreachable` or `invalid`.
+    /// one, otherwise `refused`, `timeout`, `unreachable` or `invalid`. `interrupted` for a scan that was cut off.
     pub fn kind(&self) -> &'static str {
         match (self, self.refusal()) {
+            (Self::Interrupted { .. }, _) => "interrupted",
             (_, Some(refusal)) => refusal.kind(),
             (Self::Unreachable { .. }, None) => "unreachable",
             (Self::Invalid { .. }, None) => "invalid",
@@ -127,7 +140,7 @@ impl Error {
                     last: last.take(),
                 };
             }
-            Self::Invalid { .. } => {}
+            Self::Interrupted { .. } | Self::Invalid { .. } => {}
         }
         self
     }

@@ -55,6 +55,22 @@
 //! # }
 //! ```
 //!
+//! # A range of keys
+//!
+//! A [scan](Client::scan) reads keys in order, one by one or at once, and all of one moment. Scans use
+//! connections of their own, so a slow one delays no other call.
+//!
+//! ```no_run
+//! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+//! let mut users = client.scan("user/").stream();
+//! while let Some(entry) = users.next().await {
+//!     let entry = entry?;
+//!     println!("{:?}: {:?}", entry.key, entry.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # One cluster
 //!
 //! A client belongs to the cluster that answered it first. If its endpoints lead to a second cluster,
@@ -89,12 +105,16 @@ mod call;
 mod call_error;
 mod error;
 mod issuer;
+mod key_range;
 mod nodes;
 mod numbers;
 mod one_cluster;
 mod operation;
 mod options;
+mod parts;
 mod pipeline;
+mod results;
+mod scan;
 mod search;
 mod session;
 mod stream;
@@ -111,19 +131,22 @@ use tracing::{Instrument as _, debug_span};
 pub use admin::{Admin, AdminNode};
 pub use builder::{Builder, endpoint, endpoints};
 pub use error::{Applied, Error, Reason, Refusal};
+pub use key_range::KeyRange;
 pub use operation::{Operation, Reply};
 pub use options::MAX_MESSAGE_BYTES;
 pub use pipeline::{Answers, Pipeline, PipelineOptions};
+pub use results::{Deleted, Found, Written};
+pub use scan::{Entries, Scan};
 pub use session::Session;
 pub use txn::{Condition, Entry, Txn, TxnOperation, TxnOutcome, TxnResult};
 pub use write::{Conditional, ConditionalWrite, Delete, Set, TxnCall};
 
 use call::Repeat;
 use issuer::Issuer;
-use nodes::{Shared, TraceParent};
+use nodes::{Purpose, Shared, TraceParent};
 
 use crate::deadline::{after, since};
-use crate::proto::kv::{DeleteResponse, GetRequest, GetResponse, SetResponse};
+use crate::proto::kv::GetRequest;
 use crate::traceparent;
 
 /// A client of one cluster.
@@ -137,6 +160,8 @@ pub struct Client {
     limit: Limit,
     /// The cluster that calls name, if it differs from the one that `shared` knows.
     cluster: Option<u64>,
+    /// The connections that calls use.
+    purpose: Purpose,
     traceparent: Option<TraceParent>,
 }
 
@@ -146,37 +171,6 @@ struct Limit {
     timeout: Duration,
     /// The end of all calls together, instead of a timeout for each.
     deadline: Option<Instant>,
-}
-
-/// The result of a write: the key was bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Written {
-    /// Revision of the write: writes take effect in ascending order of it.
-    pub applied_index: u64,
-}
-
-/// The result of a removal: the key was removed, or was not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Deleted {
-    /// Whether the key was bound before.
-    pub existed: bool,
-    /// Revision of the removal.
-    pub applied_index: u64,
-}
-
-/// The result of a read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Found {
-    /// The value. `None` if the key is missing; an empty value is a value.
-    pub value: Option<Bytes>,
-    /// Revision up to which the answering node had applied the writes.
-    pub applied_index: u64,
-    /// Revision of the write that has bound the key. 0 if the key is missing, and while a process takes
-    /// part that runs a version without revisions.
-    pub revision: u64,
 }
 
 impl Client {
@@ -249,6 +243,14 @@ impl Client {
     fn bound_to(&self, cluster: Option<u64>) -> Self {
         Self {
             cluster,
+            ..self.clone()
+        }
+    }
+
+    /// The same client, whose calls have answers of many parts.
+    fn for_streams(&self) -> Self {
+        Self {
+            purpose: Purpose::Streams,
             ..self.clone()
         }
     }
@@ -348,6 +350,51 @@ impl Client {
         TxnCall::new(Issuer::new(self))
     }
 
+    /// Reads the keys that begin with `prefix`, in ascending order and at one moment. With an empty prefix it
+    /// reads every key. Linearizable like [`get`](Self::get). [`Entries`] says what is promised while the leader
+    /// changes.
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// // One by one, however many there are. `Entries` is a `Stream` too.
+    /// let mut users = client.scan("user/").stream();
+    /// while let Some(entry) = users.next().await {
+    ///     let entry = entry?;
+    ///     println!("{:?}: {:?}, since revision {}", entry.key, entry.value, entry.revision);
+    /// }
+    /// // At once, in a vector.
+    /// let first = client.scan("user/").limit(10).keys_only().collect().await?;
+    /// println!("{} of {}", first.len(), client.count("user/").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scan(&self, prefix: impl Into<Bytes>) -> Scan<'_> {
+        self.scan_range(KeyRange::prefix(prefix))
+    }
+
+    /// As [`scan`](Self::scan), for any range of keys, in the order of their bytes.
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let february = client.scan_range("2026-02".."2026-03").collect().await?;
+    /// // The page behind a key.
+    /// let page = client.scan_range("user/7\0"..).limit(100).collect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scan_range(&self, keys: impl Into<KeyRange>) -> Scan<'_> {
+        Scan::new(self, keys.into())
+    }
+
+    /// The number of keys that begin with `prefix`. With an empty prefix, of all keys.
+    ///
+    /// # Errors
+    ///
+    /// The keys could not be counted.
+    pub async fn count(&self, prefix: impl Into<Bytes>) -> Result<u64, Error> {
+        self.scan(prefix).count().await
+    }
+
     /// Waits until a leader serves requests, which is the case once the cluster has formed.
     ///
     /// # Errors
@@ -379,42 +426,5 @@ impl Client {
     /// The API for operators.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
-    }
-}
-
-impl From<SetResponse> for Written {
-    fn from(response: SetResponse) -> Self {
-        let SetResponse { applied_index, .. } = response;
-        Self { applied_index }
-    }
-}
-
-impl From<DeleteResponse> for Deleted {
-    fn from(response: DeleteResponse) -> Self {
-        let DeleteResponse {
-            existed,
-            applied_index,
-            ..
-        } = response;
-        Self {
-            existed,
-            applied_index,
-        }
-    }
-}
-
-impl From<GetResponse> for Found {
-    fn from(response: GetResponse) -> Self {
-        let GetResponse {
-            value,
-            applied_index,
-            revision,
-            cluster_id: _,
-        } = response;
-        Self {
-            value,
-            applied_index,
-            revision,
-        }
     }
 }

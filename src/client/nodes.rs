@@ -45,6 +45,19 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// so long.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
+/// Bytes of the answer to one scan that may be in flight. A node has at most 4 scans of several parts at a
+/// time: if all are read slowly, there is still room on their connection for others.
+const SCAN_WINDOW_BYTES: u32 = 1 << 20;
+
+/// The use of a connection. A scan that is read slowly fills its connection, and must not delay calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Purpose {
+    /// Calls, and pipelines.
+    Calls,
+    /// Answers of many parts, which the program takes when it wants.
+    Streams,
+}
+
 /// The state that all clones of a client share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -61,8 +74,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     leader: Option<Leader>,
-    /// Connections by address, each with its number. A newer connection has a higher number.
-    connections: BTreeMap<String, Vec<(u64, Channel)>>,
+    /// Connections by address and purpose, each with its number. A newer connection has a higher number.
+    connections: BTreeMap<(String, Purpose), Vec<(u64, Channel)>>,
     made: u64,
     turn: usize,
     /// Whether the log has a warning about another cluster.
@@ -127,7 +140,10 @@ impl Shared {
 
     /// The nodes that calls went to, endpoints or not.
     pub(super) fn connected(&self) -> Vec<String> {
-        self.state().connections.keys().cloned().collect()
+        let state = self.state();
+        let calls = |(_, purpose): &&(String, Purpose)| *purpose == Purpose::Calls;
+        let connected = state.connections.keys().filter(calls);
+        connected.map(|(address, _)| address.clone()).collect()
     }
 
     pub(super) fn remember_leader(&self, address: &str) {
@@ -201,21 +217,23 @@ impl Shared {
             state.leader.take_if(led);
         }
         // Another call may have replaced the connection in the meantime.
-        let current = state.connections.get(&node.address);
+        let key = (node.address.clone(), node.purpose);
+        let current = state.connections.get(&key);
         let is_current = |all: &Vec<_>| all.iter().any(|(number, _)| *number == node.connection);
         if fault.silent && current.is_some_and(is_current) {
-            state.connections.remove(&node.address);
+            state.connections.remove(&key);
         }
     }
 
     /// Replaces the connection to `node`: its address may lead to another node then. Calls that still
     /// wait on the old connection are not disturbed.
     pub(super) fn dial_anew(&self, node: &Node) {
-        let Ok(endpoint) = self.endpoint(&node.address) else {
+        let Ok(endpoint) = self.endpoint(node.purpose, &node.address) else {
             return;
         };
         let state = &mut *self.state();
-        let connections = state.connections.get_mut(&node.address);
+        let key = (node.address.clone(), node.purpose);
+        let connections = state.connections.get_mut(&key);
         let mut all = connections.into_iter().flatten();
         if let Some(connection) = all.find(|(number, _)| *number == node.connection) {
             state.made = state.made.wrapping_add(1);
@@ -223,28 +241,39 @@ impl Shared {
         }
     }
 
-    /// The node at `address`, for a call that ends at `deadline`.
+    /// The node at `address` and a connection for `purpose`, for a call that ends at `deadline`.
     ///
     /// # Errors
     ///
     /// The address is malformed.
-    pub(super) fn node(&self, address: &str, deadline: Instant) -> Result<Node, CallError> {
+    pub(super) fn node(
+        &self,
+        purpose: Purpose,
+        address: &str,
+        deadline: Instant,
+    ) -> Result<Node, CallError> {
         let state = &mut *self.state();
-        if !state.connections.contains_key(address) {
-            let endpoint = self.endpoint(address)?;
-            if state.connections.len() >= self.endpoints.len().saturating_add(MAX_LEARNED) {
+        let key = (address.to_owned(), purpose);
+        if !state.connections.contains_key(&key) {
+            let endpoint = self.endpoint(purpose, address)?;
+            let known = self.endpoints.len().saturating_add(MAX_LEARNED);
+            if state.connections.len() >= known.saturating_mul(2) {
                 let known = |address: &String| self.endpoints.contains(address);
-                state.connections.retain(|address, _| known(address));
+                state.connections.retain(|(address, _), _| known(address));
             }
-            let connections = (0..self.options.connections).map(|_| {
+            let number = match purpose {
+                Purpose::Calls => self.options.connections,
+                Purpose::Streams => 1,
+            };
+            let connections = (0..number).map(|_| {
                 state.made = state.made.wrapping_add(1);
                 (state.made, (self.options.connect)(&endpoint))
             });
             let connections = connections.collect();
-            state.connections.insert(address.to_owned(), connections);
+            state.connections.insert(key.clone(), connections);
         }
         state.turn = state.turn.wrapping_add(1);
-        let connections = state.connections.get(address);
+        let connections = state.connections.get(&key);
         let spread = connections.and_then(|it| {
             let turn = state.turn.checked_rem(it.len())?;
             it.get(turn).cloned()
@@ -252,6 +281,7 @@ impl Shared {
         let (connection, channel) = spread.ok_or_else(|| CallError::broken("no connection"))?;
         Ok(Node {
             address: address.to_owned(),
+            purpose,
             connection,
             channel,
             deadline,
@@ -260,14 +290,30 @@ impl Shared {
         })
     }
 
-    fn endpoint(&self, address: &str) -> Result<Endpoint, CallError> {
+    /// The same node, over a connection for `purpose`.
+    pub(super) fn over(&self, purpose: Purpose, node: Node) -> Node {
+        if node.purpose == purpose {
+            return node;
+        }
+        match self.node(purpose, &node.address, node.deadline) {
+            Ok(other) => other.of(node.cluster),
+            // A node has a valid address.
+            Err(_) => node,
+        }
+    }
+
+    fn endpoint(&self, purpose: Purpose, address: &str) -> Result<Endpoint, CallError> {
+        let stream_window = match purpose {
+            Purpose::Calls => STREAM_WINDOW_BYTES,
+            Purpose::Streams => SCAN_WINDOW_BYTES,
+        };
         Ok(Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| CallError::broken(&error.to_string()))?
             .tcp_nodelay(true)
             .connect_timeout(self.options.connect_timeout)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_stream_window_size(stream_window)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             // h2 counts the answers to cancelled calls over the whole lifetime of a connection, in two ways,
             // and would break it at some number. That must not end the writes on it.
@@ -280,6 +326,7 @@ impl Shared {
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) address: String,
+    purpose: Purpose,
     connection: u64,
     channel: Channel,
     pub(super) deadline: Instant,

@@ -16,6 +16,7 @@ use tonic::Code;
 use super::Client;
 use super::call_error::CallError;
 use super::error::{Applied, Error, Reason, Refusal};
+use super::nodes::Purpose;
 use crate::deadline::after;
 use crate::proto::kv::{GetRequest, OtherCluster};
 
@@ -104,7 +105,7 @@ impl Client {
     /// The answer of the node at `address` to a request for the cluster `named`, if it takes part in another
     /// one.
     async fn cluster_of(&self, address: &str, named: u64, until: Instant) -> Option<OtherCluster> {
-        let node = self.shared.node(address, until).ok()?;
+        let node = self.shared.node(Purpose::Calls, address, until).ok()?;
         // No key: a node that takes part in no cluster yet refuses that at once.
         let request = node.request(GetRequest {
             key: Bytes::new(),

@@ -27,7 +27,7 @@ use super::Limit;
 use super::builder::endpoint;
 use super::call_error::{CallError, Retryability};
 use super::error::{Applied, Error};
-use super::nodes::{Answer, Node, Shared};
+use super::nodes::{Answer, Node, Purpose, Shared};
 use super::options::Backoff;
 use crate::deadline::{after, since};
 
@@ -326,7 +326,7 @@ impl Candidate {
             None => sleep_until(self.due).await,
         }
         let deadline = deadline.min(after(self.attempt_timeout));
-        let outcome = match shared.node(&self.address, deadline) {
+        let outcome = match shared.node(Purpose::Calls, &self.address, deadline) {
             Ok(node) => match timeout_at(deadline, ask(node.clone())).await {
                 Ok(Ok(answer)) => Ok((node, answer.into_inner())),
                 Ok(Err(status)) => Err((node, CallError::from(status))),

@@ -22,6 +22,7 @@ mod mock;
 mod pipes;
 mod read_write;
 mod recovery;
+mod scan;
 mod steering;
 mod surroundings;
 mod txn;

@@ -17,7 +17,8 @@ use seshat_proto::kv::v1::kv_service_server::{KvService, KvServiceServer};
 use seshat_proto::kv::v1::{
     Applied, DeleteRequest, DeleteResponse, ErrorDetail, FailedPrecondition, GetRequest,
     GetResponse, InvalidRequest, NotLeader, OpenSessionRequest, OpenSessionResponse, OtherCluster,
-    PipelineRequest, PipelineResponse, SetRequest, SetResponse, TxnRequest, TxnResponse,
+    PipelineRequest, PipelineResponse, ScanRequest, ScanResponse, SetRequest, SetResponse,
+    TxnRequest, TxnResponse,
 };
 use seshat_test_support::txn::Store;
 use tokio::net::TcpSocket;
@@ -44,6 +45,9 @@ pub(crate) enum Fate {
     Silence,
 }
 
+/// Keys in one part of the answer to a scan.
+const PART_KEYS: usize = 2;
+
 /// One node.
 #[derive(Clone)]
 pub(crate) struct Mock {
@@ -63,6 +67,8 @@ struct State {
     store: Store,
     /// Runs a version without transactions.
     older: bool,
+    /// The end of the next scan: after so many parts of its answer.
+    cut: Option<(usize, Status)>,
     applied_index: u64,
     writes: usize,
     transfers: Vec<TransferLeadershipRequest>,
@@ -183,6 +189,11 @@ impl Mock {
         self
     }
 
+    /// Cuts the next scan off after so many parts of its answer.
+    pub(crate) fn cuts_off(&self, parts: usize) {
+        self.state().cut = Some((parts, Status::unavailable("the node goes away")));
+    }
+
     /// The number of writes that have come.
     pub(crate) fn writes(&self) -> usize {
         self.state().writes
@@ -285,13 +296,23 @@ impl KvService for Mock {
         Ok(Response::new(response))
     }
 
-    type ScanStream = tokio_stream::Pending<Result<seshat::proto::kv::ScanResponse, Status>>;
+    type ScanStream = tokio_stream::Iter<std::vec::IntoIter<Result<ScanResponse, Status>>>;
 
     async fn scan(
         &self,
-        _: Request<seshat::proto::kv::ScanRequest>,
+        request: Request<ScanRequest>,
     ) -> Result<Response<Self::ScanStream>, Status> {
-        Err(Status::unimplemented("no scans here"))
+        let request = request.into_inner();
+        let mut state = self.leads(request.cluster_id)?;
+        let parts = state.store.scan(&request, state.applied_index, PART_KEYS);
+        let mut parts: Vec<_> = parts.into_iter().map(Ok).collect();
+        if let Some((end, status)) = state.cut.take() {
+            parts.truncate(end);
+            parts.push(Err(status));
+            // Another node would lead now.
+            state.applied_index += 1;
+        }
+        Ok(Response::new(tokio_stream::iter(parts)))
     }
 
     async fn open_session(

@@ -59,6 +59,7 @@ async fn behind_a_balancer_no_call_fails() {
             }
             let session = client.session().await.unwrap();
             session.set("k", "v").await.unwrap();
+            assert_eq!(client.scan("").collect().await.unwrap().len(), 1);
         }
     }
 }

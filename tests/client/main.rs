@@ -19,5 +19,6 @@ mod limits;
 mod mock;
 mod outcomes;
 mod recipes;
+mod scan;
 mod streams;
 mod txn;

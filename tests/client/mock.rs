@@ -1,7 +1,8 @@
 //! A node whose behaviour a test controls, and which records its requests.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use seshat::proto::kv::pipeline_result::Result as Answered;
 use seshat::proto::kv::{
     Applied, DeleteRequest, DeleteResponse, ErrorDetail, GetRequest, GetResponse, InvalidRequest,
     NotLeader, OpenSessionRequest, OpenSessionResponse, PipelineError, PipelineRequest,
-    PipelineResponse, PipelineResult, Session, SessionExpired, SetRequest, SetResponse, TxnRequest,
-    TxnResponse,
+    PipelineResponse, PipelineResult, ScanRequest, ScanResponse, Session, SessionExpired,
+    SetRequest, SetResponse, TxnRequest, TxnResponse,
 };
 use seshat_test_support::txn::{Store, writes};
 use tokio::net::{TcpListener, TcpSocket};
@@ -36,6 +37,18 @@ pub(crate) enum Fate {
     Silence,
 }
 
+/// The end of a scan after so many parts of its answer.
+pub(crate) enum Cut {
+    Refused(usize, Status),
+    /// The answer ends as if it were whole.
+    Short(usize),
+    /// Nothing more comes.
+    Silence(usize),
+}
+
+/// Keys in one part of the answer to a scan.
+pub(crate) const PART_KEYS: usize = 2;
+
 /// One node.
 #[derive(Clone)]
 pub(crate) struct Mock {
@@ -49,8 +62,14 @@ struct State {
     refusal: Option<Status>,
     /// Answers nothing more.
     silent: bool,
-    /// Runs a version without transactions.
+    /// Runs a version without transactions and scans.
     older: bool,
+    scans: Vec<ScanRequest>,
+    cuts: VecDeque<Cut>,
+    parts_sent: usize,
+    scans_open: usize,
+    /// The connections of writes, and those of scans.
+    peers: [BTreeSet<SocketAddr>; 2],
     fates: VecDeque<Fate>,
     store: Store,
     /// The answers to the numbered writes.
@@ -135,6 +154,31 @@ impl Mock {
         self.state().refusal = None;
     }
 
+    /// Adds an end for the next scan.
+    pub(crate) fn next_scan(&self, cut: Cut) {
+        self.state().cuts.push_back(cut);
+    }
+
+    /// The scans that have come.
+    pub(crate) fn scans(&self) -> Vec<ScanRequest> {
+        self.state().scans.clone()
+    }
+
+    /// Parts of answers to scans that have been sent.
+    pub(crate) fn parts_sent(&self) -> usize {
+        self.state().parts_sent
+    }
+
+    /// The connections over which writes have come, and those over which scans have.
+    pub(crate) fn peers(&self) -> [BTreeSet<SocketAddr>; 2] {
+        self.state().peers.clone()
+    }
+
+    /// Scans whose answers have not ended.
+    pub(crate) fn scans_open(&self) -> usize {
+        self.state().scans_open
+    }
+
     /// The node keeps its connections and answers nothing more.
     pub(crate) fn falls_silent(&self) {
         self.state().silent = true;
@@ -180,6 +224,31 @@ impl Mock {
 
     pub(crate) fn applied(&self) -> u64 {
         self.state().applied_index
+    }
+
+    /// Sends the parts of an answer.
+    async fn send(
+        &self,
+        parts: Vec<ScanResponse>,
+        cut: Option<Cut>,
+        answers: &mpsc::Sender<Result<ScanResponse, Status>>,
+    ) {
+        let whole = parts.len();
+        let end = match &cut {
+            None => whole,
+            Some(Cut::Refused(end, _) | Cut::Short(end) | Cut::Silence(end)) => *end,
+        };
+        for part in parts.into_iter().take(end) {
+            if answers.send(Ok(part)).await.is_err() {
+                return;
+            }
+            self.state().parts_sent += 1;
+        }
+        match cut {
+            Some(Cut::Refused(_, status)) => drop(answers.send(Err(status)).await),
+            Some(Cut::Silence(_)) => answers.closed().await,
+            Some(Cut::Short(_)) | None => {}
+        }
     }
 
     async fn serves(&self) -> Result<(), Status> {
@@ -263,6 +332,7 @@ impl Mock {
         let fate = {
             let state = &mut *self.state();
             state.writes.push(session);
+            state.peers[0].extend(request.remote_addr());
             state.traceparents.extend(traceparent);
             state.timeouts.extend(timeout);
             state.fates.pop_front()
@@ -347,13 +417,37 @@ impl KvService for Mock {
         }
     }
 
-    type ScanStream = tokio_stream::Pending<Result<seshat::proto::kv::ScanResponse, Status>>;
+    type ScanStream = ReceiverStream<Result<ScanResponse, Status>>;
 
     async fn scan(
         &self,
-        _: Request<seshat::proto::kv::ScanRequest>,
+        request: Request<ScanRequest>,
     ) -> Result<Response<Self::ScanStream>, Status> {
-        Err(Status::unimplemented("no scans here"))
+        if self.state().older {
+            return Err(Status::unimplemented(""));
+        }
+        self.serves().await?;
+        let peer = request.remote_addr();
+        let request = request.into_inner();
+        let (parts, cut) = {
+            let state = &mut *self.state();
+            state.peers[1].extend(peer);
+            state.scans_open += 1;
+            let revision = state.applied_index;
+            let parts = state.store.scan(&request, revision, PART_KEYS);
+            state.scans.push(request);
+            (parts, state.cuts.pop_front())
+        };
+        let (answers, stream) = mpsc::channel(1);
+        let node = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = node.send(parts, cut, &answers) => {}
+                () = answers.closed() => {}
+            }
+            node.state().scans_open -= 1;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn open_session(

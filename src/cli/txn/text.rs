@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use seshat::client::{Condition, Txn, TxnOperation};
 
-use super::word::{Word, split};
+use super::super::word::{Word, split};
 use super::{LONGEST_SHOWN, MAX_OPERATIONS, size};
 
 /// The transaction in `input`.

@@ -1,21 +1,23 @@
-//! A little store for nodes that a test makes up: it carries out transactions, and remembers revisions.
+//! A little store for nodes that a test makes up: it carries out transactions, reads intervals of keys, and
+//! remembers revisions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use seshat::proto::kv::condition::Condition as Tested;
 use seshat::proto::kv::key_condition::Test;
+use seshat::proto::kv::key_range::Range;
 use seshat::proto::kv::operation::Operation as Asked;
 use seshat::proto::kv::operation_result::Result as Done;
 use seshat::proto::kv::{
-    Condition, DeleteResult, Entry, GetResult, Operation, OperationResult, SetResult, TxnRequest,
-    TxnResponse,
+    Condition, DeleteResult, Entry, GetResult, Operation, OperationResult, ScanRequest,
+    ScanResponse, SetResult, TxnRequest, TxnResponse,
 };
 
 /// A map of keys to values, each with the revision of its write.
 #[derive(Debug, Default)]
 pub struct Store {
-    map: HashMap<Bytes, (Bytes, u64)>,
+    map: BTreeMap<Bytes, (Bytes, u64)>,
 }
 
 impl Store {
@@ -53,6 +55,61 @@ impl Store {
             revision,
             cluster_id: None,
         }
+    }
+
+    /// The parts of the answer to `request`, with at most `part_keys` keys each.
+    pub fn scan(
+        &self,
+        request: &ScanRequest,
+        revision: u64,
+        part_keys: usize,
+    ) -> Vec<ScanResponse> {
+        let range = request.range.as_ref().and_then(|it| it.range.as_ref());
+        let Some(Range::Interval(interval)) = range else {
+            panic!("{range:?}");
+        };
+        let limit = match request.limit {
+            0 => usize::MAX,
+            limit => limit.try_into().expect("a limit"),
+        };
+        let of_range = |key: &Bytes| {
+            *key >= interval.start && interval.end.as_ref().is_none_or(|end| key < end)
+        };
+        let mut found: Vec<_> = self.map.iter().filter(|(key, _)| of_range(key)).collect();
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let entry = |(key, (value, revision)): &(&Bytes, &(Bytes, u64))| Entry {
+            key: Bytes::clone(key),
+            value: match request.keys_only {
+                true => Bytes::new(),
+                false => value.clone(),
+            },
+            revision: *revision,
+        };
+        let count = found.len();
+        let mut parts: Vec<_> = found
+            .chunks(part_keys)
+            .map(|part| ScanResponse {
+                entries: match request.count_only {
+                    true => Vec::new(),
+                    false => part.iter().map(entry).collect(),
+                },
+                revision,
+                more: true,
+                ..ScanResponse::default()
+            })
+            .collect();
+        if parts.is_empty() {
+            parts.push(ScanResponse {
+                revision,
+                ..ScanResponse::default()
+            });
+        }
+        if let Some(last) = parts.last_mut() {
+            last.count = count.try_into().expect("a count");
+            last.more = more;
+        }
+        parts
     }
 
     fn holds(&self, condition: &Condition) -> bool {

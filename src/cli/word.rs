@@ -1,9 +1,9 @@
-//! Words of a line: as they are, or in quotes.
+//! Bytes as words of a line: as they are, or in quotes.
 
 use std::fmt::{self, Write as _};
 
-/// Bytes as a word that the command takes back, and that does not steer a terminal.
-pub(super) struct Word<'a>(pub(super) &'a [u8]);
+/// Bytes as a word that `seshat txn` takes back, and that does not steer a terminal.
+pub(crate) struct Word<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Word<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,7 +56,7 @@ const MAX_WORDS: usize = 4;
 /// # Errors
 ///
 /// Why it has none.
-pub(super) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+pub(crate) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let mut words = Vec::new();
     let mut rest = line.iter().copied();
     // The word that has begun, if one has.
