@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
 use seshat::proto::admin::{RecoverRequest, RecoverResponse, RecoverySurvivor, StatusResponse};
-use seshat::types::ClusterId;
+use seshat::types::{ClusterId, WallTime};
 
 use super::failure::Failure;
 use super::options::{ClientOptions, HEALING_TIMEOUT, cluster_id, node_id};
@@ -174,7 +174,7 @@ fn words(from: u16, kept: &RecoverResponse) -> String {
         compared,
         without,
         time,
-        commit_revision: _,
+        commit_revision,
         last_log_revision: _,
     } = kept;
     let cluster_id = ClusterId(*cluster_id);
@@ -214,7 +214,7 @@ Missing:  writes acknowledged after log index {last_log_index} that never reache
              be much."
         );
     }
-    text += &clock(from, *time);
+    text += &clock(from, *time, *commit_revision);
     text += "\n\nThe nodes that have lost their memory join the new cluster.";
     if !other_survivors.is_empty() {
         let survivors = named(other_survivors);
@@ -226,14 +226,18 @@ Missing:  writes acknowledged after log index {last_log_index} that never reache
     text
 }
 
-/// The time at which revisions go on, so that an operator notices a wrong clock. Empty if the cluster has no
-/// revisions.
-fn clock(from: u16, time: u64) -> String {
-    let time = UNIX_EPOCH.checked_add(Duration::from_micros(time));
-    match time {
-        Some(time) if time > UNIX_EPOCH => format!(
-            "\nClock:    revisions go on at {}, which it is by the clock of node {from}.",
-            humantime::format_rfc3339_seconds(time)
+/// Where revisions go on, so that an operator notices a wrong clock. Empty if the cluster has no revisions.
+fn clock(from: u16, time: u64, last: u64) -> String {
+    let shown = |micros| UNIX_EPOCH.checked_add(Duration::from_micros(micros));
+    let shown = |micros| shown(micros).map(humantime::format_rfc3339_seconds);
+    match (shown(time), shown(last)) {
+        _ if last < WallTime::FIRST.micros() => String::new(),
+        (Some(now), _) if time > last => format!(
+            "\nClock:    revisions go on at {now}, which it is by the clock of node {from}."
+        ),
+        (_, Some(last)) => format!(
+            "\nClock:    the clock of node {from} is wrong, or others were ahead of it: revisions have \
+             reached\n          {last}, and go on some minutes above that."
         ),
         _ => String::new(),
     }

@@ -112,7 +112,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As for [`set`](Self::set). What it reads is at most 64 KiB if it may write, and 4 MiB in all
+    /// As for [`set`](Self::set). What it reads is at most 64 KiB if it may write, and 1 MiB in all
     /// transactions of the session that are in flight.
     pub fn txn(&self) -> TxnCall<'_> {
         TxnCall::new(self.issuer())

@@ -13,6 +13,7 @@
 //! never told that all is lost while it is not.
 
 mod change;
+mod clocks;
 mod elsewhere;
 mod healed;
 mod member_state;

@@ -1,6 +1,7 @@
 //! The judgement as text for operators: one word and one sentence.
 
 use super::change::no_spare;
+use super::clocks;
 use super::healed::PendingChange;
 use super::paths::correct;
 use super::phrases::{hung, nodes};
@@ -168,6 +169,10 @@ impl ClusterView<'_> {
             return format!("forming: {}", mistyped.join("; "));
         }
         if missing.is_empty() {
+            let views = here.iter().filter_map(|id| self.view(*id));
+            if let Some(clocks) = clocks::wrong(views) {
+                return format!("forming: {clocks}");
+            }
             let coordinator = here.first().copied().unwrap_or(survey.own());
             if coordinator == survey.own() {
                 return "forming: every initial member is there, the cluster is about to start"

@@ -12,8 +12,9 @@ use std::ops::RangeInclusive;
 
 use crate::types::{LogIndex, Revision, WallTime};
 
-/// Revisions that a recovery skips if the time is not above the last revision, which a wrong clock has made.
-const SKIPPED: Revision = 1 << 32;
+/// Revisions that a recovery skips if the time is not above the last revision. Then the cluster is younger
+/// than the error of its clocks, so a lost majority has given fewer behind the survivor's.
+const SKIPPED: Revision = 1 << 28;
 /// Revisions that a recovery skips at least. The lost part of the cluster has given fewer behind the last one
 /// that the survivor knows to be committed.
 const MARGIN: Revision = 1 << 20;
@@ -76,7 +77,7 @@ impl Revisions {
     }
 
     /// A revision that a lost part of the cluster has not given, although it may have given some after
-    /// `given`: the time `now`, at least 2^20 above `given`; or, if the time is not above `given`, 2^32 above
+    /// `given`: the time `now`, at least 2^20 above `given`; or, if the time is not above `given`, 2^28 above
     /// it.
     pub fn above(given: Revision, now: Option<WallTime>) -> Revision {
         match now.map(WallTime::micros).filter(|now| *now > given) {
@@ -138,8 +139,8 @@ mod tests {
         let later = WallTime::new(given + (1 << 20) + 1);
         assert_eq!(next(later), given + (1 << 20) + 1);
         assert_eq!(next(WallTime::new(given + 1)), given + (1 << 20));
-        assert_eq!(next(WallTime::new(given)), given + (1 << 32));
-        assert_eq!(next(None), given + (1 << 32));
+        assert_eq!(next(WallTime::new(given)), given + (1 << 28));
+        assert_eq!(next(None), given + (1 << 28));
         let mut none = Revisions::default();
         none.skip(10, later);
         assert_eq!(none, Revisions::default());

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::{Effect, MAX_REMEMBERED_BYTES, MAX_TXN_OPERATIONS};
+use super::{Effect, MAX_REMEMBERED_BYTES, TxnOutcome};
 use crate::types::{ClientId, LogIndex, Revision};
 
 /// Maximum number of sessions.
@@ -28,8 +28,9 @@ const ANSWER_BYTES: usize = 48;
 /// Bytes that each result of a remembered transaction counts for, beside the key and the value that were
 /// read.
 const RESULT_BYTES: usize = 128;
-/// Maximum bytes that the answers to transactions count for in one session.
-pub const MAX_SESSION_ANSWER_BYTES: usize = 4 << 20;
+/// Maximum bytes that the answers to transactions count for in one session: their results, and the keys and
+/// values that were read.
+pub const MAX_SESSION_ANSWER_BYTES: usize = 1 << 20;
 /// Memory of a session beyond the bytes that it counts for: its part of a half-empty table, and a
 /// sparsely filled node of answers (measured: 386 bytes a session with one answer). It is not part of the
 /// count, because the bounds must be the same on every node.
@@ -77,10 +78,15 @@ impl Written {
     /// The part of these bytes for the results of a transaction.
     fn txn_bytes(&self) -> usize {
         match &self.effect {
-            Effect::Txn(outcome) => outcome.bytes() + outcome.results.len() * RESULT_BYTES,
+            Effect::Txn(outcome) => counted_bytes(outcome),
             _ => 0,
         }
     }
+}
+
+/// Bytes that the results of a transaction count for.
+fn counted_bytes(outcome: &TxnOutcome) -> usize {
+    outcome.bytes() + outcome.results.len() * RESULT_BYTES
 }
 
 /// One session.
@@ -175,16 +181,22 @@ impl Sessions {
         }
     }
 
-    /// Bytes of keys and values that the answer to a transaction of this session may have, and the limit
-    /// from which that follows: [`MAX_REMEMBERED_BYTES`] for one answer, or [`MAX_SESSION_ANSWER_BYTES`]
-    /// for all.
-    pub fn room(&self, client_id: ClientId) -> (usize, usize) {
+    /// Whether the outcome of a transaction of this session fits among its remembered answers.
+    ///
+    /// # Errors
+    ///
+    /// The bound that it exceeds: [`MAX_REMEMBERED_BYTES`] that one answer may have read, or
+    /// [`MAX_SESSION_ANSWER_BYTES`] that all of a session count for.
+    pub fn fits(&self, client_id: ClientId, outcome: &TxnOutcome) -> Result<(), usize> {
+        if outcome.bytes() > MAX_REMEMBERED_BYTES {
+            return Err(MAX_REMEMBERED_BYTES);
+        }
         let session = self.sessions.get(&client_id);
         let answers = session.map(|session| session.answers.values().map(Written::txn_bytes).sum());
-        let room = MAX_SESSION_ANSWER_BYTES.saturating_sub(answers.unwrap_or(0));
-        match room < MAX_REMEMBERED_BYTES {
-            true => (room, MAX_SESSION_ANSWER_BYTES),
-            false => (MAX_REMEMBERED_BYTES, MAX_REMEMBERED_BYTES),
+        let taken: usize = answers.unwrap_or(0);
+        match taken + counted_bytes(outcome) > MAX_SESSION_ANSWER_BYTES {
+            true => Err(MAX_SESSION_ANSWER_BYTES),
+            false => Ok(()),
         }
     }
 
@@ -250,11 +262,7 @@ impl Sessions {
 }
 
 const _: () = assert!(
-    SESSION_BYTES
-        + 1024 * (ANSWER_BYTES + MAX_TXN_OPERATIONS * RESULT_BYTES)
-        + MAX_SESSION_ANSWER_BYTES
-        + MAX_REMEMBERED_BYTES
-        <= MAX_SESSION_BYTES,
+    SESSION_BYTES + 1024 * ANSWER_BYTES + MAX_SESSION_ANSWER_BYTES <= MAX_SESSION_BYTES,
     "one session must fit"
 );
 
@@ -419,51 +427,62 @@ mod tests {
         assert_ne!(sessions.check(&stamp(clients, 1, 1)), Verdict::Expired);
     }
 
-    /// An answer to a transaction that counts for `bytes` in the room of its session.
-    fn answer(bytes: usize) -> Written {
+    /// An outcome that counts for `bytes`.
+    fn outcome(bytes: usize) -> TxnOutcome {
         let entry = Entry {
             key: Key::new(),
             value: vec![0; bytes - RESULT_BYTES].into(),
             revision: 1,
         };
-        let outcome = TxnOutcome {
+        TxnOutcome {
             succeeded: true,
             results: vec![OperationResult::Got(Some(entry))],
-        };
-        Written {
-            effect: Effect::Txn(outcome.into()),
-            revision: 1,
         }
     }
 
     #[test]
-    fn the_answers_to_transactions_take_the_room_of_their_session() {
+    fn the_answers_to_transactions_of_a_session_have_a_bound() {
         let mut sessions = Sessions::default();
-        let one = (MAX_REMEMBERED_BYTES, MAX_REMEMBERED_BYTES);
-        assert_eq!(sessions.room(ClientId(7)), one);
         sessions.open(ClientId(7), 2);
         sessions.open(ClientId(8), 3);
-        assert_eq!(sessions.room(ClientId(7)), one);
-        write(&mut sessions, &stamp(7, 1, 1), 4);
-        let count = MAX_SESSION_ANSWER_BYTES / MAX_REMEMBERED_BYTES - 1;
-        for sequence in (2..).take(count) {
-            sessions.remember(&stamp(7, sequence, 1), 5, answer(MAX_REMEMBERED_BYTES));
-        }
-        assert_eq!(sessions.room(ClientId(7)), one, "for exactly one more");
-        let sequence = u64::try_from(count).unwrap() + 2;
-        sessions.remember(&stamp(7, sequence, 1), 6, answer(RESULT_BYTES));
-        let rest = (
-            MAX_REMEMBERED_BYTES - RESULT_BYTES,
+        let (largest, all) = (
+            MAX_REMEMBERED_BYTES + RESULT_BYTES,
             MAX_SESSION_ANSWER_BYTES,
         );
-        assert_eq!(sessions.room(ClientId(7)), rest);
-        sessions.remember(&stamp(7, sequence + 1, 1), 7, answer(MAX_REMEMBERED_BYTES));
-        assert_eq!(sessions.room(ClientId(7)), (0, MAX_SESSION_ANSWER_BYTES));
-        assert_eq!(sessions.room(ClientId(8)), one, "another session");
+        let fits =
+            |sessions: &Sessions, client, bytes| sessions.fits(ClientId(client), &outcome(bytes));
+        assert_eq!(fits(&sessions, 7, largest), Ok(()));
+        assert_eq!(fits(&sessions, 7, largest + 1), Err(MAX_REMEMBERED_BYTES));
+        let carried_out = |bytes| Written {
+            effect: Effect::Txn(outcome(bytes).into()),
+            revision: 1,
+        };
+        write(&mut sessions, &stamp(7, 1, 1), 4);
+        let count = all / MAX_REMEMBERED_BYTES - 1;
+        for sequence in (2..).take(count) {
+            sessions.remember(&stamp(7, sequence, 1), 5, carried_out(MAX_REMEMBERED_BYTES));
+        }
+        assert_eq!(
+            fits(&sessions, 7, MAX_REMEMBERED_BYTES),
+            Ok(()),
+            "exactly one more"
+        );
+        assert_eq!(fits(&sessions, 7, MAX_REMEMBERED_BYTES + 1), Err(all));
+        let results = TxnOutcome {
+            succeeded: true,
+            results: vec![OperationResult::Set; MAX_REMEMBERED_BYTES / RESULT_BYTES + 1],
+        };
+        assert_eq!(
+            sessions.fits(ClientId(7), &results),
+            Err(all),
+            "results count"
+        );
+        assert_eq!(fits(&sessions, 8, largest), Ok(()), "another session");
         assert_eq!(sessions.bytes, counted(&sessions));
         // What the client no longer waits for makes room.
-        sessions.acknowledge(&stamp(7, sequence + 1, sequence + 1), 8);
-        assert_eq!(sessions.room(ClientId(7)), one);
+        let last = u64::try_from(count).unwrap() + 1;
+        sessions.acknowledge(&stamp(7, last, last), 8);
+        assert_eq!(fits(&sessions, 7, largest), Ok(()));
         assert_eq!(sessions.bytes, counted(&sessions));
         assert_eq!(sessions.bytes, 2 * 64 + 48 + MAX_REMEMBERED_BYTES);
     }

@@ -160,10 +160,12 @@ impl StateMachine {
 
     fn carry_out(&mut self, index: LogIndex, txn: &Txn, stamp: Option<&Stamp>) -> Effect {
         let outcome = txn.outcome(self.revisions.at(index), |key| self.entry(key));
-        let (room, limit) = stamp.map_or((MAX_TXN_ANSWER_BYTES, MAX_TXN_ANSWER_BYTES), |stamp| {
-            self.sessions.room(stamp.client_id)
-        });
-        if outcome.bytes() > room {
+        let fits = match stamp {
+            Some(stamp) => self.sessions.fits(stamp.client_id, &outcome),
+            None if outcome.bytes() > MAX_TXN_ANSWER_BYTES => Err(MAX_TXN_ANSWER_BYTES),
+            None => Ok(()),
+        };
+        if let Err(limit) = fits {
             return Effect::AnswerTooLarge { limit };
         }
         let stored = self.revisions.stored(index);

@@ -108,7 +108,9 @@ impl Operation {
         let range = KeyRange::try_from(range).map_err(|error| {
             Refusal::invalid("range", format!("{}: {}", error.field, error.reason))
         })?;
-        within("key", range.longest(), options.max_key_bytes)?;
+        // A range behind the longest key begins with that key and one byte more.
+        let longest = options.max_key_bytes.saturating_add(1);
+        within("key", range.longest(), longest)?;
         let scan = Scan {
             range,
             limit: match limit {

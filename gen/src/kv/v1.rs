@@ -766,7 +766,9 @@ impl ::prost::Name for RaiseProtocolLevelCommand {
 /// Conditions and operations together are at most 128, and no key is written
 /// twice in `success` or in `failure`. The entries that the operations read count
 /// for at most 2 MiB, and those of a write that is numbered in a session for at
-/// most 64 KiB: a transaction that would exceed that changes nothing.
+/// most 64 KiB. The remembered answers to transactions of one session count for at
+/// most 1 MiB: 128 bytes for each result, and the entries that were read. A
+/// transaction that would exceed that changes nothing.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TxnCommand {
     /// The conditions.
@@ -1248,8 +1250,9 @@ impl ::prost::Name for DeleteResponse {
 /// Conditions and operations together are at most 128, and their keys and values
 /// at most as large as the largest key and the largest value that the node
 /// accepts. No key is written twice in `success`, or in `failure`. What the
-/// operations read is at most 2 MiB, and 64 KiB for a write in a session: a
-/// transaction whose answer would be larger is not applied (TooLarge).
+/// operations read is at most 2 MiB, and 64 KiB for a write in a session, whose
+/// outstanding answers are at most 1 MiB together: a transaction whose answer would
+/// be larger is not applied (TooLarge).
 ///
 /// Every member has to run a version that knows transactions; see
 /// FailedPrecondition.

@@ -1,10 +1,13 @@
 //! Transactions and their outcomes as protobuf writes them in JSON.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 use seshat::client::{Condition, Txn, TxnOperation, TxnOutcome, TxnResult};
 
@@ -22,7 +25,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 ///
 /// The fault, with its place.
 pub(super) fn parse(input: &[u8]) -> Result<Txn, String> {
-    let request = serde_json::from_slice(input).map_err(|error| error.to_string())?;
+    let Unique(request) = serde_json::from_slice(input).map_err(|error| error.to_string())?;
     let mut request = Message::new(request, String::new())?;
     let conditions = request.list("conditions")?.into_iter().map(condition);
     let success = request.list("success")?.into_iter().map(operation);
@@ -44,6 +47,68 @@ pub(super) fn parse(input: &[u8]) -> Result<Txn, String> {
         _ => Err(format!(
             "more than {MAX_OPERATIONS} conditions and operations"
         )),
+    }
+}
+
+/// A value without an object that has a field twice: one of the two would be lost.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor).map(Self)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unique(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((field, Unique(value))) = fields.next_entry::<String, Unique>()? {
+            if object.contains_key(&field) {
+                return Err(A::Error::custom(format!("{field:?} is there twice")));
+            }
+            object.insert(field, value);
+        }
+        Ok(object.into())
     }
 }
 
@@ -198,6 +263,19 @@ pub(super) fn answer(outcome: &TxnOutcome) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Otherwise the first one would be lost, and with it perhaps a condition.
+    #[test]
+    fn a_field_that_is_there_twice_is_refused() {
+        for input in [
+            r#"{"conditions": [{"key": {"key": "aw=="}}], "conditions": []}"#,
+            r#"{"success": [{"get": {"key": "aw==", "key": "ag=="}}]}"#,
+            r#"{"success": null, "success": [{"get": {"key": "aw=="}}]}"#,
+        ] {
+            let error = parse(input.as_bytes()).unwrap_err();
+            assert!(error.contains("is there twice"), "{input}: {error}");
+        }
+    }
 
     #[test]
     fn the_fields_are_those_of_the_request() {
