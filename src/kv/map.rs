@@ -118,16 +118,13 @@ impl Map {
         let value = Bytes::copy_from_slice(value);
         let new = value.len();
         let stored = Stored { value, revision };
-        match self.shard_mut(key).map(|shard| bind(shard, key, stored)) {
-            Some(Bound::Again(replaced)) => {
-                self.memory = self.memory - replaced.value.len() + new;
-            }
-            Some(Bound::New(key)) => {
-                self.len += 1;
-                self.memory += pair_memory(key.len(), new);
-                self.order.insert(key);
-            }
-            None => {}
+        let bound = self.shard_mut(key).map(|shard| bind(shard, key, stored));
+        if let Some(Bound::Again(replaced)) = bound {
+            self.memory = self.memory - replaced.value.len() + new;
+        } else if let Some(Bound::New(key)) = bound {
+            self.len += 1;
+            self.memory += pair_memory(key.len(), new);
+            self.order.insert(key);
         }
     }
 

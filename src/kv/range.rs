@@ -139,21 +139,19 @@ impl Scan {
         entries: impl Iterator<Item = (&'a Key, &'a Value, Revision)>,
     ) -> Part {
         let mut part = Part::default();
-        let mut bytes = 0;
-        let mut last = None;
+        let (mut bytes, mut read, mut last) = (0, 0, None);
         let mut entries = entries.peekable();
-        while let Some((key, value, _)) = entries.peek() {
+        while let Some((key, value, revision)) = entries.next_if(|(key, value, _)| {
             let value = if self.keys_only { 0 } else { value.len() };
             let size = key.len() + value + ENTRY_BYTES;
-            let full = part.count > 0 && !self.count_only && bytes + size > self.part_bytes;
-            let read = usize::try_from(part.count).unwrap_or(usize::MAX);
-            if self.limit == 0 || full || read >= MAX_PART_KEYS {
-                break;
+            let fits = read == 0 || self.count_only || bytes + size <= self.part_bytes;
+            let takes = fits && self.limit > 0 && read < MAX_PART_KEYS;
+            if takes {
+                bytes += size;
             }
-            let Some((key, value, revision)) = entries.next() else {
-                break;
-            };
-            bytes += size;
+            takes
+        }) {
+            read += 1;
             part.count += 1;
             self.limit -= 1;
             last = Some(key);
@@ -181,7 +179,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kv::{Command, StateMachine, Write};
+    use crate::kv::{Command, Found, Query, StateMachine, Write};
+    use crate::types::ProtocolLevel;
 
     fn key(bytes: &[u8]) -> Key {
         Key::copy_from_slice(bytes)
@@ -255,9 +254,9 @@ mod tests {
             keys_only: true,
             ..all(KeyRange::prefix(Key::new()))
         };
-        let [part] = &parts(&state, keys)[..] else {
-            panic!("one part");
-        };
+        let read = parts(&state, keys);
+        assert_eq!(read.len(), 1);
+        let part = &read[0];
         assert_eq!((part.count, part.bytes()), (300, 1200));
         assert!(part.entries.iter().all(|entry| entry.value.is_empty()));
     }
@@ -266,11 +265,7 @@ mod tests {
     fn an_entry_that_is_larger_than_a_part_is_a_part() {
         let state = with_keys(3, MAX_PART_BYTES);
         let read = parts(&state, all(KeyRange::prefix(Key::new())));
-        assert!(
-            read.iter().all(|part| part.entries.len() == 1),
-            "{}",
-            read.len()
-        );
+        assert!(read.iter().all(|part| part.entries.len() == 1));
         assert_eq!(read.len(), 3);
     }
 
@@ -303,6 +298,30 @@ mod tests {
         assert_eq!(limited(4), (1, 4, true));
         assert_eq!(limited(5), (1, 5, false));
         assert_eq!(limited(6), (1, 5, false));
+    }
+
+    #[test]
+    fn a_query_keeps_the_state_if_there_is_more_to_read() {
+        let state = with_keys(3, 1);
+        let finds = |limit, part_bytes, keeps, expected| {
+            let scan = Scan {
+                limit,
+                part_bytes,
+                ..all(KeyRange::prefix(Key::new()))
+            };
+            let query = Query::Scan {
+                scan: Box::new(scan),
+                keeps,
+            };
+            assert_eq!((query.bytes(), query.level()), (0, ProtocolLevel::FIRST));
+            let is =
+                |part: &(Part, Scan), kept: bool| (part.0.count, part.1.limit, kept) == expected;
+            matches!(state.find(&query, 7), Found::Part(part, kept) if is(&part, kept.is_some()))
+        };
+        assert!(finds(9, 1, true, (1, 8, true)));
+        assert!(finds(9, 1, false, (1, 8, false)));
+        assert!(finds(1, 1, true, (1, 0, false)), "the limit is reached");
+        assert!(finds(9, MAX_PART_BYTES, true, (3, 6, false)), "all is read");
     }
 
     #[test]

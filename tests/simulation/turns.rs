@@ -209,8 +209,10 @@ impl World {
         }
         let cluster = self.cluster_of(node);
         for (waiter, outcome) in answers {
-            self.trace
-                .line(self.now, format_args!("{waiter} is told {outcome:?}"));
+            self.trace.line(
+                self.now,
+                format_args!("{waiter} is told {}", without_state(&outcome)),
+            );
             let outcome = self.falsify(waiter, outcome);
             let log = self.clusters.log(cluster);
             let mut told = Told::new(outcome, self.now, (cluster, log));
@@ -272,5 +274,13 @@ impl World {
             }
             Scope::Wide => self.check_end_of_final_check(),
         }
+    }
+}
+
+/// The outcome, but for the state of a scan, whose parts are in no particular order.
+fn without_state(outcome: &node::Outcome) -> String {
+    match outcome {
+        Ok(node::Answer::Part { part, revision, .. }) => format!("{part:?} at {revision}"),
+        other => format!("{other:?}"),
     }
 }
