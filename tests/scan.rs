@@ -245,6 +245,35 @@ async fn few_scans_have_a_copy_of_the_state_and_the_others_wait() {
     assert_eq!(fifth.in_time("the fifth scan").await.unwrap(), 60);
 }
 
+/// Each takes the core a while, so few are there together: the others wait before it.
+#[tokio::test(start_paused = true)]
+async fn few_scans_are_in_the_core_and_the_others_wait() {
+    let (fabric, mut leader, _followers) = leader().await;
+    set(&mut leader, "k", "v").await;
+    // No read is confirmed from now on.
+    fabric.cut(leader.id);
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let mut kv = leader.kv.clone();
+        waiting.spawn(async move { kv.scan(prefix("k")).await.map(drop) });
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut request = tonic::Request::new(prefix("k"));
+    request.set_timeout(Duration::from_millis(300));
+    let full = Reason::Overloaded(Overloaded {
+        what: "scans".to_owned(),
+        limit: 16,
+    });
+    let (code, detail) = refusal(leader.kv.scan(request).await);
+    assert_eq!(
+        (code, detail),
+        (Code::ResourceExhausted, (Applied::No, Some(full)))
+    );
+    while let Some(ended) = waiting.join_next().in_time("a scan").await {
+        assert!(ended.unwrap().is_err());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_does_not_go_on_loses_its_copy_after_a_minute() {
     let (_fabric, mut leader, _followers) = leader().await;

@@ -331,15 +331,18 @@ impl Service for KvService {
         let cluster = request.cluster_id;
         let deadline = deadline(&metadata, self.host.options.request_timeout);
         let operation = |keeps| Operation::scan(request.clone(), &self.host.options, keeps);
+        let refuse = |refusal| self.host.refuse(&refusal);
+        let reading = self.host.scans.reading(deadline).await.map_err(refuse)?;
         let first = self.serve(&metadata, cluster, operation(false)).await?;
+        drop(reading);
         let Answer::Part { part, .. } = &first else {
             return Err(astray());
         };
         if part.0.is_last(&part.1) {
             return self.parts(cluster, first, None);
         }
-        let permit = self.host.copies.permit(deadline).await;
-        let permit = permit.map_err(|refusal| self.host.refuse(&refusal))?;
+        let permit = self.host.scans.copy(deadline).await.map_err(refuse)?;
+        let _reading = self.host.scans.reading(deadline).await.map_err(refuse)?;
         // The state of this answer counts: the parts show one moment.
         let answer = self.serve(&metadata, cluster, operation(true)).await?;
         self.parts(cluster, answer, Some(permit))

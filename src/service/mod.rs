@@ -60,7 +60,7 @@ pub use refusals::to_status;
 pub use router::Router;
 
 use lookout::Lookout;
-use scan::Copies;
+use scan::Scans;
 use surveys::Surveys;
 
 /// Bounds of the services, from [`Limits`](crate::config::Limits).
@@ -96,7 +96,7 @@ pub struct Host {
     account: Arc<Account>,
     surveys: Surveys,
     lookout: Lookout,
-    copies: Copies,
+    scans: Scans,
     options: ServiceOptions,
 }
 
@@ -121,7 +121,7 @@ impl Host {
             account: reader.account(usize::MAX),
             reader,
             unread,
-            copies: Copies::default(),
+            scans: Scans::default(),
             options,
         }
     }
@@ -138,7 +138,7 @@ impl Host {
             reader,
             surveys: self.surveys.clone(),
             lookout: self.lookout.clone(),
-            copies: self.copies.clone(),
+            scans: self.scans.clone(),
             options: self.options,
         }
     }

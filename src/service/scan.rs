@@ -27,6 +27,9 @@ use crate::proto::kv;
 use crate::types::Revision;
 use crate::wire;
 
+/// Scans that may be in the core at the same time. The core may read the first part of all of them in one
+/// turn, each for a millisecond, and must not miss a heartbeat meanwhile.
+const MAX_READING: usize = 16;
 /// Scans that may have a copy of the state at the same time.
 const MAX_COPIES: usize = 4;
 /// Longest time for which a scan may have a copy of the state.
@@ -34,29 +37,51 @@ const MAX_SCAN_TIME: Duration = Duration::from_secs(60);
 /// Parts that wait to be sent.
 const MAX_PARTS: usize = 1;
 
-/// The permits for copies of the state.
+/// The permits of scans.
 #[derive(Debug, Clone)]
-pub(super) struct Copies(Arc<Semaphore>);
+pub(super) struct Scans {
+    reading: Arc<Semaphore>,
+    copies: Arc<Semaphore>,
+}
 
-impl Default for Copies {
+impl Default for Scans {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_COPIES)))
+        Self {
+            reading: Arc::new(Semaphore::new(MAX_READING)),
+            copies: Arc::new(Semaphore::new(MAX_COPIES)),
+        }
     }
 }
 
-impl Copies {
-    /// A permit, as soon as one is free.
+impl Scans {
+    /// A permit for a read in the core, as soon as one is free.
     ///
     /// # Errors
     ///
     /// None is free until `deadline`.
-    pub(super) async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Refusal> {
-        let permit = Arc::clone(&self.0).acquire_owned();
-        match timeout_at(deadline, permit).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(too_many("scans", MAX_COPIES)),
-        }
+    pub(super) async fn reading(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Refusal> {
+        permit(&self.reading, deadline, MAX_READING).await
+    }
+
+    /// A permit for a copy of the state, as soon as one is free.
+    ///
+    /// # Errors
+    ///
+    /// None is free until `deadline`.
+    pub(super) async fn copy(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Refusal> {
+        permit(&self.copies, deadline, MAX_COPIES).await
+    }
+}
+
+async fn permit(
+    permits: &Arc<Semaphore>,
+    deadline: Instant,
+    limit: usize,
+) -> Result<OwnedSemaphorePermit, Refusal> {
+    match timeout_at(deadline, Arc::clone(permits).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        // The semaphore is never closed.
+        Ok(Err(_)) | Err(_) => Err(too_many("scans", limit)),
     }
 }
 
