@@ -19,31 +19,22 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use imbl::OrdSet;
 
-use super::{Entry, KeyRange};
-use crate::types::{Key, Revision, Value};
+use super::{Entry, KeyRange, Stored};
+use crate::types::{Key, Revision};
 
 /// Number of shards. Part of the snapshot format, which has its pairs in the order of the shards.
 const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 12;
 
 /// Memory of a pair beside its bytes: its part of a half-empty table and of a node of the order, and the
-/// overhead of an allocator and two reference counts for two allocations. Counting allocations as glibc
-/// makes them, 600 000 to 1 500 000 pairs took 213 to 261 bytes each, and up to 293 once all had been read or
-/// copied, whatever the size of their values.
+/// overhead of an allocator, two reference counts and a revision for two allocations. Counting allocations as
+/// glibc makes them, 600 000 to 1 500 000 pairs with values of 0 to 64 bytes took 210 to 264 bytes each, and up
+/// to 296 once all had been read or copied.
 const PAIR_MEMORY: usize = 304;
 
 /// Memory of a pair in bytes. An estimate, rather too high than too low.
 pub const fn pair_memory(key: usize, value: usize) -> usize {
     key.saturating_add(value).saturating_add(PAIR_MEMORY)
-}
-
-/// What a key is bound to, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// The value.
-    pub value: Value,
-    /// The revision that [`Revisions`](super::Revisions) interprets.
-    pub revision: Revision,
 }
 
 type Shard = HashMap<Key, Stored, RandomState>;
@@ -99,7 +90,8 @@ impl Default for Map {
 /// Shows the pairs only: thousands of shards would hide them.
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
+        let pairs = self.iter().map(|(key, stored)| (key, stored.value()));
+        f.debug_map().entries(pairs).finish()
     }
 }
 
@@ -115,15 +107,13 @@ impl Map {
     /// Binds `key` to `value`, by the write of the stored `revision`. Keeps copies of both: a key or value
     /// from the network is a slice of its message, and would keep the whole message in memory.
     pub fn set(&mut self, key: &[u8], value: &[u8], revision: Revision) {
-        let value = Bytes::copy_from_slice(value);
-        let new = value.len();
-        let stored = Stored { value, revision };
+        let stored = Stored::new(value, revision);
         let bound = self.shard_mut(key).map(|shard| bind(shard, key, stored));
         if let Some(Bound::Again(replaced)) = bound {
-            self.memory = self.memory - replaced.value.len() + new;
+            self.memory = self.memory - replaced.bytes().len() + value.len();
         } else if let Some(Bound::New(key)) = bound {
             self.len += 1;
-            self.memory += pair_memory(key.len(), new);
+            self.memory += pair_memory(key.len(), value.len());
             self.order.insert(key);
         }
     }
@@ -131,21 +121,16 @@ impl Map {
     /// Removes `key`. Returns whether it was bound.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         // A miss must not copy a shard.
-        if self.get(key).is_none() {
+        if self.stored(key).is_none() {
             return false;
         }
         let removed = self.shard_mut(key).and_then(|shard| shard.remove(key));
-        if let Some(Stored { value, .. }) = &removed {
+        if let Some(stored) = &removed {
             self.len -= 1;
-            self.memory -= pair_memory(key.len(), value.len());
+            self.memory -= pair_memory(key.len(), stored.bytes().len());
             self.order.remove(key);
         }
         removed.is_some()
-    }
-
-    /// The value that `key` is bound to.
-    pub fn get(&self, key: &[u8]) -> Option<&Value> {
-        Some(&self.shard(key)?.get(key)?.value)
     }
 
     /// The entry of `key`, with the stored revision.
@@ -153,8 +138,8 @@ impl Map {
         let (key, stored) = self.shard(key)?.get_key_value(key)?;
         Some(Entry {
             key: key.clone(),
-            value: stored.value.clone(),
-            revision: stored.revision,
+            value: stored.value(),
+            revision: stored.revision(),
         })
     }
 
@@ -180,9 +165,8 @@ impl Map {
     }
 
     /// Every pair, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
-        let stored = self.shards.iter().flat_map(|shard| shard.iter());
-        stored.map(|(key, stored)| (key, &stored.value))
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Stored)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
     }
 
     /// The pairs of a range in ascending order of their keys.
@@ -190,13 +174,6 @@ impl Map {
         let keys = (!range.is_empty()).then(|| self.order.range(range.bounds()));
         let keys = keys.into_iter().flatten();
         keys.filter_map(|key| Some((key, self.stored(key)?)))
-    }
-
-    /// The stored revision of every pair, with the lengths of its key and its value, in no particular
-    /// order.
-    pub fn sizes(&self) -> impl Iterator<Item = (usize, usize, Revision)> {
-        let stored = self.shards.iter().flat_map(|shard| shard.iter());
-        stored.map(|(key, stored)| (key.len(), stored.value.len(), stored.revision))
     }
 
     /// The address of each shard in memory. A copied shard has another address.
@@ -292,7 +269,7 @@ mod tests {
                 None => assert_eq!(map.remove(key), key != b"missing"),
             }
             let pairs = map.iter();
-            let pairs = pairs.map(|(key, value)| pair_memory(key.len(), value.len()));
+            let pairs = pairs.map(|(key, stored)| pair_memory(key.len(), stored.bytes().len()));
             assert_eq!(map.memory(), pairs.sum::<usize>());
             map.memory()
         };
@@ -333,6 +310,6 @@ mod tests {
         map.set(&message.slice(..1), &message.slice(..2), 7);
         map.set(&message.slice(..1), &message.slice(..3), 8);
         assert!(message.is_unique(), "no other value holds a part of it");
-        assert_eq!(map.get(b"x"), Some(&Bytes::from_static(b"xxx")));
+        assert_eq!(map.stored(b"x"), Some(&Stored::new(b"xxx", 8)));
     }
 }

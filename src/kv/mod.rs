@@ -11,9 +11,10 @@ mod range;
 mod revision;
 mod sessions;
 mod state_machine;
+mod stored;
 mod txn;
 
-pub use map::{Map, Shards, Stored, pair_memory, shard_of};
+pub use map::{Map, Shards, pair_memory, shard_of};
 pub use query::Query;
 pub use range::{KeyRange, MAX_PART_BYTES, MAX_PART_KEYS, Part, Scan};
 pub use revision::Revisions;
@@ -22,6 +23,7 @@ pub use sessions::{
     Session, Sessions, Stamp, Verdict, Written,
 };
 pub use state_machine::{Effect, Found, MAX_RECOVERED_FROM, StateMachine};
+pub use stored::Stored;
 pub use txn::{
     Condition, Entry, KeyTest, MAX_REMEMBERED_BYTES, MAX_TXN_ANSWER_BYTES, MAX_TXN_OPERATIONS,
     Operation, OperationResult, Txn, TxnOutcome,

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::Entry;
+use super::{Entry, Stored};
 use crate::types::{Key, Revision, Value};
 
 /// Maximum number of keys that one part of a scan reads.
@@ -136,13 +136,16 @@ impl Scan {
     /// Reads the next part from `entries`, those of the range in ascending order, and goes on behind it.
     pub(super) fn take<'a>(
         &mut self,
-        entries: impl Iterator<Item = (&'a Key, &'a Value, Revision)>,
+        entries: impl Iterator<Item = (&'a Key, &'a Stored, Revision)>,
     ) -> Part {
         let mut part = Part::default();
         let (mut bytes, mut read, mut last) = (0, 0, None);
         let mut entries = entries.peekable();
-        while let Some((key, value, revision)) = entries.next_if(|(key, value, _)| {
-            let value = if self.keys_only { 0 } else { value.len() };
+        while let Some((key, stored, revision)) = entries.next_if(|(key, stored, _)| {
+            let value = match self.keys_only {
+                true => 0,
+                false => stored.bytes().len(),
+            };
             let size = key.len() + value + ENTRY_BYTES;
             let fits = read == 0 || self.count_only || bytes + size <= self.part_bytes;
             let takes = fits && self.limit > 0 && read < MAX_PART_KEYS;
@@ -160,7 +163,7 @@ impl Scan {
                     key: key.clone(),
                     value: match self.keys_only {
                         true => Value::new(),
-                        false => value.clone(),
+                        false => stored.value(),
                     },
                     revision,
                 });

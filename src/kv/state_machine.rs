@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::map::{Map, Shards, Stored, pair_memory};
+use super::map::{Map, Shards, pair_memory};
 use super::txn::{MAX_TXN_ANSWER_BYTES, Operation, Txn, TxnOutcome};
 use super::{
-    Command, Entry, Part, Query, Revisions, Scan, Session, Sessions, Stamp, Verdict, Write, Written,
+    Command, Entry, Part, Query, Revisions, Scan, Session, Sessions, Stamp, Stored, Verdict, Write,
+    Written,
 };
 use crate::types::{
     ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Revision, Value, WallTime,
@@ -184,10 +185,7 @@ impl StateMachine {
     /// The answer to `query`, when the command at `applied` has been applied.
     pub fn find(&self, query: &Query, applied: LogIndex) -> Found {
         match query {
-            Query::Get(key) => {
-                let found = self.get_with_revision(key);
-                Found::Value(found.map(|(value, revision)| (value.clone(), revision)))
-            }
+            Query::Get(key) => Found::Value(self.get_with_revision(key)),
             Query::Txn(txn) => {
                 let revision = self.revisions.at(applied);
                 Found::Txn(txn.outcome(revision, |key| self.entry(key)))
@@ -233,15 +231,15 @@ impl StateMachine {
         self.revisions.skip(last, now);
     }
 
-    /// The value that `key` is bound to.
-    pub fn get(&self, key: &[u8]) -> Option<&Value> {
-        self.map.get(key)
+    /// The bytes of the value that `key` is bound to.
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.map.stored(key).map(Stored::bytes)
     }
 
     /// The value that `key` is bound to, and the revision of the write that has bound it.
-    pub fn get_with_revision(&self, key: &[u8]) -> Option<(&Value, Revision)> {
-        let Stored { value, revision } = self.map.stored(key)?;
-        Some((value, self.revisions.of_key(*revision)))
+    pub fn get_with_revision(&self, key: &[u8]) -> Option<(Value, Revision)> {
+        let stored = self.map.stored(key)?;
+        Some((stored.value(), self.revisions.of_key(stored.revision())))
     }
 
     /// The entry of `key`, if it is bound.
@@ -256,8 +254,8 @@ impl StateMachine {
         let range = scan.range.clone();
         let stored = self.map.range(&range);
         scan.take(stored.map(|(key, stored)| {
-            let revision = self.revisions.of_key(stored.revision);
-            (key, &stored.value, revision)
+            let revision = self.revisions.of_key(stored.revision());
+            (key, stored, revision)
         }))
     }
 
@@ -359,13 +357,8 @@ impl StateMachine {
         self.sessions.insert(client_id, session);
     }
 
-    /// Lengths of the key and the value of every pair, and its stored revision, in no particular order.
-    pub fn pair_sizes(&self) -> impl Iterator<Item = (usize, usize, Revision)> {
-        self.map.sizes()
-    }
-
     /// Every pair, in no particular order.
-    pub fn pairs(&self) -> impl Iterator<Item = (&Key, &Value)> {
+    pub fn pairs(&self) -> impl Iterator<Item = (&Key, &Stored)> {
         self.map.iter()
     }
 
@@ -381,10 +374,11 @@ impl StateMachine {
     }
 
     /// Every pair in ascending order of its key, for tests and tools. It sorts: O(n log n), and a vector
-    /// of n references.
-    pub fn sorted_pairs(&self) -> Vec<(&Key, &Value)> {
-        let mut pairs: Vec<_> = self.map.iter().collect();
-        pairs.sort_unstable_by_key(|&(key, _)| key);
+    /// of n pairs.
+    pub fn sorted_pairs(&self) -> Vec<(&Key, Value)> {
+        let pairs = self.map.iter();
+        let mut pairs: Vec<_> = pairs.map(|(key, stored)| (key, stored.value())).collect();
+        pairs.sort_unstable_by_key(|(key, _)| *key);
         pairs
     }
 }
@@ -433,7 +427,7 @@ mod tests {
         assert!(kv.is_empty());
         assert_eq!(apply(&mut kv, set("k", "1")), Effect::Set);
         assert_eq!(apply(&mut kv, set("k", "2")), Effect::Set);
-        assert_eq!(kv.get(b"k"), Some(&Bytes::from_static(b"2")));
+        assert_eq!(kv.get(b"k"), Some(&b"2"[..]));
         assert_eq!(kv.len(), 1);
         assert!(!kv.is_empty());
     }
@@ -532,7 +526,7 @@ mod tests {
     fn an_empty_value_is_not_a_missing_one() {
         let mut kv = StateMachine::default();
         apply(&mut kv, set("k", ""));
-        assert_eq!(kv.get(b"k"), Some(&Bytes::new()));
+        assert_eq!(kv.get(b"k"), Some(&b""[..]));
         assert_eq!(kv.get(b"other"), None);
     }
 
@@ -563,7 +557,7 @@ mod tests {
                 value: value.clone(),
             },
         );
-        assert_eq!(kv.get(&key), Some(&value));
+        assert_eq!(kv.get(&key), Some(&value[..]));
         assert_eq!(kv.get(&[0, 0xff]), None);
     }
 
@@ -601,7 +595,7 @@ mod tests {
         kv.apply(5, set("k", "2").into());
         assert_eq!(kv.apply(6, numbered(set("k", "1"))), first);
         assert_eq!((first.effect, first.revision), (Effect::Set, 4));
-        assert_eq!(kv.get(b"k"), Some(&Bytes::from_static(b"2")));
+        assert_eq!(kv.get(b"k"), Some(&b"2"[..]));
     }
 
     const BASE: u64 = WallTime::FIRST.micros();
@@ -639,7 +633,7 @@ mod tests {
         assert_eq!(written.revision, BASE + 3);
         for (key, value) in [("a", "1"), ("b", "2")] {
             let bound = kv.get_with_revision(key.as_bytes());
-            assert_eq!(bound, Some((&Bytes::from(value), BASE + 3)));
+            assert_eq!(bound, Some((Bytes::from(value), BASE + 3)));
         }
         let delete = Operation::Delete(Bytes::from("a"));
         kv.apply(4, command(txn(vec![delete], vec![])));
@@ -663,7 +657,7 @@ mod tests {
         assert!(succeeded(&first));
         kv.apply(5, set("k", "3").into());
         assert_eq!(kv.apply(6, stamped(swap.clone(), 1)), first);
-        assert_eq!(kv.get(b"k"), Some(&Bytes::from("3")));
+        assert_eq!(kv.get(b"k"), Some(&b"3"[..]));
         assert!(
             !succeeded(&kv.apply(7, command(swap))),
             "without its number"

@@ -254,10 +254,7 @@ fn commands_are_applied_in_log_order_only() {
     assert_eq!(storage.apply(4, 1, Some(set(b"k", b"w"))), out_of_order(4));
     assert_eq!(storage.apply(3, 1, None), Ok(None));
     assert_eq!(storage.applied(), 3);
-    assert_eq!(
-        storage.state_machine().get(b"k"),
-        Some(&Bytes::from_static(b"v"))
-    );
+    assert_eq!(storage.state_machine().get(b"k"), Some(&b"v"[..]));
 }
 
 #[test]

@@ -71,9 +71,9 @@ impl SnapshotWriter {
         for info in members.iter() {
             write(&record(Record::Member(info.clone().into())), &mut buffer);
         }
-        let pairs = state_machine.pair_sizes();
+        let pairs = state_machine.pairs();
         let pairs: u64 = pairs
-            .map(|(key, value, revision)| pair_size(key, value, revision))
+            .map(|(key, stored)| pair_size(key.len(), stored.bytes().len(), stored.revision()))
             .sum();
         let sessions = state_machine.sessions().sorted();
         let session_bytes: u64 = sessions
@@ -113,11 +113,11 @@ impl SnapshotWriter {
         if let Some((client_id, session)) = self.sessions.next() {
             return Some(of_session(client_id, &session));
         }
-        let (key, Stored { value, revision }) = self.next_pair()?;
+        let (key, stored) = self.next_pair()?;
         Some(record(Record::Pair(proto::KeyValue {
             key,
-            value,
-            revision,
+            value: stored.value(),
+            revision: stored.revision(),
         })))
     }
 
@@ -657,7 +657,7 @@ mod tests {
             assert_eq!(state.apply(5, set("again", 2, 2)), first);
             let forgotten = state.apply(6, set("late", 1, 1));
             assert_eq!(forgotten.effect, Effect::SessionExpired);
-            assert_eq!(state.get(b"k"), Some(&Bytes::from("second")));
+            assert_eq!(state.get(b"k"), Some(&b"second"[..]));
             assert_eq!(state.apply(7, set("third", 3, 3)).revision, 7);
         }
         assert_eq!(before, after);

@@ -215,7 +215,7 @@ pub(crate) fn snapshot(snapshot: &OutgoingSnapshot) -> String {
         state_machine,
     } = snapshot;
     let pairs = state_machine.sorted_pairs().into_iter();
-    let data = list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(value))));
+    let data = list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(&value))));
     format!(
         "InstallSnapshot{} data={data}",
         snapshot_header(header.request())

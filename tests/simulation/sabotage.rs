@@ -104,11 +104,7 @@ impl World {
             _ => false,
         };
         answers.then(|| node::Answer::Got {
-            found: raft
-                .storage()
-                .state_machine()
-                .get_with_revision(key)
-                .map(|(value, revision)| (value.clone(), revision)),
+            found: raft.storage().state_machine().get_with_revision(key),
             applied_index: raft.storage().applied(),
         })
     }

@@ -287,7 +287,7 @@ mod tests {
             .expect("a server");
         let state = new.storage().state_machine();
         assert_eq!(state.len(), usize::try_from(keys).expect("few"));
-        assert!(state.pairs().all(|(_, value)| value == "new"));
+        assert!(state.pairs().all(|(_, stored)| stored.bytes() == b"new"));
         let copied = state
             .places()
             .iter()
