@@ -41,6 +41,10 @@ pub(crate) use rpc::{NotMe, RpcError};
 #[doc(hidden)]
 pub use rpc::{NotMe, RpcError};
 
+/// The part of a request that is too large when a session would own too many keys. Its limit is a number of
+/// keys.
+pub const OWNED_KEYS: &str = "owned keys";
+
 /// The reason of a refusal, and the outcome of the refused request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({applied})")]
@@ -142,7 +146,10 @@ pub enum Reason {
         node_id: NodeId,
     },
     /// A part of the request is too large.
-    #[error("{what} too large: at most {limit} bytes{}", match node_id {
+    #[error("{what} {}{}", match *what {
+        OWNED_KEYS => format!("too many: at most {limit} of a session"),
+        _ => format!("too large: at most {limit} bytes"),
+    }, match node_id {
         Some(id) => format!(", which is the limit of node {id}"),
         None => String::new(),
     })]

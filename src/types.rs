@@ -219,6 +219,9 @@ pub type LogIndex = u64;
 /// The number of a write for clients: later writes have higher ones, in all clusters that follow one
 /// another. See `docs/GLOSSARY.md`.
 pub type Revision = u64;
+
+/// Milliseconds: a span, or a time of the replicated clock.
+pub type Millis = u64;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -673,6 +673,7 @@ fn bind(key: &str, value: &str) -> Operation {
     let set = SetOperation {
         key: key.to_owned().into(),
         value: value.to_owned().into(),
+        ..SetOperation::default()
     };
     Operation {
         operation: Some(operation::Operation::Set(set)),

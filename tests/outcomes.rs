@@ -358,6 +358,7 @@ async fn requests_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: 
         let request = OpenSessionRequest {
             client_id: 9,
             cluster_id: other,
+            ttl: None,
         };
         let answer = kv.open_session(request).await;
         met.refusal("OpenSession", answer, OTHER_CLUSTER);
@@ -412,6 +413,7 @@ async fn requests_for_another_cluster(met: &mut Met, cluster: &Cluster, leader: 
         let request = OpenSessionRequest {
             client_id: 8,
             cluster_id,
+            ttl: None,
         };
         let answer = kv.open_session(request).await.unwrap().into_inner();
         assert_eq!(answer.cluster_id, answered);

@@ -119,6 +119,27 @@ impl KvService for Answers {
         Err(Status::unimplemented("no scans here"))
     }
 
+    async fn keep_alive(
+        &self,
+        _: Request<seshat::proto::kv::KeepAliveRequest>,
+    ) -> Result<Response<seshat::proto::kv::KeepAliveResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<seshat::proto::kv::CloseSessionRequest>,
+    ) -> Result<Response<seshat::proto::kv::CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<seshat::proto::kv::ListSessionsRequest>,
+    ) -> Result<Response<seshat::proto::kv::ListSessionsResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
     async fn open_session(
         &self,
         _: Request<OpenSessionRequest>,

@@ -194,12 +194,18 @@ SNAPSHOT = snapshot(
     {"pair": {"key": b64(b"key"), "value": b64(b"value")}},
 )
 PAIRS = {b"city": b"Uruk", b"empty": b"", b"goddess": b"Nisaba", b"key": b"value"}
-# The others are bound with the oldest revision.
-REVISIONS = {b"key": {"revision": "1790000000001043"}}
+# The others are bound with the oldest revision, and for ever.
+BOUND = {
+    b"key": {"revision": "1790000000001043"},
+    b"city": {"ttlMs": "5000", "deadlineMs": "77000"},
+    b"goddess": {"owner": "8"},
+}
 RESULTS = [
     {"set": {}},
     {"get": {}},
     {"get": {"entry": {"key": b64(b"key"), "value": b64(b"value"), "revision": "1790000000001043"}}},
+    {"get": {"entry": {"key": b64(b"city"), "revision": "1790000000001042", "ttl": "5s"}}},
+    {"get": {"entry": {"key": b64(b"goddess"), "revision": "1790000000001041", "owner": "8"}}},
     {"delete": {"existed": True}},
     {"delete": {}},
 ]
@@ -207,9 +213,9 @@ RESULTS = [
 WHOLE_STATE = snapshot(
     {
         "header": {
-            "version": 2, "pairs": "4", "members": "3", "sessions": "1", "protocolLevel": 5,
+            "version": 2, "pairs": "4", "members": "3", "sessions": "6", "protocolLevel": 5,
             "recoveredFrom": ["77", "66"], "revisionBase": "1790000000000000",
-            "oldestRevision": "1790000000000500",
+            "oldestRevision": "1790000000000500", "clockMs": "76543",
         },
     },
     *({"member": member} for member in INITIAL),
@@ -222,11 +228,23 @@ WHOLE_STATE = snapshot(
                 {"sequence": "9", "appliedIndex": "1041", "existed": False},
                 {"sequence": "10", "appliedIndex": "1042", "txn": {"succeeded": True, "results": RESULTS}},
                 {"sequence": "11", "appliedIndex": "1043", "answerLimit": "65536"},
+                {"sequence": "12", "appliedIndex": "1044", "expiredOwner": "9"},
+                {"sequence": "13", "appliedIndex": "1045", "ownedLimit": "1024"},
             ],
         },
     },
+    {
+        "session": {
+            "clientId": "8", "lastUsed": "1042", "firstOutstanding": "1", "ttlMs": 10000,
+            "deadlineMs": "87000",
+        },
+    },
     *(
-        {"pair": {"key": b64(key), "value": b64(PAIRS[key])} | REVISIONS.get(key, {})}
+        {"session": {"clientId": str(client_id), "lastUsed": "1045", "firstOutstanding": "4"}}
+        for client_id in range(9, 13)
+    ),
+    *(
+        {"pair": {"key": b64(key), "value": b64(PAIRS[key])} | BOUND.get(key, {})}
         for key in sorted(PAIRS, key=lambda key: (zlib.crc32(key) >> 20, key))
     ),
 )
@@ -485,6 +503,19 @@ REAL = {
         "adds a member": {"addMember": {"member": INITIAL[2]}},
         "removes a member": {"removeMember": {"id": 3}},
         "opens a session": {"openSession": {"clientId": "7"}},
+        "opens a living session": {"openSession": {"clientId": "7", "ttlMs": 10000}},
+        "closes a session": {"closeSession": {"clientId": "7"}},
+        "advances the clock": {"clock": {"stepMs": 250}},
+        "advances the clock and renews": {"clock": {"stepMs": 500, "renewed": ["7", "8"]}},
+        "binds with every lifetime": {
+            "txn": {
+                "success": [
+                    {"set": {"key": b64(b"one"), "ttl": "1.500s"}},
+                    {"set": {"key": b64(b"two"), "owner": "7"}},
+                    {"set": {"key": b64(b"three"), "keep": {}}},
+                ],
+            },
+        },
         "raises the level": {"raiseProtocolLevel": {"level": 6}},
         "raises the level from the first": {
             "raiseProtocolLevel": {"level": 2, "revision": "1790000000000007"},
@@ -565,6 +596,26 @@ REAL = {
         "in a session, for a cluster": {
             "success": [{"delete": {"key": b64(b"key")}}], "clusterId": CLUSTER,
             "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+        },
+    },
+    "seshat.kv.v1.OpenSessionRequest": {
+        "a session that lives": {"clientId": "7", "ttl": "10s"},
+    },
+    "seshat.kv.v1.OpenSessionResponse": {
+        "a session that lives": {"appliedIndex": "1790000000001043", "ttl": "10s"},
+    },
+    "seshat.kv.v1.KeepAliveRequest": {
+        "a session": {"clientId": "7", "clusterId": CLUSTER},
+    },
+    "seshat.kv.v1.KeepAliveResponse": {
+        "renewed": {"ttl": "10s", "revision": "1790000000001043"},
+    },
+    "seshat.kv.v1.ListSessionsResponse": {
+        "a page": {
+            "sessions": [
+                {"clientId": "7", "ttl": "10s", "remaining": "9.750s", "ownedKeys": "3"},
+            ],
+            "more": True, "revision": "1790000000001043",
         },
     },
     "seshat.kv.v1.TxnResponse": {

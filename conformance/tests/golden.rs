@@ -97,6 +97,8 @@ fn every_message_is_written_and_read_as_another_language_does() {
             Condition DeleteOperation DeleteResult Entry GetOperation GetResult KeyCondition
             Operation OperationResult SetOperation SetResult TxnCommand TxnOutcome TxnRequest
             TxnResponse Interval KeyRange ScanRequest ScanResponse
+            ClockCommand CloseSessionCommand CloseSessionRequest CloseSessionResponse Keep
+            KeepAliveRequest KeepAliveResponse ListSessionsRequest ListSessionsResponse SessionInfo
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2

@@ -14,7 +14,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use prost::Message;
 use seshat::error::{Applied, NotMe, Reason, Refusal};
-use seshat::kv::{Command, Condition, KeyTest, Operation, Stamp, Txn, Write};
+use seshat::kv::{
+    Command, Condition, KEY_TTL, KeyTest, Lifetime, MAX_STEP, Operation, SESSION_TTL, SetLifetime,
+    Stamp, Txn, Write,
+};
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
     NodeId, NodeInfo, NodeLimits, NodeState, NodeStatus, Offer, ProtocolLevel, RaftId, Rank, Reach,
@@ -346,10 +349,23 @@ fn condition() -> impl Strategy<Value = Condition> {
     (bytes(1), test).prop_map(|(key, test)| Condition { key, test })
 }
 
+fn lifetime() -> impl Strategy<Value = SetLifetime> {
+    prop_oneof![
+        Just(SetLifetime::To(Lifetime::Unlimited)),
+        KEY_TTL.prop_map(|ttl| SetLifetime::To(Lifetime::Ttl(ttl))),
+        (1..=u64::MAX).prop_map(|id| SetLifetime::To(Lifetime::Owner(ClientId(id)))),
+        Just(SetLifetime::Keep),
+    ]
+}
+
 /// Operations that write no key twice.
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let operation = prop_oneof![
-        (bytes(1), bytes(0)).prop_map(|(key, value)| Operation::Set { key, value }),
+        (bytes(1), bytes(0), lifetime()).prop_map(|(key, value, lifetime)| Operation::Set {
+            key,
+            value,
+            lifetime
+        }),
         bytes(1).prop_map(Operation::Get),
         bytes(1).prop_map(Operation::Delete),
     ];
@@ -381,6 +397,15 @@ fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         4 => write,
         1 => any::<u64>().prop_map(|id| Command::OpenSession(ClientId(id))),
+        1 => (any::<u64>(), SESSION_TTL).prop_map(|(id, ttl)| Command::OpenLivingSession {
+            client_id: ClientId(id),
+            ttl,
+        }),
+        1 => any::<u64>().prop_map(|id| Command::CloseSession(ClientId(id))),
+        1 => (0..=MAX_STEP, vec(any::<u64>(), 0..5)).prop_map(|(step, renewed)| Command::Clock {
+            step,
+            renewed: renewed.into_iter().map(ClientId).collect(),
+        }),
         1 => info().prop_map(Command::AddMember),
         1 => node().prop_map(Command::RemoveMember),
         1 => (2..=u32::MAX, any::<u64>()).prop_map(|(level, revision)| {
@@ -507,7 +532,7 @@ fn every_kind_is_generated() {
         *counts.entry(variant(&reason)).or_default() += 1;
     }
     println!("{counts:?}");
-    // Five kinds of commands, and eleven of refusals.
-    assert_eq!(counts.len(), 5 + 11);
+    // Eight kinds of commands, and eleven of refusals.
+    assert_eq!(counts.len(), 8 + 11);
     assert!(counts.values().all(|&count| count > 50), "{counts:?}");
 }

@@ -19,8 +19,9 @@ use protobuf::Message as _;
 use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, EntryType, MessageType};
 use seshat::error::{Applied, NotMe, Reason, Refusal};
 use seshat::kv::{
-    Command, Condition, Effect, Entry, KeyTest, Operation, OperationResult, Revisions, Session,
-    Stamp, StateMachine, Txn, TxnOutcome, Write, Written,
+    Command, Condition, Effect, Entry, KeyTest, Lifetime, Limit, LivingSession, Operation,
+    OperationResult, Revisions, Session, SetLifetime, Stamp, StateMachine, Txn, TxnOutcome, Write,
+    Written,
 };
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
@@ -298,10 +299,29 @@ fn whole_state() -> StateMachine {
         ("goddess", "Nisaba"),
         ("key", "value"),
     ];
-    let mut state = StateMachine::default();
+    let mut state = StateMachine::default().with_clock(76_543);
+    let living = LivingSession {
+        ttl: 10_000,
+        deadline: 87_000,
+        session: Session {
+            last_used: 1042,
+            first_outstanding: 1,
+            ..Session::default()
+        },
+        ..LivingSession::default()
+    };
+    state.restore_living_session(ClientId(8), living);
     for (key, value) in pairs {
         let revision = if key == "key" { BASE + 1043 } else { 0 };
-        state.restore(key.as_bytes(), value.as_bytes(), revision);
+        let limit = match key {
+            "city" => Some(Limit::Ttl {
+                ttl: 5_000,
+                deadline: 77_000,
+            }),
+            "goddess" => Some(Limit::Owner(ClientId(8))),
+            _ => None,
+        };
+        state.restore(key.as_bytes(), value.as_bytes(), revision, limit);
     }
     state.restore_recovered_from([ClusterId(77), ClusterId(66)]);
     let set = (Effect::Set, 1038);
@@ -319,6 +339,8 @@ fn whole_state() -> StateMachine {
         (9, missing),
         (10, carried_out),
         (11, refused),
+        (12, (Effect::OwnerExpired(ClientId(9)), 1044)),
+        (13, (Effect::TooManyOwned, 1045)),
     ];
     let answers = answers.map(|(at, (effect, revision))| (at, Written { effect, revision }));
     let session = Session {
@@ -327,6 +349,14 @@ fn whole_state() -> StateMachine {
         answers: answers.into_iter().collect(),
     };
     state.restore_session(ClientId(7), session);
+    for client_id in 9..13 {
+        let idle = Session {
+            last_used: 1045,
+            first_outstanding: 4,
+            ..Session::default()
+        };
+        state.restore_session(ClientId(client_id), idle);
+    }
     state
         .with_members(members())
         .with_level(ProtocolLevel::new(5))
@@ -338,15 +368,24 @@ fn whole_state() -> StateMachine {
 
 /// One result of every kind.
 fn results() -> Vec<OperationResult> {
-    let entry = Entry {
-        key: "key".into(),
-        value: "value".into(),
-        revision: BASE + 1043,
+    let entry = |key: &'static str, value: &'static str, revision, lifetime| Entry {
+        key: key.into(),
+        value: value.into(),
+        revision: BASE + revision,
+        lifetime,
     };
+    let entries = [
+        entry("key", "value", 1043, Lifetime::Unlimited),
+        entry("city", "", 1042, Lifetime::Ttl(5_000)),
+        entry("goddess", "", 1041, Lifetime::Owner(ClientId(8))),
+    ];
+    let [one, two, three] = entries.map(|entry| OperationResult::Got(Some(entry)));
     vec![
         OperationResult::Set,
         OperationResult::Got(None),
-        OperationResult::Got(Some(entry)),
+        one,
+        two,
+        three,
         OperationResult::Deleted { existed: true },
         OperationResult::Deleted { existed: false },
     ]
@@ -361,6 +400,7 @@ fn txn() -> Txn {
     let set = |key: &'static str, value: &'static str| Operation::Set {
         key: key.into(),
         value: value.into(),
+        lifetime: SetLifetime::default(),
     };
     Txn {
         conditions: vec![
@@ -642,6 +682,24 @@ fn formation(compared: &mut Compared) {
     compared.means(name, "no cluster yet", &not_me, read, write);
 }
 
+/// The vector "binds with every lifetime".
+fn lasting() -> Txn {
+    let set = |key: &'static str, lifetime| Operation::Set {
+        key: key.into(),
+        value: Bytes::new(),
+        lifetime,
+    };
+    Txn {
+        conditions: Vec::new(),
+        success: vec![
+            set("one", SetLifetime::To(Lifetime::Ttl(1_500))),
+            set("two", SetLifetime::To(Lifetime::Owner(ClientId(7)))),
+            set("three", SetLifetime::Keep),
+        ],
+        failure: Vec::new(),
+    }
+}
+
 fn commands(compared: &mut Compared) {
     let key = Bytes::from_static(b"key");
     let set = Write::Set {
@@ -663,6 +721,32 @@ fn commands(compared: &mut Compared) {
         ("adds a member", Command::AddMember(info(3))),
         ("removes a member", Command::RemoveMember(node(3))),
         ("opens a session", Command::OpenSession(ClientId(7))),
+        (
+            "opens a living session",
+            Command::OpenLivingSession {
+                client_id: ClientId(7),
+                ttl: 10_000,
+            },
+        ),
+        ("closes a session", Command::CloseSession(ClientId(7))),
+        (
+            "advances the clock",
+            Command::Clock {
+                step: 250,
+                renewed: Vec::new(),
+            },
+        ),
+        (
+            "advances the clock and renews",
+            Command::Clock {
+                step: 500,
+                renewed: vec![ClientId(7), ClientId(8)],
+            },
+        ),
+        (
+            "binds with every lifetime",
+            Write::Txn(Box::new(lasting())).into(),
+        ),
         (
             "raises the level",
             Command::RaiseLevel {

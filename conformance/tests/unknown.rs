@@ -237,7 +237,7 @@ fn check<R: Request + PartialEq + Debug>(descriptor: &MessageDescriptor) {
 #[test]
 fn every_request_is_understood_whole_or_refused() {
     type Check = fn(&MessageDescriptor);
-    let checks: [(&str, Check); 13] = [
+    let checks: [(&str, Check); 16] = [
         ("AddMemberRequest", check::<admin::AddMemberRequest>),
         ("FormRequest", check::<admin::FormRequest>),
         ("RecoverRequest", check::<admin::RecoverRequest>),
@@ -252,6 +252,9 @@ fn every_request_is_understood_whole_or_refused() {
         ("OpenSessionRequest", check::<kv::OpenSessionRequest>),
         ("PipelineRequest", check::<kv::PipelineRequest>),
         ("ScanRequest", check::<kv::ScanRequest>),
+        ("KeepAliveRequest", check::<kv::KeepAliveRequest>),
+        ("CloseSessionRequest", check::<kv::CloseSessionRequest>),
+        ("ListSessionsRequest", check::<kv::ListSessionsRequest>),
         ("SetRequest", check::<kv::SetRequest>),
         ("TxnRequest", check::<kv::TxnRequest>),
     ];

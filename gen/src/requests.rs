@@ -27,12 +27,24 @@ impl Request for crate::admin::v1::TransferLeadershipRequest {
     const DESCRIPTOR: &'static Descriptor = &SESHAT_ADMIN_V1_TRANSFER_LEADERSHIP_REQUEST;
 }
 
+impl Request for crate::kv::v1::CloseSessionRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_CLOSE_SESSION_REQUEST;
+}
+
 impl Request for crate::kv::v1::DeleteRequest {
     const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_DELETE_REQUEST;
 }
 
 impl Request for crate::kv::v1::GetRequest {
     const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_GET_REQUEST;
+}
+
+impl Request for crate::kv::v1::KeepAliveRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_KEEP_ALIVE_REQUEST;
+}
+
+impl Request for crate::kv::v1::ListSessionsRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_LIST_SESSIONS_REQUEST;
 }
 
 impl Request for crate::kv::v1::OpenSessionRequest {
@@ -117,6 +129,14 @@ static SESHAT_ADMIN_V1_TRANSFER_LEADERSHIP_REQUEST: Descriptor = Descriptor {
     ],
 };
 
+static SESHAT_KV_V1_CLOSE_SESSION_REQUEST: Descriptor = Descriptor {
+    name: "seshat.kv.v1.CloseSessionRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+    ],
+};
+
 static SESHAT_KV_V1_CONDITION: Descriptor = Descriptor {
     name: "seshat.kv.v1.Condition",
     fields: &[
@@ -163,6 +183,20 @@ static SESHAT_KV_V1_INTERVAL: Descriptor = Descriptor {
     ],
 };
 
+static SESHAT_KV_V1_KEEP: Descriptor = Descriptor {
+    name: "seshat.kv.v1.Keep",
+    fields: &[
+    ],
+};
+
+static SESHAT_KV_V1_KEEP_ALIVE_REQUEST: Descriptor = Descriptor {
+    name: "seshat.kv.v1.KeepAliveRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+    ],
+};
+
 static SESHAT_KV_V1_KEY_CONDITION: Descriptor = Descriptor {
     name: "seshat.kv.v1.KeyCondition",
     fields: &[
@@ -182,11 +216,21 @@ static SESHAT_KV_V1_KEY_RANGE: Descriptor = Descriptor {
     ],
 };
 
+static SESHAT_KV_V1_LIST_SESSIONS_REQUEST: Descriptor = Descriptor {
+    name: "seshat.kv.v1.ListSessionsRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+        Field::scalar(3),
+    ],
+};
+
 static SESHAT_KV_V1_OPEN_SESSION_REQUEST: Descriptor = Descriptor {
     name: "seshat.kv.v1.OpenSessionRequest",
     fields: &[
         Field::scalar(1),
         Field::scalar(2),
+        Field::message(3, &GOOGLE_PROTOBUF_DURATION),
     ],
 };
 
@@ -243,6 +287,9 @@ static SESHAT_KV_V1_SET_OPERATION: Descriptor = Descriptor {
     fields: &[
         Field::scalar(1),
         Field::scalar(2),
+        Field::message(3, &GOOGLE_PROTOBUF_DURATION),
+        Field::scalar(4),
+        Field::message(5, &SESHAT_KV_V1_KEEP),
     ],
 };
 

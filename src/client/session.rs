@@ -46,6 +46,7 @@ impl Session {
             let request = node.request(OpenSessionRequest {
                 client_id,
                 cluster_id,
+                ttl: None,
             });
             async move {
                 let opened = node.kv().open_session(request).await;

@@ -304,7 +304,11 @@ impl From<Condition> for kv::Condition {
 impl From<TxnOperation> for kv::Operation {
     fn from(operation: TxnOperation) -> Self {
         let operation = match operation {
-            TxnOperation::Set { key, value } => Asked::Set(kv::SetOperation { key, value }),
+            TxnOperation::Set { key, value } => Asked::Set(kv::SetOperation {
+                key,
+                value,
+                lifetime: None,
+            }),
             TxnOperation::Get { key } => Asked::Get(kv::GetOperation { key }),
             TxnOperation::Delete { key } => Asked::Delete(kv::DeleteOperation { key }),
         };
@@ -320,6 +324,8 @@ impl From<kv::Entry> for Entry {
             key,
             value,
             revision,
+            ttl: _,
+            owner: _,
         } = entry;
         Self {
             key,

@@ -251,7 +251,7 @@ mod tests {
     use super::super::unread::{Account, Unread};
     use super::*;
     use crate::error::Applied;
-    use crate::kv::{Entry, OperationResult, TxnOutcome};
+    use crate::kv::{Entry, Lifetime, OperationResult, TxnOutcome};
 
     fn account() -> Arc<Account> {
         Unread::new(100).reader().account(100)
@@ -410,6 +410,7 @@ mod tests {
             key: "k".into(),
             value: vec![b'v'; 200].into(),
             revision: 5,
+            lifetime: Lifetime::Unlimited,
         };
         let outcome = TxnOutcome {
             succeeded: true,

@@ -19,8 +19,12 @@ use crate::kv::{Query, StateMachine};
 use crate::node::Outcome;
 use crate::node::{CallId, InstallSnapshotHeader, PeerMessage, Recovery, Reply};
 use crate::types::{
-    ClusterId, ClusterMembership, Introduction, NodeId, NodeStatus, Offer, RaftId, RecoveryClaim,
+    ClientId, ClusterId, ClusterMembership, Introduction, NodeId, NodeStatus, Offer, RaftId,
+    RecoveryClaim,
 };
+
+/// Maximum number of renewals that wait for a turn. One more waits for its place: every turn takes all of them.
+const KEEP_ALIVES: usize = 8192;
 
 /// The driver has stopped: the node is shutting down or has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +54,7 @@ pub(crate) enum Notice {
     Step(PeerMessage),
     Install {
         header: InstallSnapshotHeader,
-        state_machine: StateMachine,
+        state_machine: Box<StateMachine>,
     },
     Unreachable(RaftId),
     SnapshotSent {
@@ -96,6 +100,7 @@ pub struct DriverHandle {
     workers: Workers,
     requests: mpsc::Sender<(Source, Request)>,
     pub(super) notices: mpsc::Sender<Notice>,
+    keep_alives: mpsc::Sender<(ClientId, Waiter)>,
     status: watch::Receiver<NodeStatus>,
     pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
     pub(super) nodes: watch::Receiver<Arc<ClusterMembership>>,
@@ -114,6 +119,7 @@ impl std::fmt::Debug for DriverHandle {
 pub(super) struct Ends {
     pub(super) requests: mpsc::Receiver<(Source, Request)>,
     pub(super) notices: mpsc::Receiver<Notice>,
+    pub(super) keep_alives: mpsc::Receiver<(ClientId, Waiter)>,
     pub(super) status: watch::Sender<NodeStatus>,
     pub(super) members: watch::Sender<Arc<ClusterMembership>>,
     pub(super) nodes: watch::Sender<Arc<ClusterMembership>>,
@@ -140,6 +146,7 @@ impl DriverHandle {
     ) -> (Self, Ends) {
         let (requests, requests_out) = mpsc::channel(bounds.requests.max(1));
         let (notices, notices_out) = mpsc::channel(bounds.notices.max(1));
+        let (keep_alives, keep_alives_out) = mpsc::channel(KEEP_ALIVES);
         let (status_in, status) = watch::channel(status);
         let (members_in, members) = watch::channel(members);
         let (nodes_in, nodes) = watch::channel(nodes);
@@ -151,6 +158,7 @@ impl DriverHandle {
             workers: bounds.workers,
             requests,
             notices,
+            keep_alives,
             status,
             members,
             nodes,
@@ -159,6 +167,7 @@ impl DriverHandle {
         let ends = Ends {
             requests: requests_out,
             notices: notices_out,
+            keep_alives: keep_alives_out,
             status: status_in,
             members: members_in,
             nodes: nodes_in,
@@ -213,6 +222,18 @@ impl DriverHandle {
         let query = query.into();
         self.request(Request::Read { query, waiter })?;
         Ok(pending)
+    }
+
+    /// Asks for the renewal of a living session. Waits while the queue of renewals is full. There is exactly one
+    /// outcome, unless the driver stops first.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn keep_alive(&self, client_id: ClientId) -> Result<Pending, Stopped> {
+        let (waiter, pending) = Waiter::one();
+        let sent = self.keep_alives.send((client_id, waiter)).await;
+        sent.map(|()| pending).map_err(|_| Stopped)
     }
 
     /// Hands in several commands at once. They take effect in their order, and in the order of the
@@ -293,7 +314,7 @@ impl DriverHandle {
     ) -> Result<(), Stopped> {
         self.notify(Notice::Install {
             header,
-            state_machine,
+            state_machine: Box::new(state_machine),
         })
         .await
     }
@@ -431,6 +452,7 @@ pub(crate) struct Detached {
     pub(crate) members: watch::Sender<Arc<ClusterMembership>>,
     pub(crate) nodes: watch::Sender<Arc<ClusterMembership>>,
     requests: mpsc::Receiver<(Source, Request)>,
+    _keep_alives: mpsc::Receiver<(ClientId, Waiter)>,
 }
 
 #[cfg(test)]
@@ -465,6 +487,7 @@ impl DriverHandle {
         let Ends {
             requests,
             notices,
+            keep_alives: _keep_alives,
             status,
             members,
             nodes,
@@ -477,6 +500,7 @@ impl DriverHandle {
             members,
             nodes,
             requests,
+            _keep_alives,
         };
         (handle, detached)
     }

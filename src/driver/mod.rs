@@ -11,9 +11,10 @@
 //! `Backlog`, from which each turn takes equal parts of all sources. And no turn gives the core more than
 //! it has room for: the Raft log is a single queue without turns, so it has to be short.
 //!
-//! Two queues lead in, both bounded. Clients' requests are refused when their queue is full
+//! Three queues lead in, all bounded. Clients' requests are refused when their queue is full
 //! (`Overloaded`). Peers' messages wait, which holds back their stream. Peers go first, because their
-//! messages finish the requests that clients wait for.
+//! messages finish the requests that clients wait for. Renewals of sessions have a queue of their own, which
+//! every turn empties before the replicated clock goes on: no load may end a session whose client renews it.
 
 mod asking;
 mod backlog;
@@ -23,6 +24,8 @@ mod handle;
 mod journal;
 mod network;
 mod operator;
+mod publish;
+mod renewals;
 mod single;
 #[cfg(test)]
 mod tests;
@@ -34,16 +37,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::error::Refusal;
-use crate::node::{Event, NodeError, Output, PeerMessage, Replica, StepError};
-use crate::types::{ClusterId, ClusterMembership, NodeStatus, Role, WallTime};
+use crate::node::{CLOCK_INTERVAL, Event, NodeError, Output, PeerMessage, Replica, StepError};
+use crate::types::{ClientId, ClusterId, ClusterMembership, NodeStatus, WallTime};
 
 use backlog::{Backlog, Turn};
 use fair::Source;
 use handle::{Bounds, Ends, Request};
 use journal::{RefusedMessages, Replication, Waiting};
+use publish::show;
 
 pub use crate::node::{Answer, Call, CallId, Outcome, OutgoingSnapshot, Recovery, Reply};
 pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
@@ -93,6 +97,8 @@ pub struct Driver {
     requests: mpsc::Receiver<(Source, Request)>,
     backlog: Backlog,
     notices: mpsc::Receiver<Notice>,
+    keep_alives: mpsc::Receiver<(ClientId, Waiter)>,
+    started: Instant,
     status: watch::Sender<NodeStatus>,
     members: watch::Sender<Arc<ClusterMembership>>,
     /// The nodes that the network was last told.
@@ -125,6 +131,7 @@ impl Driver {
         let Ends {
             requests,
             notices,
+            keep_alives,
             status,
             members,
             nodes,
@@ -136,6 +143,8 @@ impl Driver {
             backlog: Backlog::new(options.max_pending_requests),
             options,
             notices,
+            keep_alives,
+            started: Instant::now(),
             status,
             members,
             nodes,
@@ -171,6 +180,10 @@ impl Driver {
         // After a pause of the process one tick is enough: a burst of ticks would look like many silent
         // heartbeat intervals and start an unnecessary election.
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The replicated clock goes on by ticks, unless these are too far apart.
+        let interval = Duration::from_millis(CLOCK_INTERVAL);
+        let mut clock = tokio::time::interval(interval);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // Ticks come before all other work: those of a leader are its heartbeats.
             tokio::select! {
@@ -184,13 +197,18 @@ impl Driver {
                 Some((source, request)) = self.requests.recv(), if self.backlog.has_place() => {
                     self.backlog.push(source, request);
                 }
-                () = ready(()), if self.backlog.goes_on() => {}
+                Some((client_id, waiter)) = self.keep_alives.recv() => {
+                    self.keep_alive(client_id, waiter);
+                }
+                () = ready(()), if self.backlog.goes_on() || self.replica.clock_goes_on() => {}
+                _ = clock.tick(), if self.options.tick > interval => {}
                 () = tokio::task::yield_now(), if self.looks > 0 => {
                     self.looks -= 1;
                     continue;
                 }
             }
             self.gather();
+            self.advance_clock();
             self.submit();
             if let Some(removed) = self.settle(&mut network)? {
                 return Ok(removed);
@@ -239,7 +257,7 @@ impl Driver {
                 header,
                 state_machine,
             } => {
-                let installed = self.replica.install(header, state_machine);
+                let installed = self.replica.install(header, *state_machine);
                 self.note(installed);
             }
             Notice::Unreachable(peer) => self.replica.report_unreachable(peer),
@@ -393,42 +411,6 @@ impl Driver {
             self.replica.report_snapshot(to, false);
         }
     }
-
-    /// Updates the published status, and wakes the watchers if a relevant part changed.
-    fn publish(&mut self, mut now: NodeStatus, network: &mut impl Network) {
-        now.joined_at = self.joined_at;
-        self.status.send_if_modified(|shown| {
-            let matters = |status: &NodeStatus| {
-                let NodeStatus {
-                    state,
-                    cluster_id,
-                    role,
-                    term,
-                    leader,
-                    ..
-                } = status;
-                (*state, *cluster_id, *role, *term, *leader)
-            };
-            let changed = matters(shown) != matters(&now) || shown.conf != now.conf;
-            if shown.role != now.role {
-                network.set_leading(now.role == Some(Role::Leader));
-            }
-            *shown = now;
-            changed
-        });
-        let decides = self.replica.decides();
-        self.decides
-            .send_if_modified(|shown| std::mem::replace(shown, decides) != decides);
-    }
-}
-
-/// Publishes `news`, unless it is published already. Returns whether it changed.
-fn show<T>(shown: &watch::Sender<Arc<T>>, news: &Arc<T>) -> bool {
-    shown.send_if_modified(|shown| {
-        let changed = !Arc::ptr_eq(shown, news);
-        *shown = Arc::clone(news);
-        changed
-    })
 }
 
 /// The time of the wall clock. `None` if it is not credible.

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use imbl::OrdSet;
 
-use super::{Entry, KeyRange, Stored};
+use super::{KeyRange, Stored};
 use crate::types::{Key, Revision};
 
 /// Number of shards. Part of the snapshot format, which has its pairs in the order of the shards.
@@ -104,43 +104,47 @@ impl Map {
         self.shards.get_mut(shard_of(key)).map(Arc::make_mut)
     }
 
-    /// Binds `key` to `value`, by the write of the stored `revision`. Keeps copies of both: a key or value
-    /// from the network is a slice of its message, and would keep the whole message in memory.
-    pub fn set(&mut self, key: &[u8], value: &[u8], revision: Revision) {
-        let stored = Stored::new(value, revision);
-        let bound = self.shard_mut(key).map(|shard| bind(shard, key, stored));
-        if let Some(Bound::Again(replaced)) = bound {
-            self.memory = self.memory - replaced.bytes().len() + value.len();
-        } else if let Some(Bound::New(key)) = bound {
-            self.len += 1;
-            self.memory += pair_memory(key.len(), value.len());
-            self.order.insert(key);
+    /// Binds `key` to `value`, by the write of the stored `revision`; `is_limited` says whether its lifetime is.
+    /// Returns what it replaces. Keeps copies of both: a key or value from the network is a slice of its message,
+    /// and would keep the whole message in memory.
+    pub fn set(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        revision: Revision,
+        is_limited: bool,
+    ) -> Option<Stored> {
+        let stored = Stored::new(value, revision, is_limited);
+        match self.shard_mut(key).map(|shard| bind(shard, key, stored))? {
+            Bound::Again(replaced) => {
+                self.memory = self.memory - replaced.bytes().len() + value.len();
+                Some(replaced)
+            }
+            Bound::New(key) => {
+                self.len += 1;
+                self.memory += pair_memory(key.len(), value.len());
+                self.order.insert(key);
+                None
+            }
         }
     }
 
-    /// Removes `key`. Returns whether it was bound.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
+    /// Removes `key`. Returns what it was bound to.
+    pub fn remove(&mut self, key: &[u8]) -> Option<Stored> {
         // A miss must not copy a shard.
-        if self.stored(key).is_none() {
-            return false;
-        }
+        self.stored(key)?;
         let removed = self.shard_mut(key).and_then(|shard| shard.remove(key));
         if let Some(stored) = &removed {
             self.len -= 1;
             self.memory -= pair_memory(key.len(), stored.bytes().len());
             self.order.remove(key);
         }
-        removed.is_some()
+        removed
     }
 
-    /// The entry of `key`, with the stored revision.
-    pub fn entry(&self, key: &[u8]) -> Option<Entry> {
-        let (key, stored) = self.shard(key)?.get_key_value(key)?;
-        Some(Entry {
-            key: key.clone(),
-            value: stored.value(),
-            revision: stored.revision(),
-        })
+    /// The pair of `key`, which shares its bytes.
+    pub fn pair(&self, key: &[u8]) -> Option<(&Key, &Stored)> {
+        self.shard(key)?.get_key_value(key)
     }
 
     /// The value that `key` is bound to, and the stored revision.
@@ -220,7 +224,7 @@ mod tests {
     fn numbered(keys: std::ops::Range<u32>) -> Map {
         let mut map = Map::default();
         for key in keys {
-            map.set(&key.to_be_bytes(), b"v", 7);
+            map.set(&key.to_be_bytes(), b"v", 7, false);
         }
         map
     }
@@ -228,7 +232,7 @@ mod tests {
     #[test]
     fn a_map_shows_its_pairs_and_not_its_shards() {
         let mut map = Map::default();
-        map.set(b"k", b"v", 7);
+        map.set(b"k", b"v", 7, false);
         assert_eq!(format!("{map:?}"), r#"{b"k": b"v"}"#);
     }
 
@@ -237,10 +241,10 @@ mod tests {
         let mut map = numbered(0..10_000);
         let copy = map.clone();
         for key in 0..5_000u32 {
-            map.set(&key.to_be_bytes(), b"new", 8);
+            map.set(&key.to_be_bytes(), b"new", 8, false);
         }
         for key in 5_000..10_000u32 {
-            assert!(map.remove(&key.to_be_bytes()));
+            assert!(map.remove(&key.to_be_bytes()).is_some());
         }
         assert_eq!(copy, numbered(0..10_000));
         assert_eq!((copy.len(), map.len()), (10_000, 5_000));
@@ -250,8 +254,8 @@ mod tests {
     fn a_copy_shares_what_does_not_change() {
         let mut map = numbered(0..10_000);
         let copy = map.clone();
-        map.set(b"one key", b"", 8);
-        assert!(!map.remove(b"missing"));
+        map.set(b"one key", b"", 8, false);
+        assert!(map.remove(b"missing").is_none());
         let shared = map
             .shards
             .iter()
@@ -265,8 +269,8 @@ mod tests {
         let mut map = Map::default();
         let mut takes = |key: &[u8], value: Option<&[u8]>| {
             match value {
-                Some(value) => map.set(key, value, 7),
-                None => assert_eq!(map.remove(key), key != b"missing"),
+                Some(value) => drop(map.set(key, value, 7, false)),
+                None => assert_eq!(map.remove(key).is_some(), key != b"missing"),
             }
             let pairs = map.iter();
             let pairs = pairs.map(|(key, stored)| pair_memory(key.len(), stored.bytes().len()));
@@ -307,9 +311,9 @@ mod tests {
     fn a_stored_value_does_not_hold_its_message() {
         let message = Bytes::from(vec![b'x'; 1 << 20]);
         let mut map = Map::default();
-        map.set(&message.slice(..1), &message.slice(..2), 7);
-        map.set(&message.slice(..1), &message.slice(..3), 8);
+        map.set(&message.slice(..1), &message.slice(..2), 7, false);
+        map.set(&message.slice(..1), &message.slice(..3), 8, false);
         assert!(message.is_unique(), "no other value holds a part of it");
-        assert_eq!(map.stored(b"x"), Some(&Stored::new(b"xxx", 8)));
+        assert_eq!(map.stored(b"x"), Some(&Stored::new(b"xxx", 8, false)));
     }
 }

@@ -2,9 +2,15 @@
 //! cluster. It changes only by commands in log order.
 //!
 //! It is deterministic: equal commands in equal order give equal maps and equal answers on every node,
-//! whatever its hash seed, clock or history. It knows nothing of Raft, of encodings or of time. None of
-//! its operations can fail: an invalid command is refused before it enters the log.
+//! whatever its hash seed, clock or history. It knows nothing of Raft, of encodings or of time: it has a clock
+//! of its own, which commands move. None of its operations can fail: an invalid command is refused before it
+//! enters the log.
 
+mod clock;
+mod expiry;
+mod growth;
+mod lifetimes;
+mod living;
 mod map;
 mod query;
 mod range;
@@ -14,6 +20,12 @@ mod state_machine;
 mod stored;
 mod txn;
 
+pub use clock::{Clock, MAX_REMOVALS, MAX_RENEWED, MAX_STEP};
+pub use lifetimes::{KEY_TTL, LIFETIME_MEMORY, Lifetime, Lifetimes, Limit, SetLifetime};
+pub use living::{
+    LIVING_SESSION_MEMORY, LivingSession, LivingSessions, MAX_LIVING_ANSWER_BYTES,
+    MAX_LIVING_SESSIONS, MAX_OWNED_KEYS, SESSION_TTL, SessionInfo,
+};
 pub use map::{Map, Shards, pair_memory, shard_of};
 pub use query::Query;
 pub use range::{KeyRange, MAX_PART_BYTES, MAX_PART_KEYS, Part, Scan};
@@ -23,15 +35,15 @@ pub use sessions::{
     Session, Sessions, Stamp, Verdict, Written,
 };
 pub use state_machine::{Effect, Found, MAX_RECOVERED_FROM, StateMachine};
-pub use stored::Stored;
+pub use stored::{MAX_REVISION, Stored};
 pub use txn::{
     Condition, Entry, KeyTest, MAX_REMEMBERED_BYTES, MAX_TXN_ANSWER_BYTES, MAX_TXN_OPERATIONS,
     Operation, OperationResult, Txn, TxnOutcome,
 };
 
-use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel, Revision, Value};
+use crate::types::{ClientId, Key, Millis, NodeId, NodeInfo, ProtocolLevel, Revision, Value};
 
-/// The protocol level from which on the log holds transactions, and keys have revisions.
+/// The protocol level from which on the log holds transactions, keys have revisions, and there is a clock.
 const TXN_LEVEL: ProtocolLevel = ProtocolLevel::SECOND;
 
 /// The command in one entry of the log.
@@ -46,6 +58,22 @@ pub enum Command {
     },
     /// Opens a session.
     OpenSession(ClientId),
+    /// Opens a living session.
+    OpenLivingSession {
+        /// The session.
+        client_id: ClientId,
+        /// One of [`SESSION_TTL`].
+        ttl: Millis,
+    },
+    /// Ends a session, and removes the keys that it owns.
+    CloseSession(ClientId),
+    /// Advances the clock, renews sessions, and removes what is due.
+    Clock {
+        /// How far: at most [`MAX_STEP`] counts.
+        step: Millis,
+        /// The sessions, at most [`MAX_RENEWED`].
+        renewed: Vec<ClientId>,
+    },
     /// Makes a node a member, or changes its addresses.
     AddMember(NodeInfo),
     /// Makes a node a member no longer.
@@ -64,8 +92,13 @@ impl Command {
     pub fn client_id(&self) -> Option<ClientId> {
         match self {
             Self::Write { stamp, .. } => stamp.map(|stamp| stamp.client_id),
-            Self::OpenSession(client_id) => Some(*client_id),
-            Self::AddMember(_) | Self::RemoveMember(_) | Self::RaiseLevel { .. } => None,
+            Self::OpenSession(client_id)
+            | Self::OpenLivingSession { client_id, .. }
+            | Self::CloseSession(client_id) => Some(*client_id),
+            Self::Clock { .. }
+            | Self::AddMember(_)
+            | Self::RemoveMember(_)
+            | Self::RaiseLevel { .. } => None,
         }
     }
 
@@ -77,7 +110,10 @@ impl Command {
             Self::Write {
                 write: Write::Txn(_),
                 ..
-            } => TXN_LEVEL,
+            }
+            | Self::OpenLivingSession { .. }
+            | Self::CloseSession(_)
+            | Self::Clock { .. } => TXN_LEVEL,
             Self::Write { .. }
             | Self::OpenSession(_)
             | Self::AddMember(_)
@@ -127,7 +163,21 @@ mod tests {
             failure: Vec::new(),
         };
         let txn = Command::from(Write::Txn(Box::new(txn)));
-        assert_eq!(txn.level(), ProtocolLevel::SECOND);
+        let client_id = ClientId(7);
+        for command in [
+            txn,
+            Command::OpenLivingSession {
+                client_id,
+                ttl: 2_000,
+            },
+            Command::CloseSession(client_id),
+            Command::Clock {
+                step: 1,
+                renewed: Vec::new(),
+            },
+        ] {
+            assert_eq!(command.level(), ProtocolLevel::SECOND);
+        }
         let key = Key::from_static(b"k");
         let node = NodeId::new(4).expect("a node id");
         for command in [

@@ -1,7 +1,7 @@
 //! Linearizable reads.
 
 use super::{Scan, TXN_LEVEL, Txn};
-use crate::types::{Key, ProtocolLevel};
+use crate::types::{ClientId, Key, ProtocolLevel};
 
 /// A linearizable read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,13 @@ pub enum Query {
         scan: Box<Scan>,
         /// Whether the state is to be kept for the other parts, if there are any.
         keeps: bool,
+    },
+    /// Reads a page of the living sessions.
+    Sessions {
+        /// The page begins behind this session.
+        after: ClientId,
+        /// Maximum number of sessions in the page.
+        limit: usize,
     },
 }
 
@@ -32,13 +39,14 @@ impl Query {
             Self::Get(key) => key.len(),
             Self::Txn(txn) => txn.bytes(),
             Self::Scan { scan, .. } => scan.range.bytes(),
+            Self::Sessions { .. } => 0,
         }
     }
 
     /// The protocol level that the cluster must speak.
     pub fn level(&self) -> ProtocolLevel {
         match self {
-            Self::Get(_) | Self::Scan { .. } => ProtocolLevel::FIRST,
+            Self::Get(_) | Self::Scan { .. } | Self::Sessions { .. } => ProtocolLevel::FIRST,
             Self::Txn(_) => TXN_LEVEL,
         }
     }

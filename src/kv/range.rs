@@ -2,15 +2,15 @@
 
 use std::ops::Bound;
 
-use super::{Entry, Stored};
+use super::{Entry, Lifetime, Stored};
 use crate::types::{Key, Revision, Value};
 
 /// Maximum number of keys that one part of a scan reads.
 pub const MAX_PART_KEYS: usize = 4096;
 /// Maximum bytes of the entries in one part of a scan, unless a single entry is larger.
 pub const MAX_PART_BYTES: usize = 128 << 10;
-/// Bytes of an entry in a message beside its key and value, at most: its revision and framing.
-const ENTRY_BYTES: usize = 32;
+/// Bytes of an entry in a message beside its key and value, at most: its revision, its lifetime and framing.
+const ENTRY_BYTES: usize = 48;
 
 /// The keys from one on and before another one, in the order of their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,9 +134,11 @@ impl Part {
 
 impl Scan {
     /// Reads the next part from `entries`, those of the range in ascending order, and goes on behind it.
+    /// `lifetime` finds the lifetime of a key.
     pub(super) fn take<'a>(
         &mut self,
         entries: impl Iterator<Item = (&'a Key, &'a Stored, Revision)>,
+        lifetime: impl Fn(&Key, &Stored) -> Lifetime,
     ) -> Part {
         let mut part = Part::default();
         let (mut bytes, mut read, mut last) = (0, 0, None);
@@ -166,6 +168,7 @@ impl Scan {
                         false => stored.value(),
                     },
                     revision,
+                    lifetime: lifetime(key, stored),
                 });
             }
         }

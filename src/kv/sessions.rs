@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::{Effect, MAX_REMEMBERED_BYTES, TxnOutcome};
-use crate::types::{ClientId, LogIndex, Revision};
+use super::{Effect, LivingSessions, MAX_LIVING_ANSWER_BYTES, MAX_REMEMBERED_BYTES, TxnOutcome};
+use crate::types::{ClientId, LogIndex, Millis, Revision};
 
 /// Maximum number of sessions.
 pub const MAX_SESSIONS: usize = 4096;
@@ -35,8 +35,10 @@ pub const MAX_SESSION_ANSWER_BYTES: usize = 1 << 20;
 /// sparsely filled node of answers (measured: 386 bytes a session with one answer). It is not part of the
 /// count, because the bounds must be the same on every node.
 const SESSION_MEMORY: usize = 336;
-/// Maximum memory of all sessions, in bytes.
-pub const MAX_SESSION_MEMORY: usize = MAX_SESSION_BYTES + MAX_SESSIONS * SESSION_MEMORY;
+/// Maximum memory, in bytes, of all sessions that the bound of the state does not count: those that do not
+/// live, and the answers of those that do.
+pub const MAX_SESSION_MEMORY: usize =
+    MAX_SESSION_BYTES + MAX_SESSIONS * SESSION_MEMORY + MAX_LIVING_ANSWER_BYTES;
 /// Maximum span of the outstanding numbers of one session.
 pub const MAX_OUTSTANDING: u64 = 1024;
 
@@ -101,8 +103,32 @@ pub struct Session {
 }
 
 impl Session {
+    /// A session that the command at `index` opens.
+    pub(super) fn opened(index: LogIndex) -> Self {
+        Self {
+            last_used: index,
+            first_outstanding: 1,
+            answers: BTreeMap::new(),
+        }
+    }
+
     fn bytes(&self) -> usize {
-        SESSION_BYTES + bytes_of(&self.answers)
+        SESSION_BYTES + self.answer_bytes()
+    }
+
+    /// Bytes that its answers count for.
+    pub(super) fn answer_bytes(&self) -> usize {
+        bytes_of(&self.answers)
+    }
+
+    /// Forgets the answers to numbers below `first_outstanding`. Returns the bytes that these counted for.
+    fn forget(&mut self, first_outstanding: u64) -> usize {
+        if self.first_outstanding >= first_outstanding {
+            return 0;
+        }
+        self.first_outstanding = first_outstanding;
+        let remembered = self.answers.split_off(&first_outstanding);
+        bytes_of(&std::mem::replace(&mut self.answers, remembered))
     }
 }
 
@@ -121,44 +147,79 @@ pub enum Verdict {
     Expired,
 }
 
-/// All sessions. A clone shares all sessions that neither copy changes.
+/// All sessions: those that do not live, which make room for one another, and those that do. A clone shares
+/// all sessions that neither copy changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sessions {
     sessions: Arc<HashMap<ClientId, Arc<Session>, RandomState>>,
+    /// Bytes that `sessions` count for.
     bytes: usize,
+    living: LivingSessions,
 }
 
 impl Sessions {
     /// Opens a session with the command at `index`. An open session stays as it is, and counts as used.
     pub fn open(&mut self, client_id: ClientId, index: LogIndex) {
-        let session = self
-            .use_session(client_id, index)
-            .is_none()
-            .then(|| Session {
-                last_used: index,
-                first_outstanding: 1,
-                answers: BTreeMap::new(),
-            });
-        if let Some(session) = session {
-            self.insert(client_id, session);
+        if self.use_session(client_id, index).is_none() {
+            self.insert(client_id, Session::opened(index));
         }
         self.give_up_excess(client_id);
     }
 
-    /// The session, if it exists. Marks it as used by the command at `index`.
-    fn use_session(&mut self, client_id: ClientId, index: LogIndex) -> Option<&mut Session> {
-        if !self.sessions.contains_key(&client_id) {
-            return None;
+    /// Ends a session that does not live. Returns whether it was open.
+    pub(super) fn close(&mut self, client_id: ClientId) -> bool {
+        if !self.is_open(client_id) {
+            return false;
         }
-        let session = Arc::make_mut(&mut self.sessions).get_mut(&client_id)?;
-        let session = Arc::make_mut(session);
+        let closed = Arc::make_mut(&mut self.sessions).remove(&client_id);
+        self.bytes -= closed.map_or(0, |closed| closed.bytes());
+        true
+    }
+
+    /// Whether a session that does not live is open.
+    pub fn is_open(&self, client_id: ClientId) -> bool {
+        self.sessions.contains_key(&client_id)
+    }
+
+    /// The living sessions.
+    pub fn living(&self) -> &LivingSessions {
+        &self.living
+    }
+
+    pub(super) fn living_mut(&mut self) -> &mut LivingSessions {
+        &mut self.living
+    }
+
+    /// The session, living or not, if it exists. Marks it as used by the command at `index`.
+    fn use_session(&mut self, client_id: ClientId, index: LogIndex) -> Option<&mut Session> {
+        let session = if self.sessions.contains_key(&client_id) {
+            let session = Arc::make_mut(&mut self.sessions).get_mut(&client_id)?;
+            Arc::make_mut(session)
+        } else {
+            &mut self.living.get_mut(client_id)?.session
+        };
         session.last_used = index;
         Some(session)
     }
 
-    /// The state of the write with the number `stamp`.
-    pub fn check(&self, stamp: &Stamp) -> Verdict {
-        let Some(session) = self.sessions.get(&stamp.client_id) else {
+    /// The count of the bytes of a session and others like it.
+    fn bytes_beside(&mut self, client_id: ClientId) -> &mut usize {
+        match self.is_open(client_id) {
+            true => &mut self.bytes,
+            false => &mut self.living.answer_bytes,
+        }
+    }
+
+    /// The session, if it exists and, living, is not over at the time `now`.
+    fn get(&self, client_id: ClientId, now: Millis) -> Option<&Session> {
+        let living = || Some(&self.living.alive(client_id, now)?.session);
+        let session = self.sessions.get(&client_id).map(Arc::as_ref);
+        session.or_else(living)
+    }
+
+    /// The state of the write with the number `stamp` at the time `now` of the replicated clock.
+    pub fn check(&self, stamp: &Stamp, now: Millis) -> Verdict {
+        let Some(session) = self.get(stamp.client_id, now) else {
             return Verdict::Expired;
         };
         match session.answers.get(&stamp.sequence) {
@@ -171,32 +232,45 @@ impl Sessions {
     /// Records that the log holds the write with the number `stamp` at `index`: its session is in use,
     /// and the client no longer waits for the numbers below `stamp.first_outstanding`.
     pub fn acknowledge(&mut self, stamp: &Stamp, index: LogIndex) {
-        if let Some(session) = self.use_session(stamp.client_id, index)
-            && session.first_outstanding < stamp.first_outstanding
-        {
-            session.first_outstanding = stamp.first_outstanding;
-            let remembered = session.answers.split_off(&stamp.first_outstanding);
-            let forgotten = std::mem::replace(&mut session.answers, remembered);
-            self.bytes -= bytes_of(&forgotten);
+        if let Some(session) = self.use_session(stamp.client_id, index) {
+            let forgotten = session.forget(stamp.first_outstanding);
+            *self.bytes_beside(stamp.client_id) -= forgotten;
         }
+    }
+
+    /// Whether the answer to a write of this session other than a transaction may be remembered. Sessions
+    /// that do not live make room for one another, so this is about the others.
+    pub fn has_room(&self, client_id: ClientId) -> bool {
+        self.is_open(client_id) || self.living.has_room(ANSWER_BYTES)
     }
 
     /// Whether the outcome of a transaction of this session fits among its remembered answers.
     ///
     /// # Errors
     ///
-    /// The bound that it exceeds: [`MAX_REMEMBERED_BYTES`] that one answer may have read, or
-    /// [`MAX_SESSION_ANSWER_BYTES`] that all of a session count for.
-    pub fn fits(&self, client_id: ClientId, outcome: &TxnOutcome) -> Result<(), usize> {
+    /// The effect of the transaction otherwise: [`Effect::AnswerTooLarge`] if it exceeds
+    /// [`MAX_REMEMBERED_BYTES`] that one answer may have read, or [`MAX_SESSION_ANSWER_BYTES`] that all of a
+    /// session count for; [`Effect::AnswersFull`] if it exceeds [`MAX_LIVING_ANSWER_BYTES`].
+    pub fn fits(
+        &self,
+        client_id: ClientId,
+        now: Millis,
+        outcome: &TxnOutcome,
+    ) -> Result<(), Effect> {
+        let too_large = |limit| Err(Effect::AnswerTooLarge { limit });
         if outcome.bytes() > MAX_REMEMBERED_BYTES {
-            return Err(MAX_REMEMBERED_BYTES);
+            return too_large(MAX_REMEMBERED_BYTES);
         }
-        let session = self.sessions.get(&client_id);
+        let session = self.get(client_id, now);
         let answers = session.map(|session| session.answers.values().map(Written::txn_bytes).sum());
         let taken: usize = answers.unwrap_or(0);
-        match taken + counted_bytes(outcome) > MAX_SESSION_ANSWER_BYTES {
-            true => Err(MAX_SESSION_ANSWER_BYTES),
-            false => Ok(()),
+        let bytes = counted_bytes(outcome);
+        if taken + bytes > MAX_SESSION_ANSWER_BYTES {
+            return too_large(MAX_SESSION_ANSWER_BYTES);
+        }
+        match self.is_open(client_id) || self.living.has_room(ANSWER_BYTES + bytes) {
+            true => Ok(()),
+            false => Err(Effect::AnswersFull),
         }
     }
 
@@ -205,12 +279,12 @@ impl Sessions {
         if let Some(session) = self.use_session(stamp.client_id, index) {
             let bytes = written.bytes();
             session.answers.insert(stamp.sequence, written);
-            self.bytes += bytes;
+            *self.bytes_beside(stamp.client_id) += bytes;
             self.give_up_excess(stamp.client_id);
         }
     }
 
-    /// Expires sessions, the least recently used first, until the rest keep within the bounds. The
+    /// Expires sessions that do not live, the least recently used first, until the rest keep within the bounds. The
     /// session `but`, whose command is being applied, stays: alone it is always within the bounds.
     fn give_up_excess(&mut self, but: ClientId) {
         while (self.sessions.len() > MAX_SESSIONS || self.bytes > MAX_SESSION_BYTES)
@@ -228,14 +302,14 @@ impl Sessions {
         oldest.map(|(id, _)| *id)
     }
 
-    /// Restores a session from a snapshot.
+    /// Restores a session from a snapshot, one that does not live.
     pub fn insert(&mut self, client_id: ClientId, session: Session) {
         self.bytes += session.bytes();
         let replaced = Arc::make_mut(&mut self.sessions).insert(client_id, Arc::new(session));
         self.bytes -= replaced.map_or(0, |replaced| replaced.bytes());
     }
 
-    /// Every session, in ascending order of its id.
+    /// Every session that does not live, in ascending order of its id.
     pub fn sorted(&self) -> Vec<(ClientId, Arc<Session>)> {
         let sessions = self.sessions.iter();
         let mut sessions: Vec<_> = sessions
@@ -245,17 +319,17 @@ impl Sessions {
         sessions
     }
 
-    /// Memory of all sessions in bytes. At most [`MAX_SESSION_MEMORY`].
+    /// Memory of all sessions in bytes, without the keys that they own.
     pub fn memory(&self) -> usize {
-        self.sessions.len() * SESSION_MEMORY + self.bytes
+        self.sessions.len() * SESSION_MEMORY + self.bytes + self.living.memory()
     }
 
-    /// The number of sessions.
+    /// The number of sessions that do not live.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether there is no session.
+    /// Whether there is no session that does not live.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
@@ -269,7 +343,7 @@ const _: () = assert!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Entry, OperationResult, TxnOutcome};
+    use crate::kv::{Entry, Lifetime, OperationResult, TxnOutcome};
     use crate::types::Key;
 
     fn stamp(client: u64, sequence: u64, first_outstanding: u64) -> Stamp {
@@ -289,7 +363,7 @@ mod tests {
 
     /// A write of a session: checked, and remembered if it is new.
     fn write(sessions: &mut Sessions, stamp: &Stamp, index: LogIndex) -> Verdict {
-        let verdict = sessions.check(stamp);
+        let verdict = sessions.check(stamp, 0);
         sessions.acknowledge(stamp, index);
         if verdict == Verdict::New {
             sessions.remember(stamp, index, done(index));
@@ -304,7 +378,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_all_sessions_is_what_the_documentation_says() {
-        assert_eq!(MAX_SESSION_MEMORY, (32 << 20) + 4096 * 336);
+        assert_eq!(MAX_SESSION_MEMORY, (64 << 20) + 4096 * 336);
     }
 
     #[test]
@@ -367,11 +441,14 @@ mod tests {
             write(&mut sessions, &stamp(7, sequence, 1), 2 + sequence);
         }
         write(&mut sessions, &stamp(7, 5, 4), 9);
-        assert_eq!(sessions.check(&stamp(7, 3, 3)), Verdict::Expired);
-        assert_eq!(sessions.check(&stamp(7, 4, 4)), Verdict::Applied(done(6)));
+        assert_eq!(sessions.check(&stamp(7, 3, 3), 0), Verdict::Expired);
+        assert_eq!(
+            sessions.check(&stamp(7, 4, 4), 0),
+            Verdict::Applied(done(6))
+        );
         // A late duplicate does not restore forgotten answers.
         write(&mut sessions, &stamp(7, 4, 1), 10);
-        assert_eq!(sessions.check(&stamp(7, 2, 1)), Verdict::Expired);
+        assert_eq!(sessions.check(&stamp(7, 2, 1), 0), Verdict::Expired);
         assert_eq!(sessions.bytes, counted(&sessions));
     }
 
@@ -388,7 +465,10 @@ mod tests {
         sessions.open(ClientId(7), 2);
         write(&mut sessions, &stamp(7, 1, 1), 3);
         sessions.open(ClientId(7), 4);
-        assert_eq!(sessions.check(&stamp(7, 1, 1)), Verdict::Applied(done(3)));
+        assert_eq!(
+            sessions.check(&stamp(7, 1, 1), 0),
+            Verdict::Applied(done(3))
+        );
         assert_eq!(sessions.sorted()[0].1.last_used, 4);
     }
 
@@ -402,8 +482,8 @@ mod tests {
         write(&mut sessions, &stamp(1, 1, 1), max + 1);
         sessions.open(ClientId(max + 1), max + 2);
         assert_eq!(sessions.len(), MAX_SESSIONS);
-        assert_eq!(sessions.check(&stamp(2, 1, 1)), Verdict::Expired);
-        assert_ne!(sessions.check(&stamp(1, 1, 1)), Verdict::Expired);
+        assert_eq!(sessions.check(&stamp(2, 1, 1), 0), Verdict::Expired);
+        assert_ne!(sessions.check(&stamp(1, 1, 1), 0), Verdict::Expired);
         assert_eq!(sessions.bytes, counted(&sessions));
     }
 
@@ -423,8 +503,8 @@ mod tests {
         assert!(sessions.bytes <= MAX_SESSION_BYTES);
         assert!(sessions.bytes > MAX_SESSION_BYTES - 64 * 1024);
         assert_eq!(sessions.bytes, counted(&sessions));
-        assert_eq!(sessions.check(&stamp(1, 1, 1)), Verdict::Expired);
-        assert_ne!(sessions.check(&stamp(clients, 1, 1)), Verdict::Expired);
+        assert_eq!(sessions.check(&stamp(1, 1, 1), 0), Verdict::Expired);
+        assert_ne!(sessions.check(&stamp(clients, 1, 1), 0), Verdict::Expired);
     }
 
     /// An outcome that counts for `bytes`.
@@ -433,6 +513,7 @@ mod tests {
             key: Key::new(),
             value: vec![0; bytes - RESULT_BYTES].into(),
             revision: 1,
+            lifetime: Lifetime::Unlimited,
         };
         TxnOutcome {
             succeeded: true,
@@ -449,10 +530,15 @@ mod tests {
             MAX_REMEMBERED_BYTES + RESULT_BYTES,
             MAX_SESSION_ANSWER_BYTES,
         );
-        let fits =
-            |sessions: &Sessions, client, bytes| sessions.fits(ClientId(client), &outcome(bytes));
+        let fits = |sessions: &Sessions, client, bytes| {
+            sessions.fits(ClientId(client), 0, &outcome(bytes))
+        };
+        let too_large = |limit| Err(Effect::AnswerTooLarge { limit });
         assert_eq!(fits(&sessions, 7, largest), Ok(()));
-        assert_eq!(fits(&sessions, 7, largest + 1), Err(MAX_REMEMBERED_BYTES));
+        assert_eq!(
+            fits(&sessions, 7, largest + 1),
+            too_large(MAX_REMEMBERED_BYTES)
+        );
         let carried_out = |bytes| Written {
             effect: Effect::Txn(outcome(bytes).into()),
             revision: 1,
@@ -467,14 +553,14 @@ mod tests {
             Ok(()),
             "exactly one more"
         );
-        assert_eq!(fits(&sessions, 7, MAX_REMEMBERED_BYTES + 1), Err(all));
+        assert_eq!(fits(&sessions, 7, MAX_REMEMBERED_BYTES + 1), too_large(all));
         let results = TxnOutcome {
             succeeded: true,
             results: vec![OperationResult::Set; MAX_REMEMBERED_BYTES / RESULT_BYTES + 1],
         };
         assert_eq!(
-            sessions.fits(ClientId(7), &results),
-            Err(all),
+            sessions.fits(ClientId(7), 0, &results),
+            too_large(all),
             "results count"
         );
         assert_eq!(fits(&sessions, 8, largest), Ok(()), "another session");
@@ -493,7 +579,7 @@ mod tests {
         sessions.open(ClientId(7), 2);
         let copy = sessions.clone();
         write(&mut sessions, &stamp(7, 1, 1), 3);
-        assert_eq!(copy.check(&stamp(7, 1, 1)), Verdict::New);
+        assert_eq!(copy.check(&stamp(7, 1, 1), 0), Verdict::New);
         assert_ne!(copy, sessions);
     }
 

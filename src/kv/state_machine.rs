@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::map::{Map, Shards, pair_memory};
+use super::map::{Map, Shards};
 use super::txn::{MAX_TXN_ANSWER_BYTES, Operation, Txn, TxnOutcome};
 use super::{
-    Command, Entry, Part, Query, Revisions, Scan, Session, Sessions, Stamp, Stored, Verdict, Write,
-    Written,
+    Clock, Command, Entry, Lifetimes, Limit, Part, Query, Revisions, Scan, Session, SessionInfo,
+    Sessions, SetLifetime, Stamp, Stored, Verdict, Write, Written,
 };
 use crate::types::{
-    ClientId, ClusterId, ClusterMembership, Key, LogIndex, ProtocolLevel, Revision, Value, WallTime,
+    ClientId, ClusterId, ClusterMembership, Key, LogIndex, Millis, ProtocolLevel, Revision, Value,
+    WallTime,
 };
 
 /// Maximum number of earlier clusters that a state remembers.
@@ -37,9 +38,28 @@ pub enum Effect {
     /// The cluster speaks the level of the command, or a higher one.
     LevelRaised,
     /// A session is open.
-    SessionOpened,
-    /// None: the session of the write does not exist, or its number was forgotten.
+    SessionOpened {
+        /// Its TTL, if it lives.
+        ttl: Option<Millis>,
+    },
+    /// A session is not open any more.
+    SessionClosed {
+        /// Whether it was open before.
+        existed: bool,
+    },
+    /// The clock has been advanced.
+    ClockAdvanced,
+    /// None: the session of the write does not exist or is over, or its number was forgotten.
     SessionExpired,
+    /// None: this owner of a key does not live.
+    OwnerExpired(ClientId),
+    /// None: a session would own more than [`MAX_OWNED_KEYS`](super::MAX_OWNED_KEYS).
+    TooManyOwned,
+    /// None: there are [`MAX_LIVING_SESSIONS`](super::MAX_LIVING_SESSIONS).
+    TooManySessions,
+    /// None: the answers of living sessions would count for more than
+    /// [`MAX_LIVING_ANSWER_BYTES`](super::MAX_LIVING_ANSWER_BYTES).
+    AnswersFull,
 }
 
 /// The answer to a [`Query`].
@@ -51,17 +71,21 @@ pub enum Found {
     Txn(TxnOutcome),
     /// The first part of the range, and what else is to be read.
     Part(Box<(Part, Scan)>, Option<Box<StateMachine>>),
+    /// A page of the living sessions, and whether there are more.
+    Sessions(Vec<SessionInfo>, bool),
 }
 
-/// A map of bytes to bytes, the sessions of clients, the desired members of the cluster, the protocol
-/// level of the cluster, and the clusters from which it was recovered.
+/// A map of bytes to bytes, the lifetimes of its keys, the sessions of clients, the clock, the desired members
+/// of the cluster, the protocol level of the cluster, and the clusters from which it was recovered.
 ///
 /// A clone costs some tens of microseconds, whatever the size of the state, and shares everything that
 /// neither copy changes. A snapshot is made from a clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateMachine {
-    map: Map,
-    sessions: Sessions,
+    pub(super) map: Map,
+    pub(super) lifetimes: Lifetimes,
+    pub(super) sessions: Sessions,
+    pub(super) clock: Clock,
     members: Arc<ClusterMembership>,
     recovered_from: Arc<[ClusterId]>,
     level: ProtocolLevel,
@@ -101,6 +125,13 @@ impl StateMachine {
         })
     }
 
+    /// The same state at another time of the clock. Only for a state without deadlines.
+    #[must_use]
+    pub fn with_clock(self, now: Millis) -> Self {
+        let clock = Clock::at(now);
+        Self { clock, ..self }
+    }
+
     /// The same state with other revisions.
     #[must_use]
     pub fn with_revisions(self, revisions: Revisions) -> Self {
@@ -116,10 +147,12 @@ impl StateMachine {
                 write,
                 stamp: Some(stamp),
             } => return self.write_once(index, write, &stamp),
-            Command::OpenSession(client_id) => {
-                self.sessions.open(client_id, index);
-                Effect::SessionOpened
+            Command::OpenSession(client_id) => self.open_session(client_id, index),
+            Command::OpenLivingSession { client_id, ttl } => {
+                self.open_living(client_id, ttl, index)
             }
+            Command::CloseSession(client_id) => self.close_session(client_id),
+            Command::Clock { step, renewed } => self.advance_clock(step, &renewed),
             Command::AddMember(info) => {
                 let members = Arc::make_mut(&mut self.members);
                 members.members.insert(info.id, info);
@@ -149,11 +182,12 @@ impl StateMachine {
     fn write(&mut self, index: LogIndex, write: Write, stamp: Option<&Stamp>) -> Effect {
         match write {
             Write::Set { key, value } => {
-                self.map.set(&key, &value, self.revisions.stored(index));
+                let revision = self.revisions.stored(index);
+                self.bind(&key, &value, revision, SetLifetime::default());
                 Effect::Set
             }
             Write::Delete { key } => Effect::Deleted {
-                existed: self.map.remove(&key),
+                existed: self.unbind(&key),
             },
             Write::Txn(txn) => self.carry_out(index, &txn, stamp),
         }
@@ -161,25 +195,42 @@ impl StateMachine {
 
     fn carry_out(&mut self, index: LogIndex, txn: &Txn, stamp: Option<&Stamp>) -> Effect {
         let outcome = txn.outcome(self.revisions.at(index), |key| self.entry(key));
+        let branch = txn.branch(outcome.succeeded);
         let fits = match stamp {
-            Some(stamp) => self.sessions.fits(stamp.client_id, &outcome),
-            None if outcome.bytes() > MAX_TXN_ANSWER_BYTES => Err(MAX_TXN_ANSWER_BYTES),
+            Some(stamp) => self
+                .sessions
+                .fits(stamp.client_id, self.clock.now(), &outcome),
+            None if outcome.bytes() > MAX_TXN_ANSWER_BYTES => Err(Effect::AnswerTooLarge {
+                limit: MAX_TXN_ANSWER_BYTES,
+            }),
             None => Ok(()),
         };
-        if let Err(limit) = fits {
-            return Effect::AnswerTooLarge { limit };
+        if let Err(effect) = fits.and_then(|()| self.owners_allow(branch)) {
+            return effect;
         }
         let stored = self.revisions.stored(index);
-        for operation in txn.branch(outcome.succeeded) {
+        for operation in branch {
             match operation {
-                Operation::Set { key, value } => self.map.set(key, value, stored),
+                Operation::Set {
+                    key,
+                    value,
+                    lifetime,
+                } => self.bind(key, value, stored, *lifetime),
                 Operation::Get(_) => {}
                 Operation::Delete(key) => {
-                    self.map.remove(key);
+                    self.unbind(key);
                 }
             }
         }
         Effect::Txn(Arc::new(outcome))
+    }
+
+    fn open_session(&mut self, client_id: ClientId, index: LogIndex) -> Effect {
+        if let Some(open) = self.opens_living_again(client_id) {
+            return open;
+        }
+        self.sessions.open(client_id, index);
+        Effect::SessionOpened { ttl: None }
     }
 
     /// The answer to `query`, when the command at `applied` has been applied.
@@ -197,27 +248,39 @@ impl StateMachine {
                 let state = keeps.then(|| Box::new(self.clone()));
                 Found::Part(Box::new((part, scan)), state)
             }
+            Query::Sessions { after, limit } => {
+                let (sessions, more) = self.session_page(*after, *limit);
+                Found::Sessions(sessions, more)
+            }
         }
     }
 
     fn write_once(&mut self, index: LogIndex, write: Write, stamp: &Stamp) -> Written {
-        let verdict = self.sessions.check(stamp);
+        let verdict = self.sessions.check(stamp, self.clock.now());
         self.sessions.acknowledge(stamp, index);
         match verdict {
             Verdict::Applied(written) => written,
             Verdict::Expired => self.written(index, Effect::SessionExpired),
+            Verdict::New if !self.sessions.has_room(stamp.client_id) => {
+                self.written(index, Effect::AnswersFull)
+            }
             Verdict::New => {
                 let effect = self.write(index, write, Some(stamp));
                 let written = self.written(index, effect);
-                self.sessions.remember(stamp, index, written.clone());
+                if written.effect != Effect::AnswersFull {
+                    self.sessions.remember(stamp, index, written.clone());
+                }
                 written
             }
         }
     }
 
-    /// Binds a key from a snapshot, with its stored revision.
-    pub fn restore(&mut self, key: &[u8], value: &[u8], revision: Revision) {
-        self.map.set(key, value, revision);
+    /// Binds a key from a snapshot, with its stored revision. Its owner must have been restored.
+    pub fn restore(&mut self, key: &[u8], value: &[u8], revision: Revision, limit: Option<Limit>) {
+        self.map.set(key, value, revision, limit.is_some());
+        if let Some(limit) = limit {
+            self.begin_lifetime(key, limit);
+        }
     }
 
     /// How revisions follow from log indices.
@@ -244,19 +307,24 @@ impl StateMachine {
 
     /// The entry of `key`, if it is bound.
     pub fn entry(&self, key: &[u8]) -> Option<Entry> {
-        let entry = self.map.entry(key)?;
-        let revision = self.revisions.of_key(entry.revision);
-        Some(Entry { revision, ..entry })
+        let (key, stored) = self.map.pair(key)?;
+        Some(Entry {
+            key: key.clone(),
+            value: stored.value(),
+            revision: self.revisions.of_key(stored.revision()),
+            lifetime: self.lifetime(key, stored),
+        })
     }
 
     /// Reads the next part of `scan`, which goes on behind it.
     pub fn scan(&self, scan: &mut Scan) -> Part {
         let range = scan.range.clone();
         let stored = self.map.range(&range);
-        scan.take(stored.map(|(key, stored)| {
+        let entries = stored.map(|(key, stored)| {
             let revision = self.revisions.of_key(stored.revision());
             (key, stored, revision)
-        }))
+        });
+        scan.take(entries, |key, stored| self.lifetime(key, stored))
     }
 
     /// The number of keys.
@@ -269,53 +337,13 @@ impl StateMachine {
         self.map.is_empty()
     }
 
-    /// Memory of keys, values and sessions in bytes. An estimate, rather too high than too low. Equal
+    /// Memory of keys, values, lifetimes and sessions in bytes. An estimate, rather too high than too low. Equal
     /// states give the same number on every node.
     pub fn memory(&self) -> usize {
-        self.map.memory().saturating_add(self.sessions.memory())
-    }
-
-    /// Upper bound of the additional memory that `command` takes, if it is applied next, in bytes.
-    /// Sessions count as nothing: they have bounds of their own, and the oldest make room.
-    pub fn growth(&self, command: &Command) -> usize {
-        match command {
-            Command::Write {
-                stamp: Some(stamp), ..
-            } if self.sessions.check(stamp) != Verdict::New => 0,
-            Command::Write {
-                write: Write::Set { key, value },
-                ..
-            } => self.growth_by_set(key, value),
-            Command::Write {
-                write: Write::Txn(txn),
-                ..
-            } => {
-                let growth = [true, false].map(|succeeded| self.growth_by(txn.branch(succeeded)));
-                growth.into_iter().max().unwrap_or(0)
-            }
-            Command::Write {
-                write: Write::Delete { .. },
-                ..
-            }
-            | Command::OpenSession(_)
-            | Command::AddMember(_)
-            | Command::RemoveMember(_)
-            | Command::RaiseLevel { .. } => 0,
-        }
-    }
-
-    fn growth_by(&self, operations: &[Operation]) -> usize {
-        let growth = operations.iter().map(|operation| match operation {
-            Operation::Set { key, value } => self.growth_by_set(key, value),
-            Operation::Get(_) | Operation::Delete(_) => 0,
-        });
-        growth.sum()
-    }
-
-    fn growth_by_set(&self, key: &Key, value: &Value) -> usize {
-        let bound = self.get(key);
-        let bound = bound.map_or(0, |bound| pair_memory(key.len(), bound.len()));
-        pair_memory(key.len(), value.len()).saturating_sub(bound)
+        self.map
+            .memory()
+            .saturating_add(self.lifetimes.memory())
+            .saturating_add(self.sessions.memory())
     }
 
     /// The desired members of the cluster. The voters and learners of the Raft group follow: see
@@ -352,7 +380,7 @@ impl StateMachine {
         &self.sessions
     }
 
-    /// Restores a session from a snapshot.
+    /// Restores a session from a snapshot, one that does not live.
     pub fn restore_session(&mut self, client_id: ClientId, session: Session) {
         self.sessions.insert(client_id, session);
     }
@@ -388,7 +416,7 @@ impl FromIterator<(Key, Value)> for StateMachine {
     fn from_iter<I: IntoIterator<Item = (Key, Value)>>(pairs: I) -> Self {
         let mut state_machine = Self::default();
         for (key, value) in pairs {
-            state_machine.restore(&key, &value, 0);
+            state_machine.restore(&key, &value, 0, None);
         }
         state_machine
     }
@@ -400,7 +428,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kv::{Condition, KeyTest, MAX_REMEMBERED_BYTES, OperationResult};
+    use crate::kv::{
+        Condition, KeyTest, Lifetime, MAX_REMEMBERED_BYTES, OperationResult, pair_memory,
+    };
     use crate::types::{NodeId, NodeInfo};
 
     /// Applies a command at index 1.
@@ -470,6 +500,7 @@ mod tests {
         Operation::Set {
             key: Bytes::from(key.to_owned()),
             value: Bytes::from(value.to_owned()),
+            lifetime: SetLifetime::default(),
         }
     }
 
@@ -517,7 +548,15 @@ mod tests {
         };
         assert_eq!(write(Some(stamp)).client_id(), Some(client_id));
         assert_eq!(write(None).client_id(), None);
-        assert_eq!(Command::OpenSession(client_id).client_id(), Some(client_id));
+        let (ttl, step, renewed) = (2_000, 1, vec![client_id]);
+        for command in [
+            Command::OpenSession(client_id),
+            Command::OpenLivingSession { client_id, ttl },
+            Command::CloseSession(client_id),
+        ] {
+            assert_eq!(command.client_id(), Some(client_id));
+        }
+        assert_eq!(Command::Clock { step, renewed }.client_id(), None);
         let leaves = Command::RemoveMember(NodeId::new(1).unwrap());
         assert_eq!(leaves.client_id(), None);
     }
@@ -784,7 +823,11 @@ mod tests {
         let key = || "[a-e]".prop_map(Bytes::from);
         let value = "[x-z]{0,3}".prop_map(Bytes::from);
         prop_oneof![
-            (key(), value).prop_map(|(key, value)| Operation::Set { key, value }),
+            (key(), value).prop_map(|(key, value)| Operation::Set {
+                key,
+                value,
+                lifetime: SetLifetime::default(),
+            }),
             key().prop_map(Operation::Get),
             key().prop_map(Operation::Delete),
         ]
@@ -843,6 +886,7 @@ mod tests {
                         key,
                         value,
                         revision,
+                        lifetime: Lifetime::Unlimited,
                     },
                 );
                 return Effect::Set;
@@ -863,13 +907,14 @@ mod tests {
         let succeeded = txn.conditions.iter().all(holds);
         let branch = if succeeded { txn.success } else { txn.failure };
         let results = branch.into_iter().map(|operation| match operation {
-            Operation::Set { key, value } => {
+            Operation::Set { key, value, .. } => {
                 model.insert(
                     key.clone(),
                     Entry {
                         key,
                         value,
                         revision,
+                        lifetime: Lifetime::Unlimited,
                     },
                 );
                 OperationResult::Set
@@ -904,8 +949,8 @@ mod tests {
             prop_assert!(entries.eq(model.values().cloned()));
             prop_assert_eq!(&one, &other);
             let mut restored = empty();
-            for Entry { key, value, revision } in model.into_values() {
-                restored.restore(&key, &value, revision);
+            for Entry { key, value, revision, .. } in model.into_values() {
+                restored.restore(&key, &value, revision, None);
             }
             prop_assert_eq!(restored, one);
         }

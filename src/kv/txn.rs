@@ -7,6 +7,7 @@
 //! Whether it is too large depends on the state, so every node decides that alike when it applies the
 //! command, and the bounds are a part of the protocol.
 
+use super::{Lifetime, SetLifetime};
 use crate::types::{Key, Revision, Value};
 
 /// Maximum number of conditions and operations of a transaction.
@@ -56,6 +57,8 @@ pub enum Operation {
         key: Key,
         /// The value.
         value: Value,
+        /// What becomes of its lifetime.
+        lifetime: SetLifetime,
     },
     /// Reads a key.
     Get(Key),
@@ -72,6 +75,8 @@ pub struct Entry {
     pub value: Value,
     /// Revision of the write. 0 at the first protocol level.
     pub revision: Revision,
+    /// How long it stays bound.
+    pub lifetime: Lifetime,
 }
 
 /// The outcome of a transaction.
@@ -178,11 +183,19 @@ impl Txn {
             let key = operation.key();
             let earlier = branch.iter().take(at).rev();
             let bound = match earlier.clone().find(|it| it.writes() && it.key() == key) {
-                Some(Operation::Set { value, .. }) => Some(Entry {
+                Some(Operation::Set {
+                    value, lifetime, ..
+                }) => Some(Entry {
                     // Copies: an outcome may be remembered, and must not hold the entry of the log.
                     key: Key::copy_from_slice(key),
                     value: Value::copy_from_slice(value),
                     revision,
+                    lifetime: match lifetime {
+                        SetLifetime::To(lifetime) => *lifetime,
+                        SetLifetime::Keep => {
+                            entry(key).map_or(Lifetime::Unlimited, |it| it.lifetime)
+                        }
+                    },
                 }),
                 Some(_) => None,
                 None => entry(key),
@@ -237,8 +250,11 @@ mod tests {
     }
 
     fn set(key: &str, value: &str) -> Operation {
-        let (key, value) = (bytes(key), bytes(value));
-        Operation::Set { key, value }
+        Operation::Set {
+            key: bytes(key),
+            value: bytes(value),
+            lifetime: SetLifetime::default(),
+        }
     }
 
     fn got(value: &str, revision: Revision) -> OperationResult {
@@ -250,6 +266,7 @@ mod tests {
             key: bytes(key),
             value: bytes(value),
             revision,
+            lifetime: Lifetime::Unlimited,
         }
     }
 
@@ -345,6 +362,7 @@ mod tests {
         let set = Operation::Set {
             key: bytes("a"),
             value: value.clone(),
+            lifetime: SetLifetime::default(),
         };
         let outcome = outcome(None, vec![set, Operation::Get(bytes("a"))]);
         assert_eq!(outcome.results[1], got("2", 9));

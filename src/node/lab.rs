@@ -37,7 +37,7 @@ pub(super) struct Link {
 
 enum Load {
     Message(PeerMessage),
-    Snapshot(OutgoingSnapshot),
+    Snapshot(Box<OutgoingSnapshot>),
     /// The transfer of a snapshot to a peer has ended.
     Report(RaftId, bool),
     /// Messages to a peer do not arrive.
@@ -291,10 +291,11 @@ impl Lab {
                     let _ = replica.step(message);
                 }
             }
-            Load::Snapshot(OutgoingSnapshot {
-                header,
-                state_machine,
-            }) => {
+            Load::Snapshot(snapshot) => {
+                let OutgoingSnapshot {
+                    header,
+                    state_machine,
+                } = *snapshot;
                 let envelope = header.envelope().expect("an envelope");
                 let replica = self.replicas.get_mut(&to);
                 let taken = replica.is_some_and(|it| it.install(header, state_machine).is_ok());
@@ -404,7 +405,12 @@ impl Lab {
             } else {
                 let link = self.links.get(&(id, peer.node_id()));
                 let entries = link.map_or(0, |link| link.snapshot);
-                self.send(id, peer.node_id(), entries, Load::Snapshot(snapshot));
+                self.send(
+                    id,
+                    peer.node_id(),
+                    entries,
+                    Load::Snapshot(Box::new(snapshot)),
+                );
             }
         }
         self.calls += output.calls.len();

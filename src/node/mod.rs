@@ -60,7 +60,8 @@ pub use output::{
     Answer, Input, NodeError, Outcome, OutgoingSnapshot, Output, Proposal, RaftError, Recovery,
     Retired, Room, StepError, StorageError,
 };
-pub use raft_node::RaftNode;
+
+pub use raft_node::{CLOCK_INTERVAL, RaftNode};
 pub use replica::{Replica, ReplicaOptions};
 pub use storage::{CutEntries, MemoryStorage};
 

@@ -9,8 +9,10 @@ use super::call::{Call, CallId};
 use super::event::Event;
 use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
-use crate::kv::{Part, Query, Revisions, Scan, StateMachine, TxnOutcome};
-use crate::types::{ClusterId, LogIndex, NodeId, RaftId, Rank, Revision, Term, Value, WallTime};
+use crate::kv::{Part, Query, Revisions, Scan, SessionInfo, StateMachine, TxnOutcome};
+use crate::types::{
+    ClusterId, LogIndex, Millis, NodeId, RaftId, Rank, Revision, Term, Value, WallTime,
+};
 use crate::wire::{InstallSnapshotHeader, PeerMessage, WireError};
 
 /// A write to be proposed.
@@ -72,8 +74,33 @@ pub enum Answer {
     },
     /// A session is open.
     SessionOpened {
+        /// Its TTL, if it lives.
+        ttl: Option<Millis>,
         /// Revision of the command that opened it.
         applied_index: Revision,
+    },
+    /// A session is not open any more.
+    SessionClosed {
+        /// Whether it was open before.
+        existed: bool,
+        /// Revision of the command that ended it.
+        applied_index: Revision,
+    },
+    /// A living session was renewed.
+    Renewed {
+        /// Its TTL, which begins again.
+        ttl: Millis,
+        /// Revision of the step of the clock that renewed it.
+        revision: Revision,
+    },
+    /// A page of the living sessions was read.
+    Sessions {
+        /// In ascending order of their ids.
+        sessions: Vec<SessionInfo>,
+        /// Whether there are others behind them.
+        more: bool,
+        /// Revision up to which the state has all writes.
+        revision: Revision,
     },
     /// The desired members are as the command says.
     MembersDecided {

@@ -26,7 +26,7 @@ use super::{
 use crate::error::NotMe;
 use crate::kv::StateMachine;
 use crate::types::{
-    ClusterId, ClusterMembership, LogIndex, NodeState, NodeStatus, RaftId, Role, WallTime,
+    ClusterId, ClusterMembership, LogIndex, Millis, NodeState, NodeStatus, RaftId, Role, WallTime,
 };
 use crate::wire::{Envelope, InstallSnapshotHeader, WireError};
 
@@ -139,6 +139,14 @@ impl<W> Replica<W> {
     pub fn set_time(&mut self, time: Option<WallTime>) {
         self.time = time;
         self.formation.set_time(time);
+    }
+
+    /// Sets the time of the monotonic clock of the process in milliseconds since it started, before each
+    /// [`advance_clock`](Self::advance_clock).
+    pub fn set_uptime(&mut self, uptime: Millis) {
+        if let Some(raft) = &mut self.raft {
+            raft.set_uptime(uptime);
+        }
     }
 
     /// Counts one tick.

@@ -24,7 +24,7 @@ use super::holds::Holds;
 use super::operation::{Operation, numbered_twice};
 use super::scan::{self, Copied, Parts};
 use super::trace;
-use crate::driver::{Answer, Stopped};
+use crate::driver::{Answer, Pending, Stopped};
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
 use crate::proto::kv::kv_service_server::KvService as Service;
@@ -51,7 +51,7 @@ impl KvService {
         &self.host
     }
 
-    async fn serve(
+    pub(super) async fn serve(
         &self,
         metadata: &MetadataMap,
         cluster: Option<u64>,
@@ -122,7 +122,7 @@ impl KvService {
         ))
     }
 
-    /// Retries until the outcome is one that waiting would not change, or until the deadline.
+    /// Carries out an operation, once it is admitted.
     pub(super) async fn execute(
         &self,
         cluster: Option<u64>,
@@ -131,13 +131,24 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Answer, Refusal> {
         let _permit = self.host.admission.enter(operation.bytes())?;
+        let attempt = || self.attempt(operation, context, deadline);
+        self.retry(cluster, deadline, attempt).await
+    }
+
+    /// Attempts it until the outcome is one that waiting would not change, or until the deadline.
+    pub(super) async fn retry<F: Future<Output = Result<Answer, Refusal>>>(
+        &self,
+        cluster: Option<u64>,
+        deadline: Instant,
+        attempt: impl Fn() -> F,
+    ) -> Result<Answer, Refusal> {
         let mut decides = None;
         let mut refusal = Refusal::not_applied(Reason::NoQuorum);
         // A request that is submitted after the deadline could only end as unknown.
         while Instant::now() < deadline {
             // Checked at each attempt: while it waits, a node may join another cluster than expected.
             self.host.is_for_us(cluster)?;
-            refusal = match self.attempt(operation, context, deadline).await {
+            refusal = match attempt().await {
                 Err(refusal) if self.may_end(&refusal) => refusal,
                 outcome => return outcome,
             };
@@ -185,17 +196,27 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Answer, Refusal> {
         let driver = &self.host.driver;
-        let (mut pending, applied) = match operation {
+        let (pending, applied) = match operation {
             Operation::Command(command) => (
                 driver.write_traced(wire::encode_command(command), context.clone())?,
                 Applied::Unknown,
             ),
             Operation::Query(query) => (driver.read(query.clone())?, Applied::No),
         };
+        self.outcome(pending, applied, deadline).await
+    }
+
+    /// The outcome of a request. `applied` tells whether one without an answer was applied.
+    pub(super) async fn outcome(
+        &self,
+        mut pending: Pending,
+        applied: Applied,
+        deadline: Instant,
+    ) -> Result<Answer, Refusal> {
         let reason = match timeout_at(deadline, &mut pending).await {
             Ok(Ok(outcome)) => return outcome,
             Ok(Err(Stopped)) => Reason::ShuttingDown,
-            Err(_) if pending.withdraw() => return Err(driver.no_turn()),
+            Err(_) if pending.withdraw() => return Err(self.host.driver.no_turn()),
             Err(_) => Reason::NoQuorum,
         };
         Err(Refusal { reason, applied })
@@ -222,7 +243,7 @@ fn holding<T>(answer: T, holds: Option<Holds>) -> Response<T> {
 }
 
 /// The core answers the question that it was asked, but the types do not show that.
-fn astray() -> Status {
+pub(super) fn astray() -> Status {
     Status::internal("the node answered another question than the one it was asked")
 }
 
@@ -353,16 +374,31 @@ impl Service for KvService {
         &self,
         request: Request<kv::OpenSessionRequest>,
     ) -> Result<Response<kv::OpenSessionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let cluster = request.cluster_id;
-        let operation = Operation::open_session(request);
-        match self.serve(&metadata, cluster, operation).await? {
-            Answer::SessionOpened { applied_index } => Ok(Response::new(kv::OpenSessionResponse {
-                applied_index,
-                cluster_id: self.host.answering(cluster),
-            })),
-            _ => Err(astray()),
-        }
+        self.answer_open_session(request).await
+    }
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn keep_alive(
+        &self,
+        request: Request<kv::KeepAliveRequest>,
+    ) -> Result<Response<kv::KeepAliveResponse>, Status> {
+        self.answer_keep_alive(request).await
+    }
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn close_session(
+        &self,
+        request: Request<kv::CloseSessionRequest>,
+    ) -> Result<Response<kv::CloseSessionResponse>, Status> {
+        self.answer_close_session(request).await
+    }
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn list_sessions(
+        &self,
+        request: Request<kv::ListSessionsRequest>,
+    ) -> Result<Response<kv::ListSessionsResponse>, Status> {
+        self.answer_list_sessions(request).await
     }
 
     type PipelineStream = super::pipeline::Answers;

@@ -147,7 +147,11 @@ impl Local {
     ///     key: "owner".into(),
     ///     test: Some(key_condition::Test::Exists(false)),
     /// };
-    /// let set = SetOperation { key: "owner".into(), value: "node 1".into() };
+    /// let set = SetOperation {
+    ///     key: "owner".into(),
+    ///     value: "node 1".into(),
+    ///     ..SetOperation::default()
+    /// };
     /// let claim = TxnRequest {
     ///     conditions: vec![Condition { condition: Some(condition::Condition::Key(missing)) }],
     ///     success: vec![Operation { operation: Some(operation::Operation::Set(set)) }],

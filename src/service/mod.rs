@@ -36,6 +36,7 @@ mod pipeline;
 mod refusals;
 mod router;
 mod scan;
+mod sessions;
 mod surveys;
 mod trace;
 

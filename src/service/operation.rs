@@ -7,10 +7,14 @@ use crate::kv::{
 };
 use crate::proto::kv;
 use crate::types::{ClientId, Key};
+use crate::wire;
 
 /// Bytes that each condition and operation of a transaction counts for beside its key and value: its part
 /// of a list, and the reference counts of its bytes.
 const TXN_PART_BYTES: usize = 128;
+
+/// Maximum number of sessions in a page of `ListSessions`.
+const MAX_PAGE_SESSIONS: usize = 1000;
 
 /// The operation of a request.
 #[derive(Debug, Clone)]
@@ -129,17 +133,47 @@ impl Operation {
         let kv::OpenSessionRequest {
             client_id,
             cluster_id: _,
+            ttl,
         } = request;
-        if client_id == 0 {
-            return Err(Refusal::invalid("client_id", "not 0".to_owned()));
+        let client_id = session_id(client_id)?;
+        let Some(ttl) = ttl else {
+            return Ok(Self::Command(Command::OpenSession(client_id)));
+        };
+        let ttl = wire::session_ttl(ttl).map_err(|error| Refusal::invalid("ttl", error.reason))?;
+        Ok(Self::Command(Command::OpenLivingSession { client_id, ttl }))
+    }
+
+    pub(super) fn close_session(request: kv::CloseSessionRequest) -> Result<Self, Refusal> {
+        let kv::CloseSessionRequest {
+            client_id,
+            cluster_id: _,
+        } = request;
+        let client_id = session_id(client_id)?;
+        Ok(Self::Command(Command::CloseSession(client_id)))
+    }
+
+    pub(super) fn list_sessions(request: kv::ListSessionsRequest) -> Result<Self, Refusal> {
+        let kv::ListSessionsRequest {
+            after_client_id,
+            limit,
+            cluster_id: _,
+        } = request;
+        let limit = match limit {
+            0 => MAX_PAGE_SESSIONS,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        };
+        if limit > MAX_PAGE_SESSIONS {
+            let rule = format!("at most {MAX_PAGE_SESSIONS}");
+            return Err(Refusal::invalid("limit", rule));
         }
-        Ok(Self::Command(Command::OpenSession(ClientId(client_id))))
+        let after = ClientId(after_client_id);
+        Ok(Self::Query(Query::Sessions { after, limit }))
     }
 
     /// The number of keys that it reads.
     pub(super) fn reads(&self) -> usize {
         match self {
-            Self::Query(Query::Get(_) | Query::Scan { .. }) => 1,
+            Self::Query(Query::Get(_) | Query::Scan { .. } | Query::Sessions { .. }) => 1,
             Self::Query(Query::Txn(txn))
             | Self::Command(Command::Write {
                 write: Write::Txn(txn),
@@ -208,6 +242,18 @@ fn stamp(session: kv::Session) -> Result<Stamp, Refusal> {
 pub(super) fn numbered_twice() -> Refusal {
     let rule = "its sequence was given to a write of another kind before".to_owned();
     Refusal::invalid("session", rule)
+}
+
+/// The id of a session in a request.
+///
+/// # Errors
+///
+/// A refusal of 0, which is none.
+pub(super) fn session_id(client_id: u64) -> Result<ClientId, Refusal> {
+    match client_id {
+        0 => Err(Refusal::invalid("client_id", "not 0")),
+        client_id => Ok(ClientId(client_id)),
+    }
 }
 
 fn check_key(key: &Key, options: &ServiceOptions) -> Result<(), Refusal> {
@@ -302,7 +348,7 @@ mod tests {
     fn command(asked: Result<Operation, Refusal>) -> Result<Command, &'static str> {
         match asked.map_err(refused)? {
             Operation::Command(command) => Ok(command),
-            Operation::Query(query) => panic!("a read: {query:?}"),
+            other => panic!("no command: {other:?}"),
         }
     }
 
@@ -345,12 +391,26 @@ mod tests {
         #[test]
         fn a_session_is_opened_under_the_id_that_the_client_names(
             client_id in prop_oneof![Just(0), any::<u64>()],
+            ttl in prop::option::of((prop_oneof![-1..5i64, 3598..3602i64], 0..=1i32)),
             cluster_id in any::<Option<u64>>(),
         ) {
-            let request = kv::OpenSessionRequest { client_id, cluster_id };
-            let expected = match client_id {
-                0 => Err("client_id"),
-                id => Ok(Command::OpenSession(ClientId(id))),
+            let request = kv::OpenSessionRequest {
+                client_id,
+                cluster_id,
+                ttl: ttl.map(|(seconds, nanos)| prost_types::Duration { seconds, nanos }),
+            };
+            let expected = match (client_id, ttl) {
+                (0, _) => Err("client_id"),
+                (id, None) => Ok(Command::OpenSession(ClientId(id))),
+                (id, Some((seconds @ 2..3600, nanos))) => Ok(Command::OpenLivingSession {
+                    client_id: ClientId(id),
+                    ttl: u64::try_from(seconds).unwrap() * 1000 + u64::from(nanos > 0),
+                }),
+                (id, Some((3600, 0))) => Ok(Command::OpenLivingSession {
+                    client_id: ClientId(id),
+                    ttl: 3_600_000,
+                }),
+                (_, Some(_)) => Err("ttl"),
             };
             prop_assert_eq!(command(Operation::open_session(carried(request))), expected);
         }

@@ -187,7 +187,7 @@ async fn submit(
                 Operation::Command(command) => (kind(&command), write(&command, context)),
                 Operation::Query(query) => {
                     let kind = match &query {
-                        Query::Get(_) | Query::Scan { .. } => Kind::Read,
+                        Query::Get(_) | Query::Scan { .. } | Query::Sessions { .. } => Kind::Read,
                         Query::Txn(_) => Kind::ReadTxn,
                     };
                     (kind, BatchItem::Read(query))

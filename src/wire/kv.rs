@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::kv::{Command, Stamp, Write};
+use crate::kv::{Command, MAX_RENEWED, Stamp, Write};
 use crate::proto::kv as proto;
 use crate::proto::kv::command::Operation;
-use crate::types::{ClientId, Key, NodeId, NodeInfo, ProtocolLevel};
-use crate::wire::WireError;
+use crate::types::{ClientId, Key, Millis, NodeId, NodeInfo, ProtocolLevel};
+use crate::wire::{WireError, time};
 
 /// Operations with these numbers, and all between, are of the first protocol level.
 const FIRST_OPERATION: u8 = 1;
-const LAST_OPERATION_OF_FIRST_LEVEL: u8 = 5;
+const LAST_OPERATION_OF_FIRST_LEVEL: u8 = 4;
 
 impl From<Command> for proto::Command {
     fn from(command: Command) -> Self {
@@ -34,9 +34,15 @@ impl From<Command> for proto::Command {
                     }),
                 }
             }
-            Command::OpenSession(ClientId(client_id)) => {
-                Operation::OpenSession(proto::OpenSessionCommand { client_id })
+            Command::OpenSession(client_id) => open_session(client_id, 0),
+            Command::OpenLivingSession { client_id, ttl } => open_session(client_id, ttl),
+            Command::CloseSession(ClientId(client_id)) => {
+                Operation::CloseSession(proto::CloseSessionCommand { client_id })
             }
+            Command::Clock { step, renewed } => Operation::Clock(proto::ClockCommand {
+                step_ms: u32::try_from(step).unwrap_or(u32::MAX),
+                renewed: renewed.into_iter().map(|id| id.0).collect(),
+            }),
             Command::AddMember(info) => Operation::AddMember(proto::AddMemberCommand {
                 member: Some(info.into()),
             }),
@@ -53,6 +59,14 @@ impl From<Command> for proto::Command {
             session,
         }
     }
+}
+
+/// `ttl` 0: the session does not live.
+fn open_session(client_id: ClientId, ttl: Millis) -> Operation {
+    Operation::OpenSession(proto::OpenSessionCommand {
+        client_id: client_id.0,
+        ttl_ms: u32::try_from(ttl).unwrap_or(u32::MAX),
+    })
 }
 
 impl TryFrom<proto::Command> for Command {
@@ -87,8 +101,26 @@ impl TryFrom<proto::Command> for Command {
                 let write = Write::Txn(Box::new(txn.try_into()?));
                 Ok(Self::Write { write, stamp })
             }
-            Some(Operation::OpenSession(proto::OpenSessionCommand { client_id })) => {
-                Ok(Self::OpenSession(ClientId(client_id)))
+            Some(Operation::OpenSession(proto::OpenSessionCommand { client_id, ttl_ms })) => {
+                let client_id = ClientId(client_id);
+                let ttl = time::living_ttl("OpenSessionCommand", ttl_ms)?;
+                Ok(match ttl {
+                    Some(ttl) => Self::OpenLivingSession { client_id, ttl },
+                    None => Self::OpenSession(client_id),
+                })
+            }
+            Some(Operation::CloseSession(proto::CloseSessionCommand { client_id })) => {
+                Ok(Self::CloseSession(ClientId(client_id)))
+            }
+            Some(Operation::Clock(proto::ClockCommand { step_ms, renewed })) => {
+                if renewed.len() > MAX_RENEWED {
+                    let reason = format!("more than {MAX_RENEWED}");
+                    return Err(WireError::new("ClockCommand", "renewed", reason));
+                }
+                Ok(Self::Clock {
+                    step: step_ms.into(),
+                    renewed: renewed.into_iter().map(ClientId).collect(),
+                })
             }
             Some(Operation::AddMember(proto::AddMemberCommand { member })) => {
                 let missing = || WireError::new("AddMemberCommand", "member", "missing");
@@ -261,6 +293,12 @@ mod tests {
             }),
         };
         let open = Command::OpenSession(ClientId(7));
+        let opens_living = Command::OpenLivingSession {
+            client_id: ClientId(7),
+            ttl: 2_000,
+        };
+        let close = Command::CloseSession(ClientId(7));
+        let clock = |renewed| Command::Clock { step: 250, renewed };
         let node = NodeId::new(4).unwrap();
         let add = Command::AddMember(NodeInfo {
             id: node,
@@ -278,6 +316,10 @@ mod tests {
             delete.into(),
             numbered,
             open,
+            opens_living,
+            close,
+            clock(vec![]),
+            clock(vec![ClientId(7), ClientId(1)]),
             add,
             remove,
             raise,
@@ -291,11 +333,11 @@ mod tests {
     /// Called for every entry of every append.
     #[test]
     fn the_level_of_common_commands_is_known_without_decoding_them() {
-        for operation in [0x0a, 0x12, 0x1a, 0x22, 0x2a] {
+        for operation in [0x0a, 0x12, 0x1a, 0x22] {
             let data = Bytes::from(vec![operation, 0xff]);
             assert_eq!(level_of_command(&data), Ok(ProtocolLevel::FIRST));
         }
-        for data in [&b"\x02\xff"[..], b"\x32\xff", b"\x3a\xff", b""] {
+        for data in [&b"\x02\xff"[..], b"\x2a\xff", b"\x32\xff", b"\x3a\xff", b""] {
             assert!(level_of_command(&Bytes::copy_from_slice(data)).is_err());
         }
     }
@@ -335,6 +377,10 @@ mod tests {
         };
         let mut inner_unknown = with_unknown_field(8, b"\x18\x01");
         inner_unknown[1] += 2;
+        let too_many_renewed = operation(Some(Operation::Clock(proto::ClockCommand {
+            step_ms: 0,
+            renewed: vec![1; MAX_RENEWED + 1],
+        })));
         for (data, message, field) in [
             (operation(None), "Command", "operation"),
             (b"\x9a\x06\x01k".to_vec(), "Command", "operation"),
@@ -356,6 +402,13 @@ mod tests {
                 "SessionStamp",
                 "sequence",
             ),
+            // A TTL of 1999 ms.
+            (
+                b"\x2a\x03\x10\xcf\x0f".to_vec(),
+                "OpenSessionCommand",
+                "ttl",
+            ),
+            (too_many_renewed, "ClockCommand", "renewed"),
             (b"\x0a\x05k".to_vec(), "Command", "operation"),
             (
                 operation(Some(Operation::Set(empty_set))),

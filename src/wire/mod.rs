@@ -21,6 +21,7 @@ mod kv;
 mod limits;
 mod raft;
 mod snapshot;
+mod time;
 mod txn;
 
 pub use check::{MAX_INDEX, MAX_TERM};
@@ -31,7 +32,8 @@ pub use identity::{offer_from_request, offer_request};
 pub use kv::{decode_command, encode_command, is_of_first_level, level_of_command};
 pub use raft::{Envelope, InstallSnapshotHeader, PeerMessage, install_snapshot_response};
 pub use snapshot::{SnapshotReader, SnapshotWriter, decode_snapshot, encode_snapshot};
-pub use txn::{get_response, scan_response, txn_response};
+pub use time::{duration, session_ttl};
+pub use txn::{get_response, list_sessions_response, scan_response, txn_response};
 
 /// Bytes of a peer or of a client that are no valid message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,20 +4,18 @@
 //! piece by piece: a [`SnapshotWriter`] produces the next bytes on demand, and a [`SnapshotReader`] takes
 //! bytes as they arrive and keeps a state machine, not bytes.
 
+mod pairs;
 mod sessions;
-
-use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message as _;
 
-use self::sessions::{session, session_record};
-use crate::kv::{Revisions, Session, Shards, StateMachine, Stored, shard_of};
+use self::pairs::{pair, pair_limit, pair_size};
+use self::sessions::{Restored, Unwritten, session, unwritten};
+use crate::kv::{Lifetimes, Limit, Revisions, Shards, StateMachine, Stored, shard_of};
 use crate::proto::kv as proto;
 use crate::proto::kv::snapshot_record::Record;
-use crate::types::{
-    ClientId, ClusterId, ClusterMembership, Key, NodeInfo, ProtocolLevel, Revision,
-};
+use crate::types::{ClientId, ClusterId, ClusterMembership, Key, NodeInfo, ProtocolLevel};
 use crate::wire::WireError;
 use crate::wire::identity::said;
 
@@ -40,7 +38,8 @@ const MAX_PREFIX_BYTES: usize = 10;
 #[derive(Debug)]
 pub struct SnapshotWriter {
     size: u64,
-    sessions: std::vec::IntoIter<(ClientId, Arc<Session>)>,
+    sessions: std::vec::IntoIter<(ClientId, Unwritten)>,
+    lifetimes: Lifetimes,
     shards: Shards,
     pairs: std::vec::IntoIter<(Key, Stored)>,
     buffer: BytesMut,
@@ -53,11 +52,12 @@ impl SnapshotWriter {
         let mut buffer = BytesMut::new();
         let members = state_machine.members();
         let Revisions { base, oldest } = state_machine.revisions();
+        let sessions = unwritten(state_machine.sessions());
         let header = record(Record::Header(proto::SnapshotHeader {
             version: version_of(state_machine.level()),
             pairs: number(state_machine.len()),
             members: number(members.len()),
-            sessions: number(state_machine.sessions().len()),
+            sessions: number(sessions.len()),
             protocol_level: said(state_machine.level()),
             recovered_from: state_machine
                 .recovered_from()
@@ -66,16 +66,17 @@ impl SnapshotWriter {
                 .collect(),
             revision_base: base,
             oldest_revision: oldest,
+            clock_ms: state_machine.clock().now(),
         }));
         write(&header, &mut buffer);
         for info in members.iter() {
             write(&record(Record::Member(info.clone().into())), &mut buffer);
         }
-        let pairs = state_machine.pairs();
-        let pairs: u64 = pairs
-            .map(|(key, stored)| pair_size(key.len(), stored.bytes().len(), stored.revision()))
+        let lifetimes = state_machine.lifetimes().clone();
+        let pairs: u64 = state_machine
+            .pairs()
+            .map(|(key, stored)| pair_size(key, stored, lifetimes.limit(key, stored)))
             .sum();
-        let sessions = state_machine.sessions().sorted();
         let session_bytes: u64 = sessions
             .iter()
             .map(|(client_id, session)| delimited_size(&of_session(*client_id, session)))
@@ -85,6 +86,7 @@ impl SnapshotWriter {
                 .saturating_add(session_bytes)
                 .saturating_add(pairs),
             sessions: sessions.into_iter(),
+            lifetimes,
             shards: state_machine.into_shards(),
             pairs: Vec::new().into_iter(),
             buffer,
@@ -114,11 +116,8 @@ impl SnapshotWriter {
             return Some(of_session(client_id, &session));
         }
         let (key, stored) = self.next_pair()?;
-        Some(record(Record::Pair(proto::KeyValue {
-            key,
-            value: stored.value(),
-            revision: stored.revision(),
-        })))
+        let limit = self.lifetimes.limit(&key, &stored);
+        Some(record(Record::Pair(pair(key, &stored, limit))))
     }
 
     fn next_pair(&mut self) -> Option<(Key, Stored)> {
@@ -137,8 +136,8 @@ fn record(record: Record) -> proto::SnapshotRecord {
     }
 }
 
-fn of_session(client_id: ClientId, session: &Session) -> proto::SnapshotRecord {
-    record(Record::Session(session_record(client_id, session)))
+fn of_session(client_id: ClientId, session: &Unwritten) -> proto::SnapshotRecord {
+    record(Record::Session(session.record(client_id)))
 }
 
 fn write(record: &proto::SnapshotRecord, buffer: &mut BytesMut) {
@@ -152,23 +151,6 @@ fn write(record: &proto::SnapshotRecord, buffer: &mut BytesMut) {
 fn delimited_size(record: &proto::SnapshotRecord) -> u64 {
     let size = record.encoded_len();
     number(prost::length_delimiter_len(size).saturating_add(size))
-}
-
-/// Bytes of the record of a pair, including its length: three nested messages, and in `KeyValue` two
-/// fields of bytes and a number, of which an empty one is omitted.
-fn pair_size(key: usize, value: usize, revision: Revision) -> u64 {
-    let delimited = |size: usize| prost::length_delimiter_len(size).saturating_add(size);
-    let field = |size: usize| match size {
-        0 => 0,
-        size => delimited(size).saturating_add(1),
-    };
-    let revision = match revision {
-        0 => 0,
-        revision => prost::encoding::encoded_len_varint(revision).saturating_add(1),
-    };
-    let pair = field(key).saturating_add(field(value));
-    let pair = pair.saturating_add(revision);
-    number(delimited(delimited(pair).saturating_add(1)))
 }
 
 fn number(size: usize) -> u64 {
@@ -259,6 +241,7 @@ impl SnapshotReader {
                     recovered_from,
                     revision_base: base,
                     oldest_revision: oldest,
+                    clock_ms,
                 } = header;
                 let level = ProtocolLevel::new(protocol_level);
                 let known = version_of(level);
@@ -270,6 +253,7 @@ impl SnapshotReader {
                 self.revisions = Revisions { base, oldest };
                 let recovered_from = recovered_from.into_iter().map(ClusterId);
                 self.state_machine.restore_recovered_from(recovered_from);
+                self.state_machine = std::mem::take(&mut self.state_machine).with_clock(clock_ms);
                 self.missing = Some(Missing {
                     members,
                     sessions,
@@ -318,22 +302,35 @@ impl SnapshotReader {
             return Err(WireError::new("SessionRecord", "client_id", reason));
         }
         self.last_session = Some(client_id);
-        self.state_machine.restore_session(client_id, session);
+        match session {
+            Restored::Usual(session) => self.state_machine.restore_session(client_id, session),
+            Restored::Living(session) => self
+                .state_machine
+                .restore_living_session(client_id, session),
+        }
         Ok(())
     }
 
     fn take_pair(&mut self, pair: proto::KeyValue) -> Result<(), WireError> {
+        let limit = pair_limit(&pair)?;
         let proto::KeyValue {
             key,
             value,
             revision,
+            ..
         } = pair;
+        if let Some(Limit::Owner(owner)) = limit
+            && self.state_machine.sessions().living().get(owner).is_none()
+        {
+            return Err(WireError::new("KeyValue", "owner", "no living session"));
+        }
         let position = (shard_of(&key), key);
         if position.1.is_empty() || position <= self.last {
             let reason = "empty, or not in order";
             return Err(WireError::new("KeyValue", "key", reason));
         }
-        self.state_machine.restore(&position.1, &value, revision);
+        self.state_machine
+            .restore(&position.1, &value, revision, limit);
         // A copy, because the key is a slice of the received bytes.
         self.last = (position.0, Key::copy_from_slice(&position.1));
         Ok(())
@@ -420,8 +417,12 @@ mod tests {
 
     use super::*;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
-    use crate::kv::{Effect, Entry, OperationResult, TxnOutcome, Written};
+    use crate::kv::{
+        Effect, Entry, KEY_TTL, Lifetime, LivingSession, MAX_REVISION, OperationResult,
+        SESSION_TTL, Session, TxnOutcome, Written,
+    };
     use crate::proto::kv::remembered_answer::Effect as Remembered;
     use crate::types::NodeId;
 
@@ -437,6 +438,7 @@ mod tests {
             key: Bytes::from(key),
             value: Bytes::from("v"),
             revision: 0,
+            ..proto::KeyValue::default()
         })
     }
 
@@ -444,12 +446,7 @@ mod tests {
         Record::Header(proto::SnapshotHeader {
             version,
             pairs,
-            members: 0,
-            sessions: 0,
-            protocol_level: 0,
-            recovered_from: Vec::new(),
-            revision_base: 0,
-            oldest_revision: 0,
+            ..proto::SnapshotHeader::default()
         })
     }
 
@@ -596,11 +593,17 @@ mod tests {
 
     fn result() -> impl Strategy<Value = OperationResult> {
         let bytes = || prop::collection::vec(any::<u8>(), 1..9).prop_map(Bytes::from);
-        let entry = (bytes(), bytes(), any::<u64>());
-        let entry = entry.prop_map(|(key, value, revision)| Entry {
+        let lifetime = prop_oneof![
+            Just(Lifetime::Unlimited),
+            KEY_TTL.prop_map(Lifetime::Ttl),
+            (1..=u64::MAX).prop_map(|id| Lifetime::Owner(ClientId(id))),
+        ];
+        let entry = (bytes(), bytes(), any::<u64>(), lifetime);
+        let entry = entry.prop_map(|(key, value, revision, lifetime)| Entry {
             key,
             value,
             revision,
+            lifetime,
         });
         prop_oneof![
             Just(OperationResult::Set),
@@ -618,6 +621,8 @@ mod tests {
                 |(succeeded, results)| { Effect::Txn(Arc::new(TxnOutcome { succeeded, results })) }
             ),
             (0usize..1 << 30).prop_map(|limit| Effect::AnswerTooLarge { limit }),
+            any::<u64>().prop_map(|id| Effect::OwnerExpired(ClientId(id))),
+            Just(Effect::TooManyOwned),
         ];
         let written =
             (effect, any::<u64>()).prop_map(|(effect, revision)| Written { effect, revision });
@@ -632,6 +637,67 @@ mod tests {
             }
         });
         prop::collection::btree_map(any::<u64>(), session, 0..5)
+    }
+
+    /// Living sessions, by ids of which some are also those of others.
+    fn living() -> impl Strategy<Value = BTreeMap<u64, LivingSession>> {
+        let session = (SESSION_TTL, any::<u64>(), sessions());
+        let session = session.prop_map(|(ttl, deadline, sessions)| LivingSession {
+            ttl,
+            deadline,
+            session: sessions.into_values().next().unwrap_or_default(),
+            ..LivingSession::default()
+        });
+        prop::collection::btree_map(1..=u64::MAX, session, 0..4)
+    }
+
+    /// The lifetime of the pair at `at`, if it is limited.
+    fn limit(at: u64, owners: &[u64], (ttl, deadline): (u64, u64)) -> Option<Limit> {
+        let owner = usize::try_from(at).ok()?.checked_rem(owners.len());
+        match at % 4 {
+            1 => Some(Limit::Ttl { ttl, deadline }),
+            2 => Some(Limit::Owner(ClientId(owners[owner?]))),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_living_session_and_its_keys_go_on_after_a_snapshot() {
+        use crate::kv::{Command, Operation, SetLifetime, Txn, Write};
+        let mut before = StateMachine::default().with_level(ProtocolLevel::SECOND);
+        let client_id = ClientId(7);
+        before.apply(
+            2,
+            Command::OpenLivingSession {
+                client_id,
+                ttl: 2_000,
+            },
+        );
+        let set = |key: &'static str, lifetime| Operation::Set {
+            key: key.into(),
+            value: Bytes::new(),
+            lifetime: SetLifetime::To(lifetime),
+        };
+        let success = vec![
+            set("timed", Lifetime::Ttl(1_000)),
+            set("owned", Lifetime::Owner(client_id)),
+        ];
+        let txn = Txn {
+            conditions: Vec::new(),
+            success,
+            failure: Vec::new(),
+        };
+        before.apply(3, Write::Txn(Box::new(txn)).into());
+        let mut after = decode_snapshot(&encode_snapshot(&before)).unwrap();
+        for (at, left) in [(4, 2), (5, 2), (6, 1), (7, 1), (8, 0)] {
+            for state in [&mut before, &mut after] {
+                let (step, renewed) = (500, Vec::new());
+                state.apply(at, Command::Clock { step, renewed });
+                assert_eq!(state.len(), left, "{at}");
+            }
+            assert_eq!(before, after);
+        }
+        assert_eq!(after.clock().now(), 2_500);
     }
 
     #[test]
@@ -677,21 +743,44 @@ mod tests {
                 last_used: 1,
                 first_outstanding: 2,
                 answers,
+                ..proto::SessionRecord::default()
             })
         };
         let header = |sessions, pairs| {
             Record::Header(proto::SnapshotHeader {
                 version: 1,
                 pairs,
-                members: 0,
                 sessions,
-                protocol_level: 0,
-                recovered_from: Vec::new(),
-                revision_base: 0,
-                oldest_revision: 0,
+                ..proto::SnapshotHeader::default()
             })
         };
+        let living = |ttl_ms| {
+            Record::Session(proto::SessionRecord {
+                client_id: 1,
+                ttl_ms,
+                ..proto::SessionRecord::default()
+            })
+        };
+        let without_ttl = Record::Session(proto::SessionRecord {
+            deadline_ms: 1,
+            ..proto::SessionRecord::default()
+        });
+        let bound = |ttl_ms, deadline_ms, owner| {
+            Record::Pair(proto::KeyValue {
+                key: "k".into(),
+                ttl_ms,
+                deadline_ms,
+                owner,
+                ..proto::KeyValue::default()
+            })
+        };
+        let too_high = Record::Pair(proto::KeyValue {
+            key: "k".into(),
+            revision: 1 << 63,
+            ..proto::KeyValue::default()
+        });
         let cases = [
+            (vec![header(0, 1), too_high], "revision"),
             (
                 vec![header(2, 0), session(2, vec![]), session(2, vec![])],
                 "client_id",
@@ -718,6 +807,15 @@ mod tests {
             (vec![header(1, 0)], "sessions"),
             (vec![header(0, 0), session(1, vec![])], "sessions"),
             (vec![header(1, 1), pair("a")], "record"),
+            (vec![header(1, 0), living(1_999)], "ttl"),
+            (vec![header(1, 0), without_ttl], "deadline_ms"),
+            (
+                vec![header(1, 1), living(2_000), bound(1_000, 5, 1)],
+                "owner",
+            ),
+            (vec![header(1, 1), living(2_000), bound(0, 5, 1)], "owner"),
+            (vec![header(1, 1), living(2_000), bound(999, 5, 0)], "ttl"),
+            (vec![header(1, 1), living(2_000), bound(0, 0, 2)], "owner"),
         ];
         for (records, field) in cases {
             let error = decode_snapshot(&snapshot(records.clone())).unwrap_err();
@@ -756,19 +854,30 @@ mod tests {
             ),
             members in prop::collection::btree_map(1u16.., "[a-z]{0,5}", 0..4),
             sessions in sessions(),
+            living in living(),
+            clock in any::<u64>(),
+            timed in (KEY_TTL, any::<u64>()),
             recovered_from in prop::collection::vec(any::<u64>(), 0..20),
-            revisions in prop::option::of((1..u64::MAX, any::<u64>(), any::<u64>())),
+            revisions in prop::option::of((1..u64::MAX, any::<u64>(), ..=MAX_REVISION)),
             cut in 1usize..300,
         ) {
             let (base, oldest, stored) = revisions.unwrap_or_default();
-            let mut state = StateMachine::default().with_revisions(Revisions { base, oldest });
+            let mut state = StateMachine::default()
+                .with_revisions(Revisions { base, oldest })
+                .with_clock(clock);
+            let living = living.into_iter().filter(|(id, _)| !sessions.contains_key(id));
+            let living: BTreeMap<_, _> = living.collect();
+            let owners: Vec<_> = living.keys().copied().collect();
+            for (client_id, session) in living {
+                state.restore_living_session(ClientId(client_id), session);
+            }
             if base > 0 {
                 state = state.with_level(ProtocolLevel::SECOND);
             }
-            for (at, (key, value)) in (0..).zip(pairs) {
+            for (at, (key, value)) in (0u64..).zip(pairs) {
                 // Some were bound before there were revisions.
                 let stored = if at % 3 == 0 { 0 } else { stored };
-                state.restore(&key, &value, stored);
+                state.restore(&key, &value, stored, limit(at, &owners, timed));
             }
             let members = members.into_iter().map(|(id, addr)| NodeInfo {
                 id: NodeId::new(id).unwrap(),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::kv::{
-    Condition, Entry, KeyRange, KeyTest, MAX_TXN_OPERATIONS, Operation, OperationResult, Part, Txn,
-    TxnOutcome,
+    Condition, Entry, KeyRange, KeyTest, MAX_TXN_OPERATIONS, Operation, OperationResult, Part,
+    SessionInfo, Txn, TxnOutcome,
 };
 use crate::proto::kv as proto;
 use crate::proto::kv::condition::Condition as Tested;
@@ -13,7 +13,7 @@ use crate::proto::kv::key_range::Range;
 use crate::proto::kv::operation::Operation as Asked;
 use crate::proto::kv::operation_result::Result as Done;
 use crate::types::{Key, Revision, Value};
-use crate::wire::WireError;
+use crate::wire::{WireError, time};
 
 impl From<Txn> for proto::TxnCommand {
     fn from(txn: Txn) -> Self {
@@ -126,7 +126,15 @@ impl TryFrom<proto::Condition> for Condition {
 impl From<Operation> for proto::Operation {
     fn from(operation: Operation) -> Self {
         let operation = match operation {
-            Operation::Set { key, value } => Asked::Set(proto::SetOperation { key, value }),
+            Operation::Set {
+                key,
+                value,
+                lifetime,
+            } => Asked::Set(proto::SetOperation {
+                key,
+                value,
+                lifetime: time::asked(lifetime),
+            }),
             Operation::Get(key) => Asked::Get(proto::GetOperation { key }),
             Operation::Delete(key) => Asked::Delete(proto::DeleteOperation { key }),
         };
@@ -141,9 +149,14 @@ impl TryFrom<proto::Operation> for Operation {
 
     fn try_from(operation: proto::Operation) -> Result<Self, WireError> {
         match operation.operation {
-            Some(Asked::Set(proto::SetOperation { key: bound, value })) => Ok(Self::Set {
+            Some(Asked::Set(proto::SetOperation {
+                key: bound,
+                value,
+                lifetime,
+            })) => Ok(Self::Set {
                 key: key("SetOperation", bound)?,
                 value,
+                lifetime: time::lifetime(lifetime)?,
             }),
             Some(Asked::Get(proto::GetOperation { key: read })) => {
                 Ok(Self::Get(key("GetOperation", read)?))
@@ -166,27 +179,36 @@ impl From<Entry> for proto::Entry {
             key,
             value,
             revision,
+            lifetime,
         } = entry;
+        let (ttl, owner) = time::entry_fields(lifetime);
         Self {
             key,
             value,
             revision,
+            ttl,
+            owner,
         }
     }
 }
 
-impl From<proto::Entry> for Entry {
-    fn from(entry: proto::Entry) -> Self {
+impl TryFrom<proto::Entry> for Entry {
+    type Error = WireError;
+
+    fn try_from(entry: proto::Entry) -> Result<Self, WireError> {
         let proto::Entry {
             key,
             value,
             revision,
+            ttl,
+            owner,
         } = entry;
-        Self {
+        Ok(Self {
             key,
             value,
             revision,
-        }
+            lifetime: time::entry_lifetime(ttl, owner)?,
+        })
     }
 }
 
@@ -211,7 +233,9 @@ impl TryFrom<proto::OperationResult> for OperationResult {
     fn try_from(result: proto::OperationResult) -> Result<Self, WireError> {
         match result.result {
             Some(Done::Set(proto::SetResult {})) => Ok(Self::Set),
-            Some(Done::Get(proto::GetResult { entry })) => Ok(Self::Got(entry.map(Into::into))),
+            Some(Done::Get(proto::GetResult { entry })) => {
+                Ok(Self::Got(entry.map(Entry::try_from).transpose()?))
+            }
             Some(Done::Delete(proto::DeleteResult { existed })) => Ok(Self::Deleted { existed }),
             None => Err(WireError::new(
                 "OperationResult",
@@ -294,6 +318,37 @@ pub fn scan_response(part: Part, revision: Revision) -> proto::ScanResponse {
         revision,
         count: 0,
         more,
+        cluster_id: None,
+    }
+}
+
+impl From<SessionInfo> for proto::SessionInfo {
+    fn from(info: SessionInfo) -> Self {
+        let SessionInfo {
+            client_id,
+            ttl,
+            remaining,
+            owned_keys,
+        } = info;
+        Self {
+            client_id: client_id.0,
+            ttl: Some(time::duration(ttl)),
+            remaining: Some(time::duration(remaining)),
+            owned_keys: u64::try_from(owned_keys).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// A page of the living sessions at `revision`. Without the cluster.
+pub fn list_sessions_response(
+    sessions: Vec<SessionInfo>,
+    more: bool,
+    revision: Revision,
+) -> proto::ListSessionsResponse {
+    proto::ListSessionsResponse {
+        sessions: sessions.into_iter().map(Into::into).collect(),
+        more,
+        revision,
         cluster_id: None,
     }
 }

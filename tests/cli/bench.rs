@@ -207,6 +207,27 @@ impl KvService for Liar {
         Err(Status::unimplemented("no scans here"))
     }
 
+    async fn keep_alive(
+        &self,
+        _: Request<seshat_proto::kv::v1::KeepAliveRequest>,
+    ) -> Result<Response<seshat_proto::kv::v1::KeepAliveResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<seshat_proto::kv::v1::CloseSessionRequest>,
+    ) -> Result<Response<seshat_proto::kv::v1::CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<seshat_proto::kv::v1::ListSessionsRequest>,
+    ) -> Result<Response<seshat_proto::kv::v1::ListSessionsResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
     async fn open_session(
         &self,
         _: Request<OpenSessionRequest>,

@@ -450,6 +450,27 @@ impl KvService for Mock {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn keep_alive(
+        &self,
+        _: Request<seshat::proto::kv::KeepAliveRequest>,
+    ) -> Result<Response<seshat::proto::kv::KeepAliveResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<seshat::proto::kv::CloseSessionRequest>,
+    ) -> Result<Response<seshat::proto::kv::CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<seshat::proto::kv::ListSessionsRequest>,
+    ) -> Result<Response<seshat::proto::kv::ListSessionsResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
     async fn open_session(
         &self,
         request: Request<OpenSessionRequest>,

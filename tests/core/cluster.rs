@@ -12,8 +12,8 @@ use seshat::node::{
     RaftOptions, Recovery, Replica, ReplicaOptions, Reply, StepError,
 };
 use seshat::types::{
-    ClusterId, ClusterMembership, Key, NodeId, NodeInfo, NodeState, NodeStatus, ProtocolLevel,
-    RaftId, Role, Term, WallTime,
+    ClientId, ClusterId, ClusterMembership, Key, Millis, NodeId, NodeInfo, NodeState, NodeStatus,
+    ProtocolLevel, RaftId, Role, Term, WallTime,
 };
 use seshat::{kv, wire};
 
@@ -31,7 +31,7 @@ pub(crate) struct Waiter(usize);
 /// A packet under way from one node to another.
 enum Content {
     Message(PeerMessage),
-    Snapshot(OutgoingSnapshot),
+    Snapshot(Box<OutgoingSnapshot>),
     Call(RaftId, CallId, Call),
     /// To the process that called; it is meaningless to another incarnation of its node.
     Reply(RaftId, CallId, Reply),
@@ -70,6 +70,9 @@ impl Filter {
     }
 }
 
+/// Milliseconds of a tick.
+const TICK: Millis = 100;
+
 pub(crate) fn info(id: NodeId) -> NodeInfo {
     NodeInfo {
         id,
@@ -90,6 +93,8 @@ pub(crate) struct Cluster {
     levels: BTreeMap<NodeId, ProtocolLevel>,
     /// The wall clocks of nodes, if they differ from the others, which stand still.
     clocks: BTreeMap<NodeId, Option<WallTime>>,
+    /// The monotonic clocks of nodes, in milliseconds. Each tick is 100 ms.
+    uptimes: BTreeMap<NodeId, Millis>,
     network: Vec<Packet>,
     /// Directed links that carry nothing.
     cut: BTreeSet<(NodeId, NodeId)>,
@@ -114,6 +119,7 @@ impl Cluster {
             incarnations: BTreeMap::new(),
             levels: BTreeMap::new(),
             clocks: BTreeMap::new(),
+            uptimes: BTreeMap::new(),
             network: Vec::new(),
             cut: BTreeSet::new(),
             callers: Vec::new(),
@@ -387,9 +393,33 @@ impl Cluster {
 
     pub(crate) fn tick(&mut self, node: NodeId) -> Result<()> {
         let time = self.clock(node);
-        let replica = self.replica(node)?;
-        replica.set_time(time);
-        replica.tick();
+        self.replica(node)?.set_time(time);
+        self.pass(node, TICK);
+        self.replica(node)?.tick();
+        self.settle(node)
+    }
+
+    /// Time passes at `node`, without a tick.
+    pub(crate) fn pass(&mut self, node: NodeId, millis: Millis) {
+        *self.uptimes.entry(node).or_default() += millis;
+    }
+
+    /// Renews sessions: each caller asks for one.
+    pub(crate) fn keep_alive(&mut self, node: NodeId, sessions: &[u64]) -> Result<()> {
+        self.replica(node)?;
+        for &session in sessions {
+            let waiter = self.new_caller(node, format!("keep {session} alive"));
+            self.replica(node)?.keep_alive(ClientId(session), waiter);
+        }
+        self.settle(node)
+    }
+
+    /// A page of the living sessions.
+    pub(crate) fn list_sessions(&mut self, node: NodeId, after: u64, limit: usize) -> Result<()> {
+        let waiter = self.new_caller(node, "list sessions".to_owned());
+        let after = ClientId(after);
+        let query = kv::Query::Sessions { after, limit };
+        self.replica(node)?.read(query, waiter);
         self.settle(node)
     }
 
@@ -452,7 +482,10 @@ impl Cluster {
         if let Some(ended) = self.replica(node)?.take_recovered() {
             self.recovered(node, &ended);
         }
+        let uptime = self.uptimes.get(&node).copied().unwrap_or_default();
         let replica = self.replica(node)?;
+        replica.set_uptime(uptime);
+        replica.advance_clock();
         let (raft_id, output) = (replica.raft_id(), replica.output());
         let Output {
             answers,
@@ -493,7 +526,7 @@ impl Cluster {
                 '→',
                 &show::process(to),
                 &text,
-                Content::Snapshot(snapshot),
+                Content::Snapshot(Box::new(snapshot)),
             );
         }
         for (id, call) in calls {
@@ -607,7 +640,7 @@ impl Cluster {
         self.network.push(Packet {
             from: envelope.from.node_id(),
             to: envelope.to.node_id(),
-            content: Content::Snapshot(snapshot),
+            content: Content::Snapshot(Box::new(snapshot)),
         });
         Ok(())
     }
@@ -682,10 +715,11 @@ impl Cluster {
                 let stepped = self.replica(to)?.step(message);
                 self.refused(from, to, what, stepped)?;
             }
-            Content::Snapshot(OutgoingSnapshot {
-                header,
-                state_machine,
-            }) => {
+            Content::Snapshot(snapshot) => {
+                let OutgoingSnapshot {
+                    header,
+                    state_machine,
+                } = *snapshot;
                 let installed = self.replica(to)?.install(header, state_machine);
                 self.refused(from, to, "InstallSnapshot", installed)?;
             }

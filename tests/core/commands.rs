@@ -122,8 +122,36 @@ pub(crate) enum Command {
         #[arg(optional)]
         nodes: Vec<u16>,
     },
-    /// `open 1 7`: opens session 7.
-    Open { node: u16, sessions: Vec<u64> },
+    /// `open 1 7`: opens session 7. With `ttl=10000` it lives.
+    Open {
+        node: u16,
+        sessions: Vec<u64>,
+        #[arg(key)]
+        ttl: Option<u64>,
+    },
+    /// `close 1 7`: ends session 7.
+    Close { node: u16, sessions: Vec<u64> },
+    /// `keep_alive 1 7 8`: two callers renew sessions 7 and 8.
+    KeepAlive { node: u16, sessions: Vec<u64> },
+    /// `list_sessions 1 after=7 limit=2`: a page of the living sessions.
+    ListSessions {
+        node: u16,
+        #[arg(key)]
+        after: Option<u64>,
+        #[arg(key)]
+        limit: Option<usize>,
+    },
+    /// `pause 1 millis=5000`: node 1 does nothing for 5 s, and then notices what time it is.
+    Pause {
+        node: u16,
+        #[arg(key)]
+        millis: u64,
+    },
+    /// `lifetimes 1`: the keys of a node that end, and when; its living sessions; its clock.
+    Lifetimes {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+    },
     /// `sessions 1`: the sessions that a node knows, and the answers that they remember.
     Sessions {
         #[arg(optional)]
@@ -149,6 +177,14 @@ pub(crate) enum Command {
         otherwise: Option<String>,
         #[arg(key)]
         number: Option<Number>,
+    },
+    /// `fill 1 keys=3000 ttl=1000`: as many keys with that TTL, 100 by each transaction.
+    Fill {
+        node: u16,
+        #[arg(key)]
+        keys: u32,
+        #[arg(key)]
+        ttl: u64,
     },
     /// `del 1 a`: a removal.
     Del {
@@ -469,9 +505,40 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             }
             Ok(())
         }
-        Command::Open { node: id, sessions } => {
-            let open = |&id: &u64| kv::Command::OpenSession(ClientId(id));
+        Command::Open {
+            node: id,
+            sessions,
+            ttl,
+        } => {
+            let open = |&id: &u64| match *ttl {
+                None => kv::Command::OpenSession(ClientId(id)),
+                Some(ttl) => kv::Command::OpenLivingSession {
+                    client_id: ClientId(id),
+                    ttl,
+                },
+            };
             cluster.propose(node(*id)?, sessions.iter().map(open).collect())
+        }
+        Command::Close { node: id, sessions } => {
+            let close = |&id: &u64| kv::Command::CloseSession(ClientId(id));
+            cluster.propose(node(*id)?, sessions.iter().map(close).collect())
+        }
+        Command::KeepAlive { node: id, sessions } => cluster.keep_alive(node(*id)?, sessions),
+        Command::ListSessions {
+            node: id,
+            after,
+            limit,
+        } => cluster.list_sessions(node(*id)?, after.unwrap_or(0), limit.unwrap_or(1000)),
+        Command::Pause { node: id, millis } => {
+            cluster.pass(node(*id)?, *millis);
+            Ok(())
+        }
+        Command::Lifetimes { nodes: ids } => {
+            for node in nodes(cluster, ids)? {
+                let line = show::lifetimes(cluster.raft(node)?.storage().state_machine());
+                cluster.line(format_args!("n{node} {line}"));
+            }
+            Ok(())
         }
         Command::Sessions { nodes: ids } => {
             for node in nodes(cluster, ids)? {
@@ -496,6 +563,21 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             };
             let writes = pairs.iter().map(set);
             cluster.propose(node(*id)?, numbered(writes, *number))
+        }
+        Command::Fill {
+            node: id,
+            keys,
+            ttl,
+        } => {
+            let keys: Vec<_> = (0..*keys).collect();
+            let set = |key: &u32| format!("set {key:05}= for {ttl}");
+            for keys in keys.chunks(100) {
+                let sets: Vec<_> = keys.iter().map(set).collect();
+                let txn = crate::txn::parse("", &sets.join(";"), "")?;
+                let write = kv::Write::Txn(Box::new(txn));
+                cluster.propose(node(*id)?, vec![write.into()])?;
+            }
+            Ok(())
         }
         Command::Txn {
             node: id,

@@ -130,6 +130,23 @@ scripts! {
         a_write_of_an_unknown_session_is_refused
         two_copies_under_way_apply_once
     }
+    time {
+        a_failover_neither_restarts_nor_shortens_a_ttl
+        a_follower_renews_nothing
+        a_key_ends_at_the_same_entry_at_every_node
+        a_leader_that_was_replaced_counts_nothing
+        a_pause_of_the_leader_counts_half_a_second
+        a_recovery_keeps_lifetimes
+        a_session_lives_as_long_as_it_is_renewed
+        a_leader_that_was_replaced_calls_no_session_expired
+        an_idle_cluster_stays_idle
+        lifetimes_survive_snapshots_and_new_incarnations
+        living_sessions_are_listed_page_by_page
+        no_load_refuses_a_renewal
+        renewals_end_with_the_leadership
+        what_ends_together_ends_in_batches
+        while_an_older_version_takes_part_nothing_lives
+    }
     log {
         a_follower_behind_the_compacted_log_gets_a_snapshot
         a_heartbeat_commits_no_more_than_the_follower_holds

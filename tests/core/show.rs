@@ -9,7 +9,8 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use seshat::kv::{
-    Command, Condition, Effect, KeyTest, Operation, OperationResult, Session, Txn, Write,
+    Command, Condition, Effect, KeyTest, Lifetime, Limit, Operation, OperationResult, Session,
+    SetLifetime, StateMachine, Txn, Write,
 };
 use seshat::node::{Answer, Call, Event, Outcome, OutgoingSnapshot, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
@@ -59,7 +60,17 @@ pub(crate) fn txn(txn: &Txn) -> String {
     let conditions: Vec<_> = conditions.collect();
     let branch = |operations: &[Operation]| {
         let operations = operations.iter().map(|operation| match operation {
-            Operation::Set { key, value } => format!("set {}={}", bytes(key), bytes(value)),
+            Operation::Set {
+                key,
+                value,
+                lifetime,
+            } => {
+                let lifetime = match lifetime {
+                    SetLifetime::To(to) => self::lifetime(*to),
+                    SetLifetime::Keep => " kept".to_owned(),
+                };
+                format!("set {}={}{lifetime}", bytes(key), bytes(value))
+            }
             Operation::Get(key) => format!("get {}", bytes(key)),
             Operation::Delete(key) => format!("del {}", bytes(key)),
         });
@@ -73,6 +84,36 @@ pub(crate) fn txn(txn: &Txn) -> String {
         text += &format!(" else {}", branch(&txn.failure));
     }
     text
+}
+
+/// ` for 5000 ms` or ` of 7`.
+pub(crate) fn lifetime(lifetime: Lifetime) -> String {
+    match lifetime {
+        Lifetime::Unlimited => String::new(),
+        Lifetime::Ttl(ttl) => format!(" for {ttl} ms"),
+        Lifetime::Owner(owner) => format!(" of {}", owner.0),
+    }
+}
+
+/// `clock 750, keys [a until 2500, b of 7], living [7 until 11500]`.
+pub(crate) fn lifetimes(state: &StateMachine) -> String {
+    let keys = state.lifetimes().iter().map(|(key, limit)| {
+        let key = bytes(key);
+        match limit {
+            Limit::Ttl { deadline, .. } => format!("{key} until {deadline}"),
+            Limit::Owner(owner) => format!("{key} of {}", owner.0),
+        }
+    });
+    let keys: Vec<_> = keys.collect();
+    let living = state.sessions().living().iter();
+    let living = living.map(|(id, session)| format!("{} until {}", id.0, session.deadline));
+    let living: Vec<_> = living.collect();
+    format!(
+        "clock {}, keys [{}], living [{}]",
+        state.clock().now(),
+        keys.join(", "),
+        living.join(", ")
+    )
 }
 
 pub(crate) fn command(command: &Command) -> String {
@@ -89,6 +130,15 @@ pub(crate) fn command(command: &Command) -> String {
             }
         }
         Command::OpenSession(client_id) => format!("open session {}", client_id.0),
+        Command::OpenLivingSession { client_id, ttl } => {
+            format!("open session {} for {ttl} ms", client_id.0)
+        }
+        Command::CloseSession(client_id) => format!("close session {}", client_id.0),
+        Command::Clock { step, renewed } => {
+            let renewed: Vec<_> = renewed.iter().map(|id| format!(" {}", id.0)).collect();
+            let renews = if renewed.is_empty() { "" } else { ", renew" };
+            format!("clock +{step}{renews}{}", renewed.concat())
+        }
         Command::AddMember(info) => format!("add member {}", info.id),
         Command::RemoveMember(id) => format!("remove member {id}"),
         Command::RaiseLevel { level, .. } => format!("raise level to {level}"),
@@ -245,7 +295,9 @@ fn result(result: &OperationResult) -> String {
         OperationResult::Set => "ok".to_owned(),
         OperationResult::Got(None) => "nothing".to_owned(),
         OperationResult::Got(Some(entry)) => {
-            format!("{}@{}", bytes(&entry.value), revision(entry.revision))
+            let lifetime = lifetime(entry.lifetime);
+            let revision = revision(entry.revision);
+            format!("{}@{revision}{lifetime}", bytes(&entry.value))
         }
         OperationResult::Deleted { existed: true } => "removed".to_owned(),
         OperationResult::Deleted { existed: false } => "was not there".to_owned(),
@@ -262,8 +314,36 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
             let what = if *existed { "removed" } else { "was not there" };
             format!("{what}, index {}", revision(*applied_index))
         }
-        Ok(Answer::SessionOpened { applied_index }) => {
-            format!("session open, index {}", revision(*applied_index))
+        Ok(Answer::SessionOpened { ttl, applied_index }) => {
+            let ttl = ttl.map_or_else(String::new, |ttl| format!(" for {ttl} ms"));
+            format!("session open{ttl}, index {}", revision(*applied_index))
+        }
+        Ok(Answer::SessionClosed {
+            existed,
+            applied_index,
+        }) => {
+            let what = if *existed { "closed" } else { "was not open" };
+            format!("session {what}, index {}", revision(*applied_index))
+        }
+        Ok(Answer::Renewed { ttl, revision: at }) => {
+            format!("renewed for {ttl} ms, index {}", revision(*at))
+        }
+        Ok(Answer::Sessions {
+            sessions,
+            more,
+            revision: at,
+        }) => {
+            let sessions = sessions.iter().map(|it| {
+                let (id, owned) = (it.client_id.0, it.owned_keys);
+                format!("{id}: {} of {} ms, {owned} keys", it.remaining, it.ttl)
+            });
+            let sessions: Vec<_> = sessions.collect();
+            let more = if *more { ", …" } else { "" };
+            format!(
+                "[{}{more}], as of index {}",
+                sessions.join("; "),
+                revision(*at)
+            )
         }
         Ok(Answer::MembersDecided { applied_index }) => {
             format!("members decided, index {applied_index}")

@@ -1,13 +1,14 @@
 //! The notation of transactions in scripts.
 
-use seshat::kv::{Condition, KeyTest, Operation, Txn};
-use seshat::types::WallTime;
+use seshat::kv::{Condition, KeyTest, Lifetime, Operation, SetLifetime, Txn};
+use seshat::types::{ClientId, WallTime};
 
 use crate::cluster::Result;
 
 /// A transaction of the conditions `tests` and of two branches, each with parts between semicolons. A
 /// condition is `a` (it exists), `!a` (it is missing), `a=1` (its value) or `a@7` (its revision). An
-/// operation is `set a=1`, `get a` or `del a`.
+/// operation is `set a=1`, `get a` or `del a`. A lifetime follows the value: `set a=1 for 5000` (milliseconds),
+/// `set a=1 of 7` (a session), or `set a=1 kept`.
 pub(crate) fn parse(tests: &str, success: &str, failure: &str) -> Result<Txn> {
     Ok(Txn {
         conditions: parts(tests).map(condition).collect::<Result<_>>()?,
@@ -44,10 +45,24 @@ fn condition(text: &str) -> Result<Condition> {
 fn operation(text: &str) -> Result<Operation> {
     let (verb, rest) = text.split_once(' ').ok_or("no operation")?;
     match (verb, rest.split_once('=')) {
-        ("set", Some((key, value))) => Ok(Operation::Set {
-            key: key.to_owned().into(),
-            value: value.to_owned().into(),
-        }),
+        ("set", Some((key, value))) => {
+            let words: Vec<_> = value.split(' ').collect();
+            let (value, lifetime) = match words.as_slice() {
+                [value] => (value, SetLifetime::default()),
+                [value, "for", ttl] => (value, SetLifetime::To(Lifetime::Ttl(ttl.parse()?))),
+                [value, "of", owner] => {
+                    let owner = ClientId(owner.parse()?);
+                    (value, SetLifetime::To(Lifetime::Owner(owner)))
+                }
+                [value, "kept"] => (value, SetLifetime::Keep),
+                _ => return Err(format!("no lifetime: {text}").into()),
+            };
+            Ok(Operation::Set {
+                key: key.to_owned().into(),
+                value: (*value).to_owned().into(),
+                lifetime,
+            })
+        }
         ("get", None) => Ok(Operation::Get(rest.to_owned().into())),
         ("del", None) => Ok(Operation::Delete(rest.to_owned().into())),
         _ => Err(format!("no operation: {text}").into()),

@@ -155,7 +155,11 @@ fn index_of(answer: &Answer) -> Option<LogIndex> {
             revision: applied_index,
             ..
         } => Some(*applied_index),
-        Answer::SessionOpened { .. } | Answer::MembersDecided { .. } => None,
+        Answer::SessionOpened { .. }
+        | Answer::SessionClosed { .. }
+        | Answer::Renewed { .. }
+        | Answer::Sessions { .. }
+        | Answer::MembersDecided { .. } => None,
     }
 }
 
@@ -204,6 +208,7 @@ impl Clients {
             Query::Get(_) => What::Once(Kind::Read(None)),
             Query::Txn(txn) => What::Txn(txn.clone()),
             Query::Scan { scan, .. } => What::Scan(scan.clone()),
+            Query::Sessions { .. } => panic!("no client asks for a page"),
         };
         let waiter = self.wait(key, what, node, now);
         (waiter, Request::Read(query))

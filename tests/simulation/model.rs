@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use seshat::kv::{
-    Condition, Effect, Entry, KeyTest, Operation, OperationResult, Revisions, Txn, TxnOutcome,
-    Write,
+    Condition, Effect, Entry, KeyTest, Lifetime, Operation, OperationResult, Revisions, Txn,
+    TxnOutcome, Write,
 };
 use seshat::types::{LogIndex, Revision};
 
@@ -137,6 +137,7 @@ impl Model {
             key: key.to_vec().into(),
             value: value.clone(),
             revision,
+            lifetime: Lifetime::Unlimited,
         })
     }
 
@@ -170,6 +171,7 @@ impl Model {
                         key: key.clone(),
                         value: value.clone(),
                         revision: self.revision(index),
+                        lifetime: Lifetime::Unlimited,
                     };
                     written.insert(key, Some(entry));
                     OperationResult::Set
@@ -226,7 +228,7 @@ impl Model {
             (Write::Txn(txn), Effect::Txn(outcome)) => {
                 for operation in txn.branch(outcome.succeeded) {
                     match operation {
-                        Operation::Set { key, value } => self.bind(index, key, Some(value)),
+                        Operation::Set { key, value, .. } => self.bind(index, key, Some(value)),
                         Operation::Delete(key) => self.bind(index, key, None),
                         Operation::Get(_) => {}
                     }

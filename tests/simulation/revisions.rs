@@ -56,7 +56,16 @@ fn place(answer: &mut Answer) -> Option<&mut Revision> {
         Answer::Set { applied_index }
         | Answer::Deleted { applied_index, .. }
         | Answer::Got { applied_index, .. }
-        | Answer::SessionOpened { applied_index }
+        | Answer::SessionOpened { applied_index, .. }
+        | Answer::SessionClosed { applied_index, .. }
+        | Answer::Renewed {
+            revision: applied_index,
+            ..
+        }
+        | Answer::Sessions {
+            revision: applied_index,
+            ..
+        }
         | Answer::Part {
             revision: applied_index,
             ..

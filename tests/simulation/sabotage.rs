@@ -201,7 +201,7 @@ impl World {
             let state = raft.storage().state_machine();
             match state.find(&Query::Txn(txn.clone()), raft.storage().applied()) {
                 Found::Txn(outcome) => Some(outcome.succeeded),
-                Found::Value(_) | Found::Part(..) => None,
+                _ => None,
             }
         });
         let Some(succeeded) = succeeded else {

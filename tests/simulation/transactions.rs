@@ -11,7 +11,9 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use seshat::kv::{Condition, KeyTest, Operation, OperationResult, Query, Txn, TxnOutcome, Write};
+use seshat::kv::{
+    Condition, KeyTest, Operation, OperationResult, Query, SetLifetime, Txn, TxnOutcome, Write,
+};
 use seshat::node::{Answer, Outcome};
 use seshat::types::{ClusterId, LogIndex, Revision};
 use seshat_test_support::linearizability::Kind;
@@ -79,7 +81,7 @@ impl Transactions {
             Write::Txn(txn) => {
                 let operations = txn.branch(succeeded).iter();
                 let sets = operations.filter_map(|operation| match operation {
-                    Operation::Set { key, value } => Some((key, value)),
+                    Operation::Set { key, value, .. } => Some((key, value)),
                     Operation::Get(_) | Operation::Delete(_) => None,
                 });
                 sets.collect()
@@ -111,7 +113,11 @@ impl Transactions {
             Write::Txn(_) => return write,
         };
         let own = match write {
-            Write::Set { key, value } => Operation::Set { key, value },
+            Write::Set { key, value } => Operation::Set {
+                key,
+                value,
+                lifetime: SetLifetime::default(),
+            },
             Write::Delete { key } => Operation::Delete(key),
             Write::Txn(_) => return write,
         };
@@ -181,6 +187,7 @@ impl Transactions {
                 (1, Operation::Set { value, .. }) => Operation::Set {
                     key: self.any_key(),
                     value: value.clone(),
+                    lifetime: SetLifetime::default(),
                 },
                 _ => Operation::Get(self.any_key()),
             };
@@ -253,7 +260,7 @@ pub(crate) fn possible(write: &Write) -> BTreeMap<Bytes, Bytes> {
         Write::Delete { .. } => BTreeMap::new(),
         Write::Txn(txn) => {
             let sets = txn.operations().filter_map(|operation| match operation {
-                Operation::Set { key, value } => Some((key.clone(), value.clone())),
+                Operation::Set { key, value, .. } => Some((key.clone(), value.clone())),
                 Operation::Get(_) | Operation::Delete(_) => None,
             });
             sets.collect()

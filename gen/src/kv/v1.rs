@@ -149,10 +149,11 @@ impl ::prost::Name for Full {
 /// could take.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TooLarge {
-    /// The part: "key", "value", or "message" for a whole request.
+    /// The part: "key", "value", or "message" for a whole request. "owned keys": a
+    /// session would own too many.
     #[prost(string, tag = "1")]
     pub what: ::prost::alloc::string::String,
-    /// The limit in bytes.
+    /// The limit in bytes; of "owned keys", their number.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
     /// Node id of the member whose limit that is; absent: of the node that refuses.
@@ -236,8 +237,9 @@ impl ::prost::Name for FailedPrecondition {
         "type.googleapis.com/seshat.kv.v1.FailedPrecondition".into()
     }
 }
-/// The session of the write is not known: it was never opened, or it has expired
-/// because the cluster holds too many that were used later. Or the number of the
+/// The session of the write, or the owner that it names, is not known: it was never
+/// opened or has been closed; or it has expired, because its TTL has passed, or, without
+/// a TTL, because the cluster holds too many that were used later. Or the number of the
 /// write is below `first_outstanding` of a later one. This request was not
 /// applied; the outcome of an earlier one of the same number is unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -421,6 +423,34 @@ pub struct SetOperation {
     /// The value: at most the node's limit; may be empty.
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
+    /// How long the key stays bound, unless it is written again; absent: for ever.
+    /// When the lifetime ends, the key is removed. The last write of a key decides
+    /// its lifetime, so one without a lifetime ends that of an earlier one.
+    #[prost(oneof = "set_operation::Lifetime", tags = "3, 4, 5")]
+    pub lifetime: ::core::option::Option<set_operation::Lifetime>,
+}
+/// Nested message and enum types in `SetOperation`.
+pub mod set_operation {
+    /// How long the key stays bound, unless it is written again; absent: for ever.
+    /// When the lifetime ends, the key is removed. The last write of a key decides
+    /// its lifetime, so one without a lifetime ends that of an earlier one.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Lifetime {
+        /// At least 1 second, at most 10 years (3650 days), in steps of a millisecond:
+        /// a part of one counts as a whole one. A key may stay bound for a little
+        /// longer, and never for less.
+        #[prost(message, tag = "3")]
+        Ttl(::prost_types::Duration),
+        /// As long as this session lives, see OpenSessionRequest.ttl. A session owns at
+        /// most 1024 keys: a transaction by which it would own more is not carried out
+        /// (TooLarge). Nor is one whose owner does not live (SessionExpired).
+        #[prost(fixed64, tag = "4")]
+        Owner(u64),
+        /// As long as before: a TTL goes on, and does not begin again. A missing key is
+        /// bound for ever.
+        #[prost(message, tag = "5")]
+        Keep(super::Keep),
+    }
 }
 impl ::prost::Name for SetOperation {
     const NAME: &'static str = "SetOperation";
@@ -430,6 +460,19 @@ impl ::prost::Name for SetOperation {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/seshat.kv.v1.SetOperation".into()
+    }
+}
+/// Keeps the lifetime of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Keep {}
+impl ::prost::Name for Keep {
+    const NAME: &'static str = "Keep";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Keep".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Keep".into()
     }
 }
 /// Reads `key` as the operations before this one leave it.
@@ -558,6 +601,12 @@ pub struct Entry {
     /// Revision of the write.
     #[prost(uint64, tag = "3")]
     pub revision: u64,
+    /// The TTL of the key, as it was set; absent: it has none.
+    #[prost(message, optional, tag = "4")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// The session that the key belongs to; 0: none.
+    #[prost(fixed64, tag = "5")]
+    pub owner: u64,
 }
 impl ::prost::Name for Entry {
     const NAME: &'static str = "Entry";
@@ -633,7 +682,7 @@ pub struct Command {
     #[prost(message, optional, tag = "6")]
     pub session: ::core::option::Option<SessionStamp>,
     /// What the command does. Exactly one is set.
-    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5, 7, 8")]
+    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10")]
     pub operation: ::core::option::Option<command::Operation>,
 }
 /// Nested message and enum types in `Command`.
@@ -662,6 +711,12 @@ pub mod command {
         /// Carries out a transaction. Protocol level 2.
         #[prost(message, tag = "8")]
         Txn(super::TxnCommand),
+        /// Advances the clock. Protocol level 2.
+        #[prost(message, tag = "9")]
+        Clock(super::ClockCommand),
+        /// Ends a session. Protocol level 2.
+        #[prost(message, tag = "10")]
+        CloseSession(super::CloseSessionCommand),
     }
 }
 impl ::prost::Name for Command {
@@ -719,11 +774,20 @@ impl ::prost::Name for DeleteCommand {
 /// read. When a
 /// command exceeds that, sessions expire, the ones first whose last command
 /// stands furthest back in the log; never the command's own.
+///
+/// A session with a TTL lives, and none of this ends it: see ClockCommand. There
+/// are at most 100000 living ones, and their remembered answers count for at most
+/// 32 MiB together, apart from the others. A command that would exceed that
+/// changes nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionCommand {
     /// Random id of the session; not 0.
     #[prost(fixed64, tag = "1")]
     pub client_id: u64,
+    /// The TTL in milliseconds, 2000 to 3600000; 0: it does not live. Protocol
+    /// level 2.
+    #[prost(uint32, tag = "2")]
+    pub ttl_ms: u32,
 }
 impl ::prost::Name for OpenSessionCommand {
     const NAME: &'static str = "OpenSessionCommand";
@@ -733,6 +797,58 @@ impl ::prost::Name for OpenSessionCommand {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/seshat.kv.v1.OpenSessionCommand".into()
+    }
+}
+/// Ends a session, living or not, and removes the keys that it owns. Ending one
+/// that is not open changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseSessionCommand {
+    /// The session.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+}
+impl ::prost::Name for CloseSessionCommand {
+    const NAME: &'static str = "CloseSessionCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.CloseSessionCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.CloseSessionCommand".into()
+    }
+}
+/// Advances the replicated clock, which counts milliseconds and moves by no other
+/// command; then renews the sessions that were not over before; then removes what is
+/// due.
+///
+/// The deadline of a session that is renewed is its TTL later than the clock, or as
+/// before if that is later. The deadline of what begins by any other command, which
+/// may stand anywhere between two steps of the clock, is 500 ms and its TTL later. A
+/// session is over as soon as the clock has reached its deadline, and this command has
+/// not renewed it: from then on it is never renewed, and its writes are refused, also
+/// until it is removed. What is due is removed in ascending order of the deadline; of
+/// equal deadlines sessions first, in ascending order of their ids, then keys in
+/// the order of their bytes. A session takes the keys with it that it owns. After
+/// 1024 removals, or as soon as the last session has exceeded that, the rest is
+/// left to the next command.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClockCommand {
+    /// Milliseconds since the leader's previous one, or since it began to lead: more
+    /// than 500 count as 500.
+    #[prost(uint32, tag = "1")]
+    pub step_ms: u32,
+    /// Sessions that are renewed, at most 8192.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub renewed: ::prost::alloc::vec::Vec<u64>,
+}
+impl ::prost::Name for ClockCommand {
+    const NAME: &'static str = "ClockCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ClockCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ClockCommand".into()
     }
 }
 /// Raises the protocol level of the cluster, which never sinks: from now on its
@@ -951,6 +1067,9 @@ pub struct SnapshotHeader {
     /// Revision of every pair that names none.
     #[prost(uint64, tag = "8")]
     pub oldest_revision: u64,
+    /// The replicated clock in milliseconds.
+    #[prost(uint64, tag = "9")]
+    pub clock_ms: u64,
 }
 impl ::prost::Name for SnapshotHeader {
     const NAME: &'static str = "SnapshotHeader";
@@ -977,6 +1096,12 @@ pub struct SessionRecord {
     /// In ascending order of their number.
     #[prost(message, repeated, tag = "4")]
     pub answers: ::prost::alloc::vec::Vec<RememberedAnswer>,
+    /// The TTL in milliseconds; 0: it does not live.
+    #[prost(uint32, tag = "5")]
+    pub ttl_ms: u32,
+    /// When it ends by the replicated clock, in milliseconds, if it lives.
+    #[prost(uint64, tag = "6")]
+    pub deadline_ms: u64,
 }
 impl ::prost::Name for SessionRecord {
     const NAME: &'static str = "SessionRecord";
@@ -998,7 +1123,7 @@ pub struct RememberedAnswer {
     #[prost(uint64, tag = "2")]
     pub applied_index: u64,
     /// What it did.
-    #[prost(oneof = "remembered_answer::Effect", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "remembered_answer::Effect", tags = "3, 4, 5, 6, 7, 8")]
     pub effect: ::core::option::Option<remembered_answer::Effect>,
 }
 /// Nested message and enum types in `RememberedAnswer`.
@@ -1018,6 +1143,12 @@ pub mod remembered_answer {
         /// It did nothing, because its answer would have been larger than this.
         #[prost(uint64, tag = "6")]
         AnswerLimit(u64),
+        /// It did nothing, because this owner did not live.
+        #[prost(fixed64, tag = "7")]
+        ExpiredOwner(u64),
+        /// It did nothing, because a session would have owned more keys than this.
+        #[prost(uint64, tag = "8")]
+        OwnedLimit(u64),
     }
 }
 impl ::prost::Name for RememberedAnswer {
@@ -1063,6 +1194,15 @@ pub struct KeyValue {
     /// header.
     #[prost(uint64, tag = "3")]
     pub revision: u64,
+    /// The TTL in milliseconds; 0: it has none.
+    #[prost(uint64, tag = "4")]
+    pub ttl_ms: u64,
+    /// When it is removed by the replicated clock, in milliseconds, if it has a TTL.
+    #[prost(uint64, tag = "5")]
+    pub deadline_ms: u64,
+    /// The living session that owns it; 0: none.
+    #[prost(fixed64, tag = "6")]
+    pub owner: u64,
 }
 impl ::prost::Name for KeyValue {
     const NAME: &'static str = "KeyValue";
@@ -1387,6 +1527,13 @@ pub struct OpenSessionRequest {
     /// The cluster that this is for; absent: whichever answers. See OtherCluster.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+    /// Lets the session live: it ends when KeepAlive has not renewed it for so long, and
+    /// for no other reason except CloseSession. It may own keys, see
+    /// SetOperation.owner. At least 2 seconds, at most 1 hour, in steps of a
+    /// millisecond. Below 5 seconds an election may cost the session. Absent: it does
+    /// not live. There are at most 100000 living sessions (Overloaded).
+    #[prost(message, optional, tag = "3")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
 }
 impl ::prost::Name for OpenSessionRequest {
     const NAME: &'static str = "OpenSessionRequest";
@@ -1398,8 +1545,13 @@ impl ::prost::Name for OpenSessionRequest {
         "type.googleapis.com/seshat.kv.v1.OpenSessionRequest".into()
     }
 }
-/// The session is open until the cluster holds too many that were used later. See
-/// SessionExpired.
+/// A session without a TTL is open until the cluster holds too many that were used
+/// later, see SessionExpired. One with a TTL is open until that has passed.
+///
+/// A client may rely on a living session for 90 % of its TTL after the moment when it
+/// sent the last OpenSession or KeepAlive that was answered, by a clock that also
+/// counts while its machine is suspended, if the rates of clocks differ by at most
+/// 5 %.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionResponse {
     /// Revision at which the session was opened.
@@ -1408,6 +1560,10 @@ pub struct OpenSessionResponse {
     /// The cluster that has answered; absent where the request named it.
     #[prost(fixed64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+    /// The TTL of the session. Absent: it does not live, also if the request had a TTL:
+    /// it was open before.
+    #[prost(message, optional, tag = "3")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
 }
 impl ::prost::Name for OpenSessionResponse {
     const NAME: &'static str = "OpenSessionResponse";
@@ -1417,6 +1573,169 @@ impl ::prost::Name for OpenSessionResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/seshat.kv.v1.OpenSessionResponse".into()
+    }
+}
+/// Asks to renew a session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeepAliveRequest {
+    /// The session.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    #[prost(fixed64, optional, tag = "2")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for KeepAliveRequest {
+    const NAME: &'static str = "KeepAliveRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.KeepAliveRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.KeepAliveRequest".into()
+    }
+}
+/// The session was renewed. A session that does not live any more is refused as
+/// SessionExpired.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeepAliveResponse {
+    /// The TTL of the session, which begins again.
+    #[prost(message, optional, tag = "1")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// Revision of the renewal.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// The cluster that has answered; absent where the request named it.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for KeepAliveResponse {
+    const NAME: &'static str = "KeepAliveResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.KeepAliveResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.KeepAliveResponse".into()
+    }
+}
+/// Asks to end a session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseSessionRequest {
+    /// The session.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    #[prost(fixed64, optional, tag = "2")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for CloseSessionRequest {
+    const NAME: &'static str = "CloseSessionRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.CloseSessionRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.CloseSessionRequest".into()
+    }
+}
+/// The session is not open.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseSessionResponse {
+    /// Whether it was open before.
+    #[prost(bool, tag = "1")]
+    pub existed: bool,
+    /// Revision at which it was ended, and the keys removed that it owned.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// The cluster that has answered; absent where the request named it.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for CloseSessionResponse {
+    const NAME: &'static str = "CloseSessionResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.CloseSessionResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.CloseSessionResponse".into()
+    }
+}
+/// Asks for the sessions that live.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSessionsRequest {
+    /// The page begins behind this session; 0: with the first one.
+    #[prost(fixed64, tag = "1")]
+    pub after_client_id: u64,
+    /// Most sessions in the page, at most 1000; 0: 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+    /// The cluster that this is for; absent: whichever answers. See OtherCluster.
+    #[prost(fixed64, optional, tag = "3")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for ListSessionsRequest {
+    const NAME: &'static str = "ListSessionsRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ListSessionsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ListSessionsRequest".into()
+    }
+}
+/// A page of the sessions that live.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSessionsResponse {
+    /// In ascending order of their ids.
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: ::prost::alloc::vec::Vec<SessionInfo>,
+    /// Whether there are others behind the last one.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+    /// Revision up to which the answering node had applied the writes.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    /// The cluster that has answered; absent where the request named it.
+    #[prost(fixed64, optional, tag = "4")]
+    pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for ListSessionsResponse {
+    const NAME: &'static str = "ListSessionsResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ListSessionsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ListSessionsResponse".into()
+    }
+}
+/// A session that lives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionInfo {
+    /// Its id.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+    /// Its TTL.
+    #[prost(message, optional, tag = "2")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// How much of that is left, by the replicated clock, which moves about 4 times a
+    /// second. May be more than the TTL by half a second at first.
+    #[prost(message, optional, tag = "3")]
+    pub remaining: ::core::option::Option<::prost_types::Duration>,
+    /// Number of keys that it owns.
+    #[prost(uint64, tag = "4")]
+    pub owned_keys: u64,
+}
+impl ::prost::Name for SessionInfo {
+    const NAME: &'static str = "SessionInfo";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.SessionInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.SessionInfo".into()
     }
 }
 /// A batch of commands.
@@ -1825,6 +2144,84 @@ pub mod kv_service_client {
                 .insert(GrpcMethod::new("seshat.kv.v1.KvService", "OpenSession"));
             self.inner.unary(req, path, codec).await
         }
+        /// Renews a session that lives: its TTL begins again. Nothing else renews it. A
+        /// call that was refused or lost may be repeated at once, as often as needed. No
+        /// load refuses it.
+        pub async fn keep_alive(
+            &mut self,
+            request: impl tonic::IntoRequest<super::KeepAliveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::KeepAliveResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.kv.v1.KvService/KeepAlive",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.kv.v1.KvService", "KeepAlive"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a session. The keys that it owns are removed.
+        pub async fn close_session(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CloseSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CloseSessionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.kv.v1.KvService/CloseSession",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.kv.v1.KvService", "CloseSession"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Reads the sessions that live, in ascending order of their ids, page by page.
+        /// Linearizable like Get.
+        pub async fn list_sessions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSessionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.kv.v1.KvService/ListSessions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.kv.v1.KvService", "ListSessions"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Many commands in flight on one stream. Each request is a batch of commands
         /// and is answered by one response with the same id, in the order of the
         /// requests.
@@ -1926,6 +2323,33 @@ pub mod kv_service_server {
             request: tonic::Request<super::OpenSessionRequest>,
         ) -> std::result::Result<
             tonic::Response<super::OpenSessionResponse>,
+            tonic::Status,
+        >;
+        /// Renews a session that lives: its TTL begins again. Nothing else renews it. A
+        /// call that was refused or lost may be repeated at once, as often as needed. No
+        /// load refuses it.
+        async fn keep_alive(
+            &self,
+            request: tonic::Request<super::KeepAliveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::KeepAliveResponse>,
+            tonic::Status,
+        >;
+        /// Ends a session. The keys that it owns are removed.
+        async fn close_session(
+            &self,
+            request: tonic::Request<super::CloseSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CloseSessionResponse>,
+            tonic::Status,
+        >;
+        /// Reads the sessions that live, in ascending order of their ids, page by page.
+        /// Linearizable like Get.
+        async fn list_sessions(
+            &self,
+            request: tonic::Request<super::ListSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSessionsResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Pipeline method.
@@ -2307,6 +2731,141 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = OpenSessionSvc(inner);
+                        let codec = seshat_codec::RequestCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.kv.v1.KvService/KeepAlive" => {
+                    #[allow(non_camel_case_types)]
+                    struct KeepAliveSvc<T: KvService>(pub Arc<T>);
+                    impl<
+                        T: KvService,
+                    > tonic::server::UnaryService<super::KeepAliveRequest>
+                    for KeepAliveSvc<T> {
+                        type Response = super::KeepAliveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::KeepAliveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KvService>::keep_alive(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KeepAliveSvc(inner);
+                        let codec = seshat_codec::RequestCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.kv.v1.KvService/CloseSession" => {
+                    #[allow(non_camel_case_types)]
+                    struct CloseSessionSvc<T: KvService>(pub Arc<T>);
+                    impl<
+                        T: KvService,
+                    > tonic::server::UnaryService<super::CloseSessionRequest>
+                    for CloseSessionSvc<T> {
+                        type Response = super::CloseSessionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CloseSessionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KvService>::close_session(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CloseSessionSvc(inner);
+                        let codec = seshat_codec::RequestCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.kv.v1.KvService/ListSessions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSessionsSvc<T: KvService>(pub Arc<T>);
+                    impl<
+                        T: KvService,
+                    > tonic::server::UnaryService<super::ListSessionsRequest>
+                    for ListSessionsSvc<T> {
+                        type Response = super::ListSessionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSessionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KvService>::list_sessions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSessionsSvc(inner);
                         let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -8,6 +8,7 @@
 //! checked from a message alone, and [`validate`](super::validate) checks what depends on the log.
 
 mod catching_up;
+mod clock;
 mod growth;
 mod level;
 mod members;
@@ -35,6 +36,8 @@ use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term}
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
+pub use clock::CLOCK_INTERVAL;
+use clock::LeaderClock;
 use growth::Growth;
 use level::Unreadable;
 use probes::Probed;
@@ -51,6 +54,7 @@ pub struct RaftNode<W> {
     seed: u64,
     raw: RawNode<MemoryStorage>,
     waiters: Waiters<W>,
+    clock: LeaderClock<W>,
     growth: Growth,
     /// The memory bound of the state, and the member that has it.
     state_bound: (usize, NodeId),
@@ -138,6 +142,7 @@ impl<W> RaftNode<W> {
             deferred: 0,
             raw,
             waiters: Waiters::default(),
+            clock: LeaderClock::default(),
             growth: Growth::default(),
             state_bound: (options.max_state_bytes, raft_id.node_id()),
             leads_in: None,
@@ -245,11 +250,12 @@ impl<W> RaftNode<W> {
         self.restart_rounds();
         self.restart_growth();
         let (writes, reads) = self.waiters.take_all();
+        let (renewing, not_renewed) = self.clock.restart();
         let reason = self.serves().err().unwrap_or(Reason::NoQuorum);
-        for waiter in writes {
+        for waiter in writes.into_iter().chain(renewing) {
             self.refuse(waiter, Refusal::unknown(reason.clone()));
         }
-        for waiter in reads {
+        for waiter in reads.into_iter().chain(not_renewed) {
             self.refuse(waiter, Refusal::not_applied(reason.clone()));
         }
     }
@@ -342,7 +348,7 @@ impl<W> RaftNode<W> {
 
     /// The number of callers that it owes an answer.
     pub fn waiting(&self) -> usize {
-        self.waiters.len()
+        self.waiters.len() + self.clock.len()
     }
 }
 

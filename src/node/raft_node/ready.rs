@@ -7,8 +7,11 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
 
 use super::RaftNode;
-use crate::error::{Reason, Refusal};
-use crate::kv::{Effect, Found, MAX_SESSION_ANSWER_BYTES, MAX_TXN_ANSWER_BYTES, Written};
+use crate::error::{OWNED_KEYS, Reason, Refusal};
+use crate::kv::{
+    Effect, Found, MAX_LIVING_ANSWER_BYTES, MAX_LIVING_SESSIONS, MAX_OWNED_KEYS,
+    MAX_SESSION_ANSWER_BYTES, MAX_TXN_ANSWER_BYTES, Written,
+};
 use crate::node::waiters::Sight;
 use crate::node::{Answer, CutEntries, Event, NodeError, Outcome, Output, Retired};
 use crate::types::{ClientId, LogIndex, Revision, Term};
@@ -139,6 +142,10 @@ impl<W> RaftNode<W> {
                 let level = storage.state_machine().level();
                 let raised = Event::LevelRaised { level, index, term };
                 self.output.events.push(raised);
+            }
+            Some(Effect::ClockAdvanced) => {
+                let revision = storage.state_machine().revisions().at(index);
+                self.clock_advanced(index, revision);
             }
             _ => {}
         }
@@ -272,6 +279,11 @@ fn answer(found: Found, revision: Revision) -> Outcome {
             state,
             revision,
         }),
+        Found::Sessions(sessions, more) => Ok(Answer::Sessions {
+            sessions,
+            more,
+            revision,
+        }),
         Found::Txn(outcome) if outcome.bytes() > MAX_TXN_ANSWER_BYTES => {
             Err(answer_too_large(MAX_TXN_ANSWER_BYTES))
         }
@@ -280,6 +292,13 @@ fn answer(found: Found, revision: Revision) -> Outcome {
             revision,
         }),
     }
+}
+
+fn full(what: &'static str, limit: usize) -> Refusal {
+    Refusal::not_applied(Reason::Overloaded {
+        what,
+        limit: u64::try_from(limit).unwrap_or(u64::MAX),
+    })
 }
 
 fn answer_too_large(limit: usize) -> Refusal {
@@ -312,11 +331,27 @@ fn outcome(written: Written, index: LogIndex, client_id: Option<ClientId>) -> Ou
             revision: applied_index,
         }),
         (Effect::AnswerTooLarge { limit }, _) => Err(answer_too_large(limit)),
-        // No caller waits for a raised level: it is a decision like those about members.
-        (Effect::MembersDecided | Effect::LevelRaised, _) => Ok(Answer::MembersDecided {
-            applied_index: index,
+        // No caller waits for a raised level, or for the clock: both are like decisions about members.
+        (Effect::MembersDecided | Effect::LevelRaised | Effect::ClockAdvanced, _) => {
+            Ok(Answer::MembersDecided {
+                applied_index: index,
+            })
+        }
+        (Effect::SessionOpened { ttl }, _) => Ok(Answer::SessionOpened { ttl, applied_index }),
+        (Effect::SessionClosed { existed }, _) => Ok(Answer::SessionClosed {
+            existed,
+            applied_index,
         }),
-        (Effect::SessionOpened, _) => Ok(Answer::SessionOpened { applied_index }),
+        (Effect::OwnerExpired(client_id), _) => {
+            Err(Refusal::not_applied(Reason::SessionExpired { client_id }))
+        }
+        (Effect::TooManyOwned, _) => Err(Refusal::not_applied(Reason::TooLarge {
+            what: OWNED_KEYS,
+            limit: u64::try_from(MAX_OWNED_KEYS).unwrap_or(u64::MAX),
+            node_id: None,
+        })),
+        (Effect::TooManySessions, _) => Err(full("living_sessions", MAX_LIVING_SESSIONS)),
+        (Effect::AnswersFull, _) => Err(full("living_session_answers", MAX_LIVING_ANSWER_BYTES)),
         (Effect::SessionExpired, client_id) => {
             // Only a write of a session can expire with it.
             let client_id = client_id.unwrap_or(ClientId(0));

@@ -57,11 +57,13 @@ impl<W> RaftNode<W> {
         state_machine.recover_from(self.cluster_id());
         new.begin_with(state_machine);
         let (writes, reads) = self.waiters.take_all();
+        let (renewing, not_renewed) = self.clock.restart();
+        new.set_uptime(self.clock.uptime());
         new.output = std::mem::take(&mut self.output);
-        for waiter in writes {
+        for waiter in writes.into_iter().chain(renewing) {
             new.refuse(waiter, Refusal::unknown(Reason::NoQuorum));
         }
-        for waiter in reads {
+        for waiter in reads.into_iter().chain(not_renewed) {
             new.refuse(waiter, Refusal::not_applied(Reason::NoQuorum));
         }
         new.shown = self.shown;
@@ -164,7 +166,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::kv::{Condition, KeyTest, Operation, Txn};
+    use crate::kv::{Condition, KeyTest, Operation, SetLifetime, Txn};
     use crate::node::RaftOptions;
     use crate::types::{ClusterMembership, NodeId, Offer, RaftId, Revision};
 
@@ -332,6 +334,7 @@ mod tests {
             success: vec![Operation::Set {
                 key,
                 value: value.to_owned().into(),
+                lifetime: SetLifetime::default(),
             }],
             failure: Vec::new(),
         })))

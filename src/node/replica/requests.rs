@@ -5,7 +5,7 @@ use super::Replica;
 use crate::error::{Reason, Refusal};
 use crate::kv::Query;
 use crate::node::{Input, Proposal, RaftNode, Room};
-use crate::types::{NodeId, ProtocolLevel, Role};
+use crate::types::{ClientId, NodeId, ProtocolLevel, Role};
 use crate::wire;
 
 impl<W> Replica<W> {
@@ -52,6 +52,34 @@ impl<W> Replica<W> {
             Some(raft) => raft.read(query, waiter),
             None => self.refuse(waiter),
         }
+    }
+
+    /// Renews a session, see [`RaftNode::keep_alive`].
+    pub fn keep_alive(&mut self, client_id: ClientId, waiter: W) {
+        let needed = ProtocolLevel::SECOND;
+        match &mut self.raft {
+            Some(raft) if raft.level() < needed && raft.role() == Role::Leader => {
+                let refusal = Refusal::not_applied(self.too_new(Some(needed)));
+                self.output.answers.push((waiter, Err(refusal)));
+            }
+            Some(raft) => raft.keep_alive(client_id, waiter),
+            None => self.refuse(waiter),
+        }
+    }
+
+    /// Proposes a step of the replicated clock if it is time, see [`RaftNode::advance_clock`].
+    pub fn advance_clock(&mut self) {
+        if self.claims.frozen_for(self.options.raft_id).is_none()
+            && let Some(raft) = &mut self.raft
+        {
+            raft.advance_clock();
+        }
+    }
+
+    /// Whether the replicated clock is to go on at once, see [`RaftNode::clock_goes_on`].
+    pub fn clock_goes_on(&self) -> bool {
+        self.claims.frozen_for(self.options.raft_id).is_none()
+            && self.raft.as_ref().is_some_and(RaftNode::clock_goes_on)
     }
 
     fn refuse(&mut self, waiter: W) {

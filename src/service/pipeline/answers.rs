@@ -251,7 +251,10 @@ mod tests {
                     applied_index,
                 }
             }),
-            index.prop_map(|applied_index| Answer::SessionOpened { applied_index }),
+            index.prop_map(|applied_index| {
+                let ttl = None;
+                Answer::SessionOpened { ttl, applied_index }
+            }),
         ]
     }
 

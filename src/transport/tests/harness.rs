@@ -169,7 +169,7 @@ impl Node {
             Notice::Install {
                 header,
                 state_machine,
-            } => (header, state_machine),
+            } => (header, *state_machine),
             other => panic!("{other:?}"),
         }
     }

@@ -198,7 +198,7 @@ impl Clients {
         } = told;
         let refused = matches!(outcome, Err(refusal) if refusal.applied == Applied::No);
         self.refused += u64::from(refused);
-        if let Ok(Answer::SessionOpened { applied_index }) = outcome {
+        if let Ok(Answer::SessionOpened { applied_index, .. }) = outcome {
             // It may be lost if a process with less state recovers the cluster.
             let highest = self.told_up_to.entry(cluster).or_default();
             *highest = (*applied_index).max(*highest);

@@ -199,7 +199,12 @@ impl Log {
             }
             Command::OpenSession(client_id) => self.once.open(*client_id),
             Command::RaiseLevel { revision, .. } => self.model.begin(index, *revision),
-            Command::AddMember(_) | Command::RemoveMember(_) => {}
+            // No client lets anything live or expire yet.
+            Command::OpenLivingSession { .. }
+            | Command::CloseSession(_)
+            | Command::Clock { .. }
+            | Command::AddMember(_)
+            | Command::RemoveMember(_) => {}
         }
     }
 

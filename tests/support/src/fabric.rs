@@ -42,7 +42,7 @@ pub const MAX_UNREAD: usize = 64 << 10;
 
 enum Packet {
     Message(PeerMessage),
-    Snapshot(OutgoingSnapshot),
+    Snapshot(Box<OutgoingSnapshot>),
     Call(NodeId, CallId, Call),
 }
 
@@ -313,10 +313,14 @@ impl Fabric {
         while let Some(packet) = inbox.recv().await {
             match packet {
                 Packet::Message(message) => driver.step(message).await.unwrap(),
-                Packet::Snapshot(OutgoingSnapshot {
-                    header,
-                    state_machine,
-                }) => driver.install(header, state_machine).await.unwrap(),
+                Packet::Snapshot(snapshot) => {
+                    let OutgoingSnapshot {
+                        header,
+                        state_machine,
+                    } = *snapshot;
+                    driver.install(header, state_machine).await.unwrap();
+                }
+
                 Packet::Call(from, id, call) => {
                     let reply = match call {
                         Call::Identify(by) => {
@@ -368,7 +372,7 @@ impl Network for Wire {
         let to = snapshot.header.envelope().unwrap().to;
         let posted = self
             .fabric
-            .post(self.own, to.node_id(), Packet::Snapshot(snapshot));
+            .post(self.own, to.node_id(), Packet::Snapshot(Box::new(snapshot)));
         let own = self.fabric.links().handles.get(&self.own).cloned();
         if let (true, Some((driver, _))) = (posted, own) {
             // The follower's answer comes like any other message.

@@ -85,6 +85,7 @@ impl Store {
                 false => value.clone(),
             },
             revision: *revision,
+            ..Entry::default()
         };
         let count = found.len();
         let mut parts: Vec<_> = found
@@ -135,6 +136,7 @@ impl Store {
                     key: get.key,
                     value,
                     revision,
+                    ..Entry::default()
                 });
                 Done::Get(GetResult { entry })
             }

@@ -1,0 +1,247 @@
+//! What begins and ends by the replicated clock: lifetimes of keys, and living sessions.
+
+use std::collections::BTreeMap;
+
+use super::clock::Mortal;
+use super::living::{MAX_OWNED_KEYS, SessionInfo};
+use super::{
+    Clock, Effect, Lifetime, Lifetimes, Limit, LivingSession, MAX_REMOVALS, Operation, Session,
+    SetLifetime, StateMachine, Stored,
+};
+use crate::types::{ClientId, LogIndex, Millis, Revision};
+
+impl StateMachine {
+    /// The replicated clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The keys whose lifetime is limited.
+    pub fn lifetimes(&self) -> &Lifetimes {
+        &self.lifetimes
+    }
+
+    /// The TTL of the session, if it lives.
+    pub fn session_ttl(&self, client_id: ClientId) -> Option<Millis> {
+        let session = self.sessions.living().alive(client_id, self.clock.now());
+        session.map(|session| session.ttl)
+    }
+
+    /// At most `limit` of the living sessions behind `after`, and whether there are more.
+    pub(super) fn session_page(&self, after: ClientId, limit: usize) -> (Vec<SessionInfo>, bool) {
+        let living = self.sessions.living();
+        living.page(after, limit, self.clock.now())
+    }
+
+    /// The lifetime of `key`, which is bound to `stored`.
+    pub(super) fn lifetime(&self, key: &[u8], stored: &Stored) -> Lifetime {
+        let limit = self.lifetimes.limit(key, stored);
+        limit.map_or(Lifetime::Unlimited, Lifetime::from)
+    }
+
+    /// The limit of the lifetime of `key`, if it is bound and has one.
+    pub(super) fn limit(&self, key: &[u8]) -> Option<Limit> {
+        self.lifetimes.limit(key, self.map.stored(key)?)
+    }
+
+    /// Binds `key` to `value`, with a lifetime.
+    pub(super) fn bind(&mut self, key: &[u8], value: &[u8], revision: Revision, it: SetLifetime) {
+        let SetLifetime::To(lifetime) = it else {
+            let is_limited = self.map.stored(key).is_some_and(Stored::is_limited);
+            self.map.set(key, value, revision, is_limited);
+            return;
+        };
+        let is_limited = lifetime != Lifetime::Unlimited;
+        let replaced = self.map.set(key, value, revision, is_limited);
+        if replaced.is_some_and(|it| it.is_limited()) {
+            self.end_lifetime(key);
+        }
+        let limit = match lifetime {
+            Lifetime::Unlimited => return,
+            Lifetime::Ttl(ttl) => {
+                let deadline = self.clock.deadline(ttl);
+                Limit::Ttl { ttl, deadline }
+            }
+            Lifetime::Owner(owner) => Limit::Owner(owner),
+        };
+        self.begin_lifetime(key, limit);
+    }
+
+    /// Removes `key` with its lifetime. Returns whether it was bound.
+    pub(super) fn unbind(&mut self, key: &[u8]) -> bool {
+        let removed = self.map.remove(key);
+        if removed.as_ref().is_some_and(Stored::is_limited) {
+            self.end_lifetime(key);
+        }
+        removed.is_some()
+    }
+
+    /// Limits the lifetime of `key`, which is bound and has no limit.
+    pub(super) fn begin_lifetime(&mut self, key: &[u8], limit: Limit) {
+        if let Some((key, _)) = self.map.pair(key) {
+            match limit {
+                Limit::Ttl { deadline, .. } => self.clock.set(deadline, Mortal::Key(key.clone())),
+                Limit::Owner(owner) => {
+                    if let Some(session) = self.sessions.living_mut().get_mut(owner) {
+                        session.owned.insert(key.clone());
+                    }
+                }
+            }
+            self.lifetimes.insert(key.clone(), limit);
+        }
+    }
+
+    fn end_lifetime(&mut self, key: &[u8]) {
+        if let Some((key, limit)) = self.lifetimes.remove(key) {
+            match limit {
+                Limit::Ttl { deadline, .. } => self.clock.clear(deadline, Mortal::Key(key)),
+                Limit::Owner(owner) => {
+                    if let Some(session) = self.sessions.living_mut().get_mut(owner) {
+                        session.owned.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether `operations`, which write no key twice, may be carried out as far as lifetimes are concerned.
+    ///
+    /// # Errors
+    ///
+    /// The effect of the transaction otherwise.
+    pub(super) fn owners_allow(&self, operations: &[Operation]) -> Result<(), Effect> {
+        // Keys that each owner gets and loses.
+        let mut changes: BTreeMap<ClientId, (usize, usize)> = BTreeMap::new();
+        for operation in operations {
+            let (key, next) = match operation {
+                Operation::Set { key, lifetime, .. } => match lifetime {
+                    SetLifetime::To(Lifetime::Owner(owner)) => (key, Some(*owner)),
+                    SetLifetime::To(Lifetime::Unlimited | Lifetime::Ttl(_)) => (key, None),
+                    SetLifetime::Keep => continue,
+                },
+                Operation::Delete(key) => (key, None),
+                Operation::Get(_) => continue,
+            };
+            if let Some(owner) = next {
+                if self.session_ttl(owner).is_none() {
+                    return Err(Effect::OwnerExpired(owner));
+                }
+                changes.entry(owner).or_default().0 += 1;
+            }
+            if let Some(Limit::Owner(owner)) = self.limit(key) {
+                changes.entry(owner).or_default().1 += 1;
+            }
+        }
+        let living = self.sessions.living();
+        let too_many = changes.into_iter().any(|(owner, (gets, loses))| {
+            let owned = living.get(owner).map_or(0, |session| session.owned.len());
+            gets > 0 && owned + gets > MAX_OWNED_KEYS + loses
+        });
+        match too_many {
+            true => Err(Effect::TooManyOwned),
+            false => Ok(()),
+        }
+    }
+
+    /// Opens a living session with the command at `index`.
+    pub(super) fn open_living(
+        &mut self,
+        client_id: ClientId,
+        ttl: Millis,
+        index: LogIndex,
+    ) -> Effect {
+        if let Some(open) = self.opens_living_again(client_id) {
+            return open;
+        }
+        if self.sessions.is_open(client_id) {
+            return Effect::SessionOpened { ttl: None };
+        }
+        if self.sessions.living().is_full() {
+            return Effect::TooManySessions;
+        }
+        let session = LivingSession {
+            ttl,
+            deadline: self.clock.deadline(ttl),
+            session: Session::opened(index),
+            ..LivingSession::default()
+        };
+        self.restore_living_session(client_id, session);
+        Effect::SessionOpened { ttl: Some(ttl) }
+    }
+
+    /// The effect of opening a living session again, if there is one.
+    pub(super) fn opens_living_again(&self, client_id: ClientId) -> Option<Effect> {
+        self.sessions.living().get(client_id)?;
+        Some(match self.session_ttl(client_id) {
+            None => Effect::SessionExpired,
+            ttl => Effect::SessionOpened { ttl },
+        })
+    }
+
+    /// Adds a living session, without its keys.
+    pub fn restore_living_session(&mut self, client_id: ClientId, session: LivingSession) {
+        self.clock.set(session.deadline, Mortal::Session(client_id));
+        self.sessions.living_mut().insert(client_id, session);
+    }
+
+    /// Ends a session, and removes the keys that it owns.
+    pub(super) fn close_session(&mut self, client_id: ClientId) -> Effect {
+        let existed = match self.end_living(client_id) {
+            Some(_) => true,
+            None => self.sessions.close(client_id),
+        };
+        Effect::SessionClosed { existed }
+    }
+
+    /// Ends a living session, and removes the keys that it owns. Returns their number. `None` if it does not
+    /// exist.
+    fn end_living(&mut self, client_id: ClientId) -> Option<usize> {
+        let session = self.sessions.living_mut().remove(client_id)?;
+        self.clock
+            .clear(session.deadline, Mortal::Session(client_id));
+        for key in &session.owned {
+            self.lifetimes.remove(key);
+            self.map.remove(key);
+        }
+        Some(session.owned.len())
+    }
+
+    /// Advances the clock, renews the sessions that lived until then, and removes what is due.
+    pub(super) fn advance_clock(&mut self, step: Millis, renewed: &[ClientId]) -> Effect {
+        let alive = |client_id: &&ClientId| self.session_ttl(**client_id).is_some();
+        let alive: Vec<_> = renewed.iter().filter(alive).copied().collect();
+        self.clock.advance(step);
+        for client_id in alive {
+            self.renew(client_id);
+        }
+        let mut removed = 0;
+        while removed < MAX_REMOVALS
+            && let Some(due) = self.clock.take_due()
+        {
+            removed += match due {
+                Mortal::Session(client_id) => 1 + self.end_living(client_id).unwrap_or(0),
+                Mortal::Key(key) => {
+                    self.lifetimes.remove(&key);
+                    self.map.remove(&key);
+                    1
+                }
+            };
+        }
+        Effect::ClockAdvanced
+    }
+
+    /// The TTL of the session begins again, also if its deadline has just come.
+    fn renew(&mut self, client_id: ClientId) {
+        if let Some(session) = self.sessions.living_mut().get_mut(client_id)
+            && let deadline = self.clock.renewed(session.ttl)
+            && session.deadline < deadline
+        {
+            let former = std::mem::replace(&mut session.deadline, deadline);
+            self.clock.clear(former, Mortal::Session(client_id));
+            self.clock.set(deadline, Mortal::Session(client_id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
