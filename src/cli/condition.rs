@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use seshat::client::Found;
 
+use super::entry::insert;
 use super::failure::{Failure, UNMET};
 use super::options::ClientOptions;
 
@@ -41,12 +40,4 @@ fn json(key: &[u8], found: &Found) -> Value {
     object.insert("revision".to_owned(), found.revision.into());
     object.insert("applied_index".to_owned(), found.applied_index.into());
     Value::Object(object)
-}
-
-/// Adds bytes to `object`: as a string if they are UTF-8, otherwise in base64.
-pub(crate) fn insert(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    match str::from_utf8(bytes) {
-        Ok(text) => object.insert(name.to_owned(), text.into()),
-        Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
-    };
 }

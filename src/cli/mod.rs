@@ -4,15 +4,16 @@
 //! |---|---|
 //! | `dev.rs`, `serve.rs`, `config.rs` | run nodes, or check what they would run with |
 //! | `set.rs`, `get.rs`, `del.rs`, `txn.rs`, `scan.rs` | read and write |
-//! | `status.rs`, `transfer_leader.rs`, `member.rs` | look at the cluster and steer it |
+//! | `status.rs`, `transfer_leader.rs`, `member.rs`, `session.rs` | look at the cluster and steer it |
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //! | `bench.rs` | measure how fast the cluster is, with `crate::bench` |
 //!
 //! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
 //! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports
 //! errors, `condition.rs` shows why a write was not made, `options.rs` holds the shared flags,
-//! `pipes.rs` reads and writes within the time limit, and `word.rs` shows bytes as text. Standard output gets the answer only; everything else
-//! goes to standard error, so that the output of every command can be piped.
+//! `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and `entry.rs` in JSON. Standard
+//! output gets the answer only; everything else goes to standard error, so that the output of every command can be
+//! piped.
 
 mod bench;
 mod client;
@@ -20,6 +21,7 @@ mod condition;
 mod config;
 mod del;
 mod dev;
+mod entry;
 mod failure;
 mod form;
 mod get;
@@ -32,6 +34,7 @@ mod redirects;
 mod render;
 mod scan;
 mod serve;
+mod session;
 mod set;
 mod signals;
 mod status;
@@ -84,6 +87,7 @@ enum Command {
     Del(del::Args),
     Scan(scan::Args),
     Txn(txn::Args),
+    Session(session::Args),
     Status(status::Args),
     TransferLeader(transfer_leader::Args),
     Member(member::Args),
@@ -116,6 +120,7 @@ impl Command {
             Self::Del(args) => args.run(),
             Self::Scan(args) => args.run(),
             Self::Txn(args) => args.run(),
+            Self::Session(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::TransferLeader(args) => args.run(),
             Self::Member(args) => args.run(),
@@ -135,6 +140,7 @@ impl Command {
             Self::Del(args) => args.client.json,
             Self::Scan(args) => args.client.json,
             Self::Txn(args) => args.client.json,
+            Self::Session(args) => args.json(),
             Self::Status(args) => args.client.json,
             Self::TransferLeader(args) => args.client.json,
             Self::Member(args) => args.json(),

@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a command that waits until the cluster is healed.
 pub(crate) const HEALING_TIMEOUT: Duration = Duration::from_secs(60);
 
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How to reach the cluster, and the form of the answer.
 #[derive(Debug, Clone, clap::Args)]
@@ -251,10 +251,20 @@ pub(crate) fn key() -> impl TypedValueParser<Value = OsString> {
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write e.g. 300ms, 5s or 2m"))?;
-    if duration < Duration::from_millis(1) || duration > LONGEST_TIMEOUT {
+    if duration < Duration::from_millis(1) || duration > DAY {
         return Err("not between 1ms and 24h".to_owned());
     }
     Ok(duration)
+}
+
+/// Parses the TTL of a key, such as `30s`.
+pub(crate) fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write e.g. 30s, 5m or 7d"))?;
+    if ttl < Duration::from_secs(1) || ttl > DAY.saturating_mul(3650) {
+        return Err("not between 1s and 3650d".to_owned());
+    }
+    Ok(ttl)
 }
 
 #[cfg(test)]
@@ -323,6 +333,11 @@ mod tests {
         }
         for text in ["", "5", "0s", "-1s", "1us", "25h", "soon"] {
             assert!(duration(text).is_err(), "{text:?}");
+        }
+        assert_eq!(ttl("1500ms"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(ttl("3650days"), Ok(DAY * 3650));
+        for text in ["", "5", "999ms", "3651d", "99999999999y", "soon"] {
+            assert!(ttl(text).is_err(), "{text:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use seshat::client::{Client, Entry, KeyRange, Scan};
 
-use super::condition::insert;
+use super::entry::{insert, insert_lifetime};
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
 use super::tell;
@@ -22,7 +22,8 @@ has spaces, quotes or control characters is quoted, as seshat txn takes it:
 With --json:
   {\"key\":\"user/1\",\"value\":\"Gilgamesh\",\"revision\":41}
 A key or a value that is not UTF-8 comes as \"key_base64\" or \"value_base64\"
-instead. With --count --json: {\"count\":2}
+instead. A key with a TTL has \"ttl_ms\", as it was set; one of a session has its
+\"owner\": see seshat session list --help. With --count --json: {\"count\":2}
 
 All lines show one moment: every write that was acknowledged before, and none that
 comes later. If the node is lost on the way, or the output is not read for 60 s, the
@@ -163,6 +164,7 @@ impl Args {
             insert(&mut object, "value", &entry.value);
         }
         object.insert("revision".to_owned(), entry.revision.into());
+        insert_lifetime(&mut object, entry);
         Value::Object(object)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -9,7 +10,7 @@ use seshat::client::{Conditional, Error, Set, Written};
 
 use super::condition::print_unmet;
 use super::failure::Failure;
-use super::options::{ClientOptions, key};
+use super::options::{ClientOptions, key, ttl};
 
 const HELP: &str = "\
 Prints OK once a majority of the nodes holds the write. With --json:
@@ -23,6 +24,9 @@ says so and exits with 1. With --json it prints one of
 The second shows what the key is bound to. A missing key has no \"value\" and revision 0;
 bytes that are not UTF-8 come as \"key_base64\" or \"value_base64\".
 
+A key with a TTL is removed when that has passed since its last write. A write
+without a TTL binds it for ever.
+
 A write that the leader surely did not apply is tried again until the timeout. A
 write whose outcome is unknown is not: the error says so, and in JSON has
 \"applied\":\"unknown\".
@@ -33,6 +37,7 @@ Examples:
   seshat set --json greeting hello
   seshat set greeting -- --json       # a value that looks like a flag
   seshat set owner node-1 --if-absent
+  seshat set token/7 ada --ttl 30m
   seshat set greeting hi --if-revision $(seshat get --json greeting | jq .revision)
 
 Exit codes:
@@ -53,6 +58,11 @@ pub(crate) struct Args {
     /// The value: any bytes; - reads them from standard input, all and unchanged
     #[arg(allow_negative_numbers = true)]
     value: OsString,
+
+    /// Remove the key after this time, such as 30s, 5m or 7d: 1s to 3650d, and a little
+    /// more, never less
+    #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = ttl)]
+    ttl: Option<Duration>,
 
     /// Write only if the key is missing
     #[arg(long, group = "condition")]
@@ -107,6 +117,10 @@ impl Args {
 
     /// Makes the write, on its condition if it has one.
     async fn write(&self, set: Set<'_>) -> Result<Conditional<Written>, Error> {
+        let set = match self.ttl {
+            Some(ttl) => set.ttl(ttl),
+            None => set,
+        };
         match (self.if_absent, self.if_revision, &self.if_value) {
             (true, _, _) => set.if_absent().await,
             (_, Some(revision), _) => set.if_revision(revision).await,

@@ -110,13 +110,14 @@ impl Builder {
         self
     }
 
-    /// A client in a simulation: `connect` makes its channels, which must connect lazily, and all of its
-    /// randomness comes from `seed`.
+    /// A client in a simulation: `connect` makes its channels, which must connect lazily, all of its
+    /// randomness comes from `seed`, and only the clock of tokio counts.
     #[doc(hidden)]
     #[must_use]
     pub fn simulated(mut self, connect: fn(&Endpoint) -> Channel, seed: u64) -> Self {
         self.options.connect = connect;
         self.options.seed = Some(seed);
+        self.options.clock = || Duration::ZERO;
         self.resolved_by(|_| Box::pin(std::future::ready(Vec::new())))
     }
 

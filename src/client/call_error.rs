@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use bytes::Bytes;
 use prost::{Message as _, Name as _};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
@@ -309,5 +310,15 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
             .last()
             .map(|error| printable(&error.to_string()))
             .unwrap_or_default(),
+    }
+}
+/// The status of a call that later versions have: a node that does not know it answers with `older`.
+pub(super) fn or_older(status: Status, older: &str) -> Status {
+    match status.code() {
+        Code::Unimplemented => {
+            let details = Bytes::copy_from_slice(status.details());
+            Status::with_details(status.code(), older, details)
+        }
+        _ => status,
     }
 }

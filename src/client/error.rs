@@ -4,6 +4,7 @@ use std::fmt;
 
 use tonic::Code;
 
+use super::Lost;
 pub use crate::error::Applied;
 pub use crate::proto::kv::error_detail::Reason;
 
@@ -54,6 +55,12 @@ pub enum Error {
         /// The refusal that cut it off, if a node refused.
         last: Option<Box<Refusal>>,
     },
+    /// The living session is lost, so nothing was sent.
+    #[error("the session is lost: {why}")]
+    SessionLost {
+        /// Why it is lost.
+        why: Lost,
+    },
     /// The call was invalid, and nothing was sent: a malformed address, or too large a batch.
     #[error("{message}")]
     Invalid {
@@ -69,7 +76,10 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.applied,
             Self::Unreachable { applied, .. } | Self::Deadline { applied, .. } => *applied,
-            Self::Unserved { .. } | Self::Interrupted { .. } | Self::Invalid { .. } => Applied::No,
+            Self::Unserved { .. }
+            | Self::Interrupted { .. }
+            | Self::SessionLost { .. }
+            | Self::Invalid { .. } => Applied::No,
         }
     }
 
@@ -85,31 +95,36 @@ impl Error {
             Self::Deadline { last, .. }
             | Self::Unserved { last, .. }
             | Self::Interrupted { last, .. } => last.as_deref(),
-            Self::Unreachable { .. } | Self::Invalid { .. } => None,
+            Self::Unreachable { .. } | Self::SessionLost { .. } | Self::Invalid { .. } => None,
         }
     }
 
     /// The kind of the error in one word, for log lines and programs: the name of the reason, if there is
-    /// one, otherwise `refused`, `timeout`, `unreachable` or `invalid`. `interrupted` for a scan that was cut off.
+    /// one, otherwise `refused`, `timeout`, `unreachable` or `invalid`. `interrupted` for a scan that was cut off,
+    /// `session_lost` for a call in a living session that is lost.
     pub fn kind(&self) -> &'static str {
         match (self, self.refusal()) {
             (Self::Interrupted { .. }, _) => "interrupted",
             (_, Some(refusal)) => refusal.kind(),
             (Self::Unreachable { .. }, None) => "unreachable",
+            (Self::SessionLost { .. }, None) => "session_lost",
             (Self::Invalid { .. }, None) => "invalid",
             (Self::Deadline { .. }, None) => "timeout",
             (Self::Refused(_) | Self::Unserved { .. }, None) => "refused",
         }
     }
 
-    /// Whether this ends a session: the cluster has dropped it, or an operator has recovered another
-    /// cluster from its own. Open a new session then.
+    /// Whether this ends a session: the cluster has dropped it, an operator has recovered another cluster
+    /// from its own, or it is a living one that is [lost](Self::SessionLost). Open a new session then. Also
+    /// true of a write whose [owner](super::Lifetime::Owner) does not live.
     pub fn is_session_expired(&self) -> bool {
-        match self.reason() {
-            Some(Reason::SessionExpired(_)) => true,
-            Some(Reason::OtherCluster(other)) => other.successor,
-            _ => false,
-        }
+        let expired = matches!(self.reason(), Some(Reason::SessionExpired(_)));
+        expired || matches!(self, Self::SessionLost { .. }) || self.is_successor()
+    }
+
+    /// Whether a cluster answers that was recovered from the one of this client or session.
+    pub(super) fn is_successor(&self) -> bool {
+        matches!(self.reason(), Some(Reason::OtherCluster(other)) if other.successor)
     }
 
     /// Whether another cluster answers than the one that this client or session belongs to. A client does
@@ -140,7 +155,7 @@ impl Error {
                     last: last.take(),
                 };
             }
-            Self::Interrupted { .. } | Self::Invalid { .. } => {}
+            Self::Interrupted { .. } | Self::SessionLost { .. } | Self::Invalid { .. } => {}
         }
         self
     }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
-use tonic::{Code, Response, Status};
+use tonic::{Response, Status};
 use tracing::{Instrument as _, debug_span};
 
 use super::call::Repeat;
+use super::call_error::or_older;
 use super::nodes::{Answer, Node};
 use super::numbers::{Number, Numbers};
-use super::txn::{OLDER_VERSION, Txn, TxnOutcome};
-use super::{Applied, Client, Deleted, Error, Written};
+use super::txn::{OLDER_VERSION, Txn, TxnOperation, TxnOutcome};
+use super::{Applied, Client, Deleted, Error, Lifetime, Written};
 use crate::proto::kv;
 
 /// The client that makes a call, by itself or within a session.
@@ -39,7 +40,21 @@ impl<'a> Issuer<'a> {
         Self { client, session }
     }
 
-    pub(super) async fn set(self, key: Bytes, value: Bytes) -> Result<Written, Error> {
+    pub(super) async fn set(
+        self,
+        key: Bytes,
+        value: Bytes,
+        lifetime: Lifetime,
+    ) -> Result<Written, Error> {
+        if lifetime != Lifetime::Unlimited {
+            let set = TxnOperation::Set {
+                key,
+                value,
+                lifetime,
+            };
+            let outcome = self.txn(Txn::default().then(set)).await?;
+            return Ok(outcome.written());
+        }
         let set = |node: Node, session| {
             let request = node.request(kv::SetRequest {
                 key: key.clone(),
@@ -71,7 +86,8 @@ impl<'a> Issuer<'a> {
             let request = node.request(txn.request(session, node.cluster));
             let txn = &txn;
             async move {
-                let answer = node.kv().txn(request).await.map_err(older)?;
+                let answer = node.kv().txn(request).await;
+                let answer = answer.map_err(|status| or_older(status, OLDER_VERSION))?;
                 let (metadata, response, extensions) = answer.into_parts();
                 // Nothing is known of a write whose answer makes no sense.
                 let outcome = txn.outcome(response);
@@ -82,6 +98,9 @@ impl<'a> Issuer<'a> {
         let call = async {
             if txn.is_write() {
                 return self.write(carry_out).await;
+            }
+            if let Some((numbers, _)) = self.session {
+                numbers.holds()?;
             }
             let read = |node| carry_out(node, None);
             let deadline = self.client.deadline();
@@ -111,7 +130,8 @@ impl<'a> Issuer<'a> {
 /// The next number of a session.
 async fn next(numbers: &Arc<Numbers>, deadline: Instant) -> Result<Number, Error> {
     let numbers = timeout_at(deadline, numbers.next(1)).await;
-    let number = numbers.ok().and_then(|numbers| numbers.into_iter().next());
+    let number = numbers.ok().transpose()?;
+    let number = number.and_then(|numbers| numbers.into_iter().next());
     number.ok_or_else(|| Error::Deadline {
         message: "too many writes of the session are outstanding".to_owned(),
         applied: Applied::No,
@@ -120,14 +140,3 @@ async fn next(numbers: &Arc<Numbers>, deadline: Instant) -> Result<Number, Error
 }
 
 const ASTRAY: &str = "the node answered another transaction than the one it was asked for";
-
-/// The status of a call of `Txn`: a node that does not know the method runs an older version.
-fn older(status: Status) -> Status {
-    match status.code() {
-        Code::Unimplemented => {
-            let details = Bytes::copy_from_slice(status.details());
-            Status::with_details(status.code(), OLDER_VERSION, details)
-        }
-        _ => status,
-    }
-}

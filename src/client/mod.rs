@@ -55,6 +55,23 @@
 //! # }
 //! ```
 //!
+//! # What ends by itself
+//!
+//! A key may have a [TTL](Set::ttl). A [living session](OpenSession::ttl) ends when its client is gone, and the
+//! keys that it owns end with it.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+//! client.set("token/7", "ada").ttl(Duration::from_secs(60)).await?;
+//! let session = client.session().ttl(Duration::from_secs(10)).await?;
+//! session.set("service/web/1", "10.0.0.7:80").owned_by(&session).await?;
+//! println!("the session is lost: {}", session.lost().await);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # A range of keys
 //!
 //! A [scan](Client::scan) reads keys in order, one by one or at once, and all of one moment. Scans use
@@ -103,20 +120,28 @@ mod batch;
 mod builder;
 mod call;
 mod call_error;
+mod clock;
+mod condition;
 mod error;
 mod issuer;
 mod key_range;
+mod lease;
+mod lifetime;
+mod living_session;
 mod nodes;
 mod numbers;
 mod one_cluster;
+mod open_session;
 mod operation;
 mod options;
 mod parts;
 mod pipeline;
+mod renewal;
 mod results;
 mod scan;
 mod search;
 mod session;
+mod session_list;
 mod stream;
 mod txn;
 mod write;
@@ -130,15 +155,21 @@ use tracing::{Instrument as _, debug_span};
 
 pub use admin::{Admin, AdminNode};
 pub use builder::{Builder, endpoint, endpoints};
+pub use condition::Condition;
 pub use error::{Applied, Error, Reason, Refusal};
 pub use key_range::KeyRange;
+pub use lease::Lost;
+pub use lifetime::Lifetime;
+pub use living_session::LivingSession;
+pub use open_session::{OpenLivingSession, OpenSession};
 pub use operation::{Operation, Reply};
 pub use options::MAX_MESSAGE_BYTES;
 pub use pipeline::{Answers, Pipeline, PipelineOptions};
 pub use results::{Deleted, Found, Written};
 pub use scan::{Entries, Scan};
 pub use session::Session;
-pub use txn::{Condition, Entry, Txn, TxnOperation, TxnOutcome, TxnResult};
+pub use session_list::SessionInfo;
+pub use txn::{Entry, Txn, TxnOperation, TxnOutcome, TxnResult};
 pub use write::{Conditional, ConditionalWrite, Delete, Set, TxnCall};
 
 use call::Repeat;
@@ -350,51 +381,6 @@ impl Client {
         TxnCall::new(Issuer::new(self))
     }
 
-    /// Reads the keys that begin with `prefix`, in ascending order and at one moment. With an empty prefix it
-    /// reads every key. Linearizable like [`get`](Self::get). [`Entries`] says what is promised while the leader
-    /// changes.
-    ///
-    /// ```no_run
-    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
-    /// // One by one, however many there are. `Entries` is a `Stream` too.
-    /// let mut users = client.scan("user/").stream();
-    /// while let Some(entry) = users.next().await {
-    ///     let entry = entry?;
-    ///     println!("{:?}: {:?}, since revision {}", entry.key, entry.value, entry.revision);
-    /// }
-    /// // At once, in a vector.
-    /// let first = client.scan("user/").limit(10).keys_only().collect().await?;
-    /// println!("{} of {}", first.len(), client.count("user/").await?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn scan(&self, prefix: impl Into<Bytes>) -> Scan<'_> {
-        self.scan_range(KeyRange::prefix(prefix))
-    }
-
-    /// As [`scan`](Self::scan), for any range of keys, in the order of their bytes.
-    ///
-    /// ```no_run
-    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
-    /// let february = client.scan_range("2026-02".."2026-03").collect().await?;
-    /// // The page behind a key.
-    /// let page = client.scan_range("user/7\0"..).limit(100).collect().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn scan_range(&self, keys: impl Into<KeyRange>) -> Scan<'_> {
-        Scan::new(self, keys.into())
-    }
-
-    /// The number of keys that begin with `prefix`. With an empty prefix, of all keys.
-    ///
-    /// # Errors
-    ///
-    /// The keys could not be counted.
-    pub async fn count(&self, prefix: impl Into<Bytes>) -> Result<u64, Error> {
-        self.scan(prefix).count().await
-    }
-
     /// Waits until a leader serves requests, which is the case once the cluster has formed.
     ///
     /// # Errors
@@ -403,15 +389,6 @@ impl Client {
     pub async fn ready(&self) -> Result<(), Error> {
         let ready = self.call(self.deadline(), Repeat::Read, call::probe);
         ready.instrument(debug_span!("ready")).await.map(drop)
-    }
-
-    /// Opens a session: each of its writes is applied once, however often it has to be sent.
-    ///
-    /// # Errors
-    ///
-    /// No session was opened in time. One that a lost attempt opened is never used.
-    pub async fn session(&self) -> Result<Session, Error> {
-        Session::open(self.clone()).await
     }
 
     /// Opens a stream that keeps many commands in flight.

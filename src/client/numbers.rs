@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::Error;
+use super::renewal::Renewal;
 use crate::proto::kv;
 
 /// Numbers that may be outstanding: a node refuses more.
@@ -21,6 +23,8 @@ pub(super) const MAX_OUTSTANDING: u64 = 1024;
 #[derive(Debug)]
 pub(super) struct Numbers {
     client_id: u64,
+    /// The renewal of the session, if it lives.
+    renewal: Option<Arc<Renewal>>,
     state: Mutex<State>,
     /// Held by the first caller in the queue; the others wait for it in order.
     turn: tokio::sync::Mutex<()>,
@@ -40,9 +44,10 @@ impl State {
 }
 
 impl Numbers {
-    pub(super) fn new(client_id: u64) -> Self {
+    pub(super) fn new(client_id: u64, renewal: Option<Arc<Renewal>>) -> Self {
         Self {
             client_id,
+            renewal,
             state: Mutex::new(State {
                 next: 1,
                 outstanding: BTreeSet::new(),
@@ -56,17 +61,31 @@ impl Numbers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn client_id(&self) -> u64 {
+        self.client_id
+    }
+
+    /// Returns an error if the session is lost. One that does not live never is.
+    pub(super) fn holds(&self) -> Result<(), Error> {
+        self.renewal.as_ref().map_or(Ok(()), |it| it.holds())
+    }
+
     /// The next `count` numbers, at most [`MAX_OUTSTANDING`]. Waits until so many may be outstanding, and
     /// until every earlier caller has its numbers or waits no longer.
-    pub(super) async fn next(self: &Arc<Self>, count: u64) -> Vec<Number> {
+    ///
+    /// # Errors
+    ///
+    /// The session is lost.
+    pub(super) async fn next(self: &Arc<Self>, count: u64) -> Result<Vec<Number>, Error> {
         let _turn = self.turn.lock().await;
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             // From here on no notification is missed.
             moved.as_mut().enable();
+            self.holds()?;
             if let Some(numbers) = self.try_next(count) {
-                return numbers;
+                return Ok(numbers);
             }
             moved.await;
         }
@@ -125,8 +144,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_session_moves_past_writes_without_a_waiting_caller() {
-        let numbers = Arc::new(Numbers::new(7));
-        let mut given = numbers.next(3).await;
+        let numbers = Arc::new(Numbers::new(7, None));
+        let mut given = numbers.next(3).await.unwrap();
         let third = given.pop().expect("a number");
         let second = given.pop().expect("a number");
         assert_eq!((stamp(&second), stamp(&third)), ((2, 1), (3, 1)));
@@ -135,19 +154,19 @@ mod tests {
         drop(given);
         assert_eq!(stamp(&third), (3, 3));
         drop(third);
-        let fourth = numbers.next(1).await.remove(0);
+        let fourth = numbers.next(1).await.unwrap().remove(0);
         assert_eq!(stamp(&fourth), (4, 4), "no number is given twice");
     }
 
     /// Each task runs until it waits before the next one starts, so the order of the requests is certain.
     #[tokio::test]
     async fn numbers_are_given_first_come_first_served() {
-        let numbers = Arc::new(Numbers::new(7));
+        let numbers = Arc::new(Numbers::new(7, None));
         let ask = |count| {
             let numbers = Arc::clone(&numbers);
-            tokio::spawn(async move { numbers.next(count).await })
+            tokio::spawn(async move { numbers.next(count).await.unwrap() })
         };
-        let first = numbers.next(1).await;
+        let first = numbers.next(1).await.unwrap();
         let batch = ask(MAX_OUTSTANDING);
         let mut singles = Vec::new();
         for _ in 0..3 {
@@ -176,15 +195,15 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_are_outstanding_than_a_node_accepts() {
-        let numbers = Arc::new(Numbers::new(7));
-        let mut given = numbers.next(MAX_OUTSTANDING).await;
+        let numbers = Arc::new(Numbers::new(7, None));
+        let mut given = numbers.next(MAX_OUTSTANDING).await.unwrap();
         assert!(numbers.try_next(1).is_none());
         // The last number is answered, but the first is not: no further one may follow.
         given.pop();
         assert!(numbers.try_next(1).is_none());
         let waiting = tokio::spawn({
             let numbers = Arc::clone(&numbers);
-            async move { stamp(&numbers.next(1).await[0]) }
+            async move { stamp(&numbers.next(1).await.unwrap()[0]) }
         });
         tokio::task::yield_now().await;
         given.remove(0);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint};
 
+use super::clock::{Clock, boot_time};
+
 /// Largest message that a client accepts: the upper bound of `limits.max_grpc_message_bytes`.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 
@@ -27,6 +29,8 @@ pub(super) struct Options {
     pub(super) backoff: Backoff,
     /// Makes a channel that connects when it is first used.
     pub(super) connect: fn(&Endpoint) -> Channel,
+    /// Counts suspended time.
+    pub(super) clock: Clock,
     /// Resolves a name.
     pub(super) resolve: Resolve,
     /// The seed of all randomness. `None`: the system's entropy.
@@ -66,6 +70,7 @@ impl Default for Options {
                 max: Duration::from_millis(500),
             },
             connect: Endpoint::connect_lazy,
+            clock: boot_time,
             resolve: look_up,
             seed: None,
         }

@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, debug, debug_span};
 
 use super::call::{Repeat, ended};
-use super::call_error::{CallError, Retryability};
+use super::call_error::{CallError, Retryability, or_older};
 use super::nodes::Node;
 use super::{Client, Entry, Error, KeyRange};
 use crate::deadline::after;
@@ -150,7 +149,8 @@ impl Reader {
         let begin = |node: Node| {
             let request = query.request(&node);
             async move {
-                let parts = node.kv().scan(request).await.map_err(older)?;
+                let parts = node.kv().scan(request).await;
+                let parts = parts.map_err(|status| or_older(status, OLDER_VERSION))?;
                 let mut parts = parts.into_inner();
                 let first = parts.message().await?;
                 let first = first.ok_or_else(|| Status::unavailable(CUT_SHORT))?;
@@ -210,13 +210,3 @@ fn interrupted(node: &Node, fault: CallError) -> Error {
 
 /// The message of the refusal of a node that does not know scans.
 const OLDER_VERSION: &str = "this node runs an older version, which knows no scans (not applied)";
-
-fn older(status: Status) -> Status {
-    match status.code() {
-        Code::Unimplemented => {
-            let details = Bytes::copy_from_slice(status.details());
-            Status::with_details(status.code(), OLDER_VERSION, details)
-        }
-        _ => status,
-    }
-}

@@ -85,8 +85,8 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// The batch was not sent: the pipeline has ended, the window stayed full until the deadline, or
-    /// the batch has no command, more than 4096, or more than 1024 writes in a session.
+    /// The batch was not sent: the pipeline has ended, its session is lost, the window stayed full until the
+    /// deadline, or the batch has no command, more than 4096, or more than 1024 writes in a session.
     pub async fn submit(
         &self,
         batch: impl IntoIterator<Item = Operation>,
@@ -108,7 +108,7 @@ impl Pipeline {
                 let message = format!("a session has at most {MAX_OUTSTANDING} writes in flight");
                 return Err(Error::invalid(message));
             }
-            Ok((permit, numbers.next(writes).await))
+            Ok((permit, numbers.next(writes).await?))
         };
         let Ok(room) = timeout_at(deadline, room).await else {
             return Err(Error::Deadline {

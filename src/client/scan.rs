@@ -5,12 +5,60 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 
 use super::parts::{Part, Query, Reader};
 use super::{Client, Entry, Error, KeyRange};
+
+impl Client {
+    /// Reads the keys that begin with `prefix`, in ascending order and at one moment. With an empty prefix it
+    /// reads every key. Linearizable like [`get`](Self::get). [`Entries`] says what is promised while the leader
+    /// changes.
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// // One by one, however many there are. `Entries` is a `Stream` too.
+    /// let mut users = client.scan("user/").stream();
+    /// while let Some(entry) = users.next().await {
+    ///     let entry = entry?;
+    ///     println!("{:?}: {:?}, since revision {}", entry.key, entry.value, entry.revision);
+    /// }
+    /// // At once, in a vector.
+    /// let first = client.scan("user/").limit(10).keys_only().collect().await?;
+    /// println!("{} of {}", first.len(), client.count("user/").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scan(&self, prefix: impl Into<Bytes>) -> Scan<'_> {
+        self.scan_range(KeyRange::prefix(prefix))
+    }
+
+    /// As [`scan`](Self::scan), for any range of keys, in the order of their bytes.
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let february = client.scan_range("2026-02".."2026-03").collect().await?;
+    /// // The page behind a key.
+    /// let page = client.scan_range("user/7\0"..).limit(100).collect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scan_range(&self, keys: impl Into<KeyRange>) -> Scan<'_> {
+        Scan::new(self, keys.into())
+    }
+
+    /// The number of keys that begin with `prefix`. With an empty prefix, of all keys.
+    ///
+    /// # Errors
+    ///
+    /// The keys could not be counted.
+    pub async fn count(&self, prefix: impl Into<Bytes>) -> Result<u64, Error> {
+        self.scan(prefix).count().await
+    }
+}
 
 /// A read of the keys of a range: see [`Client::scan`](super::Client::scan).
 ///

@@ -4,16 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::Rng as _;
-use tracing::{Instrument as _, debug_span};
+use tokio::time::Instant;
 
-use super::call::Repeat;
 use super::issuer::Issuer;
-use super::nodes::Node;
 use super::numbers::Numbers;
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::{Client, Delete, Error, Found, Set, TxnCall};
-use crate::proto::kv::OpenSessionRequest;
 
 /// A session: each write has a number. It is sent again under that number until it is answered or its
 /// deadline has passed, and is applied once.
@@ -21,7 +17,8 @@ use crate::proto::kv::OpenSessionRequest;
 /// Cheap to clone; clones are the same session. Up to 1024 writes may be in flight; a further one waits.
 /// Their order among one another is undefined, like that of any concurrent writes.
 ///
-/// When the cluster holds too many sessions, it drops the least recently used ones. Then every write of
+/// A [`LivingSession`](super::LivingSession) ends when it is not renewed. Any other one stays open; but when
+/// the cluster holds too many sessions, it drops the least recently used ones. Then every write of
 /// the session ends with `SessionExpired`, see [`Error::is_session_expired`]: open another one. A session
 /// also ends with its cluster, if an operator recovers another cluster from it. The error says
 /// [`Applied::Unknown`](super::Applied::Unknown) only if an earlier attempt at that very write may have been
@@ -35,33 +32,23 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) async fn open(client: Client) -> Result<Self, Error> {
-        // Every attempt opens a new session. A late copy of an attempt must not reopen a session that has
-        // expired meanwhile: it would not remember the writes that were applied.
-        let open = |node: Node| {
-            let client_id = client
-                .shared
-                .random(|random| random.gen_range(1..=u64::MAX));
-            let cluster_id = node.cluster;
-            let request = node.request(OpenSessionRequest {
-                client_id,
-                cluster_id,
-                ttl: None,
-            });
-            async move {
-                let opened = node.kv().open_session(request).await;
-                opened.map(|opened| opened.map(|_| (client_id, cluster_id)))
-            }
-        };
-        // A session that was opened by a lost attempt does no harm, so the call may be repeated like a
-        // read.
-        let call = client.call(client.deadline(), Repeat::Read, open);
-        let (client_id, cluster) = call.instrument(debug_span!("open_session")).await?;
-        Ok(Self {
+    pub(super) fn new(client: Client, cluster: Option<u64>, numbers: Numbers) -> Self {
+        let numbers = Arc::new(numbers);
+        Self {
             client,
             cluster,
-            numbers: Arc::new(Numbers::new(client_id)),
-        })
+            numbers,
+        }
+    }
+
+    /// The id of the session, which its client has drawn at random.
+    pub fn id(&self) -> u64 {
+        self.numbers.client_id()
+    }
+
+    /// The deadline of a call that begins now.
+    pub(super) fn deadline(&self) -> Instant {
+        self.client.deadline()
     }
 
     /// Binds `key` to `value`, once. On a condition, as [`Set::if_absent`]: if the answer is lost, the call
@@ -125,6 +112,7 @@ impl Session {
     ///
     /// Nothing was read.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>, Error> {
+        self.numbers.holds()?;
         self.client.get(key).await
     }
 
@@ -134,6 +122,7 @@ impl Session {
     ///
     /// Nothing was read.
     pub async fn get_with_index(&self, key: impl Into<Bytes>) -> Result<Found, Error> {
+        self.numbers.holds()?;
         self.client.get_with_index(key).await
     }
 
@@ -144,6 +133,7 @@ impl Session {
     ///
     /// No leader was found in time.
     pub async fn pipeline(&self, options: PipelineOptions) -> Result<Pipeline, Error> {
+        self.numbers.holds()?;
         let numbers = Some(Arc::clone(&self.numbers));
         let client = self.client.bound_to(self.cluster);
         Pipeline::open(client, numbers, options).await

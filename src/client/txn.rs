@@ -1,84 +1,17 @@
 //! Transactions: conditions, operations, and the outcome.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use super::{Condition, Lifetime, LivingSession, Written};
 use crate::proto::kv;
-use crate::proto::kv::condition::Condition as Tested;
-use crate::proto::kv::key_condition::Test;
 use crate::proto::kv::operation::Operation as Asked;
 use crate::proto::kv::operation_result::Result as Done;
 
 /// The message of the refusal of a node that does not know transactions.
 pub(super) const OLDER_VERSION: &str =
     "this node runs an older version, which knows no transactions (not applied)";
-
-/// A condition of a transaction. It tests a key as it is before the transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Condition {
-    /// The key is bound, or is missing.
-    Exists {
-        /// The key.
-        key: Bytes,
-        /// Whether the key has to be bound (`true`) or missing (`false`).
-        exists: bool,
-    },
-    /// The key was bound by the write of this revision.
-    Revision {
-        /// The key.
-        key: Bytes,
-        /// The revision. 0: the key is missing.
-        revision: u64,
-    },
-    /// The key is bound to exactly this value.
-    Value {
-        /// The key.
-        key: Bytes,
-        /// The value.
-        value: Bytes,
-    },
-}
-
-impl Condition {
-    /// `key` is bound.
-    pub fn exists(key: impl Into<Bytes>) -> Self {
-        Self::Exists {
-            key: key.into(),
-            exists: true,
-        }
-    }
-
-    /// `key` is missing.
-    pub fn missing(key: impl Into<Bytes>) -> Self {
-        Self::Exists {
-            key: key.into(),
-            exists: false,
-        }
-    }
-
-    /// `key` was bound by the write of `revision`, and has not been written since. 0: `key` is missing.
-    pub fn revision(key: impl Into<Bytes>, revision: u64) -> Self {
-        Self::Revision {
-            key: key.into(),
-            revision,
-        }
-    }
-
-    /// `key` is bound to exactly `value`.
-    pub fn value(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
-        Self::Value {
-            key: key.into(),
-            value: value.into(),
-        }
-    }
-
-    /// The key that is tested.
-    pub(super) fn key(&self) -> &Bytes {
-        match self {
-            Self::Exists { key, .. } | Self::Revision { key, .. } | Self::Value { key, .. } => key,
-        }
-    }
-}
 
 /// One operation of a transaction. It sees the effects of those before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +24,8 @@ pub enum TxnOperation {
         key: Bytes,
         /// The value.
         value: Bytes,
+        /// How long the key stays bound.
+        lifetime: Lifetime,
     },
     /// Reads a key.
     #[non_exhaustive]
@@ -107,12 +42,55 @@ pub enum TxnOperation {
 }
 
 impl TxnOperation {
-    /// Binds `key` to `value`.
+    /// Binds `key` to `value`, for ever unless it gets another lifetime: [`ttl`](Self::ttl),
+    /// [`owned_by`](Self::owned_by), [`keep_lifetime`](Self::keep_lifetime).
     pub fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
         Self::Set {
             key: key.into(),
             value: value.into(),
+            lifetime: Lifetime::Unlimited,
         }
+    }
+
+    /// The same operation, whose key stays bound for `ttl`: see [`Lifetime::Ttl`]. Only for `set`; the other
+    /// operations stay as they are.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use seshat::client::{Condition, TxnOperation};
+    ///
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let token = TxnOperation::set("token/7", "ada").ttl(Duration::from_secs(60));
+    /// client.txn().when(Condition::missing("token/7")).then(token).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ttl(self, ttl: Duration) -> Self {
+        self.lifetime(Lifetime::Ttl(ttl))
+    }
+
+    /// The same operation, whose key stays bound as long as `session` lives: see [`Lifetime::Owner`]. Only
+    /// for `set`; the other operations stay as they are.
+    #[must_use]
+    pub fn owned_by(self, session: &LivingSession) -> Self {
+        self.lifetime(Lifetime::Owner(session.id()))
+    }
+
+    /// The same operation, whose key stays bound as long as before: see [`Lifetime::Keep`]. Only for `set`;
+    /// the other operations stay as they are.
+    #[must_use]
+    pub fn keep_lifetime(self) -> Self {
+        self.lifetime(Lifetime::Keep)
+    }
+
+    /// The same operation with this lifetime. Only for `set`; the other operations stay as they are.
+    #[must_use]
+    pub fn lifetime(mut self, new: Lifetime) -> Self {
+        if let Self::Set { lifetime, .. } = &mut self {
+            *lifetime = new;
+        }
+        self
     }
 
     /// Reads `key`.
@@ -260,6 +238,15 @@ pub struct TxnOutcome {
     pub revision: u64,
 }
 
+impl TxnOutcome {
+    /// What it has written.
+    pub(super) fn written(&self) -> Written {
+        Written {
+            applied_index: self.revision,
+        }
+    }
+}
+
 /// The result of one operation of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -285,29 +272,23 @@ pub struct Entry {
     pub value: Bytes,
     /// Revision of the write.
     pub revision: u64,
-}
-
-impl From<Condition> for kv::Condition {
-    fn from(condition: Condition) -> Self {
-        let (key, test) = match condition {
-            Condition::Exists { key, exists } => (key, Test::Exists(exists)),
-            Condition::Revision { key, revision } => (key, Test::Revision(revision)),
-            Condition::Value { key, value } => (key, Test::Value(value)),
-        };
-        let test = Some(test);
-        Self {
-            condition: Some(Tested::Key(kv::KeyCondition { key, test })),
-        }
-    }
+    /// The TTL of the key, as it was set. `None`: it has none.
+    pub ttl: Option<Duration>,
+    /// The id of the living session that owns the key. `None`: it has no owner.
+    pub owner: Option<u64>,
 }
 
 impl From<TxnOperation> for kv::Operation {
     fn from(operation: TxnOperation) -> Self {
         let operation = match operation {
-            TxnOperation::Set { key, value } => Asked::Set(kv::SetOperation {
+            TxnOperation::Set {
                 key,
                 value,
-                lifetime: None,
+                lifetime,
+            } => Asked::Set(kv::SetOperation {
+                key,
+                value,
+                lifetime: lifetime.into(),
             }),
             TxnOperation::Get { key } => Asked::Get(kv::GetOperation { key }),
             TxnOperation::Delete { key } => Asked::Delete(kv::DeleteOperation { key }),
@@ -324,13 +305,15 @@ impl From<kv::Entry> for Entry {
             key,
             value,
             revision,
-            ttl: _,
-            owner: _,
+            ttl,
+            owner,
         } = entry;
         Self {
             key,
             value,
             revision,
+            ttl: ttl.and_then(|ttl| ttl.try_into().ok()),
+            owner: Some(owner).filter(|owner| *owner != 0),
         }
     }
 }

@@ -3,19 +3,26 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::issuer::Issuer;
-use super::txn::{Condition, Txn, TxnOperation, TxnOutcome, TxnResult};
-use super::{Deleted, Error, Found, Written};
+use super::txn::{Txn, TxnOperation, TxnOutcome, TxnResult};
+use super::{Condition, Deleted, Error, Found, Lifetime, LivingSession, Written};
 
 /// A call that begins when it is first polled.
-struct Running<'a, T>(Option<BoxFuture<'a, Result<T, Error>>>);
+pub(super) struct Running<'a, T>(Option<BoxFuture<'a, Result<T, Error>>>);
+
+impl<T> Default for Running<'_, T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
 
 impl<'a, T> Running<'a, T> {
-    fn poll<F>(
+    pub(super) fn poll<F>(
         &mut self,
         context: &mut Context<'_>,
         begin: impl FnOnce() -> F,
@@ -36,15 +43,16 @@ impl<T> fmt::Debug for Running<'_, T> {
 
 /// A call that binds a key: see [`Client::set`](super::Client::set).
 ///
-/// A future, which begins when it is polled. Before that it may get a condition; then the call is a
-/// transaction, which nodes from version 0.2.0 on carry out. If it is dropped after it was polled, the
-/// write may be applied or not.
+/// A future, which begins when it is polled. Before that it may get a lifetime, and then a condition; with
+/// one of them the call is a transaction, which nodes from version 0.2.0 on carry out. If it is dropped after
+/// it was polled, the write may be applied or not.
 #[derive(Debug)]
 #[must_use = "nothing is written before it is awaited"]
 pub struct Set<'a> {
     issuer: Issuer<'a>,
     key: Bytes,
     value: Bytes,
+    lifetime: Lifetime,
     running: Running<'a, Written>,
 }
 
@@ -54,8 +62,55 @@ impl<'a> Set<'a> {
             issuer,
             key,
             value,
-            running: Running(None),
+            lifetime: Lifetime::Unlimited,
+            running: Running::default(),
         }
+    }
+
+    /// Binds the key for `ttl`, unless it is written again: see [`Lifetime::Ttl`].
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// client.set("token/7", "ada").ttl(Duration::from_secs(60)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ttl(self, ttl: Duration) -> Self {
+        self.lifetime(Lifetime::Ttl(ttl))
+    }
+
+    /// Binds the key as long as `session` lives: see [`Lifetime::Owner`].
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let session = client.session().ttl(Duration::from_secs(10)).await?;
+    /// session.set("service/web/1", "10.0.0.7:80").owned_by(&session).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn owned_by(self, session: &LivingSession) -> Self {
+        self.lifetime(Lifetime::Owner(session.id()))
+    }
+
+    /// Changes the value and keeps the lifetime of the key: see [`Lifetime::Keep`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// client.set("token/7", "eve").keep_lifetime().if_value("ada").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_lifetime(self) -> Self {
+        self.lifetime(Lifetime::Keep)
+    }
+
+    /// Binds the key for this lifetime.
+    pub fn lifetime(self, lifetime: Lifetime) -> Self {
+        Self { lifetime, ..self }
     }
 
     /// Writes only if the key is missing.
@@ -109,8 +164,12 @@ impl<'a> Set<'a> {
     }
 
     fn on(self, condition: Condition) -> ConditionalWrite<'a, Written> {
-        let write = TxnOperation::set(self.key, self.value);
-        ConditionalWrite::new(self.issuer, condition, write, written)
+        let write = TxnOperation::Set {
+            key: self.key,
+            value: self.value,
+            lifetime: self.lifetime,
+        };
+        ConditionalWrite::new(self.issuer, condition, write, TxnOutcome::written)
     }
 }
 
@@ -122,9 +181,12 @@ impl Future for Set<'_> {
             issuer,
             key,
             value,
+            lifetime,
             running,
         } = &mut *self;
-        running.poll(context, || issuer.set(key.clone(), value.clone()))
+        running.poll(context, || {
+            issuer.set(key.clone(), value.clone(), *lifetime)
+        })
     }
 }
 
@@ -146,7 +208,7 @@ impl<'a> Delete<'a> {
         Self {
             issuer,
             key,
-            running: Running(None),
+            running: Running::default(),
         }
     }
 
@@ -246,7 +308,7 @@ impl<'a, T> ConditionalWrite<'a, T> {
             issuer,
             txn,
             done,
-            running: Running(None),
+            running: Running::default(),
         }
     }
 }
@@ -266,12 +328,6 @@ impl<T> Future for ConditionalWrite<'_, T> {
             true => Conditional::Succeeded(done(&outcome)),
             false => Conditional::Failed(found(outcome)),
         })
-    }
-}
-
-fn written(outcome: &TxnOutcome) -> Written {
-    Written {
-        applied_index: outcome.revision,
     }
 }
 
@@ -313,7 +369,7 @@ impl<'a> TxnCall<'a> {
         Self {
             issuer,
             txn: Txn::default(),
-            running: Running(None),
+            running: Running::default(),
         }
     }
 

@@ -23,6 +23,7 @@ mod pipes;
 mod read_write;
 mod recovery;
 mod scan;
+mod sessions;
 mod steering;
 mod surroundings;
 mod txn;

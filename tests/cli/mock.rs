@@ -15,10 +15,11 @@ use seshat_proto::admin::v1::{
 use seshat_proto::kv::v1::error_detail::Reason;
 use seshat_proto::kv::v1::kv_service_server::{KvService, KvServiceServer};
 use seshat_proto::kv::v1::{
-    Applied, DeleteRequest, DeleteResponse, ErrorDetail, FailedPrecondition, GetRequest,
-    GetResponse, InvalidRequest, NotLeader, OpenSessionRequest, OpenSessionResponse, OtherCluster,
-    PipelineRequest, PipelineResponse, ScanRequest, ScanResponse, SetRequest, SetResponse,
-    TxnRequest, TxnResponse,
+    Applied, CloseSessionRequest, CloseSessionResponse, DeleteRequest, DeleteResponse, ErrorDetail,
+    FailedPrecondition, GetRequest, GetResponse, InvalidRequest, KeepAliveRequest,
+    KeepAliveResponse, ListSessionsRequest, ListSessionsResponse, NotLeader, OpenSessionRequest,
+    OpenSessionResponse, OtherCluster, PipelineRequest, PipelineResponse, ScanRequest,
+    ScanResponse, SessionInfo, SetRequest, SetResponse, TxnRequest, TxnResponse,
 };
 use seshat_test_support::txn::Store;
 use tokio::net::TcpSocket;
@@ -65,10 +66,11 @@ struct State {
     refusals_left: Option<usize>,
     fates: VecDeque<Fate>,
     store: Store,
-    /// Runs a version without transactions.
+    /// Runs a version without transactions and scans.
     older: bool,
     /// The end of the next scan: after so many parts of its answer.
     cut: Option<(usize, Status)>,
+    sessions: Vec<SessionInfo>,
     applied_index: u64,
     writes: usize,
     transfers: Vec<TransferLeadershipRequest>,
@@ -91,7 +93,7 @@ impl Mock {
         Self::start(State::default())
     }
 
-    /// A node that leads, of a version without transactions.
+    /// A node that leads, of a version without transactions and scans.
     pub(crate) fn older() -> Self {
         Self::start(State {
             older: true,
@@ -135,6 +137,12 @@ impl Mock {
     /// Takes part in this cluster, which was recovered from that one.
     pub(crate) fn of(self, cluster: u64, former: Option<u64>) -> Self {
         self.state().cluster = Some((cluster, former));
+        self
+    }
+
+    /// Has these living sessions.
+    pub(crate) fn with_sessions(self, sessions: impl IntoIterator<Item = SessionInfo>) -> Self {
+        self.state().sessions = sessions.into_iter().collect();
         self
     }
 
@@ -302,6 +310,9 @@ impl KvService for Mock {
         &self,
         request: Request<ScanRequest>,
     ) -> Result<Response<Self::ScanStream>, Status> {
+        if self.state().older {
+            return Err(Status::unimplemented(""));
+        }
         let request = request.into_inner();
         let mut state = self.leads(request.cluster_id)?;
         let parts = state.store.scan(&request, state.applied_index, PART_KEYS);
@@ -315,32 +326,36 @@ impl KvService for Mock {
         Ok(Response::new(tokio_stream::iter(parts)))
     }
 
-    async fn keep_alive(
-        &self,
-        _: Request<seshat_proto::kv::v1::KeepAliveRequest>,
-    ) -> Result<Response<seshat_proto::kv::v1::KeepAliveResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
-    }
-
-    async fn close_session(
-        &self,
-        _: Request<seshat_proto::kv::v1::CloseSessionRequest>,
-    ) -> Result<Response<seshat_proto::kv::v1::CloseSessionResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
-    }
-
-    async fn list_sessions(
-        &self,
-        _: Request<seshat_proto::kv::v1::ListSessionsRequest>,
-    ) -> Result<Response<seshat_proto::kv::v1::ListSessionsResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
-    }
-
     async fn open_session(
         &self,
         _: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
         Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn keep_alive(
+        &self,
+        _: Request<KeepAliveRequest>,
+    ) -> Result<Response<KeepAliveResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let state = self.leads(request.into_inner().cluster_id)?;
+        Ok(Response::new(ListSessionsResponse {
+            sessions: state.sessions.clone(),
+            ..ListSessionsResponse::default()
+        }))
     }
 
     async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {

@@ -9,10 +9,11 @@ use seshat::client::{Client, Session};
 
 use super::mock::{Fate, Mock};
 use super::recipes::{
-    Number, Resource, add_job, add_once, admit, basics, edit, finish_job, initialise, numbers,
-    take_job, take_over, transfer, write_as_owner,
+    Number, Resource, add_job, add_once, admit, basics, book, edit, finish_job, initialise, listed,
+    numbers, reserve, stay_listed, take_job, take_over, transfer, write_as_owner,
 };
 use seshat_test_support::cluster::Cluster;
+use seshat_test_support::eventually;
 
 const PAGE: &str = include_str!("../../docs/COORDINATION.md");
 const RECIPES: &str = include_str!("recipes.rs");
@@ -190,6 +191,49 @@ async fn a_request_with_a_marker_counts_once() {
     });
     join_all(calls).await;
     assert_eq!(numbers(&sessions[0], ["sum"]).await.unwrap()[0].value, 10);
+}
+
+#[tokio::test]
+async fn a_reservation_ends_and_a_booking_stays() {
+    let ([ada, eve], cluster) = sessions().await;
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+    assert!(reserve(&ada, "seat/1", "ada", hour).await.unwrap());
+    assert!(!reserve(&eve, "seat/1", "eve", hour).await.unwrap());
+    assert!(!book(&eve, "seat/1", "eve").await.unwrap());
+    assert!(book(&ada, "seat/1", "ada").await.unwrap());
+    let client = client(&[cluster.client_addr(0)]);
+    let entries = client.scan("seat/").collect().await.unwrap();
+    assert_eq!(entries[0].ttl, None);
+
+    assert!(reserve(&ada, "seat/2", "ada", second).await.unwrap());
+    let reserved = async || {
+        let reserved = reserve(&eve, "seat/2", "eve", hour).await.unwrap();
+        reserved.then_some(())
+    };
+    eventually("the end of a reservation", reserved).await;
+    assert!(!book(&ada, "seat/2", "ada").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_process_is_listed_as_long_as_it_runs() {
+    let cluster = Cluster::started(3).await;
+    let client = client(&[cluster.client_addr(0), cluster.client_addr(1)]);
+    let listed = async |count| {
+        let all = async || {
+            let all = listed(&client, "web/").await.unwrap();
+            (all.len() == count).then_some(all)
+        };
+        eventually("a list", all).await
+    };
+    let [one, two] = [("web/1", "a:80"), ("web/2", "b:80")].map(|(key, address)| {
+        let client = client.clone();
+        tokio::spawn(async move { stay_listed(&client, key, address).await })
+    });
+    assert_eq!(listed(2).await, ["a:80", "b:80"]);
+    one.abort();
+    assert_eq!(listed(1).await, ["b:80"]);
+    two.abort();
+    listed(0).await;
 }
 
 #[tokio::test]

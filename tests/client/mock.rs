@@ -1,28 +1,36 @@
 //! A node whose behaviour a test controls, and which records its requests.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::kv_service_server::{KvService, KvServiceServer};
 use seshat::proto::kv::pipeline_command::Command;
 use seshat::proto::kv::pipeline_result::Result as Answered;
 use seshat::proto::kv::{
-    Applied, DeleteRequest, DeleteResponse, ErrorDetail, GetRequest, GetResponse, InvalidRequest,
-    NotLeader, OpenSessionRequest, OpenSessionResponse, PipelineError, PipelineRequest,
-    PipelineResponse, PipelineResult, ScanRequest, ScanResponse, Session, SessionExpired,
-    SetRequest, SetResponse, TxnRequest, TxnResponse,
+    Applied, CloseSessionRequest, CloseSessionResponse, DeleteRequest, DeleteResponse, ErrorDetail,
+    GetRequest, GetResponse, InvalidRequest, KeepAliveRequest, KeepAliveResponse,
+    ListSessionsRequest, ListSessionsResponse, NotLeader, OpenSessionRequest, OpenSessionResponse,
+    PipelineError, PipelineRequest, PipelineResponse, PipelineResult, ScanRequest, ScanResponse,
+    Session, SessionExpired, SessionInfo, SetRequest, SetResponse, TxnRequest, TxnResponse,
 };
 use seshat_test_support::txn::{Store, writes};
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::Instant;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
+use tower::service_fn;
 
 /// The fate of a write.
 #[derive(Clone)]
@@ -44,6 +52,17 @@ pub(crate) enum Cut {
     Short(usize),
     /// Nothing more comes.
     Silence(usize),
+}
+
+/// The answer to a request to open, renew or close a session.
+#[derive(Clone)]
+pub(crate) enum Renewal {
+    /// It is refused.
+    Refused(Status),
+    /// It is carried out, and the answer is lost on its way.
+    Lost,
+    /// It is carried out, and the answer comes later.
+    Late(Duration),
 }
 
 /// Keys in one part of the answer to a scan.
@@ -80,7 +99,14 @@ struct State {
     writes: Vec<Option<Session>>,
     batches: usize,
     timeouts: Vec<Duration>,
-    sessions: Vec<u64>,
+    sessions: Vec<OpenSessionRequest>,
+    renewals: VecDeque<Renewal>,
+    /// The time and the session of each renewal that has come.
+    renewed: Vec<(Instant, u64)>,
+    closed: Vec<u64>,
+    /// No session lives any more.
+    ended: bool,
+    listed: Vec<SessionInfo>,
     traceparents: Vec<String>,
 }
 
@@ -118,6 +144,23 @@ impl Mock {
             ..State::default()
         })
         .await
+    }
+
+    /// A node in the memory of this thread, for a test whose clock is paused: see [`in_memory`].
+    pub(crate) fn in_memory(name: &str, leads: bool) -> Self {
+        let (connections, accepted) = mpsc::unbounded_channel();
+        let address = format!("{name}:1");
+        NETWORK.with_borrow_mut(|network| network.insert(address.clone(), connections));
+        let refusal = (!leads).then(|| not_leader(None));
+        let state = Arc::new(Mutex::new(State {
+            refusal,
+            ..State::default()
+        }));
+        let mock = Self { address, state };
+        let service = KvServiceServer::new(mock.clone());
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(UnboundedReceiverStream::new(accepted)));
+        mock
     }
 
     async fn start(state: State) -> Self {
@@ -184,6 +227,53 @@ impl Mock {
         self.state().silent = true;
     }
 
+    /// The node answers again what comes from now on.
+    pub(crate) fn speaks(&self) {
+        self.state().silent = false;
+    }
+
+    /// Adds answers for the next requests about sessions.
+    pub(crate) fn next_renewal(&self, renewal: Renewal) {
+        self.state().renewals.push_back(renewal);
+    }
+
+    /// The requests that have come to open a session.
+    pub(crate) fn sessions(&self) -> Vec<OpenSessionRequest> {
+        self.state().sessions.clone()
+    }
+
+    /// The time and the session of each renewal that has come.
+    pub(crate) fn renewed(&self) -> Vec<(Instant, u64)> {
+        self.state().renewed.clone()
+    }
+
+    /// The sessions that were closed.
+    pub(crate) fn closed(&self) -> Vec<u64> {
+        self.state().closed.clone()
+    }
+
+    /// The sessions end.
+    pub(crate) fn ends_sessions(&self) {
+        self.state().ended = true;
+    }
+
+    /// The node lists these living sessions.
+    pub(crate) fn lists(&self, sessions: Vec<SessionInfo>) {
+        self.state().listed = sessions;
+    }
+
+    /// Answers a request about a session, as the test wants it.
+    async fn renewal<T>(&self, answer: T) -> Result<Response<T>, Status> {
+        let renewal = self.state().renewals.pop_front();
+        match renewal {
+            Some(Renewal::Refused(status)) => return Err(status),
+            Some(Renewal::Lost) => return Err(Status::unavailable("the answer is lost")),
+            Some(Renewal::Late(pause)) => tokio::time::sleep(pause).await,
+            None => {}
+        }
+        Ok(Response::new(answer))
+    }
+
     pub(crate) fn reads(&self) -> usize {
         self.state().reads
     }
@@ -205,6 +295,13 @@ impl Mock {
         numbers
             .map(|it| (it.sequence, it.first_outstanding))
             .collect()
+    }
+
+    /// The numbers of the writes of `session`.
+    pub(crate) fn numbers_of(&self, session: &seshat::client::Session) -> Vec<u64> {
+        let writes = self.writes().into_iter().flatten();
+        let own = writes.filter(|write| write.client_id == session.id());
+        own.map(|write| write.sequence).collect()
     }
 
     /// The number of batches that have come.
@@ -450,37 +547,69 @@ impl KvService for Mock {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn keep_alive(
-        &self,
-        _: Request<seshat::proto::kv::KeepAliveRequest>,
-    ) -> Result<Response<seshat::proto::kv::KeepAliveResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
-    }
-
-    async fn close_session(
-        &self,
-        _: Request<seshat::proto::kv::CloseSessionRequest>,
-    ) -> Result<Response<seshat::proto::kv::CloseSessionResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
-    }
-
-    async fn list_sessions(
-        &self,
-        _: Request<seshat::proto::kv::ListSessionsRequest>,
-    ) -> Result<Response<seshat::proto::kv::ListSessionsResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
-    }
-
     async fn open_session(
         &self,
         request: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
         self.serves().await?;
-        let applied_index = self.state().applied_index;
-        self.state().sessions.push(request.into_inner().client_id);
-        Ok(Response::new(OpenSessionResponse {
-            applied_index,
-            ..OpenSessionResponse::default()
+        let request = request.into_inner();
+        let answer = {
+            let state = &mut *self.state();
+            state.sessions.push(request);
+            OpenSessionResponse {
+                applied_index: state.applied_index,
+                ttl: request.ttl.filter(|_| !state.older),
+                ..OpenSessionResponse::default()
+            }
+        };
+        self.renewal(answer).await
+    }
+
+    async fn keep_alive(
+        &self,
+        request: Request<KeepAliveRequest>,
+    ) -> Result<Response<KeepAliveResponse>, Status> {
+        self.serves().await?;
+        let client_id = request.into_inner().client_id;
+        {
+            let state = &mut *self.state();
+            state.renewed.push((Instant::now(), client_id));
+            if state.ended {
+                return Err(session_expired());
+            }
+        }
+        self.renewal(KeepAliveResponse::default()).await
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionResponse>, Status> {
+        self.serves().await?;
+        self.state().closed.push(request.into_inner().client_id);
+        self.renewal(CloseSessionResponse::default()).await
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        if self.state().older {
+            return Err(Status::unimplemented(""));
+        }
+        self.serves().await?;
+        let after = request.into_inner().after_client_id;
+        let listed = self.state().listed.clone();
+        let mut listed: Vec<_> = listed
+            .into_iter()
+            .filter(|it| it.client_id > after)
+            .collect();
+        let more = listed.len() > PART_KEYS;
+        listed.truncate(PART_KEYS);
+        Ok(Response::new(ListSessionsResponse {
+            sessions: listed,
+            more,
+            ..ListSessionsResponse::default()
         }))
     }
 
@@ -528,6 +657,24 @@ impl KvService for Mock {
             ..DeleteResponse::default()
         }))
     }
+}
+
+thread_local! {
+    /// The nodes in the memory of this thread, by their addresses.
+    static NETWORK: RefCell<BTreeMap<String, mpsc::UnboundedSender<io::Result<DuplexStream>>>> =
+        const { RefCell::new(BTreeMap::new()) };
+}
+
+/// A channel to a node in the memory of this thread. Nothing on its way takes time.
+pub(crate) fn in_memory(endpoint: &Endpoint) -> Channel {
+    endpoint.connect_with_connector_lazy(service_fn(async |uri: http::Uri| {
+        let address = uri.authority().map(ToString::to_string).unwrap_or_default();
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let accepts = NETWORK.with_borrow(|network| network.get(&address).cloned());
+        let sent = accepts.and_then(|node| node.send(Ok(far)).ok());
+        sent.map(|()| TokioIo::new(near))
+            .ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))
+    }))
 }
 
 /// The answer of a node of an older version to a command that it does not know.

@@ -4,9 +4,12 @@
     reason = "the page shows functions as a library has them"
 )]
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use bytes::Bytes;
 use seshat::client::{
-    Client, Condition, Conditional, Error, Session, TxnCall, TxnOperation, TxnResult,
+    Client, Condition, Conditional, Error, LivingSession, Session, TxnCall, TxnOperation, TxnResult,
 };
 
 pub async fn basics(client: &Client) -> Result<(), Error> {
@@ -25,6 +28,12 @@ pub async fn basics(client: &Client) -> Result<(), Error> {
         .otherwise(TxnOperation::get("paused"))
         .await?;
     println!("{} at revision {}", outcome.succeeded, outcome.revision);
+    Ok(())
+}
+
+/// Binds `key` for as long as `session` lives.
+pub async fn own(session: &LivingSession, key: &'static str, value: &str) -> Result<(), Error> {
+    session.set(key, value.to_owned()).owned_by(session).await?;
     Ok(())
 }
 
@@ -253,8 +262,10 @@ impl Resource {
     }
 }
 
-/// Adds `amount` to the number at `key`, once for each `request`, however often it is called: after an
-/// error, after a restart, by another process.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Adds `amount` to the number at `key`, once for each `request`, however often it is called within a day:
+/// after an error, after a restart, by another process.
 pub async fn add_once(
     session: &Session,
     request: &str,
@@ -269,7 +280,7 @@ pub async fn add_once(
             .txn()
             .when(Condition::missing(marker.clone()))
             .when(Condition::revision(key, number.revision))
-            .then(TxnOperation::set(marker.clone(), ""))
+            .then(TxnOperation::set(marker.clone(), "").ttl(DAY))
             .then(TxnOperation::set(key, sum.to_string()))
             .otherwise(TxnOperation::get(marker.clone()))
             .await?;
@@ -277,4 +288,41 @@ pub async fn add_once(
             return Ok(());
         }
     }
+}
+
+/// Reserves `seat` for `time`. Returns false if it is taken.
+pub async fn reserve(
+    session: &Session,
+    seat: &'static str,
+    guest: &str,
+    time: Duration,
+) -> Result<bool, Error> {
+    let write = session.set(seat, guest.to_owned()).ttl(time);
+    Ok(write.if_absent().await?.succeeded())
+}
+
+/// Makes the reservation of `guest` a booking, which stays. Returns false if it has expired.
+pub async fn book(session: &Session, seat: &'static str, guest: &str) -> Result<bool, Error> {
+    let write = session.set(seat, guest.to_owned());
+    Ok(write.if_value(guest.to_owned()).await?.succeeded())
+}
+
+/// Lists this process at `key` until the future is dropped. If the session is lost, it is listed again.
+pub async fn stay_listed(
+    client: &Client,
+    key: &'static str,
+    address: &str,
+) -> Result<Infallible, Error> {
+    loop {
+        let session = client.session().ttl(Duration::from_secs(10)).await?;
+        own(&session, key, address).await?;
+        let why = session.lost().await;
+        eprintln!("{key} is listed again: {why}");
+    }
+}
+
+/// The addresses of the processes that are listed below `prefix`.
+pub async fn listed(client: &Client, prefix: &'static str) -> Result<Vec<Bytes>, Error> {
+    let entries = client.scan(prefix).collect().await?;
+    Ok(entries.into_iter().map(|entry| entry.value).collect())
 }

@@ -1,6 +1,7 @@
 //! Transactions and their outcomes as protobuf writes them in JSON.
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -9,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
-use seshat::client::{Condition, Txn, TxnOperation, TxnOutcome, TxnResult};
+use seshat::client::{Condition, Entry, Lifetime, Txn, TxnOperation, TxnOutcome, TxnResult};
 
 use super::{LONGEST_SHOWN, MAX_OPERATIONS, size};
 
@@ -173,6 +174,17 @@ impl Message {
         }
     }
 
+    /// Takes the number in `field`, if it is there.
+    fn number(&mut self, field: &str, fault: &str) -> Result<Option<u64>, String> {
+        let Some(value) = self.fields.remove(field) else {
+            return Ok(None);
+        };
+        // A number of 64 bits is a string in JSON of protobuf, and a number is accepted.
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        let number = number.ok_or_else(|| format!("{}: {fault}", self.at(field)));
+        number.map(Some)
+    }
+
     /// Takes the key.
     fn key(&mut self) -> Result<Bytes, String> {
         let key = self.bytes("key")?.filter(|key| !key.is_empty());
@@ -200,14 +212,8 @@ fn condition(mut condition: Message) -> Result<Condition, String> {
             Some(exists) => Condition::Exists { key, exists },
             None => return Err(format!("{}: neither true nor false", tested.at("exists"))),
         }
-    } else if let Some(revision) = tested.fields.remove("revision") {
-        // A number of 64 bits is a string in JSON of protobuf, and a number is accepted.
-        let number = revision.as_u64();
-        let number = number.or_else(|| revision.as_str()?.parse().ok());
-        match number {
-            Some(revision) => Condition::revision(key, revision),
-            None => return Err(format!("{}: no revision", tested.at("revision"))),
-        }
+    } else if let Some(revision) = tested.number("revision", "no revision")? {
+        Condition::revision(key, revision)
     } else if let Some(value) = tested.bytes("value")? {
         Condition::value(key, value)
     } else {
@@ -224,7 +230,8 @@ fn operation(mut operation: Message) -> Result<TxnOperation, String> {
     let (message, found) = if let Some(mut set) = operation.message("set")? {
         let key = set.key()?;
         let value = set.bytes("value")?.unwrap_or_default();
-        (set, TxnOperation::set(key, value))
+        let lifetime = lifetime(&mut set)?;
+        (set, TxnOperation::set(key, value).lifetime(lifetime))
     } else if let Some(mut get) = operation.message("get")? {
         let key = get.key()?;
         (get, TxnOperation::get(key))
@@ -239,15 +246,42 @@ fn operation(mut operation: Message) -> Result<TxnOperation, String> {
     Ok(found)
 }
 
+/// Takes the lifetime of a key.
+fn lifetime(set: &mut Message) -> Result<Lifetime, String> {
+    if let Some(value) = set.fields.remove("ttl") {
+        let ttl = value.as_str().and_then(duration);
+        let ttl = ttl.ok_or_else(|| format!("{}: not a duration such as 1.5s", set.at("ttl")))?;
+        Ok(Lifetime::Ttl(ttl))
+    } else if let Some(owner) = set.number("owner", "no session")? {
+        Ok(Lifetime::Owner(owner))
+    } else if let Some(keep) = set.message("keep")? {
+        keep.end()?;
+        Ok(Lifetime::Keep)
+    } else {
+        Ok(Lifetime::Unlimited)
+    }
+}
+
+/// A duration as protobuf writes it: seconds with up to nine decimals, and `s`.
+fn duration(text: &str) -> Option<Duration> {
+    let number = text.strip_suffix('s')?;
+    let (seconds, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |digits: &str| {
+        let are_digits = digits.bytes().all(|it| it.is_ascii_digit());
+        (are_digits && !digits.is_empty()).then_some(())
+    };
+    is_number(seconds)?;
+    is_number(decimals)?;
+    let nanos = format!("{decimals:0<9}");
+    let nanos = Some(nanos).filter(|nanos| nanos.len() == 9)?;
+    Some(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?))
+}
+
 /// The outcome as a `TxnResponse`.
 pub(super) fn answer(outcome: &TxnOutcome) -> Value {
     let results = outcome.results.iter().map(|result| match result {
         TxnResult::Written => json!({ "set": {} }),
-        TxnResult::Found(Some(entry)) => json!({ "get": { "entry": {
-            "key": STANDARD.encode(&entry.key),
-            "value": STANDARD.encode(&entry.value),
-            "revision": entry.revision.to_string(),
-        } } }),
+        TxnResult::Found(Some(entry)) => json!({ "get": { "entry": found(entry) } }),
         TxnResult::Found(None) => json!({ "get": {} }),
         TxnResult::Deleted { existed } => json!({ "delete": { "existed": existed } }),
         // This version asks for no other.
@@ -258,6 +292,27 @@ pub(super) fn answer(outcome: &TxnOutcome) -> Value {
         "results": results.collect::<Vec<_>>(),
         "revision": outcome.revision.to_string(),
     })
+}
+
+/// An entry as an `Entry`.
+fn found(entry: &Entry) -> Value {
+    let mut object = Map::new();
+    let mut insert = |name: &str, value: String| object.insert(name.to_owned(), value.into());
+    insert("key", STANDARD.encode(&entry.key));
+    insert("value", STANDARD.encode(&entry.value));
+    insert("revision", entry.revision.to_string());
+    if let Some(ttl) = entry.ttl {
+        // Nodes keep whole milliseconds.
+        let decimals = match ttl.subsec_millis() {
+            0 => String::new(),
+            millis => format!(".{millis:03}"),
+        };
+        insert("ttl", format!("{}{decimals}s", ttl.as_secs()));
+    }
+    if let Some(owner) = entry.owner {
+        insert("owner", owner.to_string());
+    }
+    Value::Object(object)
 }
 
 #[cfg(test)]
@@ -289,7 +344,11 @@ mod tests {
             "success": [
                 {"set": {"key": "aw==", "value": "dg=="}},
                 {"set": {"key": "aw==", "value": null}},
-                {"get": {"key": "aw=="}, "set": null}
+                {"get": {"key": "aw=="}, "set": null},
+                {"set": {"key": "aw==", "ttl": "90s"}},
+                {"set": {"key": "aw==", "ttl": "1.5s", "owner": null}},
+                {"set": {"key": "aw==", "owner": "18446744073709551615"}},
+                {"set": {"key": "aw==", "keep": {}}}
             ],
             "failure": [{"delete": {"key": "aw=="}}]
         }"#;
@@ -301,8 +360,41 @@ mod tests {
             .then(TxnOperation::set("k", "v"))
             .then(TxnOperation::set("k", ""))
             .then(TxnOperation::get("k"))
+            .then(TxnOperation::set("k", "").ttl(Duration::from_secs(90)))
+            .then(TxnOperation::set("k", "").ttl(Duration::from_millis(1_500)))
+            .then(TxnOperation::set("k", "").lifetime(Lifetime::Owner(u64::MAX)))
+            .then(TxnOperation::set("k", "").keep_lifetime())
             .otherwise(TxnOperation::delete("k"));
         assert_eq!(parse(input), Ok(expected));
+    }
+
+    #[test]
+    fn durations_are_those_of_protobuf() {
+        for (text, nanos) in [
+            ("0s", 0),
+            ("7s", 7_000_000_000),
+            ("1.5s", 1_500_000_000),
+            ("0.000000001s", 1),
+            ("1.050s", 1_050_000_000),
+        ] {
+            assert_eq!(duration(text), Some(Duration::from_nanos(nanos)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "1",
+            "-1s",
+            "+1s",
+            "1.s",
+            ".5s",
+            "1.+5s",
+            "1.0000000001s",
+            "1ms",
+            "99999999999999999999s",
+            "1.é1s",
+        ] {
+            assert_eq!(duration(text), None, "{text:?}");
+        }
     }
 
     #[test]
@@ -343,6 +435,18 @@ mod tests {
             (
                 "{\"success\":[{\"get\":{\"key\":\"aw\"},\"delete\":{\"key\":\"aw\"}}]}",
                 "success[0].delete: unknown, or one too many",
+            ),
+            (
+                "{\"success\":[{\"set\":{\"key\":\"aw\",\"ttl\":\"1s\",\"keep\":{}}}]}",
+                "success[0].set.keep: unknown, or one too many",
+            ),
+            (
+                "{\"success\":[{\"set\":{\"key\":\"aw\",\"ttl\":90}}]}",
+                "success[0].set.ttl: not a duration such as 1.5s",
+            ),
+            (
+                "{\"success\":[{\"set\":{\"key\":\"aw\",\"owner\":\"me\"}}]}",
+                "success[0].set.owner: no session",
             ),
             ("{\"conditions\":[{}]}", "conditions[0]: key is missing"),
             (

@@ -1,10 +1,14 @@
 //! A transaction as lines of text.
 
 use bytes::Bytes;
-use seshat::client::{Condition, Txn, TxnOperation};
+use seshat::client::{Condition, Lifetime, Txn, TxnOperation};
 
+use super::super::options::ttl as ttl_of;
 use super::super::word::{Word, split};
 use super::{LONGEST_SHOWN, MAX_OPERATIONS, size};
+
+/// The form of a `set`.
+const SET: &str = "set KEY VALUE [ttl DURATION | keep]";
 
 /// The transaction in `input`.
 ///
@@ -79,13 +83,32 @@ fn condition(words: &[Bytes]) -> Result<Condition, String> {
 
 fn operation(verb: &[u8], words: &[Bytes]) -> Result<TxnOperation, String> {
     match (verb, words) {
-        (b"set", [bound, value]) => Ok(TxnOperation::set(key(bound)?, value.clone())),
+        (b"set", [bound, value, lifetime @ ..]) => {
+            let set = TxnOperation::set(key(bound)?, value.clone());
+            Ok(set.lifetime(self::lifetime(lifetime)?))
+        }
         (b"get", [read]) => Ok(TxnOperation::get(key(read)?)),
         (b"del", [removed]) => Ok(TxnOperation::delete(key(removed)?)),
-        (b"set", _) => Err("set KEY VALUE".to_owned()),
+        (b"set", _) => Err(SET.to_owned()),
         (b"get", _) => Err("get KEY".to_owned()),
         (b"del", _) => Err("del KEY".to_owned()),
         _ => Err(format!("if, set, get, del or else, not {}", shown(verb))),
+    }
+}
+
+/// The lifetime of a key, from the words behind its value.
+fn lifetime(words: &[Bytes]) -> Result<Lifetime, String> {
+    match words {
+        [] => Ok(Lifetime::Unlimited),
+        [keep] if keep == "keep" => Ok(Lifetime::Keep),
+        [verb, duration] if verb == "ttl" => {
+            let ttl = str::from_utf8(duration).map_err(|_| "no duration".to_owned());
+            let ttl = ttl
+                .and_then(ttl_of)
+                .map_err(|fault| format!("{}: {fault}", shown(duration)))?;
+            Ok(Lifetime::Ttl(ttl))
+        }
+        _ => Err(SET.to_owned()),
     }
 }
 
@@ -106,13 +129,15 @@ fn shown(word: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn each_line_is_a_condition_or_an_operation() {
         let input =
             b"# move\n\nif exists k\nif missing 'a b'\r\nif revision k 7\nif value k \"\\xff\"\n\
-            set k v\n get k\ndel k\nelse # then not\nset k ''\nget l";
+            set k v\n get k\ndel k\nset l v ttl 1m # soon\nelse # then not\nset k ''\nset k v keep\nget l";
         let expected = Txn::default()
             .when(Condition::exists("k"))
             .when(Condition::missing("a b"))
@@ -121,7 +146,9 @@ mod tests {
             .then(TxnOperation::set("k", "v"))
             .then(TxnOperation::get("k"))
             .then(TxnOperation::delete("k"))
+            .then(TxnOperation::set("l", "v").ttl(Duration::from_secs(60)))
             .otherwise(TxnOperation::set("k", ""))
+            .otherwise(TxnOperation::set("k", "v").keep_lifetime())
             .otherwise(TxnOperation::get("l"));
         assert_eq!(parse(input), Ok(expected));
         assert_eq!(
@@ -153,8 +180,18 @@ mod tests {
             ("if revision k", "line 1: if revision KEY REVISION"),
             ("if revision k -1", "line 1: -1: no revision"),
             ("if value k", "line 1: if value KEY VALUE"),
-            ("set k", "line 1: set KEY VALUE"),
-            ("set k v w", "line 1: set KEY VALUE"),
+            ("set k", "line 1: set KEY VALUE [ttl DURATION | keep]"),
+            ("set k v w", "line 1: set KEY VALUE [ttl DURATION | keep]"),
+            (
+                "set k v keep it",
+                "line 1: set KEY VALUE [ttl DURATION | keep]",
+            ),
+            (
+                "set k v ttl 1s keep",
+                "line 1: set KEY VALUE [ttl DURATION | keep]",
+            ),
+            ("set k v ttl 0s", "line 1: 0s: not between 1s and 3650d"),
+            ("set '' v keep", "line 1: a key has at least one byte"),
             ("get", "line 1: get KEY"),
             ("del k l", "line 1: del KEY"),
             ("get ''", "line 1: a key has at least one byte"),

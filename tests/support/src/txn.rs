@@ -1,5 +1,5 @@
 //! A little store for nodes that a test makes up: it carries out transactions, reads intervals of keys, and
-//! remembers revisions.
+//! remembers revisions and lifetimes. Nothing expires.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use seshat::proto::kv::key_condition::Test;
 use seshat::proto::kv::key_range::Range;
 use seshat::proto::kv::operation::Operation as Asked;
 use seshat::proto::kv::operation_result::Result as Done;
+use seshat::proto::kv::set_operation::Lifetime;
 use seshat::proto::kv::{
     Condition, DeleteResult, Entry, GetResult, Operation, OperationResult, ScanRequest,
     ScanResponse, SetResult, TxnRequest, TxnResponse,
@@ -18,6 +19,7 @@ use seshat::proto::kv::{
 #[derive(Debug, Default)]
 pub struct Store {
     map: BTreeMap<Bytes, (Bytes, u64)>,
+    lifetimes: BTreeMap<Bytes, Lifetime>,
 }
 
 impl Store {
@@ -28,11 +30,13 @@ impl Store {
 
     /// Binds `key` by the write `revision`.
     pub fn set(&mut self, key: Bytes, value: Bytes, revision: u64) {
+        self.lifetimes.remove(&key);
         self.map.insert(key, (value, revision));
     }
 
     /// Removes `key`. Returns whether it was bound.
     pub fn delete(&mut self, key: &Bytes) -> bool {
+        self.lifetimes.remove(key);
         self.map.remove(key).is_some()
     }
 
@@ -78,14 +82,15 @@ impl Store {
         let mut found: Vec<_> = self.map.iter().filter(|(key, _)| of_range(key)).collect();
         let more = found.len() > limit;
         found.truncate(limit);
-        let entry = |(key, (value, revision)): &(&Bytes, &(Bytes, u64))| Entry {
-            key: Bytes::clone(key),
-            value: match request.keys_only {
-                true => Bytes::new(),
-                false => value.clone(),
-            },
-            revision: *revision,
-            ..Entry::default()
+        let entry = |(key, _): &(&Bytes, &(Bytes, u64))| {
+            let entry = self.entry(key).expect("a key of the map");
+            match request.keys_only {
+                true => Entry {
+                    value: Bytes::new(),
+                    ..entry
+                },
+                false => entry,
+            }
         };
         let count = found.len();
         let mut parts: Vec<_> = found
@@ -113,6 +118,24 @@ impl Store {
         parts
     }
 
+    fn entry(&self, key: &Bytes) -> Option<Entry> {
+        let (value, revision) = self.get(key)?;
+        let lifetime = self.lifetimes.get(key);
+        Some(Entry {
+            key: key.clone(),
+            value,
+            revision,
+            ttl: match lifetime {
+                Some(Lifetime::Ttl(ttl)) => Some(*ttl),
+                _ => None,
+            },
+            owner: match lifetime {
+                Some(Lifetime::Owner(owner)) => *owner,
+                _ => 0,
+            },
+        })
+    }
+
     fn holds(&self, condition: &Condition) -> bool {
         let Some(Tested::Key(tested)) = &condition.condition else {
             panic!("{condition:?}");
@@ -128,18 +151,17 @@ impl Store {
     fn operate(&mut self, operation: Operation, revision: u64) -> Done {
         match operation.operation.expect("an operation") {
             Asked::Set(set) => {
-                self.set(set.key, set.value, revision);
+                let lifetime = match set.lifetime {
+                    Some(Lifetime::Keep(_)) => self.lifetimes.get(&set.key).cloned(),
+                    lifetime => lifetime,
+                };
+                self.set(set.key.clone(), set.value, revision);
+                self.lifetimes.extend(lifetime.map(|it| (set.key, it)));
                 Done::Set(SetResult {})
             }
-            Asked::Get(get) => {
-                let entry = self.get(&get.key).map(|(value, revision)| Entry {
-                    key: get.key,
-                    value,
-                    revision,
-                    ..Entry::default()
-                });
-                Done::Get(GetResult { entry })
-            }
+            Asked::Get(get) => Done::Get(GetResult {
+                entry: self.entry(&get.key),
+            }),
             Asked::Delete(delete) => Done::Delete(DeleteResult {
                 existed: self.delete(&delete.key),
             }),
