@@ -36,6 +36,8 @@ pub(crate) struct Habits {
     pub(crate) repeats: bool,
     /// A flaw for another: writes of sessions are sent without their numbers.
     pub(crate) unnumbered: bool,
+    /// A flaw for a third: clients take their living sessions for held without asking.
+    pub(crate) trusting: bool,
 }
 
 /// A channel to node `id`, of a client that soon gives up a silent connection.

@@ -9,7 +9,7 @@
 //! members have lost their memory at once.
 //!
 //! The history of every key has to be linearizable; after a recovery, from the state of the survivor on.
-//! A numbered write is applied once. One cluster serves at a time. The cluster has to heal once the
+//! A numbered write is applied once. A living session that its client takes for held lives. One cluster serves at a time. The cluster has to heal once the
 //! network has, and all clients are answered then.
 //!
 //! Each seed has a process of its own, because two runs in one process may differ. A seed that fails
@@ -27,6 +27,7 @@ mod clients;
 mod falls;
 mod health;
 mod history;
+mod holders;
 mod library;
 mod logs;
 mod nemesis;
@@ -53,10 +54,11 @@ use world::{Flaw, World};
 const DEFAULT_SEEDS: u64 = 16;
 
 /// The events of some of them.
-const MUST_HAPPEN: [&str; 9] = [
+const MUST_HAPPEN: [&str; 10] = [
     "reads",
     "numbered writes",
     "batches",
+    "living sessions lost",
     "snapshots installed",
     "snapshots torn",
     "clusters formed without a node",
@@ -164,6 +166,15 @@ fn is_found(flaw: Flaw, complaint: &str) -> bool {
 #[test]
 fn a_session_without_numbers_is_found() {
     assert!(is_found(Flaw::Unnumbered, "was not applied once"));
+}
+
+/// A client that does not ask whether its living session is lost takes a dead one for held, and the checks notice.
+#[test]
+fn a_client_that_trusts_in_its_session_is_found() {
+    assert!(is_found(
+        Flaw::Trusting,
+        "holds a session whose key is gone"
+    ));
 }
 
 /// A second cluster is noticed as soon as it has a leader.

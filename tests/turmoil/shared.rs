@@ -151,6 +151,11 @@ impl Shared {
         self.recovery.get().asked.is_some()
     }
 
+    /// Whether a recovery may take place, or have taken place, without being known.
+    pub(crate) fn recovery_is_open(&self) -> bool {
+        self.may_be_recovered() && !self.is_recovered()
+    }
+
     /// It is unknown whether the recovery has taken place.
     pub(crate) fn recovery_in_doubt(&self) {
         let recovery = self.recovery.get();

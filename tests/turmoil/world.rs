@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::{join_all, join4};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use seshat::config::Limits;
@@ -12,6 +13,7 @@ use turmoil::Sim;
 use crate::clients::{Client, Habits};
 use crate::falls::{Doom, Fallen};
 use crate::health::{self, Health};
+use crate::holders::{self, Held, Holder};
 use crate::library::User;
 use crate::logs::Logs;
 use crate::nemesis::{Nemesis, host};
@@ -25,6 +27,7 @@ use crate::shared::Shared;
 const CLIENT_HOSTS: u16 = 2;
 const CALLERS_PER_HOST: u16 = 2;
 const USERS_PER_HOST: u16 = 1;
+const HOLDERS_PER_HOST: u16 = 1;
 
 /// The longest time in which a whole cluster heals, and every client gets its last answers.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -39,6 +42,8 @@ pub(crate) enum Flaw {
     KeptIds,
     /// A repeated write of a session does not carry its number.
     Unnumbered,
+    /// Clients do not ask whether they have lost their living sessions.
+    Trusting,
     /// The nodes that are to be added form a cluster of their own.
     Apart,
     /// The operator who recovers the cluster believes that the survivor had every write.
@@ -47,11 +52,12 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// All of them, and none.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::None,
         Self::Repeats,
         Self::KeptIds,
         Self::Unnumbered,
+        Self::Trusting,
         Self::Apart,
         Self::Overstated,
     ];
@@ -129,6 +135,7 @@ impl World {
             max_padding: [0, 500, 8_000, 40_000][rng.gen_range(0..4)],
             repeats: flaw == Flaw::Repeats,
             unnumbered: flaw == Flaw::Unnumbered,
+            trusting: flaw == Flaw::Trusting,
         };
         let clients = add_clients(&mut sim, &mut rng, plan.nodes, &habits, shared);
         operator::add(&mut sim, rng.r#gen(), plan, flaw, Rc::clone(shared));
@@ -275,6 +282,7 @@ fn add_clients(
     shared: &Rc<Shared>,
 ) -> Vec<String> {
     let names: Vec<_> = (1..=CLIENT_HOSTS).map(|host| format!("c{host}")).collect();
+    let held = Held::default();
     for name in &names {
         let mut crew = |what, count| -> Vec<_> {
             let members = (1..=count).map(|number| {
@@ -285,7 +293,9 @@ fn add_clients(
         };
         let callers = crew("caller", CALLERS_PER_HOST);
         let users = crew("user", USERS_PER_HOST);
-        let (habits, shared) = (habits.clone(), Rc::clone(shared));
+        let holders = crew("holder", HOLDERS_PER_HOST);
+        let reader = StdRng::seed_from_u64(rng.r#gen());
+        let (habits, held, shared) = (habits.clone(), Rc::clone(&held), Rc::clone(shared));
         sim.client(name.as_str(), async move {
             let callers = callers.into_iter().map(|(name, rng)| {
                 Client::new(name, rng, nodes, habits.clone(), Rc::clone(&shared)).run()
@@ -293,8 +303,13 @@ fn add_clients(
             let users = users.into_iter().map(|(name, rng)| {
                 User::new(name, rng, nodes, habits.clone(), Rc::clone(&shared)).run()
             });
-            let callers = futures_util::future::join_all(callers);
-            futures_util::future::join(callers, futures_util::future::join_all(users)).await;
+            let holders = holders.into_iter().map(|(name, rng)| {
+                let (held, habits) = (Rc::clone(&held), habits.clone());
+                Holder::new(name, rng, nodes, held, habits, Rc::clone(&shared)).run()
+            });
+            let reader = holders::read(nodes, reader, Rc::clone(&held), Rc::clone(&shared));
+            let (callers, users) = (join_all(callers), join_all(users));
+            join4(callers, users, join_all(holders), reader).await;
             Ok(())
         });
     }
