@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::transport::Channel;
 use tonic::{ConnectError, Request, Status};
 
+use crate::actors::Actors;
 use crate::history::{Asked, Counts, History, Told, now, unique};
 use seshat_test_support::cluster::channel;
 use seshat_test_support::{eventually, refused};
@@ -42,6 +43,7 @@ pub(crate) enum Failure {
 /// A caller of nodes that records the outcomes.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
+    client_addrs: Vec<String>,
     nodes: Vec<KvServiceClient<Channel>>,
     history: Arc<History>,
 }
@@ -51,6 +53,7 @@ impl Caller {
     pub(crate) fn new(client_addrs: &[String], history: &Arc<History>) -> Self {
         let nodes = client_addrs.iter().map(|addr| channel(addr));
         Self {
+            client_addrs: client_addrs.to_vec(),
             nodes: nodes.map(KvServiceClient::new).collect(),
             history: Arc::clone(history),
         }
@@ -59,8 +62,8 @@ impl Caller {
     /// The same connections, and another history.
     pub(crate) fn with_history(&self, history: &Arc<History>) -> Self {
         Self {
-            nodes: self.nodes.clone(),
             history: Arc::clone(history),
+            ..self.clone()
         }
     }
 
@@ -197,13 +200,18 @@ pub(crate) struct Load {
     caller: Caller,
     stop: Arc<AtomicBool>,
     tasks: JoinSet<()>,
+    actors: Option<Actors>,
 }
 
 impl Load {
-    /// A few clients that ask `node` first, and write and read a few keys that begin with `prefix`.
+    /// A few clients that ask `node` first, and write and read a few keys that begin with `prefix`; and others
+    /// that coordinate.
     pub(crate) fn start(caller: &Caller, node: usize, prefix: &str) -> Self {
         let keys = (0..KEYS).map(|key| format!("{prefix}{key}"));
-        Self::spawn(caller, node, CLIENTS, &Habit::Shared(keys.collect()))
+        Self {
+            actors: Some(Actors::start(&caller.client_addrs)),
+            ..Self::spawn(caller, node, CLIENTS, &Habit::Shared(keys.collect()))
+        }
     }
 
     /// `writers` that ask `node` first and write as fast as they can, each time a key of its own.
@@ -245,6 +253,7 @@ impl Load {
             caller: caller.clone(),
             stop,
             tasks,
+            actors: None,
         }
     }
 
@@ -264,25 +273,34 @@ impl Load {
 
     /// Ends the clients, and waits for their last answers. Fails unless all answers so far can be true.
     pub(crate) async fn stop(mut self) -> Counts {
+        self.end().await;
+        self.counts()
+    }
+
+    async fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
             ended.expect("a client does not panic");
         }
+        if let Some(actors) = &mut self.actors {
+            actors.stop().await;
+        }
         self.caller.history.check();
-        self.counts()
     }
 
     /// Ends the clients, reads every key once more, and fails unless all answers can be true.
-    pub(crate) async fn check(self) -> Counts {
-        let caller = self.caller.clone();
-        self.stop().await;
+    pub(crate) async fn check(mut self) -> Counts {
+        self.end().await;
         // Twice: a value that was read once has to stay.
         for _ in 0..2 {
-            caller.read_all().await;
+            self.caller.read_all().await;
         }
-        caller.history.check();
-        let counts = caller.history.counts();
+        self.caller.history.check();
+        let mut counts = self.counts();
         assert!(counts.writes > 0 && counts.reads > 0, "{counts}");
+        if let Some(actors) = self.actors {
+            counts.coordinated = actors.finish().await;
+        }
         counts
     }
 }

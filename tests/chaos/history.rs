@@ -53,6 +53,8 @@ pub(crate) struct Counts {
     pub(crate) unknown: u64,
     /// Reads that were not answered.
     pub(crate) unread: u64,
+    /// Answers to clients that coordinate.
+    pub(crate) coordinated: u64,
 }
 
 impl fmt::Display for Counts {
@@ -63,10 +65,12 @@ impl fmt::Display for Counts {
             refused,
             unknown,
             unread,
+            coordinated,
         } = self;
         write!(
             f,
-            "{writes} writes, {refused} refused, {unknown} unknown; {reads} reads, {unread} failed"
+            "{writes} writes, {refused} refused, {unknown} unknown; {reads} reads, {unread} failed; \
+             {coordinated} answers to actors"
         )
     }
 }

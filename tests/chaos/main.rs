@@ -1,8 +1,10 @@
 //! Real processes under faults: three `seshat serve`, each behind a proxy that a test controls, and
-//! clients that write and read all the time and record the answers.
+//! clients that write, read and coordinate all the time and record the answers.
 //!
 //! After each scenario every key's history has to be linearizable, final reads included: no read was
-//! stale and no acknowledged write was lost, whatever was killed, stopped or cut off. The other promises
+//! stale and no acknowledged write was lost, whatever was killed, stopped or cut off. The history of the
+//! clients that coordinate, with conditional writes, transactions and scans, has to be strictly serializable
+//! in the order of revisions. The other promises
 //! of a scenario are in its own test, which prints its measurements in one line:
 //!
 //! ```text
@@ -21,6 +23,7 @@
 
 #![cfg(test)]
 
+mod actors;
 mod clients;
 mod cluster;
 mod history;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -18,7 +18,7 @@ use tonic::{Request, Status};
 
 use crate::network::{channel, client_addr};
 use crate::shared::Shared;
-use seshat_test_support::linearizability::Kind;
+use seshat_test_support::coordination::{Record, Version, decode, encode};
 
 /// Keys that the clients share: few, so that they meet.
 pub(crate) const KEYS: u64 = 6;
@@ -36,7 +36,9 @@ pub(crate) struct Habits {
     pub(crate) repeats: bool,
     /// A flaw for another: writes of sessions are sent without their numbers.
     pub(crate) unnumbered: bool,
-    /// A flaw for a third: clients take their living sessions for held without asking.
+    /// A flaw for a third: conditional writes that may have been applied are sent again.
+    pub(crate) resends: bool,
+    /// A flaw for a fourth: clients take their living sessions for held without asking.
     pub(crate) trusting: bool,
 }
 
@@ -124,16 +126,16 @@ impl Client {
 
     /// Writes a fresh value. Returns whether it is acknowledged.
     async fn write(&mut self, key: u64) -> bool {
-        let value = self.shared.fresh_value();
-        let kind = Kind::Write(value);
+        let history = Arc::clone(&self.shared.history);
+        let value = history.fresh_value();
         let message = SetRequest {
-            key: name(key),
+            key: name(key).into(),
             value: encode(value, self.habits.max_padding),
             session: None,
             ..SetRequest::default()
         };
         let size = message.value.len();
-        let start = self.shared.moment();
+        let start = history.moment();
         let mut node = self.nodes[self.target].clone();
         let request = self.request(message.clone());
         let told = timeout(self.habits.max_wait * 2, node.set(request)).await;
@@ -144,7 +146,8 @@ impl Client {
                 let index = answer.applied_index;
                 self.tell(format_args!("{what}: applied at {index}"));
                 self.shared.count("writes");
-                self.shared.remember(key, kind, start, true, Some(index));
+                let answer = Some((history.moment(), index));
+                history.remember(Record::write(&name(key), start, value, answer));
                 self.repeat(message);
                 true
             }
@@ -156,7 +159,7 @@ impl Client {
             Told::Nothing => {
                 self.tell(format_args!("{what}: unknown"));
                 self.shared.count("writes with unknown outcome");
-                self.shared.remember(key, kind, start, false, None);
+                history.remember(Record::write(&name(key), start, value, None));
                 false
             }
         }
@@ -175,10 +178,11 @@ impl Client {
 
     /// Reads a key. Returns whether it was answered.
     async fn read(&mut self, key: u64) -> bool {
-        let start = self.shared.moment();
+        let history = Arc::clone(&self.shared.history);
+        let start = history.moment();
         let mut node = self.nodes[self.target].clone();
         let request = self.request(GetRequest {
-            key: name(key),
+            key: name(key).into(),
             ..GetRequest::default()
         });
         let told = timeout(self.habits.max_wait * 2, node.get(request)).await;
@@ -187,13 +191,15 @@ impl Client {
             self.shared.count("reads refused");
             return false;
         };
-        let value = answer
-            .value
-            .map(|value| decode(&value, self.habits.max_padding));
-        self.tell(format_args!("get k{key}: {value:?}"));
+        let revision = answer.revision;
+        let found = answer.value.map(|value| Version {
+            value: decode(&value, self.habits.max_padding),
+            revision,
+        });
+        self.tell(format_args!("get k{key}: {found:?}"));
         self.shared.count("reads");
-        self.shared
-            .remember(key, Kind::Read(value), start, true, None);
+        let (end, revision) = (history.moment(), answer.applied_index);
+        history.remember(Record::read(&name(key), start, end, found, revision));
         true
     }
 
@@ -237,33 +243,12 @@ impl Client {
     }
 }
 
-pub(crate) fn name(key: u64) -> Bytes {
-    Bytes::from(format!("k{key}"))
+pub(crate) fn name(key: u64) -> String {
+    format!("k{key}")
 }
 
 /// The outcome that a refusal states, if a node has made it.
 fn detail(status: &Status) -> Option<ErrorDetail> {
     let packed = tonic_types::pb::Status::decode(status.details()).ok()?;
     find_detail(&packed.details)
-}
-
-/// `value` as bytes, with its padding.
-pub(crate) fn encode(value: u64, max_padding: u64) -> Bytes {
-    let scattered = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let padding = usize::try_from(scattered % (max_padding + 1)).expect("a small number");
-    let mut bytes = BytesMut::new();
-    bytes.put_u64(value);
-    bytes.put_bytes(value.to_be_bytes()[7], padding);
-    bytes.freeze()
-}
-
-/// The value in `bytes`. Panics unless they are exactly as written.
-pub(crate) fn decode(bytes: &Bytes, max_padding: u64) -> u64 {
-    let value = bytes.first_chunk().map(|value| u64::from_be_bytes(*value));
-    let value = value.expect("a value begins with its number");
-    assert!(
-        *bytes == encode(value, max_padding),
-        "value {value} was changed on its way"
-    );
-    value
 }

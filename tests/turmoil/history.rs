@@ -1,4 +1,5 @@
-//! The answers that clients got, and whether they can be true.
+//! The answers that clients got, and whether they can be true: those about each key by their times alone, and all
+//! of them together by the revisions that they claim.
 //!
 //! A cluster that an operator recovered has two histories. The first ends with the state of the
 //! survivor, and later acknowledged writes are lost. Each has to be linearizable, and the second has to
@@ -9,17 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use seshat::types::LogIndex;
 
+use seshat_test_support::coordination::strict::{self, Begins};
+use seshat_test_support::coordination::{Fact, Record};
 use seshat_test_support::linearizability::{self, Kind, Operation};
 
 /// An operation on a key, as a client knows it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Told {
-    pub(crate) kind: Kind,
-    pub(crate) start: u64,
+struct Told {
+    kind: Kind,
+    start: u64,
     /// `None` if its outcome is not known.
-    pub(crate) end: Option<u64>,
+    end: Option<u64>,
     /// Revision of an acknowledged write.
-    pub(crate) index: Option<LogIndex>,
+    index: Option<LogIndex>,
 }
 
 /// A recovery: the time of the order, the time when it was known to have taken place, and the index up
@@ -32,8 +35,95 @@ pub(crate) struct Break {
     pub(crate) kept: LogIndex,
 }
 
-/// Whether `history`, with a recovery in it or none, can be true; or why not.
-pub(crate) fn check(history: &[Told], recovery: Option<Break>) -> Result<(), String> {
+/// Whether the answers in `records`, with a recovery in between or none, can be true; or why not.
+pub(crate) fn check(records: &[Record], recovery: Option<Break>) -> Result<(), String> {
+    for key in never_removed(records) {
+        let history: Vec<_> = records.iter().flat_map(|it| accesses(it, key)).collect();
+        check_key(&history, recovery)
+            .map_err(|fault| format!("the history of {key} is not linearizable: {fault}"))?;
+    }
+    let serial = match recovery {
+        None => strict::check(records, Begins::Empty),
+        Some(recovery) => {
+            let torn = |record: &Record| is_torn(record.start, end(record), recovery);
+            let part = |record: &Record| match torn(record) {
+                true => in_doubt(record),
+                false => Some(record.clone()),
+            };
+            let before = records.iter().filter(|it| it.start < recovery.asked);
+            let before = before.filter_map(part);
+            let after = records
+                .iter()
+                .filter(|it| torn(it) || it.start >= recovery.done);
+            let after = after.filter_map(part);
+            let (before, after): (Vec<_>, Vec<_>) = (before.collect(), after.collect());
+            strict::check(&before, Begins::Empty)
+                .and_then(|()| strict::check(&after, Begins::Anywhere))
+        }
+    };
+    serial.map_err(|fault| format!("the history is not strictly serializable: {fault}"))
+}
+
+/// The keys that no request removes: the checker of linearizability knows none that does.
+fn never_removed(records: &[Record]) -> BTreeSet<&str> {
+    let writes = || records.iter().flat_map(|record| &record.writes);
+    let removed = writes().filter(|(_, value)| value.is_none());
+    let removed: BTreeSet<_> = removed.map(|(key, _)| key.as_str()).collect();
+    let keys = writes().map(|(key, _)| key.as_str());
+    keys.filter(|key| !removed.contains(key)).collect()
+}
+
+/// What a request says about `key` alone.
+fn accesses<'a>(record: &'a Record, key: &'a str) -> impl Iterator<Item = Told> + 'a {
+    let told = record.told.as_ref();
+    let of_key = move |(it, _): &&(String, Fact)| it == key;
+    let tested = record.conditions.iter().filter(|_| record.succeeded());
+    let seen = told.into_iter().flat_map(|told| &told.seen);
+    let reads = tested.chain(seen).filter(of_key);
+    let reads = reads.filter_map(|(_, fact)| match fact {
+        Fact::Missing => Some(Kind::Read(None)),
+        Fact::Value(value) => Some(Kind::Read(Some(*value))),
+        Fact::Version(version) => Some(Kind::Read(Some(version.value))),
+        Fact::Bound => None,
+    });
+    let may_write = told.is_none_or(|told| told.succeeded);
+    let write = record.writes(key).flatten().filter(|_| may_write);
+    let all = reads.chain(write.map(Kind::Write));
+    all.map(move |kind| Told {
+        kind,
+        start: record.start,
+        end: end(record),
+        index: told.map(|told| told.revision),
+    })
+}
+
+fn end(record: &Record) -> Option<u64> {
+    record.told.as_ref().map(|told| told.end)
+}
+
+/// Whether a request may belong to either side of the recovery.
+fn is_torn(start: u64, end: Option<u64>, recovery: Break) -> bool {
+    start < recovery.done && end.is_none_or(|end| end > recovery.asked)
+}
+
+/// The same write with an unknown outcome. The revisions of what it expects may be others since.
+fn in_doubt(record: &Record) -> Option<Record> {
+    let conditions = record.conditions.iter().map(|(key, fact)| {
+        let fact = match fact {
+            Fact::Version(version) => Fact::Value(version.value),
+            fact => *fact,
+        };
+        (key.clone(), fact)
+    });
+    record.is_write().then(|| Record {
+        conditions: conditions.collect(),
+        told: None,
+        ..record.clone()
+    })
+}
+
+/// Whether the history of a key can be true.
+fn check_key(history: &[Told], recovery: Option<Break>) -> Result<(), String> {
     let Some(recovery) = recovery else {
         let whole: Vec<_> = history.iter().map(Told::operation).collect();
         return linearizability::check(&whole);
@@ -67,7 +157,7 @@ impl Told {
 
     /// Whether it may belong to either history.
     fn is_torn(&self, recovery: Break) -> bool {
-        self.start < recovery.done && self.end.is_none_or(|end| end > recovery.asked)
+        is_torn(self.start, self.end, recovery)
     }
 
     fn before(&self, recovery: Break) -> Option<Operation> {
@@ -172,17 +262,17 @@ mod tests {
     fn the_state_of_the_survivor_is_kept_and_the_rest_may_be_lost() {
         let (first, second) = (write(1, 1, Some(2), 5), write(2, 3, Some(4), 6));
         let kept = [first, second, read(Some(2), 5), read(Some(1), 120)];
-        assert_eq!(check(&kept, Some(RECOVERY)), Ok(()));
-        assert!(check(&kept, None).is_err(), "lost without a recovery");
+        assert_eq!(check_key(&kept, Some(RECOVERY)), Ok(()));
+        assert!(check_key(&kept, None).is_err(), "lost without a recovery");
         let all = [first, second, read(Some(2), 120), read(Some(2), 130)];
-        assert_eq!(check(&all, Some(RECOVERY)), Ok(()));
+        assert_eq!(check_key(&all, Some(RECOVERY)), Ok(()));
         let missing = [first, second, read(None, 120)];
-        assert!(check(&missing, Some(RECOVERY)).is_err());
+        assert!(check_key(&missing, Some(RECOVERY)).is_err());
         let longer = Break {
             kept: 6,
             ..RECOVERY
         };
-        assert!(check(&kept, Some(longer)).is_err());
+        assert!(check_key(&kept, Some(longer)).is_err());
     }
 
     #[test]
@@ -193,7 +283,7 @@ mod tests {
             read(Some(1), 120),
             read(Some(2), 130),
         ];
-        assert!(check(&history, Some(RECOVERY)).is_err());
+        assert!(check_key(&history, Some(RECOVERY)).is_err());
     }
 
     #[test]
@@ -203,13 +293,13 @@ mod tests {
             write(2, 3, Some(4), 4),
             read(Some(1), 6),
         ];
-        assert!(check(&stale, Some(RECOVERY)).is_err());
+        assert!(check_key(&stale, Some(RECOVERY)).is_err());
         let stale = [
             write(1, 111, Some(112), 3),
             write(2, 113, Some(114), 4),
             read(Some(1), 116),
         ];
-        assert!(check(&stale, Some(RECOVERY)).is_err());
+        assert!(check_key(&stale, Some(RECOVERY)).is_err());
     }
 
     #[test]
@@ -217,7 +307,7 @@ mod tests {
         let torn = write(2, 90, Some(130), 7);
         for seen in [Some(1), Some(2)] {
             let history = [write(1, 1, Some(2), 5), torn, read(seen, 140)];
-            assert_eq!(check(&history, Some(RECOVERY)), Ok(()), "{seen:?}");
+            assert_eq!(check_key(&history, Some(RECOVERY)), Ok(()), "{seen:?}");
         }
     }
 }

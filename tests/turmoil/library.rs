@@ -17,9 +17,10 @@ use seshat::client::{
 };
 use tokio::time::sleep;
 
-use crate::clients::{Habits, KEYS, decode, encode, name};
+use crate::clients::{Habits, KEYS, name};
 use crate::network::{channel, client_addr};
 use crate::shared::Shared;
+use seshat_test_support::coordination::{History, Record, Version, decode, encode};
 use seshat_test_support::linearizability::Kind;
 
 /// Most commands in a batch.
@@ -106,7 +107,7 @@ impl User {
         let Some(session) = self.session().await else {
             return false;
         };
-        let value = (self.rng.gen_bool(0.6)).then(|| self.shared.fresh_value());
+        let value = (self.rng.gen_bool(0.6)).then(|| self.shared.history.fresh_value());
         self.own.look(&self.shared);
         let (key, padding) = (self.own.key.clone(), self.habits.max_padding);
         let written = match (value, self.habits.unnumbered) {
@@ -174,12 +175,12 @@ impl User {
 
     /// One operation on a shared key.
     async fn one(&mut self) -> bool {
-        let asked = Asked::draw(&mut self.rng, &self.shared);
+        let asked = Asked::draw(&mut self.rng, &self.shared.history);
         self.ask(&asked).await
     }
 
     async fn ask(&mut self, asked: &Asked) -> bool {
-        let start = self.shared.moment();
+        let start = self.shared.history.moment();
         let (key, padding) = (name(asked.key), self.habits.max_padding);
         let answer = match asked.kind {
             Kind::Read(_) => self.client.get_with_index(key).await.map(Reply::Found),
@@ -206,9 +207,9 @@ impl User {
         };
         let count = self.rng.gen_range(1..=MAX_BATCH);
         let batch: Vec<_> = (0..count)
-            .map(|_| Asked::draw(&mut self.rng, &self.shared))
+            .map(|_| Asked::draw(&mut self.rng, &self.shared.history))
             .collect();
-        let start = self.shared.moment();
+        let start = self.shared.history.moment();
         let padding = self.habits.max_padding;
         let submitted = pipeline.submit(batch.iter().map(|it| it.operation(padding)));
         let answers = match submitted.await {
@@ -252,31 +253,37 @@ impl User {
     fn settle(&mut self, asked: &Asked, start: u64, answer: &Result<Reply, Error>) -> bool {
         let Asked { key, kind } = *asked;
         let what = format!("{kind:?} of k{key}");
-        let (kind, index) = match answer {
-            Ok(Reply::Found(found)) => {
-                let value = found.value.as_ref();
-                let value = value.map(|it| decode(it, self.habits.max_padding));
-                self.tell(format_args!("{what}: {value:?}"));
+        let (history, name) = (&self.shared.history, name(key));
+        let end = history.moment();
+        match (answer, kind) {
+            (Ok(Reply::Found(found)), _) => {
+                let version = found.value.as_ref().map(|value| Version {
+                    value: decode(value, self.habits.max_padding),
+                    revision: found.revision,
+                });
+                self.tell(format_args!("{what}: {version:?}"));
                 self.shared.count("reads");
-                (Kind::Read(value), None)
+                let index = found.applied_index;
+                history.remember(Record::read(&name, start, end, version, index));
+                true
             }
-            Ok(Reply::Written(written)) => {
-                self.tell(format_args!("{what}: applied at {}", written.applied_index));
+            (Ok(Reply::Written(written)), Kind::Write(value)) => {
+                let index = written.applied_index;
+                self.tell(format_args!("{what}: applied at {index}"));
                 self.shared.count("writes");
-                (kind, Some(written.applied_index))
+                history.remember(Record::write(&name, start, value, Some((end, index))));
+                true
             }
-            Ok(other) => panic!("shared keys are only read and bound: {other:?}"),
-            Err(error) => {
-                self.failed(&what, error);
-                if let (Kind::Write(_), Applied::Unknown) = (kind, error.applied()) {
+            (Ok(other), _) => panic!("shared keys are only read and bound: {other:?}"),
+            (Err(error), kind) => {
+                if let (Kind::Write(value), Applied::Unknown) = (kind, error.applied()) {
                     self.shared.count("writes with unknown outcome");
-                    self.shared.remember(key, kind, start, false, None);
+                    history.remember(Record::write(&name, start, value, None));
                 }
-                return false;
+                self.failed(&what, error);
+                false
             }
-        };
-        self.shared.remember(key, kind, start, true, index);
-        true
+        }
     }
 
     /// A call failed. A session that was given up is left.
@@ -302,9 +309,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn draw(rng: &mut StdRng, shared: &Shared) -> Self {
+    fn draw(rng: &mut StdRng, history: &History) -> Self {
         let kind = match rng.gen_bool(0.5) {
-            true => Kind::Write(shared.fresh_value()),
+            true => Kind::Write(history.fresh_value()),
             false => Kind::Read(None),
         };
         let key = rng.gen_range(0..KEYS);

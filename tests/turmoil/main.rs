@@ -4,12 +4,15 @@
 //! streams, reconnects, backoff, snapshots in chunks, on simulated TCP
 //! ([turmoil](https://docs.rs/turmoil)). A seed decides which links are cut, stalled, slowed down and
 //! lossy, which node ends, how, and when it restarts, and the requests of the clients. Some clients call
-//! the protocol, others use the Rust client, with sessions and pipelines. An operator forms the cluster
+//! the protocol, others use the Rust client, with sessions and pipelines, and some of these coordinate: by
+//! conditional writes, transactions and scans. An operator forms the cluster
 //! although a node is missing, adds members and removes them, and recovers the cluster when most of its
 //! members have lost their memory at once.
 //!
-//! The history of every key has to be linearizable; after a recovery, from the state of the survivor on.
-//! A numbered write is applied once. A living session that its client takes for held lives. One cluster serves at a time. The cluster has to heal once the
+//! The history of every key has to be linearizable, and all of it strictly serializable in the order of
+//! revisions; after a recovery, from the state of the survivor on. Accounts keep their sum at every moment.
+//! A numbered write is applied once. A living session that its client takes for held lives. One cluster
+//! serves at a time. The cluster has to heal once the
 //! network has, and all clients are answered then.
 //!
 //! Each seed has a process of its own, because two runs in one process may differ. A seed that fails
@@ -23,7 +26,9 @@
 
 #![cfg(test)]
 
+mod actors;
 mod clients;
+mod crew;
 mod falls;
 mod health;
 mod history;
@@ -54,10 +59,15 @@ use world::{Flaw, World};
 const DEFAULT_SEEDS: u64 = 16;
 
 /// The events of some of them.
-const MUST_HAPPEN: [&str; 10] = [
+const MUST_HAPPEN: [&str; 15] = [
     "reads",
     "numbered writes",
     "batches",
+    "transactions that wrote",
+    "transactions that failed",
+    "transactions with unknown outcome",
+    "reads of several keys",
+    "scans",
     "living sessions lost",
     "snapshots installed",
     "snapshots torn",
@@ -166,6 +176,12 @@ fn is_found(flaw: Flaw, complaint: &str) -> bool {
 #[test]
 fn a_session_without_numbers_is_found() {
     assert!(is_found(Flaw::Unnumbered, "was not applied once"));
+}
+
+/// A compare-and-set that is sent again without a session fails against its own success, and the checks notice.
+#[test]
+fn a_conditional_write_that_is_sent_again_is_found() {
+    assert!(is_found(Flaw::Resent, "wrote nothing"));
 }
 
 /// A client that does not ask whether its living session is lost takes a dead one for held, and the checks notice.

@@ -5,14 +5,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use seshat::driver::DriverHandle;
 use seshat::types::{LogIndex, NodeStatus, Term};
 
-use crate::history::{self, Break, Told};
+use crate::history::{self, Break};
 use crate::report::Report;
-use seshat_test_support::linearizability::Kind;
+use seshat_test_support::coordination::History;
 
 /// The shared part of a world.
 #[derive(Default)]
@@ -20,9 +21,8 @@ pub(crate) struct Shared {
     /// Whether every line of the story is printed.
     loud: bool,
     story: RefCell<DefaultHasher>,
-    moment: Cell<u64>,
-    value: Cell<u64>,
-    history: RefCell<BTreeMap<u64, Vec<Told>>>,
+    /// The requests of all clients to shared keys, and the moments and values of the run.
+    pub(crate) history: Arc<History>,
     recovery: Cell<Recovery>,
     nodes: RefCell<BTreeMap<u16, DriverHandle>>,
     /// The number of each event.
@@ -77,36 +77,8 @@ impl Shared {
 
     /// The next moment. Moments, unlike the clocks of the hosts, put all events in the order in which
     /// they happened.
-    pub(crate) fn moment(&self) -> u64 {
-        self.moment.set(self.moment.get() + 1);
-        self.moment.get()
-    }
-
-    /// A fresh value.
-    pub(crate) fn fresh_value(&self) -> u64 {
-        self.value.set(self.value.get() + 1);
-        self.value.get()
-    }
-
-    /// An operation on `key` that began at `start` has ended, and was answered unless its outcome is
-    /// unknown: a write with its index in the log.
-    pub(crate) fn remember(
-        &self,
-        key: u64,
-        kind: Kind,
-        start: u64,
-        answered: bool,
-        index: Option<LogIndex>,
-    ) {
-        let end = answered.then(|| self.moment());
-        let told = Told {
-            kind,
-            start,
-            end,
-            index,
-        };
-        let mut history = self.history.borrow_mut();
-        history.entry(key).or_default().push(told);
+    fn moment(&self) -> u64 {
+        self.history.moment()
     }
 
     /// The operator asks for a recovery of the cluster `old` from a node that surely has its
@@ -175,7 +147,7 @@ impl Shared {
         self.recovery.get().changes
     }
 
-    /// Panics unless the history of every key is linearizable.
+    /// Panics unless all answers can be true.
     pub(crate) fn check(&self) {
         let Recovery {
             asked, made, kept, ..
@@ -183,10 +155,8 @@ impl Shared {
         let recovery = asked
             .zip(made)
             .map(|(asked, done)| Break { asked, done, kept });
-        for (key, history) in self.history.borrow().iter() {
-            if let Err(fault) = history::check(history, recovery) {
-                panic!("the history of k{key} is not linearizable: {fault}");
-            }
+        if let Err(fault) = history::check(&self.history.records(), recovery) {
+            panic!("{fault}");
         }
     }
 

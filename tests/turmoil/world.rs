@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, join4};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use seshat::config::Limits;
 use turmoil::Sim;
 
-use crate::clients::{Client, Habits};
+use crate::clients::Habits;
+use crate::crew;
 use crate::falls::{Doom, Fallen};
 use crate::health::{self, Health};
-use crate::holders::{self, Held, Holder};
-use crate::library::User;
 use crate::logs::Logs;
 use crate::nemesis::{Nemesis, host};
 use crate::node::Cradle;
@@ -22,12 +20,6 @@ use crate::operator;
 use crate::plan::Plan;
 use crate::runs;
 use crate::shared::Shared;
-
-/// Hosts of clients, and how many there are on each: some call the protocol, some use the library.
-const CLIENT_HOSTS: u16 = 2;
-const CALLERS_PER_HOST: u16 = 2;
-const USERS_PER_HOST: u16 = 1;
-const HOLDERS_PER_HOST: u16 = 1;
 
 /// The longest time in which a whole cluster heals, and every client gets its last answers.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -42,6 +34,8 @@ pub(crate) enum Flaw {
     KeptIds,
     /// A repeated write of a session does not carry its number.
     Unnumbered,
+    /// A conditional write that may have been applied is sent again without a session.
+    Resent,
     /// Clients do not ask whether they have lost their living sessions.
     Trusting,
     /// The nodes that are to be added form a cluster of their own.
@@ -52,11 +46,12 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// All of them, and none.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::None,
         Self::Repeats,
         Self::KeptIds,
         Self::Unnumbered,
+        Self::Resent,
         Self::Trusting,
         Self::Apart,
         Self::Overstated,
@@ -135,9 +130,10 @@ impl World {
             max_padding: [0, 500, 8_000, 40_000][rng.gen_range(0..4)],
             repeats: flaw == Flaw::Repeats,
             unnumbered: flaw == Flaw::Unnumbered,
+            resends: flaw == Flaw::Resent,
             trusting: flaw == Flaw::Trusting,
         };
-        let clients = add_clients(&mut sim, &mut rng, plan.nodes, &habits, shared);
+        let clients = crew::add(&mut sim, &mut rng, plan.nodes, &habits, shared);
         operator::add(&mut sim, rng.r#gen(), plan, flaw, Rc::clone(shared));
         let early_fall = rng.gen_bool(0.2) && plan.absent.is_none() && !plan.halts;
         let soon = Duration::from_millis(rng.gen_range(1_000..4_000));
@@ -272,46 +268,4 @@ impl World {
     pub(crate) fn tell(&self, line: std::fmt::Arguments<'_>) {
         self.shared.tell(self.sim.elapsed(), line);
     }
-}
-
-fn add_clients(
-    sim: &mut Sim<'static>,
-    rng: &mut StdRng,
-    nodes: u16,
-    habits: &Habits,
-    shared: &Rc<Shared>,
-) -> Vec<String> {
-    let names: Vec<_> = (1..=CLIENT_HOSTS).map(|host| format!("c{host}")).collect();
-    let held = Held::default();
-    for name in &names {
-        let mut crew = |what, count| -> Vec<_> {
-            let members = (1..=count).map(|number| {
-                let rng = StdRng::seed_from_u64(rng.r#gen());
-                (format!("{name}.{what}{number}"), rng)
-            });
-            members.collect()
-        };
-        let callers = crew("caller", CALLERS_PER_HOST);
-        let users = crew("user", USERS_PER_HOST);
-        let holders = crew("holder", HOLDERS_PER_HOST);
-        let reader = StdRng::seed_from_u64(rng.r#gen());
-        let (habits, held, shared) = (habits.clone(), Rc::clone(&held), Rc::clone(shared));
-        sim.client(name.as_str(), async move {
-            let callers = callers.into_iter().map(|(name, rng)| {
-                Client::new(name, rng, nodes, habits.clone(), Rc::clone(&shared)).run()
-            });
-            let users = users.into_iter().map(|(name, rng)| {
-                User::new(name, rng, nodes, habits.clone(), Rc::clone(&shared)).run()
-            });
-            let holders = holders.into_iter().map(|(name, rng)| {
-                let (held, habits) = (Rc::clone(&held), habits.clone());
-                Holder::new(name, rng, nodes, held, habits, Rc::clone(&shared)).run()
-            });
-            let reader = holders::read(nodes, reader, Rc::clone(&held), Rc::clone(&shared));
-            let (callers, users) = (join_all(callers), join_all(users));
-            join4(callers, users, join_all(holders), reader).await;
-            Ok(())
-        });
-    }
-    names
 }
