@@ -127,6 +127,11 @@ mod transport;
 #[doc(hidden)]
 pub mod transport;
 #[cfg(all(feature = "server", not(feature = "internals")))]
+mod watch;
+#[cfg(all(feature = "server", feature = "internals"))]
+#[doc(hidden)]
+pub mod watch;
+#[cfg(all(feature = "server", not(feature = "internals")))]
 mod wire;
 #[cfg(all(feature = "server", feature = "internals"))]
 #[doc(hidden)]

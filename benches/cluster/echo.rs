@@ -140,6 +140,15 @@ impl KvService for Answers {
         Err(Status::unimplemented("not measured"))
     }
 
+    type WatchStream = tokio_stream::Pending<Result<seshat::proto::kv::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        _: Request<seshat::proto::kv::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("no watches here"))
+    }
+
     async fn open_session(
         &self,
         _: Request<OpenSessionRequest>,

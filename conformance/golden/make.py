@@ -113,7 +113,8 @@ def set_field(message, field, how):
         else:
             value = how(field)
         if field.is_repeated:
-            getattr(message, field.name).append(value - at)
+            other = value[at:] if field.type == Field.TYPE_BYTES else value - at
+            getattr(message, field.name).append(other)
         else:
             setattr(message, field.name, value)
 
@@ -623,6 +624,47 @@ REAL = {
             "succeeded": True, "results": RESULTS, "revision": "1790000000001043",
         },
         "a condition did not hold": {"revision": "1790000000001043", "clusterId": CLUSTER},
+    },
+    "seshat.kv.v1.WatchRequest": {
+        "every key, for a client without a state": {"range": {"prefix": ""}},
+        "a prefix, from where the client stands": {
+            "range": {"prefix": b64(b"city/")}, "clusterId": CLUSTER,
+            "afterRevision": "1790000000001043", "progressInterval": "5s",
+        },
+        "the keys alone, after the client's own write": {
+            "range": {"key": b64(b"key")}, "minRevision": "1790000000001045", "keysOnly": True,
+        },
+    },
+    "seshat.kv.v1.WatchResponse": {
+        "the beginning": {"reset": {}},
+        "the state, and a key that has gone": {
+            "state": {
+                "entries": [
+                    {"key": b64(b"key"), "value": b64(b"value"), "revision": "1790000000001043"},
+                ],
+                "deleted": [b64(b"gone")],
+            },
+        },
+        "complete": {"synced": {"clusterId": CLUSTER, "revision": "1790000000001045"}},
+        "a part of a transaction": {
+            "events": {
+                "revision": "1790000000001046", "more": True,
+                "events": [
+                    {
+                        "cause": "CAUSE_SET",
+                        "entry": {
+                            "key": b64(b"key"), "value": b64(b"new"),
+                            "revision": "1790000000001046",
+                        },
+                    },
+                    {
+                        "cause": "CAUSE_DELETED",
+                        "entry": {"key": b64(b"gone"), "revision": "1790000000001046"},
+                    },
+                ],
+            },
+        },
+        "nothing has changed": {"progress": {"revision": "1790000000001050"}},
     },
 }
 

@@ -99,6 +99,8 @@ fn every_message_is_written_and_read_as_another_language_does() {
             TxnResponse Interval KeyRange ScanRequest ScanResponse
             ClockCommand CloseSessionCommand CloseSessionRequest CloseSessionResponse Keep
             KeepAliveRequest KeepAliveResponse ListSessionsRequest ListSessionsResponse SessionInfo
+            Event WatchEvents WatchProgress WatchRequest WatchReset WatchResponse WatchState
+            WatchSynced
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2

@@ -237,7 +237,7 @@ fn check<R: Request + PartialEq + Debug>(descriptor: &MessageDescriptor) {
 #[test]
 fn every_request_is_understood_whole_or_refused() {
     type Check = fn(&MessageDescriptor);
-    let checks: [(&str, Check); 16] = [
+    let checks: [(&str, Check); 17] = [
         ("AddMemberRequest", check::<admin::AddMemberRequest>),
         ("FormRequest", check::<admin::FormRequest>),
         ("RecoverRequest", check::<admin::RecoverRequest>),
@@ -257,6 +257,7 @@ fn every_request_is_understood_whole_or_refused() {
         ("ListSessionsRequest", check::<kv::ListSessionsRequest>),
         ("SetRequest", check::<kv::SetRequest>),
         ("TxnRequest", check::<kv::TxnRequest>),
+        ("WatchRequest", check::<kv::WatchRequest>),
     ];
     let schema = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
     let of_clients = schema

@@ -48,6 +48,10 @@ pub mod kv {
     /// it in log order. A decision of an operator about the members is a command like
     /// any other, so that every node and every later leader knows of it.
     ///
+    /// # `seshat/kv/v1/watch.proto`
+    ///
+    /// Watches: a range of keys, and every change of it.
+    ///
     /// # `seshat/kv/v1/kv_service.proto`
     ///
     /// The service for clients: a map of bytes to bytes.

@@ -67,6 +67,10 @@ impl Request for crate::kv::v1::TxnRequest {
     const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_TXN_REQUEST;
 }
 
+impl Request for crate::kv::v1::WatchRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_WATCH_REQUEST;
+}
+
 static GOOGLE_PROTOBUF_DURATION: Descriptor = Descriptor {
     name: "google.protobuf.Duration",
     fields: &[
@@ -311,5 +315,17 @@ static SESHAT_KV_V1_TXN_REQUEST: Descriptor = Descriptor {
         Field::message(3, &SESHAT_KV_V1_OPERATION),
         Field::message(4, &SESHAT_KV_V1_SESSION),
         Field::scalar(5),
+    ],
+};
+
+static SESHAT_KV_V1_WATCH_REQUEST: Descriptor = Descriptor {
+    name: "seshat.kv.v1.WatchRequest",
+    fields: &[
+        Field::message(1, &SESHAT_KV_V1_KEY_RANGE),
+        Field::scalar(2),
+        Field::scalar(3),
+        Field::scalar(4),
+        Field::scalar(5),
+        Field::message(6, &GOOGLE_PROTOBUF_DURATION),
     ],
 };

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::batch::{Batch, BatchItem, Pending, PendingBatch, Waiter};
 use super::fair::Source;
 use super::unread::ValueRoom;
+use super::watching::Opening;
 use super::workers::Workers;
 use crate::cluster::Answers;
 use crate::cluster::recovery::Order;
@@ -61,6 +62,7 @@ pub(crate) enum Notice {
         to: RaftId,
         answer: Option<PeerMessage>,
     },
+    Watch(Opening),
     Replied(CallId, Reply),
     Asked(Introduction),
     Offered(Offer, oneshot::Sender<bool>),

@@ -23,13 +23,16 @@ mod fair;
 mod handle;
 mod journal;
 mod network;
+mod opening;
 mod operator;
+mod options;
 mod publish;
 mod renewals;
 mod single;
 #[cfg(test)]
 mod tests;
 mod unread;
+mod watching;
 mod workers;
 
 use std::future::ready;
@@ -48,6 +51,7 @@ use fair::Source;
 use handle::{Bounds, Ends, Request};
 use journal::{RefusedMessages, Replication, Waiting};
 use publish::show;
+use watching::Watching;
 
 pub use crate::node::{Answer, Call, CallId, Outcome, OutgoingSnapshot, Recovery, Reply};
 pub use batch::{Answered, BatchItem, Pending, PendingBatch, Waiter};
@@ -56,7 +60,9 @@ pub(crate) use handle::Detached;
 pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
 pub use network::{Identifying, Network, Probe};
+pub use options::DriverOptions;
 pub use unread::{Account, Held, Reader, Unread, ValueRoom};
+pub use watching::{Bundle, Watch};
 pub use workers::Workers;
 
 /// Number of times that the loop polls for more before it lets its thread sleep, once it has served a
@@ -71,23 +77,6 @@ const LOOKS: u32 = 64;
 pub struct Removed {
     /// The cluster.
     pub cluster_id: ClusterId,
-}
-
-/// Bounds of the driver's queues and turns, from [`Limits`](crate::config::Limits).
-#[derive(Debug, Clone, Copy)]
-pub struct DriverOptions {
-    /// Length of one Raft tick: the heartbeat interval.
-    pub tick: Duration,
-    /// Maximum number of client requests that wait for a turn. One more is refused as overloaded.
-    pub max_pending_requests: usize,
-    /// Maximum number of peer messages that wait for a turn. The stream of one more is held back.
-    pub peer_inbox_messages: usize,
-    /// Maximum number of client requests in one turn.
-    pub max_batch_requests: usize,
-    /// Bytes of commands at which a turn takes no more client requests.
-    pub max_batch_bytes: usize,
-    /// The threads that free large states.
-    pub workers: Workers,
 }
 
 /// The loop. Created by [`new`](Self::new), driven by [`run`](Self::run).
@@ -109,6 +98,7 @@ pub struct Driver {
     refused: RefusedMessages,
     waiting: Waiting,
     replication: Replication,
+    watching: Watching,
     /// The operator's call that waits for the end of a recovery.
     recovering: Option<oneshot::Sender<Result<Recovery, Refusal>>>,
     /// Number of polls left before the loop waits.
@@ -154,6 +144,7 @@ impl Driver {
             refused: RefusedMessages::default(),
             waiting: Waiting::default(),
             replication: Replication::default(),
+            watching: Watching::default(),
             recovering: None,
             looks: 0,
         };
@@ -200,8 +191,9 @@ impl Driver {
                 Some((client_id, waiter)) = self.keep_alives.recv() => {
                     self.keep_alive(client_id, waiter);
                 }
-                () = ready(()), if self.backlog.goes_on() || self.replica.clock_goes_on() => {}
+                () = ready(()), if self.goes_on() => {}
                 _ = clock.tick(), if self.options.tick > interval => {}
+                () = self.watching.reported() => {}
                 () = tokio::task::yield_now(), if self.looks > 0 => {
                     self.looks -= 1;
                     continue;
@@ -218,8 +210,15 @@ impl Driver {
         }
     }
 
+    /// Whether there is more to do at once.
+    fn goes_on(&self) -> bool {
+        let replica = &self.replica;
+        self.backlog.goes_on() || replica.clock_goes_on() || replica.has_watch_output()
+    }
+
     /// Takes all other waiting requests, up to the bounds of the queues.
     fn gather(&mut self) {
+        self.watching.report(&mut self.replica);
         for _ in 0..self.options.peer_inbox_messages {
             let Ok(notice) = self.notices.try_recv() else {
                 break;
@@ -270,6 +269,10 @@ impl Driver {
                 if let Some(answer) = answer {
                     self.step(answer);
                 }
+            }
+            Notice::Watch(opening) => {
+                let tick = self.options.tick;
+                self.watching.open(opening, tick, &mut self.replica);
             }
             Notice::Replied(call, reply) => self.replica.replied(call, reply),
             Notice::Asked(by) => self.replica.asked(&by),
@@ -338,6 +341,7 @@ impl Driver {
             messages,
             snapshots,
             calls,
+            watches,
             retired,
         } = self.replica.output()?;
         if !answers.is_empty() || self.replica.raft().is_some_and(|raft| raft.waiting() > 0) {
@@ -376,6 +380,7 @@ impl Driver {
         for (id, call) in calls {
             network.call(id, call);
         }
+        self.watching.deliver(watches);
         if !retired.is_empty() {
             self.options.workers.free(retired);
         }

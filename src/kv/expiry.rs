@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::clock::Mortal;
 use super::living::{MAX_OWNED_KEYS, SessionInfo};
 use super::{
-    Clock, Effect, Lifetime, Lifetimes, Limit, LivingSession, MAX_REMOVALS, Operation, Session,
-    SetLifetime, StateMachine, Stored,
+    Cause, Change, Changes, Clock, Effect, Lifetime, Lifetimes, Limit, LivingSession, MAX_REMOVALS,
+    Operation, Session, SetLifetime, StateMachine, Stored,
 };
 use crate::types::{ClientId, LogIndex, Millis, Revision};
 
@@ -44,8 +44,30 @@ impl StateMachine {
         self.lifetimes.limit(key, self.map.stored(key)?)
     }
 
-    /// Binds `key` to `value`, with a lifetime.
-    pub(super) fn bind(&mut self, key: &[u8], value: &[u8], revision: Revision, it: SetLifetime) {
+    /// Binds `key` to `value` with the command at `index`, with a lifetime.
+    pub(super) fn bind(
+        &mut self,
+        index: LogIndex,
+        key: &[u8],
+        value: &[u8],
+        it: SetLifetime,
+        changes: &mut Changes,
+    ) {
+        self.bind_for(key, value, self.revisions().stored(index), it);
+        if changes.are_kept()
+            && let Some(entry) = self.entry(key)
+        {
+            changes.push(Change {
+                revision: self.revisions().at(index),
+                key: entry.key,
+                value: Some(entry.value),
+                lifetime: entry.lifetime,
+                cause: Cause::Set,
+            });
+        }
+    }
+
+    fn bind_for(&mut self, key: &[u8], value: &[u8], revision: Revision, it: SetLifetime) {
         let SetLifetime::To(lifetime) = it else {
             let is_limited = self.map.stored(key).is_some_and(Stored::is_limited);
             self.map.set(key, value, revision, is_limited);
@@ -67,13 +89,41 @@ impl StateMachine {
         self.begin_lifetime(key, limit);
     }
 
-    /// Removes `key` with its lifetime. Returns whether it was bound.
-    pub(super) fn unbind(&mut self, key: &[u8]) -> bool {
-        let removed = self.map.remove(key);
+    /// Removes `key` with the command at `index`, with its lifetime. Returns whether it was bound.
+    pub(super) fn unbind(
+        &mut self,
+        index: LogIndex,
+        key: &[u8],
+        cause: Cause,
+        changes: &mut Changes,
+    ) -> bool {
+        let removed = self.remove(index, key, cause, changes);
         if removed.as_ref().is_some_and(Stored::is_limited) {
             self.end_lifetime(key);
         }
         removed.is_some()
+    }
+
+    /// Removes `key`, but not its lifetime. Returns what it was bound to.
+    fn remove(
+        &mut self,
+        index: LogIndex,
+        key: &[u8],
+        cause: Cause,
+        changes: &mut Changes,
+    ) -> Option<Stored> {
+        if changes.are_kept()
+            && let Some((key, _)) = self.map.pair(key)
+        {
+            changes.push(Change {
+                revision: self.revisions().at(index),
+                key: key.clone(),
+                value: None,
+                lifetime: Lifetime::Unlimited,
+                cause,
+            });
+        }
+        self.map.remove(key)
     }
 
     /// Limits the lifetime of `key`, which is bound and has no limit.
@@ -184,9 +234,14 @@ impl StateMachine {
         self.sessions.living_mut().insert(client_id, session);
     }
 
-    /// Ends a session, and removes the keys that it owns.
-    pub(super) fn close_session(&mut self, client_id: ClientId) -> Effect {
-        let existed = match self.end_living(client_id) {
+    /// Ends a session with the command at `index`, and removes the keys that it owns.
+    pub(super) fn close_session(
+        &mut self,
+        index: LogIndex,
+        client_id: ClientId,
+        changes: &mut Changes,
+    ) -> Effect {
+        let existed = match self.end_living(index, client_id, changes) {
             Some(_) => true,
             None => self.sessions.close(client_id),
         };
@@ -195,19 +250,31 @@ impl StateMachine {
 
     /// Ends a living session, and removes the keys that it owns. Returns their number. `None` if it does not
     /// exist.
-    fn end_living(&mut self, client_id: ClientId) -> Option<usize> {
+    fn end_living(
+        &mut self,
+        index: LogIndex,
+        client_id: ClientId,
+        changes: &mut Changes,
+    ) -> Option<usize> {
         let session = self.sessions.living_mut().remove(client_id)?;
         self.clock
             .clear(session.deadline, Mortal::Session(client_id));
         for key in &session.owned {
             self.lifetimes.remove(key);
-            self.map.remove(key);
+            self.remove(index, key, Cause::SessionEnded, changes);
         }
         Some(session.owned.len())
     }
 
-    /// Advances the clock, renews the sessions that lived until then, and removes what is due.
-    pub(super) fn advance_clock(&mut self, step: Millis, renewed: &[ClientId]) -> Effect {
+    /// Advances the clock with the command at `index`, renews the sessions that lived until then, and removes
+    /// what is due.
+    pub(super) fn advance_clock(
+        &mut self,
+        index: LogIndex,
+        step: Millis,
+        renewed: &[ClientId],
+        changes: &mut Changes,
+    ) -> Effect {
         let alive = |client_id: &&ClientId| self.session_ttl(**client_id).is_some();
         let alive: Vec<_> = renewed.iter().filter(alive).copied().collect();
         self.clock.advance(step);
@@ -219,10 +286,12 @@ impl StateMachine {
             && let Some(due) = self.clock.take_due()
         {
             removed += match due {
-                Mortal::Session(client_id) => 1 + self.end_living(client_id).unwrap_or(0),
+                Mortal::Session(client_id) => {
+                    1 + self.end_living(index, client_id, changes).unwrap_or(0)
+                }
                 Mortal::Key(key) => {
                     self.lifetimes.remove(&key);
-                    self.map.remove(&key);
+                    self.remove(index, &key, Cause::Expired, changes);
                     1
                 }
             };

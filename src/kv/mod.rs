@@ -6,6 +6,7 @@
 //! of its own, which commands move. None of its operations can fail: an invalid command is refused before it
 //! enters the log.
 
+mod change;
 mod clock;
 mod expiry;
 mod growth;
@@ -20,6 +21,7 @@ mod state_machine;
 mod stored;
 mod txn;
 
+pub use change::{Cause, Change, Changes};
 pub use clock::{Clock, MAX_REMOVALS, MAX_RENEWED, MAX_STEP};
 pub use lifetimes::{KEY_TTL, LIFETIME_MEMORY, Lifetime, Lifetimes, Limit, SetLifetime};
 pub use living::{

@@ -13,7 +13,7 @@ pub const MAX_PART_BYTES: usize = 128 << 10;
 const ENTRY_BYTES: usize = 48;
 
 /// The keys from one on and before another one, in the order of their bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyRange {
     start: Key,
     /// The first key behind the range. `None`: there is no such key.
@@ -69,6 +69,22 @@ impl KeyRange {
     pub(super) fn bounds(&self) -> (Bound<Key>, Bound<Key>) {
         let end = self.end.clone().map_or(Bound::Unbounded, Bound::Excluded);
         (Bound::Included(self.start.clone()), end)
+    }
+
+    /// Its first key, unless it is empty.
+    pub fn start(&self) -> &Key {
+        &self.start
+    }
+
+    /// The key, if it has only one.
+    pub fn as_key(&self) -> Option<&Key> {
+        let end = self.end.as_ref()?.strip_suffix(&[0])?;
+        (end == self.start).then_some(&self.start)
+    }
+
+    /// The prefix, if its keys are those that begin with one.
+    pub fn as_prefix(&self) -> Option<&Key> {
+        (*self == Self::prefix(self.start.clone())).then_some(&self.start)
     }
 
     /// Bytes of the longer one of its ends.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::map::{Map, Shards};
 use super::txn::{MAX_TXN_ANSWER_BYTES, Operation, Txn, TxnOutcome};
 use super::{
-    Clock, Command, Entry, Lifetimes, Limit, Part, Query, Revisions, Scan, Session, SessionInfo,
-    Sessions, SetLifetime, Stamp, Stored, Verdict, Write, Written,
+    Cause, Changes, Clock, Command, Entry, Lifetimes, Limit, Part, Query, Revisions, Scan, Session,
+    SessionInfo, Sessions, SetLifetime, Stamp, Stored, Verdict, Write, Written,
 };
 use crate::types::{
     ClientId, ClusterId, ClusterMembership, Key, LogIndex, Millis, ProtocolLevel, Revision, Value,
@@ -141,18 +141,28 @@ impl StateMachine {
     /// Applies the command at `index`. A write of a session that was applied before is not applied again:
     /// the result is its first effect, and the revision of that.
     pub fn apply(&mut self, index: LogIndex, command: Command) -> Written {
+        self.apply_noting(index, command, &mut Changes::ignored())
+    }
+
+    /// [`apply`](Self::apply), which adds the changes of keys to `changes`.
+    pub fn apply_noting(
+        &mut self,
+        index: LogIndex,
+        command: Command,
+        changes: &mut Changes,
+    ) -> Written {
         let effect = match command {
-            Command::Write { write, stamp: None } => self.write(index, write, None),
+            Command::Write { write, stamp: None } => self.write(index, write, None, changes),
             Command::Write {
                 write,
                 stamp: Some(stamp),
-            } => return self.write_once(index, write, &stamp),
+            } => return self.write_once(index, write, &stamp, changes),
             Command::OpenSession(client_id) => self.open_session(client_id, index),
             Command::OpenLivingSession { client_id, ttl } => {
                 self.open_living(client_id, ttl, index)
             }
-            Command::CloseSession(client_id) => self.close_session(client_id),
-            Command::Clock { step, renewed } => self.advance_clock(step, &renewed),
+            Command::CloseSession(client_id) => self.close_session(index, client_id, changes),
+            Command::Clock { step, renewed } => self.advance_clock(index, step, &renewed, changes),
             Command::AddMember(info) => {
                 let members = Arc::make_mut(&mut self.members);
                 members.members.insert(info.id, info);
@@ -179,21 +189,32 @@ impl StateMachine {
         Written { effect, revision }
     }
 
-    fn write(&mut self, index: LogIndex, write: Write, stamp: Option<&Stamp>) -> Effect {
+    fn write(
+        &mut self,
+        index: LogIndex,
+        write: Write,
+        stamp: Option<&Stamp>,
+        changes: &mut Changes,
+    ) -> Effect {
         match write {
             Write::Set { key, value } => {
-                let revision = self.revisions.stored(index);
-                self.bind(&key, &value, revision, SetLifetime::default());
+                self.bind(index, &key, &value, SetLifetime::default(), changes);
                 Effect::Set
             }
             Write::Delete { key } => Effect::Deleted {
-                existed: self.unbind(&key),
+                existed: self.unbind(index, &key, Cause::Deleted, changes),
             },
-            Write::Txn(txn) => self.carry_out(index, &txn, stamp),
+            Write::Txn(txn) => self.carry_out(index, &txn, stamp, changes),
         }
     }
 
-    fn carry_out(&mut self, index: LogIndex, txn: &Txn, stamp: Option<&Stamp>) -> Effect {
+    fn carry_out(
+        &mut self,
+        index: LogIndex,
+        txn: &Txn,
+        stamp: Option<&Stamp>,
+        changes: &mut Changes,
+    ) -> Effect {
         let outcome = txn.outcome(self.revisions.at(index), |key| self.entry(key));
         let branch = txn.branch(outcome.succeeded);
         let fits = match stamp {
@@ -208,17 +229,16 @@ impl StateMachine {
         if let Err(effect) = fits.and_then(|()| self.owners_allow(branch)) {
             return effect;
         }
-        let stored = self.revisions.stored(index);
         for operation in branch {
             match operation {
                 Operation::Set {
                     key,
                     value,
                     lifetime,
-                } => self.bind(key, value, stored, *lifetime),
+                } => self.bind(index, key, value, *lifetime, changes),
                 Operation::Get(_) => {}
                 Operation::Delete(key) => {
-                    self.unbind(key);
+                    self.unbind(index, key, Cause::Deleted, changes);
                 }
             }
         }
@@ -255,7 +275,13 @@ impl StateMachine {
         }
     }
 
-    fn write_once(&mut self, index: LogIndex, write: Write, stamp: &Stamp) -> Written {
+    fn write_once(
+        &mut self,
+        index: LogIndex,
+        write: Write,
+        stamp: &Stamp,
+        changes: &mut Changes,
+    ) -> Written {
         let verdict = self.sessions.check(stamp, self.clock.now());
         self.sessions.acknowledge(stamp, index);
         match verdict {
@@ -265,7 +291,7 @@ impl StateMachine {
                 self.written(index, Effect::AnswersFull)
             }
             Verdict::New => {
-                let effect = self.write(index, write, Some(stamp));
+                let effect = self.write(index, write, Some(stamp), changes);
                 let written = self.written(index, effect);
                 if written.effect != Effect::AnswersFull {
                     self.sessions.remember(stamp, index, written.clone());

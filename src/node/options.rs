@@ -1,6 +1,7 @@
 //! Timing and bounds of the core, in ticks, entries and bytes.
 
 use crate::types::{LogIndex, NodeLimits, ProtocolLevel, RaftId};
+use crate::watch::WatchBounds;
 
 /// Timing and bounds of a [`RaftNode`](super::RaftNode). The shell fills them from its configuration,
 /// which has checked that they are consistent.
@@ -36,6 +37,8 @@ pub struct RaftOptions {
     /// Number of entries that a compaction keeps, unless they take more than half of
     /// `compact_after_bytes`.
     pub compact_keep_entries: usize,
+    /// Bounds of the watches.
+    pub watch: WatchBounds,
 }
 
 /// The values of the default configuration, for callers that run the core without one. The limits of a
@@ -57,6 +60,7 @@ impl Default for RaftOptions {
             compact_after_entries: 10_000,
             compact_after_bytes: 64 << 20,
             compact_keep_entries: 1_000,
+            watch: WatchBounds::default(),
         }
     }
 }
@@ -80,8 +84,8 @@ impl RaftOptions {
             pre_vote: true,
             // The lease of a leader whose clock has stalled may have ended.
             read_only_option: raft::ReadOnlyOption::Safe,
-            // It is enough that a follower learns of a commit with the next append or heartbeat: the
-            // leader answers the clients.
+            // It is enough that a follower learns of a commit with the next append or heartbeat, because the
+            // leader answers the clients; except a follower with watches, see `watching.rs`.
             skip_bcast_commit: true,
             // raft-rs puts entries into a waiting empty append without a check of its index.
             batch_append: false,

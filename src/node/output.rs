@@ -13,6 +13,7 @@ use crate::kv::{Part, Query, Revisions, Scan, SessionInfo, StateMachine, TxnOutc
 use crate::types::{
     ClusterId, LogIndex, Millis, NodeId, RaftId, Rank, Revision, Term, Value, WallTime,
 };
+use crate::watch::{History, WatchId, WatchMessage};
 use crate::wire::{InstallSnapshotHeader, PeerMessage, WireError};
 
 /// A write to be proposed.
@@ -170,7 +171,7 @@ pub struct OutgoingSnapshot {
 }
 
 /// The tasks of the shell, in this order: give the answers, log the events, send the messages and the
-/// snapshots, make the calls, free what has retired.
+/// snapshots, make the calls, serve the watches, free what has retired.
 ///
 /// Answers come first because sending first was measured to cost a third of the writes of a single
 /// caller. Safety does not depend on the order, because everything here is already "persisted" (in
@@ -189,6 +190,9 @@ pub struct Output<W> {
     /// Formation calls to other nodes. Each may get a [`Reply`](super::Reply) under its id, or none: a
     /// call without an answer is made again.
     pub calls: Vec<(CallId, Call)>,
+    /// Watches, and the next messages for their clients, or the reason why they have ended. Each bundle of
+    /// messages needs one report that it was taken, unless the watch is closed.
+    pub watches: Vec<(WatchId, Result<Vec<WatchMessage>, Refusal>)>,
     /// Unused values that take so long to free that heartbeats would be missed: they are for another thread.
     pub retired: Vec<Retired>,
 }
@@ -201,6 +205,7 @@ impl<W> Default for Output<W> {
             messages: Vec::new(),
             snapshots: Vec::new(),
             calls: Vec::new(),
+            watches: Vec::new(),
             retired: Vec::new(),
         }
     }
@@ -213,6 +218,8 @@ pub enum Retired {
     StateMachine(Box<StateMachine>),
     /// The beginning of the log.
     Log(CutEntries),
+    /// The history of the watches.
+    History(History),
 }
 
 /// Why a message was not accepted. The message is dropped, and the node goes on.

@@ -10,6 +10,7 @@ mod operator;
 mod reconciling;
 mod recovery;
 mod requests;
+mod watching;
 
 use std::sync::Arc;
 
@@ -152,8 +153,9 @@ impl<W> Replica<W> {
     /// Counts one tick.
     pub fn tick(&mut self) {
         self.tick_claims();
+        let takes_part = self.claims.frozen_for(self.options.raft_id).is_none();
         match &mut self.raft {
-            Some(_) if self.claims.frozen_for(self.options.raft_id).is_some() => {}
+            Some(_) if !takes_part => {}
             Some(raft) => {
                 raft.tick();
                 let own = self.options.raft.max_append_bytes;
@@ -180,6 +182,9 @@ impl<W> Replica<W> {
                 self.formation.tick();
                 self.follow_formation();
             }
+        }
+        if let Some(raft) = &mut self.raft {
+            raft.tick_watches(takes_part);
         }
     }
 
@@ -385,12 +390,14 @@ impl<W> Replica<W> {
                 messages,
                 snapshots,
                 calls: _,
+                watches,
                 retired,
             } = raft.output()?;
             output.answers.extend(answers);
             output.events.extend(events);
             output.messages.extend(messages);
             output.snapshots.extend(snapshots);
+            output.watches.extend(watches);
             output.retired.extend(retired);
             let members = raft.storage().state_machine().members();
             self.directory.follow(members, raft.conf());

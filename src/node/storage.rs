@@ -14,7 +14,7 @@ use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage};
 
 use super::StorageError;
-use crate::kv::{Command, StateMachine, Written};
+use crate::kv::{Changes, Command, StateMachine, Written};
 pub use entries::CutEntries;
 use entries::{Entries, memory_of};
 
@@ -156,7 +156,8 @@ impl MemoryStorage {
         Ok(())
     }
 
-    /// Applies the entry at `index`; an entry without a command only moves the applied index.
+    /// Applies the entry at `index`; an entry without a command only moves the applied index. Adds the changes
+    /// of keys to `changes`.
     ///
     /// # Errors
     ///
@@ -166,6 +167,7 @@ impl MemoryStorage {
         index: LogIndex,
         term: Term,
         command: Option<Command>,
+        changes: &mut Changes,
     ) -> Result<Option<Written>, StorageError> {
         if index != self.applied.0 + 1 {
             return Err(StorageError::ApplyOutOfOrder {
@@ -176,7 +178,7 @@ impl MemoryStorage {
         self.applied = (index, term);
         let entry = self.entries.get(self.position(index));
         self.applied_bytes += entry.map_or(0, memory_of);
-        Ok(command.map(|command| self.state_machine.apply(index, command)))
+        Ok(command.map(|command| self.state_machine.apply_noting(index, command, changes)))
     }
 
     /// Compacts the log up through and including `index`. Does nothing if it is compacted already. Takes

@@ -46,7 +46,9 @@ fn filled(last: LogIndex) -> MemoryStorage {
         .append((2..=last).map(|index| entry(index, 1)).collect())
         .expect("no gap");
     for index in 2..=last {
-        storage.apply(index, 1, None).expect("in order");
+        storage
+            .apply(index, 1, None, &mut Changes::ignored())
+            .expect("in order");
     }
     storage
 }
@@ -208,7 +210,9 @@ fn only_the_applied_part_of_the_log_can_be_cut() {
     assert_eq!(bounds(&storage), (7, 7));
     assert_eq!(storage.log_entries(), 1);
     assert_eq!((storage.applied_entries(), storage.applied_bytes()), (0, 0));
-    storage.apply(7, 2, None).expect("in order");
+    storage
+        .apply(7, 2, None, &mut Changes::ignored())
+        .expect("in order");
     assert_eq!(storage.applied_entries(), 1);
     assert_eq!(storage.applied_bytes(), memory_of(&entry(7, 2)));
 }
@@ -243,16 +247,22 @@ fn the_excess_is_what_no_bound_allows_to_keep_and_has_been_applied() {
 fn commands_are_applied_in_log_order_only() {
     let mut storage = MemoryStorage::bootstrap(&voters(), ClusterMembership::default());
     assert_eq!(
-        storage.apply(2, 1, Some(set(b"k", b"v"))),
+        storage.apply(2, 1, Some(set(b"k", b"v")), &mut Changes::ignored()),
         Ok(Some(Written {
             effect: Effect::Set,
             revision: 2,
         }))
     );
     let out_of_order = |index| Err(StorageError::ApplyOutOfOrder { index, applied: 2 });
-    assert_eq!(storage.apply(2, 1, Some(set(b"k", b"w"))), out_of_order(2));
-    assert_eq!(storage.apply(4, 1, Some(set(b"k", b"w"))), out_of_order(4));
-    assert_eq!(storage.apply(3, 1, None), Ok(None));
+    assert_eq!(
+        storage.apply(2, 1, Some(set(b"k", b"w")), &mut Changes::ignored()),
+        out_of_order(2)
+    );
+    assert_eq!(
+        storage.apply(4, 1, Some(set(b"k", b"w")), &mut Changes::ignored()),
+        out_of_order(4)
+    );
+    assert_eq!(storage.apply(3, 1, None, &mut Changes::ignored()), Ok(None));
     assert_eq!(storage.applied(), 3);
     assert_eq!(storage.state_machine().get(b"k"), Some(&b"v"[..]));
 }
@@ -263,7 +273,9 @@ fn a_snapshot_holds_the_state_machine_at_the_applied_index() {
     leader
         .append(vec![entry(5, 3), entry(6, 3)])
         .expect("no gap");
-    leader.apply(5, 3, Some(set(b"k", b"v"))).expect("in order");
+    leader
+        .apply(5, 3, Some(set(b"k", b"v")), &mut Changes::ignored())
+        .expect("in order");
     leader.set_commit(6);
     let snapshot = leader.snapshot(0, voter(2).get()).expect("a member asks");
     assert_eq!(snapshot.get_metadata().index, 5, "applied, not committed");

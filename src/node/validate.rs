@@ -239,6 +239,7 @@ mod tests {
                     read_context: Bytes::new(),
                     cluster_id,
                     to,
+                    watched: false,
                 }),
             ),
             (

@@ -10,6 +10,7 @@ use crate::node::{ANNOUNCE_TICKS, RaftOptions, ReplicaOptions};
 use crate::service::ServiceOptions;
 use crate::transport::TransportOptions;
 use crate::types::{ClusterMembership, NodeId, NodeLimits, ProtocolLevel, RaftId};
+use crate::watch::WatchBounds;
 
 /// Interval of pings on a client connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -20,6 +21,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that the listener for nodes holds at once: three from each other node, if it is sent a
 /// snapshot, and lost ones that have not been noticed yet.
 pub(super) const INTERNAL_CONNECTIONS: usize = 128;
+
+/// A node that has not heard of a leader for so long, or for an election timeout, ends its watches.
+const WATCH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Shortest timeout of a question to another node about its status.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -100,6 +104,21 @@ fn raft(config: &Config) -> RaftOptions {
         compact_after_entries: bytes(limits.compact_after_entries),
         compact_after_bytes: bytes(limits.compact_after_bytes),
         compact_keep_entries: bytes(limits.compact_keep_entries),
+        watch: watch(config),
+    }
+}
+
+fn watch(config: &Config) -> WatchBounds {
+    let defaults = WatchBounds::default();
+    let patience = WATCH_PATIENCE.max(config.raft.election_timeout_max());
+    let tick = config.raft.heartbeat_interval().as_millis().max(1);
+    let ticks = patience.as_millis().div_ceil(tick);
+    WatchBounds {
+        part_bytes: defaults
+            .part_bytes
+            .min(config.limits.max_grpc_message_bytes / 2),
+        patience_ticks: u64::try_from(ticks).unwrap_or(u64::MAX),
+        ..defaults
     }
 }
 

@@ -13,7 +13,6 @@
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::watch::{self, error::RecvError};
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,13 +21,14 @@ use super::Host;
 use super::deadline::deadline;
 use super::holds::Holds;
 use super::operation::{Operation, numbered_twice};
-use super::scan::{self, Copied, Parts};
-use super::trace;
+use super::parts::Parts;
+use super::scan::{self, Copied};
+use super::waiting::decided;
+use super::{trace, watch};
 use crate::driver::{Answer, Pending, Stopped};
 use crate::error::{Applied, Reason, Refusal};
 use crate::proto::kv;
 use crate::proto::kv::kv_service_server::KvService as Service;
-use crate::types::NodeState;
 use crate::wire;
 
 /// Size of a value in bytes from which its answer counts until it is sent.
@@ -100,7 +100,7 @@ impl KvService {
         cluster: Option<u64>,
         answer: Answer,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<Response<Parts>, Status> {
+    ) -> Result<Response<Parts<kv::ScanResponse>>, Status> {
         let Answer::Part {
             part,
             state,
@@ -149,7 +149,7 @@ impl KvService {
             // Checked at each attempt: while it waits, a node may join another cluster than expected.
             self.host.is_for_us(cluster)?;
             refusal = match attempt().await {
-                Err(refusal) if self.may_end(&refusal) => refusal,
+                Err(refusal) if self.host.may_end(&refusal) => refusal,
                 outcome => return outcome,
             };
             if self.host.admission.is_closed() {
@@ -176,17 +176,6 @@ impl KvService {
             return Err(Refusal::not_applied(Reason::CutOff));
         }
         Err(refusal)
-    }
-
-    /// Whether the reason of the refusal may end by itself.
-    fn may_end(&self, refusal: &Refusal) -> bool {
-        match (refusal.applied, &refusal.reason) {
-            (Applied::No, Reason::NoQuorum | Reason::NotLeader { leader_id: None }) => true,
-            (Applied::No, Reason::Forming { .. }) => {
-                self.host.driver.status().state != NodeState::Outside
-            }
-            _ => false,
-        }
     }
 
     async fn attempt(
@@ -220,16 +209,6 @@ impl KvService {
             Err(_) => Reason::NoQuorum,
         };
         Err(Refusal { reason, applied })
-    }
-}
-
-/// Waits until the node can decide again, after it could not.
-async fn decided(decides: &mut watch::Receiver<bool>) -> Result<(), RecvError> {
-    loop {
-        decides.changed().await?;
-        if *decides.borrow_and_update() {
-            return Ok(());
-        }
     }
 }
 
@@ -341,7 +320,7 @@ impl Service for KvService {
         }
     }
 
-    type ScanStream = Parts;
+    type ScanStream = Parts<kv::ScanResponse>;
 
     #[tracing::instrument(level = "debug", skip_all)]
     async fn scan(
@@ -367,6 +346,19 @@ impl Service for KvService {
         // The state of this answer counts: the parts show one moment.
         let answer = self.serve(&metadata, cluster, operation(true)).await?;
         self.parts(cluster, answer, Some(permit))
+    }
+
+    type WatchStream = Parts<kv::WatchResponse>;
+
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn watch(
+        &self,
+        request: Request<kv::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let deadline = deadline(&metadata, self.host.options.request_timeout);
+        let watch = watch::serve(self.host.clone(), request, deadline).await;
+        watch.map_err(|refusal| self.host.refuse(&refusal))
     }
 
     #[tracing::instrument(level = "debug", skip_all)]

@@ -32,6 +32,7 @@ mod lookout;
 mod membership;
 mod operation;
 mod operator;
+mod parts;
 mod pipeline;
 mod refusals;
 mod router;
@@ -39,6 +40,8 @@ mod scan;
 mod sessions;
 mod surveys;
 mod trace;
+mod waiting;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

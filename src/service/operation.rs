@@ -108,15 +108,8 @@ impl Operation {
             count_only,
             cluster_id: _,
         } = request;
-        let range = range.ok_or_else(|| Refusal::invalid("range", "one is needed"))?;
-        let range = KeyRange::try_from(range).map_err(|error| {
-            Refusal::invalid("range", format!("{}: {}", error.field, error.reason))
-        })?;
-        // A range behind the longest key begins with that key and one byte more.
-        let longest = options.max_key_bytes.saturating_add(1);
-        within("key", range.longest(), longest)?;
         let scan = Scan {
-            range,
+            range: key_range(range, options)?,
             limit: match limit {
                 0 => u64::MAX,
                 limit => limit,
@@ -203,6 +196,20 @@ impl Operation {
             Self::Command(_) => 0,
         }
     }
+}
+
+/// The range of a request.
+pub(super) fn key_range(
+    range: Option<kv::KeyRange>,
+    options: &ServiceOptions,
+) -> Result<KeyRange, Refusal> {
+    let range = range.ok_or_else(|| Refusal::invalid("range", "one is needed"))?;
+    let range = KeyRange::try_from(range)
+        .map_err(|error| Refusal::invalid("range", format!("{}: {}", error.field, error.reason)))?;
+    // A range behind the longest key begins with that key and one byte more.
+    let longest = options.max_key_bytes.saturating_add(1);
+    within("key", range.longest(), longest)?;
+    Ok(range)
 }
 
 /// Bytes that a transaction counts for while it waits.

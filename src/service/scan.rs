@@ -5,22 +5,19 @@
 //! keeps what is overwritten meanwhile. So only a few scans may have one, and not for long. It is read part
 //! by part, no faster than the client takes the parts, and other tasks run in between.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
-use tokio_stream::Stream;
-use tonic::{Response, Status};
+use tonic::Response;
 use tracing::Instrument as _;
 
 use super::Host;
-use super::holds::Holds;
+use super::parts::{Parts, Sender, parts};
 use crate::deadline::after;
-use crate::driver::Held;
 use crate::error::{Reason, Refusal};
 use crate::kv::{Part, Scan, StateMachine};
 use crate::proto::kv;
@@ -34,8 +31,6 @@ const MAX_READING: usize = 16;
 const MAX_COPIES: usize = 4;
 /// Longest time for which a scan may have a copy of the state.
 const MAX_SCAN_TIME: Duration = Duration::from_secs(60);
-/// Parts that wait to be sent.
-const MAX_PARTS: usize = 1;
 
 /// The permits of scans.
 #[derive(Debug, Clone)]
@@ -122,26 +117,6 @@ impl Drop for Copied {
     }
 }
 
-/// The parts of one answer.
-#[derive(Debug)]
-pub struct Parts {
-    ready: mpsc::Receiver<Result<(kv::ScanResponse, Held), Status>>,
-    holds: Holds,
-}
-
-impl Stream for Parts {
-    type Item = Result<kv::ScanResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let ready = ready!(self.ready.poll_recv(context));
-        Poll::Ready(ready.map(|ready| {
-            let (response, held) = ready?;
-            self.holds.add(held);
-            Ok(response)
-        }))
-    }
-}
-
 /// Answers with `part`, and then with the parts of `scan` that `copied` has, if there are any.
 pub(super) fn answer(
     host: Host,
@@ -149,14 +124,8 @@ pub(super) fn answer(
     part: Part,
     rest: Option<(Scan, Copied)>,
     revision: Revision,
-) -> Response<Parts> {
-    let (parts, ready) = mpsc::channel(MAX_PARTS);
-    let holds = Holds::default();
-    let mut response = Response::new(Parts {
-        ready,
-        holds: holds.clone(),
-    });
-    response.extensions_mut().insert(holds);
+) -> Response<Parts<kv::ScanResponse>> {
+    let (parts, response) = parts();
     let sending = async move {
         let ended = tokio::select! {
             biased;
@@ -178,7 +147,7 @@ async fn send(
     mut part: Part,
     mut rest: Option<(Scan, Copied)>,
     revision: Revision,
-    parts: &mpsc::Sender<Result<(kv::ScanResponse, Held), Status>>,
+    parts: &Sender<kv::ScanResponse>,
 ) -> Result<(), Refusal> {
     let mut closed = pin!(host.admission.closed());
     let deadline = after(MAX_SCAN_TIME);

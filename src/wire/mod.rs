@@ -23,6 +23,7 @@ mod raft;
 mod snapshot;
 mod time;
 mod txn;
+mod watch;
 
 pub use check::{MAX_INDEX, MAX_TERM};
 pub use chunks::{SnapshotAssembly, SnapshotChunks};
@@ -34,6 +35,7 @@ pub use raft::{Envelope, InstallSnapshotHeader, PeerMessage, install_snapshot_re
 pub use snapshot::{SnapshotReader, SnapshotWriter, decode_snapshot, encode_snapshot};
 pub use time::{duration, session_ttl};
 pub use txn::{get_response, list_sessions_response, scan_response, txn_response};
+pub use watch::watch_response;
 
 /// Bytes of a peer or of a client that are no valid message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -326,6 +326,15 @@ impl KvService for Mock {
         Ok(Response::new(tokio_stream::iter(parts)))
     }
 
+    type WatchStream = tokio_stream::Pending<Result<seshat::proto::kv::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        _: Request<seshat::proto::kv::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("no watches here"))
+    }
+
     async fn open_session(
         &self,
         _: Request<OpenSessionRequest>,

@@ -547,6 +547,15 @@ impl KvService for Mock {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    type WatchStream = tokio_stream::Pending<Result<seshat::proto::kv::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        _: Request<seshat::proto::kv::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("no watches here"))
+    }
+
     async fn open_session(
         &self,
         request: Request<OpenSessionRequest>,

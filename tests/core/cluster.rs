@@ -15,6 +15,7 @@ use seshat::types::{
     ClientId, ClusterId, ClusterMembership, Key, Millis, NodeId, NodeInfo, NodeState, NodeStatus,
     ProtocolLevel, RaftId, Role, Term, WallTime,
 };
+use seshat::watch::WatchSpec;
 use seshat::{kv, wire};
 
 use crate::show::{self, Names};
@@ -105,6 +106,8 @@ pub(crate) struct Cluster {
     names: Names,
     /// The events since the last [`Cluster::take_trace`].
     trace: String,
+    /// The messages for watches since the last [`Cluster::show_watches`].
+    watched: String,
 }
 
 impl Cluster {
@@ -126,6 +129,7 @@ impl Cluster {
             leaders: BTreeMap::new(),
             names: Names::default(),
             trace: String::new(),
+            watched: String::new(),
         };
         for &node in &node_ids {
             let configured = (node_ids.clone(), true);
@@ -298,6 +302,21 @@ impl Cluster {
         for key in keys {
             let waiter = self.new_caller(node, format!("get {key}"));
             self.replica(node)?.read(Key::from(key), waiter);
+        }
+        self.settle(node)
+    }
+
+    /// The messages that watches have got since the last call.
+    pub(crate) fn show_watches(&mut self) {
+        let watched = std::mem::take(&mut self.watched);
+        self.trace.push_str(&watched);
+    }
+
+    /// A client that takes each bundle at once.
+    pub(crate) fn watch(&mut self, node: NodeId, spec: WatchSpec) -> Result<()> {
+        if let Err(refusal) = self.replica(node)?.open_watch(spec) {
+            let refusal = self.names.tidy(&refusal);
+            self.line(format_args!("n{node} takes no watch: {refusal}"));
         }
         self.settle(node)
     }
@@ -493,6 +512,7 @@ impl Cluster {
             messages,
             snapshots,
             calls,
+            watches,
             retired: _,
         } = output.map_err(|error| format!("node {node} has failed: {error}"))?;
         let name = show::process(raft_id);
@@ -540,6 +560,15 @@ impl Cluster {
                 &text,
                 Content::Call(raft_id, id, call),
             );
+        }
+        for (id, bundle) in watches {
+            let text = self.names.bundle(&bundle);
+            let line = format!("{name} ⇒ watch {}: {text}\n", id.0);
+            self.watched.push_str(&line);
+            self.replica(node)?.watch_taken(id);
+        }
+        if self.replica(node)?.has_watch_output() {
+            return self.settle(node);
         }
         if ends {
             // The driver ends with it.

@@ -12,6 +12,7 @@ use seshat::proto::raft as proto;
 use seshat::types::{
     ClientId, ClusterId, NodeId, NodeState, NodeStatus, ProtocolLevel, RaftId, Term, WallTime,
 };
+use seshat::watch::{WatchBounds, WatchSpec};
 
 use crate::cluster::{Cluster, Filter, Result, info};
 use crate::show;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
         compact_keep: Option<usize>,
         #[arg(key)]
         level: Option<u32>,
+        #[arg(key)]
+        watch_patience: Option<u64>,
     },
     /// `form`: ticks and delivers until all nodes take part in one cluster, with a leader, and know
     /// the same commit index.
@@ -195,6 +198,21 @@ pub(crate) enum Command {
     },
     /// `get 1 a b`: two reads of two callers, in one turn of the driver.
     Get { node: u16, keys: Vec<String> },
+    /// `watch 2 prefix=a after=3 min=4 progress=2`: a client watches the keys with a prefix at node 2. It has
+    /// the state of revision 3, and has seen revision 4. Every 2 ticks it is told that nothing has changed.
+    Watch {
+        node: u16,
+        #[arg(key)]
+        prefix: Option<String>,
+        #[arg(key)]
+        after: Option<u64>,
+        #[arg(key)]
+        min: Option<u64>,
+        #[arg(key)]
+        progress: Option<u64>,
+    },
+    /// `watches`: the messages that the clients of watches have got since the last time.
+    Watches,
     /// `submit 1 a/1 a b/2`: a write, a read and a write, in that order and in one turn of the driver.
     Submit { node: u16, commands: Vec<String> },
     /// `transfer 1 to=2`: transfers leadership, to the best transferee if none is named.
@@ -384,6 +402,7 @@ impl Script {
             compact_bytes,
             compact_keep,
             level,
+            watch_patience,
         } = command
         else {
             return Err("no cluster".into());
@@ -400,6 +419,10 @@ impl Script {
             compact_after_bytes: compact_bytes.unwrap_or(defaults.compact_after_bytes),
             compact_keep_entries: compact_keep.unwrap_or(defaults.compact_keep_entries),
             level: level.map_or(defaults.level, ProtocolLevel::new),
+            watch: WatchBounds {
+                patience_ticks: watch_patience.unwrap_or(defaults.watch.patience_ticks),
+                ..defaults.watch
+            },
             ..defaults
         };
         self.cluster = Some(Cluster::new(nodes, options));
@@ -608,6 +631,32 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             cluster.propose(node(*id)?, numbered(writes, *number))
         }
         Command::Get { node: id, keys } => cluster.read(node(*id)?, keys.clone()),
+        Command::Watch {
+            node: id,
+            prefix,
+            after,
+            min,
+            progress,
+        } => {
+            let at = |revision: u64| WallTime::FIRST.micros() + revision;
+            let id = node(*id)?;
+            let cluster_id = cluster.status(id)?.cluster_id;
+            let prefix = prefix.clone().unwrap_or_default();
+            cluster.watch(
+                id,
+                WatchSpec {
+                    range: kv::KeyRange::prefix(prefix.into()),
+                    after: cluster_id.zip(after.map(at)),
+                    min_revision: min.map_or(0, at),
+                    keys_only: false,
+                    progress_ticks: *progress,
+                },
+            )
+        }
+        Command::Watches => {
+            cluster.show_watches();
+            Ok(())
+        }
         Command::Submit { node: id, commands } => {
             let parse = |command: &String| match command.split_once('/') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -806,6 +855,7 @@ fn craft(cluster: &mut Cluster, command: &Command) -> Result<PeerMessage> {
             read_context: Bytes::new(),
             cluster_id,
             to,
+            watched: false,
         }),
         "AppendEntries" => {
             let prev = needed(prev, &"prev")?;

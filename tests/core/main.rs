@@ -76,6 +76,17 @@ scripts! {
         a_vote_is_given_once_a_term
         pre_vote_does_not_disturb_a_healthy_leader
     }
+    watch {
+        a_client_goes_on_at_another_node
+        a_follower_tells_of_a_commit_at_once
+        a_node_that_hears_no_leader_ends_its_watches
+        a_node_outside_takes_no_watch
+        a_recovery_resets_the_watches
+        a_snapshot_resets_the_watches
+        a_watch_survives_a_change_of_leader
+        a_watch_tells_why_a_key_has_gone
+        the_first_revisions_reset_the_watches
+    }
     write {
         a_batch_is_one_append_for_each_follower
         a_batch_larger_than_a_message_is_cut

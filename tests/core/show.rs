@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use bytes::Bytes;
+use seshat::error::Refusal;
 use seshat::kv::{
-    Command, Condition, Effect, KeyTest, Lifetime, Limit, Operation, OperationResult, Session,
-    SetLifetime, StateMachine, Txn, Write,
+    Cause, Command, Condition, Effect, Entry, KeyTest, Lifetime, Limit, Operation, OperationResult,
+    Session, SetLifetime, StateMachine, Txn, Write,
 };
 use seshat::node::{Answer, Call, Event, Outcome, OutgoingSnapshot, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
@@ -18,6 +19,7 @@ use seshat::types::{
     ClientId, ClusterId, EntryPayload, NodeState, NodeStatus, Offer, RaftId, Rank, Revision,
     VersionedLogEntry, WallTime,
 };
+use seshat::watch::WatchMessage;
 use seshat::wire;
 
 /// The names that were given so far.
@@ -415,6 +417,60 @@ impl Names {
             text = text.replace(&id.to_string(), &self.cluster(id));
         }
         text
+    }
+
+    /// `reset; a=1@3; synced A@4; 5: set a=2, deleted b; at 6`.
+    pub(crate) fn bundle(
+        &mut self,
+        bundle: &std::result::Result<Vec<WatchMessage>, Refusal>,
+    ) -> String {
+        match bundle {
+            Ok(messages) => {
+                let messages: Vec<_> = messages.iter().map(|it| self.watch_message(it)).collect();
+                messages.join("; ")
+            }
+            Err(refusal) => format!("ended: {refusal}"),
+        }
+    }
+
+    fn watch_message(&mut self, message: &WatchMessage) -> String {
+        match message {
+            WatchMessage::Reset => "reset".to_owned(),
+            WatchMessage::State { entries, deleted } => {
+                let entries = entries.iter().map(|entry| {
+                    let Entry { key, value, .. } = entry;
+                    let (at, lifetime) = (revision(entry.revision), lifetime(entry.lifetime));
+                    format!("{}={}@{at}{lifetime}", bytes(key), bytes(value))
+                });
+                let deleted = deleted.iter().map(|key| format!("no {}", bytes(key)));
+                entries.chain(deleted).collect::<Vec<_>>().join(", ")
+            }
+            WatchMessage::Synced {
+                cluster_id,
+                revision: at,
+            } => format!("synced {}@{}", self.cluster(*cluster_id), revision(*at)),
+            WatchMessage::Events {
+                revision: at,
+                events,
+                more,
+            } => {
+                let events = events.iter().map(|event| {
+                    let (key, value) = (bytes(&event.entry.key), bytes(&event.entry.value));
+                    match event.cause {
+                        Cause::Set => {
+                            format!("set {key}={value}{}", lifetime(event.entry.lifetime))
+                        }
+                        Cause::Deleted => format!("deleted {key}"),
+                        Cause::Expired => format!("expired {key}"),
+                        Cause::SessionEnded => format!("with its session ended {key}"),
+                    }
+                });
+                let events = events.collect::<Vec<_>>().join(", ");
+                let more = if *more { ", more" } else { "" };
+                format!("{}: {events}{more}", revision(*at))
+            }
+            WatchMessage::Progress { revision: at } => format!("at {}", revision(*at)),
+        }
     }
 
     fn offer(&mut self, offer: &Offer) -> String {

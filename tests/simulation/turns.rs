@@ -160,6 +160,7 @@ impl World {
             messages,
             snapshots,
             calls,
+            watches: _,
             retired: _,
         } = output.map_err(|error| no_replica_fails::broken(raft_id, &error))?;
         let mut removed = false;

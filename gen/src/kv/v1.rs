@@ -1214,6 +1214,249 @@ impl ::prost::Name for KeyValue {
         "type.googleapis.com/seshat.kv.v1.KeyValue".into()
     }
 }
+/// Asks for the keys of `range`, and for every change of them from then on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchRequest {
+    /// The keys.
+    #[prost(message, optional, tag = "1")]
+    pub range: ::core::option::Option<KeyRange>,
+    /// The cluster of the client's state, with `after_revision`; absent: the client
+    /// has no state. A node of another cluster does not refuse the request: it sends
+    /// a WatchReset and its own state.
+    #[prost(fixed64, optional, tag = "2")]
+    pub cluster_id: ::core::option::Option<u64>,
+    /// The revision of the client's state: the last one of a WatchSynced,
+    /// WatchEvents or WatchProgress. The node sends the changes after it, if it
+    /// still has them, otherwise a WatchReset and the state. 0: the client has no
+    /// state.
+    #[prost(uint64, tag = "3")]
+    pub after_revision: u64,
+    /// The node waits until it has applied this revision before it sends anything;
+    /// 0: it does not. So a client sees its own write at whichever node.
+    #[prost(uint64, tag = "4")]
+    pub min_revision: u64,
+    /// Leaves out the values.
+    #[prost(bool, tag = "5")]
+    pub keys_only: bool,
+    /// How often the node says that nothing has changed, 100 ms to 1 h; absent:
+    /// never.
+    #[prost(message, optional, tag = "6")]
+    pub progress_interval: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for WatchRequest {
+    const NAME: &'static str = "WatchRequest";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.WatchRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.WatchRequest".into()
+    }
+}
+/// The next message of a watch.
+///
+/// A client applies the messages in order to a map that is empty at first. After
+/// each WatchSynced, WatchProgress and WatchEvents, except one with `more`, the
+/// map equals the range at the revision of the message. Before the first
+/// WatchSynced, and between a WatchReset or WatchState and the next WatchSynced,
+/// it holds a part of the range.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchResponse {
+    /// The message. Exactly one is set.
+    #[prost(oneof = "watch_response::Message", tags = "1, 2, 3, 4, 5")]
+    pub message: ::core::option::Option<watch_response::Message>,
+}
+/// Nested message and enum types in `WatchResponse`.
+pub mod watch_response {
+    /// The message. Exactly one is set.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        /// Empties the map.
+        #[prost(message, tag = "1")]
+        Reset(super::WatchReset),
+        /// Binds and removes keys, without telling when they changed.
+        #[prost(message, tag = "2")]
+        State(super::WatchState),
+        /// The map is complete.
+        #[prost(message, tag = "3")]
+        Synced(super::WatchSynced),
+        /// The changes of one revision.
+        #[prost(message, tag = "4")]
+        Events(super::WatchEvents),
+        /// Nothing has changed.
+        #[prost(message, tag = "5")]
+        Progress(super::WatchProgress),
+    }
+}
+impl ::prost::Name for WatchResponse {
+    const NAME: &'static str = "WatchResponse";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.WatchResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.WatchResponse".into()
+    }
+}
+/// The map is to be emptied: the state follows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchReset {}
+impl ::prost::Name for WatchReset {
+    const NAME: &'static str = "WatchReset";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.WatchReset".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.WatchReset".into()
+    }
+}
+/// A part of the state. It comes at the beginning, and in place of WatchEvents if
+/// the client was too slow for these: then it has the keys that have changed, as
+/// they are now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchState {
+    /// Keys that are bound.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<Entry>,
+    /// Keys that are not.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub deleted: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+impl ::prost::Name for WatchState {
+    const NAME: &'static str = "WatchState";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.WatchState".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.WatchState".into()
+    }
+}
+/// The map equals the range at `revision`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchSynced {
+    /// The cluster.
+    #[prost(fixed64, tag = "1")]
+    pub cluster_id: u64,
+    /// The revision: at least `after_revision` and `min_revision` of the request.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+impl ::prost::Name for WatchSynced {
+    const NAME: &'static str = "WatchSynced";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.WatchSynced".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.WatchSynced".into()
+    }
+}
+/// What the write of one revision has changed in the range.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchEvents {
+    /// The revision: higher than that of every message before.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// The changes, one a key.
+    #[prost(message, repeated, tag = "2")]
+    pub events: ::prost::alloc::vec::Vec<Event>,
+    /// Whether the next message has more changes of the same revision. If a
+    /// WatchState or WatchReset comes instead, that has them.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+}
+impl ::prost::Name for WatchEvents {
+    const NAME: &'static str = "WatchEvents";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.WatchEvents".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.WatchEvents".into()
+    }
+}
+/// The map equals the range at `revision`. The node has heard of a leader within an
+/// election timeout.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchProgress {
+    /// The revision.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+impl ::prost::Name for WatchProgress {
+    const NAME: &'static str = "WatchProgress";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.WatchProgress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.WatchProgress".into()
+    }
+}
+/// The change of a key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Event {
+    /// Why it changed.
+    #[prost(enumeration = "Cause", tag = "1")]
+    pub cause: i32,
+    /// The key as it is from now on. If it was removed: without a value and a
+    /// lifetime, and with the revision of the removal.
+    #[prost(message, optional, tag = "2")]
+    pub entry: ::core::option::Option<Entry>,
+}
+impl ::prost::Name for Event {
+    const NAME: &'static str = "Event";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.Event".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.Event".into()
+    }
+}
+/// Why a key changed. A client treats a cause that it does not know as a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Cause {
+    /// Not set.
+    Unspecified = 0,
+    /// A write bound it.
+    Set = 1,
+    /// A write removed it.
+    Deleted = 2,
+    /// Its TTL ended.
+    Expired = 3,
+    /// The session that owned it ended.
+    SessionEnded = 4,
+}
+impl Cause {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CAUSE_UNSPECIFIED",
+            Self::Set => "CAUSE_SET",
+            Self::Deleted => "CAUSE_DELETED",
+            Self::Expired => "CAUSE_EXPIRED",
+            Self::SessionEnded => "CAUSE_SESSION_ENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CAUSE_SET" => Some(Self::Set),
+            "CAUSE_DELETED" => Some(Self::Deleted),
+            "CAUSE_EXPIRED" => Some(Self::Expired),
+            "CAUSE_SESSION_ENDED" => Some(Self::SessionEnded),
+            _ => None,
+        }
+    }
+}
 /// Numbers a write within a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Session {
@@ -1897,8 +2140,8 @@ pub mod kv_service_client {
     use tonic::codegen::http::Uri;
     /// A strongly consistent map of bytes to bytes.
     ///
-    /// Only the leader serves; every other node refuses with NotLeader and names
-    /// the leader where it knows one. Every refusal carries an ErrorDetail.
+    /// Only the leader serves, except a Watch; every other node refuses with NotLeader
+    /// and names the leader where it knows one. Every refusal carries an ErrorDetail.
     ///
     /// A client that loses the answer to a write cannot know whether it was applied.
     /// With a session it can retry: it opens one, numbers its writes, and sends a
@@ -2116,6 +2359,39 @@ pub mod kv_service_client {
                 .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Scan"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Sends the keys of a range, and then every change of them, in the order of
+        /// revisions: without a gap, a repetition, or an end. Every node that takes part
+        /// in the cluster serves, and is behind the leader by as much as its log is.
+        ///
+        /// A client that continues elsewhere says where it stands. A slow client gets
+        /// the keys that have changed instead of every change, so it delays no other.
+        ///
+        /// The stream ends (NoQuorum) when the node has not heard of a leader for 10 s. A
+        /// node has at most 16384 watches (Overloaded).
+        pub async fn watch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seshat.kv.v1.KvService/Watch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seshat.kv.v1.KvService", "Watch"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Opens a session under an id that the client draws at random, 64 bits wide.
         /// Opening an open session again changes nothing. Draw another id for every
         /// attempt: a late copy of an earlier one could otherwise open a session again
@@ -2314,6 +2590,25 @@ pub mod kv_service_server {
             &self,
             request: tonic::Request<super::ScanRequest>,
         ) -> std::result::Result<tonic::Response<Self::ScanStream>, tonic::Status>;
+        /// Server streaming response type for the Watch method.
+        type WatchStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Sends the keys of a range, and then every change of them, in the order of
+        /// revisions: without a gap, a repetition, or an end. Every node that takes part
+        /// in the cluster serves, and is behind the leader by as much as its log is.
+        ///
+        /// A client that continues elsewhere says where it stands. A slow client gets
+        /// the keys that have changed instead of every change, so it delays no other.
+        ///
+        /// The stream ends (NoQuorum) when the node has not heard of a leader for 10 s. A
+        /// node has at most 16384 watches (Overloaded).
+        async fn watch(
+            &self,
+            request: tonic::Request<super::WatchRequest>,
+        ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
         /// Opens a session under an id that the client draws at random, 64 bits wide.
         /// Opening an open session again changes nothing. Draw another id for every
         /// attempt: a late copy of an earlier one could otherwise open a session again
@@ -2378,8 +2673,8 @@ pub mod kv_service_server {
     }
     /// A strongly consistent map of bytes to bytes.
     ///
-    /// Only the leader serves; every other node refuses with NotLeader and names
-    /// the leader where it knows one. Every refusal carries an ErrorDetail.
+    /// Only the leader serves, except a Watch; every other node refuses with NotLeader
+    /// and names the leader where it knows one. Every refusal carries an ErrorDetail.
     ///
     /// A client that loses the answer to a write cannot know whether it was applied.
     /// With a session it can retry: it opens one, numbers its writes, and sends a
@@ -2686,6 +2981,52 @@ pub mod kv_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ScanSvc(inner);
+                        let codec = seshat_codec::RequestCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seshat.kv.v1.KvService/Watch" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchSvc<T: KvService>(pub Arc<T>);
+                    impl<
+                        T: KvService,
+                    > tonic::server::ServerStreamingService<super::WatchRequest>
+                    for WatchSvc<T> {
+                        type Response = super::WatchResponse;
+                        type ResponseStream = T::WatchStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KvService>::watch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchSvc(inner);
                         let codec = seshat_codec::RequestCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

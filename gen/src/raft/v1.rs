@@ -368,6 +368,10 @@ pub struct HeartbeatResponse {
     /// Raft id of the receiver.
     #[prost(fixed64, tag = "6")]
     pub to: u64,
+    /// Clients watch at the follower: the leader tells it of each commit at once,
+    /// and not with the next append or heartbeat.
+    #[prost(bool, tag = "7")]
+    pub watched: bool,
 }
 impl ::prost::Name for HeartbeatResponse {
     const NAME: &'static str = "HeartbeatResponse";

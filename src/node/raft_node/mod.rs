@@ -19,6 +19,7 @@ mod snapshots;
 mod stalled;
 mod submit;
 mod transfer;
+mod watching;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use super::{MemoryStorage, NodeError, Outcome, Output, StepError};
 use crate::error::{NotMe, Reason, Refusal};
 use crate::kv::StateMachine;
 use crate::types::{ClusterId, Conf, LogIndex, NodeId, Offer, RaftId, Role, Term};
+use crate::watch::Watches;
 use crate::wire::PeerMessage;
 
 use catching_up::Rounds;
@@ -42,6 +44,7 @@ use growth::Growth;
 use level::Unreadable;
 use probes::Probed;
 use stalled::Stalls;
+use watching::is_watched;
 
 /// One Raft server of one cluster.
 ///
@@ -80,6 +83,9 @@ pub struct RaftNode<W> {
     /// Index of the entry by which this leader raises the level of the cluster. 0 means none.
     raise_at: LogIndex,
     unreadable: Option<Unreadable>,
+    watches: Watches,
+    /// The followers with watches, while this server leads.
+    watched: BTreeSet<RaftId>,
     /// The term, role and leader at the last output.
     shown: (Term, Role, Option<RaftId>),
     output: Output<W>,
@@ -155,6 +161,8 @@ impl<W> RaftNode<W> {
             catching_up: BTreeSet::new(),
             raise_at: 0,
             unreadable: None,
+            watches: Watches::new(options.watch),
+            watched: BTreeSet::new(),
             output: Output::default(),
         };
         node.settle();
@@ -202,6 +210,7 @@ impl<W> RaftNode<W> {
             from: envelope.from,
             reason,
         };
+        let watched = is_watched(&message);
         let message = message.into_raft()?;
         if message.get_msg_type() == MessageType::MsgSnapshot {
             return Err(out_of_place("comes without its state machine".to_owned()));
@@ -216,6 +225,9 @@ impl<W> RaftNode<W> {
             self.has_read(read);
         }
         self.settle();
+        if let Some(watched) = watched {
+            self.hear_watched(envelope.from, watched);
+        }
         stepped.map_err(|error| match error {
             raft::Error::StepPeerNotFound => StepError::NotMember {
                 message: name,
@@ -245,6 +257,7 @@ impl<W> RaftNode<W> {
         }
         self.leads_in = leads_in;
         self.catching_up.clear();
+        self.forget_watched();
         self.probed.forget();
         self.raise_at = 0;
         self.restart_rounds();

@@ -9,7 +9,7 @@ use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
 use super::RaftNode;
 use crate::error::{OWNED_KEYS, Reason, Refusal};
 use crate::kv::{
-    Effect, Found, MAX_LIVING_ANSWER_BYTES, MAX_LIVING_SESSIONS, MAX_OWNED_KEYS,
+    Changes, Effect, Found, MAX_LIVING_ANSWER_BYTES, MAX_LIVING_SESSIONS, MAX_OWNED_KEYS,
     MAX_SESSION_ANSWER_BYTES, MAX_TXN_ANSWER_BYTES, Written,
 };
 use crate::node::waiters::Sight;
@@ -37,6 +37,7 @@ impl<W> RaftNode<W> {
             self.begin_read_round();
         }
         self.emit_snapshots()?;
+        self.serve_watches();
         self.show_changes();
         Ok(std::mem::take(&mut self.output))
     }
@@ -80,8 +81,9 @@ impl<W> RaftNode<W> {
                 self.outgoing.push(message);
                 continue;
             }
-            let message =
+            let mut message =
                 PeerMessage::from_raft(message, self.cluster_id).map_err(NodeError::Emitted)?;
+            self.show_watched(&mut message);
             self.output.messages.push(message);
         }
         Ok(())
@@ -92,7 +94,8 @@ impl<W> RaftNode<W> {
             let (index, term) = (entry.index, entry.term);
             match entry.get_entry_type() {
                 EntryType::EntryNormal if entry.data.is_empty() => {
-                    self.raw.mut_store().apply(index, term, None)?;
+                    let storage = self.raw.mut_store();
+                    storage.apply(index, term, None, &mut Changes::ignored())?;
                 }
                 EntryType::EntryNormal => {
                     if !entry.context.is_empty() {
@@ -135,13 +138,17 @@ impl<W> RaftNode<W> {
         let command = command.map_err(|reason| NodeError::Apply { index, reason })?;
         let client_id = command.client_id();
         let storage = self.raw.mut_store();
-        let written = storage.apply(index, term, Some(command))?;
+        let changes = self.watches.changes();
+        let written = storage.apply(index, term, Some(command), changes)?;
+        self.watches.note();
         match written.as_ref().map(|written| &written.effect) {
             Some(Effect::MembersDecided) => self.conf = Arc::new(storage.conf()),
             Some(Effect::LevelRaised) => {
                 let level = storage.state_machine().level();
                 let raised = Event::LevelRaised { level, index, term };
                 self.output.events.push(raised);
+                // It may have given the keys their first revisions.
+                self.reset_watches();
             }
             Some(Effect::ClockAdvanced) => {
                 let revision = storage.state_machine().revisions().at(index);
@@ -168,7 +175,7 @@ impl<W> RaftNode<W> {
         self.conf_index = entry.index;
         let storage = self.raw.mut_store();
         storage.set_conf_state(conf_state);
-        storage.apply(entry.index, entry.term, None)?;
+        storage.apply(entry.index, entry.term, None, &mut Changes::ignored())?;
         self.conf = Arc::new(storage.conf());
         self.output.events.push(Event::ConfChanged {
             voters: self.conf.voters.clone(),

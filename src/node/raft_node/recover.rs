@@ -56,6 +56,7 @@ impl<W> RaftNode<W> {
         let mut state_machine = self.take_everything(own, now);
         state_machine.recover_from(self.cluster_id());
         new.begin_with(state_machine);
+        new.take_watches_of(self);
         let (writes, reads) = self.waiters.take_all();
         let (renewing, not_renewed) = self.clock.restart();
         new.set_uptime(self.clock.uptime());
@@ -166,7 +167,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::kv::{Condition, KeyTest, Operation, SetLifetime, Txn};
+    use crate::kv::{Changes, Condition, KeyTest, Operation, SetLifetime, Txn};
     use crate::node::RaftOptions;
     use crate::types::{ClusterMembership, NodeId, Offer, RaftId, Revision};
 
@@ -268,7 +269,9 @@ mod tests {
             storage
                 .append(vec![entry(index, Some(command.clone()))])
                 .expect("no gap");
-            storage.apply(index, 1, Some(command)).expect("in order");
+            storage
+                .apply(index, 1, Some(command), &mut Changes::ignored())
+                .expect("in order");
         }
         raft
     }
@@ -422,7 +425,9 @@ mod tests {
         storage
             .append(vec![entry(2, Some(removal.clone()))])
             .expect("no gap");
-        storage.apply(2, 1, Some(removal)).expect("in order");
+        storage
+            .apply(2, 1, Some(removal), &mut Changes::ignored())
+            .expect("in order");
         let mut new = old
             .recover(ClusterId(8), info(2), None, &logger())
             .expect("a server");

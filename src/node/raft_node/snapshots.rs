@@ -209,6 +209,7 @@ impl<W> RaftNode<W> {
         self.output.retired.push(replaced);
         self.retire_log(cut);
         self.conf = Arc::new(self.raw.store().conf());
+        self.reset_watches();
         Ok(())
     }
 }

@@ -87,7 +87,7 @@ impl<W> Replica<W> {
         self.output.answers.push((waiter, Err(refusal)));
     }
 
-    fn forming(&self) -> Reason {
+    pub(super) fn forming(&self) -> Reason {
         Reason::Forming {
             waiting_for: self.formation.waiting_for(),
         }

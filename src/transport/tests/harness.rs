@@ -265,6 +265,7 @@ pub(super) fn heartbeat_reply() -> HeartbeatResponse {
         read_context: Bytes::new(),
         cluster_id: CLUSTER.0,
         to: raft_id_of(1).get(),
+        watched: false,
     }
 }
 

@@ -61,6 +61,8 @@ pub(super) fn response_from_raft(
         read_context: mem::take(&mut message.context),
         cluster_id: cluster_id.0,
         to: mem::take(&mut message.to),
+        // raft-rs does not know of it: the node sets it, and reads it.
+        watched: false,
     }
 }
 
@@ -73,6 +75,7 @@ pub(super) fn response_into_raft(response: HeartbeatResponse) -> Result<Message,
         read_context,
         cluster_id: _,
         to,
+        watched: _,
     } = response;
     RESPONSE.index("commit_index", commit_index)?;
     Ok(Message {

@@ -25,6 +25,7 @@ use seshat::service::{
 use seshat::types::{
     Answering, ClusterMembership, NodeId, NodeInfo, NodeStatus, RaftId, Role, WallTime,
 };
+use seshat::watch::WatchBounds;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tonic::codegen::{Service, http};
@@ -39,6 +40,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_REQUESTS: usize = 100;
 pub const MAX_INFLIGHT: usize = 16;
 pub const MAX_UNREAD: usize = 64 << 10;
+pub const MAX_WAITING: usize = 16 << 10;
 
 enum Packet {
     Message(PeerMessage),
@@ -194,6 +196,11 @@ impl Fabric {
             time: Some(WallTime::FIRST),
             raft: RaftOptions {
                 max_pending_requests: MAX_INFLIGHT,
+                watch: WatchBounds {
+                    part_bytes: MAX_MESSAGE / 2,
+                    waiting_bytes: MAX_WAITING,
+                    ..WatchBounds::default()
+                },
                 ..RaftOptions::default()
             },
             seed: 7,
