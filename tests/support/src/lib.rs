@@ -1,13 +1,14 @@
 //! The shared parts of the integration tests: clusters of servers in one process ([`cluster`]), or of
-//! cores and services without a network ([`fabric`]); a little store for made-up nodes ([`txn`]); waits with
-//! an end; a checker of the history of a key ([`linearizability`]); and clients that coordinate, with a
-//! checker of their transactions ([`coordination`]).
+//! cores and services without a network ([`fabric`]); a little store for made-up nodes ([`txn`]), and their
+//! watches ([`watch`]); waits with an end; a checker of the history of a key ([`linearizability`]); and clients
+//! that coordinate, with a checker of their transactions ([`coordination`]).
 
 pub mod cluster;
 pub mod coordination;
 pub mod fabric;
 pub mod linearizability;
 pub mod txn;
+pub mod watch;
 
 use std::time::Duration;
 
