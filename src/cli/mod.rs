@@ -3,7 +3,7 @@
 //! | file | subcommand |
 //! |---|---|
 //! | `dev.rs`, `serve.rs`, `config.rs` | run nodes, or check what they would run with |
-//! | `set.rs`, `get.rs`, `del.rs`, `txn.rs`, `scan.rs` | read and write |
+//! | `set.rs`, `get.rs`, `del.rs`, `txn.rs`, `scan.rs`, `watch.rs` | read and write |
 //! | `status.rs`, `transfer_leader.rs`, `member.rs`, `session.rs` | look at the cluster and steer it |
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //! | `bench.rs` | measure how fast the cluster is, with `crate::bench` |
@@ -41,6 +41,7 @@ mod status;
 mod transfer_leader;
 mod txn;
 mod wait;
+mod watch;
 mod word;
 
 use std::io::Write as _;
@@ -86,6 +87,7 @@ enum Command {
     Get(get::Args),
     Del(del::Args),
     Scan(scan::Args),
+    Watch(watch::Args),
     Txn(txn::Args),
     Session(session::Args),
     Status(status::Args),
@@ -119,6 +121,7 @@ impl Command {
             Self::Get(args) => args.run(),
             Self::Del(args) => args.run(),
             Self::Scan(args) => args.run(),
+            Self::Watch(args) => args.run(),
             Self::Txn(args) => args.run(),
             Self::Session(args) => args.run(),
             Self::Status(args) => args.run(),
@@ -139,6 +142,7 @@ impl Command {
             Self::Get(args) => args.client.json,
             Self::Del(args) => args.client.json,
             Self::Scan(args) => args.client.json,
+            Self::Watch(args) => args.client.json,
             Self::Txn(args) => args.client.json,
             Self::Session(args) => args.json(),
             Self::Status(args) => args.client.json,

@@ -61,8 +61,9 @@ pub(crate) struct ClientOptions {
 
     /// Longest time that the command may take, such as 300ms, 5s or 2m, including
     /// standard input and output
-    /// [default: 5s; scan: 5s for each part of the answer; form: 15s; 60s where it waits
-    /// for the cluster to heal; no limit for standard input and output]
+    /// [default: 5s; scan: 5s for each part of the answer; watch: no limit once it has
+    /// begun; form: 15s; 60s where it waits for the cluster to heal; no limit for
+    /// standard input and output]
     #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 

@@ -4,12 +4,16 @@
 //! a time limit a thread of its own does that, and is abandoned when time is up: it ends with the process.
 
 use std::fmt::Display;
+use std::future::pending;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 use super::failure::Failure;
 
@@ -52,6 +56,20 @@ pub(crate) fn write(bytes: Bytes, time_left: Option<Duration>) -> Result<(), Fai
         stdout.flush()
     };
     within(time_left.map(|left| left.max(SHORTEST)), write).map_err(Failure::stdout)
+}
+
+/// Waits until the reader of the pipe at standard output is gone. Never ends for anything else than a pipe.
+pub(crate) async fn reader_gone() {
+    let watched = async {
+        let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+        // Nothing is written by it, so the pipe may stay one that blocks.
+        let pipe = pipe::Sender::from_owned_fd_unchecked(stdout)?;
+        while !pipe.ready(Interest::ERROR).await?.is_error() {}
+        Ok::<_, io::Error>(())
+    };
+    if watched.await.is_err() {
+        pending().await
+    }
 }
 
 fn within<T: Send + 'static>(

@@ -23,6 +23,13 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
+    /// `key` alone.
+    pub fn key(key: impl Into<Bytes>) -> Self {
+        let start = key.into();
+        let end = Some(behind(&start));
+        Self { start, end }
+    }
+
     /// Every key that begins with `prefix`; with an empty one, every key.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let start = prefix.into();

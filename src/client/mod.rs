@@ -88,6 +88,19 @@
 //! # }
 //! ```
 //!
+//! A [watch](Client::watch) tells every change of a range, as it comes; a [`Mirror`] is the range as a map that
+//! follows its changes.
+//!
+//! ```no_run
+//! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+//! let mut config = client.watch("config/").mirror().await?;
+//! loop {
+//!     println!("limits: {:?}", config.get("config/limits").map(|entry| &entry.value));
+//!     config.changed().await?;
+//! }
+//! # }
+//! ```
+//!
 //! # One cluster
 //!
 //! A client belongs to the cluster that answered it first. If its endpoints lead to a second cluster,
@@ -144,6 +157,7 @@ mod session;
 mod session_list;
 mod stream;
 mod txn;
+mod watch;
 mod write;
 
 use std::sync::Arc;
@@ -170,6 +184,7 @@ pub use scan::{Entries, Scan};
 pub use session::Session;
 pub use session_list::SessionInfo;
 pub use txn::{Entry, Txn, TxnOperation, TxnOutcome, TxnResult};
+pub use watch::{Event, Mirror, Position, Removal, Update, Updates, Watch};
 pub use write::{Conditional, ConditionalWrite, Delete, Set, TxnCall};
 
 use call::Repeat;

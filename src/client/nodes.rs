@@ -49,13 +49,21 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// time: if all are read slowly, there is still room on their connection for others.
 const SCAN_WINDOW_BYTES: u32 = 1 << 20;
 
-/// The use of a connection. A scan that is read slowly fills its connection, and must not delay calls.
+/// Bytes of one watch that may be in flight: less than of a scan, because a client may have many watches. h2
+/// counts small messages as above, so that an unread watch may take some 500 KiB of half of the connection's
+/// window. There is room for 128 watches that the program does not read.
+const WATCH_WINDOW_BYTES: u32 = 64 << 10;
+const WATCH_CONNECTION_WINDOW_BYTES: u32 = 128 << 20;
+
+/// The use of a connection. What is read slowly fills its connection, and must not delay calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
     /// Calls, and pipelines.
     Calls,
     /// Answers of many parts, which the program takes when it wants.
     Streams,
+    /// Watches.
+    Watches,
 }
 
 /// The state that all clones of a client share.
@@ -257,13 +265,13 @@ impl Shared {
         if !state.connections.contains_key(&key) {
             let endpoint = self.endpoint(purpose, address)?;
             let known = self.endpoints.len().saturating_add(MAX_LEARNED);
-            if state.connections.len() >= known.saturating_mul(2) {
+            if state.connections.len() >= known.saturating_mul(3) {
                 let known = |address: &String| self.endpoints.contains(address);
                 state.connections.retain(|(address, _), _| known(address));
             }
             let number = match purpose {
                 Purpose::Calls => self.options.connections,
-                Purpose::Streams => 1,
+                Purpose::Streams | Purpose::Watches => 1,
             };
             let connections = (0..number).map(|_| {
                 state.made = state.made.wrapping_add(1);
@@ -303,9 +311,10 @@ impl Shared {
     }
 
     fn endpoint(&self, purpose: Purpose, address: &str) -> Result<Endpoint, CallError> {
-        let stream_window = match purpose {
-            Purpose::Calls => STREAM_WINDOW_BYTES,
-            Purpose::Streams => SCAN_WINDOW_BYTES,
+        let (stream_window, connection_window) = match purpose {
+            Purpose::Calls => (STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES),
+            Purpose::Streams => (SCAN_WINDOW_BYTES, CONNECTION_WINDOW_BYTES),
+            Purpose::Watches => (WATCH_WINDOW_BYTES, WATCH_CONNECTION_WINDOW_BYTES),
         };
         Ok(Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| CallError::broken(&error.to_string()))?
@@ -314,7 +323,7 @@ impl Shared {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .initial_stream_window_size(stream_window)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_connection_window_size(connection_window)
             // h2 counts the answers to cancelled calls over the whole lifetime of a connection, in two ways,
             // and would break it at some number. That must not end the writes on it.
             .http2_max_concurrent_reset_streams(0)

@@ -30,7 +30,7 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Endpoints by the cluster that they lead to.
-type Clusters = BTreeMap<u64, BTreeSet<String>>;
+pub(super) type Clusters = BTreeMap<u64, BTreeSet<String>>;
 
 impl Client {
     /// Asks all endpoints which cluster they lead to, and makes sure that it is one. Calls name that cluster
@@ -61,7 +61,7 @@ impl Client {
     }
 
     /// The clusters of the endpoints that answer soon.
-    async fn clusters<'a>(&'a self) -> Clusters {
+    pub(super) async fn clusters<'a>(&'a self) -> Clusters {
         let begun = Instant::now();
         let latest = self.deadline().min(after(MAX_WAIT));
         let ask = async |address: &'a String| {

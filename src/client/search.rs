@@ -55,6 +55,8 @@ pub(super) struct Search<'a, T, F> {
     shared: &'a Shared,
     limit: Limit,
     deadline: Instant,
+    /// The connections that it uses.
+    purpose: Purpose,
     /// Longest wait for the answer of a node before the question is repeated.
     attempt_timeout: Duration,
     ask: &'a F,
@@ -91,6 +93,7 @@ struct Candidate {
     due: Instant,
     hurry: Option<Arc<Notify>>,
     pause: Duration,
+    purpose: Purpose,
     attempt_timeout: Duration,
     /// How often a node at this address has refused a request that another one may serve.
     refusals: u32,
@@ -118,24 +121,56 @@ where
         attempt_timeout: Duration,
         ask: &'a F,
     ) -> Self {
-        let mut search = Self {
+        let mut search = Self::of_no_node(shared, limit, deadline, ask);
+        search.attempt_timeout = attempt_timeout;
+        search.ask_endpoints(None);
+        search
+    }
+
+    /// The same over connections for `purpose`. The node at `last` is asked after all others.
+    pub(super) fn over(
+        purpose: Purpose,
+        shared: &'a Shared,
+        limit: Limit,
+        deadline: Instant,
+        last: Option<&str>,
+        ask: &'a F,
+    ) -> Self {
+        let mut search = Self::of_no_node(shared, limit, deadline, ask);
+        search.purpose = purpose;
+        search.ask_endpoints(last);
+        search
+    }
+
+    fn of_no_node(shared: &'a Shared, limit: Limit, deadline: Instant, ask: &'a F) -> Self {
+        Self {
             shared,
             limit,
             deadline,
-            attempt_timeout,
+            purpose: Purpose::Calls,
+            attempt_timeout: shared.options.attempt_timeout,
             ask,
             asked: FuturesUnordered::new(),
             nodes: BTreeMap::new(),
-        };
-        let mut order: Vec<_> = shared.endpoints.iter().map(String::as_str).collect();
-        shared.random(|random| order.shuffle(random));
+        }
+    }
+
+    /// Asks all endpoints. The one at `last` has its turn when the others have had their time, or have failed.
+    fn ask_endpoints(&mut self, last: Option<&str>) {
+        let mut order: Vec<_> = self.shared.endpoints.iter().map(String::as_str).collect();
+        self.shared.random(|random| order.shuffle(random));
         let mut due = Instant::now();
         for address in order {
-            if search.insert(address, due) {
-                due = since(due, shared.jittered(STAGGER));
+            let is_last = last == Some(address) && self.shared.endpoints.len() > 1;
+            let later = if is_last {
+                self.attempt_timeout
+            } else {
+                Duration::ZERO
+            };
+            if self.insert(address, since(due, later)) {
+                due = since(due, self.shared.jittered(STAGGER));
             }
         }
-        search
     }
 
     /// Asks these addresses too, after all others.
@@ -170,6 +205,7 @@ where
             due,
             hurry: Some(Arc::clone(&known.hurry)),
             pause: self.shared.options.backoff.min,
+            purpose: self.purpose,
             attempt_timeout: self.attempt_timeout,
             refusals: 0,
             foreign: 0,
@@ -326,7 +362,7 @@ impl Candidate {
             None => sleep_until(self.due).await,
         }
         let deadline = deadline.min(after(self.attempt_timeout));
-        let outcome = match shared.node(Purpose::Calls, &self.address, deadline) {
+        let outcome = match shared.node(self.purpose, &self.address, deadline) {
             Ok(node) => match timeout_at(deadline, ask(node.clone())).await {
                 Ok(Ok(answer)) => Ok((node, answer.into_inner())),
                 Ok(Err(status)) => Err((node, CallError::from(status))),
@@ -392,6 +428,7 @@ mod tests {
             due: Instant::now(),
             hurry: None,
             pause: shared.options.backoff.min,
+            purpose: Purpose::Calls,
             attempt_timeout: Duration::from_secs(1),
             refusals: 0,
             foreign: 0,

@@ -1,12 +1,71 @@
 //! The commands of the page about coordination, run one after the other on a cluster.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use super::cluster::Dev;
-use super::ran;
+use super::cluster::{Dev, Running};
+use super::{client, ran};
 
 const PAGE: &str = include_str!("../../docs/COORDINATION.md");
+
+/// The script for a program that reads files, with directories of the test.
+#[test]
+fn a_program_that_reads_files_follows_its_configuration() {
+    let dev = Dev::start();
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("follows");
+    let [files, programs] = ["files", "programs"].map(|name| directory.join(name));
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&files).unwrap();
+    std::fs::create_dir_all(&programs).unwrap();
+    let app = programs.join("app");
+    std::fs::write(&app, "#!/bin/sh\necho $1 >> ${0%/*}/log\n").unwrap();
+    std::fs::set_permissions(&app, Permissions::from_mode(0o700)).unwrap();
+    let seshat = |args: &[&str]| client(&dev.endpoints(), args);
+    seshat(&["set", "config/limits", "rate=10 burst=20"]).ok();
+    seshat(&["set", "config/mode", "a"]).ok();
+
+    let script = PAGE.split("```sh\n").nth(1).unwrap();
+    let script = script.split("```").next().unwrap();
+    assert_eq!(script.matches("/etc/app/").count(), 1);
+    let script = script.replace("/etc/app/", &format!("{}/", files.display()));
+    let path = format!("{}:{}", programs.display(), path());
+    let mut sh = std::process::Command::new("sh");
+    sh.args(["-c", &format!("exec {script}")]);
+    sh.env("PATH", path)
+        .env("SESHAT_ENDPOINTS", dev.endpoints());
+    let _watch = Running::start(sh);
+    let has = |name: &str, value: Option<&str>| {
+        let file = files.join(name);
+        let begun = Instant::now();
+        while std::fs::read_to_string(&file).ok().as_deref() != value {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{name}: not {value:?}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    has("limits", Some("rate=10 burst=20"));
+    has("mode", Some("a"));
+    seshat(&["set", "config/mode", "b"]).ok();
+    has("mode", Some("b"));
+    seshat(&["del", "config/limits"]).ok();
+    has("limits", None);
+    seshat(&["set", "config/last", ""]).ok();
+    has("last", Some(""));
+    // The command of the last change may not have ended.
+    let log = std::fs::read_to_string(programs.join("log")).unwrap();
+    assert!(log.starts_with(&"reload\n".repeat(4)), "{log}");
+}
+
+/// The search path with the tested program.
+fn path() -> String {
+    let programs = Path::new(env!("CARGO_BIN_EXE_seshat")).parent().unwrap();
+    format!("{}:{}", programs.display(), std::env::var("PATH").unwrap())
+}
 
 /// A command of the page, and what the page says that it prints.
 struct Step {
@@ -56,8 +115,6 @@ fn is_revision(part: &str) -> bool {
 #[test]
 fn the_page_about_coordination_tells_what_its_commands_do() {
     let dev = Dev::start();
-    let programs = Path::new(env!("CARGO_BIN_EXE_seshat")).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     // The revisions of the page, and what they stand for in this cluster.
     let mut revisions: HashMap<String, String> = HashMap::new();
     let mut code = 0;
@@ -72,7 +129,7 @@ fn the_page_about_coordination_tells_what_its_commands_do() {
             "seshat() {{ command seshat \"$@\" --timeout 60s; }}\n(exit {code})\n{command}"
         );
         let mut sh = std::process::Command::new("sh");
-        sh.env("PATH", &path)
+        sh.env("PATH", path())
             .env("SESHAT_ENDPOINTS", dev.endpoints());
         let ran = ran(sh.args(["-c", &script]).output().unwrap());
         code = ran.code;

@@ -27,6 +27,7 @@ mod sessions;
 mod steering;
 mod surroundings;
 mod txn;
+mod watch;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};

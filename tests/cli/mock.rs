@@ -14,16 +14,21 @@ use seshat_proto::admin::v1::{
 };
 use seshat_proto::kv::v1::error_detail::Reason;
 use seshat_proto::kv::v1::kv_service_server::{KvService, KvServiceServer};
+use seshat_proto::kv::v1::watch_response::Message;
 use seshat_proto::kv::v1::{
     Applied, CloseSessionRequest, CloseSessionResponse, DeleteRequest, DeleteResponse, ErrorDetail,
     FailedPrecondition, GetRequest, GetResponse, InvalidRequest, KeepAliveRequest,
     KeepAliveResponse, ListSessionsRequest, ListSessionsResponse, NotLeader, OpenSessionRequest,
     OpenSessionResponse, OtherCluster, PipelineRequest, PipelineResponse, ScanRequest,
-    ScanResponse, SessionInfo, SetRequest, SetResponse, TxnRequest, TxnResponse,
+    ScanResponse, SessionInfo, SetRequest, SetResponse, TxnRequest, TxnResponse, WatchRequest,
+    WatchResponse,
 };
 use seshat_test_support::txn::Store;
+use seshat_test_support::watch::{End, Feed};
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -71,6 +76,8 @@ struct State {
     /// The end of the next scan: after so many parts of its answer.
     cut: Option<(usize, Status)>,
     sessions: Vec<SessionInfo>,
+    watches: Vec<WatchRequest>,
+    feeds: VecDeque<Feed>,
     applied_index: u64,
     writes: usize,
     transfers: Vec<TransferLeadershipRequest>,
@@ -202,6 +209,17 @@ impl Mock {
         self.state().cut = Some((parts, Status::unavailable("the node goes away")));
     }
 
+    /// Adds what the next watch gets. Others are refused.
+    pub(crate) fn next_watch(&self, messages: impl IntoIterator<Item = Message>, end: End) {
+        let messages = messages.into_iter().collect();
+        self.state().feeds.push_back(Feed { messages, end });
+    }
+
+    /// The watches that have come.
+    pub(crate) fn watches(&self) -> Vec<WatchRequest> {
+        self.state().watches.clone()
+    }
+
     /// The number of writes that have come.
     pub(crate) fn writes(&self) -> usize {
         self.state().writes
@@ -282,6 +300,24 @@ impl Mock {
 
 #[tonic::async_trait]
 impl KvService for Mock {
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let mut state = self.state();
+        if state.older {
+            return Err(Status::unimplemented(""));
+        }
+        state.watches.push(request.into_inner());
+        let feed = state.feeds.pop_front();
+        let feed = feed.ok_or_else(|| Status::unavailable("the node serves no watch now"))?;
+        let (answers, stream) = mpsc::channel(1);
+        tokio::spawn(feed.send(answers, || ()));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
     type PipelineStream = tokio_stream::Pending<Result<PipelineResponse, Status>>;
 
     async fn pipeline(
@@ -324,15 +360,6 @@ impl KvService for Mock {
             state.applied_index += 1;
         }
         Ok(Response::new(tokio_stream::iter(parts)))
-    }
-
-    type WatchStream = tokio_stream::Pending<Result<seshat::proto::kv::WatchResponse, Status>>;
-
-    async fn watch(
-        &self,
-        _: Request<seshat::proto::kv::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented("no watches here"))
     }
 
     async fn open_session(

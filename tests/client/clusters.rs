@@ -107,7 +107,7 @@ async fn a_client_may_ask_first_whether_there_is_but_one_cluster() {
 }
 
 /// Leaves one node of three, which has led, and makes a new cluster of its state; returns its id.
-async fn recover(cluster: &mut Cluster, survivor: usize) -> u64 {
+pub(super) async fn recover(cluster: &mut Cluster, survivor: usize) -> u64 {
     let mut status = cluster.node(survivor).handle.watch();
     let leaderless = status.wait_for(|status| status.leader.is_none()).await;
     leaderless.expect("the node runs");

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use seshat::client::{Client, Session};
+use seshat::client::{Client, Session, TxnOperation};
+use tokio::sync::watch;
 
 use super::mock::{Fate, Mock};
 use super::recipes::{
-    Number, Resource, add_job, add_once, admit, basics, book, edit, finish_job, initialise, listed,
-    numbers, reserve, stay_listed, take_job, take_over, transfer, write_as_owner,
+    Number, Resource, Settings, add_job, add_once, admit, basics, book, edit, finish_job,
+    follow_service, follow_settings, initialise, numbers, reserve, stay_listed, take_job,
+    take_over, transfer, write_as_owner,
 };
 use seshat_test_support::cluster::Cluster;
-use seshat_test_support::eventually;
+use seshat_test_support::{InTime as _, eventually};
 
 const PAGE: &str = include_str!("../../docs/COORDINATION.md");
 const RECIPES: &str = include_str!("recipes.rs");
@@ -71,6 +73,29 @@ async fn no_edit_of_another_writer_is_lost() {
         (20, 20 * "0.0 ".len()),
         "{value}"
     );
+}
+
+#[tokio::test]
+async fn settings_that_were_written_at_once_change_at_once() {
+    let ([session], cluster) = sessions().await;
+    let (settings, mut changes) = watch::channel(Settings::new());
+    let client = client(&[cluster.client_addr(0)]);
+    let following = tokio::spawn(async move { follow_settings(&client, &settings).await });
+    for number in 1..=20 {
+        let both = ["config/a", "config/b"].map(|key| TxnOperation::set(key, number.to_string()));
+        let [a, b] = both;
+        assert!(session.txn().then(a).then(b).await.unwrap().succeeded);
+    }
+    let last = changes.wait_for(|settings| {
+        let values: Vec<_> = settings.values().collect();
+        assert!(
+            values.is_empty() || values.len() == 2 && values[0] == values[1],
+            "{values:?}"
+        );
+        values.first().is_some_and(|value| *value == "20")
+    });
+    last.in_time("the last settings").await.unwrap();
+    assert!(!following.is_finished());
 }
 
 #[tokio::test]
@@ -215,25 +240,31 @@ async fn a_reservation_ends_and_a_booking_stays() {
 }
 
 #[tokio::test]
-async fn a_process_is_listed_as_long_as_it_runs() {
+async fn callers_know_the_instances_that_run() {
     let cluster = Cluster::started(3).await;
     let client = client(&[cluster.client_addr(0), cluster.client_addr(1)]);
-    let listed = async |count| {
-        let all = async || {
-            let all = listed(&client, "web/").await.unwrap();
-            (all.len() == count).then_some(all)
-        };
-        eventually("a list", all).await
+    let (known, mut changes) = watch::channel(Vec::new());
+    let caller = client.clone();
+    let following = tokio::spawn(async move {
+        let update = |addresses| drop(known.send_replace(addresses));
+        follow_service(&caller, "web", update).await
+    });
+    let mut known = async |expected: &[&str]| {
+        let known = changes.wait_for(|known| known == expected);
+        drop(known.in_time("the instances").await.unwrap());
     };
-    let [one, two] = [("web/1", "a:80"), ("web/2", "b:80")].map(|(key, address)| {
+    let instances = [("services/web/1", "a:80"), ("services/web/2", "b:80")];
+    let [one, two] = instances.map(|(key, address)| {
         let client = client.clone();
         tokio::spawn(async move { stay_listed(&client, key, address).await })
     });
-    assert_eq!(listed(2).await, ["a:80", "b:80"]);
+    client.set("services/api/1", "c:80").await.unwrap();
+    known(&["a:80", "b:80"]).await;
     one.abort();
-    assert_eq!(listed(1).await, ["b:80"]);
+    known(&["b:80"]).await;
     two.abort();
-    listed(0).await;
+    known(&[]).await;
+    assert!(!following.is_finished());
 }
 
 #[tokio::test]

@@ -14,14 +14,17 @@ use seshat::proto::kv::error_detail::Reason;
 use seshat::proto::kv::kv_service_server::{KvService, KvServiceServer};
 use seshat::proto::kv::pipeline_command::Command;
 use seshat::proto::kv::pipeline_result::Result as Answered;
+use seshat::proto::kv::watch_response::Message;
 use seshat::proto::kv::{
     Applied, CloseSessionRequest, CloseSessionResponse, DeleteRequest, DeleteResponse, ErrorDetail,
     GetRequest, GetResponse, InvalidRequest, KeepAliveRequest, KeepAliveResponse,
     ListSessionsRequest, ListSessionsResponse, NotLeader, OpenSessionRequest, OpenSessionResponse,
-    PipelineError, PipelineRequest, PipelineResponse, PipelineResult, ScanRequest, ScanResponse,
-    Session, SessionExpired, SessionInfo, SetRequest, SetResponse, TxnRequest, TxnResponse,
+    OtherCluster, PipelineError, PipelineRequest, PipelineResponse, PipelineResult, ScanRequest,
+    ScanResponse, Session, SessionExpired, SessionInfo, SetRequest, SetResponse, TxnRequest,
+    TxnResponse, WatchRequest, WatchResponse,
 };
 use seshat_test_support::txn::{Store, writes};
+use seshat_test_support::watch::{End, Feed};
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
@@ -87,6 +90,13 @@ struct State {
     cuts: VecDeque<Cut>,
     parts_sent: usize,
     scans_open: usize,
+    watches: Vec<WatchRequest>,
+    feeds: VecDeque<Feed>,
+    news_sent: usize,
+    watches_open: usize,
+    watch_peers: BTreeSet<SocketAddr>,
+    /// The cluster that the node takes part in, and the one from which that was recovered.
+    cluster: Option<(u64, Option<u64>)>,
     /// The connections of writes, and those of scans.
     peers: [BTreeSet<SocketAddr>; 2],
     fates: VecDeque<Fate>,
@@ -215,6 +225,37 @@ impl Mock {
     /// The connections over which writes have come, and those over which scans have.
     pub(crate) fn peers(&self) -> [BTreeSet<SocketAddr>; 2] {
         self.state().peers.clone()
+    }
+
+    /// Adds what the next watch gets. Others are refused.
+    pub(crate) fn next_watch(&self, messages: impl IntoIterator<Item = Message>, end: End) {
+        let messages = messages.into_iter().collect();
+        self.state().feeds.push_back(Feed { messages, end });
+    }
+
+    /// The watches that have come.
+    pub(crate) fn watches(&self) -> Vec<WatchRequest> {
+        self.state().watches.clone()
+    }
+
+    /// Messages of watches that have been sent.
+    pub(crate) fn news_sent(&self) -> usize {
+        self.state().news_sent
+    }
+
+    /// Watches that have not ended.
+    pub(crate) fn watches_open(&self) -> usize {
+        self.state().watches_open
+    }
+
+    /// The connections over which watches have come.
+    pub(crate) fn watch_peers(&self) -> BTreeSet<SocketAddr> {
+        self.state().watch_peers.clone()
+    }
+
+    /// The node takes part in `cluster`, which was recovered from `former`.
+    pub(crate) fn joins(&self, cluster: u64, former: Option<u64>) {
+        self.state().cluster = Some((cluster, former));
     }
 
     /// Scans whose answers have not ended.
@@ -479,6 +520,35 @@ fn parse_timeout(text: &str) -> Duration {
 
 #[tonic::async_trait]
 impl KvService for Mock {
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        if self.state().older {
+            return Err(Status::unimplemented(""));
+        }
+        let peer = request.remote_addr();
+        let feed = {
+            let state = &mut *self.state();
+            state.watch_peers.extend(peer);
+            state.watches.push(request.into_inner());
+            state.feeds.pop_front()
+        };
+        let Some(feed) = feed else {
+            return Err(Status::unavailable("the node serves no watch now"));
+        };
+        let (answers, stream) = mpsc::channel(1);
+        let node = self.clone();
+        node.state().watches_open += 1;
+        tokio::spawn(async move {
+            feed.send(answers, || node.state().news_sent += 1).await;
+            node.state().watches_open -= 1;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
     type PipelineStream = ReceiverStream<Result<PipelineResponse, Status>>;
 
     async fn pipeline(
@@ -545,15 +615,6 @@ impl KvService for Mock {
             node.state().scans_open -= 1;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
-    }
-
-    type WatchStream = tokio_stream::Pending<Result<seshat::proto::kv::WatchResponse, Status>>;
-
-    async fn watch(
-        &self,
-        _: Request<seshat::proto::kv::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented("no watches here"))
     }
 
     async fn open_session(
@@ -642,14 +703,23 @@ impl KvService for Mock {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         self.state().reads += 1;
+        let GetRequest { key, cluster_id } = request.into_inner();
+        if let (Some((own, former)), Some(named)) = (self.state().cluster, cluster_id)
+            && own != named
+        {
+            return Err(other_cluster(own, former == Some(named)));
+        }
+        if key.is_empty() {
+            return Err(invalid("key", "at least 1 byte"));
+        }
         self.serves().await?;
         let state = self.state();
-        let (value, revision) = state.store.get(&request.into_inner().key).unzip();
+        let (value, revision) = state.store.get(&key).unzip();
         Ok(Response::new(GetResponse {
             value,
             applied_index: state.applied_index,
             revision: revision.unwrap_or_default(),
-            ..GetResponse::default()
+            cluster_id: state.cluster.map(|(own, _)| own),
         }))
     }
 
@@ -730,6 +800,24 @@ pub(crate) fn not_leader(leader_addr: Option<&str>) -> Status {
         Applied::No,
         reason,
     )
+}
+
+pub(crate) fn invalid(field: &str, rule: &str) -> Status {
+    let reason = Reason::InvalidRequest(InvalidRequest {
+        field: field.to_owned(),
+        rule: rule.to_owned(),
+    });
+    let message = format!("{field}: {rule}");
+    refusal(Code::InvalidArgument, &message, Applied::No, reason)
+}
+
+fn other_cluster(cluster_id: u64, successor: bool) -> Status {
+    let reason = Reason::OtherCluster(OtherCluster {
+        cluster_id,
+        successor,
+    });
+    let message = "this node takes part in another cluster";
+    refusal(Code::FailedPrecondition, message, Applied::No, reason)
 }
 
 pub(crate) fn session_expired() -> Status {

@@ -4,6 +4,7 @@
     reason = "the page shows functions as a library has them"
 )]
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use seshat::client::{
     Client, Condition, Conditional, Error, LivingSession, Session, TxnCall, TxnOperation, TxnResult,
 };
+use tokio::sync::watch;
 
 pub async fn basics(client: &Client) -> Result<(), Error> {
     let found = client.get_with_index("limits").await?; // value and revision; 0: the key is missing
@@ -52,6 +54,24 @@ pub async fn edit(
             Conditional::Succeeded(written) => return Ok(written.applied_index),
             Conditional::Failed(newer) => found = newer,
         }
+    }
+}
+
+/// Settings by their keys.
+pub type Settings = BTreeMap<Bytes, Bytes>;
+
+/// Keeps `settings` as the keys below `config/` are. Returns only if that cannot begin, or will never
+/// work again.
+pub async fn follow_settings(
+    client: &Client,
+    settings: &watch::Sender<Settings>,
+) -> Result<(), Error> {
+    let mut mirror = client.watch("config/").mirror().await?;
+    loop {
+        let entries = mirror.entries();
+        let present = entries.map(|entry| (entry.key.clone(), entry.value.clone()));
+        settings.send_replace(present.collect());
+        mirror.changed().await?;
     }
 }
 
@@ -321,8 +341,17 @@ pub async fn stay_listed(
     }
 }
 
-/// The addresses of the processes that are listed below `prefix`.
-pub async fn listed(client: &Client, prefix: &'static str) -> Result<Vec<Bytes>, Error> {
-    let entries = client.scan(prefix).collect().await?;
-    Ok(entries.into_iter().map(|entry| entry.value).collect())
+/// Calls `update` with the addresses of the instances of `service`, now and after each change. Returns
+/// only if that cannot begin, or will never work again.
+pub async fn follow_service(
+    client: &Client,
+    service: &str,
+    mut update: impl FnMut(Vec<Bytes>),
+) -> Result<(), Error> {
+    let instances = client.watch(format!("services/{service}/"));
+    let mut instances = instances.mirror().await?;
+    loop {
+        update(instances.entries().map(|it| it.value.clone()).collect());
+        instances.changed().await?;
+    }
 }

@@ -1,11 +1,12 @@
 //! The shared parts of the integration tests: clusters of servers in one process ([`cluster`]), or of
-//! cores and services without a network ([`fabric`]); a little store for made-up nodes ([`txn`]); waits with
-//! an end; and a checker of histories ([`linearizability`]).
+//! cores and services without a network ([`fabric`]); a little store for made-up nodes ([`txn`]), and their
+//! watches ([`watch`]); waits with an end; and a checker of histories ([`linearizability`]).
 
 pub mod cluster;
 pub mod fabric;
 pub mod linearizability;
 pub mod txn;
+pub mod watch;
 
 use std::time::Duration;
 
