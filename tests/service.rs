@@ -224,7 +224,7 @@ async fn a_request_with_an_unknown_field_is_refused_by_every_method_and_not_appl
             methods += 1;
         }
     }
-    assert_eq!(methods, 17);
+    assert_eq!(methods, 23);
 }
 
 /// An older client reads what it knows of a newer node's answer.

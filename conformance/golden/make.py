@@ -210,13 +210,13 @@ RESULTS = [
     {"delete": {"existed": True}},
     {"delete": {}},
 ]
-# Its header, then members, then sessions, then pairs in the order of their keys' CRC-32.
+# Its header, then members, then sessions, then claims to locks, then pairs in the order of their keys' CRC-32.
 WHOLE_STATE = snapshot(
     {
         "header": {
             "version": 2, "pairs": "4", "members": "3", "sessions": "6", "protocolLevel": 5,
             "recoveredFrom": ["77", "66"], "revisionBase": "1790000000000000",
-            "oldestRevision": "1790000000000500", "clockMs": "76543",
+            "oldestRevision": "1790000000000500", "clockMs": "76543", "claims": "2",
         },
     },
     *({"member": member} for member in INITIAL),
@@ -231,6 +231,15 @@ WHOLE_STATE = snapshot(
                 {"sequence": "11", "appliedIndex": "1043", "answerLimit": "65536"},
                 {"sequence": "12", "appliedIndex": "1044", "expiredOwner": "9"},
                 {"sequence": "13", "appliedIndex": "1045", "ownedLimit": "1024"},
+                {"sequence": "14", "appliedIndex": "1046", "claimed": True},
+                {"sequence": "15", "appliedIndex": "1047", "released": True},
+                {
+                    "sequence": "16", "appliedIndex": "1048",
+                    "occupied": {
+                        "clientId": "8", "sequence": "3", "token": "1790000000001030",
+                        "value": b64(b"value"),
+                    },
+                },
             ],
         },
     },
@@ -244,6 +253,18 @@ WHOLE_STATE = snapshot(
         {"session": {"clientId": str(client_id), "lastUsed": "1045", "firstOutstanding": "4"}}
         for client_id in range(9, 13)
     ),
+    {
+        "claim": {
+            "name": "lock", "clientId": "8", "sequence": "3", "revision": "1790000000001029",
+            "token": "1790000000001030", "value": b64(b"value"),
+        },
+    },
+    {
+        "claim": {
+            "name": "lock", "clientId": "8", "sequence": "4", "revision": "1790000000001031",
+            "deadlineMs": "88000",
+        },
+    },
     *(
         {"pair": {"key": b64(key), "value": b64(PAIRS[key])} | BOUND.get(key, {})}
         for key in sorted(PAIRS, key=lambda key: (zlib.crc32(key) >> 20, key))
@@ -257,6 +278,7 @@ TXN = {
         {"key": {"key": b64(b"four"), "revision": "0"}},
         {"key": {"key": b64(b"five"), "value": b64(b"value")}},
         {"key": {"key": b64(b"six"), "value": ""}},
+        {"lock": {"name": "seven", "token": "1790000000001042"}},
     ],
     "success": [
         {"set": {"key": b64(b"one"), "value": b64(b"uno")}},
@@ -528,6 +550,24 @@ REAL = {
                 "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
             },
         },
+        "claims a lock": {
+            "acquire": {
+                "name": "lock", "value": b64(b"value"),
+                "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+            },
+        },
+        "claims a lock and waits a minute": {
+            "acquire": {
+                "name": "lock", "maxWaitMs": "60000",
+                "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+            },
+        },
+        "releases a lock": {
+            "release": {
+                "name": "lock",
+                "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+            },
+        },
         "removes once": {
             "delete": {"key": b64(b"key")},
             "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
@@ -615,6 +655,54 @@ REAL = {
         "a page": {
             "sessions": [
                 {"clientId": "7", "ttl": "10s", "remaining": "9.750s", "ownedKeys": "3"},
+            ],
+            "more": True, "revision": "1790000000001043",
+        },
+    },
+    "seshat.lock.v1.AcquireRequest": {
+        "claims a lock": {
+            "name": "lock", "value": b64(b"value"), "clusterId": CLUSTER,
+            "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+        },
+        "does not wait": {
+            "name": "lock", "maxWait": "0s",
+            "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+        },
+    },
+    "seshat.lock.v1.AcquireResponse": {
+        "holds it": {"held": {"token": "1790000000001030"}},
+        "waits": {"waiting": {"ahead": "2"}},
+        "occupied": {
+            "occupied": {
+                "holder": {
+                    "clientId": "8", "claim": "3", "token": "1790000000001030",
+                    "value": b64(b"value"),
+                },
+            },
+        },
+        "gone": {"gone": {}, "clusterId": CLUSTER},
+    },
+    "seshat.lock.v1.AwaitRequest": {
+        "a claim": {"name": "lock", "clientId": "7", "claim": "9"},
+    },
+    "seshat.lock.v1.AwaitResponse": {
+        "holds it": {"held": {"token": "1790000000001030"}},
+        "waits": {"waiting": {"ahead": "2"}},
+        "gone": {"gone": {}},
+    },
+    "seshat.lock.v1.ReleaseRequest": {
+        "a claim": {
+            "name": "lock",
+            "session": {"clientId": "7", "sequence": "9", "firstOutstanding": "5"},
+        },
+    },
+    "seshat.lock.v1.ListLocksResponse": {
+        "a page": {
+            "locks": [
+                {
+                    "name": "lock", "waiting": "1",
+                    "holder": {"clientId": "8", "claim": "3", "token": "1790000000001030"},
+                },
             ],
             "more": True, "revision": "1790000000001043",
         },

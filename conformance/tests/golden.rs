@@ -18,7 +18,7 @@ use seshat::wire::{
 };
 use seshat_conformance::golden::{directory, golden};
 use seshat_conformance::{any, config};
-use seshat_proto::{FILE_DESCRIPTOR_SET, admin, kv, raft};
+use seshat_proto::{FILE_DESCRIPTOR_SET, admin, kv, lock, raft};
 
 fn schema() -> DescriptorPool {
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap()
@@ -101,6 +101,12 @@ fn every_message_is_written_and_read_as_another_language_does() {
             KeepAliveRequest KeepAliveResponse ListSessionsRequest ListSessionsResponse SessionInfo
             Event WatchEvents WatchProgress WatchRequest WatchReset WatchResponse WatchState
             WatchSynced
+            AcquireCommand ClaimRecord HeldLock LockHolder ReleaseCommand
+        }
+        lock {
+            AcquireRequest AcquireResponse AwaitRequest AwaitResponse Gone Held Holder InspectRequest
+            InspectResponse ListLocksRequest ListLocksResponse Lock ObserveRequest ObserveResponse
+            Occupied ReleaseRequest ReleaseResponse Waiting
         }
         raft {
             AppendEntriesRequest AppendEntriesResponse ConfChange ConfChangeSingle ConfChangeV2

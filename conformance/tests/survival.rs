@@ -15,8 +15,8 @@ use proptest::strategy::ValueTree as _;
 use prost::Message;
 use seshat::error::{Applied, NotMe, Reason, Refusal};
 use seshat::kv::{
-    Command, Condition, KEY_TTL, KeyTest, Lifetime, MAX_STEP, Operation, SESSION_TTL, SetLifetime,
-    Stamp, Txn, Write,
+    Acquire, Command, Condition, KEY_TTL, KeyTest, Lifetime, LockName, MAX_CLAIM_WAIT, MAX_STEP,
+    Operation, SESSION_TTL, SetLifetime, Stamp, Txn, Write,
 };
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
@@ -346,7 +346,10 @@ fn condition() -> impl Strategy<Value = Condition> {
         any::<u64>().prop_map(KeyTest::Revision),
         bytes(0).prop_map(KeyTest::Value),
     ];
-    (bytes(1), test).prop_map(|(key, test)| Condition { key, test })
+    prop_oneof![
+        4 => (bytes(1), test).prop_map(|(key, test)| Condition::Key { key, test }),
+        1 => (lock_name(), any::<u64>()).prop_map(|(name, token)| Condition::Held { name, token }),
+    ]
 }
 
 fn lifetime() -> impl Strategy<Value = SetLifetime> {
@@ -386,6 +389,25 @@ fn txn() -> impl Strategy<Value = Txn> {
     )
 }
 
+fn lock_name() -> impl Strategy<Value = LockName> {
+    ".{1,9}".prop_map(LockName::from)
+}
+
+/// What is a write only with a number.
+fn of_a_lock() -> impl Strategy<Value = Write> {
+    let max_wait = option::of(0..=MAX_CLAIM_WAIT);
+    let acquire = (lock_name(), bytes(0), max_wait);
+    let acquire = acquire.prop_map(|(name, value, max_wait)| Acquire {
+        name,
+        value,
+        max_wait,
+    });
+    prop_oneof![
+        acquire.prop_map(|acquire| Write::Acquire(Box::new(acquire))),
+        lock_name().prop_map(Write::Release),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let write = prop_oneof![
         (bytes(1), bytes(0)).prop_map(|(key, value)| Write::Set { key, value }),
@@ -396,6 +418,10 @@ fn command() -> impl Strategy<Value = Command> {
         (write, option::of(stamp())).prop_map(|(write, stamp)| Command::Write { write, stamp });
     prop_oneof![
         4 => write,
+        2 => (of_a_lock(), stamp()).prop_map(|(write, stamp)| Command::Write {
+            write,
+            stamp: Some(stamp),
+        }),
         1 => any::<u64>().prop_map(|id| Command::OpenSession(ClientId(id))),
         1 => (any::<u64>(), SESSION_TTL).prop_map(|(id, ttl)| Command::OpenLivingSession {
             client_id: ClientId(id),

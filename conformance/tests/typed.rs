@@ -19,9 +19,9 @@ use protobuf::Message as _;
 use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, EntryType, MessageType};
 use seshat::error::{Applied, NotMe, Reason, Refusal};
 use seshat::kv::{
-    Command, Condition, Effect, Entry, KeyTest, Lifetime, Limit, LivingSession, Operation,
-    OperationResult, Revisions, Session, SetLifetime, Stamp, StateMachine, Txn, TxnOutcome, Write,
-    Written,
+    Acquire, Claim, ClaimId, ClaimState, Command, Condition, Effect, Entry, Holder, KeyTest,
+    Lifetime, Limit, LivingSession, Operation, OperationResult, Revisions, Session, SetLifetime,
+    Stamp, StateMachine, Txn, TxnOutcome, Write, Written,
 };
 use seshat::types::{
     Answering, ClientId, ClusterId, ClusterMembership, Conf, Following, Introduction, Missed,
@@ -311,6 +311,18 @@ fn whole_state() -> StateMachine {
         ..LivingSession::default()
     };
     state.restore_living_session(ClientId(8), living);
+    let claims = [
+        (3, "value", None, 1029, Some(BASE + 1030)),
+        (4, "", Some(88_000), 1031, None),
+    ];
+    for (sequence, value, deadline, began, token) in claims {
+        let claim = Claim {
+            id: claim(sequence),
+            value: value.into(),
+            deadline,
+        };
+        state.restore_claim(&"lock".into(), BASE + began, claim, token);
+    }
     for (key, value) in pairs {
         let revision = if key == "key" { BASE + 1043 } else { 0 };
         let limit = match key {
@@ -332,6 +344,11 @@ fn whole_state() -> StateMachine {
         results: results(),
     };
     let carried_out = (Effect::Txn(Arc::new(outcome)), 1042);
+    let occupied = Holder {
+        claim: claim(3),
+        token: BASE + 1030,
+        value: "value".into(),
+    };
     let refused = (Effect::AnswerTooLarge { limit: 65_536 }, 1043);
     let answers = [
         (6, set),
@@ -341,6 +358,9 @@ fn whole_state() -> StateMachine {
         (11, refused),
         (12, (Effect::OwnerExpired(ClientId(9)), 1044)),
         (13, (Effect::TooManyOwned, 1045)),
+        (14, (Effect::Claimed(ClaimState::Gone), 1046)),
+        (15, (Effect::Released, 1047)),
+        (16, (Effect::Occupied(Box::new(occupied)), 1048)),
     ];
     let answers = answers.map(|(at, (effect, revision))| (at, Written { effect, revision }));
     let session = Session {
@@ -364,6 +384,14 @@ fn whole_state() -> StateMachine {
             base: BASE,
             oldest: BASE + 500,
         })
+}
+
+/// A claim of session 8.
+fn claim(sequence: u64) -> ClaimId {
+    ClaimId {
+        client_id: ClientId(8),
+        sequence,
+    }
 }
 
 /// One result of every kind.
@@ -393,7 +421,7 @@ fn results() -> Vec<OperationResult> {
 
 /// The vector "carries out a transaction".
 fn txn() -> Txn {
-    let condition = |key: &'static str, test| Condition {
+    let condition = |key: &'static str, test| Condition::Key {
         key: key.into(),
         test,
     };
@@ -410,6 +438,10 @@ fn txn() -> Txn {
             condition("four", KeyTest::Revision(0)),
             condition("five", KeyTest::Value("value".into())),
             condition("six", KeyTest::Value("".into())),
+            Condition::Held {
+                name: "seven".into(),
+                token: BASE + 1042,
+            },
         ],
         success: vec![
             set("one", "uno"),
@@ -713,6 +745,13 @@ fn commands(compared: &mut Compared) {
         first_outstanding: 5,
     });
     let numbered = |write| Command::Write { write, stamp };
+    let acquire = |value: &'static str, max_wait| {
+        Write::Acquire(Box::new(Acquire {
+            name: "lock".into(),
+            value: value.into(),
+            max_wait,
+        }))
+    };
     for (vector, command) in [
         ("binds", set.clone().into()),
         ("binds once", numbered(set)),
@@ -743,6 +782,12 @@ fn commands(compared: &mut Compared) {
                 renewed: vec![ClientId(7), ClientId(8)],
             },
         ),
+        ("claims a lock", numbered(acquire("value", None))),
+        (
+            "claims a lock and waits a minute",
+            numbered(acquire("", Some(60_000))),
+        ),
+        ("releases a lock", numbered(Write::Release("lock".into()))),
         (
             "binds with every lifetime",
             Write::Txn(Box::new(lasting())).into(),

@@ -15,7 +15,7 @@ use prost_reflect::{
 use seshat_codec::Request;
 use seshat_conformance::{any, config};
 use seshat_proto::FILE_DESCRIPTOR_SET;
-use seshat_proto::{admin::v1 as admin, kv::v1 as kv};
+use seshat_proto::{admin::v1 as admin, kv::v1 as kv, lock::v1 as lock};
 use tonic::Code;
 
 /// An encoder that makes use of all freedom that protobuf gives: the order of the fields, numbers longer than
@@ -237,7 +237,7 @@ fn check<R: Request + PartialEq + Debug>(descriptor: &MessageDescriptor) {
 #[test]
 fn every_request_is_understood_whole_or_refused() {
     type Check = fn(&MessageDescriptor);
-    let checks: [(&str, Check); 17] = [
+    let checks: [(&str, Check); 23] = [
         ("AddMemberRequest", check::<admin::AddMemberRequest>),
         ("FormRequest", check::<admin::FormRequest>),
         ("RecoverRequest", check::<admin::RecoverRequest>),
@@ -255,6 +255,12 @@ fn every_request_is_understood_whole_or_refused() {
         ("KeepAliveRequest", check::<kv::KeepAliveRequest>),
         ("CloseSessionRequest", check::<kv::CloseSessionRequest>),
         ("ListSessionsRequest", check::<kv::ListSessionsRequest>),
+        ("AcquireRequest", check::<lock::AcquireRequest>),
+        ("AwaitRequest", check::<lock::AwaitRequest>),
+        ("InspectRequest", check::<lock::InspectRequest>),
+        ("ListLocksRequest", check::<lock::ListLocksRequest>),
+        ("ObserveRequest", check::<lock::ObserveRequest>),
+        ("ReleaseRequest", check::<lock::ReleaseRequest>),
         ("SetRequest", check::<kv::SetRequest>),
         ("TxnRequest", check::<kv::TxnRequest>),
         ("WatchRequest", check::<kv::WatchRequest>),

@@ -58,6 +58,19 @@ pub mod kv {
     pub mod v1;
 }
 
+/// The versions of `seshat.lock`.
+pub mod lock {
+    /// Package `seshat.lock.v1`.
+    ///
+    /// # `seshat/lock/v1/lock_service.proto`
+    ///
+    /// Locks and the election of leaders.
+    ///
+    /// A lock is held by one claim at a time, and the others wait in the order in which
+    /// they came. An election is a lock with a value: its holder leads.
+    pub mod v1;
+}
+
 /// The versions of `seshat.raft`.
 pub mod raft {
     /// Package `seshat.raft.v1`.

@@ -71,6 +71,30 @@ impl Request for crate::kv::v1::WatchRequest {
     const DESCRIPTOR: &'static Descriptor = &SESHAT_KV_V1_WATCH_REQUEST;
 }
 
+impl Request for crate::lock::v1::AcquireRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_LOCK_V1_ACQUIRE_REQUEST;
+}
+
+impl Request for crate::lock::v1::AwaitRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_LOCK_V1_AWAIT_REQUEST;
+}
+
+impl Request for crate::lock::v1::InspectRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_LOCK_V1_INSPECT_REQUEST;
+}
+
+impl Request for crate::lock::v1::ListLocksRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_LOCK_V1_LIST_LOCKS_REQUEST;
+}
+
+impl Request for crate::lock::v1::ObserveRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_LOCK_V1_OBSERVE_REQUEST;
+}
+
+impl Request for crate::lock::v1::ReleaseRequest {
+    const DESCRIPTOR: &'static Descriptor = &SESHAT_LOCK_V1_RELEASE_REQUEST;
+}
+
 static GOOGLE_PROTOBUF_DURATION: Descriptor = Descriptor {
     name: "google.protobuf.Duration",
     fields: &[
@@ -145,6 +169,7 @@ static SESHAT_KV_V1_CONDITION: Descriptor = Descriptor {
     name: "seshat.kv.v1.Condition",
     fields: &[
         Field::message(1, &SESHAT_KV_V1_KEY_CONDITION),
+        Field::message(2, &SESHAT_KV_V1_HELD_LOCK),
     ],
 };
 
@@ -173,6 +198,14 @@ static SESHAT_KV_V1_GET_OPERATION: Descriptor = Descriptor {
 
 static SESHAT_KV_V1_GET_REQUEST: Descriptor = Descriptor {
     name: "seshat.kv.v1.GetRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+    ],
+};
+
+static SESHAT_KV_V1_HELD_LOCK: Descriptor = Descriptor {
+    name: "seshat.kv.v1.HeldLock",
     fields: &[
         Field::scalar(1),
         Field::scalar(2),
@@ -327,5 +360,60 @@ static SESHAT_KV_V1_WATCH_REQUEST: Descriptor = Descriptor {
         Field::scalar(4),
         Field::scalar(5),
         Field::message(6, &GOOGLE_PROTOBUF_DURATION),
+    ],
+};
+
+static SESHAT_LOCK_V1_ACQUIRE_REQUEST: Descriptor = Descriptor {
+    name: "seshat.lock.v1.AcquireRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::message(2, &SESHAT_KV_V1_SESSION),
+        Field::scalar(3),
+        Field::message(4, &GOOGLE_PROTOBUF_DURATION),
+        Field::scalar(5),
+    ],
+};
+
+static SESHAT_LOCK_V1_AWAIT_REQUEST: Descriptor = Descriptor {
+    name: "seshat.lock.v1.AwaitRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+        Field::scalar(3),
+        Field::scalar(4),
+    ],
+};
+
+static SESHAT_LOCK_V1_INSPECT_REQUEST: Descriptor = Descriptor {
+    name: "seshat.lock.v1.InspectRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+    ],
+};
+
+static SESHAT_LOCK_V1_LIST_LOCKS_REQUEST: Descriptor = Descriptor {
+    name: "seshat.lock.v1.ListLocksRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+        Field::scalar(3),
+    ],
+};
+
+static SESHAT_LOCK_V1_OBSERVE_REQUEST: Descriptor = Descriptor {
+    name: "seshat.lock.v1.ObserveRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::scalar(2),
+    ],
+};
+
+static SESHAT_LOCK_V1_RELEASE_REQUEST: Descriptor = Descriptor {
+    name: "seshat.lock.v1.ReleaseRequest",
+    fields: &[
+        Field::scalar(1),
+        Field::message(2, &SESHAT_KV_V1_SESSION),
+        Field::scalar(3),
     ],
 };

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::{Batch, BatchItem, Pending, PendingBatch, Waiter};
 use super::fair::Source;
+use super::signals::LockSignals;
 use super::unread::ValueRoom;
 use super::watching::Opening;
 use super::workers::Workers;
@@ -103,6 +104,7 @@ pub struct DriverHandle {
     requests: mpsc::Sender<(Source, Request)>,
     pub(super) notices: mpsc::Sender<Notice>,
     keep_alives: mpsc::Sender<(ClientId, Waiter)>,
+    pub(super) locks: LockSignals,
     status: watch::Receiver<NodeStatus>,
     pub(super) members: watch::Receiver<Arc<ClusterMembership>>,
     pub(super) nodes: watch::Receiver<Arc<ClusterMembership>>,
@@ -161,6 +163,7 @@ impl DriverHandle {
             requests,
             notices,
             keep_alives,
+            locks: LockSignals::default(),
             status,
             members,
             nodes,

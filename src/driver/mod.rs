@@ -28,6 +28,7 @@ mod operator;
 mod options;
 mod publish;
 mod renewals;
+mod signals;
 mod single;
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ pub(crate) use handle::Notice;
 pub use handle::{DriverHandle, Stopped};
 pub use network::{Identifying, Network, Probe};
 pub use options::DriverOptions;
+pub use signals::{LockSignals, Signal};
 pub use unread::{Account, Held, Reader, Unread, ValueRoom};
 pub use watching::{Bundle, Watch};
 pub use workers::Workers;
@@ -99,6 +101,7 @@ pub struct Driver {
     waiting: Waiting,
     replication: Replication,
     watching: Watching,
+    locks: LockSignals,
     /// The operator's call that waits for the end of a recovery.
     recovering: Option<oneshot::Sender<Result<Recovery, Refusal>>>,
     /// Number of polls left before the loop waits.
@@ -145,6 +148,7 @@ impl Driver {
             waiting: Waiting::default(),
             replication: Replication::default(),
             watching: Watching::default(),
+            locks: handle.lock_signals().clone(),
             recovering: None,
             looks: 0,
         };
@@ -342,6 +346,7 @@ impl Driver {
             snapshots,
             calls,
             watches,
+            locks,
             retired,
         } = self.replica.output()?;
         if !answers.is_empty() || self.replica.raft().is_some_and(|raft| raft.waiting() > 0) {
@@ -381,6 +386,9 @@ impl Driver {
             network.call(id, call);
         }
         self.watching.deliver(watches);
+        for change in &locks {
+            self.locks.raise(change);
+        }
         if !retired.is_empty() {
             self.options.workers.free(retired);
         }

@@ -1,6 +1,6 @@
-//! The changes that a command makes, for those who watch the state.
+//! The changes that a command makes, for those who watch the state or wait for a lock.
 
-use super::Lifetime;
+use super::{Lifetime, LockChange};
 use crate::types::{Key, Revision, Value};
 
 /// Why a key changed.
@@ -39,42 +39,61 @@ impl Change {
     }
 }
 
-/// The changes that commands make, in their order and at most one a key and command; or nothing, for a
-/// caller that needs none.
+/// The changes that commands make, in their order. Those of keys are at most one a key and command, and are
+/// not kept for a caller that needs none.
 #[derive(Debug, Default)]
-pub struct Changes(Option<Vec<Change>>);
+pub struct Changes {
+    keys: Option<Vec<Change>>,
+    locks: Vec<LockChange>,
+}
 
 impl Changes {
-    /// Keeps the changes.
+    /// Keeps the changes of keys.
     pub fn kept() -> Self {
-        Self(Some(Vec::new()))
+        Self {
+            keys: Some(Vec::new()),
+            locks: Vec::new(),
+        }
     }
 
-    /// Keeps nothing, and costs nothing.
+    /// Keeps no changes of keys: these cost nothing.
     pub const fn ignored() -> Self {
-        Self(None)
+        Self {
+            keys: None,
+            locks: Vec::new(),
+        }
     }
 
-    /// Whether they are kept.
+    /// Whether changes of keys are kept.
     pub fn are_kept(&self) -> bool {
-        self.0.is_some()
+        self.keys.is_some()
     }
 
-    /// Whether there is none.
+    /// Whether there is no change of a key.
     pub fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(Vec::is_empty)
+        self.keys.as_ref().is_none_or(Vec::is_empty)
     }
 
     /// Adds `change`.
     pub(super) fn push(&mut self, change: Change) {
-        if let Some(changes) = &mut self.0 {
+        if let Some(changes) = &mut self.keys {
             changes.push(change);
         }
     }
 
-    /// Takes the changes out.
+    /// Adds the change of a lock.
+    pub(super) fn push_lock(&mut self, change: LockChange) {
+        self.locks.push(change);
+    }
+
+    /// Takes the changes of keys out.
     pub fn take(&mut self) -> impl Iterator<Item = Change> {
-        self.0.iter_mut().flat_map(|changes| changes.drain(..))
+        self.keys.iter_mut().flat_map(|changes| changes.drain(..))
+    }
+
+    /// Takes the changes of locks out.
+    pub fn take_locks(&mut self) -> impl Iterator<Item = LockChange> {
+        self.locks.drain(..)
     }
 }
 

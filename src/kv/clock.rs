@@ -11,6 +11,7 @@
 
 use imbl::OrdSet;
 
+use super::locks::ClaimId;
 use crate::types::{ClientId, Key, Millis};
 
 /// Maximum step of the clock.
@@ -23,8 +24,10 @@ pub const MAX_RENEWED: usize = 8192;
 /// What ends when its deadline comes. Of equal deadlines, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mortal {
-    /// A living session, with the keys that it owns.
+    /// A living session, with its claims and the keys that it owns.
     Session(ClientId),
+    /// A claim to a lock that waits.
+    Claim(ClaimId),
     /// A key with a TTL.
     Key(Key),
 }

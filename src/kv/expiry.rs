@@ -1,14 +1,15 @@
-//! What begins and ends by the replicated clock: lifetimes of keys, and living sessions.
+//! What begins and ends by the replicated clock: lifetimes of keys, and living sessions with what is theirs.
 
 use std::collections::BTreeMap;
 
 use super::clock::Mortal;
 use super::living::{MAX_OWNED_KEYS, SessionInfo};
+use super::locking::Freed;
 use super::{
     Cause, Change, Changes, Clock, Effect, Lifetime, Lifetimes, Limit, LivingSession, MAX_REMOVALS,
     Operation, Session, SetLifetime, StateMachine, Stored,
 };
-use crate::types::{ClientId, LogIndex, Millis, Revision};
+use crate::types::{ClientId, Key, LogIndex, Millis};
 
 impl StateMachine {
     /// The replicated clock.
@@ -48,16 +49,16 @@ impl StateMachine {
     pub(super) fn bind(
         &mut self,
         index: LogIndex,
-        key: &[u8],
-        value: &[u8],
+        (key, value): (&[u8], &[u8]),
         it: SetLifetime,
         changes: &mut Changes,
     ) {
-        self.bind_for(key, value, self.revisions().stored(index), it);
+        self.bind_for(index, (key, value), it);
         if changes.are_kept()
             && let Some(entry) = self.entry(key)
         {
             changes.push(Change {
+                // At the first level, an entry has no revision.
                 revision: self.revisions().at(index),
                 key: entry.key,
                 value: Some(entry.value),
@@ -67,7 +68,8 @@ impl StateMachine {
         }
     }
 
-    fn bind_for(&mut self, key: &[u8], value: &[u8], revision: Revision, it: SetLifetime) {
+    fn bind_for(&mut self, index: LogIndex, (key, value): (&[u8], &[u8]), it: SetLifetime) {
+        let revision = self.revisions().stored(index);
         let SetLifetime::To(lifetime) = it else {
             let is_limited = self.map.stored(key).is_some_and(Stored::is_limited);
             self.map.set(key, value, revision, is_limited);
@@ -90,21 +92,15 @@ impl StateMachine {
     }
 
     /// Removes `key` with the command at `index`, with its lifetime. Returns whether it was bound.
-    pub(super) fn unbind(
-        &mut self,
-        index: LogIndex,
-        key: &[u8],
-        cause: Cause,
-        changes: &mut Changes,
-    ) -> bool {
-        let removed = self.remove(index, key, cause, changes);
+    pub(super) fn unbind(&mut self, index: LogIndex, key: &[u8], changes: &mut Changes) -> bool {
+        let removed = self.remove(index, key, Cause::Deleted, changes);
         if removed.as_ref().is_some_and(Stored::is_limited) {
             self.end_lifetime(key);
         }
         removed.is_some()
     }
 
-    /// Removes `key`, but not its lifetime. Returns what it was bound to.
+    /// Removes `key`, but not its lifetime.
     fn remove(
         &mut self,
         index: LogIndex,
@@ -117,7 +113,7 @@ impl StateMachine {
         {
             changes.push(Change {
                 revision: self.revisions().at(index),
-                key: key.clone(),
+                key: Key::clone(key),
                 value: None,
                 lifetime: Lifetime::Unlimited,
                 cause,
@@ -182,9 +178,8 @@ impl StateMachine {
                 changes.entry(owner).or_default().1 += 1;
             }
         }
-        let living = self.sessions.living();
         let too_many = changes.into_iter().any(|(owner, (gets, loses))| {
-            let owned = living.get(owner).map_or(0, |session| session.owned.len());
+            let owned = self.owned_by(owner);
             gets > 0 && owned + gets > MAX_OWNED_KEYS + loses
         });
         match too_many {
@@ -234,26 +229,29 @@ impl StateMachine {
         self.sessions.living_mut().insert(client_id, session);
     }
 
-    /// Ends a session with the command at `index`, and removes the keys that it owns.
+    /// Ends a session with the command at `index`, with its claims and the keys that it owns.
     pub(super) fn close_session(
         &mut self,
         index: LogIndex,
         client_id: ClientId,
         changes: &mut Changes,
     ) -> Effect {
-        let existed = match self.end_living(index, client_id, changes) {
+        let mut freed = Freed::new();
+        let existed = match self.end_living(index, client_id, &mut freed, changes) {
             Some(_) => true,
             None => self.sessions.close(client_id),
         };
+        self.grant_all(&freed, index, changes);
         Effect::SessionClosed { existed }
     }
 
-    /// Ends a living session, and removes the keys that it owns. Returns their number. `None` if it does not
-    /// exist.
+    /// Ends a living session, with its claims and the keys that it owns. Returns the number of these. `None` if
+    /// it does not exist.
     fn end_living(
         &mut self,
         index: LogIndex,
         client_id: ClientId,
+        freed: &mut Freed,
         changes: &mut Changes,
     ) -> Option<usize> {
         let session = self.sessions.living_mut().remove(client_id)?;
@@ -263,16 +261,19 @@ impl StateMachine {
             self.lifetimes.remove(key);
             self.remove(index, key, Cause::SessionEnded, changes);
         }
-        Some(session.owned.len())
+        let claims: Vec<_> = self.locks.claims_of(client_id).collect();
+        for claim in &claims {
+            self.end_claim(*claim, freed, changes);
+        }
+        Some(session.owned.len() + claims.len())
     }
 
-    /// Advances the clock with the command at `index`, renews the sessions that lived until then, and removes
-    /// what is due.
+    /// Advances the clock with the command at `index`, renews the sessions that lived until then, removes what is
+    /// due, and grants the locks that are free then.
     pub(super) fn advance_clock(
         &mut self,
         index: LogIndex,
-        step: Millis,
-        renewed: &[ClientId],
+        (step, renewed): (Millis, &[ClientId]),
         changes: &mut Changes,
     ) -> Effect {
         let alive = |client_id: &&ClientId| self.session_ttl(**client_id).is_some();
@@ -281,13 +282,18 @@ impl StateMachine {
         for client_id in alive {
             self.renew(client_id);
         }
-        let mut removed = 0;
+        let (mut removed, mut freed) = (0, Freed::new());
         while removed < MAX_REMOVALS
             && let Some(due) = self.clock.take_due()
         {
             removed += match due {
                 Mortal::Session(client_id) => {
-                    1 + self.end_living(index, client_id, changes).unwrap_or(0)
+                    let ended = self.end_living(index, client_id, &mut freed, changes);
+                    1 + ended.unwrap_or(0)
+                }
+                Mortal::Claim(claim) => {
+                    self.end_claim(claim, &mut freed, changes);
+                    1
                 }
                 Mortal::Key(key) => {
                     self.lifetimes.remove(&key);
@@ -296,6 +302,7 @@ impl StateMachine {
                 }
             };
         }
+        self.grant_all(&freed, index, changes);
         Effect::ClockAdvanced
     }
 

@@ -13,7 +13,7 @@ impl StateMachine {
         match command {
             Command::Write {
                 stamp: Some(stamp), ..
-            } if self.sessions.check(stamp, self.clock.now()) != Verdict::New => 0,
+            } if self.verdict(stamp) != Verdict::New => 0,
             Command::Write {
                 write: Write::Set { key, value },
                 ..
@@ -25,9 +25,13 @@ impl StateMachine {
                 let growth = [true, false].map(|succeeded| self.growth_by(txn.branch(succeeded)));
                 growth.into_iter().max().unwrap_or(0)
             }
+            Command::Write {
+                write: Write::Acquire(acquire),
+                ..
+            } => Self::growth_by_claim(acquire),
             Command::OpenLivingSession { client_id, .. } => self.growth_by_living(*client_id),
             Command::Write {
-                write: Write::Delete { .. },
+                write: Write::Delete { .. } | Write::Release(_),
                 ..
             }
             | Command::OpenSession(_)

@@ -8,10 +8,13 @@
 
 mod change;
 mod clock;
+mod effect;
 mod expiry;
 mod growth;
 mod lifetimes;
 mod living;
+mod locking;
+mod locks;
 mod map;
 mod query;
 mod range;
@@ -23,10 +26,16 @@ mod txn;
 
 pub use change::{Cause, Change, Changes};
 pub use clock::{Clock, MAX_REMOVALS, MAX_RENEWED, MAX_STEP};
+pub use effect::{Effect, Found};
 pub use lifetimes::{KEY_TTL, LIFETIME_MEMORY, Lifetime, Lifetimes, Limit, SetLifetime};
 pub use living::{
     LIVING_SESSION_MEMORY, LivingSession, LivingSessions, MAX_LIVING_ANSWER_BYTES,
     MAX_LIVING_SESSIONS, MAX_OWNED_KEYS, SESSION_TTL, SessionInfo,
+};
+pub use locking::{Acquire, LockChange, LockPage, LockState, MAX_CLAIM_WAIT};
+pub use locks::{
+    Claim, ClaimId, ClaimState, Ended, Holder, LockName, Locks, MAX_CLAIM_VALUE_BYTES, MAX_CLAIMS,
+    MAX_LOCK_NAME_BYTES, MAX_LOCKS, claim_memory,
 };
 pub use map::{Map, Shards, pair_memory, shard_of};
 pub use query::Query;
@@ -36,7 +45,7 @@ pub use sessions::{
     MAX_OUTSTANDING, MAX_SESSION_ANSWER_BYTES, MAX_SESSION_BYTES, MAX_SESSION_MEMORY, MAX_SESSIONS,
     Session, Sessions, Stamp, Verdict, Written,
 };
-pub use state_machine::{Effect, Found, MAX_RECOVERED_FROM, StateMachine};
+pub use state_machine::{MAX_RECOVERED_FROM, StateMachine};
 pub use stored::{MAX_REVISION, Stored};
 pub use txn::{
     Condition, Entry, KeyTest, MAX_REMEMBERED_BYTES, MAX_TXN_ANSWER_BYTES, MAX_TXN_OPERATIONS,
@@ -110,7 +119,7 @@ impl Command {
         match self {
             Self::RaiseLevel { level, .. } => *level,
             Self::Write {
-                write: Write::Txn(_),
+                write: Write::Txn(_) | Write::Acquire(_) | Write::Release(_),
                 ..
             }
             | Self::OpenLivingSession { .. }
@@ -141,6 +150,10 @@ pub enum Write {
     },
     /// Carries out a transaction.
     Txn(Box<Txn>),
+    /// Claims a lock, under its number in the session. It has to have one.
+    Acquire(Box<Acquire>),
+    /// Ends the claim to this lock that has its number in the session. It has to have one.
+    Release(LockName),
 }
 
 /// A write without a session.

@@ -1,6 +1,6 @@
 //! Linearizable reads.
 
-use super::{Scan, TXN_LEVEL, Txn};
+use super::{ClaimId, LockName, Scan, TXN_LEVEL, Txn};
 use crate::types::{ClientId, Key, ProtocolLevel};
 
 /// A linearizable read.
@@ -24,6 +24,24 @@ pub enum Query {
         /// Maximum number of sessions in the page.
         limit: usize,
     },
+    /// Reads the state of a claim.
+    Claim {
+        /// The lock.
+        name: LockName,
+        /// The claim.
+        id: ClaimId,
+    },
+    /// Reads the state of a lock.
+    Lock(LockName),
+    /// Reads a page of the locks that are held.
+    Locks {
+        /// The page begins behind this lock.
+        after: Option<LockName>,
+        /// Maximum number of locks in the page.
+        limit: usize,
+        /// Maximum bytes of their names and values, unless a single one has more.
+        bytes: usize,
+    },
 }
 
 impl From<Key> for Query {
@@ -40,13 +58,20 @@ impl Query {
             Self::Txn(txn) => txn.bytes(),
             Self::Scan { scan, .. } => scan.range.bytes(),
             Self::Sessions { .. } => 0,
+            Self::Claim { name, .. } | Self::Lock(name) => name.len(),
+            Self::Locks { after, .. } => after.as_ref().map_or(0, |after| after.len()),
         }
     }
 
     /// The protocol level that the cluster must speak.
     pub fn level(&self) -> ProtocolLevel {
         match self {
-            Self::Get(_) | Self::Scan { .. } | Self::Sessions { .. } => ProtocolLevel::FIRST,
+            Self::Get(_)
+            | Self::Scan { .. }
+            | Self::Sessions { .. }
+            | Self::Claim { .. }
+            | Self::Lock(_)
+            | Self::Locks { .. } => ProtocolLevel::FIRST,
             Self::Txn(_) => TXN_LEVEL,
         }
     }

@@ -28,6 +28,8 @@ const ANSWER_BYTES: usize = 48;
 /// Bytes that each result of a remembered transaction counts for, beside the key and the value that were
 /// read.
 const RESULT_BYTES: usize = 128;
+/// Bytes that the remembered holder of a lock counts for, beside its value.
+const HOLDER_BYTES: usize = 64;
 /// Maximum bytes that the answers to transactions count for in one session: their results, and the keys and
 /// values that were read.
 pub const MAX_SESSION_ANSWER_BYTES: usize = 1 << 20;
@@ -74,7 +76,7 @@ pub struct Written {
 impl Written {
     /// Bytes that it counts for when it is remembered.
     fn bytes(&self) -> usize {
-        ANSWER_BYTES + self.txn_bytes()
+        ANSWER_BYTES + effect_bytes(&self.effect)
     }
 
     /// The part of these bytes for the results of a transaction.
@@ -83,6 +85,15 @@ impl Written {
             Effect::Txn(outcome) => counted_bytes(outcome),
             _ => 0,
         }
+    }
+}
+
+/// Bytes that an effect counts for.
+fn effect_bytes(effect: &Effect) -> usize {
+    match effect {
+        Effect::Txn(outcome) => counted_bytes(outcome),
+        Effect::Occupied(holder) => HOLDER_BYTES + holder.value.len(),
+        _ => 0,
     }
 }
 
@@ -244,6 +255,14 @@ impl Sessions {
         self.is_open(client_id) || self.living.has_room(ANSWER_BYTES)
     }
 
+    /// `effect`, of a write of a living session, if it may be remembered; [`Effect::AnswersFull`] otherwise.
+    pub(super) fn with_room(&self, effect: Effect) -> Effect {
+        match self.living.has_room(ANSWER_BYTES + effect_bytes(&effect)) {
+            true => effect,
+            false => Effect::AnswersFull,
+        }
+    }
+
     /// Whether the outcome of a transaction of this session fits among its remembered answers.
     ///
     /// # Errors
@@ -274,12 +293,15 @@ impl Sessions {
         }
     }
 
-    /// Remembers the result of a [new](Verdict::New) write, the command at `index`.
+    /// Remembers the result of a write, the command at `index`: of a [new](Verdict::New) one, or another result
+    /// than before.
     pub fn remember(&mut self, stamp: &Stamp, index: LogIndex, written: Written) {
         if let Some(session) = self.use_session(stamp.client_id, index) {
             let bytes = written.bytes();
-            session.answers.insert(stamp.sequence, written);
-            *self.bytes_beside(stamp.client_id) += bytes;
+            let replaced = session.answers.insert(stamp.sequence, written);
+            let beside = self.bytes_beside(stamp.client_id);
+            *beside += bytes;
+            *beside -= replaced.map_or(0, |replaced| replaced.bytes());
             self.give_up_excess(stamp.client_id);
         }
     }

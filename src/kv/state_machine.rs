@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::map::{Map, Shards};
 use super::txn::{MAX_TXN_ANSWER_BYTES, Operation, Txn, TxnOutcome};
 use super::{
-    Cause, Changes, Clock, Command, Entry, Lifetimes, Limit, Part, Query, Revisions, Scan, Session,
-    SessionInfo, Sessions, SetLifetime, Stamp, Stored, Verdict, Write, Written,
+    Changes, Clock, Command, Effect, Entry, Found, Lifetimes, Limit, Locks, Part, Query, Revisions,
+    Scan, Session, Sessions, SetLifetime, Stamp, Stored, Verdict, Write, Written,
 };
 use crate::types::{
     ClientId, ClusterId, ClusterMembership, Key, LogIndex, Millis, ProtocolLevel, Revision, Value,
@@ -16,67 +16,8 @@ use crate::types::{
 /// Maximum number of earlier clusters that a state remembers.
 pub const MAX_RECOVERED_FROM: usize = 16;
 
-/// The effect of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// A key was bound to a value.
-    Set,
-    /// A key was removed, if it was there.
-    Deleted {
-        /// Whether the key was bound before.
-        existed: bool,
-    },
-    /// A transaction was carried out.
-    Txn(Arc<TxnOutcome>),
-    /// None: the answer to the transaction would have been larger than `limit` bytes.
-    AnswerTooLarge {
-        /// Of one answer, or of all answers that are remembered for one session.
-        limit: usize,
-    },
-    /// The desired members are as the command says. The last member is never removed.
-    MembersDecided,
-    /// The cluster speaks the level of the command, or a higher one.
-    LevelRaised,
-    /// A session is open.
-    SessionOpened {
-        /// Its TTL, if it lives.
-        ttl: Option<Millis>,
-    },
-    /// A session is not open any more.
-    SessionClosed {
-        /// Whether it was open before.
-        existed: bool,
-    },
-    /// The clock has been advanced.
-    ClockAdvanced,
-    /// None: the session of the write does not exist or is over, or its number was forgotten.
-    SessionExpired,
-    /// None: this owner of a key does not live.
-    OwnerExpired(ClientId),
-    /// None: a session would own more than [`MAX_OWNED_KEYS`](super::MAX_OWNED_KEYS).
-    TooManyOwned,
-    /// None: there are [`MAX_LIVING_SESSIONS`](super::MAX_LIVING_SESSIONS).
-    TooManySessions,
-    /// None: the answers of living sessions would count for more than
-    /// [`MAX_LIVING_ANSWER_BYTES`](super::MAX_LIVING_ANSWER_BYTES).
-    AnswersFull,
-}
-
-/// The answer to a [`Query`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// The value of the key, and the revision of the write that has bound it.
-    Value(Option<(Value, Revision)>),
-    /// The outcome of the transaction.
-    Txn(TxnOutcome),
-    /// The first part of the range, and what else is to be read.
-    Part(Box<(Part, Scan)>, Option<Box<StateMachine>>),
-    /// A page of the living sessions, and whether there are more.
-    Sessions(Vec<SessionInfo>, bool),
-}
-
-/// A map of bytes to bytes, the lifetimes of its keys, the sessions of clients, the clock, the desired members
-/// of the cluster, the protocol level of the cluster, and the clusters from which it was recovered.
+/// A map of bytes to bytes, the lifetimes of its keys, the sessions of clients, the locks, the clock, the
+/// desired members of the cluster, the protocol level of the cluster, and the clusters from which it was recovered.
 ///
 /// A clone costs some tens of microseconds, whatever the size of the state, and shares everything that
 /// neither copy changes. A snapshot is made from a clone.
@@ -85,6 +26,7 @@ pub struct StateMachine {
     pub(super) map: Map,
     pub(super) lifetimes: Lifetimes,
     pub(super) sessions: Sessions,
+    pub(super) locks: Locks,
     pub(super) clock: Clock,
     members: Arc<ClusterMembership>,
     recovered_from: Arc<[ClusterId]>,
@@ -162,7 +104,9 @@ impl StateMachine {
                 self.open_living(client_id, ttl, index)
             }
             Command::CloseSession(client_id) => self.close_session(index, client_id, changes),
-            Command::Clock { step, renewed } => self.advance_clock(index, step, &renewed, changes),
+            Command::Clock { step, renewed } => {
+                self.advance_clock(index, (step, &renewed), changes)
+            }
             Command::AddMember(info) => {
                 let members = Arc::make_mut(&mut self.members);
                 members.members.insert(info.id, info);
@@ -184,7 +128,7 @@ impl StateMachine {
         self.written(index, effect)
     }
 
-    fn written(&self, index: LogIndex, effect: Effect) -> Written {
+    pub(super) fn written(&self, index: LogIndex, effect: Effect) -> Written {
         let revision = self.revisions.at(index);
         Written { effect, revision }
     }
@@ -198,13 +142,16 @@ impl StateMachine {
     ) -> Effect {
         match write {
             Write::Set { key, value } => {
-                self.bind(index, &key, &value, SetLifetime::default(), changes);
+                self.bind(index, (&key, &value), SetLifetime::default(), changes);
                 Effect::Set
             }
             Write::Delete { key } => Effect::Deleted {
-                existed: self.unbind(index, &key, Cause::Deleted, changes),
+                existed: self.unbind(index, &key, changes),
             },
             Write::Txn(txn) => self.carry_out(index, &txn, stamp, changes),
+            Write::Acquire(acquire) => self.acquire(index, &acquire, stamp, changes),
+            // A release has a number: see `write_once`.
+            Write::Release(_) => Effect::SessionDoesNotLive,
         }
     }
 
@@ -215,7 +162,7 @@ impl StateMachine {
         stamp: Option<&Stamp>,
         changes: &mut Changes,
     ) -> Effect {
-        let outcome = txn.outcome(self.revisions.at(index), |key| self.entry(key));
+        let outcome = self.outcome(txn, self.revisions.at(index));
         let branch = txn.branch(outcome.succeeded);
         let fits = match stamp {
             Some(stamp) => self
@@ -235,14 +182,18 @@ impl StateMachine {
                     key,
                     value,
                     lifetime,
-                } => self.bind(index, key, value, *lifetime, changes),
+                } => self.bind(index, (key, value), *lifetime, changes),
                 Operation::Get(_) => {}
                 Operation::Delete(key) => {
-                    self.unbind(index, key, Cause::Deleted, changes);
+                    self.unbind(index, key, changes);
                 }
             }
         }
         Effect::Txn(Arc::new(outcome))
+    }
+
+    pub(super) fn outcome(&self, txn: &Txn, revision: Revision) -> TxnOutcome {
+        txn.outcome(revision, |key| self.entry(key), |name| self.token(name))
     }
 
     fn open_session(&mut self, client_id: ClientId, index: LogIndex) -> Effect {
@@ -259,7 +210,7 @@ impl StateMachine {
             Query::Get(key) => Found::Value(self.get_with_revision(key)),
             Query::Txn(txn) => {
                 let revision = self.revisions.at(applied);
-                Found::Txn(txn.outcome(revision, |key| self.entry(key)))
+                Found::Txn(self.outcome(txn, revision))
             }
             Query::Scan { scan, keeps } => {
                 let mut scan = Scan::clone(scan);
@@ -272,6 +223,13 @@ impl StateMachine {
                 let (sessions, more) = self.session_page(*after, *limit);
                 Found::Sessions(sessions, more)
             }
+            Query::Claim { name, id } => Found::Claim(self.claim_state(name, *id)),
+            Query::Lock(name) => Found::Lock(self.lock_state(name)),
+            Query::Locks {
+                after,
+                limit,
+                bytes,
+            } => Found::Locks(self.lock_page(after.as_ref(), *limit, *bytes)),
         }
     }
 
@@ -282,10 +240,13 @@ impl StateMachine {
         stamp: &Stamp,
         changes: &mut Changes,
     ) -> Written {
-        let verdict = self.sessions.check(stamp, self.clock.now());
+        if let Write::Release(name) = &write {
+            return self.release(index, name, stamp, changes);
+        }
+        let verdict = self.verdict(stamp);
         self.sessions.acknowledge(stamp, index);
         match verdict {
-            Verdict::Applied(written) => written,
+            Verdict::Applied(written) => self.again(index, &write, stamp, written),
             Verdict::Expired => self.written(index, Effect::SessionExpired),
             Verdict::New if !self.sessions.has_room(stamp.client_id) => {
                 self.written(index, Effect::AnswersFull)
@@ -363,13 +324,14 @@ impl StateMachine {
         self.map.is_empty()
     }
 
-    /// Memory of keys, values, lifetimes and sessions in bytes. An estimate, rather too high than too low. Equal
+    /// Memory of keys, values, lifetimes, sessions and claims in bytes. An estimate, rather too high than too low. Equal
     /// states give the same number on every node.
     pub fn memory(&self) -> usize {
         self.map
             .memory()
             .saturating_add(self.lifetimes.memory())
             .saturating_add(self.sessions.memory())
+            .saturating_add(self.locks.memory())
     }
 
     /// The desired members of the cluster. The voters and learners of the Raft group follow: see
@@ -712,7 +674,7 @@ mod tests {
         let mut kv = with_revisions();
         kv.apply(3, set("k", "1").into());
         let swap = Txn {
-            conditions: vec![Condition {
+            conditions: vec![Condition::Key {
                 key: Bytes::from("k"),
                 test: KeyTest::Revision(BASE + 3),
             }],
@@ -877,7 +839,7 @@ mod tests {
             Just(KeyTest::Revision(0)),
             "[x-z]?".prop_map(|value| KeyTest::Value(value.into())),
         ];
-        let condition = ("[a-e]", test).prop_map(|(key, test)| Condition {
+        let condition = ("[a-e]", test).prop_map(|(key, test)| Condition::Key {
             key: key.into(),
             test,
         });
@@ -922,13 +884,19 @@ mod tests {
                 return Effect::Deleted { existed };
             }
             Write::Txn(txn) => txn,
+            Write::Acquire(_) | Write::Release(_) => return Effect::SessionDoesNotLive,
         };
-        let holds = |Condition { key, test }: &Condition| match (model.get(key), test) {
-            (entry, KeyTest::Exists(exists)) => entry.is_some() == *exists,
-            (entry, KeyTest::Revision(0)) => entry.is_none(),
-            (None, _) => false,
-            (Some(entry), KeyTest::Revision(revision)) => entry.revision == *revision,
-            (Some(entry), KeyTest::Value(value)) => entry.value == value,
+        let holds = |condition: &Condition| {
+            let Condition::Key { key, test } = condition else {
+                return false;
+            };
+            match (model.get(key), test) {
+                (entry, KeyTest::Exists(exists)) => entry.is_some() == *exists,
+                (entry, KeyTest::Revision(0)) => entry.is_none(),
+                (None, _) => false,
+                (Some(entry), KeyTest::Revision(revision)) => entry.revision == *revision,
+                (Some(entry), KeyTest::Value(value)) => entry.value == value,
+            }
         };
         let succeeded = txn.conditions.iter().all(holds);
         let branch = if succeeded { txn.success } else { txn.failure };

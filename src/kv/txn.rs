@@ -7,7 +7,7 @@
 //! Whether it is too large depends on the state, so every node decides that alike when it applies the
 //! command, and the bounds are a part of the protocol.
 
-use super::{Lifetime, SetLifetime};
+use super::{Lifetime, LockName, SetLifetime};
 use crate::types::{Key, Revision, Value};
 
 /// Maximum number of conditions and operations of a transaction.
@@ -30,11 +30,21 @@ pub struct Txn {
 
 /// A condition of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
-    /// The key that is tested.
-    pub key: Key,
-    /// The test.
-    pub test: KeyTest,
+pub enum Condition {
+    /// Tests a key.
+    Key {
+        /// The key.
+        key: Key,
+        /// The test.
+        test: KeyTest,
+    },
+    /// Tests whether a lock is held under exactly this token.
+    Held {
+        /// The lock.
+        name: LockName,
+        /// The token.
+        token: Revision,
+    },
 }
 
 /// A test of a key.
@@ -135,14 +145,17 @@ impl Txn {
         self.operations().any(Operation::writes)
     }
 
-    /// The key and the length of the value of each condition and operation.
+    /// The key and the length of the value of each condition of a key, and of each operation.
     pub fn parts(&self) -> impl Iterator<Item = (&Key, usize)> {
-        let conditions = self.conditions.iter().map(|condition| {
-            let value = match &condition.test {
+        let conditions = self.conditions.iter().filter_map(|condition| {
+            let Condition::Key { key, test } = condition else {
+                return None;
+            };
+            let value = match test {
                 KeyTest::Value(value) => value.len(),
                 KeyTest::Exists(_) | KeyTest::Revision(_) => 0,
             };
-            (&condition.key, value)
+            Some((key, value))
         });
         conditions.chain(self.operations().map(|operation| {
             let value = match operation {
@@ -156,28 +169,51 @@ impl Txn {
     /// Renames the revisions in the conditions.
     pub fn rename_revisions(&mut self, rename: impl Fn(Revision) -> Revision) {
         for condition in &mut self.conditions {
-            if let KeyTest::Revision(revision) = &mut condition.test {
-                *revision = rename(*revision);
+            match condition {
+                Condition::Key {
+                    test: KeyTest::Revision(revision),
+                    ..
+                }
+                | Condition::Held {
+                    token: revision, ..
+                } => *revision = rename(*revision),
+                Condition::Key { .. } => {}
             }
         }
     }
 
-    /// Bytes of all keys and values.
-    pub fn bytes(&self) -> usize {
-        let parts = self.parts().map(|(key, value)| key.len() + value);
-        parts.sum()
+    /// The number of its conditions and operations.
+    pub fn len(&self) -> usize {
+        self.conditions.len() + self.success.len() + self.failure.len()
     }
 
-    /// The outcome as the write `revision` of a state in which `entry` finds the keys.
+    /// Whether it has no condition and no operation.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of all keys, values and names of locks.
+    pub fn bytes(&self) -> usize {
+        let parts = self.parts().map(|(key, value)| key.len() + value);
+        let names = self.conditions.iter().map(|condition| match condition {
+            Condition::Key { .. } => 0,
+            Condition::Held { name, .. } => name.len(),
+        });
+        parts.sum::<usize>() + names.sum::<usize>()
+    }
+
+    /// The outcome as the write `revision` of a state in which `entry` finds the keys, and `token` the tokens
+    /// of the locks that are held.
     pub(super) fn outcome(
         &self,
         revision: Revision,
         entry: impl Fn(&[u8]) -> Option<Entry>,
+        token: impl Fn(&str) -> Option<Revision>,
     ) -> TxnOutcome {
-        let succeeded = self
-            .conditions
-            .iter()
-            .all(|condition| condition.test.holds(entry(&condition.key).as_ref()));
+        let succeeded = self.conditions.iter().all(|condition| match condition {
+            Condition::Key { key, test } => test.holds(entry(key).as_ref()),
+            Condition::Held { name, token: held } => token(name) == Some(*held),
+        });
         let branch = self.branch(succeeded);
         let results = branch.iter().enumerate().map(|(at, operation)| {
             let key = operation.key();
@@ -272,7 +308,7 @@ mod tests {
 
     /// The outcome as the write 9 of a state that binds `a` to 1 by the write 7.
     fn outcome(test: Option<(&str, KeyTest)>, success: Vec<Operation>) -> TxnOutcome {
-        let conditions = test.into_iter().map(|(key, test)| Condition {
+        let conditions = test.into_iter().map(|(key, test)| Condition::Key {
             key: bytes(key),
             test,
         });
@@ -281,7 +317,8 @@ mod tests {
             success,
             failure: vec![Operation::Get(bytes("b"))],
         };
-        txn.outcome(9, |key| (key == b"a").then(|| bound("a", "1", 7)))
+        let entry = |key: &[u8]| (key == b"a").then(|| bound("a", "1", 7));
+        txn.outcome(9, entry, |_| None)
     }
 
     #[test]
@@ -302,8 +339,26 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_is_held_under_its_own_token_alone() {
+        let holds = |name: &str, token| {
+            let name = name.into();
+            let txn = Txn {
+                conditions: vec![Condition::Held { name, token }],
+                success: Vec::new(),
+                failure: Vec::new(),
+            };
+            assert_eq!((txn.len(), txn.bytes(), txn.is_empty()), (1, 1, false));
+            assert_eq!(txn.parts().count(), 0);
+            let token = |name: &str| (name == "a").then_some(7);
+            txn.outcome(9, |_| None, token).succeeded
+        };
+        assert!(holds("a", 7));
+        assert!(!holds("a", 6) && !holds("a", 8) && !holds("b", 7) && !holds("b", 0));
+    }
+
+    #[test]
     fn one_condition_that_does_not_hold_selects_the_other_branch() {
-        let condition = |exists| Condition {
+        let condition = |exists| Condition::Key {
             key: bytes("a"),
             test: KeyTest::Exists(exists),
         };
@@ -318,7 +373,7 @@ mod tests {
                 success: vec![set("b", "2")],
                 failure: vec![Operation::Get(bytes("a"))],
             };
-            let outcome = txn.outcome(9, |_| Some(bound("a", "1", 7)));
+            let outcome = txn.outcome(9, |_| Some(bound("a", "1", 7)), |_| None);
             let result = match succeeded {
                 true => OperationResult::Set,
                 false => got("1", 7),
@@ -376,11 +431,11 @@ mod tests {
     fn bytes_are_those_of_keys_and_values() {
         let txn = Txn {
             conditions: vec![
-                Condition {
+                Condition::Key {
                     key: bytes("k"),
                     test: KeyTest::Value(bytes("22")),
                 },
-                Condition {
+                Condition::Key {
                     key: bytes("k"),
                     test: KeyTest::Revision(7),
                 },
@@ -420,20 +475,29 @@ mod tests {
 
     #[test]
     fn only_revisions_are_renamed() {
-        let condition = |test| Condition {
+        let condition = |test| Condition::Key {
             key: bytes("k"),
             test,
+        };
+        let held = |token| Condition::Held {
+            name: "a".into(),
+            token,
         };
         let mut txn = Txn {
             conditions: vec![
                 condition(KeyTest::Revision(7)),
                 condition(KeyTest::Exists(true)),
+                held(7),
             ],
             success: Vec::new(),
             failure: Vec::new(),
         };
         txn.rename_revisions(|revision| revision + 1);
-        assert_eq!(txn.conditions[0].test, KeyTest::Revision(8));
-        assert_eq!(txn.conditions[1].test, KeyTest::Exists(true));
+        let renamed = [
+            condition(KeyTest::Revision(8)),
+            condition(KeyTest::Exists(true)),
+            held(8),
+        ];
+        assert_eq!(txn.conditions, renamed);
     }
 }

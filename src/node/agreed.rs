@@ -139,6 +139,8 @@ impl Least {
         let (key, value) = match &write {
             Write::Set { key, value } => (key.len(), value.len()),
             Write::Delete { key } => (key.len(), 0),
+            // They have limits of the protocol.
+            Write::Acquire(_) | Write::Release(_) => return None,
             Write::Txn(txn) => {
                 let parts = || txn.parts();
                 let value = parts().map(|(_, value)| value).max().unwrap_or(0);

@@ -9,7 +9,10 @@ use super::call::{Call, CallId};
 use super::event::Event;
 use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
-use crate::kv::{Part, Query, Revisions, Scan, SessionInfo, StateMachine, TxnOutcome};
+use crate::kv::{
+    ClaimState, Holder, LockChange, LockPage, LockState, Part, Query, Revisions, Scan, SessionInfo,
+    StateMachine, TxnOutcome,
+};
 use crate::types::{
     ClusterId, LogIndex, Millis, NodeId, RaftId, Rank, Revision, Term, Value, WallTime,
 };
@@ -103,6 +106,39 @@ pub enum Answer {
         /// Revision up to which the state has all writes.
         revision: Revision,
     },
+    /// A claim was made or read.
+    Claim {
+        /// Its state.
+        state: ClaimState,
+        /// Revision up to which that state has all writes.
+        revision: Revision,
+    },
+    /// No claim was made: it was not to wait, and another one holds the lock.
+    Occupied {
+        /// That claim.
+        holder: Box<Holder>,
+        /// Revision of the command.
+        revision: Revision,
+    },
+    /// A claim has ended.
+    Released {
+        /// Revision of the command that has ended it, or has found it ended.
+        revision: Revision,
+    },
+    /// A lock was read.
+    Lock {
+        /// Its state.
+        lock: LockState,
+        /// Revision up to which that state has all writes.
+        revision: Revision,
+    },
+    /// A page of the locks was read.
+    Locks {
+        /// The page.
+        page: Box<LockPage>,
+        /// Revision up to which the state has all writes.
+        revision: Revision,
+    },
     /// The desired members are as the command says.
     MembersDecided {
         /// Log index of the decision.
@@ -193,6 +229,8 @@ pub struct Output<W> {
     /// Watches, and the next messages for their clients, or the reason why they have ended. Each bundle of
     /// messages needs one report that it was taken, unless the watch is closed.
     pub watches: Vec<(WatchId, Result<Vec<WatchMessage>, Refusal>)>,
+    /// Claims that hold their lock now, or have ended, in the order in which that happened.
+    pub locks: Vec<LockChange>,
     /// Unused values that take so long to free that heartbeats would be missed: they are for another thread.
     pub retired: Vec<Retired>,
 }
@@ -206,6 +244,7 @@ impl<W> Default for Output<W> {
             snapshots: Vec::new(),
             calls: Vec::new(),
             watches: Vec::new(),
+            locks: Vec::new(),
             retired: Vec::new(),
         }
     }

@@ -391,6 +391,7 @@ impl<W> Replica<W> {
                 snapshots,
                 calls: _,
                 watches,
+                locks,
                 retired,
             } = raft.output()?;
             output.answers.extend(answers);
@@ -398,6 +399,7 @@ impl<W> Replica<W> {
             output.messages.extend(messages);
             output.snapshots.extend(snapshots);
             output.watches.extend(watches);
+            output.locks.extend(locks);
             output.retired.extend(retired);
             let members = raft.storage().state_machine().members();
             self.directory.follow(members, raft.conf());

@@ -50,8 +50,11 @@ use crate::driver::{Driver, DriverHandle, Probe, Removed, Unread, wall_time};
 use crate::node::{NodeError, Replica};
 use crate::proto::admin::admin_service_server::AdminServiceServer;
 use crate::proto::kv::kv_service_server::KvServiceServer;
+use crate::proto::lock::lock_service_server::LockServiceServer;
 use crate::proto::raft::raft_service_server::RaftServiceServer;
-use crate::service::{AdminService, AdmissionControl, Health, Host, KvService, Router};
+use crate::service::{
+    AdminService, AdmissionControl, Health, Host, KvService, LockService, Router,
+};
 use crate::telemetry;
 
 use crate::transport::{Connector, Inbound, Transport};
@@ -279,11 +282,13 @@ impl Server {
         let local = Local::new(host.for_another_connection(unread.reader()));
         let router = Router::new(host, with_reflection(routes, &CLIENT_SERVICES)?);
         let kv = Misdirected::<KvServiceServer<KvService>>::client(config.node.id, &known);
+        let lock = Misdirected::<LockServiceServer<LockService>>::client(config.node.id, &known);
         let operator =
             Misdirected::<AdminServiceServer<AdminService>>::client(config.node.id, &known);
         let routes = Routes::default()
             .add_service(raft)
             .add_service(kv)
+            .add_service(lock)
             .add_service(operator);
         let nodes = with_reflection(routes, &NODE_SERVICES)?.prepare();
 
@@ -399,8 +404,9 @@ impl Server {
 }
 
 /// The services of the listener for clients.
-const CLIENT_SERVICES: [&str; 3] = [
+const CLIENT_SERVICES: [&str; 4] = [
     <KvServiceServer<KvService> as NamedService>::NAME,
+    <LockServiceServer<LockService> as NamedService>::NAME,
     <AdminServiceServer<AdminService> as NamedService>::NAME,
     "grpc.health.v1.Health",
 ];

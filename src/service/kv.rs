@@ -85,7 +85,7 @@ impl KvService {
 
     /// The hold of an answer with a value of `bytes`, until it is sent. `None` for a small value, which
     /// takes less than the call itself.
-    fn holds(&self, bytes: usize) -> Result<Option<Holds>, Refusal> {
+    pub(super) fn holds(&self, bytes: usize) -> Result<Option<Holds>, Refusal> {
         if bytes < COUNTED_FROM {
             return Ok(None);
         }
@@ -213,7 +213,7 @@ impl KvService {
 }
 
 /// The response `answer`, with the holds of its bytes.
-fn holding<T>(answer: T, holds: Option<Holds>) -> Response<T> {
+pub(super) fn holding<T>(answer: T, holds: Option<Holds>) -> Response<T> {
     let mut response = Response::new(answer);
     if let Some(holds) = holds {
         response.extensions_mut().insert(holds);

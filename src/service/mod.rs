@@ -10,6 +10,7 @@
 //! too ([`Router`]).
 //!
 //! * [`KvService`] reads and writes, and waits for a leader as long as the caller does.
+//! * [`LockService`] is locks and the election of leaders.
 //! * [`Local`] is the same for callers in the process of the node.
 //! * [`AdminService`] describes the cluster, transfers leadership ([`transfer_leadership`]), and changes the
 //!   members.
@@ -28,6 +29,8 @@ mod holds;
 mod kv;
 mod leadership;
 mod local;
+mod lock_operation;
+mod locks;
 mod lookout;
 mod membership;
 mod operation;
@@ -60,6 +63,7 @@ pub use holds::Holds;
 pub use kv::KvService;
 pub use leadership::{Transferred, transfer_leadership};
 pub use local::Local;
+pub use locks::LockService;
 pub use refusals::to_status;
 pub use router::Router;
 

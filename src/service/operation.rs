@@ -166,7 +166,14 @@ impl Operation {
     /// The number of keys that it reads.
     pub(super) fn reads(&self) -> usize {
         match self {
-            Self::Query(Query::Get(_) | Query::Scan { .. } | Query::Sessions { .. }) => 1,
+            Self::Query(
+                Query::Get(_)
+                | Query::Scan { .. }
+                | Query::Sessions { .. }
+                | Query::Claim { .. }
+                | Query::Lock(_)
+                | Query::Locks { .. },
+            ) => 1,
             Self::Query(Query::Txn(txn))
             | Self::Command(Command::Write {
                 write: Write::Txn(txn),
@@ -192,6 +199,10 @@ impl Operation {
                 ..
             })
             | Self::Query(Query::Txn(txn)) => counted(txn),
+            Self::Command(Command::Write {
+                write: Write::Acquire(acquire),
+                ..
+            }) => acquire.name.len().saturating_add(acquire.value.len()),
             Self::Query(query) => query.bytes(),
             Self::Command(_) => 0,
         }
@@ -223,7 +234,7 @@ fn write(write: Write, session: Option<kv::Session>) -> Result<Operation, Refusa
     Ok(Operation::Command(Command::Write { write, stamp }))
 }
 
-fn stamp(session: kv::Session) -> Result<Stamp, Refusal> {
+pub(super) fn stamp(session: kv::Session) -> Result<Stamp, Refusal> {
     let kv::Session {
         client_id,
         sequence,

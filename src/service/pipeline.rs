@@ -187,8 +187,8 @@ async fn submit(
                 Operation::Command(command) => (kind(&command), write(&command, context)),
                 Operation::Query(query) => {
                     let kind = match &query {
-                        Query::Get(_) | Query::Scan { .. } | Query::Sessions { .. } => Kind::Read,
                         Query::Txn(_) => Kind::ReadTxn,
+                        _ => Kind::Read,
                     };
                     (kind, BatchItem::Read(query))
                 }

@@ -14,10 +14,11 @@ use tonic::{Code, Status};
 
 use super::arriving::{Arrivals, Arriving};
 use super::refusals::with_code;
-use super::{Host, KvService, to_status};
+use super::{Host, KvService, LockService, to_status};
 use crate::driver::Reader;
 use crate::error::{Reason, Refusal};
 use crate::proto::kv::kv_service_server::KvServiceServer;
+use crate::proto::lock::lock_service_server::LockServiceServer;
 
 /// Most bytes of the metadata of a call, each field with 32 more, as HTTP/2 counts them. The metadata
 /// that a node reads takes some hundred bytes.
@@ -33,16 +34,18 @@ pub struct Router {
     host: Host,
     arrivals: Arc<Arrivals>,
     kv: KvServiceServer<KvService>,
+    lock: LockServiceServer<LockService>,
     rest: Routes,
     /// Why it serves operators only, if it does.
     refuses_clients: Option<Refusal>,
 }
 
 impl Router {
-    /// A router to the `KvService` of `host`, and to `rest`.
+    /// A router to the `KvService` and the `LockService` of `host`, and to `rest`.
     pub fn new(host: Host, rest: Routes) -> Self {
         Self {
             kv: kv_service(&host),
+            lock: lock_service(&host),
             arrivals: arrivals(&host),
             host,
             rest: rest.prepare(),
@@ -57,6 +60,7 @@ impl Router {
         let host = self.host.for_another_connection(reader);
         Self {
             kv: kv_service(&host),
+            lock: lock_service(&host),
             arrivals: arrivals(&host),
             host,
             rest: self.rest.clone(),
@@ -88,13 +92,16 @@ impl Router {
     {
         let limit = self.host.options.max_grpc_message_bytes;
         let path = request.uri().path();
-        let (is_kv, is_stream) = (is_kv(path), is_stream(path));
+        let (is_kv, is_lock, is_stream) = (is_kv(path), is_lock(path), is_stream(path));
         let answer = if let Some(refusal) = self.refusal(path, request.headers()) {
             let refused = to_status(&refusal, None).into_http();
             Either::Right(Either::Left(ready(Ok(refused))))
         } else if is_kv {
             let request = request.map(|body| self.arriving(body, is_stream));
-            Either::Left(self.kv.clone().call(request))
+            Either::Left(Either::Left(self.kv.clone().call(request)))
+        } else if is_lock {
+            let request = request.map(|body| self.arriving(body, is_stream));
+            Either::Left(Either::Right(self.lock.clone().call(request)))
         } else {
             let request = request.map(|body| self.arriving(body, is_stream));
             Either::Right(Either::Right(self.rest.clone().call(request)))
@@ -116,7 +123,7 @@ impl Router {
             }));
         }
         let refusal = self.refuses_clients.as_ref()?;
-        let is_refused = is_kv(path) && !path.ends_with("/Get");
+        let is_refused = is_kv(path) && !path.ends_with("/Get") || is_lock(path);
         is_refused.then(|| refusal.clone())
     }
 }
@@ -144,9 +151,25 @@ fn kv_service(host: &Host) -> KvServiceServer<KvService> {
         .max_encoding_message_size(max_grpc_message_bytes)
 }
 
+fn lock_service(host: &Host) -> LockServiceServer<LockService> {
+    let max_grpc_message_bytes = host.options.max_grpc_message_bytes;
+    LockServiceServer::new(LockService::new(host.clone()))
+        .max_decoding_message_size(max_grpc_message_bytes)
+        .max_encoding_message_size(max_grpc_message_bytes)
+}
+
 fn is_kv(path: &str) -> bool {
+    is_of(path, KvServiceServer::<KvService>::NAME)
+}
+
+fn is_lock(path: &str) -> bool {
+    is_of(path, LockServiceServer::<LockService>::NAME)
+}
+
+/// Whether `path` is a method of `service`.
+fn is_of(path: &str, service: &str) -> bool {
     path.strip_prefix('/')
-        .and_then(|path| path.strip_prefix(KvServiceServer::<KvService>::NAME))
+        .and_then(|path| path.strip_prefix(service))
         .is_some_and(|method| method.starts_with('/'))
 }
 

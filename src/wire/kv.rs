@@ -7,7 +7,7 @@ use crate::kv::{Command, MAX_RENEWED, Stamp, Write};
 use crate::proto::kv as proto;
 use crate::proto::kv::command::Operation;
 use crate::types::{ClientId, Key, Millis, NodeId, NodeInfo, ProtocolLevel};
-use crate::wire::{WireError, time};
+use crate::wire::{WireError, locks, time};
 
 /// Operations with these numbers, and all between, are of the first protocol level.
 const FIRST_OPERATION: u8 = 1;
@@ -32,6 +32,12 @@ impl From<Command> for proto::Command {
                         session: stamp,
                         ..(*txn).into()
                     }),
+                    Write::Acquire(acquire) => {
+                        Operation::Acquire(locks::acquire_command(*acquire, stamp))
+                    }
+                    Write::Release(name) => {
+                        Operation::Release(locks::release_command(&name, stamp))
+                    }
                 }
             }
             Command::OpenSession(client_id) => open_session(client_id, 0),
@@ -99,6 +105,17 @@ impl TryFrom<proto::Command> for Command {
             Some(Operation::Txn(mut txn)) => {
                 let stamp = txn.session.take().map(Stamp::try_from).transpose()?;
                 let write = Write::Txn(Box::new(txn.try_into()?));
+                Ok(Self::Write { write, stamp })
+            }
+            Some(Operation::Acquire(command)) => {
+                let (acquire, stamp) = locks::acquire(command)?;
+                let write = Write::Acquire(Box::new(acquire));
+                let stamp = Some(stamp);
+                Ok(Self::Write { write, stamp })
+            }
+            Some(Operation::Release(command)) => {
+                let (name, stamp) = locks::release(command)?;
+                let (write, stamp) = (Write::Release(name), Some(stamp));
                 Ok(Self::Write { write, stamp })
             }
             Some(Operation::OpenSession(proto::OpenSessionCommand { client_id, ttl_ms })) => {

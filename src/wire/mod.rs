@@ -19,6 +19,7 @@ mod identity;
 mod introduction;
 mod kv;
 mod limits;
+mod locks;
 mod raft;
 mod snapshot;
 mod time;
@@ -31,9 +32,12 @@ pub use claim::{claim_from_request, yield_request, yield_response, yielded};
 pub use error::{error_detail, find_detail, pack_detail};
 pub use identity::{offer_from_request, offer_request};
 pub use kv::{decode_command, encode_command, is_of_first_level, level_of_command};
+pub use locks::{
+    acquire_response, await_response, list_locks_response, lock_name, occupied_response,
+};
 pub use raft::{Envelope, InstallSnapshotHeader, PeerMessage, install_snapshot_response};
 pub use snapshot::{SnapshotReader, SnapshotWriter, decode_snapshot, encode_snapshot};
-pub use time::{duration, session_ttl};
+pub use time::{duration, millis, session_ttl};
 pub use txn::{get_response, list_sessions_response, scan_response, txn_response};
 pub use watch::watch_response;
 

@@ -4,6 +4,7 @@
 //! piece by piece: a [`SnapshotWriter`] produces the next bytes on demand, and a [`SnapshotReader`] takes
 //! bytes as they arrive and keeps a state machine, not bytes.
 
+mod claims;
 mod pairs;
 mod sessions;
 
@@ -12,12 +13,15 @@ use prost::Message as _;
 
 use self::pairs::{pair, pair_limit, pair_size};
 use self::sessions::{Restored, Unwritten, session, unwritten};
-use crate::kv::{Lifetimes, Limit, Revisions, Shards, StateMachine, Stored, shard_of};
+use crate::kv::{Lifetimes, Limit, LockName, Revisions, Shards, StateMachine, Stored, shard_of};
 use crate::proto::kv as proto;
 use crate::proto::kv::snapshot_record::Record;
-use crate::types::{ClientId, ClusterId, ClusterMembership, Key, NodeInfo, ProtocolLevel};
+use crate::types::{
+    ClientId, ClusterId, ClusterMembership, Key, NodeInfo, ProtocolLevel, Revision,
+};
 use crate::wire::WireError;
 use crate::wire::identity::said;
+use crate::wire::locks::{self, UnwrittenClaim};
 
 /// Version of the format of snapshots of a cluster of this level. A release without levels refuses
 /// version 2.
@@ -39,6 +43,7 @@ const MAX_PREFIX_BYTES: usize = 10;
 pub struct SnapshotWriter {
     size: u64,
     sessions: std::vec::IntoIter<(ClientId, Unwritten)>,
+    claims: std::vec::IntoIter<UnwrittenClaim>,
     lifetimes: Lifetimes,
     shards: Shards,
     pairs: std::vec::IntoIter<(Key, Stored)>,
@@ -53,6 +58,7 @@ impl SnapshotWriter {
         let members = state_machine.members();
         let Revisions { base, oldest } = state_machine.revisions();
         let sessions = unwritten(state_machine.sessions());
+        let claims = locks::unwritten(state_machine.locks());
         let header = record(Record::Header(proto::SnapshotHeader {
             version: version_of(state_machine.level()),
             pairs: number(state_machine.len()),
@@ -67,6 +73,7 @@ impl SnapshotWriter {
             revision_base: base,
             oldest_revision: oldest,
             clock_ms: state_machine.clock().now(),
+            claims: number(claims.len()),
         }));
         write(&header, &mut buffer);
         for info in members.iter() {
@@ -81,11 +88,14 @@ impl SnapshotWriter {
             .iter()
             .map(|(client_id, session)| delimited_size(&of_session(*client_id, session)))
             .sum();
+        let claim_bytes: u64 = claims.iter().map(|it| delimited_size(&of_claim(it))).sum();
         Self {
             size: number(buffer.len())
                 .saturating_add(session_bytes)
+                .saturating_add(claim_bytes)
                 .saturating_add(pairs),
             sessions: sessions.into_iter(),
+            claims: claims.into_iter(),
             lifetimes,
             shards: state_machine.into_shards(),
             pairs: Vec::new().into_iter(),
@@ -115,6 +125,9 @@ impl SnapshotWriter {
         if let Some((client_id, session)) = self.sessions.next() {
             return Some(of_session(client_id, &session));
         }
+        if let Some(claim) = self.claims.next() {
+            return Some(of_claim(&claim));
+        }
         let (key, stored) = self.next_pair()?;
         let limit = self.lifetimes.limit(&key, &stored);
         Some(record(Record::Pair(pair(key, &stored, limit))))
@@ -138,6 +151,10 @@ fn record(record: Record) -> proto::SnapshotRecord {
 
 fn of_session(client_id: ClientId, session: &Unwritten) -> proto::SnapshotRecord {
     record(Record::Session(session.record(client_id)))
+}
+
+fn of_claim(claim: &UnwrittenClaim) -> proto::SnapshotRecord {
+    record(Record::Claim(locks::claim_record(claim)))
 }
 
 fn write(record: &proto::SnapshotRecord, buffer: &mut BytesMut) {
@@ -169,6 +186,7 @@ pub struct SnapshotReader {
     level: ProtocolLevel,
     revisions: Revisions,
     last_session: Option<ClientId>,
+    last_claim: Option<(LockName, Revision)>,
     /// Shard and key of the last pair. A key is never empty, so the first pair is past it.
     last: (usize, Key),
     state_machine: StateMachine,
@@ -183,6 +201,7 @@ impl Default for SnapshotReader {
             level: ProtocolLevel::FIRST,
             revisions: Revisions::default(),
             last_session: None,
+            last_claim: None,
             last: (0, Key::new()),
             state_machine: StateMachine::default(),
         }
@@ -242,6 +261,7 @@ impl SnapshotReader {
                     revision_base: base,
                     oldest_revision: oldest,
                     clock_ms,
+                    claims,
                 } = header;
                 let level = ProtocolLevel::new(protocol_level);
                 let known = version_of(level);
@@ -257,6 +277,7 @@ impl SnapshotReader {
                 self.missing = Some(Missing {
                     members,
                     sessions,
+                    claims,
                     pairs,
                 });
                 Ok(())
@@ -271,13 +292,19 @@ impl SnapshotReader {
                 missing.sessions = one_less(missing.sessions, "sessions")?;
                 self.take_session(record)
             }
-            (Record::Pair(pair), Some(missing))
+            (Record::Claim(record), Some(missing))
                 if (missing.members, missing.sessions) == (0, 0) =>
+            {
+                missing.claims = one_less(missing.claims, "claims")?;
+                self.take_claim(record)
+            }
+            (Record::Pair(pair), Some(missing))
+                if (missing.members, missing.sessions, missing.claims) == (0, 0, 0) =>
             {
                 missing.pairs = one_less(missing.pairs, "pairs")?;
                 self.take_pair(pair)
             }
-            (Record::Session(_) | Record::Pair(_), Some(_)) => {
+            (Record::Session(_) | Record::Claim(_) | Record::Pair(_), Some(_)) => {
                 Err(fault("record", "before others that come first"))
             }
         }
@@ -350,6 +377,7 @@ impl SnapshotReader {
             Some(Missing {
                 members: 0,
                 sessions: 0,
+                claims: 0,
                 pairs: 0,
             }) => Ok(self
                 .state_machine
@@ -370,6 +398,7 @@ impl SnapshotReader {
 struct Missing {
     members: u64,
     sessions: u64,
+    claims: u64,
     pairs: u64,
 }
 
@@ -379,6 +408,7 @@ impl Missing {
         match self {
             Self { members: 1.., .. } => "members",
             Self { sessions: 1.., .. } => "sessions",
+            Self { claims: 1.., .. } => "claims",
             Self { .. } => "pairs",
         }
     }
@@ -420,8 +450,8 @@ mod tests {
     use std::sync::Arc;
 
     use crate::kv::{
-        Effect, Entry, KEY_TTL, Lifetime, LivingSession, MAX_REVISION, OperationResult,
-        SESSION_TTL, Session, TxnOutcome, Written,
+        Claim, ClaimId, ClaimState, Effect, Entry, Holder, KEY_TTL, Lifetime, LivingSession,
+        MAX_REVISION, OperationResult, SESSION_TTL, Session, TxnOutcome, Written,
     };
     use crate::proto::kv::remembered_answer::Effect as Remembered;
     use crate::types::NodeId;
@@ -612,6 +642,31 @@ mod tests {
         ]
     }
 
+    fn holder() -> impl Strategy<Value = Holder> {
+        let value = prop::collection::vec(any::<u8>(), 0..9);
+        let holder = (any::<u64>(), any::<u64>(), any::<u64>(), value);
+        holder.prop_map(|(client_id, sequence, token, value)| Holder {
+            claim: ClaimId {
+                client_id: ClientId(client_id),
+                sequence,
+            },
+            token,
+            value: value.into(),
+        })
+    }
+
+    /// The claims of a few sessions to a few locks: the lock, the claim, and whether it holds the lock if that
+    /// is free.
+    fn claims() -> impl Strategy<Value = Vec<(String, Holder, Option<u64>, bool)>> {
+        let claim = (
+            "[a-c]",
+            holder(),
+            prop::option::of(any::<u64>()),
+            any::<bool>(),
+        );
+        prop::collection::vec(claim, 0..6)
+    }
+
     /// A session that remembers the answers to some of the numbers from `first` on.
     fn sessions() -> impl Strategy<Value = BTreeMap<u64, Session>> {
         let effect = prop_oneof![
@@ -623,6 +678,9 @@ mod tests {
             (0usize..1 << 30).prop_map(|limit| Effect::AnswerTooLarge { limit }),
             any::<u64>().prop_map(|id| Effect::OwnerExpired(ClientId(id))),
             Just(Effect::TooManyOwned),
+            Just(Effect::Claimed(ClaimState::Gone)),
+            Just(Effect::Released),
+            holder().prop_map(|holder| Effect::Occupied(Box::new(holder))),
         ];
         let written =
             (effect, any::<u64>()).prop_map(|(effect, revision)| Written { effect, revision });
@@ -698,6 +756,106 @@ mod tests {
             assert_eq!(before, after);
         }
         assert_eq!(after.clock().now(), 2_500);
+    }
+
+    #[test]
+    fn a_lock_goes_on_after_a_snapshot() {
+        use crate::kv::{Acquire, Command, Stamp, Write};
+        let mut before = StateMachine::default().with_level(ProtocolLevel::SECOND);
+        for (at, client, ttl) in [(2, 7, 2_000), (3, 8, 60_000), (4, 9, 60_000)] {
+            let client_id = ClientId(client);
+            before.apply(at, Command::OpenLivingSession { client_id, ttl });
+        }
+        let acquire = |client, sequence, max_wait| Command::Write {
+            write: Write::Acquire(Box::new(Acquire {
+                name: "a".into(),
+                value: Bytes::from("v"),
+                max_wait,
+            })),
+            stamp: Some(Stamp {
+                client_id: ClientId(client),
+                sequence,
+                first_outstanding: 1,
+            }),
+        };
+        before.apply(5, acquire(7, 1, None));
+        before.apply(6, acquire(8, 1, Some(1_000)));
+        before.apply(7, acquire(9, 1, None));
+        let occupied = before.apply(8, acquire(9, 2, Some(0)));
+        let mut after = decode_snapshot(&encode_snapshot(&before)).unwrap();
+        for at in 9..20 {
+            for state in [&mut before, &mut after] {
+                let (step, renewed) = (500, Vec::new());
+                state.apply(at, Command::Clock { step, renewed });
+                assert_eq!(state.apply(at, acquire(9, 2, Some(0))), occupied);
+            }
+            assert_eq!(before.holder("a"), after.holder("a"), "{at}");
+        }
+        let holder = after.holder("a").unwrap();
+        assert_eq!(
+            holder.claim.client_id,
+            ClientId(9),
+            "7 is over, 8 has waited enough"
+        );
+    }
+
+    #[test]
+    fn claims_that_make_no_sense_are_refused() {
+        let living = |client_id| {
+            Record::Session(proto::SessionRecord {
+                client_id,
+                ttl_ms: 2_000,
+                ..proto::SessionRecord::default()
+            })
+        };
+        let claim = |name: &str, sequence, revision, token| {
+            Record::Claim(proto::ClaimRecord {
+                name: name.to_owned(),
+                client_id: 7,
+                sequence,
+                revision,
+                token,
+                ..proto::ClaimRecord::default()
+            })
+        };
+        let header = |claims| {
+            Record::Header(proto::SnapshotHeader {
+                version: 1,
+                sessions: 1,
+                claims,
+                ..proto::SnapshotHeader::default()
+            })
+        };
+        let cases = [
+            (vec![living(8), claim("a", 1, 5, 5)], "client_id"),
+            (vec![living(7), claim("", 1, 5, 5)], "name"),
+            (
+                vec![living(7), claim("a", 1, 5, 5), claim("a", 1, 6, 0)],
+                "sequence",
+            ),
+            (
+                vec![living(7), claim("a", 1, 5, 5), claim("a", 2, 6, 6)],
+                "token",
+            ),
+            (
+                vec![living(7), claim("a", 1, 5, 5), claim("a", 2, 5, 0)],
+                "name",
+            ),
+            (
+                vec![living(7), claim("b", 1, 5, 5), claim("a", 2, 6, 6)],
+                "name",
+            ),
+            (vec![living(7), claim("a", 1, 5, 5)], "claims"),
+            (vec![claim("a", 1, 5, 5)], "record"),
+        ];
+        for (records, field) in cases {
+            let all = std::iter::once(header(2)).chain(records.clone());
+            let error = decode_snapshot(&snapshot(all)).unwrap_err();
+            assert_eq!(error.field, field, "{records:?}: {error}");
+        }
+        let pair_first = [header(1), living(7), pair("a")];
+        let error = decode_snapshot(&snapshot(pair_first)).unwrap_err();
+        assert_eq!(error.field, "record");
     }
 
     #[test]
@@ -855,6 +1013,7 @@ mod tests {
             members in prop::collection::btree_map(1u16.., "[a-z]{0,5}", 0..4),
             sessions in sessions(),
             living in living(),
+            claims in claims(),
             clock in any::<u64>(),
             timed in (KEY_TTL, any::<u64>()),
             recovered_from in prop::collection::vec(any::<u64>(), 0..20),
@@ -870,6 +1029,19 @@ mod tests {
             let owners: Vec<_> = living.keys().copied().collect();
             for (client_id, session) in living {
                 state.restore_living_session(ClientId(client_id), session);
+            }
+            for (at, (name, holder, deadline, holds)) in (1u64..).zip(claims) {
+                let Some(owner) = usize::try_from(at).unwrap().checked_rem(owners.len()) else {
+                    continue;
+                };
+                let client_id = ClientId(owners[owner]);
+                let id = ClaimId { client_id, ..holder.claim };
+                let claim = Claim { id, value: holder.value, deadline };
+                let holds = holds && state.locks().holder(&name).is_none();
+                if state.locks().claim(id).is_none() {
+                    let token = holder.token.max(1);
+                    state.restore_claim(&name.as_str().into(), at, claim, holds.then_some(token));
+                }
             }
             if base > 0 {
                 state = state.with_level(ProtocolLevel::SECOND);

@@ -24,7 +24,7 @@ pub fn duration(millis: Millis) -> Duration {
 
 /// The milliseconds of a duration; a part of one counts as a whole one. `None` if it is negative or not well
 /// formed.
-fn millis(duration: Duration) -> Option<Millis> {
+pub fn millis(duration: Duration) -> Option<Millis> {
     let seconds = u64::try_from(duration.seconds).ok()?;
     let nanos = u64::try_from(duration.nanos).ok()?;
     let whole = seconds.checked_mul(MILLIS_A_SECOND)?;

@@ -13,6 +13,7 @@ use crate::proto::kv::key_range::Range;
 use crate::proto::kv::operation::Operation as Asked;
 use crate::proto::kv::operation_result::Result as Done;
 use crate::types::{Key, Revision, Value};
+use crate::wire::locks::lock_name;
 use crate::wire::{WireError, time};
 
 impl From<Txn> for proto::TxnCommand {
@@ -85,15 +86,22 @@ fn key(message: &'static str, key: Key) -> Result<Key, WireError> {
 
 impl From<Condition> for proto::Condition {
     fn from(condition: Condition) -> Self {
-        let Condition { key, test } = condition;
-        let test = match test {
-            KeyTest::Exists(exists) => Test::Exists(exists),
-            KeyTest::Revision(revision) => Test::Revision(revision),
-            KeyTest::Value(value) => Test::Value(value),
+        let condition = match condition {
+            Condition::Key { key, test } => {
+                let test = Some(match test {
+                    KeyTest::Exists(exists) => Test::Exists(exists),
+                    KeyTest::Revision(revision) => Test::Revision(revision),
+                    KeyTest::Value(value) => Test::Value(value),
+                });
+                Tested::Key(proto::KeyCondition { key, test })
+            }
+            Condition::Held { name, token } => Tested::Lock(proto::HeldLock {
+                name: name.to_string(),
+                token,
+            }),
         };
-        let test = Some(test);
         Self {
-            condition: Some(Tested::Key(proto::KeyCondition { key, test })),
+            condition: Some(condition),
         }
     }
 }
@@ -102,24 +110,29 @@ impl TryFrom<proto::Condition> for Condition {
     type Error = WireError;
 
     fn try_from(condition: proto::Condition) -> Result<Self, WireError> {
-        let Some(Tested::Key(proto::KeyCondition { key: tested, test })) = condition.condition
-        else {
-            return Err(WireError::new(
+        match condition.condition {
+            Some(Tested::Key(proto::KeyCondition { key: tested, test })) => {
+                let test = match test {
+                    Some(Test::Exists(exists)) => KeyTest::Exists(exists),
+                    Some(Test::Revision(revision)) => KeyTest::Revision(revision),
+                    Some(Test::Value(value)) => KeyTest::Value(value),
+                    None => {
+                        return Err(WireError::new("KeyCondition", "test", "missing or unknown"));
+                    }
+                };
+                let key = key("KeyCondition", tested)?;
+                Ok(Self::Key { key, test })
+            }
+            Some(Tested::Lock(proto::HeldLock { name, token })) => Ok(Self::Held {
+                name: lock_name("HeldLock", &name)?,
+                token,
+            }),
+            None => Err(WireError::new(
                 "Condition",
                 "condition",
                 "missing or unknown",
-            ));
-        };
-        let test = match test {
-            Some(Test::Exists(exists)) => KeyTest::Exists(exists),
-            Some(Test::Revision(revision)) => KeyTest::Revision(revision),
-            Some(Test::Value(value)) => KeyTest::Value(value),
-            None => return Err(WireError::new("KeyCondition", "test", "missing or unknown")),
-        };
-        Ok(Self {
-            key: key("KeyCondition", tested)?,
-            test,
-        })
+            )),
+        }
     }
 }
 

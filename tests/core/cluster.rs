@@ -322,11 +322,9 @@ impl Cluster {
     }
 
     /// A transaction that writes nothing.
-    pub(crate) fn query(&mut self, node: NodeId, txn: kv::Txn) -> Result<()> {
-        let waiter = self.new_caller(node, show::txn(&txn));
-        let query = kv::Query::Txn(Box::new(txn));
-        self.replica(node)?.read(query, waiter);
-        self.settle(node)
+    pub(crate) fn read_txn(&mut self, node: NodeId, txn: kv::Txn) -> Result<()> {
+        let what = show::txn(&txn);
+        self.query(node, what, kv::Query::Txn(Box::new(txn)))
     }
 
     pub(crate) fn transfer(&mut self, node: NodeId, to: Option<NodeId>) -> Result<()> {
@@ -435,9 +433,14 @@ impl Cluster {
 
     /// A page of the living sessions.
     pub(crate) fn list_sessions(&mut self, node: NodeId, after: u64, limit: usize) -> Result<()> {
-        let waiter = self.new_caller(node, "list sessions".to_owned());
         let after = ClientId(after);
         let query = kv::Query::Sessions { after, limit };
+        self.query(node, "list sessions".to_owned(), query)
+    }
+
+    /// A read by one caller.
+    pub(crate) fn query(&mut self, node: NodeId, what: String, query: kv::Query) -> Result<()> {
+        let waiter = self.new_caller(node, what);
         self.replica(node)?.read(query, waiter);
         self.settle(node)
     }
@@ -513,6 +516,7 @@ impl Cluster {
             snapshots,
             calls,
             watches,
+            locks: _,
             retired: _,
         } = output.map_err(|error| format!("node {node} has failed: {error}"))?;
         let name = show::process(raft_id);

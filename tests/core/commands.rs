@@ -144,6 +144,36 @@ pub(crate) enum Command {
         #[arg(key)]
         limit: Option<usize>,
     },
+    /// `acquire 1 a number=7/1 wait=1000`: claims lock a under number 1 of session 7.
+    Acquire {
+        node: u16,
+        name: String,
+        #[arg(key)]
+        number: Option<Number>,
+        #[arg(key)]
+        wait: Option<u64>,
+    },
+    /// `release 1 a number=7/1`: ends that claim.
+    Release {
+        node: u16,
+        name: String,
+        #[arg(key)]
+        number: Option<Number>,
+    },
+    /// `claim 1 a number=7/1`: reads the state of that claim.
+    Claim {
+        node: u16,
+        name: String,
+        #[arg(key)]
+        number: Option<Number>,
+    },
+    /// `inspect 1 a`: reads who holds lock a.
+    Inspect { node: u16, name: String },
+    /// `locks 1`: the claims to all locks at a node.
+    Locks {
+        #[arg(optional)]
+        nodes: Vec<u16>,
+    },
     /// `pause 1 millis=5000`: node 1 does nothing for 5 s, and then notices what time it is.
     Pause {
         node: u16,
@@ -552,6 +582,53 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
             after,
             limit,
         } => cluster.list_sessions(node(*id)?, after.unwrap_or(0), limit.unwrap_or(1000)),
+        Command::Acquire {
+            node: id,
+            name,
+            number,
+            wait,
+        } => {
+            let acquire = kv::Write::Acquire(Box::new(kv::Acquire {
+                name: name.as_str().into(),
+                value: Default::default(),
+                max_wait: *wait,
+            }));
+            cluster.propose(node(*id)?, numbered(std::iter::once(acquire), *number))
+        }
+        Command::Release {
+            node: id,
+            name,
+            number,
+        } => {
+            let release = kv::Write::Release(name.as_str().into());
+            cluster.propose(node(*id)?, numbered(std::iter::once(release), *number))
+        }
+        Command::Claim {
+            node: id,
+            name,
+            number,
+        } => {
+            let Number(stamp) = number.ok_or("a claim has a number")?;
+            let query = kv::Query::Claim {
+                name: name.as_str().into(),
+                id: kv::ClaimId {
+                    client_id: stamp.client_id,
+                    sequence: stamp.sequence,
+                },
+            };
+            cluster.query(node(*id)?, format!("claim {name}"), query)
+        }
+        Command::Inspect { node: id, name } => {
+            let query = kv::Query::Lock(name.as_str().into());
+            cluster.query(node(*id)?, format!("inspect {name}"), query)
+        }
+        Command::Locks { nodes: ids } => {
+            for node in nodes(cluster, ids)? {
+                let line = show::locks(cluster.raft(node)?.storage().state_machine());
+                cluster.line(format_args!("n{node} {line}"));
+            }
+            Ok(())
+        }
         Command::Pause { node: id, millis } => {
             cluster.pass(node(*id)?, *millis);
             Ok(())
@@ -616,7 +693,7 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
                     let write = kv::Write::Txn(Box::new(txn));
                     cluster.propose(node(*id)?, numbered([write].into_iter(), *number))
                 }
-                false => cluster.query(node(*id)?, txn),
+                false => cluster.read_txn(node(*id)?, txn),
             }
         }
         Command::Del {

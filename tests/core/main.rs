@@ -141,6 +141,14 @@ scripts! {
         a_write_of_an_unknown_session_is_refused
         two_copies_under_way_apply_once
     }
+    lock {
+        a_claim_survives_its_leader
+        a_claim_waits_no_longer_than_it_wants_to
+        a_lock_goes_on_when_a_session_ends
+        a_release_before_its_acquire_uses_up_the_number
+        claims_wait_in_their_order
+        locks_survive_snapshots_and_recovery
+    }
     time {
         a_failover_neither_restarts_nor_shortens_a_ttl
         a_follower_renews_nothing

@@ -10,8 +10,8 @@ use std::fmt::Display;
 use bytes::Bytes;
 use seshat::error::Refusal;
 use seshat::kv::{
-    Cause, Command, Condition, Effect, Entry, KeyTest, Lifetime, Limit, Operation, OperationResult,
-    Session, SetLifetime, StateMachine, Txn, Write,
+    Cause, ClaimId, ClaimState, Command, Condition, Effect, Entry, Holder, KeyTest, Lifetime,
+    Limit, Operation, OperationResult, Session, SetLifetime, StateMachine, Txn, Write,
 };
 use seshat::node::{Answer, Call, Event, Outcome, OutgoingSnapshot, PeerMessage, Recovery, Reply};
 use seshat::proto::raft as proto;
@@ -50,8 +50,11 @@ fn bytes(bytes: &[u8]) -> String {
 
 /// `if k=1 then set k=2, get k else del k`.
 pub(crate) fn txn(txn: &Txn) -> String {
-    let conditions = txn.conditions.iter().map(|Condition { key, test }| {
-        let key = bytes(key);
+    let conditions = txn.conditions.iter().map(|condition| {
+        let (key, test) = match condition {
+            Condition::Key { key, test } => (bytes(key), test),
+            Condition::Held { name, token } => return format!("{name} held@{}", revision(*token)),
+        };
         match test {
             KeyTest::Exists(true) => format!("{key} exists"),
             KeyTest::Exists(false) => format!("no {key}"),
@@ -118,6 +121,45 @@ pub(crate) fn lifetimes(state: &StateMachine) -> String {
     )
 }
 
+/// `locks [a: 7#1 since 5 under 5, 8#1 since 6 until 3500]`: the claims in their order; a holder has a token,
+/// and a claim that waits may have a deadline.
+pub(crate) fn locks(state: &StateMachine) -> String {
+    let claims = state.locks().all().map(|(name, began, claim, token)| {
+        let ClaimId {
+            client_id,
+            sequence,
+        } = claim.id;
+        let ends = match (token, claim.deadline) {
+            (Some(token), _) => format!(" under {}", revision(token)),
+            (None, Some(deadline)) => format!(" until {deadline}"),
+            (None, None) => String::new(),
+        };
+        let began = revision(began);
+        format!("{name}: {}#{sequence} since {began}{ends}", client_id.0)
+    });
+    format!("locks {}", list(claims))
+}
+
+fn claim_state(state: ClaimState) -> String {
+    match state {
+        ClaimState::Held(token) => format!("held under {}", revision(token)),
+        ClaimState::Waiting(ahead) => format!("{ahead} ahead"),
+        ClaimState::Gone => "gone".to_owned(),
+    }
+}
+
+fn holder(holder: &Holder) -> String {
+    let Holder {
+        claim: ClaimId {
+            client_id,
+            sequence,
+        },
+        token,
+        ..
+    } = holder;
+    format!("{}#{sequence} under {}", client_id.0, revision(*token))
+}
+
 pub(crate) fn command(command: &Command) -> String {
     match command {
         Command::Write { write, stamp } => {
@@ -125,6 +167,12 @@ pub(crate) fn command(command: &Command) -> String {
                 Write::Set { key, value } => format!("set {}={}", bytes(key), bytes(value)),
                 Write::Delete { key } => format!("del {}", bytes(key)),
                 Write::Txn(it) => txn(it),
+                Write::Acquire(acquire) => {
+                    let wait = acquire.max_wait;
+                    let wait = wait.map_or_else(String::new, |wait| format!(" for {wait} ms"));
+                    format!("acquire {}{wait}", acquire.name)
+                }
+                Write::Release(name) => format!("release {name}"),
             };
             match stamp {
                 Some(stamp) => format!("{write} ({}#{})", stamp.client_id.0, stamp.sequence),
@@ -161,6 +209,9 @@ pub(crate) fn session((client_id, session): (ClientId, &Session)) -> String {
             Effect::Txn(outcome) if outcome.succeeded => "succeeded",
             Effect::Txn(_) => "failed",
             Effect::AnswerTooLarge { .. } => "too large",
+            Effect::Claimed(_) => "claimed",
+            Effect::Occupied(_) => "occupied",
+            Effect::Released => "released",
             _ => "ok",
         };
         format!(" {sequence}→{what}@{}", revision(written.revision))
@@ -346,6 +397,24 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
                 sessions.join("; "),
                 revision(*at)
             )
+        }
+        Ok(Answer::Claim {
+            state,
+            revision: at,
+        }) => format!("{}, index {}", claim_state(*state), revision(*at)),
+        Ok(Answer::Occupied {
+            holder: by,
+            revision: at,
+        }) => format!("occupied by {}, index {}", holder(by), revision(*at)),
+        Ok(Answer::Released { revision: at }) => format!("released, index {}", revision(*at)),
+        Ok(Answer::Lock { lock, revision: at }) => {
+            let by = lock.holder.as_ref();
+            let by = by.map_or_else(|| "free".to_owned(), |by| format!("held by {}", holder(by)));
+            format!("{by}, {} wait, as of index {}", lock.waiting, revision(*at))
+        }
+        Ok(Answer::Locks { page, revision: at }) => {
+            let names = page.locks.iter().map(|(name, _)| name.to_string());
+            format!("{}, as of index {}", list(names), revision(*at))
         }
         Ok(Answer::MembersDecided { applied_index }) => {
             format!("members decided, index {applied_index}")

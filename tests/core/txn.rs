@@ -6,7 +6,7 @@ use seshat::types::{ClientId, WallTime};
 use crate::cluster::Result;
 
 /// A transaction of the conditions `tests` and of two branches, each with parts between semicolons. A
-/// condition is `a` (it exists), `!a` (it is missing), `a=1` (its value) or `a@7` (its revision). An
+/// condition is `a` (it exists), `!a` (it is missing), `a=1` (its value), `a@7` (its revision), or `a held@7` (lock a is held under that token). An
 /// operation is `set a=1`, `get a` or `del a`. A lifetime follows the value: `set a=1 for 5000` (milliseconds),
 /// `set a=1 of 7` (a session), or `set a=1 kept`.
 pub(crate) fn parse(tests: &str, success: &str, failure: &str) -> Result<Txn> {
@@ -24,6 +24,13 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn condition(text: &str) -> Result<Condition> {
+    if let Some((name, token)) = text.split_once(" held@") {
+        let token: u64 = token.parse()?;
+        return Ok(Condition::Held {
+            name: name.into(),
+            token: WallTime::FIRST.micros() + token,
+        });
+    }
     let (key, test) = if let Some(key) = text.strip_prefix('!') {
         (key, KeyTest::Exists(false))
     } else if let Some((key, value)) = text.split_once('=') {
@@ -39,7 +46,7 @@ fn condition(text: &str) -> Result<Condition> {
         (text, KeyTest::Exists(true))
     };
     let key = key.to_owned().into();
-    Ok(Condition { key, test })
+    Ok(Condition::Key { key, test })
 }
 
 fn operation(text: &str) -> Result<Operation> {

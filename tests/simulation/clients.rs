@@ -159,6 +159,11 @@ fn index_of(answer: &Answer) -> Option<LogIndex> {
         | Answer::SessionClosed { .. }
         | Answer::Renewed { .. }
         | Answer::Sessions { .. }
+        | Answer::Claim { .. }
+        | Answer::Occupied { .. }
+        | Answer::Released { .. }
+        | Answer::Lock { .. }
+        | Answer::Locks { .. }
         | Answer::MembersDecided { .. } => None,
     }
 }
@@ -208,7 +213,9 @@ impl Clients {
             Query::Get(_) => What::Once(Kind::Read(None)),
             Query::Txn(txn) => What::Txn(txn.clone()),
             Query::Scan { scan, .. } => What::Scan(scan.clone()),
-            Query::Sessions { .. } => panic!("no client asks for a page"),
+            Query::Sessions { .. } | Query::Claim { .. } | Query::Lock(_) | Query::Locks { .. } => {
+                panic!("no client asks for that")
+            }
         };
         let waiter = self.wait(key, what, node, now);
         (waiter, Request::Read(query))

@@ -150,6 +150,7 @@ impl Model {
                 existed: self.bound(key, before).is_some(),
             },
             Write::Txn(txn) => Effect::Txn(self.outcome(txn, before, index).into()),
+            Write::Acquire(_) | Write::Release(_) => panic!("no client of the model uses locks"),
         }
     }
 
@@ -187,12 +188,10 @@ impl Model {
         TxnOutcome { succeeded, results }
     }
 
-    fn holds(
-        &self,
-        Condition { key, test }: &Condition,
-        before: LogIndex,
-        index: LogIndex,
-    ) -> bool {
+    fn holds(&self, condition: &Condition, before: LogIndex, index: LogIndex) -> bool {
+        let Condition::Key { key, test } = condition else {
+            panic!("no client of the model names a lock");
+        };
         let entry = self.entry(key, before);
         match test {
             KeyTest::Exists(exists) => entry.is_some() == *exists,
@@ -234,7 +233,7 @@ impl Model {
                     }
                 }
             }
-            (Write::Txn(_), _) => {}
+            (Write::Txn(_) | Write::Acquire(_) | Write::Release(_), _) => {}
         }
     }
 

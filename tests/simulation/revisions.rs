@@ -66,6 +66,25 @@ fn place(answer: &mut Answer) -> Option<&mut Revision> {
             revision: applied_index,
             ..
         }
+        | Answer::Claim {
+            revision: applied_index,
+            ..
+        }
+        | Answer::Occupied {
+            revision: applied_index,
+            ..
+        }
+        | Answer::Released {
+            revision: applied_index,
+        }
+        | Answer::Lock {
+            revision: applied_index,
+            ..
+        }
+        | Answer::Locks {
+            revision: applied_index,
+            ..
+        }
         | Answer::Part {
             revision: applied_index,
             ..

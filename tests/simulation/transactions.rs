@@ -77,7 +77,7 @@ impl Transactions {
     pub(crate) fn wrote(&mut self, write: &Write, succeeded: bool, revision: Revision) {
         let sets = match write {
             Write::Set { key, value } => vec![(key, value)],
-            Write::Delete { .. } => Vec::new(),
+            Write::Delete { .. } | Write::Acquire(_) | Write::Release(_) => Vec::new(),
             Write::Txn(txn) => {
                 let operations = txn.branch(succeeded).iter();
                 let sets = operations.filter_map(|operation| match operation {
@@ -110,7 +110,7 @@ impl Transactions {
         }
         let key = match &write {
             Write::Set { key, .. } | Write::Delete { key } => key.clone(),
-            Write::Txn(_) => return write,
+            Write::Txn(_) | Write::Acquire(_) | Write::Release(_) => return write,
         };
         let own = match write {
             Write::Set { key, value } => Operation::Set {
@@ -119,7 +119,7 @@ impl Transactions {
                 lifetime: SetLifetime::default(),
             },
             Write::Delete { key } => Operation::Delete(key),
-            Write::Txn(_) => return write,
+            Write::Txn(_) | Write::Acquire(_) | Write::Release(_) => return write,
         };
         let conditions = self.conditions(&key);
         let success = self.branch(&own);
@@ -162,7 +162,7 @@ impl Transactions {
                 false => self.any_key(),
             };
             let test = self.test(&key);
-            Condition { key, test }
+            Condition::Key { key, test }
         };
         (0..count).map(condition).collect()
     }
@@ -234,12 +234,15 @@ pub(crate) fn accesses(txn: &Txn, outcome: &TxnOutcome) -> Vec<(Bytes, Kind)> {
     });
     let of_success = txn.conditions.iter().filter(|_| outcome.succeeded);
     let tested = of_success.filter_map(|condition| {
-        let value = match &condition.test {
+        let Condition::Key { key, test } = condition else {
+            return None;
+        };
+        let value = match test {
             KeyTest::Value(value) => Some(decode(value)),
             KeyTest::Exists(false) | KeyTest::Revision(0) => None,
             KeyTest::Exists(true) | KeyTest::Revision(_) => return None,
         };
-        Some((&condition.key, Kind::Read(value)))
+        Some((key, Kind::Read(value)))
     });
     let all = tested.chain(accesses);
     all.map(|(key, kind)| (key.clone(), kind)).collect()
@@ -257,7 +260,7 @@ pub(crate) fn succeeded(answer: &Outcome) -> bool {
 pub(crate) fn possible(write: &Write) -> BTreeMap<Bytes, Bytes> {
     match write {
         Write::Set { key, value } => BTreeMap::from([(key.clone(), value.clone())]),
-        Write::Delete { .. } => BTreeMap::new(),
+        Write::Delete { .. } | Write::Acquire(_) | Write::Release(_) => BTreeMap::new(),
         Write::Txn(txn) => {
             let sets = txn.operations().filter_map(|operation| match operation {
                 Operation::Set { key, value, .. } => Some((key.clone(), value.clone())),

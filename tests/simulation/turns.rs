@@ -161,6 +161,7 @@ impl World {
             snapshots,
             calls,
             watches: _,
+            locks: _,
             retired: _,
         } = output.map_err(|error| no_replica_fails::broken(raft_id, &error))?;
         let mut removed = false;

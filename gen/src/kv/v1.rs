@@ -322,7 +322,7 @@ impl Applied {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Condition {
     /// What is tested. Exactly one is set.
-    #[prost(oneof = "condition::Condition", tags = "1")]
+    #[prost(oneof = "condition::Condition", tags = "1, 2")]
     pub condition: ::core::option::Option<condition::Condition>,
 }
 /// Nested message and enum types in `Condition`.
@@ -333,6 +333,9 @@ pub mod condition {
         /// The state of a key.
         #[prost(message, tag = "1")]
         Key(super::KeyCondition),
+        /// A lock that the client holds.
+        #[prost(message, tag = "2")]
+        Lock(super::HeldLock),
     }
 }
 impl ::prost::Name for Condition {
@@ -379,6 +382,27 @@ impl ::prost::Name for KeyCondition {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/seshat.kv.v1.KeyCondition".into()
+    }
+}
+/// Tests whether a lock is held under exactly this token: a client that has lost the
+/// lock writes nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldLock {
+    /// The lock: 1 to 256 bytes.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The fencing token.
+    #[prost(uint64, tag = "2")]
+    pub token: u64,
+}
+impl ::prost::Name for HeldLock {
+    const NAME: &'static str = "HeldLock";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.HeldLock".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.HeldLock".into()
     }
 }
 /// One operation of a transaction.
@@ -677,12 +701,12 @@ impl ::prost::Name for Interval {
 /// that nodes of different versions never apply the same entry differently.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Command {
-    /// Makes a `set` or `delete` apply once, however often it stands in the log. A
-    /// transaction has its own.
+    /// Makes a `set` or `delete` apply once, however often it stands in the log. The
+    /// other commands of a session have their own.
     #[prost(message, optional, tag = "6")]
     pub session: ::core::option::Option<SessionStamp>,
     /// What the command does. Exactly one is set.
-    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10")]
+    #[prost(oneof = "command::Operation", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12")]
     pub operation: ::core::option::Option<command::Operation>,
 }
 /// Nested message and enum types in `Command`.
@@ -717,6 +741,12 @@ pub mod command {
         /// Ends a session. Protocol level 2.
         #[prost(message, tag = "10")]
         CloseSession(super::CloseSessionCommand),
+        /// Claims a lock. Protocol level 2.
+        #[prost(message, tag = "11")]
+        Acquire(super::AcquireCommand),
+        /// Ends a claim. Protocol level 2.
+        #[prost(message, tag = "12")]
+        Release(super::ReleaseCommand),
     }
 }
 impl ::prost::Name for Command {
@@ -910,6 +940,58 @@ impl ::prost::Name for TxnCommand {
         "type.googleapis.com/seshat.kv.v1.TxnCommand".into()
     }
 }
+/// Claims a lock, which it holds from now on if no other claim does.
+///
+/// There are at most 65536 claims, and at most 65536 locks that are held; a session
+/// has at most 1024 claims and keys together. A command that would exceed that changes
+/// nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcquireCommand {
+    /// The lock: 1 to 256 bytes.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The session, which has a time to live, and the number of the claim in it.
+    #[prost(message, optional, tag = "2")]
+    pub session: ::core::option::Option<SessionStamp>,
+    /// The value of the claim: at most 4096 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub value: ::prost::bytes::Bytes,
+    /// How long the claim waits, in milliseconds of the clock of the state; 0: it does not
+    /// wait. Absent: as long as its session lives.
+    #[prost(uint64, optional, tag = "4")]
+    pub max_wait_ms: ::core::option::Option<u64>,
+}
+impl ::prost::Name for AcquireCommand {
+    const NAME: &'static str = "AcquireCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.AcquireCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.AcquireCommand".into()
+    }
+}
+/// Ends a claim, and uses up its number. If it held the lock, the next claim that
+/// waits for it holds it from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseCommand {
+    /// The lock.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The session, and the number of the claim in it.
+    #[prost(message, optional, tag = "2")]
+    pub session: ::core::option::Option<SessionStamp>,
+}
+impl ::prost::Name for ReleaseCommand {
+    const NAME: &'static str = "ReleaseCommand";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ReleaseCommand".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ReleaseCommand".into()
+    }
+}
 /// Numbers a write within a session: see Session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionStamp {
@@ -998,7 +1080,8 @@ impl ::prost::Name for Member {
 ///
 /// A snapshot is a sequence of length-delimited records: one header, then every
 /// member in ascending order of its id, then every session in ascending order
-/// of its id, then every pair of the map once. Pairs
+/// of its id, then every claim in ascending order of its lock's name and its
+/// revision, then every pair of the map once. Pairs
 /// are in ascending order of the upper 12 bits of the CRC-32 (IEEE 802.3) of
 /// their key, and of the key itself where these are equal. So equal states are
 /// equal bytes, and neither a writer nor a reader needs more than a small part
@@ -1006,7 +1089,7 @@ impl ::prost::Name for Member {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SnapshotRecord {
     /// What the record holds. Exactly one is set.
-    #[prost(oneof = "snapshot_record::Record", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "snapshot_record::Record", tags = "1, 2, 3, 4, 5")]
     pub record: ::core::option::Option<snapshot_record::Record>,
 }
 /// Nested message and enum types in `SnapshotRecord`.
@@ -1026,6 +1109,9 @@ pub mod snapshot_record {
         /// One session.
         #[prost(message, tag = "4")]
         Session(super::SessionRecord),
+        /// One claim to a lock.
+        #[prost(message, tag = "5")]
+        Claim(super::ClaimRecord),
     }
 }
 impl ::prost::Name for SnapshotRecord {
@@ -1070,6 +1156,9 @@ pub struct SnapshotHeader {
     /// The replicated clock in milliseconds.
     #[prost(uint64, tag = "9")]
     pub clock_ms: u64,
+    /// Number of claims that follow.
+    #[prost(uint64, tag = "10")]
+    pub claims: u64,
 }
 impl ::prost::Name for SnapshotHeader {
     const NAME: &'static str = "SnapshotHeader";
@@ -1079,6 +1168,41 @@ impl ::prost::Name for SnapshotHeader {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/seshat.kv.v1.SnapshotHeader".into()
+    }
+}
+/// A claim to a lock.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimRecord {
+    /// The lock.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its session.
+    #[prost(fixed64, tag = "2")]
+    pub client_id: u64,
+    /// Its number in the session.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+    /// Revision at which it began.
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
+    /// Revision at which it began to hold the lock; 0: it waits.
+    #[prost(uint64, tag = "5")]
+    pub token: u64,
+    /// Its value.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub value: ::prost::bytes::Bytes,
+    /// Clock at which it ends if it still waits, in milliseconds; absent: never.
+    #[prost(uint64, optional, tag = "7")]
+    pub deadline_ms: ::core::option::Option<u64>,
+}
+impl ::prost::Name for ClaimRecord {
+    const NAME: &'static str = "ClaimRecord";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.ClaimRecord".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.ClaimRecord".into()
     }
 }
 /// A session and the answers that are remembered for it.
@@ -1123,7 +1247,7 @@ pub struct RememberedAnswer {
     #[prost(uint64, tag = "2")]
     pub applied_index: u64,
     /// What it did.
-    #[prost(oneof = "remembered_answer::Effect", tags = "3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "remembered_answer::Effect", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub effect: ::core::option::Option<remembered_answer::Effect>,
 }
 /// Nested message and enum types in `RememberedAnswer`.
@@ -1149,6 +1273,15 @@ pub mod remembered_answer {
         /// It did nothing, because a session would have owned more keys than this.
         #[prost(uint64, tag = "8")]
         OwnedLimit(u64),
+        /// It claimed a lock; the present state of the claim is the answer.
+        #[prost(bool, tag = "9")]
+        Claimed(bool),
+        /// It claimed no lock, because another claim held it.
+        #[prost(message, tag = "10")]
+        Occupied(super::LockHolder),
+        /// It ended a claim, or the claim of this number ended in another way.
+        #[prost(bool, tag = "11")]
+        Released(bool),
     }
 }
 impl ::prost::Name for RememberedAnswer {
@@ -1159,6 +1292,32 @@ impl ::prost::Name for RememberedAnswer {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/seshat.kv.v1.RememberedAnswer".into()
+    }
+}
+/// The claim that held a lock.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LockHolder {
+    /// Its session.
+    #[prost(fixed64, tag = "1")]
+    pub client_id: u64,
+    /// Its number in the session.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// The fencing token.
+    #[prost(uint64, tag = "3")]
+    pub token: u64,
+    /// Its value.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub value: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for LockHolder {
+    const NAME: &'static str = "LockHolder";
+    const PACKAGE: &'static str = "seshat.kv.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "seshat.kv.v1.LockHolder".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/seshat.kv.v1.LockHolder".into()
     }
 }
 /// The outcome of a transaction.

@@ -8,7 +8,7 @@ use crate::kv::{
     MAX_LIVING_ANSWER_BYTES, MAX_LIVING_SESSIONS, MAX_REMEMBERED_BYTES, MAX_STEP, OperationResult,
     Query, SESSION_TTL, Stamp, Txn, Write, pair_memory,
 };
-use crate::types::{Key, WallTime};
+use crate::types::{Revision, WallTime};
 
 const BASE: Revision = WallTime::FIRST.micros();
 

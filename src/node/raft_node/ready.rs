@@ -9,13 +9,16 @@ use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
 use super::RaftNode;
 use crate::error::{OWNED_KEYS, Reason, Refusal};
 use crate::kv::{
-    Changes, Effect, Found, MAX_LIVING_ANSWER_BYTES, MAX_LIVING_SESSIONS, MAX_OWNED_KEYS,
-    MAX_SESSION_ANSWER_BYTES, MAX_TXN_ANSWER_BYTES, Written,
+    Changes, Effect, Found, MAX_CLAIMS, MAX_LIVING_ANSWER_BYTES, MAX_LIVING_SESSIONS,
+    MAX_OWNED_KEYS, MAX_SESSION_ANSWER_BYTES, MAX_TXN_ANSWER_BYTES, Written,
 };
 use crate::node::waiters::Sight;
 use crate::node::{Answer, CutEntries, Event, NodeError, Outcome, Output, Retired};
 use crate::types::{ClientId, LogIndex, Revision, Term};
 use crate::wire::PeerMessage;
+
+/// Why a session cannot have a claim.
+const WITHOUT_TTL: &str = "a claim needs a session that was opened with a TTL";
 
 /// Number of entries up to which they are freed at once. Freeing more takes longer than a turn under
 /// load, and is left to another thread.
@@ -140,6 +143,7 @@ impl<W> RaftNode<W> {
         let storage = self.raw.mut_store();
         let changes = self.watches.changes();
         let written = storage.apply(index, term, Some(command), changes)?;
+        self.output.locks.extend(changes.take_locks());
         self.watches.note();
         match written.as_ref().map(|written| &written.effect) {
             Some(Effect::MembersDecided) => self.conf = Arc::new(storage.conf()),
@@ -291,6 +295,12 @@ fn answer(found: Found, revision: Revision) -> Outcome {
             more,
             revision,
         }),
+        Found::Claim(state) => Ok(Answer::Claim { state, revision }),
+        Found::Lock(lock) => Ok(Answer::Lock { lock, revision }),
+        Found::Locks(page) => Ok(Answer::Locks {
+            page: Box::new(page),
+            revision,
+        }),
         Found::Txn(outcome) if outcome.bytes() > MAX_TXN_ANSWER_BYTES => {
             Err(answer_too_large(MAX_TXN_ANSWER_BYTES))
         }
@@ -357,6 +367,19 @@ fn outcome(written: Written, index: LogIndex, client_id: Option<ClientId>) -> Ou
             limit: u64::try_from(MAX_OWNED_KEYS).unwrap_or(u64::MAX),
             node_id: None,
         })),
+        (Effect::Claimed(state), _) => Ok(Answer::Claim {
+            state,
+            revision: applied_index,
+        }),
+        (Effect::Occupied(holder), _) => Ok(Answer::Occupied {
+            holder,
+            revision: applied_index,
+        }),
+        (Effect::Released, _) => Ok(Answer::Released {
+            revision: applied_index,
+        }),
+        (Effect::SessionDoesNotLive, _) => Err(Refusal::invalid("session", WITHOUT_TTL)),
+        (Effect::TooManyClaims, _) => Err(full("claims", MAX_CLAIMS)),
         (Effect::TooManySessions, _) => Err(full("living_sessions", MAX_LIVING_SESSIONS)),
         (Effect::AnswersFull, _) => Err(full("living_session_answers", MAX_LIVING_ANSWER_BYTES)),
         (Effect::SessionExpired, client_id) => {

@@ -330,7 +330,7 @@ mod tests {
     fn swap(key: &str, revision: Revision, value: &str) -> Command {
         let key = Bytes::from(key.to_owned());
         Command::from(Write::Txn(Box::new(Txn {
-            conditions: vec![Condition {
+            conditions: vec![Condition::Key {
                 key: key.clone(),
                 test: KeyTest::Revision(revision),
             }],

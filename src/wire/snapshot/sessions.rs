@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::kv::{Effect, LivingSession, MAX_OWNED_KEYS, Session, Sessions, Written};
+use crate::kv::{
+    ClaimState, Effect, Holder, LivingSession, MAX_OWNED_KEYS, Session, Sessions, Written,
+};
 use crate::proto::kv as proto;
 use crate::proto::kv::remembered_answer::Effect as Remembered;
 use crate::types::ClientId;
@@ -30,6 +32,9 @@ fn session_record(client_id: ClientId, session: &Session) -> proto::SessionRecor
             Effect::TooManyOwned => {
                 Remembered::OwnedLimit(u64::try_from(MAX_OWNED_KEYS).unwrap_or(u64::MAX))
             }
+            Effect::Claimed(_) => Remembered::Claimed(true),
+            Effect::Occupied(holder) => Remembered::Occupied(Holder::clone(holder).into()),
+            Effect::Released => Remembered::Released(true),
             // Only writes are remembered, and none that may yet be carried out.
             Effect::MembersDecided
             | Effect::LevelRaised
@@ -38,6 +43,8 @@ fn session_record(client_id: ClientId, session: &Session) -> proto::SessionRecor
             | Effect::ClockAdvanced
             | Effect::SessionExpired
             | Effect::TooManySessions
+            | Effect::SessionDoesNotLive
+            | Effect::TooManyClaims
             | Effect::AnswersFull => return None,
         };
         Some(proto::RememberedAnswer {
@@ -142,6 +149,10 @@ pub(super) fn session(record: proto::SessionRecord) -> Result<(ClientId, Restore
             },
             Some(Remembered::ExpiredOwner(owner)) => Effect::OwnerExpired(ClientId(owner)),
             Some(Remembered::OwnedLimit(_)) => Effect::TooManyOwned,
+            // The state of the claim is found when it is asked for.
+            Some(Remembered::Claimed(_)) => Effect::Claimed(ClaimState::Gone),
+            Some(Remembered::Occupied(holder)) => Effect::Occupied(Box::new(holder.into())),
+            Some(Remembered::Released(_)) => Effect::Released,
             None => return Err(fault("answers", "one without an effect")),
         };
         let last = session.answers.last_key_value().map(|(&last, _)| last);

@@ -92,7 +92,7 @@ impl Once {
 fn written(write: &Write) -> Option<u64> {
     let value = match write {
         Write::Set { value, .. } => Some(value),
-        Write::Delete { .. } => None,
+        Write::Delete { .. } | Write::Acquire(_) | Write::Release(_) => None,
         Write::Txn(txn) => txn.operations().find_map(|operation| match operation {
             Operation::Set { value, .. } => Some(value),
             Operation::Get(_) | Operation::Delete(_) => None,

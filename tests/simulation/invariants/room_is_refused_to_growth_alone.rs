@@ -11,12 +11,12 @@ use super::{Verdict, safe};
 pub(crate) fn check(write: Option<&Write>, outcome: &Outcome) -> Verdict {
     let is_full = is_full(outcome);
     let grows = match write {
-        Some(Write::Set { .. }) => true,
+        Some(Write::Set { .. } | Write::Acquire(_)) => true,
         Some(Write::Txn(txn)) => {
             let mut operations = txn.operations();
             operations.any(|it| matches!(it, Operation::Set { .. }))
         }
-        Some(Write::Delete { .. }) | None => false,
+        Some(Write::Delete { .. } | Write::Release(_)) | None => false,
     };
     safe(grows || !is_full, "room_is_refused_to_growth_alone", || {
         format!("{write:?} was answered {outcome:?}")

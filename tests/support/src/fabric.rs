@@ -19,6 +19,7 @@ use seshat::node::{PeerMessage, RaftOptions, Replica, ReplicaOptions};
 use seshat::proto::admin::admin_service_client::AdminServiceClient;
 use seshat::proto::admin::admin_service_server::AdminServiceServer;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
+use seshat::proto::lock::lock_service_client::LockServiceClient;
 use seshat::service::{
     AdminService, AdmissionControl, Health, Holds, Host, Router, ServiceOptions,
 };
@@ -108,6 +109,7 @@ pub struct Node {
     pub host: Host,
     pub local: Local,
     pub kv: KvServiceClient<Local>,
+    pub lock: LockServiceClient<Local>,
     pub admin: AdminServiceClient<Local>,
     pub health: tonic_health::pb::health_client::HealthClient<Local>,
     task: JoinHandle<()>,
@@ -251,6 +253,7 @@ impl Fabric {
             host,
             local: router.clone(),
             kv: KvServiceClient::new(router.clone()),
+            lock: LockServiceClient::new(router.clone()),
             admin: AdminServiceClient::new(router.clone()),
             health: tonic_health::pb::health_client::HealthClient::new(router),
             task: tokio::spawn(async {
