@@ -40,6 +40,7 @@ impl World {
         let spoken = rafts.any(|raft| raft.level() >= ProtocolLevel::SECOND);
         drop(rafts);
         self.clients.transactions.spoken = spoken;
+        self.clients.transactions.owners = self.clients.living.ids();
         let mut requests = Vec::new();
         // Several requests often arrive in one turn of the driver.
         for _ in 0..self.rng.gen_range(1..=4) {
@@ -51,6 +52,30 @@ impl World {
         }
         let placed = self.setting.scope == Scope::Wide && self.rng.gen_bool(0.5);
         self.bring(node, requests, placed)
+    }
+
+    /// A client with a session that lives asks a node, mostly one that leads.
+    pub(crate) fn live(&mut self) -> Verdict {
+        let next = self.rng.gen_range(30..150);
+        if self.may_ask_in(next) {
+            self.schedule(next, Happening::Live);
+        }
+        if !self.clients.transactions.spoken {
+            return Ok(());
+        }
+        let node = self.some_node(0.85);
+        let (waiter, request) = self.clients.live(node, self.now);
+        self.trace
+            .line(self.now, format_args!("{waiter} asks {node}: {request:?}"));
+        let Request::KeepAlive(client_id) = request else {
+            return self.bring(node, vec![(waiter, request)], false);
+        };
+        let Some(process) = self.processes.get_mut(&node) else {
+            self.clients.lost(node);
+            return Ok(());
+        };
+        process.keep_alives.push((client_id, waiter));
+        self.arrive(node, None, Input::Turn)
     }
 
     /// Requests reach a node, in one batch or one by one.

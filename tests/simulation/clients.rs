@@ -1,6 +1,7 @@
 //! Clients that write and read all the time, and record the answers.
 
 mod answers;
+mod living;
 
 use std::collections::BTreeMap;
 
@@ -8,15 +9,16 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use seshat::error::Applied;
-use seshat::kv::{Command, Query, Scan, Txn, Write};
+use seshat::kv::{Command, Operation as TxnOperation, Query, Scan, SetLifetime, Txn, Write};
 use seshat::node::Answer;
-use seshat::types::{ClusterId, LogIndex, NodeId, Revision};
+use seshat::types::{ClientId, ClusterId, LogIndex, NodeId, Revision};
 
 use crate::invariants::answers_follow_time::{self, Floor};
 use crate::invariants::reads_keep_their_order::{Batches, InBatch};
 use crate::invariants::revisions_are_given_once::Given;
 use crate::invariants::revisions_follow_time::{self, Highest};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
+use crate::living::{Asked, Living};
 use crate::numbered::{Attempt, Number, Numbered, REMOVED_KEYS, Sessions};
 use crate::revisions::Told;
 use crate::scans::{Scanned, Scans};
@@ -36,6 +38,7 @@ const WITH_SESSION: f64 = 0.2;
 pub(crate) enum Request {
     Write(Command),
     Read(Query),
+    KeepAlive(ClientId),
 }
 
 /// What a caller waits for.
@@ -49,6 +52,8 @@ enum What {
     Scan(Box<Scan>),
     /// One attempt of possibly many.
     Session(Attempt),
+    /// A session that lives.
+    Living(Asked),
     /// A decision of the operator.
     Decision,
 }
@@ -119,6 +124,7 @@ pub(crate) struct Clients {
     pub(crate) sessions: Sessions,
     pub(crate) transactions: Transactions,
     pub(crate) scans: Scans,
+    pub(crate) living: Living,
     pub(crate) seen: Vec<Seen>,
     pub(crate) reads: u64,
     /// Time of the last write that was acknowledged, or refused because the state was full.
@@ -183,6 +189,7 @@ impl Clients {
             sessions: Sessions::default(),
             transactions: Transactions::new(seed),
             scans: Scans::default(),
+            living: Living::new(seed),
             seen: Vec::new(),
             reads: 0,
             last_write: 0,
@@ -265,7 +272,7 @@ impl Clients {
     /// The request of `waiter`, if it may be sent again.
     pub(crate) fn attempt(&self, waiter: Waiter) -> Option<Attempt> {
         match self.pending.get(&waiter)?.what {
-            What::Once(_) | What::Txn(_) | What::Scan(_) | What::Decision => None,
+            What::Once(_) | What::Txn(_) | What::Scan(_) | What::Living(_) | What::Decision => None,
             What::Session(attempt) => Some(attempt),
         }
     }
@@ -311,7 +318,7 @@ impl Clients {
                 What::Txn(txn) => !txn.writes(),
                 What::Scan(_) => true,
                 // It may have been written long before.
-                What::Session(_) | What::Decision => continue,
+                What::Session(_) | What::Living(_) | What::Decision => continue,
             };
             pending.in_batch = Some(InBatch {
                 batch,
@@ -327,6 +334,11 @@ impl Clients {
             pending.taken = true;
             *self.owed.entry(pending.node).or_default() += 1;
         }
+    }
+
+    /// The key that `waiter` has asked for.
+    pub(crate) fn key_of(&self, waiter: Waiter) -> Option<&Bytes> {
+        self.pending.get(&waiter).map(|pending| &pending.key)
     }
 
     /// The number of answers that `node` owes.

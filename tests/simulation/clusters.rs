@@ -10,7 +10,7 @@ use seshat::node::RaftNode;
 use seshat::types::{ClusterId, RaftId};
 
 use crate::invariants::Verdict;
-use crate::invariants::equal_logs::{Continuation, Log};
+use crate::invariants::equal_logs::{Continuation, Ending, Log};
 
 /// The agreed logs.
 #[derive(Debug, Default)]
@@ -49,6 +49,12 @@ impl Clusters {
         let log = self.logs.entry(raft.cluster_id());
         log.or_insert_with(|| Log::formed(storage.state_machine().revisions()))
             .check(raft)
+    }
+
+    /// Takes what has ended in `cluster` since the last call.
+    pub(crate) fn take_ended(&mut self, cluster: ClusterId) -> Vec<Ending> {
+        let log = self.logs.get_mut(&cluster);
+        log.map(Log::take_ended).unwrap_or_default()
     }
 
     /// A cluster that is to be recovered from `survivor` begins with this log.

@@ -183,3 +183,30 @@ fn a_process_that_hangs_and_is_taken_for_gone_is_caught() {
     let report = run_disasters(Sabotage::HungIsSilent, 40);
     assert_caught(&report, 4);
 }
+
+#[test]
+fn keys_that_end_by_local_clocks_are_caught() {
+    let report = run(Sabotage::LocalClocks, HowMany::Drawn, 12);
+    assert_caught_by(&report, "reads_see_the_log", 6);
+}
+
+#[test]
+fn renewals_that_are_not_in_the_log_are_caught() {
+    let report = run(Sabotage::LocalRenewals, HowMany::Drawn, 12);
+    assert_caught_by(&report, "a_believed_session_lives", 6);
+}
+
+/// Clocks that are wrong by so much end lifetimes too early, and sessions that their clients hold.
+#[test]
+fn clocks_that_race_are_caught() {
+    let report = run(Sabotage::ClocksRace, HowMany::Drawn, 12);
+    for invariant in ["no_lifetime_is_cut_short", "a_believed_session_lives"] {
+        assert_caught_by(&report, invariant, 1);
+    }
+}
+
+#[test]
+fn clocks_that_crawl_are_caught() {
+    let report = run(Sabotage::ClocksCrawl, HowMany::Drawn, 12);
+    assert_caught_by(&report, "nothing_lives_for_ever", 3);
+}

@@ -22,8 +22,8 @@
 //! * [`network`], [`faults`], [`restarts`], [`accidents`]: the faults. [`delivery`], [`snapshots`]: the
 //!   transport of messages, calls and snapshots.
 //! * [`operator`]: reads the status, and follows it. [`final_check`]: the final check in the wide world.
-//! * [`asking`], [`clients`], [`numbered`], [`transactions`], [`scans`]: the requests of clients. [`clusters`],
-//!   [`model`], [`revisions`], [`invariants`]: the invariants, one property a file.
+//! * [`asking`], [`clients`], [`numbered`], [`transactions`], [`scans`], [`living`]: the requests of clients.
+//!   [`clusters`], [`model`], [`revisions`], [`invariants`]: the invariants, one property a file.
 //! * [`sabotage`], [`controls`]: rules broken on purpose, to see that the checks notice.
 //! * [`runner`], [`summary`], [`trace`]: many seeds, and their results.
 
@@ -38,6 +38,7 @@ mod delivery;
 mod faults;
 mod final_check;
 mod invariants;
+mod living;
 mod model;
 mod network;
 mod numbered;

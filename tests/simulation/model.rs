@@ -1,26 +1,34 @@
 //! A plain model of the state machine: every version of every key, and how revisions follow from log
 //! indices. It shares no code with the core, remembers everything, and answers for any index.
 
+pub(crate) mod time;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use seshat::kv::{
-    Condition, Effect, Entry, KeyTest, Lifetime, Operation, OperationResult, Revisions, Txn,
-    TxnOutcome, Write,
+    Condition, Effect, Entry, KeyTest, Lifetime, Operation, OperationResult, Revisions,
+    SetLifetime, Txn, TxnOutcome, Write,
 };
-use seshat::types::{LogIndex, Revision};
+use seshat::types::{ClientId, LogIndex, Revision};
+
+use time::{Ended, Time};
 
 /// The revision of a command minus its index, from some index on.
 type Base = (LogIndex, Revision);
+
+type Version = (Bytes, Lifetime);
 
 /// The state after each entry of a log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     /// In ascending order. Before the first the base is 0.
     bases: Vec<Base>,
-    /// The value of each key, and the index from which on it has it.
-    versions: BTreeMap<Bytes, Vec<(LogIndex, Option<Bytes>)>>,
+    /// The value of each key and its lifetime, and the index from which on it has them.
+    versions: BTreeMap<Bytes, Vec<(LogIndex, Option<Version>)>>,
+    /// After the last entry.
+    pub(crate) time: Time,
     tail: Option<Tail>,
 }
 
@@ -63,6 +71,7 @@ impl Model {
         Self {
             bases,
             versions: BTreeMap::new(),
+            time: Time::default(),
             tail: Some(Tail {
                 indices: committed + 1..=last,
                 former: self.bases.clone(),
@@ -112,8 +121,9 @@ impl Model {
         self.versions.keys()
     }
 
-    /// The value of `key` after the entry at `index`, and the index of the write that has bound it.
-    fn version(&self, key: &[u8], index: LogIndex) -> Option<(LogIndex, &Bytes)> {
+    /// The value of `key` and its lifetime after the entry at `index`, and the index of the write that has bound
+    /// it.
+    fn version(&self, key: &[u8], index: LogIndex) -> Option<(LogIndex, &Version)> {
         let versions = self.versions.get(key)?;
         let after = versions.partition_point(|&(at, _)| at <= index);
         let (at, value) = versions.get(after.checked_sub(1)?)?;
@@ -122,12 +132,12 @@ impl Model {
 
     /// The value of `key` after the entry at `index`.
     pub(crate) fn bound(&self, key: &[u8], index: LogIndex) -> Option<&Bytes> {
-        self.version(key, index).map(|(_, value)| value)
+        self.version(key, index).map(|(_, (value, _))| value)
     }
 
     /// The entry of `key` after the entry at `index`.
     pub(crate) fn entry(&self, key: &[u8], index: LogIndex) -> Option<Entry> {
-        let (at, value) = self.version(key, index)?;
+        let (at, (value, lifetime)) = self.version(key, index)?;
         let begun = self.bases.first().map(|(from, _)| *from);
         let revision = match begun {
             Some(from) if from <= index => self.revision(at.max(from)),
@@ -137,7 +147,7 @@ impl Model {
             key: key.to_vec().into(),
             value: value.clone(),
             revision,
-            lifetime: Lifetime::Unlimited,
+            lifetime: *lifetime,
         })
     }
 
@@ -149,9 +159,27 @@ impl Model {
             Write::Delete { key } => Effect::Deleted {
                 existed: self.bound(key, before).is_some(),
             },
-            Write::Txn(txn) => Effect::Txn(self.outcome(txn, before, index).into()),
+            Write::Txn(txn) => {
+                let outcome = self.outcome(txn, before, index);
+                match self.expired_owner(txn.branch(outcome.succeeded)) {
+                    Some(owner) => Effect::OwnerExpired(owner),
+                    None => Effect::Txn(outcome.into()),
+                }
+            }
             Write::Acquire(_) | Write::Release(_) => panic!("no client of the model uses locks"),
         }
+    }
+
+    /// The first owner in `operations`, the next to be carried out, that does not live.
+    fn expired_owner(&self, operations: &[Operation]) -> Option<ClientId> {
+        let mut owners = operations.iter().filter_map(|operation| match operation {
+            Operation::Set {
+                lifetime: SetLifetime::To(Lifetime::Owner(owner)),
+                ..
+            } => Some(*owner),
+            _ => None,
+        });
+        owners.find(|owner| !self.time.lives(owner.0))
     }
 
     /// The outcome of `txn` as the entry `index`, when the keys are as after the entry `before`.
@@ -167,12 +195,14 @@ impl Model {
                 None => self.entry(key, before),
             };
             results.push(match operation {
-                Operation::Set { value, .. } => {
+                Operation::Set {
+                    value, lifetime, ..
+                } => {
                     let entry = Entry {
                         key: key.clone(),
                         value: value.clone(),
                         revision: self.revision(index),
-                        lifetime: Lifetime::Unlimited,
+                        lifetime: begun(*lifetime, self.entry(key, before)),
                     };
                     written.insert(key, Some(entry));
                     OperationResult::Set
@@ -222,13 +252,17 @@ impl Model {
     /// Carries out `write` at `index`, which has this effect.
     pub(crate) fn apply(&mut self, index: LogIndex, write: &Write, effect: &Effect) {
         match (write, effect) {
-            (Write::Set { key, value }, _) => self.bind(index, key, Some(value)),
-            (Write::Delete { key }, _) => self.bind(index, key, None),
+            (Write::Set { key, value }, _) => self.bind(index, key, value, SetLifetime::default()),
+            (Write::Delete { key }, _) => self.unbind(index, key),
             (Write::Txn(txn), Effect::Txn(outcome)) => {
                 for operation in txn.branch(outcome.succeeded) {
                     match operation {
-                        Operation::Set { key, value, .. } => self.bind(index, key, Some(value)),
-                        Operation::Delete(key) => self.bind(index, key, None),
+                        Operation::Set {
+                            key,
+                            value,
+                            lifetime,
+                        } => self.bind(index, key, value, *lifetime),
+                        Operation::Delete(key) => self.unbind(index, key),
                         Operation::Get(_) => {}
                     }
                 }
@@ -237,9 +271,55 @@ impl Model {
         }
     }
 
-    fn bind(&mut self, index: LogIndex, key: &Bytes, value: Option<&Bytes>) {
+    /// The session `client_id` is closed by the entry at `index`. Returns what has ended.
+    pub(crate) fn close(&mut self, index: LogIndex, client_id: ClientId) -> Vec<Ended> {
+        let ended = self.time.close(client_id.0);
+        self.remove(index, &ended);
+        ended
+    }
+
+    /// The clock is advanced by the entry at `index`, and sessions are renewed. Returns what has ended.
+    pub(crate) fn step(&mut self, index: LogIndex, step: u64, renewed: &[ClientId]) -> Vec<Ended> {
+        let renewed = renewed.iter().map(|client_id| client_id.0);
+        let ended = self.time.step(step, renewed);
+        self.remove(index, &ended);
+        ended
+    }
+
+    fn remove(&mut self, index: LogIndex, ended: &[Ended]) {
+        for ended in ended {
+            if let Ended::Key(key) = ended {
+                self.push(index, key, None);
+            }
+        }
+    }
+
+    fn bind(&mut self, index: LogIndex, key: &Bytes, value: &Bytes, lifetime: SetLifetime) {
+        let before = self.entry(key, index.saturating_sub(1));
+        if let SetLifetime::To(lifetime) = lifetime {
+            self.time.bind(key, lifetime);
+        }
+        let version = (value.clone(), begun(lifetime, before));
+        self.push(index, key, Some(version));
+    }
+
+    fn unbind(&mut self, index: LogIndex, key: &Bytes) {
+        self.time.unbind(key);
+        self.push(index, key, None);
+    }
+
+    fn push(&mut self, index: LogIndex, key: &Bytes, version: Option<Version>) {
         let versions = self.versions.entry(key.clone()).or_default();
-        versions.push((index, value.cloned()));
+        versions.push((index, version));
+    }
+}
+
+/// The lifetime of a key that a write binds, and that was bound as `before` says.
+fn begun(lifetime: SetLifetime, before: Option<Entry>) -> Lifetime {
+    match (lifetime, before) {
+        (SetLifetime::To(lifetime), _) => lifetime,
+        (SetLifetime::Keep, Some(entry)) => entry.lifetime,
+        (SetLifetime::Keep, None) => Lifetime::Unlimited,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
-use seshat::error::Reason;
+use seshat::error::{Reason, Refusal};
 use seshat::kv::{Command, Effect, OperationResult, Stamp, TxnOutcome, Write};
 use seshat::node::Answer;
 use seshat::types::{ClientId, LogIndex};
@@ -194,6 +194,10 @@ impl Sessions {
             (Write::Txn(_), Ok(Answer::Txn { outcome, revision })) => {
                 (*revision, Effect::Txn(outcome.clone()))
             }
+            (Write::Txn(_), Err(refusal)) if let Some(owner) = expired_owner(refusal, number) => {
+                let effect = Effect::OwnerExpired(owner);
+                (told.log.once.index(number), effect)
+            }
             (_, Err(refusal)) => {
                 // Sessions are not given up here: only numbers that the client has given up expire.
                 let expired = matches!(refusal.reason, Reason::SessionExpired { .. });
@@ -229,6 +233,14 @@ impl Sessions {
     /// Acknowledged writes may be lost: all clients begin anew.
     pub(crate) fn begin_anew(&mut self) {
         self.first += SESSIONS;
+    }
+}
+
+/// The owner that the refusal of this write names. The session of the write never expires.
+fn expired_owner(refusal: &Refusal, number: Number) -> Option<ClientId> {
+    match refusal.reason {
+        Reason::SessionExpired { client_id } if client_id.0 != number.0 => Some(client_id),
+        _ => None,
     }
 }
 

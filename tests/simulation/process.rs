@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use seshat::kv::StateMachine;
 use seshat::node::{Call, CallId, PeerMessage, RaftNode, Replica, Reply};
 use seshat::proto::raft::InstallSnapshotRequest;
-use seshat::types::{NodeId, NodeStatus, RaftId, Role, Term};
+use seshat::types::{ClientId, NodeId, NodeStatus, RaftId, Role, Term};
 use seshat::wire::{InstallSnapshotHeader, SnapshotAssembly};
 
 use crate::clients::{Request, Waiter};
 use crate::operator::InquiryId;
+
+/// By how many milliseconds in a second the monotonic clock of a process or a client is fast or slow, at most.
+pub(crate) const RATE_ERROR: u64 = 25;
 
 /// The number of this start of a node, counted over the whole run. Unlike a raft id it cannot be reused.
 pub(crate) type Incarnation = u64;
@@ -54,6 +58,8 @@ pub(crate) enum Input {
         /// Whether they came as one batch, in which each has its position.
         placed: bool,
     },
+    /// Renewals have come, or the replicated clock goes on at once.
+    Turn,
     /// A question or an order of the operator.
     Operator(InquiryId),
     /// Another node asks for the status, for the operator.
@@ -97,6 +103,12 @@ pub(crate) struct Process {
     pub(crate) receiving: Option<Receiving>,
     /// Nodes that have asked for its status.
     pub(crate) asked_by: BTreeSet<NodeId>,
+    /// Renewals that it has not taken: it takes all of them in its next turn.
+    pub(crate) keep_alives: Vec<(ClientId, Waiter)>,
+    /// How many milliseconds its monotonic clock counts in a second.
+    pub(crate) rate: u64,
+    /// The ends of keys by its own clock, each with the deadline that the log gives. Kept for local clocks.
+    pub(crate) timers: BTreeMap<Bytes, (u64, u64)>,
     /// Time of its last tick.
     pub(crate) ticks: Vec<u64>,
     /// When others last confirmed that they follow it, and in which term. Kept for reads under a lease.
@@ -115,9 +127,17 @@ impl Process {
             alone_until: 0,
             receiving: None,
             asked_by: BTreeSet::new(),
+            keep_alives: Vec::new(),
+            rate: 1_000 - RATE_ERROR + incarnation * 17 % (2 * RATE_ERROR + 1),
+            timers: BTreeMap::new(),
             ticks: Vec::new(),
             followed: BTreeMap::new(),
         }
+    }
+
+    /// The time of its monotonic clock.
+    pub(crate) fn uptime(&self, now: u64) -> u64 {
+        now * self.rate / 1_000
     }
 
     /// Its Raft server, if it believes that it leads.

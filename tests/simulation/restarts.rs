@@ -146,7 +146,8 @@ impl World {
         };
         self.kill(node);
         self.incarnations += 1;
-        let process = Process::new(self.incarnations, Replica::new(options));
+        let mut process = Process::new(self.incarnations, Replica::new(options));
+        process.rate = self.rate(process.rate);
         self.clusters.begins(raft_id);
         self.processes.insert(node, process);
         let phase = self.rng.gen_range(0..TICK);

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use seshat::cluster::Answer;
 use seshat::cluster::recovery::{Order, known};
-use seshat::kv::{Command, Found, Query, Txn, TxnOutcome, Write};
+use seshat::kv::{Command, Found, Limit, Query, Txn, TxnOutcome, Write};
 use seshat::node::{self, PeerMessage, RaftNode};
-use seshat::types::{EntryPayload, LogIndex, NodeId, NodeStatus, Role};
+use seshat::types::{ClientId, EntryPayload, LogIndex, NodeId, NodeStatus, Role};
 use seshat::wire;
 
 use crate::clients::{Waiter, decode};
@@ -67,10 +67,19 @@ pub(crate) enum Sabotage {
     DecidesEarly,
     /// The numbers of transactions do not reach the core, and the answer to a copy counts as the answer.
     TxnsWithoutNumbers,
+    /// A key has ended for a node as soon as its TTL has passed by the node's own clock since it has learnt of
+    /// the key.
+    LocalClocks,
+    /// A process that believes that it leads answers renewals from its own state, and puts none into its log.
+    LocalRenewals,
+    /// The monotonic clocks of all processes run at twice the speed.
+    ClocksRace,
+    /// The monotonic clocks of all processes run at a tenth of the speed.
+    ClocksCrawl,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
@@ -89,6 +98,10 @@ impl Sabotage {
         Self::NoneSkipped,
         Self::DecidesEarly,
         Self::TxnsWithoutNumbers,
+        Self::LocalClocks,
+        Self::LocalRenewals,
+        Self::ClocksRace,
+        Self::ClocksCrawl,
     ];
 }
 
@@ -216,8 +229,22 @@ impl World {
         Write::Txn(Box::new(branch)).into()
     }
 
-    /// The answer that reaches `waiter`.
-    pub(crate) fn falsify(&mut self, waiter: Waiter, answer: node::Outcome) -> node::Outcome {
+    /// The answer of `node` that reaches `waiter`.
+    pub(crate) fn falsify(
+        &mut self,
+        node: NodeId,
+        waiter: Waiter,
+        answer: node::Outcome,
+    ) -> node::Outcome {
+        if let Ok(node::Answer::Got { applied_index, .. }) = answer
+            && self.has_ended_locally(node, waiter)
+        {
+            let found = None;
+            return Ok(node::Answer::Got {
+                found,
+                applied_index,
+            });
+        }
         let decided = self.decided.remove(&waiter);
         answer.map(|answer| match (decided, answer) {
             (Some(succeeded), node::Answer::Txn { outcome, revision }) => node::Answer::Txn {
@@ -228,6 +255,63 @@ impl World {
                 revision,
             },
             (_, answer) => answer,
+        })
+    }
+}
+
+impl World {
+    /// The speed of the monotonic clock of a process that has this one.
+    pub(crate) fn rate(&self, rate: u64) -> u64 {
+        match self.plan.sabotage {
+            Some(Sabotage::ClocksRace) => 2 * rate,
+            Some(Sabotage::ClocksCrawl) => rate / 10,
+            _ => rate,
+        }
+    }
+
+    /// The answer of a harness that answers renewals itself.
+    pub(crate) fn local_renewal(&self, node: NodeId, client_id: ClientId) -> Option<node::Answer> {
+        if self.plan.sabotage != Some(Sabotage::LocalRenewals) {
+            return None;
+        }
+        let raft = self.processes.get(&node)?.leads()?;
+        let state = raft.storage().state_machine();
+        let revision = state.revisions().at(raft.storage().applied());
+        let ttl = state.session_ttl(client_id)?;
+        Some(node::Answer::Renewed { ttl, revision })
+    }
+
+    /// The process at `node` starts a timer for each key with a TTL that it has learnt of.
+    pub(crate) fn note_timers(&mut self, node: NodeId) {
+        if self.plan.sabotage != Some(Sabotage::LocalClocks) {
+            return;
+        }
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
+        let uptime = process.uptime(self.now);
+        let Some(raft) = process.replica.raft() else {
+            return;
+        };
+        let former = std::mem::take(&mut process.timers);
+        for (key, limit) in raft.storage().state_machine().lifetimes().iter() {
+            let Limit::Ttl { ttl, deadline } = *limit else {
+                continue;
+            };
+            let known = former.get(key).filter(|(of, _)| *of == deadline);
+            let timer = known.copied().unwrap_or((deadline, uptime + ttl));
+            process.timers.insert(key.clone(), timer);
+        }
+    }
+
+    /// Whether the key that `waiter` has asked for has ended by the clock of `node`.
+    fn has_ended_locally(&self, node: NodeId, waiter: Waiter) -> bool {
+        let process = self.processes.get(&node);
+        let key = self.clients.key_of(waiter);
+        process.zip(key).is_some_and(|(process, key)| {
+            let uptime = process.uptime(self.now);
+            let timer = process.timers.get(key);
+            timer.is_some_and(|(_, end)| *end <= uptime)
         })
     }
 }

@@ -281,6 +281,11 @@ impl Setting {
         wanted.min(kept).min(pending / 2).max(1)
     }
 
+    /// By this time the cluster serves again after the last fault.
+    pub(crate) fn served(&self) -> u64 {
+        self.faulty + self.calm / 3
+    }
+
     /// The end of the run.
     pub(crate) fn end(&self) -> u64 {
         self.faulty + self.calm

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::living::Lives;
+
 /// The result of one run, or of many together.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Summary {
@@ -44,6 +46,7 @@ pub(crate) struct Summary {
     /// Milliseconds from the start of a process until all members knew it in place of its earlier
     /// incarnation.
     pub(crate) heal_times: Vec<u64>,
+    pub(crate) lives: Lives,
     /// Bytes and hash of the trace. Of one run only.
     pub(crate) trace: (u64, u64),
 }
@@ -126,6 +129,11 @@ impl Summary {
         self.troubles.frozen += other.troubles.frozen;
         self.troubles.stalled += other.troubles.stalled;
         self.heal_times.extend(other.heal_times);
+        self.lives.opened += other.lives.opened;
+        self.lives.renewed += other.lives.renewed;
+        self.lives.ended += other.lives.ended;
+        self.lives.neglected += other.lives.neglected;
+        self.lives.keys += other.lives.keys;
     }
 }
 
@@ -156,6 +164,7 @@ impl fmt::Display for Summary {
             restarts,
             troubles,
             heal_times,
+            lives,
             trace: _,
         } = self;
         let mut heal_times = heal_times.clone();
@@ -173,6 +182,18 @@ impl fmt::Display for Summary {
             "sessions: {numbered} numbered writes, {retries} retries and copies, {suppressed} \
              suppressed in the log; {transactions} transactions, {conditional} under conditions \
              that held"
+        )?;
+        let Lives {
+            opened,
+            renewed,
+            ended,
+            neglected,
+            keys,
+        } = lives;
+        writeln!(
+            f,
+            "time: {opened} sessions opened, {renewed} renewals answered, {ended} ended, {neglected} neglected, \
+             {keys} keys ended"
         )?;
         writeln!(
             f,

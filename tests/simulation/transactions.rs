@@ -12,10 +12,11 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use seshat::kv::{
-    Condition, KeyTest, Operation, OperationResult, Query, SetLifetime, Txn, TxnOutcome, Write,
+    Condition, KeyTest, Lifetime, Operation, OperationResult, Query, SetLifetime, Txn, TxnOutcome,
+    Write,
 };
 use seshat::node::{Answer, Outcome};
-use seshat::types::{ClusterId, LogIndex, Revision};
+use seshat::types::{ClientId, ClusterId, LogIndex, Revision};
 use seshat_test_support::linearizability::Kind;
 
 use crate::clients::{KEYS, decode};
@@ -53,6 +54,8 @@ pub(crate) struct Transactions {
     pub(crate) conditional: u64,
     /// Whether some node takes part in a cluster that speaks of them.
     pub(crate) spoken: bool,
+    /// Sessions that may live.
+    pub(crate) owners: Vec<u64>,
 }
 
 impl Transactions {
@@ -64,6 +67,7 @@ impl Transactions {
             answered: 0,
             conditional: 0,
             spoken: false,
+            owners: Vec::new(),
         }
     }
 
@@ -114,9 +118,9 @@ impl Transactions {
         };
         let own = match write {
             Write::Set { key, value } => Operation::Set {
+                lifetime: self.lifetime(&key),
                 key,
                 value,
-                lifetime: SetLifetime::default(),
             },
             Write::Delete { key } => Operation::Delete(key),
             Write::Txn(_) | Write::Acquire(_) | Write::Release(_) => return write,
@@ -184,11 +188,14 @@ impl Transactions {
         for _ in 0..self.rng.gen_range(0..=2) {
             let operation = match (self.rng.gen_range(0..4), own) {
                 (0, _) => Operation::Delete(self.removed_key()),
-                (1, Operation::Set { value, .. }) => Operation::Set {
-                    key: self.any_key(),
-                    value: value.clone(),
-                    lifetime: SetLifetime::default(),
-                },
+                (1, Operation::Set { value, .. }) => {
+                    let key = self.any_key();
+                    Operation::Set {
+                        lifetime: self.lifetime(&key),
+                        key,
+                        value: value.clone(),
+                    }
+                }
                 _ => Operation::Get(self.any_key()),
             };
             let written = operations.iter().filter(|it| it.writes());
@@ -199,6 +206,19 @@ impl Transactions {
         }
         operations.shuffle(&mut self.rng);
         operations
+    }
+
+    /// Keys that are removed may end as well.
+    fn lifetime(&mut self, key: &Bytes) -> SetLifetime {
+        if !key.starts_with(b"d") {
+            return SetLifetime::default();
+        }
+        match (self.rng.gen_range(0..4), self.owners.choose(&mut self.rng)) {
+            (0, _) => SetLifetime::To(Lifetime::Ttl(self.rng.gen_range(1_000..3_000))),
+            (1, Some(owner)) => SetLifetime::To(Lifetime::Owner(ClientId(*owner))),
+            (2, _) => SetLifetime::Keep,
+            _ => SetLifetime::default(),
+        }
     }
 
     fn reads(&mut self, key: &Bytes) -> Vec<Operation> {

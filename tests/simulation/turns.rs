@@ -9,11 +9,11 @@ use seshat::wire;
 use crate::clients::{Request, Waiter};
 use crate::invariants::{
     Verdict, acknowledged_writes_are_kept, every_client_is_answered, linearizable,
-    no_replica_fails, one_cluster, reads_see_the_log, revisions_are_given_once,
-    scans_see_one_moment, served_after_the_calm, transactions_see_the_log, waiters_end_once,
-    well_after_the_calm,
+    no_replica_fails, nothing_lives_for_ever, one_cluster, reads_see_the_log,
+    revisions_are_given_once, scans_see_one_moment, served_after_the_calm,
+    transactions_see_the_log, waiters_end_once, well_after_the_calm,
 };
-use crate::process::Input;
+use crate::process::{Input, Process};
 use crate::revisions::Told;
 use crate::sabotage::Sabotage;
 use crate::setting::Scope;
@@ -57,6 +57,7 @@ impl World {
             Input::Call { from, id, call } => self.answer_call(from, id, node, call),
             Input::Reply { id, reply } => process.replica.replied(id, reply),
             Input::Requests { requests, placed } => self.requests(node, requests, placed)?,
+            Input::Turn => {}
             Input::Operator(inquiry) => self.asked_by_operator(node, inquiry)?,
             Input::Question { from, inquiry } => self.answer_question(node, from, inquiry),
             Input::Answer { inquiry, status } => self.hear_answer(node, inquiry, status)?,
@@ -83,6 +84,7 @@ impl World {
             inputs.push(match request {
                 Request::Write(command) => node::Input::Write(self.proposal(node, command, waiter)),
                 Request::Read(query) => node::Input::Read { query, waiter },
+                Request::KeepAlive(_) => panic!("renewals have a queue of their own"),
             });
         }
         if self.plan.sabotage == Some(Sabotage::ReadsLast) {
@@ -125,6 +127,7 @@ impl World {
                 }
                 None
             }
+            Request::KeepAlive(_) => panic!("renewals have a queue of their own"),
         };
         if let (Some(proposal), Some(process)) = (proposal, self.processes.get_mut(&node)) {
             process.replica.propose(vec![proposal]);
@@ -149,9 +152,12 @@ impl World {
 
     /// Carries out the output of a node, and checks everything that can be checked at any moment.
     pub(crate) fn settle(&mut self, node: NodeId) -> Verdict {
+        let told_at_once = self.renew(node);
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
         };
+        process.replica.set_uptime(process.uptime(self.now));
+        process.replica.advance_clock();
         let (incarnation, raft_id) = (process.incarnation, process.replica.raft_id());
         let output = process.replica.output();
         let Output {
@@ -178,6 +184,7 @@ impl World {
             }
         }
         self.tell(node, answers)?;
+        self.tell(node, told_at_once)?;
         for message in messages {
             self.send(raft_id, message);
         }
@@ -200,7 +207,30 @@ impl World {
         if removed {
             self.departed(node);
         }
+        let process = self.processes.get(&node);
+        if process.is_some_and(|process| process.replica.clock_goes_on()) {
+            self.schedule_input(0, node, Some(incarnation), Input::Turn);
+        }
         Ok(())
+    }
+
+    /// The process takes all waiting renewals. Returns the answers of a harness that answers them itself.
+    fn renew(&mut self, node: NodeId) -> Vec<(Waiter, Outcome)> {
+        let mut told = Vec::new();
+        let Some(process) = self.processes.get_mut(&node) else {
+            return told;
+        };
+        for (client_id, waiter) in std::mem::take(&mut process.keep_alives) {
+            if let Some(answer) = self.local_renewal(node, client_id) {
+                told.push((waiter, Ok(answer)));
+                continue;
+            }
+            self.clients.taken(waiter);
+            if let Some(process) = self.processes.get_mut(&node) {
+                process.replica.keep_alive(client_id, waiter);
+            }
+        }
+        told
     }
 
     /// Callers at `node` are answered. The agreed log has what the answers depend on.
@@ -210,12 +240,15 @@ impl World {
             self.clusters.check(raft)?;
         }
         let cluster = self.cluster_of(node);
+        let ended = self.clusters.take_ended(cluster);
+        self.clients.living.ended(cluster, &ended, self.now)?;
+        self.note_timers(node);
         for (waiter, outcome) in answers {
             self.trace.line(
                 self.now,
                 format_args!("{waiter} is told {}", without_state(&outcome)),
             );
-            let outcome = self.falsify(waiter, outcome);
+            let outcome = self.falsify(node, waiter, outcome);
             let log = self.clusters.log(cluster);
             let mut told = Told::new(outcome, self.now, (cluster, log));
             if self.plan.sabotage == Some(Sabotage::NoneSkipped) {
@@ -251,6 +284,16 @@ impl World {
         self.processes.values().map(|process| &process.replica)
     }
 
+    fn check_that_all_ends(&self) -> Verdict {
+        let (served, end) = (self.setting.served(), self.setting.end());
+        for raft in self.processes.values().filter_map(Process::leads) {
+            let state = raft.storage().state_machine();
+            let living = &self.clients.living;
+            nothing_lives_for_ever::check(raft.raft_id(), state, living, served, end)?;
+        }
+        Ok(())
+    }
+
     /// The conditions at the end of the calm. Safety first: a run that halts must not be wrong.
     pub(crate) fn check_end(&self) -> Verdict {
         for raft in self.members().filter_map(|replica| replica.raft()) {
@@ -266,6 +309,7 @@ impl World {
         revisions_are_given_once::check(&self.clusters)?;
         acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.clusters)?;
         every_client_is_answered::check(&self.clients)?;
+        self.check_that_all_ends()?;
         let served_since = self.setting.end() - SERVED_WITHIN;
         served_after_the_calm::check(&self.clients, served_since)?;
         match self.setting.scope {

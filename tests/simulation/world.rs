@@ -30,7 +30,7 @@ pub(crate) const SILENCE: u64 = 1_500;
 
 /// The bound on the state in every third run of the wide world: less than all keys and sessions of the
 /// clients.
-const LITTLE_STATE: usize = 3_000;
+const LITTLE_STATE: usize = 6_000;
 
 /// The parameters of a run besides its seed.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +85,8 @@ pub(crate) enum Happening {
     },
     /// Clients ask.
     Ask,
+    /// A client with a session that lives asks.
+    Live,
     /// Clients write as much as they can, for a tick.
     Load {
         until: u64,
@@ -177,11 +179,13 @@ impl World {
             let ahead = (seed % 24 < 12).then_some(3 * 3_600_000);
             setting.lying = Some((crate::setting::node_id(node), ahead));
         }
-        if plan.sabotage == Some(Sabotage::HungIsSilent) {
-            // All but one lose their memory, and that one hangs.
+        if let Some(Sabotage::HungIsSilent | Sabotage::NoneSkipped) = plan.sabotage {
+            // All but one lose their memory.
             let survivor = crate::setting::node_id(setting.founders);
             let others = setting.node_ids().into_iter().filter(|it| *it != survivor);
             setting.disaster = Some((8_000, others.collect()));
+        }
+        if plan.sabotage == Some(Sabotage::HungIsSilent) {
             setting.hangs = Some(11_000);
         }
         if plan.scope == Scope::Wide && seed % 3 == 2 {
@@ -233,6 +237,7 @@ impl World {
         let first_restart = self.rng.gen_range(1..3_000);
         self.schedule(0, Happening::Nemesis);
         self.schedule(0, Happening::Ask);
+        self.schedule(0, Happening::Live);
         self.schedule(1_000, Happening::Trouble);
         self.schedule(self.setting.faulty, Happening::Calm);
         if self.setting.scope == Scope::Narrow {
@@ -317,6 +322,7 @@ impl World {
             conditional: clients.transactions.conditional,
             terms: count(leaders.terms()),
             entries: count(logs().map(|log| log.len()).sum()),
+            lives: clients.living.lives.clone(),
             trace: self.trace.digest(),
             ..self.summary
         })
@@ -343,6 +349,7 @@ impl World {
             } => return self.arrive(node, incarnation, *input),
             Happening::Wake { node, incarnation } => return self.wake(node, incarnation),
             Happening::Ask => return self.ask(),
+            Happening::Live => return self.live(),
             Happening::Load { until } => return self.load(until),
             Happening::Copy { attempt, command } => return self.ask_again(attempt, command),
             Happening::Operate => return self.operate(),

@@ -29,6 +29,9 @@ impl Clients {
             What::Session(attempt) => {
                 return self.told_attempt((waiter, attempt), pending.before, told);
             }
+            What::Living(asked) => {
+                return self.living.told((waiter, asked, pending.start), told);
+            }
             What::Decision => return Ok(()),
             _ => pending.what,
         };
@@ -45,7 +48,7 @@ impl Clients {
             let writes = match &what {
                 What::Once(kind) => matches!(kind, Kind::Write(_)),
                 What::Txn(txn) => txn.writes(),
-                What::Scan(_) | What::Session(_) | What::Decision => false,
+                What::Scan(_) | What::Session(_) | What::Living(_) | What::Decision => false,
             };
             let author = writes.then_some(Author::Once(waiter));
             self.told_revision(revision, author, Some(pending.before.highest))?;
@@ -54,7 +57,7 @@ impl Clients {
             What::Once(kind) => kind,
             What::Txn(txn) => return self.told_txn((waiter, pending.start), *txn, told),
             What::Scan(scan) => return self.told_scan(waiter, *scan, told),
-            What::Session(_) | What::Decision => return Ok(()),
+            What::Session(_) | What::Living(_) | What::Decision => return Ok(()),
         };
         let (kind, end) = match (kind, outcome) {
             (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
@@ -299,9 +302,9 @@ impl Clients {
         });
     }
 
-    /// The histories of removed keys are not checked.
+    /// The histories of keys that are removed, or end, are not checked.
     fn remember(&mut self, key: Bytes, kind: Kind, start: u64, end: Option<u64>) {
-        if key.starts_with(b"d") {
+        if !key.starts_with(b"k") {
             return;
         }
         let operation = Operation { kind, start, end };
@@ -322,9 +325,11 @@ impl Clients {
                     Some((Write::Set { key, value }, pending.start))
                 }
                 What::Txn(txn) => Some((Write::Txn(txn), pending.start)),
-                What::Once(Kind::Read(_)) | What::Scan(_) | What::Session(_) | What::Decision => {
-                    None
-                }
+                What::Once(Kind::Read(_))
+                | What::Scan(_)
+                | What::Session(_)
+                | What::Living(_)
+                | What::Decision => None,
             });
         for (write, start) in unknown.collect::<Vec<_>>() {
             self.may_have_written(&write, start);

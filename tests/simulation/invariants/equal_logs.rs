@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use seshat::kv::{Command, Revisions};
+use bytes::Bytes;
+use seshat::kv::{Command, Limit, Revisions};
 use seshat::node::{MemoryStorage, RaftNode};
 use seshat::types::{EntryPayload, LogIndex, RaftId, Revision, Term};
 use seshat::wire;
@@ -11,6 +12,7 @@ use seshat::wire;
 use super::numbered_writes_apply_once::Once;
 use super::{Verdict, Violation, safe};
 use crate::model::Model;
+use crate::model::time::{Ended, Until};
 
 const NAME: &str = "equal_logs";
 /// Index of the first entry of a cluster: its log begins as after a snapshot at index 1.
@@ -31,8 +33,17 @@ pub(crate) struct Log {
     /// The state that the log makes.
     pub(crate) model: Model,
     pub(crate) once: Once,
+    /// What has ended since it was taken last.
+    ended: Vec<Ending>,
     /// The index up to which each process has been checked.
     checked: BTreeMap<RaftId, LogIndex>,
+}
+
+/// A session that has ended, or a key with the value that it had.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    Session(u64),
+    Key(Bytes),
 }
 
 fn position(index: LogIndex) -> Option<usize> {
@@ -79,6 +90,7 @@ impl Log {
             self.agree(raft.raft_id(), index, entry.term, entry.payload)?;
         }
         self.check_revisions(raft.raft_id(), storage)?;
+        self.check_time(raft.raft_id(), storage)?;
         if skipped {
             self.check_map(raft.raft_id(), storage)?;
         } else if self.once.again(from + 1, applied) {
@@ -199,13 +211,31 @@ impl Log {
             }
             Command::OpenSession(client_id) => self.once.open(*client_id),
             Command::RaiseLevel { revision, .. } => self.model.begin(index, *revision),
-            // No client lets anything live or expire yet.
-            Command::OpenLivingSession { .. }
-            | Command::CloseSession(_)
-            | Command::Clock { .. }
-            | Command::AddMember(_)
-            | Command::RemoveMember(_) => {}
+            Command::OpenLivingSession { client_id, ttl } => {
+                self.model.time.open(client_id.0, *ttl);
+            }
+            Command::CloseSession(client_id) => {
+                let ended = self.model.close(index, *client_id);
+                self.note(index, ended);
+            }
+            Command::Clock { step, renewed } => {
+                let ended = self.model.step(index, *step, renewed);
+                self.note(index, ended);
+            }
+            Command::AddMember(_) | Command::RemoveMember(_) => {}
         }
+    }
+
+    /// This has ended by the command at `index`.
+    fn note(&mut self, index: LogIndex, ended: Vec<Ended>) {
+        let ended = ended.into_iter().filter_map(|ended| match ended {
+            Ended::Session(session) => Some(Ending::Session(session)),
+            Ended::Key(key) => {
+                let value = self.model.bound(&key, index.saturating_sub(1));
+                value.cloned().map(Ending::Key)
+            }
+        });
+        self.ended.extend(ended);
     }
 
     /// Compares how `by` makes revisions.
@@ -215,6 +245,33 @@ impl Log {
         safe(applied < FIRST || has == expected, NAME, || {
             format!("{by} has {has:?} at index {applied}, and the log makes {expected:?}")
         })
+    }
+
+    /// Compares the clock of `by`, and all that ends by it, if it has applied the whole agreed log.
+    fn check_time(&self, by: RaftId, storage: &MemoryStorage) -> Verdict {
+        if storage.applied() != self.last_index() {
+            return Ok(());
+        }
+        let (state, time) = (storage.state_machine(), &self.model.time);
+        let until = |limit: &Limit| match limit {
+            Limit::Ttl { deadline, .. } => Until::Deadline(*deadline),
+            Limit::Owner(owner) => Until::EndOf(owner.0),
+        };
+        let keys = state.lifetimes().iter();
+        let keys = keys.map(|(key, limit)| (key, until(limit)));
+        let sessions = state.sessions().living().iter();
+        let sessions = sessions.map(|(id, it)| (id.0, (it.ttl, it.deadline)));
+        let same =
+            state.clock().now() == time.now && keys.eq(time.keys()) && sessions.eq(time.sessions());
+        safe(same, NAME, || {
+            let (clock, lifetimes) = (state.clock(), state.lifetimes());
+            format!("{by} has {clock:?} and {lifetimes:?}, and the log makes {time:?}")
+        })
+    }
+
+    /// Takes what has ended since the last call.
+    pub(crate) fn take_ended(&mut self) -> Vec<Ending> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Compares the whole map of `by` with the map that results from the agreed log.
@@ -257,6 +314,13 @@ impl Log {
     /// Index of the last entry that any process has applied.
     pub(crate) fn last_index(&self) -> LogIndex {
         FIRST - 1 + u64::try_from(self.len()).expect("small")
+    }
+
+    /// Index of the last entry that any process has applied, and that is no step of the clock.
+    pub(crate) fn last_but_steps(&self) -> LogIndex {
+        let steps = self.entries.iter().rev();
+        let steps = steps.take_while(|it| matches!(it.command, Some(Command::Clock { .. })));
+        self.last_index() - u64::try_from(steps.count()).expect("small")
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -2,6 +2,7 @@
 //!
 //! A violation is a value: a negative control counts it and does not unwind.
 
+pub(crate) mod a_believed_session_lives;
 pub(crate) mod a_recovery_decides_alike;
 pub(crate) mod acknowledged_writes_are_kept;
 pub(crate) mod answers_follow_time;
@@ -12,7 +13,9 @@ pub(crate) mod healing_ends_under_load;
 pub(crate) mod healthy_means_any_one_may_go;
 pub(crate) mod linearizable;
 pub(crate) mod no_copy_is_given_up;
+pub(crate) mod no_lifetime_is_cut_short;
 pub(crate) mod no_replica_fails;
+pub(crate) mod nothing_lives_for_ever;
 pub(crate) mod numbered_writes_apply_once;
 pub(crate) mod one_cluster;
 pub(crate) mod one_leader_a_term;

@@ -78,6 +78,11 @@ impl Once {
         self.again.len()
     }
 
+    /// The index at which this write was carried out, or refused for good. 0: nowhere.
+    pub(crate) fn index(&self, number: Number) -> LogIndex {
+        self.done.get(&number).map_or(0, |(index, _)| *index)
+    }
+
     /// The client of this write was told that it had this effect at `index`.
     pub(crate) fn check(&self, number: Number, index: LogIndex, effect: &Effect) -> Verdict {
         let done = self.done.get(&number);
