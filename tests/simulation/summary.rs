@@ -23,6 +23,8 @@ pub(crate) struct Summary {
     pub(crate) transactions: u64,
     /// Of these, all conditions of which held, although there were some.
     pub(crate) conditional: u64,
+    /// Revisions that clients who watch were told, each of which was compared with the log.
+    pub(crate) watched: u64,
     pub(crate) terms: u64,
     pub(crate) entries: u64,
     pub(crate) snapshots: u64,
@@ -102,6 +104,7 @@ impl Summary {
         self.suppressed += other.suppressed;
         self.transactions += other.transactions;
         self.conditional += other.conditional;
+        self.watched += other.watched;
         self.terms += other.terms;
         self.entries += other.entries;
         self.snapshots += other.snapshots;
@@ -150,6 +153,7 @@ impl fmt::Display for Summary {
             suppressed,
             transactions,
             conditional,
+            watched,
             terms,
             entries,
             snapshots,
@@ -181,7 +185,7 @@ impl fmt::Display for Summary {
             f,
             "sessions: {numbered} numbered writes, {retries} retries and copies, {suppressed} \
              suppressed in the log; {transactions} transactions, {conditional} under conditions \
-             that held"
+             that held; {watched} revisions told to watches"
         )?;
         let Lives {
             opened,
