@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
+use super::Lock;
 use crate::proto::kv;
 use crate::proto::kv::condition::Condition as Tested;
 use crate::proto::kv::key_condition::Test;
 
-/// A condition of a transaction. It tests a key as it is before the transaction.
+/// A condition of a transaction. It tests a key, or a lock, as it is before the transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Condition {
@@ -30,6 +31,13 @@ pub enum Condition {
         key: Bytes,
         /// The value.
         value: Bytes,
+    },
+    /// The lock is held under exactly this token.
+    Held {
+        /// The lock.
+        name: String,
+        /// The fencing token.
+        token: u64,
     },
 }
 
@@ -66,10 +74,33 @@ impl Condition {
         }
     }
 
-    /// The key that is tested.
-    pub(super) fn key(&self) -> &Bytes {
-        match self {
-            Self::Exists { key, .. } | Self::Revision { key, .. } | Self::Value { key, .. } => key,
+    /// `lock` is still held: the write of a client that has lost it does not take effect, whatever the client
+    /// believes.
+    ///
+    /// ```no_run
+    /// use seshat::client::{Condition, TxnOperation};
+    ///
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let lock = client.lock("backup").await?;
+    /// let done = client
+    ///     .txn()
+    ///     .when(Condition::held(&lock))
+    ///     .then(TxnOperation::set("backup/state", "done"))
+    ///     .then(TxnOperation::delete("backup/next"))
+    ///     .await?;
+    /// println!("written while the lock was held: {}", done.succeeded);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn held(lock: &Lock) -> Self {
+        Self::token(lock.name(), lock.token())
+    }
+
+    /// The lock `name` is held under exactly `token`, which another process may have passed on.
+    pub fn token(name: impl Into<String>, token: u64) -> Self {
+        Self::Held {
+            name: name.into(),
+            token,
         }
     }
 }
@@ -80,6 +111,12 @@ impl From<Condition> for kv::Condition {
             Condition::Exists { key, exists } => (key, Test::Exists(exists)),
             Condition::Revision { key, revision } => (key, Test::Revision(revision)),
             Condition::Value { key, value } => (key, Test::Value(value)),
+            Condition::Held { name, token } => {
+                let held = Tested::Lock(kv::HeldLock { name, token });
+                return Self {
+                    condition: Some(held),
+                };
+            }
         };
         let test = Some(test);
         Self {

@@ -55,7 +55,7 @@ pub enum Error {
         /// The refusal that cut it off, if a node refused.
         last: Option<Box<Refusal>>,
     },
-    /// The living session is lost, so nothing was sent.
+    /// The living session is lost: nothing was sent, or a lock that was waited for will not be held.
     #[error("the session is lost: {why}")]
     SessionLost {
         /// Why it is lost.
@@ -132,6 +132,11 @@ impl Error {
     /// the cluster has formed anew, make a new client.
     pub fn is_other_cluster(&self) -> bool {
         matches!(self.reason(), Some(Reason::OtherCluster(_)))
+    }
+
+    /// Whether no node served the call in time, so that the same call may succeed later.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Deadline { .. })
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {

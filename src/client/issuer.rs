@@ -128,7 +128,7 @@ impl<'a> Issuer<'a> {
 }
 
 /// The next number of a session.
-async fn next(numbers: &Arc<Numbers>, deadline: Instant) -> Result<Number, Error> {
+pub(super) async fn next(numbers: &Arc<Numbers>, deadline: Instant) -> Result<Number, Error> {
     let numbers = timeout_at(deadline, numbers.next(1)).await;
     let number = numbers.ok().transpose()?;
     let number = number.and_then(|numbers| numbers.into_iter().next());

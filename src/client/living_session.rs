@@ -9,7 +9,7 @@ use super::renewal::Renewal;
 use super::{Error, Session};
 
 /// A living session: a [`Session`] that the client renews, and that the cluster ends when no renewal has come
-/// for its TTL. It may [own keys](super::Set::owned_by), which are removed with it.
+/// for its TTL. It may [own keys](super::Set::owned_by) and hold [locks](Self::lock), which end with it.
 ///
 /// Cheap to clone; clones are the same session. A task renews it every third of the TTL, at whichever node
 /// leads. When all clones, and all [`Session`]s and pipelines made of them, are dropped, the task tells the
@@ -93,6 +93,16 @@ impl LivingSession {
     /// when its TTL has passed.
     pub async fn close(&self) -> Result<(), Error> {
         self.renewal.close(self.session.deadline()).await
+    }
+
+    /// Ends the session in the background.
+    pub(super) fn end(&self) {
+        self.renewal.end();
+    }
+
+    /// The session is lost from now on.
+    pub(super) fn lose(&self, why: Lost) {
+        self.renewal.lease().lose(why);
     }
 
     /// The same session, with `timeout` for each call.

@@ -72,6 +72,25 @@
 //! # }
 //! ```
 //!
+//! # Locks, and the election of a leader
+//!
+//! A [lock](Client::lock) is held by one claim at a time, and an [election](Client::elect) is a lock whose holder
+//! leads. Each has a [token](Lock::token), by which a resource refuses a former holder: see [`Lock`].
+//!
+//! ```no_run
+//! # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+//! let lock = client.lock("backup").await?;
+//! client.set("backup/state", "begun").if_held(&lock).await?;
+//! lock.release().await?;
+//!
+//! let mut leaders = client.observe("indexer");
+//! while let Some(leader) = leaders.next().await {
+//!     println!("now leads: {:?}", leader?.map(|leader| leader.value));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # A range of keys
 //!
 //! A [scan](Client::scan) reads keys in order, one by one or at once, and all of one moment. Scans use
@@ -128,21 +147,28 @@
 //! # }
 //! ```
 
+mod acquire;
 mod admin;
 mod batch;
 mod builder;
 mod call;
 mod call_error;
+mod claim;
 mod clock;
 mod condition;
+mod conditional;
+mod election;
 mod error;
 mod issuer;
 mod key_range;
 mod lease;
 mod lifetime;
 mod living_session;
+mod lock;
+mod lock_list;
 mod nodes;
 mod numbers;
+mod observe;
 mod one_cluster;
 mod open_session;
 mod operation;
@@ -151,6 +177,7 @@ mod parts;
 mod pipeline;
 mod renewal;
 mod results;
+mod running;
 mod scan;
 mod search;
 mod session;
@@ -167,14 +194,20 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
+pub use acquire::{Acquire, LockAttempt, TryAcquire};
 pub use admin::{Admin, AdminNode};
 pub use builder::{Builder, endpoint, endpoints};
 pub use condition::Condition;
+pub use conditional::{Conditional, ConditionalWrite};
+pub use election::{Campaign, Leadership};
 pub use error::{Applied, Error, Reason, Refusal};
 pub use key_range::KeyRange;
 pub use lease::Lost;
 pub use lifetime::Lifetime;
 pub use living_session::LivingSession;
+pub use lock::Lock;
+pub use lock_list::{Holder, LockInfo};
+pub use observe::Holders;
 pub use open_session::{OpenLivingSession, OpenSession};
 pub use operation::{Operation, Reply};
 pub use options::MAX_MESSAGE_BYTES;
@@ -185,7 +218,7 @@ pub use session::Session;
 pub use session_list::SessionInfo;
 pub use txn::{Entry, Txn, TxnOperation, TxnOutcome, TxnResult};
 pub use watch::{Event, Mirror, Position, Removal, Update, Updates, Watch};
-pub use write::{Conditional, ConditionalWrite, Delete, Set, TxnCall};
+pub use write::{Delete, Set, TxnCall};
 
 use call::Repeat;
 use issuer::Issuer;
@@ -363,37 +396,6 @@ impl Client {
     /// The removal may have been applied if the error says [`Applied::Unknown`].
     pub fn delete(&self, key: impl Into<Bytes>) -> Delete<'_> {
         Delete::new(Issuer::new(self), key.into())
-    }
-
-    /// Tests conditions, and reads and writes several keys, atomically. The operations of
-    /// [`then`](TxnCall::then) are carried out if all conditions hold, otherwise those of
-    /// [`otherwise`](TxnCall::otherwise). Acknowledged like [`set`](Self::set). A transaction that writes
-    /// nothing is a read of several keys at once. [`Txn`] has the bounds.
-    ///
-    /// ```no_run
-    /// use seshat::client::{Condition, TxnOperation};
-    ///
-    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
-    /// let outcome = client
-    ///     .txn()
-    ///     .when(Condition::exists("city"))
-    ///     .then(TxnOperation::set("city", "Ur"))
-    ///     .then(TxnOperation::delete("town"))
-    ///     .otherwise(TxnOperation::get("town"))
-    ///     .await?;
-    /// println!("{}: {:?}", outcome.succeeded, outcome.results);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The transaction may have been applied if the error says [`Applied::Unknown`]; it is not repeated
-    /// then. One that writes nothing is repeated like a read. Every member has to run version 0.2.0 or
-    /// later: the error names a node that does not, with [`Reason::FailedPrecondition`] or
-    /// [`Code::Unimplemented`](tonic::Code::Unimplemented).
-    pub fn txn(&self) -> TxnCall<'_> {
-        TxnCall::new(Issuer::new(self))
     }
 
     /// Waits until a leader serves requests, which is the case once the cluster has formed.

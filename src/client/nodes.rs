@@ -25,6 +25,7 @@ use super::call_error::CallError;
 use super::options::{MAX_MESSAGE_BYTES, Options};
 use crate::proto::admin::admin_service_client::AdminServiceClient;
 use crate::proto::kv::kv_service_client::KvServiceClient;
+use crate::proto::lock::lock_service_client::LockServiceClient;
 use crate::traceparent;
 
 /// A trace context.
@@ -364,6 +365,11 @@ impl Node {
     /// The node's service for reads and writes.
     pub(super) fn kv(&self) -> KvServiceClient<Channel> {
         KvServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// The node's service for locks.
+    pub(super) fn locks(&self) -> LockServiceClient<Channel> {
+        LockServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// The node's service for operators.

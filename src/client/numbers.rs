@@ -65,6 +65,16 @@ impl Numbers {
         self.client_id
     }
 
+    /// The session field of a request about the write with the number `sequence`, if it is sent now. That write may
+    /// have been answered.
+    pub(super) fn stamp(&self, sequence: u64) -> kv::Session {
+        kv::Session {
+            client_id: self.client_id,
+            sequence,
+            first_outstanding: self.state().first_outstanding().min(sequence),
+        }
+    }
+
     /// Returns an error if the session is lost. One that does not live never is.
     pub(super) fn holds(&self) -> Result<(), Error> {
         self.renewal.as_ref().map_or(Ok(()), |it| it.holds())
@@ -118,11 +128,11 @@ pub(super) struct Number {
 impl Number {
     /// The session field of a write with this number, if it is sent now.
     pub(super) fn stamp(&self) -> kv::Session {
-        kv::Session {
-            client_id: self.numbers.client_id,
-            sequence: self.sequence,
-            first_outstanding: self.numbers.state().first_outstanding(),
-        }
+        self.numbers.stamp(self.sequence)
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
     }
 }
 

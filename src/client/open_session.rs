@@ -17,7 +17,7 @@ use super::lifetime::to_proto;
 use super::nodes::Node;
 use super::numbers::Numbers;
 use super::renewal::Renewal;
-use super::write::Running;
+use super::running::Running;
 use super::{Client, Error, LivingSession, Session};
 use crate::proto::kv::OpenSessionRequest;
 
@@ -125,7 +125,8 @@ impl Future for OpenLivingSession<'_> {
     }
 }
 
-async fn open_living(client: &Client, ttl: Duration) -> Result<LivingSession, Error> {
+/// Opens a living session, which the client renews.
+pub(super) async fn open_living(client: &Client, ttl: Duration) -> Result<LivingSession, Error> {
     let opened = Opened::new(client, Some(ttl)).await?;
     let Opened {
         client_id,

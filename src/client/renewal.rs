@@ -53,6 +53,14 @@ impl Renewal {
         }
     }
 
+    /// Ends the session in the background, as well as it can.
+    pub(super) fn end(&self) {
+        let (closed, _) = oneshot::channel();
+        // Then it ends by itself.
+        let deadline = after(self.lease.ttl());
+        let _ = self.closings.send(Closing { deadline, closed });
+    }
+
     /// Ends the session, also if this future is dropped after it was polled.
     pub(super) async fn close(&self, deadline: Instant) -> Result<(), Error> {
         self.holds()?;

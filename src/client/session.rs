@@ -46,6 +46,15 @@ impl Session {
         self.numbers.client_id()
     }
 
+    /// The client of the session's cluster.
+    pub(super) fn client(&self) -> Client {
+        self.client.bound_to(self.cluster)
+    }
+
+    pub(super) fn numbers(&self) -> &Arc<Numbers> {
+        &self.numbers
+    }
+
     /// The deadline of a call that begins now.
     pub(super) fn deadline(&self) -> Instant {
         self.client.deadline()

@@ -1,45 +1,16 @@
 //! Calls that write: futures that take conditions before they are polled.
 
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 
+use super::conditional::{ConditionalWrite, deleted};
 use super::issuer::Issuer;
-use super::txn::{Txn, TxnOperation, TxnOutcome, TxnResult};
-use super::{Condition, Deleted, Error, Found, Lifetime, LivingSession, Written};
-
-/// A call that begins when it is first polled.
-pub(super) struct Running<'a, T>(Option<BoxFuture<'a, Result<T, Error>>>);
-
-impl<T> Default for Running<'_, T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<'a, T> Running<'a, T> {
-    pub(super) fn poll<F>(
-        &mut self,
-        context: &mut Context<'_>,
-        begin: impl FnOnce() -> F,
-    ) -> Poll<Result<T, Error>>
-    where
-        F: Future<Output = Result<T, Error>> + Send + 'a,
-    {
-        let call = self.0.get_or_insert_with(|| Box::pin(begin()));
-        call.as_mut().poll(context)
-    }
-}
-
-impl<T> fmt::Debug for Running<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Running").field(&self.0.is_some()).finish()
-    }
-}
+use super::running::Running;
+use super::txn::{Txn, TxnOperation, TxnOutcome};
+use super::{Client, Condition, Deleted, Error, Lifetime, LivingSession, Lock, Written};
 
 /// A call that binds a key: see [`Client::set`](super::Client::set).
 ///
@@ -163,13 +134,36 @@ impl<'a> Set<'a> {
         self.on(condition)
     }
 
+    /// Writes only if `lock` is still held: see [`Condition::held`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let lock = client.lock("backup").await?;
+    /// let write = client.set("backup/state", "done").if_held(&lock);
+    /// if !write.await?.succeeded() {
+    ///     println!("the lock was lost");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn if_held(self, lock: &Lock) -> ConditionalWrite<'a, Written> {
+        self.on(Condition::held(lock))
+    }
+
+    /// Writes only if the lock `name` is held under `token`: see [`Condition::token`].
+    pub fn if_token(self, name: impl Into<String>, token: u64) -> ConditionalWrite<'a, Written> {
+        self.on(Condition::token(name, token))
+    }
+
     fn on(self, condition: Condition) -> ConditionalWrite<'a, Written> {
+        let read = TxnOperation::get(self.key.clone());
         let write = TxnOperation::Set {
             key: self.key,
             value: self.value,
             lifetime: self.lifetime,
         };
-        ConditionalWrite::new(self.issuer, condition, write, TxnOutcome::written)
+        let txn = Txn::default().when(condition).then(write).otherwise(read);
+        ConditionalWrite::new(self.issuer, txn, TxnOutcome::written)
     }
 }
 
@@ -241,9 +235,30 @@ impl<'a> Delete<'a> {
         self.on(condition)
     }
 
+    /// Removes the key only if `lock` is still held: see [`Condition::held`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let lock = client.lock("backup").await?;
+    /// let removal = client.delete("backup/next").if_held(&lock);
+    /// println!("the lock was held: {}", removal.await?.succeeded());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn if_held(self, lock: &Lock) -> ConditionalWrite<'a, Deleted> {
+        self.on(Condition::held(lock))
+    }
+
+    /// Removes the key only if the lock `name` is held under `token`: see [`Condition::token`].
+    pub fn if_token(self, name: impl Into<String>, token: u64) -> ConditionalWrite<'a, Deleted> {
+        self.on(Condition::token(name, token))
+    }
+
     fn on(self, condition: Condition) -> ConditionalWrite<'a, Deleted> {
+        let read = TxnOperation::get(self.key.clone());
         let removal = TxnOperation::delete(self.key);
-        ConditionalWrite::new(self.issuer, condition, removal, deleted)
+        let txn = Txn::default().when(condition).then(removal).otherwise(read);
+        ConditionalWrite::new(self.issuer, txn, deleted)
     }
 }
 
@@ -260,95 +275,37 @@ impl Future for Delete<'_> {
     }
 }
 
-/// The outcome of a write on a condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conditional<T> {
-    /// The condition held, and the write is done.
-    Succeeded(T),
-    /// The condition did not hold, and nothing is written: what the key was bound to instead, read in the
-    /// same step.
-    Failed(Found),
-}
-
-impl<T> Conditional<T> {
-    /// Whether the condition held.
-    pub fn succeeded(&self) -> bool {
-        matches!(self, Self::Succeeded(_))
-    }
-}
-
-/// A call that writes on one condition: see [`Set::if_absent`] and its siblings.
-///
-/// A future, which begins when it is polled. If it is dropped after it was polled, the write may be applied
-/// or not.
-///
-/// An error says whether the write may have been applied. Without a session a call is not repeated then, as
-/// a second attempt would fail against the success of the first; in a [`Session`](super::Session) it is,
-/// and the outcome is that of the first attempt.
-#[derive(Debug)]
-#[must_use = "nothing is written before it is awaited"]
-pub struct ConditionalWrite<'a, T> {
-    issuer: Issuer<'a>,
-    txn: Txn,
-    /// The result of the write, from the outcome of a transaction that succeeded.
-    done: fn(&TxnOutcome) -> T,
-    running: Running<'a, TxnOutcome>,
-}
-
-impl<'a, T> ConditionalWrite<'a, T> {
-    fn new(
-        issuer: Issuer<'a>,
-        condition: Condition,
-        write: TxnOperation,
-        done: fn(&TxnOutcome) -> T,
-    ) -> Self {
-        let read = TxnOperation::get(condition.key().clone());
-        let txn = Txn::default().when(condition).then(write).otherwise(read);
-        Self {
-            issuer,
-            txn,
-            done,
-            running: Running::default(),
-        }
-    }
-}
-
-impl<T> Future for ConditionalWrite<'_, T> {
-    type Output = Result<Conditional<T>, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self {
-            issuer,
-            txn,
-            done,
-            running,
-        } = &mut *self;
-        let outcome = running.poll(context, || issuer.txn(txn.clone()));
-        outcome.map_ok(|outcome| match outcome.succeeded {
-            true => Conditional::Succeeded(done(&outcome)),
-            false => Conditional::Failed(found(outcome)),
-        })
-    }
-}
-
-fn deleted(outcome: &TxnOutcome) -> Deleted {
-    Deleted {
-        existed: outcome.results == [TxnResult::Deleted { existed: true }],
-        applied_index: outcome.revision,
-    }
-}
-
-/// What the only operation of a transaction has read.
-fn found(outcome: TxnOutcome) -> Found {
-    let entry = match outcome.results.into_iter().next() {
-        Some(TxnResult::Found(entry)) => entry,
-        _ => None,
-    };
-    let (value, revision) = entry.map(|it| (it.value, it.revision)).unzip();
-    Found {
-        value,
-        revision: revision.unwrap_or_default(),
-        applied_index: outcome.revision,
+impl Client {
+    /// Tests conditions, and reads and writes several keys, atomically. The operations of
+    /// [`then`](TxnCall::then) are carried out if all conditions hold, otherwise those of
+    /// [`otherwise`](TxnCall::otherwise). Acknowledged like [`set`](Self::set). A transaction that writes
+    /// nothing is a read of several keys at once. [`Txn`] has the bounds.
+    ///
+    /// ```no_run
+    /// use seshat::client::{Condition, TxnOperation};
+    ///
+    /// # async fn example(client: seshat::client::Client) -> Result<(), seshat::client::Error> {
+    /// let outcome = client
+    ///     .txn()
+    ///     .when(Condition::exists("city"))
+    ///     .then(TxnOperation::set("city", "Ur"))
+    ///     .then(TxnOperation::delete("town"))
+    ///     .otherwise(TxnOperation::get("town"))
+    ///     .await?;
+    /// println!("{}: {:?}", outcome.succeeded, outcome.results);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The transaction may have been applied if the error says [`Applied::Unknown`](super::Applied::Unknown); it is not repeated
+    /// then. One that writes nothing is repeated like a read. Every member has to run version 0.2.0 or
+    /// later: the error names a node that does not, with
+    /// [`Reason::FailedPrecondition`](super::Reason::FailedPrecondition) or
+    /// [`Code::Unimplemented`](tonic::Code::Unimplemented).
+    pub fn txn(&self) -> TxnCall<'_> {
+        TxnCall::new(Issuer::new(self))
     }
 }
 

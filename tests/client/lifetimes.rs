@@ -145,13 +145,13 @@ async fn what_exceeds_a_bound_is_refused() {
 }
 
 /// A way to a node that can be cut.
-struct Link {
-    address: String,
-    cut: watch::Sender<bool>,
+pub(super) struct Link {
+    pub(super) address: String,
+    pub(super) cut: watch::Sender<bool>,
 }
 
 impl Link {
-    async fn to(node: &str) -> Self {
+    pub(super) async fn to(node: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let cut = watch::Sender::new(false);

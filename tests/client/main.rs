@@ -11,6 +11,7 @@
 mod balancer;
 mod clusters;
 mod coordination;
+mod elections;
 mod endpoints;
 mod example;
 mod failover;
@@ -19,6 +20,8 @@ mod late;
 mod lifetimes;
 mod limits;
 mod living;
+mod lock_clusters;
+mod locks;
 mod mock;
 mod outcomes;
 mod recipes;

@@ -1,5 +1,9 @@
 //! A node whose behaviour a test controls, and which records its requests.
 
+mod locks;
+
+pub(crate) use locks::LockFate;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
@@ -23,6 +27,7 @@ use seshat::proto::kv::{
     ScanResponse, Session, SessionExpired, SessionInfo, SetRequest, SetResponse, TxnRequest,
     TxnResponse, WatchRequest, WatchResponse,
 };
+use seshat::proto::lock::lock_service_server::LockServiceServer;
 use seshat_test_support::txn::{Store, writes};
 use seshat_test_support::watch::{End, Feed};
 use tokio::io::DuplexStream;
@@ -117,6 +122,7 @@ struct State {
     /// No session lives any more.
     ended: bool,
     listed: Vec<SessionInfo>,
+    locks: locks::Locks,
     traceparents: Vec<String>,
 }
 
@@ -167,8 +173,9 @@ impl Mock {
             ..State::default()
         }));
         let mock = Self { address, state };
-        let service = KvServiceServer::new(mock.clone());
-        let server = tonic::transport::Server::builder().add_service(service);
+        let server = tonic::transport::Server::builder()
+            .add_service(KvServiceServer::new(mock.clone()))
+            .add_service(LockServiceServer::new(mock.clone()));
         tokio::spawn(server.serve_with_incoming(UnboundedReceiverStream::new(accepted)));
         mock
     }
@@ -181,7 +188,8 @@ impl Mock {
         let node = mock.clone();
         tokio::spawn(async move {
             tonic::transport::Server::builder()
-                .add_service(KvServiceServer::new(node))
+                .add_service(KvServiceServer::new(node.clone()))
+                .add_service(LockServiceServer::new(node))
                 .serve_with_incoming(TcpIncoming::from(listener))
                 .await
                 .unwrap();
@@ -201,6 +209,9 @@ impl Mock {
     /// The node leads from now on, or follows the node at `leader`.
     pub(crate) fn follows(&self, leader: Option<&str>) {
         self.state().refusal = Some(not_leader(leader));
+        // What waits at the node learns of it.
+        let locks = self.state().locks.clone();
+        locks.wake();
     }
 
     pub(crate) fn leads(&self) {
@@ -656,7 +667,10 @@ impl KvService for Mock {
         request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionResponse>, Status> {
         self.serves().await?;
-        self.state().closed.push(request.into_inner().client_id);
+        let client_id = request.into_inner().client_id;
+        self.state().closed.push(client_id);
+        let locks = self.state().locks.clone();
+        locks.end(client_id);
         self.renewal(CloseSessionResponse::default()).await
     }
 

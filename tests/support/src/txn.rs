@@ -1,5 +1,5 @@
 //! A little store for nodes that a test makes up: it carries out transactions, reads intervals of keys, and
-//! remembers revisions and lifetimes. Nothing expires.
+//! remembers revisions and lifetimes. Nothing expires, and every lock is held under every token.
 
 use std::collections::BTreeMap;
 
@@ -137,8 +137,10 @@ impl Store {
     }
 
     fn holds(&self, condition: &Condition) -> bool {
-        let Some(Tested::Key(tested)) = &condition.condition else {
-            panic!("{condition:?}");
+        let tested = match &condition.condition {
+            Some(Tested::Key(tested)) => tested,
+            Some(Tested::Lock(_)) => return true,
+            None => panic!("{condition:?}"),
         };
         let bound = self.map.get(&tested.key);
         match tested.test.as_ref().expect("a test") {
