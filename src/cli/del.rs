@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 use seshat::client::{Conditional, Deleted};
 
-use super::condition::print_unmet;
+use super::condition::{Held, print_unmet};
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
 
@@ -42,8 +42,12 @@ pub(crate) struct Args {
     key: OsString,
 
     /// Remove only if the key was bound by the write of this revision
-    #[arg(long, value_name = "REVISION")]
+    #[arg(long, group = "condition", value_name = "REVISION")]
     if_revision: Option<u64>,
+
+    /// Remove only if this lock is held under this token: see seshat lock --help
+    #[arg(long, group = "condition", num_args = 2, value_names = ["LOCK", "TOKEN"])]
+    if_held: Option<Vec<String>>,
 
     #[command(flatten)]
     pub(crate) client: ClientOptions,
@@ -52,17 +56,19 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let key = Bytes::copy_from_slice(self.key.as_encoded_bytes());
+        let lock = self.if_held.as_deref().map(Held::new).transpose()?;
         let outcome = self.client.run(async |cluster| {
             let delete = cluster.client().delete(key.clone());
-            Ok(match self.if_revision {
-                Some(revision) => delete.if_revision(revision).await?,
-                None => Conditional::Succeeded(delete.await?),
+            Ok(match (self.if_revision, &lock) {
+                (Some(revision), _) => delete.if_revision(revision).await?,
+                (None, Some(Held { name, token })) => delete.if_token(name, *token).await?,
+                (None, None) => Conditional::Succeeded(delete.await?),
             })
         })?;
         let deleted = match outcome {
             Conditional::Succeeded(deleted) => deleted,
             Conditional::Failed(found) => {
-                return print_unmet(&self.client, "deleted", &key, &found);
+                return print_unmet(&self.client, "deleted", &key, lock.as_ref(), &found);
             }
         };
         let text = match deleted.existed {
@@ -74,11 +80,11 @@ impl Args {
             applied_index,
             ..
         } = deleted;
-        let json = match self.if_revision {
-            Some(_) => {
+        let json = match self.if_revision.is_some() || lock.is_some() {
+            true => {
                 json!({ "succeeded": true, "existed": existed, "applied_index": applied_index })
             }
-            None => json!({ "existed": existed, "applied_index": applied_index }),
+            false => json!({ "existed": existed, "applied_index": applied_index }),
         };
         self.client.print_done(
             format_args!("{text}, at revision {applied_index}"),

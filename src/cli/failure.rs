@@ -39,6 +39,10 @@ enum Exit {
     Unserved,
     Removed,
     Unwritten,
+    /// A lock was lost.
+    Lost,
+    /// A command could not be run: the exit code that shells have for it.
+    NotRun(u8),
 }
 
 impl Failure {
@@ -160,6 +164,16 @@ impl Failure {
         }
     }
 
+    /// A lock was lost, and what relied on it was ended.
+    pub(crate) fn lost(message: impl Into<String>) -> Self {
+        Self::new(Exit::Lost, "lock_lost", message)
+    }
+
+    /// A command could not be run.
+    pub(crate) fn not_run(code: u8, message: impl Into<String>) -> Self {
+        Self::new(Exit::NotRun(code), "local", message)
+    }
+
     /// A node ended because an operator has removed it from its cluster.
     pub(crate) fn removed(message: impl Into<String>) -> Self {
         Self::new(Exit::Removed, "removed", message)
@@ -178,8 +192,9 @@ impl Failure {
             Exit::NodeFailed => 1,
             Exit::Usage => 2,
             Exit::Unserved => 3,
-            Exit::Removed => 4,
+            Exit::Removed | Exit::Lost => 4,
             Exit::Unwritten => 5,
+            Exit::NotRun(code) => code,
         };
         if json {
             tell(self.to_json());

@@ -5,13 +5,14 @@
 //! | `dev.rs`, `serve.rs`, `config.rs` | run nodes, or check what they would run with |
 //! | `set.rs`, `get.rs`, `del.rs`, `txn.rs`, `scan.rs`, `watch.rs` | read and write |
 //! | `status.rs`, `transfer_leader.rs`, `member.rs`, `session.rs` | look at the cluster and steer it |
+//! | `lock.rs`, `elect.rs`, `locks.rs` | hold a lock, and look at who does |
 //! | `form.rs`, `recover.rs` | decide what nodes must not decide by themselves |
 //! | `bench.rs` | measure how fast the cluster is, with `crate::bench` |
 //!
-//! The last four rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
+//! The last five rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
 //! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports
 //! errors, `condition.rs` shows why a write was not made, `options.rs` holds the shared flags,
-//! `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and `entry.rs` in JSON. Standard
+//! `job.rs` runs a command under a lock, `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and `entry.rs` in JSON. Standard
 //! output gets the answer only; everything else goes to standard error, so that the output of every command can be
 //! piped.
 
@@ -21,10 +22,14 @@ mod condition;
 mod config;
 mod del;
 mod dev;
+mod elect;
 mod entry;
 mod failure;
 mod form;
 mod get;
+mod job;
+mod lock;
+mod locks;
 mod logging;
 mod member;
 mod options;
@@ -55,11 +60,12 @@ use failure::Failure;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  get: no such key; set, del, txn: a condition does not hold; serve, dev: a
-     node failed
+  1  get: no such key; set, del, txn: a condition does not hold; lock: the lock was
+     not free; locks: the lock is free; serve, dev: a node failed
   2  the command line or the configuration is faulty
   3  the cluster cannot be reached, refused the request, or was not healed in time
-  4  serve: an operator has removed the node from its cluster
+  4  serve: an operator has removed the node from its cluster; lock, elect: the lock
+     was lost
   5  carried out, but the answer could not be written: it is on standard error
 
 Start here:
@@ -89,6 +95,9 @@ enum Command {
     Scan(scan::Args),
     Watch(watch::Args),
     Txn(txn::Args),
+    Lock(lock::Args),
+    Elect(elect::Args),
+    Locks(locks::Args),
     Session(session::Args),
     Status(status::Args),
     TransferLeader(transfer_leader::Args),
@@ -123,6 +132,9 @@ impl Command {
             Self::Scan(args) => args.run(),
             Self::Watch(args) => args.run(),
             Self::Txn(args) => args.run(),
+            Self::Lock(args) => args.run(),
+            Self::Elect(args) => args.run(),
+            Self::Locks(args) => args.run(),
             Self::Session(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::TransferLeader(args) => args.run(),
@@ -144,6 +156,9 @@ impl Command {
             Self::Scan(args) => args.client.json,
             Self::Watch(args) => args.client.json,
             Self::Txn(args) => args.client.json,
+            Self::Lock(args) => args.client.json,
+            Self::Elect(args) => args.client.json,
+            Self::Locks(args) => args.client.json,
             Self::Session(args) => args.json(),
             Self::Status(args) => args.client.json,
             Self::TransferLeader(args) => args.client.json,

@@ -60,10 +60,10 @@ pub(crate) struct ClientOptions {
     cluster: Option<ClusterId>,
 
     /// Longest time that the command may take, such as 300ms, 5s or 2m, including
-    /// standard input and output
-    /// [default: 5s; scan: 5s for each part of the answer; watch: no limit once it has
-    /// begun; form: 15s; 60s where it waits for the cluster to heal; no limit for
-    /// standard input and output]
+    /// standard input and output; lock and elect: that each call may take
+    /// [default: 5s; scan: 5s for each part of the answer; watch, locks --follow: no
+    /// limit once they have begun; form: 15s; 60s where it waits for the cluster to heal;
+    /// no limit for standard input and output]
     #[arg(long, verbatim_doc_comment, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 
@@ -169,6 +169,18 @@ impl ClientOptions {
         }
     }
 
+    /// A client for a command that takes as long as it likes: the time limit is that of each call.
+    pub(crate) fn for_calls(&self, client: &Client) -> Client {
+        client.with_timeout(self.timeout(TIMEOUT))
+    }
+
+    /// What leads a command of this command to the same cluster, as variables of its environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let endpoints = ("SESHAT_ENDPOINTS", self.endpoints().join(","));
+        let cluster = self.cluster.map(|id| ("SESHAT_CLUSTER", id.to_string()));
+        std::iter::once(endpoints).chain(cluster).collect()
+    }
+
     /// Writes the answer of a command that has changed something. If that fails, the error tells the user
     /// what is `done`.
     pub(crate) fn print_done(
@@ -268,6 +280,24 @@ pub(crate) fn ttl(text: &str) -> Result<Duration, String> {
     Ok(ttl)
 }
 
+/// Parses the TTL of a session, such as `10s`.
+pub(crate) fn session_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write e.g. 10s or 1m"))?;
+    if ttl < Duration::from_secs(2) || ttl > Duration::from_secs(60 * 60) {
+        return Err("not between 2s and 1h".to_owned());
+    }
+    Ok(ttl)
+}
+
+/// Parses the name of a lock.
+pub(crate) fn lock_name(text: &str) -> Result<String, &'static str> {
+    match text.len() {
+        1..=256 => Ok(text.to_owned()),
+        _ => Err("a lock has a name of 1 to 256 bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,6 +369,11 @@ mod tests {
         assert_eq!(ttl("3650days"), Ok(DAY * 3650));
         for text in ["", "5", "999ms", "3651d", "99999999999y", "soon"] {
             assert!(ttl(text).is_err(), "{text:?}");
+        }
+        assert_eq!(session_ttl("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(session_ttl("60m"), Ok(Duration::from_secs(3_600)));
+        for text in ["", "10", "1999ms", "61m"] {
+            assert!(session_ttl(text).is_err(), "{text:?}");
         }
     }
 }

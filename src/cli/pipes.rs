@@ -72,6 +72,12 @@ pub(crate) async fn reader_gone() {
     }
 }
 
+/// Writes `line` and a newline to standard output, however long that takes. Connections are served meanwhile.
+pub(crate) async fn write_line(line: String) -> Result<(), Failure> {
+    let written = tokio::task::spawn_blocking(move || print(line, None)).await;
+    written.unwrap_or_else(|error| Err(Failure::local(error.to_string())))
+}
+
 fn within<T: Send + 'static>(
     time_left: Option<Duration>,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 use seshat::client::{Conditional, Error, Set, Written};
 
-use super::condition::print_unmet;
+use super::condition::{Held, print_unmet};
 use super::failure::Failure;
 use super::options::{ClientOptions, key, ttl};
 
@@ -81,6 +81,10 @@ pub(crate) struct Args {
     )]
     if_value: Option<OsString>,
 
+    /// Write only if this lock is held under this token: see seshat lock --help
+    #[arg(long, group = "condition", num_args = 2, value_names = ["LOCK", "TOKEN"])]
+    if_held: Option<Vec<String>>,
+
     #[command(flatten)]
     pub(crate) client: ClientOptions,
 }
@@ -93,13 +97,15 @@ impl Args {
             Bytes::copy_from_slice(self.value.as_encoded_bytes())
         };
         let key = Bytes::copy_from_slice(self.key.as_encoded_bytes());
+        let lock = self.if_held.as_deref().map(Held::new).transpose()?;
         let outcome = self.client.run(async |cluster| {
-            Ok(self.write(cluster.client().set(key.clone(), value)).await?)
+            let set = cluster.client().set(key.clone(), value);
+            Ok(self.write(set, lock.as_ref()).await?)
         })?;
         let applied_index = match outcome {
             Conditional::Succeeded(written) => written.applied_index,
             Conditional::Failed(found) => {
-                return print_unmet(&self.client, "written", &key, &found);
+                return print_unmet(&self.client, "written", &key, lock.as_ref(), &found);
             }
         };
         let json = match self.has_condition() {
@@ -112,15 +118,23 @@ impl Args {
     }
 
     fn has_condition(&self) -> bool {
-        self.if_absent || self.if_revision.is_some() || self.if_value.is_some()
+        let found = self.if_absent || self.if_revision.is_some() || self.if_value.is_some();
+        found || self.if_held.is_some()
     }
 
     /// Makes the write, on its condition if it has one.
-    async fn write(&self, set: Set<'_>) -> Result<Conditional<Written>, Error> {
+    async fn write(
+        &self,
+        set: Set<'_>,
+        lock: Option<&Held>,
+    ) -> Result<Conditional<Written>, Error> {
         let set = match self.ttl {
             Some(ttl) => set.ttl(ttl),
             None => set,
         };
+        if let Some(Held { name, token }) = lock {
+            return set.if_token(name, *token).await;
+        }
         match (self.if_absent, self.if_revision, &self.if_value) {
             (true, _, _) => set.if_absent().await,
             (_, Some(revision), _) => set.if_revision(revision).await,

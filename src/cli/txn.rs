@@ -17,6 +17,7 @@ const HELP: &str = r#"Standard input has one condition or operation on each line
   if missing KEY
   if revision KEY REVISION   # bound by the write of this revision
   if value KEY VALUE         # bound to exactly this value
+  if held LOCK TOKEN         # the lock is held under exactly this token
   set KEY VALUE              # carried out if all conditions hold
   set KEY VALUE ttl 30s      # removed after this time, unless it is written again
   set KEY VALUE keep         # keeps the TTL that is running

@@ -16,6 +16,7 @@ mod coordination;
 mod finding;
 mod healing;
 mod help;
+mod locks;
 mod logs;
 mod members;
 mod mock;

@@ -12,6 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Value, json};
 use seshat::client::{Condition, Entry, Lifetime, Txn, TxnOperation, TxnOutcome, TxnResult};
 
+use super::super::options::lock_name;
 use super::{LONGEST_SHOWN, MAX_OPERATIONS, size};
 
 /// Base64 with or without padding.
@@ -202,8 +203,12 @@ impl Message {
 }
 
 fn condition(mut condition: Message) -> Result<Condition, String> {
+    if let Some(lock) = condition.message("lock")? {
+        condition.end()?;
+        return held(lock);
+    }
     let Some(mut tested) = condition.message("key")? else {
-        return Err(format!("{}: key is missing", condition.path));
+        return Err(format!("{}: key or lock is missing", condition.path));
     };
     condition.end()?;
     let key = tested.key()?;
@@ -224,6 +229,15 @@ fn condition(mut condition: Message) -> Result<Condition, String> {
     };
     tested.end()?;
     Ok(found)
+}
+
+fn held(mut lock: Message) -> Result<Condition, String> {
+    let name = lock.fields.remove("name");
+    let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
+    let name = lock_name(name).map_err(|fault| format!("{}: {fault}", lock.at("name")))?;
+    let token = lock.number("token", "no token")?;
+    lock.end()?;
+    Ok(Condition::token(name, token.unwrap_or_default()))
 }
 
 fn operation(mut operation: Message) -> Result<TxnOperation, String> {
@@ -339,7 +353,8 @@ mod tests {
                 {"key": {"key": "aw==", "exists": false}},
                 {"key": {"key": "aw", "revision": "9007199254740993"}},
                 {"key": {"key": "aw==", "revision": 7}},
-                {"key": {"key": "-_8", "value": ""}}
+                {"key": {"key": "-_8", "value": ""}},
+                {"lock": {"name": "l", "token": "9007199254740993"}}
             ],
             "success": [
                 {"set": {"key": "aw==", "value": "dg=="}},
@@ -357,6 +372,7 @@ mod tests {
             .when(Condition::revision("k", 9_007_199_254_740_993))
             .when(Condition::revision("k", 7))
             .when(Condition::value(&b"\xfb\xff"[..], ""))
+            .when(Condition::token("l", 9_007_199_254_740_993))
             .then(TxnOperation::set("k", "v"))
             .then(TxnOperation::set("k", ""))
             .then(TxnOperation::get("k"))
@@ -448,7 +464,22 @@ mod tests {
                 "{\"success\":[{\"set\":{\"key\":\"aw\",\"owner\":\"me\"}}]}",
                 "success[0].set.owner: no session",
             ),
-            ("{\"conditions\":[{}]}", "conditions[0]: key is missing"),
+            (
+                "{\"conditions\":[{}]}",
+                "conditions[0]: key or lock is missing",
+            ),
+            (
+                "{\"conditions\":[{\"lock\":{\"token\":7}}]}",
+                "conditions[0].lock.name: a lock has a name of",
+            ),
+            (
+                "{\"conditions\":[{\"lock\":{\"name\":\"l\",\"token\":\"x\"}}]}",
+                "conditions[0].lock.token: no token",
+            ),
+            (
+                "{\"conditions\":[{\"lock\":{\"name\":\"l\"},\"key\":{}}]}",
+                "conditions[0].key: unknown, or one too many",
+            ),
             (
                 "{\"conditions\":[{\"key\":{\"key\":\"aw\"}}]}",
                 "conditions[0].key: exists, revision or value is missing",

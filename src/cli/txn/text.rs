@@ -3,9 +3,12 @@
 use bytes::Bytes;
 use seshat::client::{Condition, Lifetime, Txn, TxnOperation};
 
-use super::super::options::ttl as ttl_of;
+use super::super::options::{lock_name, ttl as ttl_of};
 use super::super::word::{Word, split};
 use super::{LONGEST_SHOWN, MAX_OPERATIONS, size};
+
+/// The tests of conditions.
+const IF: &str = "if exists, missing, revision, value or held";
 
 /// The form of a `set`.
 const SET: &str = "set KEY VALUE [ttl DURATION | keep]";
@@ -59,26 +62,34 @@ fn statement(txn: Txn, part: Part, verb: &[u8], rest: &[Bytes]) -> Result<(Txn, 
 
 fn condition(words: &[Bytes]) -> Result<Condition, String> {
     let Some((test, rest)) = words.split_first() else {
-        return Err("if exists, missing, revision or value".to_owned());
+        return Err(IF.to_owned());
     };
     match (&test[..], rest) {
         (b"exists", [tested]) => Ok(Condition::exists(key(tested)?)),
         (b"missing", [tested]) => Ok(Condition::missing(key(tested)?)),
         (b"revision", [tested, revision]) => {
-            let number = str::from_utf8(revision).ok().and_then(|it| it.parse().ok());
-            let number = number.ok_or_else(|| format!("{}: no revision", shown(revision)))?;
-            Ok(Condition::revision(key(tested)?, number))
+            let revision = number(revision, "no revision")?;
+            Ok(Condition::revision(key(tested)?, revision))
         }
         (b"value", [tested, value]) => Ok(Condition::value(key(tested)?, value.clone())),
+        (b"held", [name, token]) => {
+            let shown = || shown(name);
+            let name = str::from_utf8(name).map_err(|_| format!("{}: no lock", shown()))?;
+            let name = lock_name(name).map_err(str::to_owned)?;
+            Ok(Condition::token(name, number(token, "no token")?))
+        }
         (b"exists", _) => Err("if exists KEY".to_owned()),
         (b"missing", _) => Err("if missing KEY".to_owned()),
         (b"revision", _) => Err("if revision KEY REVISION".to_owned()),
         (b"value", _) => Err("if value KEY VALUE".to_owned()),
-        _ => Err(format!(
-            "if exists, missing, revision or value, not {}",
-            shown(test)
-        )),
+        (b"held", _) => Err("if held LOCK TOKEN".to_owned()),
+        _ => Err(format!("{IF}, not {}", shown(test))),
     }
+}
+
+fn number(word: &[u8], fault: &str) -> Result<u64, String> {
+    let number = str::from_utf8(word).ok().and_then(|it| it.parse().ok());
+    number.ok_or_else(|| format!("{}: {fault}", shown(word)))
 }
 
 fn operation(verb: &[u8], words: &[Bytes]) -> Result<TxnOperation, String> {
@@ -137,12 +148,13 @@ mod tests {
     fn each_line_is_a_condition_or_an_operation() {
         let input =
             b"# move\n\nif exists k\nif missing 'a b'\r\nif revision k 7\nif value k \"\\xff\"\n\
-            set k v\n get k\ndel k\nset l v ttl 1m # soon\nelse # then not\nset k ''\nset k v keep\nget l";
+            if held 'my lock' 7\nset k v\n get k\ndel k\nset l v ttl 1m # soon\nelse # then not\nset k ''\nset k v keep\nget l";
         let expected = Txn::default()
             .when(Condition::exists("k"))
             .when(Condition::missing("a b"))
             .when(Condition::revision("k", 7))
             .when(Condition::value("k", &b"\xff"[..]))
+            .when(Condition::token("my lock", 7))
             .then(TxnOperation::set("k", "v"))
             .then(TxnOperation::get("k"))
             .then(TxnOperation::delete("k"))
@@ -170,11 +182,18 @@ mod tests {
                 "\x1b[2J",
                 "line 1: if, set, get, del or else, not \"\\x1b[2J\"",
             ),
-            ("if", "line 1: if exists, missing, revision or value"),
+            ("if", "line 1: if exists, missing, revision, value or held"),
             (
                 "if k",
-                "line 1: if exists, missing, revision or value, not k",
+                "line 1: if exists, missing, revision, value or held, not k",
             ),
+            ("if held k", "line 1: if held LOCK TOKEN"),
+            ("if held k v", "line 1: v: no token"),
+            (
+                "if held '' 7",
+                "line 1: a lock has a name of 1 to 256 bytes",
+            ),
+            ("if held \"\\xff\" 7", "line 1: \"\\xff\": no lock"),
             ("if exists", "line 1: if exists KEY"),
             ("if missing a b", "line 1: if missing KEY"),
             ("if revision k", "line 1: if revision KEY REVISION"),
