@@ -11,6 +11,12 @@ use super::{client, ran};
 
 const PAGE: &str = include_str!("../../docs/COORDINATION.md");
 
+#[test]
+fn the_page_shows_the_job_as_it_is_tested() {
+    let job = include_str!("../../docs/examples/nightly.sh");
+    assert!(PAGE.contains(&format!("```sh\n{job}```\n")));
+}
+
 /// The script for a program that reads files, with directories of the test.
 #[test]
 fn a_program_that_reads_files_follows_its_configuration() {

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use super::mock::{Fate, Mock};
 use super::recipes::{
-    Number, Resource, Settings, add_job, add_once, admit, basics, book, edit, finish_job,
-    follow_service, follow_settings, initialise, numbers, reserve, stay_listed, take_job,
-    take_over, transfer, write_as_owner,
+    Number, Resource, Settings, add_job, add_once, admit, alone, basics, book, do_jobs, edit,
+    finish_job, follow_service, follow_settings, initialise, lead_when_elected, leader, numbers,
+    reserve, stay_listed, take_job, transfer,
 };
 use seshat_test_support::cluster::Cluster;
 use seshat_test_support::{InTime as _, eventually};
@@ -189,21 +189,121 @@ async fn a_job_is_taken_once_and_has_one_result() {
 
 #[tokio::test]
 async fn a_former_owner_writes_nothing_any_more() {
-    let ([one, two], _cluster) = sessions().await;
+    let cluster = Cluster::started(3).await;
+    let client = client(&[cluster.client_addr(0), cluster.client_addr(1)]);
     let mut disk = Resource::default();
-    let first = take_over(&one, "owner", "one").await.unwrap().unwrap();
+    let one = client.lock("disk").await.unwrap();
+    let first = one.token();
     assert!(disk.write(first, "of one") && disk.write(first, "of one again"));
-    let state = |value| (("owner", first), "state", value);
-    let (owner, target, value) = state("of one");
-    assert!(write_as_owner(&one, owner, target, value).await.unwrap());
+    let written = client.set("state", "of one").if_held(&one).await.unwrap();
+    assert!(written.succeeded());
+    one.release().await.unwrap();
 
-    let second = take_over(&two, "owner", "two").await.unwrap().unwrap();
-    assert!(second > first);
-    assert!(disk.write(second, "of two") && !disk.write(first, "late"));
+    let two = client.lock("disk").await.unwrap();
+    assert!(two.token() > first);
+    assert!(disk.write(two.token(), "of two") && !disk.write(first, "late"));
     assert_eq!(disk.content, "of two");
-    let (owner, target, value) = state("late");
-    assert!(!write_as_owner(&one, owner, target, value).await.unwrap());
-    assert_eq!(one.get("state").await.unwrap().unwrap(), "of one");
+    let late = client.set("state", "late").if_token("disk", first);
+    assert!(!late.await.unwrap().succeeded());
+    assert_eq!(client.get("state").await.unwrap().unwrap(), "of one");
+}
+
+#[tokio::test]
+async fn one_client_works_and_the_others_go_away() {
+    let cluster = Cluster::started(3).await;
+    let client = client(&[cluster.client_addr(0), cluster.client_addr(1)]);
+    let at_once = async {
+        let no = async || panic!("it works, too");
+        assert!(!alone(&client, "report", "result", no()).await.unwrap());
+        "one".to_owned()
+    };
+    assert!(alone(&client, "report", "result", at_once).await.unwrap());
+    assert_eq!(client.get("result").await.unwrap().unwrap(), "one");
+    let next = async { "two".to_owned() };
+    assert!(alone(&client, "report", "result", next).await.unwrap());
+    assert_eq!(client.get("result").await.unwrap().unwrap(), "two");
+}
+
+#[tokio::test]
+async fn jobs_are_done_in_order_and_each_has_one_result() {
+    let ([session], cluster) = sessions().await;
+    let client = client(&[cluster.client_addr(0), cluster.client_addr(1)]);
+    for number in 1..=6 {
+        let job = format!("job {number}");
+        add_job(&session, &job).await.unwrap();
+    }
+    let first = client.lock("jobs").await.unwrap();
+    let token = first.token();
+    let one = tokio::spawn(async move {
+        let session = first.session().clone();
+        let work = |job: Bytes| {
+            let session = session.clone();
+            async move {
+                if job == "job 3" {
+                    // It loses the lock in the middle of a job.
+                    session.close().await.unwrap();
+                }
+                format!("{job:?} of one")
+            }
+        };
+        do_jobs(&first, work).await
+    });
+    let error = one.await.unwrap().unwrap_err();
+    assert!(error.is_session_expired(), "{error:?}");
+    let second = client.lock("jobs").await.unwrap();
+    assert!(second.token() > token);
+    let work = |job: Bytes| async move { format!("{job:?} of two") };
+    do_jobs(&second, work).await.unwrap();
+    let results = client.scan("results/").collect().await.unwrap();
+    let results = results.iter().map(|entry| entry.value.clone());
+    let expected = (1..=6).map(|id| {
+        let worker = if id < 3 { "one" } else { "two" };
+        Bytes::from(format!("b\"job {id}\" of {worker}"))
+    });
+    assert_eq!(results.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_service_has_a_leader_and_another_one_when_that_is_gone() {
+    let cluster = Cluster::started(3).await;
+    let client = client(&[cluster.client_addr(0), cluster.client_addr(1)]);
+    let stand = |address: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let lead = |token| {
+                let client = client.clone();
+                async move {
+                    let write = client.set("leader", address).if_token("service", token);
+                    assert!(write.await.unwrap().succeeded());
+                    std::future::pending::<()>().await;
+                }
+            };
+            lead_when_elected(&client, "service", address, lead).await
+        })
+    };
+    let leads = async |address: &'static str| {
+        let led = async || {
+            let written = client.get("leader").await.unwrap();
+            (written.as_deref() == Some(address.as_bytes())).then_some(())
+        };
+        eventually("a leader", led).await;
+        assert_eq!(leader(&client, "service").await.unwrap(), address);
+    };
+    let one = stand("a:80");
+    leads("a:80").await;
+    let two = stand("b:80");
+    let waits = async || {
+        let lock = client.inspect_lock("service").await.unwrap();
+        (lock.waiting == 1).then_some(())
+    };
+    eventually("a candidate", waits).await;
+    one.abort();
+    leads("b:80").await;
+    two.abort();
+    let lead = |_| async {};
+    lead_when_elected(&client, "service", "c:80", lead)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

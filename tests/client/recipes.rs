@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use seshat::client::{
-    Client, Condition, Conditional, Error, LivingSession, Session, TxnCall, TxnOperation, TxnResult,
+    Client, Condition, Conditional, Error, LivingSession, Lock, Session, TxnCall, TxnOperation,
+    TxnResult,
 };
 use tokio::sync::watch;
 
@@ -37,6 +38,26 @@ pub async fn basics(client: &Client) -> Result<(), Error> {
 pub async fn own(session: &LivingSession, key: &'static str, value: &str) -> Result<(), Error> {
     session.set(key, value.to_owned()).owned_by(session).await?;
     Ok(())
+}
+
+/// Does `work` while no other client holds the lock `name`, and writes the result to `key`. Returns false if the
+/// lock is held by another client, or was lost before the result was written.
+pub async fn alone(
+    client: &Client,
+    name: &str,
+    key: &'static str,
+    work: impl Future<Output = String>,
+) -> Result<bool, Error> {
+    let Some(lock) = client.lock(name).no_wait().await?.acquired() else {
+        return Ok(false);
+    };
+    let result = tokio::select! {
+        result = work => result,
+        _ = lock.lost() => return Ok(false),
+    };
+    let written = client.set(key, result).if_held(&lock).await?;
+    lock.release().await?;
+    Ok(written.succeeded())
 }
 
 /// Replaces the value of `key` by what `change` makes of it. Returns the revision of the write.
@@ -233,35 +254,6 @@ pub async fn finish_job(
     Ok(outcome.succeeded)
 }
 
-/// Makes `me` the owner named by `key`, and returns the token. `None`: another client was faster.
-pub async fn take_over(
-    session: &Session,
-    key: &'static str,
-    me: &str,
-) -> Result<Option<u64>, Error> {
-    let found = session.get_with_index(key).await?;
-    let write = session.set(key, me.to_owned()).if_revision(found.revision);
-    match write.await? {
-        Conditional::Succeeded(written) => Ok(Some(written.applied_index)),
-        Conditional::Failed(_) => Ok(None),
-    }
-}
-
-/// Writes `value` to `target` if the owner that has got `token` from `key` is the owner still.
-pub async fn write_as_owner(
-    session: &Session,
-    (key, token): (&'static str, u64),
-    target: &'static str,
-    value: &str,
-) -> Result<bool, Error> {
-    let outcome = session
-        .txn()
-        .when(Condition::revision(key, token))
-        .then(TxnOperation::set(target, value.to_owned()))
-        .await?;
-    Ok(outcome.succeeded)
-}
-
 /// A resource outside of Seshat, such as a disk or another service.
 #[derive(Debug, Default)]
 pub struct Resource {
@@ -353,5 +345,61 @@ pub async fn follow_service(
     loop {
         update(instances.entries().map(|it| it.value.clone()).collect());
         instances.changed().await?;
+    }
+}
+
+/// Does the jobs of the list for as long as this process holds `lock`, or until there is none left.
+pub async fn do_jobs<F: Future<Output = String>>(
+    lock: &Lock,
+    work: impl Fn(Bytes) -> F,
+) -> Result<(), Error> {
+    let session = lock.session();
+    loop {
+        let [done, added] = numbers(session, ["jobs/done", "jobs/added"]).await?;
+        if done.value == added.value {
+            return Ok(());
+        }
+        let id = done.value + 1;
+        let job = session.get(format!("jobs/{id}")).await?.unwrap_or_default();
+        let result = work(job).await;
+        let outcome = session
+            .txn()
+            .when(Condition::held(lock))
+            .then(TxnOperation::set("jobs/done", id.to_string()))
+            .then(TxnOperation::delete(format!("jobs/{id}")))
+            .then(TxnOperation::set(format!("results/{id}"), result))
+            .await?;
+        if !outcome.succeeded {
+            return Ok(());
+        }
+    }
+}
+
+/// Does `lead`, with the token, whenever this process is elected, until that returns.
+pub async fn lead_when_elected<F: Future<Output = ()>>(
+    client: &Client,
+    election: &str,
+    address: &str,
+    lead: impl Fn(u64) -> F,
+) -> Result<(), Error> {
+    loop {
+        let leadership = match client.elect(election, address.to_owned()).await {
+            Err(error) if error.is_session_expired() => continue,
+            elected => elected?,
+        };
+        tokio::select! {
+            () = lead(leadership.token()) => return leadership.resign().await,
+            why = leadership.lost() => eprintln!("{address} leads no more: {why}"),
+        }
+    }
+}
+
+/// The address of the leader, as soon as there is one.
+pub async fn leader(client: &Client, election: &str) -> Result<Bytes, Error> {
+    let mut leaders = client.observe(election);
+    loop {
+        if let Some(Some(leader)) = leaders.next().await.transpose()? {
+            return Ok(leader.value);
+        }
     }
 }
