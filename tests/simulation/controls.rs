@@ -210,3 +210,27 @@ fn clocks_that_crawl_are_caught() {
     let report = run(Sabotage::ClocksCrawl, HowMany::Drawn, 12);
     assert_caught_by(&report, "nothing_lives_for_ever", 3);
 }
+
+#[test]
+fn locks_that_are_granted_before_the_log_are_caught() {
+    let report = run(Sabotage::GrantsEarly, HowMany::Drawn, 12);
+    assert_caught_by(&report, "a_believed_holder_holds", 6);
+}
+
+#[test]
+fn a_claim_that_is_retried_without_its_number_is_caught() {
+    let report = run(Sabotage::ClaimsWithoutNumbers, HowMany::Drawn, 12);
+    assert_caught_by(&report, "a_believed_holder_holds", 6);
+}
+
+#[test]
+fn writes_of_former_holders_are_caught() {
+    let report = run(Sabotage::Unguarded, HowMany::Drawn, 12);
+    assert_caught_by(&report, "guarded_writes_are_of_the_holder", 6);
+}
+
+#[test]
+fn locks_of_clients_that_are_gone_are_caught() {
+    let report = run(Sabotage::RenewsForAll, HowMany::Drawn, 12);
+    assert_caught_by(&report, "locks_change_hands", 3);
+}
