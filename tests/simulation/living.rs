@@ -276,11 +276,12 @@ impl Living {
         a_believed_session_lives::expired(&session, believes)
     }
 
-    /// The sessions in which their clients believe at `now`.
-    pub(crate) fn believed(&self, now: u64) -> Vec<u64> {
-        let held = self.sessions.iter();
-        let held = held.filter(|(client, it)| self.believes(**client, it, now));
-        held.map(|(_, session)| session.id).collect()
+    /// The sessions in which their clients believe at `now`. The others are lost.
+    pub(crate) fn believed(&mut self, now: u64) -> Vec<u64> {
+        let mut held = std::mem::take(&mut self.sessions);
+        held.retain(|client, session| self.believes(*client, session, now));
+        self.sessions = held;
+        self.sessions.values().map(|session| session.id).collect()
     }
 
     /// Whether a client believes at `now` that this session of `cluster` lives.

@@ -9,7 +9,7 @@ use crate::clients::Waiter;
 use crate::invariants::Verdict;
 use crate::process::Process;
 use crate::revisions::Told;
-use crate::world::World;
+use crate::world::{SILENCE, World};
 
 /// Milliseconds between two renewals by the harness.
 const RENEWS_EVERY: u64 = 200;
@@ -58,7 +58,8 @@ impl World {
         };
         let living = raft.storage().state_machine().sessions().living();
         let sessions: Vec<_> = living.iter().map(|(client_id, _)| *client_id).collect();
-        let due = self.now >= self.renewed_at + RENEWS_EVERY;
+        let due =
+            self.now >= self.renewed_at + RENEWS_EVERY && self.now < self.setting.end() - SILENCE;
         for client_id in sessions.into_iter().filter(|_| due) {
             self.renewed_at = self.now;
             let waiter = self.clients.decide(node, self.now);
