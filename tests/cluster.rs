@@ -6,19 +6,24 @@
     clippy::unwrap_used
 )]
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use seshat::client::Client;
 use seshat::config::{ConfigError, Limits};
 use seshat::error;
 use seshat::proto::admin::{ClusterState, StatusRequest, TransferLeadershipRequest};
 use seshat::proto::kv::error_detail::Reason;
+use seshat::proto::kv::key_range::Range;
 use seshat::proto::kv::kv_service_client::KvServiceClient;
+use seshat::proto::kv::watch_response::Message;
 use seshat::proto::kv::{
-    Applied, Condition, GetRequest, KeyCondition, NoQuorum, NotLeader, Operation, Overloaded,
-    SetOperation, SetRequest, TooLarge, TxnRequest, condition, key_condition, operation,
+    Applied, Condition, GetRequest, KeyCondition, KeyRange, NoQuorum, NotLeader, Operation,
+    Overloaded, SetOperation, SetRequest, TooLarge, TxnRequest, WatchRequest, WatchResponse,
+    condition, key_condition, operation,
 };
 use seshat::server::{Server, ServerError};
 use seshat::types::Role;
@@ -27,7 +32,7 @@ use seshat_test_support::{InTime as _, eventually, refused};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::metadata::MetadataKey;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -84,6 +89,75 @@ async fn three_nodes_elect_a_leader_and_all_of_them_apply_every_write() {
         assert_eq!(member.client_addr, cluster.client_addr(index));
         assert_eq!(member.addr, cluster.internal_addr(index));
     }
+}
+
+/// Applies the messages of a watch to `map` until it is that of `revision`. Returns the number of events.
+async fn follow(
+    watch: &mut Streaming<WatchResponse>,
+    map: &mut BTreeMap<Bytes, Bytes>,
+    revision: u64,
+) -> usize {
+    let mut events = 0;
+    loop {
+        let message = watch.message().in_time("a message of a watch").await;
+        let at = match message.unwrap().unwrap().message.unwrap() {
+            Message::Reset(_) => {
+                map.clear();
+                0
+            }
+            Message::State(state) => {
+                map.extend(state.entries.into_iter().map(|it| (it.key, it.value)));
+                0
+            }
+            Message::Synced(synced) => synced.revision,
+            Message::Events(of) => {
+                events += of.events.len();
+                let entries = of.events.into_iter().filter_map(|event| event.entry);
+                map.extend(entries.map(|it| (it.key, it.value)));
+                of.revision
+            }
+            Message::Progress(progress) => progress.revision,
+        };
+        if at >= revision {
+            return events;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_is_not_read_delays_neither_writes_nor_another_watch() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    let watch = async || {
+        let range = Some(Range::Prefix("k".into()));
+        let request = WatchRequest {
+            range: Some(KeyRange { range }),
+            ..WatchRequest::default()
+        };
+        let watch = cluster.kv(follower).watch(request).await;
+        watch.unwrap().into_inner()
+    };
+    let (mut slow, mut fast) = (watch().await, watch().await);
+    let (mut map, mut events, mut last) = (BTreeMap::new(), 0, 0);
+    let mut kv = cluster.kv(leader);
+    // More than connections and queues hold.
+    let writes = 400;
+    for number in 0..writes {
+        let request = SetRequest {
+            key: format!("k{}", number % 20).into(),
+            value: vec![u8::try_from(number % 251).unwrap(); 32 << 10].into(),
+            ..SetRequest::default()
+        };
+        let set = kv.set(request).in_time("a write").await;
+        last = set.unwrap().into_inner().applied_index;
+        events += follow(&mut fast, &mut map, last).await;
+    }
+    assert_eq!((map.len(), events), (20, writes));
+    let mut read_late = BTreeMap::new();
+    let events = follow(&mut slow, &mut read_late, last).await;
+    assert!(events < writes, "it got the keys that have changed");
+    assert_eq!(read_late, map);
 }
 
 #[tokio::test]

@@ -69,6 +69,8 @@ pub(crate) enum Sabotage {
     DecidesEarly,
     /// The numbers of transactions do not reach the core, and the answer to a copy counts as the answer.
     TxnsWithoutNumbers,
+    /// An event does not reach the client that watches.
+    DropsEvents,
     /// A key has ended for a node as soon as its TTL has passed by the node's own clock since it has learnt of
     /// the key.
     LocalClocks,
@@ -89,7 +91,7 @@ pub(crate) enum Sabotage {
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
@@ -108,6 +110,7 @@ impl Sabotage {
         Self::NoneSkipped,
         Self::DecidesEarly,
         Self::TxnsWithoutNumbers,
+        Self::DropsEvents,
         Self::LocalClocks,
         Self::LocalRenewals,
         Self::ClocksRace,

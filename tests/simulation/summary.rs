@@ -24,6 +24,8 @@ pub(crate) struct Summary {
     pub(crate) transactions: u64,
     /// Of these, all conditions of which held, although there were some.
     pub(crate) conditional: u64,
+    /// Revisions that clients who watch were told, each of which was compared with the log.
+    pub(crate) watched: u64,
     pub(crate) terms: u64,
     pub(crate) entries: u64,
     pub(crate) snapshots: u64,
@@ -104,6 +106,7 @@ impl Summary {
         self.suppressed += other.suppressed;
         self.transactions += other.transactions;
         self.conditional += other.conditional;
+        self.watched += other.watched;
         self.terms += other.terms;
         self.entries += other.entries;
         self.snapshots += other.snapshots;
@@ -158,6 +161,7 @@ impl fmt::Display for Summary {
             suppressed,
             transactions,
             conditional,
+            watched,
             terms,
             entries,
             snapshots,
@@ -190,7 +194,7 @@ impl fmt::Display for Summary {
             f,
             "sessions: {numbered} numbered writes, {retries} retries and copies, {suppressed} \
              suppressed in the log; {transactions} transactions, {conditional} under conditions \
-             that held"
+             that held; {watched} revisions told to watches"
         )?;
         let Lives {
             opened,

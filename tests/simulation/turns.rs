@@ -171,7 +171,7 @@ impl World {
             messages,
             snapshots,
             calls,
-            watches: _,
+            watches,
             locks: _,
             retired: _,
         } = output.map_err(|error| no_replica_fails::broken(raft_id, &error))?;
@@ -190,6 +190,7 @@ impl World {
         }
         self.tell(node, answers)?;
         self.tell(node, told_at_once)?;
+        self.send_to_watches(node, incarnation, watches);
         for message in messages {
             self.send(raft_id, message);
         }

@@ -22,6 +22,7 @@ use crate::setting::{Scope, Setting};
 use crate::snapshots::Transfer;
 use crate::summary::Summary;
 use crate::trace::{Show, Trace};
+use crate::watches::{self, Watching};
 
 /// Milliseconds between two ticks of a node.
 pub(crate) const TICK: u64 = 100;
@@ -85,6 +86,8 @@ pub(crate) enum Happening {
     },
     /// Clients ask.
     Ask,
+    /// Clients that watch take what has come, or go on at another node.
+    Watch,
     /// A client with a session that lives asks.
     Live,
     /// A client that shares locks asks.
@@ -143,6 +146,7 @@ pub(crate) struct World {
     pub(crate) streams: BTreeMap<(NodeId, NodeId), u64>,
     pub(crate) transfers: BTreeMap<TransferId, Transfer>,
     pub(crate) clients: Clients,
+    pub(crate) watching: Watching,
     /// Conditions that a leader has decided before its log, on purpose.
     pub(crate) decided: BTreeMap<Waiter, bool>,
     /// When all sessions were renewed, on purpose.
@@ -192,6 +196,7 @@ impl World {
         if plan.sabotage == Some(Sabotage::HungIsSilent) {
             setting.hangs = Some(11_000);
         }
+        setting.raft.watch = watches::bounds(seed);
         if plan.scope == Scope::Wide && seed % 3 == 2 {
             setting.raft.max_state_bytes = LITTLE_STATE;
         }
@@ -212,6 +217,7 @@ impl World {
             streams: BTreeMap::new(),
             transfers: BTreeMap::new(),
             clients: Clients::new(seed),
+            watching: Watching::new(seed),
             decided: BTreeMap::new(),
             renewed_at: 0,
             operator: Operator::default(),
@@ -242,6 +248,7 @@ impl World {
         let first_restart = self.rng.gen_range(1..3_000);
         self.schedule(0, Happening::Nemesis);
         self.schedule(0, Happening::Ask);
+        self.schedule(0, Happening::Watch);
         self.schedule(0, Happening::Live);
         self.schedule(0, Happening::Lock);
         self.schedule(1_000, Happening::Trouble);
@@ -343,6 +350,7 @@ impl World {
             self.now = now;
             self.happen(happening)?;
         }
+        self.finish_watches()?;
         self.clients.give_up();
         self.check_end()
     }
@@ -356,6 +364,7 @@ impl World {
             } => return self.arrive(node, incarnation, *input),
             Happening::Wake { node, incarnation } => return self.wake(node, incarnation),
             Happening::Ask => return self.ask(),
+            Happening::Watch => return self.watch(),
             Happening::Live => return self.live(),
             Happening::Lock => return self.lock(),
             Happening::Load { until } => return self.load(until),

@@ -5,6 +5,7 @@
 pub(crate) mod a_believed_holder_holds;
 pub(crate) mod a_believed_session_lives;
 pub(crate) mod a_recovery_decides_alike;
+pub(crate) mod a_watch_shows_every_revision;
 pub(crate) mod acknowledged_writes_are_kept;
 pub(crate) mod answers_follow_time;
 pub(crate) mod clocks_agree_when_a_cluster_forms;

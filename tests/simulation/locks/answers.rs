@@ -4,7 +4,7 @@ use seshat::error::Reason;
 use seshat::kv::ClaimState;
 
 use super::*;
-use crate::invariants::{Verdict, Violation, a_believed_holder_holds, waiters_end_once};
+use crate::invariants::{Verdict, a_believed_holder_holds, waiters_end_once};
 use crate::living::Living;
 use crate::model::locks::Notice;
 use crate::revisions::Told;
@@ -183,7 +183,7 @@ impl Locking {
         (waiter, txn, succeeded): (Waiter, &Txn, bool),
         told: &Told<'_>,
         living: &Living,
-    ) -> Result<(), Violation> {
+    ) -> Verdict {
         let mut conditions = txn.conditions.iter();
         if !conditions.any(|it| matches!(it, Condition::Held { .. })) {
             return Ok(());

@@ -86,7 +86,7 @@ pub(crate) struct Locks {
     last: BTreeMap<ClaimId, Effect>,
     /// The claim and the effect of each command that had one.
     effects: BTreeMap<LogIndex, (ClaimId, Effect)>,
-    /// Below this number the client of a session waits for no answer.
+    /// The lowest number for which the client of each session may still wait.
     first_outstanding: BTreeMap<u64, u64>,
     notices: Vec<Notice>,
 }
@@ -138,8 +138,8 @@ impl Locks {
         }
     }
 
-    /// The command `at` names a number of a session. Returns whether its client had stated before that it waits for
-    /// that no more.
+    /// The log holds a command with the number `stamp`. Returns whether its client had stated before that it no
+    /// longer waits for that number.
     fn acknowledge(&mut self, stamp: &Stamp) -> bool {
         let session = stamp.client_id.0;
         let first = self.first_outstanding.entry(session).or_default();
@@ -191,9 +191,9 @@ impl Locks {
             let holder = self.lock(&name, LogIndex::MAX).first();
             self.change(&name, at, |claims| {
                 claims.retain(|claim| {
-                    let waits = Some(claim.id) != holder;
-                    let is_due = claim.deadline.is_some_and(|deadline| deadline <= now);
-                    !over.contains(&claim.id.client_id.0) && !(waits && is_due)
+                    let holds = Some(claim.id) == holder;
+                    let in_time = claim.deadline.is_none_or(|deadline| now < deadline);
+                    !over.contains(&claim.id.client_id.0) && (holds || in_time)
                 });
             });
         }
