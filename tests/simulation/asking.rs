@@ -78,6 +78,22 @@ impl World {
         self.arrive(node, None, Input::Turn)
     }
 
+    /// A client that shares locks asks a node, mostly one that leads.
+    pub(crate) fn lock(&mut self) -> Verdict {
+        let next = self.clients.locking.pause(self.calm);
+        if self.may_ask_in(next) {
+            self.schedule(next, Happening::Lock);
+        }
+        if !self.clients.transactions.spoken {
+            return Ok(());
+        }
+        let node = self.some_node(if self.calm { 1.0 } else { 0.85 });
+        let (waiter, request) = self.clients.lock(node, self.calm, self.now);
+        self.trace
+            .line(self.now, format_args!("{waiter} asks {node}: {request:?}"));
+        self.bring(node, vec![(waiter, request)], false)
+    }
+
     /// Requests reach a node, in one batch or one by one.
     fn bring(&mut self, node: NodeId, requests: Vec<(Waiter, Request)>, placed: bool) -> Verdict {
         if !self.processes.contains_key(&node) {

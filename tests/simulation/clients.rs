@@ -2,6 +2,7 @@
 
 mod answers;
 mod living;
+mod locks;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use crate::invariants::revisions_are_given_once::Given;
 use crate::invariants::revisions_follow_time::{self, Highest};
 use crate::invariants::{Verdict, room_is_refused_to_growth_alone, waiters_end_once};
 use crate::living::{Asked, Living};
+use crate::locks::{Asked as AskedOfLock, Locking};
 use crate::numbered::{Attempt, Number, Numbered, REMOVED_KEYS, Sessions};
 use crate::revisions::Told;
 use crate::scans::{Scanned, Scans};
@@ -54,6 +56,8 @@ enum What {
     Session(Attempt),
     /// A session that lives.
     Living(Asked),
+    /// A lock or a claim.
+    Lock(AskedOfLock),
     /// A decision of the operator.
     Decision,
 }
@@ -125,6 +129,7 @@ pub(crate) struct Clients {
     pub(crate) transactions: Transactions,
     pub(crate) scans: Scans,
     pub(crate) living: Living,
+    pub(crate) locking: Locking,
     pub(crate) seen: Vec<Seen>,
     pub(crate) reads: u64,
     /// Time of the last write that was acknowledged, or refused because the state was full.
@@ -190,6 +195,7 @@ impl Clients {
             transactions: Transactions::new(seed),
             scans: Scans::default(),
             living: Living::new(seed),
+            locking: Locking::new(seed),
             seen: Vec::new(),
             reads: 0,
             last_write: 0,
@@ -272,8 +278,8 @@ impl Clients {
     /// The request of `waiter`, if it may be sent again.
     pub(crate) fn attempt(&self, waiter: Waiter) -> Option<Attempt> {
         match self.pending.get(&waiter)?.what {
-            What::Once(_) | What::Txn(_) | What::Scan(_) | What::Living(_) | What::Decision => None,
             What::Session(attempt) => Some(attempt),
+            _ => None,
         }
     }
 
@@ -318,7 +324,7 @@ impl Clients {
                 What::Txn(txn) => !txn.writes(),
                 What::Scan(_) => true,
                 // It may have been written long before.
-                What::Session(_) | What::Living(_) | What::Decision => continue,
+                What::Session(_) | What::Living(_) | What::Lock(_) | What::Decision => continue,
             };
             pending.in_batch = Some(InBatch {
                 batch,

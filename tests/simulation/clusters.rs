@@ -11,6 +11,7 @@ use seshat::types::{ClusterId, RaftId};
 
 use crate::invariants::Verdict;
 use crate::invariants::equal_logs::{Continuation, Ending, Log};
+use crate::model::locks::Notice;
 
 /// The agreed logs.
 #[derive(Debug, Default)]
@@ -55,6 +56,12 @@ impl Clusters {
     pub(crate) fn take_ended(&mut self, cluster: ClusterId) -> Vec<Ending> {
         let log = self.logs.get_mut(&cluster);
         log.map(Log::take_ended).unwrap_or_default()
+    }
+
+    /// Takes what has become of claims in `cluster` since the last call.
+    pub(crate) fn take_notices(&mut self, cluster: ClusterId) -> Vec<Notice> {
+        let log = self.logs.get_mut(&cluster);
+        log.map(Log::take_notices).unwrap_or_default()
     }
 
     /// A cluster that is to be recovered from `survivor` begins with this log.

@@ -254,16 +254,41 @@ impl Living {
             (Asked::Renew { client, session }, Err(refusal))
                 if matches!(refusal.reason, Reason::SessionExpired { .. }) =>
             {
-                if let Some(held) = self.held(client, session, cluster).cloned() {
-                    let believes = self.believes(client, &held, now);
-                    self.sessions.remove(&client);
-                    a_believed_session_lives::expired(&held, believes)?;
+                if self.held(client, session, cluster).is_some() {
+                    self.expired(session, cluster, now)?;
                 }
             }
             (Asked::Close, Ok(Answer::SessionClosed { .. })) | (_, Err(_)) => {}
             (_, Ok(_)) => return Err(waiters_end_once::no_answer(waiter, outcome)),
         }
         Ok(())
+    }
+
+    /// A client is told in `cluster` that its session does not live.
+    pub(crate) fn expired(&mut self, id: u64, cluster: ClusterId, now: u64) -> Verdict {
+        let mut held = self.sessions.iter();
+        let held = held.find(|(_, it)| it.id == id && it.cluster == cluster);
+        let Some((client, session)) = held.map(|(client, it)| (*client, it.clone())) else {
+            return Ok(());
+        };
+        let believes = self.believes(client, &session, now);
+        self.sessions.remove(&client);
+        a_believed_session_lives::expired(&session, believes)
+    }
+
+    /// The sessions in which their clients believe at `now`. The others are lost.
+    pub(crate) fn believed(&mut self, now: u64) -> Vec<u64> {
+        let mut held = std::mem::take(&mut self.sessions);
+        held.retain(|client, session| self.believes(*client, session, now));
+        self.sessions = held;
+        self.sessions.values().map(|session| session.id).collect()
+    }
+
+    /// Whether a client believes at `now` that this session of `cluster` lives.
+    pub(crate) fn is_held(&self, id: u64, cluster: ClusterId, now: u64) -> bool {
+        self.sessions.iter().any(|(client, it)| {
+            it.id == id && it.cluster == cluster && self.believes(*client, it, now)
+        })
     }
 
     /// The session, if `client` holds it. An answer of another cluster ends it.

@@ -22,8 +22,9 @@
 //! * [`network`], [`faults`], [`restarts`], [`accidents`]: the faults. [`delivery`], [`snapshots`]: the
 //!   transport of messages, calls and snapshots.
 //! * [`operator`]: reads the status, and follows it. [`final_check`]: the final check in the wide world.
-//! * [`asking`], [`clients`], [`numbered`], [`transactions`], [`scans`], [`living`], [`watches`]: the requests of
-//!   clients. [`clusters`], [`model`], [`revisions`], [`invariants`]: the invariants, one property a file.
+//! * [`asking`], [`clients`], [`numbered`], [`transactions`], [`scans`], [`living`], [`locks`], [`watches`]: the
+//!   requests of clients. [`clusters`], [`model`], [`revisions`], [`invariants`]: the invariants, one property a
+//!   file.
 //! * [`sabotage`], [`controls`]: rules broken on purpose, to see that the checks notice.
 //! * [`runner`], [`summary`], [`trace`]: many seeds, and their results.
 
@@ -39,6 +40,7 @@ mod faults;
 mod final_check;
 mod invariants;
 mod living;
+mod locks;
 mod model;
 mod network;
 mod numbered;

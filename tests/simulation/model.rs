@@ -1,9 +1,10 @@
 //! A plain model of the state machine: every version of every key, and how revisions follow from log
 //! indices. It shares no code with the core, remembers everything, and answers for any index.
 
+pub(crate) mod locks;
 pub(crate) mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use seshat::kv::{
 };
 use seshat::types::{ClientId, LogIndex, Revision};
 
+use locks::Locks;
 use time::{Ended, Time};
 
 /// The revision of a command minus its index, from some index on.
@@ -29,6 +31,7 @@ pub(crate) struct Model {
     versions: BTreeMap<Bytes, Vec<(LogIndex, Option<Version>)>>,
     /// After the last entry.
     pub(crate) time: Time,
+    pub(crate) locks: Locks,
     tail: Option<Tail>,
 }
 
@@ -72,6 +75,7 @@ impl Model {
             bases,
             versions: BTreeMap::new(),
             time: Time::default(),
+            locks: Locks::default(),
             tail: Some(Tail {
                 indices: committed + 1..=last,
                 former: self.bases.clone(),
@@ -166,7 +170,7 @@ impl Model {
                     None => Effect::Txn(outcome.into()),
                 }
             }
-            Write::Acquire(_) | Write::Release(_) => panic!("no client of the model uses locks"),
+            Write::Acquire(_) | Write::Release(_) => panic!("see `claim`"),
         }
     }
 
@@ -219,8 +223,12 @@ impl Model {
     }
 
     fn holds(&self, condition: &Condition, before: LogIndex, index: LogIndex) -> bool {
-        let Condition::Key { key, test } = condition else {
-            panic!("no client of the model names a lock");
+        let (key, test) = match condition {
+            Condition::Key { key, test } => (key, test),
+            Condition::Held { name, token } => {
+                let held = self.locks.lock(name, before).held();
+                return held.is_some_and(|(_, held)| held == self.meant(*token, index));
+            }
         };
         let entry = self.entry(key, before);
         match test {
@@ -275,6 +283,7 @@ impl Model {
     pub(crate) fn close(&mut self, index: LogIndex, client_id: ClientId) -> Vec<Ended> {
         let ended = self.time.close(client_id.0);
         self.remove(index, &ended);
+        self.end_claims(index, &ended);
         ended
     }
 
@@ -283,7 +292,18 @@ impl Model {
         let renewed = renewed.iter().map(|client_id| client_id.0);
         let ended = self.time.step(step, renewed);
         self.remove(index, &ended);
+        self.end_claims(index, &ended);
         ended
+    }
+
+    fn end_claims(&mut self, index: LogIndex, ended: &[Ended]) {
+        let over = ended.iter().filter_map(|ended| match ended {
+            Ended::Session(session) => Some(*session),
+            Ended::Key(_) => None,
+        });
+        let over: BTreeSet<_> = over.collect();
+        let at = (index, self.revision(index));
+        self.locks.end(at, &over, self.time.now);
     }
 
     fn remove(&mut self, index: LogIndex, ended: &[Ended]) {

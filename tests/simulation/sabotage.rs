@@ -3,6 +3,8 @@
 //! The core keeps all of its rules. The harness interferes: it answers clients itself, or starts
 //! processes in a forbidden way.
 
+mod locks;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,10 +80,18 @@ pub(crate) enum Sabotage {
     ClocksRace,
     /// The monotonic clocks of all processes run at a tenth of the speed.
     ClocksCrawl,
+    /// A process that believes that it leads grants a lock that it sees free, before that is in the log.
+    GrantsEarly,
+    /// An Acquire that is sent again is another claim.
+    ClaimsWithoutNumbers,
+    /// The conditions that a lock is held do not reach the core.
+    Unguarded,
+    /// Sessions are renewed although their clients are gone.
+    RenewsForAll,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::SameRaftId,
         Self::LocalReads,
         Self::LeaseReads,
@@ -105,6 +115,10 @@ impl Sabotage {
         Self::LocalRenewals,
         Self::ClocksRace,
         Self::ClocksCrawl,
+        Self::GrantsEarly,
+        Self::ClaimsWithoutNumbers,
+        Self::Unguarded,
+        Self::RenewsForAll,
     ];
 }
 
@@ -206,6 +220,8 @@ impl World {
                     stamp: None,
                 },
             ) => self.decide_early(node, txn, waiter),
+            (Some(Sabotage::ClaimsWithoutNumbers), command) => locks::renumbered(command, waiter),
+            (Some(Sabotage::Unguarded), command) => locks::unguarded(command),
             (_, command) => command,
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::living::Lives;
+use crate::locks::Hands;
 
 /// The result of one run, or of many together.
 #[derive(Debug, Default, Clone)]
@@ -49,6 +50,7 @@ pub(crate) struct Summary {
     /// incarnation.
     pub(crate) heal_times: Vec<u64>,
     pub(crate) lives: Lives,
+    pub(crate) hands: Hands,
     /// Bytes and hash of the trace. Of one run only.
     pub(crate) trace: (u64, u64),
 }
@@ -137,6 +139,12 @@ impl Summary {
         self.lives.ended += other.lives.ended;
         self.lives.neglected += other.lives.neglected;
         self.lives.keys += other.lives.keys;
+        self.hands.granted += other.hands.granted;
+        self.hands.waited += other.hands.waited;
+        self.hands.occupied += other.hands.occupied;
+        self.hands.written += other.hands.written;
+        self.hands.fenced += other.hands.fenced;
+        self.hands.copies += other.hands.copies;
     }
 }
 
@@ -169,6 +177,7 @@ impl fmt::Display for Summary {
             troubles,
             heal_times,
             lives,
+            hands,
             trace: _,
         } = self;
         let mut heal_times = heal_times.clone();
@@ -198,6 +207,19 @@ impl fmt::Display for Summary {
             f,
             "time: {opened} sessions opened, {renewed} renewals answered, {ended} ended, {neglected} neglected, \
              {keys} keys ended"
+        )?;
+        let Hands {
+            granted,
+            waited,
+            occupied,
+            written,
+            fenced,
+            copies,
+        } = hands;
+        writeln!(
+            f,
+            "locks: {granted} grants, {waited} claims waited, {occupied} did not, {written} guarded writes, {fenced} \
+             fenced off, {copies} late copies"
         )?;
         writeln!(
             f,

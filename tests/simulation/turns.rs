@@ -8,7 +8,8 @@ use seshat::wire;
 
 use crate::clients::{Request, Waiter};
 use crate::invariants::{
-    Verdict, acknowledged_writes_are_kept, every_client_is_answered, linearizable,
+    Verdict, acknowledged_writes_are_kept, every_client_is_answered,
+    guarded_writes_are_of_the_holder, linearizable, locks_change_hands, locks_see_the_log,
     no_replica_fails, nothing_lives_for_ever, one_cluster, reads_see_the_log,
     revisions_are_given_once, scans_see_one_moment, served_after_the_calm,
     transactions_see_the_log, waiters_end_once, well_after_the_calm,
@@ -118,6 +119,9 @@ impl World {
             let told = Told::new(Ok(answer), self.now, (cluster, log));
             return self.clients.told(waiter, &told);
         }
+        if let Request::Write(command) = &request {
+            self.grant_early(node, waiter, command)?;
+        }
         self.clients.taken(waiter);
         let proposal = match request {
             Request::Write(command) => Some(self.proposal(node, command, waiter)),
@@ -152,6 +156,7 @@ impl World {
 
     /// Carries out the output of a node, and checks everything that can be checked at any moment.
     pub(crate) fn settle(&mut self, node: NodeId) -> Verdict {
+        self.renew_for_all(node);
         let told_at_once = self.renew(node);
         let Some(process) = self.processes.get_mut(&node) else {
             return Ok(());
@@ -243,6 +248,9 @@ impl World {
         let cluster = self.cluster_of(node);
         let ended = self.clusters.take_ended(cluster);
         self.clients.living.ended(cluster, &ended, self.now)?;
+        let notices = self.clusters.take_notices(cluster);
+        let living = (&self.clients.living, self.now);
+        self.clients.locking.noticed(cluster, notices, living)?;
         self.note_timers(node);
         for (waiter, outcome) in answers {
             self.trace.line(
@@ -289,6 +297,7 @@ impl World {
         let (served, end) = (self.setting.served(), self.setting.end());
         for raft in self.processes.values().filter_map(Process::leads) {
             let state = raft.storage().state_machine();
+            locks_change_hands::check(raft, &self.clients.locking, served, end)?;
             let living = &self.clients.living;
             nothing_lives_for_ever::check(raft.raft_id(), state, living, served, end)?;
         }
@@ -306,6 +315,9 @@ impl World {
         }
         reads_see_the_log::check(&self.clients.seen, &self.clusters)?;
         scans_see_one_moment::check(&self.clients.scans.told, &self.clusters)?;
+        let (locking, told) = (&self.clients.locking, &self.clients.transactions.told);
+        guarded_writes_are_of_the_holder::check(told, &locking.tokens, &self.clusters)?;
+        locks_see_the_log::check(&locking.told, &self.clusters)?;
         transactions_see_the_log::check(&self.clients.transactions.told, &self.clusters)?;
         revisions_are_given_once::check(&self.clusters)?;
         acknowledged_writes_are_kept::check(&self.clients.acknowledged, &self.clusters)?;

@@ -90,6 +90,8 @@ pub(crate) enum Happening {
     Watch,
     /// A client with a session that lives asks.
     Live,
+    /// A client that shares locks asks.
+    Lock,
     /// Clients write as much as they can, for a tick.
     Load {
         until: u64,
@@ -147,6 +149,8 @@ pub(crate) struct World {
     pub(crate) watching: Watching,
     /// Conditions that a leader has decided before its log, on purpose.
     pub(crate) decided: BTreeMap<Waiter, bool>,
+    /// When all sessions were renewed, on purpose.
+    pub(crate) renewed_at: u64,
     pub(crate) operator: Operator,
     pub(crate) calm: bool,
     pub(crate) healing: Option<Healing>,
@@ -215,6 +219,7 @@ impl World {
             clients: Clients::new(seed),
             watching: Watching::new(seed),
             decided: BTreeMap::new(),
+            renewed_at: 0,
             operator: Operator::default(),
             calm: false,
             healing: None,
@@ -245,6 +250,7 @@ impl World {
         self.schedule(0, Happening::Ask);
         self.schedule(0, Happening::Watch);
         self.schedule(0, Happening::Live);
+        self.schedule(0, Happening::Lock);
         self.schedule(1_000, Happening::Trouble);
         self.schedule(self.setting.faulty, Happening::Calm);
         if self.setting.scope == Scope::Narrow {
@@ -330,6 +336,7 @@ impl World {
             terms: count(leaders.terms()),
             entries: count(logs().map(|log| log.len()).sum()),
             lives: clients.living.lives.clone(),
+            hands: clients.locking.hands.clone(),
             trace: self.trace.digest(),
             ..self.summary
         })
@@ -359,6 +366,7 @@ impl World {
             Happening::Ask => return self.ask(),
             Happening::Watch => return self.watch(),
             Happening::Live => return self.live(),
+            Happening::Lock => return self.lock(),
             Happening::Load { until } => return self.load(until),
             Happening::Copy { attempt, command } => return self.ask_again(attempt, command),
             Happening::Operate => return self.operate(),

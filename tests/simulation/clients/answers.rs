@@ -32,6 +32,7 @@ impl Clients {
             What::Living(asked) => {
                 return self.living.told((waiter, asked, pending.start), told);
             }
+            What::Lock(asked) => return self.told_lock((waiter, asked), pending.before, told),
             What::Decision => return Ok(()),
             _ => pending.what,
         };
@@ -48,7 +49,11 @@ impl Clients {
             let writes = match &what {
                 What::Once(kind) => matches!(kind, Kind::Write(_)),
                 What::Txn(txn) => txn.writes(),
-                What::Scan(_) | What::Session(_) | What::Living(_) | What::Decision => false,
+                What::Scan(_)
+                | What::Session(_)
+                | What::Living(_)
+                | What::Lock(_)
+                | What::Decision => false,
             };
             let author = writes.then_some(Author::Once(waiter));
             self.told_revision(revision, author, Some(pending.before.highest))?;
@@ -57,7 +62,7 @@ impl Clients {
             What::Once(kind) => kind,
             What::Txn(txn) => return self.told_txn((waiter, pending.start), *txn, told),
             What::Scan(scan) => return self.told_scan(waiter, *scan, told),
-            What::Session(_) | What::Living(_) | What::Decision => return Ok(()),
+            What::Session(_) | What::Living(_) | What::Lock(_) | What::Decision => return Ok(()),
         };
         let (kind, end) = match (kind, outcome) {
             (Kind::Write(value), Ok(Answer::Set { applied_index })) => {
@@ -103,7 +108,7 @@ impl Clients {
 
     /// A client is told this revision, of the write of `author` or of a read. All that it may not be below
     /// is `highest`, unless it was told before.
-    fn told_revision(
+    pub(super) fn told_revision(
         &mut self,
         revision: Revision,
         author: Option<Author>,
@@ -140,6 +145,8 @@ impl Clients {
         else {
             return Err(waiters_end_once::no_answer(waiter, &told.outcome));
         };
+        let guarded = (waiter, &txn, outcome.succeeded);
+        self.locking.told_txn(guarded, told, &self.living)?;
         self.transactions.saw_all(&txn, outcome);
         for (key, kind) in accesses(&txn, outcome) {
             self.remember(key, kind, start, Some(now));
@@ -329,6 +336,7 @@ impl Clients {
                 | What::Scan(_)
                 | What::Session(_)
                 | What::Living(_)
+                | What::Lock(_)
                 | What::Decision => None,
             });
         for (write, start) in unknown.collect::<Vec<_>>() {

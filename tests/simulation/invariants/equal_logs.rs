@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use seshat::kv::{Command, Limit, Revisions};
+use seshat::kv::{Command, Limit, Revisions, Write};
 use seshat::node::{MemoryStorage, RaftNode};
 use seshat::types::{EntryPayload, LogIndex, RaftId, Revision, Term};
 use seshat::wire;
 
 use super::numbered_writes_apply_once::Once;
-use super::{Verdict, Violation, safe};
+use super::{Verdict, Violation, one_holder_a_lock, safe};
 use crate::model::Model;
+use crate::model::locks::Notice;
 use crate::model::time::{Ended, Until};
 
 const NAME: &str = "equal_logs";
@@ -91,6 +92,7 @@ impl Log {
         }
         self.check_revisions(raft.raft_id(), storage)?;
         self.check_time(raft.raft_id(), storage)?;
+        one_holder_a_lock::check(raft.raft_id(), storage, &self.model)?;
         if skipped {
             self.check_map(raft.raft_id(), storage)?;
         } else if self.once.again(from + 1, applied) {
@@ -203,6 +205,10 @@ impl Log {
     /// The effect of `command`, at `index`, on the state.
     fn change(&mut self, index: LogIndex, command: &Command) {
         match command {
+            Command::Write {
+                write: write @ (Write::Acquire(_) | Write::Release(_)),
+                stamp: Some(stamp),
+            } => self.model.claim(index, write, stamp),
             Command::Write { write, stamp } => {
                 let effect = self.model.effect(index, write);
                 if self.once.changes(index, write, *stamp, &effect) {
@@ -267,6 +273,11 @@ impl Log {
             let (clock, lifetimes) = (state.clock(), state.lifetimes());
             format!("{by} has {clock:?} and {lifetimes:?}, and the log makes {time:?}")
         })
+    }
+
+    /// Takes what has become of claims since the last call.
+    pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
+        self.model.locks.take_notices()
     }
 
     /// Takes what has ended since the last call.

@@ -2,6 +2,7 @@
 //!
 //! A violation is a value: a negative control counts it and does not unwind.
 
+pub(crate) mod a_believed_holder_holds;
 pub(crate) mod a_believed_session_lives;
 pub(crate) mod a_recovery_decides_alike;
 pub(crate) mod a_watch_shows_every_revision;
@@ -10,15 +11,19 @@ pub(crate) mod answers_follow_time;
 pub(crate) mod clocks_agree_when_a_cluster_forms;
 pub(crate) mod equal_logs;
 pub(crate) mod every_client_is_answered;
+pub(crate) mod guarded_writes_are_of_the_holder;
 pub(crate) mod healing_ends_under_load;
 pub(crate) mod healthy_means_any_one_may_go;
 pub(crate) mod linearizable;
+pub(crate) mod locks_change_hands;
+pub(crate) mod locks_see_the_log;
 pub(crate) mod no_copy_is_given_up;
 pub(crate) mod no_lifetime_is_cut_short;
 pub(crate) mod no_replica_fails;
 pub(crate) mod nothing_lives_for_ever;
 pub(crate) mod numbered_writes_apply_once;
 pub(crate) mod one_cluster;
+pub(crate) mod one_holder_a_lock;
 pub(crate) mod one_leader_a_term;
 pub(crate) mod one_serving_cluster;
 pub(crate) mod reads_keep_their_order;
@@ -28,6 +33,7 @@ pub(crate) mod revisions_follow_time;
 pub(crate) mod room_is_refused_to_growth_alone;
 pub(crate) mod scans_see_one_moment;
 pub(crate) mod served_after_the_calm;
+pub(crate) mod tokens_ascend;
 pub(crate) mod transactions_see_the_log;
 pub(crate) mod waiters_end_once;
 pub(crate) mod well_after_the_calm;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use seshat::kv::Lifetime;
 
 /// By how much a lifetime that begins outside of a step ends later, and the most that a step counts.
-const MOST: u64 = 500;
+pub(super) const MOST: u64 = 500;
 
 /// The lifetime of a key that ends, as the log leaves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
