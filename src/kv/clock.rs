@@ -3,7 +3,7 @@
 //! The clock counts milliseconds. Only [`Command::Clock`](super::Command::Clock) moves it, so all nodes agree
 //! at every entry of the log on what has ended. The leader proposes that command about 4 times a second
 //! while anything can end, with the time that it has counted since the previous one. A step is at most
-//! [`MAX_STEP`]: in a longer pause nobody could have renewed anything.
+//! [`MAX_STEP`]: in a longer pause no client could have renewed anything.
 //!
 //! A command that starts a lifetime may stand anywhere between two steps, so the next step may hold time
 //! from before it. Its deadline is [`MAX_STEP`] later for that, and no lifetime is too short. A renewal is
