@@ -69,7 +69,7 @@ impl Effect {
     }
 }
 
-/// The answer to a [`Query`].
+/// The answer to a [`Query`](super::Query).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// The value of the key, and the revision of the write that has bound it.
