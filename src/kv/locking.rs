@@ -247,9 +247,8 @@ impl StateMachine {
 
     /// Ends a claim, if it has not ended. Its lock may be free then.
     pub(super) fn end_claim(&mut self, id: ClaimId, freed: &mut Freed, changes: &mut Changes) {
-        let Some(ended) = self.locks.end(id) else {
-            return;
-        };
+        let ended = self.locks.end(id);
+        let Some(ended) = ended else { return };
         if let (Some(deadline), false) = (ended.claim.deadline, ended.held) {
             self.clock.clear(deadline, Mortal::Claim(id));
         }

@@ -1,5 +1,7 @@
 use super::*;
-use crate::kv::{Changes, Command, Condition, Lifetime, Operation, SetLifetime, Txn, Write};
+use crate::kv::{
+    Changes, Command, Condition, Found, Lifetime, Operation, Query, SetLifetime, Txn, Write,
+};
 use crate::types::{Key, ProtocolLevel, WallTime};
 
 const BASE: Revision = WallTime::FIRST.micros();
@@ -193,10 +195,7 @@ fn a_claim_that_does_not_wait_is_told_who_holds_the_lock() {
     let first = it.acquire(id(1, 1), Some(0));
     assert!(matches!(first, Effect::Claimed(ClaimState::Held(_))));
     let occupied = it.acquire(id(2, 1), Some(0));
-    let Effect::Occupied(holder) = &occupied else {
-        panic!("{occupied:?}");
-    };
-    assert_eq!(holder.claim, id(1, 1));
+    assert!(matches!(&occupied, Effect::Occupied(holder) if holder.claim == id(1, 1)));
     it.release(id(1, 1));
     assert_eq!(it.acquire(id(2, 1), Some(0)), occupied, "the first answer");
     assert_eq!(it.holder(), None);
@@ -381,4 +380,86 @@ fn a_number_counts_once_however_its_answer_changes() {
         it.apply(Command::CloseSession(client_id));
     }
     assert_eq!(counted(&it), 0);
+}
+
+#[test]
+fn queries_find_claims_and_locks() {
+    let mut it = Machine::new(1);
+    it.acquire(id(1, 1), None);
+    let name = || LockName::from("a");
+    let claim = Query::Claim {
+        name: name(),
+        id: id(1, 1),
+    };
+    let locks = Query::Locks {
+        after: Some(name()),
+        limit: 9,
+        bytes: 99,
+    };
+    let queries = [&claim, &Query::Lock(name()), &locks];
+    assert_eq!(queries.map(Query::bytes), [1, 1, 1]);
+    let found = queries.map(|query| it.state.find(query, it.index));
+    let expected = [
+        Found::Claim(ClaimState::Held(it.now())),
+        Found::Lock(it.state.lock_state("a")),
+        Found::Locks(LockPage::default()),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_number_and_the_memory_of_all_claims_are_bounded() {
+    let mut it = Machine::new(1);
+    let acquire = Acquire {
+        name: "a".into(),
+        value: Value::from_static(b"12345"),
+        max_wait: None,
+    };
+    let stamp = Some(Stamp {
+        client_id: ClientId(1),
+        sequence: 1,
+        first_outstanding: 1,
+    });
+    let write = Write::Acquire(Box::new(acquire));
+    let command = Command::Write { write, stamp };
+    let (growth, before) = (it.state.growth(&command), it.state.locks().memory());
+    for sequence in 1..=65_536 {
+        let claim = Claim {
+            id: id(9, sequence),
+            value: Value::new(),
+            deadline: None,
+        };
+        it.state.restore_claim(&"b".into(), sequence, claim, None);
+    }
+    assert_eq!(it.apply(command.clone()).effect, Effect::TooManyClaims);
+    let mut ended = Freed::new();
+    it.state
+        .end_claim(id(9, 1), &mut ended, &mut Changes::ignored());
+    let full = it.state.locks().memory();
+    it.apply(Command::Write {
+        write: Write::Acquire(Box::new(Acquire {
+            name: "a".into(),
+            value: Value::from_static(b"12345"),
+            max_wait: None,
+        })),
+        stamp: stamp.map(|stamp| Stamp {
+            sequence: 2,
+            ..stamp
+        }),
+    });
+    assert_eq!(it.state.locks().memory() - full, growth);
+    assert_eq!(before, 0);
+}
+
+#[test]
+fn a_holder_is_not_told_when_its_name_could_not_be_remembered() {
+    let mut it = Machine::new(2);
+    it.acquire(id(1, 1), None);
+    let holder = Holder {
+        claim: id(1, 1),
+        token: 1,
+        value: Value::from(vec![0; crate::kv::MAX_LIVING_ANSWER_BYTES]),
+    };
+    let occupied = Effect::Occupied(Box::new(holder));
+    assert_eq!(it.state.sessions().with_room(occupied), Effect::AnswersFull);
 }

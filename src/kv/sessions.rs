@@ -296,14 +296,14 @@ impl Sessions {
     /// Remembers the result of a write, the command at `index`: of a [new](Verdict::New) one, or another result
     /// than before.
     pub fn remember(&mut self, stamp: &Stamp, index: LogIndex, written: Written) {
-        if let Some(session) = self.use_session(stamp.client_id, index) {
-            let bytes = written.bytes();
-            let replaced = session.answers.insert(stamp.sequence, written);
-            let beside = self.bytes_beside(stamp.client_id);
-            *beside += bytes;
-            *beside -= replaced.map_or(0, |replaced| replaced.bytes());
-            self.give_up_excess(stamp.client_id);
-        }
+        let session = self.use_session(stamp.client_id, index);
+        let Some(session) = session else { return };
+        let bytes = written.bytes();
+        let replaced = session.answers.insert(stamp.sequence, written);
+        let beside = self.bytes_beside(stamp.client_id);
+        *beside += bytes;
+        *beside -= replaced.map_or(0, |replaced| replaced.bytes());
+        self.give_up_excess(stamp.client_id);
     }
 
     /// Expires sessions that do not live, the least recently used first, until the rest keep within the bounds. The

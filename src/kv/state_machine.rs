@@ -843,6 +843,11 @@ mod tests {
             key: key.into(),
             test,
         });
+        let held = Just(Condition::Held {
+            name: "a".into(),
+            token: BASE,
+        });
+        let condition = prop_oneof![20 => condition, 1 => held];
         let conditions = prop::collection::vec(condition, 0..3);
         (conditions, branch(), branch()).prop_map(|(conditions, success, failure)| Txn {
             conditions,
@@ -858,6 +863,7 @@ mod tests {
             2 => (key.clone(), value).prop_map(|(key, value)| Write::Set { key, value }),
             1 => key.prop_map(|key| Write::Delete { key }),
             2 => txns().prop_map(|txn| Write::Txn(Box::new(txn))),
+            1 => Just(Write::Release("a".into())),
         ];
         prop::collection::vec(command, 0..200)
     }
