@@ -417,6 +417,7 @@ async fn each_listener_reflects_what_it_serves() {
                 "grpc.health.v1.Health",
                 "seshat.admin.v1.AdminService",
                 "seshat.kv.v1.KvService",
+                "seshat.lock.v1.LockService",
             ][..],
         ),
         (cluster.internal_addr(0), &["seshat.raft.v1.RaftService"]),
