@@ -216,7 +216,7 @@ WHOLE_STATE = snapshot(
         "header": {
             "version": 2, "pairs": "4", "members": "3", "sessions": "6", "protocolLevel": 5,
             "recoveredFrom": ["77", "66"], "revisionBase": "1790000000000000",
-            "oldestRevision": "1790000000000500", "clockMs": "76543", "claims": "2",
+            "oldestRevision": "1790000000000500", "clockMs": "76543", "claims": "7",
         },
     },
     *({"member": member} for member in INITIAL),
@@ -265,6 +265,15 @@ WHOLE_STATE = snapshot(
             "deadlineMs": "88000",
         },
     },
+    *(
+        {
+            "claim": {
+                "name": "lock", "clientId": "8", "sequence": str(sequence),
+                "revision": str(1790000000001027 + sequence),
+            },
+        }
+        for sequence in range(5, 10)
+    ),
     *(
         {"pair": {"key": b64(key), "value": b64(PAIRS[key])} | BOUND.get(key, {})}
         for key in sorted(PAIRS, key=lambda key: (zlib.crc32(key) >> 20, key))

@@ -315,7 +315,8 @@ fn whole_state() -> StateMachine {
         (3, "value", None, 1029, Some(BASE + 1030)),
         (4, "", Some(88_000), 1031, None),
     ];
-    for (sequence, value, deadline, began, token) in claims {
+    let waiting = (5..10).map(|sequence| (sequence, "", None, 1027 + sequence, None));
+    for (sequence, value, deadline, began, token) in claims.into_iter().chain(waiting) {
         let claim = Claim {
             id: claim(sequence),
             value: value.into(),
