@@ -517,7 +517,11 @@ fn an_edited_generated_file_is_refused() {
     tree.commit();
     tree.refuses(
         "fresh",
-        &["generated code above was stale", GENERATED, "-    pub existed: u8"],
+        &[
+            "generated code above was stale",
+            GENERATED,
+            "-    pub existed: u8",
+        ],
     );
 }
 
@@ -532,7 +536,11 @@ fn a_changed_schema_without_its_code_is_refused() {
     tree.commit();
     tree.refuses(
         "fresh",
-        &["generated code above was stale", GENERATED, "+    pub added: bool"],
+        &[
+            "generated code above was stale",
+            GENERATED,
+            "+    pub added: bool",
+        ],
     );
 }
 
@@ -543,7 +551,11 @@ fn a_left_over_generated_file_is_refused() {
     tree.commit();
     tree.refuses(
         "fresh",
-        &["generated code above was stale", "gen/src/old.rs", "deleted file"],
+        &[
+            "generated code above was stale",
+            "gen/src/old.rs",
+            "deleted file",
+        ],
     );
 }
 
@@ -552,7 +564,10 @@ fn a_missing_generated_file_is_refused() {
     let tree = Tree::new("missing");
     tree.remove(GENERATED);
     tree.commit();
-    tree.refuses("fresh", &["generated code above was stale", GENERATED, "new file"]);
+    tree.refuses(
+        "fresh",
+        &["generated code above was stale", GENERATED, "new file"],
+    );
 }
 
 #[test]
