@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -60,6 +61,13 @@ func (s *scripted) Set(ctx context.Context, asked *kvpb.SetRequest) (*kvpb.SetRe
 
 func (s *scripted) OpenSession(context.Context, *kvpb.OpenSessionRequest) (*kvpb.OpenSessionResponse, error) {
 	return &kvpb.OpenSessionResponse{}, nil
+}
+
+func (s *scripted) ListSessions(
+	_ context.Context, asked *kvpb.ListSessionsRequest,
+) (*kvpb.ListSessionsResponse, error) {
+	next := asked.GetAfterClientId() + 1
+	return &kvpb.ListSessionsResponse{Sessions: []*kvpb.SessionInfo{{ClientId: next}}, More: next < 3}, nil
 }
 
 // start starts a node.
@@ -134,6 +142,31 @@ func TestTheHintOfALeaderThatWasReplacedIsFollowed(t *testing.T) {
 	client := clientOf(t, []Option{WithTrust(time.Hour)}, former.address)
 	if _, err := client.Set(t.Context(), "k", nil); err != nil || len(leader.sets) != 1 {
 		t.Error(err, leader.sets)
+	}
+}
+
+func TestEveryAddressOfANameIsAsked(t *testing.T) {
+	leader := start(t, &scripted{})
+	follower := start(t, &scripted{onGet: func(context.Context) error { return notLeader("") }})
+	_, port, _ := net.SplitHostPort(follower.address)
+	client := clientOf(t, nil, "localhost:"+port)
+	client.nodes.resolve = func(context.Context, string) []string { return []string{follower.address, leader.address} }
+	found, err := client.Get(t.Context(), "k")
+	if err != nil || string(found.Value) != "of "+leader.address {
+		t.Error(found, err)
+	}
+}
+
+func TestListsGoOnBehindTheLastOne(t *testing.T) {
+	var sessions []uint64
+	for session, err := range clientOf(t, nil, start(t, &scripted{}).address).LivingSessions(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions = append(sessions, session.ID)
+	}
+	if !slices.Equal(sessions, []uint64{1, 2, 3}) {
+		t.Error(sessions)
 	}
 }
 
