@@ -25,9 +25,9 @@ type scripted struct {
 	onGet func(context.Context) error
 	onSet func(ctx context.Context, attempt int) error
 
-	mu   sync.Mutex
-	gets int
-	sets []*kvpb.SetRequest
+	mu             sync.Mutex
+	gets, closings int
+	sets           []*kvpb.SetRequest
 }
 
 func (s *scripted) Get(ctx context.Context, asked *kvpb.GetRequest) (*kvpb.GetResponse, error) {
@@ -59,8 +59,15 @@ func (s *scripted) Set(ctx context.Context, asked *kvpb.SetRequest) (*kvpb.SetRe
 	return &kvpb.SetResponse{AppliedIndex: uint64(attempt)}, nil
 }
 
-func (s *scripted) OpenSession(context.Context, *kvpb.OpenSessionRequest) (*kvpb.OpenSessionResponse, error) {
-	return &kvpb.OpenSessionResponse{}, nil
+func (s *scripted) OpenSession(_ context.Context, asked *kvpb.OpenSessionRequest) (*kvpb.OpenSessionResponse, error) {
+	return &kvpb.OpenSessionResponse{Ttl: asked.GetTtl()}, nil
+}
+
+func (s *scripted) CloseSession(context.Context, *kvpb.CloseSessionRequest) (*kvpb.CloseSessionResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closings++
+	return &kvpb.CloseSessionResponse{}, nil
 }
 
 func (s *scripted) ListSessions(
@@ -320,4 +327,29 @@ func TestAClientThatIsClosedServesNothing(t *testing.T) {
 	_ = client.Close()
 	_, err := client.Set(t.Context(), "k", nil)
 	isFailure(t, err, KindCancelled, AppliedNo, "")
+}
+
+func TestAClientThatIsClosedEndsItsSessionsFirst(t *testing.T) {
+	node := start(t, &scripted{})
+	client := clientOf(t, nil, node.address)
+	var sessions []*LivingSession
+	for range 2 {
+		session, err := client.OpenLivingSession(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions = append(sessions, session)
+	}
+	// Its end goes on in the background.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	isFailure(t, sessions[0].Close(ctx), KindCancelled, AppliedNo, "")
+	_ = client.Close()
+	node.mu.Lock()
+	defer node.mu.Unlock()
+	if node.closings != 2 || sessions[1].WhyLost() != Closed {
+		t.Errorf("%d sessions were closed", node.closings)
+	}
+	_, err := sessions[1].Get(t.Context(), "k")
+	isFailure(t, err, KindSessionLost, AppliedNo, "")
 }
