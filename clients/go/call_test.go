@@ -3,6 +3,7 @@ package seshat
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -330,26 +331,76 @@ func TestAClientThatIsClosedServesNothing(t *testing.T) {
 }
 
 func TestAClientThatIsClosedEndsItsSessionsFirst(t *testing.T) {
-	node := start(t, &scripted{})
-	client := clientOf(t, nil, node.address)
-	var sessions []*LivingSession
-	for range 2 {
+	for _, closedBefore := range []bool{false, true} {
+		node := start(t, &scripted{})
+		client := clientOf(t, nil, node.address)
 		session, err := client.OpenLivingSession(t.Context(), time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sessions = append(sessions, session)
+		if closedBefore {
+			// Its end goes on in the background.
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			isFailure(t, session.Close(ctx), KindCancelled, AppliedNo, "")
+		}
+		_ = client.Close()
+		node.mu.Lock()
+		closings := node.closings
+		node.mu.Unlock()
+		if closings != 1 || session.WhyLost() != Closed {
+			t.Errorf("closed before: %v, closed %d times", closedBefore, closings)
+		}
+		_, err = session.Get(t.Context(), "k")
+		isFailure(t, err, KindSessionLost, AppliedNo, "")
 	}
-	// Its end goes on in the background.
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	isFailure(t, sessions[0].Close(ctx), KindCancelled, AppliedNo, "")
-	_ = client.Close()
-	node.mu.Lock()
-	defer node.mu.Unlock()
-	if node.closings != 2 || sessions[1].WhyLost() != Closed {
-		t.Errorf("%d sessions were closed", node.closings)
+}
+
+func TestARequestThatIsAtFaultEndsASearch(t *testing.T) {
+	node := start(t, &scripted{onGet: func(context.Context) error {
+		return refused(codes.InvalidArgument, &kvpb.ErrorDetail{
+			Applied: no, Reason: &kvpb.ErrorDetail_InvalidRequest{InvalidRequest: &kvpb.InvalidRequest{}},
+		})
+	}})
+	_, err := clientOf(t, nil, node.address).Set(t.Context(), "k", nil)
+	isFailure(t, err, KindRefused, AppliedNo, ReasonInvalidRequest)
+}
+
+// balance returns the address of a load balancer, which leads each connection to the next of the nodes.
+func balance(t *testing.T, nodes ...*scripted) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, err := sessions[1].Get(t.Context(), "k")
-	isFailure(t, err, KindSessionLost, AppliedNo, "")
+	t.Cleanup(func() { _ = listener.Close() })
+	pass := func(to, from net.Conn) {
+		_, _ = io.Copy(to, from)
+		_ = to.Close()
+	}
+	go func() {
+		for i := 0; ; i++ {
+			front, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			back, err := net.Dial("tcp", nodes[i%len(nodes)].address)
+			if err != nil {
+				return
+			}
+			go pass(back, front)
+			go pass(front, back)
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func TestBehindALoadBalancerTheLeaderIsFound(t *testing.T) {
+	follow := func(context.Context) error { return notLeader("") }
+	leader := start(t, &scripted{})
+	endpoint := balance(t, start(t, &scripted{onGet: follow}), start(t, &scripted{onGet: follow}), leader)
+	found, err := clientOf(t, nil, endpoint).Get(t.Context(), "k")
+	if err != nil || string(found.Value) != "of "+leader.address {
+		t.Error(found, err)
+	}
 }
