@@ -26,6 +26,7 @@ pub mod cluster;
 pub mod generate;
 pub mod golden;
 mod kind;
+pub mod protocol;
 mod wire;
 
 pub use kind::{Census, Kind};

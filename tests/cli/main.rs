@@ -96,6 +96,21 @@ fn client_command(endpoints: &str, args: &[&str]) -> Command {
     command
 }
 
+/// The same command, for which `signal` has its usual effect. The process that runs the tests may ignore it, as
+/// one that a shell has started in the background ignores INT, and children inherit that.
+fn with_default(signal: &str, command: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.arg(format!("--default-signal={signal}"));
+    env.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => env.env(name, value),
+            None => env.env_remove(name),
+        };
+    }
+    env
+}
+
 /// Runs `command` with `input` on its standard input.
 fn with_input(mut command: Command, input: &[u8]) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

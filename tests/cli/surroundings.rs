@@ -14,7 +14,7 @@ use std::time::Duration;
 use seshat::server::RESERVED_DESCRIPTORS;
 
 use super::cluster::{Machines, Running, dev, free_ports};
-use super::{client, command, ran};
+use super::{client, command, ran, with_default};
 
 /// A pipe without a reader that is full: a writer hangs.
 pub(crate) fn full_pipe() -> (UnixStream, OwnedFd) {
@@ -46,11 +46,7 @@ pub(crate) fn full_disk() -> OwnedFd {
 /// A cluster that logs all lines to `stderr`, and its endpoints.
 fn verbose_dev(stderr: OwnedFd) -> (Running, String) {
     let base_port = free_ports(3);
-    let plain = dev(base_port, free_ports(3));
-    // The process that runs the tests may ignore a hangup, and children inherit that.
-    let mut dev = Command::new("env");
-    dev.arg("--default-signal=HUP").arg(plain.get_program());
-    dev.args(plain.get_args());
+    let mut dev = with_default("HUP", &dev(base_port, free_ports(3)));
     dev.env_remove("SESHAT_LOG").env_remove("RUST_LOG");
     dev.arg("-vvv").stdout(Stdio::piped()).stderr(stderr);
     let mut process = Running(dev.spawn().unwrap());

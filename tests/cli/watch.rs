@@ -16,7 +16,7 @@ use seshat_test_support::watch::{
 use super::cluster::{Machines, Running};
 use super::mock::{Mock, dead};
 use super::surroundings::{closed_pipe, full_disk, full_pipe};
-use super::{Ran, client, client_command, ran};
+use super::{Ran, client, client_command, ran, with_default};
 
 /// Ends the watch that gets it.
 fn the_end() -> End {
@@ -211,7 +211,7 @@ struct Watching {
 impl Watching {
     fn start(endpoints: &str, args: &[&str]) -> Self {
         let watch = client_command(endpoints, &[&["watch"], args].concat());
-        let mut process = Running::start(watch);
+        let mut process = Running::start(with_default("INT", &watch));
         let (stdout, stderr) = (process.0.stdout.take(), process.0.stderr.take());
         Self {
             process,

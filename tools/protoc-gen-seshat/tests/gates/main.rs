@@ -46,6 +46,12 @@ impl Tree {
         for path in ["buf.yaml", "buf.gen.yaml", "proto", "gen", "tools"] {
             tree.run("cp", &["-R", &source.join(path).to_string_lossy(), "."]);
         }
+        fs::create_dir_all(tree.root.join("conformance/src")).expect("make room for a copy");
+        for path in ["buf.yaml", "buf.gen.yaml", "proto", "src/protocol"] {
+            let path = Path::new("conformance").join(path);
+            let (from, to) = (source.join(&path), path.to_string_lossy());
+            tree.run("cp", &["-R", &from.to_string_lossy(), &to]);
+        }
         // A buf that finds no fault: it comes first on the PATH of every check, so none may use a
         // program that it finds there.
         tree.write("bin/buf", "#!/bin/sh\n");
@@ -511,7 +517,11 @@ fn an_edited_generated_file_is_refused() {
     tree.commit();
     tree.refuses(
         "fresh",
-        &["gen/ was stale", GENERATED, "-    pub existed: u8"],
+        &[
+            "generated code above was stale",
+            GENERATED,
+            "-    pub existed: u8",
+        ],
     );
 }
 
@@ -526,7 +536,11 @@ fn a_changed_schema_without_its_code_is_refused() {
     tree.commit();
     tree.refuses(
         "fresh",
-        &["gen/ was stale", GENERATED, "+    pub added: bool"],
+        &[
+            "generated code above was stale",
+            GENERATED,
+            "+    pub added: bool",
+        ],
     );
 }
 
@@ -537,7 +551,11 @@ fn a_left_over_generated_file_is_refused() {
     tree.commit();
     tree.refuses(
         "fresh",
-        &["gen/ was stale", "gen/src/old.rs", "deleted file"],
+        &[
+            "generated code above was stale",
+            "gen/src/old.rs",
+            "deleted file",
+        ],
     );
 }
 
@@ -546,7 +564,10 @@ fn a_missing_generated_file_is_refused() {
     let tree = Tree::new("missing");
     tree.remove(GENERATED);
     tree.commit();
-    tree.refuses("fresh", &["gen/ was stale", GENERATED, "new file"]);
+    tree.refuses(
+        "fresh",
+        &["generated code above was stale", GENERATED, "new file"],
+    );
 }
 
 #[test]
