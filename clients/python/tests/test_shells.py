@@ -72,10 +72,10 @@ class Node(KvServiceServicer, LockServiceServicer):
     def Watch(self, request: Any, context: Any) -> Iterator[watch_pb2.WatchResponse]:  # noqa: N802
         gone = threading.Event()
         context.add_callback(gone.set)
+        context.add_callback(lambda: self.see("watch ended"))
         yield watch_pb2.WatchResponse(reset=watch_pb2.WatchReset())
         yield watch_pb2.WatchResponse(synced=watch_pb2.WatchSynced(cluster_id=1, revision=5))
         gone.wait(30)
-        self.see("watch ended")
 
     def OpenSession(self, request: Any, context: Any) -> kv.OpenSessionResponse:  # noqa: N802
         return kv.OpenSessionResponse(ttl=Duration(seconds=10))

@@ -8,10 +8,13 @@ from collections.abc import Callable
 
 
 class Belongings:
-    """Ends things, when the client is closed or the program has dropped them. Ending never blocks."""
+    """Ends things, when the client is closed or the program has dropped them. Ending never blocks.
+
+    Things may be dropped at any moment, also while this thread has a lock: so all locks of the client are reentrant.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._finalizers: set[weakref.finalize[..., object]] = set()
 
     def add(self, owner: object, end: Callable[[], None]) -> None:

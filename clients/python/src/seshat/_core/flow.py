@@ -124,7 +124,7 @@ class Turn:
     """What one flow has at a time, first come, first served."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._queue: deque[Inbox] = deque()
 
     def take(self, until: float) -> Flow[bool]:

@@ -42,7 +42,7 @@ class Lease:
         self._clocks = clocks
         self._renewed = sent
         self._why: Lost | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: list[Inbox] = []
         self._callbacks: list[Callable[[Lost], None]] = []
 

@@ -64,7 +64,7 @@ class Nodes:
         self.searching = Turn()
         """Held during a search for the leader: all other calls wait for its result."""
         self.closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._cluster = options.cluster
         self._leader: str | None = None
         self._heard = 0.0

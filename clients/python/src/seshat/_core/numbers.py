@@ -25,7 +25,7 @@ class Numbers:
         """`holds` raises if the session is lost."""
         self.client_id = client_id
         self.holds = holds
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._next = 1
         # In ascending order, because numbers are added so and dicts keep their order.
         self._outstanding: dict[int, None] = {}

@@ -142,6 +142,10 @@ class Pipe:
                 return
             except Fault as caught:
                 fault = caught
+            except Exception as error:
+                # Callers wait for these answers, whatever has gone wrong here.
+                self._end(node, broken(f"the pipeline has failed: {error}"))
+                raise
             finally:
                 stream.cancel()
             log.debug("%s: the stream of a pipeline broke: %s", node.address, fault)

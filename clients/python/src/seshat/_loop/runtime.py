@@ -56,6 +56,7 @@ class Loop:
     """The runtime of a client."""
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._background: set[asyncio.Task[Any]] = set()
 
     def connect(self, address: str) -> LoopChannel:
@@ -70,14 +71,25 @@ class Loop:
         self.begin(self.run(flow))
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Carries out `work` in the background, unless the loop has ended."""
+        """Carries out `work` in the background."""
         try:
-            task = asyncio.get_running_loop().create_task(work)
+            self._loop = asyncio.get_running_loop()
         except RuntimeError:
-            work.close()
-            return
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+            self._begin_elsewhere(work)
+        else:
+            task = self._loop.create_task(work)
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    def _begin_elsewhere(self, work: Coroutine[Any, Any, Any]) -> None:
+        """What the program has dropped may be collected in another thread, and after the end of the loop."""
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self.begin, work)
+                return
+        except RuntimeError:
+            pass
+        work.close()
 
     async def drain(self, timeout: float) -> None:
         """Waits until nothing is left in the background."""

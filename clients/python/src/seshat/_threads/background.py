@@ -74,7 +74,7 @@ class Background:
 
     def __init__(self) -> None:
         self._ready: queue.SimpleQueue[_Task] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._tasks = 0
         self._has_thread = False

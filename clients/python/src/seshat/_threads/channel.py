@@ -23,7 +23,7 @@ class ThreadChannel:
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stubs = {"kv": KvServiceStub(self._channel), "lock": LockServiceStub(self._channel)}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._active = 0
         self._is_retired = False
 

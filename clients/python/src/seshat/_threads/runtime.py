@@ -67,7 +67,7 @@ class Cancellation:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._is_cancelled = False
         self._waiting: list[Inbox] = []
 
