@@ -1,0 +1,5 @@
+package seshat
+
+import "golang.org/x/sys/unix"
+
+const bootClock = unix.CLOCK_MONOTONIC

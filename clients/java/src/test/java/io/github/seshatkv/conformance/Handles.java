@@ -1,0 +1,25 @@
+package io.github.seshatkv.conformance;
+
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+
+/** What the runner has named. */
+final class Handles {
+  private final Map<String, Object> named = new ConcurrentHashMap<>();
+
+  void put(String name, Object handle) {
+    named.put(name, handle);
+  }
+
+  <T> T get(String name, Class<T> type) {
+    Object handle = named.get(name);
+    if (handle == null) {
+      throw new IllegalArgumentException("no handle " + name);
+    }
+    return type.cast(handle);
+  }
+
+  Object remove(String name) {
+    return named.remove(name);
+  }
+}

@@ -1,0 +1,1 @@
+"""The program that the conformance runner drives."""

@@ -1,0 +1,1 @@
+"""What the two clients share. Nothing here is public."""
