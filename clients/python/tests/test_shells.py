@@ -58,7 +58,7 @@ class Node(KvServiceServicer, LockServiceServicer):
     def hang(self, request: Any, context: grpc.ServicerContext) -> Any:
         gone = threading.Event()
         context.add_callback(gone.set)
-        gone.wait(10)
+        gone.wait(60)
         self.see("cancelled")
         return kv.SetResponse()
 
