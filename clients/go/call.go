@@ -35,6 +35,8 @@ type caller struct {
 	// The cluster that its calls name; 0: that of the client.
 	cluster uint64
 	purpose purpose
+	// The numbers of the session; nil: a write has none, and is not repeated if it may have been applied.
+	numbers *numbers
 }
 
 // boundTo returns the same caller, whose calls name cluster even if another one takes its place.
@@ -92,6 +94,7 @@ func call[T any](
 			return answer, nil
 		}
 		if failure := state.failed(ctx, c, r, leader, f); failure != nil {
+			c.numbers.learn(failure)
 			return none, failure
 		}
 	}

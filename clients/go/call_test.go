@@ -3,6 +3,7 @@ package seshat
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -25,9 +26,9 @@ type scripted struct {
 	onGet func(context.Context) error
 	onSet func(ctx context.Context, attempt int) error
 
-	mu   sync.Mutex
-	gets int
-	sets []*kvpb.SetRequest
+	mu             sync.Mutex
+	gets, closings int
+	sets           []*kvpb.SetRequest
 }
 
 func (s *scripted) Get(ctx context.Context, asked *kvpb.GetRequest) (*kvpb.GetResponse, error) {
@@ -59,8 +60,15 @@ func (s *scripted) Set(ctx context.Context, asked *kvpb.SetRequest) (*kvpb.SetRe
 	return &kvpb.SetResponse{AppliedIndex: uint64(attempt)}, nil
 }
 
-func (s *scripted) OpenSession(context.Context, *kvpb.OpenSessionRequest) (*kvpb.OpenSessionResponse, error) {
-	return &kvpb.OpenSessionResponse{}, nil
+func (s *scripted) OpenSession(_ context.Context, asked *kvpb.OpenSessionRequest) (*kvpb.OpenSessionResponse, error) {
+	return &kvpb.OpenSessionResponse{Ttl: asked.GetTtl()}, nil
+}
+
+func (s *scripted) CloseSession(context.Context, *kvpb.CloseSessionRequest) (*kvpb.CloseSessionResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closings++
+	return &kvpb.CloseSessionResponse{}, nil
 }
 
 func (s *scripted) ListSessions(
@@ -320,4 +328,79 @@ func TestAClientThatIsClosedServesNothing(t *testing.T) {
 	_ = client.Close()
 	_, err := client.Set(t.Context(), "k", nil)
 	isFailure(t, err, KindCancelled, AppliedNo, "")
+}
+
+func TestAClientThatIsClosedEndsItsSessionsFirst(t *testing.T) {
+	for _, closedBefore := range []bool{false, true} {
+		node := start(t, &scripted{})
+		client := clientOf(t, nil, node.address)
+		session, err := client.OpenLivingSession(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if closedBefore {
+			// Its end goes on in the background.
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			isFailure(t, session.Close(ctx), KindCancelled, AppliedNo, "")
+		}
+		_ = client.Close()
+		node.mu.Lock()
+		closings := node.closings
+		node.mu.Unlock()
+		if closings != 1 || session.WhyLost() != Closed {
+			t.Errorf("closed before: %v, closed %d times", closedBefore, closings)
+		}
+		_, err = session.Get(t.Context(), "k")
+		isFailure(t, err, KindSessionLost, AppliedNo, "")
+	}
+}
+
+func TestARequestThatIsAtFaultEndsASearch(t *testing.T) {
+	node := start(t, &scripted{onGet: func(context.Context) error {
+		return refused(codes.InvalidArgument, &kvpb.ErrorDetail{
+			Applied: no, Reason: &kvpb.ErrorDetail_InvalidRequest{InvalidRequest: &kvpb.InvalidRequest{}},
+		})
+	}})
+	_, err := clientOf(t, nil, node.address).Set(t.Context(), "k", nil)
+	isFailure(t, err, KindRefused, AppliedNo, ReasonInvalidRequest)
+}
+
+// balance returns the address of a load balancer, which leads each connection to the next of the nodes.
+func balance(t *testing.T, nodes ...*scripted) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	pass := func(to, from net.Conn) {
+		_, _ = io.Copy(to, from)
+		_ = to.Close()
+	}
+	go func() {
+		for i := 0; ; i++ {
+			front, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			back, err := net.Dial("tcp", nodes[i%len(nodes)].address)
+			if err != nil {
+				return
+			}
+			go pass(back, front)
+			go pass(front, back)
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func TestBehindALoadBalancerTheLeaderIsFound(t *testing.T) {
+	follow := func(context.Context) error { return notLeader("") }
+	leader := start(t, &scripted{})
+	endpoint := balance(t, start(t, &scripted{onGet: follow}), start(t, &scripted{onGet: follow}), leader)
+	found, err := clientOf(t, nil, endpoint).Get(t.Context(), "k")
+	if err != nil || string(found.Value) != "of "+leader.address {
+		t.Error(found, err)
+	}
 }

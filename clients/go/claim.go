@@ -62,7 +62,8 @@ func claimIn(ctx context.Context, session *LivingSession, isAlone bool, a asked)
 		c.releaseLater()
 		return nil, got, nil
 	}
-	if why := session.WhyLost(); why != "" && ctx.Err() == nil {
+	// The end of the session may have cancelled the call.
+	if why := session.WhyLost(); why != "" && ctx.Err() == nil && (err == nil || asError(err).Kind == KindCancelled) {
 		err = sessionLost(why)
 	}
 	if err != nil {
@@ -191,7 +192,7 @@ func (c *claim) release(ctx context.Context) error {
 	}
 	err := c.releaseOnce(ctx)
 	if asError(err).goesOn() {
-		c.session.client.goes(c.releaseAtLast)
+		c.session.client.farewell(c.releaseAtLast)
 	}
 	return err
 }
@@ -203,7 +204,7 @@ func (c *claim) releaseLater() {
 	case c.isAlone:
 		c.session.closeLater()
 	default:
-		c.session.client.goes(c.releaseAtLast)
+		c.session.client.farewell(c.releaseAtLast)
 	}
 }
 

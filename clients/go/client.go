@@ -10,15 +10,15 @@ import (
 	"github.com/seshat-kv/seshat/clients/go/seshatpb/kvpb"
 )
 
-// How long Close waits for the end of sessions.
+// How long Close waits for the end of sessions and claims.
 const closeGrace = time.Second
 
 // Client is a client of one cluster. It is safe for concurrent use.
 type Client struct {
 	issuer
 	stop context.CancelFunc
-	// What the client does in the background.
-	background sync.WaitGroup
+	// What the client does in the background, and what of it ends sessions and claims.
+	background, farewells sync.WaitGroup
 
 	mu     sync.Mutex
 	living map[*LivingSession]struct{}
@@ -46,7 +46,7 @@ func New(endpoint []string, settings ...Option) (*Client, error) {
 }
 
 // Close ends the client: its calls, watches and pipelines, its living sessions, and so its locks. It waits a second at
-// most until the cluster has ended the sessions.
+// most until the cluster has ended the sessions. It returns nil.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -59,11 +59,20 @@ func (c *Client) Close() error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
-	var closing sync.WaitGroup
-	for _, session := range living {
-		closing.Go(func() { _ = session.Close(ctx) })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		var closing sync.WaitGroup
+		for _, session := range living {
+			closing.Go(func() { _ = session.Close(ctx) })
+		}
+		closing.Wait()
+		c.farewells.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
 	}
-	closing.Wait()
 	c.stop()
 	c.nodes.close()
 	c.background.Wait()
@@ -76,6 +85,19 @@ func (c *Client) goes(work func(ctx context.Context)) {
 	defer c.mu.Unlock()
 	if !c.closed {
 		c.background.Go(func() { work(c.nodes.ctx) })
+	}
+}
+
+// farewell runs work in the background that ends a session or a claim. Close waits for it.
+func (c *Client) farewell(work func(ctx context.Context)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.farewells.Add(1)
+		c.background.Go(func() {
+			defer c.farewells.Done()
+			work(c.nodes.ctx)
+		})
 	}
 }
 

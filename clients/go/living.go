@@ -76,7 +76,7 @@ func (s *LivingSession) Close(ctx context.Context) error {
 // closeLater closes the session in the background.
 func (s *LivingSession) closeLater() {
 	s.lease.lose(Closed)
-	s.client.goes(func(ctx context.Context) {
+	s.client.farewell(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, s.lease.ttl)
 		defer cancel()
 		_ = s.end(ctx)

@@ -44,6 +44,17 @@ func (n *numbers) holds() error {
 	return n.lease.holds()
 }
 
+// learn notes that a call has ended with failure: that may tell that the session is lost.
+func (n *numbers) learn(failure *Error) {
+	if n == nil || n.lease == nil {
+		return
+	}
+	// An owner that does not live is another session.
+	if failure.isSuccessor() || failure.Detail.GetSessionExpired().GetClientId() == n.id {
+		n.lease.lose(Ended)
+	}
+}
+
 // firstOutstanding returns the lowest number that is outstanding, or else the one that follows.
 func (n *numbers) firstOutstanding() uint64 {
 	for n.lowest < n.following {

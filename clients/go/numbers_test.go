@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/seshat-kv/seshat/clients/go/seshatpb/kvpb"
 )
 
 func give(t *testing.T, n *numbers, count int) []uint64 {
@@ -73,4 +75,30 @@ func TestTheWaitForANumberEnds(t *testing.T) {
 	if err := <-failed; asError(err).Kind != KindSessionLost {
 		t.Error(err)
 	}
+}
+
+func TestASessionIsLostWhenANodeSaysThatItHasEnded(t *testing.T) {
+	expired := func(id uint64) *kvpb.ErrorDetail {
+		session := &kvpb.SessionExpired{ClientId: id}
+		return &kvpb.ErrorDetail{Reason: &kvpb.ErrorDetail_SessionExpired{SessionExpired: session}}
+	}
+	recovered := func(successor bool) *kvpb.ErrorDetail {
+		other := &kvpb.OtherCluster{ClusterId: 9, Successor: successor}
+		return &kvpb.ErrorDetail{Reason: &kvpb.ErrorDetail_OtherCluster{OtherCluster: other}}
+	}
+	for _, each := range []struct {
+		detail *kvpb.ErrorDetail
+		why    Lost
+	}{
+		{expired(7), Ended}, {recovered(true), Ended},
+		// The owner of a key is another session, and a strange cluster is none of its business.
+		{expired(8), ""}, {recovered(false), ""}, {nil, ""},
+	} {
+		l, _ := leaseAt()
+		newNumbers(7, l).learn(&Error{Detail: each.detail})
+		if why := l.state(); why != each.why {
+			t.Errorf("%v: %q", each.detail, why)
+		}
+	}
+	newNumbers(7, nil).learn(&Error{Detail: expired(7)})
 }

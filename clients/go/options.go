@@ -67,7 +67,7 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 // WithTrust sets how long an answer of the leader is trusted. A write without a session is sent once, so it should
 // reach a leader that answers: if the last answer is older, a read goes ahead of the write. Default: 1 s.
 func WithTrust(age time.Duration) Option {
-	return func(o *options) { o.trust = age }
+	return func(o *options) { o.trust = max(age, 1) }
 }
 
 // WithBackoff sets the first and the longest pause between two attempts. Of each pause a random half is left out.

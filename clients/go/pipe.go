@@ -317,6 +317,7 @@ func (b *batch) replies(address string, results []*kvpb.PipelineResult) (all []R
 				left = f
 			}
 			failure := f.ended(address)
+			b.session.learn(failure)
 			if b.inDoubt && b.commands[i].isWrite() {
 				failure = failure.inDoubt()
 			}

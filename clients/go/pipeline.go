@@ -2,6 +2,7 @@ package seshat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -83,8 +84,9 @@ func (p *Pipeline) Submit(ctx context.Context, commands ...Command) (*Answers, e
 	case <-ctx.Done():
 		return nil, over(ctx, "the pipeline is full")
 	}
-	b := &batch{commands: commands, answers: &Answers{done: make(chan struct{}), hasWrites: writes > 0}}
+	b := &batch{commands: commands}
 	b.deadline, _ = ctx.Deadline()
+	b.answers = &Answers{done: make(chan struct{}), deadline: b.deadline, hasWrites: writes > 0}
 	b.release = func() { <-p.window }
 	if numbers != nil {
 		given, err := numbers.next(ctx, writes)
@@ -111,16 +113,23 @@ func (p *Pipeline) Close() { p.pipe.close() }
 // Answers is the answers to one batch. The batch is executed also if no program waits for them.
 type Answers struct {
 	done      chan struct{}
+	deadline  time.Time
 	replies   []Reply
 	hasWrites bool
 }
 
-// Wait returns the answers: one for each command, in order. The error is that ctx has ended.
+// Wait returns the answers: one for each command, in order. They come at the deadline of the batch at the latest. The
+// error is that ctx has ended before.
 func (a *Answers) Wait(ctx context.Context) ([]Reply, error) {
 	select {
 	case <-a.done:
 		return a.replies, nil
 	case <-ctx.Done():
+		if end, ok := ctx.Deadline(); ok && !end.Before(a.deadline) && !errors.Is(ctx.Err(), context.Canceled) {
+			// The batch ends now, and its answers say more.
+			<-a.done
+			return a.replies, nil
+		}
 		failure := over(ctx, "the batch was not answered in time")
 		failure.Applied = Applied(a.hasWrites)
 		return nil, failure

@@ -30,7 +30,9 @@ func (c *Client) OpenSession(ctx context.Context) (*Session, error) {
 }
 
 func (c *Client) sessionOf(o opened, l *lease) *Session {
-	return &Session{issuer{caller: c.caller, numbers: newNumbers(o.id, l), home: o.cluster}}
+	caller := c.caller
+	caller.numbers = newNumbers(o.id, l)
+	return &Session{issuer{caller: caller, home: o.cluster}}
 }
 
 // ID returns the id of the session, which the client has drawn at random.

@@ -59,8 +59,6 @@ type Conditional struct {
 // issuer makes reads and writes, as a client or in a session.
 type issuer struct {
 	caller
-	// The numbers of the session; nil: a write has none, and is not repeated if it may have been applied.
-	numbers *numbers
 	// The cluster that has the session.
 	home uint64
 }

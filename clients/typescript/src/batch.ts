@@ -84,9 +84,13 @@ export class Batch {
     this.settle(answers);
   }
 
-  /** Fails every command with `fault` of the node at `address`. A write that was sent may have been applied. */
+  /**
+   * Fails every command with `fault` of the node at `address`. A write that was sent may have been applied, unless the node
+   * says that it has carried out none of them.
+   */
   fail(address: string, fault: Fault): void {
-    const sent = this.inDoubt || (this.sent !== undefined && fault.applied === "unknown");
+    const surelyNot = fault.detail !== undefined && fault.applied === "no";
+    const sent = this.inDoubt || (this.sent !== undefined && !surelyNot);
     this.answer(
       this.commands.map((command) => {
         const applied = changes(command) && sent ? "unknown" : "no";

@@ -10,7 +10,7 @@ import { createGrpcTransport, type GrpcTransportOptions, Http2SessionManager } f
 import { isNotSent, notSent } from "./fault.js";
 import { KvService } from "./gen/seshat/kv/v1/kv_service_pb.js";
 import { LockService } from "./gen/seshat/lock/v1/lock_service_pb.js";
-import { timer } from "./time.js";
+import { onAbort, reasonOf, timer } from "./time.js";
 
 /** Largest message that a client accepts: the upper bound of `limits.max_grpc_message_bytes` of a node. */
 const MAX_MESSAGE_BYTES = 256 << 20;
@@ -155,16 +155,9 @@ function innermost(error: Error): string {
 
 function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const abort = () => {
-      reject(signal.reason as Error);
-    };
-    if (signal.aborted) {
-      abort();
-      return;
-    }
-    signal.addEventListener("abort", abort, { once: true });
-    promise.then(resolve, reject).finally(() => {
-      signal.removeEventListener("abort", abort);
+    const forget = onAbort(signal, () => {
+      reject(reasonOf(signal));
     });
+    promise.then(resolve, reject).finally(forget);
   });
 }

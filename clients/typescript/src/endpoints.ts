@@ -8,9 +8,9 @@ export function checked(text: string): string | undefined {
     .trim()
     .replace(/^http:\/\//, "")
     .replace(/\/$/, "");
-  const parts = /^(?:\[[0-9a-fA-F:.%]+\]|[^\s:/@?#[\]]+):(\d{1,5})$/.exec(address);
-  const port = Number(parts?.[1] ?? 0);
-  return port >= 1 && port <= 65_535 ? address : undefined;
+  const parts = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:/@?#[\]]+):(\d{1,5})$/.exec(address);
+  const isUrl = parts !== null && URL.canParse(`http://${address}`);
+  return isUrl && Number(parts[1]) >= 1 ? address : undefined;
 }
 
 /**

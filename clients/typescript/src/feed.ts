@@ -72,14 +72,3 @@ export class Feed<T> implements AsyncIterableIterator<T> {
     return Promise.resolve();
   }
 }
-
-/** Calls `then` when `signal` is aborted. Returns what forgets it. */
-export function onAbort(signal: AbortSignal, then: () => void): () => void {
-  signal.addEventListener("abort", then, { once: true });
-  if (signal.aborted) {
-    then();
-  }
-  return () => {
-    signal.removeEventListener("abort", then);
-  };
-}

@@ -216,7 +216,10 @@ export class Nodes {
       const former = this.#cluster;
       this.#cluster = successor;
       if (former !== undefined) {
-        this.settings.onRecovery(former, successor);
+        // What the program throws is not for the call at hand.
+        queueMicrotask(() => {
+          this.settings.onRecovery(former, successor);
+        });
       }
     }
     if (fault.endsLeadership && this.#leader?.address === node.address) {

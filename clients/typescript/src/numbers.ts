@@ -8,7 +8,7 @@
 
 import { create } from "@bufbuild/protobuf";
 import { type Session, SessionSchema } from "./gen/seshat/kv/v1/kv_service_pb.js";
-import { reasonOf } from "./time.js";
+import { onAbort, reasonOf } from "./time.js";
 
 /** Numbers that may be outstanding: a node refuses more. */
 export const MAX_OUTSTANDING = 1_024;
@@ -62,28 +62,23 @@ export class Numbers {
 
   #turn(count: number, signal: AbortSignal): Promise<Numbered[]> {
     return new Promise((resolve, reject) => {
-      if (signal.aborted) {
-        reject(reasonOf(signal));
-        return;
-      }
-      const abort = () => {
-        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-        reject(reasonOf(signal));
-        this.#serve();
-      };
       const waiter: Waiter = {
         count,
         give: (numbers) => {
-          signal.removeEventListener("abort", abort);
+          forget();
           resolve(numbers);
         },
         fail: (error) => {
-          signal.removeEventListener("abort", abort);
+          forget();
           reject(error);
         },
       };
-      signal.addEventListener("abort", abort, { once: true });
       this.#waiting.push(waiter);
+      const forget = onAbort(signal, () => {
+        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+        reject(reasonOf(signal));
+        this.#serve();
+      });
     });
   }
 

@@ -10,7 +10,7 @@ import { Fault } from "./fault.js";
 import type { PipelineRequest, PipelineResponse } from "./gen/seshat/kv/v1/kv_service_pb.js";
 import type { Limits, Node, Nodes } from "./nodes.js";
 import { Outbox } from "./outbox.js";
-import { longer, now, sleep, timer } from "./time.js";
+import { longer, now, onAbort, sleep, timer } from "./time.js";
 import type { InSession } from "./writes.js";
 
 /** A stream to one node. */
@@ -173,13 +173,9 @@ export class PipelineStream {
         resolve(undefined);
       };
       forget = timer(ms, this.#wake);
-      const abort = () => {
+      unlink = onAbort(signal, () => {
         reject(Fault.broken("the client was closed"));
-      };
-      signal.addEventListener("abort", abort);
-      unlink = () => {
-        signal.removeEventListener("abort", abort);
-      };
+      });
     });
     try {
       return await Promise.race([connection.next, other]);
@@ -261,10 +257,11 @@ export class PipelineStream {
           return undefined;
         }
         await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-          this.#ends.controller.signal.addEventListener("abort", () => {
+          const unlink = onAbort(this.#ends.controller.signal, resolve);
+          this.#wake = () => {
+            unlink();
             resolve();
-          });
+          };
         });
         continue;
       }

@@ -14,7 +14,7 @@ import { attempt, GivenUp } from "./attempt.js";
 import { cancelled, SeshatError } from "./errors.js";
 import { Fault } from "./fault.js";
 import type { Node, Nodes, Purpose, Scope } from "./nodes.js";
-import { linked, longer, now, sleep, timer } from "./time.js";
+import { linked, longer, now, onAbort, sleep, timer } from "./time.js";
 
 /** Pause between the first question to one node and the first to the next. */
 const STAGGER_MS = 20;
@@ -109,13 +109,9 @@ export class Search<T> {
   async run(deadline: number): Promise<{ node: Node; answer: T }> {
     this.#deadline = deadline;
     const { signal } = this.#stop;
-    const abort = () => {
+    const unlink = onAbort(signal, () => {
       this.#failed(cancelled("no", signal.reason));
-    };
-    if (signal.aborted) {
-      abort();
-    }
-    signal.addEventListener("abort", abort, { once: true });
+    });
     const forget = timer(deadline - now(), () => {
       this.#failed(tooLate(this.scope, this.#lastWords()));
     });
@@ -125,7 +121,7 @@ export class Search<T> {
     try {
       return await this.#outcome;
     } finally {
-      signal.removeEventListener("abort", abort);
+      unlink();
       forget();
       this.#unlink();
       this.#stop.abort(new Error("the search is over"));

@@ -1,6 +1,6 @@
 // Permits within this process: first come, first served.
 
-import { reasonOf } from "./time.js";
+import { onAbort, reasonOf } from "./time.js";
 
 /** A number of permits. */
 export class Semaphore {
@@ -33,20 +33,15 @@ export class Semaphore {
 
   #turn(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal.aborted) {
-        reject(reasonOf(signal));
-        return;
-      }
-      const abort = () => {
-        this.#waiting.splice(this.#waiting.indexOf(enter), 1);
-        reject(reasonOf(signal));
-      };
       const enter = () => {
-        signal.removeEventListener("abort", abort);
+        forget();
         resolve();
       };
-      signal.addEventListener("abort", abort, { once: true });
       this.#waiting.push(enter);
+      const forget = onAbort(signal, () => {
+        this.#waiting.splice(this.#waiting.indexOf(enter), 1);
+        reject(reasonOf(signal));
+      });
     });
   }
 

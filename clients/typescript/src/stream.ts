@@ -1,9 +1,8 @@
 // The messages of one node.
 
 import { Fault } from "./fault.js";
-import { onAbort } from "./feed.js";
 import type { Node } from "./nodes.js";
-import { now, timer } from "./time.js";
+import { now, onAbort, timer } from "./time.js";
 
 /** A stream that a node sends. */
 export class Stream<M> {

@@ -21,22 +21,51 @@ export function timer(ms: number, then: () => void): () => void {
   };
 }
 
+const listeners = new WeakMap<AbortSignal, Set<() => void>>();
+
+/**
+ * Calls `then` when `signal` is aborted. Returns what forgets it.
+ *
+ * However many wait for a signal, it has one listener: Node warns of a leak from eleven on.
+ */
+export function onAbort(signal: AbortSignal, then: () => void): () => void {
+  if (signal.aborted) {
+    then();
+    return () => undefined;
+  }
+  let waiting = listeners.get(signal);
+  if (waiting === undefined) {
+    const all = new Set<() => void>();
+    waiting = all;
+    listeners.set(signal, all);
+    signal.addEventListener("abort", () => {
+      for (const wake of all) {
+        wake();
+      }
+    });
+  }
+  const wake = () => {
+    then();
+  };
+  waiting.add(wake);
+  return () => {
+    waiting.delete(wake);
+  };
+}
+
 /** Waits for `ms`, or until `signal` is aborted: then it throws the reason. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    if (signal?.aborted === true) {
-      reject(reasonOf(signal));
-      return;
-    }
-    const abort = () => {
-      forget();
-      reject(reasonOf(signal));
-    };
     const forget = timer(ms, () => {
-      signal?.removeEventListener("abort", abort);
+      unlink?.();
       resolve();
     });
-    signal?.addEventListener("abort", abort, { once: true });
+    const unlink =
+      signal &&
+      onAbort(signal, () => {
+        forget();
+        reject(reasonOf(signal));
+      });
   });
 }
 
@@ -60,17 +89,10 @@ export function linked(...signals: (AbortSignal | undefined)[]): {
     if (signal === undefined) {
       continue;
     }
-    const abort = () => {
+    const link = onAbort(signal, () => {
       controller.abort(signal.reason);
-    };
-    if (signal.aborted) {
-      abort();
-      break;
-    }
-    signal.addEventListener("abort", abort, { once: true });
-    links.push(() => {
-      signal.removeEventListener("abort", abort);
     });
+    links.push(link);
   }
   return {
     controller,

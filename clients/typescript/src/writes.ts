@@ -1,6 +1,6 @@
 // Reads and writes, of a client or within a session.
 
-import { type Bytes, toBytes } from "./bytes.js";
+import { type Bytes, text, toBytes } from "./bytes.js";
 import { call } from "./call.js";
 import { type Deleted, deleted, type Found, found, type Written, written } from "./entries.js";
 import { cancelled, invalid, SeshatError } from "./errors.js";
@@ -74,7 +74,7 @@ export class Keys {
    */
   async getText(key: Bytes, limits: Limits = {}): Promise<string | undefined> {
     const value = await this.get(key, limits);
-    return value && new TextDecoder("utf-8", { fatal: true }).decode(value);
+    return value && text(value);
   }
 
   /**

@@ -106,7 +106,18 @@ test("a leader is named by an address that is well formed", () => {
   const named = (address?: string) => Fault.from(refused(Code.FailedPrecondition, notLeader(address))).leaderAddress;
   assert.equal(named("kv-2:6379"), "kv-2:6379");
   assert.equal(named("[::1]:6379"), "[::1]:6379");
-  for (const address of [undefined, "", "kv-2", "kv-2:0", "kv-2:99999", "a b:1", "kv-2:1/path"]) {
+  for (const address of [
+    undefined,
+    "",
+    "kv-2",
+    "kv-2:0",
+    "kv-2:99999",
+    "a b:1",
+    "kv-2:1/path",
+    "[:::]:1",
+    "[fe80::1%25eth0]:1",
+    "a<b:1",
+  ]) {
     assert.equal(named(address), undefined, address);
   }
 });

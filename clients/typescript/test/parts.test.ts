@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { toJson } from "@bufbuild/protobuf";
 import { keyString, text, toBytes } from "../src/bytes.js";
@@ -81,6 +82,17 @@ test("a sleep ends with its signal, and links are forgotten", async () => {
   source.abort(new Error("why"));
   assert.match(String(one.controller.signal.reason), /why/);
   assert.equal(other.controller.signal.aborted, false);
+});
+
+test("a signal has one listener, however many wait for it", async () => {
+  const source = new AbortController();
+  const all = Array.from({ length: 50 }, () => sleep(3_600_000, source.signal));
+  const links = Array.from({ length: 50 }, () => linked(source.signal));
+  assert.equal(getEventListeners(source.signal, "abort").length, 1);
+  source.abort(new Error("enough"));
+  const ends = await Promise.allSettled(all);
+  assert.ok(ends.every(({ status }) => status === "rejected"));
+  assert.ok(links.every(({ controller }) => controller.signal.aborted));
 });
 
 test("permits are given first come, first served", async () => {

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, type MessageInitShape, toJson } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
 import { Batch, changes, Command, reply } from "../src/batch.js";
 import { Fault } from "../src/fault.js";
+import { Applied, ErrorDetailSchema } from "../src/gen/seshat/kv/v1/error_pb.js";
 import {
   PipelineRequestSchema,
   PipelineResultSchema,
@@ -102,20 +104,23 @@ test("each write of a batch has its number, and no read has one", async () => {
 });
 
 test("a write of a batch may have been applied only if it was sent", () => {
-  const outcome = (sent: number | undefined, inDoubt: boolean, applied: "no" | "unknown") => {
+  const outcome = (sent: number | undefined, inDoubt: boolean, fault = Fault.silence()) => {
     let outcomes: unknown[] = [];
     const batch = new Batch([Command.set("a", "1"), Command.get("a")], [], 0, (answers) => {
       outcomes = answers.map((it) => (it.type === "error" ? it.error.applied : it));
     });
     batch.sent = sent;
     batch.inDoubt = inDoubt;
-    batch.fail("a:1", Fault.silence(applied));
+    batch.fail("a:1", fault);
     return outcomes;
   };
-  assert.deepEqual(outcome(undefined, false, "unknown"), ["no", "no"]);
-  assert.deepEqual(outcome(1, false, "unknown"), ["unknown", "no"]);
-  assert.deepEqual(outcome(1, false, "no"), ["no", "no"], "the node says that it has carried out none of them");
-  assert.deepEqual(outcome(1, true, "no"), ["unknown", "no"], "an earlier attempt is in doubt");
+  const detail = create(ErrorDetailSchema, { applied: Applied.NO, reason: { case: "shuttingDown", value: {} } });
+  const none = new Fault("shutting down", "no", "later", { code: Code.Unavailable, detail });
+  assert.deepEqual(outcome(undefined, false), ["no", "no"]);
+  assert.deepEqual(outcome(1, false), ["unknown", "no"]);
+  assert.deepEqual(outcome(1, false, Fault.silence("no")), ["unknown", "no"], "only the node knows");
+  assert.deepEqual(outcome(1, false, none), ["no", "no"], "the node says that it has carried out none of them");
+  assert.deepEqual(outcome(1, true, none), ["unknown", "no"], "an earlier attempt is in doubt");
 });
 
 test("an answer to another command is none", () => {

@@ -58,6 +58,8 @@ pub(crate) struct Step {
     pub(crate) background: Option<String>,
     /// Outcomes that are right; none: any but a failure.
     pub(crate) expect: Vec<Table>,
+    /// Outcomes after which the request is sent again.
+    pub(crate) skip: Vec<Table>,
     /// Longest wait.
     pub(crate) within: Duration,
     /// Shortest time that it takes.
@@ -87,7 +89,7 @@ pub(crate) enum Action {
     Directly(Box<Direct>),
     /// Does something to a real process.
     Process(Signal, String),
-    /// Reads the key of each of these writes, and compares with its outcome.
+    /// Reads the key of a write, and compares with its outcome.
     Outcomes(Box<Outcomes>),
 }
 
@@ -102,14 +104,14 @@ pub(crate) enum Signal {
     Led,
 }
 
-/// Which writes are compared with what their keys are bound to.
+/// Which write is compared with what its key is bound to.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Outcomes {
     /// The client that reads.
     pub(crate) client: String,
-    /// The steps, each a `set` of a key of its own.
-    pub(crate) of: Vec<String>,
+    /// The step, a `set` of a key of its own.
+    pub(crate) of: String,
 }
 
 /// All cases in `directory`, and those of the golden messages, in the order of their names.
@@ -201,6 +203,11 @@ impl Step {
             .map(expected)
             .transpose()?
             .unwrap_or_default();
+        let skip = table
+            .remove("skip")
+            .map(expected)
+            .transpose()?
+            .unwrap_or_default();
         let background = table.remove("as").map(Toml::try_into).transpose()?;
         let repeat = table.remove("repeat").map(Toml::try_into).transpose()?;
         let within = time(table.remove("within"))?.unwrap_or(STEP_TIMEOUT);
@@ -213,7 +220,7 @@ impl Step {
         let action = Action::parse(&name, value, schema).with_context(|| name.clone())?;
         let is_request = matches!(action, Action::Request(..) | Action::Await(_));
         ensure!(
-            is_request || expect.is_empty(),
+            is_request || expect.is_empty() && skip.is_empty(),
             "{name} has no outcome to expect"
         );
         ensure!(
@@ -225,6 +232,7 @@ impl Step {
             repeat,
             background,
             expect,
+            skip,
             within,
             at_least,
         })

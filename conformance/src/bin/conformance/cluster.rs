@@ -18,6 +18,10 @@ use crate::values::Names;
 
 /// Nodes.
 const NODES: usize = 3;
+/// How often it is tried to form a cluster.
+const ATTEMPTS: usize = 5;
+/// How often it is looked whether a process has ended.
+const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for one answer of a node.
 const ANSWER: Duration = Duration::from_secs(3);
 /// Pause between two questions who leads.
@@ -65,7 +69,21 @@ impl Process {
 
 impl Cluster {
     /// Starts the processes of `binary`, and waits until they have a leader. Their addresses are n1, n2 and n3.
+    ///
+    /// # Errors
+    ///
+    /// No cluster forms.
     pub(crate) async fn start(binary: &Path, names: &mut Names) -> Result<Self> {
+        for _ in 1..ATTEMPTS {
+            // Another process may have taken a port that was free.
+            if let Ok(cluster) = Self::form(binary, names).await {
+                return Ok(cluster);
+            }
+        }
+        Self::form(binary, names).await
+    }
+
+    async fn form(binary: &Path, names: &mut Names) -> Result<Self> {
         let ports: Vec<_> = (0..2 * NODES)
             .map(|_| TcpListener::bind(("127.0.0.1", 0)))
             .collect::<Result<_, _>>()?;
@@ -105,8 +123,17 @@ impl Cluster {
         for node in 0..NODES {
             cluster.run(node)?;
         }
-        cluster.leader().await?;
-        Ok(cluster)
+        loop {
+            if let Ok(leader) = timeout(LOOK, cluster.leader()).await {
+                leader?;
+                return Ok(cluster);
+            }
+            ensure!(
+                !cluster.has_ended()?,
+                "a node has ended:\n{}",
+                cluster.logs().join("\n")
+            );
+        }
     }
 
     fn run(&mut self, node: usize) -> Result<()> {
@@ -174,6 +201,15 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Whether a process has ended by itself.
+    fn has_ended(&mut self) -> Result<bool> {
+        let mut ended = false;
+        for process in self.nodes.iter_mut().filter_map(|it| it.process.as_mut()) {
+            ended |= process.child.try_wait()?.is_some();
+        }
+        Ok(ended)
     }
 
     fn runs(&self, node: usize) -> bool {

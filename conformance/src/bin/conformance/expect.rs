@@ -2,19 +2,25 @@
 //!
 //! A table names some fields of the message, and those must be so. `"any"` is any value that is set, `"absent"` is a
 //! field that is not set. `{ save = "name" }` saves a number, and `{ above = N }` is a larger number than N. A list has
-//! exactly as many elements, unless it is written as `{ count = N }`.
+//! exactly as many elements, unless it is written as `{ count = N }`. A list in place of a value of an enum has all that
+//! are right.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage as _, Value};
 use toml::Table;
 use toml::Value as Toml;
 
-use crate::values::{Names, bytes, enum_value, field, number};
+use crate::values::{Names, bytes, duration, enum_value, field, number};
 
 /// Checks that `message` is as `expected` says, and saves what is to be saved.
 pub(crate) fn matches(message: &DynamicMessage, expected: &Table, names: &mut Names) -> Result<()> {
     let descriptor = message.descriptor();
-    for (name, expected) in expected {
+    // What is saved may be used beside it.
+    let saves = |value: &Toml| value.get("save").is_some();
+    let (first, rest): (Vec<_>, Vec<_>) = expected.iter().partition(|(_, value)| saves(value));
+    for (name, expected) in first.into_iter().chain(rest) {
         let field = field(&descriptor, name)?;
         if expected.as_str() == Some("absent") {
             ensure!(!message.has_field(&field), "{name} is set");
@@ -71,6 +77,9 @@ fn single(
 ) -> Result<()> {
     match (value, expected) {
         (Value::Message(message), Toml::Table(expected)) => matches(message, expected, names),
+        (Value::Message(message), Toml::String(expected)) => {
+            same(&duration_of(message)?, &duration(expected)?)
+        }
         (Value::U64(value), Toml::Table(table)) => number_is(*value, table, names),
         (Value::U64(value), _) => same(value, &number(expected, names)?),
         (Value::U32(value), _) => same(&u64::from(*value), &number(expected, names)?),
@@ -84,6 +93,11 @@ fn single(
                 shown(value),
                 shown(&expected)
             );
+            Ok(())
+        }
+        (Value::EnumNumber(_), Toml::Array(any)) => {
+            let is_right = |it: &Toml| single(field, value, it, &mut names.clone()).is_ok();
+            ensure!(any.iter().any(is_right), "{value:?} and none of {any:?}");
             Ok(())
         }
         (Value::EnumNumber(value), Toml::String(expected)) => {
@@ -101,6 +115,11 @@ fn single(
         }
         (value, expected) => Err(anyhow!("{expected:?} is nothing to compare {value:?} with")),
     }
+}
+
+fn duration_of(message: &DynamicMessage) -> Result<Duration> {
+    let duration: prost_types::Duration = message.transcode_to()?;
+    Ok(duration.try_into()?)
 }
 
 fn number_is(value: u64, expected: &Table, names: &mut Names) -> Result<()> {
@@ -187,6 +206,13 @@ mod tests {
     #[test]
     fn a_number_is_saved_exactly() {
         let saved = "got = { entry = { revision = { save = \"r\", above = 9007199254740992 } } }";
+        assert!(
+            checked(
+                GOT,
+                "got = { entry = { key = \"k\", revision = { save = \"a\", not = \"$a+1\" } } }"
+            )
+            .is_ok()
+        );
         assert_eq!(
             checked(GOT, saved).unwrap().saved["r"],
             9_007_199_254_740_993
@@ -198,5 +224,7 @@ mod tests {
         let failure = "failure = { applied = \"unknown\", kind = \"deadline\" }";
         assert!(checked(failure, failure).is_ok());
         assert!(checked(failure, "failure = { applied = \"no\" }").is_err());
+        assert!(checked(failure, "failure = { kind = [\"refused\", \"deadline\"] }").is_ok());
+        assert!(checked(failure, "failure = { kind = [\"refused\"] }").is_err());
     }
 }

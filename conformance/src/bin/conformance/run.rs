@@ -23,6 +23,10 @@ const FORMATION: Duration = Duration::from_secs(120);
 /// Longest wait for the responses that are still out when a case ends.
 const CLOSE: Duration = Duration::from_secs(30);
 
+/// `Applied.NO` and `Applied.UNKNOWN`.
+const NOT_APPLIED: i32 = 1;
+const UNKNOWN: i32 = 2;
+
 /// What all cases share.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -181,7 +185,11 @@ impl<'a> Run<'a> {
                 let background =
                     background.with_context(|| format!("no step is named {name:?}"))?;
                 ensure!(background.response.is_none(), "{name:?} was awaited before");
-                let response = background.asked.pending.response().await?;
+                let mut response = background.asked.pending.response().await?;
+                while is_skipped(&response, step, &self.names) {
+                    background.asked.pending = self.program.ask(&background.asked.request)?;
+                    response = background.asked.pending.response().await?;
+                }
                 background.response = Some(response.clone());
                 let took = background.asked.at.elapsed();
                 self.expect(&response, step, took)
@@ -201,7 +209,7 @@ impl<'a> Run<'a> {
                 let Nodes::MadeUp(world) = &mut self.nodes else {
                     bail!("the nodes are real")
                 };
-                world.change(specs, &self.names)
+                world.change(specs, &self.names).await
             }
             Action::Fault(fault) => self.world()?.add(fault, &self.names),
             Action::Release => {
@@ -254,7 +262,11 @@ impl<'a> Run<'a> {
             ensure!(before.is_none(), "another step is named {background:?}");
             return Ok(());
         }
-        let response = asked.pending.response().await?;
+        let mut response = asked.pending.response().await?;
+        while is_skipped(&response, step, &self.names) {
+            asked.pending = self.program.ask(&asked.request)?;
+            response = asked.pending.response().await?;
+        }
         self.expect(&response, step, asked.at.elapsed())
     }
 
@@ -300,62 +312,61 @@ impl<'a> Run<'a> {
         bail!("{}: {}", shown(response), faults.join("; or "))
     }
 
-    /// Compares what keys are bound to with the outcomes of the writes.
+    /// Compares what the key of a write is bound to with the outcome of the write.
     async fn outcomes(&mut self, outcomes: &Outcomes) -> Result<()> {
-        for name in &outcomes.of {
-            let background = self.background.get(name);
-            let background = background.with_context(|| format!("no step is named {name:?}"))?;
-            let response = background
-                .response
-                .clone()
-                .context("its outcome is not known yet")?;
-            let set = background
-                .asked
-                .request
-                .get_field_by_name("set")
-                .context("a set")?;
-            let set = set.as_message().context("a set")?.clone();
-            let mut get = Table::new();
-            get.insert("client".to_owned(), outcomes.client.clone().into());
-            let caller = Table::from_iter([("caller".to_owned(), Toml::Table(get))]);
-            let mut asked = self.ask_for(&caller, &set)?;
-            let found = asked.pending.response().await?;
-            let found = entry_value(&found).with_context(|| shown(&found))?;
-            let value = set.get_field_by_name("value").context("a value")?;
-            let is_bound = found.as_ref() == Some(&*value);
-            let failure = response.get_field_by_name("failure");
-            let applied = failure
-                .as_ref()
-                .and_then(|it| it.as_message()?.get_field_by_name("applied"));
-            let is_right = match applied.and_then(|it| it.as_enum_number()) {
-                _ if response.has_field_by_name("written") => is_bound,
-                Some(1) => !is_bound,
-                Some(2) => true,
-                _ => false,
-            };
-            ensure!(
-                is_right,
-                "{name}: the key is bound to {found:?} after {}",
-                shown(&response)
-            );
-        }
+        let name = &outcomes.of;
+        let background = self.background.get(name);
+        let background = background.with_context(|| format!("no step is named {name:?}"))?;
+        let response = background
+            .response
+            .clone()
+            .context("its outcome is not known yet")?;
+        let set = background
+            .asked
+            .request
+            .get_field_by_name("set")
+            .context("a set")?;
+        let set = set.as_message().context("a set")?.clone();
+        let found = self
+            .ask_for(&outcomes.client, &set)?
+            .pending
+            .response()
+            .await?;
+        let found = entry_value(&found).with_context(|| shown(&found))?;
+        let value = set.get_field_by_name("value").context("a value")?;
+        let is_bound = found.as_ref() == Some(&*value);
+        let failure = response.get_field_by_name("failure");
+        let applied = failure
+            .as_ref()
+            .and_then(|it| it.as_message()?.get_field_by_name("applied"));
+        let is_right = match applied.and_then(|it| it.as_enum_number()) {
+            _ if response.has_field_by_name("written") => is_bound,
+            Some(NOT_APPLIED) => !is_bound,
+            Some(UNKNOWN) => true,
+            _ => false,
+        };
+        ensure!(
+            is_right,
+            "{name}: the key is bound to {found:?} after {}",
+            shown(&response)
+        );
         Ok(())
     }
 
-    fn ask_for(&mut self, caller: &Table, set: &DynamicMessage) -> Result<Asked> {
-        let mut asked = message(
-            &self.schema.request,
-            &Table::from_iter([("get".to_owned(), Toml::Table(caller.clone()))]),
-            &self.names,
-        )?;
+    /// Asks what the key of a write is bound to.
+    fn ask_for(&mut self, client: &str, set: &DynamicMessage) -> Result<Asked> {
+        let caller = Table::from_iter([("client".to_owned(), client.into())]);
+        let get = Table::from_iter([("caller".to_owned(), Toml::Table(caller))]);
+        let whole = Table::from_iter([("get".to_owned(), Toml::Table(get))]);
+        let mut request = message(&self.schema.request, &whole, &self.names)?;
         let key = set.get_field_by_name("key").context("a key")?.into_owned();
-        if let Some(Value::Message(get)) = asked.get_field_by_name_mut("get") {
+        if let Some(Value::Message(get)) = request.get_field_by_name_mut("get") {
             get.set_field_by_name("key", key);
         }
         let at = Instant::now();
         Ok(Asked {
-            pending: self.program.ask(&asked)?,
-            request: asked,
+            pending: self.program.ask(&request)?,
+            request,
             at,
         })
     }
@@ -379,6 +390,12 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether the request is to be sent again after `response`.
+fn is_skipped(response: &DynamicMessage, step: &Step, names: &Names) -> bool {
+    let mut skipped = step.skip.iter();
+    skipped.any(|it| matches(response, it, &mut names.clone()).is_ok())
 }
 
 /// The value that a `Got` says, if there is one.
@@ -406,6 +423,10 @@ fn numbered(step: &Step, time: usize) -> Result<Step> {
         Action::Request(name, table) => Action::Request(name.clone(), fill(table)?),
         Action::Await(name) => Action::Await(name.replace('#', &number)),
         Action::Cancel(name) => Action::Cancel(name.replace('#', &number)),
+        Action::Outcomes(outcomes) => Action::Outcomes(Box::new(Outcomes {
+            client: outcomes.client.clone(),
+            of: outcomes.of.replace('#', &number),
+        })),
         other => other.clone(),
     };
     Ok(Step {

@@ -20,6 +20,7 @@ use seshat::driver::{
 };
 use seshat::error::RpcError;
 use seshat::node::{PeerMessage, RaftOptions, Replica, ReplicaOptions};
+use seshat::proto::kv::{KeyRange, WatchRequest, key_range};
 use seshat::proto::raft::{AppendEntriesResponse, HeartbeatResponse, RequestVoteResponse};
 use seshat::service::{AdmissionControl, Host, Router, ServiceOptions};
 use seshat::types::{
@@ -116,11 +117,34 @@ impl Backend {
         status
             .wait_for(|status| status.role == Some(Role::Leader))
             .await?;
-        Ok(Self {
+        let backend = Self {
             router: router(&handle),
             cluster_id: cluster_id.0,
             running,
-        })
+        };
+        backend.keep_history().await?;
+        Ok(backend)
+    }
+
+    /// Keeps a watch open, so that the node has the changes since its beginning: a watch that continues is never
+    /// reset unless a case says so.
+    async fn keep_history(&self) -> Result<()> {
+        let all = KeyRange {
+            range: Some(key_range::Range::Prefix(Bytes::new())),
+        };
+        let watch = WatchRequest {
+            range: Some(all),
+            ..WatchRequest::default()
+        };
+        let body = Full::new(frame(&watch.encode_to_vec()));
+        let request = http::Request::post("/seshat.kv.v1.KvService/Watch")
+            .header(http::header::CONTENT_TYPE, "application/grpc")
+            .body(body)?;
+        let Ok(answer) = self.call(request).await;
+        let mut news = answer.into_body();
+        news.frame().await.context("a watch")??;
+        tokio::spawn(async move { while news.frame().await.is_some() {} });
+        Ok(())
     }
 
     /// The answer to a request with one answer.

@@ -130,12 +130,12 @@ impl World {
             script,
             schema: schema.clone(),
         };
-        world.change(specs, names)?;
+        world.change(specs, names).await?;
         Ok(world)
     }
 
     /// The nodes have other roles from now on.
-    pub(crate) fn change(
+    pub(crate) async fn change(
         &mut self,
         specs: &BTreeMap<String, RoleSpec>,
         names: &Names,
@@ -144,7 +144,8 @@ impl World {
             let role = spec.role(&self.clusters, &self.schema, names)?;
             let node = self.nodes.get_mut(name);
             node.with_context(|| format!("there is no node {name:?}"))?
-                .set(role)?;
+                .set(role)
+                .await?;
         }
         Ok(())
     }

@@ -47,11 +47,29 @@ pub(crate) struct Shared {
     gate: Arc<Gate>,
     /// How often all connections were cut.
     cuts: watch::Sender<u64>,
+    /// Connections that are open.
+    open: watch::Sender<usize>,
+}
+
+/// An open connection.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.open.send_modify(|open| *open += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.stop();
+        self.cut_all();
     }
 }
 
@@ -70,12 +88,13 @@ impl Node {
                 role: watch::Sender::new(None),
                 gate: Arc::default(),
                 cuts: watch::Sender::new(0),
+                open: watch::Sender::new(0),
             }),
         })
     }
 
     /// The node has this role from now on.
-    pub(crate) fn set(&mut self, role: Role) -> Result<()> {
+    pub(crate) async fn set(&mut self, role: Role) -> Result<()> {
         let (is_silent, is_closed) = (
             matches!(role.kind, Kind::Silent),
             matches!(role.kind, Kind::Closed),
@@ -84,7 +103,7 @@ impl Node {
         self.shared.role.send_replace(Some(role));
         match (is_closed, &self.listening) {
             (true, Listening::Yes(_)) => {
-                self.stop();
+                self.stop().await;
                 self.listening = Listening::No {
                     _port: bound(self.at)?,
                 };
@@ -100,13 +119,32 @@ impl Node {
         Ok(())
     }
 
-    fn stop(&mut self) {
-        if let Listening::Yes(accepting) = &self.listening {
-            accepting.abort();
-        }
-        self.listening = Listening::Between;
+    /// Stops listening, and cuts all connections.
+    fn cut_all(&mut self) -> Option<JoinHandle<()>> {
+        let listening = std::mem::replace(&mut self.listening, Listening::Between);
         self.shared.gate.set(false);
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
+        match listening {
+            Listening::Yes(accepting) => {
+                accepting.abort();
+                Some(accepting)
+            }
+            Listening::No { .. } | Listening::Between => None,
+        }
+    }
+
+    /// As [`cut_all`](Self::cut_all), and waits until it is so.
+    async fn stop(&mut self) {
+        if let Some(accepting) = self.cut_all() {
+            // It was aborted.
+            let _ = accepting.await;
+        }
+        let _ = self
+            .shared
+            .open
+            .subscribe()
+            .wait_for(|open| *open == 0)
+            .await;
     }
 }
 
@@ -119,13 +157,14 @@ fn bound(at: SocketAddr) -> Result<TcpSocket> {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(connection(stream, Arc::clone(&shared)));
+        let mut cuts = shared.cuts.subscribe();
+        cuts.mark_unchanged();
+        tokio::spawn(connection(stream, cuts, Open::new(&shared)));
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    let mut all = shared.cuts.subscribe();
-    all.mark_unchanged();
+async fn connection(stream: TcpStream, mut all: watch::Receiver<u64>, open: Open) {
+    let shared = Arc::clone(&open.0);
     let (cut, mut this) = watch::channel(());
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Gated::new(stream, Arc::clone(&shared.gate)));

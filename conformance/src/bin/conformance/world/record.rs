@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(crate) message: DynamicMessage,
     /// Its keys, and the name of its lock.
     pub(crate) keys: Vec<Bytes>,
+    /// Whether the true cluster has answered it.
+    pub(crate) answered: bool,
     /// The revision of the write, if it was applied.
     pub(crate) revisions: Vec<u64>,
 }
@@ -41,6 +43,8 @@ pub(crate) struct Arrivals {
     count: Option<usize>,
     /// Fewest that have come.
     at_least: Option<usize>,
+    /// How many the true cluster has answered, if they are waited for.
+    answered: Option<usize>,
     /// How many writes were applied.
     applied: Option<usize>,
     /// Each of the requests, in order.
@@ -109,11 +113,14 @@ impl Arrivals {
 
     /// Whether so many have come as are waited for.
     pub(crate) fn have_come(&self, records: &[Record], names: &Names) -> Result<bool> {
-        let mut come = 0;
+        let (mut come, mut answered) = (0, 0);
         for record in records {
-            come += usize::from(self.concerns(record, names)?);
+            let concerns = self.concerns(record, names)?;
+            come += usize::from(concerns);
+            answered += usize::from(concerns && record.answered);
         }
-        Ok(come >= self.at_least.or(self.count).unwrap_or(1))
+        let wanted = self.at_least.or(self.count).unwrap_or(1);
+        Ok(come >= wanted && answered >= self.answered.unwrap_or(0))
     }
 }
 

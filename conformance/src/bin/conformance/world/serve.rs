@@ -223,6 +223,9 @@ impl Call {
     async fn pass(mut self, answer: Response<Body>) {
         let (head, mut body) = answer.into_parts();
         let refused = Status::from_header_map(&head.headers).filter(|it| it.code() != Code::Ok);
+        if self.method.is_server_streaming() && refused.is_none() {
+            self.out.begin();
+        }
         let mut deframer = Deframer::default();
         let mut come = 0;
         loop {
@@ -237,6 +240,7 @@ impl Call {
                 }
                 // The end.
                 part => {
+                    self.note_refusal();
                     if self.fault.is_some() && self.strike().await {
                         return;
                     }
@@ -282,9 +286,20 @@ impl Call {
             }
         };
         if let Some(record) = record {
+            record.answered = true;
             record.revisions.extend(revisions);
         }
         drop(state);
+        self.node.script.changed();
+    }
+
+    /// Notes that the true cluster has refused it, unless it has answered.
+    fn note_refusal(&self) {
+        if !self.method.is_client_streaming()
+            && let Some(record) = self.node.script.lock().records.get_mut(self.record)
+        {
+            record.answered = true;
+        }
         self.node.script.changed();
     }
 
@@ -310,6 +325,7 @@ fn record(node: &str, method: &str, message: DynamicMessage) -> Record {
         method: method.to_owned(),
         keys: keys_of(&message),
         message,
+        answered: false,
         revisions: Vec::new(),
     }
 }

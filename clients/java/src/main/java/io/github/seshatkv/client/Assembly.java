@@ -106,7 +106,7 @@ final class Assembly {
     halfRevision = revision;
     half = null;
     for (var event : part.getEventsList()) {
-      whole.add(Event.of(event));
+      whole.add(Wire.event(event));
       halfBytes += event.getEntry().getKey().size() + event.getEntry().getValue().size();
     }
     if (part.getMore()) {

@@ -36,7 +36,7 @@ final class Batch {
 
   /** How many numbers it needs. */
   int writes() {
-    return (int) commands.stream().filter(Command::isWrite).count();
+    return (int) commands.stream().filter(Wire::isWrite).count();
   }
 
   /** Its writes have the numbers from {@code first} on. */
@@ -61,7 +61,7 @@ final class Batch {
     long number = firstNumber;
     for (Command command : commands) {
       Optional<Session> stamp = Optional.empty();
-      if (numbers.isPresent() && Command.isWrite(command)) {
+      if (numbers.isPresent() && Wire.isWrite(command)) {
         stamp = Optional.of(numbers.get().stamp(number++));
       }
       request.addCommands(toProto(command, stamp));
@@ -136,7 +136,7 @@ final class Batch {
         .map(
             command -> {
               CallError own =
-                  doubtful && Command.isWrite(command) ? fault.inDoubt() : fault.notApplied();
+                  doubtful && Wire.isWrite(command) ? fault.inDoubt() : fault.notApplied();
               return (Reply) new Reply.Failed(own.ended(address));
             })
         .toList();

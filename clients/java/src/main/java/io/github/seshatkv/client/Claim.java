@@ -12,6 +12,7 @@ import io.github.seshatkv.proto.lock.v1.ReleaseResponse;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.function.Function;
 
 /**
  * What a session does to hold a lock, and to give it back. Belongs to the loop.
@@ -298,9 +299,7 @@ final class Claim {
   }
 
   private <T> CompletableFuture<T> call(
-      Purpose purpose,
-      long deadline,
-      java.util.function.Function<Node, CompletableFuture<T>> make) {
+      Purpose purpose, long deadline, Function<Node, CompletableFuture<T>> make) {
     Call.Scope scope = new Call.Scope(session.timeout(), state.cluster(), purpose);
     return Call.make(shared, scope, deadline, Repeat.NUMBERED, make);
   }

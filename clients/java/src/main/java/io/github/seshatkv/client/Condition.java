@@ -1,8 +1,6 @@
 package io.github.seshatkv.client;
 
 import com.google.protobuf.ByteString;
-import io.github.seshatkv.proto.kv.v1.HeldLock;
-import io.github.seshatkv.proto.kv.v1.KeyCondition;
 
 /** A condition of a write or of a transaction. It sees the keys as they are before that. */
 public sealed interface Condition {
@@ -66,27 +64,5 @@ public sealed interface Condition {
   /** The lock of this name is held under this token. */
   static Condition token(String name, long token) {
     return new Token(name, token);
-  }
-
-  /** The condition as requests have it. */
-  private static io.github.seshatkv.proto.kv.v1.Condition.Builder key(KeyCondition.Builder test) {
-    return io.github.seshatkv.proto.kv.v1.Condition.newBuilder().setKey(test);
-  }
-
-  /** The condition as requests have it. */
-  static io.github.seshatkv.proto.kv.v1.Condition toProto(Condition condition) {
-    if (condition instanceof Exists it) {
-      return key(KeyCondition.newBuilder().setKey(it.key).setExists(it.exists)).build();
-    }
-    if (condition instanceof Revision it) {
-      return key(KeyCondition.newBuilder().setKey(it.key).setRevision(it.revision)).build();
-    }
-    if (condition instanceof Value it) {
-      return key(KeyCondition.newBuilder().setKey(it.key).setValue(it.value)).build();
-    }
-    Token it = (Token) condition;
-    return io.github.seshatkv.proto.kv.v1.Condition.newBuilder()
-        .setLock(HeldLock.newBuilder().setName(it.name).setToken(it.token))
-        .build();
   }
 }

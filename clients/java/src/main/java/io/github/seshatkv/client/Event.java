@@ -26,21 +26,4 @@ public sealed interface Event {
   default ByteString key() {
     return this instanceof Bound it ? it.entry.key() : ((Removed) this).key;
   }
-
-  /** The event that a node tells; fails with a CallError if it makes no sense. */
-  static Event of(io.github.seshatkv.proto.kv.v1.Event event) {
-    if (!event.hasEntry()) {
-      throw CallError.broken("an event without a key");
-    }
-    io.github.seshatkv.proto.kv.v1.Entry entry = event.getEntry();
-    return switch (event.getCause()) {
-      case CAUSE_SET -> new Bound(Entry.of(entry));
-      case CAUSE_DELETED -> new Removed(entry.getKey(), entry.getRevision(), Cause.DELETED);
-      case CAUSE_EXPIRED -> new Removed(entry.getKey(), entry.getRevision(), Cause.EXPIRED);
-      case CAUSE_SESSION_ENDED ->
-          new Removed(entry.getKey(), entry.getRevision(), Cause.SESSION_ENDED);
-      case CAUSE_UNSPECIFIED, UNRECOGNIZED ->
-          new Removed(entry.getKey(), entry.getRevision(), Cause.OTHER);
-    };
-  }
 }

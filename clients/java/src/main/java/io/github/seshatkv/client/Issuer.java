@@ -12,6 +12,7 @@ import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.BiFunction;
+import java.util.function.Function;
 
 /**
  * Makes reads and writes, of a client or within a session. Belongs to the loop.
@@ -86,8 +87,7 @@ record Issuer(Shared shared, long timeout, Optional<SessionState> session) {
                 .orElseThrow(() -> CallError.broken("the node answered another transaction")));
   }
 
-  private <T> CompletableFuture<T> read(
-      java.util.function.Function<Node, CompletableFuture<T>> make) {
+  private <T> CompletableFuture<T> read(Function<Node, CompletableFuture<T>> make) {
     Call.Scope scope = new Call.Scope(timeout, OptionalLong.empty(), Purpose.CALLS);
     return Call.make(shared, scope, Loop.after(timeout), Repeat.READ, make);
   }

@@ -1,7 +1,6 @@
 package io.github.seshatkv.client;
 
 import com.google.protobuf.ByteString;
-import io.github.seshatkv.proto.kv.v1.Interval;
 import java.util.Optional;
 
 /** A range of keys, in the order of their bytes. */
@@ -33,20 +32,5 @@ public sealed interface KeyRange {
   /** The keys from {@code start} on. */
   static KeyRange from(String start) {
     return new Between(Bytes.of(start), Optional.empty());
-  }
-
-  /** The range as requests have it. */
-  static io.github.seshatkv.proto.kv.v1.KeyRange toProto(KeyRange range) {
-    var proto = io.github.seshatkv.proto.kv.v1.KeyRange.newBuilder();
-    if (range instanceof Key it) {
-      proto.setKey(it.key);
-    } else if (range instanceof Prefix it) {
-      proto.setPrefix(it.prefix);
-    } else if (range instanceof Between it) {
-      Interval.Builder interval = Interval.newBuilder().setStart(it.start);
-      it.end.ifPresent(interval::setEnd);
-      proto.setInterval(interval);
-    }
-    return proto.build();
   }
 }

@@ -1,7 +1,5 @@
 package io.github.seshatkv.client;
 
-import io.github.seshatkv.proto.kv.v1.Keep;
-import io.github.seshatkv.proto.kv.v1.SetOperation;
 import java.time.Duration;
 
 /** How long a key stays bound, unless it is written again. The last write of a key decides it. */
@@ -38,20 +36,5 @@ public sealed interface Lifetime {
   /** As long as before. */
   static Lifetime keep() {
     return new Kept();
-  }
-
-  private static void add(Ttl ttl, SetOperation.Builder operation) {
-    operation.setTtl(Durations.toProto(ttl.ttl));
-  }
-
-  /** Adds the lifetime to an operation. */
-  static void add(Lifetime lifetime, SetOperation.Builder operation) {
-    if (lifetime instanceof Ttl it) {
-      add(it, operation);
-    } else if (lifetime instanceof Owner it) {
-      operation.setOwner(it.session);
-    } else if (lifetime instanceof Kept) {
-      operation.setKeep(Keep.getDefaultInstance());
-    }
   }
 }

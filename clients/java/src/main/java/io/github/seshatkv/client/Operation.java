@@ -1,9 +1,6 @@
 package io.github.seshatkv.client;
 
 import com.google.protobuf.ByteString;
-import io.github.seshatkv.proto.kv.v1.DeleteOperation;
-import io.github.seshatkv.proto.kv.v1.GetOperation;
-import io.github.seshatkv.proto.kv.v1.SetOperation;
 
 /** An operation of a transaction. It sees the effects of those before it. */
 public sealed interface Operation extends Command {
@@ -54,20 +51,5 @@ public sealed interface Operation extends Command {
   /** Removes a key. */
   static Operation delete(String key) {
     return delete(Bytes.of(key));
-  }
-
-  /** The operation as requests have it. */
-  static io.github.seshatkv.proto.kv.v1.Operation toProto(Operation operation) {
-    var proto = io.github.seshatkv.proto.kv.v1.Operation.newBuilder();
-    if (operation instanceof Set it) {
-      SetOperation.Builder set = SetOperation.newBuilder().setKey(it.key).setValue(it.value);
-      Lifetime.add(it.lifetime, set);
-      proto.setSet(set);
-    } else if (operation instanceof Get it) {
-      proto.setGet(GetOperation.newBuilder().setKey(it.key));
-    } else if (operation instanceof Delete it) {
-      proto.setDelete(DeleteOperation.newBuilder().setKey(it.key));
-    }
-    return proto.build();
   }
 }

@@ -250,7 +250,7 @@ final class PipelineStream {
     boolean allRefused = true;
     for (int i = 0; i < batch.commands.size(); i++) {
       Command command = batch.commands.get(i);
-      boolean writes = Command.isWrite(command);
+      boolean writes = Wire.isWrite(command);
       try {
         replies.add(Batch.reply(command, response.getResults(i)));
         allRefused = false;

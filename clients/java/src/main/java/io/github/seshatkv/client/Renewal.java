@@ -12,6 +12,7 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Future;
 import java.util.function.Consumer;
+import java.util.function.Function;
 
 /** Renews one living session, tells when it is lost, and ends it. Belongs to the loop. */
 final class Renewal {
@@ -200,9 +201,7 @@ final class Renewal {
   }
 
   private <T> CompletableFuture<T> call(
-      long deadline,
-      OptionalLong of,
-      java.util.function.Function<Node, CompletableFuture<T>> make) {
+      long deadline, OptionalLong of, Function<Node, CompletableFuture<T>> make) {
     Call.Scope scope = new Call.Scope(Loop.left(deadline), of, Node.Purpose.CALLS);
     return Call.make(shared, scope, deadline, Repeat.NUMBERED, make);
   }

@@ -85,7 +85,7 @@ final class ScanReader {
   private CompletableFuture<Answer> begin(Node node) {
     ScanRequest.Builder request =
         ScanRequest.newBuilder()
-            .setRange(KeyRange.toProto(query.range))
+            .setRange(Wire.range(query.range))
             .setLimit(query.limit)
             .setKeysOnly(query.keysOnly)
             .setCountOnly(query.countOnly);

@@ -1,5 +1,7 @@
 package io.github.seshatkv.client;
 
+import java.security.SecureRandom;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
@@ -14,7 +16,7 @@ import java.util.random.RandomGenerator;
 final class Shared {
   private final Options options;
   private final Loop loop = new Loop();
-  private final RandomGenerator random = new java.security.SecureRandom();
+  private final RandomGenerator random = new SecureRandom();
   private final Nodes nodes;
   private final Leaders leaders = new Leaders(this);
 
@@ -22,7 +24,7 @@ final class Shared {
   private final Set<CompletableFuture<?>> pending = ConcurrentHashMap.newKeySet();
 
   /** The sessions that are renewed. Belongs to the loop. */
-  private final Set<Renewal> renewals = new java.util.HashSet<>();
+  private final Set<Renewal> renewals = new HashSet<>();
 
   private volatile boolean closed;
 

@@ -60,9 +60,9 @@ public record Txn(List<Condition> conditions, List<Operation> success, List<Oper
   /** The request, without session and cluster. */
   TxnRequest.Builder request() {
     return TxnRequest.newBuilder()
-        .addAllConditions(conditions.stream().map(Condition::toProto).toList())
-        .addAllSuccess(success.stream().map(Operation::toProto).toList())
-        .addAllFailure(failure.stream().map(Operation::toProto).toList());
+        .addAllConditions(conditions.stream().map(Wire::condition).toList())
+        .addAllSuccess(success.stream().map(Wire::operation).toList())
+        .addAllFailure(failure.stream().map(Wire::operation).toList());
   }
 
   /** The outcome that a response tells; empty: it is no answer to this transaction. */

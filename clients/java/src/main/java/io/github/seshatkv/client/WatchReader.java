@@ -167,7 +167,7 @@ final class WatchReader {
   private WatchRequest request() {
     WatchRequest.Builder request =
         WatchRequest.newBuilder()
-            .setRange(KeyRange.toProto(query.range))
+            .setRange(Wire.range(query.range))
             .setMinRevision(assembly.floor())
             .setKeysOnly(query.keysOnly)
             .setProgressInterval(Durations.toProto(query.progressInterval));

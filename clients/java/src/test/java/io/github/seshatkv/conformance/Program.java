@@ -30,6 +30,7 @@ public final class Program {
 
   /** Serves requests from standard input until that ends. */
   public static void main(String[] arguments) throws IOException {
+    Warmup.run();
     Program program = new Program(new BufferedOutputStream(System.out));
     InputStream input = new BufferedInputStream(System.in);
     Request request;
