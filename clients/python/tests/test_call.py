@@ -84,6 +84,42 @@ def test_the_leader_that_a_node_names_is_asked_although_it_is_no_endpoint() -> N
     assert world.now - 1000.0 < 0.02
 
 
+def test_the_leader_that_an_attempt_has_named_is_asked_first() -> None:
+    asked: list[str] = []
+
+    def former(method: str, request: Any) -> Any:
+        asked.append(method)
+        return kv.GetResponse(cluster_id=CLUSTER) if len(asked) == 1 else named if len(asked) == 2 else SILENT
+
+    named = refusal("not_leader", code="FAILED_PRECONDITION", leader_addr="c:3")
+    world = World({"a:1": former, "c:3": leader()})
+    assert world.run(Issuer(world.caller("a:1")).set(SET)) == seshat.Written(7)
+
+
+def test_a_node_that_fails_makes_the_turn_of_the_next_one_come_at_once() -> None:
+    world = World({"z:1": leader()})
+    dead = [f"dead:{port}" for port in range(1, 8)]
+    world.run(Issuer(world.caller("z:1", *dead)).get(b"k"))
+    assert world.now - 1000.0 < 0.03
+
+
+def test_a_load_balancer_is_dialled_anew() -> None:
+    def balancer(method: str, request: Any) -> Any:
+        return (leader() if world.connections["lb:1"] > 4 else follower("hidden:9"))(method, request)
+
+    world = World({"lb:1": balancer})
+    assert world.run(Issuer(world.caller()).get(b"k")).value == b"v"
+    assert world.now - 1000.0 < 0.2, "it is dialled quickly while a node behind it leads"
+
+
+def test_a_connection_without_an_answer_gets_a_replacement() -> None:
+    def hung(method: str, request: Any) -> Any:
+        return SILENT if world.connections["a:1"] == 1 else leader()(method, request)
+
+    world = World({"a:1": hung})
+    assert world.run(Issuer(world.caller()).get(b"k")).value == b"v"
+
+
 def test_a_node_that_hangs_costs_no_more_than_the_pause_before_the_next() -> None:
     world = World({"a:1": lambda *_: SILENT, "b:2": lambda *_: SILENT, "c:3": leader()})
     world.run(Issuer(world.caller()).get(b"k"))

@@ -109,6 +109,13 @@ def test_an_answer_to_nothing_that_was_asked_breaks_the_stream() -> None:
     assert answer.applied is Applied.UNKNOWN
 
 
+def test_a_refused_read_of_a_pipeline_was_surely_not_applied() -> None:
+    piped = Piped(done(1, refused("not_leader", "UNKNOWN")))
+    (answer,) = piped.answers(piped.submit(Get(b"k")))
+    assert isinstance(answer, Error)
+    assert answer.applied is Applied.NO
+
+
 def test_a_batch_has_bounds() -> None:
     piped = Piped()
     with pytest.raises(Invalid):

@@ -220,6 +220,14 @@ def test_a_call_that_began_before_the_loss_may_still_be_answered() -> None:
     assert write.error is None
 
 
+def test_an_answered_write_is_not_outstanding() -> None:
+    cluster = Cluster()
+    issuer = cluster.open()
+    for _ in range(3):
+        cluster.world.run(issuer.set(Set(b"k", b"v")))
+    assert [it.session.first_outstanding for it in cluster.world.sent("Set")] == [1, 2, 3]
+
+
 def test_each_attempt_opens_another_session() -> None:
     answers: list[Reaction] = [broken("reset"), kv.OpenSessionResponse()]
     world = World({"a:1": leader(lambda *_: answers.pop(0))})

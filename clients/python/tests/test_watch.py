@@ -147,6 +147,10 @@ def test_a_mirror_shows_one_moment() -> None:
     apply(RESET)
     apply(state(entry(b"a", 8), entry(b"c", 6)))
     assert not apply(synced(9)), "nothing has changed"
+    apply(RESET)
+    apply(state(entry(b"a", 8)))
+    assert apply(synced(9))
+    assert list(copy.shown) == [b"a"]
 
 
 def reader(world: World, **options: Any) -> WatchReader:
@@ -184,6 +188,25 @@ def test_a_node_that_says_nothing_for_three_intervals_counts_as_lost() -> None:
     told = [world.run(watch.update()) for _ in range(4)]
     assert [type(it) for it in told] == [Reset, Synced, Progress, Synced]
     assert 15 < world.now - 1000 < 16
+
+
+def test_a_caller_that_asks_again_and_again_does_not_hide_the_silence() -> None:
+    streams: list[Any] = [[RESET, synced(5), SILENT], [synced(6), SILENT]]
+    world = World({"a:1": leader(lambda *_: streams.pop(0))})
+    watch = reader(world)
+    told = [world.run(watch.update()) for _ in range(2)]
+    while len(told) < 3 and world.now < 1030:
+        asking = world.begin(watch.update())
+        limit = world.now + 1
+        world.at(limit, lambda: None)
+        world.go(lambda asking=asking, limit=limit: asking.is_done or world.now >= limit)  # type: ignore[misc]
+        if asking.is_done:
+            told.append(asking.result)
+        else:
+            asking.flow.close()
+            world.tasks.remove(asking)
+    assert [type(it) for it in told] == [Reset, Synced, Synced]
+    assert 15 < world.now - 1000 < 17
 
 
 def test_a_reset_of_another_cluster_is_not_passed_on() -> None:

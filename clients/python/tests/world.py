@@ -84,6 +84,8 @@ class World:
     now: float = 1000.0
     suspended: float = 0.0
     tasks: list[_Task] = field(default_factory=list)
+    connections: dict[str, int] = field(default_factory=dict)
+    """How often each address was connected to."""
     names: dict[str, list[str]] = field(default_factory=dict)
     """The addresses of names."""
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
@@ -105,6 +107,7 @@ class World:
         self.tasks.append(_Task(flow))
 
     def connect(self, address: str) -> Any:
+        self.connections[address] = self.connections.get(address, 0) + 1
         return _Channel(self, address)
 
     def resolve(self, address: str, inbox: Inbox) -> Pending[list[str]]:
@@ -180,11 +183,13 @@ class _Channel:
             self.world.at(self.world.now + LATENCY, lambda: call.done(reaction))
         return call
 
-    def stream(self, method: Method[Any, Any], request: Message | None, timeout: float | None) -> Any:
+    def stream(self, method: Method[Any, Any], request: Message) -> Any:
         stream = _Stream(self, method)
-        if request is not None:
-            stream.send(request)
+        stream.send(request)
         return stream
+
+    def duplex(self, method: Method[Any, Any]) -> Any:
+        return _Stream(self, method)
 
     def retire(self) -> None:
         self.is_retired = True

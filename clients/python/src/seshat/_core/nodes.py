@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from seshat._core.fault import Fault
 from seshat._core.flow import Flow, Turn, me
 from seshat._core.options import Options
-from seshat._core.transport import Channel, Method, Purpose, Req, Res, Runtime, Stream
+from seshat._core.transport import Channel, Duplex, Method, Purpose, Req, Res, Runtime, Stream
 
 log = logging.getLogger("seshat")
 
@@ -47,8 +47,11 @@ class Node:
         pending = self.channel.call(method, request, left, inbox)
         return (yield from pending.wait(until))
 
-    def stream(self, method: Method[Any, Res], request: Message | None, timeout: float | None = None) -> Stream[Res]:
-        return self.channel.stream(method, request, timeout)
+    def stream(self, method: Method[Any, Res], request: Message) -> Stream[Res]:
+        return self.channel.stream(method, request)
+
+    def duplex(self, method: Method[Any, Res]) -> Duplex[Res]:
+        return self.channel.duplex(method)
 
     def of(self, cluster: int | None) -> Node:
         return replace(self, cluster=cluster)

@@ -17,7 +17,7 @@ from seshat._core.fault import Fault, broken, silence
 from seshat._core.flow import FOREVER, Flow, Inbox, Turn, Wait, me, sleep_until
 from seshat._core.nodes import Node, log
 from seshat._core.numbers import MAX_OUTSTANDING, Numbers
-from seshat._core.transport import PIPELINE, Stream
+from seshat._core.transport import PIPELINE, Duplex
 from seshat._core.writes import Issuer
 from seshat.errors import Applied, DeadlineExceeded, Error, Invalid
 from seshat.kv.v1 import kv_service_pb2 as kv
@@ -40,7 +40,7 @@ class Pipe:
         self._reader: Inbox | None = None
         self._lock = threading.RLock()
         self._in_flight: deque[Batch] = deque()
-        self._stream: Stream[kv.PipelineResponse] | None = None
+        self._stream: Duplex[kv.PipelineResponse] | None = None
         self._cluster: int | None = None
         self._last_id = 0
         self._is_closed = False
@@ -117,10 +117,10 @@ class Pipe:
             if inbox is not None:
                 inbox.nudge()
 
-    def _connect(self, deadline: float) -> Flow[tuple[Node, Stream[kv.PipelineResponse]]]:
+    def _connect(self, deadline: float) -> Flow[tuple[Node, Duplex[kv.PipelineResponse]]]:
         # Its batches are not repeated without a session: so the leader has to have answered lately.
         node = yield from self._caller.leader(deadline, Repeat.ONCE)
-        stream = node.stream(PIPELINE, None)
+        stream = node.duplex(PIPELINE)
         with self._lock:
             self._stream, self._cluster = stream, node.cluster
             again, self._in_flight = self._in_flight, deque()
@@ -130,7 +130,7 @@ class Pipe:
                 stream.end()
         return node, stream
 
-    def _run(self, node: Node, stream: Stream[kv.PipelineResponse]) -> Flow[None]:
+    def _run(self, node: Node, stream: Duplex[kv.PipelineResponse]) -> Flow[None]:
         """The flow that reads the answers."""
         self._reader = yield from me()
         options, now = self._caller.options, self._caller.now
@@ -163,7 +163,7 @@ class Pipe:
                 return
             node, stream = resumed
 
-    def _read(self, node: Node, stream: Stream[kv.PipelineResponse]) -> Flow[None]:
+    def _read(self, node: Node, stream: Duplex[kv.PipelineResponse]) -> Flow[None]:
         """Reads until all is answered and no batch will follow. Raises `Fault`: the stream broke."""
         inbox = yield from me()
         while True:
@@ -230,7 +230,7 @@ class Pipe:
             batch.fail(node, fault)
         self._wake()
 
-    def _resume(self, node: Node) -> Flow[tuple[Node, Stream[kv.PipelineResponse]] | None]:
+    def _resume(self, node: Node) -> Flow[tuple[Node, Duplex[kv.PipelineResponse]] | None]:
         """Opens another stream, and sends the batches in flight again. ``None``: there is no need."""
         now = self._caller.now
         while True:

@@ -59,14 +59,18 @@ class Stream(Protocol[Res]):
     def next(self, inbox: Inbox) -> Pending[Res]:
         """Asks for the next answer, or goes on to ask. Its fault without a message means the end."""
 
+    def cancel(self) -> None:
+        """Ends the call."""
+
+
+class Duplex(Stream[Res], Protocol[Res]):
+    """A streaming call in both directions."""
+
     def send(self, request: Message) -> None:
         """Sends a request. Never blocks."""
 
     def end(self) -> None:
         """Sends no more requests."""
-
-    def cancel(self) -> None:
-        """Ends the call."""
 
 
 class Channel(Protocol):
@@ -75,8 +79,11 @@ class Channel(Protocol):
     def call(self, method: Method[Any, Res], request: Message, timeout: float, inbox: Inbox) -> Pending[Res]:
         """Starts a call. Never blocks."""
 
-    def stream(self, method: Method[Any, Res], request: Message | None, timeout: float | None) -> Stream[Res]:
-        """Starts a streaming call. ``None`` in place of a request: requests are sent later."""
+    def stream(self, method: Method[Any, Res], request: Message) -> Stream[Res]:
+        """Starts a call whose answers are a stream."""
+
+    def duplex(self, method: Method[Any, Res]) -> Duplex[Res]:
+        """Starts a streaming call in both directions."""
 
     def retire(self) -> None:
         """Takes no more calls, and closes when those under way have ended."""
@@ -107,6 +114,8 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", _milliseconds(KEEPALIVE)),
     ("grpc.keepalive_timeout_ms", _milliseconds(KEEPALIVE)),
+    # Without this the library waits a minute for the answer to a ping, whatever the timeout above.
+    ("grpc.http2.ping_timeout_ms", _milliseconds(KEEPALIVE)),
     ("grpc.http2.max_pings_without_data", 0),
     # Channels with equal options share connections otherwise, also those of another use.
     ("grpc.use_local_subchannel_pool", 1),

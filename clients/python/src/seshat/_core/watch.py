@@ -49,6 +49,8 @@ class _Connection:
     cluster: int | None
     """The cluster of the node, if it has to be a certain one."""
     begun: float
+    asked: float | None = None
+    """Since when the next message is waited for, also if the caller has given up in between."""
 
 
 class WatchReader:
@@ -185,8 +187,11 @@ class WatchReader:
         """Takes the next message. Raises `Fault`: the connection is lost."""
         message, connection.first = connection.first, None
         if message is None:
-            silence = self._caller.now() + self._watched.progress_interval * _SILENT_INTERVALS
+            if connection.asked is None:
+                connection.asked = self._caller.now()
+            silence = connection.asked + self._watched.progress_interval * _SILENT_INTERVALS
             message = yield from connection.stream.next((yield from me())).wait(silence)
+            connection.asked = None
             if message.HasField("reset"):
                 connection.cluster = yield from self._cluster_of(connection.node, silence)
         if message.HasField("synced"):

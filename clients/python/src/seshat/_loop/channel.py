@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -12,6 +13,7 @@ from google.protobuf.message import Message
 from seshat._core.fault import Fault, broken, of_status
 from seshat._core.flow import Inbox, Pending
 from seshat._core.transport import CHANNEL_OPTIONS, Method, Res
+from seshat._threads.channel import ThreadChannel, ThreadStream
 from seshat.kv.v1.kv_service_pb2_grpc import KvServiceStub
 from seshat.lock.v1.lock_service_pb2_grpc import LockServiceStub
 
@@ -23,6 +25,7 @@ class LoopChannel:
     """A connection to a node."""
 
     def __init__(self, address: str, loop: Loop) -> None:
+        self._address = address
         self._loop = loop
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stubs = {"kv": KvServiceStub(self._channel), "lock": LockServiceStub(self._channel)}
@@ -37,10 +40,18 @@ class LoopChannel:
         self._loop.begin(call.finish(self._leave))
         return call
 
-    def stream(self, method: Method[Any, Res], request: Message | None, timeout: float | None) -> LoopStream[Res]:
+    def stream(self, method: Method[Any, Res], request: Message) -> LoopStream[Res]:
         make = getattr(self._stubs[method.service], method.name)
         self._active += 1
-        return LoopStream(make, request, timeout, self._loop, self._leave)
+        return LoopStream(make, request, self._loop, self._leave)
+
+    def duplex(self, method: Method[Any, Res]) -> ThreadedStream[Res]:
+        # By threads: if a stream ends while a task sends a request, the library forgets the status, and a refusal with
+        # NO would be an unknown outcome.
+        channel = ThreadChannel(self._address)
+        stream = channel.duplex(method)
+        channel.retire()
+        return ThreadedStream(stream)
 
     def retire(self) -> None:
         self._is_retired = True
@@ -83,22 +94,16 @@ class LoopStream(Generic[Res]):
     def __init__(
         self,
         make: Callable[..., Any],
-        request: Message | None,
-        timeout: float | None,
+        request: Message,
         loop: Loop,
         ended: Callable[[], None],
     ) -> None:
-        self._requests: asyncio.Queue[Message | None] = asyncio.Queue()
         self._pending: Pending[Res] | None = None
         self._end: Fault | None = None
         self._ended = ended
         self._is_cancelled = False
         self._loop = loop
-        self._call: Any = make(self._sent() if request is None else request, timeout=timeout)
-
-    async def _sent(self) -> Any:
-        while (request := await self._requests.get()) is not None:
-            yield request
+        self._call: Any = make(request)
 
     def next(self, inbox: Inbox) -> Pending[Res]:
         if self._pending is None or self._pending.is_taken:
@@ -108,17 +113,10 @@ class LoopStream(Generic[Res]):
             self._pending.inbox = inbox
         return self._pending
 
-    def send(self, request: Message) -> None:
-        self._requests.put_nowait(request)
-
-    def end(self) -> None:
-        self._requests.put_nowait(None)
-
     def cancel(self) -> None:
         if not self._is_cancelled:
             self._is_cancelled = True
             self._call.cancel()
-            self.end()
             self._ended()
 
     async def _read(self, pending: Pending[Res]) -> None:
@@ -140,6 +138,32 @@ class LoopStream(Generic[Res]):
             except (asyncio.CancelledError, grpc.aio.UsageError) as error:
                 self._end = broken(f"the call was cancelled: {error}")
         pending.done(self._end)
+
+
+class _LoopInbox:
+    """Wakes a task from another thread."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._loop = asyncio.get_running_loop()
+
+    def nudge(self) -> None:
+        # If the loop has ended, nothing waits any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._inbox.nudge)
+
+
+class ThreadedStream(Generic[Res]):
+    """The answers of a streaming call that threads carry out."""
+
+    def __init__(self, stream: ThreadStream[Res]) -> None:
+        self._stream = stream
+        self.send = stream.send
+        self.end = stream.end
+        self.cancel = stream.cancel
+
+    def next(self, inbox: Inbox) -> Pending[Res]:
+        return self._stream.next(_LoopInbox(inbox))
 
 
 def _fault(error: grpc.aio.AioRpcError) -> Fault:

@@ -39,10 +39,13 @@ class ThreadChannel:
             self._leave()
         return call
 
-    def stream(self, method: Method[Any, Res], request: Message | None, timeout: float | None) -> ThreadStream[Res]:
-        make = getattr(self._stubs[method.service], method.name)
+    def stream(self, method: Method[Any, Res], request: Message) -> ThreadStream[Res]:
         self._enter()
-        return ThreadStream(make, request, timeout, self._leave)
+        return ThreadStream(getattr(self._stubs[method.service], method.name), request, self._leave)
+
+    def duplex(self, method: Method[Any, Res]) -> ThreadStream[Res]:
+        self._enter()
+        return ThreadStream(getattr(self._stubs[method.service], method.name), None, self._leave)
 
     def retire(self) -> None:
         with self._lock:
@@ -97,14 +100,13 @@ class ThreadStream(Generic[Res]):
         self,
         make: Callable[..., Any],
         request: Message | None,
-        timeout: float | None,
         ended: Callable[[], None],
     ) -> None:
         self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._wanted: queue.SimpleQueue[Pending[Res] | None] = queue.SimpleQueue()
         self._pending: Pending[Res] | None = None
         self._ended = ended
-        self._call: Any = make(iter(self._requests.get, None) if request is None else request, timeout=timeout)
+        self._call: Any = make(iter(self._requests.get, None) if request is None else request)
         threading.Thread(target=self._read, name="seshat-stream", daemon=True).start()
 
     def next(self, inbox: Inbox) -> Pending[Res]:
