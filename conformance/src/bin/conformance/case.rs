@@ -16,6 +16,9 @@ use crate::world::{Arrivals, Direct, FaultSpec, RoleSpec};
 /// Longest wait for one step, unless it says otherwise: long enough for a machine that is busy.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The timeout of a client, unless its case says otherwise.
+const CALL_TIMEOUT: &str = "30s";
+
 /// A case.
 #[derive(Debug)]
 pub(crate) struct Case {
@@ -255,12 +258,16 @@ fn expected(value: Toml) -> Result<Vec<Table>> {
 impl Action {
     fn parse(name: &str, value: Toml, schema: &Schema) -> Result<Self> {
         if let Some(field) = schema.request.get_field_by_name(name) {
-            let table: Table = match value {
+            let mut table: Table = match value {
                 Toml::String(request) if name == "cancel" => return Ok(Self::Cancel(request)),
                 value => value.try_into()?,
             };
             let of = field.kind();
             let of = of.as_message().context("the id is given by itself")?;
+            if name == "connect" {
+                // That of the client is too short for a machine that is busy.
+                table.entry("timeout").or_insert(CALL_TIMEOUT.into());
+            }
             let has_caller = of.get_field_by_name("caller").is_some();
             return Ok(Self::Request(
                 name.to_owned(),

@@ -17,6 +17,11 @@ use tokio::time::timeout;
 /// Longest wait for the end of a program whose input has ended.
 const END: Duration = Duration::from_secs(30);
 
+/// Where libraries look for a proxy: a client takes none from the environment.
+const PROXIES: [&str; 3] = ["grpc_proxy", "http_proxy", "https_proxy"];
+/// The port of the discard service.
+const NO_PROXY_LISTENS: &str = "http://127.0.0.1:9";
+
 /// How the program is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
@@ -96,6 +101,7 @@ impl Program {
     /// It does not start.
     pub(crate) fn start(start: &Start) -> Result<Self> {
         let mut child = Command::new(&start.path)
+            .envs(PROXIES.map(|name| (name, NO_PROXY_LISTENS)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -19,6 +19,9 @@ use super::serve::Call;
 /// Bytes that a client may send before they are read.
 const WINDOW: u32 = 16 << 20;
 
+/// Calls at once on a connection: more than a session has writes outstanding.
+const MAX_CALLS: u32 = 4096;
+
 /// A node. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -172,6 +175,7 @@ async fn connection(stream: TcpStream, mut all: watch::Receiver<u64>, open: Open
     let serve =
         service_fn(move |request| Call::answer(Arc::clone(&shared), Arc::clone(&cut), request));
     let serving = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(MAX_CALLS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .serve_connection(io, serve);

@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(crate) message: DynamicMessage,
     /// Its keys, and the name of its lock.
     pub(crate) keys: Vec<Bytes>,
+    /// Whether it names its deadline.
+    pub(crate) has_deadline: bool,
     /// Whether the true cluster has answered it.
     pub(crate) answered: bool,
     /// The revision of the write, if it was applied.
@@ -47,6 +49,8 @@ pub(crate) struct Arrivals {
     answered: Option<usize>,
     /// How many writes were applied.
     applied: Option<usize>,
+    /// Whether each names its deadline.
+    deadlines: Option<bool>,
     /// Each of the requests, in order.
     requests: Option<Vec<Table>>,
 }
@@ -81,6 +85,14 @@ impl Arrivals {
             bail!(
                 "{of} such requests {method} have come; all that have come:{}",
                 list()
+            );
+        }
+        for record in &come {
+            let has = record.has_deadline;
+            ensure!(
+                self.deadlines.is_none_or(|it| it == has),
+                "a deadline: {has} in {}",
+                shown(&record.message)
             );
         }
         let mut revisions: Vec<_> = come.iter().flat_map(|it| &it.revisions).collect();

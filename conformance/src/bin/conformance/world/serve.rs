@@ -29,6 +29,8 @@ pub(super) struct Call {
     cut: Arc<watch::Sender<()>>,
     method: MethodDescriptor,
     fault: Option<Fault>,
+    /// Whether it names its deadline.
+    has_deadline: bool,
     /// The place of its request among the records.
     record: usize,
     out: Out,
@@ -98,6 +100,7 @@ impl Call {
             cut,
             method,
             fault: None,
+            has_deadline: false,
             record: 0,
             out,
         };
@@ -111,6 +114,7 @@ impl Call {
 
     async fn run(mut self, request: Request<Incoming>) {
         let (head, incoming) = request.into_parts();
+        self.has_deadline = head.headers.contains_key("grpc-timeout");
         if self.method.is_client_streaming() {
             self.takes_up(None);
             let requests = self.passing(incoming);
@@ -144,7 +148,7 @@ impl Call {
         if !self.method.is_client_streaming() {
             state
                 .records
-                .push(record(name, self.method.name(), message));
+                .push(record(name, self.method.name(), message, self.has_deadline));
         }
         drop(state);
         self.node.script.changed();
@@ -153,6 +157,7 @@ impl Call {
     /// The requests of a stream, which are recorded as they pass.
     fn passing(&self, incoming: Incoming) -> Body {
         let (node, method) = (Arc::clone(&self.node), self.method.clone());
+        let has_deadline = self.has_deadline;
         let mut deframer = Deframer::default();
         let passing = incoming.map_frame(move |part| {
             if let Some(bytes) = part.data_ref() {
@@ -160,7 +165,7 @@ impl Call {
             }
             while let Some(message) = deframer.next() {
                 if let Ok(message) = DynamicMessage::decode(method.input(), message) {
-                    let record = record(&node.name, method.name(), message);
+                    let record = record(&node.name, method.name(), message, has_deadline);
                     node.script.lock().records.push(record);
                     node.script.changed();
                 }
@@ -319,12 +324,13 @@ impl Call {
     }
 }
 
-fn record(node: &str, method: &str, message: DynamicMessage) -> Record {
+fn record(node: &str, method: &str, message: DynamicMessage, has_deadline: bool) -> Record {
     Record {
         node: node.to_owned(),
         method: method.to_owned(),
         keys: keys_of(&message),
         message,
+        has_deadline,
         answered: false,
         revisions: Vec::new(),
     }
