@@ -17,6 +17,10 @@
 //! | `typed` | the content of each field, as another language wrote it, is in the right field of our
 //! type |
 //! | `drift` | `eraftpb` has exactly the fields that the conversion knows |
+//! | `runner` | the conformance runner finds what is wrong with a client |
+//!
+//! The binary `conformance` is that runner, `conformance-client` the client program for Rust, and `conformance-wrong`
+//! one that is wrong, for the tests: they speak [`protocol`].
 //!
 //! The rules by which the conversion refuses a message are tested one by one beside the code, in
 //! `seshat::wire`.

@@ -168,7 +168,7 @@ def test_a_deadline_ends_a_write_in_doubt(node: Node) -> None:
 
 def test_a_cancelled_write_ends_at_the_node_and_is_in_doubt(node: Node) -> None:
     node.set = node.hang
-    with seshat.Client(node.address) as client:
+    with seshat.Client(node.address, timeout=60) as client:
         cancellation = seshat.Cancellation()
         with ThreadPoolExecutor(1) as pool:
             write = pool.submit(client.cancelled_by(cancellation).set, "k", "v")
@@ -180,7 +180,7 @@ def test_a_cancelled_write_ends_at_the_node_and_is_in_doubt(node: Node) -> None:
         node.wait_for("cancelled")
 
     async def in_loop() -> None:
-        async with seshat.aio.Client(node.address) as client:
+        async with seshat.aio.Client(node.address, timeout=60) as client:
             write = asyncio.ensure_future(client.set("k", "v"))
             await asyncio.to_thread(node.wait_for, "set", 2)
             write.cancel()

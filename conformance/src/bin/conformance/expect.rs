@@ -123,19 +123,17 @@ fn duration_of(message: &DynamicMessage) -> Result<Duration> {
 }
 
 fn number_is(value: u64, expected: &Table, names: &mut Names) -> Result<()> {
+    if let Some(name) = expected.get("save").and_then(Toml::as_str) {
+        names.saved.insert(name.to_owned(), value);
+    }
     for (relation, with) in expected {
-        match (relation.as_str(), with) {
-            ("save", Toml::String(name)) => {
-                names.saved.insert(name.clone(), value);
-            }
-            ("above", with) => {
+        match relation.as_str() {
+            "save" => {}
+            "above" => {
                 let least = number(with, names)?;
                 ensure!(value > least, "{value} is not above {least}");
             }
-            ("not", with) => {
-                let other = number(with, names)?;
-                ensure!(value != other, "it is {value}");
-            }
+            "not" => ensure!(value != number(with, names)?, "it is {value}"),
             _ => bail!("a number is saved, above or not another one: {relation:?}"),
         }
     }
