@@ -121,7 +121,7 @@ final class Actions {
   }
 
   private void close(String name) {
-    Object handle = handles.remove(name);
+    Object handle = handles.get(name, Object.class);
     if (handle instanceof Client client) {
       client.close();
     } else if (handle instanceof LivingSession session) {

@@ -3,7 +3,7 @@ package io.github.seshatkv.conformance;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 
-/** What the runner has named. */
+/** What the runner has named, also after it was closed. */
 final class Handles {
   private final Map<String, Object> named = new ConcurrentHashMap<>();
 
@@ -17,9 +17,5 @@ final class Handles {
       throw new IllegalArgumentException("no handle " + name);
     }
     return type.cast(handle);
-  }
-
-  Object remove(String name) {
-    return named.remove(name);
   }
 }
