@@ -182,6 +182,25 @@ fn a_state_that_comes_again_tells_what_is_new_in_it() {
     );
 }
 
+/// A cluster in which a member runs an older version has no revisions: each key is at 0.
+#[test]
+fn no_change_is_missing_where_there_are_no_revisions() {
+    let messages = [
+        reset(),
+        state(&[entry("a", "1", 0)], &[]),
+        synced(5),
+        changes(6, &[set("a", "2", 0)]),
+        changes(7, &[set("a", "3", 0)]),
+        reset(),
+        state(&[entry("a", "4", 0)], &[]),
+        synced(8),
+    ];
+    assert_eq!(
+        printed(messages, &[]),
+        "0\tset\ta\t1\n5\tsynced\n0\tset\ta\t2\n0\tset\ta\t3\n0\tset\ta\t4\n8\tsynced\n"
+    );
+}
+
 #[test]
 fn bytes_that_are_no_text_steer_no_terminal() {
     let odd = kv::Entry {

@@ -140,11 +140,13 @@ impl Changes {
         }
     }
 
-    /// What the user is told of `entry`, unless it is known.
+    /// What the user is told of `entry`, unless it is known to be unchanged.
     fn bound(&mut self, entry: Entry) -> Option<Told> {
         self.missing.remove(&entry.key[..]);
         let key = Box::from(&entry.key[..]);
         let former = self.known.insert(key, entry.revision);
-        (former != Some(entry.revision)).then_some(Told::Change(Change::Set(entry)))
+        // Without revisions, at protocol level 1, all keys are at 0, and a change cannot be recognized.
+        let is_new = former != Some(entry.revision) || entry.revision == 0;
+        is_new.then_some(Told::Change(Change::Set(entry)))
     }
 }
