@@ -3,6 +3,7 @@ package seshat
 import (
 	"context"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seshat-kv/seshat/clients/go/seshatpb/lockpb"
 )
@@ -146,6 +147,14 @@ func elected(lock *Lock, err error) (*Leadership, error) {
 	return &Leadership{lock}, nil
 }
 
+// checkName returns an error if name cannot be sent: it is text, and not any bytes.
+func checkName(name string) error {
+	if !utf8.ValidString(name) {
+		return invalid("the name of a lock is not UTF-8")
+	}
+	return nil
+}
+
 func askedFor(name string, options []LockOption) asked {
 	a := asked{name: name, ttl: lockTTL}
 	for _, set := range options {
@@ -155,6 +164,9 @@ func askedFor(name string, options []LockOption) asked {
 }
 
 func (c *Client) attempt(ctx context.Context, a asked) (LockAttempt, error) {
+	if err := checkName(a.name); err != nil {
+		return LockAttempt{}, err
+	}
 	session, err := c.OpenLivingSession(ctx, a.ttl)
 	if err != nil {
 		return LockAttempt{}, err
@@ -163,6 +175,9 @@ func (c *Client) attempt(ctx context.Context, a asked) (LockAttempt, error) {
 }
 
 func (s *LivingSession) attempt(ctx context.Context, isAlone bool, a asked) (LockAttempt, error) {
+	if err := checkName(a.name); err != nil {
+		return LockAttempt{}, err
+	}
 	c, got, err := claimIn(ctx, s, isAlone, a)
 	if err != nil || got.token == 0 {
 		return LockAttempt{Holder: got.holder}, err
@@ -172,6 +187,9 @@ func (s *LivingSession) attempt(ctx context.Context, isAlone bool, a asked) (Loc
 
 // InspectLock returns who holds the lock of that name, nil if it is free, and how many claims wait.
 func (c *Client) InspectLock(ctx context.Context, name string) (*Holder, uint64, error) {
+	if err := checkName(name); err != nil {
+		return nil, 0, err
+	}
 	answer, err := call(ctx, c.caller, read, func(ctx context.Context, n *node) (*lockpb.InspectResponse, error) {
 		return n.locks().Inspect(ctx, &lockpb.InspectRequest{Name: name, ClusterId: n.named()})
 	})

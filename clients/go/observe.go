@@ -29,6 +29,10 @@ import (
 // cluster has no leader. It ends with an error when ctx ends, or if no node will ever serve it.
 func (c *Client) Observe(ctx context.Context, name string) iter.Seq2[*Holder, error] {
 	return func(yield func(*Holder, error) bool) {
+		if err := checkName(name); err != nil {
+			yield(nil, err)
+			return
+		}
 		o := observer{client: c, name: name, pause: c.nodes.backoff.min}
 		defer o.end()
 		for {

@@ -194,6 +194,16 @@ type TxnResult struct {
 	Existed bool
 }
 
+// check returns an error if the transaction cannot be sent.
+func (t Txn) check() error {
+	for _, condition := range t.If {
+		if err := checkName(condition.proto.GetLock().GetName()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t Txn) isWrite() bool {
 	for _, branch := range [][]Operation{t.Then, t.Else} {
 		for _, operation := range branch {
@@ -255,6 +265,9 @@ func astray() *fault {
 //
 // The transaction may have been applied if the error says [AppliedUnknown].
 func (i *issuer) Txn(ctx context.Context, txn Txn) (TxnOutcome, error) {
+	if err := txn.check(); err != nil {
+		return TxnOutcome{}, err
+	}
 	carryOut := func(ctx context.Context, n *node, session *kvpb.Session) (TxnOutcome, error) {
 		answer, err := n.kv().Txn(ctx, txn.request(session, n.named()))
 		if err != nil {

@@ -145,7 +145,9 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if !self.is_open || self.id.session.is_lost() {
+        // Without the clock, which is that of a runtime: it may have ended. To release a claim that has ended does no
+        // harm.
+        if !self.is_open || self.id.session.is_noted_as_lost() {
             return;
         }
         match &self.runtime {

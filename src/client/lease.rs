@@ -108,6 +108,11 @@ impl Lease {
         if age >= self.holds() {
             self.expire();
         }
+        self.noted()
+    }
+
+    /// Why it is lost, if that was noted before.
+    pub(super) fn noted(&self) -> Option<Lost> {
         self.state.borrow().lost
     }
 

@@ -60,6 +60,11 @@ impl LivingSession {
         self.renewal.lease().is_lost().is_some()
     }
 
+    /// Whether the loss of the session has been noted, a second after it at the latest. Reads no clock.
+    pub(super) fn is_noted_as_lost(&self) -> bool {
+        self.renewal.lease().noted().is_some()
+    }
+
     /// Waits until the session is lost. After a suspension of the machine it may take a second to tell.
     /// Dropping this future does no harm.
     ///

@@ -24,9 +24,9 @@ use crate::proto::kv::{GetRequest, OtherCluster};
 const NO_CLUSTER: u64 = 0;
 
 /// Longest wait for endpoints that do not answer.
-const MAX_WAIT: Duration = Duration::from_secs(1);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// Shortest wait for the other endpoints when one has answered. They have as long again as that took.
+/// Shortest wait of a call for the other endpoints when one has answered.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Endpoints by the cluster that they lead to.
@@ -48,7 +48,7 @@ impl Client {
         if known.is_some() || self.shared.endpoints.len() < 2 {
             return Ok(known);
         }
-        let mut clusters = self.clusters().await;
+        let mut clusters = self.clusters(GRACE).await;
         if clusters.len() > 1 {
             let former = self.recovered(&clusters).await;
             clusters.retain(|id, _| !former.contains(id));
@@ -60,8 +60,9 @@ impl Client {
         }
     }
 
-    /// The clusters of the endpoints that answer soon.
-    pub(super) async fn clusters<'a>(&'a self) -> Clusters {
+    /// The clusters of the endpoints that answer within [`MAX_WAIT`]. Once one has answered, the others have as long
+    /// again, and at least `grace`.
+    pub(super) async fn clusters<'a>(&'a self, grace: Duration) -> Clusters {
         let begun = Instant::now();
         let latest = self.deadline().min(after(MAX_WAIT));
         let ask = async |address: &'a String| {
@@ -75,7 +76,7 @@ impl Client {
                 continue;
             };
             if clusters.is_empty() {
-                until = until.min(after(begun.elapsed().max(GRACE)));
+                until = until.min(after(begun.elapsed().max(grace)));
             }
             let endpoints = clusters.entry(cluster_id).or_default();
             endpoints.insert(address.clone());

@@ -362,7 +362,7 @@ impl Driver {
         let mut removed = None;
         for event in &events {
             match event {
-                Event::Started { .. } => self.joined_at = Some(SystemTime::now()),
+                Event::Started { .. } => self.joined_at = (self.clock)().map(SystemTime::from),
                 &Event::Removed { cluster_id } => removed = Some(Removed { cluster_id }),
                 _ => {}
             }

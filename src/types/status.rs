@@ -107,7 +107,8 @@ pub struct NodeStatus {
     pub state_bytes: u64,
     /// The memory that they may take, in bytes.
     pub max_state_bytes: u64,
-    /// When it first took part in its cluster. The core has no clock, so the driver fills this in.
+    /// When it first took part in its cluster, if its wall clock was credible. The core has no clock, so the driver
+    /// fills this in.
     pub joined_at: Option<SystemTime>,
     /// Highest index in its log, committed or not.
     pub last_index: LogIndex,

@@ -1,12 +1,12 @@
 //! Times of a wall clock.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Microseconds since 1970 by the wall clock of some process, which may be wrong.
 ///
-/// Revisions begin at such a time, so that those of a later cluster are higher. Nothing else depends on a
-/// wall clock.
+/// Revisions begin at such a time, so that those of a later cluster are higher, and a status shows one. Nothing
+/// else depends on a wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallTime(u64);
 
@@ -46,6 +46,12 @@ impl WallTime {
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} µs since 1970", self.0)
+    }
+}
+
+impl From<WallTime> for SystemTime {
+    fn from(time: WallTime) -> Self {
+        Self::UNIX_EPOCH + Duration::from_micros(time.0)
     }
 }
 

@@ -207,11 +207,16 @@ impl Load {
     /// A few clients that ask `node` first, and write and read a few keys that begin with `prefix`; and others
     /// that coordinate.
     pub(crate) fn start(caller: &Caller, node: usize, prefix: &str) -> Self {
-        let keys = (0..KEYS).map(|key| format!("{prefix}{key}"));
         Self {
             actors: Some(Actors::start(&caller.client_addrs)),
-            ..Self::spawn(caller, node, CLIENTS, &Habit::Shared(keys.collect()))
+            ..Self::plain(caller, node, prefix)
         }
+    }
+
+    /// The same without those that coordinate: a node that is watched keeps a history of its changes.
+    pub(crate) fn plain(caller: &Caller, node: usize, prefix: &str) -> Self {
+        let keys = (0..KEYS).map(|key| format!("{prefix}{key}"));
+        Self::spawn(caller, node, CLIENTS, &Habit::Shared(keys.collect()))
     }
 
     /// `writers` that ask `node` first and write as fast as they can, each time a key of its own.
@@ -265,6 +270,11 @@ impl Load {
             history.first_write_after(moment)
         })
         .await
+    }
+
+    /// The lock that the clients share.
+    pub(crate) fn lock(&self) -> Option<&str> {
+        self.actors.as_ref().map(Actors::lock)
     }
 
     pub(crate) fn counts(&self) -> Counts {

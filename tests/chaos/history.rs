@@ -11,11 +11,16 @@ use seshat_test_support::linearizability::{self, Kind, Operation};
 /// The most operations in one history: more would show nothing new and would fill the memory.
 pub(crate) const MAX_OPERATIONS: usize = 400_000;
 
-/// Nanoseconds since the first use of this clock.
-pub(crate) fn now() -> u64 {
+/// The time since the first use of this clock.
+pub(crate) fn elapsed() -> Duration {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed()
+}
+
+/// The same in nanoseconds.
+pub(crate) fn now() -> u64 {
     // Operations begin after the missing key that every history begins with.
-    u64::try_from(BEGAN.elapsed().as_nanos()).expect("a short time") + 1
+    u64::try_from(elapsed().as_nanos()).expect("a short time") + 1
 }
 
 /// A fresh value.

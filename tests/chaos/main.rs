@@ -1,18 +1,19 @@
 //! Real processes under faults: three `seshat serve`, each behind a proxy that a test controls, and
 //! clients that write, read and coordinate all the time and record the answers.
 //!
-//! After each scenario every key's history has to be linearizable, final reads included: no read was
-//! stale and no acknowledged write was lost, whatever was killed, stopped or cut off. The history of the
-//! clients that coordinate, with conditional writes, transactions and scans, has to be strictly serializable
-//! in the order of revisions. The other promises
-//! of a scenario are in its own test, which prints its measurements in one line:
+//! After each scenario every key's history has to be linearizable, final reads included: no read was stale
+//! and no acknowledged write was lost, whatever was killed, stopped or cut off. The history of the clients
+//! that coordinate, with conditional writes, transactions and scans, has to be strictly serializable in the
+//! order of revisions; watches leave out no change, one client at a time is sure of a lock, and what is
+//! counted under it is not lost. The other promises of a scenario are in its own test, which prints its
+//! measurements in one line:
 //!
 //! ```text
 //! cargo test --test chaos -- --nocapture
 //! ```
 //!
-//! The soak draws its faults at random, of nodes, of links and of the surroundings of a process, and
-//! keeps one cluster through all of them:
+//! The soak draws its faults at random, of nodes, of links, of the surroundings of a process and of clients
+//! that hold a lock, and keeps one cluster through all of them:
 //!
 //! ```text
 //! CHAOS_SECONDS=600 cargo test --release --test chaos soak -- --nocapture
@@ -28,6 +29,7 @@ mod clients;
 mod cluster;
 mod history;
 mod hogs;
+mod holder;
 mod links;
 mod misbehaving;
 mod openers;

@@ -12,6 +12,7 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::clients::{Caller, Load};
 use crate::cluster::Cluster;
 use crate::history::{History, now};
+use crate::holder::Holder;
 use crate::links::Fate;
 use crate::misbehaving::{MisbehavingClients, Misbehaviour};
 use crate::{caller, ms, scenario};
@@ -79,12 +80,14 @@ enum Trouble {
     Hangup,
     /// A node is restarted with a log without a reader.
     UnreadLog,
+    /// A process that asks for the lock of the others is killed.
+    Holder,
     /// Many clients misbehave at every port of every node.
     Clients(Misbehaviour),
     Nothing,
 }
 
-const TROUBLES: [Trouble; 17] = [
+const TROUBLES: [Trouble; 18] = [
     Trouble::Kill,
     Trouble::Stop,
     Trouble::Pause,
@@ -96,6 +99,7 @@ const TROUBLES: [Trouble; 17] = [
     Trouble::Guest,
     Trouble::Hangup,
     Trouble::UnreadLog,
+    Trouble::Holder,
     Trouble::Clients(Misbehaviour::Idle),
     Trouble::Clients(Misbehaviour::Stuck),
     Trouble::Clients(Misbehaviour::SlowReader),
@@ -118,6 +122,7 @@ impl fmt::Display for Trouble {
             Self::Guest => "has a fourth member beside it",
             Self::Hangup => "loses its terminal",
             Self::UnreadLog => "has a log without a reader",
+            Self::Holder => "has a client that is killed under its lock",
             Self::Clients(what) => return write!(f, "gets many clients that misbehave: {what:?}"),
             Self::Nothing => "left alone",
         })
@@ -125,10 +130,10 @@ impl fmt::Display for Trouble {
 }
 
 impl Trouble {
-    /// Returns the misbehaving clients of the round, if there are any. They stay until the fault is
-    /// over.
-    async fn begin(self, cluster: &mut Cluster, node: usize) -> Vec<MisbehavingClients> {
+    /// Returns what runs until the fault is over. `lock` is the one that the clients of the round share.
+    async fn begin(self, cluster: &mut Cluster, node: usize, lock: &str) -> Running {
         let mut clients = Vec::new();
+        let mut holder = None;
         match self {
             Self::Kill => cluster.kill(&[node]),
             Self::Stop => cluster.stop(&[node]).await,
@@ -152,9 +157,13 @@ impl Trouble {
                     clients.push(MisbehavingClients::at(addr, what).await);
                 }
             }
+            Self::Holder => holder = Some(Holder::start(cluster, lock)),
             Self::Nothing => {}
         }
-        clients
+        Running {
+            _clients: clients,
+            _holder: holder,
+        }
     }
 
     async fn end(self, cluster: &mut Cluster, node: usize) {
@@ -168,9 +177,15 @@ impl Trouble {
                 cluster.remove_member(GUEST).await;
                 cluster.ends_as_removed(GUEST).await;
             }
-            Self::Hangup | Self::UnreadLog | Self::Clients(_) | Self::Nothing => {}
+            Self::Hangup | Self::UnreadLog | Self::Holder | Self::Clients(_) | Self::Nothing => {}
         }
     }
+}
+
+/// The clients and the holder of a fault. Dropping this ends them.
+struct Running {
+    _clients: Vec<MisbehavingClients>,
+    _holder: Option<Holder>,
 }
 
 struct Soak {
@@ -197,10 +212,11 @@ impl Soak {
             &format!("{round}-"),
         );
         load.write_after(now()).await;
-        let clients = trouble.begin(cluster, node).await;
+        let lock = load.lock().expect("clients that lock").to_owned();
+        let running = trouble.begin(cluster, node, &lock).await;
         let begun = now();
         tokio::time::sleep(Duration::from_millis(hold)).await;
-        drop(clients);
+        drop(running);
         trouble.end(cluster, node).await;
         let healed = cluster.wait_until_healed().await;
         load.write_after(now()).await;

@@ -89,6 +89,8 @@ struct State {
     refusal: Option<Status>,
     /// Answers nothing more.
     silent: bool,
+    /// How long the answer to a read takes.
+    read_delay: Duration,
     /// Runs a version without transactions and scans.
     older: bool,
     scans: Vec<ScanRequest>,
@@ -277,6 +279,11 @@ impl Mock {
     /// The node keeps its connections and answers nothing more.
     pub(crate) fn falls_silent(&self) {
         self.state().silent = true;
+    }
+
+    /// The answer to each read takes as long from now on.
+    pub(crate) fn delays_reads(&self, delay: Duration) {
+        self.state().read_delay = delay;
     }
 
     /// The node answers again what comes from now on.
@@ -716,7 +723,12 @@ impl KvService for Mock {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        self.state().reads += 1;
+        let delay = {
+            let state = &mut *self.state();
+            state.reads += 1;
+            state.read_delay
+        };
+        tokio::time::sleep(delay).await;
         let GetRequest { key, cluster_id } = request.into_inner();
         if let (Some((own, former)), Some(named)) = (self.state().cluster, cluster_id)
             && own != named

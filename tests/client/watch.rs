@@ -11,7 +11,7 @@ use seshat::proto::kv::watch_response::Message;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::mock::{Mock, dead, invalid};
+use super::mock::{Mock, dead, in_memory, invalid};
 use seshat_test_support::watch::{
     CLUSTER as OURS, End, changes, cut, deleted, entry, nothing, part, progress, reset, set, state,
     synced, synced_of,
@@ -360,27 +360,31 @@ async fn a_node_of_another_cluster_resets_nobody() {
     assert!(!other.watches().is_empty(), "it was asked");
 }
 
-/// The cluster has no leader at the moment: it has not formed anew.
-#[tokio::test]
+/// The cluster has no leader at the moment: it has not formed anew, however slow its node is.
+#[tokio::test(start_paused = true)]
 async fn an_outage_leads_to_no_other_cluster() {
-    let [ours, other] = [Mock::follower(None).await, Mock::follower(None).await];
-    ours.joins(OURS, None);
-    other.joins(OTHER, None);
-    ours.next_watch(nothing(5), cut());
-    let builder = builder(&[&ours, &other]).timeout(Duration::from_millis(1));
-    let mut updates = builder.build().unwrap().watch("").stream();
-    assert_eq!(news(&mut updates, 2).await, ["reset", "synced 7 5"]);
-    for _ in 0..30 {
-        other.next_watch([reset(), synced_of(OTHER, 90)], End::Silence);
+    for delay in [0, 500].map(Duration::from_millis) {
+        let [ours, other] = ["kv-1", "kv-2"].map(|name| Mock::in_memory(name, false));
+        ours.joins(OURS, None);
+        other.joins(OTHER, None);
+        ours.delays_reads(delay);
+        ours.next_watch(nothing(5), cut());
+        let builder = builder(&[&ours, &other]).timeout(Duration::from_millis(1));
+        let client = builder.simulated(in_memory, 7).build().unwrap();
+        let mut updates = client.watch("").stream();
+        assert_eq!(news(&mut updates, 2).await, ["reset", "synced 7 5"]);
+        for _ in 0..100 {
+            other.next_watch([reset(), synced_of(OTHER, 90)], End::Silence);
+        }
+        let told = next(&mut updates).await;
+        assert!(told.starts_with("disconnected: "), "{told}");
+        // For longer than it took to tell.
+        let more = timeout(Duration::from_secs(4), updates.next()).await;
+        assert!(more.is_err(), "{more:?}");
+        ours.next_watch([synced(6)], End::Silence);
+        assert_eq!(next(&mut updates).await, "synced 7 6");
+        assert!(!other.watches().is_empty(), "it was asked");
     }
-    let told = next(&mut updates).await;
-    assert!(told.starts_with("disconnected: "), "{told}");
-    // For longer than it took to tell.
-    let more = timeout(Duration::from_secs(2), updates.next()).await;
-    assert!(more.is_err(), "{more:?}");
-    ours.next_watch([synced(6)], End::Silence);
-    assert_eq!(next(&mut updates).await, "synced 7 6");
-    assert!(!other.watches().is_empty(), "it was asked");
 }
 
 #[tokio::test]

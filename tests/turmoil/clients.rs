@@ -40,6 +40,8 @@ pub(crate) struct Habits {
     pub(crate) resends: bool,
     /// A flaw for a fourth: clients take their living sessions for held without asking.
     pub(crate) trusting: bool,
+    /// A flaw for a fifth: clients take their locks for held without asking, and write without them.
+    pub(crate) unfenced: bool,
 }
 
 /// A channel to node `id`, of a client that soon gives up a silent connection.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use seshat::types::LogIndex;
 
 use seshat_test_support::coordination::strict::{self, Begins};
-use seshat_test_support::coordination::{Fact, Record};
+use seshat_test_support::coordination::{Fact, History, Moment, Record, Span, Tenure, tenures};
 use seshat_test_support::linearizability::{self, Kind, Operation};
 
 /// An operation on a key, as a client knows it.
@@ -35,41 +35,76 @@ pub(crate) struct Break {
     pub(crate) kept: LogIndex,
 }
 
-/// Whether the answers in `records`, with a recovery in between or none, can be true; or why not.
-pub(crate) fn check(records: &[Record], recovery: Option<Break>) -> Result<(), String> {
-    for key in never_removed(records) {
+/// Whether all that the clients know, with a recovery in between or none, can be true; or why not.
+pub(crate) fn check(history: &History, recovery: Option<Break>) -> Result<(), String> {
+    let records = history.records();
+    for key in never_removed(&records) {
         let history: Vec<_> = records.iter().flat_map(|it| accesses(it, key)).collect();
         check_key(&history, recovery)
             .map_err(|fault| format!("the history of {key} is not linearizable: {fault}"))?;
     }
-    let serial = match recovery {
-        None => strict::check(records, Begins::Empty),
-        Some(recovery) => {
-            let torn = |record: &Record| is_torn(record.start, end(record), recovery);
-            let part = |record: &Record| match torn(record) {
-                true => in_doubt(record),
-                false => Some(record.clone()),
-            };
-            let before = records.iter().filter(|it| it.start < recovery.asked);
-            let before = before.filter_map(part);
-            let after = records
-                .iter()
-                .filter(|it| torn(it) || it.start >= recovery.done);
-            let after = after.filter_map(part);
-            let (before, after): (Vec<_>, Vec<_>) = (before.collect(), after.collect());
-            strict::check(&before, Begins::Empty)
-                .and_then(|()| strict::check(&after, Begins::Anywhere))
-        }
-    };
-    serial.map_err(|fault| format!("the history is not strictly serializable: {fault}"))
+    check_together(&records, &history.spans(), recovery)
+        .map_err(|fault| format!("the history is not strictly serializable: {fault}"))?;
+    check_holders(history, recovery)
 }
 
-/// The keys that no request removes: the checker of linearizability knows none that does.
+/// Whether what the holders of sessions and locks know can be true.
+fn check_holders(history: &History, recovery: Option<Break>) -> Result<(), String> {
+    let torn = |start: Moment, end: Moment| {
+        recovery.is_some_and(|recovery| is_torn(start.number, Some(end.number), recovery))
+    };
+    for found in history.contradictions().iter() {
+        if !torn(found.start, found.end) {
+            return Err(format!("the history of a session is not true: {found:?}"));
+        }
+    }
+    // A client that was sure of a lock while another cluster was made may have been sure of what was lost.
+    let known = history.tenures();
+    let known = known.iter().map(|tenure| Tenure {
+        sure: tenure.sure.filter(|(first, last)| !torn(*first, *last)),
+        ..tenure.clone()
+    });
+    let known: Vec<_> = known.collect();
+    tenures::check(&known).map_err(|fault| format!("the history of a lock is not true: {fault}"))
+}
+
+fn check_together(
+    records: &[Record],
+    spans: &[Span],
+    recovery: Option<Break>,
+) -> Result<(), String> {
+    let Some(recovery) = recovery else {
+        return strict::check(records, spans, Begins::Empty);
+    };
+    let torn = |record: &Record| is_torn(record.start.number, end(record), recovery);
+    let part = |record: &Record| match torn(record) {
+        true => in_doubt(record),
+        false => Some(record.clone()),
+    };
+    let is_before = |start: Moment| start.number < recovery.asked;
+    let is_after = |start: Moment| start.number >= recovery.done;
+    let before = records.iter().filter(|it| is_before(it.start));
+    let before: Vec<_> = before.filter_map(part).collect();
+    let after = records.iter().filter(|it| torn(it) || is_after(it.start));
+    let after: Vec<_> = after.filter_map(part).collect();
+    let whole = |span: &&Span| !is_torn(span.start.number, Some(span.end.number), recovery);
+    let whole: Vec<_> = spans.iter().filter(whole).cloned().collect();
+    let (spans_before, spans_after): (Vec<_>, Vec<_>) =
+        whole.into_iter().partition(|span| is_before(span.start));
+    strict::check(&before, &spans_before, Begins::Empty)?;
+    strict::check(&after, &spans_after, Begins::Anywhere)
+}
+
+/// The keys that are never removed: the checker of linearizability knows only these.
 fn never_removed(records: &[Record]) -> BTreeSet<&str> {
-    let writes = || records.iter().flat_map(|record| &record.writes);
-    let removed = writes().filter(|(_, value)| value.is_none());
-    let removed: BTreeSet<_> = removed.map(|(key, _)| key.as_str()).collect();
-    let keys = writes().map(|(key, _)| key.as_str());
+    let writes = || {
+        records
+            .iter()
+            .flat_map(|record| record.writes.iter().map(move |it| (record, it)))
+    };
+    let removed = writes().filter(|(record, (_, value))| value.is_none() || record.ttl.is_some());
+    let removed: BTreeSet<_> = removed.map(|(_, (key, _))| key.as_str()).collect();
+    let keys = writes().map(|(_, (key, _))| key.as_str());
     keys.filter(|key| !removed.contains(key)).collect()
 }
 
@@ -88,17 +123,18 @@ fn accesses<'a>(record: &'a Record, key: &'a str) -> impl Iterator<Item = Told> 
     });
     let may_write = told.is_none_or(|told| told.succeeded);
     let write = record.writes(key).flatten().filter(|_| may_write);
+    // The news of a watch are true, but not of a moment since its start.
     let all = reads.chain(write.map(Kind::Write));
-    all.map(move |kind| Told {
+    all.filter(|_| !record.is_late).map(move |kind| Told {
         kind,
-        start: record.start,
+        start: record.start.number,
         end: end(record),
         index: told.map(|told| told.revision),
     })
 }
 
 fn end(record: &Record) -> Option<u64> {
-    record.told.as_ref().map(|told| told.end)
+    record.told.as_ref().map(|told| told.end.number)
 }
 
 /// Whether a request may belong to either side of the recovery.

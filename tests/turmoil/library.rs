@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use crate::clients::{Habits, KEYS, name};
 use crate::network::{channel, client_addr};
 use crate::shared::Shared;
-use seshat_test_support::coordination::{History, Record, Version, decode, encode};
+use seshat_test_support::coordination::{History, Moment, Record, Version, decode, encode};
 use seshat_test_support::linearizability::Kind;
 
 /// Most commands in a batch.
@@ -250,7 +250,7 @@ impl User {
     }
 
     /// The outcome of an operation on a shared key. Returns whether it was answered.
-    fn settle(&mut self, asked: &Asked, start: u64, answer: &Result<Reply, Error>) -> bool {
+    fn settle(&mut self, asked: &Asked, start: Moment, answer: &Result<Reply, Error>) -> bool {
         let Asked { key, kind } = *asked;
         let what = format!("{kind:?} of k{key}");
         let (history, name) = (&self.shared.history, name(key));

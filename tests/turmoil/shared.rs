@@ -16,7 +16,6 @@ use crate::report::Report;
 use seshat_test_support::coordination::History;
 
 /// The shared part of a world.
-#[derive(Default)]
 pub(crate) struct Shared {
     /// Whether every line of the story is printed.
     loud: bool,
@@ -55,9 +54,18 @@ struct Recovery {
 
 impl Shared {
     pub(crate) fn new(loud: bool) -> Self {
+        let time = || turmoil::sim_elapsed().unwrap_or_default();
         Self {
             loud,
-            ..Self::default()
+            story: RefCell::default(),
+            history: Arc::new(History::new(time)),
+            recovery: Cell::default(),
+            nodes: RefCell::default(),
+            report: RefCell::default(),
+            lost: Cell::default(),
+            highest_term: Cell::default(),
+            left_over: RefCell::default(),
+            ending: Cell::default(),
         }
     }
 
@@ -78,7 +86,7 @@ impl Shared {
     /// The next moment. Moments, unlike the clocks of the hosts, put all events in the order in which
     /// they happened.
     fn moment(&self) -> u64 {
-        self.history.moment()
+        self.history.moment().number
     }
 
     /// The operator asks for a recovery of the cluster `old` from a node that surely has its
@@ -155,7 +163,7 @@ impl Shared {
         let recovery = asked
             .zip(made)
             .map(|(asked, done)| Break { asked, done, kept });
-        if let Err(fault) = history::check(&self.history.records(), recovery) {
+        if let Err(fault) = history::check(&self.history, recovery) {
             panic!("{fault}");
         }
     }

@@ -38,6 +38,8 @@ pub(crate) enum Flaw {
     Resent,
     /// Clients do not ask whether they have lost their living sessions.
     Trusting,
+    /// Clients do not ask whether they have lost their locks, and their writes do not need these.
+    Unfenced,
     /// The nodes that are to be added form a cluster of their own.
     Apart,
     /// The operator who recovers the cluster believes that the survivor had every write.
@@ -46,13 +48,14 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// All of them, and none.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::None,
         Self::Repeats,
         Self::KeptIds,
         Self::Unnumbered,
         Self::Resent,
         Self::Trusting,
+        Self::Unfenced,
         Self::Apart,
         Self::Overstated,
     ];
@@ -67,6 +70,8 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) cradles: Vec<Cradle>,
     pub(crate) clients: Vec<String>,
+    /// When the client that may crash does so, or starts again.
+    pub(crate) next_client_fall: Duration,
     pub(crate) longest_delay: Duration,
     pub(crate) nemesis: Nemesis,
     next_nemesis: Duration,
@@ -132,6 +137,7 @@ impl World {
             unnumbered: flaw == Flaw::Unnumbered,
             resends: flaw == Flaw::Resent,
             trusting: flaw == Flaw::Trusting,
+            unfenced: flaw == Flaw::Unfenced,
         };
         let clients = crew::add(&mut sim, &mut rng, plan.nodes, &habits, shared);
         operator::add(&mut sim, rng.r#gen(), plan, flaw, Rc::clone(shared));
@@ -150,6 +156,7 @@ impl World {
             plan,
             cradles,
             clients,
+            next_client_fall: Duration::from_millis(rng.gen_range(500..4_000)),
             longest_delay,
             nemesis: Nemesis::Clear,
             next_nemesis,
@@ -185,6 +192,7 @@ impl World {
             self.tear();
             self.fell();
             self.raise();
+            self.fell_client();
         }
         self.trap = None;
         self.turn(Nemesis::Clear, Duration::MAX);

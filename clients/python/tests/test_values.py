@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -10,7 +11,7 @@ from seshat._core.options import Seconds, endpoint, endpoints, seconds
 from seshat._core.writes import one_condition
 from seshat.errors import Invalid
 from seshat.kv.v1 import kv_service_pb2 as kv
-from seshat.values import Condition, Set
+from seshat.values import Condition, Set, data
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,26 @@ def test_a_write_has_one_condition_and_a_key_one_lifetime() -> None:
     with pytest.raises(Invalid):
         messages.operation(Set("k", "v", ttl=1, keep_lifetime=True))
     assert messages.operation(Set("k", "v", keep_lifetime=True)).set.WhichOneof("lifetime") == "keep"
+
+
+def test_a_condition_on_what_is_not_there_is_no_write_without_a_condition() -> None:
+    conditions: list[dict[str, Any]] = [
+        {"if_value": None},
+        {"if_revision": None},
+        {"if_held": None},
+        {"if_held": seshat.NotAcquired(None)},
+    ]
+    for condition in conditions:
+        with pytest.raises(Invalid):
+            one_condition("k", **condition)
+    assert one_condition("k") is None
+
+
+def test_keys_and_values_are_bytes_or_text() -> None:
+    assert data(cast("bytes", bytearray(b"v"))) == b"v"
+    for other in (5, None, [1, 2], 1.5):
+        with pytest.raises(TypeError):
+            data(cast("bytes", other))
 
 
 def test_text_is_taken_as_utf_8() -> None:

@@ -4,14 +4,13 @@
 // uses the number up, so a copy of the Acquire that arrives later claims nothing. A caller that gives up on the way may have
 // a claim nevertheless; so it is released then, too.
 
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { call } from "./call.js";
 import { SeshatError, sessionLost } from "./errors.js";
 import { Fault } from "./fault.js";
 import type { AcquireResponse, AwaitResponse } from "./gen/seshat/lock/v1/lock_service_pb.js";
 import type { Limits, Node, Scope } from "./nodes.js";
 import type { LivingSession } from "./session.js";
-import { longer, sleep } from "./time.js";
+import { duration, longer, sleep } from "./time.js";
 import { nextNumber } from "./writes.js";
 
 /** What is claimed. */
@@ -109,7 +108,7 @@ export class Claim {
 
   async #acquire(scope: Scope): Promise<AcquireResponse["result"]> {
     const { name, value, maxWait } = this.asked;
-    const wait = maxWait === undefined ? {} : { maxWait: durationFromMs(Math.ceil(maxWait)) };
+    const wait = maxWait === undefined ? {} : { maxWait: duration(maxWait) };
     return call(scope, "numbered", async (node) => {
       const request = { name, value, ...wait, session: this.#stamp(), ...node.named };
       return known((await node.locks.acquire(request, node.limited())).result);

@@ -131,10 +131,13 @@ export class Nodes {
   /**
    * Runs a call, which the end of the client ends.
    *
-   * @throws SeshatError if the client was closed.
+   * @throws SeshatError if the client was closed, or the timeout is no number.
    */
   async run<T>(limits: Limits, call: (scope: Scope) => Promise<T>): Promise<T> {
     const { timeout = this.settings.timeout, signal } = limits;
+    if (Number.isNaN(timeout)) {
+      throw invalid("the timeout is no number");
+    }
     if (signal?.aborted === true) {
       throw cancelled("no", signal.reason);
     }

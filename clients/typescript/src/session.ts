@@ -1,7 +1,7 @@
 // Sessions: writes that are applied once, however often they have to be sent.
 
 import { randomBytes } from "node:crypto";
-import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { call } from "./call.js";
 import type { Moment } from "./clock.js";
@@ -15,6 +15,7 @@ import type { Limits, Nodes, Scope } from "./nodes.js";
 import { Numbers } from "./numbers.js";
 import { Pipeline, type PipelineOptions } from "./pipeline.js";
 import { renew } from "./renewal.js";
+import { duration } from "./time.js";
 import type { Bytes } from "./bytes.js";
 import { type InSession, Keys } from "./writes.js";
 
@@ -197,13 +198,13 @@ interface Opened {
 }
 
 function open(scope: Scope, ttl: number | undefined): Promise<Opened> {
+  const asked = ttl === undefined ? {} : { ttl: duration(ttl) };
   // What a lost attempt has opened does no harm, so the call may be repeated like a read.
   return call(scope, "read", async (node) => {
     // Every attempt opens a new session. A late copy of an attempt must not reopen a session that has expired meanwhile: it
     // would not remember the writes that were applied.
     const clientId = randomId();
     const sent = moment(scope.nodes.settings.clock);
-    const asked = ttl === undefined ? {} : { ttl: durationFromMs(Math.ceil(ttl)) };
     const answer = await node.kv.openSession({ clientId, ...asked, ...node.named }, node.limited());
     if (ttl !== undefined && answer.ttl === undefined) {
       throw new Fault("this node runs an older version, which knows no living sessions", "no", "elsewhere", {

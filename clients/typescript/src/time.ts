@@ -1,10 +1,25 @@
 // Time: deadlines on the monotonic clock, timers that a signal ends, and pauses between attempts.
 
 import { performance } from "node:perf_hooks";
+import { type Duration, durationFromMs } from "@bufbuild/protobuf/wkt";
+import { invalid } from "./errors.js";
 
 /** Milliseconds on the monotonic clock. */
 export function now(): number {
   return performance.now();
+}
+
+/**
+ * The message of a duration, in whole milliseconds.
+ *
+ * @throws SeshatError of kind `invalid`: it is not finite.
+ */
+export function duration(ms: number): Duration {
+  const whole = Math.ceil(ms);
+  if (!Number.isSafeInteger(whole)) {
+    throw invalid(`${String(ms)} ms is no duration`);
+  }
+  return durationFromMs(whole);
 }
 
 /** The longest timer that Node has, in milliseconds. */

@@ -1,7 +1,6 @@
 // Transactions: conditions, operations, and the outcome.
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { type Bytes, toBytes } from "./bytes.js";
 import { type Deleted, type Entry, entry } from "./entries.js";
 import { Fault } from "./fault.js";
@@ -12,6 +11,7 @@ import type {
   OperationSchema,
   SetOperationSchema,
 } from "./gen/seshat/kv/v1/txn_pb.js";
+import { duration } from "./time.js";
 
 /** A lock and a fencing token of it; a `Lock` is one. */
 export interface Token {
@@ -192,7 +192,7 @@ type LifetimeMessage = NonNullable<MessageInitShape<typeof SetOperationSchema>["
 
 function lifetimeMessage({ ttl, owner, keepLifetime }: Lifetime): LifetimeMessage {
   if (ttl !== undefined) {
-    return { case: "ttl", value: durationFromMs(Math.ceil(ttl)) };
+    return { case: "ttl", value: duration(ttl) };
   }
   if (owner !== undefined) {
     return { case: "owner", value: owner.id };

@@ -82,7 +82,7 @@ export class Keys {
    *
    * @throws SeshatError: nothing was read.
    */
-  find(key: Bytes, limits: Limits = {}): Promise<Found> {
+  async find(key: Bytes, limits: Limits = {}): Promise<Found> {
     const bytes = toBytes(key);
     return this.nodes.run(limits, async (scope) => {
       this.inSession?.numbers.holds();
@@ -132,7 +132,7 @@ export class Keys {
    *
    * @throws SeshatError: the transaction may have been applied if its `applied` is `"unknown"`.
    */
-  txn(txn: Txn, limits: Limits = {}): Promise<TxnOutcome> {
+  async txn(txn: Txn, limits: Limits = {}): Promise<TxnOutcome> {
     const request = txnRequest(txn);
     const carryOut = async (node: Node, session: SessionField) => {
       const answer = await node.kv.txn({ ...request, ...session, ...node.named }, node.limited());
@@ -215,17 +215,33 @@ interface AnyOn {
   readonly ifHeld?: Token;
 }
 
-function conditionOf(key: Bytes, { ifAbsent, ifRevision, ifValue, ifHeld }: AnyOn): Condition | undefined {
-  const conditions = [
-    ifAbsent && Condition.missing(key),
-    ifRevision === undefined ? undefined : Condition.revision(key, ifRevision),
-    ifValue === undefined ? undefined : Condition.value(key, ifValue),
-    ifHeld && Condition.held(ifHeld),
-  ].filter((condition) => condition !== undefined);
-  if (conditions.length > 1) {
+const CONDITIONS = {
+  ifAbsent: (key: Bytes) => Condition.missing(key),
+  ifRevision: (key: Bytes, revision: bigint) => Condition.revision(key, revision),
+  ifValue: (key: Bytes, value: Bytes) => Condition.value(key, value),
+  ifHeld: (_: Bytes, lock: Token) => Condition.held(lock),
+};
+
+/**
+ * The condition of a write, if its options have one.
+ *
+ * @throws SeshatError of kind `invalid`: they have several, or one without a value, such as that of a missing key. To leave it
+ * out would make the write unconditional.
+ */
+function conditionOf(key: Bytes, options: AnyOn): Condition | undefined {
+  const names = (Object.keys(CONDITIONS) as (keyof AnyOn)[]).filter((name) => name in options);
+  const [name, ...others] = names;
+  if (others.length > 0) {
     throw invalid("a write has one condition: use a transaction for several");
   }
-  return conditions[0];
+  if (name === undefined) {
+    return undefined;
+  }
+  const value: unknown = options[name];
+  if (value === undefined || value === null || value === false) {
+    throw invalid(`${name} is ${String(value)}: nothing can be tested against that`);
+  }
+  return CONDITIONS[name](key, value as never);
 }
 
 function on(key: Bytes, condition: Condition, success: Operation[]): Txn {

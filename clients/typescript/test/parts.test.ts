@@ -9,7 +9,7 @@ import { Client, KeyRange } from "../src/index.js";
 import { Outbox } from "../src/outbox.js";
 import { Semaphore } from "../src/semaphore.js";
 import { settings } from "../src/settings.js";
-import { jittered, linked, longer, sleep } from "../src/time.js";
+import { duration, jittered, linked, longer, sleep } from "../src/time.js";
 
 test("endpoints are host and port, with holes in their list", () => {
   assert.deepEqual(endpoints(" kv-1:6379,, http://[::1]:6379/ ,kv-1:6379"), ["kv-1:6379", "[::1]:6379"]);
@@ -165,6 +165,31 @@ test("a call that was cancelled before it began sends nothing", async () => {
     assert.match(String(error.cause), /why/);
     return error.applied === "no" && error.kind === "cancelled";
   });
+  await client.close();
+});
+
+test("keys and values are bytes, or text that has UTF-8", () => {
+  assert.deepEqual([...toBytes("ü😀")], [...Buffer.from("ü😀")]);
+  for (const other of ["\ud800", "a\udc00b", 5, null, undefined, [1], {}, new ArrayBuffer(2), new Uint16Array(2)]) {
+    assert.throws(() => toBytes(other as string), { kind: "invalid", applied: "no" }, typeof other);
+  }
+});
+
+test("a duration is a finite number", async () => {
+  assert.equal(duration(1_000.5).nanos, 1_000_000);
+  for (const ms of [NaN, Infinity, 1e30]) {
+    assert.throws(() => duration(ms), { kind: "invalid" });
+  }
+  const client = new Client("127.0.0.1:1");
+  await assert.rejects(client.get("k", { timeout: NaN }), { kind: "invalid" });
+  await client.close();
+});
+
+test("a condition on what is not there is no write without a condition", async () => {
+  const client = new Client("127.0.0.1:1", { timeout: 1 });
+  for (const on of [{ ifValue: undefined }, { ifRevision: undefined }, { ifHeld: undefined }, { ifAbsent: false }]) {
+    await assert.rejects(client.set("k", "v", on as object), { kind: "invalid" }, JSON.stringify(on));
+  }
   await client.close();
 });
 

@@ -20,6 +20,7 @@ use super::assembly::Assembly;
 use super::update::{Position, Update};
 use crate::client::call_error::{CallError, or_older};
 use crate::client::nodes::{Answer, Node, Purpose};
+use crate::client::one_cluster::MAX_WAIT;
 use crate::client::search::Search;
 use crate::client::{Client, Error, KeyRange, Reason};
 use crate::deadline::after;
@@ -132,7 +133,8 @@ impl Reader {
         let Some(ours) = self.known_cluster() else {
             return false;
         };
-        let clusters = self.client.clusters().await;
+        // A node of the cluster that is slow to answer proves as much as a fast one.
+        let clusters = self.client.clusters(MAX_WAIT).await;
         !clusters.is_empty() && !clusters.contains_key(&ours)
     }
 

@@ -37,7 +37,7 @@ fn memory_is_bounded_while_a_few_keys_are_overwritten_for_ever() {
         cluster.start_all();
         cluster.wait_until_healed().await;
         let leader = cluster.leader().await;
-        let load = Load::start(&caller(cluster), leader, "k");
+        let load = Load::plain(&caller(cluster), leader, "k");
         let overwriters = Overwriters::start(&cluster.client_addrs(), leader);
 
         let mut curves = vec![Vec::new(); 3];

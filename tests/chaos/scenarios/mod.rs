@@ -4,6 +4,7 @@ mod crashes;
 mod forming;
 mod full;
 mod latency;
+mod locks;
 mod members;
 mod memory;
 mod partitions;

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from enum import Enum
+from typing import Final, Protocol, TypeAlias
 
 from seshat._core.options import Seconds
 from seshat.errors import Error
 
 Data: TypeAlias = "bytes | str"
 """Keys and values are bytes. Text is taken as UTF-8; what is read is always bytes."""
+
+
+class Omitted(Enum):
+    """The default of a condition that was not given: ``None`` may come from a call."""
+
+    OMITTED = "omitted"
+
+
+OMITTED: Final = Omitted.OMITTED
 
 
 class HeldLock(Protocol):
@@ -270,4 +280,5 @@ class NotAcquired:
 
 
 def data(value: Data) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
+    # Not bytes(value): of a number that is so many zeros.
+    return value.encode() if isinstance(value, str) else bytes(memoryview(value))

@@ -129,12 +129,16 @@ impl Handles {
         done()
     }
 
-    /// Closes what `name` names.
+    /// Closes what `name` names. A session and a lock keep their names: a request that came before, and waits
+    /// until they are lost, may be carried out only now.
     pub(crate) async fn close(&self, name: &str) -> Answer {
-        let removed = self.lock_all().remove(name);
-        let handle = removed.ok_or_else(|| invalid(format!("nothing is named {name:?}")))?;
-        handle.closed.send_replace(true);
-        match handle.thing {
+        let (thing, ..) = self.find(name)?;
+        if !matches!(thing, Thing::Living(_) | Thing::Lock(..))
+            && let Some(handle) = self.lock_all().remove(name)
+        {
+            handle.closed.send_replace(true);
+        }
+        match thing {
             Thing::Living(session) => session.close().await.map_err(|error| failure(&error))?,
             Thing::Lock(lock, _) => {
                 let lock = lock.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::History;
 use super::keys::{Keys, encode};
 use super::memory::Memory;
-use super::record::{Fact, Record, Told};
+use super::record::{Fact, Moment, Record, Told};
 use super::request::{Entry, Outcome, Request};
 
 /// Most transactions in a batch.
@@ -81,12 +81,20 @@ impl<W: Witness> Actor<W> {
         }
     }
 
-    /// Reads all keys, until it is answered.
+    /// Waits until no key is left that is bound for a time; then reads all keys, until it is answered.
     pub async fn finish(&mut self) {
+        while !self.all_are_for_ever().await {
+            sleep(PAUSE).await;
+        }
         let all = Request::read(&self.keys.all());
         while !(self.ask(&all).await && self.scan(self.keys.range(), u64::MAX).await) {
             sleep(PAUSE).await;
         }
+    }
+
+    async fn all_are_for_ever(&self) -> bool {
+        let all = self.client.scan_range(self.keys.range()).collect().await;
+        all.is_ok_and(|all| all.iter().all(|entry| entry.ttl.is_none()))
     }
 
     async fn step(&mut self) {
@@ -177,6 +185,10 @@ impl<W: Witness> Actor<W> {
         let set = match session {
             Some(session) => session.set(key.clone(), write.bytes.clone()),
             None => self.client.set(key.clone(), write.bytes.clone()),
+        };
+        let set = match request.ttl {
+            Some(ttl) => set.ttl(ttl),
+            None => set,
         };
         let written = match condition {
             None => return set.await.map(|written| done(written.applied_index)),
@@ -276,13 +288,13 @@ impl<W: Witness> Actor<W> {
     }
 
     /// The outcome of a request. Returns whether it is answered.
-    fn settle(&mut self, request: &Request, start: u64, answer: Result<Outcome, Error>) -> bool {
+    fn settle(&mut self, request: &Request, start: Moment, answer: Result<Outcome, Error>) -> bool {
         let writes = request.writes.iter().map(|it| (it.key.clone(), it.value));
         let mut record = Record {
-            start,
             conditions: request.conditions.clone(),
             writes: writes.collect(),
-            told: None,
+            ttl: request.ttl,
+            ..Record::new(start)
         };
         match answer {
             Ok(outcome) => record.told = Some(self.learn(request, outcome)),

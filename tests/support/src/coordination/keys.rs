@@ -2,6 +2,10 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+use super::accounts;
+use super::record::Version;
+use super::request::Entry;
+
 /// Keys of each kind: few, so that actors meet.
 const KEPT: u64 = 6;
 const REMOVABLE: u64 = 3;
@@ -16,6 +20,11 @@ pub struct Keys {
     pub removable: Vec<String>,
     /// Accounts, of which the sum of the balances never changes.
     pub accounts: Vec<String>,
+    /// A counter, and the lock that guards it.
+    pub counter: String,
+    pub lock: String,
+    /// The beginning of keys that belong to sessions.
+    pub(super) owned: String,
     prefix: String,
 }
 
@@ -27,13 +36,17 @@ impl Keys {
             kept: names('k', KEPT),
             removable: names('d', REMOVABLE),
             accounts: names('a', ACCOUNTS),
+            counter: format!("{prefix}c"),
+            lock: format!("{prefix}lock"),
+            owned: format!("{prefix}owned/"),
             prefix: prefix.to_owned(),
         }
     }
 
     /// All keys, in their order.
     pub(super) fn all(&self) -> Vec<String> {
-        [&self.accounts[..], &self.removable, &self.kept].concat()
+        let counter = std::slice::from_ref(&self.counter);
+        [&self.accounts[..], counter, &self.removable, &self.kept].concat()
     }
 
     /// Their names with their first and their last letter, as a range.
@@ -41,8 +54,21 @@ impl Keys {
         format!("{}a", self.prefix)..format!("{}l", self.prefix)
     }
 
-    pub(super) fn is_account(&self, key: &str) -> bool {
-        self.accounts.iter().any(|it| it == key)
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.all().iter().any(|it| it == key)
+    }
+
+    /// The version of `key` that an entry shows. Panics unless its value is exactly as written.
+    pub(super) fn version(&self, key: &str, entry: &Entry, max_padding: u64) -> Version {
+        let value = match key {
+            _ if self.accounts.iter().any(|it| it == key) => accounts::decode(&entry.bytes).0,
+            _ if self.counter == key => decode(&entry.bytes, 0),
+            _ => decode(&entry.bytes, max_padding),
+        };
+        Version {
+            value,
+            revision: entry.revision,
+        }
     }
 }
 

@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::{IteratorRandom as _, SliceRandom as _};
 
 use super::History;
-use super::accounts::{self, Accounts};
-use super::keys::{Keys, decode, encode};
+use super::accounts::Accounts;
+use super::keys::{Keys, encode};
 use super::record::{Fact, Version};
 use super::request::{Entry, Request, Write};
+
+/// The share of values that are bound for a time, of those that may be.
+const WITH_TTL: f64 = 0.5;
+/// How long these are bound, in milliseconds.
+const TTL: std::ops::Range<u64> = 1_000..2_000;
 
 /// The keys as an actor has seen them last.
 pub(super) struct Memory {
@@ -57,11 +63,21 @@ impl Memory {
             true => Write::remove(&key),
             false => self.set(&key, self.history.fresh_value()),
         };
-        Request {
+        self.maybe_for_a_time(Request {
             conditions: condition.map(|it| (key, it)).into_iter().collect(),
             writes: vec![write],
             ..Request::default()
+        })
+    }
+
+    /// The request, or the same whose value is bound for a time.
+    fn maybe_for_a_time(&mut self, mut request: Request) -> Request {
+        let removable = |write: &Write| self.keys.removable.contains(&write.key);
+        let may = matches!(&request.writes[..], [write] if removable(write));
+        if may && self.rng.gen_bool(WITH_TTL) {
+            request.ttl = Some(Duration::from_millis(self.rng.gen_range(TTL)));
         }
+        request
     }
 
     /// Conditions, reads and writes of up to three keys.
@@ -108,7 +124,7 @@ impl Memory {
                 false => request.reads.push(key),
             }
         }
-        request
+        self.maybe_for_a_time(request)
     }
 
     /// A read of several keys, or of all accounts.
@@ -146,7 +162,7 @@ impl Memory {
     /// A key, of which everything is known at this moment.
     pub(super) fn saw(&mut self, key: &str, entry: Option<&Entry>) -> Option<Version> {
         self.accounts.saw(key, entry);
-        let version = entry.map(|entry| self.version(key, entry));
+        let version = entry.map(|entry| self.keys.version(key, entry, self.max_padding));
         self.seen.insert(key.to_owned(), version);
         version
     }
@@ -168,16 +184,5 @@ impl Memory {
     /// A write of unknown outcome may have changed the key.
     pub(super) fn forget(&mut self, key: &str) {
         self.accounts.forget(key);
-    }
-
-    fn version(&self, key: &str, entry: &Entry) -> Version {
-        let value = match self.keys.is_account(key) {
-            true => accounts::decode(&entry.bytes).0,
-            false => decode(&entry.bytes, self.max_padding),
-        };
-        Version {
-            value,
-            revision: entry.revision,
-        }
     }
 }

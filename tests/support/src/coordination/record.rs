@@ -1,5 +1,16 @@
 //! What a client knows of one of its requests.
 
+use std::time::Duration;
+
+/// A moment of a test.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// An event that happened before another one has the lower number.
+    pub number: u64,
+    /// The time since the beginning.
+    pub time: Duration,
+}
+
 /// A key that is bound: the number that is its value, and the revision of the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
@@ -46,11 +57,15 @@ impl Fact {
 /// A request: if all conditions hold, it carries out its writes. No two requests write the same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The moment before it was sent.
-    pub start: u64,
+    /// Before it was sent.
+    pub start: Moment,
     pub conditions: Vec<(String, Fact)>,
     /// `None` removes the key.
     pub writes: Vec<(String, Option<u64>)>,
+    /// How long what it writes is bound at least. `None`: for ever.
+    pub ttl: Option<Duration>,
+    /// Whether it may have seen a moment before its start: it is the news of a watch.
+    pub is_late: bool,
     /// `None`: the outcome is not known. It may be carried out once, at any time after its start.
     pub told: Option<Told>,
 }
@@ -58,8 +73,8 @@ pub struct Record {
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// The moment after it came.
-    pub end: u64,
+    /// After it came.
+    pub end: Moment,
     /// The place of the request in the order of all writes. Of a read: the last write that it saw.
     pub revision: u64,
     /// Whether all conditions held.
@@ -69,36 +84,58 @@ pub struct Told {
 }
 
 impl Record {
-    /// A read of `key`, which was answered.
-    pub fn read(key: &str, start: u64, end: u64, found: Option<Version>, revision: u64) -> Self {
-        let seen = vec![(key.to_owned(), Fact::found(found))];
+    /// A request that was sent at `start`, and does nothing yet.
+    pub fn new(start: Moment) -> Self {
         Self {
             start,
             conditions: Vec::new(),
             writes: Vec::new(),
+            ttl: None,
+            is_late: false,
+            told: None,
+        }
+    }
+
+    /// A read of `key`, which was answered.
+    pub fn read(
+        key: &str,
+        start: Moment,
+        end: Moment,
+        found: Option<Version>,
+        revision: u64,
+    ) -> Self {
+        let seen = vec![(key.to_owned(), Fact::found(found))];
+        Self {
             told: Some(Told {
                 end,
                 revision,
                 succeeded: true,
                 seen,
             }),
+            ..Self::new(start)
         }
     }
 
     /// A write of `key`, with the moment and the revision of its answer, if one came.
-    pub fn write(key: &str, start: u64, value: u64, answer: Option<(u64, u64)>) -> Self {
-        let told = |(end, revision)| Told {
+    pub fn write(key: &str, start: Moment, value: u64, answer: Option<(Moment, u64)>) -> Self {
+        let mut record = Self {
+            writes: vec![(key.to_owned(), Some(value))],
+            ..Self::new(start)
+        };
+        if let Some((end, revision)) = answer {
+            record.is_done(end, revision);
+        }
+        record
+    }
+
+    /// It was carried out, and nothing else was seen.
+    pub fn is_done(&mut self, end: Moment, revision: u64) {
+        self.told = Some(Told {
             end,
             revision,
             succeeded: true,
             seen: Vec::new(),
-        };
-        Self {
-            start,
-            conditions: Vec::new(),
-            writes: vec![(key.to_owned(), Some(value))],
-            told: answer.map(told),
-        }
+        });
     }
 
     /// Whether it has an entry in the log of its own.

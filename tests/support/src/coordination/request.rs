@@ -1,5 +1,7 @@
 //! A request of an actor: as the Rust client takes it, and as the checker judges it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use seshat::client::{Condition, Txn, TxnOperation, TxnOutcome, TxnResult};
 
@@ -13,6 +15,8 @@ pub(super) struct Request {
     /// Read before the writes. If a condition does not hold, the keys of the conditions are read too.
     pub(super) reads: Vec<String>,
     pub(super) writes: Vec<Write>,
+    /// How long what it writes is bound. `None`: for ever.
+    pub(super) ttl: Option<Duration>,
     /// Whether it reads what it has written.
     pub(super) reads_own: bool,
 }
@@ -115,7 +119,7 @@ impl Request {
         for Write { key, value, bytes } in &self.writes {
             let key = key.clone();
             txn = txn.then(match value {
-                Some(_) => TxnOperation::set(key, bytes.clone()),
+                Some(_) => self.set(key, bytes.clone()),
                 None => TxnOperation::delete(key),
             });
         }
@@ -126,6 +130,14 @@ impl Request {
             txn = txn.otherwise(TxnOperation::get(key.clone()));
         }
         txn
+    }
+
+    fn set(&self, key: String, bytes: Bytes) -> TxnOperation {
+        let set = TxnOperation::set(key, bytes);
+        match self.ttl {
+            Some(ttl) => set.ttl(ttl),
+            None => set,
+        }
     }
 
     /// The outcome of [`txn`](Self::txn). Panics if it does not see its own writes.

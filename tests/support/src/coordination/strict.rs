@@ -10,11 +10,14 @@
 //! * The order respects time: a write has a higher revision than every request that ended before it began, and
 //!   a read no lower one.
 //! * If a request says that a condition did not hold, one did not.
+//! * No key that was bound for a time is missing earlier.
+//! * No watch has left out a change.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::{Fact, Record, Told, Version};
+use super::record::{Fact, Record, Version};
+use super::spans::Span;
 
 /// The state before a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +28,17 @@ pub enum Begins {
     Anywhere,
 }
 
-/// Whether `records` are strictly serializable, or why not. A request that removes a key has to have a
-/// condition that names what it removes.
-pub fn check(records: &[Record], begins: Begins) -> Result<(), String> {
+/// Whether `records` are strictly serializable, and fit what watches have shown; or why not. A request that removes
+/// a key has to have a condition that names what it removes.
+pub fn check(records: &[Record], spans: &[Span], begins: Begins) -> Result<(), String> {
     let places = Places::find(records, begins)?;
     places.are_given_once()?;
     places.follow_time()?;
+    for (record, revision) in places.carried_out() {
+        for span in spans {
+            span.shows(record, revision)?;
+        }
+    }
     for record in records {
         fails_for_a_reason(record)?;
     }
@@ -56,6 +64,8 @@ pub fn check(records: &[Record], begins: Begins) -> Result<(), String> {
 /// The places of requests in the order of revisions.
 struct Places<'a> {
     records: &'a [Record],
+    /// The request that writes each value.
+    writers: BTreeMap<u64, usize>,
     /// The revision of each request, if it has one.
     revisions: Vec<Option<u64>>,
     /// The versions of keys that no request has written.
@@ -76,12 +86,13 @@ impl<'a> Places<'a> {
         let revision = |record: &Record| record.told.as_ref().map(|told| told.revision);
         let mut places = Self {
             records,
+            writers,
             revisions: records.iter().map(revision).collect(),
             first: BTreeMap::new(),
         };
         for (reader, key, version) in sightings(records) {
-            match writers.get(&version.value) {
-                Some(writer) => places.place(*writer, reader, key, version)?,
+            match places.writers.get(&version.value).copied() {
+                Some(writer) => places.place(writer, reader, key, version)?,
                 None if begins == Begins::Anywhere => places.begin(key, version)?,
                 None => return Err(format!("never written: {key} in {reader:?}")),
             }
@@ -133,6 +144,13 @@ impl<'a> Places<'a> {
         records.filter_map(|(record, revision)| Some((record, (*revision)?)))
     }
 
+    /// The requests that have a place and wrote there.
+    fn carried_out(&self) -> impl Iterator<Item = (&'a Record, u64)> {
+        // A request without an answer has a place because what it wrote was seen.
+        let wrote = |record: &Record| record.told.as_ref().is_none_or(|told| told.succeeded);
+        self.placed().filter(move |(record, _)| wrote(record))
+    }
+
     /// The requests without a place.
     fn unplaced(&self) -> impl Iterator<Item = &'a Record> {
         let records = self.records.iter().zip(&self.revisions);
@@ -150,7 +168,8 @@ impl<'a> Places<'a> {
     }
 
     fn follow_time(&self) -> Result<(), String> {
-        let mut begun: Vec<_> = self.placed().collect();
+        let begun = self.placed().filter(|(record, _)| !record.is_late);
+        let mut begun: Vec<_> = begun.collect();
         begun.sort_by_key(|(record, _)| record.start);
         let ended = |(record, revision): (&'a Record, u64)| {
             Some((record.told.as_ref()?.end, revision, record))
@@ -287,7 +306,7 @@ impl Key<'_> {
             return Ok(());
         }
         if let (Fact::Missing, Some(version)) = (fact, version)
-            && self.may_have_been_removed(version, by.told.as_ref())
+            && (self.may_have_been_removed(version, by) || self.may_have_expired(version, by))
         {
             self.state = State::Known(None);
             return Ok(());
@@ -297,16 +316,31 @@ impl Key<'_> {
     }
 
     /// Whether a request of unknown outcome removes exactly `version`.
-    fn may_have_been_removed(&self, version: Version, seen: Option<&Told>) -> bool {
+    fn may_have_been_removed(&self, version: Version, reader: &Record) -> bool {
         self.places.unplaced().any(|record| {
             let tests = |(key, fact): &(String, Fact)| {
                 key == self.name
                     && matches!(fact, Fact::Value(_) | Fact::Version(_))
                     && fact.holds(Some(version))
             };
+            let told = reader.told.as_ref();
             record.writes(self.name) == Some(None)
-                && seen.is_none_or(|seen| record.start < seen.end)
+                && told.is_none_or(|told| record.start < told.end)
                 && record.conditions.iter().any(tests)
+        })
+    }
+
+    /// Whether the time of `version` was over before `reader` ended.
+    fn may_have_expired(&self, version: Version, reader: &Record) -> bool {
+        let Some(writer) = self.places.writers.get(&version.value) else {
+            // It was bound before the history.
+            return true;
+        };
+        let writer = &self.places.records[*writer];
+        let told = reader.told.as_ref();
+        writer.ttl.is_some_and(|ttl| {
+            let end = writer.start.time + ttl;
+            told.is_none_or(|told| end <= told.end.time)
         })
     }
 }

@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::super::record::{Moment, Told};
 use super::*;
 
 fn bound(value: u64, revision: u64) -> Fact {
@@ -14,9 +16,15 @@ fn facts(facts: &[(&str, Fact)]) -> Vec<(String, Fact)> {
     facts.collect()
 }
 
+/// A second is a hundred moments.
+fn at(number: u64) -> Moment {
+    let time = Duration::from_millis(number * 10);
+    Moment { number, time }
+}
+
 fn told(end: u64, revision: u64, seen: &[(&str, Fact)]) -> Option<Told> {
     Some(Told {
-        end,
+        end: at(end),
         revision,
         succeeded: true,
         seen: facts(seen),
@@ -25,20 +33,17 @@ fn told(end: u64, revision: u64, seen: &[(&str, Fact)]) -> Option<Told> {
 
 fn read(start: u64, revision: u64, seen: &[(&str, Fact)]) -> Record {
     Record {
-        start,
-        conditions: Vec::new(),
-        writes: Vec::new(),
         told: told(start + 1, revision, seen),
+        ..Record::new(at(start))
     }
 }
 
 fn write(start: u64, writes: &[(&str, Option<u64>)], told: Option<Told>) -> Record {
     let writes = writes.iter().map(|(key, value)| (key.to_string(), *value));
     Record {
-        start,
-        conditions: Vec::new(),
         writes: writes.collect(),
         told,
+        ..Record::new(at(start))
     }
 }
 
@@ -58,11 +63,11 @@ fn failed(record: Record) -> Record {
 }
 
 fn holds(records: &[Record]) {
-    assert_eq!(check(records, Begins::Empty), Ok(()));
+    assert_eq!(check(records, &[], Begins::Empty), Ok(()));
 }
 
 fn breaks(records: &[Record], complaint: &str) {
-    let fault = check(records, Begins::Empty).expect_err("it cannot be true");
+    let fault = check(records, &[], Begins::Empty).expect_err("it cannot be true");
     assert!(fault.contains(complaint), "{fault}");
 }
 
@@ -176,7 +181,7 @@ fn a_removal_of_unknown_outcome_removes_what_it_names() {
     let other = [first.clone(), removal(bound(1, 9)), missing.clone()];
     breaks(&other, "k is Some");
     let later = Record {
-        start: 7,
+        start: at(7),
         ..removal(bound(1, 10))
     };
     breaks(&[first, later, missing], "k is Some");
@@ -200,9 +205,9 @@ fn revisions_follow_time_and_are_given_once() {
 
 #[test]
 fn a_history_may_begin_anywhere_but_in_one_state() {
-    let anywhere = |records: &[Record]| check(records, Begins::Anywhere);
+    let anywhere = |records: &[Record]| check(records, &[], Begins::Anywhere);
     let first = read(1, 20, &[("k", bound(7, 5)), ("l", Fact::Missing)]);
-    assert!(check(std::slice::from_ref(&first), Begins::Empty).is_err());
+    assert!(check(std::slice::from_ref(&first), &[], Begins::Empty).is_err());
     assert_eq!(anywhere(std::slice::from_ref(&first)), Ok(()));
     let overwrite = write(3, &[("k", Some(8))], told(4, 30, &[]));
     let back = read(5, 31, &[("k", bound(7, 5))]);
@@ -215,6 +220,67 @@ fn a_history_may_begin_anywhere_but_in_one_state() {
     assert!(anywhere(&[overwrite, back]).is_err());
 }
 
+#[test]
+fn a_key_is_bound_for_its_ttl_at_least_and_once() {
+    let second = Duration::from_secs(1);
+    let first = Record {
+        ttl: Some(second),
+        ..write(1, &[("k", Some(1))], told(2, 10, &[]))
+    };
+    let missing = |start| read(start, 20, &[("k", Fact::Missing)]);
+    holds(&[first.clone(), missing(100)]);
+    breaks(&[first.clone(), missing(98)], "k is Some");
+    let back = read(110, 20, &[("k", bound(1, 10))]);
+    breaks(&[first, missing(100), back], "k is None");
+}
+
+#[test]
+fn the_news_of_a_watch_may_be_late_and_never_early() {
+    let (first, second) = (both(), write(5, &[("k", Some(2))], told(6, 20, &[])));
+    let news = |start, revision, value| Record {
+        is_late: true,
+        ..read(start, revision, &[("k", value)])
+    };
+    holds(&[first.clone(), second.clone(), news(7, 19, bound(1, 10))]);
+    breaks(
+        &[first.clone(), second.clone(), news(7, 20, bound(1, 10))],
+        "k is Some",
+    );
+    // A later read is no older.
+    let stale = read(9, 19, &[("k", bound(1, 10))]);
+    breaks(
+        &[first, second, news(7, 20, bound(2, 20)), stale],
+        "began after",
+    );
+}
+
+#[test]
+fn a_watch_leaves_out_no_change() {
+    let span = |behind, up_to, changes: &[(u64, &str)]| Span {
+        start: at(1),
+        end: at(9),
+        keys: vec!["k".to_owned(), "l".to_owned()],
+        behind,
+        up_to,
+        changes: changes
+            .iter()
+            .map(|(at, key)| (*at, key.to_string()))
+            .collect(),
+    };
+    let check = |span| check(&[both()], &[span], Begins::Empty);
+    assert_eq!(check(span(9, 10, &[(10, "k"), (10, "l")])), Ok(()));
+    for other in [span(10, 12, &[]), span(5, 9, &[])] {
+        assert_eq!(check(other), Ok(()));
+    }
+    for hole in [span(9, 10, &[(10, "k")]), span(9, 12, &[])] {
+        assert!(
+            check(hole)
+                .unwrap_err()
+                .starts_with("a watch has not shown")
+        );
+    }
+}
+
 /// Clients of a store that does everything right: all that they are told can be true, until one answer is changed.
 #[test]
 fn true_histories_are_accepted_and_changed_ones_are_not() {
@@ -222,10 +288,10 @@ fn true_histories_are_accepted_and_changed_ones_are_not() {
     for seed in 0..500 {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut history = a_true_history(&mut rng);
-        assert_eq!(check(&history, Begins::Empty), Ok(()), "seed {seed}");
+        assert_eq!(check(&history, &[], Begins::Empty), Ok(()), "seed {seed}");
         if change(&mut rng, &mut history) {
             changed += 1;
-            found += u32::from(check(&history, Begins::Empty).is_err());
+            found += u32::from(check(&history, &[], Begins::Empty).is_err());
         }
     }
     assert!(changed > 400, "{changed}");
@@ -282,15 +348,15 @@ fn a_true_history(rng: &mut StdRng) -> Vec<Record> {
             known.insert(value);
         }
         records.push(Record {
-            start,
             conditions,
             writes,
             told: is_answered.then_some(Told {
-                end,
+                end: at(end),
                 revision,
                 succeeded: holds,
                 seen,
             }),
+            ..Record::new(at(start))
         });
     }
     records

@@ -15,13 +15,17 @@ from seshat._core.transport import DELETE, GET, SET, TXN
 from seshat.errors import Invalid
 from seshat.kv.v1 import kv_service_pb2 as kv
 from seshat.values import (
+    OMITTED,
     Condition,
     Data,
     Delete,
     Deleted,
     Found,
     Get,
+    HeldLock,
+    NotAcquired,
     NotHeld,
+    Omitted,
     Set,
     Txn,
     TxnOutcome,
@@ -125,16 +129,20 @@ class Issuer:
 def one_condition(
     key: Data,
     if_absent: bool = False,
-    if_revision: int | None = None,
-    if_value: Data | None = None,
-    if_held: Condition | None = None,
+    if_revision: int | Omitted = OMITTED,
+    if_value: Data | Omitted = OMITTED,
+    if_held: HeldLock | Omitted = OMITTED,
 ) -> Condition | None:
-    """The condition that a caller has given by name. Raises `Invalid` if there are several."""
+    """The condition that a caller has given by name. Raises `Invalid` if there are several, or one is ``None``."""
+    for name, it in (("if_revision", if_revision), ("if_value", if_value), ("if_held", if_held)):
+        # Such as the value of a missing key. To leave the condition out would make the write unconditional.
+        if it is None or isinstance(it, NotAcquired):
+            raise Invalid(f"{name} is {it}: nothing can be tested against that")
     given = [
         *([Condition.missing(key)] if if_absent else []),
-        *([Condition.at_revision(key, if_revision)] if if_revision is not None else []),
-        *([Condition.has_value(key, if_value)] if if_value is not None else []),
-        *([if_held] if if_held is not None else []),
+        *([Condition.at_revision(key, if_revision)] if if_revision is not OMITTED else []),
+        *([Condition.has_value(key, if_value)] if if_value is not OMITTED else []),
+        *([Condition.held(if_held)] if if_held is not OMITTED else []),
     ]
     if len(given) > 1:
         raise Invalid("a write has one condition; a transaction has several")

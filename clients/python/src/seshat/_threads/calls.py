@@ -15,6 +15,7 @@ from seshat._core.writes import Issuer, one_condition
 from seshat._threads.runtime import Cancellation, Threads
 from seshat._threads.streams import Pipeline
 from seshat.values import (
+    OMITTED,
     Condition,
     Data,
     Delete,
@@ -22,6 +23,7 @@ from seshat.values import (
     Found,
     HeldLock,
     NotHeld,
+    Omitted,
     Operation,
     Owner,
     Set,
@@ -101,9 +103,9 @@ class Calls:
         owner: Owner | None = None,
         keep_lifetime: bool = False,
         if_absent: bool = False,
-        if_revision: int | None = None,
-        if_value: Data | None = None,
-        if_held: HeldLock | None = None,
+        if_revision: int | Omitted = OMITTED,
+        if_value: Data | Omitted = OMITTED,
+        if_held: HeldLock | Omitted = OMITTED,
     ) -> Written | NotHeld: ...
 
     def set(
@@ -115,9 +117,9 @@ class Calls:
         owner: Owner | None = None,
         keep_lifetime: bool = False,
         if_absent: bool = False,
-        if_revision: int | None = None,
-        if_value: Data | None = None,
-        if_held: HeldLock | None = None,
+        if_revision: int | Omitted = OMITTED,
+        if_value: Data | Omitted = OMITTED,
+        if_held: HeldLock | Omitted = OMITTED,
     ) -> Written | NotHeld:
         """Binds a key. Acknowledged once a majority holds the write and the leader has applied it.
 
@@ -126,12 +128,12 @@ class Calls:
 
         On a condition: only if the key is missing (`if_absent`), was bound by the write `if_revision` and not written
         since, is bound to `if_value`, or if a lock is still held (`if_held`). A condition that does not
-        hold is an outcome, and no error: `NotHeld`, with what the key is bound to instead.
+        hold is an outcome, and no error: `NotHeld`, with what the key is bound to instead. A
+        condition that is ``None``, such as the value of a missing key, raises `Invalid`.
 
         Raises `Error`. The write may have been applied if its `applied` is ``UNKNOWN``.
         """
-        held = None if if_held is None else Condition.held(if_held)
-        condition = one_condition(key, if_absent, if_revision, if_value, held)
+        condition = one_condition(key, if_absent, if_revision, if_value, if_held)
         write = Set(key, value, ttl, owner, keep_lifetime)
         return self._run(self._issuer.set(write, condition))
 
@@ -143,22 +145,21 @@ class Calls:
         self,
         key: Data,
         *,
-        if_revision: int | None = None,
-        if_value: Data | None = None,
-        if_held: HeldLock | None = None,
+        if_revision: int | Omitted = OMITTED,
+        if_value: Data | Omitted = OMITTED,
+        if_held: HeldLock | Omitted = OMITTED,
     ) -> Deleted | NotHeld: ...
 
     def delete(
         self,
         key: Data,
         *,
-        if_revision: int | None = None,
-        if_value: Data | None = None,
-        if_held: HeldLock | None = None,
+        if_revision: int | Omitted = OMITTED,
+        if_value: Data | Omitted = OMITTED,
+        if_held: HeldLock | Omitted = OMITTED,
     ) -> Deleted | NotHeld:
         """Removes a key; a missing one is no error. On a condition as `set`. Raises `Error`."""
-        held = None if if_held is None else Condition.held(if_held)
-        condition = one_condition(key, False, if_revision, if_value, held)
+        condition = one_condition(key, False, if_revision, if_value, if_held)
         return self._run(self._issuer.delete(Delete(key), condition))
 
     def txn(
