@@ -66,6 +66,9 @@ class LoopChannel:
             self._loop.begin(self._channel.close())
 
 
+_NO_MESSAGE = "the answer is no message"
+
+
 class _Call(Pending[Res]):
     """A call that is under way."""
 
@@ -79,7 +82,8 @@ class _Call(Pending[Res]):
 
     async def finish(self, ended: Callable[[], None]) -> None:
         try:
-            self.done(await self._call)
+            # The library gives `None` for an answer that is no message.
+            self.done(await self._call or broken(_NO_MESSAGE))
         except grpc.aio.AioRpcError as error:
             self.done(_fault(error))
         except (asyncio.CancelledError, grpc.aio.UsageError) as error:
@@ -123,6 +127,10 @@ class LoopStream(Generic[Res]):
         if self._end is None:
             try:
                 message = await self._call.read()
+                if message is None:
+                    self._call.cancel()
+                    pending.done(broken(_NO_MESSAGE))
+                    return
                 if message is not grpc.aio.EOF:
                     pending.done(message)
                     return

@@ -142,8 +142,13 @@ class ThreadStream(Generic[Res]):
         self._ended()
 
 
+_NO_MESSAGE = "Exception deserializing response!"
+"""The words of the library for an answer that is no message."""
+
+
 def _fault(error: Any) -> Fault:
-    # The library waits for ever for the debug string of a stream that was cancelled here.
-    is_cancelled = error.code() is grpc.StatusCode.CANCELLED
-    debug = None if is_cancelled else error.debug_error_string()
+    # The library waits for ever for the debug string of a call that it has ended by itself: one that was cancelled
+    # here, and one whose answer is no message.
+    is_local = error.code() is grpc.StatusCode.CANCELLED or error.details() == _NO_MESSAGE
+    debug = None if is_local else error.debug_error_string()
     return of_status(error.code(), error.details(), error.trailing_metadata(), debug)
