@@ -1,6 +1,6 @@
 //! The protocol between the conformance runner and a client program.
 //!
-//! Both write each message after its length, see [`read`] and [`write`].
+//! Both write each message after its length, see [`read()`] and [`write()`].
 
 #[allow(
     missing_docs,
