@@ -150,7 +150,10 @@ impl Cluster {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .with_context(|| format!("{} does not start", self.binary.display()))?;
+            .with_context(|| {
+                let binary = self.binary.display();
+                format!("{binary} does not start: build it by `cargo build`, or name the server by --seshat")
+            })?;
         let process = Process {
             child,
             is_stopped: false,
