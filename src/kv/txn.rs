@@ -428,6 +428,26 @@ mod tests {
     }
 
     #[test]
+    fn its_length_is_that_of_its_conditions_and_of_both_branches() {
+        let get = || Operation::Get(bytes("k"));
+        let test = || Condition::Key {
+            key: bytes("k"),
+            test: KeyTest::Exists(true),
+        };
+        for (conditions, success, failure) in
+            [(0, 0, 0), (2, 0, 0), (0, 2, 0), (0, 0, 2), (2, 4, 8)]
+        {
+            let txn = Txn {
+                conditions: (0..conditions).map(|_| test()).collect(),
+                success: (0..success).map(|_| get()).collect(),
+                failure: (0..failure).map(|_| get()).collect(),
+            };
+            let length = conditions + success + failure;
+            assert_eq!((txn.len(), txn.is_empty()), (length, length == 0));
+        }
+    }
+
+    #[test]
     fn bytes_are_those_of_keys_and_values() {
         let txn = Txn {
             conditions: vec![

@@ -177,6 +177,7 @@ fn a_client_gets_the_state_and_then_every_change() {
     let deleted = (Cause::Deleted, entry("b", "", 6));
     let changes = [events(4, &[set]), events(6, &[deleted])];
     assert_eq!(node.messages(), changes);
+    assert!(node.watches.is_watched());
     node.watches.close(id);
     node.set("a", "3");
     assert!(!node.watches.is_ready() && !node.watches.is_watched());
@@ -424,13 +425,16 @@ fn without_a_leader_watches_end_and_none_begins() {
         ..WatchBounds::default()
     });
     let id = node.open(all()).expect("a watch");
+    node.turn();
+    assert!(!node.watches.is_ready());
     for led in [false, false, true, false, false] {
         node.watches.tick(led);
         assert_eq!(node.watches.take_ended(), []);
     }
     node.watches.tick(false);
-    assert!(node.watches.is_ready());
+    assert!(node.watches.is_ready(), "the client is to be told");
     assert_eq!(node.watches.take_ended(), [id]);
+    assert!(!node.watches.is_ready());
     assert_eq!(node.open(all()), Err(NoWatch::Unled));
     node.watches.tick(true);
     assert!(node.open(all()).is_ok());
@@ -466,6 +470,7 @@ fn the_history_begins_with_the_first_watch_and_ends_some_time_after_the_last() {
     node.watches.tick(true);
     assert!(!node.watches.changes().are_kept());
     assert!(node.watches.take_retired().is_some());
+    assert!(node.watches.take_retired().is_none(), "it was taken");
 }
 
 #[test]
@@ -483,6 +488,67 @@ fn a_turn_serves_watches_in_turns_and_ends_at_its_bound() {
     let served: Vec<_> = turns.concat().into_iter().map(|(id, _)| id).collect();
     assert_eq!(served, [ids, ids].concat());
     assert!(!node.watches.is_ready(), "each has two on their way");
+}
+
+/// So many watches of everything, whose clients have it.
+fn synced_watches(node: &mut Node, count: usize) {
+    for _ in 0..count {
+        node.open(all()).expect("a watch");
+    }
+    node.messages();
+}
+
+#[test]
+fn a_turn_ends_when_its_bytes_are_spent_exactly() {
+    let mut node = Node::new(WatchBounds::default());
+    synced_watches(&mut node, 2);
+    node.watches.bounds.turn_bytes = CHANGE_BYTES + 2;
+    node.set("a", "1");
+    assert_eq!([node.turn().len(), node.turn().len()], [1, 1]);
+}
+
+#[test]
+fn a_turn_counts_what_it_compares_for_a_client_that_resumes() {
+    let mut node = Node::new(WatchBounds::default());
+    synced_watches(&mut node, 1);
+    let spec = WatchSpec {
+        after: Some((node.cluster_id, node.revision())),
+        ..of(KeyRange::key(key("b")))
+    };
+    node.set("a", "1");
+    node.messages();
+    node.watches.bounds.turn_bytes = 1;
+    for _ in 0..2 {
+        node.open(spec.clone()).expect("a watch");
+    }
+    assert_eq!([node.turn().len(), node.turn().len()], [1, 1]);
+}
+
+#[test]
+fn a_turn_has_a_bounded_number_of_bundles() {
+    let mut node = Node::new(WatchBounds {
+        turn_bytes: usize::MAX,
+        ..WatchBounds::default()
+    });
+    synced_watches(&mut node, TURN_BUNDLES + 1);
+    node.set("a", "1");
+    assert_eq!([node.turn().len(), node.turn().len()], [TURN_BUNDLES, 1]);
+}
+
+#[test]
+fn what_waits_for_a_client_takes_no_room_from_its_own_messages() {
+    let mut node = Node::new(WatchBounds {
+        all_waiting_bytes: 1000,
+        part_bytes: 400,
+        ..WatchBounds::default()
+    });
+    synced_watches(&mut node, 1);
+    for key in ["a", "b", "c"] {
+        node.set(key, &"v".repeat(99 - CHANGE_BYTES));
+    }
+    let bundles = node.turn();
+    let messages = bundles.first().map(|(_, messages)| messages.len());
+    assert_eq!((bundles.len(), messages), (1, Some(3)));
 }
 
 #[test]

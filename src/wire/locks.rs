@@ -283,3 +283,115 @@ pub fn list_locks_response(page: LockPage) -> lock::ListLocksResponse {
         cluster_id: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command() -> proto::AcquireCommand {
+        proto::AcquireCommand {
+            name: "a".to_owned(),
+            session: Some(proto::SessionStamp {
+                client_id: 7,
+                sequence: 1,
+                first_outstanding: 1,
+            }),
+            value: vec![0; MAX_CLAIM_VALUE_BYTES].into(),
+            max_wait_ms: Some(MAX_CLAIM_WAIT),
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut proto::AcquireCommand)) -> &'static str {
+        let mut command = command();
+        change(&mut command);
+        acquire(command).unwrap_err().field
+    }
+
+    #[test]
+    fn a_claim_keeps_within_its_bounds() {
+        assert!(acquire(command()).is_ok());
+        assert_eq!(refused(|it| it.name.clear()), "name");
+        assert_eq!(refused(|it| it.session = None), "session");
+        assert_eq!(
+            refused(|it| it.value = vec![0; MAX_CLAIM_VALUE_BYTES + 1].into()),
+            "value"
+        );
+        assert_eq!(
+            refused(|it| it.max_wait_ms = Some(MAX_CLAIM_WAIT + 1)),
+            "max_wait_ms"
+        );
+    }
+
+    fn holder() -> Holder {
+        Holder {
+            claim: ClaimId {
+                client_id: ClientId(7),
+                sequence: 3,
+            },
+            token: 9,
+            value: "v".into(),
+        }
+    }
+
+    /// The holder of [`holder`] in an answer.
+    fn told() -> lock::Holder {
+        lock::Holder {
+            client_id: 7,
+            claim: 3,
+            token: 9,
+            value: "v".into(),
+        }
+    }
+
+    #[test]
+    fn an_answer_has_the_state_of_the_claim() {
+        use lock::{acquire_response as acquired, await_response as awaited};
+        let held = lock::Held { token: 9 };
+        let waiting = lock::Waiting { ahead: 2 };
+        let gone = lock::Gone {};
+        for (state, acquired, awaited) in [
+            (
+                ClaimState::Held(9),
+                acquired::Result::Held(held),
+                awaited::Result::Held(held),
+            ),
+            (
+                ClaimState::Waiting(2),
+                acquired::Result::Waiting(waiting),
+                awaited::Result::Waiting(waiting),
+            ),
+            (
+                ClaimState::Gone,
+                acquired::Result::Gone(gone),
+                awaited::Result::Gone(gone),
+            ),
+        ] {
+            assert_eq!(acquire_response(state).result, Some(acquired));
+            assert_eq!(await_response(state).result, Some(awaited));
+        }
+        let holder = Some(told());
+        assert_eq!(
+            occupied_response(self::holder()).result,
+            Some(acquired::Result::Occupied(lock::Occupied { holder }))
+        );
+    }
+
+    #[test]
+    fn a_list_has_each_lock_with_its_holder() {
+        let state = LockState {
+            holder: Some(holder()),
+            waiting: 2,
+        };
+        let page = LockPage {
+            locks: vec![("a".into(), state)],
+            more: true,
+        };
+        let listed = list_locks_response(page);
+        let expected = lock::Lock {
+            name: "a".to_owned(),
+            holder: Some(told()),
+            waiting: 2,
+        };
+        assert_eq!((listed.locks, listed.more), (vec![expected], true));
+    }
+}

@@ -135,3 +135,33 @@ pub(super) fn pair_limit(ttl: u64, deadline: u64, owner: u64) -> Result<Option<L
         _ => Err(WireError::new("KeyValue", "owner", "beside a TTL")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_whole_milliseconds_or_not_well_formed() {
+        let millis = |seconds, nanos| millis(Duration { seconds, nanos });
+        assert_eq!(millis(2, 0), Some(2_000));
+        assert_eq!(millis(2, 1), Some(2_001), "a part counts as a whole one");
+        assert_eq!(millis(2, 999_999_999), Some(3_000));
+        assert_eq!(millis(2, 1_000_000_000), None);
+        assert_eq!(millis(-1, 0), None);
+        assert_eq!(millis(0, -1), None);
+        assert_eq!(millis(i64::MAX, 0), None);
+    }
+
+    #[test]
+    fn a_ttl_is_within_its_bounds_and_a_refusal_names_them() {
+        let (least, most) = (*SESSION_TTL.start(), *SESSION_TTL.end());
+        for ttl in [least, most] {
+            assert_eq!(session_ttl(duration(ttl)), Ok(ttl));
+        }
+        for ttl in [least - 1, most + 1] {
+            let refusal = session_ttl(duration(ttl)).unwrap_err();
+            assert_eq!(refusal.field, "ttl");
+            assert_eq!(refusal.reason, "not between 2 and 3600 seconds");
+        }
+    }
+}

@@ -365,3 +365,79 @@ pub fn list_sessions_response(
         cluster_id: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::Lifetime;
+    use crate::types::ClientId;
+
+    fn entry() -> Entry {
+        Entry {
+            key: "k".into(),
+            value: "v".into(),
+            revision: 7,
+            lifetime: Lifetime::Unlimited,
+        }
+    }
+
+    #[test]
+    fn conditions_and_both_branches_have_one_bound_together() {
+        let key = || Key::from("k");
+        let accepted = |conditions, success, failure| {
+            let condition = Condition::Key {
+                key: key(),
+                test: KeyTest::Exists(true),
+            };
+            let txn = Txn {
+                conditions: vec![condition; conditions],
+                success: vec![Operation::Get(key()); success],
+                failure: vec![Operation::Get(key()); failure],
+            };
+            Txn::try_from(proto::TxnCommand::from(txn)).is_ok()
+        };
+        let most = MAX_TXN_OPERATIONS;
+        for (conditions, success, failure) in [
+            (most, 0, 0),
+            (0, most, 0),
+            (0, 0, most),
+            (most - 20, 10, 10),
+        ] {
+            assert!(accepted(conditions, success, failure));
+            assert!(!accepted(conditions + 1, success, failure));
+            assert!(!accepted(conditions, success + 1, failure));
+            assert!(!accepted(conditions, success, failure + 1));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_scan_has_its_entries_and_whether_there_are_more() {
+        let part = Part {
+            entries: vec![entry()],
+            count: 0,
+            more: true,
+        };
+        let response = scan_response(part, 9);
+        assert_eq!(response.entries, [entry().into()]);
+        assert_eq!((response.revision, response.more), (9, true));
+    }
+
+    #[test]
+    fn a_page_of_sessions_has_each_with_its_times() {
+        let info = SessionInfo {
+            client_id: ClientId(7),
+            ttl: 2_500,
+            remaining: 1_250,
+            owned_keys: 3,
+        };
+        let page = list_sessions_response(vec![info], true, 9);
+        let session = proto::SessionInfo {
+            client_id: 7,
+            ttl: Some(time::duration(2_500)),
+            remaining: Some(time::duration(1_250)),
+            owned_keys: 3,
+        };
+        assert_eq!(page.sessions, [session]);
+        assert_eq!((page.more, page.revision), (true, 9));
+    }
+}

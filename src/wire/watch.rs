@@ -51,3 +51,82 @@ impl From<Event> for proto::Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Entry, Lifetime};
+    use crate::types::ClusterId;
+
+    fn entry() -> Entry {
+        Entry {
+            key: "k".into(),
+            value: "v".into(),
+            revision: 7,
+            lifetime: Lifetime::Unlimited,
+        }
+    }
+
+    #[test]
+    fn each_message_has_its_form() {
+        let state = WatchMessage::State {
+            entries: vec![entry()],
+            deleted: vec!["d".into()],
+        };
+        let synced = WatchMessage::Synced {
+            cluster_id: ClusterId(3),
+            revision: 7,
+        };
+        let events = WatchMessage::Events {
+            revision: 7,
+            events: Vec::new(),
+            more: true,
+        };
+        for (message, expected) in [
+            (WatchMessage::Reset, Message::Reset(proto::WatchReset {})),
+            (
+                state,
+                Message::State(proto::WatchState {
+                    entries: vec![entry().into()],
+                    deleted: vec!["d".into()],
+                }),
+            ),
+            (
+                synced,
+                Message::Synced(proto::WatchSynced {
+                    cluster_id: 3,
+                    revision: 7,
+                }),
+            ),
+            (
+                events,
+                Message::Events(proto::WatchEvents {
+                    revision: 7,
+                    events: Vec::new(),
+                    more: true,
+                }),
+            ),
+            (
+                WatchMessage::Progress { revision: 7 },
+                Message::Progress(proto::WatchProgress { revision: 7 }),
+            ),
+        ] {
+            assert_eq!(watch_response(message).message, Some(expected));
+        }
+    }
+
+    #[test]
+    fn an_event_tells_its_cause() {
+        for (cause, expected) in [
+            (Cause::Set, proto::Cause::Set),
+            (Cause::Deleted, proto::Cause::Deleted),
+            (Cause::Expired, proto::Cause::Expired),
+            (Cause::SessionEnded, proto::Cause::SessionEnded),
+        ] {
+            let entry = entry();
+            let event = proto::Event::from(Event { cause, entry });
+            assert_eq!(event.cause(), expected);
+            assert_eq!(event.entry, Some(self::entry().into()));
+        }
+    }
+}
