@@ -9,10 +9,11 @@ use seshat::client::{Leadership, LivingSession};
 use seshat::types::ClientId;
 
 use super::failure::Failure;
-use super::job::{Job, Signals, ended_by, lost};
-use super::lock::{Holding, close};
+use super::holding::Holding;
+use super::job::{Job, lost};
 use super::options::{ClientOptions, lock_name};
 use super::pipes::write_line;
+use super::process::{Signals, ended_by};
 use super::word::Word;
 
 const HELP: &str = "\
@@ -66,15 +67,8 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         self.client.run(async |cluster| {
             let client = self.client.for_calls(cluster.client());
-            let mut signals = Signals::new()?;
-            let opened = client.session().ttl(self.holding.ttl);
-            let session = tokio::select! {
-                opened = opened => opened?,
-                signal = signals.next() => return Ok(ended_by(signal)),
-            };
-            let outcome = self.stand(&session, &mut signals).await;
-            close(&session).await;
-            outcome
+            let stand = async |session: &_, signals: &mut _| self.stand(session, signals).await;
+            self.holding.in_session(&client, stand).await
         })
     }
 

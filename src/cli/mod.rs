@@ -12,7 +12,8 @@
 //! The last five rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
 //! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports
 //! errors, `condition.rs` shows why a write was not made, `options.rs` holds the shared flags,
-//! `job.rs` runs a command under a lock, `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and `entry.rs` in JSON. Standard
+//! `holding.rs` holds the session of a lock and `job.rs` runs a command under it, `process.rs` ends a command with all
+//! that it has started, `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and `entry.rs` in JSON. Standard
 //! output gets the answer only; everything else goes to standard error, so that the output of every command can be
 //! piped.
 
@@ -27,6 +28,7 @@ mod entry;
 mod failure;
 mod form;
 mod get;
+mod holding;
 mod job;
 mod lock;
 mod locks;
@@ -34,6 +36,7 @@ mod logging;
 mod member;
 mod options;
 mod pipes;
+mod process;
 mod recover;
 mod redirects;
 mod render;
