@@ -6,11 +6,12 @@ mod hook;
 use std::ffi::{OsStr, OsString};
 use std::future::{pending, ready};
 use std::io::Write as _;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 use seshat::client::{Client, Entry, Error, Update, Updates, Watch};
 use seshat::types::ClusterId;
@@ -18,8 +19,9 @@ use tokio::time::sleep;
 
 use super::entry::{insert, insert_lifetime};
 use super::failure::Failure;
-use super::options::{ClientOptions, key};
+use super::options::{ClientOptions, duration, key};
 use super::pipes::reader_gone;
+use super::process::{GRACE, Signals, ended_by};
 use super::tell;
 use super::word::Word;
 use changes::{Change, Changes, Told};
@@ -51,7 +53,9 @@ and in order. It gets SESHAT_EVENT, as above, SESHAT_REVISION, SESHAT_KEY and
 SESHAT_VALUE in its environment. Bytes that are not text come as SESHAT_KEY_BASE64 and
 SESHAT_VALUE_BASE64. Of a value of more than 100 KiB only the size comes, as
 SESHAT_VALUE_OMITTED: use seshat get. If the command fails, standard error tells, and
-the watch goes on.
+the watch goes on. When --timeout has passed, or at SIGINT and SIGTERM, the command that
+runs gets SIGTERM, and SIGKILL after the grace period, and so does all that it has
+started.
 
 Examples:
   seshat watch config/
@@ -62,7 +66,8 @@ Examples:
 Exit codes:
   0  the reader has had enough, as head has, or --timeout has passed
   2  the command line is faulty
-  3  the cluster cannot be reached, refused the watch, or it could not be printed";
+  3  the cluster cannot be reached, refused the watch, or it could not be printed
+  130  ended by SIGINT; 143 by SIGTERM";
 
 /// Bytes that are printed at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -97,6 +102,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COMMAND")]
     exec: Option<OsString>,
 
+    /// How long that command may take to end when the watch ends
+    #[arg(long, value_name = "DURATION", default_value = GRACE, value_parser = duration, requires = "exec")]
+    grace: Duration,
+
     #[command(flatten)]
     pub(crate) client: ClientOptions,
 }
@@ -108,8 +117,7 @@ impl Args {
             let client = cluster.client().with_timeout(PATIENCE);
             let watch = self.watch(&client).min_revision(found.applied_index);
             self.follow(watch.stream()).await
-        })?;
-        Ok(ExitCode::SUCCESS)
+        })
     }
 
     fn watch<'a>(&self, client: &'a Client) -> Watch<'a> {
@@ -125,20 +133,22 @@ impl Args {
         }
     }
 
-    /// Tells every change, until standard output has no reader any more or the time limit passes.
-    async fn follow(&self, mut updates: Updates) -> Result<(), Failure> {
+    /// Tells every change, until there is a reason to stop.
+    async fn follow(&self, mut updates: Updates) -> Result<ExitCode, Failure> {
+        // Without a command, a signal ends this process at once.
+        let signals = self.exec.as_ref().map(|_| Signals::new()).transpose()?;
+        let mut stop = pin!(self.stop(signals));
         let mut news = News::new(self);
         let mut lines = Vec::new();
-        let mut reader_gone = pin!(self.reader_gone());
-        let mut over = pin!(passed(self.client.time_left()));
         loop {
             tokio::select! {
                 biased;
-                () = &mut reader_gone => return Ok(()),
-                () = &mut over => return news.end(),
+                stop = &mut stop => return news.end(stop),
                 Some(update) = updates.next() => {
                     for told in news.of(update?)? {
-                        self.tell(&mut lines, told).await?;
+                        if let Some(stop) = self.tell(&mut lines, told, stop.as_mut()).await {
+                            return news.end(stop);
+                        }
                     }
                     if lines.len() < CHUNK_BYTES {
                         continue;
@@ -151,26 +161,41 @@ impl Args {
         }
     }
 
-    /// Waits until standard output has no reader any more, if it is used.
-    async fn reader_gone(&self) {
-        match self.exec {
-            Some(_) => pending().await,
-            None => reader_gone().await,
+    /// Waits for a reason to stop. Standard output counts if it is used.
+    async fn stop(&self, signals: Option<Signals>) -> Stop {
+        let told = async {
+            match signals {
+                Some(mut signals) => Stop::Signal(signals.next().await),
+                None => {
+                    reader_gone().await;
+                    Stop::ReaderGone
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            stop = told => stop,
+            () = passed(self.client.time_left()) => Stop::Late,
         }
     }
 
-    /// Adds a line, or runs the command.
-    async fn tell(&self, lines: &mut Vec<u8>, told: Told) -> Result<(), Failure> {
+    /// Adds a line, or runs the command until its end or `stop`.
+    async fn tell(
+        &self,
+        lines: &mut Vec<u8>,
+        told: Told,
+        stop: Pin<&mut impl Future<Output = Stop>>,
+    ) -> Option<Stop> {
         // Writing to memory does not fail.
         let _ = match (&self.exec, told, self.client.json) {
             (Some(command), Told::Change(change), _) => {
-                return hook::run(command, &change, self.keys_only).await;
+                return hook::run(command, &change, self.keys_only, self.grace, stop).await;
             }
             (Some(_), Told::Synced(_), _) => Ok(()),
             (None, told, true) => writeln!(lines, "{}", self.json(&told)),
             (None, told, false) => writeln!(lines, "{}", self.text(&told)),
         };
-        Ok(())
+        None
     }
 
     fn text(&self, told: &Told) -> String {
@@ -219,6 +244,16 @@ async fn passed(time: Option<Duration>) {
         Some(time) => sleep(time).await,
         None => pending().await,
     }
+}
+
+/// Why a watch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Standard output has no reader any more.
+    ReaderGone,
+    /// The time limit has passed.
+    Late,
+    Signal(Signal),
 }
 
 /// What the user is told of a watch.
@@ -272,12 +307,15 @@ impl News {
         Ok(told)
     }
 
-    /// The outcome when the time limit has passed.
-    fn end(self) -> Result<(), Failure> {
-        match (self.is_begun, self.outage) {
-            (true, _) => Ok(()),
-            (false, Some(error)) => Err(error.into()),
-            (false, None) => Err(Failure::late("no node has sent the whole state in time")),
+    /// The outcome of a watch that ends.
+    fn end(self, why: Stop) -> Result<ExitCode, Failure> {
+        match (why, self.outage) {
+            (Stop::Signal(signal), _) => Ok(ended_by(signal)),
+            (Stop::Late, Some(error)) if !self.is_begun => Err(error.into()),
+            (Stop::Late, None) if !self.is_begun => {
+                Err(Failure::late("no node has sent the whole state in time"))
+            }
+            (Stop::Late | Stop::ReaderGone, _) => Ok(ExitCode::SUCCESS),
         }
     }
 }

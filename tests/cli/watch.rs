@@ -13,7 +13,7 @@ use seshat_test_support::watch::{
     End, changes, cut, deleted, entry, nothing, part, progress, reset, set, state, synced,
 };
 
-use super::cluster::{Machines, Running};
+use super::cluster::{Machines, Running, runs};
 use super::mock::{Mock, dead};
 use super::surroundings::{closed_pipe, full_disk, full_pipe};
 use super::{Ran, client, client_command, ran, with_default};
@@ -432,6 +432,68 @@ fn a_command_that_fails_is_told_and_does_not_end_the_watch() {
         ))
     );
     assert!(end.ends_with(": the end"), "{end}");
+}
+
+/// A change, and then nothing more.
+fn one_change(node: &Mock) {
+    let change = changes(6, &[set("k", "v", 6)]);
+    node.next_watch(nothing(5).into_iter().chain([change]), End::Silence);
+}
+
+#[test]
+fn a_signal_ends_a_watch_and_the_command_that_it_runs() {
+    let stubborn = "trap '' TERM; sleep 1000 & echo $!; wait";
+    let polite = "trap 'echo bye; exit 0' TERM; sleep 1000 & echo $!; wait";
+    for (signal, code, command, printed) in
+        [("TERM", 143, polite, "bye\n"), ("INT", 130, stubborn, "")]
+    {
+        let node = Mock::leader();
+        one_change(&node);
+        let grace = match printed {
+            "" => "--grace=100ms",
+            _ => "--grace=60s",
+        };
+        let mut watch = Watching::start(&node.address, &["--exec", command, grace]);
+        let started = watch.line();
+        assert!(runs(started.trim_end()), "{started}");
+        watch.process.signal(signal);
+        // The pipe is closed when all that the command has started is gone.
+        let mut rest = String::new();
+        watch.stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, printed, "{signal}");
+        assert_eq!(watch.process.0.wait().unwrap().code(), Some(code));
+        assert!(!runs(started.trim_end()), "{started}");
+    }
+    // While no command runs, it is the end at once.
+    let node = Mock::leader();
+    one_change(&node);
+    let mut watch = Watching::start(&node.address, &["--exec", "echo done"]);
+    assert_eq!(watch.line(), "done\n");
+    watch.process.signal("TERM");
+    assert_eq!(watch.process.0.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn the_command_of_a_watch_does_not_outlast_its_time_limit() {
+    let command = "trap '' TERM; sleep 1000 & echo $!; wait";
+    // A busy machine may need more time to begin.
+    let started = (1..60).find_map(|seconds| {
+        let node = Mock::leader();
+        one_change(&node);
+        let timeout = format!("{seconds}s");
+        let args = [
+            "watch",
+            "--exec",
+            command,
+            "--timeout",
+            &timeout,
+            "--grace=1ms",
+        ];
+        let ran = client(&node.address, &args);
+        (ran.code == 0 && !ran.stdout.is_empty()).then(|| ran.ok())
+    });
+    let started = started.unwrap();
+    assert!(!runs(started.trim_end()), "{started}");
 }
 
 /// The nodes are killed one after the other, so the one that is watched is among them.
