@@ -144,6 +144,17 @@ fn a_cluster_shows_its_sessions_and_what_they_own() {
     for shown in [&["scan", "--json"][..], &["get", "k", "--json"]] {
         assert_eq!(json(shown).unwrap()["owner"], id, "{shown:?}");
     }
+    // A transaction that names an owner which does not live says so, and speaks of no earlier attempt.
+    let input = r#"{"success": [{"set": {"key": "aw==", "value": "dg==", "owner": "171"}}]}"#;
+    let txn = ran(with_input(
+        client_command(&endpoints, &["txn"]),
+        input.as_bytes(),
+    ));
+    let error = txn.failed(3);
+    assert!(
+        error.contains("session 00000000000000ab does not live: its TTL has passed"),
+        "{error}"
+    );
     runtime.block_on(session.close()).unwrap();
     assert_eq!(seshat(&["session", "list"]).ok().lines().count(), 1);
     assert_eq!(seshat(&["get", "k"]).failed(1), "");
