@@ -8,6 +8,7 @@ use serde_json::json;
 use seshat::client::{Leadership, LivingSession};
 use seshat::types::ClientId;
 
+use super::entry::Json;
 use super::failure::Failure;
 use super::holding::Holding;
 use super::job::{Job, lost};
@@ -104,12 +105,12 @@ impl Args {
         let session = ClientId(leadership.session().id()).to_string();
         let (name, token) = (Word(self.name.as_bytes()), leadership.token());
         let line = match self.client.json {
-            true => json!({
+            true => Json(&json!({
                 "elected": true,
                 "name": self.name,
                 "token": token,
                 "session": session,
-            })
+            }))
             .to_string(),
             false => format!("elected {name} {token}"),
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use seshat::client::{Client, Error, LivingSession, LockAttempt};
 
+use super::entry::Json;
 use super::failure::Failure;
 use super::holding::Holding;
 use super::job::Job;
@@ -140,11 +141,11 @@ impl Args {
         };
         let (name, holder) = (Word(self.name.as_bytes()), holder.as_ref().map(Shown));
         match (self.client.json, holder) {
-            (true, holder) => tell(serde_json::json!({
+            (true, holder) => tell(Json(&serde_json::json!({
                 "acquired": false,
                 "name": self.name,
                 "holder": holder.map(|holder| holder.json()),
-            })),
+            }))),
             (false, Some(holder)) => tell(format_args!("not locked: {name} is held by {holder}")),
             (false, None) => tell(format_args!("not locked: {name} was not free in time")),
         }

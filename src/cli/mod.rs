@@ -190,10 +190,11 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
 /// Longest wait until a line on standard error is taken.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes `text` and a newline to standard error. If the reader does not take it in time, the line is
-/// lost, and the command goes on.
+/// Writes `text` and a newline to standard error, with spaces in place of what would steer a terminal. If the reader
+/// does not take it in time, the line is lost, and the command goes on.
 fn tell(text: impl std::fmt::Display) {
-    let line = format!("{text}\n");
+    let steers = |char| !matches!(char, '\n' | '\t') && !word::is_shown(char);
+    let line = format!("{text}\n").replace(steers, " ");
     let (done, written) = std::sync::mpsc::sync_channel(1);
     let write = move || {
         let _ = std::io::stderr().lock().write_all(line.as_bytes());

@@ -13,6 +13,7 @@ use seshat::types::ClusterId;
 use tokio::runtime::Runtime;
 
 use super::client::Cluster;
+use super::entry::Json;
 use super::failure::Failure;
 use super::pipes::{print, read, write};
 
@@ -190,7 +191,7 @@ impl ClientOptions {
         json: Value,
     ) -> Result<(), Failure> {
         let printed = match self.json {
-            true => self.print(&json),
+            true => self.print(Json(&json)),
             false => self.print(text),
         };
         printed.map_err(|failure| failure.carried_out(done, json))

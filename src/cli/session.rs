@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use seshat::client::SessionInfo;
 use seshat::types::ClientId;
 
-use super::entry::millis;
+use super::entry::{Json, millis};
 use super::failure::Failure;
 use super::options::ClientOptions;
 use super::render::table;
@@ -72,7 +72,7 @@ impl List {
             .client
             .run(async |cluster| Ok(cluster.client().sessions().await?))?;
         match self.client.json {
-            true => self.client.print(to_json(&sessions))?,
+            true => self.client.print(Json(&to_json(&sessions)))?,
             false => self.client.print(to_text(&sessions))?,
         }
         Ok(ExitCode::SUCCESS)

@@ -17,7 +17,7 @@ use seshat::client::{Client, Entry, Error, Update, Updates, Watch};
 use seshat::types::ClusterId;
 use tokio::time::sleep;
 
-use super::entry::{insert, insert_lifetime};
+use super::entry::{Json, insert, insert_lifetime};
 use super::failure::Failure;
 use super::options::{ClientOptions, duration, key};
 use super::pipes::reader_gone;
@@ -192,7 +192,7 @@ impl Args {
                 return hook::run(command, &change, self.keys_only, self.grace, stop).await;
             }
             (Some(_), Told::Synced(_), _) => Ok(()),
-            (None, told, true) => writeln!(lines, "{}", self.json(&told)),
+            (None, told, true) => writeln!(lines, "{}", Json(&self.json(&told))),
             (None, told, false) => writeln!(lines, "{}", self.text(&told)),
         };
         None

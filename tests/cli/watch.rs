@@ -13,7 +13,7 @@ use seshat_test_support::watch::{
     End, changes, cut, deleted, entry, nothing, part, progress, reset, set, state, synced,
 };
 
-use super::cluster::{Machines, Running, runs};
+use super::cluster::{Dev, Machines, Running, runs};
 use super::mock::{Mock, dead};
 use super::surroundings::{closed_pipe, full_disk, full_pipe};
 use super::{Ran, client, client_command, ran, with_default};
@@ -205,18 +205,17 @@ fn no_change_is_missing_where_there_are_no_revisions() {
 fn bytes_that_are_no_text_steer_no_terminal() {
     let odd = kv::Entry {
         key: b"\xfe\n"[..].into(),
-        value: "\u{1b}[2J".into(),
+        value: "\u{1b}[2J\u{202e}".into(),
         revision: 1,
         ..kv::Entry::default()
     };
     let messages = || [reset(), state(std::slice::from_ref(&odd), &[]), synced(1)];
     assert_eq!(
         printed(messages(), &[]),
-        "1\tset\t\"\\xfe\\n\"\t\"\\x1b[2J\"\n1\tsynced\n"
+        "1\tset\t\"\\xfe\\n\"\t\"\\x1b[2J\\xe2\\x80\\xae\"\n1\tsynced\n"
     );
     let json = printed(messages(), &["--json"]);
-    let line =
-        "{\"event\":\"set\",\"key_base64\":\"/go=\",\"value\":\"\\u001b[2J\",\"revision\":1}";
+    let line = "{\"event\":\"set\",\"key_base64\":\"/go=\",\"value\":\"\\u001b[2J\\u202e\",\"revision\":1}";
     assert_eq!(json.lines().next(), Some(line));
 }
 
@@ -432,6 +431,19 @@ fn a_command_that_fails_is_told_and_does_not_end_the_watch() {
         ))
     );
     assert!(end.ends_with(": the end"), "{end}");
+}
+
+#[test]
+fn a_key_that_is_too_long_is_told_with_the_limit_of_a_key() {
+    let dev = Dev::start();
+    let long = "k".repeat(4097);
+    for args in [["watch", "--key", &long], ["get", "--json", &long]] {
+        let error = client(&dev.endpoints(), &args).failed(3);
+        assert!(
+            error.contains("key too large: at most 4096 bytes"),
+            "{error}"
+        );
+    }
 }
 
 /// A change, and then nothing more.
